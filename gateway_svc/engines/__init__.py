@@ -1,0 +1,64 @@
+"""Engines: one module per kind of model server, all behind the Engine protocol.
+
+An engine is asked for one step at a time. Messages are given to it encoded: encode_message turns each message of a
+conversation into the server's JSON once, the caller keeps the bytes, and a request only joins them, so that a step costs
+no more than the bytes it sends however long the conversation is.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from gateway_svc.messages import AssistantMessage, Message, ToolDefinition, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """A whole answer, the last event of a step."""
+
+    message: AssistantMessage
+    usage: Usage
+    model: str
+    """The model that answered, as the server names it; the requested name where it says nothing."""
+    finish: Literal["stop", "length", "content_filter"] = "stop"
+    """Why the model stopped. Whether it wants tools is told by message.tool_calls alone."""
+
+
+StepEvent = TextDelta | StepResult
+
+
+class Engine(Protocol):
+    """A model server."""
+
+    name: str
+    default_model: str
+
+    def encode_message(self, message: Message) -> bytes:
+        """One element of the request's list of messages, as JSON."""
+        ...
+
+    def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
+        """The request's list of tools, as JSON."""
+        ...
+
+    def step(self, model: str, messages: Sequence[bytes], tools: bytes) -> AsyncGenerator[StepEvent, None]:
+        """Asks the model once and streams its answer: any number of TextDelta, then one StepResult.
+
+        Closing the generator, or cancelling its consumer, closes the request. Connect errors, 429 and 5xx are tried
+        again with backoff, but never after the first event.
+
+        Raises:
+            EngineError: the server did not answer as it should (see gateway_svc.errors).
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        ...

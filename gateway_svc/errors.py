@@ -1,0 +1,76 @@
+"""Errors for the caller. What a model is told about a failed tool is no error but a tool result (see gateway_svc.tools).
+
+GatewayError
+├── SettingsError            a setting is wrong or missing                       exit code 2
+├── InvalidRequest           the request cannot be carried out as written        INVALID_ARGUMENT
+├── NotFound                 no such session, turn or waiting tool call          NOT_FOUND
+├── EngineNotConfigured      the engine exists, but this deployment lacks it     FAILED_PRECONDITION
+├── Overloaded               a limit of the gateway's is reached                 RESOURCE_EXHAUSTED
+└── EngineError              the model server did not answer as it should
+    ├── ModelNotFound        it does not have the model                          NOT_FOUND
+    ├── EngineUnavailable    it cannot be reached, or answers 5xx                UNAVAILABLE
+    ├── EngineRateLimited    it answers 429                                      RESOURCE_EXHAUSTED
+    ├── EngineRejected       it refuses the request (another 4xx)                FAILED_PRECONDITION
+    └── EngineProtocolError  it breaks its own protocol, or fails in the middle  INTERNAL
+
+The status codes are given in gateway_svc.servicer, the one place that knows gRPC's.
+"""
+
+
+class GatewayError(Exception):
+    """The root of what a caller may be told."""
+
+
+class SettingsError(GatewayError):
+    """A setting is wrong or missing. The message names the environment variable."""
+
+
+class InvalidRequest(GatewayError):
+    """The request cannot be carried out as it is written."""
+
+
+class NotFound(GatewayError):
+    """What the request names is not there."""
+
+
+class EngineNotConfigured(GatewayError):
+    """The engine is known, but this deployment has not configured it."""
+
+
+class Overloaded(GatewayError):
+    """A limit of the gateway's is reached; trying again later can help."""
+
+
+class EngineError(GatewayError):
+    """The model server did not answer as it should.
+
+    The message names engine, model and, where there was one, the HTTP status.
+    """
+
+    def __init__(self, engine: str, model: str, reason: str, http_status: int | None = None) -> None:
+        status = f" answered HTTP {http_status}" if http_status is not None else ""
+        super().__init__(f"engine {engine}, model {model}:{status} {reason}")
+        self.engine = engine
+        self.model = model
+        self.reason = reason
+        self.http_status = http_status
+
+
+class ModelNotFound(EngineError):
+    """The model server does not have the model."""
+
+
+class EngineUnavailable(EngineError):
+    """The model server cannot be reached, or says that it cannot serve now."""
+
+
+class EngineRateLimited(EngineError):
+    """The model server says that its limit is reached."""
+
+
+class EngineRejected(EngineError):
+    """The model server refuses the request: credentials, a capability that the model lacks, a field it does not take."""
+
+
+class EngineProtocolError(EngineError):
+    """The model server sent what its protocol does not allow, or failed in the middle of an answer."""
