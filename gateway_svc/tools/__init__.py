@@ -36,6 +36,10 @@ class ToolResult:
     result_bytes: int = 0
     """The size of the whole result in bytes, before any cut."""
     result_truncated: bool = False
+    started_at_ms: int = 0
+    """When the call began, in milliseconds since 1970-01-01 UTC; set by run()."""
+    duration_ms: int = 0
+    """How long the call took, by a monotonic clock; set by run()."""
 
 
 class ToolError(Exception):
