@@ -1,0 +1,122 @@
+"""A gRPC server from bind to drain: options, health, signals, exit codes."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as aio_health
+
+log = structlog.get_logger(__name__)
+
+EXIT_CANNOT_LISTEN = 1
+MAX_MESSAGE_BYTES = 16 * 2**20
+
+_KEEPALIVE_SECONDS = 30
+_KEEPALIVE_TIMEOUT_SECONDS = 10
+
+Options = list[tuple[str, int]]
+
+_KEEPALIVE: Options = [
+    ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
+    ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_SECONDS * 1000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+CLIENT_OPTIONS: Options = [*_KEEPALIVE, ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
+"""Channel options for clients of our own: keepalive as often as the servers allow, messages as large as they send."""
+
+SERVER_OPTIONS: Options = [
+    *_KEEPALIVE,
+    # Half of what clients of ours do: a ping that comes early because of a slow network is no abuse.
+    ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_SECONDS * 1000 // 2),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # With it, two processes on one port would each get some of the calls.
+    ("grpc.so_reuseport", 0),
+]
+
+
+def build_server(interceptors: Sequence[grpc.aio.ServerInterceptor]) -> grpc.aio.Server:
+    """A server with the options of this project, to which servicers can be added."""
+    return grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
+
+
+async def add_health(server: grpc.aio.Server, services: Sequence[str]) -> aio_health.HealthServicer:
+    """Adds grpc.health.v1 to server: overall (the empty name), and for each of services by its full name."""
+    health = aio_health.HealthServicer()
+    for service in ["", *services]:
+        await health.set(service, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    return health
+
+
+def bind(server: grpc.aio.Server, listen: str) -> str:
+    """Binds server to listen, "host:port" where port 0 takes a free one, and returns the address with the real port.
+
+    Raises:
+        SystemExit: with code 1, after a log line, when the address cannot be had.
+    """
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError:
+        log.error(
+            "service.cannot_listen",
+            address=listen,
+            hint="another process listens there, or the address is not this machine's: stop it or choose another",
+        )
+        raise SystemExit(EXIT_CANNOT_LISTEN) from None
+    return f"{listen.rpartition(':')[0]}:{port}"
+
+
+async def serve(
+    server: grpc.aio.Server,
+    health: aio_health.HealthServicer,
+    *,
+    listen: str,
+    grace_seconds: float,
+    on_drain: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains: NOT_SERVING, on_drain, no new calls, running ones up to the grace.
+
+    The log line `service.listening` tells the address. on_drain asks running calls to come to their end; it and they
+    together get grace_seconds. A second signal ends the process at once.
+
+    Raises:
+        SystemExit: with code 1, when the address cannot be had.
+    """
+    address = bind(server, listen)
+    stop = _stop_signal()
+    await server.start()
+    log.info("service.listening", address=address)
+    await stop
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + grace_seconds
+    log.info("service.draining", grace_seconds=grace_seconds)
+    await health.enter_graceful_shutdown()
+    if on_drain is not None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await on_drain()
+        except TimeoutError:
+            log.warning("service.drain_cut_short")
+    await server.stop(max(0.0, deadline - loop.time()))
+    log.info("service.stopped")
+
+
+def _stop_signal() -> asyncio.Future[None]:
+    """Done at the first SIGTERM or SIGINT, after which either has its ordinary effect again: death."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+
+    def arrived() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        stop.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, arrived)
+    return stop

@@ -1,0 +1,75 @@
+"""Settings from the environment: what is wrong is told in a sentence that names the variable and shows no secret."""
+
+import re
+import sys
+from collections.abc import Iterator
+from typing import NoReturn, TypeVar
+
+from pydantic import AliasChoices, AliasPath, ValidationError
+from pydantic_settings import BaseSettings, SettingsError
+
+S = TypeVar("S", bound=BaseSettings)
+
+EXIT_WRONG_SETTINGS = 2
+
+_URL_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
+
+
+def load_settings(cls: type[S]) -> S:
+    """Reads the settings that cls describes from the environment.
+
+    Raises:
+        SystemExit: with code 2, when a variable is wrong or missing, after a sentence for each on stderr.
+    """
+    try:
+        return cls()
+    except ValidationError as error:
+        _refuse(_sentences(cls, error))
+    except SettingsError as error:
+        # Raised for a list or a map that is no JSON: the message names the field in quotes, and quotes no value.
+        field = re.search(r'field "(\w+)"', str(error))
+        _refuse([f"{_variable(cls, field[1]) if field else 'A setting'}: not valid JSON"])
+
+
+def describe_settings(settings: BaseSettings) -> dict[str, str]:
+    """The settings by field name, secrets and the userinfo of URLs masked, for one line in the log."""
+    return {name: _URL_USERINFO.sub("***@", str(getattr(settings, name))) for name in type(settings).model_fields}
+
+
+def _refuse(sentences: list[str]) -> NoReturn:
+    for sentence in sentences:
+        sys.stderr.write(f"{sentence}\n")
+    raise SystemExit(EXIT_WRONG_SETTINGS)
+
+
+def _sentences(cls: type[BaseSettings], error: ValidationError) -> list[str]:
+    sentences = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        reason = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "missing":
+            reason = "is not set, and has no default"
+        if problem["loc"]:
+            reason = f"{_variable(cls, str(problem['loc'][0]))}: {reason}"
+        sentences.append(reason)
+    return sentences
+
+
+def _variable(cls: type[BaseSettings], location: str) -> str:
+    """The environment variable of a field that pydantic names by its own name or by one of its aliases."""
+    for name, field in cls.model_fields.items():
+        aliases = list(_aliases(field.validation_alias))
+        if location in aliases:
+            return location
+        if location == name:
+            return aliases[0] if aliases else f"{cls.model_config.get('env_prefix', '')}{name}".upper()
+    return location
+
+
+def _aliases(alias: str | AliasPath | AliasChoices | None) -> Iterator[str]:
+    if isinstance(alias, str):
+        yield alias
+    elif isinstance(alias, AliasChoices):
+        for choice in alias.choices:
+            yield from _aliases(choice)
+    elif isinstance(alias, AliasPath):
+        yield str(alias.path[0])
