@@ -4,6 +4,7 @@ GatewayError
 ├── SettingsError            a setting is wrong or missing                       exit code 2
 ├── InvalidRequest           the request cannot be carried out as written        INVALID_ARGUMENT
 ├── NotFound                 no such session, turn or waiting tool call          NOT_FOUND
+├── Busy                     another process has the session open                 ABORTED
 ├── EngineNotConfigured      the engine exists, but this deployment lacks it     FAILED_PRECONDITION
 ├── Overloaded               a limit of the gateway's is reached                 RESOURCE_EXHAUSTED
 └── EngineError              the model server did not answer as it should
@@ -31,6 +32,10 @@ class InvalidRequest(GatewayError):
 
 class NotFound(GatewayError):
     """What the request names is not there."""
+
+
+class Busy(GatewayError):
+    """Another process holds what the request needs; trying again later can help."""
 
 
 class EngineNotConfigured(GatewayError):

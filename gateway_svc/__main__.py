@@ -1,0 +1,34 @@
+"""gateway-svc: the service, and a client of it for people."""
+
+import asyncio
+import os
+
+import typer
+
+from gateway_svc import terminal
+from gateway_svc.settings import GatewaySettings
+from service_kit.logs import configure_logging
+from service_kit.settings import load_settings
+
+app = typer.Typer(name="gateway-svc", help=__doc__, no_args_is_help=True, pretty_exceptions_show_locals=False)
+terminal.add_commands(app)
+
+
+@app.command()
+def serve() -> None:
+    """Serve until SIGTERM. Settings come from environment variables GATEWAY_… (see docs/operations.md)."""
+    settings = load_settings(GatewaySettings)
+    configure_logging(settings.log_level, settings.log_style)
+    os.umask(0o077)
+    from gateway_svc.server import run  # after the settings, so that wrong ones are told at once
+
+    asyncio.run(run(settings))
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

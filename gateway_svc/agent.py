@@ -1,0 +1,223 @@
+"""The agent loop: ask the model, run the tools that it wants, tell it their results, until it wants none."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+from uuid_utils import uuid7
+
+from gateway_svc.answers import Answers
+from gateway_svc.audit import AuditLogger, safe_audit, safe_intend
+from gateway_svc.audit.redact import redact_text
+from gateway_svc.audit.row import build_audit_row, build_intent
+from gateway_svc.engines import Engine, StepResult, TextDelta
+from gateway_svc.messages import Message, SystemMessage, ToolCall, ToolMessage, Usage
+from gateway_svc.tools import ToolContext, ToolResult
+from gateway_svc.tools.toolbox import Toolbox, denied
+from gateway_svc.turn import Turn
+
+STOP_REASONS = {
+    "stop": pb.STOP_REASON_COMPLETED,
+    "length": pb.STOP_REASON_MAX_OUTPUT_TOKENS,
+    "content_filter": pb.STOP_REASON_CONTENT_FILTER,
+}
+MAX_MODEL_CHARACTERS = 256
+CANCELLED = ToolResult("The call was cancelled.", audit_pb2.OUTCOME_CANCELLED, "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where a turn ends although the model wants to go on."""
+
+    max_steps: int = 50
+    max_turn_seconds: float = 600.0
+    max_parallel_tools: int = 8
+    """How many tool calls of one step run side by side; the others wait for a place."""
+
+
+class Agent:
+    """Runs turns on one engine (the Runner protocol)."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        toolbox: Toolbox,
+        workspace: Path,
+        logger: AuditLogger,
+        *,
+        price: Callable[[str, Usage], int | None],
+        answers: Answers,
+        limits: Limits,
+    ) -> None:
+        """`price` gives the cost of a request to a model, in millionths of a US dollar, or None where it is not known."""
+        self.name = engine.name
+        self.default_model = engine.default_model
+        self._engine = engine
+        self._toolbox = toolbox
+        self._tools = engine.encode_tools(toolbox.definitions())
+        self._workspace = workspace
+        self._logger = logger
+        self._price = price
+        self._answers = answers
+        self._limits = limits
+
+    async def run(self, turn: Turn) -> pb.StopReason.ValueType:
+        """Takes steps until the model wants no tool, or a limit is reached.
+
+        Raises:
+            EngineError: the model server did not answer as it should.
+        """
+        messages = [self._engine.encode_message(message) for message in _with_system_prompt(turn)]
+        deadline = asyncio.timeout(self._limits.max_turn_seconds)
+        try:
+            async with deadline:
+                for _ in range(min(turn.max_steps or self._limits.max_steps, self._limits.max_steps)):
+                    answer = await self._ask_model(turn, messages)
+                    self._append(turn, messages, answer.message)
+                    if not answer.message.tool_calls:
+                        return STOP_REASONS[answer.finish]
+                    await self._run_tools(turn, messages, answer.message.tool_calls)
+                return pb.STOP_REASON_MAX_STEPS
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            return pb.STOP_REASON_MAX_TURN_SECONDS
+
+    def _append(self, turn: Turn, messages: list[bytes], message: Message) -> None:
+        turn.append(message)
+        messages.append(self._engine.encode_message(message))
+
+    async def _ask_model(self, turn: Turn, messages: Sequence[bytes]) -> StepResult:
+        """One model request. It leaves a cost row however it ends."""
+        usage, model, error = Usage(complete=False), turn.scope.model, None
+        created_at_ms, started = time.time_ns() // 1_000_000, time.monotonic()
+        try:
+            async with aclosing(self._engine.step(turn.scope.model, messages, self._tools)) as events:
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        turn.events.put_text(event.text)
+                    else:
+                        answer, usage, model = event, event.usage, event.model
+        except BaseException as failure:
+            error = redact_text("cancelled" if isinstance(failure, asyncio.CancelledError) else str(failure))
+            raise
+        finally:
+            cost = audit_pb2.CostRow(
+                id=str(uuid7()),
+                session_id=turn.scope.session_id,
+                turn_id=turn.scope.turn_id,
+                engine=self.name,
+                model=redact_text(model, MAX_MODEL_CHARACTERS),
+                requested_model=redact_text(turn.scope.model, MAX_MODEL_CHARACTERS),
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cached_input_tokens=usage.cached_input_tokens,
+                reasoning_tokens=usage.reasoning_tokens,
+                cost_micros=self._price(model, usage),
+                duration_ms=round((time.monotonic() - started) * 1000),
+                error=error,
+                created_at_ms=created_at_ms,
+                usage_incomplete=not usage.complete,
+            )
+            safe_audit(self._logger, cost)
+            turn.count_step(cost)
+        turn.events.put(_step_finished(turn, cost))
+        return answer
+
+    async def _run_tools(self, turn: Turn, messages: list[bytes], calls: Sequence[ToolCall]) -> None:
+        """Runs the calls of one step side by side; their results are told in the order of the calls."""
+        results: dict[str, ToolResult] = {}
+        places = asyncio.Semaphore(self._limits.max_parallel_tools)
+
+        async def run_in_place(call: ToolCall) -> None:
+            async with places:
+                await self._run_tool(turn, call, results)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for call in calls:
+                    group.create_task(run_in_place(call))
+        finally:
+            for call in calls:
+                if call.id not in results:  # cancelled before it got a place: it has its row all the same
+                    self._conclude(turn, call, CANCELLED, results)
+                self._append(turn, messages, ToolMessage(call.tool_call_id, call.name, results[call.id].text))
+
+    async def _run_tool(self, turn: Turn, call: ToolCall, results: dict[str, ToolResult]) -> None:
+        intent, started = build_intent(call, turn.scope), time.monotonic()
+        asks = self._toolbox.policy(call.name) == "ask"
+        turn.events.put(_tool_call_started(intent, awaiting_answer=asks))
+        result = CANCELLED
+        try:
+            refusal = await self._ask_client(call) if asks else None
+            refusal = refusal or safe_intend(self._logger, intent)
+            if refusal is None:
+                result = await self._toolbox.run(call, ToolContext(self._workspace, turn.scope))
+            else:
+                result = denied(refusal)
+        finally:
+            elapsed_ms = round((time.monotonic() - started) * 1000)
+            result = result if result.started_at_ms else replace(result, started_at_ms=intent.created_at_ms, duration_ms=elapsed_ms)
+            self._conclude(turn, call, result, results)
+
+    async def _ask_client(self, call: ToolCall) -> str | None:
+        """Why the client does not let the call run, or None when it does."""
+        answer = await self._answers.wait_for(call.id)
+        return None if answer.allow else f"The call was refused. {answer.reason}".strip()
+
+    def _conclude(self, turn: Turn, call: ToolCall, result: ToolResult, results: dict[str, ToolResult]) -> None:
+        """Puts an ended call on the record, and tells the client. The one place where audit rows are built."""
+        results[call.id] = result
+        row = build_audit_row(call, result, turn.scope)
+        safe_audit(self._logger, row)
+        turn.count_tool_call()
+        turn.events.put(_tool_call_finished(row))
+
+    async def aclose(self) -> None:
+        """Closes the connections to the model server."""
+        await self._engine.aclose()
+
+
+def _with_system_prompt(turn: Turn) -> list[Message]:
+    return [SystemMessage(turn.system_prompt), *turn.history] if turn.system_prompt else turn.history
+
+
+def _step_finished(turn: Turn, cost: audit_pb2.CostRow) -> pb.TurnEvent:
+    usage = pb.Usage(
+        input_tokens=cost.input_tokens,
+        output_tokens=cost.output_tokens,
+        cached_input_tokens=cost.cached_input_tokens,
+        reasoning_tokens=cost.reasoning_tokens,
+        cost_micros=cost.cost_micros if cost.HasField("cost_micros") else None,
+    )
+    step = pb.StepFinished(step=turn.totals[0].steps, model=cost.model, usage=usage, duration_ms=cost.duration_ms)
+    return pb.TurnEvent(step_finished=step)
+
+
+def _tool_call_started(row: audit_pb2.AuditRow, *, awaiting_answer: bool) -> pb.TurnEvent:
+    return pb.TurnEvent(
+        tool_call_started=pb.ToolCallStarted(
+            id=row.id, tool_name=row.tool_name, args_summary=row.args_summary, awaiting_answer=awaiting_answer
+        )
+    )
+
+
+def _tool_call_finished(row: audit_pb2.AuditRow) -> pb.TurnEvent:
+    return pb.TurnEvent(
+        tool_call_finished=pb.ToolCallFinished(
+            id=row.id,
+            tool_name=row.tool_name,
+            outcome=row.outcome,
+            duration_ms=row.duration_ms,
+            exit_code=row.exit_code if row.HasField("exit_code") else None,
+            http_status=row.http_status if row.HasField("http_status") else None,
+            error=row.error if row.HasField("error") else None,
+            result_truncated=row.result_truncated,
+            result_bytes=row.result_bytes,
+        )
+    )

@@ -1,0 +1,95 @@
+"""GatewayService: requests in, events out. What is decided here is only which status belongs to which error."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from onrecord.gateway.v1 import gateway_pb2 as pb
+from onrecord.gateway.v1 import gateway_pb2_grpc
+
+from gateway_svc import errors
+from gateway_svc.answers import Answer, Answers
+from gateway_svc.sessions import Sessions
+from gateway_svc.turn import Runner
+from gateway_svc.turns import Turns
+from service_kit.paging import InvalidPage, decode_token, encode_token, page_size
+
+STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
+    errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    InvalidPage: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.Busy: grpc.StatusCode.ABORTED,
+    errors.EngineNotConfigured: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.EngineUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.EngineRateLimited: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.EngineRejected: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.EngineProtocolError: grpc.StatusCode.INTERNAL,
+}
+RETRY_AFTER_SECONDS: Mapping[type[Exception], float] = {errors.Overloaded: 1.0, errors.EngineRateLimited: 5.0}
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
+    """The gateway's RPCs; the proto says what each does and how it fails."""
+
+    def __init__(
+        self, turns: Turns, sessions: Sessions, answers: Answers, runners: Mapping[str, Runner], default_engine: str
+    ) -> None:
+        self._turns = turns
+        self._sessions = sessions
+        self._answers = answers
+        self._runners = runners
+        self._default_engine = default_engine
+
+    async def RunTurn(self, request: pb.RunTurnRequest, context: Context) -> AsyncGenerator[pb.TurnEvent, None]:  # noqa: N802 - the names of RPCs are the proto's
+        """Streams a turn. When the client goes away, the turn is cancelled."""
+        async with aclosing(self._turns.run(request)) as events:
+            async for event in events:
+                yield event
+
+    async def CancelTurn(self, request: pb.CancelTurnRequest, context: Context) -> pb.CancelTurnResponse:  # noqa: N802
+        """Cancels a turn."""
+        return pb.CancelTurnResponse(turn_id=self._turns.cancel(request.turn_id, request.session_id))
+
+    async def AnswerToolCall(  # noqa: N802
+        self, request: pb.AnswerToolCallRequest, context: Context
+    ) -> pb.AnswerToolCallResponse:
+        """Allows or refuses a waiting tool call."""
+        self._answers.give(request.id, Answer(request.allow, request.reason))
+        return pb.AnswerToolCallResponse()
+
+    async def CreateSession(self, request: pb.CreateSessionRequest, context: Context) -> pb.CreateSessionResponse:  # noqa: N802
+        """Makes a session."""
+        return pb.CreateSessionResponse(session=self._turns.create_session(request).to_message())
+
+    async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:  # noqa: N802
+        """Returns a session."""
+        return pb.GetSessionResponse(session=self._sessions.get(request.session_id).to_message())
+
+    async def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:  # noqa: N802
+        """Lists sessions."""
+        size = page_size(request.page_size)
+        before = str(decode_token(request.page_token, b"sessions", (str,))[0]) if request.page_token else None
+        states = self._sessions.list_page(size + 1, before)
+        token = encode_token((states[size - 1].id,), b"sessions") if len(states) > size else ""
+        return pb.ListSessionsResponse(
+            sessions=[state.to_message() for state in states[:size]], next_page_token=token
+        )
+
+    async def ListEngines(self, request: pb.ListEnginesRequest, context: Context) -> pb.ListEnginesResponse:  # noqa: N802
+        """Lists the configured engines, the default first."""
+        names = sorted(self._runners, key=lambda name: (name != self._default_engine, name))
+        return pb.ListEnginesResponse(
+            engines=[
+                pb.Engine(
+                    name=name,
+                    default_model=self._runners[name].default_model,
+                    is_default=name == self._default_engine,
+                )
+                for name in names
+            ]
+        )

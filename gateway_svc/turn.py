@@ -1,0 +1,142 @@
+"""A turn: one user input on its way to the final answer, and what its client hears of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc.messages import Message, Scope
+
+COALESCE_SECONDS = 0.005
+"""How long text is gathered before it is sent: models write hundreds of pieces a second, and each message costs 50 µs."""
+
+
+class TurnEvents:
+    """The events of one turn, from the loop that makes them to the RPC that streams them. Putting never waits."""
+
+    def __init__(self) -> None:
+        self._events: list[pb.TurnEvent] = []
+        self._text: list[str] = []
+        self._ready = asyncio.Event()
+        self._closed = False
+
+    def put_text(self, text: str) -> None:
+        """Adds a piece of the answer."""
+        self._text.append(text)
+        self._ready.set()
+
+    def put(self, event: pb.TurnEvent) -> None:
+        """Adds an event."""
+        self._flush_text()
+        self._events.append(event)
+        self._ready.set()
+
+    def close(self) -> None:
+        """Says that no more events come."""
+        self._flush_text()
+        self._closed = True
+        self._ready.set()
+
+    async def stream(self) -> AsyncIterator[pb.TurnEvent]:
+        """All events in order, neighbouring pieces of text joined, until close()."""
+        while True:
+            await self._ready.wait()
+            if not self._events and not self._closed:
+                await asyncio.sleep(COALESCE_SECONDS)
+            self._ready.clear()
+            self._flush_text()
+            closed, events, self._events = self._closed, self._events, []
+            for event in events:
+                yield event
+            if closed:
+                return
+
+    def _flush_text(self) -> None:
+        if self._text:
+            self._events.append(pb.TurnEvent(text_delta=pb.TextDelta(text="".join(self._text))))
+            self._text.clear()
+
+
+@dataclass(slots=True)
+class Totals:
+    """What model requests took together."""
+
+    steps: int = 0
+    tool_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_micros: int = 0
+    unpriced_steps: int = 0
+    """Requests whose price is not known, so that cost_micros is short of the truth."""
+
+    def add_step(self, cost: audit_pb2.CostRow) -> None:
+        """Counts one model request."""
+        self.steps += 1
+        self.input_tokens += cost.input_tokens
+        self.output_tokens += cost.output_tokens
+        self.cached_input_tokens += cost.cached_input_tokens
+        self.reasoning_tokens += cost.reasoning_tokens
+        self.cost_micros += cost.cost_micros
+        self.unpriced_steps += not cost.HasField("cost_micros")
+
+    def to_usage(self) -> pb.Usage:
+        """The totals on the wire: the cost is unset when a part of it is not known."""
+        return pb.Usage(
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            cached_input_tokens=self.cached_input_tokens,
+            reasoning_tokens=self.reasoning_tokens,
+            cost_micros=None if self.unpriced_steps else self.cost_micros,
+        )
+
+
+@dataclass(slots=True)
+class Turn:
+    """What a runner is given. It adds to the history through `append` and tells the client through `events`."""
+
+    scope: Scope
+    system_prompt: str
+    history: list[Message]
+    """The session's messages, the user's input last. Only `append` adds to it."""
+    append: Callable[[Message], None]
+    """Adds a message to the history and to the transcript."""
+    events: TurnEvents
+    max_steps: int | None = None
+    """The client's limit; None means the gateway's own."""
+    totals: list[Totals] = field(default_factory=lambda: [Totals()])
+    """Counters that each step and tool call is added to: the turn's own first, then the session's."""
+
+    def count_step(self, cost: audit_pb2.CostRow) -> None:
+        """Counts one model request."""
+        for totals in self.totals:
+            totals.add_step(cost)
+
+    def count_tool_call(self) -> None:
+        """Counts one tool call."""
+        for totals in self.totals:
+            totals.tool_calls += 1
+
+
+class Runner(Protocol):
+    """Something that can run a turn: the agent loop over an engine, or an engine that brings its own loop."""
+
+    name: str
+    """The engine's name."""
+    default_model: str
+
+    async def run(self, turn: Turn) -> pb.StopReason.ValueType:
+        """Runs the turn and returns why it stopped.
+
+        Raises:
+            GatewayError: for the caller; the history may then end in the middle.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Lets go of connections and processes."""
+        ...

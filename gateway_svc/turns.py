@@ -1,0 +1,214 @@
+"""Turns under way: each is run on its session, can be cancelled from elsewhere, and leaves the session ready for the next."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+
+import structlog
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+from uuid_utils import uuid7
+
+from gateway_svc.errors import EngineNotConfigured, InvalidRequest, NotFound
+from gateway_svc.messages import Scope, UserMessage
+from gateway_svc.sessions import Session, SessionState, Sessions
+from gateway_svc.turn import Runner, Totals, Turn, TurnEvents
+
+MAX_INPUT_BYTES = 2**20
+NOTES = {
+    audit_pb2.SESSION_STATUS_CANCELLED: "(The turn was cancelled.)",
+    audit_pb2.SESSION_STATUS_FAILED: "(The turn failed before it was finished.)",
+    audit_pb2.SESSION_STATUS_IDLE: "(The turn was stopped at its limit.)",
+    audit_pb2.SESSION_STATUS_RUNNING: "(The turn was interrupted.)",
+}
+"""What a model reads in a history in which a turn ended in its middle, by the status of its session."""
+
+log = structlog.get_logger(__name__)
+
+
+class Turns:
+    """Runs turns: the ones of a session one after another, those of different sessions side by side."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        runners: Mapping[str, Runner],
+        default_engine: str,
+        record: Callable[[audit_pb2.SessionRow], None],
+    ) -> None:
+        """`record` is given a session's row at the begin and the end of each turn, and must not raise."""
+        self._sessions = sessions
+        self._runners = runners
+        self._default_engine = default_engine
+        self._record = record
+        self._running: dict[str, _Running] = {}
+
+    def create_session(self, request: pb.CreateSessionRequest | pb.RunTurnRequest) -> SessionState:
+        """Makes a session.
+
+        Raises:
+            EngineNotConfigured, InvalidRequest: what the request names cannot be had.
+        """
+        runner = self.runner(request.engine or self._default_engine)
+        state = SessionState(
+            id="", engine=runner.name, model=request.model or runner.default_model, system_prompt=request.system_prompt
+        )
+        state.add_labels(request.labels)
+        self._sessions.create(state)
+        self._record(state.to_row())
+        return state
+
+    def runner(self, engine: str) -> Runner:
+        """The runner of an engine.
+
+        Raises:
+            EngineNotConfigured: this deployment has no such engine.
+        """
+        if engine not in self._runners:
+            configured = ", ".join(sorted(self._runners))
+            raise EngineNotConfigured(f"engine {engine[:64]!r} is not configured here; configured: {configured}")
+        return self._runners[engine]
+
+    async def run(self, request: pb.RunTurnRequest) -> AsyncGenerator[pb.TurnEvent, None]:
+        """Runs a turn and yields its events. Closing the generator, or cancelling its consumer, cancels the turn.
+
+        Raises:
+            GatewayError: for the caller.
+        """
+        self._check(request)
+        session_id = request.session_id or self.create_session(request).id
+        running = _Running(session_id)
+        running.task = asyncio.create_task(self._run(running, request))
+        self._running[running.turn_id] = running
+        running.task.add_done_callback(lambda _: self._end(running))
+        try:
+            async for event in running.events.stream():
+                yield event
+            if not running.task.cancelled():
+                running.task.result()
+        finally:
+            if not running.task.done():
+                running.task.cancel()
+                await asyncio.wait([running.task])
+
+    def cancel(self, turn_id: str, session_id: str) -> str:
+        """Cancels a turn by its id, or the running one of a session, and returns its id.
+
+        Raises:
+            NotFound: no such turn is running or waiting.
+        """
+        for running in self._running.values():
+            if running.turn_id == turn_id or (not turn_id and running.session_id == session_id and running.begun):
+                running.ask_to_cancel()
+                return running.turn_id
+        raise NotFound(f"no turn {turn_id!r} is running or waiting" if turn_id else "no turn of this session is running")
+
+    async def cancel_all(self) -> None:
+        """Cancels all turns and waits for their end."""
+        turns = list(self._running.values())
+        for running in turns:
+            running.ask_to_cancel()
+        if turns:
+            await asyncio.wait([running.task for running in turns])
+
+    def _check(self, request: pb.RunTurnRequest) -> None:
+        if not request.input.strip():
+            raise InvalidRequest("input is empty: say what the agent should do")
+        if len(request.input.encode()) > MAX_INPUT_BYTES:
+            raise InvalidRequest(f"input is longer than {MAX_INPUT_BYTES} bytes")
+        if request.max_steps < 0:
+            raise InvalidRequest("max_steps is negative: leave it 0 for the gateway's own limit")
+        if request.engine:
+            self.runner(request.engine)
+
+    async def _run(self, running: "_Running", request: pb.RunTurnRequest) -> None:
+        async with self._sessions.hold(running.session_id) as session:
+            with structlog.contextvars.bound_contextvars(session_id=session.state.id, turn_id=running.turn_id):
+                running.begun = True
+                await self._run_on(session, running, request)
+
+    def _end(self, running: "_Running") -> None:
+        """Called when the task of a turn is done, even if it was cancelled before its first line."""
+        del self._running[running.turn_id]
+        if running.cancel_asked and not running.begun:
+            running.events.put(_turn_finished(pb.STOP_REASON_CANCELLED, Totals(), 0))
+        running.events.close()
+        if not running.task.cancelled() and (error := running.task.exception()):
+            log.info("turn.failed", turn_id=running.turn_id, error=type(error).__name__)
+
+    async def _run_on(self, session: Session, running: "_Running", request: pb.RunTurnRequest) -> None:
+        """Runs a turn on its session, which is saved at its begin and at its end."""
+        session.close_history(NOTES[audit_pb2.SESSION_STATUS_RUNNING])  # what a crash may have left
+        turn, runner = self._begin(session, running, request)
+        status, stop_reason = audit_pb2.SESSION_STATUS_FAILED, pb.STOP_REASON_UNSPECIFIED
+        started = time.monotonic()
+        try:
+            stop_reason = await runner.run(turn)
+            status = audit_pb2.SESSION_STATUS_IDLE
+        except asyncio.CancelledError:
+            status, stop_reason = audit_pb2.SESSION_STATUS_CANCELLED, pb.STOP_REASON_CANCELLED
+            if not running.cancel_asked:
+                raise
+        finally:
+            session.close_history(NOTES[status])
+            self._save(session, status)
+            log.info("turn.finished", engine=runner.name, steps=turn.totals[0].steps, tool_calls=turn.totals[0].tool_calls)
+        running.events.put(_turn_finished(stop_reason, turn.totals[0], round((time.monotonic() - started) * 1000)))
+
+    def _begin(self, session: Session, running: "_Running", request: pb.RunTurnRequest) -> tuple[Turn, Runner]:
+        state = session.state
+        runner = self.runner(request.engine or state.engine or self._default_engine)
+        model = request.model or (state.model if runner.name == state.engine else "") or runner.default_model
+        state.add_labels(request.labels)
+        state.engine, state.model = runner.name, model
+        state.system_prompt = request.system_prompt or state.system_prompt
+        state.turns += 1
+        self._save(session, audit_pb2.SESSION_STATUS_RUNNING)
+        session.append(UserMessage(request.input))
+        turn = Turn(
+            scope=Scope(state.id, runner.name, model, running.turn_id),
+            system_prompt=state.system_prompt,
+            history=session.history,
+            append=session.append,
+            events=running.events,
+            max_steps=request.max_steps or None,
+            totals=[Totals(), state.totals],
+        )
+        started = pb.TurnStarted(session_id=state.id, turn_id=running.turn_id, engine=runner.name, model=model)
+        running.events.put(pb.TurnEvent(turn_started=started))
+        return turn, runner
+
+    def _save(self, session: Session, status: audit_pb2.SessionStatus.ValueType) -> None:
+        session.state.status = status
+        session.save()
+        self._record(session.state.to_row())
+
+
+class _Running:
+    """A turn that runs or waits for its session."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self, session_id: str) -> None:
+        self.turn_id = str(uuid7())
+        self.session_id = session_id
+        self.events = TurnEvents()
+        self.begun = False
+        self.cancel_asked = False
+        """Whether it was cancelled by CancelTurn or by the gateway's end, so that its client still hears of it."""
+
+    def ask_to_cancel(self) -> None:
+        self.cancel_asked = True
+        self.task.cancel()
+
+
+def _turn_finished(stop_reason: pb.StopReason.ValueType, totals: Totals, duration_ms: int) -> pb.TurnEvent:
+    return pb.TurnEvent(
+        turn_finished=pb.TurnFinished(
+            stop_reason=stop_reason,
+            steps=totals.steps,
+            tool_calls=totals.tool_calls,
+            usage=totals.to_usage(),
+            duration_ms=duration_ms,
+        )
+    )
