@@ -1,5 +1,6 @@
 """Settings from the environment: what is wrong is told in a sentence that names the variable and shows no secret."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -58,10 +59,11 @@ def _variable(cls: type[BaseSettings], location: str) -> str:
     """The environment variable of a field that pydantic names by its own name or by one of its aliases."""
     for name, field in cls.model_fields.items():
         aliases = list(_aliases(field.validation_alias))
-        if location in aliases:
-            return location
-        if location == name:
-            return aliases[0] if aliases else f"{cls.model_config.get('env_prefix', '')}{name}".upper()
+        if location == name and not aliases:
+            return f"{cls.model_config.get('env_prefix', '')}{name}".upper()
+        if location in {name, *aliases}:
+            # pydantic says the first alias, whichever was set.
+            return next((alias for alias in aliases if alias in os.environ), aliases[0])
     return location
 
 

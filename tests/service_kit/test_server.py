@@ -1,0 +1,85 @@
+"""A server's life, from bind to drain, as a process."""
+
+import signal
+import time
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.wrappers_pb2 import StringValue
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from service_kit.server import CLIENT_OPTIONS, SERVER_OPTIONS
+from tests.service_kit.sample_service import NAME
+from tests.support.processes import Service, ServiceEnded, start_service
+
+MODULE = "tests.service_kit.sample_service"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def start(grace: str = "5", listen: str = "127.0.0.1:0") -> Service:
+    return start_service(MODULE, {}, listen, grace)
+
+
+def call(channel: grpc.Channel, value: str) -> Any:
+    method = channel.unary_unary(f"/{NAME}/Repeat", StringValue.SerializeToString, StringValue.FromString)
+    return method.future(StringValue(value=value), wait_for_ready=True)
+
+
+def wait_for(service: Service, event: str) -> None:
+    while event not in service.stderr_text():
+        time.sleep(0.01)
+
+
+def test_health_is_told_overall_and_by_service_and_a_signal_ends_it_with_exit_code_0():
+    with start() as service, grpc.insecure_channel(service.address) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        for name in ("", NAME):
+            assert health.Check(health_pb2.HealthCheckRequest(service=name)).status == SERVING
+        watch = health.Watch(health_pb2.HealthCheckRequest(service=NAME))
+        assert next(watch).status == SERVING
+        service.process.terminate()
+        assert next(watch).status == NOT_SERVING
+        watch.cancel()
+        assert service.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_running_calls_are_cut_when_the_grace_is_over(number):
+    with start(grace="0.2") as service, grpc.insecure_channel(service.address) as channel:
+        running = call(channel, "sleep")
+        assert call(channel, "ready").result().value == "ready"
+        service.process.send_signal(number)
+        assert running.exception().code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+        assert service.process.wait(10) == 0
+
+
+def test_a_second_signal_ends_it_at_once():
+    with start(grace="50") as service, grpc.insecure_channel(service.address) as channel:
+        call(channel, "sleep")
+        assert call(channel, "ready").result().value == "ready"
+        service.process.terminate()
+        wait_for(service, "service.draining")
+        service.process.terminate()
+        assert service.process.wait(10) == -signal.SIGTERM
+
+
+def test_a_port_that_is_taken_ends_it_with_exit_code_1_and_a_sentence():
+    with start() as service, pytest.raises(ServiceEnded) as ended:
+        start(listen=service.address)
+    assert "exit code 1\n" in str(ended.value)
+    assert "another process listens there" in str(ended.value)
+
+
+def test_clients_of_ours_ping_less_often_than_servers_of_ours_allow():
+    assert (
+        dict(CLIENT_OPTIONS)["grpc.keepalive_time_ms"]
+        > dict(SERVER_OPTIONS)["grpc.http2.min_ping_interval_without_data_ms"]
+    )
+
+
+def test_a_message_beyond_the_limit_is_refused_and_the_service_goes_on():
+    with start() as service, grpc.insecure_channel(service.address) as channel:
+        assert call(channel, "x" * 17 * 2**20).exception().code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert call(channel, "fine").result().value == "fine"

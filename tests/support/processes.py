@@ -1,0 +1,114 @@
+"""Starts the services as the processes that they are in production, and ends them in every way that they can end."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+_ADDRESS = re.compile(r'service\.listening\W.*?address"?[=:] ?"?([^\s",}]+)|address": "([^"]+)".*"service\.listening"')
+
+
+class ServiceEnded(Exception):
+    """The process ended before it listened; the message holds its exit code and what it wrote to stderr."""
+
+
+class Service:
+    """A service as a process of its own. As a context manager it leaves no process behind."""
+
+    def __init__(self, process: subprocess.Popen[bytes], stderr: IO[bytes]) -> None:
+        self.process = process
+        self.address = ""
+        """host:port, once it listens."""
+        self._stderr = stderr
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def stderr_text(self) -> str:
+        """All that it has written to stderr: its log."""
+        self._stderr.seek(0)
+        return self._stderr.read().decode(errors="replace")
+
+    def wait_until_listening(self, timeout: float = 30.0) -> None:
+        """Waits for the log line `service.listening`, and takes the address from it."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            ended = self.process.poll() is not None
+            if match := _ADDRESS.search(self.stderr_text()):
+                self.address = match[1] or match[2]
+                return
+            if ended:
+                raise ServiceEnded(f"exit code {self.process.returncode}\n{self.stderr_text()}")
+            time.sleep(0.01)
+        raise ServiceEnded(f"does not listen after {timeout} s\n{self.stderr_text()}")
+
+    def terminate(self, timeout: float = 15.0) -> int:
+        """Sends SIGTERM and returns the exit code."""
+        self.process.terminate()
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """Ends it by SIGKILL, and has waited when it returns."""
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.kill()
+        self._stderr.close()
+
+
+def start_service(module: str, env: Mapping[str, str], *args: str) -> Service:
+    """Runs `python -m module args` with env and returns once it listens.
+
+    Nothing else of the caller's environment reaches it but what Python needs.
+
+    Raises:
+        ServiceEnded: it ended instead.
+    """
+    stderr = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the service
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *args],
+        env=_environment(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        cwd=REPOSITORY,
+    )
+    service = Service(process, stderr)
+    try:
+        service.wait_until_listening()
+    except BaseException:
+        service.__exit__(None, None, None)
+        raise
+    return service
+
+
+def run_command(module: str, env: Mapping[str, str], *args: str) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m module args` with env to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *args],
+        env=_environment(env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        timeout=30,
+        check=False,
+    )
+
+
+def _environment(env: Mapping[str, str]) -> dict[str, str]:
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
+    return {**inherited, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'protos'}", **env}
