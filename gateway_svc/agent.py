@@ -54,7 +54,7 @@ class Agent:
         answers: Answers,
         limits: Limits,
     ) -> None:
-        """`price` gives the cost of a request to a model, in millionths of a US dollar, or None where it is not known."""
+        """`price` gives the cost of a request to a model in millionths of a US dollar, or None where it is unknown."""
         self.name = engine.name
         self.default_model = engine.default_model
         self._engine = engine
@@ -162,7 +162,11 @@ class Agent:
                 result = denied(refusal)
         finally:
             elapsed_ms = round((time.monotonic() - started) * 1000)
-            result = result if result.started_at_ms else replace(result, started_at_ms=intent.created_at_ms, duration_ms=elapsed_ms)
+            result = (
+                result
+                if result.started_at_ms
+                else replace(result, started_at_ms=intent.created_at_ms, duration_ms=elapsed_ms)
+            )
             self._conclude(turn, call, result, results)
 
     async def _ask_client(self, call: ToolCall) -> str | None:

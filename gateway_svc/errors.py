@@ -1,4 +1,4 @@
-"""Errors for the caller. What a model is told about a failed tool is no error but a tool result (see gateway_svc.tools).
+"""Errors for the caller. What a model is told of a failed tool is no error but a tool result (see gateway_svc.tools).
 
 GatewayError
 ├── SettingsError            a setting is wrong or missing                       exit code 2
@@ -74,7 +74,7 @@ class EngineRateLimited(EngineError):
 
 
 class EngineRejected(EngineError):
-    """The model server refuses the request: credentials, a capability that the model lacks, a field it does not take."""
+    """The model server refuses the request: credentials, a capability that the model lacks, an unknown field."""
 
 
 class EngineProtocolError(EngineError):

@@ -76,9 +76,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         before = str(decode_token(request.page_token, b"sessions", (str,))[0]) if request.page_token else None
         states = self._sessions.list_page(size + 1, before)
         token = encode_token((states[size - 1].id,), b"sessions") if len(states) > size else ""
-        return pb.ListSessionsResponse(
-            sessions=[state.to_message() for state in states[:size]], next_page_token=token
-        )
+        return pb.ListSessionsResponse(sessions=[state.to_message() for state in states[:size]], next_page_token=token)
 
     async def ListEngines(self, request: pb.ListEnginesRequest, context: Context) -> pb.ListEnginesResponse:  # noqa: N802
         """Lists the configured engines, the default first."""

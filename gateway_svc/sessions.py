@@ -196,9 +196,9 @@ class Sessions:
 
     def list_page(self, size: int, before: str | None) -> list[SessionState]:
         """At most `size` sessions, the newest first, all older than the one with the id `before`."""
-        ids = (path.stem for path in self._folder.glob("*.jsonl"))  # UUIDv7: their order is that of their making
-        older = sorted((id for id in ids if before is None or id < before), reverse=True)
-        return [self.get(id) for id in older[:size]]
+        names = (path.stem for path in self._folder.glob("*.jsonl"))  # UUIDv7: their order is that of their making
+        older = sorted((name for name in names if before is None or name < before), reverse=True)
+        return [self.get(name) for name in older[:size]]
 
     def _path(self, session_id: str) -> Path:
         if not SESSION_ID.fullmatch(session_id):

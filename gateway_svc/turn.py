@@ -11,7 +11,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.messages import Message, Scope
 
 COALESCE_SECONDS = 0.005
-"""How long text is gathered before it is sent: models write hundreds of pieces a second, and each message costs 50 µs."""
+"""How long text is gathered before it is sent: models write hundreds of pieces a second, and a message costs 50 µs."""
 
 
 class TurnEvents:

@@ -1,4 +1,4 @@
-"""Turns under way: each is run on its session, can be cancelled from elsewhere, and leaves the session ready for the next."""
+"""Turns under way: each runs on its session, can be cancelled from elsewhere, and leaves the session ready for more."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from uuid_utils import uuid7
 
 from gateway_svc.errors import EngineNotConfigured, InvalidRequest, NotFound
 from gateway_svc.messages import Scope, UserMessage
-from gateway_svc.sessions import Session, SessionState, Sessions
+from gateway_svc.sessions import Session, Sessions, SessionState
 from gateway_svc.turn import Runner, Totals, Turn, TurnEvents
 
 MAX_INPUT_BYTES = 2**20
@@ -101,7 +101,9 @@ class Turns:
             if running.turn_id == turn_id or (not turn_id and running.session_id == session_id and running.begun):
                 running.ask_to_cancel()
                 return running.turn_id
-        raise NotFound(f"no turn {turn_id!r} is running or waiting" if turn_id else "no turn of this session is running")
+        raise NotFound(
+            f"no turn {turn_id!r} is running or waiting" if turn_id else "no turn of this session is running"
+        )
 
     async def cancel_all(self) -> None:
         """Cancels all turns and waits for their end."""
@@ -152,7 +154,9 @@ class Turns:
         finally:
             session.close_history(NOTES[status])
             self._save(session, status)
-            log.info("turn.finished", engine=runner.name, steps=turn.totals[0].steps, tool_calls=turn.totals[0].tool_calls)
+            log.info(
+                "turn.finished", engine=runner.name, steps=turn.totals[0].steps, tool_calls=turn.totals[0].tool_calls
+            )
         running.events.put(_turn_finished(stop_reason, turn.totals[0], round((time.monotonic() - started) * 1000)))
 
     def _begin(self, session: Session, running: "_Running", request: pb.RunTurnRequest) -> tuple[Turn, Runner]:

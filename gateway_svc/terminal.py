@@ -1,0 +1,210 @@
+"""Commands for people: they are a client of a running gateway."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, TypeVar
+
+import grpc
+import typer
+from google.protobuf.json_format import MessageToJson
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+from onrecord.gateway.v1 import gateway_pb2_grpc
+from rich.console import Console
+from rich.table import Table
+
+from service_kit.server import CLIENT_OPTIONS
+
+T = TypeVar("T")
+
+Target = Annotated[str, typer.Option(envvar="GATEWAY_LISTEN", help="The gateway's address, host:port.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+DEFAULT_TARGET = "127.0.0.1:50051"
+EXIT_FAILED = 1
+EXIT_CANCELLED = 130
+GRPC_TIMEOUT_SECONDS = 10.0
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds the commands of this module to app."""
+    for command in (run, engines, sessions, health):
+        app.command()(command)
+
+
+def run(
+    prompt: str,
+    engine: Annotated[str, typer.Option(help="The engine; the default when not given.")] = "",
+    model: Annotated[str, typer.Option(help="The model; the engine's default when not given.")] = "",
+    session: Annotated[str, typer.Option(help="The session to go on with; a new one when not given.")] = "",
+    label: Annotated[list[str] | None, typer.Option(help="key=value, for attribution; may be repeated.")] = None,
+    as_json: Json = False,
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """Give an agent a task, and watch it work."""
+    labels = dict(_split_label(text) for text in label or [])
+    request = pb.RunTurnRequest(input=prompt, engine=engine, model=model, session_id=session, labels=labels)
+    show = _print_json if as_json else _TurnPrinter().show
+
+    async def stream(stub: "gateway_pb2_grpc.GatewayServiceAsyncStub") -> None:
+        async for event in stub.RunTurn(request):
+            show(event)
+
+    _call(target, stream)
+
+
+def engines(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
+    """List the configured engines."""
+    response = _call(
+        target, lambda stub: _await(stub.ListEngines(pb.ListEnginesRequest(), timeout=GRPC_TIMEOUT_SECONDS))
+    )
+    if as_json:
+        for engine in response.engines:
+            _print_json(engine)
+        return
+    table = Table("engine", "default model", "default")
+    for engine in response.engines:
+        table.add_row(engine.name, engine.default_model, "yes" if engine.is_default else "")
+    out.print(table)
+
+
+def sessions(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the newest first.")] = 20,
+    as_json: Json = False,
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """List the sessions that the gateway keeps."""
+    request = pb.ListSessionsRequest(page_size=limit)
+    response = _call(target, lambda stub: _await(stub.ListSessions(request, timeout=GRPC_TIMEOUT_SECONDS)))
+    if as_json:
+        for session in response.sessions:
+            _print_json(session)
+        return
+    table = Table("session", "engine", "model", "status", "turns", "tool calls", "tokens in/out", "cost", "labels")
+    for session in response.sessions:
+        table.add_row(
+            session.id,
+            session.engine,
+            session.model,
+            audit_pb2.SessionStatus.Name(session.status).removeprefix("SESSION_STATUS_").lower(),
+            str(session.turns),
+            str(session.tool_calls),
+            f"{session.usage.input_tokens}/{session.usage.output_tokens}",
+            _money(session.usage),
+            " ".join(f"{key}={value}" for key, value in sorted(session.labels.items())),
+        )
+    out.print(table)
+
+
+def health(target: Target = DEFAULT_TARGET) -> None:
+    """Probe a running gateway: exit code 0 when it serves."""
+
+    async def check() -> health_pb2.HealthCheckResponse:
+        async with grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            request = health_pb2.HealthCheckRequest()
+            response: health_pb2.HealthCheckResponse = await stub.Check(request, timeout=GRPC_TIMEOUT_SECONDS)
+            return response
+
+    status = _run(check(), target).status
+    out.print(health_pb2.HealthCheckResponse.ServingStatus.Name(status))
+    if status != health_pb2.HealthCheckResponse.SERVING:
+        raise typer.Exit(EXIT_FAILED)
+
+
+class _TurnPrinter:
+    """Shows a turn as it goes: the answer on stdout, what happens around it on stderr."""
+
+    def __init__(self) -> None:
+        self._in_text = False
+
+    def show(self, event: pb.TurnEvent) -> None:
+        match event.WhichOneof("event"):
+            case "turn_started":
+                started = event.turn_started
+                err.print(f"[dim]session {started.session_id} · {started.engine} · {started.model}[/dim]")
+            case "text_delta":
+                self._in_text = True
+                sys.stdout.write(event.text_delta.text)
+                sys.stdout.flush()
+            case "tool_call_started":
+                self._end_text()
+                call = event.tool_call_started
+                err.print(f"▸ {call.tool_name} {call.args_summary}", style="cyan", markup=False)
+                if call.awaiting_answer:
+                    err.print(f"  waits for an answer (id {call.id})", style="yellow", markup=False)
+            case "tool_call_finished":
+                self._end_text()
+                self._show_finished(event.tool_call_finished)
+            case "turn_finished":
+                self._end_text()
+                finished = event.turn_finished
+                reason = pb.StopReason.Name(finished.stop_reason).removeprefix("STOP_REASON_").lower()
+                err.print(
+                    f"[dim]{reason} · {finished.steps} steps · {finished.tool_calls} tool calls · "
+                    f"{finished.usage.input_tokens} tokens in, {finished.usage.output_tokens} out · "
+                    f"{_money(finished.usage)} · {finished.duration_ms} ms[/dim]"
+                )
+
+    def _show_finished(self, finished: pb.ToolCallFinished) -> None:
+        outcome = audit_pb2.Outcome.Name(finished.outcome).removeprefix("OUTCOME_").lower()
+        parts = [outcome, f"{finished.duration_ms} ms"]
+        if finished.HasField("exit_code"):
+            parts.append(f"exit code {finished.exit_code}")
+        if finished.HasField("http_status"):
+            parts.append(f"HTTP {finished.http_status}")
+        if finished.HasField("error"):
+            parts.append(finished.error)
+        style = "green" if finished.outcome == audit_pb2.OUTCOME_SUCCEEDED else "red"
+        err.print(f"  {finished.tool_name}: {' · '.join(parts)}", style=style, markup=False)
+
+    def _end_text(self) -> None:
+        if self._in_text:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+            self._in_text = False
+
+
+def _split_label(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise typer.BadParameter(f"{text!r} is not key=value", param_hint="--label")
+    return key, value
+
+
+def _money(usage: pb.Usage) -> str:
+    return f"${usage.cost_micros / 1_000_000:.6f}" if usage.HasField("cost_micros") else "cost unknown"
+
+
+def _print_json(message: Any) -> None:
+    sys.stdout.write(MessageToJson(message, indent=None, preserving_proto_field_name=True) + "\n")
+    sys.stdout.flush()
+
+
+async def _await(call: Any) -> Any:
+    return await call
+
+
+def _call(target: str, work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+    """Does work with a stub of the gateway at target; a failed call ends the program with a sentence."""
+
+    async def connected() -> T:
+        async with grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS) as channel:
+            return await work(gateway_pb2_grpc.GatewayServiceStub(channel))
+
+    return _run(connected(), target)
+
+
+def _run(work: Coroutine[Any, Any, T], target: str) -> T:
+    try:
+        return asyncio.run(work)
+    except grpc.aio.AioRpcError as error:
+        hint = f" (is a gateway running at {target}?)" if error.code() == grpc.StatusCode.UNAVAILABLE else ""
+        err.print(f"{error.code().name}: {error.details()}{hint}", style="red", markup=False)
+        raise typer.Exit(EXIT_FAILED) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_CANCELLED) from None
