@@ -30,7 +30,7 @@ class ToolResult:
     """What the model is told."""
     outcome: audit_pb2.Outcome.ValueType = audit_pb2.OUTCOME_SUCCEEDED
     error: str | None = None
-    """Why the tool could not do its work: a sentence for the record, so it quotes no content and no argument's value."""
+    """Why the tool could not do its work: a sentence for the record that quotes no content and no argument's value."""
     exit_code: int | None = None
     http_status: int | None = None
     result_bytes: int = 0
@@ -43,7 +43,7 @@ class ToolResult:
 
 
 class ToolError(Exception):
-    """Raised by a tool that cannot do its work; run() makes the ToolResult. The message is for the model and the record."""
+    """Raised by a tool that cannot do its work; holds the result. The message is for the model and the record."""
 
     def __init__(
         self,

@@ -1,0 +1,129 @@
+"""What a model sends along with a call: its JSON Schema as the model sees it, and what it wrote, validated.
+
+An error names fields and what is wrong with them. It never quotes a value or a name that the model made up, since it
+goes on the record too.
+"""
+
+import json
+from typing import Annotated, Any, NoReturn, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+MAX_ARGUMENT_CHARACTERS = 4_000_000
+MAX_TOLD_PROBLEMS = 8
+
+
+class Arguments(BaseModel):
+    """The base of every tool's parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+A = TypeVar("A", bound=BaseModel)
+
+
+class ArgumentsError(ValueError):
+    """The arguments cannot be used; the message is for the model and the record."""
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain a NUL character")
+    return text
+
+
+PlainText = Annotated[str, AfterValidator(_without_nul)]
+"""Text that the operating system takes as a name or an argument."""
+PathText = Annotated[PlainText, Field(min_length=1, max_length=4096)]
+
+
+def parse_arguments(text: str, parameters: type[A]) -> A:
+    """The arguments that a model wrote as JSON text. Nothing at all counts as no arguments.
+
+    Raises:
+        ArgumentsError: the text is no JSON object, or does not fit `parameters`.
+    """
+    try:
+        return parameters.model_validate(_parse_object(text))
+    except ValidationError as error:
+        raise ArgumentsError(_problems(error, parameters)) from None
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    if len(text) > MAX_ARGUMENT_CHARACTERS:
+        raise ArgumentsError(f"the arguments are longer than {MAX_ARGUMENT_CHARACTERS} characters")
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+    except ArgumentsError:
+        raise
+    except RecursionError:
+        raise ArgumentsError("the arguments are nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ArgumentsError(f"the arguments are not valid JSON (at character {error.pos})") from None
+    except ValueError:  # a number with more digits than Python converts
+        raise ArgumentsError("the arguments hold a number that is too long") from None
+    if not isinstance(value, dict):
+        raise ArgumentsError("the arguments must be a JSON object")
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ArgumentsError("the arguments name a field twice")
+    return value
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise ArgumentsError("the arguments hold NaN or Infinity, which JSON does not have")
+
+
+def _problems(error: ValidationError, parameters: type[BaseModel]) -> str:
+    told: list[str] = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        if problem["type"] == "extra_forbidden":
+            told.append(f"unknown field (the fields are {', '.join(parameters.model_fields)})")
+        else:
+            place = ".".join(
+                str(part) for part in problem["loc"] if isinstance(part, int) or part in parameters.model_fields
+            )
+            told.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
+    unique = list(dict.fromkeys(told))
+    more = [f"and {len(unique) - MAX_TOLD_PROBLEMS} more"] if len(unique) > MAX_TOLD_PROBLEMS else []
+    return "; ".join(unique[:MAX_TOLD_PROBLEMS] + more)
+
+
+def json_schema(parameters: type[BaseModel]) -> dict[str, object]:
+    """The JSON Schema of `parameters`, in the plain form that small models and all model servers take.
+
+    References are put in place; titles and null alternatives are left out, since what may be null may also be missing.
+    """
+    schema = parameters.model_json_schema()
+    simple = _simplified(schema, schema.get("$defs", {}))
+    simple.setdefault("properties", {})
+    simple["additionalProperties"] = False
+    return simple
+
+
+def _simplified(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in schema:
+        schema = {**definitions[schema["$ref"].rsplit("/", 1)[-1]], **{k: v for k, v in schema.items() if k != "$ref"}}
+    if "anyOf" in schema:
+        choices = [choice for choice in schema["anyOf"] if choice.get("type") != "null"]
+        if len(choices) == 1:
+            schema = {**choices[0], **{k: v for k, v in schema.items() if k != "anyOf"}}
+    simple: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("$defs", "title") or (key == "default" and value is None):
+            continue
+        if key == "properties":
+            simple[key] = {name: _simplified(field, definitions) for name, field in value.items()}
+        elif key in ("anyOf", "oneOf", "allOf"):
+            simple[key] = [_simplified(choice, definitions) for choice in value]
+        elif key == "items":
+            simple[key] = _simplified(value, definitions)
+        else:
+            simple[key] = value
+    return simple

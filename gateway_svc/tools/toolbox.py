@@ -1,0 +1,137 @@
+"""The tools that a deployment offers, and the one way to run them."""
+
+import asyncio
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import structlog
+from onrecord.audit.v1 import audit_pb2
+from pydantic import BaseModel
+
+from gateway_svc.errors import SettingsError
+from gateway_svc.messages import ToolCall, ToolDefinition
+from gateway_svc.tools import Tool, ToolContext, ToolError, ToolResult
+from gateway_svc.tools.arguments import ArgumentsError, json_schema, parse_arguments
+from gateway_svc.tools.output import shorten
+
+Policy = Literal["allow", "deny", "ask"]
+"""Whether a tool runs at once, never, or when the client has agreed."""
+
+log = structlog.get_logger(__name__)
+
+
+class Toolbox:
+    """Tools by their names, with the policy and the limits that hold for each call."""
+
+    def __init__(
+        self,
+        tools: Sequence[Tool],
+        *,
+        policies: Mapping[str, Policy] | None = None,
+        timeout_seconds: float = 300,
+        max_characters: int = 50_000,
+        max_lines: int = 2_000,
+    ) -> None:
+        """A tool that `policies` does not name is allowed.
+
+        `timeout_seconds` ends a call whatever its tool does, so it should exceed the tools' own limits.
+        `max_characters` and `max_lines` bound what a model is shown of one result.
+
+        Raises:
+            SettingsError: a policy names a tool that is not among `tools`.
+        """
+        self._tools = {tool.name: tool for tool in tools}
+        if len(self._tools) != len(tools):
+            raise ValueError("two tools have one name")
+        self._policies = dict(policies or {})
+        if strangers := sorted(self._policies.keys() - self._tools.keys()):
+            raise SettingsError(f"a tool policy names {', '.join(strangers)}; the tools are {', '.join(self._tools)}")
+        self._timeout_seconds = timeout_seconds
+        self._max_characters = max_characters
+        self._max_lines = max_lines
+        self._definitions = [
+            ToolDefinition(tool.name, tool.description, json_schema(tool.parameters))
+            for tool in tools
+            if self.policy(tool.name) != "deny"
+        ]
+
+    def definitions(self) -> list[ToolDefinition]:
+        """What a model is told of the tools. Those that are denied are not offered."""
+        return list(self._definitions)
+
+    def policy(self, name: str) -> Policy:
+        """The policy of a tool. An unknown name counts as allowed: run() tells the model that there is no such tool."""
+        return self._policies.get(name, "allow")
+
+    def check(self, call: ToolCall) -> ToolResult | None:
+        """The result of a call that cannot run: an unknown or denied tool, unusable arguments; None when it can run.
+
+        run() checks by itself. This is for who wants to know before a client is asked.
+        """
+        prepared = self._prepare(call)
+        return prepared if isinstance(prepared, ToolResult) else None
+
+    async def run(self, call: ToolCall, context: ToolContext) -> ToolResult:
+        """Runs a call. Whatever goes wrong is told by the result; only cancellation propagates, once the tool is done.
+
+        A tool whose policy is `ask` runs: the caller has asked.
+        """
+        started_at_ms, started = time.time_ns() // 1_000_000, time.monotonic()
+        prepared = self._prepare(call)
+        result = prepared if isinstance(prepared, ToolResult) else await self._run(*prepared, context)
+        duration_ms = round((time.monotonic() - started) * 1000)
+        return replace(self._bounded(result), started_at_ms=started_at_ms, duration_ms=duration_ms)
+
+    def _prepare(self, call: ToolCall) -> tuple[Tool, BaseModel] | ToolResult:
+        tool = self._tools.get(call.name)
+        if tool is None:
+            offered = ", ".join(definition.name for definition in self._definitions)
+            return _invalid(f"there is no such tool; the tools are {offered}")
+        if self.policy(tool.name) == "deny":
+            return denied("this deployment does not allow the tool")
+        try:
+            return tool, parse_arguments(call.arguments, tool.parameters)
+        except ArgumentsError as error:
+            return _invalid(str(error))
+
+    async def _run(self, tool: Tool, arguments: BaseModel, context: ToolContext) -> ToolResult:
+        deadline = asyncio.timeout(self._timeout_seconds)
+        try:
+            async with deadline:
+                return await tool.run(arguments, context)
+        except ToolError as error:
+            return error.result
+        except Exception as failure:  # noqa: BLE001 - a tool's defect is told to the model and never ends the turn
+            if deadline.expired():
+                return ToolError(
+                    f"the call ran longer than {self._timeout_seconds:g} s and was ended",
+                    outcome=audit_pb2.OUTCOME_TIMED_OUT,
+                ).result
+            # The exception's text may quote content, so the log names only its type and where it was raised.
+            place = traceback.extract_tb(failure.__traceback__)[-1]
+            kind = type(failure).__name__
+            log.warning(
+                "tool.failed", tool=tool.name, error_type=kind, at=f"{Path(place.filename).name}:{place.lineno}"
+            )
+            return ToolError(f"the tool failed unexpectedly ({kind})").result
+
+    def _bounded(self, result: ToolResult) -> ToolResult:
+        text, cut = shorten(result.text, self._max_characters, self._max_lines)
+        if cut:
+            result_bytes = result.result_bytes or len(result.text.encode(errors="replace"))
+            result = replace(result, result_truncated=True, result_bytes=result_bytes)
+        # A file's name may hold bytes that are no UTF-8, which no message to a model can carry.
+        return replace(result, text=text.encode(errors="replace").decode())
+
+
+def denied(reason: str) -> ToolResult:
+    """The result of a call that a rule or a person refused. The reason is for the model and the record."""
+    return ToolError(reason, outcome=audit_pb2.OUTCOME_DENIED).result
+
+
+def _invalid(reason: str) -> ToolResult:
+    return ToolError(reason, outcome=audit_pb2.OUTCOME_INVALID_CALL).result
