@@ -1,0 +1,167 @@
+"""`make demo`: both services, an agent that runs real tools, and the rows that it left in the ledger."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import grpc
+import typer
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from rich.console import Console
+from rich.table import Table
+
+from demo.model_server import ModelServer
+from demo.processes import Service, start_service
+from demo.script import load_script
+from gateway_svc.terminal import TurnPrinter
+
+HERE = Path(__file__).resolve().parent
+SECONDS_TO_ARRIVE = 10.0
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model server to run the demo with."""
+
+    settings: dict[str, str]
+    """The gateway's environment variables for it."""
+    prompt: str
+    calls: int = 1
+    """How many tool calls are expected at least."""
+    allowed_hosts: list[str] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def scripted() -> AsyncIterator[Model]:
+    """The scripted model server of this folder."""
+    async with ModelServer(load_script(HERE / "script.toml")) as server:
+        yield Model(
+            settings={
+                "GATEWAY_OLLAMA_URL": server.ollama_url,
+                "GATEWAY_OLLAMA_MODEL": "scripted",
+                "GATEWAY_WEBFETCH_ALLOW": server.ollama_url.removeprefix("http://"),
+            },
+            prompt="Look at this project and tell me when the next high water is.",
+            calls=4,
+        )
+
+
+@asynccontextmanager
+async def gemma() -> AsyncIterator[Model]:
+    """A real model inside this process, from a wheel."""
+    from demo.real_model import RealModel
+
+    async with RealModel() as server:
+        yield Model(
+            settings={
+                "GATEWAY_OPENAI_URL": server.openai_url,
+                "GATEWAY_OPENAI_MODEL": server.model,
+                "GATEWAY_OPENAI_LOCAL": "true",
+                "GATEWAY_MAX_STEPS": "3",
+            },
+            prompt="Read the file README.md",
+        )
+
+
+@asynccontextmanager
+async def ollama() -> AsyncIterator[Model]:
+    """The user's own Ollama: the settings come from the environment, as for the gateway."""
+    import os
+
+    url = os.environ.get("GATEWAY_OLLAMA_URL", "http://127.0.0.1:11434")
+    model = os.environ.get("GATEWAY_OLLAMA_MODEL", "qwen3:4b")
+    yield Model(
+        settings={"GATEWAY_OLLAMA_URL": url, "GATEWAY_OLLAMA_MODEL": model},
+        prompt="Read README.md, run the program that it names with python3, and tell me what it prints.",
+    )
+
+
+MODELS: dict[str, Callable[[], AbstractAsyncContextManager[Model]]] = {
+    "scripted": scripted,
+    "gemma": gemma,
+    "ollama": ollama,
+}
+
+
+async def run(choice: str) -> None:
+    """Starts everything, runs one turn, shows its rows, stops everything."""
+    with tempfile.TemporaryDirectory(prefix="onrecord-demo-") as folder:
+        state = Path(folder)
+        shutil.copytree(HERE / "workspace", state / "workspace")
+        async with MODELS[choice]() as model:
+            with start_service("audit_svc", audit_settings(state), "serve") as audit:
+                console.print(f"audit_svc   listens on {audit.address}, database {state / 'audit.db'}", style="dim")
+                with start_service("gateway_svc", gateway_settings(state, audit, model), "serve") as gateway:
+                    console.print(f"gateway_svc listens on {gateway.address}\n", style="dim")
+                    console.print(f"> {model.prompt}", style="bold", markup=False)
+                    await run_turn(gateway.address, model.prompt)
+                    await show_rows(audit.address, model.calls)
+                    gateway.terminate()
+                audit.terminate()
+
+
+def audit_settings(state: Path) -> dict[str, str]:
+    """The audit service's environment."""
+    return {"AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DB": str(state / "audit.db")}
+
+
+def gateway_settings(state: Path, audit: Service, model: Model) -> dict[str, str]:
+    """The gateway's environment."""
+    return {
+        "GATEWAY_LISTEN": "127.0.0.1:0",
+        "GATEWAY_AUDIT_TARGET": audit.address,
+        "GATEWAY_STATE_DIR": str(state / "gateway"),
+        "GATEWAY_WORKSPACE": str(state / "workspace"),
+        **model.settings,
+    }
+
+
+async def run_turn(address: str, prompt: str) -> None:
+    """Runs a turn and shows it as it goes."""
+    printer = TurnPrinter()
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = gateway_pb2_grpc.GatewayServiceStub(channel)
+        async for event in stub.RunTurn(gateway_pb2.RunTurnRequest(input=prompt, labels={"user": "demo"})):
+            printer.show(event)
+
+
+async def show_rows(address: str, expected: int) -> None:
+    """Shows the rows of the ledger, once as many as expected have arrived."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = audit_pb2_grpc.AuditServiceStub(channel)
+        async with asyncio.timeout(SECONDS_TO_ARRIVE):
+            rows: list[audit_pb2.AuditRow] = []
+            while len(rows) < expected:
+                await asyncio.sleep(0.05)
+                rows = list((await stub.ListToolCalls(audit_pb2.ListToolCallsRequest())).rows)
+    table = Table("tool", "arguments", "outcome", "ms", "exit code", "http status", "error", "bytes", title="the ledger")
+    for row in reversed(rows):
+        table.add_row(
+            row.tool_name,
+            row.args_summary,
+            audit_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_").lower(),
+            str(row.duration_ms),
+            str(row.exit_code) if row.HasField("exit_code") else "",
+            str(row.http_status) if row.HasField("http_status") else "",
+            row.error if row.HasField("error") else "",
+            str(row.result_bytes),
+        )
+    console.print()
+    console.print(table)
+
+
+def main(model: Annotated[Literal["scripted", "gemma", "ollama"], typer.Option()] = "scripted") -> None:
+    """Runs the demo."""
+    asyncio.run(run(model))
+
+
+if __name__ == "__main__":
+    typer.run(main)

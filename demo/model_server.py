@@ -1,0 +1,206 @@
+"""A scripted model server: speaks Ollama's and OpenAI's wire formats over a real port, for tests, demos and benchmarks.
+
+    python -m demo.model_server --script script.toml --port 0
+
+prints `model server on http://127.0.0.1:PORT` and serves until it is ended:
+
+    POST /api/chat              Ollama, streaming or not
+    GET  /api/tags              Ollama's models
+    POST /api/show              a model's capabilities
+    POST /v1/chat/completions   OpenAI, streaming or not
+    GET  /v1/models             OpenAI's models
+    GET  /pages/...             the script's pages
+
+What a script can say is in demo.script. Requests are checked as the real servers
+check them, and refused in their words.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+from collections import Counter, deque
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from demo.script import Page, Refusal, Script, Step, load_script, position
+from demo.script_formats import Format, Rejected, count, encode, messages_of, roles_of
+from demo.script_http import HttpConnection, Received, Reply
+from demo.script_ollama import OllamaFormat
+from demo.script_openai import OpenAIFormat
+
+_FORMATS: dict[str, Format] = {"/api/chat": OllamaFormat(), "/v1/chat/completions": OpenAIFormat()}
+_JSON = "application/json; charset=utf-8"
+
+
+class ModelServer:
+    """A scripted model server on a port of its own, as an async context manager."""
+
+    def __init__(self, script: Script, *, host: str = "127.0.0.1", port: int = 0, keep_requests: int = 1000) -> None:
+        """`keep_requests` bounds `requests`, which holds what came last."""
+        self.script = script
+        self.requests: deque[Received] = deque(maxlen=keep_requests)
+        self._host = host
+        self._port = port
+        self._met: Counter[int] = Counter()
+        self._connections: set[HttpConnection] = set()
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: HttpConnection(self._answer, self._connections), self._host, self._port
+        )
+        self._port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+            for connection in tuple(self._connections):
+                connection.abort()
+            await self._server.wait_closed()
+
+    @property
+    def url(self) -> str:
+        """Where it listens: `http://127.0.0.1:PORT`."""
+        return f"http://{self._host}:{self._port}"
+
+    @property
+    def ollama_url(self) -> str:
+        """What GATEWAY_OLLAMA_URL wants."""
+        return self.url
+
+    @property
+    def openai_url(self) -> str:
+        """What GATEWAY_OPENAI_URL wants."""
+        return f"{self.url}/v1"
+
+    async def _answer(self, request: Received, reply: Reply) -> None:
+        self.requests.append(request)
+        path = request.path.partition("?")[0]
+        if request.method == "POST" and path in _FORMATS:
+            await self._chat(_FORMATS[path], request, reply)
+        elif page := self.script.pages.get(path):
+            await self._page(page, reply)
+        elif listing := self._listing(path):
+            reply.whole(200, _JSON, encode(listing))
+        else:
+            reply.whole(404, "text/plain", b"404 page not found")
+
+    async def _chat(self, form: Format, request: Received, reply: Reply) -> None:
+        try:
+            body = _parse(request.body)
+            _check(form, body, self.script, request.headers.get("authorization", ""))
+            number, step = self._next_step(body)
+        except Rejected as rejected:
+            reply.whole(rejected.status, _JSON, form.error(rejected))
+            return
+        await asyncio.sleep(step.delay_ms / 1000)
+        if refuse := self._refusal(number, step):
+            refusal = form.error(Rejected(refuse.status, refuse.message, code=refuse.code))
+            told = refusal if refuse.body is None else refuse.body.encode()
+            reply.whole(refuse.status, _JSON, told, refuse.headers)
+            return
+        counts = count(step, len(request.body))
+        if form.streams(body):
+            await self._stream(form.chunks(body, step, counts), form, step, reply)
+        else:
+            reply.whole(200, _JSON, form.whole(body, step, counts))
+
+    def _next_step(self, body: dict[str, Any]) -> tuple[int, Step]:
+        at = position(roles_of(messages_of(body)))
+        found = self.script.step_at(at)
+        if found is None:
+            raise Rejected(400, f"the script has no step {at + 1}")
+        return found
+
+    def _refusal(self, number: int, step: Step) -> Refusal | None:
+        if step.refuse is None:
+            return None
+        self._met[number] += 1
+        return step.refuse if step.refuse.times is None or self._met[number] <= step.refuse.times else None
+
+    async def _stream(self, chunks: list[bytes], form: Format, step: Step, reply: Reply) -> None:
+        if step.error_after is not None:
+            chunks[step.error_after :] = [form.error_chunk("the script says so", step.error_status)]
+        if step.cut_after is not None:
+            del chunks[step.cut_after :]
+        if step.split_bytes is not None:
+            size, whole = step.split_bytes, b"".join(chunks)
+            chunks = [whole[at : at + size] for at in range(0, len(whole), size)]
+        reply.begin(200, form.stream_type)
+        if step.chunk_delay_ms:
+            for number, chunk in enumerate(chunks):
+                await asyncio.sleep(step.chunk_delay_ms / 1000 if number else 0)
+                reply.send([chunk])
+        else:
+            reply.send(chunks)
+        if step.cut_after is None:
+            reply.end()
+        else:
+            reply.cut()
+
+    async def _page(self, page: Page, reply: Reply) -> None:
+        await asyncio.sleep(page.delay_ms / 1000)
+        body = page.body.encode() if isinstance(page.body, str) else page.body
+        reply.whole(page.status, page.content_type, body, page.headers)
+
+    def _listing(self, path: str) -> dict[str, Any] | None:
+        names = self.script.models or ("scripted",)
+        if path == "/api/tags":
+            return {"models": [{"name": name, "model": name, "size": 0, "digest": "", "details": {}} for name in names]}
+        if path == "/api/show":
+            return {"details": {"family": "scripted"}, "capabilities": sorted(self.script.capabilities)}
+        if path == "/v1/models":
+            return {
+                "object": "list",
+                "data": [{"id": name, "object": "model", "owned_by": "scripted"} for name in names],
+            }
+        return None
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Rejected(400, f"the request is no JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise Rejected(400, "the request is no JSON object")
+    return parsed
+
+
+def _check(form: Format, body: dict[str, Any], script: Script, authorization: str) -> None:
+    try:
+        form.check(body, script, authorization)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise Rejected(400, f"the request has not the right shape: {error!r}") from error
+
+
+async def serve(script: Script, host: str, port: int) -> None:
+    """Serves until it is cancelled."""
+    async with ModelServer(script, host=host, port=port) as server:
+        print(f"model server on {server.url}", flush=True)
+        await asyncio.get_running_loop().create_future()
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m demo.model_server", description="A scripted model server.")
+    parser.add_argument("--script", type=Path, required=True, help="a .toml or .json file, see demo/script.py")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    arguments = parser.parse_args()
+    try:
+        script = load_script(arguments.script)
+    except (OSError, ValueError) as error:
+        parser.error(f"{arguments.script}: {error}")
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(script, arguments.host, arguments.port))
+
+
+if __name__ == "__main__":
+    main()

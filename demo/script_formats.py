@@ -1,0 +1,102 @@
+"""What a wire format must tell the model server, and what both formats share."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from demo.script import Script, Step
+
+BYTES_PER_TOKEN = 4
+"""A request's tokens are estimated, since counting them exactly would cost more than everything else here."""
+
+_TOKEN = re.compile(r"\s*\w{1,6}|\s*[^\w\s]+|\s+")
+
+
+class Rejected(Exception):
+    """The request is not what the real server takes; this is how the real server says so."""
+
+    def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Tokens of one answer."""
+
+    input: int
+    output: int
+    cached: int
+    reasoning: int
+
+
+class Format(Protocol):
+    """A server's wire format. Requests and answers are JSON."""
+
+    stream_type: str
+    """The content type of a stream."""
+
+    def check(self, request: dict[str, Any], script: Script, authorization: str) -> None:
+        """Raises Rejected where the real server would."""
+        ...
+
+    def streams(self, request: dict[str, Any]) -> bool:
+        """Whether the answer is to be streamed."""
+        ...
+
+    def chunks(self, request: dict[str, Any], step: Step, counts: Counts) -> list[bytes]:
+        """The answer as a stream."""
+        ...
+
+    def whole(self, request: dict[str, Any], step: Step, counts: Counts) -> bytes:
+        """The answer in one piece."""
+        ...
+
+    def error(self, rejected: Rejected) -> bytes:
+        """The body of an error response."""
+        ...
+
+    def error_chunk(self, message: str, status: int | None) -> bytes:
+        """An error in the middle of a stream."""
+        ...
+
+
+def encode(value: object) -> bytes:
+    """JSON as the real servers write it: UTF-8 without blanks."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def tokens_of(text: str) -> list[str]:
+    """Cuts text into the pieces that a model would write one by one; joined, they are the text again."""
+    return _TOKEN.findall(text)
+
+
+def count(step: Step, request_bytes: int) -> Counts:
+    """The tokens of an answer: as the script says, else counted."""
+    told, reasoning = step.tokens, len(tokens_of(step.thinking))
+    arguments = (
+        call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments) for call in step.tool_calls
+    )
+    written = len(tokens_of(step.text)) + reasoning + sum(map(len, map(tokens_of, arguments)))
+    return Counts(
+        input=request_bytes // BYTES_PER_TOKEN if told.input is None else told.input,
+        output=written if told.output is None else told.output,
+        cached=told.cached or 0,
+        reasoning=reasoning if told.reasoning is None else told.reasoning,
+    )
+
+
+def roles_of(messages: Iterable[Any]) -> list[str]:
+    """The roles of a conversation's messages."""
+    return [message.get("role", "") for message in messages]
+
+
+def messages_of(request: dict[str, Any]) -> Sequence[Any]:
+    """The conversation of a request that has been checked."""
+    messages: Sequence[Any] = request.get("messages") or ()
+    return messages
