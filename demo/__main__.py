@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+import tomllib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from rich.table import Table
 
 from demo.model_server import ModelServer
 from demo.processes import Service, start_service
-from demo.script import load_script
+from demo.script import Script
 from gateway_svc.terminal import TurnPrinter
 
 HERE = Path(__file__).resolve().parent
@@ -42,7 +43,9 @@ class Model:
 @asynccontextmanager
 async def scripted() -> AsyncIterator[Model]:
     """The scripted model server of this folder."""
-    async with ModelServer(load_script(HERE / "script.toml")) as server:
+    async with ModelServer(Script()) as server:
+        text = (HERE / "script.toml").read_text().replace("{base_url}", server.url)
+        server.script = Script.model_validate(tomllib.loads(text))
         yield Model(
             settings={
                 "GATEWAY_OLLAMA_URL": server.ollama_url,
@@ -142,7 +145,9 @@ async def show_rows(address: str, expected: int) -> None:
             while len(rows) < expected:
                 await asyncio.sleep(0.05)
                 rows = list((await stub.ListToolCalls(audit_pb2.ListToolCallsRequest())).rows)
-    table = Table("tool", "arguments", "outcome", "ms", "exit code", "http status", "error", "bytes", title="the ledger")
+    table = Table(
+        "tool", "arguments", "outcome", "ms", "exit code", "http status", "error", "bytes", title="the ledger"
+    )
     for row in reversed(rows):
         table.add_row(
             row.tool_name,

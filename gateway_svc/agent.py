@@ -150,7 +150,7 @@ class Agent:
 
     async def _run_tool(self, turn: Turn, call: ToolCall, results: dict[str, ToolResult]) -> None:
         intent, started = build_intent(call, turn.scope), time.monotonic()
-        asks = self._toolbox.policy(call.name) == "ask"
+        asks = self._toolbox.policy(call.name) == "ask" and self._toolbox.check(call) is None
         turn.events.put(_tool_call_started(intent, awaiting_answer=asks))
         result = CANCELLED
         try:

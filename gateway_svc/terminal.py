@@ -48,7 +48,7 @@ def run(
     """Give an agent a task, and watch it work."""
     labels = dict(_split_label(text) for text in label or [])
     request = pb.RunTurnRequest(input=prompt, engine=engine, model=model, session_id=session, labels=labels)
-    show = _print_json if as_json else _TurnPrinter().show
+    show = _print_json if as_json else TurnPrinter().show
 
     async def stream(stub: "gateway_pb2_grpc.GatewayServiceAsyncStub") -> None:
         async for event in stub.RunTurn(request):
@@ -116,7 +116,7 @@ def health(target: Target = DEFAULT_TARGET) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-class _TurnPrinter:
+class TurnPrinter:
     """Shows a turn as it goes: the answer on stdout, what happens around it on stderr."""
 
     def __init__(self) -> None:

@@ -56,7 +56,9 @@ class TurnEvents:
 
     def _flush_text(self) -> None:
         if self._text:
-            self._events.append(pb.TurnEvent(text_delta=pb.TextDelta(text="".join(self._text))))
+            # A character outside the basic plane may have come in two halves; what stays half is replaced.
+            text = "".join(self._text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+            self._events.append(pb.TurnEvent(text_delta=pb.TextDelta(text=text)))
             self._text.clear()
 
 

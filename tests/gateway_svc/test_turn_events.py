@@ -1,0 +1,58 @@
+"""What a client hears: everything, in order, with text joined."""
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc.turn import TurnEvents
+
+
+def event(step: int) -> pb.TurnEvent:
+    return pb.TurnEvent(step_finished=pb.StepFinished(step=step))
+
+
+async def stream_of(items: list[str | int], *, pause_after: int) -> list[pb.TurnEvent]:
+    events = TurnEvents()
+
+    async def put() -> None:
+        for index, item in enumerate(items):
+            if isinstance(item, str):
+                events.put_text(item)
+            else:
+                events.put(event(item))
+            if index == pause_after:
+                await asyncio.sleep(0)
+        events.close()
+
+    task = asyncio.create_task(put())
+    streamed = [event async for event in events.stream()]
+    await task
+    return streamed
+
+
+@given(st.lists(st.text(min_size=1, max_size=5) | st.integers(1, 99), max_size=20), st.integers(0, 20))
+def test_every_event_comes_in_order_and_no_text_is_lost(items, pause_after):
+    streamed = asyncio.run(stream_of(items, pause_after=pause_after))
+    heard: list[str | int] = []
+    for event in streamed:
+        if event.HasField("text_delta"):
+            heard += event.text_delta.text
+        else:
+            heard.append(event.step_finished.step)
+    said: list[str | int] = []
+    for item in items:
+        said += item if isinstance(item, str) else [item]
+    assert heard == said
+
+
+async def test_pieces_that_come_at_once_are_one_message():
+    streamed = await stream_of(["a", "b", "c", 1, "d", "e"], pause_after=99)
+    assert [e.WhichOneof("event") for e in streamed] == ["text_delta", "step_finished", "text_delta"]
+    assert streamed[0].text_delta.text == "abc"
+
+
+async def test_halves_of_a_character_are_put_together_and_a_lone_half_is_replaced():
+    [event] = await stream_of(["\ud83d", "\ude00 \ud83d"], pause_after=99)
+    assert event.text_delta.text == "😀 �"

@@ -1,0 +1,273 @@
+"""How turns follow one another, end, and leave their session."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+import pytest
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc.errors import EngineNotConfigured, EngineUnavailable, GatewayError, InvalidRequest, NotFound
+from gateway_svc.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
+from gateway_svc.sessions import Session, Sessions
+from gateway_svc.turn import Turn
+from gateway_svc.turns import Turns
+
+CALL = ToolCall("row-1", "call_1", "bash", "{}")
+
+
+class Runner:
+    """Runs a turn as a test wants it."""
+
+    default_model = "m1"
+
+    def __init__(self, name: str = "one", work: Callable[[Turn], Awaitable[None]] | None = None) -> None:
+        self.name = name
+        self.work = work
+        self.seen: list[tuple[str, list[Message]]] = []
+
+    async def run(self, turn: Turn) -> pb.StopReason.ValueType:
+        self.seen.append((turn.scope.model, list(turn.history)))
+        if self.work:
+            await self.work(turn)
+        turn.append(AssistantMessage("answer"))
+        turn.events.put_text("answer")
+        return pb.STOP_REASON_COMPLETED
+
+    async def aclose(self) -> None: ...
+
+
+class House:
+    """Turns over a real state directory."""
+
+    def __init__(self, state_dir, *runners: Runner) -> None:
+        self.rows: list[audit_pb2.SessionRow] = []
+        self.sessions = Sessions(state_dir)
+        by_name = {runner.name: runner for runner in runners}
+        self.turns = Turns(self.sessions, by_name, runners[0].name, self.rows.append)
+
+    async def run(self, **request) -> list[pb.TurnEvent]:
+        async with aclosing(self.turns.run(pb.RunTurnRequest(**request))) as events:
+            return [event async for event in events]
+
+
+def history_of(tmp_path, session_id: str) -> list[Message]:
+    session = Session.open(tmp_path / "sessions" / f"{session_id}.jsonl")
+    session.close()
+    return session.history
+
+
+def statuses(house: House) -> list[str]:
+    return [audit_pb2.SessionStatus.Name(row.status).removeprefix("SESSION_STATUS_") for row in house.rows]
+
+
+async def test_a_turn_tells_its_begin_its_text_and_its_end(tmp_path):
+    house = House(tmp_path, Runner())
+    started, text, finished = await house.run(input="hi", labels={"user": "ada"})
+    assert started.turn_started.session_id
+    assert (started.turn_started.engine, started.turn_started.model) == ("one", "m1")
+    assert text.text_delta.text == "answer"
+    assert finished.turn_finished.stop_reason == pb.STOP_REASON_COMPLETED
+    assert statuses(house) == ["IDLE", "RUNNING", "IDLE"]
+    assert [row.revision for row in house.rows] == [1, 2, 3]
+    assert house.rows[-1].labels == {"user": "ada"}
+
+
+async def test_a_conversation_goes_on_after_a_restart(tmp_path):
+    first = await House(tmp_path, Runner()).run(input="one", system_prompt="be brief", labels={"team": "a"})
+    session_id = first[0].turn_started.session_id
+    runner = Runner()
+    again = House(tmp_path, runner)
+    await again.run(input="two", session_id=session_id, labels={"user": "b"})
+    [(_, history)] = runner.seen
+    assert history == [UserMessage("one"), AssistantMessage("answer"), UserMessage("two")]
+    state = again.sessions.get(session_id)
+    assert (state.turns, state.system_prompt, state.labels) == (2, "be brief", {"team": "a", "user": "b"})
+
+
+async def test_turns_of_one_session_wait_for_each_other_in_order(tmp_path):
+    running, most = 0, 0
+
+    async def work(turn: Turn) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+
+    runner = Runner(work=work)
+    house = House(tmp_path, runner)
+    session_id = house.turns.create_session(pb.CreateSessionRequest()).id
+    await asyncio.gather(*(house.run(input=str(n), session_id=session_id) for n in range(5)))
+    assert most == 1
+    assert [history[-1] for _, history in runner.seen] == [UserMessage(str(n)) for n in range(5)]
+    most = 0
+    await asyncio.gather(*(house.run(input=str(n)) for n in range(3)))
+    assert most == 3, "turns of different sessions run side by side"
+
+
+async def test_the_model_stays_with_the_session_until_the_engine_changes(tmp_path):
+    one, two = Runner("one"), Runner("two")
+    house = House(tmp_path, one, two)
+    session_id = (await house.run(input="a", model="m9"))[0].turn_started.session_id
+    await house.run(input="b", session_id=session_id)
+    await house.run(input="c", session_id=session_id, engine="two")
+    await house.run(input="d", session_id=session_id)
+    assert [model for model, _ in one.seen] == ["m9", "m9"]
+    assert [model for model, _ in two.seen] == ["m1", "m1"]
+
+
+async def cancelled(house: House, begun: asyncio.Event, how: Callable[[str], None]) -> list[pb.TurnEvent]:
+    heard: list[pb.TurnEvent] = []
+
+    async def listen() -> None:
+        async with aclosing(house.turns.run(pb.RunTurnRequest(input="hi"))) as events:
+            async for event in events:
+                heard.append(event)
+
+    task = asyncio.create_task(listen())
+    await begun.wait()
+    while not heard:
+        await asyncio.sleep(0.001)
+    how(heard[0].turn_started.turn_id) if how is not None else task.cancel()
+    await asyncio.wait([task])
+    return heard
+
+
+@pytest.mark.parametrize("by_rpc", [True, False])
+async def test_a_cancelled_turn_leaves_a_history_that_every_server_accepts(tmp_path, by_rpc):
+    begun = asyncio.Event()
+
+    async def work(turn: Turn) -> None:
+        turn.append(AssistantMessage("let me see", "", (CALL,)))
+        begun.set()
+        await asyncio.Event().wait()
+
+    house = House(tmp_path, Runner(work=work))
+    heard = await cancelled(house, begun, (lambda turn_id: house.turns.cancel(turn_id, "")) if by_rpc else None)
+    assert heard[-1].HasField("turn_finished") is by_rpc
+    if by_rpc:
+        assert heard[-1].turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
+    history = history_of(tmp_path, heard[0].turn_started.session_id)
+    note = "(The turn was cancelled.)"
+    assert history[2:] == [ToolMessage("call_1", "bash", note), AssistantMessage(note)]
+    assert statuses(house)[-1] == "CANCELLED"
+
+
+async def test_a_waiting_turn_can_be_cancelled_and_its_session_goes_on(tmp_path):
+    go = asyncio.Event()
+
+    async def work(turn: Turn) -> None:
+        await go.wait()
+
+    house = House(tmp_path, Runner(work=work))
+    session_id = house.turns.create_session(pb.CreateSessionRequest()).id
+    first = asyncio.create_task(house.run(input="first", session_id=session_id))
+    await asyncio.sleep(0.02)
+    second = asyncio.create_task(house.run(input="second", session_id=session_id))
+    await asyncio.sleep(0.02)
+    waiting = [running for running in house.turns._running.values() if not running.begun]
+    assert len(waiting) == 1
+    assert house.turns.cancel(waiting[0].turn_id, "") == waiting[0].turn_id
+    [finished] = await second
+    assert finished.turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
+    go.set()
+    assert len(await first) == 3
+    assert len(await house.run(input="third", session_id=session_id)) == 3
+
+
+async def test_a_turn_cancelled_before_its_first_line_still_tells_its_end(tmp_path):
+    house = House(tmp_path, Runner())
+    stream = house.turns.run(pb.RunTurnRequest(input="hi"))
+    first = asyncio.create_task(anext(stream))
+    while not house.turns._running:
+        await asyncio.sleep(0)
+    [running] = house.turns._running.values()
+    running.ask_to_cancel()
+    assert (await first).turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
+    await stream.aclose()
+
+
+async def test_a_failed_turn_is_told_and_the_session_can_go_on(tmp_path):
+    failing = True
+
+    async def work(turn: Turn) -> None:
+        if failing:
+            raise EngineUnavailable("one", "m1", "cannot be reached")
+
+    house = House(tmp_path, Runner(work=work))
+    with pytest.raises(EngineUnavailable, match="engine one, model m1: cannot be reached"):
+        await house.run(input="hi")
+    session_id = house.rows[-1].id
+    assert statuses(house)[-1] == "FAILED"
+    failing = False
+    assert len(await house.run(input="again", session_id=session_id)) == 3
+    assert history_of(tmp_path, session_id)[1] == AssistantMessage("(The turn failed before it was finished.)")
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        ({"input": ""}, InvalidRequest),
+        ({"input": " \n"}, InvalidRequest),
+        ({"input": "x" * (2**20 + 1)}, InvalidRequest),
+        ({"input": "hi", "max_steps": -1}, InvalidRequest),
+        ({"input": "hi", "engine": "nine"}, EngineNotConfigured),
+        ({"input": "hi", "session_id": "0190-unknown"}, NotFound),
+        ({"input": "hi", "session_id": "../../etc/passwd"}, NotFound),
+        ({"input": "hi", "labels": {"": "v"}}, InvalidRequest),
+        ({"input": "hi", "labels": {"k" * 65: "v"}}, InvalidRequest),
+        ({"input": "hi", "labels": {"k": "v" * 257}}, InvalidRequest),
+        ({"input": "hi", "labels": {str(n): "v" for n in range(33)}}, InvalidRequest),
+    ],
+)
+async def test_a_request_that_cannot_be_carried_out_is_refused_and_leaves_no_session(tmp_path, request_, error):
+    house = House(tmp_path, Runner())
+    with pytest.raises(error) as refusal:
+        await house.run(**request_)
+    assert isinstance(refusal.value, GatewayError)
+    assert str(refusal.value)
+    assert house.sessions.list_page(10, None) == []
+
+
+async def test_a_session_whose_process_died_in_a_turn_is_shown_as_failed_and_goes_on(tmp_path):
+    house = House(tmp_path, Runner())
+    state = house.turns.create_session(pb.CreateSessionRequest())
+    session = Session.open(tmp_path / "sessions" / f"{state.id}.jsonl")
+    session.state.status = audit_pb2.SESSION_STATUS_RUNNING
+    session.save()
+    session.append(UserMessage("hi"))
+    session.close()
+    assert house.sessions.get(state.id).status == audit_pb2.SESSION_STATUS_FAILED
+    await house.run(input="again", session_id=state.id)
+    assert history_of(tmp_path, state.id)[1] == AssistantMessage("(The turn was interrupted.)")
+
+
+async def test_the_end_of_the_gateway_cancels_all_turns_and_waits_for_them(tmp_path):
+    async def work(turn: Turn) -> None:
+        await asyncio.Event().wait()
+
+    house = House(tmp_path, Runner(work=work))
+    tasks = [asyncio.create_task(house.run(input="hi")) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    await house.turns.cancel_all()
+    for events in await asyncio.gather(*tasks):
+        assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
+    assert statuses(house)[-3:] == ["CANCELLED"] * 3
+
+
+async def test_cancelling_what_does_not_run_is_not_found(tmp_path):
+    house = House(tmp_path, Runner())
+    with pytest.raises(NotFound):
+        house.turns.cancel("no-such-turn", "")
+    with pytest.raises(NotFound):
+        house.turns.cancel("", "no-such-session")
+
+
+async def test_sessions_are_listed_newest_first_page_by_page(tmp_path):
+    house = House(tmp_path, Runner())
+    made = [house.turns.create_session(pb.CreateSessionRequest()).id for _ in range(5)]
+    first = house.sessions.list_page(2, None)
+    second = house.sessions.list_page(9, first[-1].id)
+    assert [state.id for state in first + second] == made[::-1]
