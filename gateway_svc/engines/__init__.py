@@ -1,8 +1,8 @@
 """Engines: one module per kind of model server, all behind the Engine protocol.
 
 An engine is asked for one step at a time. Messages are given to it encoded: encode_message turns each message of a
-conversation into the server's JSON once, the caller keeps the bytes, and a request only joins them, so that a step costs
-no more than the bytes it sends however long the conversation is.
+conversation into the server's JSON once, the caller keeps the bytes, and a request only joins them, so that a step
+costs no more than the bytes it sends however long the conversation is.
 """
 
 from collections.abc import AsyncGenerator, Sequence

@@ -1,0 +1,109 @@
+"""Cuts the bytes of a streamed answer into its payloads, wherever the network split them.
+
+Not httpx2's aiter_lines: it also breaks lines at characters such as U+2028, which JSON carries unescaped. Not its
+EventSource: it costs 0.14 ms of a step's 0.9 ms.
+"""
+
+from typing import Protocol
+
+MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
+"""What one payload may be at most; a server that sends more without a break would fill the memory."""
+
+
+class PayloadTooLong(ValueError):
+    """A payload exceeds MAX_PAYLOAD_BYTES."""
+
+    def __init__(self) -> None:
+        super().__init__(f"a payload of more than {MAX_PAYLOAD_BYTES} bytes")
+
+
+class Decoder(Protocol):
+    """Gives the payloads of one stream."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The payloads that data completes. Raises PayloadTooLong."""
+        ...
+
+    def flush(self) -> list[bytes]:
+        """What is left at the end of the stream."""
+        ...
+
+
+class WholeDecoder:
+    """The whole body is one payload: JSON that is not streamed."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """See Decoder."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > MAX_PAYLOAD_BYTES:
+            raise PayloadTooLong
+        return []
+
+    def flush(self) -> list[bytes]:
+        """See Decoder."""
+        whole, self._pieces, self._size = b"".join(self._pieces), [], 0
+        return [whole] if whole.strip() else []
+
+
+class LineDecoder:
+    """Every line that is not blank is a payload: NDJSON."""
+
+    def __init__(self) -> None:
+        self._rest = WholeDecoder()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """See Decoder."""
+        return [line for line in self.lines(data) if line.strip()]
+
+    def lines(self, data: bytes) -> list[bytes]:
+        """The lines that data completes, blank ones too, each without its newline."""
+        first, *others = data.split(b"\n")
+        self._rest.feed(first)
+        if not others:
+            return []
+        line = self._rest.flush() or [b""]
+        self._rest.feed(others.pop())
+        return line + others
+
+    def flush(self) -> list[bytes]:
+        """See Decoder."""
+        return self._rest.flush()
+
+
+class EventDecoder:
+    """The data of each server-sent event is a payload; comments, names and ids are left out.
+
+    As https://html.spec.whatwg.org/multipage/server-sent-events.html says, but a last event without its blank line is
+    taken too, since servers forget it.
+    """
+
+    def __init__(self) -> None:
+        self._lines = LineDecoder()
+        self._data = WholeDecoder()
+        self._ends_in_cr = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """See Decoder."""
+        if self._ends_in_cr:
+            data, self._ends_in_cr = b"\r" + data, False
+        if b"\r" in data:
+            # a CR at the end may be half of a CRLF
+            self._ends_in_cr = data.endswith(b"\r")
+            data = data.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        payloads: list[bytes] = []
+        for line in self._lines.lines(data):
+            if not line:
+                payloads += [payload.removesuffix(b"\n") for payload in self._data.flush()]
+            elif line.startswith(b"data:"):
+                self._data.feed(line[6:] if line.startswith(b"data: ") else line[5:])
+                self._data.feed(b"\n")
+        return payloads
+
+    def flush(self) -> list[bytes]:
+        """See Decoder."""
+        return self.feed(b"\n\n")
