@@ -102,6 +102,7 @@ def json_schema(parameters: type[BaseModel]) -> dict[str, object]:
     """
     schema = parameters.model_json_schema()
     simple = _simplified(schema, schema.get("$defs", {}))
+    simple.pop("description", None)  # the class's docstring, which is not for the model
     simple.setdefault("properties", {})
     simple["additionalProperties"] = False
     return simple

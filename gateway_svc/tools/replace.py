@@ -1,0 +1,54 @@
+"""Replaces a file in one step: a reader sees the old content or the new, and nothing is written through a link."""
+
+import os
+import secrets
+import stat
+import threading
+from contextlib import suppress
+
+from gateway_svc.tools import ToolError
+from gateway_svc.tools.confine import Place
+
+changing = threading.Lock()
+"""Held while a file is read, changed and replaced, so that calls that run side by side lose none of their changes."""
+
+
+def replace_file(place: Place, content: bytes, *, unchanged_since: os.stat_result | None = None) -> bool:
+    """Makes or replaces the file at place; returns whether there was one. Its permissions stay.
+
+    Raises:
+        ToolError: there is something else than a writable regular file, or it changed after `unchanged_since`.
+        OSError: the file cannot be written.
+    """
+    before = _stat(place)
+    if before is not None and not stat.S_ISREG(before.st_mode):
+        raise ToolError("the path is not a regular file")
+    if before is not None and not before.st_mode & stat.S_IWUSR:
+        raise ToolError("the file is read-only")
+    draft = f".{secrets.token_hex(8)}.onrecord"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(draft, flags, 0o666, dir_fd=place.folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            if before is not None:
+                os.fchmod(descriptor, before.st_mode & 0o777)
+        if unchanged_since is not None and _version(_stat(place)) != _version(unchanged_since):
+            raise ToolError("the file changed meanwhile; read it again")
+        os.rename(draft, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(draft, dir_fd=place.folder)
+        raise
+    return before is not None
+
+
+def _stat(place: Place) -> os.stat_result | None:
+    try:
+        return os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _version(state: os.stat_result | None) -> tuple[int, ...]:
+    return () if state is None else (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)

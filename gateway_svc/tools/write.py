@@ -1,0 +1,48 @@
+"""The tool `write`: a whole file in the workspace, made or replaced."""
+
+import asyncio
+from pathlib import Path
+
+from pydantic import Field
+
+from gateway_svc.tools import ToolContext, ToolError, ToolResult
+from gateway_svc.tools.arguments import Arguments, PathText
+from gateway_svc.tools.confine import located, told_errors
+from gateway_svc.tools.replace import changing, replace_file
+
+
+class WriteArguments(Arguments):
+    """The arguments of `write`."""
+
+    path: PathText = Field(description="The file: relative to the workspace, or absolute. Missing folders are made.")
+    content: str = Field(description="All that the file shall hold.")
+
+
+class WriteTool:
+    """Makes or replaces a file."""
+
+    name = "write"
+    description = "Writes a file in the workspace, replacing what it held. To change a part of a file, use edit."
+    parameters = WriteArguments
+
+    def __init__(self, *, max_bytes: int = 2_000_000) -> None:
+        """`max_bytes` is the largest file that a call may write."""
+        self._max_bytes = max_bytes
+
+    async def run(self, arguments: WriteArguments, context: ToolContext) -> ToolResult:
+        """Writes in a thread.
+
+        Raises:
+            ToolError: outside the workspace, not a regular file, too large, or the disk refuses it.
+        """
+        content = arguments.content.encode()
+        if len(content) > self._max_bytes:
+            raise ToolError(f"the content is larger than {self._max_bytes} bytes")
+        return await asyncio.to_thread(_write, context.workspace, arguments.path, content)
+
+
+def _write(workspace: Path, path: str, content: bytes) -> ToolResult:
+    with changing, told_errors(), located(workspace, path, make_folders=True) as place:
+        existed = replace_file(place, content)
+    text = f"{'Replaced' if existed else 'Made'} the file ({len(content)} bytes)."
+    return ToolResult(text=text, result_bytes=len(text))
