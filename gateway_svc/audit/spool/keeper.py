@@ -1,0 +1,43 @@
+"""The thread that does for a spool what nobody should wait for."""
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class Keeper:
+    """Calls tick after wake(), but not more often than once an interval."""
+
+    def __init__(self, name: str, interval_seconds: float, tick: Callable[[], None]) -> None:
+        self._interval_seconds = interval_seconds
+        self._tick = tick
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Has tick called within an interval. Costs next to nothing when that is due already."""
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def stop(self) -> None:
+        """Ends the thread; a tick that runs is waited for."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            if self._stopping.wait(self._interval_seconds):
+                return
+            self._wake.clear()
+            try:
+                self._tick()
+            except Exception:
+                log.exception("spool.keeper_failed")
+                self._wake.set()
