@@ -46,8 +46,19 @@ class Sandbox:
     tmp_bytes: int = 512 * 1024 * 1024
     """What fits into /tmp, and again into /dev/shm."""
 
-    def wrap(self, argv: Sequence[str], workspace: Path, *, writable: bool = True, network: bool = False) -> list[str]:
-        """The command line that runs argv in the sandbox, in the workspace, which is where it is outside."""
+    def wrap(
+        self,
+        argv: Sequence[str],
+        workspace: Path,
+        *,
+        folder: Path | None = None,
+        writable: bool = True,
+        network: bool = False,
+    ) -> list[str]:
+        """The command line that runs argv in the sandbox, in `folder`: the workspace, or a folder in it.
+
+        The workspace has the same path as outside.
+        """
         size = str(self.tmp_bytes)
         return [
             self.program,
@@ -60,7 +71,7 @@ class Sandbox:
             *self._masks(path for path in self.hide if not path.is_relative_to(workspace)),
             *("--bind" if writable else "--ro-bind", str(workspace), str(workspace)),
             *self._masks(path for path in self.hide if path.is_relative_to(workspace)),
-            *("--remount-ro", "/", "--chdir", str(workspace), "--"),
+            *("--remount-ro", "/", "--chdir", str(folder or workspace), "--"),
             *argv,
         ]
 

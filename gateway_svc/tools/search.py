@@ -1,0 +1,136 @@
+"""Walks a folder tree without following links, and, as a program of its own, searches it for a regular expression.
+
+As a program (`python -I search.py`, in the folder to search) it can be killed, which a thread that Python's `re` keeps
+busy cannot be. It imports nothing of the package, so that it starts quickly.
+"""
+
+import fnmatch
+import json
+import os
+import re
+import resource
+import stat
+import sys
+from collections.abc import Iterator
+from itertools import islice
+
+SKIPPED_FOLDERS = frozenset(
+    {".git", ".hg", ".svn", ".venv", "node_modules", "__pycache__", ".mypy_cache", ".ruff_cache"}
+)
+MAX_DEPTH = 64
+MAX_FOLDER_ENTRIES = 100_000
+MAX_FILE_BYTES = 10 * 1024 * 1024
+MAX_LINE_CHARACTERS = 400
+MAX_MATCHES_PER_FILE = 200
+MAX_WORKER_MEMORY_BYTES = 1024**3
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def walk(folder: int, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, str, int, bool]]:
+    """Each file and folder below: its path, its name, the descriptor of its folder, and whether it is a folder itself.
+
+    In the order of names, a folder's content after it. Links are neither followed nor given. Folders that hold nobody's
+    work (SKIPPED_FOLDERS) are left out, and so is what is in a folder beyond MAX_FOLDER_ENTRIES.
+    """
+    with os.scandir(folder) as entries:
+        some = islice(entries, MAX_FOLDER_ENTRIES)
+        found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in some if not entry.is_symlink())
+    for name, is_folder in found:
+        if is_folder and name in SKIPPED_FOLDERS:
+            continue
+        yield prefix + name, name, folder, is_folder
+        if is_folder and depth < MAX_DEPTH:
+            try:
+                inner = os.open(name, FOLDER_FLAGS, dir_fd=folder)
+            except OSError:  # no permission, or it is gone
+                continue
+            try:
+                yield from walk(inner, f"{prefix}{name}/", depth + 1)
+            finally:
+                os.close(inner)
+
+
+class Glob:
+    """A pattern of names with *, ? and [] in them, parted by slashes, and ** for any number of folders."""
+
+    def __init__(self, pattern: str) -> None:
+        """A pattern without a slash matches names in every folder."""
+        parts = [part for part in pattern.split("/") if part not in ("", ".")]
+        if len(parts) == 1 and not pattern.startswith("/"):
+            parts.insert(0, "**")
+        self._parts = [None if part == "**" else re.compile(fnmatch.translate(part)) for part in parts]
+
+    def matches(self, path: str) -> bool:
+        """Whether the pattern matches a whole path. Takes time in proportion to both lengths, whatever they are."""
+        states = self._with_skips({0})
+        for name in path.split("/"):
+            states = self._with_skips(
+                {
+                    state if part is None else state + 1
+                    for state in states
+                    if state < len(self._parts) and ((part := self._parts[state]) is None or part.match(name))
+                }
+            )
+        return len(self._parts) in states
+
+    def _with_skips(self, states: set[int]) -> set[int]:
+        """The states, and those that are reached by letting ** stand for nothing."""
+        reached = set(states)
+        for state in sorted(states):
+            while state < len(self._parts) and self._parts[state] is None:
+                state += 1
+                reached.add(state)
+        return reached
+
+
+def search(pattern: re.Pattern[str], files: Glob | None, folder: int) -> Iterator[str]:
+    """Lines `./path:number:text` of text files below folder."""
+    for path, name, parent, is_folder in walk(folder):
+        if is_folder or (files is not None and not files.matches(path)):
+            continue
+        try:
+            descriptor = os.open(name, FILE_FLAGS, dir_fd=parent)
+        except OSError:  # no permission, it is gone, or a link took its place
+            continue
+        with os.fdopen(descriptor, "rb") as file:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                for line in search_content(pattern, file.read(MAX_FILE_BYTES + 1)):
+                    yield f"./{path}:{line}"
+
+
+def search_content(pattern: re.Pattern[str], content: bytes) -> Iterator[str]:
+    """Lines `number:text`; none of a binary or a very large file."""
+    if len(content) > MAX_FILE_BYTES or b"\0" in content:
+        return
+    matches = 0
+    for number, line in enumerate(content.decode(errors="replace").split("\n"), start=1):
+        if pattern.search(line.removesuffix("\r")):
+            yield f"{number}:{line[:MAX_LINE_CHARACTERS]}"
+            matches += 1
+            if matches == MAX_MATCHES_PER_FILE:
+                return
+
+
+def main(where: str, wanted: str) -> int:
+    """Searches `./`, or `-`, which is stdin. Exit codes are grep's: 0 with matches, 1 without, 2 for a bad pattern."""
+    call = json.loads(wanted)
+    resource.setrlimit(resource.RLIMIT_DATA, (MAX_WORKER_MEMORY_BYTES, MAX_WORKER_MEMORY_BYTES))
+    try:
+        pattern = re.compile(call["pattern"], re.IGNORECASE if call["ignore_case"] else 0)
+    except (re.error, RecursionError, OverflowError):
+        print("bad pattern")
+        return 2
+    if where == "-":
+        lines = search_content(pattern, sys.stdin.buffer.read(MAX_FILE_BYTES + 1))
+    else:
+        lines = search(pattern, Glob(call["glob"]) if call["glob"] else None, os.open(".", FOLDER_FLAGS))
+    found = 1
+    for line in lines:
+        sys.stdout.buffer.write(os.fsencode(line) + b"\n")
+        found = 0
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
