@@ -123,6 +123,9 @@ class Script(_Part):
     """What Ollama says that its models can do; a request for more is refused."""
     api_key: str | None = None
     """OpenAI's format wants this key."""
+    check: bool = True
+    """Refuse what the real servers refuse. Without, requests are not even parsed, which benchmarks want: parsing a long
+    history takes longer than answering it."""
     pages: dict[str, Page] = {}
     """By path, such as `/pages/hello.html`."""
 
@@ -149,10 +152,10 @@ def load_script(path: Path) -> Script:
 
 def position(roles: Iterable[str]) -> int:
     """How many assistant messages have come since the last message of the user."""
-    count = 0
+    answers = 0
     for role in roles:
         if role == "user":
-            count = 0
+            answers = 0
         elif role == "assistant":
-            count += 1
-    return count
+            answers += 1
+    return answers

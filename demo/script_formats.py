@@ -11,6 +11,10 @@ from demo.script import Script, Step
 BYTES_PER_TOKEN = 4
 """A request's tokens are estimated, since counting them exactly would cost more than everything else here."""
 
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+_MODEL = re.compile(rb'"model": ?"([^"\\]*)"')
+_FLAGS = {name: re.compile(rb'"%b": ?(true|false)' % name.encode()) for name in ("stream", "include_usage")}
 _TOKEN = re.compile(r"\s*\w{1,6}|\s*[^\w\s]+|\s+")
 
 
@@ -68,7 +72,7 @@ class Format(Protocol):
 
 def encode(value: object) -> bytes:
     """JSON as the real servers write it: UTF-8 without blanks."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encoder.encode(value).encode()
 
 
 def tokens_of(text: str) -> list[str]:
@@ -89,6 +93,22 @@ def count(step: Step, request_bytes: int) -> Counts:
         cached=told.cached or 0,
         reasoning=reasoning if told.reasoning is None else told.reasoning,
     )
+
+
+def skim(body: bytes) -> tuple[dict[str, Any], int]:
+    """What an answer needs to know of a request, and the position in its conversation, without parsing it.
+
+    A quoted role within some text is escaped, so that only the messages' own are found.
+    """
+    user = max(body.rfind(b'"role":"user"'), body.rfind(b'"role": "user"'), 0)
+    answers = body.count(b'"role":"assistant"', user) + body.count(b'"role": "assistant"', user)
+    model = _MODEL.search(body)
+    request: dict[str, Any] = {"model": model[1].decode() if model else "scripted"}
+    for name, pattern in _FLAGS.items():
+        if flag := pattern.search(body):
+            request[name] = flag[1] == b"true"
+    request["stream_options"] = {"include_usage": request.pop("include_usage", False)}
+    return request, answers
 
 
 def roles_of(messages: Iterable[Any]) -> list[str]:

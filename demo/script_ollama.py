@@ -33,13 +33,13 @@ class OllamaFormat:
 
     def _check_message(self, message: dict[str, Any]) -> None:
         for field in ("content", "thinking", "tool_name", "tool_call_id"):
-            if not isinstance(message.get(field) or "", str):
+            if not isinstance(message.get(field), str | None):
                 raise _mismatch(message[field], f"messages.{field}", "string")
         if message.get("role") not in ("system", "user", "assistant", "tool"):
             raise Rejected(400, 'invalid role: must be one of ["system", "user", "assistant", "tool"]')
         for call in message.get("tool_calls") or ():
             arguments = call["function"].get("arguments")
-            if not isinstance(arguments or {}, dict):
+            if not isinstance(arguments, dict | None):
                 raise _mismatch(arguments, "messages.tool_calls.function.arguments", "api.ToolCallFunctionArguments")
 
     def streams(self, request: dict[str, Any]) -> bool:

@@ -10,10 +10,12 @@ from uuid_utils import uuid7
 from gateway_svc.engines.fields import clean
 from gateway_svc.messages import ToolCall, ToolDefinition
 
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 def encode(value: object) -> bytes:
     """JSON without blanks, in UTF-8. Lone surrogates, which UTF-8 cannot carry, become question marks."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _encoder.encode(value).encode("utf-8", "replace")
 
 
 def join(head: dict[str, Any], messages: Iterable[bytes], tools: bytes) -> bytes:

@@ -154,7 +154,7 @@ class ModelServerClient:
 
     def _take(self, model: str, payload: bytes, answer: Answer) -> str:
         try:
-            chunk = fields(json.loads(payload))
+            chunk = fields(json.loads(payload.decode()))
             told = told_by(chunk)
             if told is None:
                 return answer.take(chunk)

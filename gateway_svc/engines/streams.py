@@ -29,8 +29,8 @@ class Decoder(Protocol):
         ...
 
 
-class WholeDecoder:
-    """The whole body is one payload: JSON that is not streamed."""
+class LineDecoder:
+    """Every line that is not blank is a payload: NDJSON."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -38,41 +38,24 @@ class WholeDecoder:
 
     def feed(self, data: bytes) -> list[bytes]:
         """See Decoder."""
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size > MAX_PAYLOAD_BYTES:
-            raise PayloadTooLong
-        return []
-
-    def flush(self) -> list[bytes]:
-        """See Decoder."""
-        whole, self._pieces, self._size = b"".join(self._pieces), [], 0
-        return [whole] if whole.strip() else []
-
-
-class LineDecoder:
-    """Every line that is not blank is a payload: NDJSON."""
-
-    def __init__(self) -> None:
-        self._rest = WholeDecoder()
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """See Decoder."""
         return [line for line in self.lines(data) if line.strip()]
 
     def lines(self, data: bytes) -> list[bytes]:
         """The lines that data completes, blank ones too, each without its newline."""
-        first, *others = data.split(b"\n")
-        self._rest.feed(first)
-        if not others:
-            return []
-        line = self._rest.flush() or [b""]
-        self._rest.feed(others.pop())
-        return line + others
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        if lines and self._pieces:
+            lines[0] = b"".join((*self._pieces, lines[0]))
+            self._pieces.clear()
+            self._size = 0
+        if rest:
+            self._pieces.append(rest)
+            self._size = _checked(self._size + len(rest))
+        return lines
 
     def flush(self) -> list[bytes]:
         """See Decoder."""
-        return self._rest.flush()
+        return self.feed(b"\n")
 
 
 class EventDecoder:
@@ -84,7 +67,8 @@ class EventDecoder:
 
     def __init__(self) -> None:
         self._lines = LineDecoder()
-        self._data = WholeDecoder()
+        self._data: list[bytes] = []
+        self._size = 0
         self._ends_in_cr = False
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -97,13 +81,40 @@ class EventDecoder:
             data = data.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         payloads: list[bytes] = []
         for line in self._lines.lines(data):
-            if not line:
-                payloads += [payload.removesuffix(b"\n") for payload in self._data.flush()]
-            elif line.startswith(b"data:"):
-                self._data.feed(line[6:] if line.startswith(b"data: ") else line[5:])
-                self._data.feed(b"\n")
+            if line.startswith(b"data:"):
+                self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+                self._size = _checked(self._size + len(line))
+            elif not line and self._data:
+                payloads.append(b"\n".join(self._data))
+                self._data.clear()
+                self._size = 0
         return payloads
 
     def flush(self) -> list[bytes]:
         """See Decoder."""
         return self.feed(b"\n\n")
+
+
+class WholeDecoder:
+    """The whole body is one payload: JSON that is not streamed."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """See Decoder."""
+        self._pieces.append(data)
+        self._size = _checked(self._size + len(data))
+        return []
+
+    def flush(self) -> list[bytes]:
+        """See Decoder."""
+        whole = b"".join(self._pieces)
+        return [whole] if whole.strip() else []
+
+
+def _checked(size: int) -> int:
+    if size > MAX_PAYLOAD_BYTES:
+        raise PayloadTooLong
+    return size

@@ -1,0 +1,177 @@
+"""What the engines send, byte for byte, in the shapes that the servers' own documentation gives."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from demo.model_server import ModelServer
+from demo.script import Script, Step
+from gateway_svc.engines.encoding import parse_arguments
+from gateway_svc.engines.ollama import OllamaEngine
+from gateway_svc.engines.openai import OpenAIEngine
+from gateway_svc.messages import (
+    AssistantMessage,
+    Message,
+    SystemMessage,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+)
+from tests.engines.asking import READ, ask, engine_for
+
+OLLAMA = OllamaEngine("http://127.0.0.1:1", "m")
+OPENAI = OpenAIEngine("https://api.openai.com/v1", "m")
+CALL = ToolCall("ours", "call_1", "read", '{"path": "a.txt"}')
+CONVERSATION: list[Message] = [
+    SystemMessage("Be kind."),
+    UserMessage("What is in a.txt?"),
+    AssistantMessage("I look.", "The user wants a file.", (CALL,)),
+    ToolMessage("call_1", "read", "forty-two"),
+    AssistantMessage("It says forty-two.", "Now I know."),
+]
+MALFORMED = ['{"path": ', "", "[1]", "null", '"text"', "NaN", '{"a": NaN}', "[" * 100_000, '{"a": 1} {"b": 2}']
+
+
+def test_ollama_messages_are_those_of_its_documentation():
+    assert [json.loads(OLLAMA.encode_message(message)) for message in CONVERSATION] == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "What is in a.txt?"},
+        {
+            "role": "assistant",
+            "content": "I look.",
+            "thinking": "The user wants a file.",
+            "tool_calls": [{"id": "call_1", "function": {"name": "read", "arguments": {"path": "a.txt"}}}],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "tool_name": "read", "content": "forty-two"},
+        {"role": "assistant", "content": "It says forty-two."},
+    ]
+
+
+def test_openai_messages_are_those_of_its_documentation():
+    assert [json.loads(OPENAI.encode_message(message)) for message in CONVERSATION] == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "What is in a.txt?"},
+        {
+            "role": "assistant",
+            "content": "I look.",
+            "tool_calls": [
+                {"id": "call_1", "type": "function", "function": {"name": "read", "arguments": '{"path": "a.txt"}'}}
+            ],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": "forty-two"},
+        {"role": "assistant", "content": "It says forty-two."},
+    ]
+
+
+def test_thoughts_go_back_with_calls_to_servers_that_may_want_them():
+    """DeepSeek and Moonshot refuse calls without reasoning_content; Groq refuses that name, and takes another."""
+    thoughtful = AssistantMessage(thinking="hm", tool_calls=(CALL,))
+    deepseek = OpenAIEngine("https://api.deepseek.com", "m").encode_message(thoughtful)
+    assert json.loads(deepseek)["reasoning_content"] == "hm"
+    assert json.loads(deepseek)["content"] is None
+    assert (
+        json.loads(OpenAIEngine("https://api.groq.com/openai/v1", "m").encode_message(thoughtful))["reasoning"] == "hm"
+    )
+
+
+def test_both_send_tools_in_the_same_shape():
+    for engine in (OLLAMA, OPENAI):
+        function = {"name": "read", "description": "Reads a file.", "parameters": READ.parameters}
+        assert json.loads(engine.encode_tools([READ])) == [{"type": "function", "function": function}]
+
+
+@pytest.mark.parametrize("name", ["ollama", "openai"])
+@pytest.mark.parametrize("arguments", MALFORMED)
+async def test_malformed_arguments_go_back_in_a_form_that_strict_servers_take(name, arguments):
+    """The scripted server checks like Ollama and llama.cpp; the model sees what it wrote."""
+    async with ModelServer(Script(steps=(Step(text="first"), Step(text="second")))) as server:
+        call = ToolCall("ours", "call_1", "read", arguments)
+        result_told = ToolMessage("call_1", "read", "malformed")
+        asked = AssistantMessage(tool_calls=(call,))
+        _, result = await ask(engine_for(server, name), UserMessage("go"), asked, result_told)
+        sent = server.requests[0].json["messages"][1]["tool_calls"][0]["function"]["arguments"]
+    assert result.message.text == "second"
+    assert (json.loads(sent) if name == "openai" else sent) == {"malformed_arguments": arguments}
+
+
+async def test_a_name_that_openai_refuses_goes_back_as_one_that_it_takes():
+    for written, sent in [
+        ("functions.read", "functions_read"),
+        ("", "unnamed"),
+        ("x" * 80, "x" * 64),
+        ("read", "read"),
+    ]:
+        message = json.loads(OPENAI.encode_message(AssistantMessage(tool_calls=(ToolCall("i", "c", written, "{}"),))))
+        assert message["tool_calls"][0]["function"]["name"] == sent
+
+
+@pytest.mark.parametrize("name", ["ollama", "openai"])
+async def test_a_request_is_made_of_the_encoded_messages_as_they_are(name):
+    """Encoding a conversation again for every step would make its cost quadratic."""
+    async with ModelServer(Script(steps=(Step(text="ok"),))) as server:
+        engine = engine_for(server, name)
+        messages = [engine.encode_message(UserMessage(f"message {number} é\u2028\U0001f642")) for number in range(3)]
+        odd = b'{ "role" : "user" ,  "content":"spacing that json.dumps would not write"}'
+        tools = engine.encode_tools([READ])
+        async for _ in engine.step("m", [*messages, odd], tools):
+            pass
+        await engine.aclose()
+        body = server.requests[0].body
+    assert b'"messages":[' + b",".join([*messages, odd]) + b"]" in body
+    assert body.endswith(b',"tools":' + tools + b"}")
+
+
+async def test_ollama_is_told_the_size_of_the_context_and_to_drop_nothing_in_silence():
+    async with ModelServer(Script(steps=(Step(),))) as server:
+        await ask(OllamaEngine(server.ollama_url, "m", num_ctx=4096))
+        await ask(OllamaEngine(server.ollama_url, "m", think="high"), tools=[READ])
+        first, second = (request.json for request in server.requests)
+    message = {"role": "user", "content": "hello"}
+    limits = {"truncate": False, "stream": True}
+    assert first == {"model": "scripted", "options": {"num_ctx": 4096}, "messages": [message], **limits}
+    assert second["think"] == "high"
+    assert second["tools"][0]["function"]["name"] == "read"
+
+
+async def test_openai_is_asked_for_usage_and_for_nothing_that_servers_may_not_know():
+    async with ModelServer(Script(steps=(Step(),), api_key="sk-right")) as server:
+        await ask(OpenAIEngine(server.openai_url + "/", "m", api_key="sk-right"))
+        request = server.requests[0]
+    message = {"role": "user", "content": "hello"}
+    assert request.path == "/v1/chat/completions"
+    assert request.headers["authorization"] == "Bearer sk-right"
+    assert request.json == {
+        "model": "scripted",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "messages": [message],
+    }
+
+
+async def test_no_key_means_no_authorization_and_a_password_in_the_url_means_basic():
+    async with ModelServer(Script(steps=(Step(),))) as server:
+        await ask(OpenAIEngine(server.openai_url, "m"))
+        await ask(OllamaEngine(server.ollama_url.replace("://", "://user:secret@"), "m"))
+        plain, basic = (request.headers for request in server.requests)
+    assert "authorization" not in plain
+    assert basic["authorization"] == "Basic dXNlcjpzZWNyZXQ="
+
+
+@given(st.text(st.characters(codec=None, categories=["Cs", "Lu", "Cc", "So"])))
+def test_any_text_can_be_sent(text):
+    """Lone surrogates come from file names and from models; UTF-8 has no place for them."""
+    for engine in (OLLAMA, OPENAI):
+        sent = json.loads(engine.encode_message(UserMessage(text)).decode())["content"]
+        assert sent == text.encode("utf-8", "replace").decode()
+
+
+@given(
+    st.dictionaries(st.text(), st.none() | st.text() | st.integers() | st.floats(allow_nan=False, allow_infinity=False))
+)
+def test_arguments_that_are_an_object_are_taken_as_they_are(arguments):
+    text = json.dumps(arguments)
+    assert parse_arguments(text) == arguments
+    message = AssistantMessage(tool_calls=(ToolCall("i", "c", "read", text),))
+    assert json.loads(OPENAI.encode_message(message))["tool_calls"][0]["function"]["arguments"] == text

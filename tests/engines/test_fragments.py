@@ -1,0 +1,135 @@
+"""Streamed tool calls, as OpenAI sends them and as other servers have been seen to."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway_svc.engines.encoding import build_calls
+from gateway_svc.engines.fragments import CallAssembler
+
+A, B = '{"path": "a"}', '{"path": "b"}'
+BOTH = [("1", "read", A), ("2", "read", B)]
+
+
+def fragment(
+    arguments: object = None, *, index: object = None, call_id: str | None = None, name: str | None = None
+) -> dict[str, Any]:
+    function = {key: value for key, value in {"name": name, "arguments": arguments}.items() if value is not None}
+    given = {"index": index, "id": call_id, "function": function}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def assemble(*fragments: dict[str, Any]) -> list[tuple[str, str, str]]:
+    assembler = CallAssembler()
+    for piece in fragments:
+        assembler.add(piece)
+    return assembler.calls()
+
+
+@pytest.mark.parametrize(
+    "fragments",
+    [
+        pytest.param(
+            [
+                fragment("", index=0, call_id="1", name="read"),
+                fragment(A[:5], index=0),
+                fragment("", index=1, call_id="2", name="read"),
+                fragment(A[5:], index=0),
+                fragment(B, index=1),
+            ],
+            id="OpenAI: by index, also out of order",
+        ),
+        pytest.param(
+            [
+                fragment("", index=0, call_id="1", name="read"),
+                fragment(A, index=0, call_id=""),
+                fragment("", index=0, call_id="2", name="read"),
+                fragment(B, index=0, call_id=""),
+            ],
+            id="vLLM: index 0 for every call, an empty id behind the first fragment",
+        ),
+        pytest.param(
+            [
+                fragment(A[:4], index=0, call_id="1", name="read"),
+                fragment(A[4:], index=0, call_id="1", name="read"),
+                fragment(B[:4], index=1, call_id="2", name="read"),
+                fragment(B[4:], index=1, call_id="2", name="read"),
+            ],
+            id="SGLang: id and name in every fragment",
+        ),
+        pytest.param(
+            [fragment(A, call_id="1", name="read"), fragment(B, call_id="2", name="read")], id="whole calls, no index"
+        ),
+        pytest.param(
+            [
+                fragment(A[:4], call_id="1", name="read"),
+                fragment(A[4:]),
+                fragment(B[:4], call_id="2", name="read"),
+                fragment(B[4:]),
+            ],
+            id="fragments, no index",
+        ),
+        pytest.param(
+            [
+                fragment(A, index=0, call_id="1", name="read"),
+                fragment(B[:3], index=0, call_id="2", name="read"),
+                fragment(B[3:], index=1),
+            ],
+            id="DeepSeek behind a gateway: the second call begins with the first one's index",
+        ),
+        pytest.param(
+            [
+                fragment({"path": "a"}, index=0, call_id="1", name="read"),
+                fragment(B, index=1, call_id="2", name="read"),
+            ],
+            id="arguments as an object",
+        ),
+    ],
+)
+def test_two_calls_come_out_as_two(fragments):
+    calls = assemble(*fragments)
+    assert [call[:2] for call in calls] == [call[:2] for call in BOTH]
+    assert [json.loads(call[2]) for call in calls] == [json.loads(call[2]) for call in BOTH]
+
+
+@pytest.mark.parametrize("index", [0, None])
+def test_whole_calls_without_ids_are_told_apart_even_by_one_index(index):
+    calls = assemble(fragment(A, index=index, name="read"), fragment(B, index=index, name="read"))
+    assert calls == [("", "read", A), ("", "read", B)]
+
+
+@given(st.lists(st.integers(min_value=0, max_value=len(A)), max_size=6), st.sampled_from(["read", None]))
+def test_arguments_may_be_split_anywhere(cuts, name):
+    """Also when a server without ids repeats the name in every fragment."""
+    edges = sorted({0, len(A), *cuts})
+    parts = [A[start:end] for start, end in pairwise(edges)]
+    first = fragment(parts[0], index=0, name="read")
+    assert assemble(first, *(fragment(part, index=0, name=name) for part in parts[1:])) == [("", "read", A)]
+
+
+def test_a_call_without_any_arguments_has_an_empty_object():
+    """Some models write nothing for a tool without parameters."""
+    assert assemble(fragment(index=0, call_id="1", name="now")) == [("1", "now", "{}")]
+
+
+@pytest.mark.parametrize(
+    "broken", [{"function": []}, {"function": {"name": 7}}, {"id": {}}, {"function": {"arguments": 7}}]
+)
+def test_a_fragment_of_another_shape_is_refused(broken):
+    with pytest.raises(ValueError, match="instead of"):
+        assemble(broken)
+
+
+def test_ids_that_are_missing_or_repeated_are_made_up_and_audit_ids_are_always_ours():
+    calls = build_calls([("a", "read", A), ("a", "read", B), ("", "read", A), ("", "bash", A)])
+    ids = [call.tool_call_id for call in calls]
+    assert ids[0] == "a"
+    assert len(set(ids)) == 4
+    assert all(made_up.startswith("call_") for made_up in ids[1:])
+    assert len({call.id for call in calls}) == 4
+    assert [call.id for call in calls] == sorted(call.id for call in calls)
+    assert all(call.id[14] == "7" for call in calls)

@@ -1,0 +1,28 @@
+"""Which requests go through a proxy that the environment names."""
+
+import pytest
+
+from demo.model_server import ModelServer
+from demo.script import Script, Step
+from gateway_svc.engines.openai import OpenAIEngine
+from tests.engines.asking import QUICK, ask, events, raw_server
+
+ANSWER = events({"choices": [{"delta": {"content": "through the proxy"}, "finish_reason": "stop"}]})
+
+
+async def test_a_model_server_elsewhere_is_reached_through_the_proxy(monkeypatch):
+    async with raw_server(ANSWER) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        pieces, _ = await ask(OpenAIEngine("http://models.invalid/v1", "m", patience=QUICK))
+    assert pieces == ["through the proxy"]
+    assert proxy.heads[0].startswith("POST http://models.invalid/v1/chat/completions HTTP/1.1")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_model_server_on_this_machine_is_not(monkeypatch, host):
+    """A proxy's own loopback is another machine's."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    async with ModelServer(Script(steps=(Step(text="direct"),))) as server:
+        pieces, _ = await ask(OpenAIEngine(server.openai_url.replace("127.0.0.1", host), "m", patience=QUICK))
+    assert pieces == ["direct"]
