@@ -1,0 +1,26 @@
+"""The engine claude: Claude's command-line agent as a process, its stream of JSON lines told and recorded as turns are.
+
+| module       | what it knows                                                     |
+|--------------|-------------------------------------------------------------------|
+| runner       | the Runner protocol: which process a turn needs                   |
+| command      | options and environment                                           |
+| process      | the process, its lines, its end                                   |
+| leftovers    | what its tools leave running                                      |
+| run          | one process from start to rows                                    |
+| stream       | the kinds of lines                                                |
+| conversation | our transcript                                                    |
+| calls        | tool calls: events and audit rows                                 |
+| outcomes     | what a result says                                                |
+| bill         | cost rows                                                         |
+| usage        | tokens and money as the program tells them                        |
+| failures     | stop reasons and errors                                           |
+| memory       | the program's session ids, and what it has to be told             |
+| record       | what the record offers, passed in                                 |
+
+Nothing here imports gateway_svc.audit: a deployment without it, or with GATEWAY_AUDIT_CLAUDE off, does not load it.
+"""
+
+from gateway_svc.engines.claude.record import ClaudeAudit
+from gateway_svc.engines.claude.runner import ClaudeRunner
+
+__all__ = ["ClaudeAudit", "ClaudeRunner"]

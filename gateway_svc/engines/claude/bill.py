@@ -1,0 +1,199 @@
+"""What a run of Claude's program took: a cost row for each model request, which together come to what the program says.
+
+The program tells tokens as its requests go on, and money only with its result. So each row but the last is priced by
+the price list, and the last takes what is then left of the program's own sum. Requests that the stream does not show
+(those of subagents, and of the program for itself) are one row a model, made of what is left of its tokens.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+from uuid_utils import uuid7
+
+from gateway_svc.engines.claude.record import ClaudeAudit
+from gateway_svc.engines.claude.usage import Counts, Spent, difference, spent_by_model, total_spent
+from gateway_svc.engines.fields import Fields, clean, fields, text
+from gateway_svc.messages import Usage
+from gateway_svc.turn import Turn
+
+MAX_MODEL_CHARACTERS = 256
+
+Price = Callable[[str, Usage], int | None]
+
+
+@dataclass(slots=True)
+class Request:
+    """A model request as the stream shows it."""
+
+    model: str
+    counts: Counts = field(default_factory=Counts)
+    complete: bool = False
+    created_at_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    started: float = field(default_factory=time.monotonic)
+    duration_ms: int = 0
+
+    def add(self, usage: Fields) -> None:
+        """Takes what a line says of its tokens."""
+        self.counts.add(usage)
+        self.duration_ms = round((time.monotonic() - self.started) * 1000)
+
+    @property
+    def usage(self) -> Usage:
+        """Its tokens so far."""
+        return self.counts.usage(complete=self.complete)
+
+
+class Bill:
+    """Counts the requests of one run, and writes their rows."""
+
+    def __init__(self, turn: Turn, engine: str, price: Price, audit: ClaudeAudit | None) -> None:
+        self._turn = turn
+        self._engine = engine
+        self._price = price
+        self._audit = audit
+        self._ids: set[str] = set()
+        self._last: Request | None = None
+        """The main conversation's last request, whose row waits for the program's sum."""
+        self._priced: list[tuple[str, Usage, int]] = []
+        """Model, tokens and list price of the requests since the last result."""
+        self._subagents: dict[str, Request] = {}
+        """Subagents' requests since the last result, by message id: the stream shows no more than their beginning."""
+        self._before: dict[str, Spent] = {}
+        self._sent: tuple[int, float] | None = None
+        """When the next request was sent, in milliseconds since the epoch and by a monotonic clock."""
+        self._steps = 0
+        self._rows = 0
+
+    def send(self) -> None:
+        """The program sends a request of its main conversation."""
+        self._sent = time.time_ns() // 1_000_000, time.monotonic()
+
+    def begin(self, message: Fields, *, subagent: bool = False) -> None:
+        """A line tells of a request, for the first time or again: the lines of one have the same message id."""
+        message_id, model = text(message.get("id")), clean(text(message.get("model")))
+        if subagent:
+            request = self._subagents.setdefault(message_id, Request(model))
+        elif self._last and message_id in self._ids:
+            request = self._last
+        else:
+            self._write_last()
+            self._ids.add(message_id)
+            request = self._last = Request(model)
+            if self._sent:
+                (request.created_at_ms, request.started), self._sent = self._sent, None
+        request.add(fields(message.get("usage")))
+
+    def add(self, usage: Fields) -> None:
+        """A line tells more of the tokens of the request that is under way."""
+        if self._last:
+            self._last.add(usage)
+
+    def complete(self) -> None:
+        """The request that is under way has ended, so that the client hears of it."""
+        request = self._last
+        if request is None or request.complete:
+            return
+        request.complete = True
+        self._steps += 1
+        usage = request.usage
+        step = pb.StepFinished(
+            step=self._steps,
+            model=request.model,
+            usage=pb.Usage(
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cached_input_tokens=usage.cached_input_tokens,
+                reasoning_tokens=usage.reasoning_tokens,
+                cost_micros=self._price(request.model, usage),
+            ),
+            duration_ms=request.duration_ms,
+        )
+        self._turn.events.put(pb.TurnEvent(step_finished=step))
+
+    def settle(self, result: Fields) -> None:
+        """Writes what is left, so that the rows since the last result come to what this one says."""
+        last, self._last = self._last, None
+        last_cost = self._price_at_once(last) if last else None
+        for model, spent in self._since_last_result(result, last.model if last else "").items():
+            seen = [row for row in self._priced if row[0] in (model, spent.canonical_model)]
+            hidden = difference(spent.usage, (usage for _, usage, _ in seen))
+            rest = None if spent.cost_micros is None else spent.cost_micros - sum(cost for _, _, cost in seen)
+            if last and not hidden and last.model in (model, spent.canonical_model):
+                last_cost = None if rest is None else max(0, (last_cost or 0) + rest)
+            elif hidden or (rest or 0) > 0:
+                cost = None if rest is None else max(0, rest)
+                self._write(Request(model, complete=True), cost, usage=hidden or Usage())
+        if last:
+            self._write(last, last_cost)
+        self._priced.clear()
+        self._subagents.clear()
+
+    def cut(self, error: str) -> None:
+        """Writes what is left of a run that ended without a result: it may be short of the truth."""
+        for request in self._subagents.values():
+            self._write(request, None)
+        self._subagents.clear()
+        if last := self._last:
+            self._last = None
+            self._write(last, self._price(last.model, last.usage), error=None if last.complete else error)
+        elif not self._rows:
+            self._write(Request(self._turn.scope.model), None, error=error)
+
+    def fail(self, error: str) -> None:
+        """Writes the row of a request that failed, as a result or the program's absence tells."""
+        self._write(Request(self._turn.scope.model, complete=True), 0, error=error)
+
+    def _write_last(self) -> None:
+        """Writes the row of the last request at the list's price: another one takes what is left of the sum."""
+        if last := self._last:
+            self.complete()
+            self._last = None
+            self._write(last, self._price_at_once(last))
+
+    def _price_at_once(self, request: Request) -> int:
+        # An unknown price is no gap here: the program's own sum fills it.
+        cost = self._price(request.model, request.usage) or 0
+        self._priced.append((request.model, request.usage, cost))
+        return cost
+
+    def _since_last_result(self, result: Fields, model: str) -> dict[str, Spent]:
+        """What each model took since the last result of this run; older programs tell their running total only."""
+        if (since := result.get("model_usage_since_last_result")) is not None:
+            return spent_by_model(since)
+        total = spent_by_model(result.get("modelUsage")) or total_spent(result, model)
+        before, self._before = self._before, total
+        return {name: spent.since(before.get(name)) for name, spent in total.items()}
+
+    def _write(
+        self, request: Request, cost_micros: int | None, *, usage: Usage | None = None, error: str | None = None
+    ) -> None:
+        usage, scope = usage or request.usage, self._turn.scope
+        redact_name = self._audit.redact_name if self._audit else _cut
+        row = audit_pb2.CostRow(
+            id=str(uuid7()),
+            session_id=scope.session_id,
+            turn_id=scope.turn_id,
+            engine=self._engine,
+            model=redact_name(request.model, MAX_MODEL_CHARACTERS),
+            requested_model=redact_name(scope.model, MAX_MODEL_CHARACTERS),
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_input_tokens=usage.cached_input_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cost_micros=cost_micros,
+            duration_ms=request.duration_ms,
+            error=self._audit.redact_text(error) if self._audit and error else None,
+            created_at_ms=request.created_at_ms,
+            usage_incomplete=not usage.complete,
+        )
+        if self._audit:
+            self._audit.record(row)
+        self._turn.count_step(row)
+        self._rows += 1
+
+
+def _cut(text: str, limit: int) -> str:
+    return text[:limit]

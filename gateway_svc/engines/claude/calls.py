@@ -1,0 +1,113 @@
+"""The tool calls that Claude's program makes, as its stream shows them: each becomes an event and, with audit, a row.
+
+The program runs its tools itself, so a call's time is from the line that shows it to the line with its result:
+observed, not measured.
+"""
+
+import time
+from dataclasses import dataclass, field, replace
+
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc.engines.claude.outcomes import CANCELLED, observed_result
+from gateway_svc.engines.claude.record import ClaudeAudit
+from gateway_svc.engines.fields import Fields, text
+from gateway_svc.messages import Scope, ToolCall
+from gateway_svc.tools import ToolResult
+from gateway_svc.turn import Turn
+
+MAX_NAME_CHARACTERS = 128
+
+
+@dataclass(slots=True)
+class _Open:
+    call: ToolCall
+    started_at_ms: int
+    started: float = field(default_factory=time.monotonic)
+
+
+class Calls:
+    """The calls of one run."""
+
+    def __init__(self, turn: Turn, scope: Scope, audit: ClaudeAudit | None) -> None:
+        self.scope = scope
+        """Whom the rows belong to; its model may become known only when the program says it."""
+        self._turn = turn
+        self._audit = audit
+        self._open: dict[str, _Open] = {}
+        self._denied: set[str] = set()
+        self.stopping = False
+        """Whether the program was told to stop, so that what fails from now on was cancelled."""
+
+    def begin(self, call: ToolCall) -> None:
+        """The model has asked for a tool, and the program runs it."""
+        intent = self._audit.build_intent(call, self.scope) if self._audit else self._bare_row(call)
+        self._open[call.tool_call_id] = _Open(call, intent.created_at_ms)
+        if self._audit:
+            self._audit.intend(intent)
+        started = pb.ToolCallStarted(id=intent.id, tool_name=intent.tool_name, args_summary=intent.args_summary)
+        self._turn.events.put(pb.TurnEvent(tool_call_started=started))
+
+    def deny(self, tool_call_id: str) -> None:
+        """The program says that a call has no permission; its result follows."""
+        self._denied.add(tool_call_id)
+
+    def finish(self, block: Fields, line: Fields) -> ToolResult | None:
+        """A `tool_result` has come; None when it belongs to no open call."""
+        tool_call_id = text(block.get("tool_use_id"))
+        if tool_call_id not in self._open:
+            return None
+        name = self._open[tool_call_id].call.name
+        result = observed_result(name, block, line, denied=tool_call_id in self._denied)
+        if self.stopping and block.get("is_error") is True:
+            result = CANCELLED
+        self._conclude(self._open.pop(tool_call_id), result)
+        return result
+
+    def abandon(self, result: ToolResult) -> None:
+        """No more results come: the calls that are open end so."""
+        for opened in self._open.values():
+            self._conclude(opened, result)
+        self._open.clear()
+
+    def _conclude(self, opened: _Open, result: ToolResult) -> None:
+        """Puts an ended call on the record, and tells the client. The one place where this engine builds audit rows."""
+        duration_ms = round((time.monotonic() - opened.started) * 1000)
+        result = replace(result, started_at_ms=opened.started_at_ms, duration_ms=duration_ms)
+        if self._audit:
+            row = self._audit.build_audit_row(opened.call, result, self.scope)
+            self._audit.record(row)
+        else:
+            row = self._bare_row(opened.call, result)
+        self._turn.count_tool_call()
+        self._turn.events.put(_finished(row))
+
+    def _bare_row(self, call: ToolCall, result: ToolResult | None = None) -> audit_pb2.AuditRow:
+        """What a client is told without audit: nothing of the arguments, since what redacts them is not there."""
+        row = audit_pb2.AuditRow(
+            id=call.id, tool_name=call.name[:MAX_NAME_CHARACTERS], created_at_ms=time.time_ns() // 1_000_000
+        )
+        if result:
+            row.outcome, row.duration_ms = result.outcome, result.duration_ms
+            row.result_bytes, row.result_truncated = result.result_bytes, result.result_truncated
+            for name in ("exit_code", "http_status", "error"):
+                if (value := getattr(result, name)) is not None:
+                    setattr(row, name, value)
+        return row
+
+
+def _finished(row: audit_pb2.AuditRow) -> pb.TurnEvent:
+    return pb.TurnEvent(
+        tool_call_finished=pb.ToolCallFinished(
+            id=row.id,
+            tool_name=row.tool_name,
+            outcome=row.outcome,
+            duration_ms=row.duration_ms,
+            exit_code=row.exit_code if row.HasField("exit_code") else None,
+            http_status=row.http_status if row.HasField("http_status") else None,
+            error=row.error if row.HasField("error") else None,
+            result_truncated=row.result_truncated,
+            result_bytes=row.result_bytes,
+        )
+    )

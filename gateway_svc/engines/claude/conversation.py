@@ -1,0 +1,72 @@
+"""Our own transcript of what Claude's program does: its messages put together as every engine's history has them.
+
+A message of the program comes in pieces, a line for each block, and results may come before its last piece. It is
+appended when the next one begins: first the message, then the results of its calls in their order.
+"""
+
+import json
+
+from uuid_utils import uuid7
+
+from gateway_svc.engines.fields import Fields, clean, fields, text
+from gateway_svc.messages import AssistantMessage, ToolCall, ToolMessage
+from gateway_svc.turn import Turn
+
+
+class Conversation:
+    """The main conversation of one run; what subagents say among themselves is no part of it."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._message_id = ""
+        self._text: list[str] = []
+        self._thinking: list[str] = []
+        self._calls: list[ToolCall] = []
+        self._results: dict[str, str] = {}
+
+    def begin(self, message_id: str) -> None:
+        """A line of this message follows. Messages without calls run on in the next: histories want no two in a row."""
+        if message_id != self._message_id:
+            self._message_id = message_id
+            if self._calls:
+                self.append("The call's result never came.")
+
+    def add_text(self, piece: str) -> None:
+        """Adds a whole block of text."""
+        self._text.append(piece)
+
+    def add_thinking(self, piece: str) -> None:
+        """Adds a whole block of reasoning."""
+        self._thinking.append(piece)
+
+    def add_call(self, call: ToolCall) -> None:
+        """Adds a tool call."""
+        self._calls.append(call)
+
+    def add_result(self, tool_call_id: str, shown: str) -> None:
+        """Adds what the model was told of a call."""
+        self._results[tool_call_id] = shown
+
+    def append(self, missing: str, *, answered: bool = False) -> None:
+        """Appends the message that was put together, with `missing` for the results that did not come.
+
+        An answer is appended even when it is empty.
+        """
+        if not (answered or self._text or self._calls):
+            return
+        calls, results = tuple(self._calls), self._results
+        self._turn.append(AssistantMessage("\n\n".join(self._text), "\n\n".join(self._thinking), calls))
+        for call in calls:
+            self._turn.append(ToolMessage(call.tool_call_id, call.name, results.get(call.tool_call_id, missing)))
+        self._text, self._thinking, self._calls, self._results = [], [], [], {}
+
+
+def tool_call(block: Fields) -> ToolCall:
+    """The call that a `tool_use` block is."""
+    call_id = str(uuid7())
+    return ToolCall(
+        id=call_id,
+        tool_call_id=text(block.get("id")) or call_id,
+        name=clean(text(block.get("name"))),
+        arguments=clean(json.dumps(fields(block.get("input")), ensure_ascii=False)),
+    )

@@ -1,0 +1,124 @@
+"""How a run of Claude's program ended: the turn's stop reason, or the error that its caller is told."""
+
+import re
+
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc.engines.failures import presentable
+from gateway_svc.engines.fields import Fields, text
+from gateway_svc.errors import (
+    EngineError,
+    EngineNotConfigured,
+    EngineProtocolError,
+    EngineRateLimited,
+    EngineRejected,
+    EngineUnavailable,
+    ModelNotFound,
+)
+
+ENGINE = "claude"
+NOT_LOGGED_IN = "not logged in: run Claude's program once and log in, or set ANTHROPIC_API_KEY for the gateway"
+KINDS: dict[str, type[EngineError]] = {
+    "authentication_failed": EngineRejected,
+    "oauth_org_not_allowed": EngineRejected,
+    "billing_error": EngineRejected,
+    "invalid_request": EngineRejected,
+    "model_not_found": ModelNotFound,
+    "rate_limit": EngineRateLimited,
+    "overloaded": EngineUnavailable,
+    "server_error": EngineUnavailable,
+}
+"""What the program calls its failures, in the field `error` of a line."""
+LOGIN_WORDS = re.compile(r"/login|Invalid API key|authentication_error|OAuth token", re.IGNORECASE)
+LIMIT_WORDS = re.compile(r"(usage|rate) limit|hit your limit", re.IGNORECASE)
+UNKNOWN_OPTION = re.compile(r"unknown option '(--?[\w-]{1,64})")
+LOST_SESSION = "No conversation found with session ID"
+STOP_REASONS = {
+    "max_tokens": pb.STOP_REASON_MAX_OUTPUT_TOKENS,
+    "refusal": pb.STOP_REASON_CONTENT_FILTER,
+}
+
+
+class SessionLost(Exception):
+    """The program no longer has the session that it was to go on with."""
+
+
+def not_startable(command: str, error: OSError) -> EngineNotConfigured:
+    """The error for a program that could not be started."""
+    reason = "not found" if isinstance(error, FileNotFoundError) else (error.strerror or type(error).__name__)
+    return EngineNotConfigured(
+        f"engine claude: cannot run {presentable(command)!r}: {reason}."
+        " Install Claude Code, or set GATEWAY_CLAUDE_COMMAND to its path"
+    )
+
+
+def stop_reason(model: str, result: Fields, code: str) -> pb.StopReason.ValueType:
+    """Why a run with this result stopped.
+
+    Args:
+        model: the model that was asked for.
+        result: the program's last `result` line.
+        code: what the program called its last failure, if it had one.
+
+    Raises:
+        EngineError: the run failed.
+    """
+    if result.get("subtype") == "error_max_turns":
+        return pb.STOP_REASON_MAX_STEPS
+    if code == "max_output_tokens":
+        return pb.STOP_REASON_MAX_OUTPUT_TOKENS
+    if (reason := STOP_REASONS.get(text(result.get("stop_reason")))) is not None:
+        return reason
+    if result.get("is_error") is not True:
+        return pb.STOP_REASON_COMPLETED
+    raise failure(model, code, told_by(result), result.get("api_error_status"))
+
+
+def told_by(result: Fields) -> str:
+    """What a result says in words."""
+    errors = result.get("errors")
+    said = [result.get("result"), *(errors if isinstance(errors, list) else ())]
+    return " ".join(part for part in said if isinstance(part, str))
+
+
+def failure(model: str, code: str, told: str, http_status: object = None) -> EngineError:
+    """The error for a failure that the program tells of."""
+    status = http_status if isinstance(http_status, int) and 400 <= http_status <= 599 else None
+    kind = KINDS.get(code)
+    if kind is None:
+        # Programs of before these codes say it in words alone.
+        if LOGIN_WORDS.search(told):
+            code = "authentication_failed"
+        kind = _kind_by_words(told, status)
+    reason = presentable(told) or "failed without a reason"
+    if code == "authentication_failed":
+        reason = f"{NOT_LOGGED_IN} (it says: {reason})"
+    return kind(ENGINE, model, reason, status)
+
+
+def _kind_by_words(told: str, status: int | None) -> type[EngineError]:
+    if status == 429 or LIMIT_WORDS.search(told):
+        return EngineRateLimited
+    if status is not None and status >= 500:
+        return EngineUnavailable
+    return EngineRejected if status is not None or LOGIN_WORDS.search(told) else EngineProtocolError
+
+
+def died(model: str, exit_code: int | None, stderr: str, skipped_lines: int, *, begun: bool) -> EngineError:
+    """The error for a run that ended without a result. Of stderr only an option's name is told: it may hold content."""
+    ended = (
+        f"ended by signal {-exit_code}" if exit_code is not None and exit_code < 0 else f"ended with code {exit_code}"
+    )
+    if option := UNKNOWN_OPTION.search(stderr):
+        return EngineRejected(ENGINE, model, f"does not know the option {option[1]}: install a newer Claude Code")
+    if "cannot be used with root" in stderr:
+        reason = "refuses the permission mode bypassPermissions to root: run the gateway as another user"
+        return EngineRejected(ENGINE, model, reason)
+    if LOGIN_WORDS.search(stderr):
+        return EngineRejected(ENGINE, model, NOT_LOGGED_IN)
+    if begun:
+        return EngineProtocolError(ENGINE, model, f"{ended} in the middle of an answer")
+    if skipped_lines:
+        reason = f"{ended} after {skipped_lines} lines that are not its JSON: is GATEWAY_CLAUDE_COMMAND Claude Code?"
+        return EngineProtocolError(ENGINE, model, reason)
+    return EngineProtocolError(ENGINE, model, f"{ended} before it said anything")

@@ -1,0 +1,97 @@
+"""What a `tool_result` of Claude's program says about its call: how it ended, and what the conversation keeps of it."""
+
+import re
+from typing import Any
+
+from onrecord.audit.v1 import audit_pb2
+
+from gateway_svc.engines.fields import Fields, clean, text
+from gateway_svc.tools import ToolResult
+
+MAX_KEPT_CHARACTERS = 50_000
+"""What our transcript keeps of a result; the program's own has it whole."""
+EXIT_CODE = re.compile(r"Exit code (\d{1,3})\b")
+PERSISTED = "<persisted-output>"
+"""Begins a result of which the model was shown the first part, and where the rest is."""
+NOT_RUN = ("No such tool available", "InputValidationError")
+NO_PERMISSION = "Claude requested permissions to"
+"""Begins the result of a call without permission in programs that send no `permission_denied` line."""
+
+CANCELLED = ToolResult("The call was cancelled.", audit_pb2.OUTCOME_CANCELLED, "cancelled")
+INTERRUPTED = ToolResult(
+    "The call's result never came.",
+    audit_pb2.OUTCOME_INTERRUPTED,
+    "Claude's program ended before it told the call's result",
+)
+
+
+def observed_result(name: str, block: Fields, line: Fields, *, denied: bool) -> ToolResult:
+    """The result of a call, without its times.
+
+    Args:
+        name: the tool's name.
+        block: the `tool_result`.
+        line: the line that it came in, which may tell more in `tool_use_result`.
+        denied: whether the program has said that the call had no permission.
+    """
+    shown, size = _shown(block.get("content"))
+    detail = line.get("tool_use_result")
+    told = ToolResult(
+        shown if len(shown) <= MAX_KEPT_CHARACTERS else shown[:MAX_KEPT_CHARACTERS] + "\n[… cut …]",
+        result_bytes=size,
+        result_truncated=shown.startswith(PERSISTED),
+    )
+    if block.get("is_error") is not True:
+        return _with(told, exit_code=_exit_code_of_success(name, detail), http_status=_http_status(name, detail))
+    if denied or shown.startswith(NO_PERMISSION):
+        return _with(told, audit_pb2.OUTCOME_DENIED, "the call had no permission")
+    if any(reason in shown[:100] for reason in NOT_RUN):
+        return _with(told, audit_pb2.OUTCOME_INVALID_CALL, "no such tool, or arguments that do not fit it")
+    # The program's own text, which shells out of the model's reach cannot forge: it is ahead of the output.
+    exited = EXIT_CODE.match(shown) if name == "Bash" else None
+    if exited and "Command timed out after " in shown[:100]:
+        return _with(told, audit_pb2.OUTCOME_TIMED_OUT, "the command ran past its time limit")
+    if exited:
+        return _with(told, exit_code=int(exited[1]))
+    return _with(told, audit_pb2.OUTCOME_FAILED, "the tool reported an error")
+
+
+def _with(
+    told: ToolResult,
+    outcome: audit_pb2.Outcome.ValueType = audit_pb2.OUTCOME_SUCCEEDED,
+    error: str | None = None,
+    exit_code: int | None = None,
+    http_status: int | None = None,
+) -> ToolResult:
+    return ToolResult(told.text, outcome, error, exit_code, http_status, told.result_bytes, told.result_truncated)
+
+
+def _shown(content: object) -> tuple[str, int]:
+    """The text of a result and the size of all of it in bytes; pictures count, and are named instead of kept."""
+    blocks: list[Any] = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    parts, size = [], 0
+    for block in blocks:
+        if not isinstance(block, dict):
+            continue
+        if block.get("type") == "text":
+            part = clean(text(block.get("text")))
+            parts.append(part)
+            size += len(part.encode())
+        else:
+            parts.append(f"[{clean(text(block.get('type')))}]")
+            source = block.get("source")
+            data = source.get("data") if isinstance(source, dict) else None
+            size += len(data) if isinstance(data, str) else 0
+    return "\n".join(parts), size
+
+
+def _exit_code_of_success(name: str, detail: object) -> int | None:
+    """0 where the program ran a command to its end and does not read another code as success, as grep's 1."""
+    ran = name == "Bash" and isinstance(detail, dict) and detail.get("interrupted") is False
+    unclear = isinstance(detail, dict) and (detail.get("backgroundTaskId") or detail.get("returnCodeInterpretation"))
+    return 0 if ran and not unclear else None
+
+
+def _http_status(name: str, detail: object) -> int | None:
+    code = detail.get("code") if name == "WebFetch" and isinstance(detail, dict) else None
+    return code if isinstance(code, int) and 100 <= code <= 599 else None

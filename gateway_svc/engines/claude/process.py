@@ -1,0 +1,200 @@
+"""Claude's program as a process: JSON lines in and out, and an end that leaves nothing of it behind.
+
+Its stdin stays open while it works, since that is the way to interrupt it: closing stdin alone lets it finish, tools
+and all. What its tools start runs in sessions of its own, out of reach of a signal to the program's group, and is found
+by a mark in its environment.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import subprocess
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import structlog
+
+from gateway_svc.engines.claude import leftovers
+
+CHUNK_BYTES = 64 * 1024
+MAX_LINE_BYTES = 32 * 1024 * 1024
+"""A longer line is skipped: a picture that a tool read is a line of several megabytes, and nothing needs more."""
+STDERR_BYTES = 8 * 1024
+HELD_PIPE_SECONDS = 0.5
+"""How long the output's end is waited for once the program has ended: what its tools started may hold the pipe open."""
+INTERRUPT_SECONDS = 1.5
+TERM_SECONDS = 1.0
+KILL_SECONDS = 5.0
+"""How long each means of ending it is given. The first two together are shorter than a gateway's own drain."""
+
+log = structlog.get_logger(__name__)
+
+
+class ClaudeProcess:
+    """A running program. `end` must be called, whatever happened."""
+
+    def __init__(self, process: subprocess.Popen[bytes], mark: str) -> None:
+        self._process = process
+        self._mark = mark
+        self._loop = asyncio.get_running_loop()
+        self._pidfd = os.pidfd_open(process.pid)
+        self._exited = asyncio.Event()
+        self._loop.add_reader(self._pidfd, self._on_exit)
+        self._stdout = asyncio.StreamReader(limit=CHUNK_BYTES)
+        self._received = 0
+        self._stderr = _Tail()
+        self._transports: list[asyncio.BaseTransport] = []
+        self._watch = asyncio.create_task(self._close_held_pipe())
+        self.exit_code: int | None = None
+        """Negative for a signal; known once `end` has returned."""
+        self.skipped_lines = 0
+        """Lines that were no JSON object, or too long."""
+
+    @classmethod
+    async def start(cls, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Self:
+        """Starts the program.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        mark = secrets.token_hex(16)
+        started = cls(_spawn(argv, cwd, {**env, leftovers.MARKER: mark}), mark)
+        await started._connect()
+        return started
+
+    async def _connect(self) -> None:
+        loop, process = self._loop, self._process
+        output = asyncio.StreamReaderProtocol(self._stdout)
+        # The protocol is kept by its transport; the reader is what is used.
+        self._output, _ = await loop.connect_read_pipe(lambda: output, process.stdout)
+        errors, _ = await loop.connect_read_pipe(lambda: self._stderr, process.stderr)
+        self._input, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin)
+        self._transports += (self._output, errors, self._input)
+
+    @property
+    def stderr_tail(self) -> str:
+        """The end of what it wrote to stderr. It may hold content: good for telling one failure from another only."""
+        return self._stderr.text()
+
+    def send(self, line: Mapping[str, Any]) -> None:
+        """Writes a line to its stdin. Nobody is told when it no longer reads: its output's end tells that."""
+        self._input.write(json.dumps(line).encode() + b"\n")
+
+    def close_input(self) -> None:
+        """Says that no more lines come: it ends when its work is done."""
+        self._input.close()
+
+    async def lines(self) -> AsyncGenerator[dict[str, Any], None]:
+        """The JSON objects that it writes, until its output ends."""
+        parts: list[bytes] = []
+        length = 0
+        while chunk := await self._stdout.read(CHUNK_BYTES):
+            self._received += len(chunk)
+            *whole, rest = chunk.split(b"\n")
+            for end in whole:
+                length += len(end)
+                if length <= MAX_LINE_BYTES:
+                    parts.append(end)
+                    if (line := self._parse(b"".join(parts))) is not None:
+                        yield line
+                else:
+                    self._skip("too_long", length)
+                parts, length = [], 0
+            length += len(rest)
+            if length <= MAX_LINE_BYTES:
+                parts.append(rest)
+            else:
+                parts.clear()
+        if parts and (line := self._parse(b"".join(parts))) is not None:
+            yield line
+
+    def _parse(self, line: bytes) -> dict[str, Any] | None:
+        if not line.strip():
+            return None
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            self._skip("no_json_object", len(line))
+            return None
+        return value
+
+    def _skip(self, reason: str, length: int) -> None:
+        self.skipped_lines += 1
+        log.warning("claude.line_skipped", reason=reason, bytes=length)
+
+    async def end(self, *, interrupt: bool) -> None:
+        """Ends it and all that it started: nothing of it is left when this returns.
+
+        With `interrupt` it is first asked to stop what it does, which lets it say what that has cost. Its lines can be
+        read meanwhile.
+        """
+        if interrupt:
+            self.send({"type": "control_request", "request_id": "stop", "request": {"subtype": "interrupt"}})
+        self.close_input()
+        if not await self._ends_within(INTERRUPT_SECONDS):
+            self._signal(signal.SIGTERM)
+            if not await self._ends_within(TERM_SECONDS):
+                log.warning("claude.killed")
+        self._signal(signal.SIGKILL)
+        await asyncio.to_thread(leftovers.kill_marked, self._mark)
+        await self._ends_within(KILL_SECONDS)
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self.exit_code = self._process.poll()
+
+    async def close(self) -> None:
+        """Lets go of its pipes, once its last lines were read or nobody wants them."""
+        self._watch.cancel()
+        for transport in self._transports:
+            transport.close()
+        await asyncio.sleep(0)
+
+    def _signal(self, number: signal.Signals) -> None:
+        # Not reaped before end() has returned, so that its number cannot be another group's.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+    async def _ends_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._exited.wait()
+        return self._exited.is_set()
+
+    def _on_exit(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        self._exited.set()
+
+    async def _close_held_pipe(self) -> None:
+        """Ends the output when the program has ended and nothing comes any more, whoever holds the pipe open."""
+        await self._exited.wait()
+        received = -1
+        while received != self._received:
+            received = self._received
+            await asyncio.sleep(HELD_PIPE_SECONDS)
+        self._output.close()
+
+
+def _spawn(argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        argv, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True
+    )
+
+
+class _Tail(asyncio.Protocol):
+    """Keeps the last bytes of a pipe."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._bytes = (self._bytes + data)[-STDERR_BYTES:]
+
+    def text(self) -> str:
+        return self._bytes.decode(errors="replace")

@@ -1,0 +1,158 @@
+"""One process's work on a turn: read to its end, and, whatever happens, ended, told and recorded."""
+
+import asyncio
+from contextlib import aclosing
+from enum import Enum, auto
+
+import structlog
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc.engines.claude import failures
+from gateway_svc.engines.claude.bill import Bill, Price
+from gateway_svc.engines.claude.calls import Calls
+from gateway_svc.engines.claude.conversation import Conversation
+from gateway_svc.engines.claude.memory import Known, Memory
+from gateway_svc.engines.claude.outcomes import CANCELLED, INTERRUPTED
+from gateway_svc.engines.claude.process import ClaudeProcess
+from gateway_svc.engines.claude.record import ClaudeAudit
+from gateway_svc.engines.claude.stream import Stream
+from gateway_svc.errors import EngineError
+from gateway_svc.turn import Turn
+
+LINGER_SECONDS = 5.0
+"""How long the program may be silent after its answer before it is ended."""
+LAST_LINES_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class _Ended(Enum):
+    BY_ITSELF = auto()
+    BY_TIME = auto()
+    BY_CANCEL = auto()
+
+
+class Run:
+    """The state of one run, from its process to the turn."""
+
+    def __init__(self, turn: Turn, memory: Memory, price: Price, audit: ClaudeAudit | None) -> None:
+        self._turn = turn
+        self._memory = memory
+        self._bill = Bill(turn, failures.ENGINE, price, audit)
+        self._calls = Calls(turn, turn.scope, audit)
+        self._conversation = Conversation(turn)
+        self._stream = Stream(turn, self._calls, self._bill, self._conversation, self._remember)
+        self._session_id = ""
+
+    def refuse(self, error: Exception) -> None:
+        """The process could not be started."""
+        self._bill.fail(str(error))
+
+    async def drive(self, process: ClaudeProcess, *, resumed: bool, seconds: float) -> pb.StopReason.ValueType:
+        """Reads the program to its end, for so many seconds at most. Cancelling it ends the program.
+
+        Raises:
+            SessionLost: it could not go on with its session, and has done nothing.
+            EngineError: it failed.
+        """
+        reading = asyncio.create_task(self._read(process))
+        ended = await _wait(reading, seconds)
+        self._calls.stopping = ended is not _Ended.BY_ITSELF
+        if await _undisturbed(asyncio.create_task(_end(process, reading))):
+            ended = _Ended.BY_CANCEL
+        try:
+            if ended is _Ended.BY_ITSELF:
+                return self._conclude(self._stop_reason(process, reading, resumed=resumed))
+        except EngineError as error:
+            self._cut(INTERRUPTED.text, str(error), failed=True)
+            raise
+        self._calls.abandon(CANCELLED)
+        if ended is _Ended.BY_TIME:
+            self._cut(CANCELLED.text, "the turn's time limit was reached")
+            return pb.STOP_REASON_MAX_TURN_SECONDS
+        self._cut(CANCELLED.text, "cancelled")
+        raise asyncio.CancelledError
+
+    async def _read(self, process: ClaudeProcess) -> None:
+        async with aclosing(process.lines()) as lines:
+            while True:
+                try:
+                    async with asyncio.timeout(LINGER_SECONDS if self._stream.answered else None):
+                        line = await anext(lines)
+                except (StopAsyncIteration, TimeoutError):
+                    return
+                try:
+                    self._stream.take(line)
+                except ValueError as error:
+                    log.warning("claude.line_malformed", error=str(error))
+                if self._stream.answered:
+                    process.close_input()
+
+    def _stop_reason(
+        self, process: ClaudeProcess, reading: "asyncio.Task[None]", *, resumed: bool
+    ) -> pb.StopReason.ValueType:
+        if not reading.cancelled():
+            reading.result()
+        model, result = self._turn.scope.model, self._stream.result
+        if resumed and not self._stream.begun:
+            said = failures.told_by(result) if result else process.stderr_tail
+            if failures.LOST_SESSION in said or result:
+                raise failures.SessionLost
+        if result is None or not self._stream.idle:
+            raise failures.died(
+                model, process.exit_code, process.stderr_tail, process.skipped_lines, begun=self._stream.begun
+            )
+        return failures.stop_reason(model, result, self._stream.failure_code)
+
+    def _conclude(self, reason: pb.StopReason.ValueType) -> pb.StopReason.ValueType:
+        self._calls.abandon(INTERRUPTED)
+        self._conversation.append(INTERRUPTED.text, answered=reason != pb.STOP_REASON_MAX_STEPS)
+        self._remember(self._session_id)
+        return reason
+
+    def _cut(self, missing: str, error: str, *, failed: bool = False) -> None:
+        """Tells and records what was done by a run that has no answer."""
+        self._calls.abandon(INTERRUPTED)
+        self._conversation.append(missing)
+        if not (self._stream.result and self._stream.idle):
+            self._bill.cut(error)
+        elif failed:
+            self._bill.fail(error)
+        self._remember(self._session_id)
+
+    def _remember(self, session_id: str) -> None:
+        """Keeps the program's id, so that the next turn goes on with it even if the gateway dies in this one."""
+        self._session_id = session_id
+        if session_id:
+            self._memory.write(self._turn.scope.session_id, Known(session_id, len(self._turn.history)))
+
+
+async def _wait(reading: "asyncio.Task[None]", seconds: float) -> _Ended:
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.wait([reading])
+    except TimeoutError:
+        return _Ended.BY_TIME
+    except asyncio.CancelledError:
+        return _Ended.BY_CANCEL
+    return _Ended.BY_ITSELF
+
+
+async def _end(process: ClaudeProcess, reading: "asyncio.Task[None]") -> None:
+    """Ends the program, whose last lines may tell what it has cost."""
+    await process.end(interrupt=not reading.done())
+    await asyncio.wait([reading], timeout=LAST_LINES_SECONDS)
+    reading.cancel()
+    await process.close()
+
+
+async def _undisturbed(task: "asyncio.Task[None]") -> bool:
+    """Waits for task, however often the waiting is cancelled; returns whether it was."""
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    return cancelled

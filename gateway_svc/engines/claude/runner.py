@@ -1,0 +1,118 @@
+"""Runs turns on Claude's command-line agent: an engine that brings its own loop and its own tools.
+
+Each turn is a process of its own. The program keeps the conversation and goes on with it by its id (see memory).
+"""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc.engines.claude import failures
+from gateway_svc.engines.claude.bill import Price
+from gateway_svc.engines.claude.command import Options, environment
+from gateway_svc.engines.claude.memory import Known, Memory, retell
+from gateway_svc.engines.claude.process import ClaudeProcess
+from gateway_svc.engines.claude.record import ClaudeAudit
+from gateway_svc.engines.claude.run import Run
+from gateway_svc.messages import UserMessage
+from gateway_svc.turn import Turn
+
+log = structlog.get_logger(__name__)
+
+
+class ClaudeRunner:
+    """Runs turns by Claude's program (the Runner protocol)."""
+
+    name = failures.ENGINE
+
+    def __init__(
+        self,
+        command: str,
+        default_model: str,
+        state_dir: Path,
+        workspace: Path,
+        *,
+        price: Price,
+        max_steps: int,
+        max_turn_seconds: float,
+        permission_mode: str = "",
+        allowed_tools: Sequence[str] = (),
+        audit: ClaudeAudit | None = None,
+    ) -> None:
+        """Makes the folder `claude` under state_dir.
+
+        Args:
+            command: the program and, separated as in a shell, arguments ahead of ours.
+            default_model: empty for the program's own.
+            state_dir: where the gateway keeps what outlives it.
+            workspace: the folder that the program works in.
+            price: the list price of a request in millionths of a US dollar, or None where it is unknown.
+            max_steps: the most model requests of a turn.
+            max_turn_seconds: the longest time of a turn.
+            permission_mode: empty for the program's own.
+            allowed_tools: tools that need no permission, in the program's notation.
+            audit: where rows go; None keeps no record of this engine.
+        """
+        self.default_model = default_model
+        self._command = shlex.split(command)
+        self._memory = Memory(state_dir / failures.ENGINE)
+        self._workspace = workspace
+        self._price = price
+        self._max_steps = max_steps
+        self._max_turn_seconds = max_turn_seconds
+        self._permission_mode = permission_mode
+        self._allowed_tools = tuple(allowed_tools)
+        self._audit = audit
+
+    async def run(self, turn: Turn) -> pb.StopReason.ValueType:
+        """Lets the program work until it has answered, or a limit is reached.
+
+        Raises:
+            EngineError, EngineNotConfigured: the program is not there, or did not work as it should.
+            InvalidRequest: the model's name or the system prompt cannot be given to it.
+        """
+        try:
+            return await self._run(turn, self._memory.read(turn.scope.session_id))
+        except failures.SessionLost:
+            log.warning("claude.session_lost")
+            return await self._run(turn, Known())
+
+    async def aclose(self) -> None:
+        """Nothing is held between turns."""
+
+    async def _run(self, turn: Turn, known: Known) -> pb.StopReason.ValueType:
+        options = Options(
+            model=turn.scope.model,
+            resume=known.claude_session_id,
+            system_prompt=turn.system_prompt,
+            permission_mode=self._permission_mode,
+            allowed_tools=self._allowed_tools,
+            max_steps=min(turn.max_steps or self._max_steps, self._max_steps),
+        )
+        argv = [*self._command, *options.arguments()]
+        run = Run(turn, self._memory, self._price, self._audit)
+        try:
+            process = await ClaudeProcess.start(argv, cwd=self._workspace, env=environment(os.environ))
+        except OSError as error:
+            refusal = failures.not_startable(argv[0], error)
+            run.refuse(refusal)
+            raise refusal from error
+        process.send(_prompt(turn, known.messages))
+        return await run.drive(process, resumed=bool(known.claude_session_id), seconds=self._max_turn_seconds)
+
+
+def _prompt(turn: Turn, known_messages: int) -> dict[str, Any]:
+    """The line that gives the program the user's input, behind what it does not know of the conversation."""
+    *earlier, last = turn.history
+    told = retell(earlier[known_messages:])
+    texts = [f"This was said before, while you were not there:\n\n{told}"] if told else []
+    if isinstance(last, UserMessage):
+        texts.append(last.text)
+    content = [{"type": "text", "text": text} for text in texts]
+    message = {"role": "user", "content": content}
+    return {"type": "user", "message": message, "parent_tool_use_id": None, "session_id": ""}

@@ -1,0 +1,93 @@
+"""Tokens and money as Claude's program tells them: by request in its stream, by model in its results."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from gateway_svc.engines.fields import Fields, clean, count, fields, text
+from gateway_svc.messages import Usage
+
+MAX_USD = 10**9
+
+
+@dataclass(slots=True)
+class Counts:
+    """The tokens of one request. Its lines repeat and raise its counts, so the highest of each stands."""
+
+    _highest: dict[str, int] = field(default_factory=dict)
+
+    def add(self, usage: Fields) -> None:
+        """Takes the usage of a line."""
+        thinking = fields(usage.get("output_tokens_details")).get("thinking_tokens")
+        names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+        for name, value in (*((name, usage.get(name)) for name in names), ("thinking_tokens", thinking)):
+            self._highest[name] = max(count(value), self._highest.get(name, 0))
+
+    def usage(self, *, complete: bool) -> Usage:
+        """The request's tokens."""
+        of = self._highest.get
+        cached = of("cache_read_input_tokens", 0)
+        return Usage(
+            input_tokens=of("input_tokens", 0) + of("cache_creation_input_tokens", 0) + cached,
+            output_tokens=of("output_tokens", 0),
+            cached_input_tokens=cached,
+            reasoning_tokens=of("thinking_tokens", 0),
+            complete=complete,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a model took, by a result."""
+
+    usage: Usage
+    cost_micros: int | None
+    """None where the program has no price for the model and guesses."""
+    canonical_model: str = ""
+    """The model's plain name, where the other one is a provider's or carries a suffix."""
+
+    def since(self, before: "Spent | None") -> "Spent":
+        """What came since an earlier result, where both are running totals."""
+        if before is None:
+            return self
+        cost = None if self.cost_micros is None else self.cost_micros - (before.cost_micros or 0)
+        return Spent(difference(self.usage, [before.usage]) or Usage(), cost, self.canonical_model)
+
+
+def spent_by_model(value: object) -> dict[str, Spent]:
+    """The field `modelUsage` of a result, or its like."""
+    return {clean(model): _spent(fields(entry)) for model, entry in fields(value).items()}
+
+
+def total_spent(result: Fields, model: str) -> dict[str, Spent]:
+    """A result without modelUsage says the sum of money alone."""
+    return {model: Spent(Usage(), _micros(result.get("total_cost_usd")))}
+
+
+def difference(usage: Usage, seen: Iterable[Usage]) -> Usage | None:
+    """What of usage is in none of `seen`, or None where nothing is."""
+    seen = list(seen)
+    rest = Usage(
+        input_tokens=max(0, usage.input_tokens - sum(other.input_tokens for other in seen)),
+        output_tokens=max(0, usage.output_tokens - sum(other.output_tokens for other in seen)),
+        cached_input_tokens=max(0, usage.cached_input_tokens - sum(other.cached_input_tokens for other in seen)),
+        reasoning_tokens=max(0, usage.reasoning_tokens - sum(other.reasoning_tokens for other in seen)),
+    )
+    return rest if rest.input_tokens or rest.output_tokens else None
+
+
+def _spent(entry: Fields) -> Spent:
+    cached = count(entry.get("cacheReadInputTokens"))
+    return Spent(
+        Usage(
+            input_tokens=count(entry.get("inputTokens")) + count(entry.get("cacheCreationInputTokens")) + cached,
+            output_tokens=count(entry.get("outputTokens")),
+            cached_input_tokens=cached,
+            reasoning_tokens=count(entry.get("thinkingTokens")),
+        ),
+        None if entry.get("costBasis") == "unknown" else _micros(entry.get("costUSD")),
+        clean(text(entry.get("canonicalModel"))),
+    )
+
+
+def _micros(usd: object) -> int | None:
+    return round(usd * 1_000_000) if isinstance(usd, int | float) and 0 <= usd <= MAX_USD else None
