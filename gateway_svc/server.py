@@ -1,16 +1,13 @@
-"""The gateway put together: which parts a deployment has is decided here, from its settings, once."""
+"""The gateway put together from its settings, served, and taken apart."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+import sys
 
 import structlog
-from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from gateway_svc.answers import Answers
-from gateway_svc.engines import Engine
+from gateway_svc.errors import SettingsError
+from gateway_svc.recorded import open_recorded
 from gateway_svc.servicer import RETRY_AFTER_SECONDS, STATUSES, GatewayServicer
 from gateway_svc.sessions import Sessions
 from gateway_svc.settings import GatewaySettings
@@ -18,8 +15,41 @@ from gateway_svc.turn import Runner
 from gateway_svc.turns import Turns
 from service_kit.errors import ErrorInterceptor
 from service_kit.server import add_health, build_server, serve
-from service_kit.settings import describe_settings
+from service_kit.settings import EXIT_WRONG_SETTINGS, describe_settings
 
 SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name
-
 log = structlog.get_logger(__name__)
+
+
+async def run(settings: GatewaySettings) -> None:
+    """Serves until SIGTERM or SIGINT; then cancels the turns, sends their rows, and returns.
+
+    Raises:
+        SystemExit: with code 2 when a setting cannot be carried out, with code 1 when the address cannot be had.
+    """
+    log.info("service.starting", **describe_settings(settings))
+    answers = Answers(settings.answer_seconds)
+    try:
+        sessions = Sessions(settings.state_dir)
+        recorded = open_recorded(settings, answers)
+    except (SettingsError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(EXIT_WRONG_SETTINGS) from None
+    runners: dict[str, Runner] = {agent.name: agent for agent in recorded.agents}
+    turns = Turns(sessions, runners, settings.default_engine, recorded.record_session)
+    servicer = GatewayServicer(turns, sessions, answers, runners, settings.default_engine)
+
+    async def drain() -> None:
+        await turns.cancel_all()
+        await recorded.record.drain(settings.drain_seconds)
+
+    recorded.record.start()
+    try:
+        server = build_server([ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS)])
+        gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server)
+        health = await add_health(server, [SERVICE])
+        await serve(server, health, listen=settings.listen, grace_seconds=settings.drain_seconds, on_drain=drain)
+    finally:
+        for runner in runners.values():
+            await runner.aclose()
+        await recorded.record.aclose()

@@ -1,16 +1,15 @@
 """The gateway's settings, from environment variables GATEWAY_…, validated at start."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service_kit.logs import LogStyle
 
-
-def _default_state_dir() -> Path:
-    return Path.home() / ".local" / "state" / "onrecord" / "gateway"
+Policy = Literal["allow", "deny", "ask"]
+TOOLS = ("read", "write", "edit", "glob", "grep", "bash", "webfetch")
 
 
 def _http_url(value: str) -> str:
@@ -19,34 +18,96 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _split_policies(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    parts = (part.partition("=") for part in _split(value))
+    return {name.strip(): policy.strip() or "allow" for name, _, policy in parts}
+
+
+def _known_tools(value: dict[str, Policy]) -> dict[str, Policy]:
+    if unknown := sorted(value.keys() - set(TOOLS)):
+        raise ValueError(f"there is no tool {', '.join(unknown)}; the tools are {', '.join(TOOLS)}")
+    return value
+
+
+def _all_allowed() -> dict[str, Policy]:
+    return dict.fromkeys(TOOLS, "allow")
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+List = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+Ports = Annotated[list[int], NoDecode, BeforeValidator(_split)]
+Policies = Annotated[dict[str, Policy], NoDecode, BeforeValidator(_split_policies), AfterValidator(_known_tools)]
 
 
 class GatewaySettings(BaseSettings):
-    """What a deployment chooses. An engine is configured when its URL is."""
+    """What a deployment chooses. An engine is configured when its URL is, or, for Claude, its command."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", env_ignore_empty=True)
 
     listen: str = "127.0.0.1:50051"
     audit_target: str = "127.0.0.1:50052"
-    state_dir: Path = Field(default_factory=_default_state_dir)
-    workspace: Path | None = None
+    state_dir: Path = Field(default_factory=lambda: Path.home() / ".local" / "state" / "onrecord" / "gateway")
+    workspace: Path = Field(Path(), description="where tools work; a folder under state_dir when not given")
 
     ollama_url: HttpUrl | None = None
     ollama_model: str | None = None
-    ollama_num_ctx: int = Field(32768, ge=512)
+    ollama_num_ctx: int = Field(32768, ge=512, description="tokens; what Ollama would choose truncates in silence")
     openai_url: HttpUrl | None = None
     openai_model: str | None = None
     openai_api_key: SecretStr | None = Field(
         None, validation_alias=AliasChoices("GATEWAY_OPENAI_API_KEY", "OPENAI_API_KEY")
     )
-    openai_local: bool = False
-    default_engine: str | None = None
+    openai_local: bool = Field(False, description="the server is one's own, so that its requests cost nothing")
+    default_engine: str = Field("", description="the first configured one when not given")
 
     max_steps: int = Field(50, ge=1)
     max_turn_seconds: float = Field(600, gt=0)
     max_parallel_tools: int = Field(8, ge=1)
 
+    tools: Policies = Field(default_factory=_all_allowed)
+    tool_seconds: float = Field(300, gt=0, description="how long any tool call may take")
+    answer_seconds: float = Field(300, gt=0, description="how long a call whose policy is `ask` waits for its answer")
+    bash_sandbox: Literal["required", "auto", "off"] = "auto"
+    bash_network: bool = False
+    bash_seconds: float = Field(120, gt=0)
+    bash_visible: List = Field(default_factory=list, description="more paths that commands may read in the sandbox")
+    webfetch_allow: List = Field(default_factory=list, description="host or host:port that need not be public")
+    webfetch_ports: Ports = Field(default_factory=lambda: [80, 443])
+
+    audit_mode: Literal["best_effort", "strict"] = "best_effort"
+    spool_sync: Literal["always", "interval", "never"] = "interval"
+    spool_sync_interval_ms: int = Field(100, ge=1)
+    spool_max_bytes: int = Field(2**30, ge=2**20)
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_style: LogStyle = "json"
     drain_seconds: float = Field(4, ge=0)
+
+    @model_validator(mode="after")
+    def _check_engines(self) -> Self:
+        urls = {"ollama": self.ollama_url, "openai": self.openai_url}
+        engines = [name for name, url in urls.items() if url]
+        if not engines:
+            raise ValueError("no engine is configured: set GATEWAY_OLLAMA_URL or GATEWAY_OPENAI_URL")
+        for name in engines:
+            if not getattr(self, f"{name}_model"):
+                raise ValueError(f"GATEWAY_{name.upper()}_MODEL: is not set; name the model that runs by default")
+        self.default_engine = self.default_engine or engines[0]
+        if self.default_engine not in engines:
+            raise ValueError(f"GATEWAY_DEFAULT_ENGINE: must be a configured engine: {', '.join(engines)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_folders(self) -> Self:
+        self.state_dir = self.state_dir.expanduser().resolve()
+        given = "workspace" in self.model_fields_set
+        self.workspace = self.workspace.expanduser().resolve() if given else self.state_dir / "workspace"
+        if self.state_dir.is_relative_to(self.workspace):
+            raise ValueError("GATEWAY_STATE_DIR: must not lie in GATEWAY_WORKSPACE, since tools could read it there")
+        return self

@@ -8,13 +8,13 @@ from typing import Annotated, Any, TypeVar
 import grpc
 import typer
 from google.protobuf.json_format import MessageToJson
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 from rich.console import Console
 from rich.table import Table
 
+from service_kit.probe import probe
 from service_kit.server import CLIENT_OPTIONS
 
 T = TypeVar("T")
@@ -100,20 +100,14 @@ def sessions(
     out.print(table)
 
 
-def health(target: Target = DEFAULT_TARGET) -> None:
-    """Probe a running gateway: exit code 0 when it serves."""
-
-    async def check() -> health_pb2.HealthCheckResponse:
-        async with grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
-            request = health_pb2.HealthCheckRequest()
-            response: health_pb2.HealthCheckResponse = await stub.Check(request, timeout=GRPC_TIMEOUT_SECONDS)
-            return response
-
-    status = _run(check(), target).status
-    out.print(health_pb2.HealthCheckResponse.ServingStatus.Name(status))
-    if status != health_pb2.HealthCheckResponse.SERVING:
-        raise typer.Exit(EXIT_FAILED)
+def health(
+    target: Target = DEFAULT_TARGET,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 3.0,
+) -> None:
+    """Ask a running gateway whether it serves; exit code 0 when it does, else 1."""
+    serves, said = probe(target, timeout)
+    typer.echo(said, err=not serves)
+    raise typer.Exit(0 if serves else EXIT_FAILED)
 
 
 class TurnPrinter:

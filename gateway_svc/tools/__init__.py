@@ -73,8 +73,11 @@ class Tool(Protocol):
 
     name: str
     description: str
-    parameters: type[BaseModel]
-    """The arguments: their JSON Schema is shown to the model, and what the model sends is validated against it."""
+
+    @property
+    def parameters(self) -> type[BaseModel]:
+        """The arguments: their JSON Schema is shown to the model, and what the model sends is validated against it."""
+        ...
 
     async def run(self, arguments: Any, context: ToolContext) -> ToolResult:
         """Runs with arguments, an instance of `parameters`.
