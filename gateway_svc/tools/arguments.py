@@ -66,7 +66,18 @@ def _parse_object(text: str) -> dict[str, Any]:
         raise ArgumentsError("the arguments hold a number that is too long") from None
     if not isinstance(value, dict):
         raise ArgumentsError("the arguments must be a JSON object")
+    _refuse_half_characters(text, value)
     return value
+
+
+def _refuse_half_characters(text: str, value: dict[str, Any]) -> None:
+    """JSON can write half of a surrogate pair, which is no character, and which no file or message can hold."""
+    try:
+        text.encode()
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ArgumentsError("the arguments hold half of a surrogate pair") from None
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -109,12 +120,12 @@ def json_schema(parameters: type[BaseModel]) -> dict[str, object]:
 
 
 def _simplified(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" in schema:
-        schema = {**definitions[schema["$ref"].rsplit("/", 1)[-1]], **{k: v for k, v in schema.items() if k != "$ref"}}
     if "anyOf" in schema:
         choices = [choice for choice in schema["anyOf"] if choice.get("type") != "null"]
         if len(choices) == 1:
             schema = {**choices[0], **{k: v for k, v in schema.items() if k != "anyOf"}}
+    if "$ref" in schema:
+        schema = {**definitions[schema["$ref"].rsplit("/", 1)[-1]], **{k: v for k, v in schema.items() if k != "$ref"}}
     simple: dict[str, Any] = {}
     for key, value in schema.items():
         if key in ("$defs", "title") or (key == "default" and value is None):

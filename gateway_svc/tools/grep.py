@@ -112,11 +112,13 @@ class GrepTool:
 
     def _result(self, ended: Ended, replacement: tuple[str, str]) -> ToolResult:
         told, shown = replacement
-        lines = ended.output.text().removesuffix("\n").split("\n") if ended.output.total else []
+        output, cut = ended.output.text(), ended.output.total > self._max_output_bytes
+        if cut:
+            output = output[: self._max_output_bytes].rpartition("\n")[0]
+        lines = output.removesuffix("\n").split("\n") if output else []
         if ended.exit_code and lines and not all(LINE.match(line) for line in lines):
             raise ToolError("the pattern, or the glob, is not one that can be used")
-        cut = ended.output.total > self._max_output_bytes
-        found = "\n".join(shown + line.removeprefix(told) for line in (lines[:-1] if cut else lines))
+        found = "\n".join(shown + line.removeprefix(told) for line in lines)
         size = len(found.encode(errors="replace"))
         if ended.timed_out:
             message = f"the search took longer than {self._timeout_seconds:g} s and was ended"

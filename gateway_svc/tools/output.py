@@ -41,15 +41,15 @@ def shorten(text: str, max_characters: int, max_lines: int) -> tuple[str, bool]:
 
     The line that tells what was left out is not counted.
     """
-    newlines = text.count("\n")
-    if len(text) <= max_characters and newlines < max_lines:
+    lines = text.count("\n") + (not text.endswith("\n"))
+    if len(text) <= max_characters and lines <= max_lines:
         return text, False
     head_end, tail_start = max_characters // 2, len(text) - (max_characters - max_characters // 2)
-    if newlines >= max_lines:
+    if lines > max_lines:
         head_end = min(head_end, _after_newline(text, max_lines // 2))
-        tail_start = max(tail_start, _after_newline(text, newlines - (max_lines - max_lines // 2)))
+        tail_start = max(tail_start, _after_newline(text, lines - (max_lines - max_lines // 2)))
     left_out = text[head_end:tail_start]
-    told = f"[… {len(left_out)} characters in {left_out.count(chr(10)) + 1} lines left out …]"
+    told = f"[… {len(left_out)} characters left out …]"
     return f"{text[:head_end]}\n{told}\n{text[tail_start:]}", True
 
 

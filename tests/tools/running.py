@@ -1,0 +1,19 @@
+"""Runs one tool as the agent loop does: through a toolbox, from JSON text."""
+
+import json
+from pathlib import Path
+
+from gateway_svc.messages import ToolCall
+from gateway_svc.tools import Tool, ToolContext, ToolResult
+from gateway_svc.tools.toolbox import Toolbox
+
+
+async def run(tool: Tool, workspace: Path, **arguments: object) -> ToolResult:
+    """The result of a call of the tool with these arguments."""
+    return await run_text(tool, workspace, json.dumps(arguments))
+
+
+async def run_text(tool: Tool, workspace: Path, arguments: str) -> ToolResult:
+    """The result of a call of the tool with arguments as a model may write them."""
+    call = ToolCall(id="row-1", tool_call_id="call-1", name=tool.name, arguments=arguments)
+    return await Toolbox([tool]).run(call, ToolContext(workspace))

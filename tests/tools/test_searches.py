@@ -1,0 +1,207 @@
+"""The tools glob and grep: the same answers with ripgrep, with ripgrep in the sandbox, and without it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from onrecord.audit.v1 import audit_pb2
+
+from gateway_svc.tools import search
+from gateway_svc.tools.glob import GlobTool
+from gateway_svc.tools.grep import GrepTool
+from gateway_svc.tools.sandbox import Sandbox
+from gateway_svc.tools.search import Glob
+from tests.tools.running import run
+
+
+@pytest.fixture
+def tree(workspace: Path) -> Path:
+    files = {
+        "a.py": "def first():\n    return 'needle'\n",
+        "src/b.py": "NEEDLE = 1\r\n",
+        "src/deep/er/c.txt": "x\n\nneedle: 3\n",
+        "src/.hidden/d.py": "needle\n",
+        ".git/objects/e.py": "needle\n",
+        "node_modules/m/f.py": "needle\n",
+        "binary.bin": "needle\0needle\n",
+        "src/-rf": "needle in -rf\n",
+    }
+    for name, content in files.items():
+        (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+        (workspace / name).write_bytes(content.encode())
+    return workspace
+
+
+@pytest.fixture(params=["ripgrep", "ripgrep in the sandbox", "ours"])
+def grep(request: pytest.FixtureRequest, machine_sandbox: Sandbox | None) -> GrepTool:
+    if request.param == "ours":
+        return GrepTool(None, ripgrep=False, timeout_seconds=2)
+    if shutil.which("rg") is None:
+        pytest.skip("ripgrep is not installed")
+    if request.param == "ripgrep":
+        return GrepTool(None)
+    if machine_sandbox is None:
+        pytest.skip("bubblewrap does not work on this machine")
+    return GrepTool(machine_sandbox)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (
+            {"pattern": "needle"},
+            [
+                "a.py:2:    return 'needle'",
+                "src/-rf:1:needle in -rf",
+                "src/.hidden/d.py:1:needle",
+                "src/deep/er/c.txt:3:needle: 3",
+            ],
+        ),
+        (
+            {"pattern": "^needle", "ignore_case": True, "glob": "*.py"},
+            ["src/.hidden/d.py:1:needle", "src/b.py:1:NEEDLE = 1"],
+        ),
+        ({"pattern": r"n\w+: \d", "path": "src/deep"}, ["src/deep/er/c.txt:3:needle: 3"]),
+        ({"pattern": "needle", "path": "src/", "glob": "deep/**"}, ["src/deep/er/c.txt:3:needle: 3"]),
+        ({"pattern": "first", "path": "a.py"}, ["a.py:1:def first():"]),
+        ({"pattern": "-rf"}, ["src/-rf:1:needle in -rf"]),
+        ({"pattern": "--files"}, ["[No line matches.]"]),
+        ({"pattern": "x", "path": "src/b.py"}, ["[No line matches.]"]),
+    ],
+)
+async def test_grep_finds_lines(tree: Path, grep: GrepTool, arguments: dict[str, object], lines: list[str]):
+    result = await run(grep, tree, **arguments)
+    assert [line.rstrip("\r") for line in result.text.split("\n")] == lines
+    assert (result.outcome, result.error, result.result_truncated) == (audit_pb2.OUTCOME_SUCCEEDED, None, False)
+
+
+async def test_grep_takes_an_absolute_path(tree: Path, grep: GrepTool):
+    result = await run(grep, tree, pattern="needle", path=str(tree / "src" / "deep"))
+    assert result.text == f"{tree}/src/deep/er/c.txt:3:needle: 3"
+
+
+async def test_grep_tells_a_bad_expression_without_quoting_it(tree: Path, grep: GrepTool):
+    result = await run(grep, tree, pattern="(secret")
+    assert result.error == "the pattern, or the glob, is not one that can be used"
+    assert "secret" not in result.text
+
+
+async def test_grep_stops_when_there_is_enough(tree: Path, grep: GrepTool):
+    for number in range(60):
+        (tree / f"many-{number}.txt").write_text("a matching line\n" * 500)
+    result = await run(grep, tree, pattern="matching")
+    assert result.result_truncated
+    assert result.text.endswith("\n[There are more matches: use a narrower pattern, path or glob.]")
+    assert len(result.text) < 120_000
+    assert all(line.endswith(":a matching line") for line in result.text.split("\n")[:-1])
+
+
+async def test_grep_shortens_long_lines(tree: Path, grep: GrepTool):
+    (tree / "long").write_text("x" * 100_000 + "\n")
+    result = await run(grep, tree, pattern="x", path="long")
+    assert len(result.text) < 500
+
+
+async def test_an_expression_that_never_ends_is_ended(tree: Path):
+    """Python's `re` takes exponential time for it; ripgrep's does not."""
+    (tree / "trap").write_text("a" * 60 + "!\n")
+    ours = await run(GrepTool(None, ripgrep=False, timeout_seconds=0.5), tree, pattern="(a|aa)+$")
+    assert (ours.outcome, ours.error) == (
+        audit_pb2.OUTCOME_TIMED_OUT,
+        "the search took longer than 0.5 s and was ended",
+    )
+
+
+async def test_an_expression_that_wants_all_memory_is_ended(tree: Path):
+    result = await run(GrepTool(None, ripgrep=False, timeout_seconds=10), tree, pattern="((a{1,5000}){1,5000}){1,5000}")
+    assert result.outcome in (audit_pb2.OUTCOME_FAILED, audit_pb2.OUTCOME_TIMED_OUT, audit_pb2.OUTCOME_SUCCEEDED)
+    assert "Traceback" not in result.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "files"),
+    [
+        ({"pattern": "*.py"}, ["a.py", "src/.hidden/d.py", "src/b.py"]),
+        ({"pattern": "./a.py"}, ["a.py"]),
+        ({"pattern": "src/*.py"}, ["src/b.py"]),
+        ({"pattern": "src/**/*.txt"}, ["src/deep/er/c.txt"]),
+        ({"pattern": "**/b.py"}, ["src/b.py"]),
+        ({"pattern": "**/er/**"}, ["src/deep/er/c.txt"]),
+        ({"pattern": "[ab].p?"}, ["a.py", "src/b.py"]),
+        ({"pattern": "*", "path": "src/deep/er"}, ["src/deep/er/c.txt"]),
+        ({"pattern": "*.rs"}, ["[No file matches.]"]),
+    ],
+)
+async def test_glob_lists_files(tree: Path, arguments: dict[str, object], files: list[str]):
+    result = await run(GlobTool(), tree, **arguments)
+    assert result.text.split("\n") == files
+    assert (result.outcome, result.error) == (audit_pb2.OUTCOME_SUCCEEDED, None)
+
+
+async def test_glob_tells_when_it_lists_only_some(tree: Path):
+    few = await run(GlobTool(max_files=2), tree, pattern="**")
+    assert few.text.split("\n")[2] == "[Only the first 2 files are listed: use a narrower pattern or path.]"
+    short = await run(GlobTool(max_visited=3), tree, pattern="**")
+    assert "[The search ended after 3 files and folders" in short.text
+    assert few.result_truncated
+    assert short.result_truncated
+
+
+def test_a_glob_of_many_stars_takes_no_longer():
+    """Patterns that keep other matchers busy for ages."""
+    assert not Glob("*a" * 200 + "b").matches("a" * 255)
+    assert not Glob("**/" * 300 + "b").matches("a/" * 60 + "a")
+    assert Glob("**/" * 300 + "*").matches("a/" * 60 + "a")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "matches"),
+    [
+        ("**", "a/b/c", True),
+        ("a/**", "a", True),
+        ("a/**", "ab", False),
+        ("a/**/b", "a/b", True),
+        ("a/**/b", "a/x/y/b", True),
+        ("a/**/b", "a/x/y/bb", False),
+        ("*/b", "a/c/b", False),
+        ("/a.py", "b/a.py", False),
+        ("/a.py", "a.py", True),
+        ("a*", "x/abc", True),
+        ("[!a].py", "b.py", True),
+        ("[!a].py", "a.py", False),
+    ],
+)
+def test_globs_mean_what_shells_mean(pattern: str, path: str, matches: bool):
+    assert Glob(pattern).matches(path) is matches
+
+
+async def test_a_tree_that_is_too_deep_is_walked_as_far_as_it_goes(workspace: Path, grep: GrepTool):
+    """Thousands of nested folders must not end the process that walks them."""
+    here = os.open(workspace, os.O_RDONLY)
+    try:
+        for _ in range(1_500):
+            os.mkdir("d", dir_fd=here)
+            below = os.open("d", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+    finally:
+        os.close(here)
+    (workspace / "z.txt").write_text("needle\n")
+    assert (await run(GlobTool(), workspace, pattern="**/*.txt")).text == "z.txt"
+    assert (await run(grep, workspace, pattern="needle")).text == "z.txt:1:needle"
+    subprocess.run(["rm", "-rf", workspace / "d"], check=True)  # noqa: ASYNC221 - Python's own rmtree is recursive
+
+
+async def test_a_folder_of_very_many_files_is_looked_at_in_part(workspace: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(search, "MAX_FOLDER_ENTRIES", 3)
+    for number in range(10):
+        (workspace / str(number)).touch()
+    assert len((await run(GlobTool(), workspace, pattern="*")).text.split("\n")) == 3
+
+
+async def test_a_file_name_that_is_no_text_does_not_end_the_call(workspace: Path, grep: GrepTool):
+    (workspace / os.fsdecode(b"\xff\xfe.txt")).write_text("needle\n")
+    assert (await run(GlobTool(), workspace, pattern="*.txt")).text == "??.txt"
+    assert (await run(grep, workspace, pattern="needle")).text.endswith(".txt:1:needle")
