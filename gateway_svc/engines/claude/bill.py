@@ -14,7 +14,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from uuid_utils import uuid7
 
 from gateway_svc.engines.claude.record import ClaudeAudit
-from gateway_svc.engines.claude.usage import Counts, Spent, difference, spent_by_model, total_spent
+from gateway_svc.engines.claude.usage import Counts, Spent, added, difference, spent_by_model, total_spent
 from gateway_svc.engines.fields import Fields, clean, fields, text
 from gateway_svc.messages import Usage
 from gateway_svc.turn import Turn
@@ -113,21 +113,31 @@ class Bill:
         )
         self._turn.events.put(pb.TurnEvent(step_finished=step))
 
-    def settle(self, result: Fields) -> None:
-        """Writes what is left, so that the rows since the last result come to what this one says."""
+    def settle(self, result: Fields, error: str | None = None) -> None:
+        """Writes what is left, so that the rows since the last result come to what this one says.
+
+        `error` is why a request under way has not ended.
+        """
         last, self._last = self._last, None
-        last_cost = self._price_at_once(last) if last else None
-        for model, spent in self._since_last_result(result, last.model if last else "").items():
-            seen = [row for row in self._priced if row[0] in (model, spent.canonical_model)]
-            hidden = difference(spent.usage, (usage for _, usage, _ in seen))
-            rest = None if spent.cost_micros is None else spent.cost_micros - sum(cost for _, _, cost in seen)
-            if last and not hidden and last.model in (model, spent.canonical_model):
-                last_cost = None if rest is None else max(0, (last_cost or 0) + rest)
+        last_usage = last.usage if last else Usage()
+        last_cost = self._price(last.model, last_usage) if last else None
+        own = self._price_at_once(last) if last else 0
+        spent_by = self._since_last_result(result, last.model if last else "")
+        for model, spent in spent_by.items():
+            # Providers have names of their own for a model: where there is one only, all requests were its.
+            names = {name for name, _, _ in self._priced} if len(spent_by) == 1 else spent.names(model)
+            seen = [(usage, cost) for name, usage, cost in self._priced if name in names]
+            hidden = difference(spent.usage, [usage for usage, _ in seen])
+            rest = None if spent.cost_micros is None else spent.cost_micros - sum(cost for _, cost in seen)
+            if last and last.model in names and not (hidden and last.complete):
+                # Of a request that was cut the stream told less than the program has counted.
+                last_usage = added(last_usage, hidden) if hidden else last_usage
+                last_cost = None if rest is None else max(0, own + rest)
             elif hidden or (rest or 0) > 0:
                 cost = None if rest is None else max(0, rest)
                 self._write(Request(model, complete=True), cost, usage=hidden or Usage())
         if last:
-            self._write(last, last_cost)
+            self._write(last, last_cost, usage=last_usage, error=None if last.complete else error)
         self._priced.clear()
         self._subagents.clear()
 

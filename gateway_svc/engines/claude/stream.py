@@ -94,8 +94,9 @@ class Stream:
                     self._turn.events.put_text(clean(text(delta.get("text"))))
             case "message_delta":
                 self._bill.add(fields(event.get("usage")))
-            case "message_stop":
-                self._bill.complete()
+                if fields(event.get("delta")).get("stop_reason"):
+                    # A message that was broken off has a message_stop too, but no reason.
+                    self._bill.complete()
 
     def _take_assistant(self, line: Fields, *, subagent: bool) -> None:
         message = fields(line.get("message"))
@@ -172,10 +173,13 @@ class Stream:
 
     def _take_result(self, line: Fields) -> None:
         self.result, self.idle = line, True
-        if line.get("is_error") is not True:
-            self.failure_code = ""
-            self._bill.complete()
-        self._bill.settle(line)
+        if self._calls.stopping:
+            self._bill.settle(line, "cancelled")
+        else:
+            if line.get("is_error") is not True:
+                self.failure_code = ""
+                self._bill.complete()
+            self._bill.settle(line)
         if self.begun:
             self._take_session(line)
 

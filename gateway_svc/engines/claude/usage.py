@@ -1,6 +1,6 @@
 """Tokens and money as Claude's program tells them: by request in its stream, by model in its results."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway_svc.engines.fields import Fields, clean, count, fields, text
@@ -45,6 +45,10 @@ class Spent:
     canonical_model: str = ""
     """The model's plain name, where the other one is a provider's or carries a suffix."""
 
+    def names(self, model: str) -> set[str]:
+        """What the stream may call the model that a result calls so."""
+        return {model, model.partition("[")[0], self.canonical_model}
+
     def since(self, before: "Spent | None") -> "Spent":
         """What came since an earlier result, where both are running totals."""
         if before is None:
@@ -63,9 +67,19 @@ def total_spent(result: Fields, model: str) -> dict[str, Spent]:
     return {model: Spent(Usage(), _micros(result.get("total_cost_usd")))}
 
 
-def difference(usage: Usage, seen: Iterable[Usage]) -> Usage | None:
+def added(one: Usage, other: Usage) -> Usage:
+    """Both together, complete if the first is."""
+    return Usage(
+        input_tokens=one.input_tokens + other.input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        cached_input_tokens=one.cached_input_tokens + other.cached_input_tokens,
+        reasoning_tokens=one.reasoning_tokens + other.reasoning_tokens,
+        complete=one.complete,
+    )
+
+
+def difference(usage: Usage, seen: Sequence[Usage]) -> Usage | None:
     """What of usage is in none of `seen`, or None where nothing is."""
-    seen = list(seen)
     rest = Usage(
         input_tokens=max(0, usage.input_tokens - sum(other.input_tokens for other in seen)),
         output_tokens=max(0, usage.output_tokens - sum(other.output_tokens for other in seen)),
