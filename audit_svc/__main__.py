@@ -1,0 +1,130 @@
+"""The command line: serve, migrate, health."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import grpc
+import typer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from rich.console import Console
+from rich.table import Table
+
+from audit_svc.errors import StoreRefused
+from audit_svc.server import run
+from audit_svc.settings import AuditSettings
+from audit_svc.store import migrate as migrations
+from audit_svc.store.sqlite import FileLock, open_for_reading, open_for_writing
+from service_kit.logs import configure_logging
+from service_kit.settings import load_settings
+
+app = typer.Typer(
+    help="The ledger of tool calls: owns the SQLite database and answers questions about it.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+migrate_app = typer.Typer(help="Look at the database's schema and change it, while no service has it open.")
+app.add_typer(migrate_app, name="migrate", no_args_is_help=True)
+
+Database = Annotated[Path | None, typer.Option("--db", help="The database file; AUDIT_DB when not given.")]
+
+
+def main() -> None:
+    """Runs the command line."""
+    app()
+
+
+@app.command()
+def serve(
+    db: Database = None,
+    migrate: Annotated[bool, typer.Option(help="Apply pending migrations; without it refuse to start.")] = True,
+) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    settings = _settings(db)
+    configure_logging(settings.log_level, settings.log_style)
+    with _refusal_is_exit_code_1():
+        run(settings, apply_migrations=migrate)
+
+
+@app.command()
+def health(
+    target: Annotated[str | None, typer.Option(help="host:port; AUDIT_LISTEN when not given.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 3.0,
+) -> None:
+    """Ask a running service whether it serves; exit code 0 when it does, else 1."""
+    address = target or load_settings(AuditSettings).listen
+    with grpc.insecure_channel(address) as channel:
+        try:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout)
+        except grpc.RpcError as error:
+            typer.echo(f"{address}: {error.code().name}", err=True)
+            raise typer.Exit(1) from None
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    typer.echo(f"{address}: {status}")
+    raise typer.Exit(0 if answer.status == health_pb2.HealthCheckResponse.SERVING else 1)
+
+
+@migrate_app.command()
+def up(db: Database = None) -> None:
+    """Apply pending migrations."""
+    path = _settings(db).db
+    with _refusal_is_exit_code_1(), _locked(path), closing(open_for_writing(path)) as connection:
+        applied = migrations.up(connection, migrations.load_migrations())
+    typer.echo("\n".join(f"applied {migration.label}" for migration in applied) or "nothing is pending")
+
+
+@migrate_app.command()
+def down(
+    to: Annotated[int, typer.Option(help="Undo every migration above this version, the rows of its tables included.")],
+    db: Database = None,
+) -> None:
+    """Undo migrations, the newest first."""
+    path = _settings(db).db
+    with _refusal_is_exit_code_1(), _locked(path), closing(open_for_writing(path)) as connection:
+        undone = migrations.down(connection, migrations.load_migrations(), to)
+    typer.echo("\n".join(f"undone {migration.label}" for migration in undone) or "nothing to undo")
+
+
+@migrate_app.command()
+def status(db: Database = None) -> None:
+    """Show where each migration stands; exit code 1 when the service would refuse the database as it is."""
+    path = _settings(db).db
+    with _refusal_is_exit_code_1():
+        known = migrations.load_migrations()
+        table = Table("version", "name", "state", "applied at", box=None)
+        with closing(open_for_reading(path)) as connection:
+            for entry in migrations.status(connection, known):
+                at = datetime.fromtimestamp(entry.applied_at / 1000, UTC).isoformat() if entry.applied_at else ""
+                table.add_row(f"{entry.version:04d}", entry.name, entry.state, at)
+            Console().print(table)
+            migrations.pending(connection, known)
+
+
+def _settings(db: Path | None) -> AuditSettings:
+    settings = load_settings(AuditSettings)
+    return settings if db is None else settings.model_copy(update={"db": db})
+
+
+@contextmanager
+def _refusal_is_exit_code_1() -> Iterator[None]:
+    try:
+        yield
+    except StoreRefused as refusal:
+        typer.echo(f"audit-svc: {refusal}", err=True)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What can go wrong in the ledger, and for whom.
+
+AuditError
+├── StoreRefused            the database cannot be served as it is: the message says what to do   exit code 1
+│   └── MigrationRefused    its schema is not what this version of the code knows                 exit code 1
+├── InvalidRequest          the request can never be carried out as it is written    INVALID_ARGUMENT
+├── NotFound                what the request names is not in the ledger              NOT_FOUND
+├── QueueFull               more rows wait for the disk than the ledger holds ready  RESOURCE_EXHAUSTED, RetryInfo
+├── DiskFull                the disk has no room for a commit                        RESOURCE_EXHAUSTED, RetryInfo
+└── StoreUnavailable        the database cannot be used now                          UNAVAILABLE
+    └── StoreClosed         the ledger is shutting down, or its database was closed  UNAVAILABLE
+
+The status codes are given in audit_svc.servicer, the one place that knows gRPC's.
+"""
+
+
+class AuditError(Exception):
+    """The root of the ledger's own errors."""
+
+
+class StoreRefused(AuditError):
+    """The database cannot be served as it is. The message says why and what to do."""
+
+
+class MigrationRefused(StoreRefused):
+    """The schema is not exactly what this version of the code knows. The message says why and what to do."""
+
+
+class InvalidRequest(AuditError):
+    """The request can never be carried out as it is written."""
+
+
+class NotFound(AuditError):
+    """What the request names is not in the ledger."""
+
+
+class QueueFull(AuditError):
+    """More rows wait for the disk than the ledger holds ready; trying again later helps."""
+
+
+class DiskFull(AuditError):
+    """The disk has no room for a commit; trying again helps once it has."""
+
+
+class StoreUnavailable(AuditError):
+    """The database cannot be used now."""
+
+
+class StoreClosed(StoreUnavailable):
+    """The ledger is shutting down, or its database was closed."""

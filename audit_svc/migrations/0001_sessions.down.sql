@@ -1,0 +1,2 @@
+DROP TABLE session_labels;
+DROP TABLE sessions;

@@ -1,0 +1,2 @@
+DROP TABLE producer_gaps;
+DROP TABLE producers;

@@ -1,0 +1,47 @@
+"""The ledger as a service: store, servicer and server, from start to drain."""
+
+import asyncio
+import gc
+
+import structlog
+from onrecord.audit.v1 import audit_pb2_grpc
+
+from audit_svc.servicer import SERVICE, AuditServicer, error_interceptor
+from audit_svc.settings import AuditSettings
+from audit_svc.store.sqlite import SqliteStore
+from service_kit.server import add_health, build_server, serve
+from service_kit.settings import describe_settings
+
+log = structlog.get_logger(__name__)
+
+
+def run(settings: AuditSettings, *, apply_migrations: bool) -> None:
+    """Serves until a signal comes.
+
+    Raises:
+        StoreRefused: the database cannot be served.
+        SystemExit: the address cannot be had.
+    """
+    log.info("service.starting", **describe_settings(settings))
+    _collect_garbage_seldom()
+    store = SqliteStore.open(settings.db, queue_rows=settings.queue_rows, apply_migrations=apply_migrations)
+    asyncio.run(_serve(settings, store))
+
+
+async def _serve(settings: AuditSettings, store: SqliteStore) -> None:
+    try:
+        server = build_server([error_interceptor()])
+        servicer = AuditServicer(store)
+        audit_pb2_grpc.add_AuditServiceServicer_to_server(servicer, server)
+        health = await add_health(server, [SERVICE])
+        await serve(
+            server, health, listen=settings.listen, grace_seconds=settings.drain_seconds, on_drain=servicer.drain
+        )
+    finally:
+        await store.close()
+
+
+def _collect_garbage_seldom() -> None:
+    """A batch is thousands of short-lived objects without cycles: looking for cycles at every 700 costs 7 % of ingest."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)

@@ -1,0 +1,121 @@
+"""AuditService on the store: messages in, messages out, and which error is which status."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable
+
+import grpc
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+
+from audit_svc.errors import (
+    DiskFull,
+    InvalidRequest,
+    NotFound,
+    QueueFull,
+    StoreClosed,
+    StoreUnavailable,
+)
+from audit_svc.store import Store
+from audit_svc.store.rows import read_batch
+from service_kit.errors import Context, ErrorInterceptor
+from service_kit.paging import InvalidPage
+
+SERVICE = audit_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
+
+Commits = asyncio.Queue[Awaitable[audit_pb2.RecordResponse] | None]
+
+STREAM_BATCHES = 16
+"""Batches of one stream that may wait for their commit; further ones are left to the stream's flow control."""
+
+
+def error_interceptor() -> ErrorInterceptor:
+    """Gives the ledger's errors their status codes."""
+    return ErrorInterceptor(
+        {
+            InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+            InvalidPage: grpc.StatusCode.INVALID_ARGUMENT,
+            NotFound: grpc.StatusCode.NOT_FOUND,
+            QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+            DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+            StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
+        },
+        retry_after_seconds={QueueFull: 0.25, DiskFull: 5.0},
+    )
+
+
+class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
+    """The RPCs of onrecord.audit.v1.AuditService."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._streams: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    async def Record(  # noqa: N802 - named by the proto
+        self, request_iterator: AsyncIterator[audit_pb2.RecordRequest], context: Context
+    ) -> AsyncIterator[audit_pb2.RecordResponse]:
+        """Reads ahead while commits are under way; answers in the order of the requests."""
+        if self._draining:
+            raise StoreClosed("the ledger is shutting down")
+        commits: Commits = asyncio.Queue()
+        room = asyncio.Semaphore(STREAM_BATCHES)
+        reading = asyncio.create_task(self._read(request_iterator, commits, room))
+        # Looked at here, since an earlier batch may end the stream first.
+        reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._streams.add(reading)
+        try:
+            while (commit := await commits.get()) is not None:
+                yield await commit
+                room.release()
+            if self._draining:
+                raise StoreClosed("the ledger is shutting down")
+            await reading
+        finally:
+            self._streams.discard(reading)
+            reading.cancel()
+
+    async def RecordBatch(  # noqa: N802 - named by the proto
+        self, request: audit_pb2.RecordRequest, context: Context
+    ) -> audit_pb2.RecordResponse:
+        """Record for one batch."""
+        return await self._record(request)
+
+    async def ListToolCalls(  # noqa: N802 - named by the proto
+        self, request: audit_pb2.ListToolCallsRequest, context: Context
+    ) -> audit_pb2.ListToolCallsResponse:
+        """One page of audit rows."""
+        return await self._store.list_tool_calls(request)
+
+    async def ListSessions(  # noqa: N802 - named by the proto
+        self, request: audit_pb2.ListSessionsRequest, context: Context
+    ) -> audit_pb2.ListSessionsResponse:
+        """One page of sessions."""
+        return await self._store.list_sessions(request)
+
+    async def GetSession(  # noqa: N802 - named by the proto
+        self, request: audit_pb2.GetSessionRequest, context: Context
+    ) -> audit_pb2.GetSessionResponse:
+        """One session."""
+        if not request.session_id:
+            raise InvalidRequest("session_id is empty")
+        return audit_pb2.GetSessionResponse(session=await self._store.get_session(request.session_id))
+
+    async def drain(self) -> None:
+        """Lets no stream read further. What was read is committed and answered, then the stream ends in UNAVAILABLE."""
+        self._draining = True
+        for reading in self._streams:
+            reading.cancel()
+
+    def _record(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
+        return self._store.record(read_batch(request, time.time_ns() // 1_000_000))
+
+    async def _read(
+        self, requests: AsyncIterator[audit_pb2.RecordRequest], commits: Commits, room: asyncio.Semaphore
+    ) -> None:
+        """Queues the commit of each request, then None; raises what goes wrong, for Record to tell at its end."""
+        try:
+            async for request in requests:
+                await room.acquire()
+                commits.put_nowait(self._record(request))
+        finally:
+            commits.put_nowait(None)

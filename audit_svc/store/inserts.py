@@ -1,0 +1,141 @@
+"""One batch into the tables, inside the transaction that the writer has opened."""
+
+from collections.abc import Iterator, Sequence
+
+import apsw
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.errors import StoreRefused
+from audit_svc.store.columns import Column
+from audit_svc.store.producers import cover
+from audit_svc.store.rows import (
+    COST_COLUMNS,
+    SESSION_COLUMNS,
+    TOOL_CALL_COLUMNS,
+    Accepted,
+    Batch,
+    rejection,
+)
+
+CHUNK_ROWS = 100
+"""Rows of one INSERT. While SQLite runs it, the thread lets go of Python's lock, so that the next batch is checked
+meanwhile; with a row each, the two threads would pass the lock to and fro for every row."""
+
+
+class Inserts:
+    """The statements that write a batch, prepared once and reused."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        """Prepares the statements.
+
+        Raises:
+            StoreRefused: a table or a column is missing.
+        """
+        self._connection = connection
+        self._tool_calls = _LogTable(connection, "tool_call_log", TOOL_CALL_COLUMNS)
+        self._costs = _LogTable(connection, "cost_log", COST_COLUMNS)
+        self._upsert_session = _insert("sessions", SESSION_COLUMNS) + _newer_revision_wins(SESSION_COLUMNS)
+        prepare(connection, self._upsert_session)
+
+    def write(self, batch: Batch, now_ms: int) -> audit_pb2.RecordResponse:
+        """Writes batch and says what became of its rows."""
+        rejections = list(batch.rejections)
+        stored = self._write_sessions(batch.sessions)
+        for table, accepted in ((self._tool_calls, batch.tool_calls), (self._costs, batch.costs)):
+            if accepted:
+                stored += table.write(accepted, rejections)
+        if batch.producer_id and batch.sequence:
+            cover(self._connection, batch.producer_id, batch.first_sequence, batch.sequence, now_ms)
+        rejections.sort(key=lambda entry: entry[0])
+        conflicts = len(rejections) - len(batch.rejections)
+        return audit_pb2.RecordResponse(
+            sequence=batch.sequence,
+            stored=stored,
+            duplicates=len(batch) - stored - conflicts,
+            rejections=[entry[1] for entry in rejections],
+        )
+
+    def _write_sessions(self, sessions: Accepted) -> int:
+        stored = 0
+        for *values, labels in sessions.rows():
+            self._connection.execute(self._upsert_session, values)
+            if self._connection.changes():
+                stored += 1
+                self._connection.execute("DELETE FROM session_labels WHERE session_id = ?", (values[0],))
+                rows = [(values[0], key, value) for key, value in labels.items()]
+                self._connection.executemany("INSERT INTO session_labels VALUES (?, ?, ?)", rows)
+        return stored
+
+
+class _LogTable:
+    """A table whose rows never change."""
+
+    def __init__(self, connection: apsw.Connection, name: str, columns: Sequence[Column]) -> None:
+        self._connection = connection
+        self._insert = _insert(name, columns, "INSERT OR IGNORE")
+        self._insert_chunk = self._insert + f", {_places(columns)}" * (CHUNK_ROWS - 1)
+        self._select = f"SELECT {_names(columns)} FROM {name} WHERE id = ?"  # noqa: S608 - names of ours
+        prepare(connection, self._insert)
+        prepare(connection, self._insert_chunk)
+        prepare(connection, self._select)
+
+    def write(self, accepted: Accepted, rejections: list[tuple[int, audit_pb2.Rejection]]) -> int:
+        """Inserts rows and returns how many are new; adds those whose id has other content to rejections."""
+        before = self._connection.total_changes()
+        whole = len(accepted) // CHUNK_ROWS * CHUNK_ROWS
+        for first in range(0, whole, CHUNK_ROWS):
+            self._connection.execute(self._insert_chunk, accepted.span(first, first + CHUNK_ROWS))
+        self._connection.executemany(self._insert, accepted.rows(whole))
+        stored = self._connection.total_changes() - before
+        if stored < len(accepted):
+            rejections.extend(self._conflicts(accepted))
+        return stored
+
+    def _conflicts(self, accepted: Accepted) -> Iterator[tuple[int, audit_pb2.Rejection]]:
+        """After the INSERT: the rows that are not what the table has under their id."""
+        for position, row in zip(accepted.positions, accepted.rows(), strict=True):
+            found = self._connection.execute(self._select, (row[0],)).fetchone()
+            if found is None:
+                raise AssertionError("a row was ignored for another reason than its id")
+            if found != row:
+                message = "the ledger has a row with this id and other content"
+                yield position, rejection(row[0], audit_pb2.REJECTION_CODE_CONFLICT, message)
+
+
+def prepare(connection: apsw.Connection, sql: str) -> None:
+    """Compiles sql into the connection's cache of statements without running it.
+
+    Raises:
+        StoreRefused: it does not fit the schema.
+    """
+    cursor = connection.cursor()
+    cursor.exec_trace = _never_run
+    try:
+        cursor.execute(sql, (None,) * sql.count("?"))
+    except apsw.ExecTraceAbort:
+        pass
+    except apsw.SQLError as error:
+        raise StoreRefused(
+            f"the database does not have the tables that rows go into ({error}): run migrate up"
+        ) from None
+
+
+def _never_run(cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
+    return False
+
+
+def _insert(table: str, columns: Sequence[Column], verb: str = "INSERT") -> str:
+    return f"{verb} INTO {table} ({_names(columns)}) VALUES {_places(columns)}"
+
+
+def _places(columns: Sequence[Column]) -> str:
+    return f"({', '.join('?' * len(columns))})"
+
+
+def _names(columns: Sequence[Column]) -> str:
+    return ", ".join(column.name for column in columns)
+
+
+def _newer_revision_wins(columns: Sequence[Column]) -> str:
+    changes = ", ".join(f"{column.name} = excluded.{column.name}" for column in columns[1:])
+    return f" ON CONFLICT (id) DO UPDATE SET {changes} WHERE excluded.revision > sessions.revision"

@@ -1,0 +1,61 @@
+"""The reader: read-only connections, each used by one query at a time, off the event loop."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import apsw
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.store import queries
+
+T = TypeVar("T")
+
+
+class Reader:
+    """Answers queries from connections that cannot write."""
+
+    def __init__(self, connections: Sequence[apsw.Connection]) -> None:
+        self._connections = list(connections)
+        self._idle: asyncio.Queue[apsw.Connection] = asyncio.Queue()
+        for connection in connections:
+            self._idle.put_nowait(connection)
+        self._threads = ThreadPoolExecutor(len(connections), thread_name_prefix="audit-reader")
+
+    async def list_tool_calls(self, request: audit_pb2.ListToolCallsRequest) -> audit_pb2.ListToolCallsResponse:
+        """See audit_svc.store.Store."""
+        return await self._run(lambda connection: queries.list_tool_calls(connection, request))
+
+    async def list_sessions(self, request: audit_pb2.ListSessionsRequest) -> audit_pb2.ListSessionsResponse:
+        """See audit_svc.store.Store."""
+        return await self._run(lambda connection: queries.list_sessions(connection, request))
+
+    async def get_session(self, session_id: str) -> audit_pb2.SessionRow:
+        """See audit_svc.store.Store."""
+        return await self._run(lambda connection: queries.get_session(connection, session_id))
+
+    def close(self) -> None:
+        """Ends running queries and closes the connections."""
+        for connection in self._connections:
+            connection.interrupt()
+        self._threads.shutdown()
+        for connection in self._connections:
+            connection.close()
+
+    async def _run(self, query: Callable[[apsw.Connection], T]) -> T:
+        connection = await self._idle.get()
+        answer = asyncio.get_running_loop().run_in_executor(self._threads, query, connection)
+        try:
+            return await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            # The client has gone, or its deadline has passed: what it asked for must not keep others waiting.
+            connection.interrupt()
+            raise
+        finally:
+            answer.add_done_callback(lambda done: self._give_back(connection, done))
+
+    def _give_back(self, connection: apsw.Connection, done: "asyncio.Future[T]") -> None:
+        # Looked at here, since nobody waits for a query that was interrupted.
+        done.exception()
+        self._idle.put_nowait(connection)

@@ -1,0 +1,142 @@
+"""The writer: one thread that commits what has queued as one transaction, then takes what has queued meanwhile.
+
+Group commit without a timer: while the disk is slow, more gathers and the next commit is larger; while it is fast,
+nobody waits for company.
+"""
+
+import collections
+import errno
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import apsw
+import structlog
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.errors import DiskFull, QueueFull, StoreClosed, StoreUnavailable
+from audit_svc.store.inserts import Inserts
+from audit_svc.store.rows import Batch
+
+log = structlog.get_logger(__name__)
+
+COMMIT_ROWS = 4000
+"""A commit takes no further batch beyond this: larger ones gain nothing, and make those that came first wait."""
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    batch: Batch
+    response: Future[audit_pb2.RecordResponse] = field(default_factory=Future)
+
+
+class Writer:
+    """Owns the one connection that writes."""
+
+    def __init__(self, connection: apsw.Connection, queue_rows: int) -> None:
+        """Prepares the statements and starts the thread. connection belongs to the writer from now on.
+
+        Raises:
+            StoreRefused: a table or a column is missing.
+        """
+        self._connection = connection
+        self._inserts = Inserts(connection)
+        self._max_queued_rows = queue_rows
+        self._queue: collections.deque[_Queued] = collections.deque()
+        self._queued_rows = 0
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="audit-writer")
+        self._thread.start()
+
+    def record(self, batch: Batch) -> Future[audit_pb2.RecordResponse]:
+        """Queues batch. The future is done when batch is committed and synced; it cannot be cancelled.
+
+        Raises:
+            QueueFull: too many rows wait already.
+            StoreClosed: the writer was closed.
+        """
+        queued = _Queued(batch)
+        queued.response.set_running_or_notify_cancel()
+        with self._changed:
+            if self._closing:
+                raise StoreClosed("the ledger is shutting down")
+            if self._queued_rows and self._queued_rows + len(batch) > self._max_queued_rows:
+                raise QueueFull(f"{self._queued_rows} rows wait for the disk already")
+            self._queue.append(queued)
+            self._queued_rows += len(batch)
+            self._changed.notify()
+        return queued.response
+
+    def close(self) -> None:
+        """Commits what has queued, ends the thread and closes the connection."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        while group := self._take():
+            self._commit(group)
+
+    def _take(self) -> list[_Queued]:
+        """What the next commit is made of; empty when the writer closes and nothing is left."""
+        with self._changed:
+            while not self._queue and not self._closing:
+                self._changed.wait()
+            group: list[_Queued] = []
+            rows = 0
+            while self._queue and (not group or rows + len(self._queue[0].batch) <= COMMIT_ROWS):
+                group.append(self._queue.popleft())
+                rows += len(group[-1].batch)
+            self._queued_rows -= rows
+            return group
+
+    def _commit(self, group: list[_Queued]) -> None:
+        try:
+            responses = self._transaction(group)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear it, and the thread go on
+            reason = self._translate(error)
+            if len(group) > 1 and not isinstance(reason, DiskFull | StoreClosed):
+                # One batch may be the cause; it must not take the others with it.
+                for queued in group:
+                    self._commit([queued])
+                return
+            # SQLite's messages quote no values; others might.
+            detail = str(error) if isinstance(error, apsw.Error) else ""
+            log.warning("store.commit_failed", error=type(error).__name__, detail=detail, batches=len(group))
+            for queued in group:
+                queued.response.set_exception(reason)
+        else:
+            for queued, response in zip(group, responses, strict=True):
+                if response.rejections:
+                    log.warning("store.rows_rejected", rows=len(response.rejections), sequence=response.sequence)
+                queued.response.set_result(response)
+
+    def _transaction(self, group: list[_Queued]) -> list[audit_pb2.RecordResponse]:
+        now_ms = time.time_ns() // 1_000_000
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            responses = [self._inserts.write(queued.batch, now_ms) for queued in group]
+            self._connection.execute("COMMIT")
+        except BaseException:
+            # SQLite has rolled back by itself after some errors of the disk.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        return responses
+
+    def _translate(self, error: Exception) -> Exception:
+        if isinstance(error, apsw.ConnectionClosedError):
+            return StoreClosed("the database was closed")
+        if isinstance(error, apsw.FullError):
+            return DiskFull("the disk of the ledger's database is full")
+        if isinstance(error, apsw.IOError) and self._connection.system_errno in _NO_ROOM:
+            return DiskFull("the disk of the ledger's database is full")
+        if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
+            return StoreUnavailable("the ledger's database cannot be written now; its log says why")
+        return error
