@@ -150,13 +150,16 @@ async def test_openai_is_asked_for_usage_and_for_nothing_that_servers_may_not_kn
     }
 
 
-async def test_no_key_means_no_authorization_and_a_password_in_the_url_means_basic():
+async def test_no_key_means_no_authorization_and_a_password_in_the_url_means_basic(caplog):
+    caplog.set_level("INFO")
     async with ModelServer(Script(steps=(Step(),))) as server:
         await ask(OpenAIEngine(server.openai_url, "m"))
         await ask(OllamaEngine(server.ollama_url.replace("://", "://user:secret@"), "m"))
         plain, basic = (request.headers for request in server.requests)
     assert "authorization" not in plain
     assert basic["authorization"] == "Basic dXNlcjpzZWNyZXQ="
+    assert "/api/chat" in caplog.text, "the HTTP library logs where it asks"
+    assert "secret" not in caplog.text
 
 
 @given(st.text(st.characters(codec=None, categories=["Cs", "Lu", "Cc", "So"])))

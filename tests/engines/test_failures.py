@@ -313,6 +313,23 @@ async def test_the_servers_words_are_told_in_whatever_form_and_cut(name, body, c
     )
 
 
+@both
+async def test_a_redirect_is_not_followed_but_told(name):
+    """The key and the conversation go where the settings say, and nowhere else."""
+    error, _, _ = await failure_of(refusing(308, headers={"Location": "https://models.example/v1"}), name)
+    assert type(error) is EngineRejected
+    assert "answered HTTP 308 and says: look at https://models.example/v1" in str(error)
+
+
+@both
+async def test_an_error_body_without_an_end_is_not_waited_for(name):
+    endless = [response("x" * 70_000, "text/plain", "400 Bad Request"), *[b""] * 60_000]
+    async with raw_server(endless) as server, asyncio.timeout(20):
+        engine = OllamaEngine(server.url, "m") if name == "ollama" else OpenAIEngine(server.url, "m")
+        with pytest.raises(EngineRejected, match="says: xxx"):
+            await ask(engine)
+
+
 async def test_a_key_never_appears_in_an_error_though_the_server_quotes_it():
     async with ModelServer(Script(api_key="right")) as server:
         engine = OpenAIEngine(server.openai_url, "m", api_key="sk-very-secret")

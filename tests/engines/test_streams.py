@@ -17,7 +17,7 @@ JSON = st.recursive(
     max_leaves=5,
 )
 OBJECTS = st.lists(st.dictionaries(st.text(), JSON, max_size=3), max_size=6)
-CUTS = st.lists(st.integers(min_value=0, max_value=400), max_size=12)
+CUTS = st.lists(st.integers(min_value=0, max_value=120), max_size=12)
 NEWLINES = st.sampled_from(["\n", "\r\n", "\r"])
 
 
@@ -46,9 +46,23 @@ def test_events_come_out_whole_wherever_they_are_split(objects, cuts, newline, f
     assert decode(EventDecoder(), data.encode(), cuts) == [text.encode() for text in texts]
 
 
-@given(CUTS)
-def test_an_event_of_several_data_lines_is_one_payload(cuts):
-    assert decode(EventDecoder(), b"data: {\ndata:\ndata: }\n\ndata: [DONE]\n\n", cuts) == [b"{\n\n}", b"[DONE]"]
+@given(CUTS, NEWLINES)
+@example([len("data: {\r")], "\r\n")
+def test_an_event_of_several_data_lines_is_one_payload(cuts, newline):
+    """Half of a CRLF must not pass for the blank line that ends an event."""
+    data = newline.join(["data: {", "data:", "data: }", "", "data: [DONE]", "", ""]).encode()
+    assert decode(EventDecoder(), data, cuts) == [b"{\n\n}", b"[DONE]"]
+
+
+@pytest.mark.parametrize("decoder", [LineDecoder, EventDecoder])
+def test_only_a_single_payload_is_limited_not_their_sum(
+    decoder: Callable[[], Decoder], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(streams, "MAX_PAYLOAD_BYTES", 20)
+    endless, payloads = decoder(), 0
+    for _ in range(50):
+        payloads += len(endless.feed(b"data: x")) + len(endless.feed(b"y\n\n"))
+    assert payloads == 50
 
 
 @given(CUTS)

@@ -81,13 +81,13 @@ async def test_a_server_that_only_loaded_the_model_gave_an_empty_answer():
 
 async def test_nulls_blank_lines_crlf_and_a_missing_last_newline_are_taken():
     body = (
-        '{"message":{"role":"assistant","content":null,"tool_calls":null,"thinking":null},"done":false}\r\n\r\n'
+        '{"model":"served","message":{"content":null,"tool_calls":null,"thinking":null},"done":false}\r\n\r\n'
         '{"model":null,"message":{"content":"ok"}}\n'
         '{"message":null,"done":true}'
     )
     pieces, result = await ask_ollama(response(body, "application/x-ndjson"))
     assert pieces == ["ok"]
-    assert result.model == "m"
+    assert result.model == "served"
 
 
 async def test_a_surrogate_pair_in_a_json_escape_is_one_character_and_half_a_pair_is_replaced():

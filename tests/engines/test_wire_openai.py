@@ -195,6 +195,12 @@ async def test_an_answer_in_one_piece_is_taken_from_a_server_that_does_not_strea
     assert calls(result) == [("a", "read", "{}"), ("b", "read", '{"path":"b"}')]
 
 
+async def test_vllm_tells_an_error_in_a_shape_of_its_own():
+    error = {"object": "error", "message": "engine died", "type": "InternalServerError", "code": 500}
+    with pytest.raises(EngineProtocolError, match="status 500 and says: engine died"):
+        await ask_openai(events(chunk({"content": "Hal"}), error))
+
+
 async def test_an_error_with_status_200_is_an_error():
     with pytest.raises(EngineProtocolError, match="says: no provider"):
         await ask_openai(response('{"error": {"message": "no provider"}}', "application/json"))
