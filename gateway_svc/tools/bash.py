@@ -5,7 +5,8 @@ import math
 import os
 import resource
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from pydantic import Field
 from gateway_svc.errors import SettingsError
 from gateway_svc.tools import ToolContext, ToolError, ToolResult
 from gateway_svc.tools.arguments import Arguments, PlainText
-from gateway_svc.tools.processes import Ended, Program, children, run_program
+from gateway_svc.tools.cgroups import find_process_groups
+from gateway_svc.tools.processes import Ended, Program, run_program
 from gateway_svc.tools.sandbox import Sandbox
 
 MAX_COMMAND_BYTES = 100_000
@@ -85,6 +87,9 @@ class BashTool:
         self._limits = limits or BashLimits()
         self._env = _environment(os.environ if environment is None else environment, sandboxed=sandbox is not None)
         self._prelude = _prelude(self._limits)
+        self._groups = find_process_groups() if os.geteuid() == 0 else None
+        if os.geteuid() == 0 and self._groups is None:
+            log.warning("bash.processes_unlimited", reason="the gateway runs as root, and cannot make control groups")
         if sandbox is None:
             _hide_own_environment()
 
@@ -92,45 +97,39 @@ class BashTool:
         """Runs the command to its end.
 
         Raises:
-            ToolError: it could not be started, ran too long, or went over a limit.
+            ToolError: it could not be started, or ran too long.
         """
         if len(arguments.command.encode()) > MAX_COMMAND_BYTES:
             raise ToolError(f"the command is longer than {MAX_COMMAND_BYTES} bytes")
-        argv = [self._bash, "-c", self._prelude, "bash", arguments.command]
-        if self._sandbox:
-            argv = self._sandbox.wrap(argv, context.workspace, network=self._network)
         seconds = min(arguments.timeout_seconds or self._timeout_seconds, self._timeout_seconds)
         try:
-            ended = await run_program(
-                Program(argv, context.workspace, self._env, sandboxed=self._sandbox is not None),
-                timeout_seconds=seconds,
-                max_output_bytes=self._max_output_bytes,
-                watch=self._count_processes if self._sandbox and os.geteuid() == 0 else None,
-            )
+            async with self._prefix() as prefix:
+                program = self._program(arguments.command, context.workspace, prefix)
+                ended = await run_program(program, timeout_seconds=seconds, max_output_bytes=self._max_output_bytes)
         except OSError as error:
             raise ToolError(f"the command could not be started ({type(error).__name__})") from None
         return _result(ended, seconds)
 
-    def _count_processes(self, pid: int) -> str | None:
-        """Why the command has too many processes; None when it has not. The kernel does not hold root to the limit."""
-        for root in children(pid):
-            try:
-                count = sum(entry.name.isdecimal() for entry in Path(f"/proc/{root}/root/proc").iterdir())
-            except OSError:
-                continue
-            if count > self._limits.max_processes:
-                return f"the command had more than {self._limits.max_processes} processes and was ended"
-        return None
+    def _prefix(self) -> AbstractAsyncContextManager[Sequence[str]]:
+        if self._groups is None:
+            return nullcontext(())
+        return self._groups.limited(self._limits.max_processes, self._bash)
+
+    def _program(self, command: str, workspace: Path, prefix: Sequence[str]) -> Program:
+        argv = [self._bash, "-c", self._prelude, "bash", command]
+        if self._sandbox is None:
+            return Program(argv, workspace, self._env, prefix=prefix)
+        return self._sandbox.program(argv, workspace, self._env, network=self._network, prefix=prefix)
 
 
 def _result(ended: Ended, seconds: float) -> ToolResult:
     output = ended.output.text()
     size, truncated = ended.output.total, ended.output.truncated
-    if ended.timed_out or ended.overstepped:
-        message = ended.overstepped or f"the command ran longer than {seconds:g} s and was ended"
+    if ended.timed_out:
+        message = f"the command ran longer than {seconds:g} s and was ended"
         raise ToolError(
             message,
-            outcome=audit_pb2.OUTCOME_TIMED_OUT if ended.timed_out else audit_pb2.OUTCOME_FAILED,
+            outcome=audit_pb2.OUTCOME_TIMED_OUT,
             text=f"{output}\n[Error: {message}]".lstrip("\n"),
             result_bytes=size,
             result_truncated=truncated,

@@ -92,8 +92,7 @@ class GrepTool:
         here = f"/proc/self/fd/{descriptor}"
         if self._ripgrep is None or self._sandbox is None:
             return Program(argv, here, ENVIRONMENT, pass_fds=(descriptor,))
-        argv = self._sandbox.wrap(argv, workspace, folder=Path(here).readlink(), writable=False)
-        return Program(argv, workspace, ENVIRONMENT, sandboxed=True)
+        return self._sandbox.program(argv, workspace, ENVIRONMENT, folder=Path(here).readlink(), writable=False)
 
     def _argv(self, arguments: GrepArguments, names: str, where: str) -> list[str]:
         if self._ripgrep is None:

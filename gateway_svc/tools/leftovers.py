@@ -1,0 +1,131 @@
+"""Finds what a program started and left: in a sandbox by the namespace's first process, without one by a mark."""
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+
+MARKER = "ONRECORD_CALL"
+"""The environment variable by which processes that left their session are found again where there is no sandbox."""
+ROUNDS = 10
+CHILD = re.compile(rb'"child-pid": *(\d+)')
+
+_under_way: set[asyncio.Task[None]] = set()
+
+
+async def carry_out(work: Coroutine[None, None, None]) -> None:
+    """Does the work to its end, although whoever waits for it is cancelled: nothing is to be left behind."""
+    task = asyncio.create_task(work)
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)
+    await asyncio.shield(task)
+
+
+class SandboxRoot:
+    """The first process in a sandbox. With it the kernel kills all others, and it is gone only when they are."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, told: int) -> None:
+        """`told` is the pipe on which bubblewrap tells the process's number, before anything runs in the sandbox."""
+        self._loop = loop
+        self._told: int | None = told
+        self._pid = 0
+        self._pidfd: int | None = None
+        self._gone = asyncio.Event()
+        loop.add_reader(told, self._learn)
+
+    def terminate(self) -> None:
+        """Asks what runs in the sandbox to end; its first process ignores it, so that the others have time for it."""
+        self._learn()
+        if self._pidfd is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._pid, signal.SIGTERM)
+
+    def kill(self) -> bool:
+        """Kills all that is in the sandbox; False when nothing is known of it yet."""
+        self._learn()
+        if self._pidfd is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        return self._pidfd is not None or self._gone.is_set()
+
+    async def wait_until_gone(self, seconds: float) -> None:
+        """Waits until nothing of the sandbox is left, at most so long, and closes."""
+        if self._pidfd is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._gone.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the process, whether it is there or not."""
+        for descriptor in (self._told, self._pidfd):
+            if descriptor is not None:
+                self._loop.remove_reader(descriptor)
+                os.close(descriptor)
+        self._told = self._pidfd = None
+
+    def _learn(self) -> None:
+        # The pipe stays open to the end: bubblewrap tells more than is wanted, and would die of a closed one.
+        if self._told is None or self._pid:
+            return
+        try:
+            told = CHILD.search(os.read(self._told, 4096))
+        except BlockingIOError:
+            return
+        self._loop.remove_reader(self._told)
+        if told is None:  # bubblewrap ended before it made the sandbox
+            return
+        self._pid = int(told[1])
+        try:
+            self._pidfd = os.pidfd_open(self._pid)
+        except ProcessLookupError:
+            self._gone.set()
+        else:
+            self._loop.add_reader(self._pidfd, self._on_gone)
+
+    def _on_gone(self) -> None:
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+        self._gone.set()
+
+
+def open_sandbox_root(loop: asyncio.AbstractEventLoop) -> tuple[SandboxRoot, int]:
+    """A sandbox's first process, and the end of the pipe that bubblewrap must be given for it."""
+    told, told_to = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    return SandboxRoot(loop, told), told_to
+
+
+def kill_marked(mark: str) -> None:
+    """Kills processes that left their session, found by their environment; again until none is found."""
+    needle = f"{MARKER}={mark}".encode()
+    for _ in range(ROUNDS):
+        marked = [pid for pid in _processes() if needle in _environment(pid)]
+        if not marked:
+            return
+        for pid in marked:
+            with suppress(OSError):
+                _kill_if_marked(pid, needle)
+
+
+def _kill_if_marked(pid: int, needle: bytes) -> None:
+    descriptor = os.pidfd_open(pid)
+    try:
+        # Looked at again, since the number may have been given to another process before the descriptor held it.
+        if needle in _environment(pid):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    finally:
+        os.close(descriptor)
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:  # another user's, or it has ended
+        return b""

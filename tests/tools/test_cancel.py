@@ -1,0 +1,25 @@
+"""A cancelled command is gone at once, however early or late the cancellation comes."""
+
+import asyncio
+import time
+
+import pytest
+
+from gateway_svc.tools import ToolContext
+from gateway_svc.tools.bash import BashArguments, BashTool
+from gateway_svc.tools.processes import REAP_SECONDS
+from gateway_svc.tools.sandbox import find_sandbox
+
+
+@pytest.mark.parametrize("delay", [0, 0.001, 0.003, 0.006, 0.01, 0.05])
+@pytest.mark.parametrize("mode", ["auto", "off"])
+async def test_a_cancelled_command_is_gone_before_it_would_be_reaped_by_force(tmp_path, mode, delay):
+    tool = BashTool(find_sandbox(mode))
+    tasks = [asyncio.create_task(tool.run(BashArguments(command="sleep 60"), ToolContext(tmp_path))) for _ in range(3)]
+    await asyncio.sleep(delay)
+    cancelled = time.monotonic()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert all(task.cancelled() for task in tasks)
+    assert time.monotonic() - cancelled < REAP_SECONDS
