@@ -37,7 +37,7 @@ def safe_audit(logger: AuditLogger, row: Row) -> None:
     """Records row; whatever goes wrong is logged and changes nothing for the caller."""
     try:
         logger.record(row)
-    except Exception:  # noqa: BLE001 - a broken audit path never changes what an engine, a tool or the loop does
+    except Exception:  # a broken audit path never changes what an engine, a tool or the loop does
         log.warning("audit.record_failed", row_id=row.id, exc_info=True)
 
 
@@ -47,6 +47,6 @@ def safe_intend(logger: AuditLogger, row: audit_pb2.AuditRow) -> str | None:
         logger.intend(row)
     except AuditRefused as refusal:
         return str(refusal)
-    except Exception:  # noqa: BLE001 - as in safe_audit
+    except Exception:  # as in safe_audit
         log.warning("audit.intend_failed", row_id=row.id, exc_info=True)
     return None

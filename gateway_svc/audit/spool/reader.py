@@ -51,6 +51,15 @@ class Batch:
         """The last number that it covers."""
         return self.end.number - 1
 
+    def split(self) -> tuple["Batch", "Batch"]:
+        """Its halves. Each covers the numbers up to its last row."""
+        half = len(self.payloads) // 2
+        middle = self.numbers[half - 1] + 1
+        return (
+            Batch(self.first, self.end._replace(number=middle), self.numbers[:half], self.payloads[:half]),
+            Batch(middle, self.end, self.numbers[half:], self.payloads[half:]),
+        )
+
 
 class Reader:
     """Reads a spool from its oldest segment. All its methods belong to one thread.
@@ -76,6 +85,8 @@ class Reader:
         first = min([acked + 1, *(segment.first for segment in appender.segments[:1])])
         self._in_segment, self._offset, self.next_number = Position(0, 0, first)
         """`next_number` follows the number of the last record that was read."""
+        self.read_to = 0
+        """Below this number nothing is left to read, whether all of it was there or not."""
         self._uncovered = first
         self._open: dict[str, tuple[int, bytes]] = {}
         self._peeked: Record | Damage | None = None
@@ -99,12 +110,14 @@ class Reader:
             OSError: the disk cannot be read.
         """
         batch = Batch(self._uncovered, self.position)
+        ahead = self._appender.next
         for _ in range(_RECORDS_PER_TURN):
             found = self._next()
             if found is None:
                 if batch.payloads:
                     break
                 if self.recovered:
+                    self.read_to = ahead
                     return None
                 self._finish_recovery()
             elif batch.payloads and not self._continues(batch, found, max_bytes):
@@ -126,6 +139,7 @@ class Reader:
     def rewind(self, position: Position) -> None:
         """Goes back to the end of the last acked batch."""
         self._in_segment, self._offset, self.next_number = position
+        self.read_to = 0
         self._uncovered = position.number
         self._peeked = None
         self._leave_segment()

@@ -148,7 +148,8 @@ class Spool:
 
     def has_unread(self) -> bool:
         """Whether read() has something to do."""
-        return not self._reader.recovered or self._reader.next_number <= self._intake.last_row
+        reader = self._reader
+        return not reader.recovered or self._intake.last_row >= max(reader.next_number, reader.read_to)
 
     def unread_records(self) -> int:
         """How many records lie ahead of the reader, intents included."""
