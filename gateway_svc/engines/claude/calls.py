@@ -36,18 +36,23 @@ class Calls:
         self._turn = turn
         self._audit = audit
         self._open: dict[str, _Open] = {}
+        self._seen: set[str] = set()
         self._denied: set[str] = set()
         self.stopping = False
         """Whether the program was told to stop, so that what fails from now on was cancelled."""
 
-    def begin(self, call: ToolCall) -> None:
-        """The model has asked for a tool, and the program runs it."""
+    def begin(self, call: ToolCall) -> bool:
+        """The model has asked for a tool, and the program runs it. False when it was told before."""
+        if call.tool_call_id in self._seen:
+            return False
+        self._seen.add(call.tool_call_id)
         intent = self._audit.build_intent(call, self.scope) if self._audit else self._bare_row(call)
         self._open[call.tool_call_id] = _Open(call, intent.created_at_ms)
         if self._audit:
             self._audit.intend(intent)
         started = pb.ToolCallStarted(id=intent.id, tool_name=intent.tool_name, args_summary=intent.args_summary)
         self._turn.events.put(pb.TurnEvent(tool_call_started=started))
+        return True
 
     def deny(self, tool_call_id: str) -> None:
         """The program says that a call has no permission; its result follows."""

@@ -126,7 +126,8 @@ class ClaudeProcess:
 
     def _skip(self, reason: str, length: int) -> None:
         self.skipped_lines += 1
-        log.warning("claude.line_skipped", reason=reason, bytes=length)
+        if self.skipped_lines == 1:
+            log.warning("claude.line_skipped", reason=reason, bytes=length)
 
     async def end(self, *, interrupt: bool) -> None:
         """Ends it and all that it started: nothing of it is left when this returns.

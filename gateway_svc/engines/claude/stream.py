@@ -126,9 +126,8 @@ class Stream:
 
     def _take_call(self, block: Fields, *, subagent: bool) -> None:
         call = tool_call(block)
-        if not subagent:
+        if self._calls.begin(call) and not subagent:
             self._conversation.add_call(call)
-        self._calls.begin(call)
 
     def _take_user(self, line: Fields, *, subagent: bool) -> None:
         content = fields(line.get("message")).get("content")

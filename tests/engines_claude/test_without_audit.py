@@ -1,0 +1,44 @@
+"""A deployment that keeps no record of Claude does not even load what keeps one."""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support import claude_cli
+from tests.support.claude_cli import MODEL, init, message, result, spent, tool_result, tool_use
+from tests.support.processes import REPOSITORY
+
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from gateway_svc.engines.claude import ClaudeRunner
+from gateway_svc.messages import Scope, UserMessage
+from gateway_svc.turn import Turn, TurnEvents
+
+folder, command = Path(sys.argv[1]), sys.argv[2]
+runner = ClaudeRunner(
+    command, "", folder / "state", folder, price=lambda model, usage: None, max_steps=5, max_turn_seconds=20
+)
+history = [UserMessage("go")]
+turn = Turn(Scope("s", "claude", "", "t"), "", history, history.append, TurnEvents())
+asyncio.run(runner.run(turn))
+print(turn.totals[0].tool_calls, sorted(name for name in sys.modules if name.startswith("gateway_svc.audit")))
+"""
+
+
+def test_neither_importing_nor_running_it_loads_the_audit_package(tmp_path):
+    call = tool_use("toolu_1", "Bash", {"command": "true"})
+    lines = [init(), *message("msg_1", "", [call]), tool_result("toolu_1", "x"), result({MODEL: spent(1, 0.001)})]
+    (tmp_path / "play-0.json").write_text(json.dumps({"lines": lines}))
+    command = shlex.join([sys.executable, str(Path(claude_cli.__file__)), str(tmp_path)])
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path), command],
+        env={"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'protos'}", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["1 []"], done.stderr
