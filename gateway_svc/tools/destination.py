@@ -119,7 +119,7 @@ def _parsed(url: str | httpx.URL) -> httpx.URL:
         raise ToolError("the URL is malformed") from None
     if parsed.scheme not in DEFAULT_PORTS:
         raise ToolError("only http and https URLs can be fetched")
-    if not parsed.host.rstrip("."):
+    if not parsed.raw_host.strip(b"."):
         raise ToolError("the URL names no host")
     if parsed.userinfo:
         raise ToolError("the URL holds credentials, which are not sent")
