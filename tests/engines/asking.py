@@ -70,6 +70,8 @@ class RawServer:
             self.bodies.append(json.loads(await reader.readexactly(length)))
             response = self.responses[min(len(self.bodies), len(self.responses)) - 1]
             for piece in [response] if isinstance(response, bytes) else response:
+                if reader.at_eof():  # the client has left
+                    break
                 writer.write(piece)
                 await asyncio.sleep(0.001)
         except (ConnectionError, asyncio.IncompleteReadError):
