@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +16,7 @@ from gateway_svc.tools import ToolError
 from gateway_svc.tools.addresses import METADATA, refusal
 
 MAX_URL_CHARACTERS = 8_192
+HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]+")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -137,6 +139,6 @@ def _allowed(entry: str) -> tuple[str, int | None]:
         ascii_host = httpx.URL(scheme="http", host=host).raw_host.decode("ascii")
     except (httpx.InvalidURL, ValueError):
         ascii_host = ""
-    if not ascii_host or "/" in ascii_host or (port is not None and not 0 < port < 65536):
+    if not HOST.fullmatch(ascii_host) or (port is not None and not 0 < port < 65536):
         raise SettingsError(f"GATEWAY_WEBFETCH_ALLOW: {entry!r} is neither a host nor host:port")
     return ascii_host, port

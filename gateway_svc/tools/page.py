@@ -5,7 +5,7 @@ import re
 import zlib
 from collections.abc import Callable
 
-from html_to_markdown import ConversionOptions, convert
+from html_to_markdown import ConversionError, ConversionOptions, convert
 
 from gateway_svc.tools import ToolError
 
@@ -110,7 +110,10 @@ def page_text(content: bytes, media: str, content_type: str, url: str) -> str:
     if media not in HTML_TYPES:
         return text
     options = ConversionOptions(base_url=url, skip_images=True, exclude_selectors=DROPPED_ELEMENTS)
-    converted = convert(text, options)
+    try:
+        converted = convert(text.replace("\0", ""), options)
+    except ConversionError:
+        raise ToolError("the page's HTML cannot be read") from None
     return (converted.content or "").strip()
 
 
