@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-import httpx
+import httpx2
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.tools import ToolError
@@ -52,7 +52,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 class Destination:
     """A URL that may be fetched, and the checked addresses to connect to."""
 
-    url: httpx.URL
+    url: httpx2.URL
     host: str
     """As the URL names it, in ASCII: for the Host header and the certificate."""
     addresses: tuple[str, ...]
@@ -71,7 +71,7 @@ class Destinations:
         self._ports = frozenset(ports)
         self._resolver = resolver
 
-    async def check(self, url: str | httpx.URL) -> Destination:
+    async def check(self, url: str | httpx2.URL) -> Destination:
         """Resolves the URL's host and checks each of its addresses. One that is refused refuses them all.
 
         Raises:
@@ -112,12 +112,12 @@ def _refuse(address: str, host: str, *, allowed: bool) -> None:
         raise ToolError(f"the URL's host has an address that may not be fetched: it is {why}")
 
 
-def _parsed(url: str | httpx.URL) -> httpx.URL:
+def _parsed(url: str | httpx2.URL) -> httpx2.URL:
     if len(str(url)) > MAX_URL_CHARACTERS:
         raise ToolError(f"the URL is longer than {MAX_URL_CHARACTERS} characters")
     try:
-        parsed = httpx.URL(url).copy_with(fragment=None)
-    except (httpx.InvalidURL, ValueError):
+        parsed = httpx2.URL(url).copy_with(fragment=None)
+    except (httpx2.InvalidURL, ValueError):
         raise ToolError("the URL is malformed") from None
     if parsed.scheme not in DEFAULT_PORTS:
         raise ToolError("only http and https URLs can be fetched")
@@ -136,8 +136,8 @@ def _allowed(entry: str) -> tuple[str, int | None]:
     if colon:
         host, port = name.strip("[]"), int(digits) if digits.isascii() and digits.isdecimal() else 0
     try:
-        ascii_host = httpx.URL(scheme="http", host=host).raw_host.decode("ascii")
-    except (httpx.InvalidURL, ValueError):
+        ascii_host = httpx2.URL(scheme="http", host=host).raw_host.decode("ascii")
+    except (httpx2.InvalidURL, ValueError):
         ascii_host = ""
     if not HOST.fullmatch(ascii_host) or (port is not None and not 0 < port < 65536):
         raise SettingsError(f"GATEWAY_WEBFETCH_ALLOW: {entry!r} is neither a host nor host:port")

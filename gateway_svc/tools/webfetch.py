@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import httpx
+import httpx2
 from onrecord.audit.v1 import audit_pb2
 from pydantic import Field
 
@@ -63,9 +63,9 @@ class WebfetchTool:
         self._max_bytes = max_bytes
         self._max_characters = max_characters
         # Connections are not kept: one made to an address for one host must not serve another host there.
-        limits = httpx.Limits(max_keepalive_connections=0)
-        self._transport = httpx.AsyncHTTPTransport(
-            verify=tls or httpx.create_ssl_context(), trust_env=False, limits=limits
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        self._transport = httpx2.AsyncHTTPTransport(
+            verify=tls or httpx2.create_ssl_context(), trust_env=False, limits=limits
         )
 
     async def run(self, arguments: WebfetchArguments, context: ToolContext) -> ToolResult:
@@ -89,7 +89,7 @@ class WebfetchTool:
             message = f"the fetch took longer than {self._timeout_seconds:g} s and was ended"
             outcome = audit_pb2.OUTCOME_TIMED_OUT
             raise ToolError(message, outcome=outcome, http_status=progress.http_status) from None
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             raise ToolError(_told(error), http_status=progress.http_status) from None
 
     async def _fetch(self, arguments: WebfetchArguments, progress: "_Progress") -> ToolResult:
@@ -106,11 +106,11 @@ class WebfetchTool:
             destination = await self._follow(destination, location)
         raise ToolError(f"the page leads on through more than {MAX_REDIRECTS} redirects")
 
-    async def _send(self, destination: Destination) -> httpx.Response:
+    async def _send(self, destination: Destination) -> httpx2.Response:
         """Asks the first of the checked addresses that can be connected to, and no other."""
-        unreachable: httpx.TransportError | None = None
+        unreachable: httpx2.TransportError | None = None
         for address in destination.addresses[:MAX_ADDRESSES]:
-            request = httpx.Request(
+            request = httpx2.Request(
                 "GET",
                 destination.url.copy_with(host=address),
                 headers={**HEADERS, "Host": destination.url.netloc.decode("ascii")},
@@ -118,20 +118,20 @@ class WebfetchTool:
             )
             try:
                 return await self._transport.handle_async_request(request)
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
                 unreachable = error
-        raise unreachable or httpx.ConnectError("no address")
+        raise unreachable or httpx2.ConnectError("no address")
 
     async def _follow(self, destination: Destination, location: str) -> Destination:
         try:
             return await self._destinations.check(destination.url.join(location))
         except ToolError as error:
             raise ToolError(f"the page redirects to another, and there {error}") from None
-        except (httpx.InvalidURL, ValueError):
+        except (httpx2.InvalidURL, ValueError):
             raise ToolError("the page redirects to a malformed URL") from None
 
     async def _page(
-        self, response: httpx.Response, destination: Destination, arguments: WebfetchArguments
+        self, response: httpx2.Response, destination: Destination, arguments: WebfetchArguments
     ) -> ToolResult:
         body = Body(response.headers.get("Content-Encoding", ""), self._max_bytes)
         content_type = response.headers.get("Content-Type", "")
@@ -167,7 +167,7 @@ class _Progress:
     http_status: int | None = None
 
 
-def _told(error: httpx.TransportError) -> str:
+def _told(error: httpx2.TransportError) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -175,6 +175,6 @@ def _told(error: httpx.TransportError) -> str:
         if isinstance(cause, ssl.SSLError):
             return "no secure connection to the host could be made"
         cause = cause.__cause__ or cause.__context__
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
         return "the host cannot be connected to"
     return "the host broke the connection, or the protocol"
