@@ -62,7 +62,7 @@ async def test_the_output_limit_is_a_stop_reason_and_no_error(stage):
 
 
 async def test_a_failure_that_the_program_overcame_is_none(stage):
-    lines = [api_error("server_error", "API Error: 500"), *message("msg_1", "x"), result({MODEL: spent(1, 0.1)})]
+    lines = [api_error("max_output_tokens", "exceeded"), *message("msg_1", "x"), result({MODEL: spent(1, 0.1)})]
     stage.play([init(), *lines])
     assert await stage.run() == "STOP_REASON_COMPLETED"
 

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import Callable
 
 import pytest
 
+from gateway_svc.errors import EngineProtocolError
 from tests.engines_claude.stage import Stage, is_running
 from tests.support.claude_cli import MODEL, init, message, result, spent
 
@@ -42,6 +45,14 @@ async def test_one_that_does_not_heed_it_is_ended_by_signals(stage, ignore_term)
     assert not is_running(pid)
 
 
+async def test_one_that_cannot_be_told_by_its_environment_is_ended_with_its_group(stage):
+    """Programs may write over it, as Node does when it sets its title."""
+    stage.play([init(), {"do": "sleep", "seconds": 60}], ignore_term=True, bare=True)
+    await cancel(stage, lambda: True)
+    (pid,) = processes(stage)
+    assert not is_running(pid)
+
+
 @pytest.mark.parametrize("options", [{"on_interrupt": INTERRUPTED}, {"ignore_term": True}])
 async def test_what_its_tools_started_in_a_session_of_its_own_ends_too(stage, options):
     """It ignores SIGTERM, has left the program's group, and holds the program's stdout open."""
@@ -56,6 +67,16 @@ async def test_what_was_left_running_behind_an_answer_ends_with_the_turn(stage):
     assert await stage.run() == "STOP_REASON_COMPLETED"
     assert len(processes(stage)) == 2
     assert not any(map(is_running, processes(stage)))
+
+
+async def test_a_death_is_noticed_although_somebody_holds_the_output_open(stage):
+    """It is out of our reach: it has left the group, and its environment tells nothing."""
+    stage.play([init(), {"do": "spawn", "bare": True}, {"do": "kill"}])
+    with pytest.raises(EngineProtocolError, match="signal 9 in the middle"):
+        await stage.run()
+    (holder,) = stage.journal("spawned")
+    assert is_running(holder)
+    os.kill(holder, signal.SIGKILL)
 
 
 async def test_cancelling_again_and_again_leaves_nothing_behind(stage):

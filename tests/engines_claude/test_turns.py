@@ -150,8 +150,9 @@ async def test_a_subagent_s_calls_are_told_and_its_words_are_not(stage):
     assert [type(said).__name__ for said in stage.history[2:]] == ["ToolMessage", "AssistantMessage"]
 
 
-async def test_work_in_the_background_is_waited_for(stage):
+async def test_work_in_the_background_is_waited_for(stage, monkeypatch):
     """The program's first result is not its last while a subagent works on, whose end wakes it again."""
+    monkeypatch.setattr("gateway_svc.engines.claude.run.LINGER_SECONDS", 0.1)
     changed = {"type": "system", "subtype": "background_tasks_changed"}
     stage.play(
         [
@@ -159,7 +160,7 @@ async def test_work_in_the_background_is_waited_for(stage):
             *message("msg_1", "Started."),
             {**changed, "tasks": [{"task_id": "t"}]},
             result({MODEL: spent(1, 0.00054)}),
-            {"do": "sleep", "seconds": 0.2},
+            {"do": "sleep", "seconds": 1},
             {**changed, "tasks": []},
             init(),
             *message("msg_2", " Finished."),

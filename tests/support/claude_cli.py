@@ -4,9 +4,10 @@ As a module it makes the lines of a script, in the shapes that version 2.1.330 o
 (`python claude_cli.py FOLDER …`) it plays FOLDER/play-N.json, N counting its runs from 0 and the last play repeating,
 and appends to FOLDER/journal.jsonl what it was given: arguments, environment, folder, lines of stdin.
 
-A play is {"lines": [...], "on_interrupt": [...], "exit": 0, "ignore_term": false, "stay": false}. A line is an object
-to write, or {"do": ...}: raw (text), bytes (of one long line), sleep (seconds), stderr (text), spawn (a process in a
-session of its own that ignores SIGTERM and holds stdout), wait (for an interrupt), exit (code), kill (itself).
+A play is {"lines": [...]} and, where wanted, "on_interrupt" (lines), "exit" (code), "ignore_term", "stay" (does not end
+with its stdin), "unprompted" (does not wait for it), "bare" (rids itself of its environment). A line is an object to
+write, or {"do": ...}: raw (text), bytes (of one long line), sleep (seconds), stderr (text), spawn (a process in a
+session of its own that ignores SIGTERM and holds stdout; "bare" as above), wait (for an interrupt), exit (code), kill.
 """
 
 import json
@@ -166,6 +167,8 @@ class _Player:
         runs = self._journal.read_text().count('"argv"') if self._journal.exists() else 0
         last = len(list(folder.glob("play-*.json"))) - 1
         self._play: Line = json.loads((folder / f"play-{min(runs, last)}.json").read_text())
+        if self._play.get("bare") and "HOME" in os.environ:
+            os.execve(sys.executable, [sys.executable, *sys.argv], {"PATH": os.environ["PATH"]})
         self._interrupted = threading.Event()
         self._ended = threading.Event()
         self._prompted = threading.Event()
@@ -202,7 +205,7 @@ class _Player:
                 sys.stderr.write(line["text"])
                 sys.stderr.flush()
             case "spawn":
-                self._spawn()
+                self._spawn({} if line.get("bare") else dict(os.environ))
             case "wait":
                 self._interrupted.wait()
             case "exit":
@@ -210,9 +213,10 @@ class _Player:
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    def _spawn(self) -> None:
+    def _spawn(self, env: dict[str, str]) -> None:
+        null = subprocess.DEVNULL
         child = subprocess.Popen(
-            [sys.executable, "-c", SURVIVOR], start_new_session=True, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+            [sys.executable, "-c", SURVIVOR], env=env, start_new_session=True, stdin=null, stderr=null
         )
         self._note({"spawned": child.pid})
 

@@ -21,7 +21,7 @@ import structlog
 from gateway_svc.engines.claude import leftovers
 
 CHUNK_BYTES = 64 * 1024
-MAX_LINE_BYTES = 32 * 1024 * 1024
+MAX_LINE_BYTES = 16 * 1024 * 1024
 """A longer line is skipped: a picture that a tool read is a line of several megabytes, and nothing needs more."""
 STDERR_BYTES = 8 * 1024
 HELD_PIPE_SECONDS = 0.5
@@ -62,7 +62,13 @@ class ClaudeProcess:
             OSError: it cannot be started.
         """
         mark = secrets.token_hex(16)
-        started = cls(_spawn(argv, cwd, {**env, leftovers.MARKER: mark}), mark)
+        process = _spawn(argv, cwd, {**env, leftovers.MARKER: mark})
+        try:
+            started = cls(process, mark)
+        except OSError:
+            process.kill()
+            process.wait()
+            raise
         await started._connect()
         return started
 
