@@ -32,7 +32,7 @@ def nap() -> str:
     return str(random.randrange(10**7, 10**8))
 
 
-def running(command_line: str) -> int:
+def running(command_line: str) -> bool:
     return subprocess.run(["pgrep", "-cf", f"^sleep {command_line}"], capture_output=True, check=False).stdout != b"0\n"
 
 

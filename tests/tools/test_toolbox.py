@@ -48,7 +48,8 @@ class Probe:
         if self.act is None:
             return ToolResult("done", result_bytes=4)
         result = self.act()
-        return await result if asyncio.iscoroutine(result) else result
+        answer: ToolResult = await result if asyncio.iscoroutine(result) else result
+        return answer
 
 
 def call(arguments: str, name: str = "probe") -> ToolCall:

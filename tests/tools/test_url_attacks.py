@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
@@ -68,7 +69,7 @@ async def test_allowing_one_host_allows_no_other_way_to_write_it(pages: Pages, w
     assert pages.requests == []
 
 
-async def fetch_by_redirect(pages: Pages, workspace: Path, location: str, **settings: object) -> ToolResult:
+async def fetch_by_redirect(pages: Pages, workspace: Path, location: str, **settings: Any) -> ToolResult:
     tool = WebfetchTool(allow=[f"127.0.0.1:{pages.port}"], resolver=Resolver(), **settings)
     pages.redirect("/start", location)
     return await run(tool, workspace, url=f"{pages.url}/start")

@@ -9,6 +9,7 @@ import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
@@ -32,7 +33,7 @@ async def pages() -> AsyncIterator[Pages]:
         yield server
 
 
-async def fetch(pages: Pages, path: str, *, max_characters: int | None = None, **settings: object) -> ToolResult:
+async def fetch(pages: Pages, path: str, *, max_characters: int | None = None, **settings: Any) -> ToolResult:
     tool = WebfetchTool(allow=[f"{pages.host}:{pages.port}"], **settings)
     return await run(tool, Path("/"), url=pages.url + path, max_characters=max_characters)
 
@@ -139,7 +140,9 @@ async def test_a_long_page_is_cut_and_told(pages: Pages):
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity", "x-gzip", "GZIP"])
 async def test_compressed_pages_are_read(pages: Pages, encoding: str):
     body = b"hello " * 1_000
-    packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding.lower().removeprefix("x-"), bytes)(body)
+    packed = {"gzip": gzip.compress(body), "deflate": zlib.compress(body)}.get(
+        encoding.lower().removeprefix("x-"), body
+    )
     pages.add("/page", packed, headers=f"Content-Encoding: {encoding}")
     result = await fetch(pages, "/page")
     assert result.text.endswith("hello hello ")
