@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from gateway_svc.audit.spool import segments
-from gateway_svc.audit.spool.records import Damage, encode_record, scan
+from gateway_svc.audit.spool.records import HEADER, TORN, Record, encode_record, scan
 from gateway_svc.audit.spool.segments import SEGMENT_HEADER, Segment
 
 log = structlog.get_logger(__name__)
@@ -159,16 +159,18 @@ class Unsynced:
 
 
 def _next_number(segment: Segment) -> int:
-    """The number after the last record. Damage at the end stands for a record that was begun, or was lost."""
-    number, damaged = segment.first, False
+    """A number that no record of segment has, however it is damaged at its end."""
+    number = following = segment.first
     fd = os.open(segment.path, os.O_RDONLY)
     try:
         for count, found in enumerate(scan(fd, segments.first_record(fd), segment.size, segment.first)):
-            damaged = isinstance(found, Damage)
-            if not isinstance(found, Damage):
-                number = found.number + 1
+            if isinstance(found, Record):
+                following = number = found.number + 1
+            else:
+                # Whatever records lay there, none of their numbers is given again, so that they show as missing.
+                following = number + (1 if found.reason == TORN else 1 + (found.stop - found.start) // HEADER.size)
             if count % _RECORDS_PER_TURN == 0:
                 time.sleep(0)  # a thread that opens an adopted folder lets the event loop have its turns
     finally:
         os.close(fd)
-    return number + damaged
+    return following

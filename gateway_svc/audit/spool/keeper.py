@@ -36,6 +36,8 @@ class Keeper:
             if self._stopping.wait(self._interval_seconds):
                 return
             self._wake.clear()
+            if self._stopping.is_set():  # the clear may have taken stop()'s wake
+                return
             try:
                 self._tick()
             except Exception:

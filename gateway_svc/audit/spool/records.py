@@ -25,6 +25,7 @@ INTENT = 2
 MAX_PAYLOAD_BYTES = 256 * 2**10
 MAGIC = b"\xffrec"  # 0xff occurs in no UTF-8 text, so that no text in a payload can pass for a record
 HEADER = struct.Struct("<4sIIQB")
+TORN = "the file ends inside a record"
 
 _UNCHECKED_BYTES = 8
 _CHUNK_BYTES = 256 * 2**10
@@ -131,7 +132,7 @@ class _Window:
         """The record at offset at, or why there is none."""
         index = self._index(at, HEADER.size)
         if index is None:
-            return "the file ends inside a record"
+            return TORN
         magic, checksum, length, found, kind = HEADER.unpack_from(self._bytes, index)
         if magic != MAGIC:
             return "no record begins here"
@@ -139,7 +140,7 @@ class _Window:
             return "the length is impossible"
         index = self._index(at, HEADER.size + length)
         if index is None:
-            return "the file ends inside a record"
+            return TORN
         stop = index + HEADER.size + length
         checked = self._bytes[index + _UNCHECKED_BYTES : stop]
         if zlib.crc32(checked) != checksum:

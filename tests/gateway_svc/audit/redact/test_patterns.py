@@ -1,0 +1,42 @@
+"""The file of patterns: each finds what it is for, and none is there for nothing."""
+
+import random
+
+import pytest
+
+from gateway_svc.audit.redact import patterns
+from gateway_svc.audit.redact.patterns import TABLES, Table
+from gateway_svc.audit.redact.spans import replace
+from tests.gateway_svc.audit.redact.samples import fill, pieces_of
+
+PATTERNS = [pytest.param(table, name, id=name) for table in TABLES for name in table.patterns]
+
+
+def _example(pattern):
+    return fill(pattern.example, random.Random(7))
+
+
+@pytest.mark.parametrize(("table", "name"), PATTERNS)
+def test_a_pattern_alone_finds_its_example_and_names_it(table, name):
+    pattern = table.patterns[name]
+    text, secrets = _example(pattern)
+    alone = Table({name: pattern}, starts=table.starts, lower=table.lower)
+    shown = replace(text, patterns.find(text, [alone]))
+    assert f"[redacted:{name}]" in shown
+    assert secrets
+    assert not any(pieces_of(secret, shown) for secret in secrets)
+
+
+@pytest.mark.parametrize(("table", "name"), PATTERNS)
+def test_without_a_pattern_its_example_would_be_shown(table, name):
+    text, secrets = _example(table.patterns[name])
+    others = {other: pattern for other, pattern in table.patterns.items() if other != name}
+    without = [Table(others, starts=table.starts, lower=table.lower), *(rest for rest in TABLES if rest is not table)]
+    shown = replace(text, patterns.find(text, without))
+    assert any(pieces_of(secret, shown) for secret in secrets)
+
+
+def test_names_of_patterns_are_used_once_and_fit_the_marker():
+    names = [name for table in TABLES for name in table.patterns]
+    assert len(set(names)) == len(names)
+    assert all(name == name.lower() and name.replace("-", "").isalpha() for name in names)
