@@ -4,13 +4,16 @@ import asyncio
 import os
 import re
 import signal
+import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
 
 MARKER = "ONRECORD_CALL"
 """The environment variable by which processes that left their session are found again where there is no sandbox."""
-ROUNDS = 10
+ROUNDS = 50
+ROUND_SECONDS = 0.001
+CLOCK_SECONDS = 0.02
 CHILD = re.compile(rb'"child-pid": *(\d+)')
 
 _under_way: set[asyncio.Task[None]] = set()
@@ -98,16 +101,27 @@ def open_sandbox_root(loop: asyncio.AbstractEventLoop) -> tuple[SandboxRoot, int
     return SandboxRoot(loop, told), told_to
 
 
-def kill_marked(mark: str) -> None:
-    """Kills processes that left their session, found by their environment; again until none is found."""
+def kill_marked(mark: str, started: float) -> None:
+    """Kills processes that left their session, found by their environment; again until none is found.
+
+    `started` is when the program was started, in seconds since the machine was.
+    """
     needle = f"{MARKER}={mark}".encode()
     for _ in range(ROUNDS):
-        marked = [pid for pid in _processes() if needle in _environment(pid)]
-        if not marked:
-            return
+        unclear = False
+        marked: list[int] = []
+        for pid in _processes():
+            environment = _environment(pid)
+            if needle in environment:
+                marked.append(pid)
+            elif not environment and _is_becoming_another(pid, started):
+                unclear = True
         for pid in marked:
             with suppress(OSError):
                 _kill_if_marked(pid, needle)
+        if not marked and not unclear:
+            return
+        time.sleep(ROUND_SECONDS)
 
 
 def _kill_if_marked(pid: int, needle: bytes) -> None:
@@ -129,3 +143,13 @@ def _environment(pid: int) -> bytes:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:  # another user's, or it has ended
         return b""
+
+
+def _is_becoming_another(pid: int, started: float) -> bool:
+    """Whether a process that was started since is in the middle of an exec, where for a moment it shows none."""
+    try:
+        Path(f"/proc/{pid}/exe").readlink()  # fails for one that has ended, and for the kernel's own
+        start_ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except OSError:
+        return False
+    return start_ticks / os.sysconf("SC_CLK_TCK") >= started - CLOCK_SECONDS

@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ class _Running:
         """Whether it was killed since it wrote as much as was wanted."""
         self._stop_at_bytes = stop_at_bytes
         self._mark = secrets.token_hex(16)
+        self._started = time.clock_gettime(time.CLOCK_BOOTTIME)
         self._loop = asyncio.get_running_loop()
         self._exited = asyncio.Event()
         self._drained = asyncio.Event()
@@ -148,7 +150,7 @@ class _Running:
         """Kills what is left, takes what is left of the output, and reaps the program."""
         sandbox_killed = self._kill()
         if not sandbox_killed:
-            await asyncio.to_thread(kill_marked, self._mark)
+            await asyncio.to_thread(kill_marked, self._mark, self._started)
         if not await self.wait(REAP_SECONDS):
             _signal_group(self._process.pid, signal.SIGKILL)
         if self._root:

@@ -15,7 +15,7 @@ import structlog
 from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.errors import SettingsError
-from gateway_svc.tools import processes
+from gateway_svc.tools import leftovers, processes
 from gateway_svc.tools.bash import BashLimits, BashTool
 from gateway_svc.tools.sandbox import Sandbox, find_sandbox
 from tests.tools.running import run
@@ -160,7 +160,7 @@ async def test_cancelling_twice_kills_it_all_the_same(bash: BashTool, workspace:
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await eventually(lambda: not running(nap))
+    await eventually(lambda: not running(nap) and not leftovers._under_way)
 
 
 async def test_cancelling_at_any_moment_leaves_nothing(bash: BashTool, workspace: Path, nap: str):

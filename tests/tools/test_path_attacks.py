@@ -82,6 +82,7 @@ async def test_searches_do_not_leave_either(mined: Path, ripgrep: bool):
 @contextlib.contextmanager
 def swapping(*states: Callable[[], None]) -> Iterator[None]:
     """Goes through the states again and again in a thread, as a hostile process would."""
+    states[0]()
     ended = threading.Event()
 
     def swap() -> None:
@@ -100,9 +101,11 @@ def swapping(*states: Callable[[], None]) -> Iterator[None]:
 
 
 async def race(calls: Callable[[], list[asyncio.Task[ToolResult]]], rounds: int = 60) -> list[ToolResult]:
+    """Runs the calls so many times, and on until one ended in another way than the others: then the race was on."""
     results: list[ToolResult] = []
-    for _ in range(rounds):
+    while rounds > 0 or len({result.error for result in results}) == 1:
         results += await asyncio.gather(*calls())
+        rounds -= 1
     return results
 
 
@@ -134,7 +137,6 @@ async def test_a_link_that_changes_under_way_leads_nowhere(mined: Path, name: st
         results = await race(lambda: [asyncio.create_task(run(tool, mined, path=path, **arguments)) for _ in range(5)])
     assert all(SECRET not in result.text for result in results)
     assert surroundings(mined) == before
-    assert len({result.error for result in results}) > 1, "the race was never on"
 
 
 async def test_a_folder_that_becomes_a_link_leads_nowhere(mined: Path):
@@ -161,7 +163,8 @@ async def test_a_folder_that_becomes_a_link_leads_nowhere(mined: Path):
                 *(asyncio.create_task(run(glob, mined, pattern="**/secret.txt", path="real")) for _ in range(5)),
             ]
         )
-        results += await race(lambda: [asyncio.create_task(run(grep, mined, pattern="canary"))], rounds=5)
+        for _ in range(5):
+            results.append(await run(grep, mined, pattern="canary"))
     assert all(SECRET not in result.text for result in results)
     assert all("workspace2" not in result.text for result in results)
     assert surroundings(mined) == before
@@ -187,4 +190,4 @@ async def test_a_file_that_becomes_a_fifo_does_not_hang(mined: Path):
             ],
             rounds=40,
         )
-    assert len(results) == 160
+    assert len(results) >= 160
