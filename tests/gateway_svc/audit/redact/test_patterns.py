@@ -5,14 +5,14 @@ import random
 import pytest
 
 from gateway_svc.audit.redact import patterns
-from gateway_svc.audit.redact.patterns import TABLES, Table
+from gateway_svc.audit.redact.patterns import TABLES, Pattern, Table
 from gateway_svc.audit.redact.spans import replace
 from tests.gateway_svc.audit.redact.samples import fill, pieces_of
 
 PATTERNS = [pytest.param(table, name, id=name) for table in TABLES for name in table.patterns]
 
 
-def _example(pattern):
+def _example(pattern: Pattern) -> tuple[str, tuple[str, ...]]:
     return fill(pattern.example, random.Random(7))
 
 
