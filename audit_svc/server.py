@@ -42,6 +42,6 @@ async def _serve(settings: AuditSettings, store: SqliteStore) -> None:
 
 
 def _collect_garbage_seldom() -> None:
-    """A batch is thousands of short-lived objects without cycles: looking for cycles at every 700 costs 7 % of ingest."""
+    """Batches are many short-lived objects without cycles: looking for cycles at every 700 costs 7 % of ingest."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

@@ -17,9 +17,10 @@ from audit_svc.store.rows import (
     rejection,
 )
 
-CHUNK_ROWS = 100
-"""Rows of one INSERT. While SQLite runs it, the thread lets go of Python's lock, so that the next batch is checked
-meanwhile; with a row each, the two threads would pass the lock to and fro for every row."""
+CHUNKS = (250, 25, 1)
+"""Rows of one INSERT, as many as there are. While SQLite runs it, the thread lets go of Python's lock, so that the next
+batch is checked meanwhile; with a row each, the two threads would pass the lock to and fro for every row. A statement
+beyond 16,384 characters would not be cached."""
 
 
 class Inserts:
@@ -72,20 +73,20 @@ class _LogTable:
 
     def __init__(self, connection: apsw.Connection, name: str, columns: Sequence[Column]) -> None:
         self._connection = connection
-        self._insert = _insert(name, columns, "INSERT OR IGNORE")
-        self._insert_chunk = self._insert + f", {_places(columns)}" * (CHUNK_ROWS - 1)
+        insert = _insert(name, columns, "INSERT OR IGNORE")
+        self._inserts = {rows: insert + f",{_places(columns)}" * (rows - 1) for rows in CHUNKS}
         self._select = f"SELECT {_names(columns)} FROM {name} WHERE id = ?"  # noqa: S608 - names of ours
-        prepare(connection, self._insert)
-        prepare(connection, self._insert_chunk)
-        prepare(connection, self._select)
+        for sql in (*self._inserts.values(), self._select):
+            prepare(connection, sql)
 
     def write(self, accepted: Accepted, rejections: list[tuple[int, audit_pb2.Rejection]]) -> int:
         """Inserts rows and returns how many are new; adds those whose id has other content to rejections."""
         before = self._connection.total_changes()
-        whole = len(accepted) // CHUNK_ROWS * CHUNK_ROWS
-        for first in range(0, whole, CHUNK_ROWS):
-            self._connection.execute(self._insert_chunk, accepted.span(first, first + CHUNK_ROWS))
-        self._connection.executemany(self._insert, accepted.rows(whole))
+        first = 0
+        for rows, insert in self._inserts.items():
+            while first + rows <= len(accepted):
+                self._connection.execute(insert, accepted.span(first, first + rows))
+                first += rows
         stored = self._connection.total_changes() - before
         if stored < len(accepted):
             rejections.extend(self._conflicts(accepted))
@@ -129,7 +130,7 @@ def _insert(table: str, columns: Sequence[Column], verb: str = "INSERT") -> str:
 
 
 def _places(columns: Sequence[Column]) -> str:
-    return f"({', '.join('?' * len(columns))})"
+    return f"({','.join('?' * len(columns))})"
 
 
 def _names(columns: Sequence[Column]) -> str:

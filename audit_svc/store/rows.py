@@ -101,9 +101,9 @@ class Accepted:
         """The values of the rows from first to before last."""
         return self.values[first * self.width : last * self.width]
 
-    def rows(self, first: int = 0) -> Iterator[Values]:
-        """The rows from first on."""
-        for index in range(first, len(self)):
+    def rows(self) -> Iterator[Values]:
+        """The rows one by one."""
+        for index in range(len(self)):
             yield tuple(self.span(index, index + 1))
 
 

@@ -23,6 +23,8 @@ _WRITER_CACHE_KIB = 256 * 1024
 _READER_CACHE_KIB = 16 * 1024
 _CHECKPOINT_PAGES = 10_000
 _BUSY_MS = 5000
+# The most that apsw allows: a statement is forgotten when as many others have run since.
+_CACHED_STATEMENTS = 512
 
 
 class SqliteStore:
@@ -118,7 +120,7 @@ def open_for_writing(path: Path) -> apsw.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     path.chmod(0o600)
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=_CACHED_STATEMENTS)
         connection.set_busy_timeout(_BUSY_MS)
         enter_wal(connection)
         connection.pragma("synchronous", "FULL")

@@ -1,0 +1,61 @@
+"""A database of each test's own, a writer on it, and a whole ledger behind a real port."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import grpc
+import pytest
+from onrecord.audit.v1 import audit_pb2_grpc
+
+from audit_svc.servicer import AuditServicer, error_interceptor
+from audit_svc.store import migrate
+from audit_svc.store.sqlite import SqliteStore, open_for_reading, open_for_writing
+from audit_svc.store.writer import Writer
+from service_kit.server import bind, build_server
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """Where a database can be made."""
+    return tmp_path / "audit.db"
+
+
+@pytest.fixture
+def connection(database: Path) -> Iterator[apsw.Connection]:
+    """A connection that writes to a database with all migrations applied."""
+    connection = open_for_writing(database)
+    migrate.up(connection, migrate.load_migrations())
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def writer(connection: apsw.Connection) -> Iterator[Writer]:
+    """A writer with room for 50,000 rows."""
+    writer = Writer(connection, 50_000)
+    yield writer
+    writer.close()
+
+
+@pytest.fixture
+def reading(writer: Writer, database: Path) -> Iterator[apsw.Connection]:
+    """A connection that sees what the writer has committed."""
+    connection = open_for_reading(database)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+async def ledger(database: Path) -> AsyncIterator[Any]:
+    """A client's stub of a ledger on a real port."""
+    store = SqliteStore.open(database, queue_rows=50_000)
+    server = build_server([error_interceptor()])
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(store), server)
+    address = bind(server, "127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield audit_pb2_grpc.AuditServiceStub(channel)
+    await server.stop(None)
+    await store.close()
