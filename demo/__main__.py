@@ -18,12 +18,14 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.model_server import ModelServer
-from demo.processes import Service, start_service
+from tests.support.processes import Service, start_service
 from demo.script import Script
 from gateway_svc.terminal import TurnPrinter
 
 HERE = Path(__file__).resolve().parent
 SECONDS_TO_ARRIVE = 10.0
+TABLE_WIDTH = 132
+"""Columns of the ledger's table, also where the terminal is narrower or there is none."""
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -160,7 +162,7 @@ async def show_rows(address: str, expected: int) -> None:
             str(row.result_bytes),
         )
     console.print()
-    console.print(table)
+    Console(width=max(console.width, TABLE_WIDTH)).print(table)
 
 
 def main(model: Annotated[Literal["scripted", "gemma", "ollama"], typer.Option()] = "scripted") -> None:

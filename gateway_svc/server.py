@@ -50,6 +50,7 @@ async def run(settings: GatewaySettings) -> None:
         health = await add_health(server, [SERVICE])
         await serve(server, health, listen=settings.listen, grace_seconds=settings.drain_seconds, on_drain=drain)
     finally:
+        await turns.cancel_all()  # those that the drain time was too short for: their rows must still reach the spool
         for runner in runners.values():
             await runner.aclose()
         await recorded.record.aclose()

@@ -14,7 +14,8 @@ GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
 
 def generate(target: Path) -> None:
     """Writes the generated code of every proto below ROOT into target."""
-    os.environ["PATH"] = sysconfig.get_path("scripts") + os.pathsep + os.environ.get("PATH", "")  # where protoc-gen-mypy lies
+    # where protoc-gen-mypy lies
+    os.environ["PATH"] = sysconfig.get_path("scripts") + os.pathsep + os.environ.get("PATH", "")
     well_known = str(Path(protoc.__file__).parent / "_proto")
     sources = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.proto"))
     outputs = [f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]

@@ -1,0 +1,108 @@
+"""The pair as it runs in production: two processes, a model server on a real port, a real workspace."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import grpc
+import pytest
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.gateway.v1 import gateway_pb2 as pb
+from onrecord.gateway.v1 import gateway_pb2_grpc
+
+from demo.model_server import ModelServer
+from demo.script import Script
+from tests.support.processes import Service, start_service
+
+SECONDS_TO_ARRIVE = 15.0
+
+
+class Pair:
+    """Both services and a scripted model server. What a test does not start is not there."""
+
+    def __init__(self, folder: Path, model: ModelServer, stack: AsyncExitStack) -> None:
+        self.folder = folder
+        self.workspace = folder / "workspace"
+        self.workspace.mkdir()
+        self.state_dir = folder / "gateway"
+        self.db = folder / "audit" / "audit.db"
+        self.model = model
+        self.audit_address = ""
+        self._stack = stack
+
+    def start_audit(self, **env: str) -> Service:
+        listen = self.audit_address or "127.0.0.1:0"
+        service = start_service("audit_svc", {"AUDIT_LISTEN": listen, "AUDIT_DB": str(self.db), **env}, "serve")
+        self._stack.enter_context(service)
+        self.audit_address = service.address
+        return service
+
+    def gateway_env(self, env: Mapping[str, str]) -> dict[str, str]:
+        return {
+            "GATEWAY_LISTEN": "127.0.0.1:0",
+            "GATEWAY_AUDIT_TARGET": self.audit_address,
+            "GATEWAY_STATE_DIR": str(self.state_dir),
+            "GATEWAY_WORKSPACE": str(self.workspace),
+            "GATEWAY_OLLAMA_URL": self.model.ollama_url,
+            "GATEWAY_OLLAMA_MODEL": "scripted",
+            "GATEWAY_OPENAI_URL": self.model.openai_url,
+            "GATEWAY_OPENAI_MODEL": "scripted",
+            "GATEWAY_WEBFETCH_ALLOW": self.model.url.removeprefix("http://"),
+            **env,
+        }
+
+    def start_gateway(self, **env: str) -> Service:
+        service = start_service("gateway_svc", self.gateway_env(env), "serve")
+        self._stack.enter_context(service)
+        return service
+
+    async def gateway(self, service: Service) -> "gateway_pb2_grpc.GatewayServiceAsyncStub":
+        channel = await self._stack.enter_async_context(grpc.aio.insecure_channel(service.address))
+        return gateway_pb2_grpc.GatewayServiceStub(channel)
+
+    async def audit(self) -> "audit_pb2_grpc.AuditServiceAsyncStub":
+        channel = await self._stack.enter_async_context(grpc.aio.insecure_channel(self.audit_address))
+        return audit_pb2_grpc.AuditServiceStub(channel)
+
+    async def rows(self, count: int, **filters) -> list[audit_pb2.AuditRow]:
+        """The ledger's rows, the oldest first, once there are as many as count."""
+        audit = await self.audit()
+        async with asyncio.timeout(SECONDS_TO_ARRIVE):
+            while True:
+                response = await audit.ListToolCalls(audit_pb2.ListToolCallsRequest(page_size=1000, **filters))
+                if len(response.rows) >= count:
+                    return list(response.rows)[::-1]
+                await asyncio.sleep(0.02)
+
+    def query(self, sql: str) -> list[tuple]:
+        """Reads the database beside the service that owns it."""
+        connection = sqlite3.connect(f"file:{self.db}?mode=ro", uri=True)
+        try:
+            return connection.execute(sql).fetchall()
+        finally:
+            connection.close()
+
+
+async def run_turn(gateway, **request) -> list[pb.TurnEvent]:
+    return [event async for event in gateway.RunTurn(pb.RunTurnRequest(**{"input": "go", **request}))]
+
+
+def kinds(events: list[pb.TurnEvent]) -> list[str]:
+    return [str(event.WhichOneof("event")) for event in events]
+
+
+def text_of(events: list[pb.TurnEvent]) -> str:
+    return "".join(event.text_delta.text for event in events)
+
+
+@pytest.fixture
+async def make_pair(tmp_path: Path) -> AsyncIterator[Callable]:
+    async with AsyncExitStack() as stack:
+
+        async def make(script: Script) -> Pair:
+            model = await stack.enter_async_context(ModelServer(script))
+            return Pair(tmp_path, model, stack)
+
+        yield make
