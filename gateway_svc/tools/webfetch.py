@@ -64,9 +64,7 @@ class WebfetchTool:
         self._max_characters = max_characters
         # Connections are not kept: one made to an address for one host must not serve another host there.
         limits = httpx2.Limits(max_keepalive_connections=0)
-        self._transport = httpx2.AsyncHTTPTransport(
-            verify=tls or httpx2.create_ssl_context(), trust_env=False, limits=limits
-        )
+        self._transport = httpx2.AsyncHTTPTransport(verify=tls or httpx2.create_ssl_context(), limits=limits)
 
     async def run(self, arguments: WebfetchArguments, context: ToolContext) -> ToolResult:
         """Fetches the page. An answer such as 404 is a result.

@@ -45,7 +45,12 @@ OUTLIVING = (
 EXHAUSTING = (
     Attack("a fork bomb", "bomb() {{ bomb | bomb & wait; }}; bomb", "held by counting processes", 1.0),
     Attack("a fork bomb left behind", ":(){{ :|:& }};:", "held by counting processes", 1.0),
-    Attack("many processes", "for i in $(seq 3000); do sleep {nap} & done; wait", "held by counting processes", 1.5),
+    Attack(
+        "many processes",
+        "for i in $(seq 9999); do sleep {nap} & test $i -lt {enough} || echo BREACH; done",
+        "held by counting processes",
+        1.5,
+    ),
     Attack(
         "a large file", "head -c 100M /dev/zero > large; test $(stat -c %s large) -lt 5000000 || echo BREACH", "held"
     ),
@@ -96,7 +101,7 @@ READING = (
     ),
     Attack("a device made", "mknod disk b 254 0 && head -c 1 disk && echo BREACH"),
     Attack("the kernel's memory", "head -c 1 /dev/mem /dev/kmem /proc/kcore && echo BREACH"),
-    Attack("a user namespace", "unshare -Ur cat {outside}/secret.txt"),
+    Attack("a user namespace", "unshare -Ur true && echo BREACH; unshare -Ur cat {outside}/secret.txt"),
     Attack(
         "a mount", "mkdir m; mount --bind {outside} m; mount -t proc proc m; cat m/secret.txt; cat m/{victim}/environ"
     ),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.tools import Tool, ToolResult
+from gateway_svc.tools import Tool, ToolResult, confine
 from gateway_svc.tools.edit import EditTool
 from gateway_svc.tools.glob import GlobTool
 from gateway_svc.tools.grep import GrepTool
@@ -168,6 +168,33 @@ async def test_a_folder_that_becomes_a_link_leads_nowhere(mined: Path):
     assert all(SECRET not in result.text for result in results)
     assert all("workspace2" not in result.text for result in results)
     assert surroundings(mined) == before
+
+
+@pytest.mark.parametrize("name", FILE_CALLS)
+@pytest.mark.parametrize(("swapped", "path"), [("real", "real/secret.txt"), ("secret.txt", "real/secret.txt")])
+async def test_what_becomes_a_link_between_the_look_and_the_opening_is_not_followed(
+    mined: Path, name: str, swapped: str, path: str, monkeypatch: pytest.MonkeyPatch
+):
+    """The narrowest race there is, hit each time: the swap comes after the walk has seen that there is no link."""
+    make, arguments = FILE_CALLS[name]
+    (mined / "real").mkdir()
+    (mined / "real" / "secret.txt").write_text("inside")
+    before = surroundings(mined)
+    look = confine._link_target
+
+    def look_then_swap(part: str, folder: int) -> str | None:
+        target = look(part, folder)
+        if part == swapped and target is None:
+            place = mined / path[: path.index(swapped)] / swapped
+            place.rename(mined / "away")
+            place.symlink_to(mined.parent if swapped == "real" else mined.parent / "secret.txt")
+        return target
+
+    monkeypatch.setattr(confine, "_link_target", look_then_swap)
+    result = await run(make(), mined, path=path, **arguments)
+    assert SECRET not in result.text
+    assert surroundings(mined) == before
+    assert result.error
 
 
 async def test_a_file_that_becomes_a_fifo_does_not_hang(mined: Path):
