@@ -4,11 +4,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import grpc
 import typer
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 from rich.table import Table
 
@@ -18,6 +16,7 @@ from audit_svc.settings import AuditSettings
 from audit_svc.store import migrate as migrations
 from audit_svc.store.sqlite import FileLock, open_for_reading, open_for_writing
 from service_kit.logs import configure_logging
+from service_kit.probe import probe
 from service_kit.settings import load_settings
 
 app = typer.Typer(
@@ -54,17 +53,9 @@ def health(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 3.0,
 ) -> None:
     """Ask a running service whether it serves; exit code 0 when it does, else 1."""
-    address = target or load_settings(AuditSettings).listen
-    with grpc.insecure_channel(address) as channel:
-        try:
-            stub: Any = health_pb2_grpc.HealthStub(channel)
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout)
-        except grpc.RpcError as error:
-            typer.echo(f"{address}: {error.code().name}", err=True)
-            raise typer.Exit(1) from None
-    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-    typer.echo(f"{address}: {status}")
-    raise typer.Exit(0 if answer.status == health_pb2.HealthCheckResponse.SERVING else 1)
+    serves, said = probe(target or load_settings(AuditSettings).listen, timeout)
+    typer.echo(said, err=not serves)
+    raise typer.Exit(0 if serves else 1)
 
 
 @migrate_app.command()
@@ -94,10 +85,14 @@ def status(db: Database = None) -> None:
     path = _settings(db).db
     with _refusal_is_exit_code_1():
         known = migrations.load_migrations()
-        table = Table("version", "name", "state", "applied at", box=None)
+        table = Table("version", "name", "state", "applied at", box=None, pad_edge=False)
         with closing(open_for_reading(path)) as connection:
             for entry in migrations.status(connection, known):
-                at = datetime.fromtimestamp(entry.applied_at / 1000, UTC).isoformat() if entry.applied_at else ""
+                at = (
+                    datetime.fromtimestamp(entry.applied_at / 1000, UTC).isoformat(timespec="seconds")
+                    if entry.applied_at
+                    else ""
+                )
                 table.add_row(f"{entry.version:04d}", entry.name, entry.state, at)
             Console().print(table)
             migrations.pending(connection, known)

@@ -186,6 +186,7 @@ def refuse_damage(connection: apsw.Connection) -> None:
     """
     (answer,) = connection.execute("PRAGMA quick_check(1)").fetchall()[0]
     if answer != "ok":
+        problem = " ".join(str(answer).split())
         raise StoreRefused(
-            f"the database is damaged ({answer}): restore a backup, or save what `.recover` of sqlite3 gives"
+            f"the database is damaged ({problem}): restore a backup, or save what sqlite3's .recover gives"
         )

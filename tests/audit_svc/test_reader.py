@@ -1,0 +1,43 @@
+"""The reader: queries that nobody waits for any more must not keep others waiting."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from audit_svc.errors import NotFound
+from audit_svc.store.reader import Reader
+from audit_svc.store.sqlite import open_for_reading
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+
+
+@pytest.fixture
+async def reader(connection: apsw.Connection, database: Path) -> AsyncIterator[Reader]:
+    """A reader of two connections."""
+    reader = Reader([open_for_reading(database) for _ in range(2)])
+    yield reader
+    reader.close()
+
+
+async def test_a_query_is_ended_when_its_caller_is_cancelled(reader):
+    endless = [asyncio.ensure_future(reader._run(lambda one: one.execute(ENDLESS).fetchall())) for _ in range(5)]
+    await asyncio.sleep(0.2)
+    assert not any(query.done() for query in endless)
+    for query in endless:
+        query.cancel()
+    outcomes = await asyncio.gather(*endless, return_exceptions=True)
+    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+    with pytest.raises(NotFound):
+        await reader.get_session("none")
+
+
+async def test_closing_ends_queries_that_run(connection, database):
+    reader = Reader([open_for_reading(database)])
+    endless = asyncio.ensure_future(reader._run(lambda one: one.execute(ENDLESS).fetchall()))
+    await asyncio.sleep(0.1)
+    await asyncio.to_thread(reader.close)
+    with pytest.raises(apsw.InterruptError):
+        await endless

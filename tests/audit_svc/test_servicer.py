@@ -1,0 +1,175 @@
+"""AuditService over a real port: the stream's order, and a status and a sentence for everything that is wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+
+from audit_svc.servicer import STREAM_BATCHES, AuditServicer, error_interceptor
+from audit_svc.store.sqlite import SqliteStore
+from service_kit.server import bind, build_server
+from tests.audit_svc.samples import NOW_MS, audit_row, request, session_row
+from tests.audit_svc.test_writer import held
+
+Listing = audit_pb2.ListToolCallsRequest
+
+
+async def listed(ledger: Any, **filters: Any) -> list[audit_pb2.AuditRow]:
+    return list((await ledger.ListToolCalls(Listing(page_size=1000, **filters))).rows)
+
+
+async def refusal(call: Any) -> Any:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    return refused.value
+
+
+async def test_a_stream_answers_each_request_in_order_while_several_are_in_flight(ledger, database):
+    stream = ledger.Record()
+    with held(database):
+        for number in range(1, STREAM_BATCHES + 1):
+            rows = [audit_row(), audit_row(id="")] if number % 2 else [audit_row()]
+            await stream.write(request(*rows, producer_id="p", sequence=number))
+        reading = asyncio.ensure_future(stream.read())
+        done, _ = await asyncio.wait([reading], timeout=0.1)
+        assert not done
+    responses = [await reading, *[await stream.read() for _ in range(STREAM_BATCHES - 1)]]
+    assert [one.sequence for one in responses] == list(range(1, STREAM_BATCHES + 1))
+    assert [len(one.rejections) for one in responses] == [number % 2 for number in range(1, STREAM_BATCHES + 1)]
+    await stream.done_writing()
+    assert await stream.read() is grpc.aio.EOF
+    assert await stream.code() == grpc.StatusCode.OK
+    assert len(await listed(ledger)) == STREAM_BATCHES
+
+
+async def test_a_request_that_can_never_be_stored_ends_the_stream_after_the_answers_to_those_before_it(ledger):
+    async def requests() -> AsyncIterator[audit_pb2.RecordRequest]:
+        yield request(audit_row(), sequence=1)
+        yield request(audit_row(), sequence=2)
+        yield request(producer_id="p" * 129)
+
+    stream = ledger.Record(requests())
+    assert [(await stream.read()).sequence for _ in range(2)] == [1, 2]
+    error = await refusal(stream.read())
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "producer_id is longer" in error.details()
+
+
+async def test_a_batch_is_stored_although_its_client_has_gone(ledger, database):
+    with held(database):
+        first = ledger.RecordBatch(request(audit_row(id="unary")))
+        stream = ledger.Record()
+        await stream.write(request(audit_row(id="stream")))
+        # The service answers another call only after it has taken these.
+        await asyncio.sleep(0.2)
+        first.cancel()
+        stream.cancel()
+        await asyncio.sleep(0.1)
+        assert await listed(ledger) == []
+    # What a later batch is told, it is told after those before it.
+    await ledger.RecordBatch(request(audit_row(id="later")))
+    assert {row.id for row in await listed(ledger)} == {"unary", "stream", "later"}
+
+
+async def test_a_stream_that_breaks_in_the_middle_leaves_the_service_as_it_was(ledger):
+    for _ in range(20):
+        stream = ledger.Record()
+        await stream.write(request(audit_row()))
+        stream.cancel()
+    response = await ledger.RecordBatch(request(audit_row(), sequence=7))
+    assert (response.sequence, response.stored) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "code", "sentence"),
+    [
+        ("ListToolCalls", Listing(page_size=-1), "INVALID_ARGUMENT", "page_size must not be negative"),
+        ("ListToolCalls", Listing(page_token="forged"), "INVALID_ARGUMENT", "page_token is not one"),
+        ("ListSessions", audit_pb2.ListSessionsRequest(page_size=-1), "INVALID_ARGUMENT", "page_size"),
+        ("ListSessions", audit_pb2.ListSessionsRequest(page_token="AAAA"), "INVALID_ARGUMENT", "page_token"),
+        ("GetSession", audit_pb2.GetSessionRequest(), "INVALID_ARGUMENT", "session_id is empty"),
+        ("GetSession", audit_pb2.GetSessionRequest(session_id="x"), "NOT_FOUND", "no session with this id"),
+        ("RecordBatch", request(*[audit_row(id="x")] * 10_001), "INVALID_ARGUMENT", "10001 rows"),
+        ("RecordBatch", request(audit_row(tool_name="x" * 17 * 2**20)), "RESOURCE_EXHAUSTED", "larger than max"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_bad_request_has_its_status_and_a_sentence_and_the_service_goes_on(
+    ledger, method, asked, code, sentence
+):
+    error = await refusal(getattr(ledger, method)(asked))
+    assert error.code().name == code
+    assert sentence in error.details()
+    assert (await ledger.RecordBatch(request(audit_row()))).stored == 1
+
+
+async def test_a_bad_row_is_rejected_and_its_neighbours_are_stored(ledger):
+    rows = [
+        audit_row(id="good"),
+        audit_row(id=""),
+        audit_row(id="huge", tool_name="x" * 10_000_000),
+        audit_row(id="early", created_at_ms=1),
+        audit_row(id="late", created_at_ms=NOW_MS + 10**12),
+        audit_row(id="fine"),
+    ]
+    response = await ledger.RecordBatch(request(*rows))
+    assert response.stored == 2
+    assert [one.id for one in response.rejections] == ["", "huge", "early", "late"]
+    assert {row.id for row in await listed(ledger)} == {"good", "fine"}
+
+
+async def test_sessions_can_be_listed_and_got(ledger):
+    await ledger.RecordBatch(audit_pb2.RecordRequest(sessions=[session_row(id="a"), session_row(id="b")]))
+    found = await ledger.ListSessions(audit_pb2.ListSessionsRequest(engine="ollama"))
+    assert list(found.sessions) == [session_row(id="b"), session_row(id="a")]
+    got = await ledger.GetSession(audit_pb2.GetSessionRequest(session_id="a"))
+    assert got.session == session_row(id="a")
+
+
+@pytest.fixture
+async def small(database: Path) -> AsyncIterator[tuple[Any, AuditServicer]]:
+    """A ledger whose queue holds ten rows, and its servicer."""
+    store = SqliteStore.open(database, queue_rows=10)
+    server = build_server([error_interceptor()])
+    servicer = AuditServicer(store)
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(servicer, server)
+    address = bind(server, "127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield audit_pb2_grpc.AuditServiceStub(channel), servicer
+    await server.stop(None)
+    await store.close()
+
+
+async def test_a_full_queue_asks_for_another_try_and_says_when(small, database):
+    ledger, _ = small
+    with held(database):
+        waiting = [ledger.RecordBatch(request(*[audit_row() for _ in range(5)])) for _ in range(8)]
+        done, pending = await asyncio.wait([asyncio.ensure_future(call) for call in waiting], timeout=0.5)
+    refused = [task.exception() for task in done]
+    assert len(refused) >= 5
+    for error in refused:
+        assert isinstance(error, grpc.aio.AioRpcError)
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        retry = error_details_pb2.RetryInfo()
+        assert rpc_status.from_call(error).details[0].Unpack(retry)  # type: ignore[arg-type]  # it has what a call has
+        assert retry.retry_delay.ToMilliseconds() == 250
+    assert [response.stored for response in await asyncio.gather(*pending)] == [5] * len(pending)
+
+
+async def test_a_drain_answers_what_was_read_and_ends_the_streams(small, database):
+    ledger, servicer = small
+    stream = ledger.Record()
+    with held(database):
+        await stream.write(request(audit_row(), sequence=1))
+        await asyncio.sleep(0.2)
+        await servicer.drain()
+    assert (await stream.read()).sequence == 1
+    assert (await refusal(stream.read())).code() == grpc.StatusCode.UNAVAILABLE
+    assert (await refusal(ledger.Record().read())).code() == grpc.StatusCode.UNAVAILABLE
