@@ -1,11 +1,12 @@
 """`make demo`: both services, an agent that runs real tools, and the rows that it left in the ledger."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 import tomllib
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -62,9 +63,13 @@ async def scripted() -> AsyncIterator[Model]:
 @asynccontextmanager
 async def gemma() -> AsyncIterator[Model]:
     """A real model inside this process, from a wheel."""
-    from demo.real_model import RealModel
+    from demo.real_model import RealModel, RealModelUnavailable  # the extra `gemma` is not always there
 
-    async with RealModel() as server:
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(RealModel())
+        except RealModelUnavailable as unavailable:
+            raise SystemExit(str(unavailable)) from None
         yield Model(
             settings={
                 "GATEWAY_OPENAI_URL": server.openai_url,
@@ -79,8 +84,6 @@ async def gemma() -> AsyncIterator[Model]:
 @asynccontextmanager
 async def ollama() -> AsyncIterator[Model]:
     """The user's own Ollama: the settings come from the environment, as for the gateway."""
-    import os
-
     url = os.environ.get("GATEWAY_OLLAMA_URL", "http://127.0.0.1:11434")
     model = os.environ.get("GATEWAY_OLLAMA_MODEL", "qwen3:4b")
     yield Model(

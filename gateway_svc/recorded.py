@@ -1,8 +1,9 @@
 """The part of a gateway that has an audit trail: the agents over HTTP engines, their tools, and the record of both.
 
-It is imported only where such an engine is configured, so that a deployment without one does not load any of it.
+It is imported only where there is something to record, so that a deployment without it does not load any of it.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +13,12 @@ from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.agent import Agent, Limits
 from gateway_svc.answers import Answers
-from gateway_svc.audit import redact, safe_audit
+from gateway_svc.audit import redact, safe_audit, safe_intend
 from gateway_svc.audit.connection import Target
 from gateway_svc.audit.logger import Record, open_record
+from gateway_svc.audit.row import build_audit_row, build_intent
 from gateway_svc.engines import Engine
+from gateway_svc.engines.claude import ClaudeAudit
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai import OpenAIEngine
 from gateway_svc.pricing import cost_micros
@@ -31,13 +34,17 @@ from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.tools.webfetch import WebfetchTool
 from gateway_svc.tools.write import WriteTool
 
+SECRET_VARIABLES = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The agents of a deployment and the one record that they share."""
+    """The agents of a deployment and the one record that all its engines share."""
 
     agents: list[Agent]
     record: Record
+    claude_audit: ClaudeAudit
+    """What the engine claude needs of the record."""
 
     def record_session(self, row: audit_pb2.SessionRow) -> None:
         """Puts a session's state on the record."""
@@ -49,11 +56,9 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
 
     Raises:
         SettingsError: the tools cannot be had as they are set.
-        OSError: the state directory or the workspace cannot be used.
+        OSError: the state directory cannot be used.
     """
-    if settings.openai_api_key:
-        redact.protect([settings.openai_api_key.get_secret_value()])
-    settings.workspace.mkdir(parents=True, exist_ok=True)
+    redact.protect(_secrets(settings))
     toolbox = Toolbox(_build_tools(settings), policies=settings.tools, timeout_seconds=settings.tool_seconds)
     limits = Limits(settings.max_steps, settings.max_turn_seconds, settings.max_parallel_tools)
     record = open_record(
@@ -76,7 +81,23 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
         )
         for engine, base_url, local in _build_engines(settings)
     ]
-    return Recorded(agents, record)
+    claude_audit = ClaudeAudit(
+        build_intent,
+        build_audit_row,
+        partial(safe_intend, record.logger),
+        partial(safe_audit, record.logger),
+        redact.redact_text,
+        redact.redact_name,
+    )
+    return Recorded(agents, record, claude_audit)
+
+
+def _secrets(settings: GatewaySettings) -> list[str]:
+    """The keys that this process holds: whatever a model makes of them, they are not recorded."""
+    keys = [os.environ.get(name, "") for name in SECRET_VARIABLES]
+    if settings.openai_api_key:
+        keys.append(settings.openai_api_key.get_secret_value())
+    return [key for key in keys if key]
 
 
 def _build_engines(settings: GatewaySettings) -> Iterator[tuple[Engine, str, bool]]:

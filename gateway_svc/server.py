@@ -1,13 +1,18 @@
 """The gateway put together from its settings, served, and taken apart."""
 
 import sys
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
+from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from gateway_svc.answers import Answers
+from gateway_svc.engines.claude import ClaudeRunner
 from gateway_svc.errors import SettingsError
-from gateway_svc.recorded import open_recorded
+from gateway_svc.pricing import cost_micros
 from gateway_svc.servicer import RETRY_AFTER_SECONDS, STATUSES, GatewayServicer
 from gateway_svc.sessions import Sessions
 from gateway_svc.settings import GatewaySettings
@@ -16,6 +21,9 @@ from gateway_svc.turns import Turns
 from service_kit.errors import ErrorInterceptor
 from service_kit.server import add_health, build_server, serve
 from service_kit.settings import EXIT_WRONG_SETTINGS, describe_settings
+
+if TYPE_CHECKING:
+    from gateway_svc.recorded import Recorded
 
 SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name
 log = structlog.get_logger(__name__)
@@ -30,20 +38,24 @@ async def run(settings: GatewaySettings) -> None:
     log.info("service.starting", **describe_settings(settings))
     answers = Answers(settings.answer_seconds)
     try:
+        settings.workspace.mkdir(parents=True, exist_ok=True)
         sessions = Sessions(settings.state_dir)
-        recorded = open_recorded(settings, answers)
+        recorded = _open_recorded(settings, answers) if settings.keeps_record else None
+        runners = {runner.name: runner for runner in _build_runners(settings, recorded)}
     except (SettingsError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(EXIT_WRONG_SETTINGS) from None
-    runners: dict[str, Runner] = {agent.name: agent for agent in recorded.agents}
-    turns = Turns(sessions, runners, settings.default_engine, recorded.record_session)
+    record_session = recorded.record_session if recorded else _no_record
+    turns = Turns(sessions, runners, settings.default_engine, record_session)
     servicer = GatewayServicer(turns, sessions, answers, runners, settings.default_engine)
 
     async def drain() -> None:
         await turns.cancel_all()
-        await recorded.record.drain(settings.drain_seconds)
+        if recorded:
+            await recorded.record.drain(settings.drain_seconds)
 
-    recorded.record.start()
+    if recorded:
+        recorded.record.start()
     try:
         server = build_server([ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS)])
         gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server)
@@ -53,4 +65,33 @@ async def run(settings: GatewaySettings) -> None:
         await turns.cancel_all()  # those that the drain time was too short for: their rows must still reach the spool
         for runner in runners.values():
             await runner.aclose()
-        await recorded.record.aclose()
+        if recorded:
+            await recorded.record.aclose()
+
+
+def _open_recorded(settings: GatewaySettings, answers: Answers) -> "Recorded":
+    from gateway_svc.recorded import open_recorded  # only here, so that who records nothing does not load it
+
+    return open_recorded(settings, answers)
+
+
+def _build_runners(settings: GatewaySettings, recorded: "Recorded | None") -> Iterator[Runner]:
+    if recorded:
+        yield from recorded.agents
+    if settings.claude_command:
+        yield ClaudeRunner(
+            settings.claude_command,
+            settings.claude_model,
+            settings.state_dir,
+            settings.workspace,
+            price=partial(cost_micros, "claude", None, local=False),
+            max_steps=settings.max_steps,
+            max_turn_seconds=settings.max_turn_seconds,
+            permission_mode=settings.claude_permission_mode,
+            allowed_tools=settings.claude_allowed_tools,
+            audit=recorded.claude_audit if recorded and settings.audit_claude else None,
+        )
+
+
+def _no_record(row: audit_pb2.SessionRow) -> None:
+    """A deployment that records nothing records no session either."""

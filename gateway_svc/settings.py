@@ -64,6 +64,11 @@ class GatewaySettings(BaseSettings):
         None, validation_alias=AliasChoices("GATEWAY_OPENAI_API_KEY", "OPENAI_API_KEY")
     )
     openai_local: bool = Field(False, description="the server is one's own, so that its requests cost nothing")
+    claude_command: str | None = Field(None, description="Claude's command-line agent, and arguments ahead of ours")
+    claude_model: str = Field("", description="the program's own when not given")
+    claude_permission_mode: str = Field("", description="the program's own when not given")
+    claude_allowed_tools: List = Field(default_factory=list, description="tools that need no permission")
+    audit_claude: bool = Field(False, description="whether Claude's own tool calls are put on the record")
     default_engine: str = Field("", description="the first configured one when not given")
 
     max_steps: int = Field(50, ge=1)
@@ -91,17 +96,25 @@ class GatewaySettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_engines(self) -> Self:
-        urls = {"ollama": self.ollama_url, "openai": self.openai_url}
-        engines = [name for name, url in urls.items() if url]
+        models = {"ollama": self.ollama_model, "openai": self.openai_model, "claude": self.claude_model}
+        wheres = {"ollama": self.ollama_url, "openai": self.openai_url, "claude": self.claude_command}
+        engines = [name for name, where in wheres.items() if where]
         if not engines:
-            raise ValueError("no engine is configured: set GATEWAY_OLLAMA_URL or GATEWAY_OPENAI_URL")
+            raise ValueError(
+                "no engine is configured: set GATEWAY_OLLAMA_URL, GATEWAY_OPENAI_URL or GATEWAY_CLAUDE_COMMAND"
+            )
         for name in engines:
-            if not getattr(self, f"{name}_model"):
+            if not models[name] and name != "claude":
                 raise ValueError(f"GATEWAY_{name.upper()}_MODEL: is not set; name the model that runs by default")
         self.default_engine = self.default_engine or engines[0]
         if self.default_engine not in engines:
             raise ValueError(f"GATEWAY_DEFAULT_ENGINE: must be a configured engine: {', '.join(engines)}")
         return self
+
+    @property
+    def keeps_record(self) -> bool:
+        """Whether anything here is recorded: an HTTP engine is configured, or Claude's tool calls are to be audited."""
+        return bool(self.ollama_url or self.openai_url or (self.claude_command and self.audit_claude))
 
     @model_validator(mode="after")
     def _check_folders(self) -> Self:

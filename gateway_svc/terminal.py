@@ -139,7 +139,7 @@ class TurnPrinter:
                 finished = event.turn_finished
                 reason = pb.StopReason.Name(finished.stop_reason).removeprefix("STOP_REASON_").lower()
                 err.print(
-                    f"[dim]{reason} · {finished.steps} steps · {finished.tool_calls} tool calls · "
+                    f"[dim]{reason} · {_count(finished.steps, 'step')} · {_count(finished.tool_calls, 'tool call')} · "
                     f"{finished.usage.input_tokens} tokens in, {finished.usage.output_tokens} out · "
                     f"{_money(finished.usage)} · {finished.duration_ms} ms[/dim]"
                 )
@@ -168,6 +168,10 @@ def _split_label(text: str) -> tuple[str, str]:
     if not sign:
         raise typer.BadParameter(f"{text!r} is not key=value", param_hint="--label")
     return key, value
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _money(usage: pb.Usage) -> str:

@@ -2,9 +2,10 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -76,7 +77,7 @@ class Pair:
                     return list(response.rows)[::-1]
                 await asyncio.sleep(0.02)
 
-    def query(self, sql: str) -> list[tuple]:
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Reads the database beside the service that owns it."""
         connection = sqlite3.connect(f"file:{self.db}?mode=ro", uri=True)
         try:
@@ -98,7 +99,7 @@ def text_of(events: list[pb.TurnEvent]) -> str:
 
 
 @pytest.fixture
-async def make_pair(tmp_path: Path) -> AsyncIterator[Callable]:
+async def make_pair(tmp_path: Path) -> AsyncIterator[Callable[[Script], Awaitable[Pair]]]:
     async with AsyncExitStack() as stack:
 
         async def make(script: Script) -> Pair:

@@ -190,11 +190,13 @@ async def test_a_tool_call_that_the_gateway_did_not_survive_is_an_interrupted_ro
     pair.start_audit()
     service = pair.start_gateway()
     gateway = await pair.gateway(service)
-    with pytest.raises(grpc.aio.AioRpcError):
-        async for event in gateway.RunTurn(pb.RunTurnRequest(input="go")):
-            if event.HasField("tool_call_started"):
-                await asyncio.sleep(0.1)
-                service.kill()
+    call = gateway.RunTurn(pb.RunTurnRequest(input="go"))
+    async for event in call:
+        if event.HasField("tool_call_started"):
+            break
+    await asyncio.sleep(0.1)
+    service.kill()
+    assert await call.code() == grpc.StatusCode.UNAVAILABLE
     pair.start_gateway()
     [row] = await pair.rows(1)
     assert row.outcome == audit_pb2.OUTCOME_INTERRUPTED

@@ -118,7 +118,7 @@ async def test_the_model_stays_with_the_session_until_the_engine_changes(tmp_pat
     assert [model for model, _ in two.seen] == ["m1", "m1"]
 
 
-async def cancelled(house: House, begun: asyncio.Event, how: Callable[[str], None]) -> list[pb.TurnEvent]:
+async def cancelled(house: House, begun: asyncio.Event, how: Callable[[str], object] | None) -> list[pb.TurnEvent]:
     heard: list[pb.TurnEvent] = []
 
     async def listen() -> None:

@@ -1,0 +1,130 @@
+"""Bad input gets the right status and a sentence, and both services go on."""
+
+import asyncio
+
+import grpc
+import pytest
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from demo.script import Call, Refusal, Script, Step
+from tests.e2e.conftest import run_turn, text_of
+
+C = grpc.StatusCode
+
+
+async def status_of(call) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await call
+    return error.value.code(), error.value.details() or ""
+
+
+async def test_each_bad_turn_is_told_and_a_good_one_follows(make_pair):
+    pair = await make_pair(Script(steps=(Step(text="fine"),), models=("scripted",)))
+    pair.start_audit()
+    gateway = await pair.gateway(pair.start_gateway(GATEWAY_OPENAI_URL="http://127.0.0.1:1/v1"))
+    cases = [
+        ({"engine": "nine"}, C.FAILED_PRECONDITION, "nine"),
+        ({"engine": "claude"}, C.FAILED_PRECONDITION, "claude"),
+        ({"model": "no-such-model"}, C.NOT_FOUND, "no-such-model"),
+        ({"engine": "openai"}, C.UNAVAILABLE, "openai"),
+        ({"session_id": "no-such-session"}, C.NOT_FOUND, "no-such-session"),
+        ({"session_id": "../x"}, C.NOT_FOUND, "session_id"),
+        ({"input": ""}, C.INVALID_ARGUMENT, "input"),
+        ({"input": "x" * (17 * 2**20)}, C.RESOURCE_EXHAUSTED, "message"),
+        ({"max_steps": -1}, C.INVALID_ARGUMENT, "max_steps"),
+    ]
+    for request, code, named in cases:
+        got, sentence = await status_of(run_turn(gateway, **request))
+        assert got == code, (request if len(str(request)) < 200 else "...", sentence)
+        assert named in sentence
+    assert text_of(await run_turn(gateway)) == "fine"
+
+
+@pytest.mark.parametrize("engine", ["ollama", "openai"])
+@pytest.mark.parametrize(
+    ("step", "code"),
+    [
+        (Step(refuse=Refusal(status=401, message="no")), C.FAILED_PRECONDITION),
+        (Step(refuse=Refusal(status=400, message="no")), C.FAILED_PRECONDITION),
+        (Step(text="some text here", error_after=1), C.INTERNAL),
+        (Step(text="some text here", cut_after=1), C.INTERNAL),
+    ],
+)
+async def test_a_model_server_that_fails_is_told_by_engine_and_model(make_pair, engine, step, code):
+    pair = await make_pair(Script(steps=(step,)))
+    pair.start_audit()
+    gateway = await pair.gateway(pair.start_gateway())
+    got, sentence = await status_of(run_turn(gateway, engine=engine))
+    assert got in (code, C.UNAVAILABLE), sentence
+    assert engine in sentence
+    assert "scripted" in sentence
+    await asyncio.sleep(0.3)
+    [(error, incomplete)] = pair.query("SELECT error, usage_incomplete FROM cost_log")
+    assert error
+    assert incomplete == 1
+    assert pair.query("SELECT status FROM sessions") == [("failed",)]
+
+
+async def test_a_server_that_was_busy_at_first_is_asked_again(make_pair):
+    step = Step(text="fine", refuse=Refusal(status=503, message="busy", times=1))
+    pair = await make_pair(Script(steps=(step,)))
+    pair.start_audit()
+    gateway = await pair.gateway(pair.start_gateway())
+    assert text_of(await run_turn(gateway)) == "fine"
+
+
+async def test_bad_pages_are_refused_by_both_services(make_pair):
+    pair = await make_pair(Script())
+    pair.start_audit()
+    gateway, audit = await pair.gateway(pair.start_gateway()), await pair.audit()
+    for call, request in (
+        (gateway.ListSessions, pb.ListSessionsRequest),
+        (audit.ListToolCalls, audit_pb2.ListToolCallsRequest),
+        (audit.ListSessions, audit_pb2.ListSessionsRequest),
+    ):
+        assert (await status_of(call(request(page_size=-1))))[0] == C.INVALID_ARGUMENT
+        assert (await status_of(call(request(page_token="forged"))))[0] == C.INVALID_ARGUMENT
+        await call(request(page_size=10**6))
+
+
+async def test_rows_that_cannot_be_stored_are_rejected_and_their_neighbours_stored(make_pair):
+    pair = await make_pair(Script())
+    pair.start_audit()
+    audit = await pair.audit()
+    good = {"tool_name": "read", "args_summary": "{}", "created_at_ms": 1_790_000_000_000, "outcome": 1}
+    rows = [
+        audit_pb2.AuditRow(id="a", **good),
+        audit_pb2.AuditRow(id="", **good),
+        audit_pb2.AuditRow(id="b", **{**good, "tool_name": "x" * (10 * 2**20)}),
+        audit_pb2.AuditRow(id="c", **{**good, "created_at_ms": 253_402_300_800_000}),
+        audit_pb2.AuditRow(id="d", **{**good, "created_at_ms": -5}),
+        audit_pb2.AuditRow(id="e", **good),
+    ]
+    response = await audit.RecordBatch(audit_pb2.RecordRequest(producer_id="p", sequence=1, rows=rows))
+    assert response.stored == 2
+    assert [rejection.id for rejection in response.rejections] == ["", "b", "c", "d"]
+    assert all(rejection.message for rejection in response.rejections)
+    assert [row.session_id for row in await pair.rows(2)] == ["unknown", "unknown"]
+
+
+async def test_a_record_stream_closed_in_the_middle_keeps_what_was_acked(make_pair):
+    pair = await make_pair(Script())
+    pair.start_audit()
+    audit = await pair.audit()
+    call = audit.Record()
+    row = audit_pb2.AuditRow(id="a", tool_name="read", created_at_ms=1_790_000_000_000)
+    await call.write(audit_pb2.RecordRequest(producer_id="p", sequence=1, rows=[row]))
+    assert (await call.read()).stored == 1
+    call.cancel()
+    assert [row.id for row in await pair.rows(1)] == ["a"]
+
+
+async def test_a_tool_call_named_by_megabytes_still_has_its_row(make_pair):
+    call = Call(name="x" * 2_000_000, arguments={"y" * 2_000_000: 1})
+    pair = await make_pair(Script(steps=(Step(tool_calls=(call,)), Step(text="Done."))))
+    pair.start_audit()
+    gateway = await pair.gateway(pair.start_gateway())
+    assert text_of(await run_turn(gateway)) == "Done."
+    [row] = await pair.rows(1)
+    assert row.outcome == audit_pb2.OUTCOME_INVALID_CALL

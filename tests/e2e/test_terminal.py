@@ -1,0 +1,55 @@
+"""The commands that people type."""
+
+import asyncio
+import json
+
+from demo.script import Call, Script, Step
+from tests.support.processes import run_command
+
+
+async def command(address: str, *args: str):
+    return await asyncio.to_thread(run_command, "gateway_svc", {"GATEWAY_LISTEN": address, "COLUMNS": "200"}, *args)
+
+
+async def test_people_can_run_an_agent_and_look_at_what_there_is(make_pair):
+    call = Call(name="bash", arguments={"command": "exit 3"})
+    pair = await make_pair(Script(steps=(Step(text="Look: ", tool_calls=(call,)), Step(text="done"))))
+    pair.start_audit()
+    address = pair.start_gateway().address
+
+    ran = await command(address, "run", "go", "--label", "user=ada")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "Look: \ndone\n", "the answer alone is on stdout"
+    assert "bash: succeeded" in ran.stderr
+    assert "exit code 3" in ran.stderr
+    assert "2 steps" in ran.stderr
+
+    ran = await command(address, "run", "go", "--json", "--engine", "openai")
+    events = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert events[0]["turn_started"]["engine"] == "openai"
+    assert events[-1]["turn_finished"]["stop_reason"] == "STOP_REASON_COMPLETED"
+
+    session_id = events[0]["turn_started"]["session_id"]
+    ran = await command(address, "run", "again", "--json", "--session", session_id)
+    assert json.loads(ran.stdout.splitlines()[0])["turn_started"]["session_id"] == session_id
+
+    ran = await command(address, "engines")
+    assert "ollama" in ran.stdout
+    assert "openai" in ran.stdout
+    ran = await command(address, "sessions", "--json")
+    assert {"user": "ada"} in [json.loads(line).get("labels") for line in ran.stdout.splitlines()]
+    assert (await command(address, "health")).returncode == 0
+
+
+async def test_a_failed_call_is_one_sentence(make_pair):
+    pair = await make_pair(Script())
+    pair.start_audit()
+    address = pair.start_gateway().address
+    ran = await command(address, "run", "go", "--engine", "nine")
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("FAILED_PRECONDITION: engine 'nine' is not configured")
+    ran = await command("127.0.0.1:1", "engines")
+    assert ran.returncode == 1
+    assert "is a gateway running at 127.0.0.1:1?" in ran.stderr
+    assert (await command("127.0.0.1:1", "health")).returncode == 1
+    assert (await command(address, "run", "go", "--label", "nonsense")).returncode == 2

@@ -1,0 +1,78 @@
+"""The audit logger is built once where an HTTP engine is configured, and not even imported where none is (R14)."""
+
+import subprocess
+import sys
+
+import pytest
+
+from gateway_svc.answers import Answers
+from gateway_svc.audit import redact
+from gateway_svc.recorded import open_recorded
+from gateway_svc.settings import GatewaySettings
+
+ONLY_CLAUDE = """
+import asyncio, os, signal, sys
+from gateway_svc.server import run
+from gateway_svc.settings import GatewaySettings
+async def main():
+    asyncio.get_running_loop().call_later(1.0, os.kill, os.getpid(), signal.SIGTERM)
+    await run(GatewaySettings())
+asyncio.run(main())
+print(sorted(name for name in sys.modules if name.startswith(("gateway_svc.audit", "gateway_svc.recorded"))))
+"""
+
+
+def settings(monkeypatch, tmp_path, **env: str) -> GatewaySettings:
+    for name, value in {"GATEWAY_STATE_DIR": str(tmp_path), "GATEWAY_BASH_SANDBOX": "off", **env}.items():
+        monkeypatch.setenv(name, value)
+    return GatewaySettings()
+
+
+async def test_r14_both_http_engines_share_one_logger(monkeypatch, tmp_path):
+    configured = settings(
+        monkeypatch,
+        tmp_path,
+        GATEWAY_OLLAMA_URL="http://127.0.0.1:9",
+        GATEWAY_OLLAMA_MODEL="m",
+        GATEWAY_OPENAI_URL="http://127.0.0.1:9/v1",
+        GATEWAY_OPENAI_MODEL="m",
+    )
+    recorded = open_recorded(configured, Answers(1))
+    try:
+        ollama, openai = recorded.agents
+        assert (ollama.name, openai.name) == ("ollama", "openai")
+        assert ollama._logger is openai._logger is recorded.record.logger
+    finally:
+        for agent in recorded.agents:
+            await agent.aclose()
+        await recorded.record.aclose()
+
+
+@pytest.mark.parametrize("audit", ["off", "on"])
+def test_r14_a_deployment_with_only_claude_loads_the_record_only_when_it_is_audited(tmp_path, audit):
+    env = {
+        "PATH": "/usr/bin:/bin",
+        "GATEWAY_CLAUDE_COMMAND": "claude",
+        "GATEWAY_AUDIT_CLAUDE": audit,
+        "GATEWAY_LISTEN": "127.0.0.1:0",
+        "GATEWAY_STATE_DIR": str(tmp_path),
+    }
+    ran = subprocess.run([sys.executable, "-c", ONLY_CLAUDE], env=env, capture_output=True, text=True, timeout=30)
+    assert ran.returncode == 0, ran.stderr
+    assert (ran.stdout.splitlines()[-1] == "[]") is (audit == "off")
+
+
+async def test_the_gateways_own_key_is_kept_off_the_record(monkeypatch, tmp_path):
+    key = "plain-words-that-no-pattern-knows"
+    configured = settings(
+        monkeypatch,
+        tmp_path,
+        GATEWAY_OPENAI_URL="http://127.0.0.1:9/v1",
+        GATEWAY_OPENAI_MODEL="m",
+        OPENAI_API_KEY=key,
+    )
+    recorded = open_recorded(configured, Answers(1))
+    for agent in recorded.agents:
+        await agent.aclose()
+    await recorded.record.aclose()
+    assert key not in redact.redact_text(f"the server said {key} is wrong")

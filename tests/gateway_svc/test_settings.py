@@ -1,0 +1,54 @@
+"""Wrong or missing settings end the gateway with exit code 2 and a sentence that names the variable."""
+
+import pytest
+
+from tests.support.processes import run_command
+
+OLLAMA = {"GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m"}
+
+
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        ({}, "GATEWAY_OLLAMA_URL"),
+        ({"GATEWAY_OLLAMA_URL": "127.0.0.1:11434", "GATEWAY_OLLAMA_MODEL": "m"}, "GATEWAY_OLLAMA_URL"),
+        ({"GATEWAY_OLLAMA_URL": "http://127.0.0.1:11434"}, "GATEWAY_OLLAMA_MODEL"),
+        ({"GATEWAY_OPENAI_URL": "http://127.0.0.1:1/v1"}, "GATEWAY_OPENAI_MODEL"),
+        ({**OLLAMA, "GATEWAY_DEFAULT_ENGINE": "openai"}, "GATEWAY_DEFAULT_ENGINE"),
+        ({**OLLAMA, "GATEWAY_MAX_STEPS": "0"}, "GATEWAY_MAX_STEPS"),
+        ({**OLLAMA, "GATEWAY_MAX_STEPS": "many"}, "GATEWAY_MAX_STEPS"),
+        ({**OLLAMA, "GATEWAY_TOOLS": "read,fly"}, "GATEWAY_TOOLS"),
+        ({**OLLAMA, "GATEWAY_TOOLS": "read=perhaps"}, "GATEWAY_TOOLS"),
+        ({**OLLAMA, "GATEWAY_SPOOL_SYNC": "often"}, "GATEWAY_SPOOL_SYNC"),
+        ({**OLLAMA, "GATEWAY_WEBFETCH_ALLOW": "http://a/b c"}, "GATEWAY_WEBFETCH_ALLOW"),
+        ({**OLLAMA, "GATEWAY_BASH_SANDBOX": "required", "PATH": "/nowhere"}, "GATEWAY_BASH_SANDBOX"),
+        ({**OLLAMA, "GATEWAY_STATE_DIR": "/tmp/w/state", "GATEWAY_WORKSPACE": "/tmp/w"}, "GATEWAY_STATE_DIR"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path, env, named):
+    ran = run_command("gateway_svc", {"GATEWAY_STATE_DIR": str(tmp_path), **env}, "serve")
+    assert ran.returncode == 2, ran.stderr
+    sentences = [line for line in ran.stderr.splitlines() if not line.startswith("{")]
+    assert any(named in sentence for sentence in sentences), ran.stderr
+
+
+def test_a_state_directory_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    ran = run_command("gateway_svc", {**OLLAMA, "GATEWAY_STATE_DIR": str(tmp_path / "file" / "state")}, "serve")
+    assert ran.returncode == 2
+    assert "file/state" in ran.stderr
+
+
+def test_secrets_are_masked_in_the_start_line(tmp_path):
+    env = {
+        "GATEWAY_OPENAI_URL": "http://ada:hunter22@127.0.0.1:9/v1",
+        "GATEWAY_OPENAI_MODEL": "m",
+        "GATEWAY_OPENAI_API_KEY": "sk-sentinel-0123456789",
+        "GATEWAY_STATE_DIR": str(tmp_path),
+        "GATEWAY_LISTEN": "127.0.0.1:1x",
+    }
+    ran = run_command("gateway_svc", env, "serve")
+    assert ran.returncode == 1
+    assert "service.starting" in ran.stderr
+    assert "sentinel" not in ran.stderr
+    assert "hunter22" not in ran.stderr
