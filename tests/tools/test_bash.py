@@ -37,7 +37,7 @@ def running(command_line: str) -> bool:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - another process's state
+    while not condition():
         await asyncio.sleep(0.01)
 
 

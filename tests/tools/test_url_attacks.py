@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
@@ -69,20 +68,25 @@ async def test_allowing_one_host_allows_no_other_way_to_write_it(pages: Pages, w
     assert pages.requests == []
 
 
-async def fetch_by_redirect(pages: Pages, workspace: Path, location: str, **settings: Any) -> ToolResult:
-    tool = WebfetchTool(allow=[f"127.0.0.1:{pages.port}"], resolver=Resolver(), **settings)
+@pytest.fixture
+def tool(pages: Pages) -> WebfetchTool:
+    """May fetch from the server of the test."""
+    return WebfetchTool(allow=[f"127.0.0.1:{pages.port}"], resolver=Resolver())
+
+
+async def fetch_by_redirect(tool: WebfetchTool, pages: Pages, workspace: Path, location: str) -> ToolResult:
     pages.redirect("/start", location)
     return await run(tool, workspace, url=f"{pages.url}/start")
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-async def test_a_redirect_to_a_hostile_url_is_refused_too(kind: str, pages: Pages, workspace: Path):
+async def test_a_redirect_to_a_hostile_url_is_refused_too(kind: str, tool: WebfetchTool, pages: Pages, workspace: Path):
     urls = [url for url in REFUSED[kind][0] if url.isascii() and url.isprintable() and "//" in url[:9]]
     for url in urls:
         if url.startswith("//") or url in ("http://", "http:///", "http://:80/"):
             continue  # relative to a page, these are URLs of another kind
         pages.requests.clear()
-        result = await fetch_by_redirect(pages, workspace, url.strip())
+        result = await fetch_by_redirect(tool, pages, workspace, url.strip())
         assert result.outcome == audit_pb2.OUTCOME_FAILED, url
         assert result.http_status == 302, url
         assert result.error, url
@@ -95,8 +99,10 @@ async def test_a_redirect_to_a_hostile_url_is_refused_too(kind: str, pages: Page
     "location",
     ["//127.0.0.1/secret", "http:/\\127.0.0.1/secret", "/\\127.0.0.1:1/", "http:127.0.0.1/", "\\\\127.0.0.1\\x"],
 )
-async def test_a_redirect_that_is_written_oddly_leads_nowhere_else(pages: Pages, workspace: Path, location: str):
-    result = await fetch_by_redirect(pages, workspace, location)
+async def test_a_redirect_that_is_written_oddly_leads_nowhere_else(
+    tool: WebfetchTool, pages: Pages, workspace: Path, location: str
+):
+    result = await fetch_by_redirect(tool, pages, workspace, location)
     assert result.http_status in (302, 404)
     assert all(path != "/secret" for path in pages.requests)
 
