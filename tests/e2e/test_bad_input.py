@@ -1,6 +1,7 @@
 """Bad input gets the right status and a sentence, and both services go on."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -13,6 +14,12 @@ from tests.e2e.conftest import run_turn, text_of
 C = grpc.StatusCode
 
 
+def audit_row(id_: str, *, tool_name: str = "read", created_at_ms: int = 1_790_000_000_000) -> audit_pb2.AuditRow:
+    return audit_pb2.AuditRow(
+        id=id_, tool_name=tool_name, args_summary="{}", created_at_ms=created_at_ms, outcome=audit_pb2.OUTCOME_SUCCEEDED
+    )
+
+
 async def status_of(call) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await call
@@ -23,7 +30,7 @@ async def test_each_bad_turn_is_told_and_a_good_one_follows(make_pair):
     pair = await make_pair(Script(steps=(Step(text="fine"),), models=("scripted",)))
     pair.start_audit()
     gateway = await pair.gateway(pair.start_gateway(GATEWAY_OPENAI_URL="http://127.0.0.1:1/v1"))
-    cases = [
+    cases: list[tuple[dict[str, Any], grpc.StatusCode, str]] = [
         ({"engine": "nine"}, C.FAILED_PRECONDITION, "nine"),
         ({"engine": "claude"}, C.FAILED_PRECONDITION, "claude"),
         ({"model": "no-such-model"}, C.NOT_FOUND, "no-such-model"),
@@ -92,14 +99,13 @@ async def test_rows_that_cannot_be_stored_are_rejected_and_their_neighbours_stor
     pair = await make_pair(Script())
     pair.start_audit()
     audit = await pair.audit()
-    good = {"tool_name": "read", "args_summary": "{}", "created_at_ms": 1_790_000_000_000, "outcome": 1}
     rows = [
-        audit_pb2.AuditRow(id="a", **good),
-        audit_pb2.AuditRow(id="", **good),
-        audit_pb2.AuditRow(id="b", **{**good, "tool_name": "x" * (10 * 2**20)}),
-        audit_pb2.AuditRow(id="c", **{**good, "created_at_ms": 253_402_300_800_000}),
-        audit_pb2.AuditRow(id="d", **{**good, "created_at_ms": -5}),
-        audit_pb2.AuditRow(id="e", **good),
+        audit_row("a"),
+        audit_row(""),
+        audit_row("b", tool_name="x" * (10 * 2**20)),
+        audit_row("c", created_at_ms=253_402_300_800_000),
+        audit_row("d", created_at_ms=-5),
+        audit_row("e"),
     ]
     response = await audit.RecordBatch(audit_pb2.RecordRequest(producer_id="p", sequence=1, rows=rows))
     assert response.stored == 2
@@ -113,8 +119,7 @@ async def test_a_record_stream_closed_in_the_middle_keeps_what_was_acked(make_pa
     pair.start_audit()
     audit = await pair.audit()
     call = audit.Record()
-    row = audit_pb2.AuditRow(id="a", tool_name="read", created_at_ms=1_790_000_000_000)
-    await call.write(audit_pb2.RecordRequest(producer_id="p", sequence=1, rows=[row]))
+    await call.write(audit_pb2.RecordRequest(producer_id="p", sequence=1, rows=[audit_row("a")]))
     assert (await call.read()).stored == 1
     call.cancel()
     assert [row.id for row in await pair.rows(1)] == ["a"]

@@ -1,0 +1,73 @@
+"""R12: what a tool reads, prints or fetches is nowhere but in the session's own transcript."""
+
+import asyncio
+import re
+import secrets
+from pathlib import Path
+
+import pytest
+
+from demo.script import Call, Page, Script, Step
+from tests.e2e.conftest import run_turn, text_of
+
+
+def files_with(folder: Path, sentinel: str) -> list[str]:
+    needle = sentinel.encode()
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and needle in path.read_bytes()
+    )
+
+
+@pytest.mark.parametrize("engine", ["ollama", "openai"])
+@pytest.mark.parametrize("log_level", ["debug"])
+async def test_r12_a_sentinel_in_every_place_of_content_is_not_on_the_record(make_pair, engine, log_level):
+    """Each tool handles the sentinel; the spool is looked at while the audit service is down, and all else after."""
+    sentinel = f"Sentinel{secrets.token_hex(8)}"
+    password = f"Pw{secrets.token_hex(8)}"
+    pair = await make_pair(Script())
+    base = pair.model.url
+    calls = (
+        Call(name="read", arguments={"path": "secret.txt"}),
+        Call(name="bash", arguments={"command": "cat secret.txt; cat secret.txt >&2; exit 4"}),
+        Call(name="bash", arguments={"command": f"cat > out.txt <<'END'\n{sentinel}\nEND"}),
+        Call(name="bash", arguments={"command": f"PGPASSWORD={password} true --password {password}"}),
+        Call(name="grep", arguments={"pattern": "Sentinel", "path": "."}),
+        Call(name="glob", arguments={"pattern": "*.txt"}),
+        Call(name="write", arguments={"path": "new.txt", "content": f"a {sentinel} b"}),
+        Call(name="edit", arguments={"path": "edit.txt", "old_string": sentinel, "new_string": f"{sentinel}2"}),
+        Call(name="edit", arguments={"path": "edit.txt", "old_string": f"not there {sentinel}", "new_string": "x"}),
+        Call(name="webfetch", arguments={"url": f"{base}/pages/secret.html"}),
+        Call(name="webfetch", arguments={"url": f"{base}/pages/none?token={password}"}),
+        Call(name="unheard_of", arguments={"content": sentinel, "key": password}),
+        Call(name="read", arguments={"path": ["wrong", sentinel]}),
+    )
+    page = Page(body=f"<h1>{sentinel}</h1>", headers={"x-note": sentinel})
+    pair.model.script = Script(
+        steps=(Step(text=f"I say {sentinel}. ", tool_calls=calls), Step(text="Done.")),
+        pages={"/pages/secret.html": page},
+    )
+    (pair.workspace / "secret.txt").write_text(f"{sentinel}\n")
+    (pair.workspace / "edit.txt").write_text(f"{sentinel}\n")
+    audit = pair.start_audit(AUDIT_LOG_LEVEL=log_level)
+    audit.terminate()
+    service = pair.start_gateway(GATEWAY_LOG_LEVEL=log_level)
+    events = await run_turn(await pair.gateway(service), engine=engine, input=f"Look for {sentinel}")
+    assert text_of(events).endswith("Done.")
+
+    told = [m["content"] for m in pair.model.requests[-1].json["messages"] if m["role"] == "tool"]
+    assert sum(sentinel in text for text in told) >= 4, "the model itself was told"
+    transcripts = [f"sessions/{events[0].turn_started.session_id}.jsonl"]
+    assert files_with(pair.state_dir, sentinel) == transcripts, "nothing of it is in the spool"
+
+    started = pair.start_audit(AUDIT_LOG_LEVEL=log_level)
+    rows = await pair.rows(len(calls))
+    await asyncio.sleep(0.2)
+    for secret in (sentinel, password):
+        assert not any(secret.encode() in row.SerializeToString() for row in rows)
+        assert files_with(pair.db.parent, secret) == [], "neither in the database nor in its write-ahead log"
+        assert files_with(pair.state_dir, secret) == transcripts
+        for log in (service.stderr_text(), audit.stderr_text(), started.stderr_text()):
+            assert secret not in log
+    for event in events:
+        if not event.HasField("text_delta"):
+            assert not re.search(f"{sentinel}|{password}", str(event))
