@@ -5,6 +5,7 @@ import fcntl
 import os
 from collections.abc import Awaitable
 from pathlib import Path
+from typing import Self
 
 import apsw
 import structlog
@@ -39,7 +40,7 @@ class SqliteStore:
         self.get_session = reader.get_session
 
     @classmethod
-    def open(cls, path: Path, *, queue_rows: int, apply_migrations: bool = True) -> "SqliteStore":
+    def open(cls, path: Path, *, queue_rows: int, apply_migrations: bool = True) -> Self:
         """Opens the database, which is made if it is not there, and applies pending migrations.
 
         Raises:

@@ -1,7 +1,7 @@
 """AuditService over a real port: the stream's order, and a status and a sentence for everything that is wrong."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
+from audit_svc.errors import QueueFull
 from audit_svc.servicer import STREAM_BATCHES, AuditServicer, error_interceptor
+from audit_svc.store.rows import Batch
 from audit_svc.store.sqlite import SqliteStore
 from service_kit.server import bind, build_server
 from tests.audit_svc.samples import NOW_MS, audit_row, request, session_row
@@ -61,13 +63,14 @@ async def test_a_request_that_can_never_be_stored_ends_the_stream_after_the_answ
     assert "producer_id is longer" in error.details()
 
 
-async def test_a_batch_is_stored_although_its_client_has_gone(ledger, database):
+async def test_a_batch_is_stored_although_its_client_has_gone(small, database):
+    ledger, _, store = small
     with held(database):
         first = ledger.RecordBatch(request(audit_row(id="unary")))
         stream = ledger.Record()
         await stream.write(request(audit_row(id="stream")))
-        # The service answers another call only after it has taken these.
-        await asyncio.sleep(0.2)
+        while store.taken < 2:
+            await asyncio.sleep(0.01)
         first.cancel()
         stream.cancel()
         await asyncio.sleep(0.1)
@@ -132,43 +135,85 @@ async def test_sessions_can_be_listed_and_got(ledger):
     assert got.session == session_row(id="a")
 
 
+class WatchedStore(SqliteStore):
+    """Tells how many batches it has taken and refused."""
+
+    taken = 0
+    refused = 0
+
+    def record(self, batch: Batch) -> Awaitable[audit_pb2.RecordResponse]:
+        try:
+            response = super().record(batch)
+        except QueueFull:
+            self.refused += 1
+            raise
+        self.taken += 1
+        return response
+
+
 @pytest.fixture
-async def small(database: Path) -> AsyncIterator[tuple[Any, AuditServicer]]:
-    """A ledger whose queue holds ten rows, and its servicer."""
-    store = SqliteStore.open(database, queue_rows=10)
+async def small(database: Path) -> AsyncIterator[tuple[Any, AuditServicer, WatchedStore]]:
+    """A ledger whose queue holds ten rows, its servicer and its store."""
+    store = WatchedStore.open(database, queue_rows=10)
     server = build_server([error_interceptor()])
     servicer = AuditServicer(store)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(servicer, server)
     address = bind(server, "127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
-        yield audit_pb2_grpc.AuditServiceStub(channel), servicer
+        yield audit_pb2_grpc.AuditServiceStub(channel), servicer, store
     await server.stop(None)
     await store.close()
 
 
 async def test_a_full_queue_asks_for_another_try_and_says_when(small, database):
-    ledger, _ = small
+    ledger, _, store = small
     with held(database):
-        waiting = [ledger.RecordBatch(request(*[audit_row() for _ in range(5)])) for _ in range(8)]
-        done, pending = await asyncio.wait([asyncio.ensure_future(call) for call in waiting], timeout=0.5)
-    refused = [task.exception() for task in done]
-    assert len(refused) >= 5
+        calls = [ledger.RecordBatch(request(*[audit_row() for _ in range(5)])) for _ in range(8)]
+        while store.taken + store.refused < len(calls):
+            await asyncio.sleep(0.01)
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
+    # Two fill the queue, and at most as many had been taken by the writer before.
+    assert 4 <= len(refused) <= 6
     for error in refused:
-        assert isinstance(error, grpc.aio.AioRpcError)
         assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         retry = error_details_pb2.RetryInfo()
         assert rpc_status.from_call(error).details[0].Unpack(retry)  # type: ignore[arg-type]  # it has what a call has
         assert retry.retry_delay.ToMilliseconds() == 250
-    assert [response.stored for response in await asyncio.gather(*pending)] == [5] * len(pending)
+    stored = [answer.stored for answer in answers if isinstance(answer, audit_pb2.RecordResponse)]
+    assert stored == [5] * (8 - len(refused))
+
+
+async def test_a_stream_reads_ahead_and_is_refused_after_the_answers_to_what_was_taken(small, database):
+    ledger, _, store = small
+    stream = ledger.Record()
+    with held(database):
+        for number in range(1, STREAM_BATCHES + 1):
+            await stream.write(request(audit_row(), sequence=number))
+        while not store.refused:
+            await asyncio.sleep(0.01)
+    await stream.done_writing()
+    answered: list[int] = []
+    refused = None
+    while refused is None:
+        try:
+            answered.append((await stream.read()).sequence)  # EOF has none: then nothing was refused
+        except grpc.aio.AioRpcError as error:
+            refused = error.code()
+    # Ten fill the queue, besides those that the writer had taken before.
+    assert answered == list(range(1, len(answered) + 1))
+    assert 10 <= len(answered) < STREAM_BATCHES
+    assert refused == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_a_drain_answers_what_was_read_and_ends_the_streams(small, database):
-    ledger, servicer = small
+    ledger, servicer, store = small
     stream = ledger.Record()
     with held(database):
         await stream.write(request(audit_row(), sequence=1))
-        await asyncio.sleep(0.2)
+        while not store.taken:
+            await asyncio.sleep(0.01)
         await servicer.drain()
     assert (await stream.read()).sequence == 1
     assert (await refusal(stream.read())).code() == grpc.StatusCode.UNAVAILABLE
