@@ -54,8 +54,8 @@ protos: $(VENV)/.ready  ## regenerate the code beside the protos
 faults: $(VENV)/.ready  ## kill, cut and fill for 200 rounds, and count the rows
 	$(BIN)/python -m tests.faults --rounds 200
 
-bench: $(VENV)/.ready  ## measure the figures that README quotes
-	$(BIN)/python -m bench
+bench: $(VENV)/.ready  ## measure the figures that README quotes; SHORT=1 for less than a minute
+	$(BIN)/python -m bench $(if $(SHORT),--short)
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) .state .mypy_cache .pytest_cache .ruff_cache .hypothesis

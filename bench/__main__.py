@@ -1,0 +1,57 @@
+"""The command line: measures, and prints one table."""
+
+import os
+import platform
+import sqlite3
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import apsw
+import typer
+
+from bench import ack_time, agent_loop, record_cost, recovery, throughput
+from bench.figures import Figure, table
+from tests.support.processes import REPOSITORY
+
+MEASURES = {
+    "a": throughput.measure,
+    "b": record_cost.measure,
+    "c": ack_time.measure,
+    "d": agent_loop.measure,
+    "e": recovery.measure,
+}
+
+
+def main(
+    short: Annotated[bool, typer.Option("--short", help="Less of everything: under a minute, and noisier.")] = False,
+    only: Annotated[str, typer.Option(help="Which, such as a,d.")] = ",".join(MEASURES),
+) -> None:
+    """Measure the figures that README quotes, each against its baseline in the same run on this machine."""
+    chosen = only.split(",")
+    if strangers := [name for name in chosen if name not in MEASURES]:
+        raise typer.BadParameter(f"{', '.join(strangers)}: there are {', '.join(MEASURES)}")
+    # Beside the code and not in the system's folder for temporary files, which is often memory.
+    state = REPOSITORY / ".state"
+    state.mkdir(exist_ok=True)
+    figures: list[Figure] = []
+    started, load = time.monotonic(), os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(dir=state, prefix="bench-") as folder:
+        for name in chosen:
+            place = Path(folder) / name
+            place.mkdir()
+            figures += MEASURES[name](place, short=short)
+            typer.echo(f"({name}) measured after {time.monotonic() - started:.0f} s", err=True)
+    typer.echo(
+        f"Python {platform.python_version()} on {os.cpu_count()} cores. "
+        f"SQLite {sqlite3.sqlite_version} as the baseline, {apsw.sqlite_lib_version()} in the ledger. "
+        f"Load average {load:.1f} before, {os.getloadavg()[0]:.1f} after. A ratio is ours by the baseline's.\n"
+    )
+    typer.echo(table(figures))
+
+
+if __name__ == "__main__":
+    app = typer.Typer(pretty_exceptions_show_locals=False)
+    app.command()(main)
+    app()

@@ -1,0 +1,84 @@
+"""(d) A step of the agent loop with auditing on, against a bare loop, and with ledgers that do not answer."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.figures import Figure, Target, compare
+from bench.loops import MAX_STEPS
+from bench.services import LATE_SECONDS, black_hole, closed_port, late_ledger, model_server, start_ledger
+from bench.workers import Worker
+
+STEPS = 50
+MANY_STEPS = MAX_STEPS
+AS_MUCH = 1.1
+"""How far apart two times may lie that are called the same: a turn's own noise."""
+
+
+def measure(place: Path, *, short: bool) -> list[Figure]:
+    """The figures at 50 and 400 steps, and those of broken ledgers at 50."""
+    with ExitStack() as stack:
+        url = stack.enter_context(model_server(place))
+        address = stack.enter_context(start_ledger(place)).address
+        ledgers = {
+            "agent": address,
+            "stopped": f"127.0.0.1:{closed_port()}",
+            "black-holed": stack.enter_context(black_hole()),
+            f"answering after {LATE_SECONDS:.0f} s": stack.enter_context(late_ledger(address)),
+        }
+        workers = {name: stack.enter_context(Worker("bench.loops", url=url, loop=name)) for name in ("bare", "bytes")}
+        for name, ledger in ledgers.items():
+            folder = place / name.split()[0]
+            folder.mkdir()
+            options = {"url": url, "loop": name, "place": str(folder), "address": ledger}
+            workers[name] = stack.enter_context(Worker("bench.loops", **options))
+        broken = [name for name in ledgers if name != "agent"]
+        _run(workers, STEPS, 1)
+        few = _run({name: workers[name] for name in ("agent", "bare", "bytes")}, STEPS, 8 if short else 40)
+        many = _run({name: workers[name] for name in ("agent", "bare", "bytes")}, MANY_STEPS, 2 if short else 10)
+        ledgerless = _run({name: workers[name] for name in ("agent", *broken)}, STEPS, 10 if short else 80)
+    overhead = [
+        [ours - sent for ours, sent in zip(times["agent"], times["bytes"], strict=True)] for times in (many, few)
+    ]
+    # A turn of many steps takes as long as several short ones, whose mean is its match.
+    size = len(overhead[1]) // len(overhead[0])
+    short_turns = [sum(overhead[1][at * size : (at + 1) * size]) / size for at in range(len(overhead[0]))]
+    return [
+        compare(
+            f"(d) step at {STEPS} steps, against a bare loop", "ms", few["agent"], few["bare"], Target(max_ratio=2)
+        ),
+        compare(
+            f"(d) step at {MANY_STEPS} steps, against a bare loop",
+            "ms",
+            many["agent"],
+            many["bare"],
+            Target(max_ratio=2),
+        ),
+        compare(
+            f"(d) step beyond the bytes sent, at {MANY_STEPS} steps against {STEPS}",
+            "ms",
+            overhead[0],
+            short_turns,
+            Target(max_ratio=AS_MUCH),
+        ),
+        *(
+            compare(
+                f"(d) step with the ledger {name}, against normal",
+                "ms",
+                ledgerless[name],
+                ledgerless["agent"],
+                Target(max_ratio=1.05),
+            )
+            for name in broken
+        ),
+    ]
+
+
+def _run(workers: dict[str, Worker], steps: int, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds a step: each worker's turn in each round, in another order each time."""
+    names = list(workers)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds):
+        names.append(names.pop(0))
+        for name in names:
+            times[name].append(workers[name].ask(steps=steps))
+    return times

@@ -1,0 +1,103 @@
+"""Rows as gateways make them, and the baseline: the same tables in standard-library sqlite3, in process."""
+
+import random
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from onrecord.audit.v1 import audit_pb2
+from uuid_utils import uuid7
+
+ROWS_A_TRANSACTION = 1000
+
+Values = tuple[str | int | None, ...]
+
+_MIGRATIONS = Path(__file__).resolve().parents[1] / "audit_svc" / "migrations"
+_ROWS_A_SESSION = 40
+_INSERT = f"INSERT INTO tool_call_log VALUES ({','.join('?' * 17)})"
+_CALLS = (
+    ("read", "path: docs/architecture.md, offset: 0, limit: 2000"),
+    ("bash", "command: git log --oneline -20, timeout_seconds: 60"),
+    ("webfetch", "url: https://example.com/manual/, max_characters: 20000"),
+)
+
+
+def make_rows(count: int) -> Iterator[audit_pb2.AuditRow]:
+    """Tool calls of about 250 bytes each, one session after the other; one in twenty failed."""
+    chance = random.Random(7)
+    for number in range(count):
+        if number % _ROWS_A_SESSION == 0:
+            session, turn = str(uuid7()), str(uuid7())
+        tool, summary = chance.choice(_CALLS)
+        failed = chance.random() < 0.05
+        yield audit_pb2.AuditRow(
+            id=str(uuid7()),
+            session_id=session,
+            turn_id=turn,
+            engine="ollama",
+            model="qwen3:4b",
+            tool_name=tool,
+            tool_call_id=f"call_{chance.randrange(2**32):08x}",
+            args_summary=summary,
+            duration_ms=chance.randrange(2000),
+            exit_code=int(failed) if tool == "bash" else None,
+            http_status=200 if tool == "webfetch" else None,
+            error="the file does not exist" if failed else None,
+            result_bytes=chance.randrange(50_000),
+            created_at_ms=time.time_ns() // 1_000_000,
+            outcome=audit_pb2.OUTCOME_FAILED if failed else audit_pb2.OUTCOME_SUCCEEDED,
+            redaction_version=1,
+        )
+
+
+def values_of(row: audit_pb2.AuditRow) -> Values:
+    """row as it goes into the table."""
+    return (
+        row.id,
+        row.session_id,
+        row.engine,
+        row.tool_name,
+        row.args_summary,
+        row.duration_ms,
+        row.exit_code if row.HasField("exit_code") else None,
+        row.http_status if row.HasField("http_status") else None,
+        row.error if row.HasField("error") else None,
+        row.result_truncated,
+        row.result_bytes,
+        row.created_at_ms,
+        audit_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_").lower(),
+        row.model,
+        row.tool_call_id,
+        row.turn_id,
+        row.redaction_version,
+    )
+
+
+class Baseline:
+    """The ledger's schema in standard-library sqlite3: WAL, all other pragmas as they come."""
+
+    def __init__(self, path: Path, synchronous: Literal["NORMAL", "FULL"] = "FULL") -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute(f"PRAGMA synchronous = {synchronous}")
+        for migration in sorted(_MIGRATIONS.glob("*.up.sql")):
+            self._connection.executescript(migration.read_text(encoding="utf-8"))
+
+    def insert(self, values: Values) -> None:
+        """One row as a transaction of its own, by a statement that the connection has prepared."""
+        self._connection.execute(_INSERT, values)
+
+    def insert_many(self, rows: Sequence[Values]) -> float:
+        """Rows in transactions of 1,000; returns the rows a second."""
+        started = time.perf_counter()
+        for first in range(0, len(rows), ROWS_A_TRANSACTION):
+            self._connection.execute("BEGIN")
+            self._connection.executemany(_INSERT, rows[first : first + ROWS_A_TRANSACTION])
+            self._connection.execute("COMMIT")
+        return len(rows) / (time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._connection.close()

@@ -1,0 +1,92 @@
+"""The ledger and the model server as processes of their own, and ledgers that do not answer."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.processes import REPOSITORY, Service, start_service
+
+LATE_SECONDS = 10.0
+
+SCRIPT = {
+    "check": False,
+    "steps": [
+        {
+            "text": "I will look that up.",
+            "tool_calls": [{"name": "probe", "arguments": {"number": 1}}],
+            "repeat": 1_000_000,
+        }
+    ],
+}
+
+
+def start_ledger(folder: Path, port: int = 0) -> Service:
+    """audit_svc on a database in folder."""
+    env = {"AUDIT_LISTEN": f"127.0.0.1:{port}", "AUDIT_DB": str(folder / "audit.db"), "AUDIT_LOG_LEVEL": "info"}
+    return start_service("audit_svc", env, "serve")
+
+
+def closed_port() -> int:
+    """A port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """The address of a ledger that lets connections come, and never reads or says anything."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextmanager
+def late_ledger(address: str) -> Iterator[str]:
+    """The address of a ledger whose every answer comes LATE_SECONDS late: the one at address, behind a proxy."""
+    with _printing_address([sys.executable, "-m", "bench.services", address]) as line:
+        yield line
+
+
+@contextmanager
+def model_server(folder: Path) -> Iterator[str]:
+    """The URL of a scripted model server, whose model always wants the tool `probe`."""
+    script = folder / "script.json"
+    script.write_text(json.dumps(SCRIPT), encoding="utf-8")
+    with _printing_address([sys.executable, "-m", "demo.model_server", "--script", str(script)]) as line:
+        yield line.split()[-1]
+
+
+@contextmanager
+def _printing_address(command: list[str]) -> Iterator[str]:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "protos")])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=env) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+async def _forward(source: asyncio.StreamReader, sink: asyncio.StreamWriter, delay_seconds: float) -> None:
+    while data := await source.read(65536):
+        asyncio.get_running_loop().call_later(delay_seconds, sink.write, data)
+    asyncio.get_running_loop().call_later(delay_seconds, sink.close)
+
+
+async def _serve_late(address: str) -> None:
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ledger_reader, ledger_writer = await asyncio.open_connection(*address.rsplit(":", 1))
+        await asyncio.gather(_forward(reader, ledger_writer, 0), _forward(ledger_reader, writer, LATE_SECONDS))
+
+    server = await asyncio.start_server(connect, "127.0.0.1", 0)
+    print(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve_late(sys.argv[1]))

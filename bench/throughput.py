@@ -1,0 +1,92 @@
+"""(a) Rows a second over gRPC to a synced commit, against sqlite3 in process."""
+
+import asyncio
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from onrecord.audit.v1 import audit_pb2
+from uuid_utils import uuid7
+
+from bench.figures import Figure, Target, compare
+from bench.rows import Baseline, make_rows, values_of
+from bench.services import start_ledger
+from bench.workers import Worker, answer, options, questions
+from gateway_svc.audit.connection import Connection, RecordCall, encode_request
+from gateway_svc.audit.connection import Target as Address
+from gateway_svc.audit.sender import MAX_IN_FLIGHT, MAX_ROWS
+from gateway_svc.audit.spool.reader import Batch, Position
+from gateway_svc.audit.spool.records import encode_row
+
+TARGET = Target(min_ratio=1.2)
+
+
+def measure(place: Path, *, short: bool) -> list[Figure]:
+    """The figures of one producer and of eight."""
+    rows, rounds = (32_000, 3) if short else (200_000, 7)
+    return [_measure(place / str(producers), producers, rows, rounds) for producers in (1, 8)]
+
+
+def _measure(place: Path, producers: int, rows: int, rounds: int) -> Figure:
+    place.mkdir()
+    ours, baseline = [], []
+    sqlite = Baseline(place / "baseline.db")
+    with ExitStack() as stack:
+        ledger = stack.enter_context(start_ledger(place))
+        workers = [stack.enter_context(Worker("bench.throughput", address=ledger.address)) for _ in range(producers)]
+        for _ in range(rounds):
+            baseline.append(sqlite.insert_many([values_of(row) for row in make_rows(rows)]))
+            _all(workers, prepare=rows // producers)
+            started = time.perf_counter()
+            _all(workers, prepare=0)
+            ours.append(rows / (time.perf_counter() - started))
+    sqlite.close()
+    who = "one producer" if producers == 1 else f"{producers} producers together"
+    return compare(f"(a) to a FULL commit, {who}", "rows/s", ours, baseline, TARGET)
+
+
+def _all(workers: list[Worker], *, prepare: int) -> None:
+    for worker in workers:
+        worker.tell(prepare=prepare)
+    for worker in workers:
+        worker.hear()
+
+
+async def _work(address: str) -> None:
+    """A producer: makes the batches that it is asked for, then sends them as the gateway's sender does."""
+    link = Connection(Address(address))
+    call, producer, batches, number = link.record(), str(uuid7()), list[Batch](), 1
+    async for question in questions():
+        if question["prepare"]:
+            payloads = [encode_row(row) for row in make_rows(question["prepare"])]
+            batches = []
+            for first in range(0, len(payloads), MAX_ROWS):
+                part = payloads[first : first + MAX_ROWS]
+                end = number + len(part)
+                batches.append(Batch(number, Position(0, 0, end), list(range(number, end)), part))
+                number = end
+            answer(len(batches))
+        else:
+            answer(await _send(call, producer, batches))
+
+
+async def _send(call: RecordCall, producer: str, batches: list[Batch]) -> int:
+    window = asyncio.Semaphore(MAX_IN_FLIGHT)
+
+    async def write() -> None:
+        for batch in batches:
+            await window.acquire()
+            await call.write(encode_request(producer, batch))
+
+    writing = asyncio.create_task(write())
+    for batch in batches:
+        response = await call.read()
+        if not isinstance(response, audit_pb2.RecordResponse) or response.stored != len(batch.payloads):
+            raise RuntimeError(f"not stored: {response}")
+        window.release()
+    await writing
+    return len(batches)
+
+
+if __name__ == "__main__":
+    asyncio.run(_work(**options()))
