@@ -111,6 +111,14 @@ class GatewaySettings(BaseSettings):
             raise ValueError(f"GATEWAY_DEFAULT_ENGINE: must be a configured engine: {', '.join(engines)}")
         return self
 
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        if "bash" in self.tools and self.bash_seconds >= self.tool_seconds:
+            raise ValueError(
+                "GATEWAY_BASH_SECONDS: must be less than GATEWAY_TOOL_SECONDS, or a command's output is lost"
+            )
+        return self
+
     @property
     def keeps_record(self) -> bool:
         """Whether anything here is recorded: an HTTP engine is configured, or Claude's tool calls are to be audited."""
