@@ -1,5 +1,6 @@
 """The gateway put together from its settings, served, and taken apart."""
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -56,12 +57,15 @@ async def run(settings: GatewaySettings) -> None:
 
     if recorded:
         recorded.record.start()
+    recovery = asyncio.create_task(turns.recover())
     try:
         server = build_server([ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS)])
         gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server)
         health = await add_health(server, [SERVICE])
         await serve(server, health, listen=settings.listen, grace_seconds=settings.drain_seconds, on_drain=drain)
     finally:
+        recovery.cancel()
+        await asyncio.wait([recovery])
         await turns.cancel_all()  # those that the drain time was too short for: their rows must still reach the spool
         for runner in runners.values():
             await runner.aclose()

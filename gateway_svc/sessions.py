@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -199,6 +199,15 @@ class Sessions:
         names = (path.stem for path in self._folder.glob("*.jsonl"))  # UUIDv7: their order is that of their making
         older = sorted((name for name in names if before is None or name < before), reverse=True)
         return [self.get(name) for name in older[:size]]
+
+    def left_running(self) -> list[str]:
+        """The sessions in which a turn runs, or was running when its process died."""
+        running = []
+        for path in self._folder.glob("*.jsonl"):
+            with suppress(NotFound):
+                if read_state(path)["status"] == audit_pb2.SESSION_STATUS_RUNNING:
+                    running.append(path.stem)
+        return running
 
     def _path(self, session_id: str) -> Path:
         if not SESSION_ID.fullmatch(session_id):

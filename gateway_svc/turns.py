@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from uuid_utils import uuid7
 
-from gateway_svc.errors import EngineNotConfigured, InvalidRequest, NotFound
+from gateway_svc.errors import Busy, EngineNotConfigured, InvalidRequest, NotFound
 from gateway_svc.messages import Scope, UserMessage
 from gateway_svc.sessions import Session, Sessions, SessionState
 from gateway_svc.turn import Runner, Totals, Turn, TurnEvents
@@ -104,6 +105,15 @@ class Turns:
         raise NotFound(
             f"no turn {turn_id!r} is running or waiting" if turn_id else "no turn of this session is running"
         )
+
+    async def recover(self) -> None:
+        """Ends the sessions that died with their process, so that the ledger does not show them as running for ever."""
+        for session_id in await asyncio.to_thread(self._sessions.left_running):
+            with suppress(NotFound, Busy):  # gone, or run by another gateway
+                async with self._sessions.hold(session_id) as session:
+                    if session.state.status == audit_pb2.SESSION_STATUS_RUNNING:
+                        session.close_history(NOTES[audit_pb2.SESSION_STATUS_RUNNING])
+                        self._save(session, audit_pb2.SESSION_STATUS_FAILED)
 
     async def cancel_all(self) -> None:
         """Cancels all turns and waits for their end."""

@@ -201,6 +201,9 @@ async def test_a_tool_call_that_the_gateway_did_not_survive_is_an_interrupted_ro
     [row] = await pair.rows(1)
     assert row.outcome == audit_pb2.OUTCOME_INTERRUPTED
     assert row.error.startswith("interrupted")
+    async with asyncio.timeout(10):
+        while pair.query("SELECT status FROM sessions") != [("failed",)]:
+            await asyncio.sleep(0.02)
     assert row.args_summary == '{"command":"sleep 5"}'
 
 

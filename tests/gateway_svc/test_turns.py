@@ -240,6 +240,11 @@ async def test_a_session_whose_process_died_in_a_turn_is_shown_as_failed_and_goe
     session.append(UserMessage("hi"))
     session.close()
     assert house.sessions.get(state.id).status == audit_pb2.SESSION_STATUS_FAILED
+    await house.turns.recover()
+    assert statuses(house)[-1] == "FAILED", "the ledger hears of it"
+    told = len(house.rows)
+    await house.turns.recover()
+    assert len(house.rows) == told, "once"
     await house.run(input="again", session_id=state.id)
     assert history_of(tmp_path, state.id)[1] == AssistantMessage("(The turn was interrupted.)")
 
