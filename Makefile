@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 MODEL  ?= scripted
+ROUNDS ?= 200
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
 .DEFAULT_GOAL := help
@@ -51,8 +52,8 @@ format: $(VENV)/.ready  ## format the code and the protos
 protos: $(VENV)/.ready  ## regenerate the code beside the protos
 	$(BIN)/python protos/generate.py
 
-faults: $(VENV)/.ready  ## kill, cut and fill for 200 rounds, and count the rows
-	$(BIN)/python -m tests.faults --rounds 200
+faults: $(VENV)/.ready  ## kill, cut and fill for ROUNDS rounds (200), and count the rows
+	$(BIN)/python -m tests.faults --rounds $(ROUNDS)
 
 bench: $(VENV)/.ready  ## measure the figures that README quotes; SHORT=1 for less than a minute
 	$(BIN)/python -m bench $(if $(SHORT),--short)

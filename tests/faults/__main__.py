@@ -1,0 +1,81 @@
+"""`python -m tests.faults --rounds N [--seed S]`: takes the campaigns in turn, and prints what became of the rows."""
+
+import argparse
+import random
+import sys
+import time
+from dataclasses import dataclass
+
+from tests.faults.campaigns import CAMPAIGNS, Campaign
+from tests.faults.ledger import Findings
+from tests.faults.world import World, can_mount
+
+
+@dataclass
+class Line:
+    """A line of the table."""
+
+    name: str
+    rounds: int = 0
+    accepted: int = 0
+    kills: int = 0
+    destroyed: int = 0
+    lost: int = 0
+    doubled: int = 0
+    corrupt: int = 0
+
+    def add(self, other: "Line") -> None:
+        """Adds another line's figures."""
+        for name in vars(self):
+            if name != "name":
+                setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+def run_round(campaign: Campaign, seed: str) -> tuple[Line, list[str]]:
+    """One round, its figures and what is wrong. The same seed makes the same choices, though not the same timing."""
+    with World(random.Random(seed)) as world:
+        try:
+            campaign.inflict(world)
+            findings = world.settle()
+        except Exception as error:  # noqa: BLE001 - a round that cannot be run to its end has shown nothing
+            findings = Findings()
+            findings.report("lost", [f"the round ended early: {type(error).__name__}: {error}"])
+        counted = (findings.accepted, world.kills, len(world.destroyed & world.journal().accepted))
+    return Line(campaign.name, 1, *counted, findings.lost, findings.doubled, findings.corrupt), findings.problems
+
+
+def main() -> int:
+    """Runs the rounds; the exit code is 1 when a row was lost or doubled or anything corrupt."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
+    options = parser.parse_args()
+    began = time.monotonic()
+    campaigns = [campaign for campaign in CAMPAIGNS if can_mount() or not campaign.mounts]
+    lines = {campaign.name: Line(campaign.name) for campaign in campaigns}
+    passed = failed = 0
+    for number in range(options.rounds):
+        campaign = campaigns[number % len(campaigns)]
+        seed = f"{options.seed}-{number}"
+        line, problems = run_round(campaign, seed)
+        lines[campaign.name].add(line)
+        passed, failed = passed + (not problems), failed + bool(problems)
+        for problem in problems:
+            print(f"round {number} ({campaign.name}, seed {seed}): {problem}", flush=True)
+    total = Line("all")
+    for line in lines.values():
+        total.add(line)
+    columns = list(vars(total))
+    print(f"{columns[0]:28}" + "".join(f"{column:>10}" for column in columns[1:]))
+    for line in [*lines.values(), total]:
+        print(f"{line.name:28}" + "".join(f"{value:>10,}" for value in list(vars(line).values())[1:]))
+    for campaign in CAMPAIGNS:
+        if campaign.name not in lines:
+            print(f"skipped: {campaign.name}: this process may not mount a small file system")
+    print(f"seed {options.seed}, {time.monotonic() - began:.0f} s")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

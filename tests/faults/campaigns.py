@@ -1,0 +1,192 @@
+"""The campaigns: what each does to the pair in a round. Each ends when its fault is over or everything is dead."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway_svc.audit.spool.records import HEADER, ROW, Record, decode_row, scan
+from gateway_svc.audit.spool.segments import first_record
+from tests.faults.world import World
+
+ROUNDING_BYTES = 64 * 2**10
+
+
+def kill_gateway(world: World) -> None:
+    """kill -9 of the producer, three lives long, also while it opens its record."""
+    world.start()
+    for _ in range(3):
+        producer = world.start_producer(wait=world.rng.random() < 0.7)
+        world.pause(0, 0.25)
+        world.kill_producer(producer)
+    world.start_producer()
+    world.pause(0.05, 0.1)
+
+
+def kill_audit(world: World) -> None:
+    """kill -9 of the audit service while rows are sent to it."""
+    world.start()
+    world.start_producer()
+    for _ in range(2):
+        world.pause(0.05, 0.3)
+        world.kill_audit()
+        world.start_audit()
+
+
+def kill_both(world: World) -> None:
+    """kill -9 of both, in either order."""
+    world.start()
+    producer = world.start_producer()
+    world.pause(0.05, 0.35)
+    deaths: list[Callable[[], None]] = [world.kill_audit, lambda: world.kill_producer(producer)]
+    world.rng.shuffle(deaths)
+    for die in deaths:
+        die()
+        world.pause(0, 0.05)
+
+
+def lost_acks(world: World) -> None:
+    """Rows are stored and their acks never come; then the connection is cut."""
+    world.start()
+    world.start_producer()
+    for _ in range(3):
+        world.proxy.behaviour = "pass"
+        world.pause(0.05, 0.15)
+        world.proxy.behaviour = "drop_acks"
+        world.pause(0.02, 0.15)
+        world.proxy.cut()
+    assert world.proxy.swallowed_bytes, "no ack was lost"
+
+
+def slow_store(world: World) -> None:
+    """Everything takes its time, and at times the audit service stands still."""
+    world.start()
+    world.proxy.behaviour = "delay"
+    world.start_producer()
+    for _ in range(3):
+        world.pause(0.05, 0.15)
+        os.kill(world.audit_pid, signal.SIGSTOP)
+        world.pause(0.05, 0.15)
+        os.kill(world.audit_pid, signal.SIGCONT)
+
+
+def black_hole(world: World) -> None:
+    """Bytes vanish both ways, sometimes for longer than an ack may take; then the connection is cut, then refused."""
+    world.start()
+    world.start_producer()
+    world.pause(0.05, 0.2)
+    world.proxy.behaviour = "black_hole"
+    world.pause(0.05, 0.8)
+    world.proxy.behaviour = "refuse"
+    world.proxy.cut()
+    world.pause(0, 0.2)
+
+
+def audit_disk_full(world: World) -> None:
+    """The database's disk is full for a while; there is room again without a restart."""
+    with world.small_disk(world.audit_folder, 16) as disk:
+        world.start()
+        world.start_producer()
+        world.pause(0.05, 0.15)
+        disk.fill(world.rng.randrange(ROUNDING_BYTES))
+        world.pause(0.2, 0.4)
+        disk.empty()
+
+
+def spool_disk_full(world: World) -> None:
+    """The spool's disk is full for a while."""
+    with world.small_disk(world.state_dir, 16) as disk:
+        world.start()
+        world.start_producer(padding=500)
+        world.pause(0.05, 0.15)
+        disk.fill(world.rng.randrange(ROUNDING_BYTES))
+        world.wait_for_refusals()
+        disk.empty()
+        world.pause(0.05, 0.3)
+
+
+def spool_bound(world: World) -> None:
+    """The spool reaches its bound while nothing can be sent."""
+    world.start()
+    world.proxy.behaviour = "refuse"
+    world.start_producer(padding=2000, max_bytes=2**20)
+    world.wait_for_refusals()
+    world.proxy.behaviour = "pass"
+    world.pause(0.1, 0.3)
+
+
+def damaged_spool(world: World) -> None:
+    """Between two lives bits flip in some of the spool's records, and its tail is torn off."""
+    world.start()
+    world.proxy.behaviour = "refuse"
+    producer = world.start_producer()
+    world.pause(0.1, 0.25)
+    world.kill_producer(producer)
+    segment = max(world.state_dir.glob("spool/*/*.segment"))
+    records = _records(segment)
+    hit = world.rng.sample(records[:-1], min(3, len(records) - 1))
+    data = bytearray(segment.read_bytes())
+    for record in hit:
+        data[record.stop - world.rng.randint(1, len(record.payload))] ^= 1 << world.rng.randrange(8)
+    last = records[-1]
+    size = HEADER.size + len(last.payload)
+    segment.write_bytes(data[: last.stop - world.rng.randint(1, size - 1)])
+    # The row of an intent that is damaged alone is whole; that of a lost outcome is told as interrupted.
+    world.destroyed |= {decode_row(record.payload).id for record in [*hit, last] if record.kind == ROW}
+
+
+def two_gateways(world: World) -> None:
+    """Two producers share a state directory; one or both are killed, and what they leave is adopted."""
+    world.start()
+    producers = [world.start_producer(wait=False) for _ in range(2)]
+    world.pause(0.1, 0.3)
+    for producer in producers[: world.rng.randint(1, 2)]:
+        world.kill_producer(producer)
+    world.start_producer()
+    world.pause(0.05, 0.15)
+
+
+def clock_backwards(world: World) -> None:
+    """The producer's clock runs backwards, over a kill too."""
+    world.start()
+    producer = world.start_producer(clock_backwards=True)
+    world.pause(0.1, 0.3)
+    world.kill_producer(producer)
+    world.start_producer(clock_backwards=True)
+    world.pause(0.05, 0.15)
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A kind of round."""
+
+    name: str
+    inflict: Callable[[World], None]
+    mounts: bool = False
+    """Whether it needs a file system of its own."""
+
+
+CAMPAIGNS = [
+    Campaign("kill -9 of the gateway", kill_gateway),
+    Campaign("kill -9 of the audit service", kill_audit),
+    Campaign("kill -9 of both", kill_both),
+    Campaign("lost acks", lost_acks),
+    Campaign("slow store", slow_store),
+    Campaign("black hole, then cut", black_hole),
+    Campaign("audit service's disk full", audit_disk_full, mounts=True),
+    Campaign("spool's disk full", spool_disk_full, mounts=True),
+    Campaign("spool at its bound", spool_bound),
+    Campaign("damaged and torn spool", damaged_spool),
+    Campaign("two gateways on one folder", two_gateways),
+    Campaign("clock going backwards", clock_backwards),
+]
+
+
+def _records(segment: Path) -> list[Record]:
+    fd = os.open(segment, os.O_RDONLY)
+    try:
+        found = list(scan(fd, first_record(fd), segment.stat().st_size, 0))
+    finally:
+        os.close(fd)
+    return [record for record in found if isinstance(record, Record)]

@@ -1,0 +1,91 @@
+"""A TCP proxy that fails on demand: it runs in a thread of its own, and its behaviour is switched while it runs."""
+
+import asyncio
+import threading
+from contextlib import suppress
+from typing import Literal, Self
+
+Behaviour = Literal["pass", "delay", "drop_acks", "black_hole", "refuse"]
+
+_DELAY_SECONDS = 0.03
+
+
+class Proxy:
+    """Stands between a producer and the audit service at `upstream` (host:port). A context manager."""
+
+    def __init__(self, upstream: str) -> None:
+        self.behaviour: Behaviour = "pass"
+        """What happens to bytes from now on, on connections that exist too."""
+        self.address = ""
+        self.swallowed_bytes = 0
+        self._host, _, port = upstream.rpartition(":")
+        self._port = int(port)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._listening = threading.Event()
+        self._ending = asyncio.Event()
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()), name="proxy")
+
+    def cut(self) -> None:
+        """Resets every connection."""
+        self._loop.call_soon_threadsafe(self._abort)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._listening.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._ending.set)
+        self._thread.join()
+        self._loop.close()
+
+    def _abort(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        self._listening.set()
+        await self._ending.wait()
+        server.close()
+        self._abort()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers = [writer]
+        self._writers.add(writer)
+        try:
+            if self.behaviour == "refuse":
+                return
+            up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
+            writers.append(up_writer)
+            self._writers.add(up_writer)
+            pumps = [
+                asyncio.create_task(self._pump(reader, up_writer, acks=False)),
+                asyncio.create_task(self._pump(up_reader, writer, acks=True)),
+            ]
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            for pump in pumps:
+                pump.cancel()
+        except (OSError, asyncio.CancelledError):
+            pass  # either side has gone, or the proxy ends: the connection ends with it
+        finally:
+            for each in writers:
+                each.transport.abort()
+                self._writers.discard(each)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, acks: bool) -> None:
+        with suppress(OSError):
+            while data := await reader.read(2**16):
+                if self.behaviour == "delay":
+                    await asyncio.sleep(_DELAY_SECONDS)
+                if self.behaviour == "black_hole" or (acks and self.behaviour == "drop_acks"):
+                    self.swallowed_bytes += len(data)
+                    continue
+                writer.write(data)
+                await writer.drain()

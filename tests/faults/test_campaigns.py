@@ -1,0 +1,96 @@
+"""One round of each campaign, and proof that the check after a round can fail."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.faults.__main__ import run_round
+from tests.faults.campaigns import CAMPAIGNS, Campaign
+from tests.faults.ledger import Findings, Journal, examine
+from tests.faults.world import can_mount
+
+ROWS = [f"row-{number}" for number in range(500)]
+SCHEMA = """
+    CREATE TABLE tool_call_log (id TEXT, tool_call_id TEXT, outcome TEXT, tool_name TEXT, args_summary TEXT);
+    CREATE TABLE cost_log (id TEXT);
+    CREATE INDEX by_id ON tool_call_log (id);
+"""
+
+
+@pytest.mark.parametrize("campaign", CAMPAIGNS, ids=[campaign.name for campaign in CAMPAIGNS])
+def test_a_round_loses_and_doubles_nothing(campaign: Campaign) -> None:
+    if campaign.mounts and not can_mount():
+        pytest.skip("this process may not mount a small file system")
+    line, problems = run_round(campaign, "test")
+    assert problems == []
+    assert line.accepted > 0
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """A ledger that holds each of ROWS once, as far as the check looks at it, without what forbids doubles."""
+    path = tmp_path / "audit.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(SCHEMA)
+        connection.executemany(
+            "INSERT INTO tool_call_log VALUES (?1, ?1, 'succeeded', 'bash', '{}')", [(row,) for row in ROWS]
+        )
+    return path
+
+
+def doctored(database: Path, *statements: str, dropped: int = 0) -> Findings:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+    lost = frozenset(f"dropped-{number}" for number in range(dropped))
+    return examine(database, Journal(frozenset(ROWS) | lost, frozenset(ROWS), lost))
+
+
+def counts(findings: Findings) -> tuple[int, int, int]:
+    assert bool(findings.problems) == any((findings.lost, findings.doubled, findings.corrupt))
+    return findings.lost, findings.doubled, findings.corrupt
+
+
+def test_a_whole_ledger_passes(database: Path) -> None:
+    assert counts(doctored(database)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("DELETE FROM tool_call_log WHERE id = 'row-7'", (1, 0, 0)),
+        ("UPDATE tool_call_log SET outcome = 'interrupted' WHERE id = 'row-7'", (1, 0, 0)),
+        ("INSERT INTO tool_call_log SELECT * FROM tool_call_log WHERE id = 'row-7'", (0, 1, 0)),
+        ("INSERT INTO cost_log VALUES ('row-7')", (0, 1, 0)),
+        ("INSERT INTO tool_call_log VALUES ('row-8b', 'row-8', 'succeeded', 'bash', '{}')", (0, 1, 1)),
+        ("INSERT INTO cost_log VALUES ('nobody')", (0, 0, 1)),
+        ("DROP TABLE cost_log", (0, 0, 1)),
+    ],
+)
+def test_the_check_notices(database: Path, statement: str, expected: tuple[int, int, int]) -> None:
+    assert counts(doctored(database, statement)) == expected
+
+
+def test_the_check_notices_refused_rows_that_no_gap_row_tells(database: Path) -> None:
+    gap = "INSERT INTO tool_call_log VALUES ('gap', '{0}', 'failed', 'onrecord.gap', '{1}')"
+    told = gap.format("", '{"tool_calls": 2, "model_requests": 1}')
+    assert counts(doctored(database, told, dropped=3)) == (0, 0, 0)
+    assert counts(doctored(database, dropped=4)) == (1, 0, 0)
+
+
+def test_the_check_notices_a_page_that_was_overwritten(database: Path) -> None:
+    database.write_bytes(database.read_bytes()[:-4096] + b"\xff" * 4096)
+    assert counts(doctored(database))[2] > 0
+
+
+def test_the_check_notices_what_is_no_database(database: Path) -> None:
+    database.write_bytes(b"not a database, " * 1000)
+    assert examine(database, Journal(frozenset(), frozenset(), frozenset())).corrupt == 1
+
+
+def test_a_line_that_a_kill_cut_short_does_not_count(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    journal.write_text("i row-1\na row-1\ni row-2\na row-")
+    assert Journal.read(journal) == Journal(frozenset({"row-1", "row-2"}), frozenset({"row-1"}), frozenset())

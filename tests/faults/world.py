@@ -1,0 +1,198 @@
+"""One round's world: an audit service, a proxy before it, producers that come and go, and a folder that holds all."""
+
+import multiprocessing
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+from tests.faults.ledger import Findings, Journal, examine
+from tests.faults.producer import GRACE_SECONDS, Ended, Orders, run
+from tests.faults.proxy import Proxy
+from tests.support.processes import Service, start_service
+
+# Children of one process that has imported everything: a life costs a fork, not the imports.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["tests.faults.producer"])
+
+
+class Producer:
+    """A producer's process. It has opened its record when this is made."""
+
+    def __init__(self, orders: Orders, *, wait: bool) -> None:
+        self._control, theirs = _FORKS.Pipe()
+        self._process = _FORKS.Process(target=run, args=(orders, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        if wait:
+            self._receive()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.join()
+        self._control.close()
+
+    def drain(self) -> Ended:
+        """Has it stop recording, deliver everything, and end."""
+        self._control.send("drain")
+        while not isinstance(ended := self._receive(), Ended):
+            pass
+        self._process.join()
+        self._control.close()
+        return ended
+
+    def _receive(self) -> Any:
+        if not self._control.poll(2 * GRACE_SECONDS):
+            raise TimeoutError("a producer does not answer")
+        return self._control.recv()
+
+
+class World:
+    """Made for one round. As a context manager it leaves nothing behind."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.kills = 0
+        self.destroyed: set[str] = set()
+        self._stack = ExitStack()
+        self.folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="onrecord-faults-")))
+        self.state_dir = self.folder / "gateway"
+        self.audit_folder = self.folder / "audit"
+        self._journal = self.folder / "journal"
+        self._audit: Service | None = None
+        self._audit_address = "127.0.0.1:0"
+        self._producers: list[Producer] = []
+        self._lives = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for producer in list(self._producers):
+            producer.kill()
+        self._stack.close()
+
+    def start(self) -> None:
+        """Starts the audit service and the proxy."""
+        self.start_audit()
+        self.proxy = self._stack.enter_context(Proxy(self._audit_address))
+
+    def start_audit(self) -> None:
+        """Starts the audit service at the address it had."""
+        env = {"AUDIT_LISTEN": self._audit_address, "AUDIT_DB": str(self.audit_folder / "audit.db")}
+        self._audit = self._stack.enter_context(start_service("audit_svc", env, "serve"))
+        self._audit_address = self._audit.address
+
+    @property
+    def audit_pid(self) -> int:
+        """Of the audit service that runs."""
+        assert self._audit is not None
+        return self._audit.pid
+
+    def kill_audit(self) -> None:
+        """SIGKILL to the audit service."""
+        assert self._audit is not None
+        self._audit.kill()
+        self._audit = None
+        self.kills += 1
+
+    def start_producer(self, *, wait: bool = True, **orders: Any) -> Producer:
+        """A producer of the state directory; without wait it may not have opened its record yet."""
+        self._lives += 1
+        producer = Producer(
+            Orders(self.state_dir, self.proxy.address, self._journal, f"life-{self._lives}", **orders), wait=wait
+        )
+        self._producers.append(producer)
+        return producer
+
+    def kill_producer(self, producer: Producer) -> None:
+        """SIGKILL to a producer."""
+        self._producers.remove(producer)
+        producer.kill()
+        self.kills += 1
+
+    def pause(self, least: float, most: float) -> None:
+        """Sleeps for a random time, in seconds."""
+        time.sleep(self.rng.uniform(least, most))
+
+    def journal(self) -> Journal:
+        """What the producers have done so far."""
+        return Journal.read(self._journal)
+
+    def wait_for_refusals(self) -> None:
+        """Until a spool has refused rows."""
+        deadline = time.monotonic() + 10
+        while len(self.journal().dropped) < 10:
+            if time.monotonic() > deadline:
+                raise TimeoutError("the spool is never full")
+            time.sleep(0.02)
+
+    def settle(self) -> Findings:
+        """Starts again what is dead, heals the network, delivers everything, kills the audit service, and looks."""
+        self.proxy.behaviour = "pass"
+        if self._audit is None:
+            self.start_audit()
+        ended = [producer.drain() for producer in self._take_producers()]
+        # Takes one dead producer's folder as its own, and adopts the others.
+        self.start_producer(rows_per_second=0)
+        ended += [producer.drain() for producer in self._take_producers()]
+        kills = self.kills
+        self.kill_audit()
+        self.kills = kills
+        findings = examine(self.audit_folder / "audit.db", self.journal(), frozenset(self.destroyed))
+        if not all(each.drained for each in ended):
+            findings.report("lost", ["a spool that could not be drained"])
+        if any(each.counters["rejected"] for each in ended):
+            findings.report("lost", ["rows in a dead-letter file"])
+        if not findings.accepted:
+            findings.report("lost", ["a round that accepted nothing shows nothing"])
+        if self.destroyed and not any((self.state_dir / "spool" / "quarantine").glob("*")):
+            findings.report("lost", ["damaged rows that no quarantine tells"])
+        return findings
+
+    @contextmanager
+    def small_disk(self, folder: Path, mebibytes: int) -> Iterator["SmallDisk"]:
+        """Mounts a small file system at folder until the world ends."""
+        folder.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=700", "tmpfs", folder], check=True)
+        self._stack.callback(lambda: subprocess.run(["umount", "--lazy", folder], check=True))
+        yield SmallDisk(folder)
+
+    def _take_producers(self) -> list[Producer]:
+        producers, self._producers = self._producers, []
+        return producers
+
+
+class SmallDisk:
+    """A file system that can be filled and emptied."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._filler = folder / "filler"
+
+    def fill(self, left_bytes: int = 0) -> None:
+        """Takes all room but left_bytes."""
+        with self._filler.open("wb", buffering=0) as filler, suppress(OSError):
+            while shutil.disk_usage(self._folder).free > left_bytes:
+                filler.write(bytes(4096))
+
+    def empty(self) -> None:
+        """Gives the room back."""
+        self._filler.unlink()
+
+
+@cache
+def can_mount() -> bool:
+    """Whether this process may mount a tmpfs."""
+    with TemporaryDirectory() as folder:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=False, capture_output=True)
+        if mounted.returncode == 0:
+            subprocess.run(["umount", folder], check=True)
+        return mounted.returncode == 0
