@@ -165,6 +165,7 @@ class Sender:
                     continue
                 batch = spool.read(MAX_ROWS, MAX_BYTES)
                 if batch is None or not batch.payloads:
+                    self._progress.set()  # what was read may have been the last there was, and no ack will come for it
                     await asyncio.sleep(0)
                     continue
                 self._in_flight.append(_Sent(spool, batch))
