@@ -16,6 +16,7 @@ Values = tuple[str | int | None, ...]
 
 _MIGRATIONS = Path(__file__).resolve().parents[1] / "audit_svc" / "migrations"
 _ROWS_A_SESSION = 40
+_SESSIONS_AT_A_TIME = 32
 _INSERT = f"INSERT INTO tool_call_log VALUES ({','.join('?' * 17)})"
 _CALLS = (
     ("read", "path: docs/architecture.md, offset: 0, limit: 2000"),
@@ -25,11 +26,13 @@ _CALLS = (
 
 
 def make_rows(count: int) -> Iterator[audit_pb2.AuditRow]:
-    """Tool calls of about 250 bytes each, one session after the other; one in twenty failed."""
+    """Tool calls of about 230 bytes each, of many sessions at a time; one in twenty failed."""
     chance = random.Random(7)
+    sessions = [(str(uuid7()), str(uuid7())) for _ in range(_SESSIONS_AT_A_TIME)]
     for number in range(count):
         if number % _ROWS_A_SESSION == 0:
-            session, turn = str(uuid7()), str(uuid7())
+            sessions[chance.randrange(_SESSIONS_AT_A_TIME)] = str(uuid7()), str(uuid7())
+        session, turn = chance.choice(sessions)
         tool, summary = chance.choice(_CALLS)
         failed = chance.random() < 0.05
         yield audit_pb2.AuditRow(

@@ -23,7 +23,7 @@ TARGET = Target(min_ratio=1.2)
 
 def measure(place: Path, *, short: bool) -> list[Figure]:
     """The figures of one producer and of eight."""
-    rows, rounds = (32_000, 3) if short else (200_000, 7)
+    rows, rounds = (32_000, 3) if short else (100_000, 12)
     return [_measure(place / str(producers), producers, rows, rounds) for producers in (1, 8)]
 
 
