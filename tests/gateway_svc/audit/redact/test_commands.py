@@ -105,30 +105,39 @@ def test_a_script_for_a_shell_is_shown_without_its_content():
     )
 
 
+# fmt: off - one piece a line would hide that this is a list of oddities
 PIECES = (
-    *(
-        "'",
-        '"',
-        "$'",
-        "\\",
-        "`",
-        "$(",
-        "$((",
-        "((",
-        "))",
-        "(",
-        ")",
-        "<<E",
-        "<<-'E'",
-        "<<<",
-        "\n",
-        "\nE\n",
-        "#",
-        ";",
-        "|",
-    ),
-    *(">", "&", "a", " ", "echo ", "bash -c ", "curl -d ", "x" * 100, "é", "\t"),
+    "'",
+    '"',
+    "$'",
+    "\\",
+    "`",
+    "$(",
+    "$((",
+    "((",
+    "))",
+    "(",
+    ")",
+    "<<E",
+    "<<-'E'",
+    "<<<",
+    "\n",
+    "\nE\n",
+    "#",
+    ";",
+    "|",
+    ">",
+    "&",
+    "a",
+    " ",
+    "echo ",
+    "bash -c ",
+    "curl -d ",
+    "x" * 100,
+    "é",
+    "\t",
 )
+# fmt: on
 
 
 @settings(max_examples=500, deadline=None)

@@ -62,9 +62,9 @@ def test_a_secret_that_stands_twice_is_found_twice():
 
 def test_a_secret_across_a_command_s_or_a_url_s_parts_is_found_whole():
     """What is taken for the end of a word or for a query's name must not be the second half of a key."""
-    protect(["abcd?efghijkl=mnop", "abcd <<EOF\nefghijklm"])
-    assert "efgh" not in summarize_args("webfetch", json.dumps({"url": "https://a.example/abcd?efghijkl=mnop"}))
-    assert "abcd" not in summarize_args("bash", json.dumps({"command": "run abcd <<EOF\nefghijklm\nEOF"}))
+    protect(["a?bcdefghi=jklmnop", "abcdef <<<ghijklmn"])
+    assert "bcd" not in summarize_args("webfetch", json.dumps({"url": "https://x.example/a?bcdefghi=jklmnop"}))
+    assert "abc" not in summarize_args("bash", json.dumps({"command": "run abcdef <<<ghijklmn"}))
 
 
 def test_lines_of_a_key_are_found_by_themselves():

@@ -36,6 +36,18 @@ def test_without_a_pattern_its_example_would_be_shown(table, name):
     assert any(pieces_of(secret, shown) for secret in secrets)
 
 
+def test_a_secret_that_begins_within_another_is_found():
+    """Whoever writes two without space between must not get the second one through."""
+    second = "ghp_" + "a1" * 18
+    for first in ("sk_live_" + "b2" * 8, "glsa_" + "b2" * 16 + "+", "eyJ" + "b2" * 9):
+        assert not pieces_of(second, replace(first + second, patterns.find(first + second)))
+
+
+def test_a_letter_that_lower_case_makes_longer_shifts_nothing():
+    text = "İ" * 20 + " password=a1b2c3d4e5 İ"
+    assert replace(text, patterns.find(text)) == "İ" * 20 + " password=[redacted:password] İ"
+
+
 def test_names_of_patterns_are_used_once_and_fit_the_marker():
     names = [name for table in TABLES for name in table.patterns]
     assert len(set(names)) == len(names)

@@ -15,6 +15,7 @@ from gateway_svc.tools.grep import GrepArguments
 from gateway_svc.tools.read import ReadArguments
 from gateway_svc.tools.webfetch import WebfetchArguments
 from gateway_svc.tools.write import WriteArguments
+from tests.gateway_svc.audit.redact.samples import pieces_of
 
 CANARY = "canary-5d41c2"
 PARAMETERS: dict[str, type[BaseModel]] = {
@@ -165,6 +166,14 @@ def test_of_a_command_longer_than_a_system_takes_the_beginning_is_shown():
     shown = summary("bash", command="ls " * 20_000)["command"]
     assert shown.startswith("ls ls ls ")
     assert shown.endswith("…")
+
+
+def test_a_secret_that_is_cut_where_a_command_is_too_long_is_not_shown_in_part():
+    secret = "ghp_" + "a1b2c3d4" * 5
+    for size in range(32_660, 32_768):
+        shown = summary("bash", command=f"cat <<E\n{'x' * size}\nE\nrun {secret} now")["command"]
+        assert not pieces_of(secret, shown)
+        assert shown.startswith("cat <<E\n")
 
 
 def test_a_command_of_one_huge_word_shows_nothing_of_it():

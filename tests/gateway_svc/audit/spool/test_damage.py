@@ -161,9 +161,9 @@ def test_two_runs_with_torn_tails_lose_only_the_tails(tmp_path: Path) -> None:
         assert spool.counters.quarantined == 3
 
 
-@pytest.mark.parametrize("size", [0, 1, len(SEGMENT_HEADER)])
+@pytest.mark.parametrize("size", range(len(SEGMENT_HEADER) + 1))
 def test_a_segment_that_was_only_begun_leaves_no_hole(tmp_path: Path, size: int) -> None:
-    """A kill between the making of a segment and its first record has lost nothing, so nothing may seem to be missing."""
+    """A kill between the making of a segment and its first record has lost nothing, so nothing may seem missing."""
     fill(tmp_path)
     (segment,) = segments_of(tmp_path)
     segment.with_name(f"{ROWS + 1:020d}.segment").write_bytes(SEGMENT_HEADER[:size])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
 
+from gateway_svc.audit import Row
 from gateway_svc.audit.spool import records
 from gateway_svc.audit.spool.records import INTENT, MAGIC, ROW, Damage, Record, encode_record, scan
 from tests.gateway_svc.audit.samples import tool_call
@@ -101,14 +102,12 @@ def test_a_varint_is_what_protobuf_writes(value: int) -> None:
 
 def test_payloads_behind_each_other_are_a_request() -> None:
     """Sending encodes nothing again: what lies on disk is what goes over the wire."""
-    rows = [
-        tool_call(1),
-        audit_pb2.CostRow(id="cost", model="m", input_tokens=5),
-        audit_pb2.SessionRow(id="session", labels={"team": "x" * 200}),
-        tool_call(2, args_summary="y" * 20_000),
-    ]
+    first, last = tool_call(1), tool_call(2, args_summary="y" * 20_000)
+    cost = audit_pb2.CostRow(id="cost", model="m", input_tokens=5)
+    session = audit_pb2.SessionRow(id="session", labels={"team": "x" * 200})
+    rows: list[Row] = [first, cost, session, last]
     data = b"".join(map(records.encode_row, rows))
-    expected = audit_pb2.RecordRequest(rows=[rows[0], rows[3]], costs=[rows[1]], sessions=[rows[2]])
+    expected = audit_pb2.RecordRequest(rows=[first, last], costs=[cost], sessions=[session])
     assert audit_pb2.RecordRequest.FromString(data) == expected
     assert [records.decode_row(records.encode_row(row)) for row in rows] == rows
     assert [records.is_tool_call(records.encode_row(row)) for row in rows] == [True, False, False, True]

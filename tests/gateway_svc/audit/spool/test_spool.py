@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
+from gateway_svc.audit import Row
 from gateway_svc.audit.spool import SpoolClosed
 from tests.gateway_svc.audit.samples import (
     crash,
@@ -20,7 +21,7 @@ from tests.gateway_svc.audit.samples import (
 
 
 def test_rows_come_out_as_they_went_in(tmp_path: Path) -> None:
-    rows = [tool_call(1), audit_pb2.CostRow(id="cost"), audit_pb2.SessionRow(id="session"), tool_call(2)]
+    rows: list[Row] = [tool_call(1), audit_pb2.CostRow(id="cost"), audit_pb2.SessionRow(id="session"), tool_call(2)]
     with opened(tmp_path) as spool:
         assert all(map(spool.append, rows))
         assert read_all(spool) == rows
