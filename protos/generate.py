@@ -1,4 +1,4 @@
-"""Generates the Python code that lies beside each proto. With --check it changes nothing and fails when a file is stale."""
+"""Generates the Python code that lies beside each proto. With --check it only fails when a file is stale."""
 
 import os
 import sys
