@@ -8,15 +8,18 @@ from pathlib import Path
 
 from gateway_svc.audit.spool.records import HEADER, ROW, Record, decode_row, scan
 from gateway_svc.audit.spool.segments import first_record
+from tests.faults.proxy import Behaviour
 from tests.faults.world import World
 
-ROUNDING_BYTES = 64 * 2**10
+LEFT_BYTES = 64 * 2**10
+BEHAVIOURS: list[Behaviour] = ["pass", "delay", "drop_acks", "refuse"]
 
 
 def kill_gateway(world: World) -> None:
     """kill -9 of the producer, three lives long, also while it opens its record."""
     world.start()
-    for _ in range(3):
+    for behaviour in world.rng.sample(BEHAVIOURS, 3):
+        world.proxy.behaviour = behaviour
         producer = world.start_producer(wait=world.rng.random() < 0.7)
         world.pause(0, 0.25)
         world.kill_producer(producer)
@@ -85,25 +88,26 @@ def black_hole(world: World) -> None:
 
 def audit_disk_full(world: World) -> None:
     """The database's disk is full for a while; there is room again without a restart."""
-    with world.small_disk(world.audit_folder, 16) as disk:
-        world.start()
-        world.start_producer()
-        world.pause(0.05, 0.15)
-        disk.fill(world.rng.randrange(ROUNDING_BYTES))
-        world.pause(0.2, 0.4)
-        disk.empty()
+    disk = world.small_disk(world.audit_folder)
+    world.start()
+    world.start_producer()
+    world.pause(0.05, 0.15)
+    disk.fill(world.rng.randrange(LEFT_BYTES))
+    world.wait_for_failed_commit()
+    world.pause(0, 0.2)
+    disk.empty()
 
 
 def spool_disk_full(world: World) -> None:
     """The spool's disk is full for a while."""
-    with world.small_disk(world.state_dir, 16) as disk:
-        world.start()
-        world.start_producer(padding=500)
-        world.pause(0.05, 0.15)
-        disk.fill(world.rng.randrange(ROUNDING_BYTES))
-        world.wait_for_refusals()
-        disk.empty()
-        world.pause(0.05, 0.3)
+    disk = world.small_disk(world.state_dir)
+    world.start()
+    world.start_producer(padding=500)
+    world.pause(0.05, 0.15)
+    disk.fill(world.rng.randrange(LEFT_BYTES))
+    world.wait_for_refused_rows()
+    disk.empty()
+    world.pause(0.05, 0.3)
 
 
 def spool_bound(world: World) -> None:
@@ -111,7 +115,7 @@ def spool_bound(world: World) -> None:
     world.start()
     world.proxy.behaviour = "refuse"
     world.start_producer(padding=2000, max_bytes=2**20)
-    world.wait_for_refusals()
+    world.wait_for_refused_rows()
     world.proxy.behaviour = "pass"
     world.pause(0.1, 0.3)
 
@@ -137,14 +141,14 @@ def damaged_spool(world: World) -> None:
 
 
 def two_gateways(world: World) -> None:
-    """Two producers share a state directory; one or both are killed, and what they leave is adopted."""
+    """Producers share a state directory; two are killed, so that the next has a folder to adopt besides its own."""
     world.start()
-    producers = [world.start_producer(wait=False) for _ in range(2)]
+    world.proxy.behaviour = "black_hole"
+    world.start_producer(wait=False)
+    doomed = [world.start_producer(wait=world.rng.random() < 0.5) for _ in range(2)]
     world.pause(0.1, 0.3)
-    for producer in producers[: world.rng.randint(1, 2)]:
+    for producer in doomed:
         world.kill_producer(producer)
-    world.start_producer()
-    world.pause(0.05, 0.15)
 
 
 def clock_backwards(world: World) -> None:

@@ -5,8 +5,8 @@ import random
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -126,13 +126,15 @@ class World:
         """What the producers have done so far."""
         return Journal.read(self._journal)
 
-    def wait_for_refusals(self) -> None:
+    def wait_for_refused_rows(self) -> None:
         """Until a spool has refused rows."""
-        deadline = time.monotonic() + 10
-        while len(self.journal().dropped) < 10:
-            if time.monotonic() > deadline:
-                raise TimeoutError("the spool is never full")
-            time.sleep(0.02)
+        _wait(lambda: len(self.journal().dropped) >= 10, "the spool was never full")
+
+    def wait_for_failed_commit(self) -> None:
+        """Until the audit service could not commit."""
+        audit = self._audit
+        assert audit is not None
+        _wait(lambda: "store.commit_failed" in audit.stderr_text(), "the database's disk was never full")
 
     def settle(self) -> Findings:
         """Starts again what is dead, heals the network, delivers everything, kills the audit service, and looks."""
@@ -157,13 +159,12 @@ class World:
             findings.report("lost", ["damaged rows that no quarantine tells"])
         return findings
 
-    @contextmanager
-    def small_disk(self, folder: Path, mebibytes: int) -> Iterator["SmallDisk"]:
+    def small_disk(self, folder: Path) -> "SmallDisk":
         """Mounts a small file system at folder until the world ends."""
         folder.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=700", "tmpfs", folder], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs", folder], check=True)
         self._stack.callback(lambda: subprocess.run(["umount", "--lazy", folder], check=True))
-        yield SmallDisk(folder)
+        return SmallDisk(folder)
 
     def _take_producers(self) -> list[Producer]:
         producers, self._producers = self._producers, []
@@ -186,6 +187,14 @@ class SmallDisk:
     def empty(self) -> None:
         """Gives the room back."""
         self._filler.unlink()
+
+
+def _wait(condition: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(otherwise)
+        time.sleep(0.02)
 
 
 @cache
