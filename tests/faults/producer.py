@@ -74,7 +74,9 @@ async def _record(orders: Orders, control: Connection) -> None:
         for _ in range(round(due)):
             _run_call(record, next(calls), journal)
         await asyncio.sleep(_TICK_SECONDS)
-    drained = await record.drain(GRACE_SECONDS)
+    began = time.monotonic()
+    # One that ends with its grace alone was not woken when there was nothing left.
+    drained = await record.drain(GRACE_SECONDS) and time.monotonic() - began < GRACE_SECONDS
     await record.aclose()
     control.send(Ended(drained, asdict(record.counters)))
 
