@@ -107,4 +107,12 @@ _FIELDS: Mapping[str, Mapping[str, _Show]] = {
     "read": {"path": _path, "offset": _number, "limit": _number},
     "webfetch": {"url": _url, "max_characters": _number},
     "write": {"path": _path, "content": _shape},
+    # Claude's own, whose program names them.
+    "Bash": {"command": _command, "timeout": _number, "run_in_background": _number},
+    "Edit": {"file_path": _path, "old_string": _shape, "new_string": _shape, "replace_all": _number},
+    "Glob": {"pattern": _text(256), "path": _path},
+    "Grep": {"pattern": _text(256), "path": _path, "glob": _text(256), "output_mode": _text(32)},
+    "Read": {"file_path": _path, "offset": _number, "limit": _number},
+    "WebFetch": {"url": _url, "prompt": _shape},
+    "Write": {"file_path": _path, "content": _shape},
 }

@@ -52,6 +52,17 @@ def test_a_webfetch_shows_its_url_without_values():
     assert shown == {"url": "https://*@example.com/a?q=*&b=*#*", "max_characters": 100}
 
 
+def test_claude_s_own_tools_are_shown_as_ours_are():
+    assert summary("Bash", command="echo a > f", description=CANARY) == {
+        "command": "echo [data: 1 bytes] > f",
+        "description": {"type": "string", "bytes": len(CANARY)},
+    }
+    assert summary("Read", file_path="/src/a.py", limit=5) == {"file_path": "/src/a.py", "limit": 5}
+    shown = summary("Edit", file_path="f", old_string=CANARY, new_string=CANARY)
+    assert CANARY not in str(shown | summary("Write", file_path="f", content=CANARY))
+    assert summary("WebFetch", url="https://a.example/?q=1", prompt=CANARY)["url"] == "https://a.example/?q=*"
+
+
 def test_a_search_shows_what_it_looks_for():
     shown = summary("grep", pattern="def \\w+", path="src", glob="*.py", ignore_case=True)
     assert shown == {"pattern": "def \\w+", "path": "src", "glob": "*.py", "ignore_case": True}
@@ -68,7 +79,7 @@ def test_content_shows_its_size_in_bytes_only():
     assert shown["new_string"] == {"type": "string", "bytes": 2 * len(CANARY)}
 
 
-@pytest.mark.parametrize("tool", ["mcp__mail__send", "Bash", "bash ", "", "read\x00", "x" * 10_000, "\ud800"])
+@pytest.mark.parametrize("tool", ["mcp__mail__send", "BASH", "bash ", "", "read\x00", "x" * 10_000, "\ud800"])
 def test_an_unknown_tool_shows_names_types_and_sizes(tool):
     shown = summary(tool, path=CANARY, n=5, yes=True, none=None, list=[CANARY, 2], map={CANARY: CANARY})
     assert shown == {
