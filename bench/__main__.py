@@ -13,7 +13,7 @@ import typer
 
 from bench import ack_time, agent_loop, record_cost, recovery, throughput
 from bench.figures import Figure, table
-from tests.support.processes import REPOSITORY
+from demo.processes import REPOSITORY
 
 MEASURES = {
     "a": throughput.measure,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.processes import REPOSITORY, Service, start_service
+from demo.processes import REPOSITORY, Service, start_service
 
 LATE_SECONDS = 10.0
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
 
+from demo.processes import REPOSITORY
 from service_kit.logs import configure_logging
-from tests.support.processes import REPOSITORY
 
 
 class Worker:

@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.model_server import ModelServer
+from demo.processes import Service, start_service
 from demo.script import Script
 from gateway_svc.terminal import TurnPrinter
-from tests.support.processes import Service, start_service
 
 HERE = Path(__file__).resolve().parent
 SECONDS_TO_ARRIVE = 10.0

@@ -13,8 +13,8 @@ import pytest
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from audit_svc.store.sqlite import open_for_writing
+from demo.processes import Service, ServiceEnded, run_command, start_service
 from tests.audit_svc.samples import audit_row, request
-from tests.support.processes import Service, ServiceEnded, run_command, start_service
 
 MODULE = "audit_svc"
 

@@ -14,6 +14,7 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
+from demo.processes import REPOSITORY, start_service
 from demo.real_model import RealModel, RealModelUnavailable, assemble_model
 from gateway_svc.engines import StepResult, TextDelta
 from gateway_svc.engines.openai import OpenAIEngine
@@ -22,7 +23,6 @@ from gateway_svc.tools.arguments import json_schema
 from gateway_svc.tools.bash import BashArguments
 from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.webfetch import WebfetchTool
-from tests.support.processes import REPOSITORY, start_service
 
 PROMPT = "Read the file README.md"
 README = (REPOSITORY / "demo" / "workspace" / "README.md").read_text()

@@ -14,8 +14,8 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from demo.model_server import ModelServer
+from demo.processes import Service, start_service
 from demo.script import Script
-from tests.support.processes import Service, start_service
 
 SECONDS_TO_ARRIVE = 15.0
 

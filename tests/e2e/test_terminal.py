@@ -3,8 +3,8 @@
 import asyncio
 import json
 
+from demo.processes import run_command
 from demo.script import Call, Script, Step
-from tests.support.processes import run_command
 
 
 async def command(address: str, *args: str):

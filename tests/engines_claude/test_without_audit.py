@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from demo.processes import REPOSITORY
 from tests.support import claude_cli
 from tests.support.claude_cli import MODEL, init, message, result, spent, tool_result, tool_use
-from tests.support.processes import REPOSITORY
 
 PROGRAM = """
 import asyncio, sys

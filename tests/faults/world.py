@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
+from demo.processes import Service, start_service
 from tests.faults.ledger import Findings, Journal, examine
 from tests.faults.producer import GRACE_SECONDS, Ended, Orders, run
 from tests.faults.proxy import Proxy
-from tests.support.processes import Service, start_service
 
 # Children of one process that has imported everything: a life costs a fork, not the imports.
 _FORKS = multiprocessing.get_context("forkserver")

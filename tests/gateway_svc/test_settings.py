@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.processes import run_command
+from demo.processes import run_command
 
 OLLAMA = {"GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m"}
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.support.processes import REPOSITORY
+from demo.processes import REPOSITORY
 
 PROGRAM = """
 import logging, structlog

@@ -9,9 +9,9 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from demo.processes import Service, ServiceEnded, start_service
 from service_kit.server import CLIENT_OPTIONS, SERVER_OPTIONS
 from tests.service_kit.sample_service import NAME
-from tests.support.processes import Service, ServiceEnded, start_service
 
 MODULE = "tests.service_kit.sample_service"
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
+from demo.processes import REPOSITORY
 from tests.gateway_svc.audit.samples import opened, read_all
-from tests.support.processes import REPOSITORY
 
 RECORDER = Path(__file__).with_name("recorder.py")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'protos'}"}

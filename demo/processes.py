@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 _ADDRESS = re.compile(r'service\.listening\W.*?address"?[=:] ?"?([^\s",}]+)|address": "([^"]+)".*"service\.listening"')
 
