@@ -160,8 +160,9 @@ def test_a_page_token_is_good_for_its_own_filters_and_method_alone(filled):
     for asked in (Request(page_token=token), Request(engine="openai", page_token=token)):
         with pytest.raises(InvalidPage):
             queries.list_tool_calls(filled, asked)
+    of_all = queries.list_tool_calls(filled, Request(page_size=1)).next_page_token
     with pytest.raises(InvalidPage):
-        queries.list_sessions(filled, audit_pb2.ListSessionsRequest(engine="ollama", page_token=token))
+        queries.list_sessions(filled, audit_pb2.ListSessionsRequest(page_token=of_all))
     other_size = Request(page_size=9, engine="ollama", page_token=token)
     assert len(queries.list_tool_calls(filled, other_size).rows) == 9
 

@@ -88,7 +88,9 @@ async def test_an_unexpected_error_tells_a_reference_that_the_log_has_and_neithe
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_handlers_own_abort_is_untouched(channel, method):
-    error = await refusal(channel, method, "abort")
+    with capture_logs() as logged:
+        error = await refusal(channel, method, "abort")
+    assert logged == []
     assert (error.code(), error.details()) == (grpc.StatusCode.DATA_LOSS, "aborted by the handler")
 
 
