@@ -43,8 +43,9 @@ class Appender:
         self.bytes = sum(segment.size for segment in self.segments)
         """What the segments take on disk."""
         self._fd: int | None = None
-        self._sealed: list[int] = []
-        self._folder_changed = False
+        # A process that was killed has not synced its last rows.
+        self._sealed = [os.open(segment.path, os.O_RDONLY) for segment in self.segments]
+        self._folder_changed = True
 
     def append(self, kind: int, payload: bytes) -> int:
         """Writes a record and returns its number. When it has returned, the record survives the death of the process.

@@ -10,7 +10,7 @@ FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 
 _NAME = re.compile(r"(\d{20})\.segment")
-_FAMILY = b"onrecord/spool "
+_ANY_VERSION = re.compile(rb"onrecord/spool \d")
 
 
 class ForeignVersion(Exception):
@@ -43,7 +43,7 @@ def list_segments(folder: Path) -> tuple[Segment, ...]:
     for path in folder.iterdir():
         if match := _NAME.fullmatch(path.name):
             start = _first_bytes(path)
-            if start.startswith(_FAMILY) and start != SEGMENT_HEADER:
+            if _ANY_VERSION.fullmatch(start) and start != SEGMENT_HEADER:
                 raise ForeignVersion(f"{path} has a format that this version does not know: {start!r}")
             found.append(Segment(int(match[1]), path, path.stat().st_size))
     return tuple(sorted(found, key=lambda segment: segment.first))

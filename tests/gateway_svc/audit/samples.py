@@ -52,11 +52,15 @@ def opened(state_dir: Path, **options: object) -> Iterator[Spool]:
         spool.close()
 
 
-def crash(spool: Spool, state_dir: Path) -> Path:
+def crash(state_dir: Path) -> Path:
     """What a kill -9 of the process at this moment leaves: a copy of its state directory, whose locks are free."""
-    left = state_dir.with_name(f"{state_dir.name}-crashed-{os.urandom(4).hex()}")
-    shutil.copytree(state_dir, left)
-    return left
+    while True:
+        left = state_dir.with_name(f"{state_dir.name}-crashed-{os.urandom(4).hex()}")
+        try:
+            shutil.copytree(state_dir, left)
+        except shutil.Error:  # a segment was trimmed meanwhile: a copy of no moment
+            continue
+        return left
 
 
 def folder_of(state_dir: Path) -> Path:

@@ -137,7 +137,7 @@ def test_an_adopted_folder_keeps_its_own_numbers(tmp_path: Path) -> None:
         spool.append(tool_call(1))
         read_all(spool)
         spool.append(tool_call(2))
-        left = crash(spool, state_dir)
+        left = crash(state_dir)
     (adopted,) = folders(left).adopt(1)
     batch = adopted.read(10, 2**20)
     assert batch is not None

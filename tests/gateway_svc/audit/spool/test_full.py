@@ -71,7 +71,7 @@ def test_a_gap_is_told_even_when_the_process_dies_while_the_spool_is_full(tmp_pa
         fill(spool)
         spool.append(tool_call(1, args_summary="x" * 500))
         spool.note_unrecorded("call-2")
-        left = crash(spool, state_dir)
+        left = crash(state_dir)
     with opened(left, max_bytes=2**21, sync_interval_ms=1) as spool:
         counts = json.loads(gap_of(read_until_gap(spool)).args_summary)
         assert counts["tool_calls"] == 3, "two that were dropped, and one that ran and was not to be"
@@ -171,7 +171,7 @@ def test_an_outcome_that_waited_for_room_in_vain_is_told_as_interrupted(small_di
         fill(spool)
         hog(small_disk)
         assert spool.append(tool_call(1, args_summary="x" * 5000))
-        left = crash(spool, small_disk)
+        left = crash(small_disk)
     finally:
         spool.close()
     with opened(left) as spool:

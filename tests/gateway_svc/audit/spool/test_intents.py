@@ -30,7 +30,7 @@ def test_a_call_that_a_kill_cut_short_becomes_an_interrupted_row(tmp_path: Path)
         for number in (1, 2, 3):
             spool.append_intent(intent(number))
         spool.append(tool_call(2))
-        left = crash(spool, tmp_path / "state")
+        left = crash(tmp_path / "state")
     with opened(left) as spool:
         rows = read_all(spool)
         assert ids(rows) == ["call-2", "call-1", "call-3"]
@@ -45,11 +45,11 @@ def test_recovering_twice_makes_the_same_rows(tmp_path: Path) -> None:
     """A crash during recovery must give duplicates, which the ledger takes, and not other content, which it rejects."""
     with opened(tmp_path / "state") as spool:
         spool.append_intent(intent(1))
-        left = crash(spool, tmp_path / "state")
+        left = crash(tmp_path / "state")
     with opened(left) as spool:
-        again = crash(spool, left)
+        again = crash(left)
         first = read_all(spool, ack=False)
-        third = crash(spool, left)
+        third = crash(left)
     with opened(again) as spool:
         assert read_all(spool) == first
     with opened(third) as spool:
@@ -70,10 +70,10 @@ def test_an_open_intent_outlives_the_segment_that_it_was_written_to(tmp_path: Pa
         read_all(spool)
         while first.exists():
             pass
-        left = crash(spool, state_dir)
+        left = crash(state_dir)
         spool.append(tool_call(0))
         assert ids(read_all(spool)) == ["call-0"]
-        finished = crash(spool, state_dir)
+        finished = crash(state_dir)
     with opened(left) as spool:
         assert interrupted(read_all(spool)) == ["call-0"]
     with opened(finished) as spool:
@@ -89,14 +89,14 @@ def test_segments_with_intents_of_a_dead_process_stay_until_its_outcomes_are_rea
         for number in range(2, 4000):
             spool.append(tool_call(number))
         spool.append(tool_call(1))
-        left = crash(spool, state_dir)
+        left = crash(state_dir)
     with opened(left, max_bytes=2**20, sync_interval_ms=1) as spool:
         for _ in range(20):
             batch = spool.read(100, 2**20)
             assert batch is not None
             spool.ack(batch)
         spool._keep()
-        again = crash(spool, left)
+        again = crash(left)
     with opened(again) as spool:
         assert interrupted(read_all(spool)) == ["call-0"]
 
@@ -107,7 +107,7 @@ def test_an_outcome_whose_intent_lies_among_acked_rows_closes_it(tmp_path: Path)
         spool.append(tool_call(2))
         read_all(spool)
         spool.append(tool_call(1))
-        left = crash(spool, tmp_path / "state")
+        left = crash(tmp_path / "state")
     with opened(left) as spool:
         rows = read_all(spool)
         assert (ids(rows), interrupted(rows)) == (["call-1"], [])

@@ -117,7 +117,7 @@ def test_nobody_else_can_read_what_is_spooled(tmp_path: Path) -> None:
     try:
         with opened(tmp_path / "state") as spool:
             spool.append(tool_call(1))
-            left = crash(spool, tmp_path / "state")
+            left = crash(tmp_path / "state")
         segment = segments_of(left)[0]
         segment.write_bytes(segment.read_bytes() + b"damage")
         with opened(left) as spool:
@@ -157,7 +157,7 @@ def test_a_kill_loses_nothing_whatever_the_sync_policy(tmp_path: Path, sync: str
     with opened(tmp_path / "state", sync=sync) as spool:
         for number in range(100):
             spool.append(tool_call(number))
-        left = crash(spool, tmp_path / "state")
+        left = crash(tmp_path / "state")
     with opened(left) as spool:
         assert ids(read_all(spool)) == [f"call-{number}" for number in range(100)]
 
