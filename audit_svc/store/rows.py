@@ -24,6 +24,9 @@ from audit_svc.store.columns import (
 
 MAX_ROWS = 10_000
 
+READ_ROWS = 50
+"""Rows read by one call into C, which keeps Python's lock until it returns: the writer needs it between statements."""
+
 Values = tuple[Any, ...]
 
 TOOL_CALL_COLUMNS: tuple[Column, ...] = (
@@ -179,8 +182,13 @@ def _accept(
     if not rows:
         return Accepted([], width, ())
     messages = list(rows)
-    fields = zip(*map(operator.attrgetter(*(column.wire_name for column in columns)), messages), strict=True)
-    stored = [column.store(values, messages) for column, values in zip(columns, fields, strict=True)]
+    read = operator.attrgetter(*(column.wire_name for column in columns))
+    records: list[Values] = []
+    for first in range(0, len(messages), READ_ROWS):
+        records.extend(map(read, messages[first : first + READ_ROWS]))
+    stored = [
+        column.store(values, messages) for column, values in zip(columns, zip(*records, strict=True), strict=True)
+    ]
     if all(column.holds(values, now_ms) for column, values in zip(columns, stored, strict=True)):
         values: list[Any] = [None] * (width * len(messages))
         for index, column_values in enumerate(stored):
