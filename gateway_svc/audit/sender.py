@@ -57,8 +57,9 @@ class Sender:
     def __init__(self, spool: Spool, target: Target, *, ack_seconds: float = ACK_SECONDS) -> None:
         """ack_seconds: how long an ack may take before the connection counts as dead."""
         self._own = spool
-        self._adopted: list[Spool] = []
         self._turns = deque([spool])
+        """The own spool and the adopted ones, in the order of their turns."""
+        self._removal: asyncio.Task[None] | None = None
         self._target = target
         self._ack_seconds = ack_seconds
         self._counters = spool.counters
@@ -79,14 +80,13 @@ class Sender:
 
     def adopt(self, spool: Spool) -> None:
         """Sends what lies in spool too, and removes it when nothing is left."""
-        self._adopted.append(spool)
         self._turns.append(spool)
         self._wake.set()
 
     @property
     def adopted(self) -> int:
         """How many adopted spools are not done yet."""
-        return len(self._adopted)
+        return len(self._turns) - 1
 
     async def drain(self, grace_seconds: float) -> bool:
         """Waits until every row is acked, but at most grace_seconds; says whether it is so."""
@@ -104,12 +104,16 @@ class Sender:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        for spool in self._adopted:
-            await asyncio.to_thread(spool.close)
-        self._adopted.clear()
+        if self._removal is not None:
+            await self._removal
+        for spool in self._turns:
+            if spool is not self._own:
+                await asyncio.to_thread(spool.close)
+        self._turns = deque([self._own])
 
     def _busy(self) -> bool:
-        return bool(self._in_flight or self._adopted or self._own.has_unread())
+        removing = self._removal is not None and not self._removal.done()
+        return bool(self._in_flight or self.adopted or removing or self._own.has_unread())
 
     async def _run(self) -> None:
         while True:
@@ -125,6 +129,7 @@ class Sender:
             self._in_flight.clear()
             for spool in self._turns:
                 spool.rewind()
+            self._progress.set()
             if not freed:
                 await self._back_off(failure)
 
@@ -260,11 +265,13 @@ class Sender:
 
     async def _wait(self) -> None:
         """Waits until _choose() may have another answer."""
-        for spool in self._adopted:
-            if not spool.has_unread() and all(sent.spool is not spool for sent in self._in_flight):
-                self._adopted.remove(spool)
+        in_flight = {id(sent.spool) for sent in self._in_flight}
+        for spool in self._turns:
+            if spool is not self._own and not spool.has_unread() and id(spool) not in in_flight:
                 self._turns.remove(spool)
-                await asyncio.to_thread(spool.remove)
+                # Shielded, so that aclose() neither leaves half a folder nor closes it a second time.
+                self._removal = asyncio.create_task(asyncio.to_thread(spool.remove))
+                await asyncio.shield(self._removal)
                 self._progress.set()
                 return
         self._wake.clear()

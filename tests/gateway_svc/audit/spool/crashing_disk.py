@@ -41,7 +41,7 @@ class CrashingDisk:
         self._patch.undo()
 
     def lose_power(self, state_dir: Path, seed: int) -> None:
-        """Takes from state_dir what the disk need not have kept: any part of what was not synced, or zeros in its place."""
+        """Takes from state_dir any part of what was not synced, or puts zeros or other bytes in its place."""
         chance = random.Random(seed)
         files = sorted(state_dir.rglob("*.segment"))
         gone = False
@@ -81,8 +81,8 @@ class CrashingDisk:
             elif name == "fdatasync":
                 found = os.fstat(args[0])
                 self._synced_bytes[found.st_ino] = found.st_size
-            elif name == "fsync":
-                self._synced_names.update(os.listdir(args[0]) if os.path.isdir(f"/proc/self/fd/{args[0]}") else ())
+            elif name == "fsync" and (folder := Path(f"/proc/self/fd/{args[0]}")).is_dir():
+                self._synced_names.update(path.name for path in folder.iterdir())
             return result
 
         return call
