@@ -42,7 +42,8 @@ def test_every_row_that_was_taken_survives_kill_9(tmp_path: Path, sync: str) -> 
         outcomes |= new[1]
     with opened(tmp_path) as spool:
         rows = read_all(spool)
-        assert (spool.counters.missing, spool.counters.quarantined) == (0, 0)
+        # A kill in the middle of a write tears a record that was not taken yet: at most the last one of each process.
+        assert spool.counters.missing == spool.counters.quarantined <= 3
     found = {int(row.id.removeprefix("call-")): row for row in rows}
     assert len(found) == len(rows)
     assert set(found) >= intents | outcomes
