@@ -72,8 +72,9 @@ class SqliteStore:
 
     async def close(self) -> None:
         """See audit_svc.store.Store."""
-        await asyncio.to_thread(self._writer.close)
+        # The last connection to close folds the WAL into the database, which a reader could not.
         await asyncio.to_thread(self._reader.close)
+        await asyncio.to_thread(self._writer.close)
         self._lock.release()
 
 
@@ -86,6 +87,8 @@ class FileLock:
         Raises:
             StoreRefused: another process holds the database, or its folder cannot be written.
         """
+        # Resolved, since a link to a database is the same database.
+        database = database.resolve()
         path = database.with_name(database.name + ".lock")
         try:
             database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

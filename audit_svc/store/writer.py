@@ -15,7 +15,7 @@ import apsw
 import structlog
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import DiskFull, QueueFull, StoreClosed, StoreUnavailable
+from audit_svc.errors import AuditError, DiskFull, QueueFull, StoreClosed, StoreUnavailable
 from audit_svc.store.inserts import Inserts
 from audit_svc.store.rows import Batch
 
@@ -101,8 +101,8 @@ class Writer:
             responses = self._transaction(group)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear it, and the thread go on
             reason = self._translate(error)
-            if len(group) > 1 and not isinstance(reason, DiskFull | StoreClosed):
-                # One batch may be the cause; it must not take the others with it.
+            if len(group) > 1 and not isinstance(reason, AuditError):
+                # Neither disk nor database: one batch is the cause, and must not take the others with it.
                 for queued in group:
                     self._commit([queued])
                 return

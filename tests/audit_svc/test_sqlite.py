@@ -139,6 +139,21 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
         FileLock(tmp_path / "file" / "audit.db")
 
 
+def test_a_link_to_a_database_is_the_same_database(tmp_path):
+    lock = FileLock(tmp_path / "audit.db")
+    (tmp_path / "link.db").symlink_to(tmp_path / "audit.db")
+    with pytest.raises(StoreRefused, match="has the database"):
+        FileLock(tmp_path / "link.db")
+    lock.release()
+
+
+async def test_a_store_that_was_closed_is_one_file(database):
+    store = SqliteStore.open(database, queue_rows=10_000)
+    await store.record(batch(audit_row()))
+    await store.close()
+    assert {path.name for path in database.parent.iterdir()} == {"audit.db", "audit.db.lock"}
+
+
 def test_reading_a_database_that_is_not_there_is_refused(database):
     with pytest.raises(StoreRefused, match="cannot be opened for reading"):
         open_for_reading(database)

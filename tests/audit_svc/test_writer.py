@@ -12,7 +12,7 @@ import apsw
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import DiskFull, QueueFull
+from audit_svc.errors import DiskFull, QueueFull, StoreUnavailable
 from audit_svc.store import migrate, queries
 from audit_svc.store.sqlite import SqliteStore, open_for_reading, open_for_writing
 from audit_svc.store.writer import COMMIT_ROWS, Writer
@@ -120,6 +120,16 @@ def test_a_batch_that_cannot_be_written_does_not_take_others_with_it(writer, dat
         wrong.result()
     assert [response.result().stored for response in good] == [1] * 6
     assert count(reading) == 6
+
+
+def test_a_database_that_another_program_locks_is_unavailable_until_it_lets_go(writer, connection, database, reading):
+    connection.set_busy_timeout(10)
+    with held(database):
+        responses = [writer.record(batch(audit_row())) for _ in range(5)]
+        errors = [response.exception() for response in responses]
+    assert [type(error) for error in errors] == [StoreUnavailable] * 5
+    assert writer.record(batch(audit_row())).result().stored == 1
+    assert count(reading) == 1
 
 
 def test_what_has_queued_is_committed_before_the_writer_closes(connection, database):
