@@ -13,20 +13,19 @@ from uuid_utils import uuid7
 
 from gateway_svc.answers import Answers
 from gateway_svc.audit import AuditLogger, safe_audit, safe_intend
-from gateway_svc.audit.redact import redact_text
-from gateway_svc.audit.row import build_audit_row, build_intent
+from gateway_svc.audit.redact import redact_name, redact_text
+from gateway_svc.audit.row import MAX_MODEL_CHARACTERS, build_audit_row, build_intent
 from gateway_svc.engines import Engine, StepResult, TextDelta
 from gateway_svc.messages import Message, SystemMessage, ToolCall, ToolMessage, Usage
 from gateway_svc.tools import ToolContext, ToolResult
 from gateway_svc.tools.toolbox import Toolbox, denied
-from gateway_svc.turn import Turn
+from gateway_svc.turn import Turn, tool_call_finished
 
 STOP_REASONS = {
     "stop": pb.STOP_REASON_COMPLETED,
     "length": pb.STOP_REASON_MAX_OUTPUT_TOKENS,
     "content_filter": pb.STOP_REASON_CONTENT_FILTER,
 }
-MAX_MODEL_CHARACTERS = 256
 CANCELLED = ToolResult("The call was cancelled.", audit_pb2.OUTCOME_CANCELLED, "cancelled")
 
 
@@ -112,8 +111,8 @@ class Agent:
                 session_id=turn.scope.session_id,
                 turn_id=turn.scope.turn_id,
                 engine=self.name,
-                model=redact_text(model, MAX_MODEL_CHARACTERS),
-                requested_model=redact_text(turn.scope.model, MAX_MODEL_CHARACTERS),
+                model=redact_name(model, MAX_MODEL_CHARACTERS),
+                requested_model=redact_name(turn.scope.model, MAX_MODEL_CHARACTERS),
                 input_tokens=usage.input_tokens,
                 output_tokens=usage.output_tokens,
                 cached_input_tokens=usage.cached_input_tokens,
@@ -180,7 +179,7 @@ class Agent:
         row = build_audit_row(call, result, turn.scope)
         safe_audit(self._logger, row)
         turn.count_tool_call()
-        turn.events.put(_tool_call_finished(row))
+        turn.events.put(tool_call_finished(row))
 
     async def aclose(self) -> None:
         """Closes the connections to the model server."""
@@ -207,21 +206,5 @@ def _tool_call_started(row: audit_pb2.AuditRow, *, awaiting_answer: bool) -> pb.
     return pb.TurnEvent(
         tool_call_started=pb.ToolCallStarted(
             id=row.id, tool_name=row.tool_name, args_summary=row.args_summary, awaiting_answer=awaiting_answer
-        )
-    )
-
-
-def _tool_call_finished(row: audit_pb2.AuditRow) -> pb.TurnEvent:
-    return pb.TurnEvent(
-        tool_call_finished=pb.ToolCallFinished(
-            id=row.id,
-            tool_name=row.tool_name,
-            outcome=row.outcome,
-            duration_ms=row.duration_ms,
-            exit_code=row.exit_code if row.HasField("exit_code") else None,
-            http_status=row.http_status if row.HasField("http_status") else None,
-            error=row.error if row.HasField("error") else None,
-            result_truncated=row.result_truncated,
-            result_bytes=row.result_bytes,
         )
     )

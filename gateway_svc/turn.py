@@ -62,6 +62,23 @@ class TurnEvents:
             self._text.clear()
 
 
+def tool_call_finished(row: audit_pb2.AuditRow) -> pb.TurnEvent:
+    """What a client is told of the row of a call that has ended."""
+    return pb.TurnEvent(
+        tool_call_finished=pb.ToolCallFinished(
+            id=row.id,
+            tool_name=row.tool_name,
+            outcome=row.outcome,
+            duration_ms=row.duration_ms,
+            exit_code=row.exit_code if row.HasField("exit_code") else None,
+            http_status=row.http_status if row.HasField("http_status") else None,
+            error=row.error if row.HasField("error") else None,
+            result_truncated=row.result_truncated,
+            result_bytes=row.result_bytes,
+        )
+    )
+
+
 @dataclass(slots=True)
 class Totals:
     """What model requests took together."""

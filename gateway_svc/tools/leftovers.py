@@ -1,19 +1,12 @@
-"""Finds what a program started and left: in a sandbox by the namespace's first process, without one by a mark."""
+"""Ends what a program started in a sandbox and left, by the namespace's first process."""
 
 import asyncio
 import os
 import re
 import signal
-import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from pathlib import Path
 
-MARKER = "ONRECORD_CALL"
-"""The environment variable by which processes that left their session are found again where there is no sandbox."""
-ROUNDS = 50
-ROUND_SECONDS = 0.001
-CLOCK_SECONDS = 0.02
 CHILD = re.compile(rb'"child-pid": *(\d+)')
 
 _under_way: set[asyncio.Task[None]] = set()
@@ -99,57 +92,3 @@ def open_sandbox_root(loop: asyncio.AbstractEventLoop) -> tuple[SandboxRoot, int
     """A sandbox's first process, and the end of the pipe that bubblewrap must be given for it."""
     told, told_to = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     return SandboxRoot(loop, told), told_to
-
-
-def kill_marked(mark: str, started: float) -> None:
-    """Kills processes that left their session, found by their environment; again until none is found.
-
-    `started` is when the program was started, in seconds since the machine was.
-    """
-    needle = f"{MARKER}={mark}".encode()
-    for _ in range(ROUNDS):
-        unclear = False
-        marked: list[int] = []
-        for pid in _processes():
-            environment = _environment(pid)
-            if needle in environment:
-                marked.append(pid)
-            elif not environment and _is_becoming_another(pid, started):
-                unclear = True
-        for pid in marked:
-            with suppress(OSError):
-                _kill_if_marked(pid, needle)
-        if not marked and not unclear:
-            return
-        time.sleep(ROUND_SECONDS)
-
-
-def _kill_if_marked(pid: int, needle: bytes) -> None:
-    descriptor = os.pidfd_open(pid)
-    try:
-        # Looked at again, since the number may have been given to another process before the descriptor held it.
-        if needle in _environment(pid):
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-    finally:
-        os.close(descriptor)
-
-
-def _processes() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
-
-
-def _environment(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:  # another user's, or it has ended
-        return b""
-
-
-def _is_becoming_another(pid: int, started: float) -> bool:
-    """Whether a process that was started since is in the middle of an exec, where for a moment it shows none."""
-    try:
-        Path(f"/proc/{pid}/exe").readlink()  # fails for one that has ended, and for the kernel's own
-        start_ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
-    except OSError:
-        return False
-    return start_ticks / os.sysconf("SC_CLK_TCK") >= started - CLOCK_SECONDS

@@ -9,16 +9,18 @@ import os
 import secrets
 import signal
 import subprocess
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from gateway_svc.tools.leftovers import MARKER, SandboxRoot, carry_out, kill_marked, open_sandbox_root
+from gateway_svc.marks import kill_marked, seconds_since_boot
+from gateway_svc.tools.leftovers import SandboxRoot, carry_out, open_sandbox_root
 from gateway_svc.tools.output import HeadTail
 
+MARKER = "ONRECORD_CALL"
+"""The environment variable by which processes that left their session are found again where there is no sandbox."""
 CHUNK_BYTES = 64 * 1024
 TERM_GRACE_SECONDS = 2.0
 HELD_PIPE_SECONDS = 0.5
@@ -84,7 +86,7 @@ class _Running:
         """Whether it was killed since it wrote as much as was wanted."""
         self._stop_at_bytes = stop_at_bytes
         self._mark = secrets.token_hex(16)
-        self._started = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._started = seconds_since_boot()
         self._loop = asyncio.get_running_loop()
         self._exited = asyncio.Event()
         self._drained = asyncio.Event()
@@ -150,7 +152,7 @@ class _Running:
         """Kills what is left, takes what is left of the output, and reaps the program."""
         sandbox_killed = self._kill()
         if not sandbox_killed:
-            await asyncio.to_thread(kill_marked, self._mark, self._started)
+            await asyncio.to_thread(kill_marked, f"{MARKER}={self._mark}", self._started)
         if not await self.wait(REAP_SECONDS):
             _signal_group(self._process.pid, signal.SIGKILL)
         if self._root:

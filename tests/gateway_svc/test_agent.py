@@ -181,3 +181,15 @@ async def test_encoding_work_does_not_grow_with_the_history(workspace):
         await agent.run(turn)
         assert encoded == len(turn.history) == 62
         assert len(server.requests[-1].json["messages"]) == 61
+
+
+async def test_a_model_has_one_name_on_the_record_however_random_it_looks(workspace):
+    """An id such as a fine-tuned model's looks like a key; the audit rows and the cost rows must still agree on it."""
+    model = "ft:gpt-4o-mini-2024-07-18:acme::BzQ3kX9vLm2TpR8wYc5D"
+    logger = Logger()
+    async with agent_for(TWO_TOOLS, workspace, logger) as (agent, _):
+        turn = new_turn()
+        turn.scope = Scope("session-1", "ollama", model, "turn-1")
+        await agent.run(turn)
+    costs = [row for row in logger.rows if isinstance(row, audit_pb2.CostRow)]
+    assert {row.requested_model for row in costs} == {row.model for row in logger.calls} == {model}

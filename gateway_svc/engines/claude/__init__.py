@@ -5,7 +5,6 @@
 | runner       | the Runner protocol: which process a turn needs                   |
 | command      | options and environment                                           |
 | process      | the process, its lines, its end                                   |
-| leftovers    | what its tools leave running                                      |
 | run          | one process from start to rows                                    |
 | stream       | the kinds of lines                                                |
 | conversation | our transcript                                                    |

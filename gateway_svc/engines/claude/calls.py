@@ -15,7 +15,7 @@ from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.fields import Fields, text
 from gateway_svc.messages import Scope, ToolCall
 from gateway_svc.tools import ToolResult
-from gateway_svc.turn import Turn
+from gateway_svc.turn import Turn, tool_call_finished
 
 MAX_NAME_CHARACTERS = 128
 
@@ -86,7 +86,7 @@ class Calls:
         else:
             row = self._bare_row(opened.call, result)
         self._turn.count_tool_call()
-        self._turn.events.put(_finished(row))
+        self._turn.events.put(tool_call_finished(row))
 
     def _bare_row(self, call: ToolCall, result: ToolResult | None = None) -> audit_pb2.AuditRow:
         """What a client is told without audit: nothing of the arguments, since what redacts them is not there."""
@@ -100,19 +100,3 @@ class Calls:
                 if (value := getattr(result, name)) is not None:
                     setattr(row, name, value)
         return row
-
-
-def _finished(row: audit_pb2.AuditRow) -> pb.TurnEvent:
-    return pb.TurnEvent(
-        tool_call_finished=pb.ToolCallFinished(
-            id=row.id,
-            tool_name=row.tool_name,
-            outcome=row.outcome,
-            duration_ms=row.duration_ms,
-            exit_code=row.exit_code if row.HasField("exit_code") else None,
-            http_status=row.http_status if row.HasField("http_status") else None,
-            error=row.error if row.HasField("error") else None,
-            result_truncated=row.result_truncated,
-            result_bytes=row.result_bytes,
-        )
-    )

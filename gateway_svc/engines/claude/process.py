@@ -18,8 +18,10 @@ from typing import Any, Self
 
 import structlog
 
-from gateway_svc.engines.claude import leftovers
+from gateway_svc.marks import kill_marked, seconds_since_boot
 
+MARKER = "ONRECORD_TURN"
+"""The environment variable by which what its tools left behind is found."""
 CHUNK_BYTES = 64 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """A longer line is skipped: a picture that a tool read is a line of several megabytes, and nothing needs more."""
@@ -37,8 +39,9 @@ log = structlog.get_logger(__name__)
 class ClaudeProcess:
     """A running program. `end` must be called, whatever happened."""
 
-    def __init__(self, process: subprocess.Popen[bytes], mark: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], mark: str, begun: float) -> None:
         self._process = process
+        self._begun = begun
         self._mark = mark
         self._loop = asyncio.get_running_loop()
         self._pidfd = os.pidfd_open(process.pid)
@@ -61,10 +64,10 @@ class ClaudeProcess:
         Raises:
             OSError: it cannot be started.
         """
-        mark = secrets.token_hex(16)
-        process = _spawn(argv, cwd, {**env, leftovers.MARKER: mark})
+        mark, begun = secrets.token_hex(16), seconds_since_boot()
+        process = _spawn(argv, cwd, {**env, MARKER: mark})
         try:
-            started = cls(process, mark)
+            started = cls(process, mark, begun)
         except OSError:
             process.kill()
             process.wait()
@@ -149,7 +152,7 @@ class ClaudeProcess:
             if not await self._ends_within(TERM_SECONDS):
                 log.warning("claude.killed")
         self._signal(signal.SIGKILL)
-        await asyncio.to_thread(leftovers.kill_marked, self._mark)
+        await asyncio.to_thread(kill_marked, f"{MARKER}={self._mark}", self._begun)
         await self._ends_within(KILL_SECONDS)
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
