@@ -17,7 +17,7 @@ Values = tuple[str | int | None, ...]
 _MIGRATIONS = Path(__file__).resolve().parents[1] / "audit_svc" / "migrations"
 _ROWS_A_SESSION = 40
 _SESSIONS_AT_A_TIME = 32
-_INSERT = f"INSERT INTO tool_call_log VALUES ({','.join('?' * 17)})"
+_INSERT = f"INSERT INTO tool_call_log VALUES ({','.join('?' * 20)})"
 _CALLS = (
     ("read", "path: docs/architecture.md, offset: 0, limit: 2000"),
     ("bash", "command: git log --oneline -20, timeout_seconds: 60"),
@@ -75,6 +75,9 @@ def values_of(row: audit_pb2.AuditRow) -> Values:
         row.tool_call_id,
         row.turn_id,
         row.redaction_version,
+        row.times_observed,
+        row.shadow,
+        row.trace_id,
     )
 
 

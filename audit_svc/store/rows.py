@@ -47,6 +47,9 @@ TOOL_CALL_COLUMNS: tuple[Column, ...] = (
     Text("tool_call_id", limit=256),
     Text("turn_id", limit=128),
     Number("redaction_version"),
+    Flag("times_observed"),
+    Flag("shadow"),
+    Text("trace_id", limit=32),
 )
 
 COST_COLUMNS: tuple[Column, ...] = (
@@ -65,6 +68,9 @@ COST_COLUMNS: tuple[Column, ...] = (
     Text("error", limit=2048, in_bytes=True, zero_is_null=True),
     Time("created_at", field="created_at_ms"),
     Flag("usage_incomplete"),
+    Flag("context_exceeded"),
+    Flag("shadow"),
+    Text("trace_id", limit=32),
 )
 
 SESSION_COLUMNS: tuple[Column, ...] = (

@@ -34,6 +34,9 @@ FIELDS = {
     "tool_call_id",
     "turn_id",
     "redaction_version",
+    "times_observed",
+    "shadow",
+    "trace_id",
 }
 MAX_CHARACTERS = {"id": 128, "session_id": 128, "engine": 64, "tool_name": 128, "model": 256, "tool_call_id": 256}
 MAX_CHARACTERS |= {"turn_id": 128}

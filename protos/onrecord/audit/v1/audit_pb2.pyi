@@ -41,6 +41,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     """The producer died while the tool ran: whether the tool finished is not known."""
     OUTCOME_INVALID_CALL: _Outcome.ValueType  # 7
     """The model named no such tool, or its arguments were malformed: nothing ran."""
+    OUTCOME_DRY_RUN: _Outcome.ValueType  # 8
+    """The call of a shadow engine: recorded, and not run."""
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """Outcome says how a tool call ended."""
@@ -61,6 +63,8 @@ OUTCOME_INTERRUPTED: Outcome.ValueType  # 6
 """The producer died while the tool ran: whether the tool finished is not known."""
 OUTCOME_INVALID_CALL: Outcome.ValueType  # 7
 """The model named no such tool, or its arguments were malformed: nothing ran."""
+OUTCOME_DRY_RUN: Outcome.ValueType  # 8
+"""The call of a shadow engine: recorded, and not run."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 class _SessionStatus:
@@ -109,6 +113,8 @@ class _RejectionCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rejecti
     """The ledger has a row with this id and other content."""
     REJECTION_CODE_TOO_LARGE: _RejectionCode.ValueType  # 3
     """A text is longer than its field allows."""
+    REJECTION_CODE_TOO_OLD: _RejectionCode.ValueType  # 4
+    """The row began before what the ledger has been pruned to."""
 
 class RejectionCode(_RejectionCode, metaclass=_RejectionCodeEnumTypeWrapper):
     """RejectionCode says why a row can never be stored."""
@@ -121,6 +127,8 @@ REJECTION_CODE_CONFLICT: RejectionCode.ValueType  # 2
 """The ledger has a row with this id and other content."""
 REJECTION_CODE_TOO_LARGE: RejectionCode.ValueType  # 3
 """A text is longer than its field allows."""
+REJECTION_CODE_TOO_OLD: RejectionCode.ValueType  # 4
+"""The row began before what the ledger has been pruned to."""
 Global___RejectionCode: _TypeAlias = RejectionCode  # noqa: Y015
 
 @_typing.final
@@ -146,6 +154,9 @@ class AuditRow(_message.Message):
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     TURN_ID_FIELD_NUMBER: _builtins.int
     REDACTION_VERSION_FIELD_NUMBER: _builtins.int
+    TIMES_OBSERVED_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Chosen by the producer, unique for ever, 1 to 128 characters; a UUIDv7 keeps the ledger fast."""
     session_id: _builtins.str
@@ -182,6 +193,12 @@ class AuditRow(_message.Message):
     """The turn that the call belongs to, at most 128 characters."""
     redaction_version: _builtins.int
     """The version of the redaction policy that made args_summary and error; 0 when the producer has none."""
+    times_observed: _builtins.bool
+    """Whether created_at_ms and duration_ms were observed from outside, by a gateway that did not run the tool itself."""
+    shadow: _builtins.bool
+    """Whether a shadow engine made the call, so that nothing ran."""
+    trace_id: _builtins.str
+    """The W3C trace that the call belongs to, 32 lower-case hexadecimal digits; empty when there is none."""
     def __init__(
         self,
         *,
@@ -202,10 +219,13 @@ class AuditRow(_message.Message):
         tool_call_id: _builtins.str = ...,
         turn_id: _builtins.str = ...,
         redaction_version: _builtins.int = ...,
+        times_observed: _builtins.bool = ...,
+        shadow: _builtins.bool = ...,
+        trace_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "args_summary", b"args_summary", "created_at_ms", b"created_at_ms", "duration_ms", b"duration_ms", "engine", b"engine", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status", "id", b"id", "model", b"model", "outcome", b"outcome", "redaction_version", b"redaction_version", "result_bytes", b"result_bytes", "result_truncated", b"result_truncated", "session_id", b"session_id", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "args_summary", b"args_summary", "created_at_ms", b"created_at_ms", "duration_ms", b"duration_ms", "engine", b"engine", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status", "id", b"id", "model", b"model", "outcome", b"outcome", "redaction_version", b"redaction_version", "result_bytes", b"result_bytes", "result_truncated", b"result_truncated", "session_id", b"session_id", "shadow", b"shadow", "times_observed", b"times_observed", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "trace_id", b"trace_id", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
     _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
@@ -243,6 +263,9 @@ class CostRow(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     CREATED_AT_MS_FIELD_NUMBER: _builtins.int
     USAGE_INCOMPLETE_FIELD_NUMBER: _builtins.int
+    CONTEXT_EXCEEDED_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Chosen by the producer, unique for ever, 1 to 128 characters."""
     session_id: _builtins.str
@@ -273,6 +296,12 @@ class CostRow(_message.Message):
     """When the request began: milliseconds since 1970-01-01 UTC, bounded as in AuditRow."""
     usage_incomplete: _builtins.bool
     """Whether the counts may be short of the truth, since the answer was cut before its usage came."""
+    context_exceeded: _builtins.bool
+    """Whether the model server cut what it was sent to fit its context, without saying so."""
+    shadow: _builtins.bool
+    """Whether a shadow engine made the request."""
+    trace_id: _builtins.str
+    """The W3C trace that the request belongs to, 32 lower-case hexadecimal digits; empty when there is none."""
     def __init__(
         self,
         *,
@@ -291,10 +320,13 @@ class CostRow(_message.Message):
         error: _builtins.str | None = ...,
         created_at_ms: _builtins.int = ...,
         usage_incomplete: _builtins.bool = ...,
+        context_exceeded: _builtins.bool = ...,
+        shadow: _builtins.bool = ...,
+        trace_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_error", b"_error", "cost_micros", b"cost_micros", "error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_error", b"_error", "cached_input_tokens", b"cached_input_tokens", "cost_micros", b"cost_micros", "created_at_ms", b"created_at_ms", "duration_ms", b"duration_ms", "engine", b"engine", "error", b"error", "id", b"id", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "requested_model", b"requested_model", "session_id", b"session_id", "turn_id", b"turn_id", "usage_incomplete", b"usage_incomplete"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_error", b"_error", "cached_input_tokens", b"cached_input_tokens", "context_exceeded", b"context_exceeded", "cost_micros", b"cost_micros", "created_at_ms", b"created_at_ms", "duration_ms", b"duration_ms", "engine", b"engine", "error", b"error", "id", b"id", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "requested_model", b"requested_model", "session_id", b"session_id", "shadow", b"shadow", "trace_id", b"trace_id", "turn_id", b"turn_id", "usage_incomplete", b"usage_incomplete"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_micros: _TypeAlias = _typing.Literal["cost_micros"]  # noqa: Y015
     _WhichOneofArgType__cost_micros: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros"]  # noqa: Y015
@@ -529,6 +561,26 @@ class ListToolCallsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
@@ -537,6 +589,10 @@ class ListToolCallsRequest(_message.Message):
     ERRORS_ONLY_FIELD_NUMBER: _builtins.int
     CREATED_FROM_MS_FIELD_NUMBER: _builtins.int
     CREATED_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    ARGS_CONTAIN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Rows a page: 1 to 1000; 0 means 100. INVALID_ARGUMENT below 0; above 1000 counts as 1000."""
     page_token: _builtins.str
@@ -553,6 +609,18 @@ class ListToolCallsRequest(_message.Message):
     """Only calls that began at this time or later: milliseconds since 1970-01-01 UTC."""
     created_before_ms: _builtins.int
     """Only calls that began before this time: milliseconds since 1970-01-01 UTC."""
+    model: _builtins.str
+    """Only this model."""
+    args_contain: _builtins.str
+    """Only calls whose summary of the arguments contains this text, upper and lower case alike in ASCII."""
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedScalarFieldContainer[Global___Outcome.ValueType]:
+        """Only calls that ended in one of these ways."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only calls of sessions that have all of these labels."""
+
     def __init__(
         self,
         *,
@@ -564,10 +632,14 @@ class ListToolCallsRequest(_message.Message):
         errors_only: _builtins.bool = ...,
         created_from_ms: _builtins.int | None = ...,
         created_before_ms: _builtins.int | None = ...,
+        model: _builtins.str = ...,
+        outcomes: _abc.Iterable[Global___Outcome.ValueType] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        args_contain: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "errors_only", b"errors_only", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "tool_name", b"tool_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "args_contain", b"args_contain", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "errors_only", b"errors_only", "labels", b"labels", "model", b"model", "outcomes", b"outcomes", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "tool_name", b"tool_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_before_ms: _TypeAlias = _typing.Literal["created_before_ms"]  # noqa: Y015
     _WhichOneofArgType__created_before_ms: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms"]  # noqa: Y015
@@ -614,21 +686,52 @@ class ListSessionsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     CREATED_FROM_MS_FIELD_NUMBER: _builtins.int
     CREATED_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Sessions a page: 1 to 1000; 0 means 100. INVALID_ARGUMENT below 0; above 1000 counts as 1000."""
     page_token: _builtins.str
     """next_page_token of the page before, with the same filters; empty for the first page."""
     engine: _builtins.str
-    """Only this engine."""
+    """Only sessions whose last turn was this engine's."""
     created_from_ms: _builtins.int
     """Only sessions that began at this time or later: milliseconds since 1970-01-01 UTC."""
     created_before_ms: _builtins.int
     """Only sessions that began before this time: milliseconds since 1970-01-01 UTC."""
+    model: _builtins.str
+    """Only sessions whose last turn was this model's."""
+    status: Global___SessionStatus.ValueType
+    """Only sessions of this status."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only sessions that have all of these labels."""
+
     def __init__(
         self,
         *,
@@ -637,10 +740,13 @@ class ListSessionsRequest(_message.Message):
         engine: _builtins.str = ...,
         created_from_ms: _builtins.int | None = ...,
         created_before_ms: _builtins.int | None = ...,
+        model: _builtins.str = ...,
+        status: Global___SessionStatus.ValueType = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "labels", b"labels", "model", b"model", "page_size", b"page_size", "page_token", b"page_token", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_before_ms: _TypeAlias = _typing.Literal["created_before_ms"]  # noqa: Y015
     _WhichOneofArgType__created_before_ms: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms"]  # noqa: Y015
@@ -688,16 +794,24 @@ class GetSessionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
+    page_size: _builtins.int
+    """Entries of the timeline a page: 1 to 1000; 0 means 100. INVALID_ARGUMENT below 0; above 1000 counts as 1000."""
+    page_token: _builtins.str
+    """next_page_token of the page before, of the same session; empty for the first page."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -710,19 +824,653 @@ class GetSessionResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: _builtins.int
+    TIMELINE_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the timeline's next page begins; empty on the last."""
     @_builtins.property
     def session(self) -> Global___SessionRow:
         """The session."""
+
+    @_builtins.property
+    def timeline(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimelineEntry]:
+        """What happened in it, the oldest first."""
 
     def __init__(
         self,
         *,
         session: Global___SessionRow | None = ...,
+        timeline: _abc.Iterable[Global___TimelineEntry] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "session", b"session", "timeline", b"timeline"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetSessionResponse: _TypeAlias = GetSessionResponse  # noqa: Y015
+
+@_typing.final
+class TimelineEntry(_message.Message):
+    """TimelineEntry is one thing that happened in a session. Entries with the same turn_id belong to one turn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_REQUEST_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model_request(self) -> Global___CostRow:
+        """A request to a model."""
+
+    @_builtins.property
+    def tool_call(self) -> Global___AuditRow:
+        """A tool call."""
+
+    def __init__(
+        self,
+        *,
+        model_request: Global___CostRow | None = ...,
+        tool_call: Global___AuditRow | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "model_request", b"model_request", "tool_call", b"tool_call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "model_request", b"model_request", "tool_call", b"tool_call"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_entry: _TypeAlias = _typing.Literal["model_request", "tool_call"]  # noqa: Y015
+    _WhichOneofArgType_entry: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_entry) -> _WhichOneofReturnType_entry | None: ...
+
+Global___TimelineEntry: _TypeAlias = TimelineEntry  # noqa: Y015
+
+@_typing.final
+class SummarizeUsageRequest(_message.Message):
+    """SummarizeUsageRequest says what to count and how to group it. All filters that are set must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TOOL_NAME_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    CREATED_FROM_MS_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Only this session."""
+    engine: _builtins.str
+    """Only this engine."""
+    model: _builtins.str
+    """Only this model."""
+    tool_name: _builtins.str
+    """Only calls of this tool; requests and money are not counted then, since they belong to no tool."""
+    created_from_ms: _builtins.int
+    """Only what began at this time or later: milliseconds since 1970-01-01 UTC."""
+    created_before_ms: _builtins.int
+    """Only what began before this time: milliseconds since 1970-01-01 UTC."""
+    page_size: _builtins.int
+    """Groups a page: 1 to 1000; 0 means 100. INVALID_ARGUMENT below 0; above 1000 counts as 1000."""
+    page_token: _builtins.str
+    """next_page_token of the page before, with the same request; empty for the first page."""
+    @_builtins.property
+    def group_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups, the outermost first: session, engine, model, tool, outcome, hour, day (UTC), or label:KEY for the value of a
+        session's label. Empty sums everything up in one row. At most 8, none twice.
+        """
+
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedScalarFieldContainer[Global___Outcome.ValueType]:
+        """Only calls that ended in one of these ways; requests and money are not counted then."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only sessions that have all of these labels."""
+
+    def __init__(
+        self,
+        *,
+        group_by: _abc.Iterable[_builtins.str] | None = ...,
+        session_id: _builtins.str = ...,
+        engine: _builtins.str = ...,
+        model: _builtins.str = ...,
+        tool_name: _builtins.str = ...,
+        outcomes: _abc.Iterable[Global___Outcome.ValueType] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        created_from_ms: _builtins.int | None = ...,
+        created_before_ms: _builtins.int | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "group_by", b"group_by", "labels", b"labels", "model", b"model", "outcomes", b"outcomes", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "tool_name", b"tool_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__created_before_ms: _TypeAlias = _typing.Literal["created_before_ms"]  # noqa: Y015
+    _WhichOneofArgType__created_before_ms: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms"]  # noqa: Y015
+    _WhichOneofReturnType__created_from_ms: _TypeAlias = _typing.Literal["created_from_ms"]  # noqa: Y015
+    _WhichOneofArgType__created_from_ms: _TypeAlias = _typing.Literal["_created_from_ms", b"_created_from_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_before_ms) -> _WhichOneofReturnType__created_before_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_from_ms) -> _WhichOneofReturnType__created_from_ms | None: ...
+
+Global___SummarizeUsageRequest: _TypeAlias = SummarizeUsageRequest  # noqa: Y015
+
+@_typing.final
+class SummarizeUsageResponse(_message.Message):
+    """SummarizeUsageResponse is one page of groups."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty on the last."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageRow]:
+        """Groups, in the order of their values."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___UsageRow] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SummarizeUsageResponse: _TypeAlias = SummarizeUsageResponse  # noqa: Y015
+
+@_typing.final
+class UsageRow(_message.Message):
+    """UsageRow is what one group took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    NONZERO_EXITS_FIELD_NUMBER: _builtins.int
+    HTTP_ERRORS_FIELD_NUMBER: _builtins.int
+    DURATION_P50_MS_FIELD_NUMBER: _builtins.int
+    DURATION_P95_MS_FIELD_NUMBER: _builtins.int
+    DURATION_P99_MS_FIELD_NUMBER: _builtins.int
+    RESULT_BYTES_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    REQUEST_ERRORS_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    REASONING_TOKENS_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
+    UNPRICED_REQUESTS_FIELD_NUMBER: _builtins.int
+    calls: _builtins.int
+    """Tool calls."""
+    errors: _builtins.int
+    """Tool calls whose error is set."""
+    nonzero_exits: _builtins.int
+    """Commands that exited with another code than 0."""
+    http_errors: _builtins.int
+    """Fetches that were answered with a status from 400."""
+    duration_p50_ms: _builtins.float
+    """Half of the calls took at most this long, in milliseconds, within the error that architecture.md tells; unset without calls."""
+    duration_p95_ms: _builtins.float
+    """95 of 100 calls took at most this long, in milliseconds."""
+    duration_p99_ms: _builtins.float
+    """99 of 100 calls took at most this long, in milliseconds."""
+    result_bytes: _builtins.int
+    """The size of all results in bytes."""
+    requests: _builtins.int
+    """Requests to models."""
+    request_errors: _builtins.int
+    """Requests that failed."""
+    input_tokens: _builtins.int
+    """Tokens read, those from a cache included."""
+    output_tokens: _builtins.int
+    """Tokens written, those of reasoning included."""
+    cached_input_tokens: _builtins.int
+    """The part of input_tokens that came from a cache."""
+    reasoning_tokens: _builtins.int
+    """The part of output_tokens that was reasoning."""
+    cost_micros: _builtins.int
+    """What is known of the price, in millionths of a US dollar."""
+    unpriced_requests: _builtins.int
+    """Requests whose price is not known, so that cost_micros is short of the truth."""
+    @_builtins.property
+    def group(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The group's values, one for each entry of group_by: texts as they are, hours as 2026-11-24T09:00Z, days as 2026-11-24;
+        empty where the value is not set, and for the tool and outcome of model requests.
+        """
+
+    def __init__(
+        self,
+        *,
+        group: _abc.Iterable[_builtins.str] | None = ...,
+        calls: _builtins.int = ...,
+        errors: _builtins.int = ...,
+        nonzero_exits: _builtins.int = ...,
+        http_errors: _builtins.int = ...,
+        duration_p50_ms: _builtins.float | None = ...,
+        duration_p95_ms: _builtins.float | None = ...,
+        duration_p99_ms: _builtins.float | None = ...,
+        result_bytes: _builtins.int = ...,
+        requests: _builtins.int = ...,
+        request_errors: _builtins.int = ...,
+        input_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        cached_input_tokens: _builtins.int = ...,
+        reasoning_tokens: _builtins.int = ...,
+        cost_micros: _builtins.int = ...,
+        unpriced_requests: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_p50_ms", b"_duration_p50_ms", "_duration_p95_ms", b"_duration_p95_ms", "_duration_p99_ms", b"_duration_p99_ms", "duration_p50_ms", b"duration_p50_ms", "duration_p95_ms", b"duration_p95_ms", "duration_p99_ms", b"duration_p99_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_p50_ms", b"_duration_p50_ms", "_duration_p95_ms", b"_duration_p95_ms", "_duration_p99_ms", b"_duration_p99_ms", "cached_input_tokens", b"cached_input_tokens", "calls", b"calls", "cost_micros", b"cost_micros", "duration_p50_ms", b"duration_p50_ms", "duration_p95_ms", b"duration_p95_ms", "duration_p99_ms", b"duration_p99_ms", "errors", b"errors", "group", b"group", "http_errors", b"http_errors", "input_tokens", b"input_tokens", "nonzero_exits", b"nonzero_exits", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "request_errors", b"request_errors", "requests", b"requests", "result_bytes", b"result_bytes", "unpriced_requests", b"unpriced_requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__duration_p50_ms: _TypeAlias = _typing.Literal["duration_p50_ms"]  # noqa: Y015
+    _WhichOneofArgType__duration_p50_ms: _TypeAlias = _typing.Literal["_duration_p50_ms", b"_duration_p50_ms"]  # noqa: Y015
+    _WhichOneofReturnType__duration_p95_ms: _TypeAlias = _typing.Literal["duration_p95_ms"]  # noqa: Y015
+    _WhichOneofArgType__duration_p95_ms: _TypeAlias = _typing.Literal["_duration_p95_ms", b"_duration_p95_ms"]  # noqa: Y015
+    _WhichOneofReturnType__duration_p99_ms: _TypeAlias = _typing.Literal["duration_p99_ms"]  # noqa: Y015
+    _WhichOneofArgType__duration_p99_ms: _TypeAlias = _typing.Literal["_duration_p99_ms", b"_duration_p99_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_p50_ms) -> _WhichOneofReturnType__duration_p50_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_p95_ms) -> _WhichOneofReturnType__duration_p95_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_p99_ms) -> _WhichOneofReturnType__duration_p99_ms | None: ...
+
+Global___UsageRow: _TypeAlias = UsageRow  # noqa: Y015
+
+@_typing.final
+class TailToolCallsRequest(_message.Message):
+    """TailToolCallsRequest filters what is streamed: all filters that are set must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    TOOL_NAME_FIELD_NUMBER: _builtins.int
+    ERRORS_ONLY_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    page_token: _builtins.str
+    """page_token of the last response that was read, with the same filters, to go on after it; empty begins now."""
+    session_id: _builtins.str
+    """Only this session."""
+    engine: _builtins.str
+    """Only this engine."""
+    tool_name: _builtins.str
+    """Only this tool."""
+    errors_only: _builtins.bool
+    """Only rows whose error is set."""
+    model: _builtins.str
+    """Only this model."""
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedScalarFieldContainer[Global___Outcome.ValueType]:
+        """Only calls that ended in one of these ways."""
+
+    def __init__(
+        self,
+        *,
+        page_token: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        engine: _builtins.str = ...,
+        tool_name: _builtins.str = ...,
+        errors_only: _builtins.bool = ...,
+        model: _builtins.str = ...,
+        outcomes: _abc.Iterable[Global___Outcome.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "errors_only", b"errors_only", "model", b"model", "outcomes", b"outcomes", "page_token", b"page_token", "session_id", b"session_id", "tool_name", b"tool_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TailToolCallsRequest: _TypeAlias = TailToolCallsRequest  # noqa: Y015
+
+@_typing.final
+class TailToolCallsResponse(_message.Message):
+    """TailToolCallsResponse is what has been committed since the response before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    missed: _builtins.int
+    """Rows that were left out before these since the client read too slowly, whether or not the filters let them through."""
+    page_token: _builtins.str
+    """Where to go on after these rows."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditRow]:
+        """Rows in the order of their commits."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___AuditRow] | None = ...,
+        missed: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missed", b"missed", "page_token", b"page_token", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TailToolCallsResponse: _TypeAlias = TailToolCallsResponse  # noqa: Y015
+
+@_typing.final
+class ExportToolCallsRequest(_message.Message):
+    """ExportToolCallsRequest filters what is exported: all filters that are set must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filter(self) -> Global___ListToolCallsRequest:
+        """The filters, with the meaning that they have in a listing; page_size and page_token are not used."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___ListToolCallsRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportToolCallsRequest: _TypeAlias = ExportToolCallsRequest  # noqa: Y015
+
+@_typing.final
+class ExportToolCallsResponse(_message.Message):
+    """ExportToolCallsResponse is the next part of an export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditRow]:
+        """Rows, the oldest first."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___AuditRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportToolCallsResponse: _TypeAlias = ExportToolCallsResponse  # noqa: Y015
+
+@_typing.final
+class QueryRow(_message.Message):
+    """QueryRow is one question that was put to the ledger."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    DURATION_MS_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    CREATED_AT_MS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Its number, in the order in which queries ended."""
+    caller: _builtins.str
+    """Who asked: the name of the token or of the client's certificate; "anonymous" without either."""
+    method: _builtins.str
+    """The RPC, such as ListToolCalls."""
+    filters: _builtins.str
+    """The request as JSON without its page token, at most 2048 bytes."""
+    rows: _builtins.int
+    """Rows that were sent."""
+    duration_ms: _builtins.int
+    """From the request to the last byte of its answer, in milliseconds."""
+    status: _builtins.str
+    """The gRPC status code that it ended with, such as OK."""
+    created_at_ms: _builtins.int
+    """When it began: milliseconds since 1970-01-01 UTC by the ledger's clock."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        caller: _builtins.str = ...,
+        method: _builtins.str = ...,
+        filters: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        duration_ms: _builtins.int = ...,
+        status: _builtins.str = ...,
+        created_at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "created_at_ms", b"created_at_ms", "duration_ms", b"duration_ms", "filters", b"filters", "id", b"id", "method", b"method", "rows", b"rows", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryRow: _TypeAlias = QueryRow  # noqa: Y015
+
+@_typing.final
+class ListQueriesRequest(_message.Message):
+    """ListQueriesRequest filters queries: all filters that are set must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    CREATED_FROM_MS_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Queries a page: 1 to 1000; 0 means 100. INVALID_ARGUMENT below 0; above 1000 counts as 1000."""
+    page_token: _builtins.str
+    """next_page_token of the page before, with the same filters; empty for the first page."""
+    caller: _builtins.str
+    """Only this caller."""
+    method: _builtins.str
+    """Only this RPC."""
+    created_from_ms: _builtins.int
+    """Only queries that began at this time or later: milliseconds since 1970-01-01 UTC."""
+    created_before_ms: _builtins.int
+    """Only queries that began before this time: milliseconds since 1970-01-01 UTC."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        caller: _builtins.str = ...,
+        method: _builtins.str = ...,
+        created_from_ms: _builtins.int | None = ...,
+        created_before_ms: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "caller", b"caller", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "method", b"method", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__created_before_ms: _TypeAlias = _typing.Literal["created_before_ms"]  # noqa: Y015
+    _WhichOneofArgType__created_before_ms: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms"]  # noqa: Y015
+    _WhichOneofReturnType__created_from_ms: _TypeAlias = _typing.Literal["created_from_ms"]  # noqa: Y015
+    _WhichOneofArgType__created_from_ms: _TypeAlias = _typing.Literal["_created_from_ms", b"_created_from_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_before_ms) -> _WhichOneofReturnType__created_before_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_from_ms) -> _WhichOneofReturnType__created_from_ms | None: ...
+
+Global___ListQueriesRequest: _TypeAlias = ListQueriesRequest  # noqa: Y015
+
+@_typing.final
+class ListQueriesResponse(_message.Message):
+    """ListQueriesResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty on the last."""
+    @_builtins.property
+    def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryRow]:
+        """Queries, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        queries: _abc.Iterable[Global___QueryRow] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "queries", b"queries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQueriesResponse: _TypeAlias = ListQueriesResponse  # noqa: Y015
+
+@_typing.final
+class PruneRequest(_message.Message):
+    """PruneRequest says what to remove."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATED_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    created_before_ms: _builtins.int
+    """What began before this time is removed: milliseconds since 1970-01-01 UTC, rounded down to a whole hour. Required."""
+    dry_run: _builtins.bool
+    """Whether to count only, and remove nothing."""
+    def __init__(
+        self,
+        *,
+        created_before_ms: _builtins.int = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_before_ms", b"created_before_ms", "dry_run", b"dry_run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneRequest: _TypeAlias = PruneRequest  # noqa: Y015
+
+@_typing.final
+class PruneResponse(_message.Message):
+    """PruneResponse tells how far a prune is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRUNED_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    MODEL_REQUESTS_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    pruned_before_ms: _builtins.int
+    """The time that is pruned to, a whole hour: milliseconds since 1970-01-01 UTC."""
+    tool_calls: _builtins.int
+    """Tool calls removed until now."""
+    model_requests: _builtins.int
+    """Model requests removed until now."""
+    sessions: _builtins.int
+    """Sessions removed until now: those that ended before the time and have no rows left."""
+    done: _builtins.bool
+    """Whether this is the last response."""
+    def __init__(
+        self,
+        *,
+        pruned_before_ms: _builtins.int = ...,
+        tool_calls: _builtins.int = ...,
+        model_requests: _builtins.int = ...,
+        sessions: _builtins.int = ...,
+        done: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "model_requests", b"model_requests", "pruned_before_ms", b"pruned_before_ms", "sessions", b"sessions", "tool_calls", b"tool_calls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneResponse: _TypeAlias = PruneResponse  # noqa: Y015
+
+@_typing.final
+class BackupRequest(_message.Message):
+    """BackupRequest has no fields."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupRequest: _TypeAlias = BackupRequest  # noqa: Y015
+
+@_typing.final
+class BackupResponse(_message.Message):
+    """BackupResponse is the next part of a backup."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """The part, at most 1 MiB; parts are joined as they come."""
+    total_bytes: _builtins.int
+    """The size of the whole copy in bytes; on the first part only."""
+    sha256: _builtins.str
+    """SHA-256 of the whole copy in hexadecimal; on the last part only."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        total_bytes: _builtins.int = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "sha256", b"sha256", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupResponse: _TypeAlias = BackupResponse  # noqa: Y015

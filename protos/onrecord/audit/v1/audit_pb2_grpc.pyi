@@ -45,7 +45,23 @@ class AuditServiceStub:
     ListSessions: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListSessionsRequest, _audit_pb2.ListSessionsResponse]
     """ListSessions lists sessions, the newest first."""
     GetSession: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetSessionRequest, _audit_pb2.GetSessionResponse]
-    """GetSession returns one session. NOT_FOUND when the ledger does not know it."""
+    """GetSession returns one session and a page of its timeline. NOT_FOUND when the ledger does not know it."""
+    SummarizeUsage: _grpc.UnaryUnaryMultiCallable[_audit_pb2.SummarizeUsageRequest, _audit_pb2.SummarizeUsageResponse]
+    """SummarizeUsage counts calls, requests, tokens and money in groups. INVALID_ARGUMENT names a grouping that is unknown."""
+    TailToolCalls: _grpc.UnaryStreamMultiCallable[_audit_pb2.TailToolCallsRequest, _audit_pb2.TailToolCallsResponse]
+    """TailToolCalls streams audit rows as they are committed, from now or from a page token. A client that reads too slowly
+    is told how many rows it missed. The stream ends when the client ends it, or with UNAVAILABLE when the service does.
+    """
+    ExportToolCalls: _grpc.UnaryStreamMultiCallable[_audit_pb2.ExportToolCallsRequest, _audit_pb2.ExportToolCallsResponse]
+    """ExportToolCalls streams all audit rows that the filters let through, the oldest first, as they were when it began."""
+    ListQueries: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListQueriesRequest, _audit_pb2.ListQueriesResponse]
+    """ListQueries lists who asked the ledger what, the newest first: each query leaves a row."""
+    Prune: _grpc.UnaryStreamMultiCallable[_audit_pb2.PruneRequest, _audit_pb2.PruneResponse]
+    """Prune removes what began before a time, in batches beside ingest, and tells after each batch how far it is. What is
+    left is whole hours; a summary of what went stays. A pruned row that is sent again is rejected as TOO_OLD.
+    """
+    Backup: _grpc.UnaryStreamMultiCallable[_audit_pb2.BackupRequest, _audit_pb2.BackupResponse]
+    """Backup streams a copy of the database as it is now, verified before its first byte is sent."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -64,7 +80,23 @@ class AuditServiceAsyncStub(AuditServiceStub):
     ListSessions: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListSessionsRequest, _audit_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """ListSessions lists sessions, the newest first."""
     GetSession: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetSessionRequest, _audit_pb2.GetSessionResponse]  # type: ignore[assignment]
-    """GetSession returns one session. NOT_FOUND when the ledger does not know it."""
+    """GetSession returns one session and a page of its timeline. NOT_FOUND when the ledger does not know it."""
+    SummarizeUsage: _aio.UnaryUnaryMultiCallable[_audit_pb2.SummarizeUsageRequest, _audit_pb2.SummarizeUsageResponse]  # type: ignore[assignment]
+    """SummarizeUsage counts calls, requests, tokens and money in groups. INVALID_ARGUMENT names a grouping that is unknown."""
+    TailToolCalls: _aio.UnaryStreamMultiCallable[_audit_pb2.TailToolCallsRequest, _audit_pb2.TailToolCallsResponse]  # type: ignore[assignment]
+    """TailToolCalls streams audit rows as they are committed, from now or from a page token. A client that reads too slowly
+    is told how many rows it missed. The stream ends when the client ends it, or with UNAVAILABLE when the service does.
+    """
+    ExportToolCalls: _aio.UnaryStreamMultiCallable[_audit_pb2.ExportToolCallsRequest, _audit_pb2.ExportToolCallsResponse]  # type: ignore[assignment]
+    """ExportToolCalls streams all audit rows that the filters let through, the oldest first, as they were when it began."""
+    ListQueries: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListQueriesRequest, _audit_pb2.ListQueriesResponse]  # type: ignore[assignment]
+    """ListQueries lists who asked the ledger what, the newest first: each query leaves a row."""
+    Prune: _aio.UnaryStreamMultiCallable[_audit_pb2.PruneRequest, _audit_pb2.PruneResponse]  # type: ignore[assignment]
+    """Prune removes what began before a time, in batches beside ingest, and tells after each batch how far it is. What is
+    left is whole hours; a summary of what went stays. A pruned row that is sent again is rejected as TOO_OLD.
+    """
+    Backup: _aio.UnaryStreamMultiCallable[_audit_pb2.BackupRequest, _audit_pb2.BackupResponse]  # type: ignore[assignment]
+    """Backup streams a copy of the database as it is now, verified before its first byte is sent."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """AuditService owns the ledger. Producers record; operators query."""
@@ -110,6 +142,58 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.GetSessionResponse, _abc.Awaitable[_audit_pb2.GetSessionResponse]]:
-        """GetSession returns one session. NOT_FOUND when the ledger does not know it."""
+        """GetSession returns one session and a page of its timeline. NOT_FOUND when the ledger does not know it."""
+
+    @_abc_1.abstractmethod
+    def SummarizeUsage(
+        self,
+        request: _audit_pb2.SummarizeUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.SummarizeUsageResponse, _abc.Awaitable[_audit_pb2.SummarizeUsageResponse]]:
+        """SummarizeUsage counts calls, requests, tokens and money in groups. INVALID_ARGUMENT names a grouping that is unknown."""
+
+    @_abc_1.abstractmethod
+    def TailToolCalls(
+        self,
+        request: _audit_pb2.TailToolCallsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audit_pb2.TailToolCallsResponse], _abc.AsyncIterator[_audit_pb2.TailToolCallsResponse]]:
+        """TailToolCalls streams audit rows as they are committed, from now or from a page token. A client that reads too slowly
+        is told how many rows it missed. The stream ends when the client ends it, or with UNAVAILABLE when the service does.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportToolCalls(
+        self,
+        request: _audit_pb2.ExportToolCallsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audit_pb2.ExportToolCallsResponse], _abc.AsyncIterator[_audit_pb2.ExportToolCallsResponse]]:
+        """ExportToolCalls streams all audit rows that the filters let through, the oldest first, as they were when it began."""
+
+    @_abc_1.abstractmethod
+    def ListQueries(
+        self,
+        request: _audit_pb2.ListQueriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ListQueriesResponse, _abc.Awaitable[_audit_pb2.ListQueriesResponse]]:
+        """ListQueries lists who asked the ledger what, the newest first: each query leaves a row."""
+
+    @_abc_1.abstractmethod
+    def Prune(
+        self,
+        request: _audit_pb2.PruneRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audit_pb2.PruneResponse], _abc.AsyncIterator[_audit_pb2.PruneResponse]]:
+        """Prune removes what began before a time, in batches beside ingest, and tells after each batch how far it is. What is
+        left is whole hours; a summary of what went stays. A pruned row that is sent again is rejected as TOO_OLD.
+        """
+
+    @_abc_1.abstractmethod
+    def Backup(
+        self,
+        request: _audit_pb2.BackupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audit_pb2.BackupResponse], _abc.AsyncIterator[_audit_pb2.BackupResponse]]:
+        """Backup streams a copy of the database as it is now, verified before its first byte is sent."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
