@@ -7,5 +7,6 @@ ANONYMOUS = "anonymous"
 
 def caller_name(context: Context) -> str:
     """The common name of the client's certificate; ANONYMOUS without one."""
-    names = context.auth_context().get("x509_common_name", [])
-    return names[0].decode(errors="replace") if names else ANONYMOUS
+    for name in context.auth_context().get("x509_common_name", []):
+        return name.decode(errors="replace")
+    return ANONYMOUS

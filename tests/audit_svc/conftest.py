@@ -52,7 +52,7 @@ async def ledger(database: Path) -> AsyncIterator[Any]:
     """A client's stub of a ledger on a real port."""
     store = SqliteStore.open(database, queue_rows=50_000)
     server = build_server([error_interceptor()])
-    audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(store), server)
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(store), server)  # type: ignore[abstract] # as in the server
     address = bind(server, "127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
