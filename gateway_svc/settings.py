@@ -1,5 +1,6 @@
 """The gateway's settings, from environment variables GATEWAY_…, validated at start."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -46,7 +47,10 @@ Policies = Annotated[dict[str, Policy], NoDecode, BeforeValidator(_split_policie
 
 
 class GatewaySettings(BaseSettings):
-    """What a deployment chooses. An engine is configured when its URL is, or, for Claude, its command."""
+    """What a deployment chooses. An engine is configured when its URL is, or, for Claude, its command.
+
+    Where nothing is configured, `claude` on PATH is: a deployment with another engine gets none by accident.
+    """
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", env_ignore_empty=True)
 
@@ -96,12 +100,15 @@ class GatewaySettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_engines(self) -> Self:
+        if not (self.ollama_url or self.openai_url or self.claude_command) and shutil.which("claude"):
+            self.claude_command = "claude"
         models = {"ollama": self.ollama_model, "openai": self.openai_model, "claude": self.claude_model}
         wheres = {"ollama": self.ollama_url, "openai": self.openai_url, "claude": self.claude_command}
         engines = [name for name, where in wheres.items() if where]
         if not engines:
             raise ValueError(
-                "no engine is configured: set GATEWAY_OLLAMA_URL, GATEWAY_OPENAI_URL or GATEWAY_CLAUDE_COMMAND"
+                "no engine is configured: set GATEWAY_OLLAMA_URL, GATEWAY_OPENAI_URL or GATEWAY_CLAUDE_COMMAND,"
+                " or put `claude` on PATH"
             )
         for name in engines:
             if not models[name] and name != "claude":

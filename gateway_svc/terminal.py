@@ -134,6 +134,10 @@ class TurnPrinter:
             case "tool_call_finished":
                 self._end_text()
                 self._show_finished(event.tool_call_finished)
+            case "rate_limit_changed":
+                if event.rate_limit_changed.status > pb.RATE_LIMIT_STATUS_ALLOWED:
+                    self._end_text()
+                    self._show_limit(event.rate_limit_changed)
             case "turn_finished":
                 self._end_text()
                 finished = event.turn_finished
@@ -155,6 +159,11 @@ class TurnPrinter:
             parts.append(finished.error)
         style = "green" if finished.outcome == audit_pb2.OUTCOME_SUCCEEDED else "red"
         err.print(f"  {finished.tool_name}: {' · '.join(parts)}", style=style, markup=False)
+
+    def _show_limit(self, limit: pb.RateLimitChanged) -> None:
+        near = "is near" if limit.status == pb.RATE_LIMIT_STATUS_NEAR else "is reached"
+        used = f" · {limit.utilization:.0%} used" if limit.HasField("utilization") else ""
+        err.print(f"  the limit {limit.window} {near}{used}", style="yellow", markup=False)
 
     def _end_text(self) -> None:
         if self._in_text:

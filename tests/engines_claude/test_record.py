@@ -38,6 +38,7 @@ async def test_a_call_has_its_intent_its_row_and_its_events_under_one_id(stage):
     assert (row.exit_code, row.result_bytes) == (0, 2)
     assert row.HasField("exit_code")
     assert not row.HasField("error")
+    assert (intent.times_observed, row.times_observed) == (True, True)
     assert stage.of_kind("tool_call_started")[0].args_summary == intent.args_summary
 
 

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.errors import InvalidRequest
 from gateway_svc.messages import AssistantMessage, ToolMessage, UserMessage
@@ -213,3 +214,27 @@ async def test_halves_of_characters_do_not_end_a_turn(stage):
     stage.play([init(), *message("msg_1", "a\ud800b", [call]), tool_result("toolu_1", "\ud800"), result({})])
     assert await stage.run() == "STOP_REASON_COMPLETED"
     assert stage.text() == "a\ufffdb"
+
+
+@pytest.mark.parametrize(
+    ("info", "told"),
+    [
+        (
+            {"status": "allowed_warning", "rateLimitType": "five_hour", "resetsAt": 1764000000, "utilization": 0.91},
+            pb.RateLimitChanged(
+                status=pb.RATE_LIMIT_STATUS_NEAR, window="five_hour", resets_at_ms=1764000000000, utilization=0.91
+            ),
+        ),
+        ({"status": "allowed"}, pb.RateLimitChanged(status=pb.RATE_LIMIT_STATUS_ALLOWED)),
+        (
+            {"status": "rejected", "rateLimitType": "seven_day", "utilization": 1.2},
+            pb.RateLimitChanged(status=pb.RATE_LIMIT_STATUS_REACHED, window="seven_day", utilization=1.0),
+        ),
+        ({"status": "new", "rateLimitType": "a b", "resetsAt": "soon", "utilization": "all"}, pb.RateLimitChanged()),
+    ],
+)
+async def test_the_client_hears_of_the_account_s_limits(stage, info, told):
+    """As far as the program tells of them; what it tells otherwise than known is left out."""
+    stage.play([init(), {"type": "rate_limit_event", "rate_limit_info": info}, *ANSWER[1:]])
+    assert await stage.run() == "STOP_REASON_COMPLETED"
+    assert stage.of_kind("rate_limit_changed") == [told]

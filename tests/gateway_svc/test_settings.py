@@ -3,6 +3,7 @@
 import pytest
 
 from demo.processes import run_command
+from gateway_svc.settings import GatewaySettings
 
 OLLAMA = {"GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m"}
 
@@ -10,7 +11,7 @@ OLLAMA = {"GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m
 @pytest.mark.parametrize(
     ("env", "named"),
     [
-        ({}, "GATEWAY_OLLAMA_URL"),
+        ({"PATH": "/nowhere"}, "GATEWAY_OLLAMA_URL"),
         ({"GATEWAY_OLLAMA_URL": "127.0.0.1:11434", "GATEWAY_OLLAMA_MODEL": "m"}, "GATEWAY_OLLAMA_URL"),
         ({"GATEWAY_OLLAMA_URL": "http://127.0.0.1:11434"}, "GATEWAY_OLLAMA_MODEL"),
         ({"GATEWAY_OPENAI_URL": "http://127.0.0.1:1/v1"}, "GATEWAY_OPENAI_MODEL"),
@@ -31,6 +32,27 @@ def test_a_wrong_setting_is_named(tmp_path, env, named):
     assert ran.returncode == 2, ran.stderr
     sentences = [line for line in ran.stderr.splitlines() if not line.startswith("{")]
     assert any(named in sentence for sentence in sentences), ran.stderr
+
+
+@pytest.fixture
+def claude_on_path(tmp_path, monkeypatch):
+    program = tmp_path / "bin" / "claude"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(program.parent))
+
+
+def test_claude_on_path_is_the_engine_where_no_other_is_configured(claude_on_path):
+    """And nothing is recorded of it unless that is asked for."""
+    settings = GatewaySettings()
+    assert (settings.claude_command, settings.default_engine, settings.keeps_record) == ("claude", "claude", False)
+
+
+def test_claude_on_path_is_no_engine_beside_another(claude_on_path, monkeypatch):
+    for name, value in OLLAMA.items():
+        monkeypatch.setenv(name, value)
+    assert GatewaySettings().claude_command is None
 
 
 def test_a_state_directory_that_cannot_be_made_is_told(tmp_path):

@@ -13,6 +13,7 @@
 | bill         | cost rows                                                         |
 | usage        | tokens and money as the program tells them                        |
 | failures     | stop reasons and errors                                           |
+| limits       | how near the account's limits are                                 |
 | memory       | the program's session ids, and what it has to be told             |
 | record       | what the record offers, passed in                                 |
 

@@ -47,6 +47,7 @@ class Calls:
             return False
         self._seen.add(call.tool_call_id)
         intent = self._audit.build_intent(call, self.scope) if self._audit else self._bare_row(call)
+        intent.times_observed = True
         self._open[call.tool_call_id] = _Open(call, intent.created_at_ms)
         if self._audit:
             self._audit.intend(intent)
@@ -82,6 +83,7 @@ class Calls:
         result = replace(result, started_at_ms=opened.started_at_ms, duration_ms=duration_ms)
         if self._audit:
             row = self._audit.build_audit_row(opened.call, result, self.scope)
+            row.times_observed = True
             self._audit.record(row)
         else:
             row = self._bare_row(opened.call, result)

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
+from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.engines.claude.bill import Bill
 from gateway_svc.engines.claude.calls import Calls
 from gateway_svc.engines.claude.conversation import Conversation, tool_call
 from gateway_svc.engines.claude.failures import failure
+from gateway_svc.engines.claude.limits import rate_limit
 from gateway_svc.engines.claude.memory import PROGRAM_SESSION_ID
 from gateway_svc.engines.fields import Fields, clean, count, fields, items, text
 from gateway_svc.turn import Turn
@@ -160,14 +162,15 @@ class Stream:
             raise failure(self._turn.scope.model, code, "", status)
 
     def _take_rate_limit(self, info: Fields) -> None:
-        status = text(info.get("status"))
+        changed = rate_limit(info)
+        self._turn.events.put(pb.TurnEvent(rate_limit_changed=changed))
         log.log(
-            20 if status == "allowed" else 30,
+            20 if changed.status == pb.RATE_LIMIT_STATUS_ALLOWED else 30,
             "claude.rate_limit",
-            status=status,
-            limit=info.get("rateLimitType"),
-            resets_at=info.get("resetsAt"),
-            utilization=info.get("utilization"),
+            status=pb.RateLimitStatus.Name(changed.status),
+            window=changed.window,
+            resets_at_ms=changed.resets_at_ms,
+            utilization=changed.utilization,
         )
 
     def _take_result(self, line: Fields) -> None:

@@ -60,6 +60,34 @@ STOP_REASON_CANCELLED: StopReason.ValueType  # 6
 """CancelTurn was called."""
 Global___StopReason: _TypeAlias = StopReason  # noqa: Y015
 
+class _RateLimitStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RateLimitStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RateLimitStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RATE_LIMIT_STATUS_UNSPECIFIED: _RateLimitStatus.ValueType  # 0
+    """Not set, or a word that the gateway does not know."""
+    RATE_LIMIT_STATUS_ALLOWED: _RateLimitStatus.ValueType  # 1
+    """Far from the limit."""
+    RATE_LIMIT_STATUS_NEAR: _RateLimitStatus.ValueType  # 2
+    """Near the limit."""
+    RATE_LIMIT_STATUS_REACHED: _RateLimitStatus.ValueType  # 3
+    """The limit is reached: requests are refused until it resets."""
+
+class RateLimitStatus(_RateLimitStatus, metaclass=_RateLimitStatusEnumTypeWrapper):
+    """RateLimitStatus says how near a limit is."""
+
+RATE_LIMIT_STATUS_UNSPECIFIED: RateLimitStatus.ValueType  # 0
+"""Not set, or a word that the gateway does not know."""
+RATE_LIMIT_STATUS_ALLOWED: RateLimitStatus.ValueType  # 1
+"""Far from the limit."""
+RATE_LIMIT_STATUS_NEAR: RateLimitStatus.ValueType  # 2
+"""Near the limit."""
+RATE_LIMIT_STATUS_REACHED: RateLimitStatus.ValueType  # 3
+"""The limit is reached: requests are refused until it resets."""
+Global___RateLimitStatus: _TypeAlias = RateLimitStatus  # noqa: Y015
+
 @_typing.final
 class RunTurnRequest(_message.Message):
     """RunTurnRequest is one input of a user."""
@@ -140,6 +168,7 @@ class TurnEvent(_message.Message):
     TOOL_CALL_FINISHED_FIELD_NUMBER: _builtins.int
     STEP_FINISHED_FIELD_NUMBER: _builtins.int
     TURN_FINISHED_FIELD_NUMBER: _builtins.int
+    RATE_LIMIT_CHANGED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def turn_started(self) -> Global___TurnStarted:
         """The turn left the session's queue and began. Always the first event."""
@@ -164,6 +193,10 @@ class TurnEvent(_message.Message):
     def turn_finished(self) -> Global___TurnFinished:
         """The turn ended. Always the last event of a stream that ends with OK."""
 
+    @_builtins.property
+    def rate_limit_changed(self) -> Global___RateLimitChanged:
+        """The engine told of a limit of the account that it runs on. The turn goes on, as long as nothing else is told."""
+
     def __init__(
         self,
         *,
@@ -173,12 +206,13 @@ class TurnEvent(_message.Message):
         tool_call_finished: Global___ToolCallFinished | None = ...,
         step_finished: Global___StepFinished | None = ...,
         turn_finished: Global___TurnFinished | None = ...,
+        rate_limit_changed: Global___RateLimitChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "step_finished", b"step_finished", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started", "turn_finished", b"turn_finished", "turn_started", b"turn_started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "rate_limit_changed", b"rate_limit_changed", "step_finished", b"step_finished", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started", "turn_finished", b"turn_finished", "turn_started", b"turn_started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "step_finished", b"step_finished", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started", "turn_finished", b"turn_finished", "turn_started", b"turn_started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "rate_limit_changed", b"rate_limit_changed", "step_finished", b"step_finished", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started", "turn_finished", b"turn_finished", "turn_started", b"turn_started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["turn_started", "text_delta", "tool_call_started", "tool_call_finished", "step_finished", "turn_finished"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["turn_started", "text_delta", "tool_call_started", "tool_call_finished", "step_finished", "turn_finished", "rate_limit_changed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -454,6 +488,47 @@ class TurnFinished(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TurnFinished: _TypeAlias = TurnFinished  # noqa: Y015
+
+@_typing.final
+class RateLimitChanged(_message.Message):
+    """RateLimitChanged tells of a limit, as far as the engine tells it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    RESETS_AT_MS_FIELD_NUMBER: _builtins.int
+    UTILIZATION_FIELD_NUMBER: _builtins.int
+    status: Global___RateLimitStatus.ValueType
+    """How near it is."""
+    window: _builtins.str
+    """Which limit, in the engine's own word, such as five_hour: at most 64 characters; empty when it does not say."""
+    resets_at_ms: _builtins.int
+    """When it resets: milliseconds since 1970-01-01 UTC."""
+    utilization: _builtins.float
+    """The part of it that is used up, from 0 to 1."""
+    def __init__(
+        self,
+        *,
+        status: Global___RateLimitStatus.ValueType = ...,
+        window: _builtins.str = ...,
+        resets_at_ms: _builtins.int | None = ...,
+        utilization: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_resets_at_ms", b"_resets_at_ms", "_utilization", b"_utilization", "resets_at_ms", b"resets_at_ms", "utilization", b"utilization"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resets_at_ms", b"_resets_at_ms", "_utilization", b"_utilization", "resets_at_ms", b"resets_at_ms", "status", b"status", "utilization", b"utilization", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__resets_at_ms: _TypeAlias = _typing.Literal["resets_at_ms"]  # noqa: Y015
+    _WhichOneofArgType__resets_at_ms: _TypeAlias = _typing.Literal["_resets_at_ms", b"_resets_at_ms"]  # noqa: Y015
+    _WhichOneofReturnType__utilization: _TypeAlias = _typing.Literal["utilization"]  # noqa: Y015
+    _WhichOneofArgType__utilization: _TypeAlias = _typing.Literal["_utilization", b"_utilization"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resets_at_ms) -> _WhichOneofReturnType__resets_at_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__utilization) -> _WhichOneofReturnType__utilization | None: ...
+
+Global___RateLimitChanged: _TypeAlias = RateLimitChanged  # noqa: Y015
 
 @_typing.final
 class CancelTurnRequest(_message.Message):
