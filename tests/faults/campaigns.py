@@ -110,6 +110,21 @@ def spool_disk_full(world: World) -> None:
     world.pause(0.05, 0.3)
 
 
+def spool_disk_full_and_kill(world: World) -> None:
+    """kill -9 of the gateway while its spool's disk is full: no outcome may wait in memory alone."""
+    disk = world.small_disk(world.state_dir)
+    world.start()
+    world.proxy.behaviour = world.rng.choice(["pass", "refuse"])
+    producer = world.start_producer(padding=500)
+    world.pause(0.05, 0.15)
+    disk.fill(world.rng.randrange(LEFT_BYTES))
+    world.wait_for_refused_rows()
+    world.kill_producer(producer)
+    disk.empty()
+    world.start_producer()
+    world.pause(0.05, 0.1)
+
+
 def spool_bound(world: World) -> None:
     """The spool reaches its bound while nothing can be sent."""
     world.start()
@@ -180,6 +195,7 @@ CAMPAIGNS = [
     Campaign("black hole, then cut", black_hole),
     Campaign("audit service's disk full", audit_disk_full, mounts=True),
     Campaign("spool's disk full", spool_disk_full, mounts=True),
+    Campaign("kill -9, spool's disk full", spool_disk_full_and_kill, mounts=True),
     Campaign("spool at its bound", spool_bound),
     Campaign("damaged and torn spool", damaged_spool),
     Campaign("two gateways on one folder", two_gateways),

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,11 +11,14 @@ import structlog
 
 from gateway_svc.audit.spool import segments
 from gateway_svc.audit.spool.records import HEADER, TORN, Record, encode_record, scan
+from gateway_svc.audit.spool.reservation import keep_room
 from gateway_svc.audit.spool.segments import SEGMENT_HEADER, Segment
 
 log = structlog.get_logger(__name__)
 
 _RECORDS_PER_TURN = 256
+_AHEAD_BYTES = 256 * 2**10
+"""Room is taken this far ahead where there is any, so that few appends have to ask for it."""
 
 
 class Appender:
@@ -43,31 +47,35 @@ class Appender:
         self.bytes = sum(segment.size for segment in self.segments)
         """What the segments take on disk."""
         self._fd: int | None = None
+        self._kept_to = 0
+        """Up to here the growing segment has its blocks."""
         # A process that was killed has not synced its last rows.
         self._sealed = [os.open(segment.path, os.O_RDONLY) for segment in self.segments]
         self._folder_changed = True
 
-    def append(self, kind: int, payload: bytes) -> int:
+    def append(self, kind: int, payload: bytes, keep_bytes: int = 0) -> int:
         """Writes a record and returns its number. When it has returned, the record survives the death of the process.
+
+        keep_bytes: room that must be left on the disk, after this record, for what append_kept() is to write.
 
         Raises:
             OSError: it was not written, and nothing of it is left.
         """
         data = encode_record(self.next, kind, payload)
-        fd = self._fd
-        if fd is None or self.segments[-1].size + len(data) > self._segment_bytes:
-            fd = self._begin_segment()
-        try:
-            if os.write(fd, data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError:
-            self._cut_back(fd)
-            raise
-        self.segments[-1].size += len(data)
-        self.bytes += len(data)
-        number = self.next
-        self.next += 1
-        return number
+        if self._fd is None or self.segments[-1].size + len(data) > self._segment_bytes:
+            return self._write(self._begin_segment(len(data) + keep_bytes), data)
+        if keep_bytes and self.segments[-1].size + len(data) + keep_bytes > self._kept_to:
+            self._kept_to = self._keep_room(self._fd, self.segments[-1].size, len(data) + keep_bytes)
+        return self._write(self._fd, data)
+
+    def append_kept(self, kind: int, payload: bytes) -> int:
+        """append() of a record that room was kept for: it goes to the segment that has the room, however long that is.
+
+        Raises:
+            OSError: it was not written, since the file system cannot keep room or the disk is broken.
+        """
+        data = encode_record(self.next, kind, payload)
+        return self._write(self._begin_segment(len(data)) if self._fd is None else self._fd, data)
 
     def take_unsynced(self) -> "Unsynced":
         """What is to be synced now."""
@@ -81,14 +89,14 @@ class Appender:
             self._sealed.append(self._fd)
             self._fd = None
 
-    def begin_segment(self) -> None:
-        """Begins another segment now.
+    def begin_segment(self, keep_bytes: int) -> None:
+        """Begins another segment now, with room for keep_bytes.
 
         Raises:
             OSError: it could not be made.
         """
         if self._fd is None:
-            self._begin_segment()
+            self._begin_segment(keep_bytes)
 
     def forget_segments(self, before: int) -> list[Segment]:
         """Takes out the segments whose numbers are all below `before`, the growing one never; their files remain."""
@@ -98,7 +106,30 @@ class Appender:
         self.bytes -= sum(segment.size for segment in forgotten)
         return forgotten
 
-    def _begin_segment(self) -> int:
+    def _write(self, fd: int, data: bytes) -> int:
+        try:
+            if os.write(fd, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            self._cut_back(fd)
+            raise
+        self.segments[-1].size += len(data)
+        self.bytes += len(data)
+        number = self.next
+        self.next += 1
+        return number
+
+    def _keep_room(self, fd: int, size: int, more: int) -> int:
+        """Takes the room of more bytes at the end of a segment; returns up to where it has room."""
+        ahead = min(_AHEAD_BYTES, self._segment_bytes)
+        try:
+            kept = keep_room(fd, size, more + ahead)
+        except OSError:
+            ahead = 0
+            kept = keep_room(fd, size, more)
+        return size + more + ahead if kept else sys.maxsize
+
+    def _begin_segment(self, keep_bytes: int) -> int:
         segment = Segment(self.next, segments.segment_path(self._folder, self.next), len(SEGMENT_HEADER))
         # A file of this name holds at most the beginning of a record that was never taken.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -106,6 +137,7 @@ class Appender:
         try:
             if os.write(fd, SEGMENT_HEADER) != len(SEGMENT_HEADER):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._kept_to = self._keep_room(fd, segment.size, keep_bytes)
         except OSError:
             os.close(fd)
             with suppress(OSError):
@@ -120,8 +152,9 @@ class Appender:
         return fd
 
     def _cut_back(self, fd: int) -> None:
+        size = self._kept_to = self.segments[-1].size
         try:
-            os.ftruncate(fd, self.segments[-1].size)
+            os.ftruncate(fd, size)  # which gives back the room that was kept
         except OSError as error:
             log.warning("spool.segment_abandoned", segment=self.segments[-1].path.name, reason=error.strerror)
             self.abandon_segment()

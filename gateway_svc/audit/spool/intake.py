@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
@@ -48,6 +49,11 @@ class Intake:
         self._retry_at = 0.0
         self._next_warning = 0.0
 
+    @property
+    def kept_bytes(self) -> int:
+        """The room that is kept on the disk for the outcomes of the calls that run."""
+        return len(self._open) * _OUTCOME_BYTES
+
     def append_intent(self, row: audit_pb2.AuditRow) -> bool:
         """Takes an intent, and keeps room free for its outcome. False: it could not be taken.
 
@@ -60,7 +66,7 @@ class Intake:
             if len(payload) > MAX_PAYLOAD_BYTES or not self._has_room(len(payload) + _OUTCOME_BYTES):
                 self.warn("there is no room, or a row is too large")
                 return False
-            number = self._write(INTENT, payload)
+            number = self._write(lambda: self._log.append(INTENT, payload, self.kept_bytes + _OUTCOME_BYTES))
             if number is None:
                 return False
             self._open[row.id] = (number, payload)
@@ -145,7 +151,7 @@ class Intake:
         with self.lock:
             old = [(call_id, payload) for call_id, (number, payload) in self._open.items() if number < before]
             for call_id, payload in old:
-                self._open[call_id] = (self._log.append(INTENT, payload), payload)
+                self._open[call_id] = (self._log.append(INTENT, payload, self.kept_bytes), payload)
             return bool(old)
 
     def close(self) -> None:
@@ -173,12 +179,11 @@ class Intake:
     def _has_room(self, size: int) -> bool:
         if self._retry_at and time.monotonic() < self._retry_at:
             return False
-        reserved = len(self._open) * _OUTCOME_BYTES
-        return self._log.bytes + HEADER.size + size + reserved <= self._max_bytes
+        return self._log.bytes + HEADER.size + size + self.kept_bytes <= self._max_bytes
 
-    def _write(self, kind: int, payload: bytes) -> int | None:
+    def _write(self, append: Callable[[], int]) -> int | None:
         try:
-            number = self._log.append(kind, payload)
+            number = append()
         except OSError as error:
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             self.warn(error.strerror or str(error))
@@ -189,17 +194,19 @@ class Intake:
         return number
 
     def _write_row(self, payload: bytes) -> bool:
-        number = self._write(ROW, payload)
+        return self._written(self._write(lambda: self._log.append(ROW, payload, self.kept_bytes)))
+
+    def _written(self, number: int | None) -> bool:
         if number is None:
             return False
         self.last_row = number
         return True
 
     def _write_held(self) -> None:
-        """Writes outcomes of open intents. What the disk does not take stays: its intent is on disk meanwhile."""
+        """Writes outcomes of open intents, for which there is room. What a broken disk does not take stays here."""
         while self._held:
             call_id, payload = self._held[0]
-            if not self._write_row(payload):
+            if not self._written(self._write(partial(self._log.append_kept, ROW, payload))):
                 return
             self._held.popleft()
             self._open.pop(call_id, None)

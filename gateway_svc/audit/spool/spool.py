@@ -113,7 +113,7 @@ class Spool:
             try:
                 with self._intake.lock:
                     if self.sync_failed:
-                        self._log.begin_segment()
+                        self._log.begin_segment(self._intake.kept_bytes)
                     unsynced = self._log.take_unsynced()
                 unsynced.sync()
             except OSError as error:

@@ -1,0 +1,31 @@
+"""Room on the disk that is kept for a file's next bytes, so that a full disk cannot refuse them."""
+
+import ctypes
+import errno
+import os
+
+_KEEP_SIZE = 1
+"""FALLOC_FL_KEEP_SIZE of linux/falloc.h: the file's size, by which its end is known, stays."""
+
+_UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
+_fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+if _fallocate is not None:
+    _fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+def keep_room(fd: int, offset: int, size: int) -> bool:
+    """Takes the blocks of size bytes from offset on; see fallocate(2). False: this file system cannot do it.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if _fallocate is None:
+        return False
+    while _fallocate(fd, _KEEP_SIZE, offset, size) != 0:
+        number = ctypes.get_errno()
+        if number in _UNSUPPORTED:
+            return False
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
+    return True
