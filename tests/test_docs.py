@@ -5,6 +5,7 @@ from pathlib import Path
 
 from audit_svc.settings import AuditSettings
 from gateway_svc.settings import GatewaySettings
+from tests.faults.campaigns import CAMPAIGNS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,3 +22,18 @@ def test_links_between_documents_lead_somewhere():
     for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!http|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_each_fault_is_shown_by_a_test_or_a_campaign_that_is_there():
+    manual = (ROOT / "docs" / "operations.md").read_text().partition("## Faults")[2].partition("\n## ")[0]
+    cells = [line.split(" | ")[-1] for line in manual.splitlines() if line.startswith("| ")][1:]
+    tests = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    campaigns = {campaign.name for campaign in CAMPAIGNS}
+    assert len(cells) >= 20
+    for cell in cells:
+        shown = [*re.findall(r"`(test_\w+)`", cell), *re.findall(r"\*([^*]+)\*", cell)]
+        assert shown, f"nothing shows: {cell}"
+        assert set(shown) <= tests | campaigns, cell
+    assert campaigns <= set(re.findall(r"\*([^*]+)\*", " ".join(cells))), "a campaign that no line names"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.faults.campaigns import CAMPAIGNS, Campaign
 from tests.faults.ledger import Findings
-from tests.faults.world import World, can_mount
+from tests.faults.world import can_mount
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Line:
 
 def run_round(campaign: Campaign, seed: str) -> tuple[Line, list[str]]:
     """One round, its figures and what is wrong. The same seed makes the same choices, though not the same timing."""
-    with World(random.Random(seed)) as world:
+    with campaign.world(random.Random(seed)) as world:
         try:
             campaign.inflict(world)
             findings = world.settle()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gateway_svc.audit.spool.records import HEADER, ROW, Record, decode_row, scan
 from gateway_svc.audit.spool.segments import first_record
+from tests.faults.gateway_world import GatewayWorld
 from tests.faults.proxy import Behaviour
 from tests.faults.world import World
 
@@ -25,6 +26,18 @@ def kill_gateway(world: World) -> None:
         world.kill_producer(producer)
     world.start_producer()
     world.pause(0.05, 0.1)
+
+
+def kill_gateway_with_turns(world: World) -> None:
+    """kill -9 of a whole gateway while turns run tools, three lives long."""
+    assert isinstance(world, GatewayWorld)
+    world.start()
+    for behaviour in world.rng.sample(BEHAVIOURS, 3):
+        world.proxy.behaviour = behaviour
+        gateway = world.start_gateway()
+        world.run_turns(gateway)
+        world.pause(0.1, 0.6)
+        world.kill_gateway(gateway)
 
 
 def kill_audit(world: World) -> None:
@@ -184,10 +197,12 @@ class Campaign:
     inflict: Callable[[World], None]
     mounts: bool = False
     """Whether it needs a file system of its own."""
+    world: type[World] = World
 
 
 CAMPAIGNS = [
     Campaign("kill -9 of the gateway", kill_gateway),
+    Campaign("kill -9 with turns running", kill_gateway_with_turns, world=GatewayWorld),
     Campaign("kill -9 of the audit service", kill_audit),
     Campaign("kill -9 of both", kill_both),
     Campaign("lost acks", lost_acks),

@@ -1,0 +1,130 @@
+"""A round's world with a whole gateway in it: a model server, turns over gRPC, tools that really run."""
+
+import asyncio
+import random
+import threading
+from collections import Counter
+from pathlib import Path
+
+import apsw
+import grpc
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+
+from demo.model_server import ModelServer
+from demo.processes import Service, start_service
+from demo.script import Call, Script, Step
+from tests.faults.ledger import Findings
+from tests.faults.world import World
+
+TURNS_AT_ONCE = 4
+_STEP = Step(tool_calls=(Call(name="bash", arguments={"command": "echo ran >> ran.log"}),), repeat=40)
+
+
+class GatewayWorld(World):
+    """Its turns' tools write a line each into a file, so that what ran can be told from what is recorded."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__(rng)
+        self._workspace = self.folder / "workspace"
+        self._started: set[str] = set()
+        self._finished: dict[str, audit_pb2.Outcome.ValueType] = {}
+        self._clients: list[threading.Thread] = []
+        self._gateways: list[Service] = []
+        self._loop = asyncio.new_event_loop()
+        self._model = ModelServer(Script(steps=(_STEP, Step(text="Done."))))
+
+    def start(self) -> None:
+        """Starts the audit service, the proxy and the model server."""
+        super().start()
+        thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        thread.start()
+        self._stack.callback(self._loop.close)
+        self._stack.callback(thread.join)
+        self._stack.callback(self._loop.call_soon_threadsafe, self._loop.stop)
+        asyncio.run_coroutine_threadsafe(self._model.__aenter__(), self._loop).result()
+        self._stack.callback(
+            lambda: asyncio.run_coroutine_threadsafe(self._model.__aexit__(None, None, None), self._loop).result()
+        )
+
+    def start_gateway(self) -> Service:
+        """A gateway on the state directory of the round."""
+        gateway = start_service(
+            "gateway_svc",
+            {
+                "GATEWAY_LISTEN": "127.0.0.1:0",
+                "GATEWAY_AUDIT_TARGET": self.proxy.address,
+                "GATEWAY_STATE_DIR": str(self.state_dir),
+                "GATEWAY_WORKSPACE": str(self._workspace),
+                "GATEWAY_OLLAMA_URL": self._model.ollama_url,
+                "GATEWAY_OLLAMA_MODEL": "scripted",
+                "GATEWAY_BASH_SANDBOX": "off",
+                "GATEWAY_DRAIN_SECONDS": "15",
+            },
+            "serve",
+        )
+        self._gateways.append(self._stack.enter_context(gateway))
+        return gateway
+
+    def run_turns(self, gateway: Service) -> None:
+        """Clients that run turns until the gateway is gone."""
+        for _ in range(TURNS_AT_ONCE):
+            self._clients.append(threading.Thread(target=self._run_turns, args=(gateway.address,), daemon=True))
+            self._clients[-1].start()
+
+    def kill_gateway(self, gateway: Service) -> None:
+        """SIGKILL, in whatever its turns are doing."""
+        self._gateways.remove(gateway)
+        gateway.kill()
+        self.kills += 1
+
+    def settle(self) -> Findings:
+        """Starts a gateway that sends what is left, ends both services, and compares."""
+        self.proxy.behaviour = "pass"
+        for gateway in list(self._gateways):
+            self.kill_gateway(gateway)
+        for client in self._clients:
+            client.join()
+        if self._audit is None:
+            self.start_audit()
+        code = self.start_gateway().terminate(30)
+        findings = Findings(accepted=len(self._finished))
+        if code != 0:
+            findings.report("lost", [f"a gateway that ended with exit code {code}"])
+        kills = self.kills
+        self.kill_audit()
+        self.kills = kills
+        self._examine(self.audit_folder / "audit.db", findings)
+        return findings
+
+    def _run_turns(self, address: str) -> None:
+        with grpc.insecure_channel(address) as channel:
+            stub = gateway_pb2_grpc.GatewayServiceStub(channel)
+            try:
+                while True:
+                    for event in stub.RunTurn(gateway_pb2.RunTurnRequest(input="go"), timeout=60):
+                        if event.HasField("tool_call_started"):
+                            self._started.add(event.tool_call_started.id)
+                        elif event.HasField("tool_call_finished"):
+                            self._finished[event.tool_call_finished.id] = event.tool_call_finished.outcome
+            except grpc.RpcError:
+                pass
+
+    def _examine(self, database: Path, findings: Findings) -> None:
+        db = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+        integrity = [str(row[0]) for row in db.execute("PRAGMA integrity_check")]
+        rows = list(db.execute("SELECT id, outcome, tool_call_id FROM tool_call_log NOT INDEXED"))
+        db.close()
+        if integrity != ["ok"]:
+            findings.report("corrupt", integrity)
+        outcomes = {row[0]: row[1] for row in rows}
+        findings.report("doubled", (call for call, count in Counter(row[2] for row in rows).items() if count > 1))
+        findings.report("lost", self._started - outcomes.keys())
+        name = audit_pb2.Outcome.Name
+        told = {call: name(outcome).removeprefix("OUTCOME_").lower() for call, outcome in self._finished.items()}
+        findings.report("lost", (f"{call}, {told[call]}" for call in told if outcomes.get(call) != told[call]))
+        log = self._workspace / "ran.log"
+        ran = len(log.read_text().splitlines()) if log.exists() else 0
+        succeeded = sum(outcome == "succeeded" for outcome in outcomes.values())
+        findings.report("lost", (f"command {n + 1} that ran without a row" for n in range(ran - len(outcomes))))
+        findings.report("corrupt", (f"row {n + 1} of a command that did not run" for n in range(succeeded - ran)))
