@@ -7,7 +7,7 @@ ROUNDS ?= 200
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-real-model faults bench clean
+.PHONY: help setup demo test check format protos test-real-model image test-image faults bench clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -51,6 +51,14 @@ format: $(VENV)/.ready  ## format the code and the protos
 
 protos: $(VENV)/.ready  ## regenerate the code beside the protos
 	$(BIN)/python protos/generate.py
+
+image:  ## build the images of both services with docker, podman or buildah; BASE=… for another base
+	deploy/build-images
+
+test-image: $(VENV)/.ready  ## build the images over a base of Debian's packages, and run what is in them; as root, with buildah and debootstrap
+	$(BIN)/hadolint Dockerfile
+	tests/image/build
+	$(BIN)/python -m pytest -q -m image tests/image
 
 faults: $(VENV)/.ready  ## kill, cut and fill for ROUNDS rounds (200), and count the rows
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)
