@@ -8,6 +8,7 @@ prints `model server on http://127.0.0.1:PORT` and serves until it is ended:
     GET  /api/tags              Ollama's models
     POST /api/show              a model's capabilities
     POST /v1/chat/completions   OpenAI, streaming or not
+    POST /v1/responses          OpenAI's other API, streaming or not
     GET  /v1/models             OpenAI's models
     GET  /pages/...             the script's pages
 
@@ -25,12 +26,19 @@ from types import TracebackType
 from typing import Any, Self
 
 from demo.script import Page, Refusal, Script, Step, load_script, position
-from demo.script_formats import Format, Rejected, count, encode, messages_of, roles_of, skim
+from demo.script_formats import Format, Rejected, count, encode, skim
 from demo.script_http import HttpConnection, Received, Reply
 from demo.script_ollama import OllamaFormat
 from demo.script_openai import OpenAIFormat
+from demo.script_responses import ResponsesFormat
 
-_FORMATS: dict[str, Format] = {"/api/chat": OllamaFormat(), "/v1/chat/completions": OpenAIFormat()}
+_FORMATS: dict[str, Format] = {
+    "/api/chat": OllamaFormat(),
+    "/v1/chat/completions": OpenAIFormat(),
+    "/v1/responses": ResponsesFormat(),
+}
+_SKIMMED = ("/api/chat", "/v1/chat/completions")
+"""What an answer needs to know of their requests can be had without parsing."""
 _JSON = "application/json; charset=utf-8"
 
 
@@ -93,7 +101,7 @@ class ModelServer:
         self._arrival.set()
         path = request.path.partition("?")[0]
         if request.method == "POST" and path in _FORMATS:
-            await self._chat(_FORMATS[path], request, reply)
+            await self._chat(path, request, reply)
         elif page := self.script.pages.get(path):
             await self._page(page, reply)
         elif listing := self._listing(path):
@@ -101,12 +109,13 @@ class ModelServer:
         else:
             reply.whole(404, "text/plain", b"404 page not found")
 
-    async def _chat(self, form: Format, request: Received, reply: Reply) -> None:
+    async def _chat(self, path: str, request: Received, reply: Reply) -> None:
+        form = _FORMATS[path]
         try:
-            if self.script.check:
+            if self.script.check or path not in _SKIMMED:
                 body = _parse(request.body)
                 _check(form, body, self.script, request.headers.get("authorization", ""))
-                at = position(roles_of(messages_of(body)))
+                at = position(form.roles(body))
             else:
                 body, at = skim(request.body)
             number, step = self._step_at(at)

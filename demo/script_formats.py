@@ -49,6 +49,10 @@ class Format(Protocol):
         """Raises Rejected where the real server would."""
         ...
 
+    def roles(self, request: dict[str, Any]) -> list[str]:
+        """The roles of the conversation's messages."""
+        ...
+
     def streams(self, request: dict[str, Any]) -> bool:
         """Whether the answer is to be streamed."""
         ...

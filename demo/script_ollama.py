@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from demo.script import Call, Script, Step
-from demo.script_formats import Counts, Rejected, encode, messages_of, tokens_of
+from demo.script_formats import Counts, Rejected, encode, messages_of, roles_of, tokens_of
 
 _ID_CHARACTERS = string.ascii_lowercase + string.digits
 _GO_TYPES = {str: "string", list: "array", dict: "object", int: "number", float: "number", bool: "bool"}
@@ -41,6 +41,10 @@ class OllamaFormat:
             arguments = call["function"].get("arguments")
             if not isinstance(arguments, dict | None):
                 raise _mismatch(arguments, "messages.tool_calls.function.arguments", "api.ToolCallFunctionArguments")
+
+    def roles(self, request: dict[str, Any]) -> list[str]:
+        """See Format."""
+        return roles_of(messages_of(request))
 
     def streams(self, request: dict[str, Any]) -> bool:
         """Ollama streams unless it is told not to."""

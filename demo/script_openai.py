@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from demo.script import Call, Script, Step
-from demo.script_formats import Counts, Rejected, encode, messages_of, tokens_of
+from demo.script_formats import Counts, Rejected, encode, messages_of, roles_of, tokens_of
 
 
 class OpenAIFormat:
@@ -72,6 +72,10 @@ class OpenAIFormat:
             except ValueError as error:
                 raise Rejected(500, f"Failed to parse tool call arguments as JSON: {error}") from error
         return ids
+
+    def roles(self, request: dict[str, Any]) -> list[str]:
+        """See Format."""
+        return roles_of(messages_of(request))
 
     def streams(self, request: dict[str, Any]) -> bool:
         """OpenAI streams only when it is asked to."""

@@ -42,6 +42,18 @@ class UserMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Native:
+    """An answer as its server sent it, for a server that wants it back as it was. Nobody else can read it."""
+
+    origin: str
+    """The API and the server that it came from, as the engine names them."""
+    model: str
+    """The model that was asked for."""
+    items: tuple[str, ...]
+    """Its parts in their order, each as JSON text."""
+
+
+@dataclass(frozen=True, slots=True)
 class AssistantMessage:
     """What a model answered in one step."""
 
@@ -49,6 +61,8 @@ class AssistantMessage:
     thinking: str = ""
     """The model's reasoning where the server shows it. Ollama wants it back with tool calls."""
     tool_calls: tuple[ToolCall, ...] = ()
+    native: Native | None = None
+    """Set where the text and the calls are not all that the server wants back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from gateway_svc.engines import Engine
 from gateway_svc.engines.claude import ClaudeAudit
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai import OpenAIEngine
+from gateway_svc.engines.responses import ResponsesEngine
 from gateway_svc.pricing import cost_micros
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.tools import Tool
@@ -107,7 +108,8 @@ def _build_engines(settings: GatewaySettings) -> Iterator[tuple[Engine, str, boo
         yield engine, settings.ollama_url, True
     if settings.openai_url and settings.openai_model:
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
-        engine = OpenAIEngine(settings.openai_url, settings.openai_model, api_key=key)
+        kind = ResponsesEngine if settings.speaks_responses else OpenAIEngine
+        engine = kind(settings.openai_url, settings.openai_model, api_key=key)
         yield engine, settings.openai_url, settings.openai_local
 
 

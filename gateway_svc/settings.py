@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -67,6 +68,9 @@ class GatewaySettings(BaseSettings):
     openai_api_key: SecretStr | None = Field(
         None, validation_alias=AliasChoices("GATEWAY_OPENAI_API_KEY", "OPENAI_API_KEY")
     )
+    openai_api: Literal["chat", "responses"] | None = Field(
+        None, description="by the server when not given: responses for api.openai.com, else chat completions"
+    )
     openai_local: bool = Field(False, description="the server is one's own, so that its requests cost nothing")
     claude_command: str | None = Field(None, description="Claude's command-line agent, and arguments ahead of ours")
     claude_model: str = Field("", description="the program's own when not given")
@@ -125,6 +129,13 @@ class GatewaySettings(BaseSettings):
                 "GATEWAY_BASH_SECONDS: must be less than GATEWAY_TOOL_SECONDS, or a command's output is lost"
             )
         return self
+
+    @property
+    def speaks_responses(self) -> bool:
+        """Whether OpenAI's Responses API is spoken to the server at openai_url, or else its chat completions."""
+        if self.openai_api is None:
+            return urlsplit(self.openai_url or "").hostname == "api.openai.com"
+        return self.openai_api == "responses"
 
     @property
     def keeps_record(self) -> bool:

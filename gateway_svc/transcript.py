@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from gateway_svc.errors import Busy, NotFound
-from gateway_svc.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
+from gateway_svc.messages import AssistantMessage, Message, Native, ToolCall, ToolMessage, UserMessage
 
 TAIL_BYTES = 64 * 1024
 """How much of a transcript's end is searched for its last state before the whole is read."""
@@ -144,7 +144,8 @@ def _to_line(message: Message) -> dict[str, Any]:
         case ToolMessage():
             return {"tool": asdict(message)}
         case AssistantMessage():
-            return {"assistant": asdict(message)}
+            fields = asdict(message)
+            return {"assistant": fields if message.native else {k: v for k, v in fields.items() if k != "native"}}
         case _:
             raise TypeError(f"{type(message).__name__} is not part of a transcript")
 
@@ -154,8 +155,11 @@ def _from_line(line: dict[str, Any]) -> Message:
         return UserMessage(line["user"])
     if "tool" in line:
         return ToolMessage(**line["tool"])
-    fields = line["assistant"]
-    return AssistantMessage(**{**fields, "tool_calls": tuple(ToolCall(**call) for call in fields["tool_calls"])})
+    fields = dict(line["assistant"])
+    fields["tool_calls"] = tuple(ToolCall(**call) for call in fields["tool_calls"])
+    if native := fields.get("native"):
+        fields["native"] = Native(**{**native, "items": tuple(native["items"])})
+    return AssistantMessage(**fields)
 
 
 def closing_messages(messages: list[Message], note: str) -> list[Message]:

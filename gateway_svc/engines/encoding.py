@@ -18,9 +18,9 @@ def encode(value: object) -> bytes:
     return _encoder.encode(value).encode("utf-8", "replace")
 
 
-def join(head: dict[str, Any], messages: Iterable[bytes], tools: bytes) -> bytes:
+def join(head: dict[str, Any], messages: Iterable[bytes], tools: bytes, *, field: bytes = b"messages") -> bytes:
     """A request's body: the fields of head, then the encoded messages and tools as they are."""
-    body = encode(head)[:-1] + b',"messages":[' + b",".join(messages) + b"]"
+    body = b"".join((encode(head)[:-1], b',"', field, b'":[', b",".join(messages), b"]"))
     # OpenAI refuses an empty list of tools
     return body + b"}" if tools in (b"", b"[]") else b"".join((body, b',"tools":', tools, b"}"))
 
@@ -54,6 +54,11 @@ def history_arguments(arguments: str) -> dict[str, Any]:
     """
     parsed = parse_arguments(arguments)
     return {"malformed_arguments": arguments} if parsed is None else parsed
+
+
+def history_arguments_text(arguments: str) -> str:
+    """The same for servers that want them as text: as the model wrote them wherever that is an object."""
+    return arguments if parse_arguments(arguments) is not None else encode(history_arguments(arguments)).decode()
 
 
 def build_calls(calls: Iterable[tuple[str, str, str]]) -> tuple[ToolCall, ...]:

@@ -20,6 +20,14 @@ from gateway_svc.errors import (
 MAX_TOLD_CHARACTERS = 300
 _PASSING_4XX = (408, 409, 429)
 """Request timeout, conflict, too many requests: what OpenAI's own client tries again."""
+_STATUSES = {
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "server_error": 500,
+    "invalid_prompt": 400,
+    "context_length_exceeded": 400,
+}
+"""The HTTP status that a response would have had for a code which OpenAI tells in the middle of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +41,16 @@ class Told:
 
 
 def told_by(payload: Mapping[str, Any]) -> Told | None:
-    """The error in a piece of JSON, in the shapes of Ollama, OpenAI, OpenRouter and vLLM; None where it is no error."""
+    """The error in a piece of JSON, in the shapes of Ollama, OpenAI, OpenRouter and vLLM; None where it is no error.
+
+    OpenAI's responses tell it in an event, `error` or `response.failed`.
+    """
     error = payload.get("error")
+    if error is None and payload.get("type") == "error":
+        error = payload
+    if payload.get("type") == "response.failed":
+        response = payload.get("response")
+        error = (response.get("error") if isinstance(response, Mapping) else None) or "the response failed"
     if error is None and payload.get("object") == "error":
         error = payload
     if isinstance(error, Mapping):
@@ -43,7 +59,8 @@ def told_by(payload: Mapping[str, Any]) -> Told | None:
         code, text = None, error
     else:
         return None
-    status = next((value for value in (payload.get("status"), code) if _is_status(value)), None)
+    named = _STATUSES.get(code) if isinstance(code, str) else None
+    status = next((value for value in (payload.get("status"), code, named) if _is_status(value)), None)
     return Told(text if isinstance(text, str) else "", code if isinstance(code, str) else "", status)
 
 

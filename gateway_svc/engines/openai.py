@@ -3,16 +3,17 @@
 Shapes are those of OpenAI's API reference; what other servers do otherwise is taken too, and said where it is.
 """
 
-import re
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from gateway_svc.engines import StepEvent, StepResult
-from gateway_svc.engines.encoding import build_calls, encode, encode_tools, history_arguments, join, parse_arguments
+from gateway_svc.engines.encoding import build_calls, encode, encode_tools, history_arguments_text, join
 from gateway_svc.engines.fields import Fields, clean, count, fields, items, text
 from gateway_svc.engines.fragments import CallAssembler
 from gateway_svc.engines.http import PATIENCE, ModelServerClient, Patience
+from gateway_svc.engines.names import WireNames
 from gateway_svc.engines.streams import Decoder, EventDecoder, WholeDecoder
 from gateway_svc.messages import (
     AssistantMessage,
@@ -26,8 +27,6 @@ from gateway_svc.messages import (
 )
 
 _HEAD = {"stream": True, "stream_options": {"include_usage": True}}
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 _FINISHES: dict[str, Literal["length", "content_filter"]] = {"length": "length", "content_filter": "content_filter"}
 
 _REASONING_FIELDS = ("reasoning_content", "reasoning")
@@ -56,6 +55,7 @@ class OpenAIEngine:
     ) -> None:
         """`base_url` ends where `/chat/completions` begins, such as `https://api.openai.com/v1`."""
         self.default_model = default_model
+        self._names = WireNames()
         host = urlsplit(base_url).hostname or ""
         self._strict = host in _STRICT_HOSTS
         self._reasoning_field = _STRICT_HOSTS.get(host, _REASONING_FIELDS[0])
@@ -75,12 +75,13 @@ class OpenAIEngine:
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
         """See Engine."""
-        return encode_tools(tools)
+        self._names.offer(tool.name for tool in tools)
+        return encode_tools(replace(tool, name=self._names.to_wire(tool.name)) for tool in tools)
 
     def step(self, model: str, messages: Sequence[bytes], tools: bytes) -> AsyncGenerator[StepEvent, None]:
         """See Engine."""
         body = join({"model": model, **_HEAD}, messages, tools)
-        return self._client.step(model, body, _decoder, lambda: _Answer(self._learn_reasoning_field))
+        return self._client.step(model, body, decoder, lambda: _Answer(self._learn_reasoning_field, self._names))
 
     async def aclose(self) -> None:
         """See Engine."""
@@ -93,8 +94,13 @@ class OpenAIEngine:
         # DeepSeek and Moonshot refuse a history in which calls come without the thoughts that led to them
         if message.thinking and self._reasoning_field:
             encoded[self._reasoning_field] = message.thinking
-        encoded["tool_calls"] = [_encoded_call(call) for call in message.tool_calls]
+        encoded["tool_calls"] = [self._call(call) for call in message.tool_calls]
         return encoded
+
+    def _call(self, call: ToolCall) -> dict[str, Any]:
+        # OpenAI refuses a history with names of another form, and a model can write any
+        function = {"name": self._names.to_wire(call.name), "arguments": history_arguments_text(call.arguments)}
+        return {"id": call.tool_call_id, "type": "function", "function": function}
 
     def _learn_reasoning_field(self, name: str) -> None:
         """A server takes thoughts back under the name that it sends them under."""
@@ -102,16 +108,8 @@ class OpenAIEngine:
             self._reasoning_field = name
 
 
-def _encoded_call(call: ToolCall) -> dict[str, Any]:
-    arguments = call.arguments
-    if parse_arguments(arguments) is None:
-        arguments = encode(history_arguments(arguments)).decode()
-    # OpenAI refuses a history with other names, and a model can write any
-    name = call.name if _NAME.fullmatch(call.name) else _NOT_IN_NAMES.sub("_", call.name)[:64] or "unnamed"
-    return {"id": call.tool_call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-def _decoder(content_type: str) -> Decoder:
+def decoder(content_type: str) -> Decoder:
+    """A decoder for what a server of OpenAI's APIs sends."""
     # some servers answer in one piece although they were asked to stream, or tell an error so with status 200
     return WholeDecoder() if content_type.startswith("application/json") else EventDecoder()
 
@@ -119,7 +117,8 @@ def _decoder(content_type: str) -> Decoder:
 class _Answer:
     """See gateway_svc.engines.http.Answer."""
 
-    def __init__(self, learn_reasoning_field: Callable[[str], None]) -> None:
+    def __init__(self, learn_reasoning_field: Callable[[str], None], names: WireNames) -> None:
+        self._names = names
         self.complete = self.ended = False
         self._learn_reasoning_field = learn_reasoning_field
         self._text: list[str] = []
@@ -154,9 +153,8 @@ class _Answer:
         return piece
 
     def result(self, model: str) -> StepResult:
-        message = AssistantMessage(
-            "".join(self._text), clean("".join(self._thinking)), build_calls(self._calls.calls())
-        )
+        calls = [(given, self._names.to_own(name), arguments) for given, name, arguments in self._calls.calls()]
+        message = AssistantMessage("".join(self._text), clean("".join(self._thinking)), build_calls(calls))
         return StepResult(message, self._usage, self._model or model, self._finish)
 
 

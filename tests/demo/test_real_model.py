@@ -16,8 +16,9 @@ from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from demo.processes import REPOSITORY, start_service
 from demo.real_model import RealModel, RealModelUnavailable, assemble_model
-from gateway_svc.engines import StepResult, TextDelta
+from gateway_svc.engines import Engine, StepResult, TextDelta
 from gateway_svc.engines.openai import OpenAIEngine
+from gateway_svc.engines.responses import ResponsesEngine
 from gateway_svc.messages import Message, ToolDefinition, ToolMessage, UserMessage
 from gateway_svc.tools.arguments import json_schema
 from gateway_svc.tools.bash import BashArguments
@@ -54,7 +55,7 @@ async def server() -> AsyncIterator[RealModel]:
         yield server
 
 
-async def take_step(engine: OpenAIEngine, messages: Sequence[Message]) -> tuple[str, StepResult]:
+async def take_step(engine: Engine, messages: Sequence[Message]) -> tuple[str, StepResult]:
     text = ""
     encoded = [engine.encode_message(message) for message in messages]
     async with aclosing(engine.step(engine.default_model, encoded, engine.encode_tools(TOOLS))) as events:
@@ -67,9 +68,10 @@ async def take_step(engine: OpenAIEngine, messages: Sequence[Message]) -> tuple[
 
 
 @pytest.mark.real_model
-async def test_the_model_calls_a_tool_by_itself_and_answers_from_its_result(server):
+@pytest.mark.parametrize("kind", [OpenAIEngine, ResponsesEngine])
+async def test_the_model_calls_a_tool_by_itself_and_answers_from_its_result(server, kind):
     """One call that fits the prompt, the same each time and another for another prompt, then text; each with usage."""
-    engine = OpenAIEngine(server.openai_url, server.model)
+    engine = kind(server.openai_url, server.model)
     messages: list[Message] = [UserMessage(PROMPT)]
     text, result = await take_step(engine, messages)
     (call,) = result.message.tool_calls
@@ -96,7 +98,8 @@ async def test_the_model_calls_a_tool_by_itself_and_answers_from_its_result(serv
 
 
 @pytest.mark.real_model
-async def test_a_turn_through_the_pair_leaves_the_models_call_in_the_ledger(server, tmp_path):
+@pytest.mark.parametrize("api", ["chat", "responses"])
+async def test_a_turn_through_the_pair_leaves_the_models_call_in_the_ledger(server, tmp_path, api):
     (tmp_path / "workspace").mkdir()
     (tmp_path / "workspace" / "README.md").write_text(README)
     audit_env = {"AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DB": str(tmp_path / "audit.db")}
@@ -110,6 +113,7 @@ async def test_a_turn_through_the_pair_leaves_the_models_call_in_the_ledger(serv
             "GATEWAY_OPENAI_URL": server.openai_url,
             "GATEWAY_OPENAI_MODEL": server.model,
             "GATEWAY_OPENAI_LOCAL": "true",
+            "GATEWAY_OPENAI_API": api,
             "GATEWAY_MAX_STEPS": "3",
         }
         gateway = stack.enter_context(start_service("gateway_svc", gateway_env, "serve"))

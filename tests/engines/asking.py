@@ -12,6 +12,7 @@ from gateway_svc.engines import Engine, StepResult, TextDelta
 from gateway_svc.engines.http import Patience
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai import OpenAIEngine
+from gateway_svc.engines.responses import ResponsesEngine
 from gateway_svc.messages import Message, ToolDefinition, UserMessage
 
 QUICK = Patience(attempts=3, wait_s=0.001, connect_s=5, read_s=5)
@@ -22,6 +23,8 @@ def engine_for(server: ModelServer, name: str, patience: Patience = QUICK) -> En
     """An engine that asks the scripted model server."""
     if name == "ollama":
         return OllamaEngine(server.ollama_url, "scripted", patience=patience)
+    if name == "responses":
+        return ResponsesEngine(server.openai_url, "scripted", patience=patience)
     return OpenAIEngine(server.openai_url, "scripted", patience=patience)
 
 
@@ -111,6 +114,12 @@ async def ask_openai(*responses: bytes | Sequence[bytes]) -> tuple[list[str], St
     """One step of the OpenAI engine against these responses."""
     async with raw_server(*responses) as server:
         return await ask(OpenAIEngine(f"{server.url}/v1", "m", patience=QUICK), model="m")
+
+
+async def ask_responses(*responses: bytes | Sequence[bytes]) -> tuple[list[str], StepResult]:
+    """One step of the engine over OpenAI's Responses API against these responses."""
+    async with raw_server(*responses) as server:
+        return await ask(ResponsesEngine(f"{server.url}/v1", "m", patience=QUICK), model="m")
 
 
 async def ask_ollama(*responses: bytes | Sequence[bytes]) -> tuple[list[str], StepResult]:

@@ -8,7 +8,7 @@ from gateway_svc.engines import Engine
 from gateway_svc.messages import AssistantMessage, Message, ToolMessage, Usage, UserMessage
 from tests.engines.asking import READ, ask, ask_again, engine_for
 
-pytestmark = pytest.mark.parametrize("name", ["ollama", "openai"])
+pytestmark = pytest.mark.parametrize("name", ["ollama", "openai", "responses"])
 
 TEXT = "Grüße, 世界! It is 5 o'clock. 🙂\n\nBye."
 
@@ -56,7 +56,7 @@ async def test_an_answer_is_the_same_wherever_the_network_splits_it(name, split_
 async def test_tokens_are_taken_from_the_server(name):
     tokens = Tokens(input=100, output=20, cached=60, reasoning=5)
     _, _, usage, _ = await answer_to(Step(text="x", tokens=tokens), name)
-    cached, reasoning = (60, 5) if name == "openai" else (0, 0)
+    cached, reasoning = (0, 0) if name == "ollama" else (60, 5)
     assert usage == Usage(100, 20, cached, reasoning)
 
 

@@ -13,7 +13,7 @@ from gateway_svc.engines.openai import OpenAIEngine
 from gateway_svc.messages import UserMessage
 from tests.engines.asking import ask, ask_again, engine_for, raw_server
 
-pytestmark = pytest.mark.parametrize("name", ["ollama", "openai"])
+pytestmark = pytest.mark.parametrize("name", ["ollama", "openai", "responses"])
 
 PATIENT = Patience(wait_s=3600)
 SLOW = Script(steps=(Step(text="one two three four five", chunk_delay_ms=60_000),))

@@ -1,6 +1,7 @@
 """What the engines send, byte for byte, in the shapes that the servers' own documentation gives."""
 
 import json
+from hashlib import sha256
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from demo.script import Script, Step
 from gateway_svc.engines.encoding import parse_arguments
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai import OpenAIEngine
+from gateway_svc.engines.responses import ResponsesEngine
 from gateway_svc.messages import (
     AssistantMessage,
     Message,
@@ -23,6 +25,7 @@ from tests.engines.asking import READ, ask, engine_for
 
 OLLAMA = OllamaEngine("http://127.0.0.1:1", "m")
 OPENAI = OpenAIEngine("https://api.openai.com/v1", "m")
+RESPONSES = ResponsesEngine("https://api.openai.com/v1", "m")
 CALL = ToolCall("ours", "call_1", "read", '{"path": "a.txt"}')
 CONVERSATION: list[Message] = [
     SystemMessage("Be kind."),
@@ -65,6 +68,31 @@ def test_openai_messages_are_those_of_its_documentation():
     ]
 
 
+def test_messages_of_openai_s_responses_are_those_of_its_documentation():
+    """Each part of an answer is an item of its own; what a model thought cannot be told in words of ours."""
+    encoded = b",".join(RESPONSES.encode_message(message) for message in CONVERSATION)
+    assert json.loads(b"[" + encoded + b"]") == [
+        {"type": "message", "role": "system", "content": [{"type": "input_text", "text": "Be kind."}]},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "What is in a.txt?"}]},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I look."}]},
+        {"type": "function_call", "call_id": "call_1", "name": "read", "arguments": '{"path": "a.txt"}'},
+        {"type": "function_call_output", "call_id": "call_1", "output": "forty-two"},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "It says forty-two."}]},
+    ]
+
+
+def test_tools_of_openai_s_responses_are_flat_and_not_strict():
+    assert json.loads(RESPONSES.encode_tools([READ])) == [
+        {
+            "type": "function",
+            "name": "read",
+            "description": "Reads a file.",
+            "parameters": READ.parameters,
+            "strict": False,
+        }
+    ]
+
+
 def test_thoughts_go_back_with_calls_to_servers_that_may_want_them():
     """DeepSeek and Moonshot refuse calls without reasoning_content; Groq refuses that name, and takes another."""
     thoughtful = AssistantMessage(thinking="hm", tool_calls=(CALL,))
@@ -82,7 +110,7 @@ def test_both_send_tools_in_the_same_shape():
         assert json.loads(engine.encode_tools([READ])) == [{"type": "function", "function": function}]
 
 
-@pytest.mark.parametrize("name", ["ollama", "openai"])
+@pytest.mark.parametrize("name", ["ollama", "openai", "responses"])
 @pytest.mark.parametrize("arguments", MALFORMED)
 async def test_malformed_arguments_go_back_in_a_form_that_strict_servers_take(name, arguments):
     """The scripted server checks like Ollama and llama.cpp; the model sees what it wrote."""
@@ -91,23 +119,28 @@ async def test_malformed_arguments_go_back_in_a_form_that_strict_servers_take(na
         result_told = ToolMessage("call_1", "read", "malformed")
         asked = AssistantMessage(tool_calls=(call,))
         _, result = await ask(engine_for(server, name), UserMessage("go"), asked, result_told)
-        sent = server.requests[0].json["messages"][1]["tool_calls"][0]["function"]["arguments"]
+        request = server.requests[0].json
+    if name == "responses":
+        sent = request["input"][1]["arguments"]
+    else:
+        sent = request["messages"][1]["tool_calls"][0]["function"]["arguments"]
     assert result.message.text == "second"
-    assert (json.loads(sent) if name == "openai" else sent) == {"malformed_arguments": arguments}
+    assert (sent if name == "ollama" else json.loads(sent)) == {"malformed_arguments": arguments}
 
 
 async def test_a_name_that_openai_refuses_goes_back_as_one_that_it_takes():
     for written, sent in [
-        ("functions.read", "functions_read"),
+        ("functions.read", "functions__read"),
+        ("a b", "a_b"),
         ("", "unnamed"),
-        ("x" * 80, "x" * 64),
+        ("x" * 80, f"{'x' * 55}_{sha256(b'x' * 80).hexdigest()[:8]}"),
         ("read", "read"),
     ]:
         message = json.loads(OPENAI.encode_message(AssistantMessage(tool_calls=(ToolCall("i", "c", written, "{}"),))))
         assert message["tool_calls"][0]["function"]["name"] == sent
 
 
-@pytest.mark.parametrize("name", ["ollama", "openai"])
+@pytest.mark.parametrize("name", ["ollama", "openai", "responses"])
 async def test_a_request_is_made_of_the_encoded_messages_as_they_are(name):
     """Encoding a conversation again for every step would make its cost quadratic."""
     async with ModelServer(Script(steps=(Step(text="ok"),))) as server:
@@ -119,7 +152,8 @@ async def test_a_request_is_made_of_the_encoded_messages_as_they_are(name):
             pass
         await engine.aclose()
         body = server.requests[0].body
-    assert b'"messages":[' + b",".join([*messages, odd]) + b"]" in body
+    field = b'"input":[' if name == "responses" else b'"messages":['
+    assert field + b",".join([*messages, odd]) + b"]" in body
     assert body.endswith(b',"tools":' + tools + b"}")
 
 

@@ -15,6 +15,7 @@ from gateway_svc.engines.failures import presentable, retry_after_s
 from gateway_svc.engines.http import Patience
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai import OpenAIEngine
+from gateway_svc.engines.responses import ResponsesEngine
 from gateway_svc.errors import (
     EngineError,
     EngineProtocolError,
@@ -26,7 +27,10 @@ from gateway_svc.errors import (
 from gateway_svc.messages import UserMessage
 from tests.engines.asking import QUICK, ask, engine_for, raw_server, response
 
-both = pytest.mark.parametrize("name", ["ollama", "openai"])
+ENGINES = {"ollama": OllamaEngine, "openai": OpenAIEngine, "responses": ResponsesEngine}
+HEAD = {"ollama": 0, "openai": 0, "responses": 4}
+"""How many chunks of a scripted stream come ahead of those with text."""
+both = pytest.mark.parametrize("name", ["ollama", "openai", "responses"])
 
 
 async def failure_of(script: Script, name: str, patience: Patience = QUICK) -> tuple[EngineError, int, list[str]]:
@@ -44,7 +48,7 @@ async def failure_of(script: Script, name: str, patience: Patience = QUICK) -> t
             await collect()
         await engine.aclose()
         assert "SENTINEL" not in str(caught.value)
-        assert f"engine {name}, model scripted" in str(caught.value)
+        assert f"engine {engine.name}, model scripted" in str(caught.value)
         return caught.value, len(server.requests), pieces
 
 
@@ -179,19 +183,18 @@ async def test_a_server_that_comes_back_between_two_tries_is_found(name):
 async def test_a_host_that_does_not_exist_is_told(name):
     url = "http://no-such-host.invalid/v1"
     patience = Patience(attempts=1)
-    engine = (
-        OllamaEngine(url, "m", patience=patience) if name == "ollama" else OpenAIEngine(url, "m", patience=patience)
-    )
+    engine = ENGINES[name](url, "m", patience=patience)
     with pytest.raises(EngineUnavailable, match=r"no connection to http://no-such-host\.invalid"):
         await ask(engine)
 
 
 @both
 async def test_an_error_line_in_a_stream_that_began_with_200_is_an_error(name):
-    step = Step(text="one two three four", error_after=3)
+    step = Step(text="one two three four", error_after=HEAD[name] + 3)
     error, made, pieces = await failure_of(Script(steps=(step,)), name)
     assert type(error) is EngineProtocolError
-    assert "broke off its answer and says: the script says so" in str(error)
+    with_status = " with status 500" if name == "responses" else ""  # by its code, server_error
+    assert f"broke off its answer{with_status} and says: the script says so" in str(error)
     assert made == 1
     assert pieces[:2] == ["one", " two"]
 
@@ -201,12 +204,12 @@ async def test_an_error_line_that_may_pass_is_tried_again_only_before_the_first_
     """OpenRouter answers 200 before it knows whether a provider will serve."""
     first = Step(text="one two three four", error_after=0, error_status=503)
     assert (await failure_of(Script(steps=(first,)), name))[1] == 3
-    later = first.model_copy(update={"error_after": 3})
+    later = first.model_copy(update={"error_after": HEAD[name] + 3})
     error, made, pieces = await failure_of(Script(steps=(later,)), name)
     assert made == 1
     assert pieces
     assert type(error) is EngineProtocolError
-    assert "status 503" in str(error)
+    assert f"status {500 if name == 'responses' else 503}" in str(error)
 
 
 @both
@@ -256,9 +259,9 @@ async def test_a_server_that_falls_silent_is_given_up(name):
         "not json",
         "[1, 2]",
         '"text"',
-        '{"message": 7, "choices": 7}',
+        '{"message": 7, "choices": 7, "type": 7}',
         "[" * 100_000,
-        '{"choices": [{"delta": {"content": 7}}]}',
+        '{"type": "response.output_text.delta", "delta": 7, "choices": [{"delta": {"content": 7}}]}',
     ],
 )
 async def test_a_payload_that_is_no_answer_is_an_error(name, line):
@@ -268,7 +271,7 @@ async def test_a_payload_that_is_no_answer_is_an_error(name, line):
         (f"{line}\n", "application/x-ndjson") if name == "ollama" else (f"data: {line}\n\n", "text/event-stream")
     )
     async with raw_server(response(body, kind)) as server:
-        engine = OllamaEngine(server.url, "m") if name == "ollama" else OpenAIEngine(server.url, "m")
+        engine = ENGINES[name](server.url, "m")
         with pytest.raises(EngineProtocolError, match="sent what its protocol does not have: "):
             await ask(engine)
         assert len(server.bodies) == 1
@@ -305,10 +308,10 @@ async def test_what_is_no_http_is_an_error(name):
 )
 async def test_the_servers_words_are_told_in_whatever_form_and_cut(name, body, content_type, told):
     async with raw_server(response(body, content_type, "400 Bad Request")) as server:
-        engine = OllamaEngine(server.url, "m") if name == "ollama" else OpenAIEngine(server.url, "m")
+        engine = ENGINES[name](server.url, "m")
         with pytest.raises(EngineRejected) as caught:
             await ask(engine, model="m")
-    assert str(caught.value) == f"engine {name}, model m: answered HTTP 400 and {told}".replace(
+    assert str(caught.value) == f"engine {engine.name}, model m: answered HTTP 400 and {told}".replace(
         "and without", "without"
     )
 
@@ -325,7 +328,7 @@ async def test_a_redirect_is_not_followed_but_told(name):
 async def test_an_error_body_without_an_end_is_not_waited_for(name):
     endless = [response("x" * 70_000, "text/plain", "400 Bad Request"), *[b""] * 60_000]
     async with raw_server(endless) as server, asyncio.timeout(20):
-        engine = OllamaEngine(server.url, "m") if name == "ollama" else OpenAIEngine(server.url, "m")
+        engine = ENGINES[name](server.url, "m")
         with pytest.raises(EngineRejected, match="says: xxx"):
             await ask(engine)
 

@@ -75,3 +75,20 @@ def test_secrets_are_masked_in_the_start_line(tmp_path):
     assert "service.starting" in ran.stderr
     assert "sentinel" not in ran.stderr
     assert "hunter22" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "api", "responses"),
+    [
+        ("https://api.openai.com/v1", None, True),
+        ("https://api.openai.com/v1", "chat", False),
+        ("http://127.0.0.1:8080/v1", None, False),
+        ("http://127.0.0.1:8080/v1", "responses", True),
+    ],
+)
+def test_which_of_openai_s_apis_is_spoken_is_the_server_s_own_unless_it_is_set(monkeypatch, url, api, responses):
+    monkeypatch.setenv("GATEWAY_OPENAI_URL", url)
+    monkeypatch.setenv("GATEWAY_OPENAI_MODEL", "m")
+    if api:
+        monkeypatch.setenv("GATEWAY_OPENAI_API", api)
+    assert GatewaySettings().speaks_responses is responses

@@ -1,0 +1,49 @@
+"""Tools' names on the wires of OpenAI's APIs, which take letters, digits, `_` and `-`, and 64 characters at most.
+
+The gateway's own names fit; those of MCP tools (`server.tool`) and what a model made up may not. A name that fits stays
+as it is, a dot becomes `__`, whatever else does not fit becomes `_`, and a name that was changed is told apart from
+others of the same look by a few digits of its hash.
+"""
+
+import re
+from collections.abc import Iterable
+from hashlib import sha256
+
+MAX_CHARACTERS = 64
+_FITS = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_DOES_NOT_FIT = re.compile(r"[^a-zA-Z0-9_-]")
+_HASH_CHARACTERS = 8
+
+
+class WireNames:
+    """The names of the tools that an engine offers, in both directions."""
+
+    def __init__(self) -> None:
+        self._own: dict[str, str] = {}
+        self._wire: dict[str, str] = {}
+
+    def offer(self, names: Iterable[str]) -> None:
+        """Takes the names of all tools. Those that fit keep their name, whoever comes first."""
+        for name in sorted(names, key=lambda name: _FITS.fullmatch(name) is None):
+            wire = self.to_wire(name)
+            if self._own.get(wire, name) != name:
+                wire = _told_apart(wire, name)
+            self._own[wire], self._wire[name] = name, wire
+
+    def to_wire(self, name: str) -> str:
+        """How a name is written on the wire, also one that is not offered: a history may have any."""
+        if (known := self._wire.get(name)) is not None:
+            return known
+        if _FITS.fullmatch(name):
+            return name
+        wire = _DOES_NOT_FIT.sub("_", name.replace(".", "__")) or "unnamed"
+        return wire if len(wire) <= MAX_CHARACTERS else _told_apart(wire, name)
+
+    def to_own(self, wire: str) -> str:
+        """The name of the tool that a model asks for."""
+        return self._own.get(wire, wire)
+
+
+def _told_apart(wire: str, name: str) -> str:
+    digits = sha256(name.encode("utf-8", "replace")).hexdigest()[:_HASH_CHARACTERS]
+    return f"{wire[: MAX_CHARACTERS - _HASH_CHARACTERS - 1]}_{digits}"
