@@ -15,15 +15,20 @@ from audit_svc.server import run
 from audit_svc.settings import AuditSettings
 from audit_svc.store import migrate as migrations
 from audit_svc.store.sqlite import FileLock, open_for_reading, open_for_writing
+from service_kit.client import client_options, current_access
 from service_kit.logs import configure_logging
 from service_kit.probe import probe
+from service_kit.roles import Role
 from service_kit.settings import load_settings
+from service_kit.token_command import add_token_command
 
 app = typer.Typer(
     help="The ledger of tool calls: owns the SQLite database and answers questions about it.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
+app.callback()(client_options)
+add_token_command(app, "AUDIT_TOKENS_FILE", (Role.PRODUCER, Role.READER, Role.ADMIN))
 migrate_app = typer.Typer(help="Look at the database's schema and change it, while no service has it open.")
 app.add_typer(migrate_app, name="migrate", no_args_is_help=True)
 
@@ -53,7 +58,8 @@ def health(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 3.0,
 ) -> None:
     """Ask a running service whether it serves; exit code 0 when it does, else 1."""
-    serves, said = probe(target or load_settings(AuditSettings).listen, timeout)
+    settings = load_settings(AuditSettings)
+    serves, said = probe(target or settings.listen, timeout, current_access(), settings.server_files)
     typer.echo(said, err=not serves)
     raise typer.Exit(0 if serves else 1)
 

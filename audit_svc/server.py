@@ -7,10 +7,12 @@ import sys
 import structlog
 from onrecord.audit.v1 import audit_pb2_grpc
 
-from audit_svc.servicer import SERVICE, AuditServicer, error_interceptor
+from audit_svc.servicer import ROLES, SERVICE, AuditServicer, error_interceptor
 from audit_svc.settings import AuditSettings
 from audit_svc.store.sqlite import SqliteStore
-from service_kit.server import add_health, build_server, serve
+from service_kit.access import rules_for
+from service_kit.guard import Guard, open_guard
+from service_kit.server import add_health, add_reflection, build_server, serve
 from service_kit.settings import describe_settings
 
 log = structlog.get_logger(__name__)
@@ -21,22 +23,30 @@ def run(settings: AuditSettings, *, apply_migrations: bool) -> None:
 
     Raises:
         StoreRefused: the database cannot be served.
-        SystemExit: the address cannot be had.
+        SystemExit: the address cannot be had, or a file that settings name cannot be used.
     """
     log.info("service.starting", **describe_settings(settings))
+    guard = open_guard(settings, rules_for(SERVICE, ROLES))
     _tune_interpreter()
     store = SqliteStore.open(settings.db, queue_rows=settings.queue_rows, apply_migrations=apply_migrations)
-    asyncio.run(_serve(settings, store))
+    asyncio.run(_serve(settings, guard, store))
 
 
-async def _serve(settings: AuditSettings, store: SqliteStore) -> None:
+async def _serve(settings: AuditSettings, guard: Guard, store: SqliteStore) -> None:
     try:
-        server = build_server([error_interceptor()])
+        server = build_server([error_interceptor(), *guard.interceptors])
         servicer = AuditServicer(store)  # type: ignore[abstract] # the rest of its RPCs is being built
         audit_pb2_grpc.add_AuditServiceServicer_to_server(servicer, server)
         health = await add_health(server, [SERVICE])
+        if settings.reflection:
+            add_reflection(server, [SERVICE])
         await serve(
-            server, health, listen=settings.listen, grace_seconds=settings.drain_seconds, on_drain=servicer.drain
+            server,
+            health,
+            listen=settings.listen,
+            credentials=guard.credentials,
+            grace_seconds=settings.drain_seconds,
+            on_drain=servicer.drain,
         )
     finally:
         await store.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 
 import grpc
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
@@ -17,10 +17,32 @@ from audit_svc.errors import (
 )
 from audit_svc.store import Store
 from audit_svc.store.rows import read_batch
-from service_kit.errors import Context, ErrorInterceptor
+from service_kit.callers import current_caller
+from service_kit.errors import Context, ErrorInterceptor, PermissionDenied
 from service_kit.paging import InvalidPage
+from service_kit.roles import Role
 
 SERVICE = audit_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
+
+_PRODUCERS, _READERS, _ADMINS = (
+    frozenset({Role.PRODUCER}),
+    frozenset({Role.READER, Role.ADMIN}),
+    frozenset({Role.ADMIN}),
+)
+ROLES: Mapping[str, frozenset[Role]] = {
+    "Record": _PRODUCERS,
+    "RecordBatch": _PRODUCERS,
+    "ListToolCalls": _READERS,
+    "ListSessions": _READERS,
+    "GetSession": _READERS,
+    "SummarizeUsage": _READERS,
+    "TailToolCalls": _READERS,
+    "ExportToolCalls": _READERS,
+    "ListQueries": _ADMINS,
+    "Prune": _ADMINS,
+    "Backup": _ADMINS,
+}
+"""Who may call what; docs/security.md has it as a table."""
 
 Commits = asyncio.Queue[Awaitable[audit_pb2.RecordResponse] | None]
 
@@ -107,6 +129,12 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
             reading.cancel()
 
     def _record(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
+        caller = current_caller()
+        if caller and request.producer_id and not caller.may_produce(request.producer_id):
+            raise PermissionDenied(
+                f"{caller.name!r} may record as {caller.name!r} or {caller.name + '/…'!r}, and as nobody else: "
+                f"a gateway is told its name by GATEWAY_PRODUCER_NAME"
+            )
         return self._store.record(read_batch(request, time.time_ns() // 1_000_000))
 
     async def _read(

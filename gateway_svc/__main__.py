@@ -8,10 +8,13 @@ import typer
 from gateway_svc import terminal
 from gateway_svc.settings import GatewaySettings
 from service_kit.logs import configure_logging
+from service_kit.roles import Role
 from service_kit.settings import load_settings
+from service_kit.token_command import add_token_command
 
 app = typer.Typer(name="gateway-svc", help=__doc__, no_args_is_help=True, pretty_exceptions_show_locals=False)
 terminal.add_commands(app)
+add_token_command(app, "GATEWAY_TOKENS_FILE", (Role.CALLER, Role.ADMIN))
 
 
 @app.command()

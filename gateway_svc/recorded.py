@@ -14,7 +14,7 @@ from onrecord.audit.v1 import audit_pb2
 from gateway_svc.agent import Agent, Limits
 from gateway_svc.answers import Answers
 from gateway_svc.audit import redact, safe_audit, safe_intend
-from gateway_svc.audit.connection import Target
+from gateway_svc.audit.connection import Target, open_target
 from gateway_svc.audit.logger import Record, open_record
 from gateway_svc.audit.row import build_audit_row, build_intent
 from gateway_svc.engines import Engine
@@ -22,6 +22,7 @@ from gateway_svc.engines.claude import ClaudeAudit
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai import OpenAIEngine
 from gateway_svc.engines.responses import ResponsesEngine
+from gateway_svc.errors import SettingsError
 from gateway_svc.pricing import cost_micros
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.tools import Tool
@@ -34,6 +35,8 @@ from gateway_svc.tools.sandbox import find_sandbox
 from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.tools.webfetch import WebfetchTool
 from gateway_svc.tools.write import WriteTool
+from service_kit.tls import ClientFiles
+from service_kit.watched import WrongFile
 
 SECRET_VARIABLES = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
 
@@ -56,7 +59,7 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
     """Builds the tools and the record once, and an agent over each HTTP engine that is configured.
 
     Raises:
-        SettingsError: the tools cannot be had as they are set.
+        SettingsError: the tools, or the files for the audit service, cannot be had as they are set.
         OSError: the state directory cannot be used.
     """
     redact.protect(_secrets(settings))
@@ -64,7 +67,7 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
     limits = Limits(settings.max_steps, settings.max_turn_seconds, settings.max_parallel_tools)
     record = open_record(
         settings.state_dir,
-        Target(settings.audit_target),
+        _open_target(settings),
         mode=settings.audit_mode,
         sync=settings.spool_sync,
         sync_interval_ms=settings.spool_sync_interval_ms,
@@ -91,6 +94,15 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
         redact.redact_name,
     )
     return Recorded(agents, record, claude_audit)
+
+
+def _open_target(settings: GatewaySettings) -> Target:
+    ca, certificate, key = settings.audit_tls_ca, settings.audit_tls_cert, settings.audit_tls_key
+    files = ClientFiles(ca, certificate, key) if ca else None
+    try:
+        return open_target(settings.audit_target, files, settings.audit_token_file, settings.producer_name)
+    except WrongFile as error:
+        raise SettingsError(str(error)) from None
 
 
 def _secrets(settings: GatewaySettings) -> list[str]:

@@ -14,13 +14,15 @@ from gateway_svc.answers import Answers
 from gateway_svc.engines.claude import ClaudeRunner
 from gateway_svc.errors import SettingsError
 from gateway_svc.pricing import cost_micros
-from gateway_svc.servicer import RETRY_AFTER_SECONDS, STATUSES, GatewayServicer
+from gateway_svc.servicer import RETRY_AFTER_SECONDS, ROLES, STATUSES, GatewayServicer
 from gateway_svc.sessions import Sessions
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.turn import Runner
 from gateway_svc.turns import Turns
+from service_kit.access import rules_for
 from service_kit.errors import ErrorInterceptor
-from service_kit.server import add_health, build_server, serve
+from service_kit.guard import open_guard
+from service_kit.server import add_health, add_reflection, build_server, serve
 from service_kit.settings import EXIT_WRONG_SETTINGS, describe_settings
 
 if TYPE_CHECKING:
@@ -34,9 +36,10 @@ async def run(settings: GatewaySettings) -> None:
     """Serves until SIGTERM or SIGINT; then cancels the turns, sends their rows, and returns.
 
     Raises:
-        SystemExit: with code 2 when a setting cannot be carried out, with code 1 when the address cannot be had.
+        SystemExit: with code 2 when a setting or a file cannot be used, with code 1 when the address cannot be had.
     """
     log.info("service.starting", **describe_settings(settings))
+    guard = open_guard(settings, rules_for(SERVICE, ROLES))
     answers = Answers(settings.answer_seconds)
     try:
         settings.workspace.mkdir(parents=True, exist_ok=True)
@@ -59,10 +62,19 @@ async def run(settings: GatewaySettings) -> None:
         recorded.record.start()
     recovery = asyncio.create_task(turns.recover())
     try:
-        server = build_server([ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS)])
+        server = build_server([ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS), *guard.interceptors])
         gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server)
         health = await add_health(server, [SERVICE])
-        await serve(server, health, listen=settings.listen, grace_seconds=settings.drain_seconds, on_drain=drain)
+        if settings.reflection:
+            add_reflection(server, [SERVICE])
+        await serve(
+            server,
+            health,
+            listen=settings.listen,
+            credentials=guard.credentials,
+            grace_seconds=settings.drain_seconds,
+            on_drain=drain,
+        )
     finally:
         recovery.cancel()
         await asyncio.wait([recovery])

@@ -14,6 +14,7 @@ from gateway_svc.sessions import Sessions
 from gateway_svc.turn import Runner
 from gateway_svc.turns import Turns
 from service_kit.paging import InvalidPage, decode_token, encode_token, page_size
+from service_kit.roles import Role
 
 STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -29,6 +30,18 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     errors.EngineProtocolError: grpc.StatusCode.INTERNAL,
 }
 RETRY_AFTER_SECONDS: Mapping[type[Exception], float] = {errors.Overloaded: 1.0, errors.EngineRateLimited: 5.0}
+
+_CALLERS, _CALLERS_AND_ADMINS = frozenset({Role.CALLER}), frozenset({Role.CALLER, Role.ADMIN})
+ROLES: Mapping[str, frozenset[Role]] = {
+    "RunTurn": _CALLERS,
+    "CancelTurn": _CALLERS_AND_ADMINS,
+    "AnswerToolCall": _CALLERS,
+    "CreateSession": _CALLERS,
+    "GetSession": _CALLERS_AND_ADMINS,
+    "ListSessions": _CALLERS_AND_ADMINS,
+    "ListEngines": _CALLERS_AND_ADMINS,
+}
+"""Who may call what; docs/security.md has it as a table."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

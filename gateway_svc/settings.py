@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from service_kit.guard import GuardSettings
 from service_kit.logs import LogStyle
+from service_kit.roles import NAME_PATTERN
 
 Policy = Literal["allow", "deny", "ask"]
 TOOLS = ("read", "write", "edit", "glob", "grep", "bash", "webfetch")
@@ -47,16 +49,26 @@ Ports = Annotated[list[int], NoDecode, BeforeValidator(_split)]
 Policies = Annotated[dict[str, Policy], NoDecode, BeforeValidator(_split_policies), AfterValidator(_known_tools)]
 
 
-class GatewaySettings(BaseSettings):
+class ListenSettings(GuardSettings):
+    """What a probe of the gateway has to know."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", env_ignore_empty=True)
+
+    listen: str = "127.0.0.1:50051"
+
+
+class GatewaySettings(ListenSettings):
     """What a deployment chooses. An engine is configured when its URL is, or, for Claude, its command.
 
     Where nothing is configured, `claude` on PATH is: a deployment with another engine gets none by accident.
     """
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_", env_ignore_empty=True)
-
-    listen: str = "127.0.0.1:50051"
     audit_target: str = "127.0.0.1:50052"
+    audit_tls_ca: Path | None = Field(None, description="PEM; the connection to the audit service is TLS when set")
+    audit_tls_cert: Path | None = Field(None, description="PEM; shown to an audit service that asks for it")
+    audit_tls_key: Path | None = None
+    audit_token_file: Path | None = Field(None, description="holds the token for the audit service, and nothing else")
+    producer_name: str = Field("", pattern=f"{NAME_PATTERN}|^$", description="the gateway's name on the ledger's list")
     state_dir: Path = Field(default_factory=lambda: Path.home() / ".local" / "state" / "onrecord" / "gateway")
     workspace: Path = Field(Path(), description="where tools work; a folder under state_dir when not given")
 
@@ -120,6 +132,15 @@ class GatewaySettings(BaseSettings):
         self.default_engine = self.default_engine or engines[0]
         if self.default_engine not in engines:
             raise ValueError(f"GATEWAY_DEFAULT_ENGINE: must be a configured engine: {', '.join(engines)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_audit_tls(self) -> Self:
+        if (self.audit_tls_cert is None) != (self.audit_tls_key is None):
+            missing, given = ("KEY", "CERT") if self.audit_tls_cert else ("CERT", "KEY")
+            raise ValueError(f"GATEWAY_AUDIT_TLS_{missing}: is not set, but GATEWAY_AUDIT_TLS_{given} is: give both")
+        if self.audit_tls_cert and not self.audit_tls_ca:
+            raise ValueError("GATEWAY_AUDIT_TLS_CA: is not set: name the file of the CA that signed the audit service")
         return self
 
     @model_validator(mode="after")

@@ -14,8 +14,10 @@ from onrecord.gateway.v1 import gateway_pb2_grpc
 from rich.console import Console
 from rich.table import Table
 
+from gateway_svc.settings import ListenSettings
+from service_kit.client import Metadata, client_options, current_access, open_channel
 from service_kit.probe import probe
-from service_kit.server import CLIENT_OPTIONS
+from service_kit.settings import load_settings
 
 T = TypeVar("T")
 
@@ -31,7 +33,8 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Adds the commands of this module to app."""
+    """Adds the commands of this module to app, and the options that they share."""
+    app.callback()(client_options)
     for command in (run, engines, sessions, health):
         app.command()(command)
 
@@ -50,8 +53,8 @@ def run(
     request = pb.RunTurnRequest(input=prompt, engine=engine, model=model, session_id=session, labels=labels)
     show = _print_json if as_json else TurnPrinter().show
 
-    async def stream(stub: "gateway_pb2_grpc.GatewayServiceAsyncStub") -> None:
-        async for event in stub.RunTurn(request):
+    async def stream(stub: "gateway_pb2_grpc.GatewayServiceAsyncStub", metadata: Metadata) -> None:
+        async for event in stub.RunTurn(request, metadata=metadata):
             show(event)
 
     _call(target, stream)
@@ -60,7 +63,10 @@ def run(
 def engines(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
     """List the configured engines."""
     response = _call(
-        target, lambda stub: _await(stub.ListEngines(pb.ListEnginesRequest(), timeout=GRPC_TIMEOUT_SECONDS))
+        target,
+        lambda stub, metadata: _await(
+            stub.ListEngines(pb.ListEnginesRequest(), timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)
+        ),
     )
     if as_json:
         for engine in response.engines:
@@ -79,7 +85,10 @@ def sessions(
 ) -> None:
     """List the sessions that the gateway keeps."""
     request = pb.ListSessionsRequest(page_size=limit)
-    response = _call(target, lambda stub: _await(stub.ListSessions(request, timeout=GRPC_TIMEOUT_SECONDS)))
+    response = _call(
+        target,
+        lambda stub, metadata: _await(stub.ListSessions(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)),
+    )
     if as_json:
         for session in response.sessions:
             _print_json(session)
@@ -105,7 +114,7 @@ def health(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 3.0,
 ) -> None:
     """Ask a running gateway whether it serves; exit code 0 when it does, else 1."""
-    serves, said = probe(target, timeout)
+    serves, said = probe(target, timeout, current_access(), load_settings(ListenSettings).server_files)
     typer.echo(said, err=not serves)
     raise typer.Exit(0 if serves else EXIT_FAILED)
 
@@ -196,12 +205,16 @@ async def _await(call: Any) -> Any:
     return await call
 
 
-def _call(target: str, work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
-    """Does work with a stub of the gateway at target; a failed call ends the program with a sentence."""
+def _call(target: str, work: Callable[[Any, Metadata], Coroutine[Any, Any, T]]) -> T:
+    """Does work with a stub of the gateway at target and the metadata of its calls.
+
+    A failed call ends the program with a sentence.
+    """
 
     async def connected() -> T:
-        async with grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS) as channel:
-            return await work(gateway_pb2_grpc.GatewayServiceStub(channel))
+        channel, metadata = open_channel(target)
+        async with channel:
+            return await work(gateway_pb2_grpc.GatewayServiceStub(channel), metadata)
 
     return _run(connected(), target)
 

@@ -1,11 +1,17 @@
-"""A service's own errors become gRPC statuses in one place, so that handlers only raise them."""
+"""A service's own errors become gRPC statuses in one place, so that handlers only raise them.
+
+Each status has an ErrorInfo: reason is the error's name in capitals, such as QUEUE_FULL, and domain is `onrecord`. An
+error with a `field`, the path of the request's field that is at fault, adds a BadRequest, and one that passes a
+RetryInfo.
+"""
 
 import contextlib
 import inspect
+import re
 import secrets
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
 import structlog
@@ -13,10 +19,36 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from service_kit.handlers import Context as Context
+from service_kit.handlers import Handler, rebuild
+
 log = structlog.get_logger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+ERROR_DOMAIN = "onrecord"
+
+
+class Unauthenticated(Exception):
+    """The caller has not shown who it is."""
+
+
+class PermissionDenied(Exception):
+    """The caller is known, and may not do this."""
+
+
+class RateExceeded(Exception):
+    """The caller calls more often than it may; trying again later helps."""
+
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+_COMMON = {
+    DecodeError: grpc.StatusCode.INVALID_ARGUMENT,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    RateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -35,7 +67,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
         retry_after_seconds: for the types whose status carries a RetryInfo, how long a client should wait.
         """
-        self._statuses = {**statuses, DecodeError: grpc.StatusCode.INVALID_ARGUMENT}
+        self._statuses = {**_COMMON, **statuses}
         self._retry_after_seconds = dict(retry_after_seconds or {})
 
     async def intercept_service(
@@ -48,19 +80,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return handler
         method = handler_call_details.method
-        kind = "_".join(
-            "stream" if side else "unary" for side in (handler.request_streaming, handler.response_streaming)
-        )
-        behaviour = getattr(handler, kind)
-        decode = handler.request_deserializer
-        if not handler.request_streaming:
-            # Decoded inside the guard, so that bytes that are no message end in INVALID_ARGUMENT too.
-            behaviour, decode = _decoding(behaviour, decode), None
-        guarded = self._guard_stream if inspect.isasyncgenfunction(behaviour) else self._guard
-        make = getattr(grpc, f"{kind}_rpc_method_handler")
-        return make(  # type: ignore[no-any-return]  # one of grpc's four makers, chosen by name
-            guarded(behaviour, method), request_deserializer=decode, response_serializer=handler.response_serializer
-        )
+
+        def around(behaviour: Callable[..., Any]) -> Callable[..., Any]:
+            guarded = self._guard_stream if inspect.isasyncgenfunction(behaviour) else self._guard
+            return guarded(behaviour, method)
+
+        return rebuild(handler, around)
 
     def _guard(self, behaviour: Callable[..., Any], method: str) -> Callable[[Any, Context], Awaitable[Any]]:
         async def guarded(request: Any, context: Context) -> Any:
@@ -100,10 +125,14 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         code = self._statuses[cls]
         message = "the request is not a valid message of its type" if isinstance(error, DecodeError) else str(error)
         log.info("rpc.refused", method=method, code=code.name, error=type(error).__name__)
-        status = status_pb2.Status(code=code.value[0], message=message)
-        if cls in self._retry_after_seconds:
+        status = _status(code, message, type(error).__name__)
+        if field := getattr(error, "field", ""):
+            violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
+            status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+        seconds = getattr(error, "retry_after_seconds", self._retry_after_seconds.get(cls))
+        if seconds is not None:
             retry = error_details_pb2.RetryInfo()
-            retry.retry_delay.FromMilliseconds(int(self._retry_after_seconds[cls] * 1000))
+            retry.retry_delay.FromMilliseconds(int(seconds * 1000))
             status.details.add().Pack(retry)
         return status
 
@@ -113,22 +142,11 @@ def _internal(error: Exception, method: str) -> status_pb2.Status:
     frames = "".join(traceback.format_tb(error.__traceback__))
     log.error("rpc.failed", method=method, reference=reference, error=type(error).__qualname__, traceback=frames)
     message = f"an error that is not the caller's; the service's log has it under reference {reference}"
-    return status_pb2.Status(code=grpc.StatusCode.INTERNAL.value[0], message=message)
+    return _status(grpc.StatusCode.INTERNAL, message, "Internal", reference=reference)
 
 
-def _decoding(behaviour: Callable[..., Any], decode: Callable[[bytes], Any] | None) -> Callable[..., Any]:
-    if decode is None:
-        return behaviour
-    if inspect.isasyncgenfunction(behaviour):
-
-        async def stream(request: bytes, context: Context) -> AsyncIterator[Any]:
-            async with contextlib.aclosing(behaviour(decode(request), context)) as responses:
-                async for response in responses:
-                    yield response
-
-        return stream
-
-    async def unary(request: bytes, context: Context) -> Any:
-        return await behaviour(decode(request), context)
-
-    return unary
+def _status(code: grpc.StatusCode, message: str, error: str, **metadata: str) -> status_pb2.Status:
+    reason = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", error).upper()
+    status = status_pb2.Status(code=code.value[0], message=message)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=ERROR_DOMAIN, metadata=metadata))
+    return status

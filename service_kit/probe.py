@@ -5,10 +5,24 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from service_kit.client import ClientAccess
+from service_kit.tls import ClientFiles, ServerFiles, certificate_name
+from service_kit.watched import WrongFile
 
-def probe(address: str, timeout_seconds: float) -> tuple[bool, str]:
-    """Asks the server at address, "host:port", whether it serves; returns that, and what it said or why it did not."""
-    with grpc.insecure_channel(address) as channel:
+
+def probe(
+    address: str, timeout_seconds: float, access: ClientAccess | None = None, own: ServerFiles | None = None
+) -> tuple[bool, str]:
+    """Asks the server at address, "host:port", whether it serves; returns that, and what it said or why it did not.
+
+    access: what to trust and to show. Without it and with own, the files of a server on this machine, its own
+    certificate is what is trusted, and shown where it asks for one.
+    """
+    try:
+        channel = _open(address, access or ClientAccess(), own)
+    except WrongFile as error:
+        return False, str(error)
+    with channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
@@ -16,3 +30,16 @@ def probe(address: str, timeout_seconds: float) -> tuple[bool, str]:
             return False, f"{address}: {error.code().name}"
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     return answer.status == health_pb2.HealthCheckResponse.SERVING, f"{address}: {status}"
+
+
+def _open(address: str, access: ClientAccess, own: ServerFiles | None) -> grpc.Channel:
+    options = []
+    if access.files is None and own is not None:
+        shown = (own.certificate, own.key) if own.client_ca else (None, None)
+        access = ClientAccess(ClientFiles(own.certificate, *shown))
+        # The address of a probe is the loopback's, which certificates seldom name.
+        options = [("grpc.ssl_target_name_override", certificate_name(own.certificate))]
+    credentials = access.credentials()
+    if credentials is None:
+        return grpc.insecure_channel(address)
+    return grpc.secure_channel(address, credentials, options)

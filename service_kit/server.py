@@ -8,6 +8,7 @@ import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as aio_health
+from grpc_reflection.v1alpha import reflection
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +45,12 @@ def build_server(interceptors: Sequence[grpc.aio.ServerInterceptor]) -> grpc.aio
     return grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
 
 
+def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
+    """Lets clients ask server for the descriptions of services, of health, and of reflection itself."""
+    names = [*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
+    reflection.enable_server_reflection(names, server)
+
+
 async def add_health(server: grpc.aio.Server, services: Sequence[str]) -> aio_health.HealthServicer:
     """Adds grpc.health.v1 to server: overall (the empty name), and for each of services by its full name."""
     health = aio_health.HealthServicer()
@@ -53,14 +60,16 @@ async def add_health(server: grpc.aio.Server, services: Sequence[str]) -> aio_he
     return health
 
 
-def bind(server: grpc.aio.Server, listen: str) -> str:
+def bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None = None) -> str:
     """Binds server to listen, "host:port" where port 0 takes a free one, and returns the address with the real port.
+
+    credentials: None for plain text. A Unix socket, "unix:path", is its own address.
 
     Raises:
         SystemExit: with code 1, after a log line, when the address cannot be had.
     """
     try:
-        port = server.add_insecure_port(listen)
+        port = server.add_insecure_port(listen) if credentials is None else server.add_secure_port(listen, credentials)
     except RuntimeError:
         log.error(
             "service.cannot_listen",
@@ -68,7 +77,7 @@ def bind(server: grpc.aio.Server, listen: str) -> str:
             hint="another process listens there, or the address is not this machine's: stop it or choose another",
         )
         raise SystemExit(EXIT_CANNOT_LISTEN) from None
-    return f"{listen.rpartition(':')[0]}:{port}"
+    return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
 
 
 async def serve(
@@ -76,6 +85,7 @@ async def serve(
     health: aio_health.HealthServicer,
     *,
     listen: str,
+    credentials: grpc.ServerCredentials | None = None,
     grace_seconds: float,
     on_drain: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
@@ -87,7 +97,7 @@ async def serve(
     Raises:
         SystemExit: with code 1, when the address cannot be had.
     """
-    address = bind(server, listen)
+    address = bind(server, listen, credentials)
     stop = _stop_signal()
     await server.start()
     log.info("service.listening", address=address)

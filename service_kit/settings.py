@@ -25,11 +25,11 @@ def load_settings(cls: type[S]) -> S:
     try:
         return cls()
     except ValidationError as error:
-        _refuse(_sentences(cls, error))
+        refuse(_sentences(cls, error))
     except SettingsError as error:
         # Raised for a list or a map that is no JSON: the message names the field in quotes, and quotes no value.
         field = re.search(r'field "(\w+)"', str(error))
-        _refuse([f"{_variable(cls, field[1]) if field else 'A setting'}: not valid JSON"])
+        refuse([f"{_variable(cls, field[1]) if field else 'A setting'}: not valid JSON"])
 
 
 def describe_settings(settings: BaseSettings) -> dict[str, str]:
@@ -37,7 +37,8 @@ def describe_settings(settings: BaseSettings) -> dict[str, str]:
     return {name: _URL_USERINFO.sub("***@", str(getattr(settings, name))) for name in type(settings).model_fields}
 
 
-def _refuse(sentences: list[str]) -> NoReturn:
+def refuse(sentences: list[str]) -> NoReturn:
+    """Ends the process with code 2 and the sentences on stderr."""
     for sentence in sentences:
         sys.stderr.write(f"{sentence}\n")
     raise SystemExit(EXIT_WRONG_SETTINGS)

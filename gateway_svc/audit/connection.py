@@ -1,7 +1,8 @@
 """What the sender has to know of gRPC: requests made of bytes that exist, channels, what failures ask for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -9,9 +10,10 @@ from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.audit.spool import Batch
 from gateway_svc.audit.spool.records import encode_varint
+from service_kit.client import Metadata, token_metadata, watch_token
 from service_kit.server import CLIENT_OPTIONS
+from service_kit.tls import ClientFiles, channel_credentials
 
-Metadata = Sequence[tuple[str, str]]
 RecordCall = grpc.aio.StreamStreamCall[bytes, audit_pb2.RecordResponse]
 
 _SERVICE = f"/{audit_pb2.DESCRIPTOR.services_by_name['AuditService'].full_name}"
@@ -37,10 +39,31 @@ class Target:
 
     address: str
     """As gRPC names it: host:port, unix:path, dns:///name:port."""
-    credentials: grpc.ChannelCredentials | None = None
-    """None: plain text."""
+    credentials: Callable[[], grpc.ChannelCredentials] | None = None
+    """Asked at each connection, so that certificates may change. None: plain text."""
     metadata: Callable[[], Metadata] = tuple
     """Asked at each connection, so that a token may change."""
+    producer_name: str = ""
+    """The name that the audit service's list of callers has for this gateway; empty where it keeps none."""
+
+    def producer_id(self, spool_id: str) -> str:
+        """What the rows of a spool are sent under: a caller may record under its own name alone."""
+        return f"{self.producer_name}/{spool_id}" if self.producer_name else spool_id
+
+
+def open_target(address: str, files: ClientFiles | None, token_file: Path | None, producer_name: str) -> Target:
+    """The audit service at address.
+
+    Raises:
+        WrongFile: a file cannot be used.
+    """
+    token = watch_token(token_file) if token_file else None
+    return Target(
+        address,
+        channel_credentials(files) if files else None,
+        (lambda: token_metadata(token.current())) if token else tuple,
+        producer_name,
+    )
 
 
 class Connection:
@@ -51,7 +74,7 @@ class Connection:
         if target.credentials is None:
             self._channel = grpc.aio.insecure_channel(target.address, options)
         else:
-            self._channel = grpc.aio.secure_channel(target.address, target.credentials, options)
+            self._channel = grpc.aio.secure_channel(target.address, target.credentials(), options)
         self._metadata = tuple(target.metadata())
 
     def record(self) -> RecordCall:

@@ -176,7 +176,7 @@ class Sender:
                 self._in_flight.append(_Sent(spool, batch))
                 if len(self._in_flight) == 1:
                     self._expect_ack()
-                await call.write(encode_request(spool.id, batch))
+                await call.write(encode_request(self._target.producer_id(spool.id), batch))
 
     async def _take_acks(self, call: RecordCall) -> None:
         while isinstance(response := await call.read(), audit_pb2.RecordResponse):
@@ -203,7 +203,9 @@ class Sender:
         try:
             await isolate(
                 sent.batch,
-                lambda part: link.record_batch(encode_request(sent.spool.id, part), self._ack_seconds),
+                lambda part: link.record_batch(
+                    encode_request(self._target.producer_id(sent.spool.id), part), self._ack_seconds
+                ),
                 verdict,
             )
             # When nothing passes, it is as likely that the service takes nothing: all is kept until something does.

@@ -69,8 +69,10 @@ async def test_an_error_that_passes_tells_when_to_try_again(channel, method):
     error = await refusal(channel, method, "full")
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     status = rpc_status.from_call(error)
-    retry = error_details_pb2.RetryInfo()
-    assert status.details[0].Unpack(retry)
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    assert status.details[0].Unpack(info)
+    assert (info.reason, info.domain) == ("FULL", "onrecord")
+    assert status.details[1].Unpack(retry)
     assert retry.retry_delay.ToMilliseconds() == 1500
 
 

@@ -1,0 +1,141 @@
+"""Who may call what: each RPC has its roles, each caller its own, and what has no rule is allowed to nobody."""
+
+import contextlib
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection
+
+from service_kit.callers import Caller, enter
+from service_kit.errors import PermissionDenied, Unauthenticated
+from service_kit.handlers import Context, Handler, rebuild
+from service_kit.roles import Callers, Entry, Role
+from service_kit.watched import Watched
+
+log = structlog.get_logger(__name__)
+
+Rules = Mapping[str, frozenset[Role]]
+"""The roles that may call an RPC, by its full name: /package.Service/Method."""
+
+_HEALTH = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/"
+_REFLECTION = f"/{reflection.SERVICE_NAME}/"
+_BEARER = "bearer "
+
+
+def rules_for(service: str, roles: Mapping[str, frozenset[Role]]) -> Rules:
+    """The rules of the service with that full name, from the roles by the bare names of its RPCs."""
+    return {f"/{service}/{method}": allowed for method, allowed in roles.items()}
+
+
+class AccessInterceptor(grpc.aio.ServerInterceptor):
+    """Lets a call in when one of its caller's roles may make it. Health is open, and reflection is for every role.
+
+    A stream is looked at again at each message once the file has changed, so that a caller that was taken off the
+    list hears and says nothing more.
+    """
+
+    def __init__(self, rules: Rules, callers: Watched[Callers]) -> None:
+        self._rules = rules
+        self._callers = callers
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
+        """Puts the check in front of the handler that the call is for."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(_HEALTH):
+            return handler
+        reads_stream = bool(handler.request_streaming)
+
+        def around(behaviour: Callable[..., Any]) -> Callable[..., Any]:
+            if inspect.isasyncgenfunction(behaviour):
+
+                async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+                    visit = _Visit(self, method, context)
+                    checked = visit.requests(request) if reads_stream else request
+                    async with contextlib.aclosing(behaviour(checked, context)) as responses:
+                        async for response in responses:
+                            visit.check()
+                            yield response
+
+                return stream
+
+            async def single(request: Any, context: Context) -> Any:
+                visit = _Visit(self, method, context)
+                return await behaviour(visit.requests(request) if reads_stream else request, context)
+
+            return single
+
+        return rebuild(handler, around)
+
+    def admit(self, method: str, context: Context) -> tuple[Entry, Callers]:
+        """Who calls, and the list that said so.
+
+        Raises:
+            Unauthenticated: nobody that the list knows.
+            PermissionDenied: somebody without a role for method.
+        """
+        callers = self._callers.current()
+        entry = _identify(callers, context)
+        allowed = frozenset(Role) if method.startswith(_REFLECTION) else self._rules.get(method, frozenset())
+        if not entry.roles & allowed:
+            log.warning("rpc.denied", method=method, caller=entry.name)
+            needed = " or ".join(sorted(allowed)) or "a role that nobody can have"
+            raise PermissionDenied(f"{entry.name!r} may not call {method}: it takes the role {needed}")
+        return entry, callers
+
+    def is_current(self, callers: Callers) -> bool:
+        """Whether the list is still the one in the file."""
+        return callers is self._callers.current()
+
+
+class _Visit:
+    """One call of one caller."""
+
+    def __init__(self, access: AccessInterceptor, method: str, context: Context) -> None:
+        self._access = access
+        self._method = method
+        self._context = context
+        self._admit()
+
+    def check(self) -> None:
+        """Raises as AccessInterceptor.admit() does when the caller may not go on."""
+        if self._entry.has_expired() or not self._access.is_current(self._callers):
+            self._admit()
+
+    async def requests(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """The messages of a stream, each looked at."""
+        async for request in requests:
+            self.check()
+            yield request
+
+    def _admit(self) -> None:
+        self._entry, self._callers = self._access.admit(self._method, self._context)
+        enter(Caller(self._entry.name, self._entry.roles))
+
+
+def _identify(callers: Callers, context: Context) -> Entry:
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization":
+            text = value if isinstance(value, str) else value.decode(errors="replace")
+            if not text.lower().startswith(_BEARER):
+                raise Unauthenticated("the authorization metadata must be `Bearer` and a token")
+            if entry := callers.by_token(text[len(_BEARER) :].strip()):
+                return entry
+            raise Unauthenticated("the token is not known here, or has expired: ask the operator for a new one")
+    peer = context.auth_context()
+    names = [name.decode(errors="replace") for key in ("peer_uri", "x509_common_name") for name in peer.get(key, [])]
+    if entry := callers.by_certificate(names):
+        return entry
+    if names:
+        raise Unauthenticated(
+            "the certificate's names are not on the list of callers: send a token, or have them added"
+        )
+    raise Unauthenticated("no token came: send the metadata `authorization: Bearer TOKEN`")

@@ -1,0 +1,100 @@
+"""What stands between the network and a service, put together from its settings."""
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Self, TypeVar
+
+import grpc
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings
+
+from service_kit.access import AccessInterceptor, Rules
+from service_kit.roles import load_callers
+from service_kit.settings import refuse
+from service_kit.tls import ServerFiles, server_credentials
+from service_kit.watched import Watched, WrongFile
+
+T = TypeVar("T")
+
+
+class GuardSettings(BaseSettings):
+    """The settings that both services have, under prefixes of their own."""
+
+    listen: str
+
+    tls_cert: Path | None = Field(None, description="PEM; with tls_key")
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = Field(None, description="PEM; clients must show a certificate that it has signed")
+    tokens_file: Path | None = Field(None, description="who may call: see service_kit.roles")
+    allow_plaintext_on_network: bool = Field(False, description="listen beyond loopback although without TLS")
+    reflection: bool = False
+
+    @model_validator(mode="after")
+    def _check_guard(self) -> Self:
+        prefix = self.model_config.get("env_prefix", "")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            missing, given = ("KEY", "CERT") if self.tls_cert else ("CERT", "KEY")
+            raise ValueError(f"{prefix}TLS_{missing}: is not set, but {prefix}TLS_{given} is: give both")
+        if self.tls_client_ca and not self.tls_cert:
+            raise ValueError(f"{prefix}TLS_CLIENT_CA: needs {prefix}TLS_CERT and {prefix}TLS_KEY")
+        if self.tls_client_ca and not self.tokens_file:
+            raise ValueError(
+                f"{prefix}TLS_CLIENT_CA: needs {prefix}TOKENS_FILE, which says what holders of certificates may do"
+            )
+        if not (self.tls_cert or self.allow_plaintext_on_network or is_local(self.listen)):
+            raise ValueError(
+                f"{prefix}LISTEN: {self.listen} can be reached from other machines, and there is no TLS: set "
+                f"{prefix}TLS_CERT and {prefix}TLS_KEY, listen on 127.0.0.1, or, where the network is trusted, set "
+                f"{prefix}ALLOW_PLAINTEXT_ON_NETWORK=true"
+            )
+        return self
+
+    @property
+    def server_files(self) -> ServerFiles | None:
+        """What the server shows; None for plain text."""
+        return ServerFiles(self.tls_cert, self.tls_key, self.tls_client_ca) if self.tls_cert and self.tls_key else None
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What a server is built and bound with."""
+
+    interceptors: tuple[grpc.aio.ServerInterceptor, ...]
+    credentials: grpc.ServerCredentials | None
+    """None: plain text."""
+
+
+def open_guard(settings: GuardSettings, rules: Rules) -> Guard:
+    """Reads the files that settings name; without a tokens file everybody may do everything.
+
+    Raises:
+        SystemExit: with code 2, after a sentence, when a file cannot be used.
+    """
+    files = settings.server_files
+    credentials = _told(lambda: server_credentials(files)) if files else None
+    if settings.tokens_file is None:
+        return Guard((), credentials)
+    path = settings.tokens_file
+    callers = _told(lambda: Watched([path], partial(load_callers, path)))
+    return Guard((AccessInterceptor(rules, callers),), credentials)
+
+
+def is_local(listen: str) -> bool:
+    """Whether only this machine can connect to listen, as gRPC names addresses."""
+    if listen.startswith("unix:"):
+        return True
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _told(read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except WrongFile as error:
+        refuse([str(error)])

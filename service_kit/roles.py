@@ -1,0 +1,133 @@
+"""The file that says who may call: names, roles, and hashes of tokens or the names in certificates.
+
+    [[callers]]
+    name = "gateway-1"
+    roles = ["producer"]
+    sha256 = "…"                        # of the token; `token` makes both
+
+    [[callers]]
+    name = "ops"
+    roles = ["admin"]
+    certificate = "spiffe://example.org/ops"   # a URI in the certificate, or its common name
+    expires = 2027-01-31T00:00:00Z
+
+A name may stand more than once, with the old token and the new one while they are replaced.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service_kit.watched import WrongFile
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""A caller's name; without a slash, which parts it from the rest of a producer id."""
+
+
+class Role(StrEnum):
+    """What a caller may do; docs/security.md has the table of roles and RPCs."""
+
+    PRODUCER = "producer"
+    READER = "reader"
+    ADMIN = "admin"
+    CALLER = "caller"
+
+
+class Entry(BaseModel):
+    """One caller of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    roles: Annotated[frozenset[Role], Field(min_length=1)]
+    sha256: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$")] = None
+    certificate: Annotated[str | None, Field(min_length=1)] = None
+    expires: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _check_proof(self) -> "Entry":
+        if (self.sha256 is None) == (self.certificate is None):
+            raise ValueError("give either sha256, the hash of a token, or certificate, a name in a certificate")
+        return self
+
+    def has_expired(self) -> bool:
+        """Whether its time is over."""
+        return self.expires is not None and self.expires <= datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """The callers that a file lists."""
+
+    entries: tuple[Entry, ...]
+
+    def by_token(self, token: str) -> Entry | None:
+        """The caller whose token it is. Takes the same time whichever entry matches."""
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        found = None
+        for entry in self.entries:
+            if hmac.compare_digest(entry.sha256 or "", digest):
+                found = entry
+        return None if found is None or found.has_expired() else found
+
+    def by_certificate(self, names: Iterable[str]) -> Entry | None:
+        """The caller that a verified certificate with these names belongs to."""
+        named = set(names)
+        return next((entry for entry in self.entries if entry.certificate in named and not entry.has_expired()), None)
+
+
+def load_callers(path: Path, contents: Sequence[bytes]) -> Callers:
+    """The callers in the contents of the one file at path.
+
+    Raises:
+        WrongFile: it is not as described above; the message quotes no hash.
+    """
+    try:
+        document: dict[str, Any] = tomllib.loads(contents[0].decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise WrongFile(f"{path}: is no TOML ({error})") from None
+    if set(document) - {"callers"} or not isinstance(entries := document.get("callers", []), list):
+        raise WrongFile(f"{path}: may hold [[callers]] tables and nothing else")
+    callers = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            callers.append(Entry.model_validate(entry))
+        except ValidationError as error:
+            problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+            where = ".".join(map(str, problem["loc"]))
+            reason = problem["msg"].removeprefix("Value error, ")
+            raise WrongFile(f"{path}: caller {number}: {where}{': ' if where else ''}{reason}") from None
+    return Callers(tuple(callers))
+
+
+def make_token(name: str, roles: Sequence[Role], expires: datetime | None = None) -> tuple[str, str]:
+    """A new token, and the table for the file that lets it in.
+
+    Raises:
+        ValueError: the name cannot be one.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ValueError(
+            "a name has 1 to 64 letters, digits, dots, dashes and underscores, and begins with none of these"
+        )
+    token = secrets.token_urlsafe(32)
+    listed = ", ".join(f'"{role}"' for role in roles)
+    lines = [
+        "[[callers]]",
+        f'name = "{name}"',
+        f"roles = [{listed}]",
+        f'sha256 = "{hashlib.sha256(token.encode()).hexdigest()}"',
+    ]
+    if expires:
+        lines.append(f"expires = {expires.astimezone(UTC).strftime('%Y-%m-%dT%H:%M:%SZ')}")
+    return token, "\n".join(lines)

@@ -1,0 +1,127 @@
+"""Certificates, tokens and roles between real processes."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.gateway.v1 import gateway_pb2 as pb
+from onrecord.gateway.v1 import gateway_pb2_grpc
+
+from demo.processes import run_command
+from demo.script import Call, Script, Step
+from service_kit.roles import Role, make_token
+from tests.support.certificates import Authority, Pair
+
+SCRIPT = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "true"}),)), Step(text="done")))
+
+
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),)
+
+
+def secure(address: str, ca: Authority, pair: Pair | None = None) -> grpc.aio.Channel:
+    key, certificate = (pair.key.read_bytes(), pair.certificate.read_bytes()) if pair else (None, None)
+    credentials = grpc.ssl_channel_credentials(ca.path.read_bytes(), key, certificate)
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.ssl_target_name_override", "localhost")]
+    return grpc.aio.secure_channel(address, credentials, options)
+
+
+class Guarded:
+    """A pair under mTLS, with a caller for each role."""
+
+    def __init__(self, pair: Any, folder: Path) -> None:
+        self.pair = pair
+        self.folder = folder
+        self.ca = Authority(folder)
+        self.server = self.ca.server()
+        self.client = self.ca.issue("client")
+        self.tokens: dict[str, str] = {}
+        self.files = {name: folder / f"{name}.toml" for name in ("audit", "gateway")}
+        for service, names in (("audit", ("producer", "reader", "admin")), ("gateway", ("caller",))):
+            self.add(service, *names)
+
+    def add(self, service: str, *roles: str) -> None:
+        for role in roles:
+            self.tokens[role], table = make_token("gateway-1" if role == "producer" else role, [Role(role)])
+            with self.files[service].open("a") as file:
+                file.write(f"{table}\n")
+
+    def env(self, prefix: str, service: str) -> dict[str, str]:
+        return {
+            f"{prefix}_TLS_CERT": str(self.server.certificate),
+            f"{prefix}_TLS_KEY": str(self.server.key),
+            f"{prefix}_TLS_CLIENT_CA": str(self.ca.path),
+            f"{prefix}_TOKENS_FILE": str(self.files[service]),
+        }
+
+    def start(self) -> None:
+        self.audit = self.pair.start_audit(**self.env("AUDIT", "audit"), AUDIT_LISTEN="localhost:0")
+        token = self.folder / "token"
+        token.write_text(self.tokens["producer"] + "\n")
+        self.gateway_env = {
+            **self.env("GATEWAY", "gateway"),
+            "GATEWAY_LISTEN": "localhost:0",
+            "GATEWAY_AUDIT_TLS_CA": str(self.ca.path),
+            "GATEWAY_AUDIT_TLS_CERT": str(self.client.certificate),
+            "GATEWAY_AUDIT_TLS_KEY": str(self.client.key),
+            "GATEWAY_AUDIT_TOKEN_FILE": str(token),
+            "GATEWAY_PRODUCER_NAME": "gateway-1",
+        }
+        self.gateway = self.pair.start_gateway(**self.gateway_env)
+
+
+@pytest.fixture
+async def guarded(make_pair, tmp_path):
+    guarded = Guarded(await make_pair(SCRIPT), tmp_path)
+    guarded.start()
+    return guarded
+
+
+async def rows(guarded: Guarded, count: int) -> Any:
+    async with secure(guarded.audit.address, guarded.ca, guarded.client) as channel, asyncio.timeout(30):
+        stub = audit_pb2_grpc.AuditServiceStub(channel)
+        while True:
+            listed = await stub.ListToolCalls(
+                audit_pb2.ListToolCallsRequest(), metadata=bearer(guarded.tokens["reader"])
+            )
+            if len(listed.rows) >= count:
+                return listed.rows
+            await asyncio.sleep(0.05)
+
+
+async def test_a_turn_over_mtls_and_tokens_leaves_its_row_under_the_gateways_name(guarded):
+    async with secure(guarded.gateway.address, guarded.ca, guarded.client) as channel:
+        stub = gateway_pb2_grpc.GatewayServiceStub(channel)
+        async for _ in stub.RunTurn(pb.RunTurnRequest(input="go"), metadata=bearer(guarded.tokens["caller"])):
+            pass
+    assert len(await rows(guarded, 1)) == 1
+    [(producer,)] = guarded.pair.query("SELECT id FROM producers")
+    assert producer.startswith("gateway-1/")
+
+
+async def test_the_probes_and_the_command_line_come_in_over_mtls(guarded, tmp_path):
+    for module, service, env in (
+        ("gateway_svc", guarded.gateway, guarded.env("GATEWAY", "gateway")),
+        ("audit_svc", guarded.audit, guarded.env("AUDIT", "audit")),
+    ):
+        ran = await asyncio.to_thread(run_command, module, env, "health", "--target", service.address)
+        assert (ran.returncode, "SERVING" in ran.stdout) == (0, True), ran.stderr
+        ran = await asyncio.to_thread(run_command, module, {}, "health", "--target", service.address)
+        assert ran.returncode == 1, "in plain text there is no answer"
+    token = tmp_path / "caller-token"
+    token.write_text(guarded.tokens["caller"])
+    env = {
+        "ONRECORD_CA": str(guarded.ca.path),
+        "ONRECORD_CERT": str(guarded.client.certificate),
+        "ONRECORD_KEY": str(guarded.client.key),
+        "ONRECORD_TOKEN_FILE": str(token),
+    }
+    ran = await asyncio.to_thread(run_command, "gateway_svc", env, "engines", "--target", guarded.gateway.address)
+    assert ran.returncode == 0, ran.stderr
+    token.write_text("guessed")
+    ran = await asyncio.to_thread(run_command, "gateway_svc", env, "engines", "--target", guarded.gateway.address)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("UNAUTHENTICATED")
