@@ -20,6 +20,42 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _WarningCode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WarningCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WarningCode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WARNING_CODE_UNSPECIFIED: _WarningCode.ValueType  # 0
+    """Not set."""
+    WARNING_CODE_HISTORY_SHORTENED: _WarningCode.ValueType  # 1
+    """Older parts of the conversation were shortened or left out to fit the model's context."""
+    WARNING_CODE_CONTEXT_EXCEEDED: _WarningCode.ValueType  # 2
+    """The model server cut what it was sent, without saying so: the model has not read all of it."""
+    WARNING_CODE_COST_UNKNOWN: _WarningCode.ValueType  # 3
+    """A budget is set, and a request has no known price: the budget cannot be kept."""
+    WARNING_CODE_BUDGET_EXCEEDED: _WarningCode.ValueType  # 4
+    """A budget is used up: the turn ends here."""
+    WARNING_CODE_BUDGET_UNCERTAIN: _WarningCode.ValueType  # 5
+    """The ledger could not be asked what a label has spent; what this gateway knows is counted."""
+
+class WarningCode(_WarningCode, metaclass=_WarningCodeEnumTypeWrapper):
+    """WarningCode says what a warning is about."""
+
+WARNING_CODE_UNSPECIFIED: WarningCode.ValueType  # 0
+"""Not set."""
+WARNING_CODE_HISTORY_SHORTENED: WarningCode.ValueType  # 1
+"""Older parts of the conversation were shortened or left out to fit the model's context."""
+WARNING_CODE_CONTEXT_EXCEEDED: WarningCode.ValueType  # 2
+"""The model server cut what it was sent, without saying so: the model has not read all of it."""
+WARNING_CODE_COST_UNKNOWN: WarningCode.ValueType  # 3
+"""A budget is set, and a request has no known price: the budget cannot be kept."""
+WARNING_CODE_BUDGET_EXCEEDED: WarningCode.ValueType  # 4
+"""A budget is used up: the turn ends here."""
+WARNING_CODE_BUDGET_UNCERTAIN: WarningCode.ValueType  # 5
+"""The ledger could not be asked what a label has spent; what this gateway knows is counted."""
+Global___WarningCode: _TypeAlias = WarningCode  # noqa: Y015
+
 class _StopReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -40,6 +76,8 @@ class _StopReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopReason
     """The model server withheld the answer."""
     STOP_REASON_CANCELLED: _StopReason.ValueType  # 6
     """CancelTurn was called."""
+    STOP_REASON_MAX_COST: _StopReason.ValueType  # 7
+    """A budget was used up: the turn's, the session's or a label's."""
 
 class StopReason(_StopReason, metaclass=_StopReasonEnumTypeWrapper):
     """StopReason says why a turn ended."""
@@ -58,6 +96,8 @@ STOP_REASON_CONTENT_FILTER: StopReason.ValueType  # 5
 """The model server withheld the answer."""
 STOP_REASON_CANCELLED: StopReason.ValueType  # 6
 """CancelTurn was called."""
+STOP_REASON_MAX_COST: StopReason.ValueType  # 7
+"""A budget was used up: the turn's, the session's or a label's."""
 Global___StopReason: _TypeAlias = StopReason  # noqa: Y015
 
 class _RateLimitStatus:
@@ -121,6 +161,10 @@ class RunTurnRequest(_message.Message):
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     MAX_STEPS_FIELD_NUMBER: _builtins.int
+    MAX_COST_MICROS_FIELD_NUMBER: _builtins.int
+    SESSION_MAX_COST_MICROS_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session to go on with; empty starts a new one."""
     engine: _builtins.str
@@ -133,9 +177,27 @@ class RunTurnRequest(_message.Message):
     """Instructions ahead of the conversation; empty keeps the session's."""
     max_steps: _builtins.int
     """At most this many steps in this turn; 0 means the gateway's limit, which it cannot exceed. INVALID_ARGUMENT below 0."""
+    max_cost_micros: _builtins.int
+    """At most this much for this turn, in millionths of a US dollar; 0 means no budget of its own. It is looked at before each
+    step, so that a turn exceeds it by one step at most, and then ends with STOP_REASON_MAX_COST. INVALID_ARGUMENT below 0.
+    """
+    session_max_cost_micros: _builtins.int
+    """At most this much for the session, its shadows included; unset keeps the session's, 0 takes it away. INVALID_ARGUMENT
+    below 0.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels for attribution, added to the session's: at most 32, keys to 64 and values to 256 characters."""
+
+    @_builtins.property
+    def fallback(self) -> Global___EngineChoice:
+        """What goes on with a turn when its engine is rate limited or down; unset keeps the session's, an empty engine takes it
+        away.
+        """
+
+    @_builtins.property
+    def shadow(self) -> Global___ShadowEngines:
+        """What gets the same input with tools that do not run; unset keeps the session's, an empty list takes it away."""
 
     def __init__(
         self,
@@ -147,14 +209,73 @@ class RunTurnRequest(_message.Message):
         system_prompt: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         max_steps: _builtins.int = ...,
+        max_cost_micros: _builtins.int = ...,
+        session_max_cost_micros: _builtins.int | None = ...,
+        fallback: Global___EngineChoice | None = ...,
+        shadow: Global___ShadowEngines | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_session_max_cost_micros", b"_session_max_cost_micros", "fallback", b"fallback", "session_max_cost_micros", b"session_max_cost_micros", "shadow", b"shadow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_session_max_cost_micros", b"_session_max_cost_micros", "engine", b"engine", "fallback", b"fallback", "input", b"input", "labels", b"labels", "max_cost_micros", b"max_cost_micros", "max_steps", b"max_steps", "model", b"model", "session_id", b"session_id", "session_max_cost_micros", b"session_max_cost_micros", "shadow", b"shadow", "system_prompt", b"system_prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__session_max_cost_micros: _TypeAlias = _typing.Literal["session_max_cost_micros"]  # noqa: Y015
+    _WhichOneofArgType__session_max_cost_micros: _TypeAlias = _typing.Literal["_session_max_cost_micros", b"_session_max_cost_micros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__session_max_cost_micros) -> _WhichOneofReturnType__session_max_cost_micros | None: ...
+
+Global___RunTurnRequest: _TypeAlias = RunTurnRequest  # noqa: Y015
+
+@_typing.final
+class EngineChoice(_message.Message):
+    """EngineChoice names an engine and its model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENGINE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    engine: _builtins.str
+    """The engine."""
+    model: _builtins.str
+    """The model; empty means the engine's default."""
+    def __init__(
+        self,
+        *,
+        engine: _builtins.str = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "input", b"input", "labels", b"labels", "max_steps", b"max_steps", "model", b"model", "session_id", b"session_id", "system_prompt", b"system_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RunTurnRequest: _TypeAlias = RunTurnRequest  # noqa: Y015
+Global___EngineChoice: _TypeAlias = EngineChoice  # noqa: Y015
+
+@_typing.final
+class ShadowEngines(_message.Message):
+    """ShadowEngines are engines to compare with the one that works. Each runs the turn again when it has ended, from the same
+    history, and nothing that it asks for is run: a call that the turn made too is told the turn's result, any other that it
+    is a dry run. Their rows are marked, their cost counts for the budgets of session and labels, and no turn waits for them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENGINES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def engines(self) -> _containers.RepeatedCompositeFieldContainer[Global___EngineChoice]:
+        """At most 4. INVALID_ARGUMENT for an engine that brings its own tools."""
+
+    def __init__(
+        self,
+        *,
+        engines: _abc.Iterable[Global___EngineChoice] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engines", b"engines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowEngines: _TypeAlias = ShadowEngines  # noqa: Y015
 
 @_typing.final
 class TurnEvent(_message.Message):
@@ -169,6 +290,8 @@ class TurnEvent(_message.Message):
     STEP_FINISHED_FIELD_NUMBER: _builtins.int
     TURN_FINISHED_FIELD_NUMBER: _builtins.int
     RATE_LIMIT_CHANGED_FIELD_NUMBER: _builtins.int
+    WARNING_FIELD_NUMBER: _builtins.int
+    ENGINE_CHANGED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def turn_started(self) -> Global___TurnStarted:
         """The turn left the session's queue and began. Always the first event."""
@@ -197,6 +320,14 @@ class TurnEvent(_message.Message):
     def rate_limit_changed(self) -> Global___RateLimitChanged:
         """The engine told of a limit of the account that it runs on. The turn goes on, as long as nothing else is told."""
 
+    @_builtins.property
+    def warning(self) -> Global___Warning:
+        """Something that the client should know, and that does not end the turn."""
+
+    @_builtins.property
+    def engine_changed(self) -> Global___EngineChanged:
+        """Another engine goes on with the turn. Text since the last step_finished belongs to a step that was given up."""
+
     def __init__(
         self,
         *,
@@ -207,16 +338,74 @@ class TurnEvent(_message.Message):
         step_finished: Global___StepFinished | None = ...,
         turn_finished: Global___TurnFinished | None = ...,
         rate_limit_changed: Global___RateLimitChanged | None = ...,
+        warning: Global___Warning | None = ...,
+        engine_changed: Global___EngineChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "rate_limit_changed", b"rate_limit_changed", "step_finished", b"step_finished", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started", "turn_finished", b"turn_finished", "turn_started", b"turn_started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["engine_changed", b"engine_changed", "event", b"event", "rate_limit_changed", b"rate_limit_changed", "step_finished", b"step_finished", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started", "turn_finished", b"turn_finished", "turn_started", b"turn_started", "warning", b"warning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "rate_limit_changed", b"rate_limit_changed", "step_finished", b"step_finished", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started", "turn_finished", b"turn_finished", "turn_started", b"turn_started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_changed", b"engine_changed", "event", b"event", "rate_limit_changed", b"rate_limit_changed", "step_finished", b"step_finished", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started", "turn_finished", b"turn_finished", "turn_started", b"turn_started", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["turn_started", "text_delta", "tool_call_started", "tool_call_finished", "step_finished", "turn_finished", "rate_limit_changed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["turn_started", "text_delta", "tool_call_started", "tool_call_finished", "step_finished", "turn_finished", "rate_limit_changed", "warning", "engine_changed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___TurnEvent: _TypeAlias = TurnEvent  # noqa: Y015
+
+@_typing.final
+class Warning(_message.Message):
+    """Warning tells something that does not end the turn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    code: Global___WarningCode.ValueType
+    """What it is about."""
+    message: _builtins.str
+    """A sentence for people."""
+    def __init__(
+        self,
+        *,
+        code: Global___WarningCode.ValueType = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Warning: _TypeAlias = Warning  # noqa: Y015
+
+@_typing.final
+class EngineChanged(_message.Message):
+    """EngineChanged tells that the fallback goes on with the turn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENGINE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    engine: _builtins.str
+    """The engine that goes on."""
+    model: _builtins.str
+    """Its model."""
+    reason: _builtins.str
+    """Why the one before could not."""
+    def __init__(
+        self,
+        *,
+        engine: _builtins.str = ...,
+        model: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "model", b"model", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EngineChanged: _TypeAlias = EngineChanged  # noqa: Y015
 
 @_typing.final
 class TurnStarted(_message.Message):
@@ -384,6 +573,7 @@ class Usage(_message.Message):
     CACHED_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
     REASONING_TOKENS_FIELD_NUMBER: _builtins.int
     COST_MICROS_FIELD_NUMBER: _builtins.int
+    KNOWN_COST_MICROS_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
     """Tokens read, those from a cache included."""
     output_tokens: _builtins.int
@@ -394,6 +584,8 @@ class Usage(_message.Message):
     """The part of output_tokens that was reasoning."""
     cost_micros: _builtins.int
     """The price in millionths of a US dollar; unset when any part of it is not known."""
+    known_cost_micros: _builtins.int
+    """What is known of the price, in millionths of a US dollar: all of it when cost_micros is set, else a part."""
     def __init__(
         self,
         *,
@@ -402,10 +594,11 @@ class Usage(_message.Message):
         cached_input_tokens: _builtins.int = ...,
         reasoning_tokens: _builtins.int = ...,
         cost_micros: _builtins.int | None = ...,
+        known_cost_micros: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "cost_micros", b"cost_micros"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "cached_input_tokens", b"cached_input_tokens", "cost_micros", b"cost_micros", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "cached_input_tokens", b"cached_input_tokens", "cost_micros", b"cost_micros", "input_tokens", b"input_tokens", "known_cost_micros", b"known_cost_micros", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_micros: _TypeAlias = _typing.Literal["cost_micros"]  # noqa: Y015
     _WhichOneofArgType__cost_micros: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros"]  # noqa: Y015
@@ -662,6 +855,10 @@ class Session(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     CREATED_AT_MS_FIELD_NUMBER: _builtins.int
     UPDATED_AT_MS_FIELD_NUMBER: _builtins.int
+    MAX_COST_MICROS_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
+    SHADOW_ENGINES_FIELD_NUMBER: _builtins.int
+    SHADOW_USAGE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The session's id."""
     engine: _builtins.str
@@ -680,6 +877,8 @@ class Session(_message.Message):
     """When it began: milliseconds since 1970-01-01 UTC."""
     updated_at_ms: _builtins.int
     """When it last changed: milliseconds since 1970-01-01 UTC."""
+    max_cost_micros: _builtins.int
+    """At most this much for the session, in millionths of a US dollar; 0 means no budget."""
     @_builtins.property
     def usage(self) -> Global___Usage:
         """What all requests took together."""
@@ -687,6 +886,18 @@ class Session(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels for attribution."""
+
+    @_builtins.property
+    def fallback(self) -> Global___EngineChoice:
+        """What goes on with a turn when its engine is rate limited or down."""
+
+    @_builtins.property
+    def shadow_engines(self) -> _containers.RepeatedCompositeFieldContainer[Global___EngineChoice]:
+        """What gets the same input with tools that do not run."""
+
+    @_builtins.property
+    def shadow_usage(self) -> Global___Usage:
+        """What the shadows took together; not part of usage."""
 
     def __init__(
         self,
@@ -702,10 +913,14 @@ class Session(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         created_at_ms: _builtins.int = ...,
         updated_at_ms: _builtins.int = ...,
+        max_cost_micros: _builtins.int = ...,
+        fallback: Global___EngineChoice | None = ...,
+        shadow_engines: _abc.Iterable[Global___EngineChoice] | None = ...,
+        shadow_usage: Global___Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "shadow_usage", b"shadow_usage", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "engine", b"engine", "id", b"id", "labels", b"labels", "model", b"model", "status", b"status", "steps", b"steps", "tool_calls", b"tool_calls", "turns", b"turns", "updated_at_ms", b"updated_at_ms", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "engine", b"engine", "fallback", b"fallback", "id", b"id", "labels", b"labels", "max_cost_micros", b"max_cost_micros", "model", b"model", "shadow_engines", b"shadow_engines", "shadow_usage", b"shadow_usage", "status", b"status", "steps", b"steps", "tool_calls", b"tool_calls", "turns", b"turns", "updated_at_ms", b"updated_at_ms", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -741,15 +956,30 @@ class CreateSessionRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    MAX_COST_MICROS_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """The engine of its turns; empty means the default."""
     model: _builtins.str
     """The model of its turns; empty means the engine's default."""
     system_prompt: _builtins.str
     """Instructions ahead of the conversation."""
+    max_cost_micros: _builtins.int
+    """At most this much for the session, its shadows included, in millionths of a US dollar; 0 means no budget.
+    INVALID_ARGUMENT below 0.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels for attribution: at most 32, keys to 64 and values to 256 characters."""
+
+    @_builtins.property
+    def fallback(self) -> Global___EngineChoice:
+        """What goes on with a turn when its engine is rate limited or down."""
+
+    @_builtins.property
+    def shadow(self) -> Global___ShadowEngines:
+        """What gets the same input with tools that do not run."""
 
     def __init__(
         self,
@@ -758,10 +988,13 @@ class CreateSessionRequest(_message.Message):
         model: _builtins.str = ...,
         system_prompt: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        max_cost_micros: _builtins.int = ...,
+        fallback: Global___EngineChoice | None = ...,
+        shadow: Global___ShadowEngines | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "shadow", b"shadow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "labels", b"labels", "model", b"model", "system_prompt", b"system_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "fallback", b"fallback", "labels", b"labels", "max_cost_micros", b"max_cost_micros", "model", b"model", "shadow", b"shadow", "system_prompt", b"system_prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
