@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from demo.script import Page, Refusal, Script, Step, load_script, position
-from demo.script_formats import Format, Rejected, count, encode, skim
+from demo.script_formats import BYTES_PER_TOKEN, Format, Rejected, count, encode, skim
 from demo.script_http import HttpConnection, Received, Reply
 from demo.script_ollama import OllamaFormat
 from demo.script_openai import OpenAIFormat
@@ -115,6 +115,7 @@ class ModelServer:
             if self.script.check or path not in _SKIMMED:
                 body = _parse(request.body)
                 _check(form, body, self.script, request.headers.get("authorization", ""))
+                form.check_size(len(request.body) // BYTES_PER_TOKEN, self.script.context_tokens)
                 at = position(form.roles(body))
             else:
                 body, at = skim(request.body)
@@ -128,7 +129,7 @@ class ModelServer:
             told = refusal if refuse.body is None else refuse.body.encode()
             reply.whole(refuse.status, _JSON, told, refuse.headers)
             return
-        counts = count(step, len(request.body))
+        counts = count(step, len(request.body), self.script.context_tokens)
         if form.streams(body):
             await self._stream(form.chunks(body, step, counts), form, step, reply)
         else:

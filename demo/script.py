@@ -121,6 +121,8 @@ class Script(_Part):
     """The models it has; empty: whatever it is asked for."""
     capabilities: frozenset[str] = frozenset({"completion", "tools", "thinking"})
     """What Ollama says that its models can do; a request for more is refused."""
+    context_tokens: PositiveInt | None = None
+    """The context of its models, in tokens: OpenAI's format refuses more, and Ollama's cuts it without a word."""
     api_key: str | None = None
     """OpenAI's format wants this key."""
     check: bool = True

@@ -53,6 +53,10 @@ class Format(Protocol):
         """The roles of the conversation's messages."""
         ...
 
+    def check_size(self, tokens: int, context_tokens: int | None) -> None:
+        """Raises Rejected where the real server would for a request of more tokens than the context holds."""
+        ...
+
     def streams(self, request: dict[str, Any]) -> bool:
         """Whether the answer is to be streamed."""
         ...
@@ -84,19 +88,38 @@ def tokens_of(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
-def count(step: Step, request_bytes: int) -> Counts:
-    """The tokens of an answer: as the script says, else counted."""
+def count(step: Step, request_bytes: int, context_tokens: int | None = None) -> Counts:
+    """The tokens of an answer: as the script says, else counted, and no more than the context holds."""
     told, reasoning = step.tokens, len(tokens_of(step.thinking))
     arguments = (
         call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments) for call in step.tool_calls
     )
     written = len(tokens_of(step.text)) + reasoning + sum(map(len, map(tokens_of, arguments)))
     return Counts(
-        input=request_bytes // BYTES_PER_TOKEN if told.input is None else told.input,
+        input=min(request_bytes // BYTES_PER_TOKEN, context_tokens or request_bytes)
+        if told.input is None
+        else told.input,
         output=written if told.output is None else told.output,
         cached=told.cached or 0,
         reasoning=reasoning if told.reasoning is None else told.reasoning,
     )
+
+
+def check_pairs(messages: Sequence[Any]) -> str | None:
+    """What is wrong with the pairs of calls and results in a conversation: who lacks a partner; None where all have one.
+
+    Servers differ in whether they refuse it; a model is misled by it in any case.
+    """
+    unanswered: list[Any] = []
+    for message in messages:
+        if message.get("role") == "tool":
+            if message.get("tool_call_id") not in unanswered:
+                return f"the result {message.get('tool_call_id')!r} has no call before it"
+            unanswered.remove(message.get("tool_call_id"))
+        elif unanswered:
+            break
+        unanswered += [call.get("id") for call in message.get("tool_calls") or ()]
+    return f"the calls {unanswered} have no result behind them" if unanswered else None
 
 
 def skim(body: bytes) -> tuple[dict[str, Any], int]:

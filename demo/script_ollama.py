@@ -1,4 +1,7 @@
-"""Ollama's wire format: POST /api/chat, NDJSON. Shapes and errors are those of api/types.go and server/routes.go."""
+"""Ollama's wire format: POST /api/chat, NDJSON. Shapes and errors are those of api/types.go and server/routes.go.
+
+It is stricter in one thing: the real server takes calls without results, and results without calls.
+"""
 
 import secrets
 import string
@@ -6,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from demo.script import Call, Script, Step
-from demo.script_formats import Counts, Rejected, encode, messages_of, roles_of, tokens_of
+from demo.script_formats import Counts, Rejected, check_pairs, encode, messages_of, roles_of, tokens_of
 
 _ID_CHARACTERS = string.ascii_lowercase + string.digits
 _GO_TYPES = {str: "string", list: "array", dict: "object", int: "number", float: "number", bool: "bool"}
@@ -28,8 +31,11 @@ class OllamaFormat:
             raise Rejected(400, f'"{model}" does not support tools')
         if request.get("think") and "thinking" not in script.capabilities:
             raise Rejected(400, f'"{model}" does not support thinking')
-        for message in messages_of(request):
+        messages = messages_of(request)
+        for message in messages:
             self._check_message(message)
+        if wrong := check_pairs(messages):
+            raise Rejected(400, wrong)
 
     def _check_message(self, message: dict[str, Any]) -> None:
         for field in ("content", "thinking", "tool_name", "tool_call_id"):
@@ -45,6 +51,9 @@ class OllamaFormat:
     def roles(self, request: dict[str, Any]) -> list[str]:
         """See Format."""
         return roles_of(messages_of(request))
+
+    def check_size(self, tokens: int, context_tokens: int | None) -> None:
+        """Ollama refuses nothing for its size."""
 
     def streams(self, request: dict[str, Any]) -> bool:
         """Ollama streams unless it is told not to."""

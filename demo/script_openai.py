@@ -77,6 +77,14 @@ class OpenAIFormat:
         """See Format."""
         return roles_of(messages_of(request))
 
+    def check_size(self, tokens: int, context_tokens: int | None) -> None:
+        """Raises Rejected where OpenAI would for a request of more tokens than the context holds."""
+        if context_tokens is not None and tokens > context_tokens:
+            text = (
+                f"This model's maximum context length is {context_tokens} tokens. However, your messages resulted in "
+            )
+            raise Rejected(400, f"{text}{tokens} tokens.", code="context_length_exceeded", param="messages")
+
     def streams(self, request: dict[str, Any]) -> bool:
         """OpenAI streams only when it is asked to."""
         return request.get("stream") is True

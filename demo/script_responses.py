@@ -40,6 +40,12 @@ class ResponsesFormat:
         """One assistant for each answer, of however many items."""
         return turns_of(request)
 
+    def check_size(self, tokens: int, context_tokens: int | None) -> None:
+        """Raises Rejected where OpenAI would for a request of more tokens than the context holds."""
+        if context_tokens is not None and tokens > context_tokens:
+            text = "Your input exceeds the context window of this model. Please adjust your input and try again."
+            raise Rejected(400, text, code="context_length_exceeded", param="input")
+
     def streams(self, request: dict[str, Any]) -> bool:
         """OpenAI streams only when it is asked to."""
         return request.get("stream") is True

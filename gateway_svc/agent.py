@@ -15,6 +15,7 @@ from gateway_svc.answers import Answers
 from gateway_svc.audit import AuditLogger, safe_audit, safe_intend
 from gateway_svc.audit.redact import redact_name, redact_text
 from gateway_svc.audit.row import MAX_MODEL_CHARACTERS, build_audit_row, build_intent
+from gateway_svc.context import Context, Gauge
 from gateway_svc.engines import Engine, StepResult, TextDelta
 from gateway_svc.messages import Message, SystemMessage, ToolCall, ToolMessage, Usage
 from gateway_svc.tools import ToolContext, ToolResult
@@ -50,10 +51,17 @@ class Agent:
         logger: AuditLogger,
         *,
         price: Callable[[str, Usage], int | None],
+        context_tokens: Callable[[str], int | None] = lambda model: None,
+        cuts_silently: bool = False,
         answers: Answers,
         limits: Limits,
     ) -> None:
-        """`price` gives the cost of a request to a model in millionths of a US dollar, or None where it is unknown."""
+        """Makes an agent over an engine.
+
+        `price` gives the cost of a request to a model in millionths of a US dollar, or None where it is unknown.
+        `context_tokens` gives the size of a model's context; None where it is unknown, so that nothing is left out.
+        `cuts_silently` says that the model server cuts what exceeds the context without an error.
+        """
         self.name = engine.name
         self.default_model = engine.default_model
         self._engine = engine
@@ -62,6 +70,9 @@ class Agent:
         self._workspace = workspace
         self._logger = logger
         self._price = price
+        self._context_tokens = context_tokens
+        self._cuts_silently = cuts_silently
+        self._gauge = Gauge()
         self._answers = answers
         self._limits = limits
 
@@ -71,37 +82,39 @@ class Agent:
         Raises:
             EngineError: the model server did not answer as it should.
         """
-        messages = [self._engine.encode_message(message) for message in _with_system_prompt(turn)]
+        context = Context(self._engine.encode_message, _with_system_prompt(turn))
         deadline = asyncio.timeout(self._limits.max_turn_seconds)
         try:
             async with deadline:
                 for _ in range(min(turn.max_steps or self._limits.max_steps, self._limits.max_steps)):
-                    answer = await self._ask_model(turn, messages)
-                    self._append(turn, messages, answer.message)
+                    answer = await self._ask_model(turn, context)
+                    self._append(turn, context, answer.message)
                     if not answer.message.tool_calls:
                         return STOP_REASONS[answer.finish]
-                    await self._run_tools(turn, messages, answer.message.tool_calls)
+                    await self._run_tools(turn, context, answer.message.tool_calls)
                 return pb.STOP_REASON_MAX_STEPS
         except TimeoutError:
             if not deadline.expired():
                 raise
             return pb.STOP_REASON_MAX_TURN_SECONDS
 
-    def _append(self, turn: Turn, messages: list[bytes], message: Message) -> None:
+    def _append(self, turn: Turn, context: Context, message: Message) -> None:
         turn.append(message)
-        messages.append(self._engine.encode_message(message))
+        context.append(message)
 
-    async def _ask_model(self, turn: Turn, messages: Sequence[bytes]) -> StepResult:
+    async def _ask_model(self, turn: Turn, context: Context) -> StepResult:
         """One model request. It leaves a cost row however it ends."""
-        usage, model, error = Usage(complete=False), turn.scope.model, None
+        self._fit(turn, context)
+        usage, model, error, exceeded = Usage(complete=False), turn.scope.model, None, False
         created_at_ms, started = time.time_ns() // 1_000_000, time.monotonic()
         try:
-            async with aclosing(self._engine.step(turn.scope.model, messages, self._tools)) as events:
+            async with aclosing(self._engine.step(turn.scope.model, context.encoded, self._tools)) as events:
                 async for event in events:
                     if isinstance(event, TextDelta):
                         turn.events.put_text(event.text)
                     else:
                         answer, usage, model = event, event.usage, event.model
+                        exceeded = self._count(turn, context, usage)
         except BaseException as failure:
             error = redact_text("cancelled" if isinstance(failure, asyncio.CancelledError) else str(failure))
             raise
@@ -122,13 +135,45 @@ class Agent:
                 error=error,
                 created_at_ms=created_at_ms,
                 usage_incomplete=not usage.complete,
+                context_exceeded=exceeded,
             )
             safe_audit(self._logger, cost)
             turn.count_step(cost)
         turn.events.put(_step_finished(turn, cost))
         return answer
 
-    async def _run_tools(self, turn: Turn, messages: list[bytes], calls: Sequence[ToolCall]) -> None:
+    def _fit(self, turn: Turn, context: Context) -> None:
+        """Leaves out what exceeds the model's context, and tells the client."""
+        context_tokens = self._context_tokens(turn.scope.model)
+        if context_tokens is None:
+            return
+        room = self._gauge.room_bytes(turn.scope.session_id, turn.scope.model, context_tokens) - len(self._tools)
+        if context.fit(room, context_tokens // 2):
+            turn.warn(
+                pb.WARNING_CODE_HISTORY_SHORTENED,
+                f"the conversation does not fit the model's context of {context_tokens} tokens: the model is told "
+                f"{context.shortened_results} results shortened, and not told {context.left_out_turns} earlier turns "
+                f"and {context.left_out_steps} earlier steps of this one",
+            )
+
+    def _count(self, turn: Turn, context: Context, usage: Usage) -> bool:
+        """Learns from the server's count of tokens; says whether it shows that the server has cut the request."""
+        scope, sent_bytes = turn.scope, context.size + len(self._tools)
+        context_tokens = self._context_tokens(scope.model)
+        if context_tokens is None or not usage.input_tokens:
+            return False
+        if not (self._cuts_silently and context.count(usage.input_tokens, context_tokens)):
+            self._gauge.learn(scope.session_id, scope.model, sent_bytes, usage.input_tokens)
+            return False
+        self._gauge.lower(scope.session_id, scope.model, sent_bytes, usage.input_tokens, context_tokens)
+        turn.warn(
+            pb.WARNING_CODE_CONTEXT_EXCEEDED,
+            f"the model server counted {usage.input_tokens} tokens in a request of {sent_bytes} bytes: it has cut "
+            f"it to its context, so that the model has not read all of it",
+        )
+        return True
+
+    async def _run_tools(self, turn: Turn, context: Context, calls: Sequence[ToolCall]) -> None:
         """Runs the calls of one step side by side; their results are told in the order of the calls."""
         results: dict[str, ToolResult] = {}
         places = asyncio.Semaphore(self._limits.max_parallel_tools)
@@ -145,7 +190,7 @@ class Agent:
             for call in calls:
                 if call.id not in results:  # cancelled before it got a place: it has its row all the same
                     self._conclude(turn, call, CANCELLED, results)
-                self._append(turn, messages, ToolMessage(call.tool_call_id, call.name, results[call.id].text))
+                self._append(turn, context, ToolMessage(call.tool_call_id, call.name, results[call.id].text))
 
     async def _run_tool(self, turn: Turn, call: ToolCall, results: dict[str, ToolResult]) -> None:
         intent, started = build_intent(call, turn.scope), time.monotonic()

@@ -1,4 +1,4 @@
-"""What a model request costs, by the price list that genai-prices carries inside. Nothing is fetched."""
+"""What a model request costs and may hold, by the price list that genai-prices carries inside. Nothing is fetched."""
 
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
@@ -40,6 +40,18 @@ def cost_micros(engine: str, base_url: str | None, model: str, usage: Usage, *, 
         return None
     except Exception:  # a turn does not fail because its price cannot be told
         log.warning("pricing.failed", engine=engine, model=model, exc_info=True)
+        return None
+
+
+@lru_cache(maxsize=256)
+def context_tokens(base_url: str, configured: int | None, model: str) -> int | None:
+    """The size of a model's context, for question and answer: what is configured, else what the list knows of it."""
+    if configured is not None:
+        return configured
+    try:
+        provider_id = _provider_at(base_url)
+        return get_snapshot().find_provider_model(model, None, provider_id, None)[1].context_window
+    except LookupError:
         return None
 
 

@@ -23,7 +23,7 @@ from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai import OpenAIEngine
 from gateway_svc.engines.responses import ResponsesEngine
 from gateway_svc.errors import SettingsError
-from gateway_svc.pricing import cost_micros
+from gateway_svc.pricing import context_tokens, cost_micros
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.tools import Tool
 from gateway_svc.tools.bash import BashTool
@@ -80,6 +80,8 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
             settings.workspace,
             record.logger,
             price=partial(cost_micros, engine.name, base_url, local=local),
+            context_tokens=partial(context_tokens, base_url, _set_context_tokens(settings, engine)),
+            cuts_silently=local,
             answers=answers,
             limits=limits,
         )
@@ -123,6 +125,10 @@ def _build_engines(settings: GatewaySettings) -> Iterator[tuple[Engine, str, boo
         kind = ResponsesEngine if settings.speaks_responses else OpenAIEngine
         engine = kind(settings.openai_url, settings.openai_model, api_key=key)
         yield engine, settings.openai_url, settings.openai_local
+
+
+def _set_context_tokens(settings: GatewaySettings, engine: Engine) -> int | None:
+    return settings.ollama_num_ctx if engine.name == "ollama" else settings.openai_context_tokens
 
 
 def _build_tools(settings: GatewaySettings) -> list[Tool]:

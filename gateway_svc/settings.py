@@ -84,6 +84,9 @@ class GatewaySettings(ListenSettings):
         None, description="by the server when not given: responses for api.openai.com, else chat completions"
     )
     openai_local: bool = Field(False, description="the server is one's own, so that its requests cost nothing")
+    openai_context_tokens: int | None = Field(
+        None, ge=512, description="of the model's context; where not given, what the price list knows of the model"
+    )
     claude_command: str | None = Field(None, description="Claude's command-line agent, and arguments ahead of ours")
     claude_model: str = Field("", description="the program's own when not given")
     claude_permission_mode: str = Field("", description="the program's own when not given")

@@ -147,6 +147,14 @@ class TurnPrinter:
                 if event.rate_limit_changed.status > pb.RATE_LIMIT_STATUS_ALLOWED:
                     self._end_text()
                     self._show_limit(event.rate_limit_changed)
+            case "warning":
+                self._end_text()
+                err.print(f"  {event.warning.message}", style="yellow", markup=False)
+            case "engine_changed":
+                self._end_text()
+                changed = event.engine_changed
+                line = f"  {changed.engine} · {changed.model} goes on: {changed.reason}"
+                err.print(line, style="yellow", markup=False)
             case "turn_finished":
                 self._end_text()
                 finished = event.turn_finished

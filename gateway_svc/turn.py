@@ -111,6 +111,7 @@ class Totals:
             cached_input_tokens=self.cached_input_tokens,
             reasoning_tokens=self.reasoning_tokens,
             cost_micros=None if self.unpriced_steps else self.cost_micros,
+            known_cost_micros=self.cost_micros,
         )
 
 
@@ -129,6 +130,10 @@ class Turn:
     """The client's limit; None means the gateway's own."""
     totals: list[Totals] = field(default_factory=lambda: [Totals()])
     """Counters that each step and tool call is added to: the turn's own first, then the session's."""
+
+    def warn(self, code: pb.WarningCode.ValueType, message: str) -> None:
+        """Tells the client something that does not end the turn."""
+        self.events.put(pb.TurnEvent(warning=pb.Warning(code=code, message=message)))
 
     def count_step(self, cost: audit_pb2.CostRow) -> None:
         """Counts one model request."""

@@ -77,6 +77,12 @@ class Pair:
                     return list(response.rows)[::-1]
                 await asyncio.sleep(0.02)
 
+    async def costs(self, count: int) -> None:
+        """Waits until the ledger has as many cost rows."""
+        async with asyncio.timeout(SECONDS_TO_ARRIVE):
+            while self.query("SELECT count(*) FROM cost_log")[0][0] < count:
+                await asyncio.sleep(0.02)
+
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Reads the database beside the service that owns it."""
         connection = sqlite3.connect(f"file:{self.db}?mode=ro", uri=True)

@@ -1,0 +1,194 @@
+"""What of a conversation is sent to a model, so that it fits the model's context. The transcript keeps all of it.
+
+Tokens are estimated from bytes: three bytes a token until the model server has counted a request of the session, then
+what that count says, between one and four. A quarter of the context, at most 16,384 tokens, is left for the answer, and
+a tenth of the rest for errors of the estimate. Where that is exceeded,
+
+1. results of tools in earlier turns are shortened;
+2. earlier turns are left out whole, the oldest first, behind a mark in the user's next message;
+3. results of tools in earlier steps of the turn are shortened, then such steps are left out whole behind a mark;
+4. results of the last step are shortened.
+
+So a tool call never goes without its result. What is left out is more than needed, in pieces of half a byte for each
+token of the context: what is sent then begins alike for many turns, which is what model servers' caches want.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
+from gateway_svc.tools.output import shorten
+
+BYTES_PER_TOKEN = 3.0
+"""Before anything is known: English has about four, code and other languages less."""
+MIN_BYTES_PER_TOKEN, MAX_BYTES_PER_TOKEN = 1.0, 4.0
+IMPLAUSIBLE_BYTES_PER_TOKEN = 12.0
+"""A count of tokens below this share of the bytes is not one of the whole request."""
+MAX_ANSWER_TOKENS = 16_384
+SHORT_RESULT_CHARACTERS = 600
+MARK_BYTES = 200
+"""More than a mark has."""
+MAX_GAUGED = 1_000
+
+_LEFT_OUT_TURNS = "[What was said before this, {} turns of it, was left out: it does not fit your context.]\n\n"
+_LEFT_OUT_STEPS = "\n\n[Your first {} steps on this were left out: they do not fit your context.]"
+
+
+class Gauge:
+    """How many bytes make a token, by what model servers count."""
+
+    def __init__(self) -> None:
+        self._bytes_per_token: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def room_bytes(self, session_id: str, model: str, context_tokens: int) -> int:
+        """How many bytes may be sent to a model whose context has so many tokens."""
+        tokens = context_tokens - min(context_tokens // 4, MAX_ANSWER_TOKENS)
+        return int(tokens * 0.9 * self._bytes_per_token.get((session_id, model), BYTES_PER_TOKEN))
+
+    def learn(self, session_id: str, model: str, sent_bytes: int, input_tokens: int) -> None:
+        """Takes a server's count of a request of sent_bytes."""
+        found = sent_bytes / max(input_tokens, 1)
+        self._bytes_per_token[session_id, model] = min(max(found, MIN_BYTES_PER_TOKEN), MAX_BYTES_PER_TOKEN)
+        self._bytes_per_token.move_to_end((session_id, model))
+        if len(self._bytes_per_token) > MAX_GAUGED:
+            self._bytes_per_token.popitem(last=False)
+
+    def lower(self, session_id: str, model: str, sent_bytes: int, input_tokens: int, context_tokens: int) -> None:
+        """Lowers the estimate after a request that its server cut: it had more tokens than the context."""
+        self.learn(session_id, model, int(sent_bytes * 0.9), max(input_tokens, context_tokens))
+
+
+class Context:
+    """The messages of one turn as they are sent. Each is encoded once, and again only where it is shortened."""
+
+    def __init__(self, encode: Callable[[Message], bytes], messages: Sequence[Message]) -> None:
+        self._encode = encode
+        self._messages = list(messages)
+        self.encoded = [encode(message) for message in messages]
+        """The messages for the model server; do not change it."""
+        self.size = sum(map(len, self.encoded))
+        """Bytes of all messages."""
+        self.left_out_turns = 0
+        self.left_out_steps = 0
+        self.shortened_results = 0
+        self._left_out_bytes = 0
+        self._counted: tuple[int, int] | None = None
+        """Bytes and tokens of the last request, as long as what is sent only grows."""
+
+    def append(self, message: Message) -> None:
+        """Adds a message at the end."""
+        self._messages.append(message)
+        self.encoded.append(self._encode(message))
+        self.size += len(self.encoded[-1])
+
+    def fit(self, room_bytes: int, piece_bytes: int) -> bool:
+        """Shortens and leaves out what exceeds room_bytes; says whether it did. Turns go in pieces of piece_bytes."""
+        if self.size <= room_bytes:
+            return False
+        self._counted = None
+        before = self.left_out_turns, self.left_out_steps, self.shortened_results
+        self._shorten(self._head, self._turn, room_bytes=0)
+        if self.size > room_bytes:
+            self._leave_out_turns(room_bytes, piece_bytes)
+        if self.size > room_bytes:
+            self._shorten(self._turn, self._last_step, room_bytes=room_bytes * 3 // 4)
+        if self.size > room_bytes:
+            self._leave_out_steps(room_bytes * 3 // 4)
+        characters = SHORT_RESULT_CHARACTERS * 128
+        while self.size > room_bytes and characters > SHORT_RESULT_CHARACTERS:
+            characters //= 2
+            self._shorten(self._last_step, len(self._messages), room_bytes=0, characters=characters)
+        return before != (self.left_out_turns, self.left_out_steps, self.shortened_results)
+
+    def count(self, input_tokens: int, context_tokens: int) -> bool:
+        """Takes a server's count of what was sent; says whether it shows that the server has cut it in silence.
+
+        It does where the context is full, where no text has so few tokens, and where more was sent than before and
+        fewer tokens were counted. A count of 0 is none.
+        """
+        if not input_tokens:
+            return False
+        least = self.size / IMPLAUSIBLE_BYTES_PER_TOKEN
+        if self._counted:
+            before_bytes, before_tokens = self._counted
+            # a quarter less may be a template's doing, such as leaving out what the model thought before
+            least = max(least, before_tokens * 0.75 + (self.size - before_bytes) / IMPLAUSIBLE_BYTES_PER_TOKEN)
+        cut = input_tokens >= context_tokens or input_tokens < least
+        self._counted = None if cut else (self.size, input_tokens)
+        return cut
+
+    @property
+    def _head(self) -> int:
+        return int(bool(self._messages) and isinstance(self._messages[0], SystemMessage))
+
+    @property
+    def _turn(self) -> int:
+        """Where the turn begins: the last message of the user."""
+        return next((at for at in self._backwards() if isinstance(self._messages[at], UserMessage)), self._head)
+
+    @property
+    def _last_step(self) -> int:
+        """Where the last step begins; the end of the messages where the turn has none."""
+        last = next((at for at in self._backwards() if not isinstance(self._messages[at], ToolMessage)), 0)
+        return last if isinstance(self._messages[last], AssistantMessage) else len(self._messages)
+
+    def _backwards(self) -> range:
+        return range(len(self._messages) - 1, -1, -1)
+
+    def _shorten(self, begin: int, end: int, *, room_bytes: int, characters: int = SHORT_RESULT_CHARACTERS) -> None:
+        """Shortens results from begin to end, the oldest first, until all fits into room_bytes."""
+        for at in range(begin, end):
+            message = self._messages[at]
+            if self.size <= room_bytes:
+                return
+            if isinstance(message, ToolMessage) and len(message.text) > characters + 100:
+                text, _ = shorten(message.text, characters, 2_000)
+                self._replace(at, ToolMessage(message.tool_call_id, message.tool_name, text))
+                self.shortened_results += 1
+
+    def _leave_out_turns(self, room_bytes: int, piece_bytes: int) -> None:
+        excess = self._left_out_bytes + self.size + MARK_BYTES - room_bytes
+        wanted = -(-excess // piece_bytes) * piece_bytes
+        begins = [
+            at for at in range(self._head, self._turn + 1) if isinstance(self._messages[at], UserMessage)
+        ]  # of the turns that can go, and of the one that stays
+        end = begins[0] if begins else self._head
+        for begin, next_begin in pairwise(begins):
+            if self._left_out_bytes >= wanted:
+                break
+            self._left_out_bytes += sum(map(len, self.encoded[begin:next_begin]))
+            self.left_out_turns += 1
+            end = next_begin
+        self._delete(self._head, end)
+
+    def _leave_out_steps(self, room_bytes: int) -> None:
+        begin = end = self._turn + 1
+        last, size = self._last_step, self.size
+        while end < last and size > room_bytes:
+            step = end
+            end += 1
+            while end < last and not isinstance(self._messages[end], AssistantMessage):
+                end += 1
+            size -= sum(map(len, self.encoded[step:end]))
+            self.left_out_steps += 1
+        self._delete(begin, end)
+
+    def _delete(self, begin: int, end: int) -> None:
+        if begin == end:
+            return
+        del self._messages[begin:end]
+        del self.encoded[begin:end]
+        turn = self._turn
+        for at in {self._head, turn}:
+            if isinstance(message := self._messages[at], UserMessage):
+                mark = _LEFT_OUT_TURNS.format(self.left_out_turns) if at == self._head and self.left_out_turns else ""
+                end_mark = _LEFT_OUT_STEPS.format(self.left_out_steps) if at == turn and self.left_out_steps else ""
+                self.encoded[at] = self._encode(UserMessage(mark + message.text + end_mark))
+        self.size = sum(map(len, self.encoded))
+
+    def _replace(self, at: int, message: Message) -> None:
+        self.size -= len(self.encoded[at])
+        self._messages[at] = message
+        self.encoded[at] = self._encode(message)
+        self.size += len(self.encoded[at])
