@@ -106,7 +106,7 @@ def count(step: Step, request_bytes: int, context_tokens: int | None = None) -> 
 
 
 def check_pairs(messages: Sequence[Any]) -> str | None:
-    """What is wrong with the pairs of calls and results in a conversation: who lacks a partner; None where all have one.
+    """What is wrong with the pairs of calls and results in a conversation: who lacks a partner, or None.
 
     Servers differ in whether they refuse it; a model is misled by it in any case.
     """

@@ -1,6 +1,8 @@
 """What is sent of a conversation fits the model's context, and is what every model server accepts."""
 
 import json
+from itertools import pairwise
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ def turn_of(number: int, results: list[int], *, done: bool = True) -> list[Messa
     return [*messages, AssistantMessage(f"answer {number}")] if done else messages
 
 
-def decoded(context: Context) -> list[dict]:
+def decoded(context: Context) -> list[dict[str, Any]]:
     return [json.loads(message) for message in context.encoded]
 
 
@@ -44,7 +46,7 @@ def test_what_is_sent_fits_begins_with_a_user_and_has_all_pairs(sizes, room, sys
     assert [message["role"] for message in sent[: 1 + system]] == ["system", "user"][1 - system :]
     assert f"question {len(sizes) - 1}" in next(m for m in reversed(sent) if m["role"] == "user")["content"]
     roles = [message["role"] for message in sent]
-    assert all(pair != ("user", "user") for pair in zip(roles, roles[1:], strict=False))
+    assert all(pair != ("user", "user") for pair in pairwise(roles))
 
 
 def test_older_turns_go_first_whole_and_behind_a_mark():
