@@ -7,7 +7,7 @@ ROUNDS ?= 200
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-real-model image test-image faults bench clean
+.PHONY: help setup demo test check format protos test-real-model clients image test-image faults bench clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -52,6 +52,9 @@ format: $(VENV)/.ready  ## format the code and the protos
 protos: $(VENV)/.ready  ## regenerate the code beside the protos
 	$(BIN)/python protos/generate.py
 
+clients: $(VENV)/.ready  ## run the clients in other languages against a pair with TLS and tokens
+	$(BIN)/python -m clients
+
 image:  ## build the images of both services with docker, podman or buildah; BASE=… for another base
 	deploy/build-images
 
@@ -67,4 +70,4 @@ bench: $(VENV)/.ready  ## measure the figures that README quotes; SHORT=1 for le
 	$(BIN)/python -m bench $(if $(SHORT),--short)
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .state .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .state .mypy_cache .pytest_cache .ruff_cache .hypothesis clients/*/build clients/node/node_modules

@@ -1,0 +1,156 @@
+// A client of both services with google.golang.org/grpc; see ../README.md for what it does and which variables it reads.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+
+	audit "onrecord/audit/v1"
+	gateway "onrecord/gateway/v1"
+)
+
+const timeout = time.Minute
+
+// connect speaks TLS where a CA is given, plain text else.
+func connect(address string) *grpc.ClientConn {
+	security := grpc.WithInsecure()
+	if ca := os.Getenv("ONRECORD_CA"); ca != "" {
+		trusted, err := credentials.NewClientTLSFromFile(ca, "")
+		check(err)
+		security = grpc.WithTransportCredentials(trusted)
+	}
+	connection, err := grpc.Dial(address, security)
+	check(err)
+	return connection
+}
+
+// withToken makes calls say who calls.
+func withToken(ctx context.Context, variable string) context.Context {
+	path := os.Getenv(variable)
+	if path == "" {
+		return ctx
+	}
+	token, err := os.ReadFile(path)
+	check(err)
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+strings.TrimSpace(string(token)))
+}
+
+// runTurn prints a turn as it goes, and returns its session.
+func runTurn(ctx context.Context, client gateway.GatewayServiceClient) string {
+	request := &gateway.RunTurnRequest{Input: "What is in this folder?", Labels: map[string]string{"user": "go"}}
+	events, err := client.RunTurn(withToken(ctx, "ONRECORD_GATEWAY_TOKEN"), request)
+	check(err)
+	sessionID := ""
+	for {
+		event, err := events.Recv()
+		if err == io.EOF {
+			return sessionID
+		}
+		check(err)
+		switch {
+		case event.GetTurnStarted() != nil:
+			sessionID = event.GetTurnStarted().GetSessionId()
+			fmt.Printf("turn started on %s\n", event.GetTurnStarted().GetEngine())
+		case event.GetTextDelta() != nil:
+			fmt.Print(event.GetTextDelta().GetText())
+		case event.GetToolCallFinished() != nil:
+			call := event.GetToolCallFinished()
+			fmt.Printf("tool call %s: %s\n", call.GetToolName(), call.GetOutcome())
+		case event.GetTurnFinished() != nil:
+			fmt.Printf("\nturn finished: %s\n", event.GetTurnFinished().GetStopReason())
+		}
+	}
+}
+
+// newRow is a tool call of our own. The arguments are redacted by who sends them: the ledger stores what comes.
+func newRow(sessionID, toolName string) *audit.AuditRow {
+	id := make([]byte, 16)
+	_, err := rand.Read(id)
+	check(err)
+	return &audit.AuditRow{
+		Id:          fmt.Sprintf("%x", id),
+		SessionId:   sessionID,
+		Engine:      "go-client",
+		ToolName:    toolName,
+		ArgsSummary: "step=1",
+		DurationMs:  12,
+		CreatedAtMs: time.Now().UnixNano() / int64(time.Millisecond),
+		Outcome:     audit.Outcome_OUTCOME_SUCCEEDED,
+	}
+}
+
+// record sends two batches and the first of them again. A batch is safe once its response has come.
+func record(ctx context.Context, client audit.AuditServiceClient, sessionID string) {
+	stream, err := client.Record(withToken(ctx, "ONRECORD_AUDIT_TOKEN"))
+	check(err)
+	batches := make([]*audit.RecordRequest, 2)
+	for i := range batches {
+		batches[i] = &audit.RecordRequest{
+			ProducerId: os.Getenv("ONRECORD_PRODUCER"),
+			Sequence:   uint64(i + 1),
+			Rows:       []*audit.AuditRow{newRow(sessionID, "measure"), newRow(sessionID, "report")},
+		}
+	}
+	for _, batch := range append(batches, batches[0]) {
+		check(stream.Send(batch))
+	}
+	check(stream.CloseSend())
+	for {
+		response, err := stream.Recv()
+		if err == io.EOF {
+			return
+		}
+		check(err)
+		fmt.Printf("batch %d: %d stored, %d there already\n", response.GetSequence(), response.GetStored(), response.GetDuplicates())
+		for _, rejection := range response.GetRejections() {
+			log.Fatalf("rejected for good: %s", rejection.GetMessage())
+		}
+	}
+}
+
+// query lists the session's tool calls page by page.
+func query(ctx context.Context, client audit.AuditServiceClient, sessionID string) {
+	ctx = withToken(ctx, "ONRECORD_AUDIT_TOKEN")
+	request := &audit.ListToolCallsRequest{SessionId: sessionID, PageSize: 2}
+	listed := 0
+	for {
+		page, err := client.ListToolCalls(ctx, request)
+		check(err)
+		listed += len(page.GetRows())
+		request.PageToken = page.GetNextPageToken()
+		if request.PageToken == "" {
+			break
+		}
+	}
+	fmt.Printf("ledger: %d calls\n", listed)
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func main() {
+	log.SetFlags(0)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	turns, ledger := connect(os.Getenv("ONRECORD_GATEWAY")), connect(os.Getenv("ONRECORD_AUDIT"))
+	defer turns.Close()
+	defer ledger.Close()
+
+	sessionID := runTurn(ctx, gateway.NewGatewayServiceClient(turns))
+	client := audit.NewAuditServiceClient(ledger)
+	record(ctx, client, sessionID)
+	query(ctx, client, sessionID)
+}

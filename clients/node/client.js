@@ -1,0 +1,119 @@
+// A client of both services with @grpc/grpc-js; see ../README.md for what it does and which variables it reads.
+"use strict";
+
+const { randomUUID } = require("node:crypto");
+const { once } = require("node:events");
+const { readFileSync } = require("node:fs");
+const { join } = require("node:path");
+const { promisify } = require("node:util");
+
+const grpc = require("@grpc/grpc-js");
+const protoLoader = require("@grpc/proto-loader");
+
+const { env } = process;
+const definition = protoLoader.loadSync(
+  ["onrecord/gateway/v1/gateway.proto", "onrecord/audit/v1/audit.proto"],
+  // 64-bit integers as strings, since a JavaScript number holds 53 bits.
+  { includeDirs: [join(__dirname, "../../protos")], keepCase: true, longs: String, enums: String, oneofs: true },
+);
+const { onrecord } = grpc.loadPackageDefinition(definition);
+
+// TLS where a CA is given, plain text else.
+const credentials = env.ONRECORD_CA
+  ? grpc.credentials.createSsl(readFileSync(env.ONRECORD_CA))
+  : grpc.credentials.createInsecure();
+const gateway = new onrecord.gateway.v1.GatewayService(env.ONRECORD_GATEWAY, credentials);
+const audit = new onrecord.audit.v1.AuditService(env.ONRECORD_AUDIT, credentials);
+
+// What each call carries to say who calls.
+function token(path) {
+  const metadata = new grpc.Metadata();
+  if (path) metadata.set("authorization", `Bearer ${readFileSync(path, "utf8").trim()}`);
+  return metadata;
+}
+
+const options = () => ({ deadline: Date.now() + 60_000 });
+
+// Prints a turn as it goes, and returns its session.
+async function runTurn() {
+  const request = { input: "What is in this folder?", labels: { user: "node" } };
+  let sessionId = "";
+  for await (const event of gateway.RunTurn(request, token(env.ONRECORD_GATEWAY_TOKEN), options())) {
+    const value = event[event.event];
+    switch (event.event) {
+      case "turn_started":
+        sessionId = value.session_id;
+        console.log(`turn started on ${value.engine}`);
+        break;
+      case "text_delta":
+        process.stdout.write(value.text);
+        break;
+      case "tool_call_finished":
+        console.log(`tool call ${value.tool_name}: ${value.outcome}`);
+        break;
+      case "turn_finished":
+        console.log(`\nturn finished: ${value.stop_reason}`);
+        break;
+    }
+  }
+  return sessionId;
+}
+
+// A tool call of our own. The arguments are redacted by who sends them: the ledger stores what comes.
+function row(sessionId, toolName) {
+  return {
+    id: randomUUID(),
+    session_id: sessionId,
+    engine: "node-client",
+    tool_name: toolName,
+    args_summary: "step=1",
+    duration_ms: 12,
+    created_at_ms: Date.now(),
+    outcome: "OUTCOME_SUCCEEDED",
+  };
+}
+
+// Sends two batches and the first of them again. A batch is safe once its response has come.
+async function record(sessionId) {
+  const batches = [1, 2].map((number) => ({
+    producer_id: env.ONRECORD_PRODUCER,
+    sequence: number,
+    rows: [row(sessionId, "measure"), row(sessionId, "report")],
+  }));
+  const call = audit.Record(token(env.ONRECORD_AUDIT_TOKEN), options());
+  for (const batch of [...batches, batches[0]]) {
+    if (!call.write(batch)) await once(call, "drain");
+  }
+  call.end();
+  for await (const response of call) {
+    console.log(`batch ${response.sequence}: ${response.stored ?? 0} stored, ${response.duplicates ?? 0} there already`);
+    for (const rejection of response.rejections ?? []) throw new Error(`rejected for good: ${rejection.message}`);
+  }
+}
+
+// Lists the session's tool calls page by page.
+async function query(sessionId) {
+  const listToolCalls = promisify(audit.ListToolCalls.bind(audit));
+  let listed = 0;
+  let pageToken = "";
+  do {
+    const request = { session_id: sessionId, page_size: 2, page_token: pageToken };
+    const page = await listToolCalls(request, token(env.ONRECORD_AUDIT_TOKEN), options());
+    listed += page.rows?.length ?? 0;
+    pageToken = page.next_page_token;
+  } while (pageToken);
+  console.log(`ledger: ${listed} calls`);
+}
+
+async function main() {
+  const sessionId = await runTurn();
+  await record(sessionId);
+  await query(sessionId);
+  gateway.close();
+  audit.close();
+}
+
+main().catch((error) => {
+  console.error(error.message);
+  process.exitCode = 1;
+});

@@ -1,0 +1,107 @@
+"""A client of both services with grpcio alone; see ../README.md for what it does and which variables it reads."""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+
+TIMEOUT_SECONDS = 60
+
+
+def connect(address: str) -> grpc.Channel:
+    """TLS where a CA is given, plain text else."""
+    if ca := os.environ.get("ONRECORD_CA"):
+        return grpc.secure_channel(address, grpc.ssl_channel_credentials(Path(ca).read_bytes()))
+    return grpc.insecure_channel(address)
+
+
+def token(variable: str) -> list[tuple[str, str]]:
+    """What each call carries to say who calls."""
+    path = os.environ.get(variable)
+    return [("authorization", f"Bearer {Path(path).read_text().strip()}")] if path else []
+
+
+def run_turn(gateway: gateway_pb2_grpc.GatewayServiceStub) -> str:
+    """Prints a turn as it goes, and returns its session."""
+    request = gateway_pb2.RunTurnRequest(input="What is in this folder?", labels={"user": "python"})
+    session_id = ""
+    for event in gateway.RunTurn(request, timeout=TIMEOUT_SECONDS, metadata=token("ONRECORD_GATEWAY_TOKEN")):
+        match event.WhichOneof("event"):
+            case "turn_started":
+                session_id = event.turn_started.session_id
+                print(f"turn started on {event.turn_started.engine}")
+            case "text_delta":
+                print(event.text_delta.text, end="", flush=True)
+            case "tool_call_finished":
+                call = event.tool_call_finished
+                print(f"tool call {call.tool_name}: {audit_pb2.Outcome.Name(call.outcome)}")
+            case "turn_finished":
+                print(f"\nturn finished: {gateway_pb2.StopReason.Name(event.turn_finished.stop_reason)}")
+    return session_id
+
+
+def row(session_id: str, tool_name: str) -> audit_pb2.AuditRow:
+    """A tool call of our own. The arguments are redacted by who sends them: the ledger stores what comes."""
+    return audit_pb2.AuditRow(
+        id=str(uuid.uuid4()),
+        session_id=session_id,
+        engine="python-client",
+        tool_name=tool_name,
+        args_summary="step=1",
+        duration_ms=12,
+        created_at_ms=time.time_ns() // 1_000_000,
+        outcome=audit_pb2.OUTCOME_SUCCEEDED,
+    )
+
+
+def record(audit: audit_pb2_grpc.AuditServiceStub, session_id: str) -> None:
+    """Sends two batches and the first of them again. A batch is safe once its response has come."""
+    producer = os.environ["ONRECORD_PRODUCER"]
+    batches = [
+        audit_pb2.RecordRequest(
+            producer_id=producer, sequence=number, rows=[row(session_id, "measure"), row(session_id, "report")]
+        )
+        for number in (1, 2)
+    ]
+
+    def requests() -> Iterator[audit_pb2.RecordRequest]:
+        yield from [*batches, batches[0]]
+
+    metadata = token("ONRECORD_AUDIT_TOKEN")
+    for response in audit.Record(requests(), timeout=TIMEOUT_SECONDS, metadata=metadata):
+        print(f"batch {response.sequence}: {response.stored} stored, {response.duplicates} there already")
+        for rejection in response.rejections:
+            raise SystemExit(f"rejected for good: {rejection.message}")
+
+
+def query(audit: audit_pb2_grpc.AuditServiceStub, session_id: str) -> None:
+    """Lists the session's tool calls page by page."""
+    metadata = token("ONRECORD_AUDIT_TOKEN")
+    request = audit_pb2.ListToolCallsRequest(session_id=session_id, page_size=2)
+    listed = 0
+    while True:
+        page = audit.ListToolCalls(request, timeout=TIMEOUT_SECONDS, metadata=metadata)
+        listed += len(page.rows)
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    print(f"ledger: {listed} calls")
+
+
+def main() -> None:
+    """Runs a turn, records, queries."""
+    with connect(os.environ["ONRECORD_GATEWAY"]) as channel:
+        session_id = run_turn(gateway_pb2_grpc.GatewayServiceStub(channel))
+    with connect(os.environ["ONRECORD_AUDIT"]) as channel:
+        audit = audit_pb2_grpc.AuditServiceStub(channel)
+        record(audit, session_id)
+        query(audit, session_id)
+
+
+if __name__ == "__main__":
+    main()
