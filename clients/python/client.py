@@ -20,10 +20,10 @@ def connect(address: str) -> grpc.Channel:
     return grpc.insecure_channel(address)
 
 
-def token(variable: str) -> list[tuple[str, str]]:
+def token(variable: str) -> tuple[tuple[str, str], ...]:
     """What each call carries to say who calls."""
     path = os.environ.get(variable)
-    return [("authorization", f"Bearer {Path(path).read_text().strip()}")] if path else []
+    return (("authorization", f"Bearer {Path(path).read_text().strip()}"),) if path else ()
 
 
 def run_turn(gateway: gateway_pb2_grpc.GatewayServiceStub) -> str:
