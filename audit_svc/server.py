@@ -6,12 +6,16 @@ import sys
 
 import structlog
 from onrecord.audit.v1 import audit_pb2_grpc
+from prometheus_client import CollectorRegistry
 
+from audit_svc.metrics import StoreCollector, StoreMetrics
 from audit_svc.servicer import ROLES, SERVICE, AuditServicer, error_interceptor
 from audit_svc.settings import AuditSettings
 from audit_svc.store.sqlite import SqliteStore
 from service_kit.access import rules_for
 from service_kit.guard import Guard, open_guard
+from service_kit.metrics import new_registry, serve_metrics
+from service_kit.observing import RpcObserver
 from service_kit.server import add_health, add_reflection, build_server, serve
 from service_kit.settings import describe_settings
 
@@ -28,26 +32,34 @@ def run(settings: AuditSettings, *, apply_migrations: bool) -> None:
     log.info("service.starting", **describe_settings(settings))
     guard = open_guard(settings, rules_for(SERVICE, ROLES))
     _tune_interpreter()
-    store = SqliteStore.open(settings.db, queue_rows=settings.queue_rows, apply_migrations=apply_migrations)
-    asyncio.run(_serve(settings, guard, store))
+    registry = new_registry()
+    store = SqliteStore.open(
+        settings.db,
+        queue_rows=settings.queue_rows,
+        apply_migrations=apply_migrations,
+        observer=StoreMetrics(registry),
+    )
+    registry.register(StoreCollector(settings.db, lambda: store.queued_rows))
+    asyncio.run(_serve(settings, guard, store, registry))
 
 
-async def _serve(settings: AuditSettings, guard: Guard, store: SqliteStore) -> None:
+async def _serve(settings: AuditSettings, guard: Guard, store: SqliteStore, registry: CollectorRegistry) -> None:
     try:
-        server = build_server([error_interceptor(), *guard.interceptors])
+        server = build_server([RpcObserver(registry), error_interceptor(), *guard.interceptors])
         servicer = AuditServicer(store)  # type: ignore[abstract] # the rest of its RPCs is being built
         audit_pb2_grpc.add_AuditServiceServicer_to_server(servicer, server)
         health = await add_health(server, [SERVICE])
         if settings.reflection:
             add_reflection(server, [SERVICE])
-        await serve(
-            server,
-            health,
-            listen=settings.listen,
-            credentials=guard.credentials,
-            grace_seconds=settings.drain_seconds,
-            on_drain=servicer.drain,
-        )
+        with serve_metrics(settings.metrics_listen, registry):
+            await serve(
+                server,
+                health,
+                listen=settings.listen,
+                credentials=guard.credentials,
+                grace_seconds=settings.drain_seconds,
+                on_drain=servicer.drain,
+            )
     finally:
         await store.close()
 

@@ -106,6 +106,7 @@ class Agent:
         """One model request. It leaves a cost row however it ends."""
         self._fit(turn, context)
         usage, model, error, exceeded = Usage(complete=False), turn.scope.model, None, False
+        error_type = ""
         created_at_ms, started = time.time_ns() // 1_000_000, time.monotonic()
         try:
             async with aclosing(self._engine.step(turn.scope.model, context.encoded, self._tools)) as events:
@@ -117,6 +118,7 @@ class Agent:
                         exceeded = self._count(turn, context, usage)
         except BaseException as failure:
             error = redact_text("cancelled" if isinstance(failure, asyncio.CancelledError) else str(failure))
+            error_type = type(failure).__name__
             raise
         finally:
             cost = audit_pb2.CostRow(
@@ -136,9 +138,10 @@ class Agent:
                 created_at_ms=created_at_ms,
                 usage_incomplete=not usage.complete,
                 context_exceeded=exceeded,
+                trace_id=turn.scope.trace_id,
             )
             safe_audit(self._logger, cost)
-            turn.count_step(cost)
+            turn.count_step(cost, error_type)
         turn.events.put(_step_finished(turn, cost))
         return answer
 
@@ -223,7 +226,7 @@ class Agent:
         results[call.id] = result
         row = build_audit_row(call, result, turn.scope)
         safe_audit(self._logger, row)
-        turn.count_tool_call()
+        turn.count_tool_call(row)
         turn.events.put(tool_call_finished(row))
 
     async def aclose(self) -> None:

@@ -7,6 +7,7 @@ GatewayError
 ├── Busy                     another process has the session open                 ABORTED
 ├── EngineNotConfigured      the engine exists, but this deployment lacks it     FAILED_PRECONDITION
 ├── Overloaded               a limit of the gateway's is reached                 RESOURCE_EXHAUSTED
+├── ShuttingDown             the gateway is about to end                         UNAVAILABLE
 └── EngineError              the model server did not answer as it should
     ├── ModelNotFound        it does not have the model                          NOT_FOUND
     ├── EngineUnavailable    it cannot be reached, or answers 5xx                UNAVAILABLE
@@ -44,6 +45,10 @@ class EngineNotConfigured(GatewayError):
 
 class Overloaded(GatewayError):
     """A limit of the gateway's is reached; trying again later can help."""
+
+
+class ShuttingDown(GatewayError):
+    """The gateway is about to end and begins nothing new; another one, or it after its restart, will."""
 
 
 class EngineError(GatewayError):

@@ -11,6 +11,8 @@ class Scope:
     engine: str
     model: str = ""
     turn_id: str = ""
+    trace_id: str = ""
+    """The W3C trace that the turn belongs to: 32 lower-case hexadecimal digits, or empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,20 @@ from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from gateway_svc.answers import Answers
 from gateway_svc.engines.claude import ClaudeRunner
 from gateway_svc.errors import SettingsError
+from gateway_svc.metrics import CLAUDE_TOOLS, RecordCollector, TurnMetrics
 from gateway_svc.pricing import cost_micros
 from gateway_svc.servicer import RETRY_AFTER_SECONDS, ROLES, STATUSES, GatewayServicer
 from gateway_svc.sessions import Sessions
 from gateway_svc.settings import GatewaySettings
+from gateway_svc.tracing import open_tracing
 from gateway_svc.turn import Runner
 from gateway_svc.turns import Turns
+from gateway_svc.watch import Watch
 from service_kit.access import rules_for
 from service_kit.errors import ErrorInterceptor
 from service_kit.guard import open_guard
+from service_kit.metrics import new_registry, serve_metrics
+from service_kit.observing import RpcObserver
 from service_kit.server import add_health, add_reflection, build_server, serve
 from service_kit.settings import EXIT_WRONG_SETTINGS, describe_settings
 
@@ -29,11 +34,14 @@ if TYPE_CHECKING:
     from gateway_svc.recorded import Recorded
 
 SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name
+TURNS_SHARE_OF_DRAIN = 0.5
+"""How much of the drain time turns may take to end by themselves; the rest is for cancelling them and sending rows."""
+
 log = structlog.get_logger(__name__)
 
 
 async def run(settings: GatewaySettings) -> None:
-    """Serves until SIGTERM or SIGINT; then cancels the turns, sends their rows, and returns.
+    """Serves until SIGTERM or SIGINT; then lets the turns end, sends their rows, and returns.
 
     Raises:
         SystemExit: with code 2 when a setting or a file cannot be used, with code 1 when the address cannot be had.
@@ -46,35 +54,42 @@ async def run(settings: GatewaySettings) -> None:
         sessions = Sessions(settings.state_dir)
         recorded = _open_recorded(settings, answers) if settings.keeps_record else None
         runners = {runner.name: runner for runner in _build_runners(settings, recorded)}
+        tracing = open_tracing(wanted=settings.traces)
     except (SettingsError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(EXIT_WRONG_SETTINGS) from None
     record_session = recorded.record_session if recorded else _no_record
-    turns = Turns(sessions, runners, settings.default_engine, record_session)
+    registry = new_registry()
+    watch = Watch(TurnMetrics(registry, {*settings.tools, *CLAUDE_TOOLS}), tracing)
+    if recorded:
+        registry.register(RecordCollector(recorded.record))
+    turns = Turns(sessions, runners, settings.default_engine, record_session, watch)
     servicer = GatewayServicer(turns, sessions, answers, runners, settings.default_engine)
 
     async def drain() -> None:
-        await turns.cancel_all()
+        await turns.drain(settings.drain_seconds * TURNS_SHARE_OF_DRAIN)
         if recorded:
-            await recorded.record.drain(settings.drain_seconds)
+            await recorded.record.drain(settings.drain_seconds * (1 - TURNS_SHARE_OF_DRAIN))
 
     if recorded:
         recorded.record.start()
     recovery = asyncio.create_task(turns.recover())
     try:
-        server = build_server([ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS), *guard.interceptors])
+        errors = ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS)
+        server = build_server([RpcObserver(registry), errors, *guard.interceptors])
         gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server)
         health = await add_health(server, [SERVICE])
         if settings.reflection:
             add_reflection(server, [SERVICE])
-        await serve(
-            server,
-            health,
-            listen=settings.listen,
-            credentials=guard.credentials,
-            grace_seconds=settings.drain_seconds,
-            on_drain=drain,
-        )
+        with serve_metrics(settings.metrics_listen, registry):
+            await serve(
+                server,
+                health,
+                listen=settings.listen,
+                credentials=guard.credentials,
+                grace_seconds=settings.drain_seconds,
+                on_drain=drain,
+            )
     finally:
         recovery.cancel()
         await asyncio.wait([recovery])
@@ -83,6 +98,8 @@ async def run(settings: GatewaySettings) -> None:
             await runner.aclose()
         if recorded:
             await recorded.record.aclose()
+        if tracing:
+            await asyncio.to_thread(tracing.close)
 
 
 def _open_recorded(settings: GatewaySettings, answers: Answers) -> "Recorded":

@@ -23,13 +23,18 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     errors.Busy: grpc.StatusCode.ABORTED,
     errors.EngineNotConfigured: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
     errors.EngineUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.EngineRateLimited: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.EngineRejected: grpc.StatusCode.FAILED_PRECONDITION,
     errors.EngineProtocolError: grpc.StatusCode.INTERNAL,
 }
-RETRY_AFTER_SECONDS: Mapping[type[Exception], float] = {errors.Overloaded: 1.0, errors.EngineRateLimited: 5.0}
+RETRY_AFTER_SECONDS: Mapping[type[Exception], float] = {
+    errors.Overloaded: 1.0,
+    errors.ShuttingDown: 1.0,
+    errors.EngineRateLimited: 5.0,
+}
 
 _CALLERS, _CALLERS_AND_ADMINS = frozenset({Role.CALLER}), frozenset({Role.CALLER, Role.ADMIN})
 ROLES: Mapping[str, frozenset[Role]] = {

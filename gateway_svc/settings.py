@@ -115,6 +115,7 @@ class GatewaySettings(ListenSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_style: LogStyle = "json"
+    traces: bool | None = Field(None, description="when not given: on when OTEL_… names a collector")
     drain_seconds: float = Field(4, ge=0)
 
     @model_validator(mode="after")

@@ -115,6 +115,18 @@ class Totals:
         )
 
 
+class StepObserver(Protocol):
+    """Who is told of a turn's steps and tool calls, for metrics and traces. It never raises."""
+
+    def step_finished(self, cost: audit_pb2.CostRow, error_type: str) -> None:
+        """A model request has ended; error_type is the name of the error's class, empty when there was none."""
+        ...
+
+    def tool_call_finished(self, row: audit_pb2.AuditRow) -> None:
+        """A tool call has ended."""
+        ...
+
+
 @dataclass(slots=True)
 class Turn:
     """What a runner is given. It adds to the history through `append` and tells the client through `events`."""
@@ -131,19 +143,25 @@ class Turn:
     totals: list[Totals] = field(default_factory=lambda: [Totals()])
     """Counters that each step and tool call is added to: the turn's own first, then the session's."""
 
+    observer: StepObserver | None = None
+
     def warn(self, code: pb.WarningCode.ValueType, message: str) -> None:
         """Tells the client something that does not end the turn."""
         self.events.put(pb.TurnEvent(warning=pb.Warning(code=code, message=message)))
 
-    def count_step(self, cost: audit_pb2.CostRow) -> None:
-        """Counts one model request."""
+    def count_step(self, cost: audit_pb2.CostRow, error_type: str = "") -> None:
+        """Counts one model request; error_type is the name of the class of the error that ended it."""
         for totals in self.totals:
             totals.add_step(cost)
+        if self.observer:
+            self.observer.step_finished(cost, error_type)
 
-    def count_tool_call(self) -> None:
+    def count_tool_call(self, row: audit_pb2.AuditRow) -> None:
         """Counts one tool call."""
         for totals in self.totals:
             totals.tool_calls += 1
+        if self.observer:
+            self.observer.tool_call_finished(row)
 
 
 class Runner(Protocol):

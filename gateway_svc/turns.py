@@ -10,10 +10,12 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from uuid_utils import uuid7
 
-from gateway_svc.errors import Busy, EngineNotConfigured, InvalidRequest, NotFound
+from gateway_svc.errors import Busy, EngineNotConfigured, InvalidRequest, NotFound, ShuttingDown
 from gateway_svc.messages import Scope, UserMessage
 from gateway_svc.sessions import Session, Sessions, SessionState
 from gateway_svc.turn import Runner, Totals, Turn, TurnEvents
+from gateway_svc.watch import TurnWatch, Watch
+from service_kit.trace_context import CALLERS_TRACE
 
 MAX_INPUT_BYTES = 2**20
 NOTES = {
@@ -36,13 +38,16 @@ class Turns:
         runners: Mapping[str, Runner],
         default_engine: str,
         record: Callable[[audit_pb2.SessionRow], None],
+        watch: Watch | None = None,
     ) -> None:
         """`record` is given a session's row at the begin and the end of each turn, and must not raise."""
         self._sessions = sessions
         self._runners = runners
         self._default_engine = default_engine
         self._record = record
+        self._watch = watch or Watch()
         self._running: dict[str, _Running] = {}
+        self._draining = False
 
     def create_session(self, request: pb.CreateSessionRequest | pb.RunTurnRequest) -> SessionState:
         """Makes a session.
@@ -76,15 +81,20 @@ class Turns:
         Raises:
             GatewayError: for the caller.
         """
+        if self._draining:
+            raise ShuttingDown("the gateway is shutting down and begins no turn")
         self._check(request)
         session_id = request.session_id or self.create_session(request).id
         running = _Running(session_id)
+        # Here, so that the lines of the turn and those of its RPC have them; both end with their task's context.
+        structlog.contextvars.bind_contextvars(session_id=session_id, turn_id=running.turn_id)
         running.task = asyncio.create_task(self._run(running, request))
         self._running[running.turn_id] = running
         running.task.add_done_callback(lambda _: self._end(running))
         try:
             async for event in running.events.stream():
                 yield event
+            structlog.contextvars.bind_contextvars(trace_id=running.trace_id)
             if not running.task.cancelled():
                 running.task.result()
         finally:
@@ -123,6 +133,14 @@ class Turns:
         if turns:
             await asyncio.wait([running.task for running in turns])
 
+    async def drain(self, grace_seconds: float) -> None:
+        """Begins no turn any more, lets running ones end by themselves for grace_seconds, and cancels the rest."""
+        self._draining = True
+        if turns := [running.task for running in self._running.values()]:
+            log.info("turns.draining", turns=len(turns), grace_seconds=grace_seconds)
+            await asyncio.wait(turns, timeout=grace_seconds)
+        await self.cancel_all()
+
     def _check(self, request: pb.RunTurnRequest) -> None:
         if not request.input.strip():
             raise InvalidRequest("input is empty: say what the agent should do")
@@ -135,9 +153,8 @@ class Turns:
 
     async def _run(self, running: "_Running", request: pb.RunTurnRequest) -> None:
         async with self._sessions.hold(running.session_id) as session:
-            with structlog.contextvars.bound_contextvars(session_id=session.state.id, turn_id=running.turn_id):
-                running.begun = True
-                await self._run_on(session, running, request)
+            running.begun = True
+            await self._run_on(session, running, request)
 
     def _end(self, running: "_Running") -> None:
         """Called when the task of a turn is done, even if it was cancelled before its first line."""
@@ -146,13 +163,13 @@ class Turns:
             running.events.put(_turn_finished(pb.STOP_REASON_CANCELLED, Totals(), 0))
         running.events.close()
         if not running.task.cancelled() and (error := running.task.exception()):
-            log.info("turn.failed", turn_id=running.turn_id, error=type(error).__name__)
+            log.info("turn.failed", trace_id=running.trace_id, error=type(error).__name__)
 
     async def _run_on(self, session: Session, running: "_Running", request: pb.RunTurnRequest) -> None:
         """Runs a turn on its session, which is saved at its begin and at its end."""
         session.close_history(NOTES[audit_pb2.SESSION_STATUS_RUNNING])  # what a crash may have left
-        turn, runner = self._begin(session, running, request)
-        status, stop_reason = audit_pb2.SESSION_STATUS_FAILED, pb.STOP_REASON_UNSPECIFIED
+        turn, runner, watch = self._begin(session, running, request)
+        status, stop_reason, error_type = audit_pb2.SESSION_STATUS_FAILED, pb.STOP_REASON_UNSPECIFIED, ""
         started = time.monotonic()
         try:
             stop_reason = await runner.run(turn)
@@ -161,15 +178,21 @@ class Turns:
             status, stop_reason = audit_pb2.SESSION_STATUS_CANCELLED, pb.STOP_REASON_CANCELLED
             if not running.cancel_asked:
                 raise
+        except BaseException as error:
+            error_type = type(error).__name__
+            raise
         finally:
             session.close_history(NOTES[status])
             self._save(session, status)
+            watch.end(stop_reason, turn.totals[0], error_type)
             log.info(
                 "turn.finished", engine=runner.name, steps=turn.totals[0].steps, tool_calls=turn.totals[0].tool_calls
             )
         running.events.put(_turn_finished(stop_reason, turn.totals[0], round((time.monotonic() - started) * 1000)))
 
-    def _begin(self, session: Session, running: "_Running", request: pb.RunTurnRequest) -> tuple[Turn, Runner]:
+    def _begin(
+        self, session: Session, running: "_Running", request: pb.RunTurnRequest
+    ) -> tuple[Turn, Runner, TurnWatch]:
         state = session.state
         runner = self.runner(request.engine or state.engine or self._default_engine)
         model = request.model or (state.model if runner.name == state.engine else "") or runner.default_model
@@ -179,18 +202,22 @@ class Turns:
         state.turns += 1
         self._save(session, audit_pb2.SESSION_STATUS_RUNNING)
         session.append(UserMessage(request.input))
+        watch = self._watch.begin_turn(runner.name, state.id, running.turn_id)
+        running.trace_id = watch.trace_id
+        structlog.contextvars.bind_contextvars(trace_id=watch.trace_id)
         turn = Turn(
-            scope=Scope(state.id, runner.name, model, running.turn_id),
+            scope=Scope(state.id, runner.name, model, running.turn_id, watch.trace_id),
             system_prompt=state.system_prompt,
             history=session.history,
             append=session.append,
             events=running.events,
             max_steps=request.max_steps or None,
             totals=[Totals(), state.totals],
+            observer=watch,
         )
         started = pb.TurnStarted(session_id=state.id, turn_id=running.turn_id, engine=runner.name, model=model)
         running.events.put(pb.TurnEvent(turn_started=started))
-        return turn, runner
+        return turn, runner, watch
 
     def _save(self, session: Session, status: audit_pb2.SessionStatus.ValueType) -> None:
         session.state.status = status
@@ -207,6 +234,7 @@ class _Running:
         self.turn_id = str(uuid7())
         self.session_id = session_id
         self.events = TurnEvents()
+        self.trace_id = CALLERS_TRACE.get().trace_id
         self.begun = False
         self.cancel_asked = False
         """Whether it was cancelled by CancelTurn or by the gateway's end, so that its client still hears of it."""

@@ -3,6 +3,8 @@
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+import structlog
+
 from service_kit.handlers import Context
 from service_kit.roles import Role
 
@@ -30,8 +32,9 @@ def current_caller() -> Caller | None:
 
 
 def enter(caller: Caller) -> None:
-    """Makes caller the one whose call this task answers."""
+    """Makes caller the one whose call this task answers, and whom the lines of its log name."""
     _CURRENT.set(caller)
+    structlog.contextvars.bind_contextvars(caller=caller.name)
 
 
 def caller_name(context: Context) -> str:

@@ -32,6 +32,9 @@ class GuardSettings(BaseSettings):
     allow_plaintext_on_network: bool = Field(False, description="listen beyond loopback although without TLS")
     reflection: bool = False
 
+    metrics_listen: str = Field("", pattern=r"^$|^.+:\d{1,5}$", description="for Prometheus; nowhere when empty")
+    metrics_allow_network: bool = Field(False, description="serve metrics beyond loopback, in plain text to anybody")
+
     @model_validator(mode="after")
     def _check_guard(self) -> Self:
         prefix = self.model_config.get("env_prefix", "")
@@ -49,6 +52,16 @@ class GuardSettings(BaseSettings):
                 f"{prefix}LISTEN: {self.listen} can be reached from other machines, and there is no TLS: set "
                 f"{prefix}TLS_CERT and {prefix}TLS_KEY, listen on 127.0.0.1, or, where the network is trusted, set "
                 f"{prefix}ALLOW_PLAINTEXT_ON_NETWORK=true"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_metrics(self) -> Self:
+        prefix = self.model_config.get("env_prefix", "")
+        if self.metrics_listen and not (self.metrics_allow_network or is_local(self.metrics_listen)):
+            raise ValueError(
+                f"{prefix}METRICS_LISTEN: {self.metrics_listen} can be reached from other machines, and metrics are "
+                f"served in plain text to anybody: listen on 127.0.0.1, or set {prefix}METRICS_ALLOW_NETWORK=true"
             )
         return self
 

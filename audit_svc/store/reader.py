@@ -1,6 +1,7 @@
 """The reader: read-only connections, each used by one query at a time, off the event loop."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -9,6 +10,7 @@ import apsw
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.store import queries
+from audit_svc.store.observer import StoreObserver
 
 T = TypeVar("T")
 
@@ -16,7 +18,8 @@ T = TypeVar("T")
 class Reader:
     """Answers queries from connections that cannot write."""
 
-    def __init__(self, connections: Sequence[apsw.Connection]) -> None:
+    def __init__(self, connections: Sequence[apsw.Connection], observer: StoreObserver | None = None) -> None:
+        self._observer = observer
         self._connections = list(connections)
         self._idle: asyncio.Queue[apsw.Connection] = asyncio.Queue()
         for connection in connections:
@@ -45,7 +48,7 @@ class Reader:
 
     async def _run(self, query: Callable[[apsw.Connection], T]) -> T:
         connection = await self._idle.get()
-        answer = asyncio.get_running_loop().run_in_executor(self._threads, query, connection)
+        answer = asyncio.get_running_loop().run_in_executor(self._threads, self._timed, query, connection)
         try:
             return await asyncio.shield(answer)
         except asyncio.CancelledError:
@@ -54,6 +57,14 @@ class Reader:
             raise
         finally:
             answer.add_done_callback(lambda done: self._give_back(connection, done))
+
+    def _timed(self, query: Callable[[apsw.Connection], T], connection: apsw.Connection) -> T:
+        started = time.perf_counter()
+        try:
+            return query(connection)
+        finally:
+            if self._observer:
+                self._observer.queried(time.perf_counter() - started)
 
     def _give_back(self, connection: apsw.Connection, done: "asyncio.Future[T]") -> None:
         # Looked at here, since nobody waits for a query that was interrupted.

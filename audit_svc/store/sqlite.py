@@ -13,6 +13,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import MigrationRefused, StoreRefused
 from audit_svc.store import migrate
+from audit_svc.store.observer import StoreObserver
 from audit_svc.store.reader import Reader
 from audit_svc.store.rows import Batch
 from audit_svc.store.writer import Writer
@@ -40,7 +41,9 @@ class SqliteStore:
         self.get_session = reader.get_session
 
     @classmethod
-    def open(cls, path: Path, *, queue_rows: int, apply_migrations: bool = True) -> Self:
+    def open(
+        cls, path: Path, *, queue_rows: int, apply_migrations: bool = True, observer: StoreObserver | None = None
+    ) -> Self:
         """Opens the database, which is made if it is not there, and applies pending migrations.
 
         Raises:
@@ -57,11 +60,16 @@ class SqliteStore:
                 labels = ", ".join(migration.label for migration in waiting)
                 raise MigrationRefused(f"migrations are pending ({labels}): run `audit-svc migrate up --db {path}`")
             readers = [open_for_reading(path) for _ in range(READERS)]
-            writer = Writer(connection, queue_rows)
+            writer = Writer(connection, queue_rows, observer)
         except BaseException:
             lock.release()
             raise
-        return cls(lock, writer, Reader(readers))
+        return cls(lock, writer, Reader(readers, observer))
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait for their commit. From any thread."""
+        return self._writer.queued_rows
 
     def record(self, batch: Batch) -> Awaitable[audit_pb2.RecordResponse]:
         """See audit_svc.store.Store."""

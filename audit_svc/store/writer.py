@@ -17,6 +17,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import AuditError, DiskFull, QueueFull, StoreClosed, StoreUnavailable
 from audit_svc.store.inserts import Inserts
+from audit_svc.store.observer import StoreObserver
 from audit_svc.store.rows import Batch
 
 log = structlog.get_logger(__name__)
@@ -36,7 +37,7 @@ class _Queued:
 class Writer:
     """Owns the one connection that writes."""
 
-    def __init__(self, connection: apsw.Connection, queue_rows: int) -> None:
+    def __init__(self, connection: apsw.Connection, queue_rows: int, observer: StoreObserver | None = None) -> None:
         """Prepares the statements and starts the thread. connection belongs to the writer from now on.
 
         Raises:
@@ -45,6 +46,7 @@ class Writer:
         self._connection = connection
         self._inserts = Inserts(connection)
         self._max_queued_rows = queue_rows
+        self._observer = observer
         self._queue: collections.deque[_Queued] = collections.deque()
         self._queued_rows = 0
         self._closing = False
@@ -70,6 +72,11 @@ class Writer:
             self._queued_rows += len(batch)
             self._changed.notify()
         return queued.response
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait for their commit. From any thread."""
+        return self._queued_rows
 
     def close(self) -> None:
         """Commits what has queued, ends the thread and closes the connection."""
@@ -97,6 +104,7 @@ class Writer:
             return group
 
     def _commit(self, group: list[_Queued]) -> None:
+        started = time.perf_counter()
         try:
             responses = self._transaction(group)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear it, and the thread go on
@@ -108,10 +116,14 @@ class Writer:
                 return
             # SQLite's messages quote no values; others might.
             detail = str(error) if isinstance(error, apsw.Error) else ""
+            if self._observer:
+                self._observer.commit_failed()
             log.warning("store.commit_failed", error=type(error).__name__, detail=detail, batches=len(group))
             for queued in group:
                 queued.response.set_exception(reason)
         else:
+            if self._observer:
+                self._observer.committed(responses, time.perf_counter() - started)
             for queued, response in zip(group, responses, strict=True):
                 if response.rejections:
                     log.warning("store.rows_rejected", rows=len(response.rejections), sequence=response.sequence)

@@ -10,7 +10,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.audit import AuditRefused, Row
 from gateway_svc.audit.connection import Target
-from gateway_svc.audit.sender import ACK_SECONDS, Sender
+from gateway_svc.audit.sender import ACK_SECONDS, Sender, SenderState
 from gateway_svc.audit.spool import Counters, Folders, Spool, SpoolOptions, Sync
 
 log = structlog.get_logger(__name__)
@@ -70,6 +70,16 @@ class Record:
     def counters(self) -> Counters:
         """What has happened since the process started."""
         return self.spool.counters
+
+    @property
+    def sender_state(self) -> SenderState:
+        """What the sender does now."""
+        return self._sender.state
+
+    @property
+    def adopted(self) -> int:
+        """How many spools of other processes are being sent."""
+        return self._sender.adopted
 
     def start(self) -> None:
         """Begins to send, in the running event loop. Rows can be recorded before."""

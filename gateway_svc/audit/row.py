@@ -37,6 +37,7 @@ def build_intent(call: ToolCall, scope: Scope | None = None) -> audit_pb2.AuditR
         row.turn_id = _identifier(scope.turn_id)
         row.engine = redact.redact_name(scope.engine, MAX_ENGINE_CHARACTERS)
         row.model = redact.redact_name(scope.model, MAX_MODEL_CHARACTERS)
+        row.trace_id = scope.trace_id
     return row
 
 

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal
 
 import grpc
 import structlog
@@ -39,6 +40,9 @@ ACK_SECONDS = 30.0
 _FIRST_BACKOFF_SECONDS = 0.1
 _MAX_BACKOFF_SECONDS = 30.0
 _DRAINING_BACKOFF_SECONDS = 0.2
+
+
+SenderState = Literal["idle", "sending", "failing"]
 
 
 class ProtocolBroken(Exception):
@@ -87,6 +91,11 @@ class Sender:
     def adopted(self) -> int:
         """How many adopted spools are not done yet."""
         return len(self._turns) - 1
+
+    @property
+    def state(self) -> SenderState:
+        """What it does now. It is `failing` from a failure to the next ack, whatever it tries in between."""
+        return "failing" if self._failures else "sending" if self._in_flight else "idle"
 
     async def drain(self, grace_seconds: float) -> bool:
         """Waits until every row is acked, but at most grace_seconds; says whether it is so."""

@@ -45,6 +45,13 @@ class DeadLetters:
             file.flush()
             os.fsync(file.fileno())
 
+    def size_bytes(self) -> int:
+        """What the file takes; 0 when there is none."""
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
+
     def _line(self, letter: DeadLetter) -> str:
         row = decode_row(letter.payload)
         about = {

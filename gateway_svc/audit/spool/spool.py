@@ -170,8 +170,11 @@ class Spool:
         return max(0, self._log.next - self._acked.number)
 
     def oldest_age_seconds(self) -> float:
-        """The age of the oldest row that is not acked, by the row's own time; 0 when all are."""
-        payload = self._reader.peek(self._acked)
+        """The age of the oldest row that is not acked, by the row's own time; 0 when all are. From any thread."""
+        try:
+            payload = self._reader.peek(self._acked)
+        except OSError:  # the segment has just been trimmed: its rows are acked
+            return 0.0
         return 0.0 if payload is None else max(0.0, time.time() - decode_row(payload).created_at_ms / 1000)
 
     def close(self) -> None:

@@ -198,6 +198,7 @@ class Bill:
             error=self._audit.redact_text(error) if self._audit and error else None,
             created_at_ms=request.created_at_ms,
             usage_incomplete=not usage.complete,
+            trace_id=scope.trace_id,
         )
         if self._audit:
             self._audit.record(row)

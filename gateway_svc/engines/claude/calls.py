@@ -87,7 +87,7 @@ class Calls:
             self._audit.record(row)
         else:
             row = self._bare_row(opened.call, result)
-        self._turn.count_tool_call()
+        self._turn.count_tool_call(row)
         self._turn.events.put(tool_call_finished(row))
 
     def _bare_row(self, call: ToolCall, result: ToolResult | None = None) -> audit_pb2.AuditRow:

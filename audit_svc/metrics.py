@@ -1,0 +1,75 @@
+"""What the ledger counts: once a commit or a query, never once a row; sizes when they are asked for."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from onrecord.audit.v1 import audit_pb2
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+_COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_COMMIT_ROWS = (1, 5, 10, 50, 100, 250, 500, 1_000, 2_000, 4_000, 10_000)
+_QUERY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class StoreMetrics:
+    """Counts commits and queries (the StoreObserver protocol)."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._commit_seconds = Histogram(
+            "onrecord_ledger_commit_seconds",
+            "How long a commit took, from its first insert to the synced end.",
+            registry=registry,
+            buckets=_COMMIT_SECONDS,
+        )
+        self._commit_rows = Histogram(
+            "onrecord_ledger_commit_rows", "Rows of a commit.", registry=registry, buckets=_COMMIT_ROWS
+        )
+        self._stored = Counter("onrecord_ledger_stored_rows", "Rows that were new.", registry=registry)
+        self._duplicates = Counter("onrecord_ledger_duplicate_rows", "Rows that were there already.", registry=registry)
+        self._rejected = Counter("onrecord_ledger_rejected_rows", "Rows refused for good.", registry=registry)
+        self._failed = Counter("onrecord_ledger_failed_commits", "Commits that failed.", registry=registry)
+        self._query_seconds = Histogram(
+            "onrecord_ledger_query_seconds",
+            "How long a query took in SQLite.",
+            registry=registry,
+            buckets=_QUERY_SECONDS,
+        )
+
+    def committed(self, responses: Sequence[audit_pb2.RecordResponse], seconds: float) -> None:
+        """See StoreObserver."""
+        stored = sum(response.stored for response in responses)
+        duplicates = sum(response.duplicates for response in responses)
+        rejected = sum(len(response.rejections) for response in responses)
+        self._commit_seconds.observe(seconds)
+        self._commit_rows.observe(stored + duplicates + rejected)
+        self._stored.inc(stored)
+        self._duplicates.inc(duplicates)
+        self._rejected.inc(rejected)
+
+    def commit_failed(self) -> None:
+        """See StoreObserver."""
+        self._failed.inc()
+
+    def queried(self, seconds: float) -> None:
+        """See StoreObserver."""
+        self._query_seconds.observe(seconds)
+
+
+class StoreCollector(Collector):
+    """What is measured when it is asked for."""
+
+    def __init__(self, database: Path, queued_rows: Callable[[], int]) -> None:
+        self._database = database
+        self._queued_rows = queued_rows
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """See prometheus_client."""
+        yield GaugeMetricFamily(
+            "onrecord_ledger_queued_rows", "Rows that wait for the disk.", value=self._queued_rows()
+        )
+        for name, suffix, text in (("database", "", "The database"), ("wal", "-wal", "Its write-ahead log")):
+            path = self._database.with_name(self._database.name + suffix)
+            size = path.stat().st_size if path.exists() else 0
+            yield GaugeMetricFamily(f"onrecord_ledger_{name}_bytes", f"{text}, on disk.", value=size)

@@ -1,0 +1,107 @@
+"""Metrics for Prometheus, over plain HTTP on a port of their own: names and numbers, no content and no secret."""
+
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from socketserver import TCPServer, ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import structlog
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, disable_created_metrics, make_wsgi_app
+
+from service_kit.server import EXIT_CANNOT_LISTEN
+
+log = structlog.get_logger(__name__)
+
+_SILENT_SECONDS = 5.0
+_SCRAPES_AT_ONCE = 8
+"""Further connections are closed at once, so that nobody can make threads without end."""
+
+
+def new_registry() -> CollectorRegistry:
+    """A registry that knows the process's memory, CPU time and open files, and the garbage collector's work."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # its one function without annotations
+    registry = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+@contextmanager
+def serve_metrics(listen: str, registry: CollectorRegistry) -> Iterator[None]:
+    """Serves GET /metrics on listen, "host:port" where port 0 takes a free one; nothing when listen is empty.
+
+    It answers from threads of its own, so that a scrape neither waits for the event loop nor holds it up.
+
+    Raises:
+        SystemExit: with code 1, after a log line, when the address cannot be had.
+    """
+    if not listen:
+        yield
+        return
+    host, _, port = listen.rpartition(":")
+    try:
+        server = make_server(
+            host.strip("[]"), int(port), make_wsgi_app(registry), _Server6 if ":" in host else _Server, _Handler
+        )
+    except OSError as error:
+        log.error(
+            "metrics.cannot_listen",
+            address=listen,
+            reason=error.strerror,
+            hint="another process listens there, or the address is not this machine's: stop it or choose another",
+        )
+        raise SystemExit(EXIT_CANNOT_LISTEN) from None
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="metrics", daemon=True)
+    thread.start()
+    log.info("metrics.listening", address=f"{host}:{server.server_port}")
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def __init__(self, *args: Any) -> None:
+        self._places = threading.Semaphore(_SCRAPES_AT_ONCE)
+        super().__init__(*args)
+
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)
+        # HTTPServer would ask the name service for this host's name, which can take seconds and is of no use here.
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exc_info()[0]
+        log.debug("metrics.scrape_failed", error=error.__name__ if error else "")
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _SILENT_SECONDS
+    """Who connects and says nothing is let go, so that it holds no thread."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by the base class
+        """Scrapes are no events."""

@@ -1,0 +1,83 @@
+"""The gateway's own counters, scraped."""
+
+from dataclasses import fields
+from pathlib import Path
+
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+from prometheus_client import generate_latest
+
+from gateway_svc.audit.connection import Target
+from gateway_svc.audit.logger import Record, open_record
+from gateway_svc.metrics import RecordCollector, TurnMetrics, outcome_label, stop_label
+from service_kit.metrics import new_registry
+from tests.gateway_svc.audit.fake_audit import FakeAudit, serving
+from tests.gateway_svc.audit.samples import tool_call
+from tests.support.scrapes import Scrape
+
+
+def scraped(record: Record) -> Scrape:
+    registry = new_registry()
+    registry.register(RecordCollector(record))
+    return Scrape(generate_latest(registry).decode())
+
+
+async def test_what_a_full_spool_drops_is_counted(tmp_path: Path):
+    record = open_record(tmp_path, Target("127.0.0.1:1"), max_bytes=2**20)
+    taken = sum(record.spool.append(tool_call(number, error="e" * 1000)) for number in range(1500))
+    seen = scraped(record)
+    assert 0 < taken < 1500
+    assert seen.value("onrecord_dropped_rows_total") == 1500 - taken
+    assert seen.value("onrecord_accepted_rows_total") == taken
+    await record.aclose()
+
+
+async def test_dead_letters_and_rows_that_were_there_are_counted(tmp_path: Path):
+    """A row that the ledger refuses is a dead letter, on disk and in the counter; a duplicate is no new row."""
+    service = FakeAudit()
+
+    async def behave(request: audit_pb2.RecordRequest, context: object) -> audit_pb2.RecordResponse:
+        rejection = audit_pb2.Rejection(id=request.rows[0].id, message="no")
+        return audit_pb2.RecordResponse(
+            sequence=request.sequence, duplicates=len(request.rows) - 1, rejections=[rejection]
+        )
+
+    service.behave = behave
+    async with serving(service) as target:
+        record = open_record(tmp_path, target)
+        for number in range(3):
+            record.spool.append(tool_call(number))
+        record.start()
+        assert await record.drain(15)
+        seen = scraped(record)
+        await record.aclose()
+    assert seen.value("onrecord_rejected_rows_total") == 1
+    assert seen.value("onrecord_duplicate_rows_total") == 2
+    assert seen.value("onrecord_acked_rows_total") == 3
+    assert seen.value("onrecord_dead_letter_bytes") > 100
+
+
+async def test_every_counter_of_the_record_is_scraped(tmp_path: Path):
+    """A counter that somebody adds must not be forgotten: each field has a value of its own, which is then found."""
+    record = open_record(tmp_path, Target("127.0.0.1:1"))
+    names = [field.name for field in fields(record.counters)]
+    for value, name in enumerate(names, start=1001):
+        setattr(record.counters, name, value)
+    seen = scraped(record)
+    values = {seen.value(name) for name in seen.names() if name.startswith("onrecord_")}
+    assert set(range(1001, 1001 + len(names))) <= values
+    await record.aclose()
+
+
+def test_every_outcome_and_stop_reason_has_a_label():
+    assert {outcome_label(number) for number in audit_pb2.Outcome.values()} >= {"succeeded", "dry_run", "interrupted"}
+    assert {stop_label(number) for number in pb.StopReason.values()} >= {"completed", "failed", "max_steps"}
+
+
+def test_cost_is_counted_in_dollars():
+    registry = new_registry()
+    metrics = TurnMetrics(registry, {"read"})
+    metrics.count_step(audit_pb2.CostRow(engine="openai", cost_micros=2_500_000, duration_ms=1500))
+    seen = Scrape(generate_latest(registry).decode())
+    assert seen.value("onrecord_cost_usd_total", engine="openai") == 2.5
+    assert seen.value("onrecord_step_seconds_sum", engine="openai") == 1.5

@@ -1,0 +1,54 @@
+"""The port for metrics, which anybody who reaches it may talk to."""
+
+import socket
+import time
+from contextlib import ExitStack
+
+import pytest
+from prometheus_client import Counter
+
+from service_kit import metrics
+from service_kit.metrics import new_registry, serve_metrics
+from tests.support.scrapes import scrape_address
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_connections_that_say_nothing_are_let_go_and_cannot_make_threads_without_end(monkeypatch):
+    monkeypatch.setattr(metrics._Handler, "timeout", 0.5)
+    registry, port = new_registry(), free_port()
+    Counter("sample", "A sample.", registry=registry).inc(3)
+    with serve_metrics(f"127.0.0.1:{port}", registry), ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(40)]
+        for connection in silent:
+            connection.settimeout(15)
+            assert connection.recv(1) == b"", "it is closed, at once or after the time for silence"
+        deadline = time.monotonic() + 15
+        while True:
+            try:
+                assert scrape_address(f"127.0.0.1:{port}").value("sample_total") == 3
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+
+
+def test_an_address_that_is_taken_ends_the_service_with_exit_code_1():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(SystemExit) as ended, serve_metrics(listen, new_registry()):
+            pass
+    assert ended.value.code == 1
+
+
+def test_it_listens_on_ipv6_too():
+    port = free_port()
+    with serve_metrics(f"[::1]:{port}", new_registry()):
+        assert scrape_address(f"[::1]:{port}").names()
+
+
+def test_nothing_listens_when_no_address_is_given():
+    with serve_metrics("", new_registry()):
+        pass
