@@ -125,9 +125,9 @@ async def test_each_counter_of_the_ledger_says_what_happened(make_pair):
     await audit.ListToolCalls(audit_pb2.ListToolCallsRequest())
     with pytest.raises(grpc.aio.AioRpcError):
         await audit.GetSession(audit_pb2.GetSessionRequest(session_id="none"))
-    with pytest.raises(grpc.aio.AioRpcError):
-        async with grpc.aio.insecure_channel(service.address) as channel:
-            call: Any = channel.unary_unary(f"/{INVENTED}/Method")
+    async with grpc.aio.insecure_channel(service.address) as channel:
+        call: Any = channel.unary_unary(f"/{INVENTED}/Method")
+        with pytest.raises(grpc.aio.AioRpcError):
             await call(b"")
 
     seen = await asyncio.to_thread(scrape, service)
