@@ -125,3 +125,67 @@ async def test_the_probes_and_the_command_line_come_in_over_mtls(guarded, tmp_pa
     ran = await asyncio.to_thread(run_command, "gateway_svc", env, "engines", "--target", guarded.gateway.address)
     assert ran.returncode == 1
     assert ran.stderr.startswith("UNAUTHENTICATED")
+
+
+async def refusal(call: Any) -> grpc.StatusCode:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    return refused.value.code()
+
+
+async def test_a_compromised_gateway_can_neither_read_nor_change_what_is_on_the_record(guarded):
+    mine = audit_pb2.AuditRow(id="0197a1b2-0000-7000-8000-000000000001", engine="e", tool_name="bash")
+    mine.session_id, mine.outcome, mine.created_at_ms = "s", audit_pb2.OUTCOME_SUCCEEDED, 1_764_000_000_000
+    theirs = bearer(guarded.tokens["producer"])
+    async with secure(guarded.audit.address, guarded.ca, guarded.client) as channel:
+        stub = audit_pb2_grpc.AuditServiceStub(channel)
+
+        def record(producer_id: str, row: audit_pb2.AuditRow) -> Any:
+            request = audit_pb2.RecordRequest(producer_id=producer_id, sequence=1, rows=[row])
+            return stub.RecordBatch(request, metadata=theirs)
+
+        for name in ("gateway-1", "gateway-1/spool", ""):
+            assert not (await record(name, mine)).rejections
+        for name in ("gateway-2", "gateway-10", "gateway-1x/spool", "/gateway-1", "Gateway-1"):
+            assert await refusal(record(name, mine)) == grpc.StatusCode.PERMISSION_DENIED
+        stream = stub.Record(metadata=theirs)
+        await stream.write(audit_pb2.RecordRequest(producer_id="gateway-2", sequence=1, rows=[mine]))
+        assert await stream.code() == grpc.StatusCode.PERMISSION_DENIED
+
+        changed = audit_pb2.AuditRow()
+        changed.CopyFrom(mine)
+        changed.outcome = audit_pb2.OUTCOME_DENIED
+        (rejection,) = (await record("gateway-1", changed)).rejections
+        assert rejection.code == audit_pb2.REJECTION_CODE_CONFLICT
+        for call in (
+            stub.ListToolCalls(audit_pb2.ListToolCallsRequest(), metadata=theirs),
+            stub.GetSession(audit_pb2.GetSessionRequest(session_id="s"), metadata=theirs),
+            stub.TailToolCalls(audit_pb2.TailToolCallsRequest(), metadata=theirs).read(),
+            stub.Prune(audit_pb2.PruneRequest(), metadata=theirs).read(),
+            stub.Backup(audit_pb2.BackupRequest(), metadata=theirs).read(),
+        ):
+            assert await refusal(call) == grpc.StatusCode.PERMISSION_DENIED
+    (row,) = await rows(guarded, 1)
+    assert row.outcome == audit_pb2.OUTCOME_SUCCEEDED
+
+
+async def test_rows_wait_while_the_gateways_token_is_revoked_and_come_with_the_next_one(guarded, tmp_path):
+    async with secure(guarded.gateway.address, guarded.ca, guarded.client) as channel:
+        stub = gateway_pb2_grpc.GatewayServiceStub(channel)
+
+        async def turn() -> None:
+            async for _ in stub.RunTurn(pb.RunTurnRequest(input="go"), metadata=bearer(guarded.tokens["caller"])):
+                pass
+
+        await turn()
+        await rows(guarded, 1)
+        tables = guarded.files["audit"].read_text().split("[[callers]]")
+        kept = [table for table in tables if table.strip() and "gateway-1" not in table]
+        guarded.files["audit"].write_text("".join(f"[[callers]]{table}" for table in kept))
+        await turn()
+        while "UNAUTHENTICATED" not in guarded.gateway.stderr_text():
+            await asyncio.sleep(0.05)
+        assert len(await rows(guarded, 1)) == 1
+        guarded.add("audit", "producer")
+        (tmp_path / "token").write_text(guarded.tokens["producer"])
+        assert len(await rows(guarded, 2)) == 2

@@ -1,0 +1,145 @@
+"""Who is let in, who is not, what each is told, and what happens to those who are taken off the list."""
+
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import pytest
+from google.protobuf.wrappers_pb2 import StringValue
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
+
+from service_kit.access import AccessInterceptor, rules_for
+from service_kit.roles import Role, load_callers, make_token
+from service_kit.server import add_health, add_reflection, bind, build_server
+from service_kit.watched import Watched
+from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
+
+READERS = frozenset({Role.READER})
+
+
+class Guarded:
+    def __init__(self, path: Path, channel: grpc.aio.Channel) -> None:
+        self.path = path
+        self.channel = channel
+        self.tables: dict[str, str] = {}
+
+    def add(self, name: str, role: Role) -> str:
+        token, self.tables[name] = make_token(name, [role])
+        self._write()
+        return token
+
+    def remove(self, name: str) -> None:
+        del self.tables[name]
+        self._write()
+
+    def _write(self) -> None:
+        self.path.write_text("\n".join(self.tables.values()))
+
+    async def call(self, method: str, metadata: Any, payload: bytes | None = None) -> list[bytes]:
+        payload = StringValue(value="in").SerializeToString() if payload is None else payload
+        name, channel = f"/{NAME}/{method}", cast(Any, self.channel)
+        if method == "Repeat":
+            return [await channel.unary_unary(name)(payload, metadata=metadata)]
+        kind = channel.unary_stream(name) if method == "RepeatTwice" else channel.stream_stream(name)
+        request: Any = payload if method == "RepeatTwice" else iter([payload])
+        return [answer async for answer in kind(request, metadata=metadata)]
+
+    async def open_silently(self, metadata: Any) -> None:
+        """Writes nothing: a write that meets the refusal would hide it (grpc/grpc#36066)."""
+        await self.channel.stream_stream(f"/{NAME}/RepeatAll")(metadata=metadata).read()
+
+    async def refusal(self, method: str, metadata: Any, payload: bytes | None = None) -> tuple[grpc.StatusCode, str]:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await (self.open_silently(metadata) if method == "RepeatAll" else self.call(method, metadata, payload))
+        status, info = rpc_status.from_call(cast(Any, refused.value)), error_details_pb2.ErrorInfo()
+        assert status is not None
+        assert status.details[0].Unpack(info)
+        assert info.domain == "onrecord"
+        return refused.value.code(), info.reason
+
+
+def bearer(token: str) -> Any:
+    return (("authorization", f"Bearer {token}"),)
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
+    path = tmp_path / "callers.toml"
+    path.write_text("")
+    rules = rules_for(NAME, {"Repeat": READERS, "RepeatTwice": READERS, "RepeatAll": READERS})
+    access = AccessInterceptor(rules, Watched([path], partial(load_callers, path)))
+    server = build_server([sample_interceptor(), access])
+    add_sample(server)
+    await add_health(server, [NAME])
+    add_reflection(server, [NAME])
+    address = bind(server, "127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield Guarded(path, channel)
+    await server.stop(None)
+
+
+METHODS = ["Repeat", "RepeatTwice", "RepeatAll"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_only_a_known_token_with_the_role_gets_in(guarded, method):
+    reader, producer = guarded.add("ada", Role.READER), guarded.add("gateway", Role.PRODUCER)
+    assert await guarded.call(method, bearer(reader))
+    assert await guarded.call(method, (("authorization", f"bearer {reader}"),))
+    for metadata in (None, bearer("guessed"), bearer(""), (("authorization", f"Basic {reader}"),)):
+        assert await guarded.refusal(method, metadata) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+    denied = await guarded.refusal(method, bearer(producer))
+    assert denied == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_who_is_not_let_in_is_refused_before_the_request_is_read(guarded, method):
+    assert await guarded.refusal(method, None, b"\x0a\xff") == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+
+
+async def test_a_token_counts_from_its_table_on_and_no_longer(guarded):
+    token = guarded.add("ada", Role.READER)
+    assert await guarded.call("Repeat", bearer(token))
+    guarded.remove("ada")
+    assert await guarded.refusal("Repeat", bearer(token)) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+
+
+async def test_a_running_stream_ends_when_its_token_is_taken_away(guarded):
+    token = guarded.add("ada", Role.READER)
+    call: Any = guarded.channel.stream_stream(f"/{NAME}/RepeatAll")(metadata=bearer(token))
+    await call.write(b"")
+    assert await call.read() == b""
+    guarded.add("bob", Role.READER)
+    await call.write(b"")
+    assert await call.read() == b"", "another's token changes nothing for this one"
+    guarded.remove("ada")
+    await call.write(b"")
+    assert await call.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_list_that_became_useless_leaves_the_old_one_in_force(guarded):
+    token = guarded.add("ada", Role.READER)
+    assert await guarded.call("Repeat", bearer(token))
+    guarded.path.write_text("[[callers]")
+    assert await guarded.call("Repeat", bearer(token))
+    guarded.path.unlink()
+    assert await guarded.call("Repeat", bearer(token))
+
+
+async def test_health_is_open_and_reflection_takes_any_role(guarded):
+    health: Any = health_pb2_grpc.HealthStub(guarded.channel)
+    assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
+    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(guarded.channel)
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await reflection.ServerReflectionInfo(iter([asked])).read()
+    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    token = guarded.add("gateway", Role.PRODUCER)
+    answer = await reflection.ServerReflectionInfo(iter([asked]), metadata=bearer(token)).read()
+    assert NAME in [service.name for service in answer.list_services_response.service]
