@@ -14,6 +14,7 @@ from audit_svc.errors import StoreRefused
 from audit_svc.server import run
 from audit_svc.settings import AuditSettings
 from audit_svc.store import migrate as migrations
+from audit_svc.store import rollups
 from audit_svc.store.sqlite import FileLock, open_for_reading, open_for_writing
 from service_kit.client import client_options, current_access
 from service_kit.logs import configure_logging
@@ -102,6 +103,16 @@ def status(db: Database = None) -> None:
                 table.add_row(f"{entry.version:04d}", entry.name, entry.state, at)
             Console().print(table)
             migrations.pending(connection, known)
+
+
+@app.command()
+def rebuild_rollups(db: Database = None) -> None:
+    """Make the rollups again from the rows, while no service has the database open."""
+    path = _settings(db).db
+    with _refusal_is_exit_code_1(), _locked(path), closing(open_for_writing(path)) as connection:
+        migrations.up(connection, migrations.load_migrations())
+        rollups.rebuild_rollups(connection)
+    typer.echo("rebuilt the rollups")
 
 
 def _settings(db: Path | None) -> AuditSettings:

@@ -7,14 +7,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+import apsw
 from onrecord.audit.v1 import audit_pb2
 from uuid_utils import uuid7
+
+from audit_svc.store import migrate
 
 ROWS_A_TRANSACTION = 1000
 
 Values = tuple[str | int | None, ...]
 
-_MIGRATIONS = Path(__file__).resolve().parents[1] / "audit_svc" / "migrations"
 _ROWS_A_SESSION = 40
 _SESSIONS_AT_A_TIME = 32
 _INSERT = f"INSERT INTO tool_call_log VALUES ({','.join('?' * 20)})"
@@ -88,8 +90,8 @@ class Baseline:
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute(f"PRAGMA synchronous = {synchronous}")
-        for migration in sorted(_MIGRATIONS.glob("*.up.sql")):
-            self._connection.executescript(migration.read_text(encoding="utf-8"))
+        for sql in _schema():
+            self._connection.execute(sql)
 
     def insert(self, values: Values) -> None:
         """One row as a transaction of its own, by a statement that the connection has prepared."""
@@ -107,3 +109,10 @@ class Baseline:
     def close(self) -> None:
         """Closes the database."""
         self._connection.close()
+
+
+def _schema() -> list[str]:
+    """The statements that make the ledger's tables and indexes as they are after all migrations."""
+    ledger = apsw.Connection(":memory:")
+    migrate.up(ledger, migrate.load_migrations())
+    return [sql for (sql,) in ledger.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")]

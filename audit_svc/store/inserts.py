@@ -1,6 +1,7 @@
 """One batch into the tables, inside the transaction that the writer has opened."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import apsw
 from onrecord.audit.v1 import audit_pb2
@@ -8,6 +9,7 @@ from onrecord.audit.v1 import audit_pb2
 from audit_svc.errors import StoreRefused
 from audit_svc.store.columns import Column
 from audit_svc.store.producers import cover
+from audit_svc.store.rollups import Rollups
 from audit_svc.store.rows import (
     COST_COLUMNS,
     SESSION_COLUMNS,
@@ -16,6 +18,7 @@ from audit_svc.store.rows import (
     Batch,
     rejection,
 )
+from audit_svc.store.usage import Usage
 
 CHUNKS = (250, 25, 1)
 """Rows of one INSERT, as many as there are. While SQLite runs it, the thread lets go of Python's lock, so that the next
@@ -36,15 +39,20 @@ class Inserts:
         self._tool_calls = _LogTable(connection, "tool_call_log", TOOL_CALL_COLUMNS)
         self._costs = _LogTable(connection, "cost_log", COST_COLUMNS)
         self._upsert_session = _insert("sessions", SESSION_COLUMNS) + _newer_revision_wins(SESSION_COLUMNS)
-        prepare(connection, self._upsert_session)
+        self._rollups = Rollups(connection)
+        for sql in (self._upsert_session, *self._rollups.statements.values()):
+            prepare(connection, sql)
 
-    def write(self, batch: Batch, now_ms: int) -> audit_pb2.RecordResponse:
-        """Writes batch and says what became of its rows."""
+    def write(self, batch: Batch, usage: Usage, total: Usage, now_ms: int) -> audit_pb2.RecordResponse:
+        """Writes batch, whose rows make usage, and says what became of them; adds what is new of usage to total."""
         rejections = list(batch.rejections)
-        stored = self._write_sessions(batch.sessions)
-        for table, accepted in ((self._tool_calls, batch.tool_calls), (self._costs, batch.costs)):
-            if accepted:
-                stored += table.write(accepted, rejections)
+        sessions = self._write_sessions(batch.sessions)
+        calls = self._tool_calls.write(batch.tool_calls, rejections)
+        costs = self._costs.write(batch.costs, rejections)
+        if calls < len(batch.tool_calls) or costs < len(batch.costs):
+            usage = Usage(self._tool_calls.newest(batch.tool_calls, calls), self._costs.newest(batch.costs, costs))
+        total.add(usage)
+        stored = sessions + calls + costs
         if batch.producer_id and batch.sequence:
             cover(self._connection, batch.producer_id, batch.first_sequence, batch.sequence, now_ms)
         rejections.sort(key=lambda entry: entry[0])
@@ -55,6 +63,10 @@ class Inserts:
             duplicates=len(batch) - stored - conflicts,
             rejections=[entry[1] for entry in rejections],
         )
+
+    def write_usage(self, total: Usage) -> None:
+        """Adds what the batches of the transaction have used to the rollups."""
+        self._rollups.add(total)
 
     def _write_sessions(self, sessions: Accepted) -> int:
         stored = 0
@@ -76,7 +88,8 @@ class _LogTable:
         insert = _insert(name, columns, "INSERT OR IGNORE")
         self._inserts = {rows: insert + f",{_places(columns)}" * (rows - 1) for rows in CHUNKS}
         self._select = f"SELECT {_names(columns)} FROM {name} WHERE id = ?"  # noqa: S608 - names of ours
-        for sql in (*self._inserts.values(), self._select):
+        self._select_newest = f"SELECT id FROM {name} ORDER BY rowid DESC LIMIT ?"  # noqa: S608 - names of ours
+        for sql in (*self._inserts.values(), self._select, self._select_newest):
             prepare(connection, sql)
 
     def write(self, accepted: Accepted, rejections: list[tuple[int, audit_pb2.Rejection]]) -> int:
@@ -91,6 +104,18 @@ class _LogTable:
         if stored < len(accepted):
             rejections.extend(self._conflicts(accepted))
         return stored
+
+    def newest(self, accepted: Accepted, stored: int) -> Accepted:
+        """After the INSERT: the rows that it stored, which have the highest row numbers, and the first of an id."""
+        new = {row_id for (row_id,) in self._connection.execute(self._select_newest, (stored,))}
+        values: list[Any] = []
+        positions: list[int] = []
+        for position, row in zip(accepted.positions, accepted.rows(), strict=True):
+            if row[0] in new:
+                new.remove(row[0])
+                values.extend(row)
+                positions.append(position)
+        return Accepted(values, accepted.width, positions)
 
     def _conflicts(self, accepted: Accepted) -> Iterator[tuple[int, audit_pb2.Rejection]]:
         """After the INSERT: the rows that are not what the table has under their id."""

@@ -19,6 +19,7 @@ from audit_svc.errors import AuditError, DiskFull, QueueFull, StoreClosed, Store
 from audit_svc.store.inserts import Inserts
 from audit_svc.store.observer import StoreObserver
 from audit_svc.store.rows import Batch
+from audit_svc.store.usage import Usage
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 @dataclass(frozen=True, slots=True)
 class _Queued:
     batch: Batch
+    usage: Usage
     response: Future[audit_pb2.RecordResponse] = field(default_factory=Future)
 
 
@@ -61,7 +63,8 @@ class Writer:
             QueueFull: too many rows wait already.
             StoreClosed: the writer was closed.
         """
-        queued = _Queued(batch)
+        # Counted here, on the caller's thread, while the writer is busy with the batches before.
+        queued = _Queued(batch, Usage(batch.tool_calls, batch.costs))
         queued.response.set_running_or_notify_cancel()
         with self._changed:
             if self._closing:
@@ -133,7 +136,9 @@ class Writer:
         now_ms = time.time_ns() // 1_000_000
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            responses = [self._inserts.write(queued.batch, now_ms) for queued in group]
+            total = Usage()
+            responses = [self._inserts.write(queued.batch, queued.usage, total, now_ms) for queued in group]
+            self._inserts.write_usage(total)
             self._connection.execute("COMMIT")
         except BaseException:
             # SQLite has rolled back by itself after some errors of the disk.

@@ -111,7 +111,7 @@ def test_a_batch_larger_than_the_queue_is_taken_when_nothing_waits(connection):
 def test_a_batch_that_cannot_be_written_does_not_take_others_with_it(writer, database, reading):
     bad = batch(audit_row())
     bad = dataclasses.replace(bad, tool_calls=dataclasses.replace(bad.tool_calls, values=[*bad.tool_calls.values]))
-    bad.tool_calls.values[5] = "no number"
+    bad.tool_calls.values[16] = "no number"
     with held(database):
         good = [writer.record(batch(audit_row())) for _ in range(3)]
         wrong = writer.record(bad)
