@@ -1,4 +1,4 @@
-"""The command line: serve, migrate, health."""
+"""The command line."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,7 +15,8 @@ from audit_svc.server import run
 from audit_svc.settings import AuditSettings
 from audit_svc.store import migrate as migrations
 from audit_svc.store import rollups
-from audit_svc.store.sqlite import FileLock, open_for_reading, open_for_writing
+from audit_svc.store.opening import FileLock, open_for_reading, open_for_writing
+from audit_svc.terminal import housekeeping
 from service_kit.client import client_options, current_access
 from service_kit.logs import configure_logging
 from service_kit.probe import probe
@@ -32,6 +33,7 @@ app.callback()(client_options)
 add_token_command(app, "AUDIT_TOKENS_FILE", (Role.PRODUCER, Role.READER, Role.ADMIN))
 migrate_app = typer.Typer(help="Look at the database's schema and change it, while no service has it open.")
 app.add_typer(migrate_app, name="migrate", no_args_is_help=True)
+housekeeping.add_commands(app)
 
 Database = Annotated[Path | None, typer.Option("--db", help="The database file; AUDIT_DB when not given.")]
 

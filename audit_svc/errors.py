@@ -2,9 +2,11 @@
 
 AuditError
 ├── StoreRefused            the database cannot be served as it is: the message says what to do   exit code 1
+│   ├── Held                another process has the database open                                 exit code 1
 │   └── MigrationRefused    its schema is not what this version of the code knows                 exit code 1
 ├── InvalidRequest          the request can never be carried out as it is written    INVALID_ARGUMENT
 ├── NotFound                what the request names is not in the ledger              NOT_FOUND
+├── UnderWay                the ledger does such a thing already, and does one at a time      ABORTED
 ├── QueueFull               more rows wait for the disk than the ledger holds ready  RESOURCE_EXHAUSTED, RetryInfo
 ├── DiskFull                the disk has no room for a commit                        RESOURCE_EXHAUSTED, RetryInfo
 └── StoreUnavailable        the database cannot be used now                          UNAVAILABLE
@@ -22,6 +24,10 @@ class StoreRefused(AuditError):
     """The database cannot be served as it is. The message says why and what to do."""
 
 
+class Held(StoreRefused):
+    """Another process has the database open."""
+
+
 class MigrationRefused(StoreRefused):
     """The schema is not exactly what this version of the code knows. The message says why and what to do."""
 
@@ -32,6 +38,10 @@ class InvalidRequest(AuditError):
 
 class NotFound(AuditError):
     """What the request names is not in the ledger."""
+
+
+class UnderWay(AuditError):
+    """The ledger does such a thing already, and does one at a time."""
 
 
 class QueueFull(AuditError):

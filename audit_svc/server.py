@@ -8,6 +8,7 @@ import structlog
 from onrecord.audit.v1 import audit_pb2_grpc
 from prometheus_client import CollectorRegistry
 
+from audit_svc.housekeeping import keep_house
 from audit_svc.metrics import StoreCollector, StoreMetrics
 from audit_svc.servicer import ROLES, SERVICE, AuditServicer, error_interceptor
 from audit_svc.settings import AuditSettings
@@ -44,6 +45,7 @@ def run(settings: AuditSettings, *, apply_migrations: bool) -> None:
 
 
 async def _serve(settings: AuditSettings, guard: Guard, store: SqliteStore, registry: CollectorRegistry) -> None:
+    keeping = asyncio.create_task(keep_house(store.housekeeping, settings.retention_days))
     try:
         server = build_server([RpcObserver(registry), error_interceptor(), *guard.interceptors])
         servicer = AuditServicer(store)  # type: ignore[abstract] # the rest of its RPCs is being built
@@ -61,6 +63,8 @@ async def _serve(settings: AuditSettings, guard: Guard, store: SqliteStore, regi
                 on_drain=servicer.drain,
             )
     finally:
+        keeping.cancel()
+        await asyncio.wait([keeping])
         await store.close()
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 
 import grpc
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import (
     DiskFull,
@@ -13,8 +13,11 @@ from audit_svc.errors import (
     NotFound,
     QueueFull,
     StoreClosed,
+    StoreRefused,
     StoreUnavailable,
+    UnderWay,
 )
+from audit_svc.housekeeping import HousekeepingRpcs
 from audit_svc.store import Store
 from audit_svc.store.rows import read_batch
 from service_kit.callers import current_caller
@@ -57,6 +60,8 @@ def error_interceptor() -> ErrorInterceptor:
             InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
             InvalidPage: grpc.StatusCode.INVALID_ARGUMENT,
             NotFound: grpc.StatusCode.NOT_FOUND,
+            StoreRefused: grpc.StatusCode.FAILED_PRECONDITION,
+            UnderWay: grpc.StatusCode.ABORTED,
             QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
             DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
             StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
@@ -65,10 +70,11 @@ def error_interceptor() -> ErrorInterceptor:
     )
 
 
-class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
+class AuditServicer(HousekeepingRpcs):
     """The RPCs of onrecord.audit.v1.AuditService."""
 
     def __init__(self, store: Store) -> None:
+        super().__init__(store.housekeeping)
         self._store = store
         self._streams: set[asyncio.Task[None]] = set()
         self._draining = False

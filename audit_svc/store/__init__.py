@@ -5,11 +5,14 @@ from typing import Protocol
 
 from onrecord.audit.v1 import audit_pb2
 
+from audit_svc.store.housekeeping import Housekeeping
 from audit_svc.store.rows import Batch
 
 
 class Store(Protocol):
     """The ledger's database."""
+
+    housekeeping: Housekeeping
 
     def record(self, batch: Batch) -> Awaitable[audit_pb2.RecordResponse]:
         """Queues batch at once, so that batches are written in the order of the calls; what it returns is done when

@@ -9,6 +9,7 @@ from onrecord.audit.v1 import audit_pb2
 from audit_svc.errors import StoreRefused
 from audit_svc.store.columns import Column
 from audit_svc.store.producers import cover
+from audit_svc.store.pruned import pruned_before, refuse_old
 from audit_svc.store.rollups import Rollups
 from audit_svc.store.rows import (
     COST_COLUMNS,
@@ -42,25 +43,33 @@ class Inserts:
         self._rollups = Rollups(connection)
         for sql in (self._upsert_session, *self._rollups.statements.values()):
             prepare(connection, sql)
+        self.read_mark()
+
+    def read_mark(self) -> None:
+        """Reads what the ledger is pruned to: anew after each prune."""
+        self._pruned_before = pruned_before(self._connection)
 
     def write(self, batch: Batch, usage: Usage, total: Usage, now_ms: int) -> audit_pb2.RecordResponse:
         """Writes batch, whose rows make usage, and says what became of them; adds what is new of usage to total."""
         rejections = list(batch.rejections)
-        sessions = self._write_sessions(batch.sessions)
-        calls = self._tool_calls.write(batch.tool_calls, rejections)
-        costs = self._costs.write(batch.costs, rejections)
+        kept = batch
+        if self._pruned_before:
+            kept = refuse_old(self._connection, batch, self._pruned_before, rejections)
+        sessions = self._write_sessions(kept.sessions)
+        calls = self._tool_calls.write(kept.tool_calls, rejections)
+        costs = self._costs.write(kept.costs, rejections)
         if calls < len(batch.tool_calls) or costs < len(batch.costs):
-            usage = Usage(self._tool_calls.newest(batch.tool_calls, calls), self._costs.newest(batch.costs, costs))
+            usage = Usage(self._tool_calls.newest(kept.tool_calls, calls), self._costs.newest(kept.costs, costs))
         total.add(usage)
         stored = sessions + calls + costs
         if batch.producer_id and batch.sequence:
             cover(self._connection, batch.producer_id, batch.first_sequence, batch.sequence, now_ms)
         rejections.sort(key=lambda entry: entry[0])
-        conflicts = len(rejections) - len(batch.rejections)
+        refused = len(rejections) - len(batch.rejections)
         return audit_pb2.RecordResponse(
             sequence=batch.sequence,
             stored=stored,
-            duplicates=len(batch) - stored - conflicts,
+            duplicates=len(batch) - stored - refused,
             rejections=[entry[1] for entry in rejections],
         )
 

@@ -8,8 +8,10 @@ import collections
 import errno
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import apsw
 import structlog
@@ -19,7 +21,10 @@ from audit_svc.errors import AuditError, DiskFull, QueueFull, StoreClosed, Store
 from audit_svc.store.inserts import Inserts
 from audit_svc.store.observer import StoreObserver
 from audit_svc.store.rows import Batch
+from audit_svc.store.transactions import transaction
 from audit_svc.store.usage import Usage
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +41,12 @@ class _Queued:
     response: Future[audit_pb2.RecordResponse] = field(default_factory=Future)
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    work: Callable[[apsw.Connection], Any]
+    answer: Future[Any] = field(default_factory=Future)
+
+
 class Writer:
     """Owns the one connection that writes."""
 
@@ -50,6 +61,7 @@ class Writer:
         self._max_queued_rows = queue_rows
         self._observer = observer
         self._queue: collections.deque[_Queued] = collections.deque()
+        self._jobs: collections.deque[_Job] = collections.deque()
         self._queued_rows = 0
         self._closing = False
         self._changed = threading.Condition()
@@ -81,6 +93,21 @@ class Writer:
         """Rows that wait for their commit. From any thread."""
         return self._queued_rows
 
+    def run(self, work: Callable[[apsw.Connection], T]) -> Future[T]:
+        """Runs work between two commits, in a transaction of its own, which must be short: batches wait for it.
+
+        Raises:
+            StoreClosed: the writer was closed.
+        """
+        job = _Job(work)
+        job.answer.set_running_or_notify_cancel()
+        with self._changed:
+            if self._closing:
+                raise StoreClosed("the ledger is shutting down")
+            self._jobs.append(job)
+            self._changed.notify()
+        return job.answer
+
     def close(self) -> None:
         """Commits what has queued, ends the thread and closes the connection."""
         with self._changed:
@@ -90,13 +117,19 @@ class Writer:
         self._connection.close()
 
     def _run(self) -> None:
-        while group := self._take():
-            self._commit(group)
+        while True:
+            group, job = self._take()
+            if group:
+                self._commit(group)
+            if job is not None:
+                self._work(job)
+            if not group and job is None:
+                return
 
-    def _take(self) -> list[_Queued]:
-        """What the next commit is made of; empty when the writer closes and nothing is left."""
+    def _take(self) -> tuple[list[_Queued], _Job | None]:
+        """What the next commit is made of, and a job to do after it; neither when the writer closes and all is done."""
         with self._changed:
-            while not self._queue and not self._closing:
+            while not self._queue and not self._jobs and not self._closing:
                 self._changed.wait()
             group: list[_Queued] = []
             rows = 0
@@ -104,7 +137,7 @@ class Writer:
                 group.append(self._queue.popleft())
                 rows += len(group[-1].batch)
             self._queued_rows -= rows
-            return group
+            return group, self._jobs.popleft() if self._jobs else None
 
     def _commit(self, group: list[_Queued]) -> None:
         started = time.perf_counter()
@@ -132,19 +165,23 @@ class Writer:
                     log.warning("store.rows_rejected", rows=len(response.rejections), sequence=response.sequence)
                 queued.response.set_result(response)
 
+    def _work(self, job: _Job) -> None:
+        try:
+            with transaction(self._connection):
+                answer = job.work(self._connection)
+            self._inserts.read_mark()
+        except Exception as error:  # noqa: BLE001 - as in _commit
+            log.warning("store.job_failed", error=type(error).__name__)
+            job.answer.set_exception(self._translate(error))
+        else:
+            job.answer.set_result(answer)
+
     def _transaction(self, group: list[_Queued]) -> list[audit_pb2.RecordResponse]:
         now_ms = time.time_ns() // 1_000_000
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._connection):
             total = Usage()
             responses = [self._inserts.write(queued.batch, queued.usage, total, now_ms) for queued in group]
             self._inserts.write_usage(total)
-            self._connection.execute("COMMIT")
-        except BaseException:
-            # SQLite has rolled back by itself after some errors of the disk.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
         return responses
 
     def _translate(self, error: Exception) -> Exception:

@@ -8,8 +8,8 @@ import apsw
 import pytest
 
 from audit_svc.errors import NotFound
+from audit_svc.store.opening import open_for_reading
 from audit_svc.store.reader import Reader
-from audit_svc.store.sqlite import open_for_reading
 
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
 

@@ -10,14 +10,14 @@ import pytest
 
 from audit_svc.errors import MigrationRefused, StoreRefused
 from audit_svc.store import migrate
-from audit_svc.store.sqlite import (
+from audit_svc.store.opening import (
     FileLock,
-    SqliteStore,
     enter_wal,
     open_for_reading,
     open_for_writing,
     refuse_wal_reset_bug,
 )
+from audit_svc.store.sqlite import SqliteStore
 from tests.audit_svc.samples import audit_row, batch
 
 

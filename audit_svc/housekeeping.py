@@ -1,0 +1,89 @@
+"""Housekeeping of a running ledger: the RPCs that an administrator calls, and the prunes that nobody calls."""
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import asdict
+
+import structlog
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+
+from audit_svc.errors import AuditError
+from audit_svc.store.housekeeping import Housekeeping
+from audit_svc.store.prune import HOUR_MS, Progress, response, whole_hour
+from service_kit.callers import caller_name
+from service_kit.errors import Context
+
+log = structlog.get_logger(__name__)
+
+PART_BYTES = 2**20
+"""The largest part of a backup."""
+
+DAY_MS = 24 * HOUR_MS
+
+
+class HousekeepingRpcs(audit_pb2_grpc.AuditServiceServicer):
+    """Prune and Backup of onrecord.audit.v1.AuditService."""
+
+    def __init__(self, housekeeping: Housekeeping) -> None:
+        self._housekeeping = housekeeping
+
+    async def Prune(  # noqa: N802 - named by the proto
+        self, request: audit_pb2.PruneRequest, context: Context
+    ) -> AsyncIterator[audit_pb2.PruneResponse]:
+        """Removes what began before a time. When the client leaves, it ends after the batch that is under way."""
+        before_ms = whole_hour(request.created_before_ms, time.time_ns() // 1_000_000)
+        if request.dry_run:
+            yield response(await self._housekeeping.count(before_ms))
+            return
+        async with contextlib.aclosing(_prune(self._housekeeping, before_ms, caller_name(context))) as progresses:
+            async for progress in progresses:
+                yield response(progress)
+
+    async def Backup(  # noqa: N802 - named by the proto
+        self, request: audit_pb2.BackupRequest, context: Context
+    ) -> AsyncIterator[audit_pb2.BackupResponse]:
+        """Makes a copy, checks it, and sends it."""
+        copy = await self._housekeeping.copy()
+        log.info("backup.made", caller=caller_name(context))
+        with copy:
+            digest = hashlib.sha256()
+            size = copy.seek(0, 2)
+            copy.seek(0)
+            sent = 0
+            while sent < size:
+                part = await asyncio.to_thread(copy.read, PART_BYTES)
+                digest.update(part)
+                yield audit_pb2.BackupResponse(
+                    data=part,
+                    total_bytes=0 if sent else size,
+                    sha256=digest.hexdigest() if sent + len(part) == size else "",
+                )
+                sent += len(part)
+
+
+async def keep_house(housekeeping: Housekeeping, retention_days: int | None) -> None:
+    """Once an hour: ends a prune that was begun and not finished, and removes what is older than retention_days."""
+    while True:
+        now_ms = time.time_ns() // 1_000_000
+        try:
+            before_ms = await housekeeping.unfinished() or 0
+            if retention_days is not None:
+                before_ms = max(before_ms, whole_hour(now_ms - retention_days * DAY_MS, now_ms))
+            if before_ms:
+                async for _ in _prune(housekeeping, before_ms, "retention"):
+                    pass
+        except AuditError as error:
+            log.warning("prune.failed", error=type(error).__name__, reason=str(error))
+        await asyncio.sleep((HOUR_MS - now_ms % HOUR_MS) / 1000 + 1)
+
+
+async def _prune(housekeeping: Housekeeping, before_ms: int, by: str) -> AsyncGenerator[Progress, None]:
+    progress = None
+    async with contextlib.aclosing(housekeeping.prune(before_ms, by)) as progresses:
+        async for progress in progresses:
+            yield progress
+    if progress is not None:
+        log.info("prune.finished", by=by, pruned_before=progress.pruned_before, **asdict(progress.removed))

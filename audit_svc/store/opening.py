@@ -1,0 +1,137 @@
+"""Opening the database: every reason not to serve it is found here, before anything is written, and says what to do."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import apsw
+
+from audit_svc.errors import Held, StoreRefused
+
+_WRITER_CACHE_KIB = 256 * 1024
+_READER_CACHE_KIB = 16 * 1024
+_CHECKPOINT_PAGES = 10_000
+_BUSY_MS = 5000
+# The most that apsw allows: a statement is forgotten when as many others have run since.
+_CACHED_STATEMENTS = 512
+
+
+class FileLock:
+    """Holds a database for this process: a lock file beside it, whose lock ends with the process however it ends."""
+
+    def __init__(self, database: Path) -> None:
+        """Takes the lock; makes the folder, readable by its owner alone, if it is not there.
+
+        Raises:
+            Held: another process holds the database.
+            StoreRefused: its folder cannot be written.
+        """
+        # Resolved, since a link to a database is the same database.
+        database = database.resolve()
+        path = database.with_name(database.name + ".lock")
+        try:
+            database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreRefused(
+                f"the folder {database.parent} cannot be used ({error.strerror}): see AUDIT_DB"
+            ) from None
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._descriptor, 20, 0).decode()
+            os.close(self._descriptor)
+            raise Held(
+                f"process {holder} has the database {database} open: stop it first, or choose another with AUDIT_DB"
+            ) from None
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+
+    def release(self) -> None:
+        """Lets the database go."""
+        os.close(self._descriptor)
+
+
+def open_for_writing(path: Path) -> apsw.Connection:
+    """A connection for the writer or a migration. The caller holds the FileLock.
+
+    Raises:
+        StoreRefused: this SQLite, the file system or the file is not fit for a ledger.
+    """
+    refuse_wal_reset_bug(apsw.sqlite_lib_version())
+    # SQLite gives its -wal and -shm files the mode of the database.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    path.chmod(0o600)
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=_CACHED_STATEMENTS)
+        connection.set_busy_timeout(_BUSY_MS)
+        # Kept by a file that is new; an old one gets it by `audit-svc vacuum`.
+        connection.pragma("auto_vacuum", "incremental")
+        enter_wal(connection)
+        connection.pragma("synchronous", "FULL")
+        connection.pragma("cache_size", -_WRITER_CACHE_KIB)
+        connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
+        refuse_damage(connection)
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        raise StoreRefused(f"{path} is damaged or no SQLite database ({error}): restore a backup") from None
+    except apsw.Error as error:
+        raise StoreRefused(f"{path} cannot be opened for writing ({error}): check the disk and the rights") from None
+    return connection
+
+
+def open_for_reading(path: Path) -> apsw.Connection:
+    """A connection that cannot write.
+
+    Raises:
+        StoreRefused: the file is not there, or cannot be read.
+    """
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection.set_busy_timeout(_BUSY_MS)
+        connection.pragma("query_only", True)
+        connection.pragma("cache_size", -_READER_CACHE_KIB)
+    except apsw.Error as error:
+        raise StoreRefused(f"{path} cannot be opened for reading ({error}): `audit-svc serve` makes it") from None
+    return connection
+
+
+def refuse_wal_reset_bug(version: str) -> None:
+    """Refuses SQLite 3.7.0 to 3.51.2, which can lose committed rows when a commit and a checkpoint meet.
+
+    Raises:
+        StoreRefused: version is one of them. Source: https://sqlite.org/wal.html#walresetbug
+    """
+    if (3, 7, 0) <= tuple(map(int, version.split(".")))[:3] <= (3, 51, 2):
+        raise StoreRefused(
+            f"SQLite {version} has the WAL-reset bug, which can lose committed rows: install apsw 3.51.3 or later"
+        )
+
+
+def enter_wal(connection: apsw.Connection) -> None:
+    """Puts the database into WAL mode.
+
+    Raises:
+        StoreRefused: it stays in another.
+    """
+    try:
+        mode = connection.pragma("journal_mode", "wal")
+    except (apsw.IOError, apsw.CantOpenError) as error:
+        mode = str(error)
+    if mode != "wal":
+        raise StoreRefused(
+            f"SQLite cannot use WAL here ({mode}): put the database on a local file system that supports shared memory"
+        )
+
+
+def refuse_damage(connection: apsw.Connection) -> None:
+    """Reads the whole database and checks that its structure is sound.
+
+    Raises:
+        StoreRefused: it is not.
+    """
+    (answer,) = connection.execute("PRAGMA quick_check(1)").fetchall()[0]
+    if answer != "ok":
+        problem = " ".join(str(answer).split())
+        raise StoreRefused(
+            f"the database is damaged ({problem}): restore a backup, or save what sqlite3's .recover gives"
+        )

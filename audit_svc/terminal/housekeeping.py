@@ -1,0 +1,157 @@
+"""backup, check, prune and vacuum."""
+
+import getpass
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.errors import Held
+from audit_svc.store import backup as copies
+from audit_svc.store import check as checks
+from audit_svc.store import prune as prunes
+from audit_svc.store.files import reading
+from audit_svc.store.vacuum import space
+from audit_svc.store.vacuum import vacuum as write_anew
+from audit_svc.terminal import remote
+from audit_svc.terminal.running import (
+    Database,
+    DryRun,
+    Json,
+    Target,
+    error_is_exit_code_1,
+    ledger_path,
+    progress,
+    say,
+    size,
+)
+from audit_svc.terminal.times import parse_time, show_time
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds the commands of this module to app."""
+    for command in (backup, check, prune, vacuum):
+        app.command()(command)
+
+
+def backup(
+    path: Annotated[Path, typer.Argument(help="The file to make; it must not be there.")],
+    db: Database = None,
+    target: Target = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Make a copy of the ledger as it is at one moment, and check it; a service may go on meanwhile."""
+    with error_is_exit_code_1():
+        if dry_run:
+            _try_backup(path, None if target else ledger_path(db), as_json=as_json)
+        elif target:
+            with progress("copying") as tell:
+                total, digest = remote.back_up(target, path, tell)
+            said = f"{path}: {size(total)}, checked by the service, SHA-256 {digest}"
+            say(said, {"path": str(path), "bytes": total, "sha256": digest}, as_json=as_json)
+        else:
+            with progress("copying") as tell:
+                copy = copies.back_up(ledger_path(db), path, tell)
+            calls, requests, sessions = (copy.rows[name] for name in ("tool_call_log", "cost_log", "sessions"))
+            said = (
+                f"{path}: {size(copy.size_bytes)}, sound, with {calls} tool calls, {requests} model requests "
+                f"and {sessions} sessions"
+            )
+            say(said, {"path": str(path), "bytes": copy.size_bytes, "rows": copy.rows}, as_json=as_json)
+
+
+def _try_backup(path: Path, source: Path | None, *, as_json: bool) -> None:
+    copies.refuse_existing(path)
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    free = shutil.disk_usage(folder).free
+    needed = None
+    if source is not None:
+        needed = space(source).size_bytes
+    said = f"would make {path}" + ("" if needed is None else f" of {size(needed)}") + f"; {size(free)} are free there"
+    say(said, {"path": str(path), "bytes": needed, "free_bytes": free}, as_json=as_json)
+
+
+def check(db: Database = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Check a ledger or a backup, beside a running service too; exit code 1 when something is wrong."""
+    path = ledger_path(db)
+    wrong = False
+    with error_is_exit_code_1():
+        if dry_run:
+            names = ", ".join(checks.NAMES)
+            say(f"would read {path} and check: {names}", {"path": str(path), "checks": checks.NAMES}, as_json=as_json)
+            return
+        with progress("checking") as tell:
+            for finding in checks.check(path, tell):
+                wrong |= finding.state == "wrong"
+                said = f"{finding.state:5}  {finding.check:9}  {finding.detail}".rstrip()
+                say(said, asdict(finding), as_json=as_json)
+    raise typer.Exit(1 if wrong else 0)
+
+
+def prune(
+    before: Annotated[str, typer.Option(help="A time such as 2026-11-01 (UTC), or an age such as 90d.")],
+    db: Database = None,
+    target: Target = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Remove what began before a time, rounded down to a whole hour; a summary stays, and nothing of it comes back."""
+    now_ms = time.time_ns() // 1_000_000
+    with error_is_exit_code_1():
+        before_ms = prunes.whole_hour(parse_time(before, now_ms), now_ms)
+        last = None
+        with progress("pruning") as tell:
+            for response in _prune(before_ms, target, db, dry_run=dry_run):
+                last = response
+                tell(response.tool_calls, 0)
+        if last is None:
+            raise remote.Refused(f"{target} has told nothing of its prune")
+        verb = "would remove" if dry_run else "removed"
+        said = (
+            f"{verb} {last.tool_calls} tool calls, {last.model_requests} model requests and {last.sessions} sessions "
+            f"from before {show_time(last.pruned_before_ms)}"
+        )
+        fields = {
+            "pruned_before": show_time(last.pruned_before_ms),
+            "tool_calls": last.tool_calls,
+            "model_requests": last.model_requests,
+            "sessions": last.sessions,
+            "dry_run": dry_run,
+        }
+        say(said, fields, as_json=as_json)
+
+
+def _prune(before_ms: int, target: str | None, db: Path | None, *, dry_run: bool) -> Iterator[audit_pb2.PruneResponse]:
+    if target:
+        yield from remote.prune(target, before_ms, dry_run=dry_run)
+        return
+    path = ledger_path(db)
+    if dry_run:
+        with reading(path) as connection:
+            yield prunes.response(prunes.count(connection, before_ms))
+        return
+    try:
+        for progressed in prunes.prune_file(path, before_ms, getpass.getuser()):
+            yield prunes.response(progressed)
+    except Held:
+        raise Held(f"a service has {path} open: prune through it with --target HOST:PORT") from None
+
+
+def vacuum(db: Database = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Write the file anew without the space of rows that are gone; no service may have it open."""
+    path = ledger_path(db)
+    with error_is_exit_code_1():
+        before = space(path)
+        after = before if dry_run else write_anew(path)
+        gains = before.free_bytes if dry_run else before.size_bytes - after.size_bytes
+        verb = "would give back about" if dry_run else "gave back"
+        said = f"{verb} {size(gains)} of {size(before.size_bytes)}"
+        if dry_run and not before.gives_back:
+            said += "; until it was run once, prune gives back nothing, and leaves the space to new rows"
+        say(said, {"bytes": before.size_bytes, "given_back_bytes": gains, "dry_run": dry_run}, as_json=as_json)

@@ -1,0 +1,68 @@
+"""Housekeeping of a ledger through its service."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+
+from audit_svc.errors import AuditError
+from audit_svc.store.backup import Tell, new_file
+from audit_svc.store.files import sync
+from service_kit.server import CLIENT_OPTIONS
+
+
+class Refused(AuditError):
+    """The service did not do it, or could not be reached; the message says why."""
+
+
+class Damaged(AuditError):
+    """What came from the service is not what it sent."""
+
+
+@contextmanager
+def service(target: str) -> Iterator["audit_pb2_grpc.AuditServiceStub"]:
+    """A stub of the service at target, "host:port".
+
+    Raises:
+        Refused: an RPC in the body failed.
+    """
+    with grpc.insecure_channel(target, options=CLIENT_OPTIONS) as channel:
+        try:
+            yield audit_pb2_grpc.AuditServiceStub(channel)
+        except grpc.RpcError as error:
+            raise Refused(f"{target} answers {error.code().name}: {error.details()}") from None
+
+
+def prune(target: str, before_ms: int, *, dry_run: bool) -> Iterator[audit_pb2.PruneResponse]:
+    """Prunes, or counts, and tells how far it is. Raises Refused."""
+    with service(target) as stub:
+        yield from stub.Prune(audit_pb2.PruneRequest(created_before_ms=before_ms, dry_run=dry_run))
+
+
+def back_up(target: str, path: Path, tell: Tell) -> tuple[int, str]:
+    """Fetches a checked copy into path, which must not be there. Returns its size in bytes and its SHA-256.
+
+    Raises:
+        Refused: the service did not send one.
+        Damaged: size or SHA-256 are not those that the service named.
+        StoreRefused, DiskFull: path cannot be written.
+    """
+    with new_file(path) as partial, service(target) as stub:
+        digest = hashlib.sha256()
+        total = received = 0
+        named = ""
+        with partial.open("wb") as file:
+            for part in stub.Backup(audit_pb2.BackupRequest()):
+                total = total or part.total_bytes
+                file.write(part.data)
+                digest.update(part.data)
+                received += len(part.data)
+                named = part.sha256
+                tell(received, total)
+        if (received, digest.hexdigest()) != (total, named):
+            raise Damaged(f"what came from {target} is not what it sent: try again")
+        sync(partial)
+    return received, named

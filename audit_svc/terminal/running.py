@@ -1,0 +1,66 @@
+"""What commands share: where they find the ledger, how they tell progress, how they end."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from audit_svc.errors import AuditError
+from audit_svc.settings import AuditSettings
+from service_kit.settings import load_settings
+
+Database = Annotated[Path | None, typer.Option("--db", help="The database file; AUDIT_DB when not given.")]
+Target = Annotated[str | None, typer.Option(help="A running service, host:port, instead of a file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def ledger_path(db: Path | None) -> Path:
+    """The database that a command is about."""
+    return db if db is not None else load_settings(AuditSettings).db
+
+
+@contextmanager
+def error_is_exit_code_1() -> Iterator[None]:
+    """Turns the ledger's errors into a sentence on stderr and the exit code."""
+    try:
+        yield
+    except AuditError as error:
+        typer.echo(f"audit-svc: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def say(text: str, fields: Mapping[str, Any], *, as_json: bool) -> None:
+    """Prints a result, for people or for programs."""
+    typer.echo(json.dumps(fields) if as_json else text)
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, where that is a terminal, for what has been done and how much there is."""
+    with Progress(
+        TextColumn(title),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+
+def size(count: int) -> str:
+    """A number of bytes for people."""
+    return (
+        f"{count} bytes" if count < 1024 else f"{count / 1024:.1f} KiB" if count < 2**20 else f"{count / 2**20:.1f} MiB"
+    )

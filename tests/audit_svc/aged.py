@@ -1,0 +1,54 @@
+"""Ledgers with a past: rows spread over hours that a test can prune."""
+
+from pathlib import Path
+
+import apsw
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.store import migrate
+from audit_svc.store.opening import open_for_writing
+from audit_svc.store.prune import HOUR_MS
+from audit_svc.store.rows import read_batch
+from audit_svc.store.writer import Writer
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
+
+THIS_HOUR = NOW_MS - NOW_MS % HOUR_MS
+
+
+def ago(hours: float) -> int:
+    """A time in milliseconds, counted back from the beginning of this hour."""
+    return THIS_HOUR - round(hours * HOUR_MS)
+
+
+def hour_of_rows(hours: int, calls: int = 10) -> audit_pb2.RecordRequest:
+    """What a session that lived within one hour sent: calls, each tenth failed, a fifth as many requests, its row."""
+    name = f"session-{hours}"
+    times = [ago(hours) + index * HOUR_MS // calls for index in range(calls)]
+    return audit_pb2.RecordRequest(
+        rows=[
+            audit_row(
+                id=f"call-{hours}-{index}", session_id=name, created_at_ms=at, error=None if index % 10 else "it broke"
+            )
+            for index, at in enumerate(times)
+        ],
+        costs=[
+            cost_row(id=f"cost-{hours}-{index}", session_id=name, created_at_ms=at)
+            for index, at in enumerate(times[::5])
+        ],
+        sessions=[session_row(id=name, created_at_ms=times[0], updated_at_ms=times[-1])],
+    )
+
+
+def make_ledger(path: Path, hours: int, calls: int = 10) -> None:
+    """A closed database with one session in each of the last hours."""
+    connection = open_for_writing(path)
+    migrate.up(connection, migrate.load_migrations())
+    fill(connection, hours, calls)
+
+
+def fill(connection: apsw.Connection, hours: int, calls: int = 10) -> None:
+    """Writes one session in each of the last hours, and closes connection."""
+    writer = Writer(connection, 50_000)
+    for hour in range(hours, 0, -1):
+        writer.record(read_batch(hour_of_rows(hour, calls), NOW_MS)).result()
+    writer.close()
