@@ -11,7 +11,9 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from audit_svc.errors import AuditError
 from audit_svc.store.backup import Tell, new_file
 from audit_svc.store.files import sync
+from service_kit.client import current_access
 from service_kit.server import CLIENT_OPTIONS
+from service_kit.watched import WrongFile
 
 
 class Refused(AuditError):
@@ -23,23 +25,33 @@ class Damaged(AuditError):
 
 
 @contextmanager
-def service(target: str) -> Iterator["audit_pb2_grpc.AuditServiceStub"]:
-    """A stub of the service at target, "host:port".
+def service(target: str) -> Iterator[tuple["audit_pb2_grpc.AuditServiceStub", tuple[tuple[str, str], ...]]]:
+    """A stub of the service at target, "host:port", and what each call carries, as the command's options say.
 
     Raises:
-        Refused: an RPC in the body failed.
+        Refused: an RPC in the body failed, or a file of those options cannot be used.
     """
-    with grpc.insecure_channel(target, options=CLIENT_OPTIONS) as channel:
+    try:
+        credentials, metadata = current_access().credentials(), current_access().metadata()
+    except WrongFile as error:
+        raise Refused(str(error)) from None
+    channel = (
+        grpc.insecure_channel(target, options=CLIENT_OPTIONS)
+        if credentials is None
+        else grpc.secure_channel(target, credentials, options=CLIENT_OPTIONS)
+    )
+    with channel:
         try:
-            yield audit_pb2_grpc.AuditServiceStub(channel)
+            yield audit_pb2_grpc.AuditServiceStub(channel), tuple(metadata)
         except grpc.RpcError as error:
             raise Refused(f"{target} answers {error.code().name}: {error.details()}") from None
 
 
 def prune(target: str, before_ms: int, *, dry_run: bool) -> Iterator[audit_pb2.PruneResponse]:
     """Prunes, or counts, and tells how far it is. Raises Refused."""
-    with service(target) as stub:
-        yield from stub.Prune(audit_pb2.PruneRequest(created_before_ms=before_ms, dry_run=dry_run))
+    request = audit_pb2.PruneRequest(created_before_ms=before_ms, dry_run=dry_run)
+    with service(target) as (stub, metadata):
+        yield from stub.Prune(request, metadata=metadata)
 
 
 def back_up(target: str, path: Path, tell: Tell) -> tuple[int, str]:
@@ -50,12 +62,12 @@ def back_up(target: str, path: Path, tell: Tell) -> tuple[int, str]:
         Damaged: size or SHA-256 are not those that the service named.
         StoreRefused, DiskFull: path cannot be written.
     """
-    with new_file(path) as partial, service(target) as stub:
+    with new_file(path) as partial, service(target) as (stub, metadata):
         digest = hashlib.sha256()
         total = received = 0
         named = ""
         with partial.open("wb") as file:
-            for part in stub.Backup(audit_pb2.BackupRequest()):
+            for part in stub.Backup(audit_pb2.BackupRequest(), metadata=metadata):
                 total = total or part.total_bytes
                 file.write(part.data)
                 digest.update(part.data)
