@@ -11,8 +11,8 @@ from onrecord.audit.v1 import audit_pb2
 from audit_svc.errors import MigrationRefused
 from audit_svc.store import migrate
 from audit_svc.store.housekeeping import Housekeeping
-from audit_svc.store.opening import FileLock, open_for_reading, open_for_writing
 from audit_svc.store.observer import StoreObserver
+from audit_svc.store.opening import FileLock, open_for_reading, open_for_writing
 from audit_svc.store.reader import Reader
 from audit_svc.store.rows import Batch
 from audit_svc.store.writer import Writer
