@@ -14,6 +14,8 @@ from audit_svc.store.files import reading, sync, translated
 
 STEP_PAGES = 2048
 """Pages, mostly of 4 KiB, that are copied between two reports of progress."""
+PROGRESS_STEPS = 1_000_000
+"""Steps of SQLite's machine between two signs of life: some hundredths of a second."""
 
 Tell = Callable[[int, int], None]
 """Is told how many pages are copied, and of how many; may raise to end the copy."""
@@ -50,6 +52,7 @@ def copy(source: Path, partial: Path, tell: Tell) -> dict[str, int]:
     """
     with reading(source, exact_schema=False) as ledger, translated(partial):
         # All steps copy from the moment of this transaction: without it each commit would start the copy anew.
+        watch(ledger, tell)
         ledger.execute("BEGIN")
         expected = _facts(ledger)
         written = apsw.Connection(str(partial))
@@ -62,7 +65,8 @@ def copy(source: Path, partial: Path, tell: Tell) -> dict[str, int]:
                     tell(steps.page_count - steps.remaining, steps.page_count)
             # One file that can be read from where nothing can be written; a service makes it WAL again.
             written.pragma("journal_mode", "DELETE")
-            _refuse_difference(written, expected, lambda: tell(0, 0))
+            watch(written, tell)
+            _refuse_difference(written, expected)
         finally:
             written.close()
     sync(partial)
@@ -121,14 +125,17 @@ def _facts(connection: apsw.Connection) -> tuple[list[object], dict[str, int]]:
     return list(schema), counts
 
 
-def _refuse_difference(
-    written: apsw.Connection, expected: tuple[list[object], dict[str, int]], alive: Callable[[], None]
-) -> None:
-    def ended() -> bool:
-        alive()
+def watch(connection: apsw.Connection, tell: Tell) -> None:
+    """Lets tell end what connection runs, which tells nothing of how far it is."""
+
+    def alive() -> bool:
+        tell(0, 0)
         return False
 
-    written.set_progress_handler(ended, 1_000_000)
+    connection.set_progress_handler(alive, PROGRESS_STEPS)
+
+
+def _refuse_difference(written: apsw.Connection, expected: tuple[list[object], dict[str, int]]) -> None:
     problems = [str(row[0]) for row in written.execute("PRAGMA integrity_check(1)")]
     if problems != ["ok"]:
         raise StoreRefused(f"the copy is not sound ({' '.join(problems[0].split())}): run `audit-svc check`")

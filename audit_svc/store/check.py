@@ -1,6 +1,7 @@
 """What must hold of a ledger, looked at in one moment, beside a running service too."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,8 +10,9 @@ import apsw
 
 from audit_svc.errors import StoreRefused
 from audit_svc.store import migrate
-from audit_svc.store.backup import Tell
+from audit_svc.store.backup import Tell, watch
 from audit_svc.store.files import reading
+from audit_svc.store.rollups import rollup_differences
 
 State = Literal["ok", "note", "wrong"]
 
@@ -34,6 +36,7 @@ def check(path: Path, tell: Tell) -> Iterator[Finding]:
         StoreRefused: there is no ledger that could be checked.
     """
     with reading(path, exact_schema=False) as connection:
+        watch(connection, tell)
         connection.execute("BEGIN")
         yield from _integrity(connection)
         try:
@@ -96,10 +99,24 @@ def _pruned(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
             yield Finding("pruned", "wrong", f"{count} rows of {table} are older than what was pruned")
 
 
+def _rollups(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
+    ((unfinished,),) = connection.execute("SELECT max(pruned_before) FROM pruned WHERE finished_at IS NULL")
+    # A prune removes the rows of an hour, and then the hour; a day that it cuts is right at its end.
+    from_ms = unfinished if unfinished is not None else 0
+    # It makes temporary tables, which a connection that answers queries cannot.
+    with closing(apsw.Connection(connection.filename, flags=apsw.SQLITE_OPEN_READONLY)) as counting:
+        watch(counting, tell)
+        differences = rollup_differences(counting, int(from_ms))
+    for table, count in differences.items():
+        if count:
+            yield Finding("rollups", "wrong", f"{count} rows of {table} are not what the rows say: run rebuild-rollups")
+
+
 _CHECKS: tuple[tuple[str, Callable[[apsw.Connection, Tell], Iterator[Finding]]], ...] = (
     ("labels", _labels),
     ("producers", _producers),
     ("pruned", _pruned),
+    ("rollups", _rollups),
 )
 
 NAMES = ("integrity", "schema", *(name for name, _ in _CHECKS))

@@ -18,6 +18,7 @@ from audit_svc.errors import InvalidRequest
 from audit_svc.store.files import reading, translated
 from audit_svc.store.opening import FileLock, open_for_writing
 from audit_svc.store.pruned import pruned_before
+from audit_svc.store.rollups import drop_rollups, register
 from audit_svc.store.transactions import transaction
 
 HOUR_MS = 3_600_000
@@ -25,6 +26,8 @@ BATCH_ROWS = 1000
 """Rows that a transaction removes: some 10 ms of the writer's time."""
 BATCH_PAGES = 1000
 """Free pages that a transaction gives back to the file system."""
+USAGE_MS = 7 * 24 * HOUR_MS
+"""The hours whose rollups a transaction removes."""
 INCREMENTAL = 2
 """What `PRAGMA auto_vacuum` says of a file that can give pages back one by one."""
 
@@ -116,6 +119,7 @@ def prune_file(path: Path, before_ms: int, by: str) -> Iterator[Progress]:
     lock = FileLock(path)
     try:
         with translated(path), closing(open_for_writing(path)) as connection:
+            register(connection)
             prune = Prune(before_ms, by)
             done = False
             while not done:
@@ -171,6 +175,7 @@ class Prune:
             self._remove_calls,
             self._remove_requests,
             self._remove_sessions,
+            self._remove_usage,
             self._finish,
             self._give_space_back,
         )
@@ -213,6 +218,16 @@ class Prune:
             self._note(connection, [], Removed(sessions=len(removed)))
             self._seen = seen[-1]
         return len(seen) < BATCH_ROWS
+
+    def _remove_usage(self, connection: apsw.Connection) -> bool:
+        """After the rows, so that rollups that are rebuilt in the middle of a prune are right at its end."""
+        ((earliest,),) = connection.execute(
+            "SELECT min(begins_at) FROM (SELECT min(begins_at) AS begins_at FROM tool_call_usage_hourly "
+            "UNION ALL SELECT min(begins_at) FROM request_usage_hourly)"
+        )
+        until_ms = self.before_ms if earliest is None else min(self.before_ms, int(earliest) + USAGE_MS)
+        drop_rollups(connection, until_ms)
+        return until_ms == self.before_ms
 
     def _finish(self, connection: apsw.Connection) -> bool:
         now_ms = time.time_ns() // 1_000_000

@@ -83,8 +83,10 @@ def rebuild_rollups(connection: apsw.Connection) -> None:
         raise
 
 
-def rollup_differences(connection: apsw.Connection) -> dict[str, int]:
+def rollup_differences(connection: apsw.Connection, from_ms: int = 0) -> dict[str, int]:
     """How many rows of each rollup are not what the rows themselves say, of one moment. All are 0 in a sound ledger.
+
+    from_ms: only the hours and the days that begin at this time or later are looked at.
 
     Writes temporary tables, which a connection to a read-only database can, unless it is set to query_only.
     """
@@ -97,7 +99,10 @@ def rollup_differences(connection: apsw.Connection) -> dict[str, int]:
         for table, (key, _, _) in _TABLES.items():
             kept, true = f"SELECT * FROM main.{table}", f"SELECT * FROM temp.{table}"  # noqa: S608 - names of ours
             differing = f"SELECT * FROM ({kept} EXCEPT {true}) UNION ALL SELECT * FROM ({true} EXCEPT {kept})"  # noqa: S608 - names of ours
-            keys = connection.execute(f"SELECT DISTINCT {', '.join(key)} FROM ({differing})")  # noqa: S608 - names of ours
+            keys = connection.execute(
+                f"SELECT DISTINCT {', '.join(key)} FROM ({differing}) WHERE begins_at >= ?",  # noqa: S608 - names of ours
+                (from_ms,),
+            )
             differences[table] = len(keys.fetchall())
     finally:
         connection.execute("ROLLBACK")

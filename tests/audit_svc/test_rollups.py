@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.store import histogram, migrate, rollups
+from audit_svc.store.opening import open_for_reading, open_for_writing
 from audit_svc.store.rows import read_batch
-from audit_svc.store.sqlite import open_for_reading, open_for_writing
 from audit_svc.store.usage import HOUR_MS
 from audit_svc.store.writer import Writer
 from demo.processes import run_command

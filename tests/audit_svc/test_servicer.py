@@ -179,7 +179,7 @@ async def test_a_full_queue_asks_for_another_try_and_says_when(small, database):
     for error in refused:
         assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         retry = error_details_pb2.RetryInfo()
-        assert rpc_status.from_call(error).details[0].Unpack(retry)  # type: ignore[arg-type]  # it has what a call has
+        assert rpc_status.from_call(error).details[1].Unpack(retry)  # type: ignore[arg-type]  # it has what a call has
         assert retry.retry_delay.ToMilliseconds() == 250
     stored = [answer.stored for answer in answers if isinstance(answer, audit_pb2.RecordResponse)]
     assert stored == [5] * (8 - len(refused))
@@ -191,6 +191,9 @@ async def test_a_stream_reads_ahead_and_is_refused_after_the_answers_to_what_was
     with held(database):
         for number in range(1, STREAM_BATCHES + 1):
             await stream.write(request(audit_row(), sequence=number))
+            # The writer takes the first alone, so that the rest are more than the queue holds.
+            while number == 1 and not (store.taken and not store.queued_rows):
+                await asyncio.sleep(0.01)
         while not store.refused:
             await asyncio.sleep(0.01)
     await stream.done_writing()
