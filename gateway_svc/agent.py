@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gateway_svc.audit import AuditLogger, safe_audit, safe_intend
 from gateway_svc.audit.redact import redact_name, redact_text
 from gateway_svc.audit.row import MAX_MODEL_CHARACTERS, build_audit_row, build_intent
 from gateway_svc.context import Context, Gauge
+from gateway_svc.dry_run import DryRunToolbox, ShadowLogger
 from gateway_svc.engines import Engine, StepResult, TextDelta
 from gateway_svc.messages import Message, SystemMessage, ToolCall, ToolMessage, Usage
 from gateway_svc.tools import ToolContext, ToolResult
@@ -65,7 +67,8 @@ class Agent:
         self.name = engine.name
         self.default_model = engine.default_model
         self._engine = engine
-        self._toolbox = toolbox
+        self._own_toolbox = toolbox
+        self._toolbox: Toolbox | DryRunToolbox = toolbox
         self._tools = engine.encode_tools(toolbox.definitions())
         self._workspace = workspace
         self._logger = logger
@@ -83,10 +86,12 @@ class Agent:
             EngineError: the model server did not answer as it should.
         """
         context = Context(self._engine.encode_message, _with_system_prompt(turn))
-        deadline = asyncio.timeout(self._limits.max_turn_seconds)
+        deadline = asyncio.timeout(self._limits.max_turn_seconds - (time.monotonic() - turn.started))
         try:
             async with deadline:
-                for _ in range(min(turn.max_steps or self._limits.max_steps, self._limits.max_steps)):
+                while turn.totals[0].steps < min(turn.max_steps or self._limits.max_steps, self._limits.max_steps):
+                    if turn.is_over_budget():
+                        return pb.STOP_REASON_MAX_COST
                     answer = await self._ask_model(turn, context)
                     self._append(turn, context, answer.message)
                     if not answer.message.tool_calls:
@@ -228,6 +233,13 @@ class Agent:
         safe_audit(self._logger, row)
         turn.count_tool_call(row)
         turn.events.put(tool_call_finished(row))
+
+    def in_shadow(self, done: Sequence[Message]) -> "Agent":
+        """See ShadowRunner. The engine's connections stay this agent's."""
+        shadow = copy(self)
+        shadow._toolbox = DryRunToolbox(self._own_toolbox, done)
+        shadow._logger = ShadowLogger(self._logger)
+        return shadow
 
     async def aclose(self) -> None:
         """Closes the connections to the model server."""

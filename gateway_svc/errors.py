@@ -6,6 +6,7 @@ GatewayError
 ├── NotFound                 no such session, turn or waiting tool call          NOT_FOUND
 ├── Busy                     another process has the session open                 ABORTED
 ├── EngineNotConfigured      the engine exists, but this deployment lacks it     FAILED_PRECONDITION
+├── BudgetUnknown            what a label has spent cannot be asked, mode strict  UNAVAILABLE
 ├── Overloaded               a limit of the gateway's is reached                 RESOURCE_EXHAUSTED
 ├── ShuttingDown             the gateway is about to end                         UNAVAILABLE
 └── EngineError              the model server did not answer as it should
@@ -49,6 +50,10 @@ class Overloaded(GatewayError):
 
 class ShuttingDown(GatewayError):
     """The gateway is about to end and begins nothing new; another one, or it after its restart, will."""
+
+
+class BudgetUnknown(GatewayError):
+    """What a label has spent cannot be asked, and no turn may begin without."""
 
 
 class EngineError(GatewayError):

@@ -11,6 +11,7 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from gateway_svc.answers import Answers
+from gateway_svc.budgets import Budgets, Spending
 from gateway_svc.engines.claude import ClaudeRunner
 from gateway_svc.errors import SettingsError
 from gateway_svc.metrics import CLAUDE_TOOLS, RecordCollector, TurnMetrics
@@ -63,7 +64,8 @@ async def run(settings: GatewaySettings) -> None:
     watch = Watch(TurnMetrics(registry, {*settings.tools, *CLAUDE_TOOLS}), tracing)
     if recorded:
         registry.register(RecordCollector(recorded.record))
-    turns = Turns(sessions, runners, settings.default_engine, record_session, watch)
+    budgets = Budgets(settings.budgets, Spending(settings.state_dir))
+    turns = Turns(sessions, runners, settings.default_engine, record_session, watch, budgets)
     servicer = GatewayServicer(turns, sessions, answers, runners, settings.default_engine)
 
     async def drain() -> None:

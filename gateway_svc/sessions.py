@@ -43,11 +43,26 @@ class SessionState:
     totals: Totals = field(default_factory=Totals)
     created_at_ms: int = 0
     updated_at_ms: int = 0
+    max_cost_micros: int = 0
+    """0: no budget."""
+    fallback: tuple[str, str] | None = None
+    """Engine and model, empty for the engine's default."""
+    shadows: list[tuple[str, str]] = field(default_factory=list)
+    shadow_totals: Totals = field(default_factory=Totals)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """The state that a transcript holds."""
-        return cls(**{**value, "totals": Totals(**value["totals"])})
+        fallback = value.get("fallback")
+        return cls(
+            **{
+                **value,
+                "totals": Totals(**value["totals"]),
+                "fallback": (fallback[0], fallback[1]) if fallback else None,
+                "shadows": [(engine, model) for engine, model in value.get("shadows", ())],
+                "shadow_totals": Totals(**value.get("shadow_totals", {})),
+            }
+        )
 
     def add_labels(self, labels: Mapping[str, str]) -> None:
         """Adds labels, the later value of a key counting.
@@ -99,7 +114,15 @@ class SessionState:
             labels=self.labels,
             created_at_ms=self.created_at_ms,
             updated_at_ms=self.updated_at_ms,
+            max_cost_micros=self.max_cost_micros,
+            fallback=_choice(self.fallback) if self.fallback else None,
+            shadow_engines=map(_choice, self.shadows),
+            shadow_usage=self.shadow_totals.to_usage() if self.shadows or self.shadow_totals.steps else None,
         )
+
+
+def _choice(choice: tuple[str, str]) -> pb.EngineChoice:
+    return pb.EngineChoice(engine=choice[0], model=choice[1])
 
 
 class Session:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from gateway_svc.budgets import LabelBudget
 from service_kit.guard import GuardSettings
 from service_kit.logs import LogStyle
 from service_kit.roles import NAME_PATTERN
@@ -43,6 +44,11 @@ def _all_allowed() -> dict[str, Policy]:
     return dict.fromkeys(TOOLS, "allow")
 
 
+def _parse_budgets(value: Any) -> Any:
+    return [LabelBudget.parse(part) for part in _split(value)] if isinstance(value, str) else value
+
+
+LabelBudgetList = Annotated[list[LabelBudget], NoDecode, BeforeValidator(_parse_budgets)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 List = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 Ports = Annotated[list[int], NoDecode, BeforeValidator(_split)]
@@ -97,6 +103,8 @@ class GatewaySettings(ListenSettings):
     max_steps: int = Field(50, ge=1)
     max_turn_seconds: float = Field(600, gt=0)
     max_parallel_tools: int = Field(8, ge=1)
+
+    budgets: LabelBudgetList = Field(default_factory=list, description="what sessions with a label may cost together")
 
     tools: Policies = Field(default_factory=_all_allowed)
     tool_seconds: float = Field(300, gt=0, description="how long any tool call may take")

@@ -1,13 +1,15 @@
 """A turn: one user input on its way to the final answer, and what its client hears of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Protocol, runtime_checkable
 
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from gateway_svc.budgets import Budget
 from gateway_svc.messages import Message, Scope
 
 COALESCE_SECONDS = 0.005
@@ -103,6 +105,11 @@ class Totals:
         self.cost_micros += cost.cost_micros
         self.unpriced_steps += not cost.HasField("cost_micros")
 
+    def add(self, others: "Totals") -> None:
+        """Adds what others have counted."""
+        for counter in fields(Totals):
+            setattr(self, counter.name, getattr(self, counter.name) + getattr(others, counter.name))
+
     def to_usage(self) -> pb.Usage:
         """The totals on the wire: the cost is unset when a part of it is not known."""
         return pb.Usage(
@@ -140,10 +147,15 @@ class Turn:
     events: TurnEvents
     max_steps: int | None = None
     """The client's limit; None means the gateway's own."""
+    budgets: Sequence[Budget] = ()
+    """What may be spent: asked before each step."""
+    spend: Callable[[int], None] | None = None
+    """Told the cost of each request, in millionths of a US dollar."""
     totals: list[Totals] = field(default_factory=lambda: [Totals()])
     """Counters that each step and tool call is added to: the turn's own first, then the session's."""
-
+    started: float = field(default_factory=time.monotonic)
     observer: StepObserver | None = None
+    _warned_of_price: bool = False
 
     def warn(self, code: pb.WarningCode.ValueType, message: str) -> None:
         """Tells the client something that does not end the turn."""
@@ -155,6 +167,27 @@ class Turn:
             totals.add_step(cost)
         if self.observer:
             self.observer.step_finished(cost, error_type)
+        if self.spend:
+            self.spend(cost.cost_micros)
+        if self.budgets and not (cost.HasField("cost_micros") or cost.HasField("error") or self._warned_of_price):
+            self._warned_of_price = True
+            self.warn(
+                pb.WARNING_CODE_COST_UNKNOWN,
+                f"the cost of a request to engine {cost.engine}, model {cost.model} is not known: it is not counted, "
+                f"so that {', '.join(budget.name for budget in self.budgets)} may cost more than its budget",
+            )
+
+    def is_over_budget(self) -> bool:
+        """Whether a budget is used up, so that the turn has to end; the client is told which."""
+        for budget in self.budgets:
+            if budget.left_micros <= 0:
+                self.warn(
+                    pb.WARNING_CODE_BUDGET_EXCEEDED,
+                    f"the budget of {budget.name} is used up: {budget.spent()} of {budget.max_micros} millionths of a "
+                    f"US dollar are spent",
+                )
+                return True
+        return False
 
     def count_tool_call(self, row: audit_pb2.AuditRow) -> None:
         """Counts one tool call."""
@@ -181,4 +214,16 @@ class Runner(Protocol):
 
     async def aclose(self) -> None:
         """Lets go of connections and processes."""
+        ...
+
+
+@runtime_checkable
+class ShadowRunner(Runner, Protocol):
+    """A runner whose tools can be kept from running."""
+
+    def in_shadow(self, done: Sequence[Message]) -> Runner:
+        """A runner over the same engine that runs no tool and marks its rows.
+
+        `done` is what the turn to be compared with has added to the conversation.
+        """
         ...

@@ -4,15 +4,27 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from uuid_utils import uuid7
 
-from gateway_svc.errors import Busy, EngineNotConfigured, InvalidRequest, NotFound, ShuttingDown
-from gateway_svc.messages import Scope, UserMessage
+from gateway_svc.budgets import Budget, Budgets, LabelBudgets
+from gateway_svc.choices import check_choices, choose
+from gateway_svc.errors import (
+    Busy,
+    EngineNotConfigured,
+    EngineRateLimited,
+    EngineUnavailable,
+    InvalidRequest,
+    NotFound,
+    ShuttingDown,
+)
+from gateway_svc.messages import AssistantMessage, Scope, UserMessage
 from gateway_svc.sessions import Session, Sessions, SessionState
+from gateway_svc.shadows import Shadow, Shadows
 from gateway_svc.turn import Runner, Totals, Turn, TurnEvents
 from gateway_svc.watch import TurnWatch, Watch
 from service_kit.trace_context import CALLERS_TRACE
@@ -25,6 +37,9 @@ NOTES = {
     audit_pb2.SESSION_STATUS_RUNNING: "(The turn was interrupted.)",
 }
 """What a model reads in a history in which a turn ended in its middle, by the status of its session."""
+
+GO_ON = "Go on."
+"""What an engine is told that takes a turn over in the middle of an answer."""
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +54,7 @@ class Turns:
         default_engine: str,
         record: Callable[[audit_pb2.SessionRow], None],
         watch: Watch | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
         """`record` is given a session's row at the begin and the end of each turn, and must not raise."""
         self._sessions = sessions
@@ -46,6 +62,8 @@ class Turns:
         self._default_engine = default_engine
         self._record = record
         self._watch = watch or Watch()
+        self._budgets = budgets or Budgets()
+        self._shadows = Shadows(sessions, runners)
         self._running: dict[str, _Running] = {}
         self._draining = False
 
@@ -56,10 +74,12 @@ class Turns:
             EngineNotConfigured, InvalidRequest: what the request names cannot be had.
         """
         runner = self.runner(request.engine or self._default_engine)
+        check_choices(request, self.runner)
         state = SessionState(
             id="", engine=runner.name, model=request.model or runner.default_model, system_prompt=request.system_prompt
         )
         state.add_labels(request.labels)
+        choose(state, request)
         self._sessions.create(state)
         self._record(state.to_row())
         return state
@@ -132,6 +152,7 @@ class Turns:
             running.ask_to_cancel()
         if turns:
             await asyncio.wait([running.task for running in turns])
+        await self._shadows.cancel_all()
 
     async def drain(self, grace_seconds: float) -> None:
         """Begins no turn any more, lets running ones end by themselves for grace_seconds, and cancels the rest."""
@@ -150,6 +171,7 @@ class Turns:
             raise InvalidRequest("max_steps is negative: leave it 0 for the gateway's own limit")
         if request.engine:
             self.runner(request.engine)
+        check_choices(request, self.runner)
 
     async def _run(self, running: "_Running", request: pb.RunTurnRequest) -> None:
         async with self._sessions.hold(running.session_id) as session:
@@ -168,11 +190,13 @@ class Turns:
     async def _run_on(self, session: Session, running: "_Running", request: pb.RunTurnRequest) -> None:
         """Runs a turn on its session, which is saved at its begin and at its end."""
         session.close_history(NOTES[audit_pb2.SESSION_STATUS_RUNNING])  # what a crash may have left
-        turn, runner, watch = self._begin(session, running, request)
+        labels = await self._budgets.of(session.state.labels | dict(request.labels))
+        turn, runner, watch = self._begin(session, running, request, labels)
+        begin = len(turn.history) - 1
         status, stop_reason, error_type = audit_pb2.SESSION_STATUS_FAILED, pb.STOP_REASON_UNSPECIFIED, ""
         started = time.monotonic()
         try:
-            stop_reason = await runner.run(turn)
+            stop_reason = await self._run_engines(runner, turn, session.state.fallback)
             status = audit_pb2.SESSION_STATUS_IDLE
         except asyncio.CancelledError:
             status, stop_reason = audit_pb2.SESSION_STATUS_CANCELLED, pb.STOP_REASON_CANCELLED
@@ -189,14 +213,51 @@ class Turns:
                 "turn.finished", engine=runner.name, steps=turn.totals[0].steps, tool_calls=turn.totals[0].tool_calls
             )
         running.events.put(_turn_finished(stop_reason, turn.totals[0], round((time.monotonic() - started) * 1000)))
+        if status == audit_pb2.SESSION_STATUS_IDLE and session.state.shadows and not self._draining:
+            left = min((budget.left_micros for budget in self._session_budget(session.state)), default=None)
+            shadow = Shadow(turn, begin, request.max_cost_micros, left, labels.budgets)
+            self._shadows.start(shadow, session.state.shadows)
+
+    async def _run_engines(
+        self, runner: Runner, turn: Turn, fallback: tuple[str, str] | None
+    ) -> pb.StopReason.ValueType:
+        """Runs a turn on its engine and, where that cannot work now, goes on with the fallback."""
+        try:
+            if turn.is_over_budget():
+                return pb.STOP_REASON_MAX_COST
+            return await runner.run(turn)
+        except (EngineUnavailable, EngineRateLimited) as error:
+            other = self._runners.get(fallback[0]) if fallback else None
+            if fallback is None or other is None:
+                raise
+            model = fallback[1] or other.default_model
+            if (other.name, model) == (turn.scope.engine, turn.scope.model):
+                raise
+            log.warning("turn.engine_changed", engine=other.name, model=model, error=type(error).__name__)
+            turn.scope = replace(turn.scope, engine=other.name, model=model)
+            changed = pb.EngineChanged(engine=other.name, model=model, reason=str(error))
+            turn.events.put(pb.TurnEvent(engine_changed=changed))
+            if isinstance(turn.history[-1], AssistantMessage):
+                turn.append(UserMessage(GO_ON))
+            return pb.STOP_REASON_MAX_COST if turn.is_over_budget() else await other.run(turn)
+
+    def _session_budget(self, state: SessionState) -> list[Budget]:
+        if not state.max_cost_micros:
+            return []
+
+        def spent() -> int:
+            return state.totals.cost_micros + state.shadow_totals.cost_micros + self._shadows.unsaved_micros(state.id)
+
+        return [Budget("this session", state.max_cost_micros, spent)]
 
     def _begin(
-        self, session: Session, running: "_Running", request: pb.RunTurnRequest
+        self, session: Session, running: "_Running", request: pb.RunTurnRequest, labels: LabelBudgets
     ) -> tuple[Turn, Runner, TurnWatch]:
         state = session.state
         runner = self.runner(request.engine or state.engine or self._default_engine)
         model = request.model or (state.model if runner.name == state.engine else "") or runner.default_model
         state.add_labels(request.labels)
+        choose(state, request)
         state.engine, state.model = runner.name, model
         state.system_prompt = request.system_prompt or state.system_prompt
         state.turns += 1
@@ -205,6 +266,10 @@ class Turns:
         watch = self._watch.begin_turn(runner.name, state.id, running.turn_id)
         running.trace_id = watch.trace_id
         structlog.contextvars.bind_contextvars(trace_id=watch.trace_id)
+        own = Totals()
+        budgets = [*self._session_budget(state), *labels.budgets]
+        if request.max_cost_micros:
+            budgets.insert(0, Budget("this turn", request.max_cost_micros, lambda: own.cost_micros))
         turn = Turn(
             scope=Scope(state.id, runner.name, model, running.turn_id, watch.trace_id),
             system_prompt=state.system_prompt,
@@ -212,11 +277,15 @@ class Turns:
             append=session.append,
             events=running.events,
             max_steps=request.max_steps or None,
-            totals=[Totals(), state.totals],
+            budgets=budgets,
+            spend=labels.add,
+            totals=[own, state.totals],
             observer=watch,
         )
         started = pb.TurnStarted(session_id=state.id, turn_id=running.turn_id, engine=runner.name, model=model)
         running.events.put(pb.TurnEvent(turn_started=started))
+        for sentence in labels.uncertain:
+            turn.warn(pb.WARNING_CODE_BUDGET_UNCERTAIN, sentence)
         return turn, runner, watch
 
     def _save(self, session: Session, status: audit_pb2.SessionStatus.ValueType) -> None:

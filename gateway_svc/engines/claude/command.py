@@ -42,6 +42,8 @@ class Options:
     allowed_tools: Sequence[str] = ()
     """Tools that need no permission, as `Read` or `Bash(git log:*)`."""
     max_steps: int = 0
+    max_cost_micros: int = 0
+    """The program ends by itself when it has spent more; 0: no limit."""
 
     def arguments(self) -> list[str]:
         """The arguments after the program's name. Each value is bound to its option by `=`, so that none can be one.
@@ -56,6 +58,7 @@ class Options:
             "--permission-mode": self.permission_mode,
             "--allowedTools": ",".join(self.allowed_tools),
             "--max-turns": str(self.max_steps) if self.max_steps else "",
+            "--max-budget-usd": f"{self.max_cost_micros / 1_000_000:.6f}" if self.max_cost_micros > 0 else "",
         }
         for option, value in values.items():
             if "\0" in value or len(value.encode(errors="replace")) > MAX_ARGUMENT_BYTES:

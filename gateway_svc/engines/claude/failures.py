@@ -65,6 +65,8 @@ def stop_reason(model: str, result: Fields, code: str) -> pb.StopReason.ValueTyp
     """
     if result.get("subtype") == "error_max_turns":
         return pb.STOP_REASON_MAX_STEPS
+    if result.get("subtype") == "error_max_budget_usd":
+        return pb.STOP_REASON_MAX_COST
     if code == "max_output_tokens":
         return pb.STOP_REASON_MAX_OUTPUT_TOKENS
     if (reason := STOP_REASONS.get(text(result.get("stop_reason")))) is not None:

@@ -106,7 +106,8 @@ class Run:
 
     def _conclude(self, reason: pb.StopReason.ValueType) -> pb.StopReason.ValueType:
         self._calls.abandon(INTERRUPTED)
-        self._conversation.append(INTERRUPTED.text, answered=reason != pb.STOP_REASON_MAX_STEPS)
+        cut = reason in (pb.STOP_REASON_MAX_STEPS, pb.STOP_REASON_MAX_COST)
+        self._conversation.append(INTERRUPTED.text, answered=not cut)
         self._remember(self._session_id)
         return reason
 

@@ -93,6 +93,7 @@ class ClaudeRunner:
             permission_mode=self._permission_mode,
             allowed_tools=self._allowed_tools,
             max_steps=min(turn.max_steps or self._max_steps, self._max_steps),
+            max_cost_micros=min((budget.left_micros for budget in turn.budgets), default=0),
         )
         argv = [*self._command, *options.arguments()]
         run = Run(turn, self._memory, self._price, self._audit)
@@ -109,10 +110,11 @@ class ClaudeRunner:
 def _prompt(turn: Turn, known_messages: int) -> dict[str, Any]:
     """The line that gives the program the user's input, behind what it does not know of the conversation."""
     *earlier, last = turn.history
-    told = retell(earlier[known_messages:])
+    asked = isinstance(last, UserMessage)
+    told = retell((earlier if asked else turn.history)[known_messages:])
     texts = [f"This was said before, while you were not there:\n\n{told}"] if told else []
-    if isinstance(last, UserMessage):
-        texts.append(last.text)
+    # in the middle of a turn that another engine began, the task is in what was said before
+    texts.append(last.text if isinstance(last, UserMessage) else "Go on with this task.")
     content = [{"type": "text", "text": text} for text in texts]
     message = {"role": "user", "content": content}
     return {"type": "user", "message": message, "parent_tool_use_id": None, "session_id": ""}

@@ -1,0 +1,221 @@
+"""Budgets: what a turn, a session and a label may cost. They are looked at before each step.
+
+A turn's and a session's own cost is in the session's transcript. What labels have spent is in one file under the state
+directory, for all gateways that share it, and where it is wished the ledger is asked too, which knows of every gateway.
+"""
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Literal, Self
+
+import structlog
+
+from gateway_svc.errors import BudgetUnknown
+
+Period = Literal["", "day", "month"]
+ANY_VALUE = "*"
+
+_LABEL_BUDGET = re.compile(r"(?P<key>[^=]+)=(?P<value>.+):(?P<micros>\d+)(?:/(?P<period>day|month))?")
+_PERIOD_FORMATS: Mapping[Period, str] = {"": "", "day": "%Y-%m-%d", "month": "%Y-%m"}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What something may cost, in millionths of a US dollar."""
+
+    name: str
+    """For people, such as `this session`."""
+    max_micros: int
+    spent: Callable[[], int]
+
+    @property
+    def left_micros(self) -> int:
+        """What may still be spent; below 0 when the last step cost more than was left."""
+        return self.max_micros - self.spent()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelBudget:
+    """What the sessions with a label may cost together in a period, by UTC; the empty period is all time."""
+
+    key: str
+    value: str
+    """`*`: each value of the key has this budget of its own."""
+    max_micros: int
+    period: Period = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads KEY=VALUE:MICROS, with /day or /month behind it for a period.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        match = _LABEL_BUDGET.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is not KEY=VALUE:MICROS, KEY=VALUE:MICROS/day or KEY=VALUE:MICROS/month")
+        period: Period = "day" if match["period"] == "day" else "month" if match["period"] else ""
+        return cls(match["key"].strip(), match["value"].strip(), int(match["micros"]), period)
+
+    def account(self, labels: Mapping[str, str], now: datetime) -> "Account | None":
+        """The account that a session with these labels spends from; None where the budget is not about it."""
+        value = labels.get(self.key)
+        if value is None or self.value not in (value, ANY_VALUE):
+            return None
+        return Account(self.key, value, now.strftime(_PERIOD_FORMATS[self.period]))
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a label's value has spent in a period."""
+
+    key: str
+    value: str
+    period: str
+    """Such as 2026-11-24 or 2026-11; empty for all time."""
+
+    def __str__(self) -> str:
+        return json.dumps([self.key, self.value, self.period], ensure_ascii=False)
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"label {self.key}={self.value}" + (f" in {self.period}" if self.period else "")
+
+    @property
+    def created_from_ms(self) -> int | None:
+        """When the period began, in milliseconds since 1970-01-01 UTC; None for all time."""
+        if not self.period:
+            return None
+        first_day = self.period if self.period.count("-") == 2 else f"{self.period}-01"
+        return int(datetime.fromisoformat(first_day).replace(tzinfo=UTC).timestamp()) * 1000
+
+
+class Spending:
+    """What accounts have spent, in a file that survives the process and that several gateways may share."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / "spending.json"
+        self._unwritten: dict[str, int] = {}
+        """What the disk did not take."""
+
+    def spent(self, account: Account) -> int:
+        """Millionths of a US dollar."""
+        return self._read().get(str(account), 0) + self._unwritten.get(str(account), 0)
+
+    def add(self, accounts: Sequence[Account], micros: int, now: datetime) -> None:
+        """Adds to accounts. What cannot be written is kept in memory, and tried again with the next."""
+        for account in accounts:
+            self._unwritten[str(account)] = self._unwritten.get(str(account), 0) + micros
+        try:
+            with self._locked():
+                current = {"", *(now.strftime(form) for form in _PERIOD_FORMATS.values())}
+                total = {text: spent for text, spent in self._read().items() if json.loads(text)[2] in current}
+                for text, spent in self._unwritten.items():
+                    total[text] = total.get(text, 0) + spent
+                draft = self._path.with_suffix(".tmp")
+                draft.write_text(json.dumps(total, ensure_ascii=False), encoding="utf-8")
+                draft.replace(self._path)
+            self._unwritten.clear()
+        except OSError as error:
+            log.warning("budgets.unwritable", reason=str(error))
+
+    def _read(self) -> dict[str, int]:
+        try:
+            spent: dict[str, int] = json.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        return spent
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+Ask = Callable[[Account], Awaitable[int]]
+"""Asks the ledger what an account has spent. Raises BudgetUnknown where it does not answer."""
+
+
+@dataclass(slots=True)
+class LabelBudgets:
+    """The budgets of a session's labels, and their accounts."""
+
+    budgets: list[Budget] = field(default_factory=list)
+    uncertain: list[str] = field(default_factory=list)
+    """Sentences about what could not be asked."""
+    accounts: list[Account] = field(default_factory=list)
+    spending: Spending | None = None
+
+    def add(self, micros: int) -> None:
+        """Adds what a request cost."""
+        if self.spending and self.accounts and micros:
+            self.spending.add(self.accounts, micros, datetime.now(UTC))
+
+
+class Budgets:
+    """The deployment's budgets for labels."""
+
+    def __init__(
+        self,
+        labels: Sequence[LabelBudget] = (),
+        spending: Spending | None = None,
+        ask: Ask | None = None,
+        *,
+        strict: bool = False,
+    ) -> None:
+        """`ask` asks the ledger. Without its answer `strict` refuses the turn; else what is known here counts."""
+        self._labels = labels
+        self._spending = spending
+        self._ask = ask
+        self._strict = strict
+
+    async def of(self, labels: Mapping[str, str]) -> LabelBudgets:
+        """The budgets that hold for a session with these labels.
+
+        Raises:
+            BudgetUnknown: the mode is strict, and the ledger does not answer.
+        """
+        found, spending, now = LabelBudgets(spending=self._spending), self._spending, datetime.now(UTC)
+        if spending is None:
+            return found
+        for label in self._labels:
+            account = label.account(labels, now)
+            if account is None:
+                continue
+            elsewhere = await self._spent_elsewhere(account, spending, found)
+            if account not in found.accounts:
+                found.accounts.append(account)
+            found.budgets.append(Budget(account.name, label.max_micros, partial(_spent, spending, account, elsewhere)))
+        return found
+
+    async def _spent_elsewhere(self, account: Account, spending: Spending, found: LabelBudgets) -> int:
+        """What the ledger knows of and this state directory does not."""
+        if self._ask is None:
+            return 0
+        known = spending.spent(account)
+        try:
+            return max(0, await self._ask(account) - known)
+        except BudgetUnknown as error:
+            if self._strict:
+                raise
+            found.uncertain.append(f"{account.name}: {error}; what this gateway knows of counts")
+            return 0
+
+
+def _spent(spending: Spending, account: Account, elsewhere: int) -> int:
+    return spending.spent(account) + elsewhere

@@ -1,0 +1,147 @@
+"""Shadows: other engines that run a turn again when it has ended, to be compared with the one that worked.
+
+They begin after the turn, since they are told its results. Nobody waits for them, and the gateway's end cancels them.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import structlog
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc.budgets import Budget
+from gateway_svc.errors import Busy, EngineError, NotFound
+from gateway_svc.messages import Message
+from gateway_svc.sessions import Sessions
+from gateway_svc.turn import Runner, ShadowRunner, Totals, Turn, TurnEvents
+
+MAX_RUNNING = 8
+"""Shadows of all sessions at the same time; those of a turn that ends while so many run are left out."""
+
+log = structlog.get_logger(__name__)
+
+
+class SilentEvents(TurnEvents):
+    """Events that nobody hears."""
+
+    def put_text(self, text: str) -> None:
+        """Forgets it."""
+
+    def put(self, event: pb.TurnEvent) -> None:
+        """Forgets it."""
+
+
+@dataclass(slots=True)
+class Shadow:
+    """What a turn leaves for its shadows."""
+
+    turn: Turn
+    """The turn that has ended."""
+    begin: int
+    """Where it begins in its history: the user's input."""
+    max_cost_micros: int
+    """The turn's budget, which each shadow has too; 0: none."""
+    session_left_micros: int | None
+    """What is left of the session's budget, for all shadows together; None: it has none."""
+    budgets: Sequence[Budget]
+    """Of the session's labels."""
+    done: Sequence[Message] = field(init=False)
+    """What the turn has added to the conversation."""
+    told: Sequence[Message] = field(init=False)
+    """The conversation up to the user's input."""
+
+    def __post_init__(self) -> None:
+        # copies, since the session's next turn adds to the history
+        self.told = self.turn.history[: self.begin + 1]
+        self.done = self.turn.history[self.begin + 1 :]
+
+
+class Shadows:
+    """Runs shadows, and adds what they cost to their sessions."""
+
+    def __init__(self, sessions: Sessions, runners: Mapping[str, Runner]) -> None:
+        self._sessions = sessions
+        self._runners = runners
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unsaved: dict[str, list[Totals]] = {}
+
+    def unsaved_micros(self, session_id: str) -> int:
+        """What shadows of a session have cost that its state does not tell yet."""
+        return _cost(self._unsaved.get(session_id, []))
+
+    def start(self, shadow: Shadow, choices: Sequence[tuple[str, str]]) -> None:
+        """Starts a shadow of the turn on each of the engines, with their models."""
+        siblings: list[Totals] = []
+        for engine, model in choices:
+            runner = self._runners.get(engine)
+            if not isinstance(runner, ShadowRunner):
+                log.warning("shadow.engine_missing", engine=engine)
+            elif len(self._tasks) >= MAX_RUNNING:
+                log.warning("shadow.left_out", engine=engine, running=len(self._tasks))
+            else:
+                turn = _shadow_turn(shadow, engine, model or runner.default_model, siblings)
+                task = asyncio.create_task(self._run(runner.in_shadow(shadow.done), turn))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def cancel_all(self) -> None:
+        """Cancels all shadows and waits for their end."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _run(self, runner: Runner, turn: Turn) -> None:
+        session_id, totals = turn.scope.session_id, turn.totals[0]
+        self._unsaved.setdefault(session_id, []).append(totals)
+        error_type = ""
+        try:
+            await runner.run(turn)
+        except EngineError as error:
+            error_type = type(error).__name__
+        except Exception:  # nobody awaits a shadow, and a defect in it must not be silent
+            error_type = "defect"
+            log.exception("shadow.failed", engine=turn.scope.engine)
+        finally:
+            log.info("shadow.finished", engine=turn.scope.engine, steps=totals.steps, error=error_type)
+            await self._save(session_id, totals)
+
+    async def _save(self, session_id: str, totals: Totals) -> None:
+        with suppress(NotFound, Busy):  # gone, or run by another gateway: the ledger has its rows
+            async with self._sessions.hold(session_id) as session:
+                session.state.shadow_totals.add(totals)
+                session.save()
+        unsaved = self._unsaved[session_id]
+        unsaved.remove(totals)
+        if not unsaved:
+            del self._unsaved[session_id]
+
+
+def _shadow_turn(shadow: Shadow, engine: str, model: str, siblings: list[Totals]) -> Turn:
+    """The turn of one more shadow, which is added to its siblings."""
+    history, own = list(shadow.told), Totals()
+    siblings.append(own)
+    budgets = list(shadow.budgets)
+    if shadow.max_cost_micros:
+        budgets.append(Budget("this turn", shadow.max_cost_micros, partial(_cost, [own])))
+    if shadow.session_left_micros is not None:
+        budgets.append(Budget("this session", shadow.session_left_micros, partial(_cost, siblings)))
+    return Turn(
+        scope=replace(shadow.turn.scope, engine=engine, model=model),
+        system_prompt=shadow.turn.system_prompt,
+        history=history,
+        append=history.append,
+        events=SilentEvents(),
+        max_steps=shadow.turn.max_steps,
+        budgets=budgets,
+        spend=shadow.turn.spend,
+        totals=[own],
+    )
+
+
+def _cost(of: Sequence[Totals]) -> int:
+    return sum(totals.cost_micros for totals in of)

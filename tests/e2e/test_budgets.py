@@ -1,0 +1,108 @@
+"""Budgets of turns, sessions and labels stop a turn one step late at most, and their figures are the ledger's."""
+
+import asyncio
+
+import grpc
+import pytest
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from demo.script import Call, Script, Step, Tokens
+from tests.e2e.conftest import run_turn
+
+STEP_MICROS = 210
+"""What gpt-4o-mini's list price says of 1,000 tokens in and 100 out."""
+TOKENS = Tokens(input=1_000, output=100)
+LOOK = Step(tool_calls=(Call(name="read", arguments={"path": "notes.txt"}),), tokens=TOKENS, repeat=20)
+SCRIPT = Script(steps=(LOOK, Step(text="Done.", tokens=TOKENS)))
+PRICED = {"GATEWAY_OPENAI_MODEL": "gpt-4o-mini", "GATEWAY_DEFAULT_ENGINE": "openai", "GATEWAY_TOOLS": "read"}
+
+
+def ended(events: list[pb.TurnEvent]) -> tuple[int, int, int]:
+    finished = events[-1].turn_finished
+    return finished.stop_reason, finished.steps, finished.usage.known_cost_micros
+
+
+def codes(events: list[pb.TurnEvent]) -> list[int]:
+    return [event.warning.code for event in events if event.HasField("warning")]
+
+
+async def test_a_turn_stops_when_its_budget_is_used_up(make_pair):
+    pair = await make_pair(SCRIPT)
+    pair.start_audit()
+    gateway = await pair.gateway(pair.start_gateway(**PRICED))
+    events = await run_turn(gateway, max_cost_micros=3 * STEP_MICROS)
+    assert ended(events) == (pb.STOP_REASON_MAX_COST, 3, 3 * STEP_MICROS), "used up to the micro, and no step more"
+    assert codes(events) == [pb.WARNING_CODE_BUDGET_EXCEEDED]
+    session_id = events[0].turn_started.session_id
+    events = await run_turn(gateway, max_cost_micros=3 * STEP_MICROS + 1, session_id=session_id)
+    assert ended(events) == (pb.STOP_REASON_MAX_COST, 4, 4 * STEP_MICROS), "exceeded by one step"
+    for wrong in ({"max_cost_micros": -1}, {"session_max_cost_micros": -1}):
+        with pytest.raises(grpc.aio.AioRpcError, match="negative"):
+            await run_turn(gateway, **wrong)
+
+
+async def test_a_session_keeps_its_budget_across_a_restart_and_its_figures_are_the_ledgers(make_pair):
+    pair = await make_pair(SCRIPT)
+    pair.start_audit()
+    service = pair.start_gateway(**PRICED)
+    gateway = await pair.gateway(service)
+    request = pb.CreateSessionRequest(max_cost_micros=5 * STEP_MICROS)
+    session_id = (await gateway.CreateSession(request)).session.id
+    assert ended(await run_turn(gateway, session_id=session_id, max_steps=3))[:2] == (pb.STOP_REASON_MAX_STEPS, 3)
+    service.kill()
+    gateway = await pair.gateway(pair.start_gateway(**PRICED))
+    assert ended(await run_turn(gateway, session_id=session_id))[:2] == (pb.STOP_REASON_MAX_COST, 2)
+    events = await run_turn(gateway, session_id=session_id)
+    assert ended(events) == (pb.STOP_REASON_MAX_COST, 0, 0), "nothing is asked of a model any more"
+    events = await run_turn(gateway, session_id=session_id, session_max_cost_micros=0, max_steps=1)
+    assert ended(events)[0] == pb.STOP_REASON_MAX_STEPS, "the budget was taken away"
+    await pair.costs(6)
+    session = (await gateway.GetSession(pb.GetSessionRequest(session_id=session_id))).session
+    assert pair.query("SELECT sum(cost_micros) FROM cost_log") == [(session.usage.cost_micros,)] == [(6 * STEP_MICROS,)]
+    async with asyncio.timeout(10):
+        while pair.query("SELECT cost_micros FROM sessions") != [(6 * STEP_MICROS,)]:
+            await asyncio.sleep(0.02)
+
+
+async def test_what_a_label_spends_counts_for_all_its_sessions_and_after_a_restart(make_pair):
+    pair = await make_pair(SCRIPT)
+    pair.start_audit()
+    env = PRICED | {"GATEWAY_BUDGETS": f"team=research:{4 * STEP_MICROS}/month,user=*:{2 * STEP_MICROS}"}
+    service = pair.start_gateway(**env)
+    gateway = await pair.gateway(service)
+    ada = {"team": "research", "user": "ada"}
+    assert ended(await run_turn(gateway, labels=ada))[:2] == (pb.STOP_REASON_MAX_COST, 2)
+    service.kill()
+    gateway = await pair.gateway(pair.start_gateway(**env))
+    events = await run_turn(gateway, labels=ada)
+    assert ended(events)[:2] == (pb.STOP_REASON_MAX_COST, 0)
+    assert "user=ada" in next(event.warning.message for event in events if event.HasField("warning"))
+    events = await run_turn(gateway, labels={"team": "research", "user": "bob"})
+    assert ended(events)[:2] == (pb.STOP_REASON_MAX_COST, 2)
+    events = await run_turn(gateway, labels={"team": "research", "user": "eve"})
+    assert "team=research in 20" in next(event.warning.message for event in events if event.HasField("warning"))
+    assert ended(await run_turn(gateway, labels={"team": "sales"}, max_steps=3))[1] == 3
+
+
+async def test_a_budget_for_a_model_without_a_price_is_said_to_be_no_budget(make_pair):
+    pair = await make_pair(SCRIPT)
+    pair.start_audit()
+    gateway = await pair.gateway(pair.start_gateway(**PRICED | {"GATEWAY_OPENAI_MODEL": "scripted"}))
+    events = await run_turn(gateway, max_cost_micros=1, max_steps=3)
+    assert codes(events) == [pb.WARNING_CODE_COST_UNKNOWN], "said once"
+    assert ended(events)[:2] == (pb.STOP_REASON_MAX_STEPS, 3)
+    assert codes(await run_turn(gateway, max_steps=1)) == [], "who sets no budget is told nothing"
+
+
+async def test_a_cut_turn_keeps_what_is_known_of_its_cost(make_pair):
+    slow = Step(text="so slow " * 500, chunk_delay_ms=100)
+    pair = await make_pair(Script(steps=(LOOK.model_copy(update={"repeat": 2}), slow)))
+    pair.start_audit()
+    gateway = await pair.gateway(pair.start_gateway(**PRICED))
+    events = []
+    async for event in gateway.RunTurn(pb.RunTurnRequest(input="go")):
+        events.append(event)
+        if event.HasField("text_delta"):
+            await gateway.CancelTurn(pb.CancelTurnRequest(turn_id=events[0].turn_started.turn_id))
+    assert ended(events) == (pb.STOP_REASON_CANCELLED, 3, 2 * STEP_MICROS)
+    assert not events[-1].turn_finished.usage.HasField("cost_micros"), "the cut step's cost is not known"
