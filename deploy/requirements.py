@@ -20,4 +20,6 @@ def requirements(part: str, dependencies: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    print("\n".join(requirements(sys.argv[1], project["dependencies"])))
+    # Traces are the gateway's alone, and off until OTEL_… names a collector.
+    extra = project["optional-dependencies"]["otel"] if sys.argv[1] == "gateway" else []
+    print("\n".join([*requirements(sys.argv[1], project["dependencies"]), *extra]))

@@ -5,13 +5,18 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from demo.processes import REPOSITORY
+
 BUILDAH_ENV = {**os.environ, "STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
-VERSION = next(line.split('"')[1] for line in Path("pyproject.toml").read_text().splitlines() if "version = " in line)
+VERSION = next(
+    line.split('"')[1] for line in (REPOSITORY / "pyproject.toml").read_text().splitlines() if "version = " in line
+)
 
 # A mount namespace of its own: the image read-only, /tmp in memory, the volume writable. Then the image's user, without
 # a process in between, so that a signal reaches the service as it would reach a container's first process.
@@ -22,6 +27,7 @@ mount -t proc proc "$ROOT/proc"
 mount --rbind /dev "$ROOT/dev"
 mount -t tmpfs tmpfs "$ROOT/tmp"
 mount --bind "$VOLUME" "$ROOT/var/lib/onrecord"
+mount --bind "$SECRETS" "$ROOT/secrets"
 mount -o remount,bind,ro "$ROOT"
 exec env -i "$@"
 """
@@ -34,12 +40,16 @@ def buildah(*args: str) -> str:
 
 
 class Image:
-    """A built image and a container of it. Its volume is a folder of the test's."""
+    """A built image and a container of it. Its volume and its secrets are folders of the test's."""
 
-    def __init__(self, name: str, root: Path, volume: Path) -> None:
-        self.config: dict[str, Any] = json.loads(buildah("inspect", "--type", "image", name))["Docker"]["config"]
+    def __init__(self, name: str, root: Path, volume: Path, secrets: Path) -> None:
+        self.name = name
+        self.config: dict[str, Any] = json.loads(buildah("inspect", "--type", "image", _full_name(name)))["Docker"][
+            "config"
+        ]
         self.root = root
         self.volume = volume
+        self.secrets = secrets
 
     def command(self, *args: str, **env: str) -> tuple[list[str], dict[str, str]]:
         """What to start, and its environment, for args to run in the container."""
@@ -47,7 +57,12 @@ class Image:
         chroot = ["/usr/sbin/chroot", f"--userspec={self.config['User']}", str(self.root)]
         return (
             ["unshare", "--mount", "sh", "-c", CONTAINER, "sh", *inside, *chroot, *args],
-            {"PATH": os.environ["PATH"], "ROOT": str(self.root), "VOLUME": str(self.volume)},
+            {
+                "PATH": os.environ["PATH"],
+                "ROOT": str(self.root),
+                "VOLUME": str(self.volume),
+                "SECRETS": str(self.secrets),
+            },
         )
 
     def run(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -60,6 +75,10 @@ class Image:
         with (self.volume.parent / "log").open("wb") as log:
             return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
+    def log(self) -> str:
+        """What the entry point has written since it was started last."""
+        return (self.volume.parent / "log").read_text()
+
     def healthy(self, **env: str) -> subprocess.CompletedProcess[str]:
         """Runs the image's own health check."""
         kind, *command = self.config["Healthcheck"]["Test"]
@@ -69,23 +88,46 @@ class Image:
     def wait_until_healthy(self, process: subprocess.Popen[bytes], env: Mapping[str, str]) -> None:
         deadline = time.monotonic() + 30
         while self.healthy(**env).returncode != 0:
-            log = (self.volume.parent / "log").read_text()
-            assert process.poll() is None, log
-            assert time.monotonic() < deadline, log
+            assert process.poll() is None, self.log()
+            assert time.monotonic() < deadline, self.log()
             time.sleep(0.2)
 
 
-@pytest.fixture(scope="session", params=["audit", "gateway"])
-def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    name = f"localhost/onrecord-{request.param}:{VERSION}"
-    container = buildah("from", name)
+def _full_name(name: str) -> str:
+    return f"localhost/onrecord-{name}:{VERSION}"
+
+
+@contextmanager
+def _container(name: str, volume: Path, secrets: Path) -> Iterator[Image]:
+    container = buildah("from", _full_name(name))
     try:
         root = Path(buildah("mount", container))
-        volume = tmp_path_factory.mktemp(request.param) / "volume"
+        (root / "secrets").mkdir()
         # As an engine makes a new volume: with the owner and the mode of the folder in the image.
         there = (root / "var/lib/onrecord").stat()
         volume.mkdir(there.st_mode & 0o777)
         os.chown(volume, there.st_uid, there.st_gid)
-        yield Image(name, root, volume)
+        yield Image(name, root, volume, secrets)
     finally:
         buildah("rm", container)
+
+
+@pytest.fixture(scope="session")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("deploy") / "secrets"
+    subprocess.run([REPOSITORY / "deploy/make-certificates", folder], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory, secrets: Path) -> Iterator[dict[str, Image]]:
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(_container(name, tmp_path_factory.mktemp(name) / "volume", secrets / name))
+            for name in ("audit", "gateway")
+        }
+
+
+@pytest.fixture(params=["audit", "gateway"])
+def image(request: pytest.FixtureRequest, images: dict[str, Image]) -> Image:
+    return images[request.param]

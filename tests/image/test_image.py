@@ -1,12 +1,24 @@
 """The images as they were built (make test-image): what they say, what is in them, how their services live and die."""
 
+import asyncio
+import re
 import signal
 import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
+import yaml
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
-from tests.image.conftest import VERSION
+from demo.model_server import ModelServer
+from demo.processes import REPOSITORY
+from demo.script import Script
+from tests.image.conftest import VERSION, Image
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(180)]
 
@@ -20,22 +32,27 @@ for name in sys.argv[1:]:
 """
 
 
-def name_of(image) -> str:
-    return "gateway" if image.config["Entrypoint"] == ["gateway-svc"] else "audit"
-
-
-def settings(image, port: int) -> dict[str, str]:
-    """The least that the service needs to start."""
-    address = f"127.0.0.1:{port}"
-    if name_of(image) == "audit":
-        return {"AUDIT_LISTEN": address}
-    return {"GATEWAY_LISTEN": address, "GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m"}
-
-
-@pytest.fixture
-def port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def settings(image: Image, **others: str) -> dict[str, str]:
+    """What deploy/compose.yaml gives the service, but for addresses, which are this machine's."""
+    service = yaml.safe_load((REPOSITORY / "deploy/compose.yaml").read_text())["services"][image.name]
+    defaults = {key: re.sub(r"\$\{\w+:?-(.*)\}", r"\1", value) for key, value in service["environment"].items()}
+    return {**defaults, f"{image.name.upper()}_LISTEN": f"127.0.0.1:{free_port()}", **others}
+
+
+@contextmanager
+def serving(image: Image, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = image.start("serve", **env)
+    try:
+        image.wait_until_healthy(process, env)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_an_image_says_what_it_is_and_how_it_is_run(image):
@@ -46,7 +63,7 @@ def test_an_image_says_what_it_is_and_how_it_is_run(image):
     assert config["Cmd"] == ["serve"]
     assert config["Healthcheck"]["Test"] == ["CMD", *config["Entrypoint"], "health"]
     labels = {key.removeprefix("org.opencontainers.image."): value for key, value in config["Labels"].items()}
-    assert labels["title"] == f"onrecord {name_of(image)}_svc"
+    assert labels["title"] == f"onrecord {image.name}_svc"
     assert labels["version"] == VERSION
     assert labels["description"]
     assert labels["revision"]
@@ -68,31 +85,68 @@ def test_an_image_holds_nothing_that_compiles_or_installs_packages_of_python(ima
 
 
 def test_each_module_of_the_service_can_be_loaded_and_the_other_service_is_not_there(image):
-    own, other = ("gateway_svc", "audit_svc") if name_of(image) == "gateway" else ("audit_svc", "gateway_svc")
+    own, other = ("gateway_svc", "audit_svc") if image.name == "gateway" else ("audit_svc", "gateway_svc")
     loaded = image.run("/opt/onrecord/bin/python", "-c", IMPORT_ALL, own, "service_kit", "onrecord")
     assert (loaded.returncode, loaded.stderr) == (0, "")
     assert f"No module named '{other}'" in image.run("/opt/onrecord/bin/python", "-c", f"import {other}").stderr
 
 
 def test_the_gateways_image_has_the_sandbox_and_the_fast_grep(image):
-    there = name_of(image) == "gateway"
+    there = image.name == "gateway"
     for tool in ("usr/bin/bwrap", "usr/bin/rg"):
         assert (image.root / tool).exists() is there
 
 
-def test_a_service_gets_healthy_keeps_its_state_in_the_volume_and_ends_with_exit_code_0_at_sigterm(image, port):
-    env = settings(image, port)
+def test_a_service_refuses_to_speak_plain_text_to_the_network(image):
+    refused = image.run(
+        *image.config["Entrypoint"], "serve", GATEWAY_OLLAMA_URL="http://127.0.0.1:9", GATEWAY_OLLAMA_MODEL="m"
+    )
+    assert refused.returncode == 2
+    assert f"{image.name.upper()}_TLS_CERT" in refused.stderr
+
+
+def test_a_service_gets_healthy_keeps_its_state_in_the_volume_and_ends_with_exit_code_0_at_sigterm(image):
+    env = settings(image)
+    address = env[f"{image.name.upper()}_LISTEN"]
     stopped = image.healthy(**env)
     assert (stopped.returncode, "UNAVAILABLE" in stopped.stderr) == (1, True)
-    process = image.start("serve", **env)
-    try:
-        image.wait_until_healthy(process, env)
-        assert image.healthy(**env).stdout.strip() == f"127.0.0.1:{port}: SERVING"
+    with serving(image, env) as process:
+        assert image.healthy(**env).stdout.strip() == f"{address}: SERVING"
         assert Path(f"/proc/{process.pid}/status").read_text().count("10001\t10001\t10001\t10001") == 2
         process.send_signal(signal.Signals[image.config["StopSignal"]])
-        assert process.wait(30) == 0, (image.volume.parent / "log").read_text()
-    finally:
-        process.kill()
-        process.wait()
-    assert (image.volume / ("audit.db" if name_of(image) == "audit" else "spool")).exists()
+        assert process.wait(60) == 0, image.log()
+    assert (image.volume / ("audit.db" if image.name == "audit" else "spool")).exists()
     assert image.healthy(**env).returncode == 1
+
+
+async def test_the_two_images_work_together_as_compose_sets_them_up(images, secrets):
+    operator = secrets / "operator"
+    ca, key, certificate = ((operator / name).read_bytes() for name in ("ca.pem", "key.pem", "cert.pem"))
+    token = (operator / "gateway-token").read_text().strip()
+    script = Script.model_validate(
+        {"steps": [{"tool_calls": [{"name": "glob", "arguments": {"pattern": "*"}}]}, {"text": "Nothing is there."}]}
+    )
+    audit_env = settings(images["audit"])
+    audit_address = audit_env["AUDIT_LISTEN"]
+    async with ModelServer(script) as model:
+        gateway_env = settings(
+            images["gateway"], GATEWAY_OLLAMA_URL=model.ollama_url, GATEWAY_AUDIT_TARGET=audit_address
+        )
+        with serving(images["audit"], audit_env), serving(images["gateway"], gateway_env):
+            async with grpc.aio.secure_channel(
+                gateway_env["GATEWAY_LISTEN"], grpc.ssl_channel_credentials(ca)
+            ) as channel:
+                turn = gateway_pb2_grpc.GatewayServiceStub(channel).RunTurn(
+                    gateway_pb2.RunTurnRequest(input="What is there?"),
+                    metadata=(("authorization", f"Bearer {token}"),),
+                    timeout=60,
+                )
+                events = [event async for event in turn]
+            assert events[-1].turn_finished.stop_reason == gateway_pb2.STOP_REASON_COMPLETED
+            shown = grpc.ssl_channel_credentials(ca, key, certificate)
+            async with grpc.aio.secure_channel(audit_address, shown) as channel:
+                audit = audit_pb2_grpc.AuditServiceStub(channel)
+                async with asyncio.timeout(60):
+                    while not (rows := (await audit.ListToolCalls(audit_pb2.ListToolCallsRequest())).rows):
+                        await asyncio.sleep(0.1)
+    assert [(row.tool_name, row.outcome) for row in rows] == [("glob", audit_pb2.OUTCOME_SUCCEEDED)]

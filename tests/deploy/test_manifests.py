@@ -1,0 +1,102 @@
+"""deploy/compose.yaml and deploy/kubernetes: valid by their schemas, without privilege, with settings that exist."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from audit_svc.settings import AuditSettings
+from demo.processes import REPOSITORY
+from gateway_svc.settings import GatewaySettings
+
+COMPOSE = REPOSITORY / "deploy/compose.yaml"
+MANIFESTS = sorted((REPOSITORY / "deploy/kubernetes").glob("*.yaml"))
+DOCUMENTS = [document for path in MANIFESTS for document in yaml.safe_load_all(path.read_text())]
+PODS = {d["metadata"]["name"]: d["spec"]["template"]["spec"] for d in DOCUMENTS if "template" in d.get("spec", {})}
+SETTINGS: dict[str, type[AuditSettings | GatewaySettings]] = {"audit": AuditSettings, "gateway": GatewaySettings}
+
+
+def compose() -> Any:
+    return yaml.safe_load(COMPOSE.read_text())
+
+
+def environments() -> Iterator[tuple[str, dict[str, str]]]:
+    for name in SETTINGS:
+        variables = compose()["services"][name]["environment"]
+        # What the user's environment does not set has the value after the dash.
+        yield name, {key: re.sub(r"\$\{\w+:?-(.*)\}", r"\1", value) for key, value in variables.items()}
+        yield name, {variable["name"]: variable["value"] for variable in PODS[name]["containers"][0]["env"]}
+
+
+@pytest.mark.image
+@pytest.mark.parametrize("version", ["1.37.0", "1.30.0"])
+def test_kubernetes_would_take_each_manifest(version):
+    import kubernetes_validate  # from the extra `deploy`, which only this target installs
+
+    for document in DOCUMENTS:
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.image
+def test_compose_would_take_its_file():
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+    checked = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(("name", "environment"), list(environments()))
+def test_a_service_starts_with_the_settings_that_a_manifest_gives_it(name, environment, monkeypatch, tmp_path):
+    for variable in [v for v in os.environ if v.startswith(("AUDIT_", "GATEWAY_"))]:
+        monkeypatch.delenv(variable)
+    fields = {f"{name}_{field}".upper() for field in SETTINGS[name].model_fields}
+    assert environment.keys() <= fields
+    image = dict(re.findall(rf"({name.upper()}_\w+)=(\S+)", (REPOSITORY / "Dockerfile").read_text()))
+    needed = {"GATEWAY_OLLAMA_URL": "http://ollama:11434", "GATEWAY_OLLAMA_MODEL": "m"} if name == "gateway" else {}
+    for variable, value in {**needed, **image, **environment}.items():
+        monkeypatch.setenv(variable, value)
+    settings = SETTINGS[name]()
+    assert settings.listen.startswith("0.0.0.0:")
+    assert settings.server_files is not None
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_pod_has_no_privilege_and_no_key_to_the_cluster(name):
+    pod = PODS[name]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 10001
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    written = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+    assert written == {"/var/lib/onrecord", "/tmp"}
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["exec"]["command"] == [f"{name}-svc", "health"]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_container_of_compose_has_no_privilege(name):
+    service = compose()["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service.keys() & {"privileged", "cap_add", "user", "pid", "network_mode", "devices"}
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_service_is_given_more_time_to_end_than_it_takes(name):
+    for found, environment in environments():
+        if found == name:
+            drain = float(environment[f"{name.upper()}_DRAIN_SECONDS"])
+            assert drain + 10 <= PODS[name]["terminationGracePeriodSeconds"]
+    assert compose()["services"][name]["stop_grace_period"] == "45s"
