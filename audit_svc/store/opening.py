@@ -90,6 +90,8 @@ def open_for_reading(path: Path) -> apsw.Connection:
         connection.set_busy_timeout(_BUSY_MS)
         connection.pragma("query_only", True)
         connection.pragma("cache_size", -_READER_CACHE_KIB)
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        raise StoreRefused(f"{path} is damaged or no SQLite database ({error}): restore a backup") from None
     except apsw.Error as error:
         raise StoreRefused(f"{path} cannot be opened for reading ({error}): `audit-svc serve` makes it") from None
     return connection

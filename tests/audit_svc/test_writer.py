@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -161,20 +160,6 @@ def test_a_full_disk_refuses_writers_lets_readers_go_on_and_is_over_when_there_i
     connection.pragma("max_page_count", before)
     assert writer.record(batch(*large)).result().stored == 100
     assert reading.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 async def fill(store: SqliteStore) -> int:
