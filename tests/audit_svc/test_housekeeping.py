@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 import pytest
-
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from typer.testing import CliRunner, Result
 
