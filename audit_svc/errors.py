@@ -33,7 +33,11 @@ class MigrationRefused(StoreRefused):
 
 
 class InvalidRequest(AuditError):
-    """The request can never be carried out as it is written."""
+    """The request can never be carried out as it is written. `field` is its field that is at fault, if one is."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class NotFound(AuditError):

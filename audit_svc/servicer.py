@@ -125,7 +125,7 @@ class AuditServicer(HousekeepingRpcs):
     ) -> audit_pb2.GetSessionResponse:
         """One session."""
         if not request.session_id:
-            raise InvalidRequest("session_id is empty")
+            raise InvalidRequest("session_id is empty", "session_id")
         return audit_pb2.GetSessionResponse(session=await self._store.get_session(request.session_id))
 
     async def drain(self) -> None:

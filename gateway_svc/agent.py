@@ -118,6 +118,7 @@ class Agent:
                 async for event in events:
                     if isinstance(event, TextDelta):
                         turn.events.put_text(event.text)
+                        await turn.events.room()
                     else:
                         answer, usage, model = event, event.usage, event.model
                         exceeded = self._count(turn, context, usage)

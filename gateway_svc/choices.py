@@ -25,10 +25,10 @@ def check_choices(request: pb.CreateSessionRequest | pb.RunTurnRequest, find_run
     if request.fallback.engine:
         find_runner(request.fallback.engine)
     if len(request.shadow.engines) > MAX_SHADOWS_PER_SESSION:
-        raise InvalidRequest(f"shadow: a session has at most {MAX_SHADOWS_PER_SESSION} shadows")
+        raise InvalidRequest(f"shadow: a session has at most {MAX_SHADOWS_PER_SESSION} shadows", "shadow")
     for choice in request.shadow.engines:
         if not isinstance(find_runner(choice.engine), ShadowRunner):
-            raise InvalidRequest(f"engine {choice.engine} brings its own tools, which cannot be kept from running")
+            raise InvalidRequest(f"engine {choice.engine} brings its own tools, which cannot be kept from running", "shadow.engines")
 
 
 def choose(state: SessionState, request: pb.CreateSessionRequest | pb.RunTurnRequest) -> None:

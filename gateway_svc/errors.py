@@ -29,7 +29,11 @@ class SettingsError(GatewayError):
 
 
 class InvalidRequest(GatewayError):
-    """The request cannot be carried out as it is written."""
+    """The request cannot be carried out as it is written. `field` is its field that is at fault, if one is."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class NotFound(GatewayError):

@@ -21,7 +21,7 @@ from gateway_svc.sessions import Sessions
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.tracing import open_tracing
 from gateway_svc.turn import Runner
-from gateway_svc.turns import Turns
+from gateway_svc.turns import Room, Turns
 from gateway_svc.watch import Watch
 from service_kit.access import rules_for
 from service_kit.errors import ErrorInterceptor
@@ -65,7 +65,8 @@ async def run(settings: GatewaySettings) -> None:
     if recorded:
         registry.register(RecordCollector(recorded.record))
     budgets = Budgets(settings.budgets, Spending(settings.state_dir))
-    turns = Turns(sessions, runners, settings.default_engine, record_session, watch, budgets)
+    room = Room(settings.max_turns, settings.max_queued_turns)
+    turns = Turns(sessions, runners, settings.default_engine, record_session, watch, budgets, room)
     servicer = GatewayServicer(turns, sessions, answers, runners, settings.default_engine)
 
     async def drain() -> None:
@@ -78,7 +79,7 @@ async def run(settings: GatewaySettings) -> None:
     recovery = asyncio.create_task(turns.recover())
     try:
         errors = ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS)
-        server = build_server([RpcObserver(registry), errors, *guard.interceptors])
+        server = build_server([RpcObserver(registry), errors, *guard.interceptors], guard.options)
         gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server)
         health = await add_health(server, [SERVICE])
         if settings.reflection:

@@ -73,11 +73,11 @@ class SessionState:
         for key, value in labels.items():
             if not 0 < len(key) <= MAX_LABEL_KEY or len(value) > MAX_LABEL_VALUE:
                 raise InvalidRequest(
-                    f"labels: a key has 1 to {MAX_LABEL_KEY} characters and a value at most {MAX_LABEL_VALUE}"
+                    f"labels: a key has 1 to {MAX_LABEL_KEY} characters and a value at most {MAX_LABEL_VALUE}", "labels"
                 )
         merged = self.labels | dict(labels)
         if len(merged) > MAX_LABELS:
-            raise InvalidRequest(f"labels: a session has at most {MAX_LABELS}")
+            raise InvalidRequest(f"labels: a session has at most {MAX_LABELS}", "labels")
         self.labels = merged
 
     def to_row(self) -> audit_pb2.SessionRow:

@@ -100,6 +100,8 @@ class GatewaySettings(ListenSettings):
     audit_claude: bool = Field(False, description="whether Claude's own tool calls are put on the record")
     default_engine: str = Field("", description="the first configured one when not given")
 
+    max_turns: int = Field(1000, ge=1, description="turns that run at once")
+    max_queued_turns: int = Field(1000, ge=0, description="turns that may wait for their beginning")
     max_steps: int = Field(50, ge=1)
     max_turn_seconds: float = Field(600, gt=0)
     max_parallel_tools: int = Field(8, ge=1)

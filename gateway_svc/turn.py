@@ -15,25 +15,41 @@ from gateway_svc.messages import Message, Scope
 COALESCE_SECONDS = 0.005
 """How long text is gathered before it is sent: models write hundreds of pieces a second, and a message costs 50 µs."""
 
+MAX_WAITING_BYTES = 2**20
+"""How much may wait for a client, besides what gRPC and the kernel hold."""
+
 
 class TurnEvents:
-    """The events of one turn, from the loop that makes them to the RPC that streams them. Putting never waits."""
+    """The events of one turn, from the loop that makes them to the RPC that streams them.
+
+    Putting never waits, so that an event can be put wherever one happens. Who puts many waits for room() in between: a
+    client that does not read holds up its own turn, and does not fill the gateway's memory.
+    """
 
     def __init__(self) -> None:
         self._events: list[pb.TurnEvent] = []
         self._text: list[str] = []
         self._ready = asyncio.Event()
         self._closed = False
+        self._waiting_bytes = 0
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def room(self) -> None:
+        """Waits until the client has taken so much that less than MAX_WAITING_BYTES wait for it."""
+        await self._room.wait()
 
     def put_text(self, text: str) -> None:
         """Adds a piece of the answer."""
         self._text.append(text)
+        self._count(len(text))
         self._ready.set()
 
     def put(self, event: pb.TurnEvent) -> None:
         """Adds an event."""
         self._flush_text()
         self._events.append(event)
+        self._count(event.ByteSize())
         self._ready.set()
 
     def close(self) -> None:
@@ -51,10 +67,19 @@ class TurnEvents:
             self._ready.clear()
             self._flush_text()
             closed, events, self._events = self._closed, self._events, []
+            taken = self._waiting_bytes
             for event in events:
                 yield event
+            self._count(-taken)
             if closed:
                 return
+
+    def _count(self, size: int) -> None:
+        self._waiting_bytes += size
+        if self._waiting_bytes < MAX_WAITING_BYTES:
+            self._room.set()
+        else:
+            self._room.clear()
 
     def _flush_text(self) -> None:
         if self._text:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
@@ -20,6 +20,7 @@ from gateway_svc.errors import (
     EngineUnavailable,
     InvalidRequest,
     NotFound,
+    Overloaded,
     ShuttingDown,
 )
 from gateway_svc.messages import AssistantMessage, Scope, UserMessage
@@ -44,6 +45,15 @@ GO_ON = "Go on."
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many turns a gateway takes."""
+
+    running: int = 1000
+    queued: int = 1000
+    """Turns that may wait for others to end: of the gateway, or of their session."""
+
+
 class Turns:
     """Runs turns: the ones of a session one after another, those of different sessions side by side."""
 
@@ -55,6 +65,7 @@ class Turns:
         record: Callable[[audit_pb2.SessionRow], None],
         watch: Watch | None = None,
         budgets: Budgets | None = None,
+        room: "Room | None" = None,
     ) -> None:
         """`record` is given a session's row at the begin and the end of each turn, and must not raise."""
         self._sessions = sessions
@@ -64,6 +75,8 @@ class Turns:
         self._watch = watch or Watch()
         self._budgets = budgets or Budgets()
         self._shadows = Shadows(sessions, runners)
+        self._room = room or Room()
+        self._places = asyncio.Semaphore(self._room.running)
         self._running: dict[str, _Running] = {}
         self._draining = False
 
@@ -103,6 +116,8 @@ class Turns:
         """
         if self._draining:
             raise ShuttingDown("the gateway is shutting down and begins no turn")
+        if len(self._running) >= self._room.running + self._room.queued:
+            raise Overloaded(f"{len(self._running)} turns run or wait here already: come again later")
         self._check(request)
         session_id = request.session_id or self.create_session(request).id
         running = _Running(session_id)
@@ -164,17 +179,18 @@ class Turns:
 
     def _check(self, request: pb.RunTurnRequest) -> None:
         if not request.input.strip():
-            raise InvalidRequest("input is empty: say what the agent should do")
+            raise InvalidRequest("input is empty: say what the agent should do", "input")
         if len(request.input.encode()) > MAX_INPUT_BYTES:
-            raise InvalidRequest(f"input is longer than {MAX_INPUT_BYTES} bytes")
+            raise InvalidRequest(f"input is longer than {MAX_INPUT_BYTES} bytes", "input")
         if request.max_steps < 0:
-            raise InvalidRequest("max_steps is negative: leave it 0 for the gateway's own limit")
+            raise InvalidRequest("max_steps is negative: leave it 0 for the gateway's own limit", "max_steps")
         if request.engine:
             self.runner(request.engine)
         check_choices(request, self.runner)
 
     async def _run(self, running: "_Running", request: pb.RunTurnRequest) -> None:
-        async with self._sessions.hold(running.session_id) as session:
+        # Its session first: a turn that waits for another of its session takes nobody's place.
+        async with self._sessions.hold(running.session_id) as session, self._places:
             running.begun = True
             await self._run_on(session, running, request)
 

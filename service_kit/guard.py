@@ -9,10 +9,11 @@ from typing import Self, TypeVar
 
 import grpc
 from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings
 
 from service_kit.access import AccessInterceptor, Rules
+from service_kit.limits import LimitSettings, RateInterceptor
 from service_kit.roles import load_callers
+from service_kit.server import Options
 from service_kit.settings import refuse
 from service_kit.tls import ServerFiles, server_credentials
 from service_kit.watched import Watched, WrongFile
@@ -20,7 +21,7 @@ from service_kit.watched import Watched, WrongFile
 T = TypeVar("T")
 
 
-class GuardSettings(BaseSettings):
+class GuardSettings(LimitSettings):
     """The settings that both services have, under prefixes of their own."""
 
     listen: str
@@ -76,6 +77,7 @@ class Guard:
     """What a server is built and bound with."""
 
     interceptors: tuple[grpc.aio.ServerInterceptor, ...]
+    options: Options
     credentials: grpc.ServerCredentials | None
     """None: plain text."""
 
@@ -88,11 +90,13 @@ def open_guard(settings: GuardSettings, rules: Rules) -> Guard:
     """
     files = settings.server_files
     credentials = _told(lambda: server_credentials(files)) if files else None
-    if settings.tokens_file is None:
-        return Guard((), credentials)
-    path = settings.tokens_file
-    callers = _told(lambda: Watched([path], partial(load_callers, path)))
-    return Guard((AccessInterceptor(rules, callers),), credentials)
+    interceptors: list[grpc.aio.ServerInterceptor] = []
+    if path := settings.tokens_file:
+        callers = _told(lambda: Watched([path], partial(load_callers, path)))
+        interceptors.append(AccessInterceptor(rules, callers))
+    if settings.rate_per_second:
+        interceptors.append(RateInterceptor(settings.rate_per_second))  # behind, so that it knows who calls
+    return Guard(tuple(interceptors), settings.server_options(), credentials)
 
 
 def is_local(listen: str) -> bool:

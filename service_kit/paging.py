@@ -18,6 +18,10 @@ Position = tuple[int | str, ...]
 class InvalidPage(ValueError):
     """A page size or a page token that this service cannot have meant; the message says what to send instead."""
 
+    def __init__(self, message: str = "", field: str = "page_token") -> None:
+        super().__init__(message)
+        self.field = field
+
 
 def page_size(requested: int) -> int:
     """The number of rows of a page: requested, 100 for 0, at most 1000.
@@ -26,7 +30,7 @@ def page_size(requested: int) -> int:
         InvalidPage: requested is negative.
     """
     if requested < 0:
-        raise InvalidPage("page_size must not be negative: send 1 to 1000, or 0 for 100")
+        raise InvalidPage("page_size must not be negative: send 1 to 1000, or 0 for 100", "page_size")
     return min(requested or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 
 

@@ -40,9 +40,10 @@ SERVER_OPTIONS: Options = [
 ]
 
 
-def build_server(interceptors: Sequence[grpc.aio.ServerInterceptor]) -> grpc.aio.Server:
-    """A server with the options of this project, to which servicers can be added."""
-    return grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
+def build_server(interceptors: Sequence[grpc.aio.ServerInterceptor], options: Options | None = None) -> grpc.aio.Server:
+    """A server with the options of this project, to which servicers can be added; options count before them."""
+    merged = {**dict(SERVER_OPTIONS), **dict(options or [])}
+    return grpc.aio.server(interceptors=interceptors, options=list(merged.items()))
 
 
 def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:

@@ -146,9 +146,9 @@ def read_batch(request: audit_pb2.RecordRequest, now_ms: int) -> Batch:
     if size > MAX_ROWS:
         raise InvalidRequest(f"the batch has {size} rows: send at most {MAX_ROWS} at once")
     if len(request.producer_id) > 128:
-        raise InvalidRequest("producer_id is longer than 128 characters")
+        raise InvalidRequest("producer_id is longer than 128 characters", "producer_id")
     if request.sequence > MAX_INT64 or request.first_sequence > request.sequence:
-        raise InvalidRequest(f"first_sequence to sequence is no range within 0 to {MAX_INT64}")
+        raise InvalidRequest(f"first_sequence to sequence is no range within 0 to {MAX_INT64}", "sequence")
     rejections: list[tuple[int, audit_pb2.Rejection]] = []
     tool_calls = _accept(TOOL_CALL_COLUMNS, request.rows, now_ms, 0, rejections)
     costs = _accept(COST_COLUMNS, request.costs, now_ms, len(request.rows), rejections)

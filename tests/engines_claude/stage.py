@@ -103,14 +103,19 @@ class Stage:
     async def run(self, text: str = "go", *, runner: ClaudeRunner | None = None, **options: Any) -> str:
         """Runs a turn to its end and returns the name of its stop reason; its events are in `events`."""
         turn = self.turn(text, **options)
+        listening = asyncio.create_task(self._listen(turn))
         try:
             return pb.StopReason.Name(await (runner or self.runner()).run(turn))
         finally:
-            await self.gather(turn)
+            turn.events.close()
+            await listening
 
     async def gather(self, turn: Turn) -> None:
         """Takes all the events of a turn that has ended."""
         turn.events.close()
+        await self._listen(turn)
+
+    async def _listen(self, turn: Turn) -> None:
         self.events = [event async for event in turn.events.stream()]
 
     async def start(self, turn: Turn, runner: ClaudeRunner) -> "asyncio.Task[pb.StopReason.ValueType]":

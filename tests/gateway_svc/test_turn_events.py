@@ -56,3 +56,19 @@ async def test_pieces_that_come_at_once_are_one_message():
 async def test_halves_of_a_character_are_put_together_and_a_lone_half_is_replaced():
     [event] = await stream_of(["\ud83d", "\ude00 \ud83d"], pause_after=99)
     assert event.text_delta.text == "😀 �"
+
+
+async def test_who_puts_much_waits_until_the_client_has_read_it():
+    events = TurnEvents()
+    for _ in range(16):
+        events.put_text("x" * 2**16)
+    waiting = asyncio.create_task(events.room())
+    stream = events.stream()
+    first = await anext(stream)
+    await asyncio.sleep(0.01)
+    assert not waiting.done(), "what was handed out is not read before more is asked for"
+    events.put_text("y")
+    second = await anext(stream)
+    await asyncio.wait_for(waiting, 30)
+    assert (len(first.text_delta.text), second.text_delta.text) == (2**20, "y")
+    await stream.aclose()  # type: ignore[attr-defined]  # it is a generator

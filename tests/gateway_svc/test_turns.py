@@ -8,11 +8,18 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.errors import EngineNotConfigured, EngineUnavailable, GatewayError, InvalidRequest, NotFound
+from gateway_svc.errors import (
+    EngineNotConfigured,
+    EngineUnavailable,
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+)
 from gateway_svc.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 from gateway_svc.sessions import Session, Sessions
 from gateway_svc.turn import Turn
-from gateway_svc.turns import Turns
+from gateway_svc.turns import Room, Turns
 
 CALL = ToolCall("row-1", "call_1", "bash", "{}")
 
@@ -41,11 +48,11 @@ class Runner:
 class House:
     """Turns over a real state directory."""
 
-    def __init__(self, state_dir, *runners: Runner) -> None:
+    def __init__(self, state_dir, *runners: Runner, room: Room | None = None) -> None:
         self.rows: list[audit_pb2.SessionRow] = []
         self.sessions = Sessions(state_dir)
         by_name = {runner.name: runner for runner in runners}
-        self.turns = Turns(self.sessions, by_name, runners[0].name, self.rows.append)
+        self.turns = Turns(self.sessions, by_name, runners[0].name, self.rows.append, room=room)
 
     async def run(self, **request) -> list[pb.TurnEvent]:
         async with aclosing(self.turns.run(pb.RunTurnRequest(**request))) as events:
@@ -276,3 +283,50 @@ async def test_sessions_are_listed_newest_first_page_by_page(tmp_path):
     first = house.sessions.list_page(2, None)
     second = house.sessions.list_page(9, first[-1].id)
     assert [state.id for state in first + second] == made[::-1]
+
+
+async def test_turns_beyond_the_limit_wait_and_those_beyond_the_queue_are_refused(tmp_path):
+    """Two run, two wait, the fifth is refused; a waiting one begins when a running one ends, and can be cancelled."""
+    running, peak, release = 0, 0, asyncio.Semaphore(0)
+
+    async def work(turn: Turn) -> None:
+        nonlocal running, peak
+        running += 1
+        peak = max(peak, running)
+        await release.acquire()
+        running -= 1
+
+    runner = Runner(work=work)
+    house = House(tmp_path, runner, room=Room(running=2, queued=2))
+    turns = [asyncio.create_task(house.run(input=str(number))) for number in range(4)]
+    while len(runner.seen) < 2:
+        await asyncio.sleep(0.001)
+    with pytest.raises(Overloaded, match="4 turns run or wait"):
+        await house.run(input="one too many")
+    assert len(runner.seen) == 2
+    turns[3].cancel()
+    release.release()
+    while len(runner.seen) < 3:
+        await asyncio.sleep(0.001)
+    for _ in range(3):
+        release.release()
+    done = await asyncio.gather(*turns, return_exceptions=True)
+    assert [type(result).__name__ for result in done] == ["list", "list", "list", "CancelledError"]
+    assert (peak, len(runner.seen)) == (2, 3)
+    assert await house.run(input="room again")
+
+
+async def test_turns_that_wait_for_their_session_take_nobodys_place(tmp_path):
+    hold = asyncio.Event()
+
+    async def work(turn: Turn) -> None:
+        if turn.scope.session_id == first:
+            await hold.wait()
+
+    house = House(tmp_path, Runner(work=work), room=Room(running=2))
+    first = house.turns.create_session(pb.CreateSessionRequest()).id
+    waiting = [asyncio.create_task(house.run(input="x", session_id=first)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    assert await house.run(input="another session")
+    hold.set()
+    await asyncio.gather(*waiting)

@@ -1,0 +1,129 @@
+"""What one client may take of a service: how large, how many at once, for how long, how often."""
+
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from service_kit.callers import current_caller
+from service_kit.errors import RateExceeded
+from service_kit.handlers import Context, Handler, rebuild
+from service_kit.server import MAX_MESSAGE_BYTES, Options
+
+_HEALTH = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/"
+_MAX_BUCKETS = 10_000
+_NEVER_MS = 2**31 - 1
+
+
+class LimitSettings(BaseSettings):
+    """The limits that both services have, under prefixes of their own."""
+
+    max_message_bytes: int = Field(MAX_MESSAGE_BYTES, ge=2**20, le=2**30)
+    max_concurrent_streams: int = Field(1000, ge=1, description="calls at once on one connection")
+    max_connection_age_seconds: float = Field(0, ge=0, description="then a client connects anew; 0: never")
+    max_connection_age_grace_seconds: float = Field(60, ge=0, description="for calls that run at that age")
+    rate_per_second: float = Field(0, ge=0, description="calls that one caller may begin; 0: any number")
+
+    def server_options(self) -> Options:
+        """The limits that gRPC itself keeps."""
+        options = [
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.max_concurrent_streams", self.max_concurrent_streams),
+        ]
+        if self.max_connection_age_seconds:
+            options += [
+                ("grpc.max_connection_age_ms", _milliseconds(self.max_connection_age_seconds)),
+                ("grpc.max_connection_age_grace_ms", _milliseconds(self.max_connection_age_grace_seconds)),
+            ]
+        return options
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    filled_at: float
+
+
+class RateInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses the calls that a caller begins beyond its rate. Health is for everybody at any rate.
+
+    A caller is who its token or certificate says, else the address that it calls from. It may begin one second's calls
+    at once.
+    """
+
+    def __init__(self, rate_per_second: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate_per_second
+        self._burst = max(1.0, rate_per_second)
+        self._now = now
+        self._buckets: dict[str, _Bucket] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
+        """Puts the check in front of the handler that the call is for."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler_call_details.method.startswith(_HEALTH):
+            return handler
+        return rebuild(handler, self._around)
+
+    def _around(self, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+        if inspect.isasyncgenfunction(behaviour):
+
+            async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+                self.take(_who(context))
+                async with aclosing(behaviour(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+
+            return stream
+
+        async def single(request: Any, context: Context) -> Any:
+            self.take(_who(context))
+            return await behaviour(request, context)
+
+        return single
+
+    def take(self, who: str) -> None:
+        """Counts one call of who.
+
+        Raises:
+            RateExceeded: it has begun too many.
+        """
+        now = self._now()
+        if who not in self._buckets and len(self._buckets) >= _MAX_BUCKETS:
+            self._forget_full(now)
+        bucket = self._buckets.setdefault(who, _Bucket(self._burst, now))
+        bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.filled_at) * self._rate)
+        bucket.filled_at = now
+        if bucket.tokens < 1:
+            raise RateExceeded(f"more than {self._rate:g} calls a second", (1 - bucket.tokens) / self._rate)
+        bucket.tokens -= 1
+
+    def _forget_full(self, now: float) -> None:
+        """Drops the callers whose buckets have filled up: they are as good as new ones."""
+        full = [
+            who
+            for who, bucket in self._buckets.items()
+            if bucket.tokens + (now - bucket.filled_at) * self._rate >= self._burst
+        ]
+        for who in full:
+            del self._buckets[who]
+
+
+def _who(context: Context) -> str:
+    if caller := current_caller():
+        return caller.name
+    return context.peer().rpartition(":")[0]
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(round(seconds * 1000), _NEVER_MS)

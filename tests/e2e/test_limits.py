@@ -1,0 +1,91 @@
+"""Limits of the gateway as its clients meet them."""
+
+import asyncio
+from typing import Any, cast
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from demo.script import Call, Script, Step
+from tests.e2e.conftest import kinds, run_turn
+
+SLEEPS = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 60"}),)), Step(text="done")))
+
+
+def details_of(error: grpc.aio.AioRpcError) -> dict[str, Any]:
+    """The details of a status by the names of their types."""
+    status = rpc_status.from_call(cast(Any, error))
+    assert status is not None
+    known = {
+        kind.DESCRIPTOR.full_name: kind
+        for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
+    }
+    found = {}
+    for detail in status.details:
+        kind = known[detail.TypeName()]
+        found[kind.DESCRIPTOR.name] = kind.FromString(detail.value)
+    return found
+
+
+async def test_a_clients_deadline_cancels_the_turn_and_its_tool_whose_row_is_there(make_pair):
+    pair = await make_pair(SLEEPS)
+    pair.start_audit()
+    gateway = await pair.gateway(pair.start_gateway())
+    call = gateway.RunTurn(pb.RunTurnRequest(input="go"), timeout=2)
+    events: list[pb.TurnEvent] = []
+
+    async def read() -> None:
+        async for event in call:
+            events.append(event)
+
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await read()
+    assert ended.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert kinds(events)[-1] == "tool_call_started"
+    (row,) = await pair.rows(1)
+    assert row.outcome == audit_pb2.OUTCOME_CANCELLED
+    assert row.duration_ms < 30_000
+    session = await gateway.GetSession(pb.GetSessionRequest(session_id=row.session_id))
+    assert session.session.status == audit_pb2.SESSION_STATUS_CANCELLED
+
+
+async def test_turns_beyond_the_queue_are_told_when_to_come_again(make_pair):
+    pair = await make_pair(SLEEPS)
+    pair.start_audit()
+    gateway = await pair.gateway(pair.start_gateway(GATEWAY_MAX_TURNS="1", GATEWAY_MAX_QUEUED_TURNS="1"))
+    turns = [gateway.RunTurn(pb.RunTurnRequest(input="go")) for _ in range(3)]
+    reads = {asyncio.ensure_future(turn.read()) for turn in turns}
+    done, waiting = await asyncio.wait(reads, return_when=asyncio.FIRST_EXCEPTION)
+    (refused,) = [read.exception() for read in done if read.exception()]
+    assert isinstance(refused, grpc.aio.AioRpcError)
+    assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    details = details_of(refused)
+    assert (details["ErrorInfo"].reason, details["ErrorInfo"].domain) == ("OVERLOADED", "onrecord")
+    assert details["RetryInfo"].retry_delay.ToMilliseconds() > 0
+    for turn in turns:
+        turn.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_the_field_that_is_at_fault_is_named(make_pair):
+    pair = await make_pair(SLEEPS)
+    pair.start_audit()
+    gateway = await pair.gateway(pair.start_gateway())
+    audit = await pair.audit()
+    for call, field in (
+        (run_turn(gateway, input=" "), "input"),
+        (run_turn(gateway, max_steps=-1), "max_steps"),
+        (run_turn(gateway, labels={"": "x"}), "labels"),
+        (gateway.ListSessions(pb.ListSessionsRequest(page_size=-1)), "page_size"),
+        (audit.ListToolCalls(audit_pb2.ListToolCallsRequest(page_token="x")), "page_token"),
+        (audit.GetSession(audit_pb2.GetSessionRequest()), "session_id"),
+        (audit.RecordBatch(audit_pb2.RecordRequest(producer_id="x" * 129)), "producer_id"),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call
+        (violation,) = details_of(refused.value)["BadRequest"].field_violations
+        assert (refused.value.code(), violation.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
