@@ -28,7 +28,9 @@ def check_choices(request: pb.CreateSessionRequest | pb.RunTurnRequest, find_run
         raise InvalidRequest(f"shadow: a session has at most {MAX_SHADOWS_PER_SESSION} shadows", "shadow")
     for choice in request.shadow.engines:
         if not isinstance(find_runner(choice.engine), ShadowRunner):
-            raise InvalidRequest(f"engine {choice.engine} brings its own tools, which cannot be kept from running", "shadow.engines")
+            raise InvalidRequest(
+                f"engine {choice.engine} brings its own tools, which cannot be kept from running", "shadow.engines"
+            )
 
 
 def choose(state: SessionState, request: pb.CreateSessionRequest | pb.RunTurnRequest) -> None:
