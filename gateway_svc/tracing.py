@@ -5,7 +5,6 @@ The conventions: https://opentelemetry.io/docs/specs/semconv/gen-ai/. The extra 
 alone; without it nothing here is.
 """
 
-import importlib.util
 import os
 import threading
 import time
@@ -164,12 +163,14 @@ def open_tracing(*, wanted: bool | None) -> Tracing | None:
     Raises:
         SettingsError: traces are wanted and cannot be had.
     """
+    if "true" in _variable("OTEL_SDK_DISABLED").lower() or _variable("OTEL_TRACES_EXPORTER") == "none":
+        return None
     if wanted is None:
-        wanted = any(os.environ.get(name) for name in _ENDPOINTS)
+        wanted = any(map(_variable, _ENDPOINTS))
         if wanted and not _installed():
             log.warning("traces.off", hint="OTEL_… names a collector, but the extra is missing: install onrecord[otel]")
             return None
-    if not wanted or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    if not wanted:
         return None
     if not _installed():
         raise SettingsError("GATEWAY_TRACES: is on, but the extra is missing: install onrecord[otel]")
@@ -177,7 +178,7 @@ def open_tracing(*, wanted: bool | None) -> Tracing | None:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    name = os.environ.get("OTEL_SERVICE_NAME", "onrecord-gateway")
+    name = _variable("OTEL_SERVICE_NAME") or "onrecord-gateway"
     provider = TracerProvider(resource=Resource.create({"service.name": name}), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(_exporter()))
     log.info("traces.on")
@@ -185,14 +186,21 @@ def open_tracing(*, wanted: bool | None) -> Tracing | None:
 
 
 def _installed() -> bool:
-    return importlib.util.find_spec("opentelemetry") is not None and (
-        importlib.util.find_spec("opentelemetry.exporter.otlp.proto.grpc") is not None
-    )
+    try:
+        import opentelemetry.exporter.otlp.proto.grpc
+        import opentelemetry.sdk  # noqa: F401 - looked for, not used
+    except ImportError:
+        return False
+    return True
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name, "")
 
 
 def _exporter() -> "SpanExporter":
-    protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
-    if protocol not in {None, "", "grpc"}:
+    protocol = _variable("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or _variable("OTEL_EXPORTER_OTLP_PROTOCOL") or "grpc"
+    if protocol != "grpc":
         raise SettingsError("OTEL_EXPORTER_OTLP_PROTOCOL: only grpc is spoken here; collectors take it on port 4317")
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 

@@ -282,6 +282,7 @@ class Turns:
         watch = self._watch.begin_turn(runner.name, state.id, running.turn_id)
         running.trace_id = watch.trace_id
         structlog.contextvars.bind_contextvars(trace_id=watch.trace_id)
+        log.info("turn.started", engine=runner.name)
         own = Totals()
         budgets = [*self._session_budget(state), *labels.budgets]
         if request.max_cost_micros:
