@@ -1,11 +1,11 @@
 """(e) Memory and time of many rows that gathered while the ledger was down."""
 
 import asyncio
-import re
 import time
 from pathlib import Path
 
 from bench.figures import Figure, Target
+from bench.memory import memory_mb
 from bench.rows import Baseline, make_rows, values_of
 from bench.services import closed_port, start_ledger
 from bench.workers import Worker, answer, options, questions
@@ -48,20 +48,13 @@ async def _work(place: str, address: str) -> None:
             for number, row in enumerate(make_rows(question["record"])):
                 record.logger.record(row)
                 if number == _WARM_UP_ROWS:
-                    memory_at_first = _memory_mb("VmRSS")
+                    memory_at_first = memory_mb("VmRSS")
                 if number % 100 == 0:
                     await asyncio.sleep(0)
         elif not await record.drain(_GRACE_SECONDS):  # a drain does not wait for the end of a backoff
             raise RuntimeError("the rows were not sent in time")
         seconds = time.perf_counter() - started
-        answer({"seconds": seconds, "grown_mb": _memory_mb("VmHWM") - memory_at_first})
-
-
-def _memory_mb(name: str) -> float:
-    """What the system says of this process: VmRSS, its memory now, or VmHWM, the most that it ever had."""
-    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
-    assert found is not None
-    return int(found[1]) / 1024
+        answer({"seconds": seconds, "grown_mb": memory_mb("VmHWM") - memory_at_first})
 
 
 if __name__ == "__main__":

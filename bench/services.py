@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,10 +53,10 @@ def late_ledger(address: str) -> Iterator[str]:
 
 
 @contextmanager
-def model_server(folder: Path) -> Iterator[str]:
-    """The URL of a scripted model server, whose model always wants the tool `probe`."""
+def model_server(folder: Path, said: Mapping[str, object] = SCRIPT) -> Iterator[str]:
+    """The URL of a model server with that script; by default its model always wants the tool `probe`."""
     script = folder / "script.json"
-    script.write_text(json.dumps(SCRIPT), encoding="utf-8")
+    script.write_text(json.dumps(said), encoding="utf-8")
     with _printing_address([sys.executable, "-m", "demo.model_server", "--script", str(script)]) as line:
         yield line.split()[-1]
 

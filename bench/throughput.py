@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -58,19 +59,30 @@ async def _work(address: str) -> None:
     call, producer, batches, number = link.record(), str(uuid7()), list[Batch](), 1
     async for question in questions():
         if question["prepare"]:
-            payloads = [encode_row(row) for row in make_rows(question["prepare"])]
-            batches = []
-            for first in range(0, len(payloads), MAX_ROWS):
-                part = payloads[first : first + MAX_ROWS]
-                end = number + len(part)
-                batches.append(Batch(number, Position(0, 0, end), list(range(number, end)), part))
-                number = end
+            batches = batches_of(make_rows(question["prepare"]), number)
+            number = batches[-1].last + 1
             answer(len(batches))
         else:
-            answer(await _send(call, producer, batches))
+            answer(await send(call, producer, batches))
 
 
-async def _send(call: RecordCall, producer: str, batches: list[Batch]) -> int:
+def batches_of(rows: Iterable[audit_pb2.AuditRow], number: int = 1) -> list[Batch]:
+    """Batches as a sender makes them of rows, which are numbered from number on."""
+    payloads, batches = [encode_row(row) for row in rows], []
+    for first in range(0, len(payloads), MAX_ROWS):
+        part = payloads[first : first + MAX_ROWS]
+        end = number + len(part)
+        batches.append(Batch(number, Position(0, 0, end), list(range(number, end)), part))
+        number = end
+    return batches
+
+
+async def send(call: RecordCall, producer: str, batches: list[Batch]) -> int:
+    """Sends batches with as many in flight as a sender has, and returns how many were acked.
+
+    Raises:
+        RuntimeError: a batch was not stored as a whole.
+    """
     window = asyncio.Semaphore(MAX_IN_FLIGHT)
 
     async def write() -> None:

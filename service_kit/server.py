@@ -1,7 +1,9 @@
 """A gRPC server from bind to drain: options, health, signals, exit codes."""
 
 import asyncio
+import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 
 import grpc
@@ -13,8 +15,11 @@ from grpc_reflection.v1alpha import reflection
 log = structlog.get_logger(__name__)
 
 EXIT_CANNOT_LISTEN = 1
+EXIT_ENDED_BY_FORCE = 3
 MAX_MESSAGE_BYTES = 16 * 2**20
 
+_FORCE_AFTER_SECONDS = 10.0
+"""How long the process may go on after its drain time, to close files and to cancel what would not end by itself."""
 _KEEPALIVE_SECONDS = 30
 _KEEPALIVE_TIMEOUT_SECONDS = 10
 
@@ -93,7 +98,8 @@ async def serve(
     """Serves until SIGTERM or SIGINT, then drains: NOT_SERVING, on_drain, no new calls, running ones up to the grace.
 
     The log line `service.listening` tells the address. on_drain asks running calls to come to their end; it and they
-    together get grace_seconds. A second signal ends the process at once.
+    together get grace_seconds. A second signal ends the process at once. Whatever hangs, the process ends soon after
+    the grace, by force if need be and then with exit code 3.
 
     Raises:
         SystemExit: with code 1, when the address cannot be had.
@@ -106,6 +112,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + grace_seconds
     log.info("service.draining", grace_seconds=grace_seconds)
+    _end_by_force(grace_seconds + _FORCE_AFTER_SECONDS)
     await health.enter_graceful_shutdown()
     if on_drain is not None:
         try:
@@ -115,6 +122,18 @@ async def serve(
             log.warning("service.drain_cut_short")
     await server.stop(max(0.0, deadline - loop.time()))
     log.info("service.stopped")
+
+
+def _end_by_force(after_seconds: float) -> None:
+    """Ends the process although a thread or a handler of it hangs. What is on disk is as after a kill."""
+
+    def end() -> None:
+        log.error("service.ended_by_force", after_seconds=after_seconds)
+        os._exit(EXIT_ENDED_BY_FORCE)
+
+    timer = threading.Timer(after_seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _stop_signal() -> asyncio.Future[None]:

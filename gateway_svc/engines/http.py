@@ -14,6 +14,7 @@ import httpx2
 import structlog
 
 from gateway_svc.engines import StepEvent, StepResult, TextDelta
+from gateway_svc.engines.clients import Clients
 from gateway_svc.engines.failures import Told, kind_of, may_pass, presentable, retry_after_s, told_by, told_by_body
 from gateway_svc.engines.fields import Fields, fields
 from gateway_svc.engines.streams import Decoder, PayloadTooLong
@@ -84,21 +85,26 @@ class ModelServerClient:
         self._secrets = [secret for secret in (api_key, url.password) if secret]
         self._url = url.copy_with(path=url.path.rstrip("/") + path, userinfo=b"")
         self._origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
-        self._client = httpx2.AsyncClient(
-            auth=httpx2.BasicAuth(url.username, url.password) if url.userinfo else None,
-            headers={
-                "content-type": "application/json",
-                # a compressor on the way would hold tokens back
-                "accept-encoding": "identity",
-                "user-agent": "onrecord",
-                **({"authorization": f"Bearer {api_key}"} if api_key else {}),
-            },
-            timeout=httpx2.Timeout(patience.read_s, connect=patience.connect_s, pool=None),
-            # how many turns run at once is limited where turns are
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0),
-            # a container may reach the model server only through a proxy, and is told so by HTTPS_PROXY, NO_PROXY and
-            # SSL_CERT_FILE; but no proxy reaches what runs on this machine
-            trust_env=not _is_loopback(url.host),
+        # a container may reach the model server only through a proxy, and is told so by HTTPS_PROXY, NO_PROXY and
+        # SSL_CERT_FILE; but no proxy reaches what runs on this machine
+        trust_env = not _is_loopback(url.host)
+        verify = httpx2.create_ssl_context(trust_env=trust_env)
+        self._clients = Clients(
+            lambda: httpx2.AsyncClient(
+                auth=httpx2.BasicAuth(url.username, url.password) if url.userinfo else None,
+                headers={
+                    "content-type": "application/json",
+                    # a compressor on the way would hold tokens back
+                    "accept-encoding": "identity",
+                    "user-agent": "onrecord",
+                    **({"authorization": f"Bearer {api_key}"} if api_key else {}),
+                },
+                timeout=httpx2.Timeout(patience.read_s, connect=patience.connect_s, pool=None),
+                # how many turns run at once is limited where turns are
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0),
+                trust_env=trust_env,
+                verify=verify,
+            )
         )
 
     async def step(
@@ -126,7 +132,7 @@ class ModelServerClient:
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        await self._client.aclose()
+        await self._clients.aclose()
 
     def _wait_s(self, attempt: int, asked_s: float | None) -> float | None:
         if attempt >= self._patience.attempts or (asked_s or 0) > self._patience.max_retry_after_s:
@@ -166,29 +172,32 @@ class ModelServerClient:
     async def _payloads(
         self, model: str, body: bytes, decoder: Callable[[str], Decoder]
     ) -> AsyncGenerator[bytes, None]:
-        response = await self._post(model, body)
-        try:
-            if response.status_code != 200:
-                raise await self._refusal(model, response)
-            decode = decoder(response.headers.get("content-type", ""))
-            async for data in response.aiter_bytes():
-                for payload in decode.feed(data):
+        with self._clients.lend() as client:
+            response = await self._post(client, model, body)
+            try:
+                if response.status_code != 200:
+                    raise await self._refusal(model, response)
+                decode = decoder(response.headers.get("content-type", ""))
+                async for data in response.aiter_bytes():
+                    for payload in decode.feed(data):
+                        yield payload
+                for payload in decode.flush():
                     yield payload
-            for payload in decode.flush():
-                yield payload
-        except httpx2.ReadTimeout as error:
-            reason = f"sent nothing for {self._patience.read_s:g} s in the middle of its answer"
-            raise EngineProtocolError(self._engine, model, reason) from error
-        except (httpx2.HTTPError, PayloadTooLong) as error:
-            detail = str(error) if isinstance(error, PayloadTooLong) else type(error).__name__
-            raise EngineProtocolError(self._engine, model, f"broke in the middle of its answer: {detail}") from error
-        finally:
-            await response.aclose()
+            except httpx2.ReadTimeout as error:
+                reason = f"sent nothing for {self._patience.read_s:g} s in the middle of its answer"
+                raise EngineProtocolError(self._engine, model, reason) from error
+            except (httpx2.HTTPError, PayloadTooLong) as error:
+                detail = str(error) if isinstance(error, PayloadTooLong) else type(error).__name__
+                raise EngineProtocolError(
+                    self._engine, model, f"broke in the middle of its answer: {detail}"
+                ) from error
+            finally:
+                await response.aclose()
 
-    async def _post(self, model: str, body: bytes) -> httpx2.Response:
+    async def _post(self, client: httpx2.AsyncClient, model: str, body: bytes) -> httpx2.Response:
         """Sends the request and waits for the head of the response. An error's own words can hold the key: left out."""
         try:
-            return await self._client.send(self._client.build_request("POST", self._url, content=body), stream=True)
+            return await client.send(client.build_request("POST", self._url, content=body), stream=True)
         except httpx2.ConnectTimeout as error:
             reason = f"no connection to {self._origin} within {self._patience.connect_s:g} s"
             raise _TryAgain(EngineUnavailable(self._engine, model, reason)) from error

@@ -1,0 +1,87 @@
+"""(h) The ledger with 64 producers at once: how much it takes, and whether each has its part."""
+
+import asyncio
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from uuid_utils import uuid7
+
+from bench.figures import Figure, Target, compare
+from bench.memory import memory_mb
+from bench.rows import make_rows
+from bench.services import start_ledger
+from bench.throughput import batches_of, send
+from bench.workers import Worker, answer, options, questions
+from gateway_svc.audit.connection import Connection
+from gateway_svc.audit.connection import Target as Address
+from gateway_svc.audit.spool.reader import Batch
+
+PRODUCERS = 64
+PROCESSES = 4
+
+
+def measure(place: Path, *, short: bool) -> list[Figure]:
+    """The figures of 64 producers, and of one that sends as many rows."""
+    rows, rounds = (64_000, 1) if short else (256_000, 3)
+    many, one, spread = [], [], []
+    with ExitStack() as stack:
+        ledger = stack.enter_context(start_ledger(place))
+        workers = [stack.enter_context(Worker("bench.load_rows", address=ledger.address)) for _ in range(PROCESSES)]
+        _all(workers[:1], 1, 1000)
+        before = memory_mb("VmRSS", ledger.pid)
+        for _ in range(rounds):
+            one.append(rows / max(_all(workers[:1], 1, rows)))
+            seconds = _all(workers, PRODUCERS // PROCESSES, rows // PRODUCERS)
+            many.append(rows / max(seconds))
+            spread.append((max(seconds), min(seconds)))
+        grown = memory_mb("VmHWM", ledger.pid) - before
+    slowest, fastest = spread[-1]
+    name = f"(h) {PRODUCERS} producers at once"
+    return [
+        compare(f"{name}, against one with as many rows", "rows/s", many, one, None),
+        Figure(
+            f"{name}: slowest producer against the fastest",
+            "s",
+            slowest,
+            fastest,
+            slowest / fastest,
+            Target(max_ratio=2),
+        ),
+        Figure(f"{name}: growth of the ledger's memory", "MB", grown),
+    ]
+
+
+def _all(workers: list[Worker], producers: int, rows: int) -> list[float]:
+    """Seconds that each producer took from the common start to its last ack."""
+    for worker in workers:
+        worker.tell(producers=producers, rows=rows)
+    for worker in workers:
+        worker.hear()
+    started = time.time()
+    for worker in workers:
+        worker.tell(producers=0, rows=0)
+    return [ended - started for worker in workers for ended in worker.hear()]
+
+
+async def _work(address: str) -> None:
+    """Several producers, each with a connection of its own."""
+    waiting: list[list[Batch]] = []
+    async for question in questions():
+        if question["producers"]:
+            waiting = [batches_of(make_rows(question["rows"])) for _ in range(question["producers"])]
+            answer(len(waiting))
+        else:
+            answer(await asyncio.gather(*(_produce(address, batches) for batches in waiting)))
+
+
+async def _produce(address: str, batches: list[Batch]) -> float:
+    link = Connection(Address(address))
+    await send(link.record(), str(uuid7()), batches)
+    ended = time.time()
+    await link.aclose()
+    return ended
+
+
+if __name__ == "__main__":
+    asyncio.run(_work(**options()))
