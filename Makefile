@@ -7,7 +7,7 @@ ROUNDS ?= 200
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-real-model clients image test-image faults bench clean
+.PHONY: help setup demo test check format protos test-real-model test-npm clients image test-image faults bench clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -39,6 +39,9 @@ test: $(VENV)/.ready  ## run the tests
 
 test-real-model: $(VENV)/.gemma  ## run the tests that need a real model
 	$(BIN)/python -m pytest -q -m real_model
+
+test-npm: $(VENV)/.ready  ## run the tests that run a program of npm's registry
+	$(BIN)/python -m pytest -q -m npm
 
 check: $(VENV)/.ready  ## format, lint, types, layers, protos, generated code current
 	$(BIN)/ruff format --check .

@@ -69,7 +69,7 @@ class Agent:
         self._engine = engine
         self._own_toolbox = toolbox
         self._toolbox: Toolbox | DryRunToolbox = toolbox
-        self._tools = engine.encode_tools(toolbox.definitions())
+        self._tools, self._tools_revision = b"", -1
         self._workspace = workspace
         self._logger = logger
         self._price = price
@@ -109,6 +109,7 @@ class Agent:
 
     async def _ask_model(self, turn: Turn, context: Context) -> StepResult:
         """One model request. It leaves a cost row however it ends."""
+        self._offer_tools()
         self._fit(turn, context)
         usage, model, error, exceeded = Usage(complete=False), turn.scope.model, None, False
         error_type = ""
@@ -150,6 +151,12 @@ class Agent:
             turn.count_step(cost, error_type)
         turn.events.put(_step_finished(turn, cost))
         return answer
+
+    def _offer_tools(self) -> None:
+        """Encodes the tools again when there are others."""
+        if self._tools_revision != self._own_toolbox.revision:
+            self._tools_revision = self._own_toolbox.revision
+            self._tools = self._engine.encode_tools(self._own_toolbox.definitions())
 
     def _fit(self, turn: Turn, context: Context) -> None:
         """Leaves out what exceeds the model's context, and tells the client."""

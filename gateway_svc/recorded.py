@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onrecord.audit.v1 import audit_pb2
 
@@ -38,6 +39,9 @@ from gateway_svc.tools.write import WriteTool
 from service_kit.tls import ClientFiles
 from service_kit.watched import WrongFile
 
+if TYPE_CHECKING:
+    from gateway_svc.tools.mcp.servers import McpServers
+
 SECRET_VARIABLES = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
 
 
@@ -49,6 +53,8 @@ class Recorded:
     record: Record
     claude_audit: ClaudeAudit
     """What the engine claude needs of the record."""
+    mcp: "McpServers | None" = None
+    """The MCP servers, where there are any."""
 
     def record_session(self, row: audit_pb2.SessionRow) -> None:
         """Puts a session's state on the record."""
@@ -63,7 +69,10 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
         OSError: the state directory cannot be used.
     """
     redact.protect(_secrets(settings))
-    toolbox = Toolbox(_build_tools(settings), policies=settings.tools, timeout_seconds=settings.tool_seconds)
+    mcp = _build_mcp(settings) if settings.mcp_file else None
+    toolbox = Toolbox(
+        _build_tools(settings), remote=mcp, policies=settings.tools, timeout_seconds=settings.tool_seconds
+    )
     limits = Limits(settings.max_steps, settings.max_turn_seconds, settings.max_parallel_tools)
     record = open_record(
         settings.state_dir,
@@ -95,7 +104,22 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
         redact.redact_text,
         redact.redact_name,
     )
-    return Recorded(agents, record, claude_audit)
+    return Recorded(agents, record, claude_audit, mcp)
+
+
+def _build_mcp(settings: GatewaySettings) -> "McpServers":
+    try:
+        from gateway_svc.tools.mcp.servers import McpServers  # an extra, which most deployments do without
+        from gateway_svc.tools.mcp.settings import load_servers
+    except ImportError as error:
+        raise SettingsError(f"GATEWAY_MCP_FILE: install onrecord[mcp] for it ({error})") from None
+    servers = load_servers(settings.mcp_file or Path(), os.environ)
+    for name, server in servers.items():
+        redact.protect(server.secrets)
+        redact.show_fields({f"{name}.{tool}": fields for tool, fields in server.record.items()})
+        if server.timeout_seconds >= settings.tool_seconds:
+            raise SettingsError(f"GATEWAY_MCP_FILE: {name}: timeout_seconds must be less than GATEWAY_TOOL_SECONDS")
+    return McpServers(servers, settings.workspace)
 
 
 def _open_target(settings: GatewaySettings) -> Target:

@@ -76,6 +76,8 @@ async def run(settings: GatewaySettings) -> None:
 
     if recorded:
         recorded.record.start()
+        if recorded.mcp:
+            await recorded.mcp.start()
     recovery = asyncio.create_task(turns.recover())
     try:
         errors = ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS)
@@ -100,6 +102,8 @@ async def run(settings: GatewaySettings) -> None:
         for runner in runners.values():
             await runner.aclose()
         if recorded:
+            if recorded.mcp:
+                await recorded.mcp.aclose()
             await recorded.record.aclose()
         if tracing:
             await asyncio.to_thread(tracing.close)

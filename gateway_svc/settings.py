@@ -109,6 +109,7 @@ class GatewaySettings(ListenSettings):
     budgets: LabelBudgetList = Field(default_factory=list, description="what sessions with a label may cost together")
 
     tools: Policies = Field(default_factory=_all_allowed)
+    mcp_file: Path | None = Field(None, description="names the MCP servers whose tools are offered")
     tool_seconds: float = Field(300, gt=0, description="how long any tool call may take")
     answer_seconds: float = Field(300, gt=0, description="how long a call whose policy is `ask` waits for its answer")
     bash_sandbox: Literal["required", "auto", "off"] = "auto"

@@ -86,3 +86,34 @@ class Tool(Protocol):
             ToolError: the tool could not do its work.
         """
         ...
+
+
+class RemoteTool(Protocol):
+    """A tool that runs elsewhere, whose arguments are described by a JSON Schema of its own."""
+
+    @property
+    def name(self) -> str:
+        """Its name here, `server.tool`."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """What a model is told of it."""
+        ...
+
+    @property
+    def schema(self) -> dict[str, object]:
+        """The arguments, an object."""
+        ...
+
+    def check(self, arguments: dict[str, Any]) -> None:
+        """Raises ArgumentsError where it is plain that arguments cannot be used."""
+        ...
+
+    async def run(self, arguments: dict[str, Any], context: ToolContext) -> ToolResult:
+        """Runs with arguments.
+
+        Raises:
+            ToolError: the tool could not do its work.
+        """
+        ...

@@ -44,12 +44,17 @@ def parse_arguments(text: str, parameters: type[A]) -> A:
         ArgumentsError: the text is no JSON object, or does not fit `parameters`.
     """
     try:
-        return parameters.model_validate(_parse_object(text))
+        return parameters.model_validate(parse_object(text))
     except ValidationError as error:
         raise ArgumentsError(_problems(error, parameters)) from None
 
 
-def _parse_object(text: str) -> dict[str, Any]:
+def parse_object(text: str) -> dict[str, Any]:
+    """The object that a model wrote as JSON text. Nothing at all counts as an empty one.
+
+    Raises:
+        ArgumentsError: the text is no JSON object.
+    """
     if len(text) > MAX_ARGUMENT_CHARACTERS:
         raise ArgumentsError(f"the arguments are longer than {MAX_ARGUMENT_CHARACTERS} characters")
     if not text.strip():

@@ -4,24 +4,62 @@ import asyncio
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
-from pydantic import BaseModel
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.messages import ToolCall, ToolDefinition
-from gateway_svc.tools import Tool, ToolContext, ToolError, ToolResult
-from gateway_svc.tools.arguments import ArgumentsError, json_schema, parse_arguments
+from gateway_svc.tools import RemoteTool, Tool, ToolContext, ToolError, ToolResult
+from gateway_svc.tools.arguments import ArgumentsError, json_schema, parse_arguments, parse_object
 from gateway_svc.tools.output import shorten
 
 Policy = Literal["allow", "deny", "ask"]
 """Whether a tool runs at once, never, or when the client has agreed."""
 
 log = structlog.get_logger(__name__)
+
+
+class RemoteTools(Protocol):
+    """Tools that run elsewhere, and may come and go."""
+
+    @property
+    def revision(self) -> int:
+        """Another number whenever tools() is another."""
+        ...
+
+    def tools(self) -> Mapping[str, RemoteTool]:
+        """Those that are known now, by name."""
+        ...
+
+    def policy(self, name: str) -> Policy:
+        """The policy of one of them."""
+        ...
+
+
+class NoRemoteTools:
+    """A deployment without any."""
+
+    revision = 0
+
+    def tools(self) -> Mapping[str, RemoteTool]:
+        """See RemoteTools."""
+        return {}
+
+    def policy(self, name: str) -> Policy:
+        """See RemoteTools."""
+        return "allow"
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A call that can run."""
+
+    tool: Tool | RemoteTool
+    arguments: Any
 
 
 class Toolbox:
@@ -31,6 +69,7 @@ class Toolbox:
         self,
         tools: Sequence[Tool],
         *,
+        remote: RemoteTools | None = None,
         policies: Mapping[str, Policy] | None = None,
         timeout_seconds: float = 300,
         max_characters: int = 50_000,
@@ -47,6 +86,7 @@ class Toolbox:
         self._tools = {tool.name: tool for tool in tools}
         if len(self._tools) != len(tools):
             raise ValueError("two tools have one name")
+        self._remote = remote or NoRemoteTools()
         self._policies = dict(policies or {})
         if strangers := sorted(self._policies.keys() - self._tools.keys()):
             raise SettingsError(f"a tool policy names {', '.join(strangers)}; the tools are {', '.join(self._tools)}")
@@ -59,13 +99,23 @@ class Toolbox:
             if self.policy(tool.name) != "deny"
         ]
 
+    @property
+    def revision(self) -> int:
+        """Another number whenever definitions() is another."""
+        return self._remote.revision
+
     def definitions(self) -> list[ToolDefinition]:
         """What a model is told of the tools. Those that are denied are not offered."""
-        return list(self._definitions)
+        remote = (
+            ToolDefinition(tool.name, tool.description, tool.schema)
+            for name, tool in self._remote.tools().items()
+            if self.policy(name) != "deny"
+        )
+        return [*self._definitions, *remote]
 
     def policy(self, name: str) -> Policy:
         """The policy of a tool. An unknown name counts as allowed: run() tells the model that there is no such tool."""
-        return self._policies.get(name, "allow")
+        return self._remote.policy(name) if name in self._remote.tools() else self._policies.get(name, "allow")
 
     def check(self, call: ToolCall) -> ToolResult | None:
         """The result of a call that cannot run: an unknown or denied tool, unusable arguments; None when it can run.
@@ -82,27 +132,39 @@ class Toolbox:
         """
         started_at_ms, started = time.time_ns() // 1_000_000, time.monotonic()
         prepared = self._prepare(call)
-        result = prepared if isinstance(prepared, ToolResult) else await self._run(*prepared, context)
+        result = prepared if isinstance(prepared, ToolResult) else await self._run(prepared, context)
         duration_ms = round((time.monotonic() - started) * 1000)
         return replace(self._bounded(result), started_at_ms=started_at_ms, duration_ms=duration_ms)
 
-    def _prepare(self, call: ToolCall) -> tuple[Tool, BaseModel] | ToolResult:
-        tool = self._tools.get(call.name)
+    def _prepare(self, call: ToolCall) -> _Prepared | ToolResult:
+        tool, remote = self._tools.get(call.name), self._remote.tools().get(call.name)
+        if remote is not None:
+            return self._prepare_remote(remote, call)
         if tool is None:
-            offered = ", ".join(definition.name for definition in self._definitions)
+            offered = ", ".join(definition.name for definition in self.definitions())
             return _invalid(f"there is no such tool; the tools are {offered}")
         if self.policy(tool.name) == "deny":
             return denied("this deployment does not allow the tool")
         try:
-            return tool, parse_arguments(call.arguments, tool.parameters)
+            return _Prepared(tool, parse_arguments(call.arguments, tool.parameters))
         except ArgumentsError as error:
             return _invalid(str(error))
 
-    async def _run(self, tool: Tool, arguments: BaseModel, context: ToolContext) -> ToolResult:
+    def _prepare_remote(self, tool: RemoteTool, call: ToolCall) -> _Prepared | ToolResult:
+        if self.policy(tool.name) == "deny":
+            return denied("this deployment does not allow the tool")
+        try:
+            arguments = parse_object(call.arguments)
+            tool.check(arguments)
+        except ArgumentsError as error:
+            return _invalid(str(error))
+        return _Prepared(tool, arguments)
+
+    async def _run(self, prepared: _Prepared, context: ToolContext) -> ToolResult:
         deadline = asyncio.timeout(self._timeout_seconds)
         try:
             async with deadline:
-                return await tool.run(arguments, context)
+                return await prepared.tool.run(prepared.arguments, context)
         except ToolError as error:
             return error.result
         except Exception as failure:  # noqa: BLE001 - a tool's defect is told to the model and never ends the turn
@@ -115,7 +177,10 @@ class Toolbox:
             place = traceback.extract_tb(failure.__traceback__)[-1]
             kind = type(failure).__name__
             log.warning(
-                "tool.failed", tool=tool.name, error_type=kind, at=f"{Path(place.filename).name}:{place.lineno}"
+                "tool.failed",
+                tool=prepared.tool.name,
+                error_type=kind,
+                at=f"{Path(place.filename).name}:{place.lineno}",
             )
             return ToolError(f"the tool failed unexpectedly ({kind})").result
 

@@ -6,10 +6,10 @@ other way round, so that no half of a secret is left. docs/decisions/redaction.m
 
 from gateway_svc.audit.redact.exact import protect
 from gateway_svc.audit.redact.fit import clean
-from gateway_svc.audit.redact.summary import summarize_args
+from gateway_svc.audit.redact.summary import show_fields, summarize_args
 from gateway_svc.audit.redact.text import redact_name, redact_text
 
-__all__ = ["POLICY_VERSION", "clean", "protect", "redact_name", "redact_text", "summarize_args"]
+__all__ = ["POLICY_VERSION", "clean", "protect", "redact_name", "redact_text", "show_fields", "summarize_args"]
 
 POLICY_VERSION = 1
 """Raised with every change of what is shown; each audit row carries it."""

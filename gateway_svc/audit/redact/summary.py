@@ -1,7 +1,7 @@
 """What of a call's arguments goes on the record: a few fields for each tool; of all others, names, types and sizes."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from math import isfinite
 from typing import Any
@@ -36,7 +36,7 @@ def summarize_args(tool_name: str, arguments: str) -> str:
         return _encode({"$malformed": {"bytes": _size(arguments)}})
     if not isinstance(value, dict):
         return _encode({"$malformed": _shape(value)})
-    shown = _FIELDS.get(tool_name, {})
+    shown = _FIELDS.get(tool_name) or _SHOWN.get(tool_name, {})
     summary = {name: show(value[name]) for name, show in shown.items() if name in value}
     for name in islice((name for name in value if name not in shown), _MAX_NAMED):
         if is_name(name):
@@ -44,6 +44,12 @@ def summarize_args(tool_name: str, arguments: str) -> str:
     if more := len(value) - len(summary):
         summary["$more"] = more
     return _encode(summary)
+
+
+def show_fields(fields: Mapping[str, Iterable[str]]) -> None:
+    """Lets arguments of further tools show, by tool: their text without secrets and cut, numbers as they are."""
+    for tool_name, names in fields.items():
+        _SHOWN[tool_name] = dict.fromkeys(names, _value)
 
 
 def _integer(digits: str) -> int | float:
@@ -97,6 +103,14 @@ def _number(value: Any) -> Any:
 
 
 _path = _text(512)
+
+
+def _value(value: Any) -> Any:
+    return _text(256)(value) if isinstance(value, str) else _number(value)
+
+
+_SHOWN: dict[str, Mapping[str, _Show]] = {}
+"""What a deployment's settings let show of tools that are not listed here."""
 
 # A test holds this list against the tools' own parameters: a new one shows when somebody has decided that it may.
 _FIELDS: Mapping[str, Mapping[str, _Show]] = {
