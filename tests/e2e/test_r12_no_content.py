@@ -18,9 +18,9 @@ def files_with(folder: Path, sentinel: str) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("engine", ["ollama", "openai"])
+@pytest.mark.parametrize(("engine", "api"), [("ollama", "chat"), ("openai", "chat"), ("openai", "responses")])
 @pytest.mark.parametrize("log_level", ["debug"])
-async def test_r12_a_sentinel_in_every_place_of_content_is_not_on_the_record(make_pair, engine, log_level):
+async def test_r12_a_sentinel_in_every_place_of_content_is_not_on_the_record(make_pair, engine, api, log_level):
     """Each tool handles the sentinel; the spool is looked at while the audit service is down, and all else after."""
     sentinel = f"Sentinel{secrets.token_hex(8)}"
     password = f"Pw{secrets.token_hex(8)}"
@@ -43,18 +43,20 @@ async def test_r12_a_sentinel_in_every_place_of_content_is_not_on_the_record(mak
     )
     page = Page(body=f"<h1>{sentinel}</h1>", headers={"x-note": sentinel})
     pair.model.script = Script(
-        steps=(Step(text=f"I say {sentinel}. ", tool_calls=calls), Step(text="Done.")),
+        steps=(Step(text=f"I say {sentinel}. ", thinking=f"Hm, {sentinel}", tool_calls=calls), Step(text="Done.")),
         pages={"/pages/secret.html": page},
     )
     (pair.workspace / "secret.txt").write_text(f"{sentinel}\n")
     (pair.workspace / "edit.txt").write_text(f"{sentinel}\n")
     audit = pair.start_audit(AUDIT_LOG_LEVEL=log_level)
     audit.terminate()
-    service = pair.start_gateway(GATEWAY_LOG_LEVEL=log_level)
+    service = pair.start_gateway(GATEWAY_LOG_LEVEL=log_level, GATEWAY_OPENAI_API=api)
     events = await run_turn(await pair.gateway(service), engine=engine, input=f"Look for {sentinel}")
     assert text_of(events).endswith("Done.")
 
-    told = [m["content"] for m in pair.model.requests[-1].json["messages"] if m["role"] == "tool"]
+    sent = pair.model.requests[-1].json
+    told = [m["content"] for m in sent.get("messages", ()) if m["role"] == "tool"]
+    told += [item["output"] for item in sent.get("input", ()) if item["type"] == "function_call_output"]
     assert sum(sentinel in text for text in told) >= 4, "the model itself was told"
     transcripts = [f"sessions/{events[0].turn_started.session_id}.jsonl"]
     assert files_with(pair.state_dir, sentinel) == transcripts, "nothing of it is in the spool"
