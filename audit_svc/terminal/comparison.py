@@ -1,0 +1,123 @@
+"""What shadows did beside the engine that worked: which of its calls they made too, what they cost, how long they took.
+
+Calls agree when they have the same tool and the same summary of the arguments, in the same turn. Only turns that a
+shadow ran are compared.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from onrecord.audit.v1 import audit_pb2
+
+CallKey = tuple[str, str, str]
+"""Turn, tool, arguments."""
+
+
+@dataclass(slots=True)
+class Side:
+    """What one engine and model did."""
+
+    engine: str
+    model: str
+    shadow: bool
+    turns: set[str] = field(default_factory=set)
+    requests: int = 0
+    failed_requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_micros: int = 0
+    unpriced_requests: int = 0
+    model_ms: int = 0
+    """Time of its requests."""
+    calls: Counter[CallKey] = field(default_factory=Counter)
+    agreed_calls: int = 0
+    """Calls that the engine that worked made too; of that engine itself, all."""
+    missing_calls: int = 0
+    """Calls that only the engine that worked made."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.engine} · {self.model}"
+
+    @property
+    def own_calls(self) -> int:
+        """Calls that the engine that worked did not make."""
+        return self.calls.total() - self.agreed_calls
+
+    def per_turn(self, total: float) -> float:
+        """The share of one turn."""
+        return total / max(len(self.turns), 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures."""
+        return asdict(self) | {"turns": len(self.turns), "calls": self.calls.total(), "own_calls": self.own_calls}
+
+
+@dataclass(slots=True)
+class Comparison:
+    """The engine that worked first (after a fallback there are two), then its shadows."""
+
+    sides: list[Side]
+
+    @property
+    def shadows(self) -> list[Side]:
+        """The shadows."""
+        return [side for side in self.sides if side.shadow]
+
+    def calls(self) -> list[tuple[CallKey, list[int]]]:
+        """Each different call in the order of its first appearance, with how often each side made it."""
+        keys = dict.fromkeys(key for side in self.sides for key in side.calls)
+        turns = {turn: at for at, turn in enumerate(sorted({key[0] for key in keys}))}  # UUIDv7: in their order
+        return [(key, [side.calls[key] for side in self.sides]) for key in sorted(keys, key=lambda key: turns[key[0]])]
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain values."""
+        calls = [
+            {"turn_id": turn, "tool_name": tool, "args_summary": arguments, "made": made}
+            for (turn, tool, arguments), made in self.calls()
+        ]
+        return {"engines": [side.to_json() for side in self.sides], "calls": calls}
+
+
+def compare(entries: Iterable[audit_pb2.TimelineEntry]) -> Comparison:
+    """Compares what the timeline of a session tells."""
+    timeline = list(entries)
+    compared = {_row(entry).turn_id for entry in timeline if _row(entry).shadow}
+    sides: dict[tuple[bool, str, str], Side] = {}
+    for entry in timeline:
+        row = _row(entry)
+        if row.turn_id not in compared:
+            continue
+        model = row.requested_model if isinstance(row, audit_pb2.CostRow) else row.model
+        side = sides.setdefault((row.shadow, row.engine, model), Side(row.engine, model, row.shadow))
+        side.turns.add(row.turn_id)
+        if isinstance(row, audit_pb2.CostRow):
+            _add_request(side, row)
+        else:
+            side.calls[row.turn_id, row.tool_name, row.args_summary] += 1
+    ordered = [sides[key] for key in sorted(sides)]
+    worked: Counter[CallKey] = Counter()
+    for side in ordered:
+        worked += side.calls if not side.shadow else Counter()
+    for side in ordered:
+        side.agreed_calls = (side.calls & worked).total()
+        wanted = Counter({key: count for key, count in worked.items() if key[0] in side.turns})
+        side.missing_calls = (wanted - side.calls).total() if side.shadow else 0
+    return Comparison(ordered)
+
+
+def _row(entry: audit_pb2.TimelineEntry) -> audit_pb2.CostRow | audit_pb2.AuditRow:
+    return entry.model_request if entry.HasField("model_request") else entry.tool_call
+
+
+def _add_request(side: Side, row: audit_pb2.CostRow) -> None:
+    side.requests += 1
+    side.failed_requests += row.HasField("error")
+    side.input_tokens += row.input_tokens
+    side.output_tokens += row.output_tokens
+    side.cost_micros += row.cost_micros
+    side.unpriced_requests += not row.HasField("cost_micros")
+    side.model_ms += row.duration_ms

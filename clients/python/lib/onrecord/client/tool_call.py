@@ -1,0 +1,84 @@
+"""One tool call of an application, from its intent to its row."""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from onrecord.audit.v1 import audit_pb2
+from uuid_utils import uuid7
+
+from gateway_svc.audit import AuditLogger, AuditRefused, safe_audit, safe_intend
+from gateway_svc.audit.row import build_audit_row, build_intent
+from gateway_svc.messages import Scope
+from gateway_svc.messages import ToolCall as Call
+from gateway_svc.tools import ToolResult
+
+
+class ToolCall:
+    """A tool call as a context manager: its intent is on disk before the body runs, its row when the body has ended.
+
+    The body may set what it knows of the result. An exception in it makes the call a failed one (a TimeoutError one
+    that timed out, a cancellation a cancelled one), and goes on: the record tells its type, and never its message,
+    which may hold content.
+    """
+
+    def __init__(self, logger: AuditLogger, scope: Scope, name: str, arguments: Mapping[str, Any]) -> None:
+        self.id = str(uuid7())
+        """The id of the row."""
+        self.result_bytes = 0
+        """The size of the whole result."""
+        self.result_truncated = False
+        """Whether the model was shown less."""
+        self.exit_code: int | None = None
+        self.http_status: int | None = None
+        self.error: str | None = None
+        """Why the tool could not do its work, where it raised nothing: a sentence that quotes no content."""
+        text = json.dumps(arguments, ensure_ascii=False, default=lambda value: f"<{type(value).__name__}>")
+        self._call = Call(self.id, "", name, text)
+        self._logger = logger
+        self._scope = scope
+        self._started_at_ms, self._started = 0, 0.0
+
+    def __enter__(self) -> Self:
+        """Begins the call.
+
+        Raises:
+            AuditRefused: the ledger is strict, and the intent could not be put on disk.
+        """
+        refusal = safe_intend(self._logger, build_intent(self._call, self._scope))
+        if refusal is not None:
+            raise AuditRefused(refusal)
+        self._started_at_ms, self._started = time.time_ns() // 1_000_000, time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        told = self.error if error is None else f"the tool raised {type(error).__name__}"
+        result = ToolResult(
+            text="",
+            outcome=_outcome(error, self.error),
+            error=told,
+            exit_code=self.exit_code,
+            http_status=self.http_status,
+            result_bytes=self.result_bytes,
+            result_truncated=self.result_truncated,
+            started_at_ms=self._started_at_ms,
+            duration_ms=round((time.monotonic() - self._started) * 1000),
+        )
+        safe_audit(self._logger, build_audit_row(self._call, result, self._scope))
+
+
+def _outcome(error: BaseException | None, told: str | None) -> audit_pb2.Outcome.ValueType:
+    match error:
+        case None:
+            return audit_pb2.OUTCOME_SUCCEEDED if told is None else audit_pb2.OUTCOME_FAILED
+        case TimeoutError():
+            return audit_pb2.OUTCOME_TIMED_OUT
+        case asyncio.CancelledError() | KeyboardInterrupt() | SystemExit() | GeneratorExit():
+            return audit_pb2.OUTCOME_CANCELLED
+        case _:
+            return audit_pb2.OUTCOME_FAILED

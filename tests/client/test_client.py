@@ -1,0 +1,141 @@
+"""The Python client against the pair as it runs in production, and the examples of its page as they are."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from onrecord.audit.v1 import audit_pb2
+from onrecord.client import Access, Answer, AsyncGateway, AsyncLedger, Gateway, Ledger
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from demo.processes import REPOSITORY
+from demo.script import Call, Script, Step
+from gateway_svc.audit import AuditRefused
+from tests.e2e.conftest import Pair, make_pair
+
+__all__ = ["make_pair"]
+
+SCRIPT = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "touch ran"}),)), Step(text="Done.")))
+EXAMPLES = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "client.md").read_text(), re.DOTALL)
+
+
+async def start(make_pair, **env: str) -> tuple[Pair, str]:
+    pair = await make_pair(SCRIPT)
+    pair.start_audit()
+    return pair, pair.start_gateway(**env).address
+
+
+async def test_the_examples_run_as_they_are_written(make_pair, tmp_path):
+    assert len(EXAMPLES) == 4
+    pair, gateway = await start(make_pair, GATEWAY_TOOLS="bash=ask", GATEWAY_ANSWER_SECONDS="0.1")
+    said = []
+    for example in EXAMPLES:
+        code = example.replace("127.0.0.1:50051", gateway).replace("127.0.0.1:50052", pair.audit_address)
+        code = code.replace("~/.local/state/my-app", str(tmp_path / "my-app"))
+        run = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=50
+        )
+        assert run.returncode == 0, run.stderr
+        said.append(run.stdout)
+    assert said[0].startswith("Done.")
+    assert not (pair.workspace / "ran").exists(), "the decision of the second example kept it from running"
+    rows = [row for row in await pair.rows(5) if row.engine == "my-app"]
+    assert [(row.tool_name, row.args_summary, row.outcome) for row in rows] == [
+        ("lookup", '{"city":{"type":"string","bytes":4}}', audit_pb2.OUTCOME_SUCCEEDED),
+        ("publish", '{"words":{"type":"number"}}', audit_pb2.OUTCOME_SUCCEEDED),
+    ]
+    assert rows[0].result_bytes == len("high tide in Kiel at noon")
+    assert rows[0].session_id == said[2].strip()
+
+
+async def test_a_decision_lets_a_call_run_and_a_conversation_goes_on(make_pair):
+    pair, address = await start(make_pair, GATEWAY_TOOLS="bash=ask")
+    asked: list[str] = []
+
+    async def decide(call: pb.ToolCallStarted) -> Answer:
+        asked.append(call.args_summary)
+        return Answer(True)
+
+    async with AsyncGateway(address) as gateway:
+        turn = await gateway.run("go", decide=decide, labels={"user": "ada"}).wait()
+        assert (turn.answer, asked) == ("Done.", ['{"command":"touch ran"}'])
+        assert (pair.workspace / "ran").exists()
+        again = gateway.run("again", session_id=turn.session_id)
+        pieces = []
+        async for event in again:
+            if event.HasField("tool_call_started"):
+                await gateway.answer(event.tool_call_started.id, Answer(False, "no"))
+            if event.HasField("text_delta"):
+                pieces.append(event.text_delta.text)
+        assert ("".join(pieces), again.session_id) == ("Done.", turn.session_id)
+        with pytest.raises(grpc.aio.AioRpcError, match="input is empty"):
+            await gateway.run(" ").wait()
+
+
+async def test_a_turn_can_be_cancelled_from_another_thread(make_pair):
+    pair, address = await start(make_pair)
+    pair.model.script = Script(steps=(Step(text="slow", delay_ms=60_000),))
+
+    def run() -> grpc.StatusCode:
+        with Gateway(address) as gateway:
+            turn = gateway.run("go")
+            try:
+                for _ in turn:
+                    turn.cancel()
+            except grpc.RpcError as error:
+                return error.code()
+        raise AssertionError("the turn was not cancelled")
+
+    assert await asyncio.to_thread(run) is grpc.StatusCode.CANCELLED
+
+
+async def test_exceptions_become_outcomes_and_go_on_and_no_message_is_recorded(make_pair, tmp_path):
+    pair, _ = await start(make_pair)
+    async with AsyncLedger(tmp_path / "app", pair.audit_address, session_id="s-1", model="m") as ledger:
+        for error in (ValueError("SENTINEL"), TimeoutError(), asyncio.CancelledError()):
+            with pytest.raises(type(error)), ledger.tool_call("lookup", {"SENTINEL": object()}, turn_id="t-1"):
+                raise error
+        with ledger.tool_call("lookup") as call:
+            call.error, call.http_status, call.exit_code = "it is not there", 404, 3
+    rows = await pair.rows(4)
+    assert [(row.outcome, row.error) for row in rows] == [
+        (audit_pb2.OUTCOME_FAILED, "the tool raised ValueError"),
+        (audit_pb2.OUTCOME_TIMED_OUT, "the tool raised TimeoutError"),
+        (audit_pb2.OUTCOME_CANCELLED, "the tool raised CancelledError"),
+        (audit_pb2.OUTCOME_FAILED, "it is not there"),
+    ]
+    assert (rows[3].http_status, rows[3].exit_code) == (404, 3)
+    assert {(row.session_id, row.engine, row.model) for row in rows} == {("s-1", "application", "m")}
+    assert [row.turn_id for row in rows] == ["t-1"] * 3 + [""]
+
+
+def test_an_application_that_was_killed_leaves_an_interrupted_row(tmp_path):
+    code = f"""
+import os
+from onrecord.client import Ledger
+with Ledger({str(tmp_path)!r}, "127.0.0.1:9", drain_seconds=0) as ledger, ledger.tool_call("lookup", {{"a": 1}}):
+    os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=50).returncode == -9
+    with Ledger(tmp_path, "127.0.0.1:9", drain_seconds=0) as ledger:
+        assert ledger._record.counters.interrupted == 1
+
+
+def test_strict_refuses_what_cannot_be_put_on_disk(tmp_path):
+    with Ledger(tmp_path, "127.0.0.1:9", mode="strict", drain_seconds=0) as ledger:
+        ledger._record.spool.append_intent = lambda row: False  # type: ignore[method-assign] # the disk is full
+        ran = False
+        with pytest.raises(AuditRefused), ledger.tool_call("lookup"):
+            ran = True
+        assert not ran
+
+
+def test_what_belongs_together_is_asked_for_together(tmp_path):
+    with pytest.raises(ValueError, match="belong together"):
+        Gateway("127.0.0.1:9", Access(cert=Path("cert.pem")))
+    assert "secret" not in repr(Access(token="secret"))
+    assert list(Access(token="secret").metadata()) == [("authorization", "Bearer secret")]
