@@ -113,16 +113,19 @@ async def test_exceptions_become_outcomes_and_go_on_and_no_message_is_recorded(m
     assert [row.turn_id for row in rows] == ["t-1"] * 3 + [""]
 
 
-def test_an_application_that_was_killed_leaves_an_interrupted_row(tmp_path):
+async def test_an_application_that_was_killed_leaves_an_interrupted_row(make_pair, tmp_path):
+    pair, _ = await start(make_pair)
     code = f"""
 import os
 from onrecord.client import Ledger
-with Ledger({str(tmp_path)!r}, "127.0.0.1:9", drain_seconds=0) as ledger, ledger.tool_call("lookup", {{"a": 1}}):
+with Ledger({str(tmp_path / "app")!r}, {pair.audit_address!r}) as ledger, ledger.tool_call("lookup", {{"a": 1}}):
     os.kill(os.getpid(), 9)
 """
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=50).returncode == -9
-    with Ledger(tmp_path, "127.0.0.1:9", drain_seconds=0) as ledger:
-        assert ledger._record.counters.interrupted == 1
+    ended = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], check=False, timeout=50)
+    assert ended.returncode == -9
+    async with AsyncLedger(tmp_path / "app", pair.audit_address):
+        [row] = await pair.rows(1)
+    assert (row.tool_name, row.outcome) == ("lookup", audit_pb2.OUTCOME_INTERRUPTED)
 
 
 def test_strict_refuses_what_cannot_be_put_on_disk(tmp_path):
