@@ -59,10 +59,11 @@ def serve(
 def health(
     target: Annotated[str | None, typer.Option(help="host:port; AUDIT_LISTEN when not given.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 3.0,
+    live: Annotated[bool, typer.Option("--live", help="Whether it answers, even that it cannot serve now.")] = False,
 ) -> None:
     """Ask a running service whether it serves; exit code 0 when it does, else 1."""
     settings = load_settings(AuditSettings)
-    serves, said = probe(target or settings.listen, timeout, current_access(), settings.server_files)
+    serves, said = probe(target or settings.listen, timeout, current_access(), settings.server_files, live=live)
     typer.echo(said, err=not serves)
     raise typer.Exit(0 if serves else 1)
 

@@ -17,6 +17,7 @@ from service_kit.access import rules_for
 from service_kit.guard import Guard, open_guard
 from service_kit.metrics import new_registry, serve_metrics
 from service_kit.observing import RpcObserver
+from service_kit.readiness import follow
 from service_kit.server import add_health, add_reflection, build_server, serve
 from service_kit.settings import describe_settings
 
@@ -53,15 +54,18 @@ async def _serve(settings: AuditSettings, guard: Guard, store: SqliteStore, regi
         health = await add_health(server, [SERVICE])
         if settings.reflection:
             add_reflection(server, [SERVICE])
-        with serve_metrics(settings.metrics_listen, registry):
-            await serve(
-                server,
-                health,
-                listen=settings.listen,
-                credentials=guard.credentials,
-                grace_seconds=settings.drain_seconds,
-                on_drain=servicer.drain,
-            )
+        async with follow(
+            health, [SERVICE], store.why_no_commit, every_seconds=settings.health_seconds, within_seconds=10
+        ):
+            with serve_metrics(settings.metrics_listen, registry):
+                await serve(
+                    server,
+                    health,
+                    listen=settings.listen,
+                    credentials=guard.credentials,
+                    grace_seconds=settings.drain_seconds,
+                    on_drain=servicer.drain,
+                )
     finally:
         keeping.cancel()
         await asyncio.wait([keeping])

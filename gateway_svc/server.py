@@ -16,6 +16,7 @@ from gateway_svc.engines.claude import ClaudeRunner
 from gateway_svc.errors import SettingsError
 from gateway_svc.metrics import CLAUDE_TOOLS, RecordCollector, TurnMetrics
 from gateway_svc.pricing import cost_micros
+from gateway_svc.readiness import EngineCheck
 from gateway_svc.servicer import RETRY_AFTER_SECONDS, ROLES, STATUSES, GatewayServicer
 from gateway_svc.sessions import Sessions
 from gateway_svc.settings import GatewaySettings
@@ -28,6 +29,7 @@ from service_kit.errors import ErrorInterceptor
 from service_kit.guard import open_guard
 from service_kit.metrics import new_registry, serve_metrics
 from service_kit.observing import RpcObserver
+from service_kit.readiness import follow
 from service_kit.server import add_health, add_reflection, build_server, serve
 from service_kit.settings import EXIT_WRONG_SETTINGS, describe_settings
 
@@ -86,15 +88,20 @@ async def run(settings: GatewaySettings) -> None:
         health = await add_health(server, [SERVICE])
         if settings.reflection:
             add_reflection(server, [SERVICE])
-        with serve_metrics(settings.metrics_listen, registry):
-            await serve(
-                server,
-                health,
-                listen=settings.listen,
-                credentials=guard.credentials,
-                grace_seconds=settings.drain_seconds,
-                on_drain=drain,
-            )
+        urls = {"ollama": settings.ollama_url, "openai": settings.openai_url}
+        async with (
+            EngineCheck({name: url for name, url in urls.items() if url}, settings.claude_command) as check,
+            follow(health, [SERVICE], check, every_seconds=settings.health_seconds, within_seconds=5),
+        ):
+            with serve_metrics(settings.metrics_listen, registry):
+                await serve(
+                    server,
+                    health,
+                    listen=settings.listen,
+                    credentials=guard.credentials,
+                    grace_seconds=settings.drain_seconds,
+                    on_drain=drain,
+                )
     finally:
         recovery.cancel()
         await asyncio.wait([recovery])

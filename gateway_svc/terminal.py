@@ -112,9 +112,10 @@ def sessions(
 def health(
     target: Target = DEFAULT_TARGET,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 3.0,
+    live: Annotated[bool, typer.Option("--live", help="Whether it answers, even that it cannot serve now.")] = False,
 ) -> None:
     """Ask a running gateway whether it serves; exit code 0 when it does, else 1."""
-    serves, said = probe(target, timeout, current_access(), load_settings(ListenSettings).server_files)
+    serves, said = probe(target, timeout, current_access(), load_settings(ListenSettings).server_files, live=live)
     typer.echo(said, err=not serves)
     raise typer.Exit(0 if serves else EXIT_FAILED)
 

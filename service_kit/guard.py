@@ -32,6 +32,7 @@ class GuardSettings(LimitSettings):
     tokens_file: Path | None = Field(None, description="who may call: see service_kit.roles")
     allow_plaintext_on_network: bool = Field(False, description="listen beyond loopback although without TLS")
     reflection: bool = False
+    health_seconds: float = Field(10, gt=0, description="how often it is looked whether the service can do its work")
 
     metrics_listen: str = Field("", pattern=r"^$|^.+:\d{1,5}$", description="for Prometheus; nowhere when empty")
     metrics_allow_network: bool = Field(False, description="serve metrics beyond loopback, in plain text to anybody")

@@ -5,10 +5,11 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Self
 
+import apsw
 import structlog
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import MigrationRefused
+from audit_svc.errors import AuditError, MigrationRefused
 from audit_svc.store import migrate
 from audit_svc.store.housekeeping import Housekeeping
 from audit_svc.store.observer import StoreObserver
@@ -72,6 +73,14 @@ class SqliteStore:
         response.add_done_callback(lambda done: done.cancelled() or done.exception())
         return response
 
+    async def why_no_commit(self) -> str:
+        """Commits what changes nothing: why it cannot be done, empty when it can."""
+        try:
+            await asyncio.wrap_future(self._writer.run(_touch))
+        except AuditError as error:
+            return str(error)
+        return ""
+
     async def close(self) -> None:
         """See audit_svc.store.Store."""
         self.housekeeping.close()
@@ -79,3 +88,8 @@ class SqliteStore:
         await asyncio.to_thread(self._reader.close)
         await asyncio.to_thread(self._writer.close)
         self._lock.release()
+
+
+def _touch(connection: apsw.Connection) -> None:
+    """Writes the first page as it is. The store itself has no use for the number that is in it."""
+    connection.pragma("user_version", connection.pragma("user_version"))

@@ -87,7 +87,7 @@ class ModelServerClient:
         self._origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
         # a container may reach the model server only through a proxy, and is told so by HTTPS_PROXY, NO_PROXY and
         # SSL_CERT_FILE; but no proxy reaches what runs on this machine
-        trust_env = not _is_loopback(url.host)
+        trust_env = not is_loopback(url.host)
         verify = httpx2.create_ssl_context(trust_env=trust_env)
         self._clients = Clients(
             lambda: httpx2.AsyncClient(
@@ -253,7 +253,8 @@ async def _drain(payloads: AsyncGenerator[bytes, None]) -> None:
                 pass
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether host is this machine, which no proxy reaches."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

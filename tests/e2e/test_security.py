@@ -1,6 +1,7 @@
 """Certificates, tokens and roles between real processes."""
 
 import asyncio
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
-from demo.processes import run_command
+from demo.processes import Service, run_command
 from demo.script import Call, Script, Step
 from service_kit.roles import Role, make_token
 from tests.support.certificates import Authority, Pair
@@ -102,13 +103,19 @@ async def test_a_turn_over_mtls_and_tokens_leaves_its_row_under_the_gateways_nam
     assert producer.startswith("gateway-1/")
 
 
+async def probe(module: str, env: dict[str, str], service: Service) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(run_command, module, env, "health", "--target", service.address)
+
+
 async def test_the_probes_and_the_command_line_come_in_over_mtls(guarded, tmp_path):
     for module, service, env in (
         ("gateway_svc", guarded.gateway, guarded.env("GATEWAY", "gateway")),
         ("audit_svc", guarded.audit, guarded.env("AUDIT", "audit")),
     ):
-        ran = await asyncio.to_thread(run_command, module, env, "health", "--target", service.address)
-        assert (ran.returncode, "SERVING" in ran.stdout) == (0, True), ran.stderr
+        async with asyncio.timeout(30):
+            while "SERVING" not in (ran := await probe(module, env, service)).stdout:
+                assert "NOT_SERVING" in ran.stderr, "the gateway has not asked its model server yet"
+        assert ran.returncode == 0
         ran = await asyncio.to_thread(run_command, module, {}, "health", "--target", service.address)
         assert ran.returncode == 1, "in plain text there is no answer"
     token = tmp_path / "caller-token"

@@ -1,0 +1,63 @@
+"""The gateway says whether it can do its work, and the probes of containers tell it by their exit code."""
+
+import asyncio
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from demo.processes import Service, run_command, start_service
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def probe(module: str, service: Service, *args: str) -> tuple[int, str]:
+    ran = await asyncio.to_thread(run_command, module, {}, "health", "--target", service.address, *args)
+    return ran.returncode, (ran.stdout or ran.stderr).strip().rpartition(" ")[2]
+
+
+async def model_server(port: int) -> asyncio.Server:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    return await asyncio.start_server(answer, "127.0.0.1", port)
+
+
+async def watch_until(address: str, service: str, status: int) -> None:
+    async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(30):
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=service)):
+            if answer.status == status:
+                return
+
+
+async def test_a_gateway_serves_while_an_engine_answers(tmp_path):
+    server = await model_server(0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    env = {
+        "GATEWAY_LISTEN": "127.0.0.1:0",
+        "GATEWAY_STATE_DIR": str(tmp_path),
+        "GATEWAY_OLLAMA_URL": f"http://127.0.0.1:{port}",
+        "GATEWAY_OLLAMA_MODEL": "m",
+        "GATEWAY_HEALTH_SECONDS": "0.1",
+    }
+    with start_service("gateway_svc", env, "serve") as gateway:
+        while "health.not_serving" not in gateway.stderr_text():
+            await asyncio.sleep(0.05)
+        assert await probe("gateway_svc", gateway) == (1, "NOT_SERVING")
+        assert await probe("gateway_svc", gateway, "--live") == (0, "NOT_SERVING")
+        server = await model_server(port)
+        await watch_until(gateway.address, "onrecord.gateway.v1.GatewayService", SERVING)
+        assert await probe("gateway_svc", gateway) == (0, "SERVING")
+        server.close()
+        await server.wait_closed()
+        await watch_until(gateway.address, "", NOT_SERVING)
+    with start_service("gateway_svc", {**env, "GATEWAY_CLAUDE_COMMAND": "sh -c claude"}, "serve") as gateway:
+        await watch_until(gateway.address, "", SERVING)
+    assert await probe("gateway_svc", gateway, "--live") == (1, "UNAVAILABLE")
