@@ -119,7 +119,7 @@ def _build_mcp(settings: GatewaySettings) -> "McpServers":
         redact.show_fields({f"{name}.{tool}": fields for tool, fields in server.record.items()})
         if server.timeout_seconds >= settings.tool_seconds:
             raise SettingsError(f"GATEWAY_MCP_FILE: {name}: timeout_seconds must be less than GATEWAY_TOOL_SECONDS")
-    return McpServers(servers, settings.workspace)
+    return McpServers(servers, settings.state_dir / "mcp")
 
 
 def _open_target(settings: GatewaySettings) -> Target:

@@ -185,4 +185,7 @@ class GatewaySettings(ListenSettings):
         self.workspace = self.workspace.expanduser().resolve() if given else self.state_dir / "workspace"
         if self.state_dir.is_relative_to(self.workspace):
             raise ValueError("GATEWAY_STATE_DIR: must not lie in GATEWAY_WORKSPACE, since tools could read it there")
+        self.mcp_file = self.mcp_file.expanduser().resolve() if self.mcp_file else None
+        if self.mcp_file and self.mcp_file.is_relative_to(self.workspace):
+            raise ValueError("GATEWAY_MCP_FILE: must not lie in GATEWAY_WORKSPACE, since tools could write it there")
         return self

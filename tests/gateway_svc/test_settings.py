@@ -25,6 +25,8 @@ OLLAMA = {"GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m
         ({**OLLAMA, "GATEWAY_WEBFETCH_ALLOW": "http://a/b c"}, "GATEWAY_WEBFETCH_ALLOW"),
         ({**OLLAMA, "GATEWAY_BASH_SANDBOX": "required", "PATH": "/nowhere"}, "GATEWAY_BASH_SANDBOX"),
         ({**OLLAMA, "GATEWAY_STATE_DIR": "/tmp/w/state", "GATEWAY_WORKSPACE": "/tmp/w"}, "GATEWAY_STATE_DIR"),
+        ({**OLLAMA, "GATEWAY_MCP_FILE": "/tmp/w/mcp.json", "GATEWAY_WORKSPACE": "/tmp/w"}, "GATEWAY_MCP_FILE"),
+        ({**OLLAMA, "GATEWAY_MCP_FILE": "/nowhere/mcp.json"}, "GATEWAY_MCP_FILE"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path, env, named):

@@ -1,4 +1,4 @@
-"""An MCP server for tests, made with the package's own server: `python mcp_server.py [stdio | http PORT]`.
+"""An MCP server for tests, made with the package's own server: `python mcp_server.py [stdio | http PORT [json]]`.
 
 Each tool does one thing that a server can do to its client.
 """
@@ -52,8 +52,8 @@ def flood(megabytes: int) -> str:
 
 @server.tool()
 def environment() -> dict[str, str]:
-    """All that the server can see of its environment."""
-    return dict(os.environ)
+    """All that the server can see of its environment, and where it runs."""
+    return {**os.environ, "PWD_NOW": str(Path.cwd())}
 
 
 @server.tool()
@@ -79,6 +79,8 @@ async def grow(ctx: Context) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["http"]:
-        asyncio.run(server.run_streamable_http_async(host="127.0.0.1", port=int(sys.argv[2])))
+        asyncio.run(
+            server.run_streamable_http_async(host="127.0.0.1", port=int(sys.argv[2]), json_response="json" in sys.argv)
+        )
     else:
         server.run("stdio")

@@ -52,7 +52,7 @@ async def open_desk(tmp_path: Path) -> AsyncIterator[Any]:
 
         @asynccontextmanager
         async def desk(**servers: ServerSettings) -> AsyncIterator[Desk]:
-            mcp = McpServers(servers, tmp_path)
+            mcp = McpServers(servers, tmp_path / "mcp")
             await mcp.start()
             try:
                 yield Desk(mcp, tmp_path)
@@ -76,9 +76,9 @@ class HttpServer:
         self.process: subprocess.Popen[bytes]
         self.start()
 
-    def start(self) -> None:
-        null = subprocess.DEVNULL
-        self.process = subprocess.Popen([sys.executable, PROGRAM, "http", str(self.port)], stdout=null, stderr=null)
+    def start(self, *options: str) -> None:
+        null, argv = subprocess.DEVNULL, [sys.executable, PROGRAM, "http", str(self.port), *options]
+        self.process = subprocess.Popen(argv, stdout=null, stderr=null)
         deadline = time.monotonic() + 30
         while True:
             try:

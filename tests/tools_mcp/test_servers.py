@@ -131,10 +131,13 @@ async def test_much_output_is_cut_for_the_model_and_told_in_full_size(open_desk)
     assert len(result.text) < 60_000
 
 
-@pytest.mark.parametrize("over", ["stdio", "http"])
+@pytest.mark.parametrize("over", ["stdio", "http", "json"])
 async def test_output_without_an_end_costs_the_server_its_connection_and_the_gateway_no_memory(
     open_desk, http_server, over
 ):
+    if over == "json":  # one whole body in place of a stream of events
+        http_server.kill()
+        http_server.start("json")
     desk = await open_desk(t=of_tests() if over == "stdio" else ServerSettings(url=http_server.url))
     result = await desk.run("t.flood", '{"megabytes": 40}')
     assert result.outcome in (audit_pb2.OUTCOME_INTERRUPTED, audit_pb2.OUTCOME_FAILED)
@@ -181,9 +184,33 @@ async def test_a_server_sees_what_programs_need_and_what_the_file_names_and_no_k
     seen = json.loads((await desk.run("t.environment")).text)
     assert seen["TOKEN"] == "given"
     assert seen["PATH"] == os.environ["PATH"]
-    assert set(seen) <= {"TOKEN", "ONRECORD_MCP", "LC_CTYPE", "HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL"} | {
-        *("TERM", "TMPDIR", "TZ", "USER")
-    }
+    assert set(seen) <= {
+        "PWD_NOW",
+        "TOKEN",
+        "ONRECORD_MCP",
+        "LC_CTYPE",
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "LOGNAME",
+        "PATH",
+        "SHELL",
+    } | {*("TERM", "TMPDIR", "TZ", "USER")}
+
+
+async def test_a_server_loads_no_code_from_the_workspace(open_desk, tmp_path):
+    """Python puts the folder that it runs in ahead of all others."""
+    (tmp_path / "mcp_server_time.py").write_text("raise SystemExit(1)")
+    desk = await open_desk(time=ServerSettings(command=sys.executable, args=("-m", "mcp_server_time")), t=of_tests())
+    assert "time.get_current_time" in desk.names()
+    folder = json.loads((await desk.run("t.environment")).text)["PWD_NOW"]
+    assert folder == str(tmp_path / "mcp" / "t")
+    assert (tmp_path / "mcp" / "t").stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_name_in_the_file_that_the_server_does_not_have_is_warned_about(open_desk, capsys):
+    await open_desk(t=of_tests(tools={"ecko": "deny"}, record={"echo": ["text"]}))
+    assert "ecko" in capsys.readouterr().out
 
 
 async def test_policies_are_the_file_s_by_tool_and_by_server(open_desk):

@@ -65,14 +65,14 @@ class McpTool:
 class McpServer:
     """A server of the settings file. Its tools stay known while it is away, and their calls say so."""
 
-    def __init__(self, name: str, settings: ServerSettings, workspace: Path, on_change: Callable[[], None]) -> None:
-        """`on_change` is called when its tools are others than before."""
+    def __init__(self, name: str, settings: ServerSettings, folder: Path, on_change: Callable[[], None]) -> None:
+        """`folder` is where its program runs unless the settings say; `on_change` is called when its tools change."""
         self.name = name
         self.settings = settings
         self.tools: dict[str, McpTool] = {}
         self.tried = asyncio.Event()
         """Set once it was connected, or could not be."""
-        self._workspace = workspace
+        self._folder = settings.cwd or folder
         self._on_change = on_change
         self._client: Client | None = None
         self._up = asyncio.Event()
@@ -198,9 +198,7 @@ class McpServer:
         if settings.url:
             return reach_server(settings.url, settings.headers, settings.timeout_seconds)
         argv = [settings.command, *settings.args]
-        return run_server(
-            argv, environment(os.environ, settings.env), settings.cwd or self._workspace, partial(self._lose, lost)
-        )
+        return run_server(argv, environment(os.environ, settings.env), self._folder, partial(self._lose, lost))
 
     async def _listen(self, client: Client) -> None:
         """Hears of other tools from servers of the newer protocol, which tell only who asks."""
@@ -227,6 +225,10 @@ class McpServer:
             cursor = page.next_cursor
             if not cursor:
                 break
+        settings = self.settings
+        if unknown := sorted({*settings.tools, *settings.record} - {name.partition(".")[2] for name in tools}):
+            # a policy for a name that is misspelt holds for nothing
+            log.warning("mcp.settings_name_unknown_tools", server=self.name, tools=unknown)
         if _shown(tools) != _shown(self.tools):
             self.tools = tools
             self._on_change()

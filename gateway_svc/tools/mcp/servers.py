@@ -17,12 +17,21 @@ START_SECONDS = 10.0
 class McpServers:
     """The servers of the settings file."""
 
-    def __init__(self, servers: Mapping[str, ServerSettings], workspace: Path) -> None:
+    def __init__(self, servers: Mapping[str, ServerSettings], folder: Path) -> None:
+        """Makes a folder for each server under `folder`, where its program runs.
+
+        Not the workspace: Python, npx and others load code from the folder that they run in, and a model writes there.
+
+        Raises:
+            OSError: a folder cannot be made.
+        """
         _silence()
         self.revision = 1
         self._servers = {
-            name: McpServer(name, settings, workspace, self._changed) for name, settings in servers.items()
+            name: McpServer(name, settings, folder / name, self._changed) for name, settings in servers.items()
         }
+        for name in servers:
+            (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._tools: dict[str, McpTool] = {}
 
     async def start(self) -> None:
