@@ -28,7 +28,8 @@ REASONING = {
     "type": "reasoning",
     "summary": [{"type": "summary_text", "text": "A file."}],
     "encrypted_content": "gAAA",
-    "status": None,
+    "content": None,
+    "status": "completed",
 }
 CALL = {"id": "fc_1", "type": "function_call", "call_id": "call_A", "name": "read", "arguments": '{"path":"a"}'}
 
