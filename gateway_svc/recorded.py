@@ -24,6 +24,7 @@ from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai import OpenAIEngine
 from gateway_svc.engines.responses import ResponsesEngine
 from gateway_svc.errors import SettingsError
+from gateway_svc.ledger_spending import LedgerSpending
 from gateway_svc.pricing import context_tokens, cost_micros
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.tools import Tool
@@ -53,6 +54,8 @@ class Recorded:
     record: Record
     claude_audit: ClaudeAudit
     """What the engine claude needs of the record."""
+    ledger: LedgerSpending | None
+    """Who is asked what labels have spent, where that is wished."""
     mcp: "McpServers | None" = None
     """The MCP servers, where there are any."""
 
@@ -74,9 +77,10 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
         _build_tools(settings), remote=mcp, policies=settings.tools, timeout_seconds=settings.tool_seconds
     )
     limits = Limits(settings.max_steps, settings.max_turn_seconds, settings.max_parallel_tools)
+    target = _open_target(settings)
     record = open_record(
         settings.state_dir,
-        _open_target(settings),
+        target,
         mode=settings.audit_mode,
         sync=settings.spool_sync,
         sync_interval_ms=settings.spool_sync_interval_ms,
@@ -104,7 +108,8 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
         redact.redact_text,
         redact.redact_name,
     )
-    return Recorded(agents, record, claude_audit, mcp)
+    ledger = LedgerSpending(target) if settings.budgets_from_ledger else None
+    return Recorded(agents, record, claude_audit, ledger, mcp)
 
 
 def _build_mcp(settings: GatewaySettings) -> "McpServers":

@@ -66,7 +66,9 @@ async def run(settings: GatewaySettings) -> None:
     watch = Watch(TurnMetrics(registry, {*settings.tools, *CLAUDE_TOOLS}), tracing)
     if recorded:
         registry.register(RecordCollector(recorded.record))
-    budgets = Budgets(settings.budgets, Spending(settings.state_dir))
+    ledger = recorded.ledger if recorded else None
+    strict = settings.audit_mode == "strict"
+    budgets = Budgets(settings.budgets, Spending(settings.state_dir), ledger.ask if ledger else None, strict=strict)
     room = Room(settings.max_turns, settings.max_queued_turns)
     turns = Turns(sessions, runners, settings.default_engine, record_session, watch, budgets, room)
     servicer = GatewayServicer(turns, sessions, answers, runners, settings.default_engine)
@@ -109,6 +111,8 @@ async def run(settings: GatewaySettings) -> None:
         for runner in runners.values():
             await runner.aclose()
         if recorded:
+            if recorded.ledger:
+                await recorded.ledger.aclose()
             if recorded.mcp:
                 await recorded.mcp.aclose()
             await recorded.record.aclose()

@@ -107,6 +107,7 @@ class GatewaySettings(ListenSettings):
     max_parallel_tools: int = Field(8, ge=1)
 
     budgets: LabelBudgetList = Field(default_factory=list, description="what sessions with a label may cost together")
+    budgets_from_ledger: bool = Field(False, description="whether the ledger is asked what labels have spent")
 
     tools: Policies = Field(default_factory=_all_allowed)
     mcp_file: Path | None = Field(None, description="names the MCP servers whose tools are offered")
@@ -156,6 +157,12 @@ class GatewaySettings(ListenSettings):
             raise ValueError(f"GATEWAY_AUDIT_TLS_{missing}: is not set, but GATEWAY_AUDIT_TLS_{given} is: give both")
         if self.audit_tls_cert and not self.audit_tls_ca:
             raise ValueError("GATEWAY_AUDIT_TLS_CA: is not set: name the file of the CA that signed the audit service")
+        return self
+
+    @model_validator(mode="after")
+    def _check_budgets(self) -> Self:
+        if self.budgets_from_ledger and not self.keeps_record:
+            raise ValueError("GATEWAY_BUDGETS_FROM_LEDGER: this deployment records nothing that a ledger could tell")
         return self
 
     @model_validator(mode="after")

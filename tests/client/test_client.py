@@ -20,7 +20,8 @@ from tests.e2e.conftest import Pair, make_pair
 __all__ = ["make_pair"]
 
 SCRIPT = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "touch ran"}),)), Step(text="Done.")))
-EXAMPLES = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "client.md").read_text(), re.DOTALL)
+PAGES = (REPOSITORY / "docs" / "client.md").read_text() + (REPOSITORY / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGES, re.DOTALL)
 
 
 async def start(make_pair, **env: str) -> tuple[Pair, str]:
@@ -30,7 +31,7 @@ async def start(make_pair, **env: str) -> tuple[Pair, str]:
 
 
 async def test_the_examples_run_as_they_are_written(make_pair, tmp_path):
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5, "four on the page, one in README"
     pair, gateway = await start(make_pair, GATEWAY_TOOLS="bash=ask", GATEWAY_ANSWER_SECONDS="0.1")
     said = []
     for example in EXAMPLES:
