@@ -51,6 +51,10 @@ Commits = asyncio.Queue[Awaitable[audit_pb2.RecordResponse] | None]
 
 STREAM_BATCHES = 16
 """Batches of one stream that may wait for their commit; further ones are left to the stream's flow control."""
+QUEUE_SECONDS = 10.0
+"""How long a stream may wait for room in the queue before its producer is told to come again."""
+
+_LOOK_AGAIN_SECONDS = 0.002
 
 
 def error_interceptor() -> ErrorInterceptor:
@@ -78,6 +82,8 @@ class AuditServicer(HousekeepingRpcs):
         self._store = store
         self._streams: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._entrance = asyncio.Lock()
+        """Held by the stream whose turn it is to queue a batch; the others wait in the order in which they came."""
 
     async def Record(  # noqa: N802 - named by the proto
         self, request_iterator: AsyncIterator[audit_pb2.RecordRequest], context: Context
@@ -143,6 +149,25 @@ class AuditServicer(HousekeepingRpcs):
             )
         return self._store.record(read_batch(request, time.time_ns() // 1_000_000))
 
+    async def _record_when_there_is_room(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
+        """Queues a batch of a stream. Many producers fill the queue together, and to end their streams would cost all
+        of them more than to let each wait for its turn.
+
+        Raises:
+            QueueFull: there was no room for QUEUE_SECONDS.
+        """
+        deadline = time.monotonic() + QUEUE_SECONDS
+        async with self._entrance:
+            # Here, since a batch that was read takes several times the memory of its message.
+            batch = read_batch(request, time.time_ns() // 1_000_000)
+            while True:
+                try:
+                    return self._store.record(batch)
+                except QueueFull:
+                    if time.monotonic() > deadline:
+                        raise
+                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
     async def _read(
         self, requests: AsyncIterator[audit_pb2.RecordRequest], commits: Commits, room: asyncio.Semaphore
     ) -> None:
@@ -150,6 +175,6 @@ class AuditServicer(HousekeepingRpcs):
         try:
             async for request in requests:
                 await room.acquire()
-                commits.put_nowait(self._record(request))
+                commits.put_nowait(await self._record_when_there_is_room(request))
         finally:
             commits.put_nowait(None)

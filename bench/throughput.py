@@ -63,7 +63,7 @@ async def _work(address: str) -> None:
             number = batches[-1].last + 1
             answer(len(batches))
         else:
-            answer(await send(call, producer, batches))
+            answer(len(await send(call, producer, batches)))
 
 
 def batches_of(rows: Iterable[audit_pb2.AuditRow], number: int = 1) -> list[Batch]:
@@ -77,8 +77,8 @@ def batches_of(rows: Iterable[audit_pb2.AuditRow], number: int = 1) -> list[Batc
     return batches
 
 
-async def send(call: RecordCall, producer: str, batches: list[Batch]) -> int:
-    """Sends batches with as many in flight as a sender has, and returns how many were acked.
+async def send(call: RecordCall, producer: str, batches: list[Batch]) -> list[float]:
+    """Sends batches with as many in flight as a sender has, and returns when each was acked, in seconds since 1970.
 
     Raises:
         RuntimeError: a batch was not stored as a whole.
@@ -90,14 +90,16 @@ async def send(call: RecordCall, producer: str, batches: list[Batch]) -> int:
             await window.acquire()
             await call.write(encode_request(producer, batch))
 
+    acked = []
     writing = asyncio.create_task(write())
     for batch in batches:
         response = await call.read()
         if not isinstance(response, audit_pb2.RecordResponse) or response.stored != len(batch.payloads):
             raise RuntimeError(f"not stored: {response}")
         window.release()
+        acked.append(time.time())
     await writing
-    return len(batches)
+    return acked
 
 
 if __name__ == "__main__":

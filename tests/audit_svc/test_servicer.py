@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
+from audit_svc import servicer
 from audit_svc.errors import QueueFull
 from audit_svc.servicer import STREAM_BATCHES, AuditServicer, error_interceptor
 from audit_svc.store.rows import Batch
@@ -156,12 +157,12 @@ async def small(database: Path) -> AsyncIterator[tuple[Any, AuditServicer, Watch
     """A ledger whose queue holds ten rows, its servicer and its store."""
     store = WatchedStore.open(database, queue_rows=10)
     server = build_server([error_interceptor()])
-    servicer = AuditServicer(store)  # type: ignore[abstract] # as in the server
-    audit_pb2_grpc.add_AuditServiceServicer_to_server(servicer, server)
+    audit = AuditServicer(store)  # type: ignore[abstract] # as in the server
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
     address = bind(server, "127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
-        yield audit_pb2_grpc.AuditServiceStub(channel), servicer, store
+        yield audit_pb2_grpc.AuditServiceStub(channel), audit, store
     await server.stop(None)
     await store.close()
 
@@ -185,7 +186,23 @@ async def test_a_full_queue_asks_for_another_try_and_says_when(small, database):
     assert stored == [5] * (8 - len(refused))
 
 
-async def test_a_stream_reads_ahead_and_is_refused_after_the_answers_to_what_was_taken(small, database):
+async def test_a_stream_waits_for_room_in_the_queue(small, database):
+    """More is sent than the queue holds, and while the disk does not take it, it waits; no answer is missing then."""
+    ledger, _, store = small
+    stream = ledger.Record()
+    with held(database):
+        for number in range(1, STREAM_BATCHES + 1):
+            await stream.write(request(audit_row(), sequence=number))
+        while store.refused < 10:
+            await asyncio.sleep(0.01)
+    await stream.done_writing()
+    assert [answer.sequence async for answer in stream] == list(range(1, STREAM_BATCHES + 1))
+
+
+async def test_a_stream_that_waits_too_long_is_refused_after_the_answers_to_what_was_taken(
+    small, database, monkeypatch
+):
+    monkeypatch.setattr(servicer, "QUEUE_SECONDS", 0.3)
     ledger, _, store = small
     stream = ledger.Record()
     with held(database):
@@ -194,8 +211,8 @@ async def test_a_stream_reads_ahead_and_is_refused_after_the_answers_to_what_was
             # The writer takes the first alone, so that the rest are more than the queue holds.
             while number == 1 and not (store.taken and not store.queued_rows):
                 await asyncio.sleep(0.01)
-        while not store.refused:
-            await asyncio.sleep(0.01)
+        await asyncio.sleep(1)
+        assert store.refused
     await stream.done_writing()
     answered: list[int] = []
     refused = None
@@ -211,13 +228,13 @@ async def test_a_stream_reads_ahead_and_is_refused_after_the_answers_to_what_was
 
 
 async def test_a_drain_answers_what_was_read_and_ends_the_streams(small, database):
-    ledger, servicer, store = small
+    ledger, audit, store = small
     stream = ledger.Record()
     with held(database):
         await stream.write(request(audit_row(), sequence=1))
         while not store.taken:
             await asyncio.sleep(0.01)
-        await servicer.drain()
+        await audit.drain()
     assert (await stream.read()).sequence == 1
     assert (await refusal(stream.read())).code() == grpc.StatusCode.UNAVAILABLE
     assert (await refusal(ledger.Record().read())).code() == grpc.StatusCode.UNAVAILABLE
