@@ -11,7 +11,7 @@ from typing import Annotated
 import apsw
 import typer
 
-from bench import ack_time, agent_loop, load_rows, load_turns, record_cost, recovery, throughput
+from bench import ack_time, agent_loop, load_rows, load_turns, record_cost, recovery, throughput, tools
 from bench.figures import Figure, table
 from demo.processes import REPOSITORY
 
@@ -21,6 +21,7 @@ MEASURES = {
     "c": ack_time.measure,
     "d": agent_loop.measure,
     "e": recovery.measure,
+    "f": tools.measure,
     "g": load_turns.measure,
     "h": load_rows.measure,
 }
