@@ -7,7 +7,7 @@ ROUNDS ?= 200
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-real-model test-npm clients image test-image faults bench clean
+.PHONY: help setup demo test check format protos test-real-model test-npm clients image test-image faults load bench clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -72,6 +72,9 @@ test-image: $(VENV)/.deploy  ## build the images from Debian's packages, run the
 
 faults: $(VENV)/.ready  ## kill, cut and fill for ROUNDS rounds (200), and count the rows
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)
+
+load: $(VENV)/.ready  ## end a gateway in the middle of 500 turns, and count the rows
+	$(BIN)/python -m pytest -q -m load
 
 bench: $(VENV)/.ready  ## measure the figures that README quotes; SHORT=1 for less than a minute
 	$(BIN)/python -m bench $(if $(SHORT),--short)

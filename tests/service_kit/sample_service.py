@@ -1,6 +1,7 @@
 """A service of the kit's that repeats what it is sent, run as `python -m tests.service_kit.sample_service LISTEN`."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,6 +10,7 @@ import grpc
 import structlog
 from google.protobuf.wrappers_pb2 import StringValue
 
+from service_kit import server as server_module
 from service_kit.errors import Context, ErrorInterceptor
 from service_kit.logs import configure_logging
 from service_kit.server import add_health, build_server, serve
@@ -59,6 +61,10 @@ async def _react(value: str, context: Context) -> None:
         raise RuntimeError(value)
     if value == "abort":
         await context.abort(grpc.StatusCode.DATA_LOSS, "aborted by the handler")
+    if value == "hang":
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
     if value == "sleep":
         log.info("sample.sleeping")
         await asyncio.sleep(60)
@@ -87,6 +93,7 @@ async def main(listen: str) -> None:
     server = build_server([sample_interceptor()])
     add_sample(server)
     health = await add_health(server, [NAME])
+    server_module._FORCE_AFTER_SECONDS = 1.0
     await serve(server, health, listen=listen, grace_seconds=float(sys.argv[2]))
 
 

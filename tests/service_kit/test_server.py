@@ -10,7 +10,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from demo.processes import Service, ServiceEnded, start_service
-from service_kit.server import CLIENT_OPTIONS, SERVER_OPTIONS
+from service_kit.server import CLIENT_OPTIONS, EXIT_ENDED_BY_FORCE, SERVER_OPTIONS
 from tests.service_kit.sample_service import NAME
 
 MODULE = "tests.service_kit.sample_service"
@@ -63,6 +63,17 @@ def test_a_second_signal_ends_it_at_once():
         wait_for(service, "service.draining")
         service.process.terminate()
         assert service.process.wait(10) == -signal.SIGTERM
+
+
+def test_a_call_that_will_not_end_does_not_keep_the_process():
+    """It catches its cancellation again and again: soon after the grace the process ends, by exit code 3."""
+    with start(grace="0.2") as service, grpc.insecure_channel(service.address) as channel:
+        hanging = call(channel, "hang")
+        assert call(channel, "ready").result().value == "ready"
+        service.process.terminate()
+        assert service.process.wait(20) == EXIT_ENDED_BY_FORCE
+        assert hanging.exception() is not None
+        assert "service.ended_by_force" in service.stderr_text()
 
 
 def test_a_port_that_is_taken_ends_it_with_exit_code_1_and_a_sentence():
