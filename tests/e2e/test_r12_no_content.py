@@ -9,6 +9,8 @@ import pytest
 
 from demo.script import Call, Page, Script, Step
 from tests.e2e.conftest import run_turn, text_of
+from tests.support.collector import collecting
+from tests.support.scrapes import scrape
 
 
 def files_with(folder: Path, sentinel: str) -> list[str]:
@@ -50,8 +52,18 @@ async def test_r12_a_sentinel_in_every_place_of_content_is_not_on_the_record(mak
     (pair.workspace / "edit.txt").write_text(f"{sentinel}\n")
     audit = pair.start_audit(AUDIT_LOG_LEVEL=log_level)
     audit.terminate()
-    service = pair.start_gateway(GATEWAY_LOG_LEVEL=log_level, GATEWAY_OPENAI_API=api)
-    events = await run_turn(await pair.gateway(service), engine=engine, input=f"Look for {sentinel}")
+    async with collecting() as collector:
+        service = pair.start_gateway(
+            GATEWAY_LOG_LEVEL=log_level,
+            GATEWAY_OPENAI_API=api,
+            GATEWAY_METRICS_LISTEN="127.0.0.1:0",
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://{collector.address}",
+            OTEL_BSP_SCHEDULE_DELAY="50",
+        )
+        events = await run_turn(await pair.gateway(service), engine=engine, input=f"Look for {sentinel}")
+        async with asyncio.timeout(15):
+            while not any(span.name == "invoke_agent" for span in collector.spans):
+                await asyncio.sleep(0.02)
     assert text_of(events).endswith("Done.")
 
     sent = pair.model.requests[-1].json
@@ -61,13 +73,17 @@ async def test_r12_a_sentinel_in_every_place_of_content_is_not_on_the_record(mak
     transcripts = [f"sessions/{events[0].turn_started.session_id}.jsonl"]
     assert files_with(pair.state_dir, sentinel) == transcripts, "nothing of it is in the spool"
 
-    started = pair.start_audit(AUDIT_LOG_LEVEL=log_level)
+    started = pair.start_audit(AUDIT_LOG_LEVEL=log_level, AUDIT_METRICS_LISTEN="127.0.0.1:0")
     rows = await pair.rows(len(calls))
     await asyncio.sleep(0.2)
+    scrapes = [(await asyncio.to_thread(scrape, process)).text for process in (service, started)]
+    assert len(collector.spans) >= len(calls)
     for secret in (sentinel, password):
         assert not any(secret.encode() in row.SerializeToString() for row in rows)
         assert files_with(pair.db.parent, secret) == [], "neither in the database nor in its write-ahead log"
         assert files_with(pair.state_dir, secret) == transcripts
+        assert not any(secret in text for text in scrapes), "neither in metrics"
+        assert secret.encode() not in collector.raw(), "nor in traces"
         for log in (service.stderr_text(), audit.stderr_text(), started.stderr_text()):
             assert secret not in log
     for event in events:
