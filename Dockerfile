@@ -29,7 +29,10 @@ RUN python3 requirements.py audit > audit.txt && \
     rm -r /opt/onrecord/bin/gateway-svc /opt/onrecord/lib/python3*/site-packages/gateway_svc
 
 FROM build AS build-gateway
-RUN python3 requirements.py gateway > gateway.txt && \
+# Extras of pyproject.toml. Traces are off until OTEL_… names a collector; mcp is for tools of MCP servers.
+ARG EXTRAS="otel"
+# hadolint ignore=SC2086
+RUN python3 requirements.py gateway ${EXTRAS} > gateway.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet -c constraints.txt -r gateway.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \
     rm -r /opt/onrecord/bin/audit-svc /opt/onrecord/lib/python3*/site-packages/audit_svc

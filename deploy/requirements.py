@@ -1,4 +1,7 @@
-"""Prints what pip has to install for an image: the dependencies in pyproject.toml, less what only the other needs."""
+"""Prints what pip has to install for an image: the dependencies in pyproject.toml, less what only the other needs.
+
+Usage: requirements.py common|audit|gateway [EXTRA …]
+"""
 
 import re
 import sys
@@ -20,6 +23,5 @@ def requirements(part: str, dependencies: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    # Traces are the gateway's alone, and off until OTEL_… names a collector.
-    extra = project["optional-dependencies"]["otel"] if sys.argv[1] == "gateway" else []
-    print("\n".join([*requirements(sys.argv[1], project["dependencies"]), *extra]))
+    extras = [line for extra in sys.argv[2:] for line in project["optional-dependencies"][extra]]
+    print("\n".join([*requirements(sys.argv[1], project["dependencies"]), *extras]))
