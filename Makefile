@@ -7,7 +7,7 @@ ROUNDS ?= 200
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-real-model test-npm clients image test-image faults load bench clean
+.PHONY: help setup demo test check format protos test-ui test-real-model test-npm clients image test-image faults load bench clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -26,6 +26,10 @@ $(VENV)/.deploy: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[deploy]'
 	@touch $@
 
+$(VENV)/.ui: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ui]'
+	@touch $@
+
 setup: $(VENV)/.ready  ## make the virtual environment
 
 ifeq ($(MODEL),gemma)
@@ -36,6 +40,9 @@ demo: $(VENV)/.ready  ## run the pair, an agent and its tools; MODEL=gemma for a
 
 test: $(VENV)/.ready  ## run the tests
 	$(BIN)/python -m pytest -n 2 -q
+
+test-ui: $(VENV)/.ui  ## run the tests of the pages, in Chromium where it is installed
+	$(BIN)/python -m pytest -q -m ui
 
 test-real-model: $(VENV)/.gemma  ## run the tests that need a real model
 	$(BIN)/python -m pytest -q -m real_model

@@ -17,6 +17,7 @@ from audit_svc.store import migrate as migrations
 from audit_svc.store import rollups
 from audit_svc.store.opening import FileLock, open_for_reading, open_for_writing
 from audit_svc.terminal import housekeeping
+from audit_svc.terminal.ui import ui
 from service_kit.client import client_options, current_access
 from service_kit.logs import configure_logging
 from service_kit.probe import probe
@@ -34,6 +35,7 @@ add_token_command(app, "AUDIT_TOKENS_FILE", (Role.PRODUCER, Role.READER, Role.AD
 migrate_app = typer.Typer(help="Look at the database's schema and change it, while no service has it open.")
 app.add_typer(migrate_app, name="migrate", no_args_is_help=True)
 housekeeping.add_commands(app)
+app.command()(ui)
 
 Database = Annotated[Path | None, typer.Option("--db", help="The database file; AUDIT_DB when not given.")]
 

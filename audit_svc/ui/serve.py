@@ -1,0 +1,52 @@
+"""The pages' server: a socket, Datasette on a file that it cannot write, and the door in front."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+from datasette.app import Datasette
+from datasette.database import Database
+from datasette.plugins import pm
+
+from audit_svc.ui import pages
+from audit_svc.ui.door import App, Door
+
+log = structlog.get_logger(__name__)
+
+QUERY_MS = 5000
+"""How long a query may take, in milliseconds."""
+
+
+def build(ledger: Path, token: str) -> App:
+    """The application. ledger is opened with mode=ro, which lets a running service write to it meanwhile."""
+    if not pm.is_registered(pages):
+        pm.register(pages, name="onrecord")
+    datasette: Any = Datasette(
+        [],
+        template_dir=str(Path(__file__).parent / "templates"),
+        metadata={"title": "onrecord"},
+        settings={
+            "sql_time_limit_ms": QUERY_MS,
+            "suggest_facets": False,
+            "allow_download": False,
+            "num_sql_threads": 3,
+        },
+    )
+    datasette.add_database(Database(datasette, path=str(ledger), is_mutable=True), name=pages.DATABASE)
+    return Door(datasette.app(), token)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes a free one. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
+
+
+def serve(app: App, listening: socket.socket) -> None:
+    """Answers until a signal comes. No line of a log has a query or a token."""
+    host, port = listening.getsockname()[:2]
+    log.info("service.listening", address=f"{host}:{port}")
+    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=3)
+    uvicorn.Server(config).run(sockets=[listening])
