@@ -1,4 +1,4 @@
-"""One batch into the tables, inside the transaction that the writer has opened."""
+"""Batches into the tables, inside the transaction that the writer has opened."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import StoreRefused
 from audit_svc.store.columns import Column
-from audit_svc.store.producers import cover
+from audit_svc.store.producers import Covered
 from audit_svc.store.pruned import pruned_before, refuse_old
 from audit_svc.store.rollups import Rollups
 from audit_svc.store.rows import (
@@ -28,7 +28,7 @@ beyond 16,384 characters would not be cached."""
 
 
 class Inserts:
-    """The statements that write a batch, prepared once and reused."""
+    """The statements that write batches, prepared once and reused."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         """Prepares the statements.
@@ -41,7 +41,7 @@ class Inserts:
         self._costs = _LogTable(connection, "cost_log", COST_COLUMNS)
         self._upsert_session = _insert("sessions", SESSION_COLUMNS) + _newer_revision_wins(SESSION_COLUMNS)
         self._rollups = Rollups(connection)
-        for sql in (self._upsert_session, *self._rollups.statements.values()):
+        for sql in (self._upsert_session, *self._rollups.statements):
             prepare(connection, sql)
         self.read_mark()
 
@@ -49,8 +49,24 @@ class Inserts:
         """Reads what the ledger is pruned to: anew after each prune."""
         self._pruned_before = pruned_before(self._connection)
 
-    def write(self, batch: Batch, usage: Usage, total: Usage, now_ms: int) -> audit_pb2.RecordResponse:
-        """Writes batch, whose rows make usage, and says what became of them; adds what is new of usage to total."""
+    def write(self, batches: Sequence[tuple[Batch, Usage]], now_ms: int) -> list[audit_pb2.RecordResponse]:
+        """Writes batches, each with the usage that its rows make, and says of each what became of its rows."""
+        self._rollups.begin()
+        total, covered = Usage(), Covered(self._connection, now_ms)
+        responses = []
+        for batch, usage in batches:
+            responses.append(self._write(batch, usage, total))
+            if batch.producer_id and batch.sequence:
+                covered.add(batch.producer_id, batch.first_sequence, batch.sequence)
+        covered.write()
+        self._rollups.add(total)
+        return responses
+
+    def committed(self) -> None:
+        """After the COMMIT of what was written."""
+        self._rollups.committed()
+
+    def _write(self, batch: Batch, usage: Usage, total: Usage) -> audit_pb2.RecordResponse:
         rejections = list(batch.rejections)
         kept = batch
         if self._pruned_before:
@@ -62,8 +78,6 @@ class Inserts:
             usage = Usage(self._tool_calls.newest(kept.tool_calls, calls), self._costs.newest(kept.costs, costs))
         total.add(usage)
         stored = sessions + calls + costs
-        if batch.producer_id and batch.sequence:
-            cover(self._connection, batch.producer_id, batch.first_sequence, batch.sequence, now_ms)
         rejections.sort(key=lambda entry: entry[0])
         refused = len(rejections) - len(batch.rejections)
         return audit_pb2.RecordResponse(
@@ -72,10 +86,6 @@ class Inserts:
             duplicates=len(batch) - stored - refused,
             rejections=[entry[1] for entry in rejections],
         )
-
-    def write_usage(self, total: Usage) -> None:
-        """Adds what the batches of the transaction have used to the rollups."""
-        self._rollups.add(total)
 
     def _write_sessions(self, sessions: Accepted) -> int:
         stored = 0

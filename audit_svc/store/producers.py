@@ -3,6 +3,29 @@
 import apsw
 
 
+class Covered:
+    """What the batches of a transaction cover: neighbouring ranges of a producer are noted as one."""
+
+    def __init__(self, connection: apsw.Connection, now_ms: int) -> None:
+        self._connection = connection
+        self._now_ms = now_ms
+        self._ranges: dict[str, tuple[int, int]] = {}
+
+    def add(self, producer_id: str, first: int, last: int) -> None:
+        """The producer's numbers first to last have come."""
+        before = self._ranges.get(producer_id)
+        if before is not None and first == before[1] + 1:
+            first = before[0]
+        elif before is not None:
+            cover(self._connection, producer_id, *before, self._now_ms)
+        self._ranges[producer_id] = first, last
+
+    def write(self) -> None:
+        """Notes it in the open transaction."""
+        for producer_id, (first, last) in self._ranges.items():
+            cover(self._connection, producer_id, first, last, self._now_ms)
+
+
 def cover(connection: apsw.Connection, producer_id: str, first: int, last: int, now_ms: int) -> None:
     """Notes, in the open transaction, that the producer's numbers first to last have come. Numbers begin at 1."""
     row = connection.execute("SELECT highest_sequence FROM producers WHERE id = ?", (producer_id,)).fetchone()

@@ -14,7 +14,8 @@ adds at most 2**36 - 1 to a sum. A day is the sum of its hours, so a range is re
 hours at its ends. sum_durations(durations) merges histograms within SQL, on a connection that register() has seen.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import apsw
@@ -38,6 +39,11 @@ REQUEST_SUMS = (
     "unpriced_requests",
 )
 
+UPSERT_ROWS = 12
+"""Rows of a rollup that one statement writes at most."""
+MAX_KNOWN = 2000
+"""Rows of the rollups that the writer remembers: some megabytes."""
+
 _TABLES = {
     "tool_call_usage_hourly": (CALL_KEY, CALL_SUMS, HOUR_MS),
     "tool_call_usage_daily": (CALL_KEY, CALL_SUMS, DAY_MS),
@@ -47,25 +53,52 @@ _TABLES = {
 
 
 class Rollups:
-    """The statements that add to the rollups, prepared once and reused."""
+    """Adds to the rollups. Remembers what it wrote last, since a read for each row would hand over Python's lock."""
 
     def __init__(self, connection: apsw.Connection) -> None:
-        """Registers what the statements call."""
-        self._connection = connection
         register(connection)
-        self.statements = {table: _upsert(table, key, sums) for table, (key, sums, _) in _TABLES.items()}
+        self._connection = connection
+        self._known: dict[str, Sums] = {table: {} for table in _TABLES}
+        self._version: int | None = None
+        self._selects = {table: _select(table, key, sums) for table, (key, sums, _) in _TABLES.items()}
+        self._upserts = {
+            table: [_upsert(table, key, sums, rows) for rows in range(1, UPSERT_ROWS + 1)]
+            for table, (key, sums, _) in _TABLES.items()
+        }
+        self.statements = [*self._selects.values(), *chain(*self._upserts.values())]
+
+    def begin(self) -> None:
+        """At the begin of a transaction: forgets what may have been taken back, or changed by somebody else."""
+        version, self._version = self._version, None
+        if version != self._connection.data_version() or sum(map(len, self._known.values())) > MAX_KNOWN:
+            for known in self._known.values():
+                known.clear()
 
     def add(self, usage: Usage) -> None:
-        """Adds usage in the open transaction."""
-        for kind, sums in (("tool_call_usage", usage.calls), ("request_usage", usage.requests)):
-            if sums:
-                self._connection.executemany(self.statements[f"{kind}_hourly"], _rows(sums))
-                self._connection.executemany(self.statements[f"{kind}_daily"], _rows(_by_day(sums)))
+        """Adds usage in the transaction."""
+        for kind, hours in (("tool_call_usage", usage.calls), ("request_usage", usage.requests)):
+            if hours:
+                self._add(f"{kind}_hourly", hours)
+                self._add(f"{kind}_daily", _by_day(hours))
+
+    def committed(self) -> None:
+        """After the COMMIT: what was written may be remembered."""
+        self._version = self._connection.data_version()
+
+    def _add(self, table: str, sums: Sums) -> None:
+        known = self._known[table]
+        for key in sums.keys() - known.keys():
+            if row := self._connection.execute(self._selects[table], key).fetchone():
+                known[key] = _from_columns(row)
+        add_sums(known, sums)
+        rows = [(*key, *_to_columns(known[key])) for key in sums]
+        for first in range(0, len(rows), UPSERT_ROWS):
+            part = rows[first : first + UPSERT_ROWS]
+            self._connection.execute(self._upserts[table][len(part) - 1], tuple(chain(*part)))
 
 
 def register(connection: apsw.Connection) -> None:
-    """Teaches connection the SQL functions add_durations(a, b) and sum_durations(durations), of histograms."""
-    connection.create_scalar_function("add_durations", _add_durations, 2, deterministic=True)
+    """Teaches connection the aggregate sum_durations(durations)."""
     connection.create_aggregate_function("sum_durations", _Sum, 1)
 
 
@@ -183,15 +216,18 @@ FROM main.cost_log
 GROUP BY 1, 2, 3"""  # noqa: S608 - names of ours
 
 
-def _upsert(table: str, key: Sequence[str], sums: Sequence[str]) -> str:
-    changes = ", ".join(
-        f"{name} = add_durations({name}, excluded.{name})"
-        if name == "durations"
-        else f"{name} = {name} + excluded.{name}"
-        for name in sums
+def _select(table: str, key: Sequence[str], sums: Sequence[str]) -> str:
+    where = " AND ".join(f"{name} = ?" for name in key)
+    return f"SELECT {', '.join(sums)} FROM {table} WHERE {where}"  # noqa: S608 - names of ours
+
+
+def _upsert(table: str, key: Sequence[str], sums: Sequence[str], rows: int) -> str:
+    places = f"({', '.join('?' * (len(key) + len(sums)))})"
+    changes = ", ".join(f"{name} = excluded.{name}" for name in sums)
+    return (
+        f"INSERT INTO {table} VALUES {', '.join([places] * rows)} "  # noqa: S608 - names of ours
+        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
     )
-    places = ", ".join("?" * (len(key) + len(sums)))
-    return f"INSERT INTO {table} VALUES ({places}) ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"  # noqa: S608 - names of ours
 
 
 def _by_day(hours: Sums) -> Sums:
@@ -201,14 +237,13 @@ def _by_day(hours: Sums) -> Sums:
     return days
 
 
-def _rows(sums: Sums) -> Iterator[tuple[Any, ...]]:
-    for key, values in sums.items():
-        # Only that of tool calls ends in a histogram.
-        yield (*key, *values[:-1], histogram.to_blob(values[-1])) if len(key) == len(CALL_KEY) else (*key, *values)
+def _to_columns(sums: list[int]) -> list[Any]:
+    """Only the sums of tool calls end in a histogram."""
+    return [*sums[:-1], histogram.to_blob(sums[-1])] if len(sums) == len(CALL_SUMS) else sums
 
 
-def _add_durations(*durations: Any) -> bytes:
-    return histogram.to_blob(sum(map(histogram.from_blob, durations)))
+def _from_columns(row: tuple[Any, ...]) -> list[int]:
+    return [*row[:-1], histogram.from_blob(row[-1])] if len(row) == len(CALL_SUMS) else list(row)
 
 
 class _Sum:

@@ -179,9 +179,8 @@ class Writer:
     def _transaction(self, group: list[_Queued]) -> list[audit_pb2.RecordResponse]:
         now_ms = time.time_ns() // 1_000_000
         with transaction(self._connection):
-            total = Usage()
-            responses = [self._inserts.write(queued.batch, queued.usage, total, now_ms) for queued in group]
-            self._inserts.write_usage(total)
+            responses = self._inserts.write([(queued.batch, queued.usage) for queued in group], now_ms)
+        self._inserts.committed()
         return responses
 
     def _translate(self, error: Exception) -> Exception:

@@ -35,7 +35,7 @@ def test_the_first_content_of_an_id_stays_and_every_row_is_accounted_for(batches
                 duplicates += 1
             else:
                 rejected.append((row.id, audit_pb2.REJECTION_CODE_CONFLICT))
-        response = inserts.write(batch(*sent), Usage(), Usage(), 1)
+        (response,) = inserts.write([(batch(*sent), Usage())], 1)
         assert (response.stored, response.duplicates) == (stored, duplicates)
         assert [(one.id, one.code) for one in response.rejections] == rejected
     found = queries.list_tool_calls(connection, audit_pb2.ListToolCallsRequest(page_size=1000)).rows

@@ -61,12 +61,12 @@ def test_producers_are_told_apart_and_their_times_are_kept():
 )
 def test_a_batch_covers_its_range_even_when_its_rows_are_rejected(fields, expected):
     connection = fresh()
-    Inserts(connection).write(batch(audit_row(id=""), **fields), Usage(), Usage(), 1)
+    Inserts(connection).write([(batch(audit_row(id=""), **fields), Usage())], 1)
     assert (highest(connection), gaps(connection)) == (4, expected)
 
 
 @pytest.mark.parametrize("fields", [{"sequence": 4}, {"producer_id": "p"}], ids=["no producer", "no sequence"])
 def test_clients_that_keep_no_sequence_leave_no_trace(fields):
     connection = fresh()
-    Inserts(connection).write(batch(audit_row(), **fields), Usage(), Usage(), 1)
+    Inserts(connection).write([(batch(audit_row(), **fields), Usage())], 1)
     assert list(connection.execute("SELECT * FROM producers")) == []

@@ -173,9 +173,31 @@ def test_what_differs_is_counted_and_a_rebuild_mends_it(writer, database):
 
 def test_a_batch_that_is_taken_back_leaves_nothing_in_the_rollups(writer, connection, reading):
     record(writer, *some_rows(50))
+    before = connection.pragma("max_page_count")
     connection.pragma("max_page_count", connection.pragma("page_count"))
     refused = writer.record(read_batch(request(*[audit_row(args_summary="x" * 4000) for _ in range(100)]), NOW_MS))
     assert refused.exception() is not None
+    assert same(reading)
+    connection.pragma("max_page_count", before)
+    record(writer, *some_rows(50))
+    assert same(reading)
+
+
+def test_what_others_change_in_the_rollups_is_seen_by_the_next_commit(writer, database, reading):
+    record(writer, *some_rows(50))
+
+    def prune(connection: apsw.Connection) -> None:
+        before = (NOW_MS // HOUR_MS - 7) * HOUR_MS
+        connection.execute("DELETE FROM tool_call_log WHERE created_at < ?", (before,))
+        rollups.drop_rollups(connection, before)
+
+    writer.run(prune).result()
+    record(writer, *some_rows(50))
+    assert same(reading)
+    other = apsw.Connection(str(database))
+    other.execute("DELETE FROM tool_call_log; DELETE FROM tool_call_usage_hourly; DELETE FROM tool_call_usage_daily")
+    other.close()
+    record(writer, *some_rows(50))
     assert same(reading)
 
 
