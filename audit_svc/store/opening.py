@@ -10,7 +10,8 @@ from audit_svc.errors import Held, StoreRefused
 
 _WRITER_CACHE_KIB = 256 * 1024
 _READER_CACHE_KIB = 16 * 1024
-_CHECKPOINT_PAGES = 10_000
+_PAGE_BYTES = 8192
+_CHECKPOINT_PAGES = 5000
 _BUSY_MS = 5000
 # The most that apsw allows: a statement is forgotten when as many others have run since.
 _CACHED_STATEMENTS = 512
@@ -65,7 +66,8 @@ def open_for_writing(path: Path) -> apsw.Connection:
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=_CACHED_STATEMENTS)
         connection.set_busy_timeout(_BUSY_MS)
-        # Kept by a file that is new; an old one gets it by `audit-svc vacuum`.
+        # Both are kept by a file that is new; an old one gets the second by `audit-svc vacuum`.
+        connection.pragma("page_size", _PAGE_BYTES)
         connection.pragma("auto_vacuum", "incremental")
         enter_wal(connection)
         connection.pragma("synchronous", "FULL")
