@@ -66,7 +66,7 @@ def fill(connection: apsw.Connection, count: int) -> None:
 def sizes(connection: apsw.Connection) -> list[tuple[str, int]]:
     """Tables and indexes, the largest first, with their bytes; free pages are an entry of their own."""
     found: list[tuple[str, int]] = [
-        (str(name), int(size))  # type: ignore[arg-type] # SQL says what they are
+        (str(name), int(size))
         for name, size in connection.execute(
             "SELECT name, pgsize FROM dbstat WHERE aggregate = TRUE ORDER BY pgsize DESC"
         )
