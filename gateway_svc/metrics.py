@@ -28,9 +28,10 @@ _TOOL_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
 class TurnMetrics:
     """Counts turns, their steps and their tool calls."""
 
-    def __init__(self, registry: CollectorRegistry, tools: Collection[str]) -> None:
-        """`tools` are the names that may become labels."""
+    def __init__(self, registry: CollectorRegistry, tools: Collection[str] = (), servers: Collection[str] = ()) -> None:
+        """`tools` are the names that may become labels. Tools of an MCP server of `servers` have one label together."""
         self._tools = frozenset(tools)
+        self._servers = frozenset(servers)
         self._running = Gauge("onrecord_turns_running", "Turns under way.", ["engine"], registry=registry)
         self._turns = Counter(
             "onrecord_turns", "Turns that have ended, by why they did.", ["engine", "stop_reason"], registry=registry
@@ -95,9 +96,15 @@ class TurnMetrics:
 
     def count_tool_call(self, row: audit_pb2.AuditRow) -> None:
         """A tool call has ended."""
-        tool = row.tool_name if row.tool_name in self._tools else OTHER
+        tool = self._label(row.tool_name)
         self._calls.labels(tool, outcome_label(row.outcome)).inc()
         self._call_seconds.labels(tool).observe(row.duration_ms / 1000)
+
+    def _label(self, tool: str) -> str:
+        if tool in self._tools:
+            return tool
+        server = tool.partition(".")[0]
+        return f"{server}.*" if server in self._servers else OTHER
 
 
 def stop_label(stop_reason: pb.StopReason.ValueType) -> str:

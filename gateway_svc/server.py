@@ -63,7 +63,8 @@ async def run(settings: GatewaySettings) -> None:
         raise SystemExit(EXIT_WRONG_SETTINGS) from None
     record_session = recorded.record_session if recorded else _no_record
     registry = new_registry()
-    watch = Watch(TurnMetrics(registry, {*settings.tools, *CLAUDE_TOOLS}), tracing)
+    servers = recorded.mcp.names if recorded and recorded.mcp else ()
+    watch = Watch(TurnMetrics(registry, {*settings.tools, *CLAUDE_TOOLS}, servers), tracing)
     if recorded:
         registry.register(RecordCollector(recorded.record))
     ledger = recorded.ledger if recorded else None

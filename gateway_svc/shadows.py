@@ -140,6 +140,7 @@ def _shadow_turn(shadow: Shadow, engine: str, model: str, siblings: list[Totals]
         budgets=budgets,
         spend=shadow.turn.spend,
         totals=[own],
+        observer=shadow.turn.observer,
     )
 
 

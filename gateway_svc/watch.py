@@ -48,7 +48,7 @@ class Watch:
     """Begins to watch turns."""
 
     def __init__(self, metrics: TurnMetrics | None = None, tracing: Tracing | None = None) -> None:
-        self._metrics = metrics or TurnMetrics(CollectorRegistry(), ())
+        self._metrics = metrics or TurnMetrics(CollectorRegistry())
         self._tracing = tracing
 
     def begin_turn(self, engine: str, session_id: str, turn_id: str) -> TurnWatch:

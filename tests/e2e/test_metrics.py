@@ -1,6 +1,9 @@
 """Metrics of both services, scraped from the real processes after real traffic."""
 
 import asyncio
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,6 +18,7 @@ from tests.support.scrapes import Scrape, scrape
 
 ON = "127.0.0.1:0"
 INVENTED = "invented_by_the_model"
+ROOT = Path(__file__).resolve().parents[2]
 
 WORK = Script(
     steps=(
@@ -91,6 +95,30 @@ async def test_each_counter_of_the_gateway_says_what_happened(make_pair):
     assert up.value("onrecord_sender_state") == 1
     assert up.value("onrecord_spool_records") == 0
     assert up.value("onrecord_spool_oldest_row_seconds") == 0
+
+
+async def test_the_dashboard_and_the_manual_name_metrics_that_are_there(make_pair):
+    """Each name on the dashboard is scraped, and the manual's table is all that is scraped and no more."""
+    pair = await make_pair(WORK)
+    audit = pair.start_audit(AUDIT_METRICS_LISTEN=ON)
+    service = pair.start_gateway(GATEWAY_METRICS_LISTEN=ON)
+    gateway = await pair.gateway(service)
+    for engine in ("openai", "ollama"):
+        await run_turn(gateway, engine=engine)
+    await pair.rows(6)
+    scrapes = [await asyncio.to_thread(scrape, process) for process in (service, audit)]
+    names = set[str]().union(*(seen.names() for seen in scrapes))
+
+    board = json.loads((ROOT / "deploy" / "grafana" / "onrecord.json").read_text())
+    expressions = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+    shown = {name for text in expressions for name in re.findall(r"\b(?:onrecord|process)_\w+", text)}
+    assert len(shown) > 30
+    assert shown <= names
+
+    table = (ROOT / "docs" / "operations.md").read_text().partition("## Metrics")[2].partition("\n## ")[0]
+    told = set(re.findall(r"`(onrecord_\w+)`", table))
+    families = {name for seen in scrapes for name in seen.families if name.startswith("onrecord_")}
+    assert told == families
 
 
 async def test_running_and_failed_turns_show(make_pair):

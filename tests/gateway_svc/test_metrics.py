@@ -74,6 +74,17 @@ def test_every_outcome_and_stop_reason_has_a_label():
     assert {stop_label(number) for number in pb.StopReason.values()} >= {"completed", "failed", "max_steps"}
 
 
+def test_tools_of_a_server_have_one_label_and_invented_names_none():
+    """Neither a model nor a foreign server makes labels without end."""
+    registry = new_registry()
+    metrics = TurnMetrics(registry, {"read"}, {"files"})
+    for name in ("read", "files.a", "files.b", "others.a", "reads", "files"):
+        metrics.count_tool_call(audit_pb2.AuditRow(tool_name=name, outcome=audit_pb2.OUTCOME_SUCCEEDED))
+    seen = Scrape(generate_latest(registry).decode())
+    assert seen.labels("onrecord_tool_calls_total", "tool") == {"read", "files.*", "other"}
+    assert seen.value("onrecord_tool_calls_total", tool="files.*") == 3
+
+
 def test_cost_is_counted_in_dollars():
     registry = new_registry()
     metrics = TurnMetrics(registry, {"read"})

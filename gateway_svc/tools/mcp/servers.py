@@ -53,6 +53,11 @@ class McpServers:
         """See RemoteTools."""
         return self._tools
 
+    @property
+    def names(self) -> list[str]:
+        """The servers' names, each the first part of its tools' names."""
+        return list(self._servers)
+
     def policy(self, name: str) -> Policy:
         """See RemoteTools. The file's word on the tool, or else on its server."""
         server, _, tool = name.partition(".")
