@@ -1,6 +1,7 @@
 """What the gateway counts. Labels come from lists known beforehand: neither a model nor a caller adds to them."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onrecord.audit.v1 import audit_pb2
@@ -25,6 +26,19 @@ _STEP_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _TOOL_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
 
 
+@dataclass(frozen=True, slots=True)
+class _EngineSeries:
+    ok: Counter
+    failed: Counter
+    seconds: Histogram
+    input: Counter
+    output: Counter
+    cached_input: Counter
+    reasoning: Counter
+    cost: Counter
+    unpriced: Counter
+
+
 class TurnMetrics:
     """Counts turns, their steps and their tool calls."""
 
@@ -32,6 +46,7 @@ class TurnMetrics:
         """`tools` are the names that may become labels. Tools of an MCP server of `servers` have one label together."""
         self._tools = frozenset(tools)
         self._servers = frozenset(servers)
+        self._engines: dict[str, _EngineSeries] = {}
         self._running = Gauge("onrecord_turns_running", "Turns under way.", ["engine"], registry=registry)
         self._turns = Counter(
             "onrecord_turns", "Turns that have ended, by why they did.", ["engine", "stop_reason"], registry=registry
@@ -82,23 +97,39 @@ class TurnMetrics:
 
     def count_step(self, cost: audit_pb2.CostRow) -> None:
         """A model request has ended."""
-        engine = cost.engine
-        self._steps.labels(engine, "error" if cost.HasField("error") else "ok").inc()
-        self._step_seconds.labels(engine).observe(cost.duration_ms / 1000)
-        self._tokens.labels(engine, "input").inc(cost.input_tokens)
-        self._tokens.labels(engine, "output").inc(cost.output_tokens)
-        self._tokens.labels(engine, "cached_input").inc(cost.cached_input_tokens)
-        self._tokens.labels(engine, "reasoning").inc(cost.reasoning_tokens)
+        of = self._of_engine(cost.engine)
+        (of.failed if cost.HasField("error") else of.ok).inc()
+        of.seconds.observe(cost.duration_ms / 1000)
+        of.input.inc(cost.input_tokens)
+        of.output.inc(cost.output_tokens)
+        of.cached_input.inc(cost.cached_input_tokens)
+        of.reasoning.inc(cost.reasoning_tokens)
         if cost.HasField("cost_micros"):
-            self._cost.labels(engine).inc(cost.cost_micros / 1_000_000)
+            of.cost.inc(cost.cost_micros / 1_000_000)
         else:
-            self._unpriced.labels(engine).inc()
+            of.unpriced.inc()
 
     def count_tool_call(self, row: audit_pb2.AuditRow) -> None:
         """A tool call has ended."""
         tool = self._label(row.tool_name)
         self._calls.labels(tool, outcome_label(row.outcome)).inc()
         self._call_seconds.labels(tool).observe(row.duration_ms / 1000)
+
+    def _of_engine(self, engine: str) -> "_EngineSeries":
+        """Kept, since to find a series by its labels takes longer than to count."""
+        if engine not in self._engines:
+            self._engines[engine] = _EngineSeries(
+                ok=self._steps.labels(engine, "ok"),
+                failed=self._steps.labels(engine, "error"),
+                seconds=self._step_seconds.labels(engine),
+                input=self._tokens.labels(engine, "input"),
+                output=self._tokens.labels(engine, "output"),
+                cached_input=self._tokens.labels(engine, "cached_input"),
+                reasoning=self._tokens.labels(engine, "reasoning"),
+                cost=self._cost.labels(engine),
+                unpriced=self._unpriced.labels(engine),
+            )
+        return self._engines[engine]
 
     def _label(self, tool: str) -> str:
         if tool in self._tools:
