@@ -1,12 +1,14 @@
 """deploy/make-certificates, and the pair with what it makes: mTLS to the ledger, TLS and a token to the gateway."""
 
 import asyncio
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
@@ -120,6 +122,16 @@ async def test_made_again_certificates_replace_the_old_ones_without_a_restart_an
     assert [(secrets / name).read_bytes() for name in ("audit/callers.toml", "gateway/callers.toml")] == lists
     assert (secrets / "authority/ca.pem").read_bytes() == authority
     await tool_calls(audit, secrets / "operator")
+
+
+@pytest.mark.parametrize("manifest", ["compose.yaml", "kubernetes/gateway.yaml"])
+def test_the_certificate_of_the_ledger_is_for_the_name_that_gateways_call_it_by(secrets, manifest):
+    text = (REPOSITORY / "deploy" / manifest).read_text()
+    target = re.search(r'GATEWAY_AUDIT_TARGET(?:: |, value: ")(?:dns:///)?([\w.]+):50052', text)
+    assert target
+    certificate = x509.load_pem_x509_certificate((secrets / "audit/cert.pem").read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert target[1] in names.get_values_for_type(x509.DNSName)
 
 
 def test_nobody_but_its_owner_reads_a_key_and_no_service_gets_the_authoritys(secrets):
