@@ -47,9 +47,9 @@ def run(settings: AuditSettings, *, apply_migrations: bool) -> None:
 
 async def _serve(settings: AuditSettings, guard: Guard, store: SqliteStore, registry: CollectorRegistry) -> None:
     keeping = asyncio.create_task(keep_house(store.housekeeping, settings.retention_days))
+    servicer = AuditServicer(store)
     try:
         server = build_server([RpcObserver(registry), error_interceptor(), *guard.interceptors], guard.options)
-        servicer = AuditServicer(store)  # type: ignore[abstract] # the rest of its RPCs is being built
         audit_pb2_grpc.add_AuditServiceServicer_to_server(servicer, server)
         health = await add_health(server, [SERVICE])
         if settings.reflection:
@@ -69,6 +69,7 @@ async def _serve(settings: AuditSettings, guard: Guard, store: SqliteStore, regi
     finally:
         keeping.cancel()
         await asyncio.wait([keeping])
+        await servicer.close()
         await store.close()
 
 

@@ -18,6 +18,8 @@ from audit_svc.errors import (
     UnderWay,
 )
 from audit_svc.housekeeping import HousekeepingRpcs
+from audit_svc.query_log import QueryLog
+from audit_svc.questions import QuestionRpcs
 from audit_svc.store import Store
 from audit_svc.store.rows import read_batch
 from service_kit.callers import current_caller
@@ -47,6 +49,17 @@ ROLES: Mapping[str, frozenset[Role]] = {
 }
 """Who may call what; docs/security.md has it as a table."""
 
+STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
+    InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    InvalidPage: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    StoreRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    UnderWay: grpc.StatusCode.ABORTED,
+    QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
+}
+
 Commits = asyncio.Queue[Awaitable[audit_pb2.RecordResponse] | None]
 
 STREAM_BATCHES = 16
@@ -59,26 +72,15 @@ _LOOK_AGAIN_SECONDS = 0.002
 
 def error_interceptor() -> ErrorInterceptor:
     """Gives the ledger's errors their status codes."""
-    return ErrorInterceptor(
-        {
-            InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
-            InvalidPage: grpc.StatusCode.INVALID_ARGUMENT,
-            NotFound: grpc.StatusCode.NOT_FOUND,
-            StoreRefused: grpc.StatusCode.FAILED_PRECONDITION,
-            UnderWay: grpc.StatusCode.ABORTED,
-            QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
-            DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
-            StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
-        },
-        retry_after_seconds={QueueFull: 0.25, DiskFull: 5.0},
-    )
+    return ErrorInterceptor(STATUSES, retry_after_seconds={QueueFull: 0.25, DiskFull: 5.0})
 
 
-class AuditServicer(HousekeepingRpcs):
+class AuditServicer(QuestionRpcs, HousekeepingRpcs):
     """The RPCs of onrecord.audit.v1.AuditService."""
 
     def __init__(self, store: Store) -> None:
-        super().__init__(store.housekeeping)
+        QuestionRpcs.__init__(self, store, QueryLog(store, STATUSES))
+        HousekeepingRpcs.__init__(self, store.housekeeping)
         self._store = store
         self._streams: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -114,31 +116,16 @@ class AuditServicer(HousekeepingRpcs):
         """Record for one batch."""
         return await self._record(request)
 
-    async def ListToolCalls(  # noqa: N802 - named by the proto
-        self, request: audit_pb2.ListToolCallsRequest, context: Context
-    ) -> audit_pb2.ListToolCallsResponse:
-        """One page of audit rows."""
-        return await self._store.list_tool_calls(request)
-
-    async def ListSessions(  # noqa: N802 - named by the proto
-        self, request: audit_pb2.ListSessionsRequest, context: Context
-    ) -> audit_pb2.ListSessionsResponse:
-        """One page of sessions."""
-        return await self._store.list_sessions(request)
-
-    async def GetSession(  # noqa: N802 - named by the proto
-        self, request: audit_pb2.GetSessionRequest, context: Context
-    ) -> audit_pb2.GetSessionResponse:
-        """One session."""
-        if not request.session_id:
-            raise InvalidRequest("session_id is empty", "session_id")
-        return audit_pb2.GetSessionResponse(session=await self._store.get_session(request.session_id))
-
     async def drain(self) -> None:
         """Lets no stream read further. What was read is committed and answered, then the stream ends in UNAVAILABLE."""
         self._draining = True
+        self.end_tails()
         for reading in self._streams:
             reading.cancel()
+
+    async def close(self) -> None:
+        """Has the rows of the last queries written."""
+        await self._query_log.close()
 
     def _record(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
         caller = current_caller()

@@ -38,7 +38,10 @@ def enter(caller: Caller) -> None:
 
 
 def caller_name(context: Context) -> str:
-    """The caller's name; the common name of its certificate where names are not asked for; else ANONYMOUS."""
+    """The caller's name; the common name of its certificate where names are not asked for; else ANONYMOUS.
+
+    Not for a call that has ended: grpcio's auth_context() then reads memory that is no longer its own.
+    """
     if caller := _CURRENT.get():
         return caller.name
     for name in context.auth_context().get("x509_common_name", []):

@@ -1,15 +1,33 @@
 """The store: where rows go and come from. SQLite is known in this package alone."""
 
-from collections.abc import Awaitable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.store.housekeeping import Housekeeping
-from audit_svc.store.rows import Batch
+from audit_svc.store.rows import Batch, Values
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 
-class Store(Protocol):
+class ReadStore(Protocol):
+    """A ledger's database as far as it is asked."""
+
+    async def ask(self, question: Callable[[Any, R], T], request: R, *, heavy: bool = False) -> T:
+        """What question, a function of this package on a connection and a request, says. What it raises is raised.
+
+        A cancellation ends the query. heavy: it may take long, and must not keep others waiting.
+        """
+        ...
+
+    def log_queries(self, queries: Sequence[Values]) -> Awaitable[None]:
+        """Puts rows into the log of queries (but for their ids) with the next commit. Raises what record() raises."""
+        ...
+
+
+class Store(ReadStore, Protocol):
     """The ledger's database."""
 
     housekeeping: Housekeeping
@@ -23,18 +41,6 @@ class Store(Protocol):
             StoreClosed: the store was closed.
             DiskFull, StoreUnavailable: nothing of the batch was stored. Raised by what it returns.
         """
-        ...
-
-    async def list_tool_calls(self, request: audit_pb2.ListToolCallsRequest) -> audit_pb2.ListToolCallsResponse:
-        """One page of audit rows, by (created_at, id) descending. Raises InvalidPage."""
-        ...
-
-    async def list_sessions(self, request: audit_pb2.ListSessionsRequest) -> audit_pb2.ListSessionsResponse:
-        """One page of sessions, by (created_at, id) descending. Raises InvalidPage."""
-        ...
-
-    async def get_session(self, session_id: str) -> audit_pb2.SessionRow:
-        """The session. Raises NotFound."""
         ...
 
     async def close(self) -> None:

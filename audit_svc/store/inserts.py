@@ -27,6 +27,9 @@ batch is checked meanwhile; with a row each, the two threads would pass the lock
 beyond 16,384 characters would not be cached."""
 
 
+_QUERY_COLUMNS = ("caller", "method", "filters", "rows", "duration_ms", "status", "created_at")
+
+
 class Inserts:
     """The statements that write batches, prepared once and reused."""
 
@@ -41,7 +44,9 @@ class Inserts:
         self._costs = _LogTable(connection, "cost_log", COST_COLUMNS)
         self._upsert_session = _insert("sessions", SESSION_COLUMNS) + _newer_revision_wins(SESSION_COLUMNS)
         self._rollups = Rollups(connection)
-        for sql in (self._upsert_session, *self._rollups.statements):
+        places = ", ".join("?" * len(_QUERY_COLUMNS))
+        self._insert_query = f"INSERT INTO query_log ({', '.join(_QUERY_COLUMNS)}) VALUES ({places})"  # noqa: S608 - names of ours
+        for sql in (self._upsert_session, self._insert_query, *self._rollups.statements):
             prepare(connection, sql)
         self.read_mark()
 
@@ -78,6 +83,10 @@ class Inserts:
             usage = Usage(self._tool_calls.newest(kept.tool_calls, calls), self._costs.newest(kept.costs, costs))
         total.add(usage)
         stored = sessions + calls + costs
+        if batch.producer_id and batch.sequence:
+            cover(self._connection, batch.producer_id, batch.first_sequence, batch.sequence, now_ms)
+        if batch.queries:
+            self._connection.executemany(self._insert_query, batch.queries)
         rejections.sort(key=lambda entry: entry[0])
         refused = len(rejections) - len(batch.rejections)
         return audit_pb2.RecordResponse(

@@ -1,117 +1,150 @@
-"""The queries behind the listings. Each walks an index in the order of the listing, so that a page costs what it holds.
+"""The listings of sessions and of queries, and a session's timeline."""
 
-Pages go by key, (created_at, id) descending, never by offset. An index gives the order by created_at, and SQLite sorts
-rows of one millisecond among themselves.
-"""
-
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+import heapq
+from collections.abc import Iterable, Iterator
 
 import apsw
-from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import NotFound
-from audit_svc.store.rows import SESSION_COLUMNS, TOOL_CALL_COLUMNS, Values, session_row, tool_call_row
-from service_kit.paging import decode_token, encode_token, page_size
+from audit_svc.errors import InvalidRequest, NotFound
+from audit_svc.store import listing
+from audit_svc.store.columns import enum_names
+from audit_svc.store.listing import Condition, Statement
+from audit_svc.store.rows import (
+    COST_COLUMNS,
+    SESSION_COLUMNS,
+    TOOL_CALL_COLUMNS,
+    Values,
+    cost_row,
+    session_row,
+    tool_call_row,
+)
 
-MAX_PAGE_BYTES = 3 * 2**20
-"""A page ends early beyond this: gRPC clients take messages of 4 MiB unless told otherwise."""
-
-ListRequest = audit_pb2.ListToolCallsRequest | audit_pb2.ListSessionsRequest
-Row = TypeVar("Row", audit_pb2.AuditRow, audit_pb2.SessionRow)
-
-_TOOL_CALLS = f"SELECT {', '.join(column.name for column in TOOL_CALL_COLUMNS)} FROM tool_call_log"  # noqa: S608 - names of ours
+_STATUSES = enum_names("SESSION_STATUS_", audit_pb2.SessionStatus.items())
 _SESSIONS = f"SELECT {', '.join(column.name for column in SESSION_COLUMNS)} FROM sessions"  # noqa: S608 - names of ours
-
-
-def list_tool_calls(
-    connection: apsw.Connection, request: audit_pb2.ListToolCallsRequest
-) -> audit_pb2.ListToolCallsResponse:
-    """One page of audit rows. Raises InvalidPage."""
-    sql, arguments = tool_calls_query(request)
-    rows, token = _page(connection.execute(sql, arguments), tool_call_row, request)
-    return audit_pb2.ListToolCallsResponse(rows=rows, next_page_token=token)
+_QUERIES = "SELECT id, caller, method, filters, rows, duration_ms, status, created_at FROM query_log"
+_TIMELINE = {
+    "tool_call_log": (TOOL_CALL_COLUMNS, "idx_tool_call_log_session"),
+    "cost_log": (COST_COLUMNS, "idx_cost_log_session"),
+}
 
 
 def list_sessions(
     connection: apsw.Connection, request: audit_pb2.ListSessionsRequest
 ) -> audit_pb2.ListSessionsResponse:
-    """One page of sessions. Raises InvalidPage."""
-    sql, arguments = sessions_query(request)
-    sessions, token = _page(connection.execute(sql, arguments), lambda row: _session(connection, row), request)
-    return audit_pb2.ListSessionsResponse(sessions=sessions, next_page_token=token)
+    """One page of sessions.
+
+    Raises:
+        InvalidPage, InvalidRequest: see audit.proto.
+    """
+    rows, token = listing.take_page(
+        connection.execute(*sessions_statement(connection, request)),
+        lambda row: _session(connection, row),
+        request,
+        lambda row: (row.created_at_ms, row.id),
+    )
+    return audit_pb2.ListSessionsResponse(sessions=rows, next_page_token=token)
 
 
-def get_session(connection: apsw.Connection, session_id: str) -> audit_pb2.SessionRow:
-    """One session. Raises NotFound."""
-    values = connection.execute(f"{_SESSIONS} WHERE id = ?", (session_id,)).fetchone()
+def sessions_statement(connection: apsw.Connection, request: audit_pb2.ListSessionsRequest) -> Statement:
+    """The query behind list_sessions."""
+    if request.status not in _STATUSES:
+        raise InvalidRequest("status has a value that this ledger does not know", "status")
+    conditions = {
+        "idx_sessions_model": [Condition("model = ?", (request.model,))] if request.model else [],
+        "idx_sessions_status": [Condition("status = ?", (str(_STATUSES[request.status]),))] if request.status else [],
+        "idx_sessions_engine": [Condition("engine = ?", (request.engine,))] if request.engine else [],
+    }
+    label = listing.with_rare_label(connection, request.labels, "id")
+    by_filter = next((name for name, parts in conditions.items() if parts), "idx_sessions_created")
+    index = "sqlite_autoindex_sessions_1" if label else by_filter
+    position = listing.position_of(request)
+    statement = listing.select(
+        f"{_SESSIONS} INDEXED BY {index}",
+        [
+            *([label] if label else []),
+            *(part for parts in conditions.values() for part in parts),
+            *listing.time_range(request),
+            *([listing.beyond(position)] if position else []),
+            *listing.has_labels(request.labels, "sessions.id"),
+        ],
+    )
+    return Statement(f"{statement.sql} ORDER BY created_at DESC, id DESC", statement.arguments)
+
+
+def get_session(connection: apsw.Connection, request: audit_pb2.GetSessionRequest) -> audit_pb2.GetSessionResponse:
+    """One session and a page of its timeline.
+
+    Raises:
+        NotFound: the ledger does not know it.
+        InvalidPage: the page is none of this session's.
+    """
+    values = connection.execute(f"{_SESSIONS} WHERE id = ?", (request.session_id,)).fetchone()
     if values is None:
         raise NotFound("the ledger has no session with this id")
-    return _session(connection, values)
+    position = listing.position_of(request)
+    entries, token = listing.take_page(
+        heapq.merge(
+            *(_timeline(connection, table, request.session_id, position) for table in _TIMELINE),
+            key=lambda found: found[1:],
+        ),
+        _entry,
+        request,
+        _entry_key,
+    )
+    return audit_pb2.GetSessionResponse(session=_session(connection, values), timeline=entries, next_page_token=token)
 
 
-def tool_calls_query(request: audit_pb2.ListToolCallsRequest) -> tuple[str, list[int | str]]:
-    """The SQL and its arguments for a listing of audit rows. Raises InvalidPage."""
-    # A unary plus keeps a filter from choosing an index whose order is not the listing's: only a session, or an engine
-    # and a tool together, have an index that is.
-    by_tool = request.engine and request.tool_name and not request.session_id
-    column = "{}" if by_tool else "+{}"
-    conditions: list[tuple[str, list[int | str]]] = []
-    if request.session_id:
-        conditions.append(("session_id = ?", [request.session_id]))
-    if request.engine:
-        conditions.append((f"{column.format('engine')} = ?", [request.engine]))
-    if request.tool_name:
-        conditions.append((f"{column.format('tool_name')} = ?", [request.tool_name]))
-    if request.errors_only:
-        conditions.append(("error IS NOT NULL", []))
-    return _ordered(_TOOL_CALLS, [*conditions, *_range(request)])
+def list_queries(connection: apsw.Connection, request: audit_pb2.ListQueriesRequest) -> audit_pb2.ListQueriesResponse:
+    """One page of the queries that were put to the ledger.
+
+    Raises:
+        InvalidPage, InvalidRequest: see audit.proto.
+    """
+    position = listing.position_of(request, (int, int))
+    statement = listing.select(
+        f"{_QUERIES} INDEXED BY idx_query_log_created",
+        [
+            *listing.time_range(request),
+            *([listing.beyond(position)] if position else []),
+            *([Condition("caller = ?", (request.caller,))] if request.caller else []),
+            *([Condition("method = ?", (request.method,))] if request.method else []),
+        ],
+    )
+    found = connection.execute(f"{statement.sql} ORDER BY created_at DESC, id DESC", statement.arguments)
+    rows, token = listing.take_page(found, _query, request, lambda row: (row.created_at_ms, row.id))
+    return audit_pb2.ListQueriesResponse(queries=rows, next_page_token=token)
 
 
-def sessions_query(request: audit_pb2.ListSessionsRequest) -> tuple[str, list[int | str]]:
-    """The SQL and its arguments for a listing of sessions. Raises InvalidPage."""
-    conditions: list[tuple[str, list[int | str]]] = [("engine = ?", [request.engine])] if request.engine else []
-    return _ordered(_SESSIONS, [*conditions, *_range(request)])
+def _timeline(
+    connection: apsw.Connection, table: str, session_id: str, position: Iterable[int | str] | None
+) -> Iterator[Values]:
+    """A session's rows of one table in their order: the table, the time, the id, the row."""
+    columns, index = _TIMELINE[table]
+    after = [listing.beyond(tuple(position), ascending=True)] if position else []
+    sql, arguments = listing.select(
+        f"SELECT {', '.join(column.name for column in columns)} FROM {table} INDEXED BY {index}",  # noqa: S608 - names of ours
+        [Condition("session_id = ?", (session_id,)), *after],
+    )
+    time_at = next(at for at, column in enumerate(columns) if column.name == "created_at")
+    for row in connection.execute(f"{sql} ORDER BY created_at, id", arguments):
+        yield table, row[time_at], row[0], row
 
 
-def _range(request: ListRequest) -> list[tuple[str, list[int | str]]]:
-    conditions: list[tuple[str, list[int | str]]] = []
-    if request.HasField("created_from_ms"):
-        conditions.append(("created_at >= ?", [request.created_from_ms]))
-    if request.HasField("created_before_ms"):
-        conditions.append(("created_at < ?", [request.created_before_ms]))
-    if request.page_token:
-        position = decode_token(request.page_token, _filters(request), (int, str))
-        conditions.append(("(created_at, id) < (?, ?)", list(position)))
-    return conditions
+def _entry(found: Values) -> audit_pb2.TimelineEntry:
+    if found[0] == "cost_log":
+        return audit_pb2.TimelineEntry(model_request=cost_row(found[3]))
+    return audit_pb2.TimelineEntry(tool_call=tool_call_row(found[3]))
 
 
-def _ordered(select: str, conditions: Sequence[tuple[str, list[int | str]]]) -> tuple[str, list[int | str]]:
-    where = " AND ".join(condition for condition, _ in conditions)
-    sql = f"{select}{' WHERE ' if where else ''}{where} ORDER BY created_at DESC, id DESC"
-    return sql, [argument for _, arguments in conditions for argument in arguments]
+def _entry_key(entry: audit_pb2.TimelineEntry) -> tuple[int, str]:
+    row = entry.model_request if entry.HasField("model_request") else entry.tool_call
+    return row.created_at_ms, row.id
 
 
-def _page(found: Iterable[Values], read: Callable[[Values], Row], request: ListRequest) -> tuple[list[Row], str]:
-    size = page_size(request.page_size)
-    rows: list[Row] = []
-    size_bytes = 0
-    for values in found:
-        if len(rows) == size or size_bytes > MAX_PAGE_BYTES:
-            return rows, encode_token((rows[-1].created_at_ms, rows[-1].id), _filters(request))
-        rows.append(read(values))
-        size_bytes += rows[-1].ByteSize()
-    return rows, ""
-
-
-def _filters(request: ListRequest) -> bytes:
-    """What a page token is bound to: the method, and the request but for its page."""
-    filters: Message = type(request)()
-    filters.CopyFrom(request)
-    filters.ClearField("page_size")
-    filters.ClearField("page_token")
-    return type(request).__name__.encode() + filters.SerializeToString(deterministic=True)
+def _query(values: Values) -> audit_pb2.QueryRow:
+    names = ("id", "caller", "method", "filters", "rows", "duration_ms", "status", "created_at_ms")
+    return audit_pb2.QueryRow(**dict(zip(names, values, strict=True)))
 
 
 def _session(connection: apsw.Connection, values: Values) -> audit_pb2.SessionRow:

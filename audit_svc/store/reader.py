@@ -1,17 +1,17 @@
 """The reader: read-only connections, each used by one query at a time, off the event loop."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import apsw
-from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.store import queries
 from audit_svc.store.observer import StoreObserver
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -24,19 +24,14 @@ class Reader:
         self._idle: asyncio.Queue[apsw.Connection] = asyncio.Queue()
         for connection in connections:
             self._idle.put_nowait(connection)
+        # Those that take long leave half of the connections to those that do not.
+        self._heavy = asyncio.Semaphore(max(1, len(connections) // 2))
         self._threads = ThreadPoolExecutor(len(connections), thread_name_prefix="audit-reader")
 
-    async def list_tool_calls(self, request: audit_pb2.ListToolCallsRequest) -> audit_pb2.ListToolCallsResponse:
+    async def ask(self, question: Callable[[apsw.Connection, R], T], request: R, *, heavy: bool = False) -> T:
         """See audit_svc.store.Store."""
-        return await self._run(lambda connection: queries.list_tool_calls(connection, request))
-
-    async def list_sessions(self, request: audit_pb2.ListSessionsRequest) -> audit_pb2.ListSessionsResponse:
-        """See audit_svc.store.Store."""
-        return await self._run(lambda connection: queries.list_sessions(connection, request))
-
-    async def get_session(self, session_id: str) -> audit_pb2.SessionRow:
-        """See audit_svc.store.Store."""
-        return await self._run(lambda connection: queries.get_session(connection, session_id))
+        async with self._heavy if heavy else contextlib.nullcontext():
+            return await self._run(lambda connection: question(connection, request))
 
     def close(self) -> None:
         """Ends running queries and closes the connections."""

@@ -130,6 +130,8 @@ class Batch:
     """The last value of each is the dictionary of its labels."""
     rejections: Sequence[tuple[int, audit_pb2.Rejection]]
     """Rows that can never be stored, by position."""
+    queries: Sequence[Values] = ()
+    """Rows of the log of queries, which no producer sends."""
 
     def __len__(self) -> int:
         """The number of rows to store."""
@@ -158,6 +160,12 @@ def read_batch(request: audit_pb2.RecordRequest, now_ms: int) -> Batch:
     return Batch(request.producer_id, first, request.sequence, tool_calls, costs, sessions, rejections)
 
 
+def query_batch(queries: Sequence[Values]) -> Batch:
+    """A batch of rows of the log of queries alone."""
+    none = Accepted([], 0, ())
+    return Batch("", 0, 0, none, none, none, (), queries)
+
+
 def rejection(row_id: str, code: audit_pb2.RejectionCode.ValueType, message: str) -> audit_pb2.Rejection:
     """A Rejection whose id is no longer than an id may be."""
     return audit_pb2.Rejection(id=row_id[:128], code=code, message=message)
@@ -166,6 +174,11 @@ def rejection(row_id: str, code: audit_pb2.RejectionCode.ValueType, message: str
 def tool_call_row(values: Values) -> audit_pb2.AuditRow:
     """A row of the wire from the values of TOOL_CALL_COLUMNS."""
     return audit_pb2.AuditRow(**_fields(TOOL_CALL_COLUMNS, values))
+
+
+def cost_row(values: Values) -> audit_pb2.CostRow:
+    """A row of the wire from the values of COST_COLUMNS."""
+    return audit_pb2.CostRow(**_fields(COST_COLUMNS, values))
 
 
 def session_row(values: Values, labels: dict[str, str]) -> audit_pb2.SessionRow:

@@ -1,7 +1,7 @@
 """The store on SQLite: one writer, some readers, and a lock on the file."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -9,13 +9,13 @@ import apsw
 import structlog
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import AuditError, MigrationRefused
+from audit_svc.errors import AuditError, MigrationRefused, StoreRefused
 from audit_svc.store import migrate
 from audit_svc.store.housekeeping import Housekeeping
 from audit_svc.store.observer import StoreObserver
 from audit_svc.store.opening import FileLock, open_for_reading, open_for_writing
 from audit_svc.store.reader import Reader
-from audit_svc.store.rows import Batch
+from audit_svc.store.rows import Batch, Values, query_batch
 from audit_svc.store.writer import Writer
 
 log = structlog.get_logger(__name__)
@@ -31,9 +31,7 @@ class SqliteStore:
         self._writer = writer
         self._reader = reader
         self.housekeeping = housekeeping
-        self.list_tool_calls = reader.list_tool_calls
-        self.list_sessions = reader.list_sessions
-        self.get_session = reader.get_session
+        self.ask = reader.ask
 
     @classmethod
     def open(
@@ -81,6 +79,10 @@ class SqliteStore:
             return str(error)
         return ""
 
+    async def log_queries(self, queries: Sequence[Values]) -> None:
+        """See audit_svc.store.Store."""
+        await self.record(query_batch(queries))
+
     async def close(self) -> None:
         """See audit_svc.store.Store."""
         self.housekeeping.close()
@@ -93,3 +95,37 @@ class SqliteStore:
 def _touch(connection: apsw.Connection) -> None:
     """Writes the first page as it is. The store itself has no use for the number that is in it."""
     connection.pragma("user_version", connection.pragma("user_version"))
+
+
+class ReadOnlyStore:
+    """A ledger that is only read: a backup, or the file of a service that runs."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.ask = reader.ask
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Opens the database, which may be in use.
+
+        Raises:
+            StoreRefused: it cannot be read, or its schema is not what this version knows.
+        """
+        connection = open_for_reading(path)
+        try:
+            waiting = migrate.pending(connection, migrate.load_migrations())
+        except (apsw.NotADBError, apsw.CorruptError) as error:
+            raise StoreRefused(f"{path} is damaged or no SQLite database ({error}): restore a backup") from None
+        if waiting:
+            labels = ", ".join(migration.label for migration in waiting)
+            raise MigrationRefused(
+                f"{path} is of an older version ({labels} are missing): run `audit-svc migrate up --db {path}`"
+            )
+        return cls(Reader([connection]))
+
+    async def log_queries(self, queries: Sequence[Values]) -> None:
+        """Forgets them: who can read the file needs no leave."""
+
+    async def close(self) -> None:
+        """See audit_svc.store.Store."""
+        await asyncio.to_thread(self._reader.close)

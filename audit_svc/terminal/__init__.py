@@ -1,1 +1,1 @@
-"""Commands for people, beside serve and migrate."""
+"""What operators type: each module holds the commands of one purpose, and adds them to the program."""

@@ -61,6 +61,8 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
 
 def size(count: int) -> str:
     """A number of bytes for people."""
-    return (
-        f"{count} bytes" if count < 1024 else f"{count / 1024:.1f} KiB" if count < 2**20 else f"{count / 2**20:.1f} MiB"
-    )
+    value, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    return f"{count} bytes" if units[0] == "B" else f"{value:.1f} {units[0]}"

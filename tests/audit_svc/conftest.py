@@ -54,12 +54,15 @@ async def ledger(database: Path) -> AsyncIterator[Any]:
     """A client's stub of a ledger on a real port."""
     store = SqliteStore.open(database, queue_rows=50_000)
     server = build_server([error_interceptor()])
-    audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(store), server)  # type: ignore[abstract] # as in the server
+    servicer = AuditServicer(store)
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(servicer, server)
     address = bind(server, "127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
         yield audit_pb2_grpc.AuditServiceStub(channel)
+    await servicer.drain()
     await server.stop(None)
+    await servicer.close()
     await store.close()
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import apsw
 import pytest
+from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import NotFound
+from audit_svc.store import queries
 from audit_svc.store.opening import open_for_reading
 from audit_svc.store.reader import Reader
 
@@ -31,7 +33,7 @@ async def test_a_query_is_ended_when_its_caller_is_cancelled(reader):
     outcomes = await asyncio.gather(*endless, return_exceptions=True)
     assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
     with pytest.raises(NotFound):
-        await reader.get_session("none")
+        await reader.ask(queries.get_session, audit_pb2.GetSessionRequest(session_id="none"))
 
 
 async def test_closing_ends_queries_that_run(connection, database):
@@ -41,3 +43,15 @@ async def test_closing_ends_queries_that_run(connection, database):
     await asyncio.to_thread(reader.close)
     with pytest.raises(apsw.InterruptError):
         await endless
+
+
+async def test_heavy_questions_leave_connections_to_light_ones(reader):
+    endless = [
+        asyncio.ensure_future(reader.ask(lambda one, _: one.execute(ENDLESS).fetchall(), None, heavy=True))
+        for _ in range(3)
+    ]
+    await asyncio.sleep(0.1)
+    assert await reader.ask(lambda one, asked: asked, "light") == "light"
+    for query in endless:
+        query.cancel()
+    await asyncio.wait(endless)

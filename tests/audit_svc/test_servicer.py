@@ -157,7 +157,7 @@ async def small(database: Path) -> AsyncIterator[tuple[Any, AuditServicer, Watch
     """A ledger whose queue holds ten rows, its servicer and its store."""
     store = WatchedStore.open(database, queue_rows=10)
     server = build_server([error_interceptor()])
-    audit = AuditServicer(store)  # type: ignore[abstract] # as in the server
+    audit = AuditServicer(store)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
     address = bind(server, "127.0.0.1:0")
     await server.start()

@@ -12,7 +12,7 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import DiskFull, QueueFull, StoreUnavailable
-from audit_svc.store import migrate, queries
+from audit_svc.store import migrate, tool_calls
 from audit_svc.store.opening import open_for_reading, open_for_writing
 from audit_svc.store.sqlite import SqliteStore
 from audit_svc.store.writer import COMMIT_ROWS, Writer
@@ -156,7 +156,9 @@ def test_a_full_disk_refuses_writers_lets_readers_go_on_and_is_over_when_there_i
     for _ in range(3):
         with pytest.raises(DiskFull):
             writer.record(batch(*large)).result()
-        assert [row.id for row in queries.list_tool_calls(reading, audit_pb2.ListToolCallsRequest()).rows] == ["before"]
+        assert [row.id for row in tool_calls.list_tool_calls(reading, audit_pb2.ListToolCallsRequest()).rows] == [
+            "before"
+        ]
     connection.pragma("max_page_count", before)
     assert writer.record(batch(*large)).result().stored == 100
     assert reading.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -184,7 +186,7 @@ async def test_a_file_system_that_fills_up_loses_nothing_acknowledged_and_recove
         await store.record(batch(*rows))
     listing = audit_pb2.ListToolCallsRequest(page_size=1000)
     assert acknowledged > 0
-    assert len((await store.list_tool_calls(listing)).rows) == acknowledged
+    assert len((await store.ask(tool_calls.list_tool_calls, listing)).rows) == acknowledged
     ballast.unlink()
     assert (await store.record(batch(*rows))).stored == 50
     await store.close()

@@ -1,0 +1,111 @@
+"""The log of queries: each question to the ledger leaves a row of its own, which nobody waits for."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+
+from audit_svc.errors import AuditError
+from audit_svc.store import ReadStore
+from service_kit.callers import caller_name
+from service_kit.errors import Context
+
+MAX_FILTERS_BYTES = 2048
+MAX_WAITING = 1000
+GATHER_SECONDS = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Entry:
+    """A query that is being answered."""
+
+    rows: int = 0
+    """How many rows were sent until now."""
+
+
+class QueryLog:
+    """Gathers rows for a moment, and has them written with whatever the store commits."""
+
+    def __init__(self, store: ReadStore, statuses: Mapping[type[Exception], grpc.StatusCode]) -> None:
+        self._store = store
+        self._statuses = statuses
+        self._waiting: list[tuple[str | int, ...]] = []
+        self._lost = 0
+        self._writing: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def entry(self, request: Message, context: Context) -> Iterator[Entry]:
+        """A row for the query that the block answers, however it ends."""
+        entry, status = Entry(), "OK"
+        caller = caller_name(context)[:128]  # now: a call that its client has left can no longer be asked
+        created_at, started = time.time_ns() // 1_000_000, time.monotonic()
+        try:
+            yield entry
+        except (asyncio.CancelledError, GeneratorExit):
+            status = grpc.StatusCode.CANCELLED.name
+            raise
+        except Exception as error:
+            code = next((self._statuses[cls] for cls in type(error).__mro__ if cls in self._statuses), None)
+            status = (code or grpc.StatusCode.INTERNAL).name
+            raise
+        finally:
+            duration_ms = round((time.monotonic() - started) * 1000)
+            method = request.DESCRIPTOR.name.removesuffix("Request")
+            self._add((caller, method, filters_of(request), entry.rows, duration_ms, status, created_at))
+
+    async def close(self) -> None:
+        """Has what still waits written."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait([self._writing])
+        await self._write()
+
+    def _add(self, row: tuple[str | int, ...]) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            self._lost += 1
+            return
+        self._waiting.append(row)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_soon())
+
+    async def _write_soon(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(GATHER_SECONDS)
+            await self._write()
+
+    async def _write(self) -> None:
+        rows, self._waiting = self._waiting, []
+        if not rows:
+            return
+        try:
+            await self._store.log_queries(rows)
+        except AuditError as error:
+            self._lost += len(rows)
+            log.warning("queries.not_logged", queries=self._lost, reason=str(error))
+        else:
+            if self._lost:
+                log.warning("queries.not_logged", queries=self._lost, reason="more came than could be written")
+            self._lost = 0
+
+
+def filters_of(request: Message) -> str:
+    """A request as JSON without its page token. Of a text that was searched for only the length: it may be a secret."""
+    copy = type(request)()
+    copy.CopyFrom(request)
+    fields = copy.DESCRIPTOR.fields_by_name
+    if "page_token" in fields:
+        copy.ClearField("page_token")
+    filters: Any = getattr(copy, "filter", copy)
+    if text := getattr(filters, "args_contain", ""):
+        filters.args_contain = f"({len(text)} characters)"
+    encoded = MessageToJson(copy, indent=None, preserving_proto_field_name=True).encode()
+    return encoded[:MAX_FILTERS_BYTES].decode(errors="ignore")

@@ -1,0 +1,241 @@
+"""The listing of tool calls: which index a request's filters walk, and how far.
+
+A walk goes along an index in the order of the listing. Filters that the index does not know are looked at row by row,
+in windows that grow; a page whose walk takes too long ends early, and its token says where to go on.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import apsw
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.errors import InvalidRequest
+from audit_svc.store import listing
+from audit_svc.store.columns import enum_names
+from audit_svc.store.listing import Condition, Statement
+from audit_svc.store.rows import TOOL_CALL_COLUMNS, Values, tool_call_row
+from service_kit.paging import encode_token, page_size
+
+MAX_TEXT = 4096
+MAX_PAIRS = 50
+"""Walks along (engine, tool_name, created_at) at once, for filters on one of the two."""
+
+FIRST_WINDOW = 5_000
+LAST_WINDOW = 320_000
+PATIENCE_SECONDS = 1.0
+
+_COLUMNS = ", ".join(column.name for column in TOOL_CALL_COLUMNS)
+_OUTCOMES = enum_names("OUTCOME_", audit_pb2.Outcome.items())
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Along one index."""
+
+    index: str
+    conditions: list[Condition] = field(default_factory=list)
+    """What the index knows."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the rows of a request are found."""
+
+    walks: list[Walk]
+    others: list[Condition]
+    """What is looked at row by row."""
+    is_short: bool = False
+    """Whether the walks are short, so that they need no windows."""
+
+    def statement(self, conditions: Sequence[Condition], limit: int, *, ascending: bool = False) -> Statement:
+        """The first rows, at most limit, of the listing for which conditions hold too."""
+        parts = [
+            listing.select(
+                f"SELECT {_COLUMNS} FROM tool_call_log INDEXED BY {walk.index}",  # noqa: S608 - names of ours
+                [*walk.conditions, *conditions, *self.others],
+            )
+            for walk in self.walks
+        ]
+        order = "ASC" if ascending else "DESC"
+        # SQLite merges the walks: none is read further than the page needs.
+        sql = " UNION ALL ".join(part.sql for part in parts)
+        sql += f" ORDER BY created_at {order}, id {order} LIMIT {limit}"
+        return Statement(sql, [argument for part in parts for argument in part.arguments])
+
+
+def list_tool_calls(
+    connection: apsw.Connection, request: audit_pb2.ListToolCallsRequest
+) -> audit_pb2.ListToolCallsResponse:
+    """One page of audit rows. A page may be short, though another follows.
+
+    Raises:
+        InvalidPage, InvalidRequest: see audit.proto.
+    """
+    plan, ends = plan_of(connection, request), listing.time_range(request)
+    position = listing.position_of(request)
+    size = page_size(request.page_size) + 1
+    found: Iterable[Values]
+    if plan.is_short or not plan.others:
+        conditions = [*ends, listing.beyond(position)] if position else ends
+        found, stopped_at = connection.execute(*plan.statement(conditions, size)), None
+    else:
+        found, stopped_at = _search(connection, plan, ends, position, size)
+    page, token = listing.take_page(found, tool_call_row, request, lambda row: (row.created_at_ms, row.id))
+    if not token and stopped_at is not None:
+        token = encode_token(stopped_at, listing.filters(request))
+    return audit_pb2.ListToolCallsResponse(rows=page, next_page_token=token)
+
+
+def export_tool_calls(
+    connection: apsw.Connection, part: tuple[audit_pb2.ListToolCallsRequest, tuple[int, str] | None, int, int]
+) -> list[audit_pb2.AuditRow]:
+    """The next rows of an export, the oldest first.
+
+    part: the filters, the position (created_at, id) of the last row before or None, the number of the last row that
+    there was when the export began, and how many rows at most.
+
+    Raises:
+        InvalidRequest: see audit.proto.
+    """
+    request, after, last_row, size = part
+    conditions = [*listing.time_range(request), Condition("+rowid <= ?", (last_row,))]
+    conditions += [listing.beyond(after, ascending=True)] if after else []
+    statement = plan_of(connection, request).statement(conditions, size, ascending=True)
+    return [tool_call_row(row) for row in connection.execute(*statement)]
+
+
+def plan_of(connection: apsw.Connection, request: audit_pb2.ListToolCallsRequest) -> Plan:
+    """The walk that meets the fewest rows for what request filters by.
+
+    Raises:
+        InvalidRequest: a filter can hold for no row.
+    """
+    others = {
+        "session_id": [Condition("session_id = ?", (request.session_id,))] if request.session_id else [],
+        "engine": [Condition("engine = ?", (request.engine,))] if request.engine else [],
+        "tool_name": [Condition("tool_name = ?", (request.tool_name,))] if request.tool_name else [],
+        "model": [Condition("model = ?", (request.model,))] if request.model else [],
+        "errors": [Condition("error IS NOT NULL")] if request.errors_only else [],
+        "outcomes": _outcomes(request),
+        "labels": listing.has_labels(request.labels, "tool_call_log.session_id"),
+        "text": _contains(request.args_contain),
+    }
+
+    def by(walks: list[Walk], *known: str, is_short: bool = False) -> Plan:
+        rest = [part for name, parts in others.items() if name not in known for part in parts]
+        return Plan(walks, rest, is_short)
+
+    if request.session_id:
+        return by([Walk("idx_tool_call_log_session", others["session_id"])], "session_id", is_short=True)
+    if label := listing.with_rare_label(connection, request.labels, "session_id"):
+        return by([Walk("idx_tool_call_log_session", [label])], is_short=True)
+    unusual = _unusual(request)
+    if unusual:
+        return by([Walk("idx_tool_call_log_unusual", [outcome]) for outcome in unusual], "outcomes")
+    if request.errors_only:
+        return by([Walk("idx_tool_call_log_failed", others["errors"])], "errors")
+    if request.engine and request.tool_name:
+        known = "engine", "tool_name"
+        return by([Walk("idx_tool_call_log_tool", [*others["engine"], *others["tool_name"]])], *known)
+    if request.model:
+        return by([Walk("idx_tool_call_log_model", others["model"])], "model")
+    if request.engine or request.tool_name:
+        pairs = _pairs(connection, request.engine, request.tool_name)
+        if pairs is not None:
+            walks = [
+                Walk("idx_tool_call_log_tool", [Condition("engine = ? AND tool_name = ?", pair)]) for pair in pairs
+            ]
+            return by(walks, "engine", "tool_name")
+    return by([Walk("idx_tool_call_log_created")])
+
+
+def _search(
+    connection: apsw.Connection,
+    plan: Plan,
+    ends: Sequence[Condition],
+    position: Sequence[int | str] | None,
+    size: int,
+) -> tuple[list[Values], tuple[int | str, ...] | None]:
+    """Rows window by window, until there are size or time is up; then also where to go on, else None."""
+    rows: list[Values] = []
+    window, give_up = FIRST_WINDOW, time.monotonic() + PATIENCE_SECONDS
+    while True:
+        after = [listing.beyond(position)] if position else []
+        begin = _window_begin(connection, ends, position, window)
+        within = [Condition("created_at >= ?", (begin,))] if begin is not None else []
+        rows += connection.execute(*plan.statement([*ends, *after, *within], size - len(rows)))
+        if len(rows) == size or begin is None:
+            return rows, None
+        position = (begin, "")
+        if time.monotonic() > give_up:
+            return rows, position
+        window = min(2 * window, LAST_WINDOW)
+
+
+def _window_begin(
+    connection: apsw.Connection, ends: Sequence[Condition], position: Sequence[int | str] | None, window: int
+) -> int | None:
+    """The time of the row that is as far away as a window is long; None when there are fewer. Looks at times alone."""
+    after = []
+    if position:
+        after = [Condition("created_at <= ?" if position[1] else "created_at < ?", (position[0],))]
+    sql, arguments = listing.select(
+        "SELECT created_at FROM tool_call_log INDEXED BY idx_tool_call_log_created", [*ends, *after]
+    )
+    found = connection.execute(f"{sql} ORDER BY created_at DESC LIMIT 1 OFFSET {window}", arguments).fetchone()
+    return None if found is None else int(found[0])
+
+
+def _outcomes(request: audit_pb2.ListToolCallsRequest) -> list[Condition]:
+    if not request.outcomes:
+        return []
+    names = [_outcome(value) for value in dict.fromkeys(request.outcomes)]
+    known = tuple(name for name in names if name is not None)
+    parts = [f"outcome IN ({', '.join('?' * len(known))})"] if known else []
+    parts += ["outcome IS NULL"] if None in names else []
+    return [Condition(f"({' OR '.join(parts)})", known)]
+
+
+def _unusual(request: audit_pb2.ListToolCallsRequest) -> list[Condition]:
+    """A condition for each outcome, where none is the one that most calls have, or none at all."""
+    names = [_outcome(value) for value in dict.fromkeys(request.outcomes)]
+    if None in names or "succeeded" in names:
+        return []
+    return [Condition("outcome = ? AND outcome <> 'succeeded'", (str(name),)) for name in names]
+
+
+def _outcome(value: int) -> str | None:
+    if value not in _OUTCOMES:
+        raise InvalidRequest("outcomes has a value that this ledger does not know", "outcomes")
+    return _OUTCOMES[value]
+
+
+def _contains(text: str) -> list[Condition]:
+    if len(text) > MAX_TEXT:
+        raise InvalidRequest(
+            f"args_contain is longer than {MAX_TEXT} characters, and so than any summary", "args_contain"
+        )
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return [Condition("args_summary LIKE ? ESCAPE '\\'", (f"%{escaped}%",))] if text else []
+
+
+def _pairs(connection: apsw.Connection, engine: str, tool_name: str) -> list[tuple[str, str]] | None:
+    """The engines and tools that there are for a filter on one of them; None when they are too many to walk at once."""
+    pairs: list[tuple[str, str]] = []
+    last: tuple[str, str] = (engine, "")
+    for _ in range(4 * MAX_PAIRS):
+        found = connection.execute(
+            "SELECT engine, tool_name FROM tool_call_log INDEXED BY idx_tool_call_log_tool "
+            "WHERE (engine, tool_name) > (?, ?) ORDER BY engine, tool_name LIMIT 1",
+            last,
+        ).fetchone()
+        if found is None or (engine and found[0] != engine):
+            return pairs or [(engine, tool_name)]
+        last = found
+        if not tool_name or found[1] == tool_name:
+            pairs.append(found)
+            if len(pairs) > MAX_PAIRS:
+                return None
+    return None

@@ -1,0 +1,183 @@
+"""Tool calls into files that other programs read: JSON lines, CSV, Parquet."""
+
+import csv
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import ExitStack
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Annotated, Any, Protocol
+
+import typer
+from google.protobuf.descriptor import FieldDescriptor
+from onrecord.audit.v1 import audit_pb2
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from audit_svc.terminal.ledger import EXIT_FAILED, Ledger, ask
+from audit_svc.terminal.options import (
+    DEFAULT_TARGET,
+    Contains,
+    Db,
+    Engine,
+    Labels,
+    Model,
+    Outcomes,
+    Session,
+    Since,
+    Target,
+    Tool,
+    Until,
+    label_values,
+    outcome_values,
+    time_ms,
+)
+from audit_svc.terminal.plain import to_dict
+from audit_svc.terminal.running import err
+
+COLUMNS = [field.name for field in audit_pb2.AuditRow.DESCRIPTOR.fields]
+
+
+class Format(StrEnum):
+    """What is written."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+class Sink(Protocol):
+    """Where an export goes."""
+
+    def write(self, rows: Iterable[audit_pb2.AuditRow]) -> None:
+        """Writes rows."""
+        ...
+
+    def close(self) -> None:
+        """Writes what is left."""
+        ...
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds the command of this module to app."""
+    app.command()(export)
+
+
+def export(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; stdout when not given.")] = None,
+    form: Annotated[
+        Format, typer.Option("--format", help="Parquet needs the extra `parquet`, and --output.")
+    ] = Format.JSONL,
+    session: Session = "",
+    engine: Engine = "",
+    model: Model = "",
+    tool: Tool = "",
+    outcome: Outcomes = None,
+    label: Labels = None,
+    contains: Contains = "",
+    since: Since = "",
+    until: Until = "",
+    target: Target = DEFAULT_TARGET,
+    db: Db = None,
+) -> None:
+    """Write tool calls to a file, the oldest first."""
+    filters = audit_pb2.ListToolCallsRequest(
+        session_id=session,
+        engine=engine,
+        model=model,
+        tool_name=tool,
+        outcomes=outcome_values(outcome),
+        labels=label_values(label),
+        args_contain=contains,
+        created_from_ms=time_ms(since, "--since"),
+        created_before_ms=time_ms(until, "--until"),
+    )
+    request = audit_pb2.ExportToolCallsRequest(filter=filters)
+    try:
+        with ExitStack() as stack:
+            sink = _open_sink(stack, form, output)
+            progress = stack.enter_context(_progress(output))
+            task = progress.add_task("tool calls", total=None)
+            ask(target, db, lambda ledger: _copy(ledger, request, sink, lambda count: progress.advance(task, count)))
+    except OSError as error:
+        err.print(f"{output or 'stdout'} cannot be written: {error.strerror}", style="red", markup=False)
+        raise typer.Exit(EXIT_FAILED) from None
+
+
+async def _copy(
+    ledger: Ledger, request: audit_pb2.ExportToolCallsRequest, sink: Sink, advance: Callable[[int], None]
+) -> None:
+    stream: AsyncIterator[audit_pb2.ExportToolCallsResponse] = ledger.call("ExportToolCalls", request)
+    async for response in stream:
+        sink.write(response.rows)
+        advance(len(response.rows))
+    sink.close()
+
+
+def _open_sink(stack: ExitStack, form: Format, output: Path | None) -> Sink:
+    if form is Format.PARQUET:
+        if output is None:
+            raise typer.BadParameter("a Parquet file needs --output", param_hint="--format")
+        return _ParquetSink(output)
+    file = sys.stdout if output is None else stack.enter_context(output.open("w", encoding="utf-8", newline=""))
+    return _JsonLines(file) if form is Format.JSONL else _Csv(file)
+
+
+def _progress(output: Path | None) -> Progress:
+    """Shown where somebody looks on while a file is written."""
+    columns = SpinnerColumn(), TextColumn("{task.completed:,.0f} {task.description}"), TimeElapsedColumn()
+    return Progress(*columns, console=err, disable=output is None or not err.is_terminal, transient=True)
+
+
+class _JsonLines:
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, rows: Iterable[audit_pb2.AuditRow]) -> None:
+        self._file.writelines(json.dumps(to_dict(row), ensure_ascii=False) + "\n" for row in rows)
+
+    def close(self) -> None:
+        self._file.flush()
+
+
+class _Csv:
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self._writer = csv.DictWriter(file, COLUMNS)
+        self._writer.writeheader()
+
+    def write(self, rows: Iterable[audit_pb2.AuditRow]) -> None:
+        self._writer.writerows({name: _cell(value) for name, value in to_dict(row).items()} for row in rows)
+
+    def close(self) -> None:
+        self._file.flush()
+
+
+def _cell(value: Any) -> Any:
+    """A spreadsheet takes a text that begins like this for a formula, and rows are written by others."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+class _ParquetSink:
+    def __init__(self, path: Path) -> None:
+        try:
+            import pyarrow  # an extra, loaded where it is asked for
+            from pyarrow import parquet
+        except ImportError:
+            raise typer.BadParameter("needs pip install 'onrecord[parquet]'", param_hint="--format parquet") from None
+        types = {
+            FieldDescriptor.TYPE_INT64: pyarrow.int64(),
+            FieldDescriptor.TYPE_INT32: pyarrow.int32(),
+            FieldDescriptor.TYPE_UINT32: pyarrow.uint32(),
+            FieldDescriptor.TYPE_BOOL: pyarrow.bool_(),
+        }
+        fields = audit_pb2.AuditRow.DESCRIPTOR.fields
+        self._schema = pyarrow.schema([(field.name, types.get(field.type, pyarrow.string())) for field in fields])
+        self._table = pyarrow.Table.from_pylist
+        self._writer = parquet.ParquetWriter(path, self._schema, compression="zstd")
+
+    def write(self, rows: Iterable[audit_pb2.AuditRow]) -> None:
+        self._writer.write_table(self._table([to_dict(row) for row in rows], schema=self._schema))
+
+    def close(self) -> None:
+        self._writer.close()

@@ -1,0 +1,101 @@
+"""The ledger that a command asks: a running service, or a file."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import grpc
+import typer
+from google.protobuf.message import Message
+from onrecord.audit.v1 import audit_pb2_grpc
+
+from audit_svc.query_log import QueryLog
+from audit_svc.questions import QuestionRpcs
+from audit_svc.servicer import STATUSES, error_interceptor
+from audit_svc.store.sqlite import ReadOnlyStore
+from audit_svc.terminal.running import err, error_is_exit_code_1
+from service_kit.client import Metadata, open_channel
+from service_kit.server import CLIENT_OPTIONS, build_server
+
+T = TypeVar("T")
+
+PAGE = 1000
+PAGE_SECONDS = 30.0
+EXIT_FAILED = 1
+EXIT_CANCELLED = 130
+
+
+class Ledger:
+    """Calls its RPCs by their names, with what each call carries."""
+
+    def __init__(self, stub: Any, metadata: Metadata) -> None:
+        self._stub = stub
+        self._metadata = metadata
+
+    def call(self, rpc: str, request: Message, timeout: float | None = None) -> Any:
+        """Begins a call: of a unary RPC it can be awaited, a stream can be iterated. timeout is in seconds."""
+        return getattr(self._stub, rpc)(request, timeout=timeout, metadata=self._metadata)
+
+    async def pages(self, rpc: str, request: Any, rows: str, limit: int) -> list[Any]:
+        """Up to limit rows of a paged RPC, over as many pages as it takes; rows is their field."""
+        found: list[Any] = []
+        while len(found) < limit:
+            request.page_size = min(limit - len(found), PAGE)
+            response = await self.call(rpc, request, PAGE_SECONDS)
+            found += getattr(response, rows)
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                break
+        return found
+
+
+def ask(target: str, db: Path | None, work: Callable[[Ledger], Coroutine[Any, Any, T]]) -> T:
+    """Does work with the ledger; what goes wrong ends the program with a sentence and exit code 1."""
+
+    async def connected() -> T:
+        async with connect(target, db) as ledger:
+            return await work(ledger)
+
+    with error_is_exit_code_1():
+        try:
+            return asyncio.run(connected())
+        except grpc.aio.AioRpcError as error:
+            is_away = not db and error.code() is grpc.StatusCode.UNAVAILABLE
+            hint = f" (is an audit service running at {target}?)" if is_away else ""
+            err.print(f"{error.code().name}: {error.details()}{hint}", style="red", markup=False)
+            raise typer.Exit(EXIT_FAILED) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(EXIT_CANCELLED) from None
+
+
+@asynccontextmanager
+async def connect(target: str, db: Path | None) -> AsyncIterator[Ledger]:
+    """The service at target, or with db one inside this process that reads the file and cannot write it.
+
+    Raises:
+        StoreRefused: db cannot be read, or its schema is not what this version knows.
+    """
+    if db is None:
+        channel, metadata = open_channel(target)
+        async with channel:
+            yield Ledger(audit_pb2_grpc.AuditServiceStub(channel), metadata)
+        return
+    store = ReadOnlyStore.open(db)
+    try:
+        with TemporaryDirectory(prefix="onrecord-") as folder:
+            server = build_server([error_interceptor()])
+            questions = QuestionRpcs(store, QueryLog(store, STATUSES))  # type: ignore[abstract] # the rest needs a service
+            audit_pb2_grpc.add_AuditServiceServicer_to_server(questions, server)
+            address = f"unix:{folder}/ledger"
+            server.add_insecure_port(address)
+            await server.start()
+            try:
+                async with grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
+                    yield Ledger(audit_pb2_grpc.AuditServiceStub(channel), ())
+            finally:
+                await server.stop(None)
+    finally:
+        await store.close()

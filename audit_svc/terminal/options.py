@@ -1,0 +1,80 @@
+"""Options that commands share, and how their values are read."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.terminal.times import parse_time
+
+V = TypeVar("V", bound=int)
+
+DEFAULT_TARGET = "127.0.0.1:50052"
+
+Target = Annotated[str, typer.Option(envvar="AUDIT_LISTEN", help="The address of a running service, host:port.")]
+Db = Annotated[Path | None, typer.Option("--db", help="A database or a backup to read instead, without a service.")]
+Session = Annotated[str, typer.Option(help="Only this session.")]
+Engine = Annotated[str, typer.Option(help="Only this engine.")]
+Model = Annotated[str, typer.Option(help="Only this model.")]
+Tool = Annotated[str, typer.Option(help="Only this tool.")]
+Outcomes = Annotated[list[str] | None, typer.Option("--outcome", help="Only this outcome; may be repeated.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="Only sessions with key=value; may be repeated.")]
+Contains = Annotated[str, typer.Option(help="Only calls whose summary of the arguments contains this text.")]
+Since = Annotated[str, typer.Option(help="Only from then on: 30m, 24h, 7d, 2026-11-24 or 2026-11-24T09:00 (UTC).")]
+Until = Annotated[str, typer.Option(help="Only before then.")]
+Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
+
+
+def time_ms(text: str, option: str) -> int | None:
+    """A time or an age in milliseconds since 1970-01-01 UTC; None for no text.
+
+    Raises:
+        typer.BadParameter: text is neither.
+    """
+    try:
+        return parse_time(text, time.time_ns() // 1_000_000) if text else None
+    except typer.BadParameter as error:
+        error.param_hint = option
+        raise
+
+
+def outcome_values(names: Sequence[str] | None) -> list[audit_pb2.Outcome.ValueType]:
+    """Outcomes by the names that the commands print, such as timed_out.
+
+    Raises:
+        typer.BadParameter: one has no such name.
+    """
+    return [_value("--outcome", audit_pb2.Outcome.items(), "OUTCOME_", name) for name in names or []]
+
+
+def status_value(name: str) -> audit_pb2.SessionStatus.ValueType:
+    """A session's status by its name; 0 for no name.
+
+    Raises:
+        typer.BadParameter: there is none of this name.
+    """
+    return _value("--status", audit_pb2.SessionStatus.items(), "SESSION_STATUS_", name or "unspecified")
+
+
+def label_values(labels: Sequence[str] | None) -> dict[str, str]:
+    """Labels given as key=value.
+
+    Raises:
+        typer.BadParameter: one is not.
+    """
+    pairs = [label.partition("=") for label in labels or []]
+    for key, sign, _ in pairs:
+        if not (key and sign):
+            raise typer.BadParameter(f"{key + sign!r} is not key=value", param_hint="--label")
+    return {key: value for key, _, value in pairs}
+
+
+def _value(option: str, values: Sequence[tuple[str, V]], prefix: str, name: str) -> V:
+    known = {value_name.removeprefix(prefix).lower(): value for value_name, value in values}
+    if name not in known:
+        names = ", ".join(other for other in known if other != "unspecified")
+        raise typer.BadParameter(f"{name!r} is not one of {names}", param_hint=option)
+    return known[name]

@@ -1,0 +1,64 @@
+"""Rows as plain values: what --json, CSV and Parquet hold, and what a terminal may be shown."""
+
+import json
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def to_dict(message: Message) -> dict[str, Any]:
+    """The fields of message by their names: numbers as numbers, enums by the end of their names in lower case, null for
+    what is not set, times as they are on the wire.
+    """
+    return {field.name: _value(message, field) for field in message.DESCRIPTOR.fields}
+
+
+def print_json(message: Message) -> None:
+    """One JSON object on a line of its own."""
+    sys.stdout.write(json.dumps(to_dict(message), ensure_ascii=False) + "\n")
+
+
+def enum_name(field: Any, number: int) -> str:
+    """The end of the name of an enum's value, in lower case; empty when it is not set, a number when unknown."""
+    names = {value.number: str(value.name) for value in field.enum_type.values}
+    prefix = names[0].removesuffix("UNSPECIFIED")
+    return names.get(number, str(number)).removeprefix(prefix).lower() if number else ""
+
+
+def printable(text: str) -> str:
+    """What may be shown of text that others wrote: nothing that moves a cursor, colours or turns writing round."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def time_text(ms: int) -> str:
+    """A time in milliseconds since 1970-01-01 as people read it, in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def money(micros: int) -> str:
+    """Millionths of a US dollar as dollars."""
+    return f"${micros / 1_000_000:,.6f}"
+
+
+def duration(ms: float) -> str:
+    """Milliseconds in the unit that people read best."""
+    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s" if ms < 60_000 else f"{ms / 60_000:.1f} min"
+
+
+def _value(message: Message, field: Any) -> Any:
+    if field.has_presence and not message.HasField(field.name):
+        return None
+    value = getattr(message, field.name)
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return dict(value)
+    if field.type == FieldDescriptor.TYPE_MESSAGE:
+        return [to_dict(part) for part in value] if field.is_repeated else to_dict(value)
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        return [enum_name(field, part) for part in value] if field.is_repeated else enum_name(field, value) or None
+    return list(value) if field.is_repeated else value

@@ -1,0 +1,245 @@
+"""Questions to the ledger: calls, errors, sessions, show, usage, queries, tail."""
+
+import sys
+from collections.abc import AsyncIterator, Iterable
+from typing import Annotated, Any
+
+import typer
+from google.protobuf.message import Message
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.terminal import rows
+from audit_svc.terminal.ledger import PAGE, PAGE_SECONDS, Ledger, ask
+from audit_svc.terminal.options import (
+    DEFAULT_TARGET,
+    Contains,
+    Db,
+    Engine,
+    Labels,
+    Limit,
+    Model,
+    Outcomes,
+    Session,
+    Since,
+    Target,
+    Tool,
+    Until,
+    label_values,
+    outcome_values,
+    status_value,
+    time_ms,
+)
+from audit_svc.terminal.plain import print_json
+from audit_svc.terminal.running import Json, err, out
+
+DIMENSIONS = {"session", "engine", "model", "tool", "outcome", "hour", "day"}
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds the commands of this module to app."""
+    for command in (calls, errors, sessions, show, usage, queries, tail):
+        app.command()(command)
+
+
+def calls(
+    session: Session = "",
+    engine: Engine = "",
+    model: Model = "",
+    tool: Tool = "",
+    outcome: Outcomes = None,
+    label: Labels = None,
+    contains: Contains = "",
+    since: Since = "",
+    until: Until = "",
+    limit: Limit = 50,
+    as_json: Json = False,
+    target: Target = DEFAULT_TARGET,
+    db: Db = None,
+) -> None:
+    """List tool calls, the newest first."""
+    request = audit_pb2.ListToolCallsRequest(
+        session_id=session,
+        engine=engine,
+        model=model,
+        tool_name=tool,
+        outcomes=outcome_values(outcome),
+        labels=label_values(label),
+        args_contain=contains,
+        created_from_ms=time_ms(since, "--since"),
+        created_before_ms=time_ms(until, "--until"),
+    )
+    found = ask(target, db, lambda ledger: ledger.pages("ListToolCalls", request, "rows", limit))
+    _print_all(found) if as_json else out.print(rows.calls_table(found))
+
+
+def errors(
+    session: Session = "",
+    engine: Engine = "",
+    tool: Tool = "",
+    since: Since = "7d",
+    limit: Limit = 50,
+    as_json: Json = False,
+    target: Target = DEFAULT_TARGET,
+    db: Db = None,
+) -> None:
+    """List the tool calls that failed, the newest first, with the reason."""
+    request = audit_pb2.ListToolCallsRequest(
+        session_id=session,
+        engine=engine,
+        tool_name=tool,
+        errors_only=True,
+        created_from_ms=time_ms(since, "--since"),
+    )
+    found = ask(target, db, lambda ledger: ledger.pages("ListToolCalls", request, "rows", limit))
+    _print_all(found) if as_json else out.print(rows.calls_table(found, errors=True))
+
+
+def sessions(
+    engine: Engine = "",
+    model: Model = "",
+    status: Annotated[str, typer.Option(help="Only running, idle, failed or cancelled ones.")] = "",
+    label: Labels = None,
+    since: Since = "",
+    until: Until = "",
+    limit: Limit = 50,
+    as_json: Json = False,
+    target: Target = DEFAULT_TARGET,
+    db: Db = None,
+) -> None:
+    """List sessions, the newest first."""
+    request = audit_pb2.ListSessionsRequest(
+        engine=engine,
+        model=model,
+        status=status_value(status),
+        labels=label_values(label),
+        created_from_ms=time_ms(since, "--since"),
+        created_before_ms=time_ms(until, "--until"),
+    )
+
+    found = ask(target, db, lambda ledger: ledger.pages("ListSessions", request, "sessions", limit))
+    _print_all(found) if as_json else out.print(rows.sessions_table(found))
+
+
+def show(
+    session: Annotated[str, typer.Argument(help="The session's id.")],
+    as_json: Json = False,
+    target: Target = DEFAULT_TARGET,
+    db: Db = None,
+) -> None:
+    """Show what happened in a session, from its begin to its end."""
+
+    async def work(ledger: Ledger) -> tuple[audit_pb2.SessionRow, list[audit_pb2.TimelineEntry]]:
+        request = audit_pb2.GetSessionRequest(session_id=session, page_size=PAGE)
+        first = page = await ledger.call("GetSession", request, PAGE_SECONDS)
+        entries = list(page.timeline)
+        while page.next_page_token:
+            request.page_token = page.next_page_token
+            page = await ledger.call("GetSession", request, PAGE_SECONDS)
+            entries += page.timeline
+        return first.session, entries
+
+    found, entries = ask(target, db, work)
+    if as_json:
+        _print_all([found, *entries])
+        return
+    for line in rows.timeline(found, entries):
+        out.print(line)
+
+
+def usage(
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Groups, such as engine,tool: session, engine, model, tool, outcome, hour, day or a label's key."
+        ),
+    ] = "engine,tool",
+    session: Session = "",
+    engine: Engine = "",
+    model: Model = "",
+    tool: Tool = "",
+    outcome: Outcomes = None,
+    label: Labels = None,
+    since: Since = "7d",
+    until: Until = "",
+    limit: Limit = 1000,
+    as_json: Json = False,
+    target: Target = DEFAULT_TARGET,
+    db: Db = None,
+) -> None:
+    """Count calls, requests, tokens and money in groups."""
+    names = [name.strip() for name in by.split(",") if name.strip()]
+    request = audit_pb2.SummarizeUsageRequest(
+        group_by=[name if name in DIMENSIONS or name.startswith("label:") else f"label:{name}" for name in names],
+        session_id=session,
+        engine=engine,
+        model=model,
+        tool_name=tool,
+        outcomes=outcome_values(outcome),
+        labels=label_values(label),
+        created_from_ms=time_ms(since, "--since"),
+        created_before_ms=time_ms(until, "--until"),
+    )
+
+    found = ask(target, db, lambda ledger: ledger.pages("SummarizeUsage", request, "rows", limit))
+    _print_all(found) if as_json else out.print(rows.usage_table(names, found))
+
+
+def queries(
+    caller: Annotated[str, typer.Option(help="Only this caller's.")] = "",
+    method: Annotated[str, typer.Option(help="Only this RPC's, such as ListToolCalls.")] = "",
+    since: Since = "",
+    until: Until = "",
+    limit: Limit = 50,
+    as_json: Json = False,
+    target: Target = DEFAULT_TARGET,
+    db: Db = None,
+) -> None:
+    """List who asked the ledger what, the newest first."""
+    request = audit_pb2.ListQueriesRequest(
+        caller=caller,
+        method=method,
+        created_from_ms=time_ms(since, "--since"),
+        created_before_ms=time_ms(until, "--until"),
+    )
+
+    found = ask(target, db, lambda ledger: ledger.pages("ListQueries", request, "queries", limit))
+    _print_all(found) if as_json else out.print(rows.queries_table(found))
+
+
+def tail(
+    session: Session = "",
+    engine: Engine = "",
+    model: Model = "",
+    tool: Tool = "",
+    outcome: Outcomes = None,
+    errors_only: Annotated[bool, typer.Option("--errors", help="Only calls that failed.")] = False,
+    as_json: Json = False,
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """Show tool calls as they are recorded, until interrupted."""
+    request = audit_pb2.TailToolCallsRequest(
+        session_id=session,
+        engine=engine,
+        model=model,
+        tool_name=tool,
+        outcomes=outcome_values(outcome),
+        errors_only=errors_only,
+    )
+
+    async def work(ledger: Ledger) -> None:
+        stream: AsyncIterator[audit_pb2.TailToolCallsResponse] = ledger.call("TailToolCalls", request)
+        async for response in stream:
+            if response.missed:
+                err.print(
+                    f"{response.missed:,} rows were missed, since they came faster than they were read", style="yellow"
+                )
+            for row in response.rows:
+                print_json(row) if as_json else out.print(rows.call_line(row))
+            sys.stdout.flush()
+
+    ask(target, None, work)
+
+
+def _print_all(messages: Iterable[Message] | Iterable[Any]) -> None:
+    for message in messages:
+        print_json(message)

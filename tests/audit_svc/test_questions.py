@@ -1,0 +1,156 @@
+"""Tails, exports and the log of queries, over a real port."""
+
+import asyncio
+import contextlib
+import json
+
+import grpc
+import pytest
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc import questions
+from tests.audit_svc.samples import NOW_MS, audit_row, request, session_row
+
+SECRET = "hunter2-hunter2"
+
+
+async def read(stream, count: int) -> list[audit_pb2.TailToolCallsResponse]:
+    """Responses until they hold count rows."""
+    responses: list[audit_pb2.TailToolCallsResponse] = []
+    async with asyncio.timeout(20):
+        while sum(len(response.rows) for response in responses) < count:
+            responses.append(await stream.read())
+    return responses
+
+
+def ids(responses) -> list[str]:
+    return [row.id for response in responses for row in response.rows]
+
+
+async def test_a_tail_begins_now_and_shows_what_its_filters_let_through(ledger):
+    await ledger.RecordBatch(request(audit_row(id="before")))
+    tail = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest(tool_name="bash", errors_only=True))
+    await tail.wait_for_connection()
+    for number in range(3):
+        await ledger.RecordBatch(
+            request(
+                audit_row(id=f"failed-{number}", error="x"),
+                audit_row(id=f"read-{number}", error="x", tool_name="read"),
+                audit_row(id=f"fine-{number}"),
+            )
+        )
+    assert ids(await read(tail, 3)) == ["failed-0", "failed-1", "failed-2"]
+    tail.cancel()
+
+
+async def test_a_tail_goes_on_from_its_token_without_losing_or_doubling_a_row(ledger):
+    asked = audit_pb2.TailToolCallsRequest(engine="ollama")
+    tail = ledger.TailToolCalls(asked)
+    await tail.wait_for_connection()
+    sent = [f"row-{number}" for number in range(40)]
+    seen: list[str] = []
+
+    async def record() -> None:
+        for name in sent:
+            await ledger.RecordBatch(request(audit_row(id=name, created_at_ms=NOW_MS - len(seen))))
+
+    recording = asyncio.create_task(record())
+    while len(seen) < len(sent):
+        [*_, last] = responses = await read(tail, min(7, len(sent) - len(seen)))
+        seen += ids(responses)
+        tail.cancel()
+        tail = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest(engine="ollama", page_token=last.page_token))
+    await recording
+    tail.cancel()
+    assert seen == sent
+    other = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest(engine="openai", page_token=last.page_token))
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await other.read()
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_tail_that_reads_too_slowly_is_told_how_many_rows_it_missed(ledger, monkeypatch):
+    """Rows of several KiB fill what gRPC holds for a client that does not read."""
+    monkeypatch.setattr(questions, "MAX_BEHIND", 500)
+    tail = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest())
+    await tail.wait_for_connection()
+    total = 0
+    for _ in range(30):
+        await ledger.RecordBatch(request(*[audit_row(args_summary="x" * 4000, error="y" * 2000) for _ in range(500)]))
+        total += 500
+    seen = missed = 0
+    async with asyncio.timeout(30):
+        while seen + missed < total:
+            response = await tail.read()
+            seen += len(response.rows)
+            missed += response.missed
+    tail.cancel()
+    assert seen + missed == total
+    assert missed > 0
+
+
+async def test_tails_have_a_limit_and_give_their_places_back(ledger, monkeypatch):
+    monkeypatch.setattr(questions, "MAX_TAILS", 2)
+    tails = [ledger.TailToolCalls(audit_pb2.TailToolCallsRequest()) for _ in range(2)]
+    for tail in tails:
+        await tail.wait_for_connection()
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await ledger.TailToolCalls(audit_pb2.TailToolCallsRequest()).read()
+    assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    for tail in tails:
+        tail.cancel()
+    async with asyncio.timeout(10):
+        while True:
+            another = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest())
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await another.wait_for_connection()
+                break
+    another.cancel()
+
+
+async def test_an_export_is_what_was_there_when_it_began(ledger):
+    sent = [audit_row(created_at_ms=NOW_MS - number % 50) for number in range(1300)]
+    await ledger.RecordBatch(request(*sent))
+    asked = audit_pb2.ExportToolCallsRequest(filter=audit_pb2.ListToolCallsRequest(tool_name="bash"))
+    export = aiter(ledger.ExportToolCalls(asked))
+    rows = list((await anext(export)).rows)
+    await ledger.RecordBatch(request(*[audit_row(created_at_ms=NOW_MS + 5) for _ in range(10)]))
+    async for response in export:
+        rows += response.rows
+    assert rows == sorted(sent, key=lambda row: (row.created_at_ms, row.id))
+
+
+async def test_each_query_leaves_a_row_with_who_asked_what_and_how_it_ended(ledger):
+    await ledger.RecordBatch(audit_pb2.RecordRequest(rows=[audit_row()], sessions=[session_row()]))
+    await ledger.ListToolCalls(audit_pb2.ListToolCallsRequest(session_id="session-1", args_contain=SECRET))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await ledger.GetSession(audit_pb2.GetSessionRequest(session_id="nobody"))
+    async for _ in ledger.ExportToolCalls(audit_pb2.ExportToolCallsRequest()):
+        pass
+    async with asyncio.timeout(10):
+        found: dict[str, audit_pb2.QueryRow] = {}
+        while not {"ExportToolCalls", "GetSession", "ListToolCalls"} <= found.keys():
+            response = await ledger.ListQueries(audit_pb2.ListQueriesRequest())
+            found = {query.method: query for query in response.queries}
+            await asyncio.sleep(0.1)
+    export, session, listing = (found[method] for method in ("ExportToolCalls", "GetSession", "ListToolCalls"))
+    assert (listing.caller, listing.method, listing.status, listing.rows) == ("anonymous", "ListToolCalls", "OK", 0)
+    assert json.loads(listing.filters) == {"session_id": "session-1", "args_contain": "(15 characters)"}
+    assert (session.method, session.status) == ("GetSession", "NOT_FOUND")
+    assert (export.method, export.rows) == ("ExportToolCalls", 1)
+    only = await ledger.ListQueries(audit_pb2.ListQueriesRequest(method="GetSession"))
+    assert [query.id for query in only.queries] == [session.id]
+    page = await ledger.ListQueries(audit_pb2.ListQueriesRequest(page_size=1))
+    rest = await ledger.ListQueries(audit_pb2.ListQueriesRequest(page_token=page.next_page_token))
+    assert page.queries[0].id not in [query.id for query in rest.queries]
+
+
+async def test_a_query_whose_deadline_has_passed_ends_and_is_logged_as_cancelled(ledger):
+    await ledger.RecordBatch(request(*[audit_row() for _ in range(2000)]))
+    export = ledger.ExportToolCalls(audit_pb2.ExportToolCallsRequest())
+    await export.read()
+    export.cancel()
+    async with asyncio.timeout(10):
+        while not (found := (await ledger.ListQueries(audit_pb2.ListQueriesRequest(method="ExportToolCalls"))).queries):
+            await asyncio.sleep(0.1)
+    assert found[0].status in ("CANCELLED", "OK")

@@ -1,0 +1,216 @@
+"""The commands that operators type, as the documents show them, against a real service."""
+
+import csv
+import json
+import re
+import shlex
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from pyarrow import parquet
+
+from demo.processes import REPOSITORY, Service, start_service
+from tests.audit_svc.samples import audit_row, cost_row, session_row
+
+NOW_MS = time.time_ns() // 1_000_000
+SESSION = "01900000-0000-7000-8000-00000000cafe"
+EXAMPLES = re.findall(r"^\$ audit-svc (.+)$", (REPOSITORY / "docs" / "questions.md").read_text(), re.MULTILINE)
+FOLLOWING = [example for example in EXAMPLES if example.startswith("tail")]
+
+
+@dataclass
+class Place:
+    """A service with a few sessions in its ledger, and a folder to type commands in."""
+
+    service: Service
+    folder: Path
+    database: Path
+
+    def command(self, *args: str) -> list[str]:
+        return [sys.executable, "-m", "audit_svc", *args]
+
+    @property
+    def env(self) -> dict[str, str]:
+        paths = f"{REPOSITORY}:{REPOSITORY / 'protos'}"
+        return {"PATH": "/usr/bin:/bin", "PYTHONPATH": paths, "AUDIT_LISTEN": self.service.address, "COLUMNS": "240"}
+
+    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*args), cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60
+        )
+
+    def json(self, *args: str) -> list[dict[str, Any]]:
+        ran = self.run(*args, "--json")
+        assert ran.returncode == 0, ran.stderr
+        return [json.loads(line) for line in ran.stdout.splitlines()]
+
+    def record(self, **rows: Any) -> None:
+        with grpc.insecure_channel(self.service.address) as channel:
+            response = audit_pb2_grpc.AuditServiceStub(channel).RecordBatch(audit_pb2.RecordRequest(**rows))
+        assert not response.rejections
+
+
+def call(number: int, **fields: Any) -> audit_pb2.AuditRow:
+    return audit_row(
+        **{
+            "id": f"call-{number}",
+            "session_id": SESSION,
+            "turn_id": "turn-1",
+            "tool_name": "bash",
+            "args_summary": '{"command":"git push"}',
+            "created_at_ms": NOW_MS - 60_000 + number,
+            **fields,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("terminal")
+    database = folder / "audit.db"
+    with start_service("audit_svc", {"AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DB": str(database)}, "serve") as service:
+        place = Place(service, folder, database)
+        place.record(
+            sessions=[
+                session_row(
+                    id=SESSION, created_at_ms=NOW_MS - 90_000, labels={"team": "research", "user": "ada"}, tool_calls=3
+                )
+            ],
+            rows=[
+                call(1),
+                call(2, outcome=audit_pb2.OUTCOME_TIMED_OUT, error="it took longer than 120 s", exit_code=None),
+                call(3, tool_name="webfetch", outcome=audit_pb2.OUTCOME_FAILED, error="\x1b[31mno such host"),
+            ],
+            costs=[
+                cost_row(
+                    id="cost-1", session_id=SESSION, turn_id="turn-1", cost_micros=1500, created_at_ms=NOW_MS - 70_000
+                )
+            ],
+        )
+        with closing(sqlite3.connect(database)) as live, closing(sqlite3.connect(folder / "audit-backup.db")) as copy:
+            live.backup(copy)
+        yield place
+
+
+@pytest.mark.parametrize("example", [example for example in EXAMPLES if example not in FOLLOWING])
+def test_each_example_of_the_documents_works_and_says_something(place: Place, example: str):
+    ran = place.run(*shlex.split(example.replace("SESSION", SESSION)))
+    assert ran.returncode == 0, ran.stderr
+    written = re.search(r"--output (\S+)", example)
+    assert (place.folder / written[1]).stat().st_size if written else ran.stdout.strip()
+    assert "\x1b" not in ran.stdout, "no colour where no terminal is, and none that a row brings"
+
+
+@pytest.mark.parametrize("example", FOLLOWING)
+def test_a_tail_shows_what_is_recorded_until_it_is_interrupted(place: Place, example: str):
+    tail = subprocess.Popen(
+        place.command(*shlex.split(example)), cwd=place.folder, env=place.env, stdout=subprocess.PIPE, text=True
+    )
+    assert tail.stdout is not None
+    with tail, pytest.MonkeyPatch.context():
+        number = 1000
+        try:
+            line = ""
+            reader = iter(tail.stdout.readline, "")
+            while not line:
+                number += 1
+                place.record(rows=[call(number, id=f"{example}-{number}", error="no room", created_at_ms=NOW_MS)])
+                line = _next_line(tail, reader)
+        finally:
+            tail.send_signal(signal.SIGINT)
+    assert "bash" in line
+    assert tail.returncode == 130
+
+
+def _next_line(process: subprocess.Popen[str], reader: Iterator[str]) -> str:
+    import select
+
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], 0.2)
+    assert process.poll() is None
+    return next(reader) if ready else ""
+
+
+def test_calls_are_filtered_and_printed_as_plain_values(place: Place):
+    found = place.json("calls", "--tool", "bash", "--outcome", "timed_out", "--label", "user=ada")
+    assert [row["id"] for row in found] == ["call-2"]
+    assert found[0]["outcome"] == "timed_out"
+    assert found[0]["exit_code"] is None
+    assert found[0]["duration_ms"] == 12
+
+
+def test_a_session_is_told_in_order_with_its_cost(place: Place):
+    text = place.run("show", SESSION).stdout
+    lines = text.splitlines()
+    assert lines[0] == f"session {SESSION}"
+    assert "team=research user=ada" in text
+    entries = [line for line in lines if line.lstrip().startswith("+")]
+    assert "$0.001500" in entries[0]
+    assert [
+        word for line, word in zip(entries[1:], ["bash", "timed_out", "webfetch"], strict=False) if word in line
+    ] == ["bash", "timed_out", "webfetch"]
+    assert "\\x1b[31mno such host" in text
+
+
+def test_usage_is_grouped_by_labels_and_words(place: Place):
+    rows = place.json("usage", "--by", "user,tool", "--since", "1h")
+    groups = {tuple(row["group"]): row for row in rows}
+    assert groups["ada", "webfetch"]["errors"] == 1
+    assert groups["ada", ""]["cost_micros"] == 1500
+
+
+def test_a_csv_file_holds_no_formula_and_a_parquet_file_types(place: Place):
+    place.record(rows=[call(50, args_summary="=cmd|' /C calc'!A0", created_at_ms=NOW_MS - 5_000)])
+    for form in ("csv", "parquet"):
+        ran = place.run("export", "--format", form, "--output", f"all.{form}", "--contains", "cmd|")
+        assert ran.returncode == 0, ran.stderr
+    with (place.folder / "all.csv").open(newline="") as file:
+        [row] = csv.DictReader(file)
+    assert row["args_summary"] == "'=cmd|' /C calc'!A0"
+    [record] = parquet.read_table(place.folder / "all.parquet").to_pylist()
+    assert record["args_summary"] == "=cmd|' /C calc'!A0"
+    assert record["created_at_ms"] == NOW_MS - 5_000
+    assert record["http_status"] is None
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["calls", "--since", "soon"], 2, "is neither a time such as"),
+        (["calls", "--outcome", "nice"], 2, "'nice' is not one of succeeded"),
+        (["sessions", "--label", "user"], 2, "is not key=value"),
+        (["usage", "--by", "tool,tool"], 1, "INVALID_ARGUMENT"),
+        (["show", "nobody"], 1, "NOT_FOUND"),
+        (["calls", "--since", "1h", "--until", "2h"], 1, "INVALID_ARGUMENT"),
+        (["export", "--format", "parquet"], 2, "needs --output"),
+        (["export", "--output", "/nowhere/calls.jsonl"], 1, "cannot be written: No such file"),
+        (["calls", "--target", "127.0.0.1:1"], 1, "is an audit service running at 127.0.0.1:1?"),
+        (["calls", "--db", "nothing.db"], 1, "cannot be opened for reading"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence(place: Place, args: list[str], code: int, said: str):
+    ran = place.run(*args)
+    assert ran.returncode == code
+    assert said in " ".join(re.sub(r"[│╭╰─╮╯]", " ", ran.stderr).split())
+
+
+def test_a_file_of_another_schema_or_none_is_refused(place: Place):
+    (place.folder / "noise.db").write_bytes(b"not a database, " * 1000)
+    assert "not a database" in place.run("calls", "--db", "noise.db").stderr
+    shutil.copy(place.folder / "audit-backup.db", place.folder / "older.db")
+    assert place.run("migrate", "down", "--to", "12", "--db", "older.db").returncode == 0
+    ran = place.run("calls", "--db", "older.db")
+    assert ran.returncode == 1
+    assert "migrate up" in ran.stderr
