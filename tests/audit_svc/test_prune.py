@@ -209,7 +209,11 @@ def test_a_ledger_in_service_is_neither_pruned_nor_vacuumed_as_a_file(database):
     assert len(ids(database, "tool_call_log")) == 20
 
 
-@pytest.mark.parametrize(("before_ms", "said"), [(0, "is not set"), (-5, "is not set"), (NOW_MS + 10, "in the future")])
+@pytest.mark.parametrize(
+    ("before_ms", "said"),
+    [(0, "is not set"), (-5, "is not set"), (NOW_MS + 10, "in the future")],
+    ids=["unset", "negative", "future"],
+)
 def test_a_time_that_cannot_be_pruned_to_is_refused(before_ms, said):
     with pytest.raises(InvalidRequest, match=said):
         whole_hour(before_ms, NOW_MS)
@@ -237,7 +241,9 @@ async def test_the_rpc_counts_removes_and_tells_how_far_it_is(ledger, monkeypatc
     assert {rejection.code for rejection in response.rejections} == {TOO_OLD}
 
 
-@pytest.mark.parametrize("before_ms", [0, -1, NOW_MS + 10**9, 2**62])
+@pytest.mark.parametrize(
+    "before_ms", [0, -1, NOW_MS + 10**9, 2**62], ids=lambda before_ms: "past" if before_ms <= 0 else "future"
+)
 async def test_the_rpc_refuses_a_time_that_makes_no_sense(ledger, before_ms):
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         [response async for response in ledger.Prune(audit_pb2.PruneRequest(created_before_ms=before_ms))]
