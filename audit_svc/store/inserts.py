@@ -83,8 +83,6 @@ class Inserts:
             usage = Usage(self._tool_calls.newest(kept.tool_calls, calls), self._costs.newest(kept.costs, costs))
         total.add(usage)
         stored = sessions + calls + costs
-        if batch.producer_id and batch.sequence:
-            cover(self._connection, batch.producer_id, batch.first_sequence, batch.sequence, now_ms)
         if batch.queries:
             self._connection.executemany(self._insert_query, batch.queries)
         rejections.sort(key=lambda entry: entry[0])
