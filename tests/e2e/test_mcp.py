@@ -54,7 +54,8 @@ async def test_a_call_has_one_row_of_the_tool_s_own_name_on_each_engine(make_pai
     service = pair.start_gateway(GATEWAY_OPENAI_API=api, **mcp_file(tmp_path, record={"echo": ["note"]}))
     events = await run_turn(await pair.gateway(service), engine=engine)
     assert text_of(events) == "Done."
-    assert name in json.dumps(pair.model.requests[0].json["tools"])
+    asked = next(request.json for request in pair.model.requests if request.method == "POST")
+    assert name in json.dumps(asked["tools"])
     (row,) = await pair.rows(1)
     assert (row.engine, row.tool_name, row.outcome) == (engine, "t.echo", audit_pb2.OUTCOME_SUCCEEDED)
     assert json.loads(row.args_summary) == {"note": "n", "text": {"type": "string", "bytes": 2}}
