@@ -12,6 +12,7 @@ from audit_svc.errors import StoreRefused
 from audit_svc.store import migrate
 from audit_svc.store.backup import Tell, watch
 from audit_svc.store.files import reading
+from audit_svc.store.prune import OLD_CALLS
 from audit_svc.store.rollups import rollup_differences
 
 State = Literal["ok", "note", "wrong"]
@@ -92,21 +93,23 @@ def _pruned(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
             "pruned", "note", "a prune has not ended: the service goes on with it, and so does `audit-svc prune`"
         )
         return
-    for table in ("tool_call_log", "cost_log"):
-        query = f"SELECT count(*) FROM {table} WHERE created_at < ?"  # noqa: S608 - names of ours
-        ((count,),) = connection.execute(query, (mark,))
+    for table, old in (("tool_call_log", OLD_CALLS), ("cost_log", "created_at < ?")):
+        ((count,),) = connection.execute(f"SELECT count(*) FROM {table} WHERE {old}", (mark,))  # noqa: S608 - texts of ours
         if count:
             yield Finding("pruned", "wrong", f"{count} rows of {table} are older than what was pruned")
 
 
 def _rollups(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
-    ((unfinished,),) = connection.execute("SELECT max(pruned_before) FROM pruned WHERE finished_at IS NULL")
-    # A prune removes the rows of an hour, and then the hour; a day that it cuts is right at its end.
-    from_ms = unfinished if unfinished is not None else 0
+    # What is still there of rows from before the mark counts as gone, and its hours may be.
+    ((left,),) = connection.execute(
+        "SELECT max(pruned_before) FROM pruned WHERE finished_at IS NULL "
+        "OR EXISTS (SELECT 1 FROM tool_call_log WHERE created_at < pruned_before)"
+    )
+    from_ms = int(left or 0)
     # It makes temporary tables, which a connection that answers queries cannot.
     with closing(apsw.Connection(connection.filename, flags=apsw.SQLITE_OPEN_READONLY)) as counting:
         watch(counting, tell)
-        differences = rollup_differences(counting, int(from_ms))
+        differences = rollup_differences(counting, from_ms)
     for table, count in differences.items():
         if count:
             yield Finding("rollups", "wrong", f"{count} rows of {table} are not what the rows say: run rebuild-rollups")

@@ -31,9 +31,14 @@ USAGE_MS = 7 * 24 * HOUR_MS
 INCREMENTAL = 2
 """What `PRAGMA auto_vacuum` says of a file that can give pages back one by one."""
 
+# SQLite gives the next row the number above the highest. Were that row removed, a number would come twice, and who
+# follows the rows by their numbers would miss some: it stays until another has come.
+OLD_CALLS = "created_at < ? AND rowid < (SELECT max(rowid) FROM tool_call_log)"
+"""What there is to remove of tool_call_log before a time."""
+
 _CALLS = (
-    "DELETE FROM tool_call_log WHERE rowid IN "
-    "(SELECT rowid FROM tool_call_log WHERE created_at < ? ORDER BY created_at LIMIT ?) "
+    "DELETE FROM tool_call_log WHERE rowid IN "  # noqa: S608 - texts of ours
+    f"(SELECT rowid FROM tool_call_log WHERE {OLD_CALLS} ORDER BY created_at LIMIT ?) "
     "RETURNING created_at, error IS NOT NULL"
 )
 _REQUESTS = (
@@ -135,7 +140,8 @@ def prune_file(path: Path, before_ms: int, by: str) -> Iterator[Progress]:
 def count(connection: apsw.Connection, before_ms: int) -> Progress:
     """What a prune would remove now."""
     ((calls, errors),) = connection.execute(
-        "SELECT count(*), count(error) FROM tool_call_log WHERE created_at < ?", (before_ms,)
+        f"SELECT count(*), count(error) FROM tool_call_log WHERE {OLD_CALLS}",  # noqa: S608 - texts of ours
+        (before_ms,),
     )
     ((requests, *tokens_and_cost),) = connection.execute(
         "SELECT count(*), total(input_tokens), total(output_tokens), total(cost_micros) "
@@ -144,7 +150,8 @@ def count(connection: apsw.Connection, before_ms: int) -> Progress:
     )
     ((sessions,),) = connection.execute(
         "SELECT count(*) FROM sessions WHERE created_at < :before AND updated_at < :before AND NOT EXISTS "
-        "(SELECT 1 FROM tool_call_log WHERE session_id = sessions.id AND created_at >= :before) AND NOT EXISTS "
+        "(SELECT 1 FROM tool_call_log WHERE session_id = sessions.id AND (created_at >= :before "
+        "OR rowid = (SELECT max(rowid) FROM tool_call_log))) AND NOT EXISTS "
         "(SELECT 1 FROM cost_log WHERE session_id = sessions.id AND created_at >= :before)",
         {"before": before_ms},
     )
@@ -196,6 +203,9 @@ class Prune:
                 (self.before_ms, self.by, now_ms),
             )
             self._row = connection.last_insert_rowid()
+        else:
+            # Only the call that had come last can be left of what was pruned already.
+            ((self._row,),) = connection.execute("SELECT id FROM pruned ORDER BY pruned_before DESC LIMIT 1")
         return True
 
     def _remove_calls(self, connection: apsw.Connection) -> bool:

@@ -14,7 +14,7 @@ from audit_svc.store import prune
 from audit_svc.store.check import check
 from audit_svc.store.opening import FileLock, open_for_reading, open_for_writing
 from audit_svc.store.prune import HOUR_MS, Prune, Removed, prune_file, whole_hour
-from audit_svc.store.rollups import register
+from audit_svc.store.rollups import rebuild_rollups, register
 from audit_svc.store.rows import read_batch
 from audit_svc.store.transactions import transaction
 from audit_svc.store.vacuum import space, vacuum
@@ -160,15 +160,40 @@ def test_a_transaction_removes_no_more_than_a_batch(database, monkeypatch):
         removed = progress.removed
         assert removed.tool_calls + removed.model_requests + removed.sessions - before <= 7
         before = removed.tool_calls + removed.model_requests + removed.sessions
-    assert before == 60 + 12 + 6
+    # The last call that came stays, and its session.
+    assert before == 59 + 12 + 5
 
 
-def test_what_would_be_removed_is_what_is_removed(database):
+def test_no_row_gets_the_number_of_one_that_was_pruned(database):
+    """Who follows the rows by their numbers would miss it: the call that came last stays until another has come."""
+    make_ledger(database, hours=6)
+    list(prune_file(database, THIS_HOUR, "ada"))
+    assert ids(database, "tool_call_log") == {"call-1-9"}
+    assert wrong(database) == []
+    connection = open_for_writing(database)
+    rebuild_rollups(connection)
+    assert wrong(database) == []
+    writer = Writer(connection, 50_000)
+    writer.record(read_batch(audit_pb2.RecordRequest(rows=[audit_row(id="next")]), NOW_MS)).result()
+    writer.close()
+    connection = open_for_reading(database)
+    rows = list(connection.execute("SELECT id, rowid FROM tool_call_log ORDER BY rowid"))
+    connection.close()
+    assert rows == [("call-1-9", 60), ("next", 61)]
+    *_, last = prune_file(database, THIS_HOUR, "ada")
+    assert last.removed.tool_calls == 1
+    assert ids(database, "tool_call_log") == {"next"}
+    assert [summary[2] for summary in summaries(database)] == [60]
+    assert wrong(database) == []
+
+
+@pytest.mark.parametrize("before_ms", [ago(3), THIS_HOUR])
+def test_what_would_be_removed_is_what_is_removed(database, before_ms):
     make_ledger(database, hours=6)
     connection = open_for_reading(database)
-    counted = prune.count(connection, ago(3))
+    counted = prune.count(connection, before_ms)
     connection.close()
-    *_, last = prune_file(database, ago(3), "ada")
+    *_, last = prune_file(database, before_ms, "ada")
     assert dataclasses.asdict(counted) == dataclasses.asdict(last)
 
 
