@@ -46,6 +46,9 @@ _REQUESTS = (
     "(SELECT rowid FROM cost_log WHERE created_at < ? ORDER BY created_at LIMIT ?) "
     "RETURNING created_at, input_tokens, output_tokens, coalesce(cost_micros, 0)"
 )
+_QUERIES = (
+    "DELETE FROM query_log WHERE id IN (SELECT id FROM query_log WHERE created_at < ? ORDER BY created_at LIMIT ?)"
+)
 _SESSIONS_LOOKED_AT = (
     "SELECT created_at, rowid FROM sessions WHERE created_at < ? AND (created_at, rowid) > (?, ?) "
     "ORDER BY created_at, rowid LIMIT ?"
@@ -183,6 +186,7 @@ class Prune:
             self._remove_requests,
             self._remove_sessions,
             self._remove_usage,
+            self._remove_queries,
             self._finish,
             self._give_space_back,
         )
@@ -238,6 +242,11 @@ class Prune:
         until_ms = self.before_ms if earliest is None else min(self.before_ms, int(earliest) + USAGE_MS)
         drop_rollups(connection, until_ms)
         return until_ms == self.before_ms
+
+    def _remove_queries(self, connection: apsw.Connection) -> bool:
+        """Who asked what is kept as long as what was asked about."""
+        connection.execute(_QUERIES, (self.before_ms, BATCH_ROWS))
+        return connection.changes() < BATCH_ROWS
 
     def _finish(self, connection: apsw.Connection) -> bool:
         now_ms = time.time_ns() // 1_000_000

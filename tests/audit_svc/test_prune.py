@@ -164,6 +164,22 @@ def test_a_transaction_removes_no_more_than_a_batch(database, monkeypatch):
     assert before == 59 + 12 + 5
 
 
+def test_queries_of_before_are_forgotten(database, monkeypatch):
+    monkeypatch.setattr(prune, "BATCH_ROWS", 3)
+    make_ledger(database, hours=1)
+    connection = open_for_writing(database)
+    connection.executemany(
+        "INSERT INTO query_log (caller, method, filters, rows, duration_ms, status, created_at) "
+        "VALUES ('ada', 'ListToolCalls', '', 0, 0, 'OK', ?)",
+        [(ago(hours),) for hours in range(10)],
+    )
+    connection.close()
+    list(prune_file(database, ago(2), "ada"))
+    connection = open_for_reading(database)
+    assert connection.execute("SELECT min(created_at), count(*) FROM query_log").fetchall() == [(ago(2), 3)]
+    connection.close()
+
+
 def test_no_row_gets_the_number_of_one_that_was_pruned(database):
     """Who follows the rows by their numbers would miss it: the call that came last stays until another has come."""
     make_ledger(database, hours=6)
@@ -187,7 +203,7 @@ def test_no_row_gets_the_number_of_one_that_was_pruned(database):
     assert wrong(database) == []
 
 
-@pytest.mark.parametrize("before_ms", [ago(3), THIS_HOUR])
+@pytest.mark.parametrize("before_ms", [ago(3), THIS_HOUR], ids=["some", "all"])
 def test_what_would_be_removed_is_what_is_removed(database, before_ms):
     make_ledger(database, hours=6)
     connection = open_for_reading(database)
