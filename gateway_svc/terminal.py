@@ -45,12 +45,24 @@ def run(
     model: Annotated[str, typer.Option(help="The model; the engine's default when not given.")] = "",
     session: Annotated[str, typer.Option(help="The session to go on with; a new one when not given.")] = "",
     label: Annotated[list[str] | None, typer.Option(help="key=value, for attribution; may be repeated.")] = None,
+    max_cost: Annotated[float, typer.Option(min=0, help="US dollars that the turn may cost; 0: no limit.")] = 0,
+    fallback: Annotated[str, typer.Option(help="ENGINE[:MODEL] that goes on when the engine is down or limited.")] = "",
+    shadow: Annotated[list[str] | None, typer.Option(help="ENGINE[:MODEL] to compare with; may be repeated.")] = None,
     as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Give an agent a task, and watch it work."""
     labels = dict(_split_label(text) for text in label or [])
-    request = pb.RunTurnRequest(input=prompt, engine=engine, model=model, session_id=session, labels=labels)
+    request = pb.RunTurnRequest(
+        input=prompt,
+        engine=engine,
+        model=model,
+        session_id=session,
+        labels=labels,
+        max_cost_micros=round(max_cost * 1_000_000),
+        fallback=_choice(fallback) if fallback else None,
+        shadow=pb.ShadowEngines(engines=map(_choice, shadow)) if shadow else None,
+    )
     show = _print_json if as_json else TurnPrinter().show
 
     async def stream(stub: "gateway_pb2_grpc.GatewayServiceAsyncStub", metadata: Metadata) -> None:
@@ -197,12 +209,20 @@ def _split_label(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _choice(text: str) -> pb.EngineChoice:
+    engine, _, model = text.partition(":")
+    return pb.EngineChoice(engine=engine, model=model)
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _money(usage: pb.Usage) -> str:
-    return f"${usage.cost_micros / 1_000_000:.6f}" if usage.HasField("cost_micros") else "cost unknown"
+    known = f"${usage.known_cost_micros / 1_000_000:.6f}"
+    if usage.HasField("cost_micros"):
+        return known
+    return f"at least {known}" if usage.known_cost_micros else "cost unknown"
 
 
 def _print_json(message: Any) -> None:
