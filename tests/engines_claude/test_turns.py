@@ -5,8 +5,9 @@ import os
 import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from gateway_svc.budgets import Budget
 from gateway_svc.errors import InvalidRequest
-from gateway_svc.messages import AssistantMessage, ToolMessage, UserMessage
+from gateway_svc.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
 from tests.support.claude_cli import (
     BASH_DONE,
     MODEL,
@@ -176,6 +177,7 @@ async def test_work_in_the_background_is_waited_for(stage, monkeypatch):
     ("more", "stop"),
     [
         ({"subtype": "error_max_turns", "error": True, "errors": ["Reached maximum"]}, "STOP_REASON_MAX_STEPS"),
+        ({"subtype": "error_max_budget_usd", "error": True, "errors": ["Budget"]}, "STOP_REASON_MAX_COST"),
         ({"stop_reason": "max_tokens"}, "STOP_REASON_MAX_OUTPUT_TOKENS"),
         ({"stop_reason": "refusal", "error": True}, "STOP_REASON_CONTENT_FILTER"),
         ({}, "STOP_REASON_COMPLETED"),
@@ -184,6 +186,31 @@ async def test_work_in_the_background_is_waited_for(stage, monkeypatch):
 async def test_why_it_stopped(stage, more, stop):
     stage.play([init(), *message("msg_1", "x"), result({MODEL: spent(1, 0.00054)}, **more)], exit=1)
     assert await stage.run() == stop
+
+
+async def test_the_program_is_told_what_is_left_of_the_smallest_budget(stage):
+    stage.play([init(), *message("msg_1", "x"), result({MODEL: spent(1, 0.00054)})])
+    turn = stage.turn()
+    turn.budgets = [Budget("this session", 90_000, lambda: 2_500), Budget("this turn", 100_000, lambda: 0)]
+    await stage.runner().run(turn)
+    assert "--max-budget-usd=0.087500" in stage.argv()
+    stage.play([init(), *message("msg_1", "x"), result({MODEL: spent(1, 0.00054)})])
+    await stage.run()
+    assert not any("budget" in argument for argument in stage.argv())
+
+
+async def test_the_program_goes_on_where_another_engine_was_cut_off(stage):
+    """A fallback in the middle of a turn: what was said is told, and the last line is not a user's."""
+    call = ToolCall("row-1", "call_1", "read", "{}")
+    stage.play([init(), *message("msg_1", "x"), result({MODEL: spent(1, 0.00054)})])
+    turn = stage.turn("look at the tides")
+    turn.append(AssistantMessage("I look. ", "", (call,)))
+    turn.append(ToolMessage("call_1", "read", "high"))
+    await stage.runner().run(turn)
+    texts = [block["text"] for block in stage.stdin()[0]["message"]["content"]]
+    assert "look at the tides" in texts[0]
+    assert "used read" in texts[0]
+    assert texts[1] == "Go on with this task."
 
 
 async def test_a_turn_past_its_time_is_ended(stage):
