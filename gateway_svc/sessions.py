@@ -195,7 +195,12 @@ class Sessions:
         self._queues[session_id] = lock, users + 1
         try:
             async with lock:
-                session = await asyncio.to_thread(Session.open, path)
+                opening = asyncio.create_task(asyncio.to_thread(Session.open, path))
+                try:
+                    session = await asyncio.shield(opening)
+                except asyncio.CancelledError:
+                    opening.add_done_callback(_close_opened)  # a thread cannot be cancelled
+                    raise
                 try:
                     yield session
                 finally:
@@ -236,3 +241,8 @@ class Sessions:
         if not SESSION_ID.fullmatch(session_id):
             raise NotFound("session_id is not the id of a session")
         return self._folder / f"{session_id}.jsonl"
+
+
+def _close_opened(opening: "asyncio.Task[Session]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

@@ -66,6 +66,8 @@ class Shadows:
         self._sessions = sessions
         self._runners = runners
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ended: set[asyncio.Task[None]] = set()
+        """Those of the tasks that only have to save what they cost."""
         self._unsaved: dict[str, list[Totals]] = {}
 
     def unsaved_micros(self, session_id: str) -> int:
@@ -86,11 +88,12 @@ class Shadows:
                 task = asyncio.create_task(self._run(runner.in_shadow(shadow.done), turn))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(self._ended.discard)
 
     async def cancel_all(self) -> None:
         """Cancels all shadows and waits for their end."""
         tasks = list(self._tasks)
-        for task in tasks:
+        for task in self._tasks - self._ended:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
@@ -107,6 +110,8 @@ class Shadows:
             error_type = "defect"
             log.exception("shadow.failed", engine=turn.scope.engine)
         finally:
+            if (task := asyncio.current_task()) is not None:
+                self._ended.add(task)
             log.info("shadow.finished", engine=turn.scope.engine, steps=totals.steps, error=error_type)
             await self._save(session_id, totals)
 

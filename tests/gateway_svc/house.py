@@ -1,0 +1,116 @@
+"""Turns over real agents and scripted model servers in one process, with the rows that they leave."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from demo.model_server import ModelServer
+from demo.script import Script
+from gateway_svc.agent import Agent, Limits
+from gateway_svc.answers import Answers
+from gateway_svc.audit import Row
+from gateway_svc.engines import Engine
+from gateway_svc.engines.http import Patience
+from gateway_svc.engines.ollama import OllamaEngine
+from gateway_svc.engines.openai import OpenAIEngine
+from gateway_svc.engines.responses import ResponsesEngine
+from gateway_svc.pricing import cost_micros
+from gateway_svc.sessions import Sessions
+from gateway_svc.tools.bash import BashTool
+from gateway_svc.tools.read import ReadTool
+from gateway_svc.tools.toolbox import Toolbox
+from gateway_svc.turns import Turns
+
+MODEL = "gpt-4o-mini"
+QUICK = Patience(attempts=1)
+
+
+class Logger:
+    """Keeps rows."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def intend(self, row: audit_pb2.AuditRow) -> None: ...
+
+    def record(self, row: Row) -> None:
+        self.rows.append(row)
+
+
+class House:
+    """Two engines, each with a server of its own, and their turns."""
+
+    def __init__(
+        self, folder: Path, ollama: ModelServer, openai: ModelServer, context_tokens: int | None, *, responses: bool
+    ) -> None:
+        self.ollama = ollama
+        self.openai = openai
+        self.workspace = folder / "workspace"
+        self.workspace.mkdir()
+        (self.workspace / "notes.txt").write_text("high tide at noon\n")
+        self.logger = Logger()
+        self.sessions = Sessions(folder)
+        toolbox = Toolbox([ReadTool(), BashTool(None)])
+        engines: list[tuple[Engine, bool]] = [
+            (OllamaEngine(ollama.ollama_url, "scripted", patience=QUICK), True),
+            ((ResponsesEngine if responses else OpenAIEngine)(openai.openai_url, MODEL, patience=QUICK), False),
+        ]
+        self.agents = {
+            engine.name: Agent(
+                engine,
+                toolbox,
+                self.workspace,
+                self.logger,
+                price=partial(cost_micros, engine.name, openai.openai_url, local=local),
+                context_tokens=lambda _: context_tokens,
+                cuts_silently=local,
+                answers=Answers(1),
+                limits=Limits(),
+            )
+            for engine, local in engines
+        }
+        self.turns = Turns(self.sessions, self.agents, "ollama", self.logger.record)
+
+    async def run(self, **request) -> list[pb.TurnEvent]:
+        async with aclosing(self.turns.run(pb.RunTurnRequest(**{"input": "go", **request}))) as events:
+            return [event async for event in events]
+
+    @property
+    def calls(self) -> list[audit_pb2.AuditRow]:
+        return [row for row in self.logger.rows if isinstance(row, audit_pb2.AuditRow)]
+
+    @property
+    def costs(self) -> list[audit_pb2.CostRow]:
+        return [row for row in self.logger.rows if isinstance(row, audit_pb2.CostRow)]
+
+
+@asynccontextmanager
+async def open_house(
+    folder: Path, ollama: Script, openai: Script, context_tokens: int | None = None, *, responses: bool = False
+) -> AsyncIterator[House]:
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(ModelServer(ollama))
+        second = await stack.enter_async_context(ModelServer(openai))
+        house = House(folder, first, second, context_tokens, responses=responses)
+        try:
+            yield house
+        finally:
+            await house.turns.cancel_all()
+            for agent in house.agents.values():
+                await agent.aclose()
+
+
+def kinds(events: list[pb.TurnEvent]) -> list[str]:
+    return [str(event.WhichOneof("event")) for event in events]
+
+
+def text_of(events: list[pb.TurnEvent]) -> str:
+    return "".join(event.text_delta.text for event in events)
+
+
+def warnings(events: list[pb.TurnEvent]) -> list[int]:
+    return [event.warning.code for event in events if event.HasField("warning")]

@@ -1,0 +1,74 @@
+"""A turn whose engine is rate limited or down goes on with the session's fallback, and the rows say who did what."""
+
+import pytest
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from demo.script import Call, Refusal, Script, Step
+from gateway_svc.errors import EngineNotConfigured, EngineRateLimited, EngineRejected
+from tests.gateway_svc.house import kinds, open_house, text_of
+
+LOOK = Step(tool_calls=(Call(name="read", arguments={"path": "notes.txt"}),))
+LIMITED = Step(refuse=Refusal(status=429, message="slow down"))
+DOWN = Step(refuse=Refusal(status=503, message="no model is loaded"))
+CUT = Step(refuse=Refusal(status=401, message="who are you"))
+OTHER = Script(steps=(LOOK, Step(text="Done.")))
+FALLBACK = pb.EngineChoice(engine="openai", model="second")
+
+
+@pytest.mark.parametrize(
+    ("steps", "calls", "costs"),
+    [
+        ((LIMITED,), ["openai"], [("ollama", True), ("openai", False), ("openai", False)]),
+        ((LOOK, DOWN), ["ollama"], [("ollama", False), ("ollama", True), ("openai", False)]),
+    ],
+    ids=["at once", "between steps"],
+)
+async def test_a_turn_is_handed_over(tmp_path, steps, calls, costs):
+    async with open_house(tmp_path, Script(steps=steps), OTHER) as house:
+        events = await house.run(fallback=FALLBACK)
+        [changed] = [event.engine_changed for event in events if event.HasField("engine_changed")]
+        assert (changed.engine, changed.model) == ("openai", "second")
+        assert "HTTP" in changed.reason
+        assert text_of(events) == "Done."
+        assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_COMPLETED
+        assert events[-1].turn_finished.steps == 3
+        assert [row.engine for row in house.calls] == calls
+        assert [(row.engine, row.HasField("error")) for row in house.costs] == costs
+        assert {row.requested_model for row in house.costs if row.engine == "openai"} == {"second"}
+
+        session_id = events[0].turn_started.session_id
+        assert house.sessions.get(session_id).engine == "ollama"
+        house.ollama.script = Script(steps=(Step(text="I am back."),))
+        events = await house.run(session_id=session_id)
+        assert text_of(events) == "I am back.", "the next turn begins with the session's own engine"
+
+
+async def test_a_turn_keeps_its_step_limit_when_it_is_handed_over(tmp_path):
+    endless = Script(steps=(LOOK.model_copy(update={"repeat": 50}),))
+    async with open_house(tmp_path, Script(steps=(LOOK, LIMITED)), endless) as house:
+        finished = (await house.run(fallback=FALLBACK, max_steps=5))[-1].turn_finished
+        assert (finished.stop_reason, finished.steps) == (pb.STOP_REASON_MAX_STEPS, 5)
+
+
+async def test_a_fallback_that_fails_too_is_the_turns_error(tmp_path):
+    async with open_house(tmp_path, Script(steps=(DOWN,)), Script(steps=(LIMITED,))) as house:
+        with pytest.raises(EngineRateLimited, match="engine openai, model second"):
+            await house.run(fallback=FALLBACK)
+
+
+async def test_what_somebody_has_to_mend_is_not_handed_over(tmp_path):
+    async with open_house(tmp_path, Script(steps=(CUT,)), OTHER) as house:
+        with pytest.raises(EngineRejected, match="who are you"):
+            await house.run(fallback=FALLBACK)
+
+
+async def test_a_fallback_stays_with_the_session_until_it_is_taken_away(tmp_path):
+    async with open_house(tmp_path, Script(steps=(DOWN,)), OTHER) as house:
+        with pytest.raises(EngineNotConfigured, match="'nine' is not configured"):
+            await house.run(fallback=pb.EngineChoice(engine="nine"))
+        session_id = house.turns.create_session(pb.CreateSessionRequest(fallback=FALLBACK)).id
+        assert "engine_changed" in kinds(await house.run(session_id=session_id))
+        assert house.sessions.get(session_id).to_message().fallback == FALLBACK
+        house.openai.script = Script(steps=(Step(text="Done."),))
+        await house.run(session_id=session_id, engine="openai", fallback=pb.EngineChoice())
+        assert not house.sessions.get(session_id).to_message().HasField("fallback")
