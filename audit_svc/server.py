@@ -79,4 +79,4 @@ def _tune_interpreter() -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     # How long the event loop may keep the lock while the writer wants it, in seconds; 0.005 by default.
-    sys.setswitchinterval(0.00002)
+    sys.setswitchinterval(0.0001)
