@@ -17,7 +17,6 @@ from bench.throughput import batches_of, send
 from bench.workers import Worker, answer, options, questions
 from gateway_svc.audit.connection import Connection
 from gateway_svc.audit.connection import Target as Address
-from gateway_svc.audit.spool.reader import Batch
 
 PRODUCERS = 64
 PROCESSES = 4
@@ -61,22 +60,34 @@ def _all(workers: list[Worker], producers: int, rows: int) -> list[list[float]]:
     return [[ack - started for ack in acks] for worker in workers for acks in worker.hear()]
 
 
+class _Producer:
+    """A stream, open and in use before the time is taken: gateways stay connected for days."""
+
+    def __init__(self, address: str, rows: int) -> None:
+        self._link = Connection(Address(address))
+        self._call = self._link.record()
+        self._id = str(uuid7())
+        self._batches = batches_of(make_rows(rows))
+
+    async def begin(self) -> None:
+        await send(self._call, self._id, batches_of(make_rows(1)))
+
+    async def run(self) -> list[float]:
+        acked = await send(self._call, self._id, self._batches)
+        await self._link.aclose()
+        return acked
+
+
 async def _work(address: str) -> None:
     """Several producers, each with a connection of its own."""
-    waiting: list[list[Batch]] = []
+    producers: list[_Producer] = []
     async for question in questions():
         if question["producers"]:
-            waiting = [batches_of(make_rows(question["rows"])) for _ in range(question["producers"])]
-            answer(len(waiting))
+            producers = [_Producer(address, question["rows"]) for _ in range(question["producers"])]
+            await asyncio.gather(*(producer.begin() for producer in producers))
+            answer(len(producers))
         else:
-            answer(await asyncio.gather(*(_produce(address, batches) for batches in waiting)))
-
-
-async def _produce(address: str, batches: list[Batch]) -> list[float]:
-    link = Connection(Address(address))
-    acked = await send(link.record(), str(uuid7()), batches)
-    await link.aclose()
-    return acked
+            answer(await asyncio.gather(*(producer.run() for producer in producers)))
 
 
 if __name__ == "__main__":
