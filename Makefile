@@ -7,7 +7,7 @@ ROUNDS ?= 200
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-ui test-real-model test-npm clients image test-image faults load bench clean
+.PHONY: help setup demo test check format protos test-ui test-real-model test-npm clients image test-image test-hostile faults load bench clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -76,6 +76,9 @@ test-image: $(VENV)/.deploy  ## build the images from Debian's packages, run the
 	$(BIN)/hadolint Dockerfile
 	tests/image/build
 	$(BIN)/python -m pytest -q -m image tests/image tests/deploy
+
+test-hostile: $(VENV)/.ready  ## run the peers that mean harm against both services
+	$(BIN)/python -m pytest -q -m hostile tests/hostile
 
 faults: $(VENV)/.ready  ## kill, cut and fill for ROUNDS rounds (200), and count the rows
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,6 +23,7 @@ _FORCE_AFTER_SECONDS = 10.0
 """How long the process may go on after its drain time, to close files and to cancel what would not end by itself."""
 _KEEPALIVE_SECONDS = 30
 _KEEPALIVE_TIMEOUT_SECONDS = 10
+_HANDSHAKE_SECONDS = 20
 
 Options = list[tuple[str, int]]
 
@@ -40,6 +42,8 @@ SERVER_OPTIONS: Options = [
     # Half of what clients of ours do: a ping that comes early because of a slow network is no abuse.
     ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_SECONDS * 1000 // 2),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # A connection that does not say what it speaks is let go; gRPC itself waits for two minutes.
+    ("grpc.server_handshake_timeout_ms", _HANDSHAKE_SECONDS * 1000),
     # With it, two processes on one port would each get some of the calls.
     ("grpc.so_reuseport", 0),
 ]
@@ -104,6 +108,7 @@ async def serve(
     Raises:
         SystemExit: with code 1, when the address cannot be had.
     """
+    _allow_many_files()
     address = bind(server, listen, credentials)
     stop = _stop_signal()
     await server.start()
@@ -134,6 +139,12 @@ def _end_by_force(after_seconds: float) -> None:
     timer = threading.Timer(after_seconds, end)
     timer.daemon = True
     timer.start()
+
+
+def _allow_many_files() -> None:
+    """As many as the machine allows: the usual limit of 1,024 is less than the connections that a peer can open."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _stop_signal() -> asyncio.Future[None]:
