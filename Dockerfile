@@ -22,17 +22,20 @@ COPY audit_svc audit_svc
 COPY gateway_svc gateway_svc
 RUN /pip/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels .
 
+# EXTRAS_AUDIT, EXTRAS_GATEWAY: extras of pyproject.toml. Traces are off until OTEL_… names a collector; ui is for `audit-svc
+# ui`, mcp for tools of MCP servers.
 FROM build AS build-audit
-RUN python3 requirements.py audit > audit.txt && \
+ARG EXTRAS_AUDIT=""
+# hadolint ignore=SC2086
+RUN python3 requirements.py audit ${EXTRAS_AUDIT} > audit.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet -c constraints.txt -r audit.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \
     rm -r /opt/onrecord/bin/gateway-svc /opt/onrecord/lib/python3*/site-packages/gateway_svc
 
 FROM build AS build-gateway
-# Extras of pyproject.toml. Traces are off until OTEL_… names a collector; mcp is for tools of MCP servers.
-ARG EXTRAS="otel"
+ARG EXTRAS_GATEWAY="otel"
 # hadolint ignore=SC2086
-RUN python3 requirements.py gateway ${EXTRAS} > gateway.txt && \
+RUN python3 requirements.py gateway ${EXTRAS_GATEWAY} > gateway.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet -c constraints.txt -r gateway.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \
     rm -r /opt/onrecord/bin/audit-svc /opt/onrecord/lib/python3*/site-packages/audit_svc
