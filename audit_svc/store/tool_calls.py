@@ -47,7 +47,7 @@ class Plan:
     others: list[Condition]
     """What is looked at row by row."""
     is_short: bool = False
-    """Whether the walks are short, so that they need no windows."""
+    """Whether the walks meet few rows, and not in the order of the listing: windows begin as small as a page."""
 
     def statement(self, conditions: Sequence[Condition], limit: int, *, ascending: bool = False) -> Statement:
         """The first rows, at most limit, of the listing for which conditions hold too."""
@@ -77,7 +77,7 @@ def list_tool_calls(
     position = listing.position_of(request)
     size = page_size(request.page_size) + 1
     found: Iterable[Values]
-    if plan.is_short or not plan.others:
+    if not plan.others:
         conditions = [*ends, listing.beyond(position)] if position else ends
         found, stopped_at = connection.execute(*plan.statement(conditions, size)), None
     else:
@@ -160,10 +160,11 @@ def _search(
 ) -> tuple[list[Values], tuple[int | str, ...] | None]:
     """Rows window by window, until there are size or time is up; then also where to go on, else None."""
     rows: list[Values] = []
-    window, give_up = FIRST_WINDOW, time.monotonic() + PATIENCE_SECONDS
+    window = size if plan.is_short else FIRST_WINDOW
+    give_up = time.monotonic() + PATIENCE_SECONDS
     while True:
         after = [listing.beyond(position)] if position else []
-        begin = _window_begin(connection, ends, position, window)
+        begin = _window_begin(connection, plan, ends, position, window)
         within = [Condition("created_at >= ?", (begin,))] if begin is not None else []
         rows += connection.execute(*plan.statement([*ends, *after, *within], size - len(rows)))
         if len(rows) == size or begin is None:
@@ -175,17 +176,26 @@ def _search(
 
 
 def _window_begin(
-    connection: apsw.Connection, ends: Sequence[Condition], position: Sequence[int | str] | None, window: int
+    connection: apsw.Connection,
+    plan: Plan,
+    ends: Sequence[Condition],
+    position: Sequence[int | str] | None,
+    window: int,
 ) -> int | None:
-    """The time of the row that is as far away as a window is long; None when there are fewer. Looks at times alone."""
+    """The time down to which the walks meet about window rows; None when there are fewer. Looks at indexes alone."""
     after = []
     if position:
         after = [Condition("created_at <= ?" if position[1] else "created_at < ?", (position[0],))]
-    sql, arguments = listing.select(
-        "SELECT created_at FROM tool_call_log INDEXED BY idx_tool_call_log_created", [*ends, *after]
-    )
-    found = connection.execute(f"{sql} ORDER BY created_at DESC LIMIT 1 OFFSET {window}", arguments).fetchone()
-    return None if found is None else int(found[0])
+    begins: list[int] = []
+    for walk in plan.walks:
+        sql, arguments = listing.select(
+            f"SELECT created_at FROM tool_call_log INDEXED BY {walk.index}",  # noqa: S608 - a name of ours
+            [*walk.conditions, *ends, *after],
+        )
+        rows = window // len(plan.walks)
+        found = connection.execute(f"{sql} ORDER BY created_at DESC LIMIT 1 OFFSET {rows}", arguments).fetchone()
+        begins += [int(found[0])] if found else []
+    return max(begins, default=None)
 
 
 def _outcomes(request: audit_pb2.ListToolCallsRequest) -> list[Condition]:
@@ -223,19 +233,26 @@ def _contains(text: str) -> list[Condition]:
 
 def _pairs(connection: apsw.Connection, engine: str, tool_name: str) -> list[tuple[str, str]] | None:
     """The engines and tools that there are for a filter on one of them; None when they are too many to walk at once."""
-    pairs: list[tuple[str, str]] = []
-    last: tuple[str, str] = (engine, "")
-    for _ in range(4 * MAX_PAIRS):
-        found = connection.execute(
-            "SELECT engine, tool_name FROM tool_call_log INDEXED BY idx_tool_call_log_tool "
-            "WHERE (engine, tool_name) > (?, ?) ORDER BY engine, tool_name LIMIT 1",
-            last,
-        ).fetchone()
-        if found is None or (engine and found[0] != engine):
-            return pairs or [(engine, tool_name)]
-        last = found
-        if not tool_name or found[1] == tool_name:
-            pairs.append(found)
-            if len(pairs) > MAX_PAIRS:
-                return None
-    return None
+    if engine:
+        found = _distinct(connection, "tool_name", [Condition("engine = ?", (engine,))])
+        pairs = [(engine, name) for name in found]
+    else:
+        found = _distinct(connection, "engine", [])
+        pairs = [(name, tool_name) for name in found]
+    return None if len(pairs) > MAX_PAIRS else pairs or [(engine, tool_name)]
+
+
+def _distinct(connection: apsw.Connection, column: str, within: Sequence[Condition]) -> list[str]:
+    """The values of a column of idx_tool_call_log_tool, one more than can be walked at most, by a look at it each."""
+    values = [""]
+    while len(values) <= MAX_PAIRS + 1:
+        # One column at a time: of a comparison of pairs, SQLite would use the index for the first of the pair alone.
+        sql, arguments = listing.select(
+            f"SELECT {column} FROM tool_call_log INDEXED BY idx_tool_call_log_tool",  # noqa: S608 - a name of ours
+            [*within, Condition(f"{column} > ?", (values[-1],))],
+        )
+        found = connection.execute(f"{sql} ORDER BY {column} LIMIT 1", arguments).fetchone()
+        if found is None:
+            break
+        values.append(str(found[0]))
+    return values[1:]
