@@ -173,21 +173,34 @@ def rejection(row_id: str, code: audit_pb2.RejectionCode.ValueType, message: str
 
 def tool_call_row(values: Values) -> audit_pb2.AuditRow:
     """A row of the wire from the values of TOOL_CALL_COLUMNS."""
-    return audit_pb2.AuditRow(**_fields(TOOL_CALL_COLUMNS, values))
+    return audit_pb2.AuditRow(**_TOOL_CALL_WIRE.fields(values))
 
 
 def cost_row(values: Values) -> audit_pb2.CostRow:
     """A row of the wire from the values of COST_COLUMNS."""
-    return audit_pb2.CostRow(**_fields(COST_COLUMNS, values))
+    return audit_pb2.CostRow(**_COST_WIRE.fields(values))
 
 
 def session_row(values: Values, labels: dict[str, str]) -> audit_pb2.SessionRow:
     """A row of the wire from the values of SESSION_COLUMNS."""
-    return audit_pb2.SessionRow(labels=labels, **_fields(SESSION_COLUMNS, values))
+    return audit_pb2.SessionRow(labels=labels, **_SESSION_WIRE.fields(values))
 
 
-def _fields(columns: Sequence[Column], values: Values) -> dict[str, Any]:
-    return {column.wire_name: column.load(value) for column, value in zip(columns, values, strict=True)}
+class _Wire:
+    """What a row of the table is on the wire. Nearly all columns are the same in both."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._names = tuple(column.wire_name for column in columns)
+        self._others = [(column.wire_name, column.load) for column in columns if type(column).load is not Column.load]
+
+    def fields(self, values: Values) -> dict[str, Any]:
+        fields = dict(zip(self._names, values, strict=True))
+        for name, load in self._others:
+            fields[name] = load(fields[name])
+        return fields
+
+
+_TOOL_CALL_WIRE, _COST_WIRE, _SESSION_WIRE = map(_Wire, (TOOL_CALL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS))
 
 
 def _accept(
