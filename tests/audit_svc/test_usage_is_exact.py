@@ -1,0 +1,188 @@
+"""SummarizeUsage says what the rows say, whichever of rollups and rows it reads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import apsw
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.store import histogram, migrate
+from audit_svc.store.inserts import Inserts
+from audit_svc.store.rows import read_batch
+from audit_svc.store.summaries import summarize_usage
+from audit_svc.store.usage import HOUR_MS, MAX_SUMMED, Usage
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
+
+DAY_MS = 24 * HOUR_MS
+MIDNIGHT = NOW_MS // DAY_MS * DAY_MS - DAY_MS
+# Around the ends of hours and days, where an answer is put together from several tables.
+TIMES = st.builds(
+    lambda base, off: base + off,
+    st.sampled_from([MIDNIGHT - DAY_MS, MIDNIGHT - HOUR_MS, MIDNIGHT, MIDNIGHT + HOUR_MS, MIDNIGHT + 5 * HOUR_MS]),
+    st.sampled_from([-1, 0, 1, 1_234_567]),
+)
+SESSIONS = {
+    "s1": {"user": "ada", "team": "red"},
+    "s2": {"user": "ada"},
+    "s3": {"user": "bob", "team": "red"},
+    "s4": {},
+}
+ENGINES, MODELS, TOOLS = ["ollama", "openai"], ["", "small", "large"], ["read", "bash", "webfetch"]
+OUTCOMES = {0: "", 1: "succeeded", 2: "failed", 8: "dry_run"}
+KEYS = ["session", "engine", "model", "tool", "outcome", "hour", "day", "label:user", "label:team"]
+SUMMED = [0, 1, 31, 33, 5_000, MAX_SUMMED, 2**50]
+
+calls = st.builds(
+    audit_row,
+    # "s5" has no row of its own.
+    session_id=st.sampled_from([*SESSIONS, "s5"]),
+    engine=st.sampled_from(ENGINES),
+    model=st.sampled_from(MODELS),
+    tool_name=st.sampled_from(TOOLS),
+    outcome=st.sampled_from(list(OUTCOMES)),
+    exit_code=st.sampled_from([None, 0, 2]),
+    http_status=st.sampled_from([None, 200, 400]),
+    error=st.sampled_from([None, "broken"]),
+    duration_ms=st.sampled_from(SUMMED),
+    result_bytes=st.sampled_from(SUMMED),
+    created_at_ms=TIMES,
+)
+requests = st.builds(
+    cost_row,
+    session_id=st.sampled_from([*SESSIONS, "s5"]),
+    engine=st.sampled_from(ENGINES),
+    model=st.sampled_from(MODELS),
+    error=st.sampled_from([None, "broken"]),
+    input_tokens=st.sampled_from(SUMMED),
+    cost_micros=st.sampled_from([None, 0, 7]),
+    created_at_ms=TIMES,
+)
+questions = st.builds(
+    lambda times, **fields: audit_pb2.SummarizeUsageRequest(
+        **fields,
+        created_from_ms=None if times[0] is None else times[0],
+        created_before_ms=None if times[1] is None else times[1],
+        page_size=1000,
+    ),
+    times=st.tuples(st.none() | TIMES, st.none() | TIMES).filter(
+        lambda ends: ends[0] is None or ends[1] is None or ends[0] < ends[1]
+    ),
+    group_by=st.lists(st.sampled_from(KEYS), unique=True, max_size=4),
+    session_id=st.sampled_from(["", "", "", "s1"]),
+    engine=st.sampled_from(["", "", "ollama"]),
+    model=st.sampled_from(["", "", "small"]),
+    tool_name=st.sampled_from(["", "", "bash"]),
+    outcomes=st.lists(st.sampled_from(list(OUTCOMES)), unique=True, max_size=2),
+    labels=st.dictionaries(st.sampled_from(["user", "team"]), st.sampled_from(["ada", "red"]), max_size=2),
+)
+
+
+def expected(asked: audit_pb2.SummarizeUsageRequest, rows: list[Any], costs: list[Any]) -> list[audit_pb2.UsageRow]:
+    """The answer, counted row by row in the plainest way."""
+    groups: dict[tuple[str, ...], audit_pb2.UsageRow] = {}
+    durations: dict[tuple[str, ...], list[int]] = {}
+    only_calls = asked.tool_name or asked.outcomes
+    for row in [*rows, *([] if only_calls else costs)]:
+        is_call = isinstance(row, audit_pb2.AuditRow)
+        labels = SESSIONS.get(row.session_id, {})
+        if not (
+            asked.session_id in ("", row.session_id)
+            and asked.engine in ("", row.engine)
+            and asked.model in ("", row.model)
+            and (not is_call or asked.tool_name in ("", row.tool_name))
+            and (not is_call or not asked.outcomes or row.outcome in asked.outcomes)
+            and all(labels.get(key) == value for key, value in asked.labels.items())
+            and (not asked.HasField("created_from_ms") or row.created_at_ms >= asked.created_from_ms)
+            and (not asked.HasField("created_before_ms") or row.created_at_ms < asked.created_before_ms)
+        ):
+            continue
+        time = datetime.fromtimestamp(row.created_at_ms / 1000, UTC)
+        values = {
+            "session": row.session_id,
+            "engine": row.engine,
+            "model": row.model,
+            "tool": row.tool_name if is_call else "",
+            "outcome": OUTCOMES[row.outcome] if is_call else "",
+            "hour": f"{time:%Y-%m-%dT%H:00Z}",
+            "day": f"{time:%Y-%m-%d}",
+            "label:user": labels.get("user", ""),
+            "label:team": labels.get("team", ""),
+        }
+        key = tuple(values[name] for name in asked.group_by)
+        group = groups.setdefault(key, audit_pb2.UsageRow(group=key))
+        if is_call:
+            group.calls += 1
+            group.errors += row.HasField("error")
+            group.nonzero_exits += row.exit_code != 0
+            group.http_errors += row.http_status >= 400
+            group.result_bytes += min(row.result_bytes, MAX_SUMMED)
+            durations.setdefault(key, []).append(row.duration_ms)
+        else:
+            group.requests += 1
+            group.request_errors += row.HasField("error")
+            group.input_tokens += min(row.input_tokens, MAX_SUMMED)
+            group.output_tokens += row.output_tokens
+            group.cost_micros += row.cost_micros
+            group.unpriced_requests += not row.HasField("cost_micros")
+    for key, group in groups.items():
+        if key in durations:
+            counted = histogram.count(durations[key])
+            for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+                setattr(group, f"duration_{name}_ms", histogram.quantile(counted, share))
+    if not asked.group_by:
+        return [groups.get((), audit_pb2.UsageRow())]
+    return [groups[key] for key in sorted(groups)]
+
+
+@pytest.fixture(scope="module")
+def empty() -> Iterator[apsw.Connection]:
+    """A ledger without rows."""
+    connection = apsw.Connection(":memory:")
+    migrate.up(connection, migrate.load_migrations())
+    yield connection
+    connection.close()
+
+
+@contextmanager
+def holding(connection: apsw.Connection, rows: list[Any], costs: list[Any]) -> Iterator[None]:
+    """Has the writer's statements write rows, which are gone afterwards."""
+    sessions = [session_row(id=name, labels=labels) for name, labels in SESSIONS.items()]
+    batch = read_batch(audit_pb2.RecordRequest(rows=rows, costs=costs, sessions=sessions), NOW_MS)
+    inserts = Inserts(connection)
+    connection.execute("BEGIN")
+    try:
+        inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], NOW_MS)
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=st.lists(calls, max_size=25),
+    costs=st.lists(requests, max_size=10),
+    asked=st.lists(questions, min_size=4, max_size=8),
+)
+def test_usage_is_what_the_rows_say_for_any_groups_filters_and_range(empty, rows, costs, asked):
+    with holding(empty, rows, costs):
+        for one in asked:
+            assert list(summarize_usage(empty, one).rows) == expected(one, rows, costs)
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.lists(calls, max_size=25), asked=questions, size=st.integers(1, 4))
+def test_pages_of_usage_hold_every_group_once_in_order(empty, rows, asked, size):
+    with holding(empty, rows, []):
+        asked.page_size, found = size, list[audit_pb2.UsageRow]()
+        while True:
+            page = summarize_usage(empty, asked)
+            found.extend(page.rows)
+            if not page.next_page_token:
+                break
+            asked.page_token = page.next_page_token
+        assert found == expected(asked, rows, [])
