@@ -4,10 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 MODEL  ?= scripted
 ROUNDS ?= 200
+CALLS  ?= 10000000
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-ui test-real-model test-npm clients image test-image test-hostile faults load bench clean
+.PHONY: help setup demo test check format protos test-ui test-real-model test-npm clients image test-image test-hostile faults load bench bench-data bench-queries clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -88,6 +89,12 @@ load: $(VENV)/.ready  ## end a gateway in the middle of 500 turns, and count the
 
 bench: $(VENV)/.ready  ## measure the figures that README quotes; SHORT=1 for less than a minute
 	$(BIN)/python -m bench $(if $(SHORT),--short)
+
+bench-data: $(VENV)/.ready  ## make a ledger of CALLS tool calls (10,000,000: seven minutes, 6 GB), and print what it takes on disk
+	$(BIN)/python -m bench.data .state/bench-data/$(CALLS)/audit.db --tool-calls $(CALLS)
+
+bench-queries: $(VENV)/.ready  ## measure what answers take with ten times the rows; makes both ledgers first; SHORT=1 for a minute
+	$(BIN)/python -m bench.queries $(if $(SHORT),--short)
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) .state .mypy_cache .pytest_cache .ruff_cache .hypothesis clients/*/build clients/node/node_modules

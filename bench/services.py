@@ -26,10 +26,10 @@ SCRIPT = {
 }
 
 
-def start_ledger(folder: Path, port: int = 0) -> Service:
-    """audit_svc on a database in folder."""
+def start_ledger(folder: Path, port: int = 0, listen_seconds: float = 30) -> Service:
+    """audit_svc on a database in folder, which it reads to its end before it listens."""
     env = {"AUDIT_LISTEN": f"127.0.0.1:{port}", "AUDIT_DB": str(folder / "audit.db"), "AUDIT_LOG_LEVEL": "info"}
-    return start_service("audit_svc", env, "serve")
+    return start_service("audit_svc", env, "serve", listen_seconds=listen_seconds)
 
 
 def closed_port() -> int:

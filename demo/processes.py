@@ -69,7 +69,7 @@ class Service:
         self._stderr.close()
 
 
-def start_service(module: str, env: Mapping[str, str], *args: str) -> Service:
+def start_service(module: str, env: Mapping[str, str], *args: str, listen_seconds: float = 30) -> Service:
     """Runs `python -m module args` with env and returns once it listens.
 
     Nothing else of the caller's environment reaches it but what Python needs.
@@ -88,7 +88,7 @@ def start_service(module: str, env: Mapping[str, str], *args: str) -> Service:
     )
     service = Service(process, stderr)
     try:
-        service.wait_until_listening()
+        service.wait_until_listening(listen_seconds)
     except BaseException:
         service.__exit__(None, None, None)
         raise

@@ -1,0 +1,192 @@
+"""A large ledger, made through the store's own writer: what `make bench-data` makes and bench.queries asks."""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from audit_svc.store.opening import open_for_reading
+from audit_svc.store.rows import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Accepted, Batch, Values
+from audit_svc.store.sqlite import SqliteStore
+from bench.sizes import show
+
+CALLS_A_SESSION = 50
+CALLS_A_REQUEST = 2.5
+DAYS = 90
+RARE_TOOL = "deploy"
+RARE_TEXT = "needle-in-the-hay"
+"""Both are in one call of 20,000."""
+
+_BATCH_ROWS = 1_250
+_BATCHES_WAITING = 8
+_SESSIONS_AT_A_TIME = 32
+_DAY_MS = 86_400_000
+_ENGINES = (
+    ("ollama", "qwen3:4b"),
+    ("ollama", "llama3.2:3b"),
+    ("openai", "gpt-x"),
+    ("openai", "gpt-x-mini"),
+    ("claude", "claude-x"),
+)
+_TOOLS = ("read", "bash", "webfetch", "write", "edit", "glob", "grep")
+_TOOL_WEIGHTS = (30, 25, 10, 8, 12, 5, 10)
+_ENDS = ("succeeded", "failed", "timed_out", "denied", "cancelled", "invalid_call")
+_END_WEIGHTS = (930, 50, 8, 6, 4, 2)
+_TAILS = 20_000
+
+
+@dataclass(slots=True)
+class _Session:
+    id: str
+    turn_id: str
+    engine: str
+    model: str
+    labels: dict[str, str]
+    began_at: int
+    calls: int = 0
+
+
+def batches(tool_calls: int, end_ms: int) -> Iterator[Batch]:
+    """tool_calls evenly over DAYS up to end_ms, some tens of sessions at a time, with their requests and labels."""
+    chance = random.Random(7)
+    tails = [_tail(chance, number) for number in range(_TAILS)]
+    began_at = end_ms - DAYS * _DAY_MS
+    live = [_session(chance, began_at, number) for number in range(_SESSIONS_AT_A_TIME)]
+    # Their first sessions are shorter, or all would end together.
+    for session in live:
+        session.calls = chance.randrange(CALLS_A_SESSION)
+    begun = len(live)
+    calls: list[Values] = []
+    costs: list[Values] = []
+    ended: list[Values] = []
+    for number in range(tool_calls):
+        now_ms = began_at + number * DAYS * _DAY_MS // tool_calls
+        at = chance.randrange(_SESSIONS_AT_A_TIME)
+        session = live[at]
+        calls.append(_call(chance, session, tails[chance.randrange(_TAILS)], now_ms))
+        session.calls += 1
+        if chance.random() * CALLS_A_REQUEST < 1:
+            costs.append(_cost(chance, session, now_ms))
+        if session.calls >= CALLS_A_SESSION:
+            ended.append(_ended(session, now_ms))
+            live[at] = _session(chance, now_ms, begun)
+            begun += 1
+        if len(calls) == _BATCH_ROWS:
+            yield _batch(calls, costs, ended)
+            calls, costs, ended = [], [], []
+    yield _batch(calls, costs, [*ended, *(_ended(session, end_ms) for session in live)])
+
+
+async def fill(path: Path, tool_calls: int) -> float:
+    """Makes a ledger at path and returns the seconds that it took."""
+    started = time.perf_counter()
+    store = SqliteStore.open(path, queue_rows=100_000)
+    waiting: deque[Awaitable[object]] = deque()
+    rows, step = 0, max(1, tool_calls // 10)
+    try:
+        for batch in batches(tool_calls, time.time_ns() // 1_000_000):
+            waiting.append(store.record(batch))
+            if len(waiting) >= _BATCHES_WAITING:
+                await waiting.popleft()
+            rows += len(batch.tool_calls)
+            if rows % step < len(batch.tool_calls):
+                typer.echo(f"{rows:,} tool calls after {time.perf_counter() - started:.0f} s", err=True)
+        for commit in waiting:
+            await commit
+    finally:
+        await store.close()
+    return time.perf_counter() - started
+
+
+def _batch(calls: list[Values], costs: list[Values], sessions: list[Values]) -> Batch:
+    """Straight to columns: the wire's part of ingest is measured elsewhere."""
+    return Batch(
+        "",
+        0,
+        0,
+        _accepted(calls, len(TOOL_CALL_COLUMNS), 0),
+        _accepted(costs, len(COST_COLUMNS), len(calls)),
+        _accepted(sessions, len(SESSION_COLUMNS) + 1, len(calls) + len(costs)),
+        (),
+    )
+
+
+def _accepted(rows: list[Values], width: int, first: int) -> Accepted:
+    return Accepted([value for row in rows for value in row], width, range(first, first + len(rows)))
+
+
+def _id(chance: random.Random, now_ms: int) -> str:
+    """A UUIDv7 of a time that is not now."""
+    time_part, tail = f"{now_ms:012x}", f"{chance.getrandbits(72):018x}"
+    return f"{time_part[:8]}-{time_part[8:]}-7{tail[:3]}-b{tail[3:6]}-{tail[6:]}"
+
+
+def _session(chance: random.Random, now_ms: int, number: int) -> _Session:
+    engine, model = chance.choice(_ENGINES)
+    # One user of many has few sessions, one team of few has many.
+    labels = {"user": f"user-{chance.randrange(2_000)}", "team": f"team-{number % 20}", "env": "production"}
+    return _Session(_id(chance, now_ms), _id(chance, now_ms), engine, model, labels, now_ms)
+
+
+def _tail(chance: random.Random, number: int) -> tuple[Any, ...]:
+    """What a call has that is not its session's: the columns from tool_name to result_bytes, then the outcome."""
+    tool = RARE_TOOL if number == 0 else chance.choices(_TOOLS, _TOOL_WEIGHTS)[0]
+    end = chance.choices(_ENDS, _END_WEIGHTS)[0]
+    word = RARE_TEXT if number == 1 else f"part-{chance.randrange(500)}"
+    summary = f"path: src/{word}/module_{chance.randrange(900)}.py, offset: {chance.randrange(2_000)}, limit: 2000"
+    exit_code = int(chance.random() < 0.1) if tool == "bash" and end == "succeeded" else None
+    status = chance.choice((200, 200, 200, 404)) if tool == "webfetch" and end == "succeeded" else None
+    error = None if end == "succeeded" else f"the tool {end.replace('_', ' ')}"
+    took_ms = int(chance.lognormvariate(4.5, 1.5))
+    return tool, summary, took_ms, exit_code, status, error, 0, chance.randrange(50_000), end
+
+
+def _call(chance: random.Random, session: _Session, tail: tuple[Any, ...], now_ms: int) -> Values:
+    tool, summary, took_ms, exit_code, status, error, truncated, size, end = tail
+    row_id = _id(chance, now_ms)
+    return (
+        row_id, session.id, session.engine, tool, summary, took_ms, exit_code, status, error, truncated, size,
+        now_ms, end, session.model, f"call_{row_id[-12:]}", session.turn_id, 1, 0, 0, "",
+    )  # fmt: skip
+
+
+def _cost(chance: random.Random, session: _Session, now_ms: int) -> Values:
+    read, written = chance.randrange(500, 30_000), chance.randrange(20, 2_000)
+    price = 0 if session.engine == "ollama" else read * 2 + written * 8
+    error = "the model server answered 503" if chance.random() < 0.01 else None
+    return (
+        _id(chance, now_ms), session.id, session.turn_id, session.engine, session.model, session.model,
+        read, written, read // 2, 0, price, 900 + written, error, now_ms, 0, 0, 0, "",
+    )  # fmt: skip
+
+
+def _ended(session: _Session, now_ms: int) -> Values:
+    status = "failed" if int(session.id[-2:], 16) < 8 else "idle"
+    return (
+        session.id, 1, session.engine, session.model, status, 1, 20, session.calls, 300_000, 20_000, 700_000, 0,
+        session.began_at, now_ms, session.labels,
+    )  # fmt: skip
+
+
+def main(
+    path: Annotated[Path, typer.Argument(help="The database to make.")],
+    tool_calls: Annotated[int, typer.Option(min=1, help="How many.")] = 10_000_000,
+) -> None:
+    """Make a ledger to measure queries on, and print what it takes on disk."""
+    if path.exists():
+        raise typer.BadParameter(f"{path} is there already: remove it first")
+    seconds = asyncio.run(fill(path, tool_calls))
+    typer.echo(f"{tool_calls:,} tool calls in {seconds:.0f} s")
+    with closing(open_for_reading(path)) as connection:
+        show(connection)
+
+
+if __name__ == "__main__":
+    typer.run(main)

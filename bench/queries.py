@@ -1,0 +1,311 @@
+"""How long the ledger takes to answer over gRPC: with ten times the rows, and against plain SQL over the rows."""
+
+import asyncio
+import random
+import shutil
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import apsw
+import grpc
+import typer
+from google.protobuf.message import Message
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+
+from audit_svc.store import listing
+from bench import reading
+from bench.data import RARE_TEXT, RARE_TOOL, fill
+from bench.figures import Figure, Target, percentile, table
+from bench.services import start_ledger
+from demo.processes import REPOSITORY
+from service_kit.paging import encode_token
+from service_kit.server import CLIENT_OPTIONS
+
+PATIENCE_SECONDS = 10.0
+"""No question is asked longer. Plain SQL that takes longer is stopped, and counted as having taken this."""
+
+Listing = audit_pb2.ListToolCallsRequest
+Usage = audit_pb2.SummarizeUsageRequest
+DAY_MS, HOUR_MS = 86_400_000, 3_600_000
+SELECT = "SELECT * FROM tool_call_log"
+NEWEST = "ORDER BY created_at DESC, id DESC LIMIT 101"
+SUMS = "SELECT engine, tool_name, count(*), count(error), sum(result_bytes), avg(duration_ms) FROM tool_call_log"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is asked for: some session that there is, and a time within its ledger."""
+
+    session_id: str
+    user: str
+    time_ms: int
+    last_ms: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """One line of the table."""
+
+    name: str
+    method: str
+    request: Callable[[Sample], Message]
+    sql: str
+    arguments: Callable[[Sample], Sequence[int | str]]
+    max_ms: float
+    percent: int = 99
+
+
+def listed(name: str, sql: str, arguments: Callable[[Sample], Sequence[int | str]], **filters: Any) -> list[Question]:
+    """The first page with filters, and one from the middle of the ledger."""
+
+    def deep(sample: Sample) -> Message:
+        request = Listing(**filters)
+        request.page_token = encode_token((sample.time_ms, ""), listing.filters(request))
+        return request
+
+    where = f"WHERE {sql} AND" if sql else "WHERE"
+    return [
+        Question(
+            f"calls, {name}, first page",
+            "ListToolCalls",
+            lambda _: Listing(**filters),
+            f"{SELECT} {where} 1 {NEWEST}",
+            arguments,
+            20,
+        ),
+        Question(
+            f"calls, {name}, deep page",
+            "ListToolCalls",
+            deep,
+            f"{SELECT} {where} (created_at, id) < (?, '') {NEWEST}",
+            lambda sample: (*arguments(sample), sample.time_ms),
+            20,
+        ),
+    ]
+
+
+QUESTIONS = [
+    Question(
+        "a session's timeline",
+        "GetSession",
+        lambda sample: audit_pb2.GetSessionRequest(session_id=sample.session_id),
+        "SELECT * FROM tool_call_log WHERE session_id = ? ORDER BY created_at, id",
+        lambda sample: (sample.session_id,),
+        10,
+    ),
+    *listed("all", "", lambda _: ()),
+    *listed("tool", "tool_name = ?", lambda _: ("bash",), tool_name="bash"),
+    *listed("rare tool", "tool_name = ?", lambda _: (RARE_TOOL,), tool_name=RARE_TOOL),
+    *listed("engine", "engine = ?", lambda _: ("openai",), engine="openai"),
+    *listed("model", "model = ?", lambda _: ("gpt-x",), model="gpt-x"),
+    *listed("errors", "error IS NOT NULL", lambda _: (), errors_only=True),
+    *listed(
+        "outcome",
+        "outcome = 'timed_out'",
+        lambda _: (),
+        outcomes=[audit_pb2.OUTCOME_TIMED_OUT],
+    ),
+    *listed(
+        "engine, tool, outcome",
+        "engine = 'claude' AND tool_name = 'grep' AND outcome = 'denied'",
+        lambda _: (),
+        engine="claude",
+        tool_name="grep",
+        outcomes=[audit_pb2.OUTCOME_DENIED],
+    ),
+    *listed(
+        "label of many",
+        "session_id IN (SELECT session_id FROM session_labels WHERE key = 'team' AND value = 'team-3')",
+        lambda _: (),
+        labels={"team": "team-3"},
+    ),
+    *listed(
+        "label of few",
+        "session_id IN (SELECT session_id FROM session_labels WHERE key = 'user' AND value = 'user-7')",
+        lambda _: (),
+        labels={"user": "user-7"},
+    ),
+    *listed("text", "args_summary LIKE '%module_12%'", lambda _: (), args_contain="module_12"),
+    *listed("rare text", f"args_summary LIKE '%{RARE_TEXT}%'", lambda _: (), args_contain=RARE_TEXT),
+    Question(
+        "sessions, label and model",
+        "ListSessions",
+        lambda _: audit_pb2.ListSessionsRequest(model="gpt-x", labels={"team": "team-3"}),
+        "SELECT * FROM sessions WHERE model = 'gpt-x' AND id IN "
+        f"(SELECT session_id FROM session_labels WHERE key = 'team' AND value = 'team-3') {NEWEST}",
+        lambda _: (),
+        20,
+    ),
+    Question(
+        "usage by engine and tool, 24 whole hours",
+        "SummarizeUsage",
+        lambda sample: Usage(
+            group_by=["engine", "tool"],
+            created_from_ms=sample.last_ms // HOUR_MS * HOUR_MS - DAY_MS,
+            created_before_ms=sample.last_ms // HOUR_MS * HOUR_MS,
+        ),
+        f"{SUMS} WHERE created_at >= ? AND created_at < ? GROUP BY 1, 2",
+        lambda sample: (
+            sample.last_ms // HOUR_MS * HOUR_MS - DAY_MS,
+            sample.last_ms // HOUR_MS * HOUR_MS,
+        ),
+        50,
+        50,
+    ),
+    Question(
+        "usage by engine and tool, 24 h to the millisecond",
+        "SummarizeUsage",
+        lambda sample: Usage(group_by=["engine", "tool"], created_from_ms=sample.last_ms - DAY_MS),
+        f"{SUMS} WHERE created_at >= ? GROUP BY 1, 2",
+        lambda sample: (sample.last_ms - DAY_MS,),
+        50,
+        50,
+    ),
+    Question(
+        "usage by engine and tool, all time",
+        "SummarizeUsage",
+        lambda _: Usage(group_by=["engine", "tool"]),
+        f"{SUMS} GROUP BY 1, 2",
+        lambda _: (),
+        300,
+        50,
+    ),
+    Question(
+        "usage by user, label of few",
+        "SummarizeUsage",
+        lambda sample: Usage(group_by=["label:user", "tool"], labels={"user": sample.user}),
+        f"{SUMS} WHERE session_id IN (SELECT session_id FROM session_labels WHERE key = 'user' AND value = ?) "
+        "GROUP BY 1, 2",
+        lambda sample: (sample.user,),
+        300,
+        50,
+    ),
+]
+
+
+class Ledger:
+    """A ledger in a process of its own, and what there is in it to ask for."""
+
+    def __init__(self, folder: Path, seed: int = 7) -> None:
+        self.path = folder / "audit.db"
+        chance = random.Random(seed)
+        connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
+        sessions, last_ms = _one(
+            connection, "SELECT (SELECT max(rowid) FROM sessions), (SELECT max(created_at) FROM tool_call_log)"
+        )
+        find = (
+            "SELECT id, value, updated_at FROM sessions JOIN session_labels ON session_id = id AND key = 'user' "
+            "WHERE sessions.rowid = ?"
+        )
+        chosen = [_one(connection, find, chance.randrange(sessions) + 1) for _ in range(500)]
+        self.samples = [Sample(one, user, time_ms, last_ms) for one, user, time_ms in chosen]
+        connection.close()
+        self.service = start_ledger(folder, listen_seconds=600)
+
+    async def ask(self, question: Question, times: int) -> list[float]:
+        """Milliseconds of each of times answers, one after the other, after a few that do not count."""
+        took: list[float] = []
+        async with grpc.aio.insecure_channel(self.service.address, options=CLIENT_OPTIONS) as channel:
+            call = getattr(audit_pb2_grpc.AuditServiceStub(channel), question.method)
+            for number in range(-3, times):
+                request = question.request(self.samples[number % len(self.samples)])
+                started = time.perf_counter()
+                await call(request)
+                if number >= 0:
+                    took.append((time.perf_counter() - started) * 1000)
+                if sum(took) > PATIENCE_SECONDS * 1000:
+                    break
+        return took
+
+    def plain(self, question: Question, times: int) -> list[float]:
+        """Milliseconds of the same by plain SQL over the rows, in process, by the standard library's sqlite3."""
+        connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
+        took = []
+        for sample in self.samples[:times]:
+            started = time.perf_counter()
+            give_up = started + PATIENCE_SECONDS
+            connection.set_progress_handler(partial(_is_past, give_up), 100_000)
+            try:
+                connection.execute(question.sql, question.arguments(sample)).fetchall()
+            except sqlite3.OperationalError:
+                if time.perf_counter() < give_up:
+                    raise
+            took.append((time.perf_counter() - started) * 1000)
+            if sum(took) > PATIENCE_SECONDS * 1000:
+                break
+        connection.close()
+        return took
+
+
+def _one(connection: apsw.Connection, sql: str, *arguments: int) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = connection.execute(sql, arguments).fetchone()
+    if row is None:
+        raise RuntimeError("the ledger has no sessions: remove it and make it again")
+    return row
+
+
+def _is_past(end: float) -> bool:
+    return time.perf_counter() > end
+
+
+def measure(small: Ledger, large: Ledger, *, short: bool) -> list[Figure]:
+    """For each question: the large ledger against the small one, then against plain SQL over its rows.
+
+    What is measured is the percentile; the ratio is that of the medians, which other programs on the machine move less.
+    """
+    figures = []
+    for question in QUESTIONS:
+        times = (30 if short else 300) if question.percent == 99 else (10 if short else 50)
+        one, other = list[float](), list[float]()
+        for _ in range(3):
+            one += asyncio.run(small.ask(question, times // 3))
+            other += asyncio.run(large.ask(question, times // 3))
+        before, ours = percentile(one, question.percent), percentile(other, question.percent)
+        ratio = statistics.median(other) / statistics.median(one)
+        target = Target(max_ours=question.max_ms, max_ratio=1.5)
+        figures.append(Figure(f"{question.name}, p{question.percent}", "ms", ours, before, ratio, target))
+        plain = statistics.median(large.plain(question, 3 if question.max_ms > 20 else 20))
+        median = statistics.median(other)
+        figures.append(Figure("... p50, against plain SQL", "ms", median, plain, median / plain))
+        typer.echo(
+            f"{question.name}: {before:.1f} ms, {ours:.1f} ms, ratio {ratio:.2f}; plain SQL {plain:.1f} ms", err=True
+        )
+    return figures
+
+
+def main(
+    short: Annotated[bool, typer.Option("--short", help="A hundredth of the rows: a minute, and noisier.")] = False,
+    data: Annotated[
+        Path, typer.Option(help="Where ledgers are kept, each in a folder named by its calls.")
+    ] = REPOSITORY / ".state" / "bench-data",
+) -> None:
+    """Measure the ledger's answers; ledgers that are not there are made first."""
+    large = 100_000 if short else 10_000_000
+    for calls in (large // 10, large):
+        path = data / str(calls) / "audit.db"
+        if not path.exists():
+            seconds = asyncio.run(fill(path, calls))
+            typer.echo(f"{calls:,} tool calls made in {seconds:.0f} s", err=True)
+    with tempfile.TemporaryDirectory(dir=data, prefix="ingest-") as folder:
+        for path in (data / str(large // 10)).glob("audit.db*"):
+            shutil.copy(path, folder)
+        figures = reading.measure(Path(folder), short=short)
+    typer.echo(table(figures), err=True)
+    ledgers = [Ledger(data / str(calls)) for calls in (large // 10, large)]
+    try:
+        figures = [*measure(*ledgers, short=short), *figures]
+    finally:
+        for ledger in ledgers:
+            ledger.service.terminate()
+    typer.echo(table(figures))
+
+
+if __name__ == "__main__":
+    typer.run(main)

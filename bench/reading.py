@@ -1,0 +1,112 @@
+"""Ingest while readers ask and a tail follows, against ingest alone."""
+
+import asyncio
+import random
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+
+from bench.figures import Figure, Target, compare
+from bench.services import start_ledger
+from bench.workers import Worker, answer, options, questions
+from service_kit.server import CLIENT_OPTIONS
+
+READERS = 8
+REST_SECONDS = 0.1
+"""Between two questions of a reader: a person, or a dashboard, in a hurry."""
+
+TARGET = Target(min_ratio=0.7)
+
+_DAY_MS = 86_400_000
+
+
+def measure(folder: Path, *, short: bool) -> list[Figure]:
+    """Rows a second with readers and a tail, and without. folder has the ledger, which grows."""
+    rows, rounds = (20_000, 3) if short else (100_000, 8)
+    ours, alone, answers = [], [], []
+    with ExitStack() as stack:
+        ledger = stack.enter_context(start_ledger(folder, listen_seconds=600))
+        producer = stack.enter_context(Worker("bench.throughput", address=ledger.address))
+        readers = stack.enter_context(Worker("bench.reading", address=ledger.address))
+        for _ in range(rounds):
+            alone.append(_ingest(producer, rows))
+            readers.ask(go=True)
+            ours.append(_ingest(producer, rows))
+            answers.append(readers.ask(go=False))
+    name = f"rows a second while {READERS} readers ask and a tail follows, against alone"
+    figure = compare(name, "rows/s", ours, alone, TARGET)
+    asked, followed, missed = (sum(column) for column in zip(*answers, strict=True))
+    seconds = sum(rows / rate for rate in ours)
+    return [
+        figure,
+        Figure("questions answered meanwhile", "a second", asked / seconds),
+        Figure("rows that the tail was sent meanwhile", "rows/s", followed / seconds),
+        Figure("rows that the tail was told it missed", "rows/s", missed / seconds),
+    ]
+
+
+def _ingest(producer: Worker, rows: int) -> float:
+    producer.ask(prepare=rows)
+    started = time.perf_counter()
+    producer.ask(prepare=0)
+    return rows / (time.perf_counter() - started)
+
+
+class _Readers:
+    """Eight readers and a tail of one ledger."""
+
+    def __init__(self, stub: Any) -> None:
+        self._stub = stub
+        self._tasks: list[asyncio.Task[None]] = []
+        self.counts = [0, 0, 0]
+        """Answers, rows of the tail, rows that it missed."""
+
+    async def start(self) -> None:
+        self.counts = [0, 0, 0]
+        stream = self._stub.TailToolCalls(audit_pb2.TailToolCallsRequest())
+        self._tasks = [asyncio.create_task(self._read(number)) for number in range(READERS)]
+        self._tasks.append(asyncio.create_task(self._follow(stream)))
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _read(self, number: int) -> None:
+        chance = random.Random(number)
+        listing, usage = audit_pb2.ListToolCallsRequest, audit_pb2.SummarizeUsageRequest
+        while True:
+            since_ms = time.time_ns() // 1_000_000 - 30 * _DAY_MS
+            ask, request = chance.choice(
+                [
+                    (self._stub.ListToolCalls, listing(tool_name="bash")),
+                    (self._stub.ListToolCalls, listing(errors_only=True, created_from_ms=since_ms)),
+                    (self._stub.ListToolCalls, listing(labels={"user": f"user-{chance.randrange(2000)}"})),
+                    (self._stub.ListSessions, audit_pb2.ListSessionsRequest(engine="openai")),
+                    (self._stub.SummarizeUsage, usage(group_by=["engine", "tool"], created_from_ms=since_ms)),
+                ]
+            )
+            await ask(request)
+            self.counts[0] += 1
+            await asyncio.sleep(REST_SECONDS)
+
+    async def _follow(self, stream: Any) -> None:
+        async for response in stream:
+            self.counts[1] += len(response.rows)
+            self.counts[2] += response.missed
+
+
+async def _work(address: str) -> None:
+    async with grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
+        readers = _Readers(audit_pb2_grpc.AuditServiceStub(channel))
+        async for question in questions():
+            await (readers.start() if question["go"] else readers.stop())
+            answer(readers.counts)
+
+
+if __name__ == "__main__":
+    asyncio.run(_work(**options()))
