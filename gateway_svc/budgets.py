@@ -135,6 +135,9 @@ class Spending:
             spent: dict[str, int] = json.loads(self._path.read_bytes())
         except FileNotFoundError:
             return {}
+        except ValueError:  # a power cut can leave it empty: a turn must not fail for it, and the ledger knows
+            log.warning("budgets.unreadable", path=str(self._path))
+            return {}
         return spent
 
     @contextmanager

@@ -63,6 +63,15 @@ def test_periods_that_are_over_are_forgotten(tmp_path):
     assert (spending.spent(TEAM), spending.spent(always)) == (0, 5)
 
 
+def test_a_file_that_a_power_cut_left_empty_stops_no_turn(tmp_path):
+    spending = Spending(tmp_path)
+    spending.add([TEAM], 5, NOW)
+    (tmp_path / "spending.json").write_bytes(b"")
+    assert spending.spent(TEAM) == 0
+    spending.add([TEAM], 7, NOW)
+    assert spending.spent(TEAM) == 7
+
+
 def test_a_disk_that_takes_nothing_loses_no_count(tmp_path):
     spending = Spending(tmp_path)
     (tmp_path / "spending.tmp").mkdir()
