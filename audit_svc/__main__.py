@@ -16,7 +16,7 @@ from audit_svc.settings import AuditSettings
 from audit_svc.store import migrate as migrations
 from audit_svc.store import rollups
 from audit_svc.store.opening import FileLock, open_for_reading, open_for_writing
-from audit_svc.terminal import export, housekeeping, queries
+from audit_svc.terminal import compare, export, housekeeping, queries
 from audit_svc.terminal.ui import ui
 from service_kit.client import client_options, current_access
 from service_kit.logs import configure_logging
@@ -34,7 +34,7 @@ app.callback()(client_options)
 add_token_command(app, "AUDIT_TOKENS_FILE", (Role.PRODUCER, Role.READER, Role.ADMIN))
 migrate_app = typer.Typer(help="Look at the database's schema and change it, while no service has it open.")
 app.add_typer(migrate_app, name="migrate", no_args_is_help=True)
-for commands in (queries, export, housekeeping):
+for commands in (queries, compare, export, housekeeping):
     commands.add_commands(app)
 app.command()(ui)
 

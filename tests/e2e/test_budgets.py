@@ -106,3 +106,25 @@ async def test_a_cut_turn_keeps_what_is_known_of_its_cost(make_pair):
             await gateway.CancelTurn(pb.CancelTurnRequest(turn_id=events[0].turn_started.turn_id))
     assert ended(events) == (pb.STOP_REASON_CANCELLED, 3, 2 * STEP_MICROS)
     assert not events[-1].turn_finished.usage.HasField("cost_micros"), "the cut step's cost is not known"
+
+
+async def test_the_ledger_answers_for_other_gateways_and_for_a_lost_state_directory(make_pair, tmp_path):
+    pair = await make_pair(SCRIPT)
+    audit = pair.start_audit()
+    env = PRICED | {"GATEWAY_BUDGETS": f"team=research:{3 * STEP_MICROS}/day", "GATEWAY_BUDGETS_FROM_LEDGER": "true"}
+    gateway = await pair.gateway(pair.start_gateway(**env))
+    research = {"team": "research"}
+    assert ended(await run_turn(gateway, labels=research, max_steps=2))[1] == 2
+    await pair.costs(2)
+    elsewhere = pair.start_gateway(**env, GATEWAY_STATE_DIR=str(tmp_path / "elsewhere"))
+    assert ended(await run_turn(await pair.gateway(elsewhere), labels=research))[:2] == (pb.STOP_REASON_MAX_COST, 1)
+    await pair.costs(3)
+    assert ended(await run_turn(gateway, labels=research))[:2] == (pb.STOP_REASON_MAX_COST, 0)
+
+    audit.kill()
+    events = await run_turn(gateway, labels=research, max_steps=1)
+    assert codes(events) == [pb.WARNING_CODE_BUDGET_UNCERTAIN], "what it knows counts, and it says so"
+    strict = pair.start_gateway(**env, GATEWAY_STATE_DIR=str(tmp_path / "strict"), GATEWAY_AUDIT_MODE="strict")
+    with pytest.raises(grpc.aio.AioRpcError, match="the ledger cannot be asked") as refused:
+        await run_turn(await pair.gateway(strict), labels=research)
+    assert refused.value.code() == grpc.StatusCode.UNAVAILABLE

@@ -1,0 +1,111 @@
+"""compare: an engine beside its shadows."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from onrecord.audit.v1 import audit_pb2
+from rich.table import Column, Table
+from rich.text import Text
+
+from audit_svc.terminal.comparison import Comparison, Side
+from audit_svc.terminal.comparison import compare as compare_timeline
+from audit_svc.terminal.ledger import EXIT_FAILED, Ledger, ask
+from audit_svc.terminal.options import DEFAULT_TARGET, Db, Target
+from audit_svc.terminal.plain import duration, money, printable
+from audit_svc.terminal.running import Json, err, out
+
+MAX_ARGUMENTS = 80
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds the command to app."""
+    app.command()(compare)
+
+
+def compare(
+    session: Annotated[str, typer.Argument(help="The session's id.")],
+    as_json: Json = False,
+    target: Target = DEFAULT_TARGET,
+    db: Db = None,
+) -> None:
+    """Show an engine beside its shadows: which calls agree, what each cost, how long it took."""
+    request = audit_pb2.GetSessionRequest(session_id=session)
+
+    async def work(ledger: Ledger) -> list[audit_pb2.TimelineEntry]:
+        return await ledger.pages("GetSession", request, "timeline", sys.maxsize)
+
+    comparison = compare_timeline(ask(target, db, work))
+    if not comparison.shadows:
+        err.print(f"no shadow ran in session {session}", style="red", markup=False)
+        raise typer.Exit(EXIT_FAILED)
+    if as_json:
+        sys.stdout.write(json.dumps({"session_id": session, **comparison.to_json()}, ensure_ascii=False) + "\n")
+        return
+    out.print(_sides_table(comparison))
+    out.print(_calls_table(comparison))
+    worked = comparison.sides[0]
+    for shadow in comparison.shadows:
+        out.print(_sentence(shadow, worked), markup=False)
+
+
+def _sides_table(comparison: Comparison) -> Table:
+    table = Table("", *(_header(side) for side in comparison.sides), box=None, pad_edge=False)
+    rows: dict[str, Callable[[Side], str]] = {
+        "": lambda side: "shadow" if side.shadow else "worked",
+        "turns": lambda side: str(len(side.turns)),
+        "requests": lambda side: (
+            f"{side.requests}" + (f" ({side.failed_requests} failed)" * bool(side.failed_requests))
+        ),
+        "tool calls": lambda side: str(side.calls.total()),
+        "- alike": lambda side: str(side.agreed_calls) if side.shadow else "",
+        "- only here": lambda side: str(side.own_calls) if side.shadow else "",
+        "- only by who worked": lambda side: str(side.missing_calls) if side.shadow else "",
+        "tokens in/out": lambda side: f"{side.input_tokens}/{side.output_tokens}",
+        "cost": _cost,
+        "cost a turn": lambda side: money(round(side.per_turn(side.cost_micros))),
+        "model time": lambda side: duration(side.model_ms),
+        "model time a turn": lambda side: duration(side.per_turn(side.model_ms)),
+    }
+    for name, figure in rows.items():
+        table.add_row(name, *(figure(side) for side in comparison.sides))
+    return table
+
+
+def _calls_table(comparison: Comparison) -> Table:
+    table = Table("turn", "tool", "arguments", *(_header(side) for side in comparison.sides), box=None)
+    turns: dict[str, int] = {}
+    for (turn_id, tool, arguments), made in comparison.calls():
+        number = turns.setdefault(turn_id, len(turns) + 1)
+        shown = arguments if len(arguments) <= MAX_ARGUMENTS else arguments[:MAX_ARGUMENTS] + "…"
+        counts = ["" if not count else "✓" if count == 1 else f"✓ {count}x" for count in made]
+        table.add_row(str(number), _shown(tool), _shown(shown), *counts)
+    return table
+
+
+def _sentence(shadow: Side, worked: Side) -> str:
+    wanted = shadow.agreed_calls + shadow.missing_calls
+    alike = f"{shadow.agreed_calls} of {wanted} calls alike" if wanted else "no calls to compare"
+    parts = [f"{alike}, {shadow.own_calls} of its own"]
+    if worked.cost_micros and not (shadow.unpriced_requests or worked.unpriced_requests):
+        parts.append(f"{shadow.per_turn(shadow.cost_micros) / worked.per_turn(worked.cost_micros):.2f} times the cost")
+    if worked.model_ms:
+        parts.append(f"{shadow.per_turn(shadow.model_ms) / worked.per_turn(worked.model_ms):.2f} times the model time")
+    return f"{printable(shadow.name)} beside {printable(worked.name)}: {'; '.join(parts)}"
+
+
+def _header(side: Side) -> Column:
+    return Column(header=_shown(side.name))
+
+
+def _shown(text: str) -> Text:
+    """Text of others, in which brackets are brackets."""
+    return Text(printable(text))
+
+
+def _cost(side: Side) -> str:
+    return money(side.cost_micros) + (
+        f" and {side.unpriced_requests} requests of unknown price" * bool(side.unpriced_requests)
+    )
