@@ -103,7 +103,7 @@ def register(connection: apsw.Connection) -> None:
 
 
 def rebuild_rollups(connection: apsw.Connection) -> None:
-    """Makes all rollups again from the rows, in one transaction: about half a minute for ten million rows."""
+    """Makes all rollups again from the rows, in one transaction: about 40 s for ten million rows."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         for table in _TABLES:
