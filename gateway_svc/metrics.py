@@ -1,6 +1,6 @@
 """What the gateway counts. Labels come from lists known beforehand: neither a model nor a caller adds to them."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -136,6 +136,11 @@ class TurnMetrics:
             return tool
         server = tool.partition(".")[0]
         return f"{server}.*" if server in self._servers else OTHER
+
+
+def watch_waiting(registry: CollectorRegistry, waiting: Callable[[], int]) -> None:
+    """Asks at each scrape how many turns wait."""
+    Gauge("onrecord_turns_waiting", "Turns that wait for their beginning.", registry=registry).set_function(waiting)
 
 
 def stop_label(stop_reason: pb.StopReason.ValueType) -> str:

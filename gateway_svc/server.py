@@ -14,7 +14,7 @@ from gateway_svc.answers import Answers
 from gateway_svc.budgets import Budgets, Spending
 from gateway_svc.engines.claude import ClaudeRunner
 from gateway_svc.errors import SettingsError
-from gateway_svc.metrics import CLAUDE_TOOLS, RecordCollector, TurnMetrics
+from gateway_svc.metrics import CLAUDE_TOOLS, RecordCollector, TurnMetrics, watch_waiting
 from gateway_svc.pricing import cost_micros
 from gateway_svc.readiness import EngineCheck
 from gateway_svc.servicer import RETRY_AFTER_SECONDS, ROLES, STATUSES, GatewayServicer
@@ -72,6 +72,7 @@ async def run(settings: GatewaySettings) -> None:
     budgets = Budgets(settings.budgets, Spending(settings.state_dir), ledger.ask if ledger else None, strict=strict)
     room = Room(settings.max_turns, settings.max_queued_turns)
     turns = Turns(sessions, runners, settings.default_engine, record_session, watch, budgets, room)
+    watch_waiting(registry, lambda: turns.waiting)
     servicer = GatewayServicer(turns, sessions, answers, runners, settings.default_engine)
 
     async def drain() -> None:

@@ -169,6 +169,11 @@ class Turns:
             await asyncio.wait([running.task for running in turns])
         await self._shadows.cancel_all()
 
+    @property
+    def waiting(self) -> int:
+        """How many turns wait for their beginning."""
+        return sum(not running.begun for running in list(self._running.values()))
+
     async def drain(self, grace_seconds: float) -> None:
         """Begins no turn any more, lets running ones end by themselves for grace_seconds, and cancels the rest."""
         self._draining = True

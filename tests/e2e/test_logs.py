@@ -36,7 +36,7 @@ async def test_each_line_of_a_turn_names_turn_session_trace_and_caller_and_no_co
     gateway = await pair.gateway(service)
     request = pb.RunTurnRequest(input=sentinel, engine="openai")
     told = [event async for event in gateway.RunTurn(request, metadata=(TRACEPARENT,))]
-    pair.model.script = Script(steps=(Step(refuse=Refusal(message=sentinel)),))
+    pair.model.script = Script(steps=(Step(refuse=Refusal(status=400, message=sentinel)),))
     failing = gateway.RunTurn(request, metadata=(("traceparent", TRACEPARENT[1].replace("4bf9", "aaaa")),))
     failed: list[pb.TurnEvent] = []
     with pytest.raises(grpc.aio.AioRpcError):

@@ -121,7 +121,7 @@ async def test_the_dashboard_and_the_manual_name_metrics_that_are_there(make_pai
     assert told == families
 
 
-async def test_running_and_failed_turns_show(make_pair):
+async def test_running_waiting_and_failed_turns_show(make_pair):
     """A turn under way is counted as running; one whose model server fails is counted as failed, and so is its step."""
     script = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 30"}),)),), models=("one",))
     pair = await make_pair(script)
@@ -133,11 +133,16 @@ async def test_running_and_failed_turns_show(make_pair):
     seen = await until(service, lambda seen: seen.value("onrecord_turns_running", engine="openai") == 1)
     assert seen.value("onrecord_turns_total", engine="ollama", stop_reason="failed") == 1
     assert seen.value("onrecord_steps_total", engine="ollama", outcome="error") == 1
+    session_id = (await turn.read()).turn_started.session_id
+    behind = gateway.RunTurn(pb.RunTurnRequest(input="go", session_id=session_id))
+    await until(service, lambda seen: seen.value("onrecord_turns_waiting") == 1)
+    behind.cancel()
+    await until(service, lambda seen: seen.value("onrecord_turns_waiting") == 0)
     turn.cancel()
     cancelled = {"stop_reason": "cancelled", "engine": "openai"}
     await until(service, lambda seen: seen.value("onrecord_turns_total", **cancelled) == 1)
     run = "/onrecord.gateway.v1.GatewayService/RunTurn"
-    await until(service, lambda seen: seen.value("onrecord_rpcs_total", method=run, code="CANCELLED") == 1)
+    await until(service, lambda seen: seen.value("onrecord_rpcs_total", method=run, code="CANCELLED") == 2)
 
 
 async def test_each_counter_of_the_ledger_says_what_happened(make_pair):

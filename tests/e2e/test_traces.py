@@ -90,7 +90,9 @@ async def test_a_turn_is_a_trace_by_the_conventions_that_goes_on_from_the_caller
 
 async def test_a_turn_without_a_callers_trace_begins_its_own(make_pair):
     """Two turns are two traces, each of which is on its rows; what fails says with which class of error."""
-    refused = Script(steps=(Step(tool_calls=(Call(name="glob", arguments={"pattern": "*"}),)), Step(refuse=Refusal())))
+    refused = Script(
+        steps=(Step(tool_calls=(Call(name="glob", arguments={"pattern": "*"}),)), Step(refuse=Refusal(status=400)))
+    )
     pair = await make_pair(refused)
     pair.start_audit()
     async with collecting() as collector:
@@ -107,8 +109,8 @@ async def test_a_turn_without_a_callers_trace_begins_its_own(make_pair):
     assert len({row.trace_id for row in rows}) == 2
     failed = [span for span in collector.spans if span.status.code == ERROR]
     assert {(span.name, attributes(span)["error.type"]) for span in failed} == {
-        ("invoke_agent", "EngineUnavailable"),
-        ("chat scripted", "EngineUnavailable"),
+        ("invoke_agent", "EngineRejected"),
+        ("chat scripted", "EngineRejected"),
     }
     assert {attributes(span)["gen_ai.provider.name"] for span in collector.spans} == {"ollama"}
 
