@@ -13,6 +13,7 @@ from gateway_svc.answers import Answer, Answers
 from gateway_svc.sessions import Sessions
 from gateway_svc.turn import Runner
 from gateway_svc.turns import Turns
+from service_kit.callers import current_caller
 from service_kit.paging import InvalidPage, decode_token, encode_token, page_size
 from service_kit.roles import Role
 
@@ -66,13 +67,13 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def RunTurn(self, request: pb.RunTurnRequest, context: Context) -> AsyncGenerator[pb.TurnEvent, None]:  # noqa: N802 - the names of RPCs are the proto's
         """Streams a turn. When the client goes away, the turn is cancelled."""
-        async with aclosing(self._turns.run(request)) as events:
+        async with aclosing(self._turns.run(request, _viewer())) as events:
             async for event in events:
                 yield event
 
     async def CancelTurn(self, request: pb.CancelTurnRequest, context: Context) -> pb.CancelTurnResponse:  # noqa: N802
         """Cancels a turn."""
-        return pb.CancelTurnResponse(turn_id=self._turns.cancel(request.turn_id, request.session_id))
+        return pb.CancelTurnResponse(turn_id=self._turns.cancel(request.turn_id, request.session_id, _viewer()))
 
     async def AnswerToolCall(  # noqa: N802
         self, request: pb.AnswerToolCallRequest, context: Context
@@ -83,17 +84,17 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def CreateSession(self, request: pb.CreateSessionRequest, context: Context) -> pb.CreateSessionResponse:  # noqa: N802
         """Makes a session."""
-        return pb.CreateSessionResponse(session=self._turns.create_session(request).to_message())
+        return pb.CreateSessionResponse(session=self._turns.create_session(request, _viewer()).to_message())
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:  # noqa: N802
         """Returns a session."""
-        return pb.GetSessionResponse(session=self._sessions.get(request.session_id).to_message())
+        return pb.GetSessionResponse(session=self._sessions.get(request.session_id, _viewer()).to_message())
 
     async def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:  # noqa: N802
         """Lists sessions."""
         size = page_size(request.page_size)
         before = str(decode_token(request.page_token, b"sessions", (str,))[0]) if request.page_token else None
-        states = self._sessions.list_page(size + 1, before)
+        states = self._sessions.list_page(size + 1, before, _viewer())
         token = encode_token((states[size - 1].id,), b"sessions") if len(states) > size else ""
         return pb.ListSessionsResponse(sessions=[state.to_message() for state in states[:size]], next_page_token=token)
 
@@ -110,3 +111,9 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
                 for name in names
             ]
         )
+
+
+def _viewer() -> str | None:
+    """Whose sessions a call sees and makes; None: all of them, and sessions that all see."""
+    caller = current_caller()
+    return None if caller is None or Role.ADMIN in caller.roles else caller.name

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,6 +50,8 @@ class SessionState:
     """Engine and model, empty for the engine's default."""
     shadows: list[tuple[str, str]] = field(default_factory=list)
     shadow_totals: Totals = field(default_factory=Totals)
+    owner: str = ""
+    """The caller that made it; empty where callers have no names."""
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
@@ -63,6 +66,10 @@ class SessionState:
                 "shadow_totals": Totals(**value.get("shadow_totals", {})),
             }
         )
+
+    def is_visible_to(self, viewer: str | None) -> bool:
+        """Whether the caller named viewer may know of it; None is everybody who may know of all sessions."""
+        return viewer is None or self.owner in ("", viewer)
 
     def add_labels(self, labels: Mapping[str, str]) -> None:
         """Adds labels, the later value of a key counting.
@@ -211,22 +218,25 @@ class Sessions:
             if users == 1:
                 del self._queues[session_id]
 
-    def get(self, session_id: str) -> SessionState:
+    def get(self, session_id: str, viewer: str | None = None) -> SessionState:
         """What a session is now.
 
         Raises:
-            NotFound: there is no such session.
+            NotFound: there is no such session, or none that viewer may know of.
         """
         state = SessionState.from_json(read_state(self._path(session_id)))
         if state.status == audit_pb2.SESSION_STATUS_RUNNING and session_id not in self._queues:
             state.status = audit_pb2.SESSION_STATUS_FAILED  # the process that ran it is gone
+        if not state.is_visible_to(viewer):
+            raise NotFound(f"session {session_id} is not known to this gateway")
         return state
 
-    def list_page(self, size: int, before: str | None) -> list[SessionState]:
-        """At most `size` sessions, the newest first, all older than the one with the id `before`."""
+    def list_page(self, size: int, before: str | None, viewer: str | None = None) -> list[SessionState]:
+        """At most `size` sessions that viewer may know of, the newest first, older than the one called `before`."""
         names = (path.stem for path in self._folder.glob("*.jsonl"))  # UUIDv7: their order is that of their making
         older = sorted((name for name in names if before is None or name < before), reverse=True)
-        return [self.get(name) for name in older[:size]]
+        visible = (state for state in map(self.get, older) if state.is_visible_to(viewer))
+        return list(islice(visible, size))
 
     def left_running(self) -> list[str]:
         """The sessions in which a turn runs, or was running when its process died."""

@@ -80,8 +80,10 @@ class Turns:
         self._running: dict[str, _Running] = {}
         self._draining = False
 
-    def create_session(self, request: pb.CreateSessionRequest | pb.RunTurnRequest) -> SessionState:
-        """Makes a session.
+    def create_session(
+        self, request: pb.CreateSessionRequest | pb.RunTurnRequest, owner: str | None = None
+    ) -> SessionState:
+        """Makes a session, which only the caller named owner and administrators see; None: everybody does.
 
         Raises:
             EngineNotConfigured, InvalidRequest: what the request names cannot be had.
@@ -89,7 +91,11 @@ class Turns:
         runner = self.runner(request.engine or self._default_engine)
         check_choices(request, self.runner)
         state = SessionState(
-            id="", engine=runner.name, model=request.model or runner.default_model, system_prompt=request.system_prompt
+            id="",
+            engine=runner.name,
+            model=request.model or runner.default_model,
+            system_prompt=request.system_prompt,
+            owner=owner or "",
         )
         state.add_labels(request.labels)
         choose(state, request)
@@ -108,8 +114,10 @@ class Turns:
             raise EngineNotConfigured(f"engine {engine[:64]!r} is not configured here; configured: {configured}")
         return self._runners[engine]
 
-    async def run(self, request: pb.RunTurnRequest) -> AsyncGenerator[pb.TurnEvent, None]:
+    async def run(self, request: pb.RunTurnRequest, caller: str | None = None) -> AsyncGenerator[pb.TurnEvent, None]:
         """Runs a turn and yields its events. Closing the generator, or cancelling its consumer, cancels the turn.
+
+        `caller` owns the session that begins with it, and goes on with its own alone; None: with any.
 
         Raises:
             GatewayError: for the caller.
@@ -119,7 +127,9 @@ class Turns:
         if len(self._running) >= self._room.running + self._room.queued:
             raise Overloaded(f"{len(self._running)} turns run or wait here already: come again later")
         self._check(request)
-        session_id = request.session_id or self.create_session(request).id
+        if request.session_id and caller is not None:
+            self._sessions.get(request.session_id, caller)
+        session_id = request.session_id or self.create_session(request, caller).id
         running = _Running(session_id)
         # Here, so that the lines of the turn and those of its RPC have them; both end with their task's context.
         structlog.contextvars.bind_contextvars(session_id=session_id, turn_id=running.turn_id)
@@ -137,14 +147,15 @@ class Turns:
                 running.task.cancel()
                 await asyncio.wait([running.task])
 
-    def cancel(self, turn_id: str, session_id: str) -> str:
-        """Cancels a turn by its id, or the running one of a session, and returns its id.
+    def cancel(self, turn_id: str, session_id: str, viewer: str | None = None) -> str:
+        """Cancels a turn by its id, or the running one of a session that viewer may know of, and returns its id.
 
         Raises:
             NotFound: no such turn is running or waiting.
         """
         for running in self._running.values():
-            if running.turn_id == turn_id or (not turn_id and running.session_id == session_id and running.begun):
+            meant = running.turn_id == turn_id or (not turn_id and running.session_id == session_id and running.begun)
+            if meant and (viewer is None or self._sessions.get(running.session_id).is_visible_to(viewer)):
                 running.ask_to_cancel()
                 return running.turn_id
         raise NotFound(
