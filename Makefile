@@ -87,7 +87,7 @@ faults: $(VENV)/.ready  ## kill, cut and fill for ROUNDS rounds (200), and count
 load: $(VENV)/.ready  ## end a gateway in the middle of 500 turns, and count the rows
 	$(BIN)/python -m pytest -q -m load
 
-bench: $(VENV)/.ready  ## measure the figures that README quotes; SHORT=1 for less than a minute
+bench: $(VENV)/.ready  ## measure the figures that README quotes; SHORT=1 for about a minute
 	$(BIN)/python -m bench $(if $(SHORT),--short)
 
 bench-data: $(VENV)/.ready  ## make a ledger of CALLS tool calls (10,000,000: seven minutes, 6 GB), and print what it takes on disk

@@ -28,7 +28,7 @@ MEASURES = {
 
 
 def main(
-    short: Annotated[bool, typer.Option("--short", help="Less of everything: under a minute, and noisier.")] = False,
+    short: Annotated[bool, typer.Option("--short", help="Less of everything: about a minute, and noisier.")] = False,
     only: Annotated[str, typer.Option(help="Which, such as a,d.")] = ",".join(MEASURES),
 ) -> None:
     """Measure the figures that README quotes, each against its baseline in the same run on this machine."""
