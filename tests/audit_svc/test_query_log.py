@@ -1,0 +1,48 @@
+"""The log of queries: what it may ask of a call, and when."""
+
+from typing import Any
+
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.query_log import QueryLog, filters_of
+
+
+class Call:
+    """A call as gRPC shows it: at its end what it knows is freed, and asking for it ends the process."""
+
+    is_open = True
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        assert self.is_open
+        return {"x509_common_name": [b"ada"]}
+
+
+class Kept:
+    """Keeps the rows that it is given to store."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+
+    async def log_queries(self, rows: list[Any]) -> None:
+        self.rows += rows
+
+
+async def test_a_tail_that_ends_after_its_call_is_logged_without_asking_the_call():
+    """The generator of a stream whose client has left is closed by the event loop, when gRPC has let the call go."""
+    kept, call = Kept(), Call()
+    log = QueryLog(kept, {})  # type: ignore[arg-type] # the one method that it uses
+    with log.entry(audit_pb2.TailToolCallsRequest(engine="ollama"), call) as entry:  # type: ignore[arg-type] # as above
+        entry.rows = 3
+        call.is_open = False
+    await log.close()
+    assert [row[:4] for row in kept.rows] == [("ada", "TailToolCalls", '{"engine": "ollama"}', 3)]
+
+
+def test_of_a_text_that_was_searched_for_the_length_alone_is_kept():
+    for request in (
+        audit_pb2.ListToolCallsRequest(args_contain="hunter2", page_token="abc"),
+        audit_pb2.ExportToolCallsRequest(filter=audit_pb2.ListToolCallsRequest(args_contain="hunter2")),
+    ):
+        assert "hunter2" not in filters_of(request)
+        assert "(7 characters)" in filters_of(request)
+        assert "abc" not in filters_of(request)
