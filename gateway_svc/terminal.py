@@ -28,8 +28,9 @@ EXIT_FAILED = 1
 EXIT_CANCELLED = 130
 GRPC_TIMEOUT_SECONDS = 10.0
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# without markup: what others wrote may hold brackets
+out = Console(highlight=False, soft_wrap=True, markup=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -142,7 +143,7 @@ class TurnPrinter:
         match event.WhichOneof("event"):
             case "turn_started":
                 started = event.turn_started
-                err.print(f"[dim]session {started.session_id} · {started.engine} · {started.model}[/dim]")
+                err.print(f"session {started.session_id} · {started.engine} · {started.model}", style="dim")
             case "text_delta":
                 self._in_text = True
                 sys.stdout.write(event.text_delta.text)
@@ -173,9 +174,10 @@ class TurnPrinter:
                 finished = event.turn_finished
                 reason = pb.StopReason.Name(finished.stop_reason).removeprefix("STOP_REASON_").lower()
                 err.print(
-                    f"[dim]{reason} · {_count(finished.steps, 'step')} · {_count(finished.tool_calls, 'tool call')} · "
+                    f"{reason} · {_count(finished.steps, 'step')} · {_count(finished.tool_calls, 'tool call')} · "
                     f"{finished.usage.input_tokens} tokens in, {finished.usage.output_tokens} out · "
-                    f"{_money(finished.usage)} · {finished.duration_ms} ms[/dim]"
+                    f"{_money(finished.usage)} · {finished.duration_ms} ms",
+                    style="dim",
                 )
 
     def _show_finished(self, finished: pb.ToolCallFinished) -> None:

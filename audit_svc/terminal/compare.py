@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 from onrecord.audit.v1 import audit_pb2
-from rich.table import Column, Table
-from rich.text import Text
+from rich.table import Table
 
 from audit_svc.terminal.comparison import Comparison, Side
 from audit_svc.terminal.comparison import compare as compare_timeline
@@ -52,7 +51,7 @@ def compare(
 
 
 def _sides_table(comparison: Comparison) -> Table:
-    table = Table("", *(_header(side) for side in comparison.sides), box=None, pad_edge=False)
+    table = Table("", *(printable(side.name) for side in comparison.sides), box=None, pad_edge=False)
     rows: dict[str, Callable[[Side], str]] = {
         "": lambda side: "shadow" if side.shadow else "worked",
         "turns": lambda side: str(len(side.turns)),
@@ -75,13 +74,13 @@ def _sides_table(comparison: Comparison) -> Table:
 
 
 def _calls_table(comparison: Comparison) -> Table:
-    table = Table("turn", "tool", "arguments", *(_header(side) for side in comparison.sides), box=None)
+    table = Table("turn", "tool", "arguments", *(printable(side.name) for side in comparison.sides), box=None)
     turns: dict[str, int] = {}
     for (turn_id, tool, arguments), made in comparison.calls():
         number = turns.setdefault(turn_id, len(turns) + 1)
         shown = arguments if len(arguments) <= MAX_ARGUMENTS else arguments[:MAX_ARGUMENTS] + "…"
         counts = ["" if not count else "✓" if count == 1 else f"✓ {count}x" for count in made]
-        table.add_row(str(number), _shown(tool), _shown(shown), *counts)
+        table.add_row(str(number), printable(tool), printable(shown), *counts)
     return table
 
 
@@ -94,15 +93,6 @@ def _sentence(shadow: Side, worked: Side) -> str:
     if worked.model_ms:
         parts.append(f"{shadow.per_turn(shadow.model_ms) / worked.per_turn(worked.model_ms):.2f} times the model time")
     return f"{printable(shadow.name)} beside {printable(worked.name)}: {'; '.join(parts)}"
-
-
-def _header(side: Side) -> Column:
-    return Column(header=_shown(side.name))
-
-
-def _shown(text: str) -> Text:
-    """Text of others, in which brackets are brackets."""
-    return Text(printable(text))
 
 
 def _cost(side: Side) -> str:

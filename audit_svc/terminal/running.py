@@ -19,8 +19,9 @@ Target = Annotated[str | None, typer.Option(help="A running service, host:port, 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# without markup: what others wrote may hold brackets
+out = Console(highlight=False, soft_wrap=True, markup=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 def ledger_path(db: Path | None) -> Path:

@@ -58,6 +58,9 @@ async def test_a_person_sees_what_moving_an_agent_to_the_other_engine_would_mean
         assert (worked["shadow"], shadow["shadow"]) == (False, True)
         assert (shadow["cost_micros"], shadow["agreed_calls"], shadow["own_calls"]) == (840, 2, 4)
 
+        listed = await asyncio.to_thread(run_command, "audit_svc", env, "calls", "--session", session_id)
+        assert "[/x]" in listed.stdout, listed.stderr
+
         alone = (await run_turn(gateway, engine="ollama"))[0].turn_started.session_id
         await pair.rows(9)
         refused = await asyncio.to_thread(run_command, "audit_svc", env, "compare", alone)

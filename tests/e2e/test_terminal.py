@@ -33,7 +33,21 @@ async def test_people_can_run_an_agent_and_look_at_what_there_is(make_pair):
     ran = await command(address, "run", "again", "--json", "--session", session_id)
     assert json.loads(ran.stdout.splitlines()[0])["turn_started"]["session_id"] == session_id
 
-    ran = await command(address, "run", "go", "--engine", "ollama", "--fallback", "openai:m", "--shadow", "openai:m:1")
+    ran = await command(
+        address,
+        "run",
+        "go",
+        "--engine",
+        "ollama",
+        "--fallback",
+        "openai:m",
+        "--shadow",
+        "openai:m:1",
+        "--label",
+        "place=[/x]",
+        "--model",
+        "[/x]",
+    )
     assert ran.returncode == 0, ran.stderr
     ran = await command(address, "sessions", "--json", "--limit", "1")
     session = json.loads(ran.stdout)
@@ -41,6 +55,9 @@ async def test_people_can_run_an_agent_and_look_at_what_there_is(make_pair):
     assert session["shadow_engines"] == [{"engine": "openai", "model": "m:1"}]
     ran = await command(address, "run", "go", "--max-cost", "-1")
     assert ran.returncode == 2
+
+    ran = await command(address, "sessions")
+    assert "place=[/x]" in ran.stdout, ran.stderr
 
     ran = await command(address, "engines")
     assert "ollama" in ran.stdout
