@@ -118,7 +118,7 @@ func record(ctx context.Context, client audit.AuditServiceClient, sessionID stri
 	}
 }
 
-// query lists the session's tool calls page by page.
+// query lists the session's tool calls page by page, and what each tool took.
 func query(ctx context.Context, client audit.AuditServiceClient, sessionID string) {
 	ctx = withToken(ctx, "ONRECORD_AUDIT_TOKEN")
 	request := &audit.ListToolCallsRequest{SessionId: sessionID, PageSize: 2}
@@ -133,6 +133,15 @@ func query(ctx context.Context, client audit.AuditServiceClient, sessionID strin
 		}
 	}
 	fmt.Printf("ledger: %d calls\n", listed)
+	usage, err := client.SummarizeUsage(ctx, &audit.SummarizeUsageRequest{SessionId: sessionID, GroupBy: []string{"tool"}})
+	check(err)
+	for _, group := range usage.GetRows() {
+		name := group.GetGroup()[0]
+		if name == "" {
+			name = "the model"
+		}
+		fmt.Printf("used: %s: %d calls, %d tokens read\n", name, group.GetCalls(), group.GetInputTokens())
+	}
 }
 
 func check(err error) {

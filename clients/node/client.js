@@ -91,7 +91,7 @@ async function record(sessionId) {
   }
 }
 
-// Lists the session's tool calls page by page.
+// Lists the session's tool calls page by page, and what each tool took.
 async function query(sessionId) {
   const listToolCalls = promisify(audit.ListToolCalls.bind(audit));
   let listed = 0;
@@ -103,6 +103,12 @@ async function query(sessionId) {
     pageToken = page.next_page_token;
   } while (pageToken);
   console.log(`ledger: ${listed} calls`);
+  const summarizeUsage = promisify(audit.SummarizeUsage.bind(audit));
+  const request = { session_id: sessionId, group_by: ["tool"] };
+  const usage = await summarizeUsage(request, token(env.ONRECORD_AUDIT_TOKEN), options());
+  for (const { group, calls, input_tokens } of usage.rows) {
+    console.log(`used: ${group[0] || "the model"}: ${calls ?? 0} calls, ${input_tokens ?? 0} tokens read`);
+  }
 }
 
 async function main() {

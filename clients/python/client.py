@@ -80,7 +80,7 @@ def record(audit: audit_pb2_grpc.AuditServiceStub, session_id: str) -> None:
 
 
 def query(audit: audit_pb2_grpc.AuditServiceStub, session_id: str) -> None:
-    """Lists the session's tool calls page by page."""
+    """Lists the session's tool calls page by page, and what each tool took."""
     metadata = token("ONRECORD_AUDIT_TOKEN")
     request = audit_pb2.ListToolCallsRequest(session_id=session_id, page_size=2)
     listed = 0
@@ -91,6 +91,13 @@ def query(audit: audit_pb2_grpc.AuditServiceStub, session_id: str) -> None:
             break
         request.page_token = page.next_page_token
     print(f"ledger: {listed} calls")
+    usage = audit.SummarizeUsage(
+        audit_pb2.SummarizeUsageRequest(session_id=session_id, group_by=["tool"]),
+        timeout=TIMEOUT_SECONDS,
+        metadata=metadata,
+    )
+    for group in usage.rows:
+        print(f"used: {group.group[0] or 'the model'}: {group.calls} calls, {group.input_tokens} tokens read")
 
 
 def main() -> None:
