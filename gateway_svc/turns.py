@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
@@ -16,14 +16,13 @@ from gateway_svc.choices import check_choices, choose
 from gateway_svc.errors import (
     Busy,
     EngineNotConfigured,
-    EngineRateLimited,
-    EngineUnavailable,
     InvalidRequest,
     NotFound,
     Overloaded,
     ShuttingDown,
 )
-from gateway_svc.messages import AssistantMessage, Scope, UserMessage
+from gateway_svc.fallback import run_engines
+from gateway_svc.messages import Scope, UserMessage
 from gateway_svc.sessions import Session, Sessions, SessionState
 from gateway_svc.shadows import Shadow, Shadows
 from gateway_svc.turn import Runner, Totals, Turn, TurnEvents
@@ -38,9 +37,6 @@ NOTES = {
     audit_pb2.SESSION_STATUS_RUNNING: "(The turn was interrupted.)",
 }
 """What a model reads in a history in which a turn ended in its middle, by the status of its session."""
-
-GO_ON = "Go on."
-"""What an engine is told that takes a turn over in the middle of an answer."""
 
 log = structlog.get_logger(__name__)
 
@@ -228,7 +224,7 @@ class Turns:
         status, stop_reason, error_type = audit_pb2.SESSION_STATUS_FAILED, pb.STOP_REASON_UNSPECIFIED, ""
         started = time.monotonic()
         try:
-            stop_reason = await self._run_engines(runner, turn, session.state.fallback)
+            stop_reason = await run_engines(self._runners, runner, turn, session.state.fallback)
             status = audit_pb2.SESSION_STATUS_IDLE
         except asyncio.CancelledError:
             status, stop_reason = audit_pb2.SESSION_STATUS_CANCELLED, pb.STOP_REASON_CANCELLED
@@ -249,29 +245,6 @@ class Turns:
             left = min((budget.left_micros for budget in self._session_budget(session.state)), default=None)
             shadow = Shadow(turn, begin, request.max_cost_micros, left, labels.budgets)
             self._shadows.start(shadow, session.state.shadows)
-
-    async def _run_engines(
-        self, runner: Runner, turn: Turn, fallback: tuple[str, str] | None
-    ) -> pb.StopReason.ValueType:
-        """Runs a turn on its engine and, where that cannot work now, goes on with the fallback."""
-        try:
-            if turn.is_over_budget():
-                return pb.STOP_REASON_MAX_COST
-            return await runner.run(turn)
-        except (EngineUnavailable, EngineRateLimited) as error:
-            other = self._runners.get(fallback[0]) if fallback else None
-            if fallback is None or other is None:
-                raise
-            model = fallback[1] or other.default_model
-            if (other.name, model) == (turn.scope.engine, turn.scope.model):
-                raise
-            log.warning("turn.engine_changed", engine=other.name, model=model, error=type(error).__name__)
-            turn.scope = replace(turn.scope, engine=other.name, model=model)
-            changed = pb.EngineChanged(engine=other.name, model=model, reason=str(error))
-            turn.events.put(pb.TurnEvent(engine_changed=changed))
-            if isinstance(turn.history[-1], AssistantMessage):
-                turn.append(UserMessage(GO_ON))
-            return pb.STOP_REASON_MAX_COST if turn.is_over_budget() else await other.run(turn)
 
     def _session_budget(self, state: SessionState) -> list[Budget]:
         if not state.max_cost_micros:
