@@ -50,10 +50,15 @@ class Housekeeping:
         try:
             work = Prune(before_ms, by)
             done = False
+            loop = asyncio.get_running_loop()
             while not done:
+                began = loop.time()
                 progress = await asyncio.wrap_future(self._writer.run(work.step))
                 done = progress.done
+                # At most half of the writer's time, so that ingest keeps the rest.
+                pause = loop.time() - began
                 yield progress
+                await asyncio.sleep(0 if done else pause)
         finally:
             self._pruning = False
 
