@@ -43,7 +43,7 @@ test: $(VENV)/.ready  ## run the tests
 	$(BIN)/python -m pytest -n 2 -q
 
 test-ui: $(VENV)/.ui  ## run the tests of the pages, in Chromium where it is installed
-	$(BIN)/python -m pytest -q -m ui
+	$(BIN)/python -m pytest -q -m ui tests/ui
 
 test-real-model: $(VENV)/.gemma  ## run the tests that need a real model
 	$(BIN)/python -m pytest -q -m real_model
