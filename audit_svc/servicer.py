@@ -128,12 +128,7 @@ class AuditServicer(QuestionRpcs, HousekeepingRpcs):
         await self._query_log.close()
 
     def _record(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
-        caller = current_caller()
-        if caller and request.producer_id and not caller.may_produce(request.producer_id):
-            raise PermissionDenied(
-                f"{caller.name!r} may record as {caller.name!r} or {caller.name + '/…'!r}, and as nobody else: "
-                f"a gateway is told its name by GATEWAY_PRODUCER_NAME"
-            )
+        _check_producer(request)
         return self._store.record(read_batch(request, time.time_ns() // 1_000_000))
 
     async def _record_when_there_is_room(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
@@ -143,6 +138,7 @@ class AuditServicer(QuestionRpcs, HousekeepingRpcs):
         Raises:
             QueueFull: there was no room for QUEUE_SECONDS.
         """
+        _check_producer(request)
         deadline = time.monotonic() + QUEUE_SECONDS
         async with self._entrance:
             # Here, since a batch that was read takes several times the memory of its message.
@@ -165,3 +161,17 @@ class AuditServicer(QuestionRpcs, HousekeepingRpcs):
                 commits.put_nowait(await self._record_when_there_is_room(request))
         finally:
             commits.put_nowait(None)
+
+
+def _check_producer(request: audit_pb2.RecordRequest) -> None:
+    """Every way in to the store begins here.
+
+    Raises:
+        PermissionDenied: the caller would record as somebody else.
+    """
+    caller = current_caller()
+    if caller and request.producer_id and not caller.may_produce(request.producer_id):
+        raise PermissionDenied(
+            f"{caller.name!r} may record as {caller.name!r} or {caller.name + '/…'!r}, and as nobody else: "
+            f"a gateway is told its name by GATEWAY_PRODUCER_NAME"
+        )
