@@ -21,7 +21,7 @@ from audit_svc.housekeeping import HousekeepingRpcs
 from audit_svc.query_log import QueryLog
 from audit_svc.questions import QuestionRpcs
 from audit_svc.store import Store
-from audit_svc.store.rows import read_batch
+from audit_svc.store.rows import Batch, read_batch
 from service_kit.callers import current_caller
 from service_kit.errors import Context, ErrorInterceptor, PermissionDenied
 from service_kit.paging import InvalidPage
@@ -128,8 +128,7 @@ class AuditServicer(QuestionRpcs, HousekeepingRpcs):
         await self._query_log.close()
 
     def _record(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
-        _check_producer(request)
-        return self._store.record(read_batch(request, time.time_ns() // 1_000_000))
+        return self._store.record(_admit(request))
 
     async def _record_when_there_is_room(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
         """Queues a batch of a stream. Many producers fill the queue together, and to end their streams would cost all
@@ -138,11 +137,10 @@ class AuditServicer(QuestionRpcs, HousekeepingRpcs):
         Raises:
             QueueFull: there was no room for QUEUE_SECONDS.
         """
-        _check_producer(request)
         deadline = time.monotonic() + QUEUE_SECONDS
         async with self._entrance:
             # Here, since a batch that was read takes several times the memory of its message.
-            batch = read_batch(request, time.time_ns() // 1_000_000)
+            batch = _admit(request)
             while True:
                 try:
                     return self._store.record(batch)
@@ -163,11 +161,12 @@ class AuditServicer(QuestionRpcs, HousekeepingRpcs):
             commits.put_nowait(None)
 
 
-def _check_producer(request: audit_pb2.RecordRequest) -> None:
+def _admit(request: audit_pb2.RecordRequest) -> Batch:
     """Every way in to the store begins here.
 
     Raises:
         PermissionDenied: the caller would record as somebody else.
+        InvalidRequest: the request as a whole can never be stored.
     """
     caller = current_caller()
     if caller and request.producer_id and not caller.may_produce(request.producer_id):
@@ -175,3 +174,4 @@ def _check_producer(request: audit_pb2.RecordRequest) -> None:
             f"{caller.name!r} may record as {caller.name!r} or {caller.name + '/…'!r}, and as nobody else: "
             f"a gateway is told its name by GATEWAY_PRODUCER_NAME"
         )
+    return read_batch(request, time.time_ns() // 1_000_000, caller.name if caller else "")

@@ -42,7 +42,7 @@ class Inserts:
         self._connection = connection
         self._tool_calls = _LogTable(connection, "tool_call_log", TOOL_CALL_COLUMNS)
         self._costs = _LogTable(connection, "cost_log", COST_COLUMNS)
-        self._upsert_session = _insert("sessions", SESSION_COLUMNS) + _newer_revision_wins(SESSION_COLUMNS)
+        self._upsert_session = _upsert_session()
         self._rollups = Rollups(connection)
         places = ", ".join("?" * len(_QUERY_COLUMNS))
         self._insert_query = f"INSERT INTO query_log ({', '.join(_QUERY_COLUMNS)}) VALUES ({places})"  # noqa: S608 - names of ours
@@ -76,7 +76,7 @@ class Inserts:
         kept = batch
         if self._pruned_before:
             kept = refuse_old(self._connection, batch, self._pruned_before, rejections)
-        sessions = self._write_sessions(kept.sessions)
+        sessions = self._write_sessions(kept.sessions, batch.recorded_by, rejections)
         calls = self._tool_calls.write(kept.tool_calls, rejections)
         costs = self._costs.write(kept.costs, rejections)
         if calls < len(batch.tool_calls) or costs < len(batch.costs):
@@ -94,16 +94,26 @@ class Inserts:
             rejections=[entry[1] for entry in rejections],
         )
 
-    def _write_sessions(self, sessions: Accepted) -> int:
+    def _write_sessions(
+        self, sessions: Accepted, recorded_by: str, rejections: list[tuple[int, audit_pb2.Rejection]]
+    ) -> int:
         stored = 0
-        for *values, labels in sessions.rows():
-            self._connection.execute(self._upsert_session, values)
-            if self._connection.changes():
+        for position, (*values, labels) in zip(sessions.positions, sessions.rows(), strict=True):
+            self._connection.execute(self._upsert_session, (*values, recorded_by))
+            if not self._connection.changes():
+                if recorded_by and self._recorder(values[0]) not in ("", recorded_by):
+                    message = "another caller records this session"
+                    rejections.append((position, rejection(values[0], audit_pb2.REJECTION_CODE_CONFLICT, message)))
+            else:
                 stored += 1
                 self._connection.execute("DELETE FROM session_labels WHERE session_id = ?", (values[0],))
                 rows = [(values[0], key, value) for key, value in labels.items()]
                 self._connection.executemany("INSERT INTO session_labels VALUES (?, ?, ?)", rows)
         return stored
+
+    def _recorder(self, session_id: str) -> str:
+        found = self._connection.execute("SELECT recorded_by FROM sessions WHERE id = ?", (session_id,))
+        return "".join(name for (name,) in found)
 
 
 class _LogTable:
@@ -188,6 +198,13 @@ def _names(columns: Sequence[Column]) -> str:
     return ", ".join(column.name for column in columns)
 
 
-def _newer_revision_wins(columns: Sequence[Column]) -> str:
-    changes = ", ".join(f"{column.name} = excluded.{column.name}" for column in columns[1:])
-    return f" ON CONFLICT (id) DO UPDATE SET {changes} WHERE excluded.revision > sessions.revision"
+def _upsert_session() -> str:
+    """A newer revision wins, if it is of the caller that recorded the session's first, or callers have no names."""
+    names = [column.name for column in SESSION_COLUMNS]
+    changes = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
+    return (
+        f"INSERT INTO sessions ({', '.join(names)}, recorded_by) VALUES ({', '.join('?' * (len(names) + 1))}) "  # noqa: S608 - names of ours
+        f"ON CONFLICT (id) DO UPDATE SET {changes}, recorded_by = max(sessions.recorded_by, excluded.recorded_by) "
+        "WHERE excluded.revision > sessions.revision "
+        "AND ('' IN (sessions.recorded_by, excluded.recorded_by) OR excluded.recorded_by = sessions.recorded_by)"
+    )

@@ -1,6 +1,7 @@
 """The mark that the ledger is pruned to: rows that began before it are refused, so that none comes back."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import apsw
 from onrecord.audit.v1 import audit_pb2
@@ -43,14 +44,11 @@ def refuse_old(connection: apsw.Connection, batch: Batch, mark: int, rejections:
     def known(row: Values) -> bool:
         return connection.execute("SELECT 1 FROM sessions WHERE id = ?", (row[0],)).fetchone() is not None
 
-    return Batch(
-        batch.producer_id,
-        batch.first_sequence,
-        batch.sequence,
-        _recent(batch.tool_calls, _CALL_BEGAN, "created_at_ms", mark, rejections),
-        _recent(batch.costs, _REQUEST_BEGAN, "created_at_ms", mark, rejections),
-        _recent(batch.sessions, _SESSION_UPDATED, "updated_at_ms", mark, rejections, spare=known),
-        batch.rejections,
+    return replace(
+        batch,
+        tool_calls=_recent(batch.tool_calls, _CALL_BEGAN, "created_at_ms", mark, rejections),
+        costs=_recent(batch.costs, _REQUEST_BEGAN, "created_at_ms", mark, rejections),
+        sessions=_recent(batch.sessions, _SESSION_UPDATED, "updated_at_ms", mark, rejections, spare=known),
     )
 
 

@@ -130,6 +130,8 @@ class Batch:
     """The last value of each is the dictionary of its labels."""
     rejections: Sequence[tuple[int, audit_pb2.Rejection]]
     """Rows that can never be stored, by position."""
+    recorded_by: str = ""
+    """The name of the caller; empty where callers have no names."""
     queries: Sequence[Values] = ()
     """Rows of the log of queries, which no producer sends."""
 
@@ -138,8 +140,8 @@ class Batch:
         return len(self.tool_calls) + len(self.costs) + len(self.sessions)
 
 
-def read_batch(request: audit_pb2.RecordRequest, now_ms: int) -> Batch:
-    """Checks a request, row by row, against the limits of the proto.
+def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str = "") -> Batch:
+    """Checks a request of the caller recorded_by, row by row, against the limits of the proto.
 
     Raises:
         InvalidRequest: the request as a whole can never be stored.
@@ -157,13 +159,13 @@ def read_batch(request: audit_pb2.RecordRequest, now_ms: int) -> Batch:
     labelled = (*SESSION_COLUMNS, Labels("labels"))
     sessions = _accept(labelled, request.sessions, now_ms, len(request.rows) + len(request.costs), rejections)
     first = request.first_sequence or request.sequence
-    return Batch(request.producer_id, first, request.sequence, tool_calls, costs, sessions, rejections)
+    return Batch(request.producer_id, first, request.sequence, tool_calls, costs, sessions, rejections, recorded_by)
 
 
 def query_batch(queries: Sequence[Values]) -> Batch:
     """A batch of rows of the log of queries alone."""
     none = Accepted([], 0, ())
-    return Batch("", 0, 0, none, none, none, (), queries)
+    return Batch("", 0, 0, none, none, none, (), queries=queries)
 
 
 def rejection(row_id: str, code: audit_pb2.RejectionCode.ValueType, message: str) -> audit_pb2.Rejection:

@@ -44,9 +44,10 @@ class Guarded:
         for service, names in (("audit", ("producer", "reader", "admin")), ("gateway", ("caller",))):
             self.add(service, *names)
 
-    def add(self, service: str, *roles: str) -> None:
+    def add(self, service: str, *roles: str, name: str = "") -> None:
         for role in roles:
-            self.tokens[role], table = make_token("gateway-1" if role == "producer" else role, [Role(role)])
+            named = name or ("gateway-1" if role == "producer" else role)
+            self.tokens[name or role], table = make_token(named, [Role(role)])
             with self.files[service].open("a") as file:
                 file.write(f"{table}\n")
 
@@ -164,6 +165,17 @@ async def test_a_compromised_gateway_can_neither_read_nor_change_what_is_on_the_
         changed.outcome = audit_pb2.OUTCOME_DENIED
         (rejection,) = (await record("gateway-1", changed)).rejections
         assert rejection.code == audit_pb2.REJECTION_CODE_CONFLICT
+        session = audit_pb2.SessionRow(id="s", revision=1, created_at_ms=1_764_000_000_000)
+        session.updated_at_ms = session.created_at_ms
+        guarded.add("audit", "producer", name="gateway-2")
+        other = bearer(guarded.tokens["gateway-2"])
+        assert not (await stub.RecordBatch(audit_pb2.RecordRequest(sessions=[session]), metadata=other)).rejections
+        session.revision, session.cost_micros = 2, 99
+        answer = await stub.RecordBatch(audit_pb2.RecordRequest(sessions=[session]), metadata=theirs)
+        assert [rejection.code for rejection in answer.rejections] == [audit_pb2.REJECTION_CODE_CONFLICT]
+        assert (answer.stored, answer.duplicates) == (0, 0)
+        answer = await stub.RecordBatch(audit_pb2.RecordRequest(sessions=[session]), metadata=other)
+        assert answer.stored == 1
         for call in (
             stub.ListToolCalls(audit_pb2.ListToolCallsRequest(), metadata=theirs),
             stub.GetSession(audit_pb2.GetSessionRequest(session_id="s"), metadata=theirs),

@@ -341,7 +341,9 @@ Global___CostRow: _TypeAlias = CostRow  # noqa: Y015
 
 @_typing.final
 class SessionRow(_message.Message):
-    """SessionRow is the state of a session. Of two rows with one id the one with the higher revision stays."""
+    """SessionRow is the state of a session. Of two rows with one id the one with the higher revision stays. Where callers have
+    names, only the one that recorded a session's first row may record further ones: others are rejected as CONFLICT.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
