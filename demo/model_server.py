@@ -39,6 +39,8 @@ _FORMATS: dict[str, Format] = {
 }
 _SKIMMED = ("/api/chat", "/v1/chat/completions")
 """What an answer needs to know of their requests can be had without parsing."""
+_PROBED = ("/", "/v1")
+"""What a gateway asks for, whenever it likes, to learn whether somebody listens here."""
 _JSON = "application/json; charset=utf-8"
 
 
@@ -46,7 +48,7 @@ class ModelServer:
     """A scripted model server on a port of its own, as an async context manager."""
 
     def __init__(self, script: Script, *, host: str = "127.0.0.1", port: int = 0, keep_requests: int = 1000) -> None:
-        """`keep_requests` bounds `requests`, which holds what came last."""
+        """`keep_requests` bounds `requests`, which holds what came last, but for what only asks whether it is there."""
         self.script = script
         self.requests: deque[Received] = deque(maxlen=keep_requests)
         self._host = host
@@ -90,15 +92,16 @@ class ModelServer:
         return f"{self.url}/v1"
 
     async def received(self, count: int) -> None:
-        """Waits until this many requests have come since the server was made."""
+        """Waits until this many of what `requests` holds have come since the server was made."""
         while self._received < count:
             self._arrival.clear()
             await self._arrival.wait()
 
     async def _answer(self, request: Received, reply: Reply) -> None:
-        self.requests.append(request)
-        self._received += 1
-        self._arrival.set()
+        if request.method != "GET" or request.path not in _PROBED:
+            self.requests.append(request)
+            self._received += 1
+            self._arrival.set()
         path = request.path.partition("?")[0]
         if request.method == "POST" and path in _FORMATS:
             await self._chat(path, request, reply)

@@ -51,7 +51,7 @@ class Service:
             time.sleep(0.01)
         raise ServiceEnded(f"does not listen after {timeout} s\n{self.stderr_text()}")
 
-    def terminate(self, timeout: float = 15.0) -> int:
+    def terminate(self, timeout: float = 30.0) -> int:
         """Sends SIGTERM and returns the exit code."""
         self.process.terminate()
         return self.process.wait(timeout)
@@ -104,7 +104,7 @@ def run_command(module: str, env: Mapping[str, str], *args: str) -> subprocess.C
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 

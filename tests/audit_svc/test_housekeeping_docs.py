@@ -31,7 +31,7 @@ def shell(script: str, folder: Path, database: Path) -> str:
         "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY}/protos",
     }
     done = subprocess.run(
-        ["bash", "-euc", script], cwd=folder, env=env, capture_output=True, text=True, timeout=50, check=False
+        ["bash", "-euc", script], cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

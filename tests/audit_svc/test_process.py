@@ -30,7 +30,7 @@ def run(database: Path, *args: str) -> subprocess.CompletedProcess[str]:
 def record(service: Service, *rows: audit_pb2.AuditRow) -> audit_pb2.RecordResponse:
     with grpc.insecure_channel(service.address) as channel:
         stub: Any = audit_pb2_grpc.AuditServiceStub(channel)
-        response: audit_pb2.RecordResponse = stub.RecordBatch(request(*rows), wait_for_ready=True, timeout=20)
+        response: audit_pb2.RecordResponse = stub.RecordBatch(request(*rows), wait_for_ready=True, timeout=30)
         return response
 
 
@@ -95,7 +95,7 @@ def test_sigterm_answers_what_was_taken_and_ends_with_exit_code_0(tmp_path):
         sender = Sender(service)
         sender.start()
         sender.wait_for(1000)
-        assert service.terminate(timeout=5) == 0
+        assert service.terminate() == 0
         sender.join()
         events = [event for event in ("draining", "stopped") if f"service.{event}" in service.stderr_text()]
     assert events == ["draining", "stopped"]

@@ -119,7 +119,7 @@ def test_a_tail_shows_what_is_recorded_until_it_is_interrupted(place: Place, exa
         place.command(*shlex.split(example)), cwd=place.folder, env=place.env, stdout=subprocess.PIPE, text=True
     )
     assert tail.stdout is not None
-    with tail, pytest.MonkeyPatch.context():
+    with tail:
         number = 1000
         try:
             line = ""

@@ -38,7 +38,7 @@ async def test_the_examples_run_as_they_are_written(make_pair, tmp_path):
         code = example.replace("127.0.0.1:50051", gateway).replace("127.0.0.1:50052", pair.audit_address)
         code = code.replace("~/.local/state/my-app", str(tmp_path / "my-app"))
         run = await asyncio.to_thread(
-            subprocess.run, [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=50
+            subprocess.run, [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120
         )
         assert run.returncode == 0, run.stderr
         said.append(run.stdout)
@@ -122,7 +122,7 @@ from onrecord.client import Ledger
 with Ledger({str(tmp_path / "app")!r}, {pair.audit_address!r}) as ledger, ledger.tool_call("lookup", {{"a": 1}}):
     os.kill(os.getpid(), 9)
 """
-    ended = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], check=False, timeout=50)
+    ended = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], check=False, timeout=120)
     assert ended.returncode == -9
     async with AsyncLedger(tmp_path / "app", pair.audit_address):
         [row] = await pair.rows(1)

@@ -17,7 +17,7 @@ STEP = Step(text="Hi there", thinking="Hm", tool_calls=(Call(name="read", argume
 
 
 async def post(server: ModelServer, path: str, body: Any, **more: Any) -> httpx2.Response:
-    async with httpx2.AsyncClient(timeout=10) as client:
+    async with httpx2.AsyncClient(timeout=30) as client:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return await client.post(server.url + path, content=content, **more)
 
@@ -230,19 +230,21 @@ async def test_pages_are_served_as_the_script_has_them():
     assert missing.status_code == 404
 
 
-async def test_requests_are_kept_up_to_a_bound_and_tell_when_their_client_left():
+async def test_requests_but_probes_are_kept_up_to_a_bound_and_tell_when_their_client_left():
     script = Script(steps=(Step(delay_ms=60_000),))
     async with ModelServer(script, keep_requests=2) as server:
         async with httpx2.AsyncClient() as client:
             for number in range(3):
                 await client.get(f"{server.url}/{number}")
+            for probed in (server.ollama_url, server.openai_url):
+                await client.get(probed)
         assert [request.path for request in server.requests] == ["/1", "/2"]
         asking = asyncio.create_task(chat(server, "/api/chat"))
         await server.received(4)
         assert server.requests[-1].json["messages"] == [USER]
         assert not server.requests[-1].gone.is_set()
         asking.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await server.requests[-1].gone.wait()
 
 

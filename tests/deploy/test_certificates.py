@@ -73,7 +73,7 @@ def credentials(folder: Path, *, certificate: bool) -> grpc.ChannelCredentials:
 
 async def tool_calls(audit: Service, folder: Path, *, certificate: bool = True) -> list[audit_pb2.AuditRow]:
     async with grpc.aio.secure_channel(audit.address, credentials(folder, certificate=certificate)) as channel:
-        return list((await audit_pb2_grpc.AuditServiceStub(channel).ListToolCalls(LIST, timeout=20)).rows)
+        return list((await audit_pb2_grpc.AuditServiceStub(channel).ListToolCalls(LIST, timeout=30)).rows)
 
 
 async def test_the_pair_works_with_what_the_script_made_and_lets_in_nobody_else(secrets, audit, tmp_path):
@@ -89,12 +89,12 @@ async def test_the_pair_works_with_what_the_script_made_and_lets_in_nobody_else(
                 stub = gateway_pb2_grpc.GatewayServiceStub(channel)
                 request = gateway_pb2.RunTurnRequest(input="go")
                 with pytest.raises(grpc.aio.AioRpcError) as refused:
-                    await anext(aiter(stub.RunTurn(request, timeout=20)))
+                    await anext(aiter(stub.RunTurn(request, timeout=30)))
                 assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
                 metadata = (("authorization", f"Bearer {token}"),)
-                events = [event async for event in stub.RunTurn(request, metadata=metadata, timeout=20)]
+                events = [event async for event in stub.RunTurn(request, metadata=metadata, timeout=30)]
                 assert events[-1].WhichOneof("event") == "turn_finished"
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 while not (rows := await tool_calls(audit, operator)):
                     await asyncio.sleep(0.05)
             assert [row.tool_name for row in rows] == ["read"]

@@ -17,7 +17,7 @@ from demo.model_server import ModelServer
 from demo.processes import Service, start_service
 from demo.script import Script
 
-SECONDS_TO_ARRIVE = 15.0
+SECONDS_TO_ARRIVE = 30.0
 
 
 class Pair:

@@ -75,7 +75,7 @@ async def drain_under_load(pair, turns: int, drain_seconds: float) -> Streams:
         await asyncio.sleep(0.01)
     service.process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(service.process.wait, drain_seconds + 25) == 0
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         await running
 
     pair.start_gateway(GATEWAY_MAX_TURNS=str(turns))  # sends what the first one could not

@@ -37,7 +37,7 @@ WORK = Script(
 
 async def until(get: Any, holds: Any) -> Scrape:
     """Scrapes until it holds: counters of a sender rise by themselves."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while True:
             seen: Scrape = await asyncio.to_thread(scrape, get)
             if holds(seen):

@@ -61,7 +61,7 @@ async def test_r12_a_sentinel_in_every_place_of_content_is_not_on_the_record(mak
             OTEL_BSP_SCHEDULE_DELAY="50",
         )
         events = await run_turn(await pair.gateway(service), engine=engine, input=f"Look for {sentinel}")
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while not any(span.name == "invoke_agent" for span in collector.spans):
                 await asyncio.sleep(0.02)
     assert text_of(events).endswith("Done.")

@@ -148,7 +148,7 @@ async def test_cancelling_the_rpc_stops_the_turn_and_its_tool_at_once(make_pair)
     assert row.outcome == audit_pb2.OUTCOME_CANCELLED
     assert row.error == "cancelled"
     assert row.duration_ms < 30_000
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await gateway.ListSessions(pb.ListSessionsRequest())).sessions[0].status != (
             audit_pb2.SESSION_STATUS_CANCELLED
         ):
@@ -201,7 +201,7 @@ async def test_a_tool_call_that_the_gateway_did_not_survive_is_an_interrupted_ro
     [row] = await pair.rows(1)
     assert row.outcome == audit_pb2.OUTCOME_INTERRUPTED
     assert row.error.startswith("interrupted")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while pair.query("SELECT status FROM sessions") != [("failed",)]:
             await asyncio.sleep(0.02)
     assert row.args_summary == '{"command":"sleep 5"}'

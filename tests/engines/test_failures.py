@@ -327,7 +327,7 @@ async def test_a_redirect_is_not_followed_but_told(name):
 @both
 async def test_an_error_body_without_an_end_is_not_waited_for(name):
     endless = [response("x" * 70_000, "text/plain", "400 Bad Request"), *[b""] * 60_000]
-    async with raw_server(endless) as server, asyncio.timeout(20):
+    async with raw_server(endless) as server, asyncio.timeout(30):
         engine = ENGINES[name](server.url, "m")
         with pytest.raises(EngineRejected, match="says: xxx"):
             await ask(engine)

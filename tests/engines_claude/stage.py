@@ -128,7 +128,7 @@ class Stage:
         """Waits for the first event of a running turn."""
         return await anext(turn.events.stream())
 
-    async def until(self, condition: Any, seconds: float = 20.0) -> None:
+    async def until(self, condition: Any, seconds: float = 30.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "what was waited for did not happen"

@@ -12,8 +12,16 @@ from gateway_svc.errors import EngineProtocolError
 from tests.engines_claude.stage import Stage, is_running
 from tests.support.claude_cli import MODEL, init, message, result, spent
 
+IMPATIENT = pytest.mark.usefixtures("impatient")
 ANSWER = [*message("msg_1", "All is well"), result({MODEL: spent(1, 0.00054)})]
 INTERRUPTED = [result({}, error=True)]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What heeds neither an interrupt nor SIGTERM is not given long."""
+    monkeypatch.setattr("gateway_svc.engines.claude.process.INTERRUPT_SECONDS", 0.2)
+    monkeypatch.setattr("gateway_svc.engines.claude.process.TERM_SECONDS", 0.2)
 
 
 async def cancel(stage: Stage, ready: Callable[[], bool]) -> None:
@@ -37,6 +45,7 @@ async def test_a_cancelled_program_is_asked_to_stop_first(stage):
     assert not any(map(is_running, processes(stage)))
 
 
+@IMPATIENT
 @pytest.mark.parametrize("ignore_term", [False, True])
 async def test_one_that_does_not_heed_it_is_ended_by_signals(stage, ignore_term):
     stage.play([init(), {"do": "sleep", "seconds": 60}], ignore_term=ignore_term)
@@ -45,6 +54,7 @@ async def test_one_that_does_not_heed_it_is_ended_by_signals(stage, ignore_term)
     assert not is_running(pid)
 
 
+@IMPATIENT
 async def test_one_that_cannot_be_told_by_its_environment_is_ended_with_its_group(stage):
     """Programs may write over it, as Node does when it sets its title."""
     stage.play([init(), {"do": "sleep", "seconds": 60}], ignore_term=True, bare=True)
@@ -53,6 +63,7 @@ async def test_one_that_cannot_be_told_by_its_environment_is_ended_with_its_grou
     assert not is_running(pid)
 
 
+@IMPATIENT
 @pytest.mark.parametrize("options", [{"on_interrupt": INTERRUPTED}, {"ignore_term": True}])
 async def test_what_its_tools_started_in_a_session_of_its_own_ends_too(stage, options):
     """It ignores SIGTERM, has left the program's group, and holds the program's stdout open."""
@@ -79,6 +90,7 @@ async def test_a_death_is_noticed_although_somebody_holds_the_output_open(stage)
     os.kill(holder, signal.SIGKILL)
 
 
+@IMPATIENT
 async def test_cancelling_again_and_again_leaves_nothing_behind(stage):
     """A client that goes away while its turn is being cancelled must not cut the end short."""
     stage.play([init(), {"do": "sleep", "seconds": 60}], ignore_term=True)

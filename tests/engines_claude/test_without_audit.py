@@ -38,7 +38,7 @@ def test_neither_importing_nor_running_it_loads_the_audit_package(tmp_path):
         env={"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'protos'}", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.stdout.splitlines()[-1:] == ["1 []"], done.stderr

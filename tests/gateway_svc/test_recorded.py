@@ -57,7 +57,7 @@ def test_r14_a_deployment_with_only_claude_loads_the_record_only_when_it_is_audi
         "GATEWAY_LISTEN": "127.0.0.1:0",
         "GATEWAY_STATE_DIR": str(tmp_path),
     }
-    ran = subprocess.run([sys.executable, "-c", ONLY_CLAUDE], env=env, capture_output=True, text=True, timeout=30)
+    ran = subprocess.run([sys.executable, "-c", ONLY_CLAUDE], env=env, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
     assert (ran.stdout.splitlines()[-1] == "[]") is (audit == "off")
 
@@ -102,7 +102,7 @@ except SettingsError as error:
         "GATEWAY_BASH_SANDBOX": "off",
     }
     argv = [sys.executable, "-c", program, str(tmp_path / "mcp.json")]
-    ran = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=30, check=False)
+    ran = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
     loaded, told = ran.stdout.splitlines()[-2:]
     assert loaded == "[]", ran.stderr
     assert told.startswith("GATEWAY_MCP_FILE: install onrecord[mcp] for it")

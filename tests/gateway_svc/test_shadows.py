@@ -28,7 +28,7 @@ SHADOW = pb.ShadowEngines(engines=[pb.EngineChoice(engine="openai")])
 
 
 async def shadows_end(house: House) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while house.turns._shadows._tasks:
             await asyncio.sleep(0.01)
 

@@ -42,7 +42,7 @@ def test_health_is_told_overall_and_by_service_and_a_signal_ends_it_with_exit_co
         service.process.terminate()
         assert next(watch).status == NOT_SERVING
         watch.cancel()
-        assert service.process.wait(10) == 0
+        assert service.process.wait(30) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -52,7 +52,7 @@ def test_running_calls_are_cut_when_the_grace_is_over(number):
         assert call(channel, "ready").result().value == "ready"
         service.process.send_signal(number)
         assert running.exception().code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
-        assert service.process.wait(10) == 0
+        assert service.process.wait(30) == 0
 
 
 def test_a_second_signal_ends_it_at_once():
@@ -62,7 +62,7 @@ def test_a_second_signal_ends_it_at_once():
         service.process.terminate()
         wait_for(service, "service.draining")
         service.process.terminate()
-        assert service.process.wait(10) == -signal.SIGTERM
+        assert service.process.wait(30) == -signal.SIGTERM
 
 
 def test_a_call_that_will_not_end_does_not_keep_the_process():
@@ -71,7 +71,7 @@ def test_a_call_that_will_not_end_does_not_keep_the_process():
         hanging = call(channel, "hang")
         assert call(channel, "ready").result().value == "ready"
         service.process.terminate()
-        assert service.process.wait(20) == EXIT_ENDED_BY_FORCE
+        assert service.process.wait(30) == EXIT_ENDED_BY_FORCE
         assert hanging.exception() is not None
         assert "service.ended_by_force" in service.stderr_text()
 

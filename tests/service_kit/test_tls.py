@@ -52,7 +52,7 @@ async def call(address: str, ca: Authority, pair: Pair | None = None) -> str:
     async with grpc.aio.secure_channel(address, channel_credentials(files)(), options) as channel:
         method: Any = channel.unary_unary(f"/{NAME}/Repeat", StringValue.SerializeToString, StringValue.FromString)
         try:
-            answer = await method(StringValue(value="in"), timeout=20)
+            answer = await method(StringValue(value="in"), timeout=30)
         except grpc.aio.AioRpcError as error:
             return f"{error.code().name}: {error.details()}"
         return str(answer.value)

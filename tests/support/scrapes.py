@@ -36,7 +36,7 @@ class Scrape:
 
 def metrics_address(service: Service) -> str:
     """host:port, as the log tells it."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 30
     while not (match := _ADDRESS.search(service.stderr_text())):
         assert time.monotonic() < deadline, service.stderr_text()
         time.sleep(0.01)
@@ -50,6 +50,6 @@ def scrape(service: Service) -> Scrape:
 
 def scrape_address(address: str) -> Scrape:
     """Asks whoever listens there."""
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=15) as answer:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
         assert answer.headers["content-type"].startswith("text/plain")
         return Scrape(answer.read().decode())

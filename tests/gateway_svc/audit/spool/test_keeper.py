@@ -25,7 +25,7 @@ def test_it_can_be_stopped_at_any_moment() -> None:
     first, keeper._wake = keeper._wake, wake
     first.set()
     wake.set()
-    keeper._thread.join(10)
+    keeper._thread.join(30)
     assert not keeper._thread.is_alive()
 
 
@@ -41,7 +41,7 @@ def test_a_tick_that_fails_is_not_the_last() -> None:
 
     keeper = Keeper("keeper", 0.001, tick)
     keeper.wake()
-    assert done.wait(10)
+    assert done.wait(30)
     keeper.stop()
 
 
