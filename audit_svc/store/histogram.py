@@ -6,8 +6,11 @@ where the libraries' sketches take eleven and more (docs/decisions/store-rollups
 bucket each; above, each power of two is cut into 16, so that a quantile is off by at most 1/32 of itself.
 """
 
+import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 LANE_BITS = 40
 MAX_DURATION_MS = 2**36 - 1
@@ -55,17 +58,15 @@ def from_blob(blob: bytes) -> int:
     return int.from_bytes(blob)
 
 
-def quantile(histogram: int, share: float) -> float | None:
-    """What at least share (0 to 1) of the durations do not exceed, in milliseconds, within 1/32; None without any."""
+def quantiles(histogram: int, shares: Sequence[float]) -> list[float]:
+    """For each share (0 to 1) what at least so much of the durations does not exceed, in milliseconds, within 1/32.
+
+    Nothing where there are no durations.
+    """
+    if not histogram:
+        return []
     counts = to_blob(histogram)
-    # From the highest bucket down, as the bytes are.
-    lanes = [int.from_bytes(counts[first : first + _LANE_BYTES]) for first in range(0, len(counts), _LANE_BYTES)]
-    total = sum(lanes)
-    if not total:
-        return None
-    beyond = total - max(1, -int(-total * share // 1))
-    for index, lane in enumerate(lanes):
-        beyond -= lane
-        if beyond < 0:
-            return middle(len(lanes) - 1 - index)
-    raise AssertionError("a rank is within the total")
+    # The bytes begin with the highest bucket.
+    lanes = [int.from_bytes(counts[end - _LANE_BYTES : end]) for end in range(len(counts), 0, -_LANE_BYTES)]
+    upto = list(accumulate(lanes))
+    return [middle(bisect_left(upto, max(1, math.ceil(upto[-1] * share)))) for share in shares]

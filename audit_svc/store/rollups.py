@@ -4,7 +4,7 @@ Four tables (migration 0012), by hour or by day of UTC; begins_at is when that b
 
     tool_call_usage_hourly, tool_call_usage_daily, by begins_at, engine, model, tool_name, outcome ('' for null):
         calls, errors (error is set), nonzero_exits, http_errors (statuses from 400), result_bytes,
-        duration_ms (the sum), durations (the histogram: from_blob, + and quantile of audit_svc.store.histogram)
+        duration_ms (the sum), durations (the histogram: from_blob, + and quantiles of audit_svc.store.histogram)
     request_usage_hourly, request_usage_daily, by begins_at, engine, model:
         requests, errors, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens,
         cost_micros (what is known), unpriced_requests

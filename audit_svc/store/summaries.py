@@ -243,7 +243,6 @@ def _row(group: Sequence[str], sums: _Sums) -> audit_pb2.UsageRow:
         **dict(zip(_CALLS, sums.calls, strict=True)),
         **dict(zip(_REQUESTS, sums.requests, strict=True)),
     )
-    for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-        if (value := histogram.quantile(sums.durations, share)) is not None:
-            setattr(row, f"duration_{name}_ms", value)
+    for name, value in zip(("p50", "p95", "p99"), histogram.quantiles(sums.durations, (0.5, 0.95, 0.99)), strict=False):
+        setattr(row, f"duration_{name}_ms", value)
     return row

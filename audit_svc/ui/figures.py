@@ -86,9 +86,10 @@ async def latencies(ledger: Ledger, from_ms: int, until_ms: int) -> Figures:
         merged[tool] += histogram.from_blob(durations)
         weights[tool] += calls
     tools = _largest(weights.items())
+    # Each has calls, and so quantiles.
+    found = [histogram.quantiles(merged[tool], (0.5, 0.95, 0.99)) for tool in tools]
     series: dict[str, list[float | None]] = {
-        name: [histogram.quantile(merged[tool], share) for tool in tools]
-        for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+        name: [values[place] for values in found] for place, name in enumerate(("p50", "p95", "p99"))
     }
     return Figures("Duration by tool, in milliseconds", tools, series)
 

@@ -134,8 +134,8 @@ def expected(asked: audit_pb2.SummarizeUsageRequest, rows: list[Any], costs: lis
     for key, group in groups.items():
         if key in durations:
             counted = histogram.count(durations[key])
-            for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-                setattr(group, f"duration_{name}_ms", histogram.quantile(counted, share))
+            for name, value in zip(("p50", "p95", "p99"), histogram.quantiles(counted, (0.5, 0.95, 0.99)), strict=True):
+                setattr(group, f"duration_{name}_ms", value)
     if not asked.group_by:
         return [groups.get((), audit_pb2.UsageRow())]
     return [groups[key] for key in sorted(groups)]
