@@ -60,5 +60,9 @@ class StoreUnavailable(AuditError):
     """The database cannot be used now."""
 
 
+class Damaged(AuditError):
+    """A part of the database that was needed cannot be read. The message says what to do."""
+
+
 class StoreClosed(StoreUnavailable):
     """The ledger is shutting down, or its database was closed."""

@@ -8,6 +8,7 @@ import grpc
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import (
+    Damaged,
     DiskFull,
     InvalidRequest,
     NotFound,
@@ -55,6 +56,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     NotFound: grpc.StatusCode.NOT_FOUND,
     StoreRefused: grpc.StatusCode.FAILED_PRECONDITION,
     UnderWay: grpc.StatusCode.ABORTED,
+    Damaged: grpc.StatusCode.DATA_LOSS,
     QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     StoreUnavailable: grpc.StatusCode.UNAVAILABLE,

@@ -55,6 +55,7 @@ def decode_token(token: str, filters: bytes, shape: tuple[type[int] | type[str],
         if checksum != _checksum(payload, filters) or payload[:1] != _VERSION:
             raise InvalidPage
         position = json.loads(payload[1:])
+        json.dumps(position, ensure_ascii=False).encode()  # which half a surrogate pair cannot be
     # A token whose checksum somebody worked out is still read with care.
     except (InvalidPage, binascii.Error, ValueError, RecursionError):
         raise InvalidPage("page_token is not one that this service gave for these filters") from None

@@ -13,6 +13,7 @@ import apsw
 
 from audit_svc.errors import StoreClosed, UnderWay
 from audit_svc.store.backup import copy
+from audit_svc.store.files import translated
 from audit_svc.store.opening import open_for_reading
 from audit_svc.store.prune import Progress, Prune, count, unfinished
 from audit_svc.store.writer import Writer
@@ -104,5 +105,5 @@ class Housekeeping:
                 leftover.unlink()
 
     def _read(self, query: Callable[[apsw.Connection], T]) -> T:
-        with closing(open_for_reading(self._path)) as connection:
+        with translated(self._path), closing(open_for_reading(self._path)) as connection:
             return query(connection)

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import apsw
 from google.protobuf.message import Message
+from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import InvalidRequest
+from audit_svc.store.columns import enum_names
 from audit_svc.store.rows import Values
 from service_kit.paging import Position, decode_token, encode_token, page_size
 
@@ -21,6 +23,8 @@ FEW_SESSIONS = 200
 """As many sessions with a label are looked up one by one; more are met soon enough on the way through all rows."""
 
 MAX_LABELS = 32
+
+_OUTCOMES = enum_names("OUTCOME_", audit_pb2.Outcome.items())
 
 Row = TypeVar("Row", bound=Any)
 
@@ -91,6 +95,17 @@ def with_rare_label(connection: apsw.Connection, labels: Mapping[str, str], sess
 def beyond(position: Sequence[int | str], *, ascending: bool = False) -> Condition:
     """What comes after a position, (created_at, id), in the order of the listing."""
     return Condition(f"(created_at, id) {'>' if ascending else '<'} (?, ?)", tuple(position))
+
+
+def outcome_names(outcomes: Iterable[int]) -> list[str | None]:
+    """What the tables call outcomes, each once; None for one that is not set.
+
+    Raises:
+        InvalidRequest: one is not known.
+    """
+    if not _OUTCOMES.keys() >= (asked := dict.fromkeys(outcomes)).keys():
+        raise InvalidRequest("outcomes has a value that this ledger does not know", "outcomes")
+    return [_OUTCOMES[outcome] for outcome in asked]
 
 
 def position_of(request: Any, shape: tuple[type[int] | type[str], ...] = (int, str)) -> Position | None:

@@ -62,8 +62,11 @@ def open_for_writing(path: Path) -> apsw.Connection:
     """
     refuse_wal_reset_bug(apsw.sqlite_lib_version())
     # SQLite gives its -wal and -shm files the mode of the database.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    path.chmod(0o600)
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        raise StoreRefused(f"{path} cannot be opened for writing ({error.strerror}): see AUDIT_DB") from None
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=_CACHED_STATEMENTS)
         connection.set_busy_timeout(_BUSY_MS)
@@ -97,7 +100,8 @@ def open_for_reading(path: Path) -> apsw.Connection:
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise StoreRefused(f"{path} is damaged or no SQLite database ({error}): restore a backup") from None
     except apsw.Error as error:
-        raise StoreRefused(f"{path} cannot be opened for reading ({error}): `audit-svc serve` makes it") from None
+        hint = "look at its disk and its rights" if path.exists() else "`audit-svc serve` makes it"
+        raise StoreRefused(f"{path} cannot be opened for reading ({error}): {hint}") from None
     return connection
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import apsw
 
+from audit_svc.errors import Damaged, StoreClosed, StoreUnavailable
 from audit_svc.store.observer import StoreObserver
 
 R = TypeVar("R")
@@ -57,6 +58,14 @@ class Reader:
         started = time.perf_counter()
         try:
             return query(connection)
+        except (apsw.NotADBError, apsw.CorruptError) as error:
+            raise Damaged(
+                f"the database is damaged ({error}): see what `audit-svc check` says, and restore a backup"
+            ) from None
+        except apsw.InterruptError:
+            raise StoreClosed("the ledger is shutting down") from None
+        except (apsw.IOError, apsw.BusyError, apsw.CantOpenError, apsw.FullError) as error:
+            raise StoreUnavailable(f"the database cannot be read now ({error}): try again, or check its disk") from None
         finally:
             if self._observer:
                 self._observer.queried(time.perf_counter() - started)

@@ -14,7 +14,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import InvalidRequest
 from audit_svc.store import histogram, listing
-from audit_svc.store.columns import MAX_INT64, enum_names
+from audit_svc.store.columns import MAX_INT64
 from audit_svc.store.listing import Condition
 from audit_svc.store.rollups import DAY_MS
 from audit_svc.store.usage import HOUR_MS, MAX_SUMMED
@@ -24,7 +24,6 @@ MAX_GROUPS = 8
 LABEL = "label:"
 DIMENSIONS = ("session", "engine", "model", "tool", "outcome", "hour", "day")
 
-_OUTCOMES = enum_names("OUTCOME_", audit_pb2.Outcome.items())
 _STEPS = {"hour": (HOUR_MS, "%Y-%m-%dT%H:00Z"), "day": (DAY_MS, "%Y-%m-%d")}
 _CALLS = ("calls", "errors", "nonzero_exits", "http_errors", "result_bytes")
 _REQUESTS = (
@@ -195,10 +194,8 @@ def _filters(connection: apsw.Connection, request: audit_pb2.SummarizeUsageReque
     named = {"session_id": request.session_id, "engine": request.engine, "model": request.model}
     named["tool_name"] = request.tool_name
     conditions = [Condition(f"r.{name} = ?", (value,)) for name, value in named.items() if value]
-    if any(value not in _OUTCOMES for value in request.outcomes):
-        raise InvalidRequest("outcomes has a value that this ledger does not know", "outcomes")
     if request.outcomes:
-        outcomes = tuple(_OUTCOMES[value] or "" for value in request.outcomes)
+        outcomes = tuple(name or "" for name in listing.outcome_names(request.outcomes))
         conditions.append(Condition(f"coalesce(r.outcome, '') IN ({', '.join('?' * len(outcomes))})", outcomes))
     rare = listing.with_rare_label(connection, request.labels, "r.session_id")
     return [*conditions, *([rare] if rare else []), *listing.has_labels(request.labels, "r.session_id")]

@@ -4,14 +4,12 @@ import apsw
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.store import listing
-from audit_svc.store.columns import enum_names
 from audit_svc.store.listing import Condition
 from audit_svc.store.rows import TOOL_CALL_COLUMNS, tool_call_row
 
 ROWS_AT_ONCE = 1000
 """Rows that one look goes through."""
 
-_OUTCOMES = enum_names("OUTCOME_", audit_pb2.Outcome.items())
 _SELECT = f"SELECT {', '.join(column.name for column in TOOL_CALL_COLUMNS)} FROM tool_call_log"  # noqa: S608 - names of ours
 
 
@@ -28,13 +26,17 @@ def rows_after(
 
     Returns:
         The rows that the filters let through, the number of the row that it came to, and the number of the last row.
+
+    Raises:
+        InvalidRequest: see audit.proto.
     """
     request, after = asked
+    filters = _filters(request)
     last = last_row(connection)
     upto = min(last, after + ROWS_AT_ONCE)
     if upto <= after:
         return [], after, last
-    sql, arguments = listing.select(_SELECT, [Condition("rowid > ? AND rowid <= ?", (after, upto)), *_filters(request)])
+    sql, arguments = listing.select(_SELECT, [Condition("rowid > ? AND rowid <= ?", (after, upto)), *filters])
     return [tool_call_row(row) for row in connection.execute(f"{sql} ORDER BY rowid", arguments)], upto, last
 
 
@@ -43,6 +45,6 @@ def _filters(request: audit_pb2.TailToolCallsRequest) -> list[Condition]:
     conditions = [Condition(f"+{name} = ?", (getattr(request, name),)) for name in texts if getattr(request, name)]
     conditions += [Condition("+error IS NOT NULL")] if request.errors_only else []
     if request.outcomes:
-        names = [_OUTCOMES.get(value) or "" for value in request.outcomes]
+        names = [name or "" for name in listing.outcome_names(request.outcomes)]
         conditions.append(Condition(f"coalesce(outcome, '') IN ({', '.join('?' * len(names))})", tuple(names)))
     return conditions

@@ -13,7 +13,6 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import InvalidRequest
 from audit_svc.store import listing
-from audit_svc.store.columns import enum_names
 from audit_svc.store.listing import Condition, Statement
 from audit_svc.store.rows import TOOL_CALL_COLUMNS, Values, tool_call_row
 from service_kit.paging import encode_token, page_size
@@ -27,7 +26,6 @@ LAST_WINDOW = 320_000
 PATIENCE_SECONDS = 1.0
 
 _COLUMNS = ", ".join(column.name for column in TOOL_CALL_COLUMNS)
-_OUTCOMES = enum_names("OUTCOME_", audit_pb2.Outcome.items())
 
 
 @dataclass(frozen=True)
@@ -201,7 +199,7 @@ def _window_begin(
 def _outcomes(request: audit_pb2.ListToolCallsRequest) -> list[Condition]:
     if not request.outcomes:
         return []
-    names = [_outcome(value) for value in dict.fromkeys(request.outcomes)]
+    names = listing.outcome_names(request.outcomes)
     known = tuple(name for name in names if name is not None)
     parts = [f"outcome IN ({', '.join('?' * len(known))})"] if known else []
     parts += ["outcome IS NULL"] if None in names else []
@@ -210,16 +208,10 @@ def _outcomes(request: audit_pb2.ListToolCallsRequest) -> list[Condition]:
 
 def _unusual(request: audit_pb2.ListToolCallsRequest) -> list[Condition]:
     """A condition for each outcome, where none is the one that most calls have, or none at all."""
-    names = [_outcome(value) for value in dict.fromkeys(request.outcomes)]
+    names = listing.outcome_names(request.outcomes)
     if None in names or "succeeded" in names:
         return []
     return [Condition("outcome = ? AND outcome <> 'succeeded'", (str(name),)) for name in names]
-
-
-def _outcome(value: int) -> str | None:
-    if value not in _OUTCOMES:
-        raise InvalidRequest("outcomes has a value that this ledger does not know", "outcomes")
-    return _OUTCOMES[value]
 
 
 def _contains(text: str) -> list[Condition]:

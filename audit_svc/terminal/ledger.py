@@ -18,6 +18,7 @@ from audit_svc.servicer import STATUSES, error_interceptor
 from audit_svc.store.sqlite import ReadOnlyStore
 from audit_svc.terminal.running import err, error_is_exit_code_1
 from service_kit.client import Metadata, open_channel
+from service_kit.logs import configure_logging
 from service_kit.server import CLIENT_OPTIONS, build_server
 
 T = TypeVar("T")
@@ -83,6 +84,7 @@ async def connect(target: str, db: Path | None) -> AsyncIterator[Ledger]:
         async with channel:
             yield Ledger(audit_pb2_grpc.AuditServiceStub(channel), metadata)
         return
+    configure_logging("error", "console")  # stdout is for the answer
     store = ReadOnlyStore.open(db)
     try:
         with TemporaryDirectory(prefix="onrecord-") as folder:

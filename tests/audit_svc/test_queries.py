@@ -9,8 +9,9 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import InvalidRequest, NotFound
-from audit_svc.store import listing, queries, tool_calls
+from audit_svc.store import listing, queries, tail, tool_calls
 from audit_svc.store.rows import read_batch
+from audit_svc.store.summaries import summarize_usage
 from audit_svc.store.writer import Writer
 from service_kit.paging import InvalidPage
 from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, session_row
@@ -240,6 +241,23 @@ def test_a_timeline_has_requests_and_calls_in_their_order(writer, reading):
 def test_filters_that_no_row_can_meet_are_refused(filled, filters, said):
     with pytest.raises(InvalidRequest, match=said):
         tool_calls.list_tool_calls(filled, Request(**filters))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda connection, outcomes: tool_calls.list_tool_calls(connection, Request(outcomes=outcomes)),
+        lambda connection, outcomes: tail.rows_after(
+            connection, (audit_pb2.TailToolCallsRequest(outcomes=outcomes), 0)
+        ),
+        lambda connection, outcomes: summarize_usage(connection, audit_pb2.SummarizeUsageRequest(outcomes=outcomes)),
+    ],
+    ids=["list", "tail", "usage"],
+)
+def test_outcomes_may_be_said_often_and_must_be_known(filled, ask):
+    ask(filled, [audit_pb2.OUTCOME_FAILED] * 100_000)
+    with pytest.raises(InvalidRequest, match="does not know"):
+        ask(filled, [audit_pb2.OUTCOME_FAILED, 99])
 
 
 def test_rows_that_come_while_one_pages_change_nothing_of_what_is_older(writer, filled):

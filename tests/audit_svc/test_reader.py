@@ -8,7 +8,7 @@ import apsw
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import NotFound
+from audit_svc.errors import Damaged, NotFound, StoreClosed
 from audit_svc.store import queries
 from audit_svc.store.opening import open_for_reading
 from audit_svc.store.reader import Reader
@@ -41,8 +41,23 @@ async def test_closing_ends_queries_that_run(connection, database):
     endless = asyncio.ensure_future(reader._run(lambda one: one.execute(ENDLESS).fetchall()))
     await asyncio.sleep(0.1)
     await asyncio.to_thread(reader.close)
-    with pytest.raises(apsw.InterruptError):
+    with pytest.raises(StoreClosed):
         await endless
+
+
+async def test_a_page_that_is_damaged_is_told_as_damage(database, connection):
+    connection.execute("CREATE TABLE pages(text)")
+    connection.execute("WITH n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 500) "
+                       "INSERT INTO pages SELECT printf('%.*c', 4000, 'x') FROM n")  # fmt: skip
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    size = database.stat().st_size
+    with database.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(b"\xa5" * (size // 4))
+    reader = Reader([open_for_reading(database)])
+    with pytest.raises(Damaged, match="restore a backup"):
+        await reader.ask(lambda one, _: one.execute("SELECT sum(length(text)) FROM pages").fetchall(), None)
+    reader.close()
 
 
 async def test_heavy_questions_leave_connections_to_light_ones(reader):

@@ -22,6 +22,7 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from pyarrow import parquet
 
 from demo.processes import REPOSITORY, Service, start_service
+from tests.audit_svc.aged import make_ledger
 from tests.audit_svc.samples import audit_row, cost_row, session_row
 
 NOW_MS = time.time_ns() // 1_000_000
@@ -204,6 +205,31 @@ def test_what_is_wrong_is_told_in_a_sentence(place: Place, args: list[str], code
     ran = place.run(*args)
     assert ran.returncode == code
     assert said in " ".join(re.sub(r"[│╭╰─╮╯]", " ", ran.stderr).split())
+
+
+def test_a_damaged_page_is_told_in_a_sentence_and_nothing_but_rows_is_on_stdout(place: Place):
+    damaged = place.folder / "damaged.db"
+    make_ledger(damaged, hours=3, calls=500)
+    size = damaged.stat().st_size
+    with damaged.open("r+b") as file:
+        file.seek(size * 3 // 10)
+        file.write(b"\xa5" * (size // 2))
+    ran = place.run("export", "--db", "damaged.db")
+    assert ran.returncode == 1
+    assert "restore a backup" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert all("id" in json.loads(line) for line in ran.stdout.splitlines())
+    ran = place.run("show", "nobody", "--db", "audit-backup.db")
+    assert (ran.returncode, ran.stdout) == (1, "")
+
+
+@pytest.mark.parametrize("command", ["calls", "rebuild-rollups", "serve", "migrate up"])
+def test_a_folder_in_the_place_of_the_database_is_refused(place: Place, command: str):
+    (place.folder / "folder.db").mkdir(exist_ok=True)
+    ran = place.run(*command.split(), "--db", "folder.db")
+    assert ran.returncode == 1
+    assert "folder.db" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_a_file_of_another_schema_or_none_is_refused(place: Place):

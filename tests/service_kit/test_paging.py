@@ -49,7 +49,7 @@ def test_any_text_as_a_token_is_refused(text):
         decode_token(text, b"f", (int, str))
 
 
-@pytest.mark.parametrize("position", [(1,), ("a", 1), (1, "a", 2), (2**63, "a"), (True, "a")])
+@pytest.mark.parametrize("position", [(1,), ("a", 1), (1, "a", 2), (2**63, "a"), (True, "a"), (1, "\ud800")])
 def test_a_token_of_another_shape_is_refused_even_when_its_checksum_is_right(position):
     with pytest.raises(InvalidPage):
         decode_token(encode_token(position, b"f"), b"f", (int, str))
