@@ -1,6 +1,5 @@
 """What the tools are tested with: a workspace, and the sandbox where this machine has one."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,10 +17,10 @@ def workspace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def machine_sandbox() -> Iterator[Sandbox | None]:
+def machine_sandbox() -> Sandbox | None:
     """The sandbox that this machine allows, if any."""
     with structlog.testing.capture_logs():
-        yield find_sandbox("auto")
+        return find_sandbox("auto")
 
 
 @pytest.fixture(params=["bubblewrap", "bare"])
