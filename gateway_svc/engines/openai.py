@@ -29,8 +29,9 @@ from gateway_svc.messages import (
 _HEAD = {"stream": True, "stream_options": {"include_usage": True}}
 _FINISHES: dict[str, Literal["length", "content_filter"]] = {"length": "length", "content_filter": "content_filter"}
 
-_REASONING_FIELDS = ("reasoning_content", "reasoning")
-"""Where compatible servers put what a model thinks: DeepSeek, Moonshot and llama.cpp; vLLM, Ollama and OpenRouter."""
+_REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+"""Where compatible servers put what a model thinks: DeepSeek, Moonshot and llama.cpp; vLLM, Ollama and OpenRouter; some
+proxies before models that think."""
 _STRICT_HOSTS = {
     "api.openai.com": "",
     "api.mistral.ai": "",
@@ -145,12 +146,24 @@ class _Answer:
                 break
         for fragment in items(delta.get("tool_calls")):
             self._calls.add(fields(fragment))
-        if choice.get("finish_reason") is not None:
+        if finish := text(choice.get("finish_reason")):  # some servers send an empty one until then
             self.complete = True
-            self._finish = _FINISHES.get(text(choice["finish_reason"]), "stop")
-        piece = clean(text(delta.get("content")) or text(delta.get("refusal")))
+            self._finish = _FINISHES.get(finish, "stop")
+        piece = clean(self._content(delta.get("content")) or text(delta.get("refusal")))
         self._text.append(piece)
         return piece
+
+    def _content(self, content: object) -> str:
+        """The text of a message. Models of Mistral's that think send it in parts, their thoughts among them."""
+        if not isinstance(content, list):
+            return text(content)
+        said = []
+        for part in map(fields, content):
+            thoughts = part.get("thinking")
+            for thought in [{"text": thoughts}] if isinstance(thoughts, str) else items(thoughts):
+                self._thinking.append(text(fields(thought).get("text")))
+            said.append(text(part.get("text")))
+        return "".join(said)
 
     def result(self, model: str) -> StepResult:
         calls = [(given, self._names.to_own(name), arguments) for given, name, arguments in self._calls.calls()]

@@ -86,9 +86,11 @@ class ResponseAnswer:
         if response.get("status") == "incomplete":
             reason = text(fields(response.get("incomplete_details")).get("reason"))
             self._finish = "content_filter" if reason == "content_filter" else "length"
-        if self._output:
-            return ""
-        return "".join(map(self._take_item, map(fields, items(response.get("output")))))
+        told = list(map(fields, items(response.get("output"))))
+        if self._output:  # some servers tell of messages as they are done, and of calls here alone
+            done = {text(item.get("call_id")) for item in self._output if item.get("type") == "function_call"}
+            told = [item for item in told if item.get("type") == "function_call" and text(item.get("call_id")) not in done]
+        return "".join(map(self._take_item, told))
 
     def _native(self, model: str) -> Native | None:
         """The output for sending it back, where text and calls do not say all of it.

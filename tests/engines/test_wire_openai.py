@@ -7,7 +7,7 @@ import pytest
 
 from gateway_svc.engines import StepResult
 from gateway_svc.engines.openai import OpenAIEngine
-from gateway_svc.errors import EngineProtocolError, EngineRejected
+from gateway_svc.errors import EngineBrokeOff, EngineProtocolError, EngineRejected
 from gateway_svc.messages import Usage, UserMessage
 from tests.engines.asking import QUICK, ask_again, ask_openai, events, raw_server, response
 
@@ -169,6 +169,31 @@ async def test_done_is_end_enough_for_a_server_without_a_finish_reason():
 async def test_neither_is_no_end():
     with pytest.raises(EngineProtocolError, match="ended before the answer was complete"):
         await ask_openai(events(chunk({"content": "ok"}), done=False))
+
+
+async def test_an_empty_finish_reason_is_no_end():
+    """Some servers send one with every chunk: an answer that is cut would count as whole."""
+    with pytest.raises(EngineBrokeOff):
+        await ask_openai(events(chunk({"content": "o"}, ""), chunk({"content": "k"}, ""), done=False))
+
+
+async def test_mistrals_models_that_think_send_content_in_parts():
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "A "}, {"type": "text", "text": "file."}]}
+    pieces, result = await ask_openai(
+        events(
+            chunk({"role": "assistant", "content": [thinking]}),
+            chunk({"content": [{"type": "thinking", "thinking": " Yes."}, {"type": "text", "text": "Hel"}]}),
+            chunk({"content": "lo"}, "stop"),
+        )
+    )
+    assert (pieces, result.message.text) == (["Hel", "lo"], "Hello")
+    assert result.message.thinking == "A file. Yes."
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+async def test_thoughts_are_taken_under_each_name_that_servers_have_for_them(name):
+    _, result = await ask_openai(events(chunk({name: "hm"}), chunk({"content": "ok"}, "stop")))
+    assert (result.message.thinking, result.message.text) == ("hm", "ok")
 
 
 async def test_an_answer_in_one_piece_is_taken_from_a_server_that_does_not_stream():

@@ -118,6 +118,16 @@ async def test_items_that_only_the_end_tells_are_taken():
     assert (pieces, len(calls(result))) == (["Hello"], 1)
 
 
+async def test_a_call_that_only_the_end_tells_is_taken_although_a_message_was_told_before():
+    call = {"type": "function_call", "call_id": "a", "name": "read", "arguments": "{}"}
+    second = {**call, "call_id": "b"}
+    pieces, result = await ask_responses(
+        events(delta("Look."), done(said("Look.")), done(call), ended(output=[said("Look."), call, second]))
+    )
+    assert (pieces, result.message.text) == (["Look."], "Look.")
+    assert calls(result) == [("a", "read", "{}"), ("b", "read", "{}")]
+
+
 async def test_an_answer_in_one_piece_is_taken_from_a_server_that_does_not_stream():
     body = json.dumps(ended(output=[said("Hello"), CALL])["response"])
     pieces, result = await ask_responses(response(body, "application/json"))
