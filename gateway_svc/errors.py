@@ -14,7 +14,8 @@ GatewayError
     ├── EngineUnavailable    it cannot be reached, or answers 5xx                UNAVAILABLE
     ├── EngineRateLimited    it answers 429                                      RESOURCE_EXHAUSTED
     ├── EngineRejected       it refuses the request (another 4xx)                FAILED_PRECONDITION
-    └── EngineProtocolError  it breaks its own protocol, or fails in the middle  INTERNAL
+    └── EngineProtocolError  it breaks its own protocol                          INTERNAL
+        └── EngineBrokeOff   it fails in the middle of an answer                 INTERNAL
 
 The status codes are given in gateway_svc.servicer, the one place that knows gRPC's.
 """
@@ -92,4 +93,8 @@ class EngineRejected(EngineError):
 
 
 class EngineProtocolError(EngineError):
-    """The model server sent what its protocol does not allow, or failed in the middle of an answer."""
+    """The model server sent what its protocol does not allow."""
+
+
+class EngineBrokeOff(EngineProtocolError):
+    """The model server began an answer and did not end it: it died, was cut off, or says that it failed."""

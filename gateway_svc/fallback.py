@@ -6,12 +6,12 @@ from dataclasses import replace
 import structlog
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.errors import EngineRateLimited, EngineUnavailable
+from gateway_svc.errors import EngineBrokeOff, EngineRateLimited, EngineUnavailable
 from gateway_svc.messages import AssistantMessage, UserMessage
 from gateway_svc.turn import Runner, Turn
 
 GO_ON = "Go on."
-"""What an engine is told that takes a turn over in the middle of an answer."""
+"""What an engine is told that takes a turn over behind what the other had said."""
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ async def run_engines(
         return pb.STOP_REASON_MAX_COST
     try:
         return await runner.run(turn)
-    except (EngineUnavailable, EngineRateLimited) as error:
+    except (EngineUnavailable, EngineRateLimited, EngineBrokeOff) as error:
         other = runners.get(fallback[0]) if fallback else None
         if fallback is None or other is None:
             raise

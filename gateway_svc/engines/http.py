@@ -18,7 +18,7 @@ from gateway_svc.engines.clients import Clients
 from gateway_svc.engines.failures import Told, kind_of, may_pass, presentable, retry_after_s, told_by, told_by_body
 from gateway_svc.engines.fields import Fields, fields
 from gateway_svc.engines.streams import Decoder, PayloadTooLong
-from gateway_svc.errors import EngineError, EngineProtocolError, EngineUnavailable
+from gateway_svc.errors import EngineBrokeOff, EngineError, EngineProtocolError, EngineUnavailable
 
 _DONE = b"[DONE]"
 _DRAIN_S = 0.5
@@ -155,7 +155,7 @@ class ModelServerClient:
                     await _drain(payloads)
                     break
         if not answer.complete:
-            raise EngineProtocolError(self._engine, model, "its stream ended before the answer was complete")
+            raise EngineBrokeOff(self._engine, model, "its stream ended before the answer was complete")
         yield answer.result(model)
 
     def _take(self, model: str, payload: bytes, answer: Answer) -> str:
@@ -185,12 +185,13 @@ class ModelServerClient:
                     yield payload
             except httpx2.ReadTimeout as error:
                 reason = f"sent nothing for {self._patience.read_s:g} s in the middle of its answer"
+                raise EngineBrokeOff(self._engine, model, reason) from error
+            except PayloadTooLong as error:
+                reason = f"broke in the middle of its answer: {error}"
                 raise EngineProtocolError(self._engine, model, reason) from error
-            except (httpx2.HTTPError, PayloadTooLong) as error:
-                detail = str(error) if isinstance(error, PayloadTooLong) else type(error).__name__
-                raise EngineProtocolError(
-                    self._engine, model, f"broke in the middle of its answer: {detail}"
-                ) from error
+            except httpx2.HTTPError as error:
+                reason = f"broke in the middle of its answer: {type(error).__name__}"
+                raise EngineBrokeOff(self._engine, model, reason) from error
             finally:
                 await response.aclose()
 
@@ -230,8 +231,8 @@ class ModelServerClient:
     def _broken_off(self, model: str, told: Told) -> Exception:
         """The error of a server that tells it in the stream of an answer which began with 200."""
         if told.status is None:
-            return EngineProtocolError(self._engine, model, f"broke off its answer {self._words(told)}")
-        kind = kind_of(told.status, told) if told.status < 500 else EngineProtocolError
+            return EngineBrokeOff(self._engine, model, f"broke off its answer {self._words(told)}")
+        kind = kind_of(told.status, told) if told.status < 500 else EngineBrokeOff
         error = kind(self._engine, model, f"broke off its answer with status {told.status} {self._words(told)}")
         return _TryAgain(error) if may_pass(told.status, told) else error
 

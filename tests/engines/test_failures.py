@@ -18,6 +18,7 @@ from gateway_svc.engines.openai import OpenAIEngine
 from gateway_svc.engines.responses import ResponsesEngine
 from gateway_svc.errors import (
     EngineError,
+    EngineBrokeOff,
     EngineProtocolError,
     EngineRateLimited,
     EngineRejected,
@@ -192,7 +193,7 @@ async def test_a_host_that_does_not_exist_is_told(name):
 async def test_an_error_line_in_a_stream_that_began_with_200_is_an_error(name):
     step = Step(text="one two three four", error_after=HEAD[name] + 3)
     error, made, pieces = await failure_of(Script(steps=(step,)), name)
-    assert type(error) is EngineProtocolError
+    assert type(error) is EngineBrokeOff
     with_status = " with status 500" if name == "responses" else ""  # by its code, server_error
     assert f"broke off its answer{with_status} and says: the script says so" in str(error)
     assert made == 1
@@ -208,7 +209,7 @@ async def test_an_error_line_that_may_pass_is_tried_again_only_before_the_first_
     error, made, pieces = await failure_of(Script(steps=(later,)), name)
     assert made == 1
     assert pieces
-    assert type(error) is EngineProtocolError
+    assert type(error) is EngineBrokeOff
     assert f"status {500 if name == 'responses' else 503}" in str(error)
 
 
@@ -224,7 +225,7 @@ async def test_an_error_line_with_a_status_is_that_error(name, status):
 @pytest.mark.parametrize("cut_after", [0, 1, 3])
 async def test_a_connection_that_is_cut_in_the_middle_is_an_error(name, cut_after):
     error, made, _ = await failure_of(Script(steps=(Step(text="one two three", cut_after=cut_after),)), name)
-    assert type(error) is EngineProtocolError
+    assert type(error) is EngineBrokeOff
     assert "broke in the middle of its answer" in str(error)
     assert made == 1
 
@@ -234,7 +235,7 @@ async def test_a_stream_that_ends_politely_but_too_early_is_an_error(name):
     """Half an answer must never pass for a whole one."""
     step = Step(text="one two three", omit=frozenset({"done", "finish"}))
     error, _, pieces = await failure_of(Script(steps=(step,)), name)
-    assert type(error) is EngineProtocolError
+    assert type(error) is EngineBrokeOff
     assert "ended before the answer was complete" in str(error)
     assert pieces == ["one", " two", " three"]
 
@@ -247,7 +248,7 @@ async def test_a_server_that_falls_silent_is_given_up(name):
     assert "within 0.05 s" in str(before)
     assert made == 1
     middle, _, pieces = await failure_of(Script(steps=(Step(text="one two", chunk_delay_ms=2000),)), name, quick)
-    assert type(middle) is EngineProtocolError
+    assert type(middle) is EngineBrokeOff
     assert "sent nothing for 0.05 s" in str(middle)
     assert pieces in (["one"], [])
 

@@ -7,6 +7,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.engines.failures import presentable
 from gateway_svc.engines.fields import Fields, text
 from gateway_svc.errors import (
+    EngineBrokeOff,
     EngineError,
     EngineNotConfigured,
     EngineProtocolError,
@@ -119,7 +120,7 @@ def died(model: str, exit_code: int | None, stderr: str, skipped_lines: int, *, 
     if LOGIN_WORDS.search(stderr):
         return EngineRejected(ENGINE, model, NOT_LOGGED_IN)
     if begun:
-        return EngineProtocolError(ENGINE, model, f"{ended} in the middle of an answer")
+        return EngineBrokeOff(ENGINE, model, f"{ended} in the middle of an answer")
     if skipped_lines:
         reason = f"{ended} after {skipped_lines} lines that are not its JSON: is GATEWAY_CLAUDE_COMMAND Claude Code?"
         return EngineProtocolError(ENGINE, model, reason)
