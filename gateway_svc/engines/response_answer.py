@@ -89,7 +89,9 @@ class ResponseAnswer:
         told = list(map(fields, items(response.get("output"))))
         if self._output:  # some servers tell of messages as they are done, and of calls here alone
             done = {text(item.get("call_id")) for item in self._output if item.get("type") == "function_call"}
-            told = [item for item in told if item.get("type") == "function_call" and text(item.get("call_id")) not in done]
+            told = [
+                item for item in told if item.get("type") == "function_call" and text(item.get("call_id")) not in done
+            ]
         return "".join(map(self._take_item, told))
 
     def _native(self, model: str) -> Native | None:

@@ -17,8 +17,8 @@ from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai import OpenAIEngine
 from gateway_svc.engines.responses import ResponsesEngine
 from gateway_svc.errors import (
-    EngineError,
     EngineBrokeOff,
+    EngineError,
     EngineProtocolError,
     EngineRateLimited,
     EngineRejected,
