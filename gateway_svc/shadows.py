@@ -4,10 +4,9 @@ They begin after the turn, since they are told its results. Nobody waits for the
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import structlog
 from onrecord.gateway.v1 import gateway_pb2 as pb
@@ -44,10 +43,10 @@ class Shadow:
     """Where it begins in its history: the user's input."""
     max_cost_micros: int
     """The turn's budget, which each shadow has too; 0: none."""
-    session_left_micros: int | None
-    """What is left of the session's budget, for all shadows together; None: it has none."""
     budgets: Sequence[Budget]
-    """Of the session's labels."""
+    """Of the session and its labels."""
+    spend: Callable[[int], None]
+    """Told the cost of each request, in millionths of a US dollar."""
     done: Sequence[Message] = field(init=False)
     """What the turn has added to the conversation."""
     told: Sequence[Message] = field(init=False)
@@ -68,15 +67,9 @@ class Shadows:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: set[asyncio.Task[None]] = set()
         """Those of the tasks that only have to save what they cost."""
-        self._unsaved: dict[str, list[Totals]] = {}
-
-    def unsaved_micros(self, session_id: str) -> int:
-        """What shadows of a session have cost that its state does not tell yet."""
-        return _cost(self._unsaved.get(session_id, []))
 
     def start(self, shadow: Shadow, choices: Sequence[tuple[str, str]]) -> None:
         """Starts a shadow of the turn on each of the engines, with their models."""
-        siblings: list[Totals] = []
         for engine, model in choices:
             runner = self._runners.get(engine)
             if not isinstance(runner, ShadowRunner):
@@ -84,7 +77,7 @@ class Shadows:
             elif len(self._tasks) >= MAX_RUNNING:
                 log.warning("shadow.left_out", engine=engine, running=len(self._tasks))
             else:
-                turn = _shadow_turn(shadow, engine, model or runner.default_model, siblings)
+                turn = _shadow_turn(shadow, engine, model or runner.default_model)
                 task = asyncio.create_task(self._run(runner.in_shadow(shadow.done), turn))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -99,9 +92,7 @@ class Shadows:
             await asyncio.wait(tasks)
 
     async def _run(self, runner: Runner, turn: Turn) -> None:
-        session_id, totals = turn.scope.session_id, turn.totals[0]
-        self._unsaved.setdefault(session_id, []).append(totals)
-        error_type = ""
+        totals, error_type = turn.totals[0], ""
         try:
             await runner.run(turn)
         except EngineError as error:
@@ -113,28 +104,20 @@ class Shadows:
             if (task := asyncio.current_task()) is not None:
                 self._ended.add(task)
             log.info("shadow.finished", engine=turn.scope.engine, steps=totals.steps, error=error_type)
-            await self._save(session_id, totals)
+            await self._save(turn.scope.session_id, totals)
 
     async def _save(self, session_id: str, totals: Totals) -> None:
         with suppress(NotFound, Busy):  # gone, or run by another gateway: the ledger has its rows
             async with self._sessions.hold(session_id) as session:
                 session.state.shadow_totals.add(totals)
                 session.save()
-        unsaved = self._unsaved[session_id]
-        unsaved.remove(totals)
-        if not unsaved:
-            del self._unsaved[session_id]
 
 
-def _shadow_turn(shadow: Shadow, engine: str, model: str, siblings: list[Totals]) -> Turn:
-    """The turn of one more shadow, which is added to its siblings."""
+def _shadow_turn(shadow: Shadow, engine: str, model: str) -> Turn:
     history, own = list(shadow.told), Totals()
-    siblings.append(own)
     budgets = list(shadow.budgets)
     if shadow.max_cost_micros:
-        budgets.append(Budget("this turn", shadow.max_cost_micros, partial(_cost, [own])))
-    if shadow.session_left_micros is not None:
-        budgets.append(Budget("this session", shadow.session_left_micros, partial(_cost, siblings)))
+        budgets.append(Budget("this turn", shadow.max_cost_micros, lambda: own.cost_micros))
     return Turn(
         scope=replace(shadow.turn.scope, engine=engine, model=model),
         system_prompt=shadow.turn.system_prompt,
@@ -143,11 +126,7 @@ def _shadow_turn(shadow: Shadow, engine: str, model: str, siblings: list[Totals]
         events=SilentEvents(),
         max_steps=shadow.turn.max_steps,
         budgets=budgets,
-        spend=shadow.turn.spend,
+        spend=shadow.spend,
         totals=[own],
         observer=shadow.turn.observer,
     )
-
-
-def _cost(of: Sequence[Totals]) -> int:
-    return sum(totals.cost_micros for totals in of)

@@ -1,7 +1,7 @@
 """A session's conversation on disk: one JSON object a line, appended as the turn goes on.
 
 This is the one place where content is kept. Lines are of two kinds:
-{"session": {...}}   what the session is, at its creation and whenever a turn begins or ends (the last one counts)
+{"session": {...}}   what the session is, at its creation, when a turn begins, spends or ends (the last one counts)
 {"user"|"assistant"|"tool": ...}   a message
 """
 

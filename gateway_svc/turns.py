@@ -23,6 +23,7 @@ from gateway_svc.errors import (
 )
 from gateway_svc.fallback import run_engines
 from gateway_svc.messages import Scope, UserMessage
+from gateway_svc.session_spending import SessionSpending, SessionSpendings
 from gateway_svc.sessions import Session, Sessions, SessionState
 from gateway_svc.shadows import Shadow, Shadows
 from gateway_svc.turn import Runner, Totals, Turn, TurnEvents
@@ -71,6 +72,7 @@ class Turns:
         self._watch = watch or Watch()
         self._budgets = budgets or Budgets()
         self._shadows = Shadows(sessions, runners)
+        self._spendings = SessionSpendings()
         self._room = room or Room()
         self._places = asyncio.Semaphore(self._room.running)
         self._running: dict[str, _Running] = {}
@@ -219,7 +221,8 @@ class Turns:
         """Runs a turn on its session, which is saved at its begin and at its end."""
         session.close_history(NOTES[audit_pb2.SESSION_STATUS_RUNNING])  # what a crash may have left
         labels = await self._budgets.of(session.state.labels | dict(request.labels))
-        turn, runner, watch = self._begin(session, running, request, labels)
+        spending = self._spendings.of(session.state)
+        turn, runner, watch = self._begin(session, running, request, labels, spending)
         begin = len(turn.history) - 1
         status, stop_reason, error_type = audit_pb2.SESSION_STATUS_FAILED, pb.STOP_REASON_UNSPECIFIED, ""
         started = time.monotonic()
@@ -242,21 +245,17 @@ class Turns:
             )
         running.events.put(_turn_finished(stop_reason, turn.totals[0], round((time.monotonic() - started) * 1000)))
         if status == audit_pb2.SESSION_STATUS_IDLE and session.state.shadows and not self._draining:
-            left = min((budget.left_micros for budget in self._session_budget(session.state)), default=None)
-            shadow = Shadow(turn, begin, request.max_cost_micros, left, labels.budgets)
+            budgets = _budgets(session.state, spending, labels)
+            shadow = Shadow(turn, begin, request.max_cost_micros, budgets, _spend(spending, labels))
             self._shadows.start(shadow, session.state.shadows)
 
-    def _session_budget(self, state: SessionState) -> list[Budget]:
-        if not state.max_cost_micros:
-            return []
-
-        def spent() -> int:
-            return state.totals.cost_micros + state.shadow_totals.cost_micros + self._shadows.unsaved_micros(state.id)
-
-        return [Budget("this session", state.max_cost_micros, spent)]
-
     def _begin(
-        self, session: Session, running: "_Running", request: pb.RunTurnRequest, labels: LabelBudgets
+        self,
+        session: Session,
+        running: "_Running",
+        request: pb.RunTurnRequest,
+        labels: LabelBudgets,
+        spending: SessionSpending,
     ) -> tuple[Turn, Runner, TurnWatch]:
         state = session.state
         runner = self.runner(request.engine or state.engine or self._default_engine)
@@ -273,7 +272,7 @@ class Turns:
         structlog.contextvars.bind_contextvars(trace_id=watch.trace_id)
         log.info("turn.started", engine=runner.name)
         own = Totals()
-        budgets = [*self._session_budget(state), *labels.budgets]
+        budgets = _budgets(state, spending, labels)
         if request.max_cost_micros:
             budgets.insert(0, Budget("this turn", request.max_cost_micros, lambda: own.cost_micros))
         turn = Turn(
@@ -284,7 +283,7 @@ class Turns:
             events=running.events,
             max_steps=request.max_steps or None,
             budgets=budgets,
-            spend=labels.add,
+            spend=_spend(spending, labels, session),
             totals=[own, state.totals],
             observer=watch,
         )
@@ -298,6 +297,26 @@ class Turns:
         session.state.status = status
         session.save()
         self._record(session.state.to_row())
+
+
+def _budgets(state: SessionState, spending: SessionSpending, labels: LabelBudgets) -> list[Budget]:
+    own = [spending.budget(state.max_cost_micros)] if state.max_cost_micros else []
+    return [*own, *labels.budgets]
+
+
+def _spend(spending: SessionSpending, labels: LabelBudgets, session: Session | None = None) -> Callable[[int], None]:
+    """What a request's cost is told to. A session that is given is saved, so that a crash forgets no cost."""
+
+    def spend(micros: int) -> None:
+        spending.add(micros)
+        labels.add(micros)
+        if session is not None and micros:
+            try:
+                session.save()
+            except OSError as error:  # a full disk: the turn's next message will tell
+                log.warning("turn.cost_unsaved", reason=str(error))
+
+    return spend
 
 
 class _Running:

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from demo.script import Call, Script, Step, Tokens
 from gateway_svc.budgets import Account, Budgets, LabelBudget, Spending
 from gateway_svc.errors import BudgetUnknown
+from tests.gateway_svc.house import open_house
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 TEAM = Account("team", "research", "2026-11")
@@ -111,3 +113,20 @@ async def test_without_the_ledger_strict_refuses_and_best_effort_says_so(tmp_pat
         [sentence] = (await budgets.of({"team": "research"})).uncertain
         assert "what this gateway knows of counts" in sentence
     assert (await budgets.of({"team": "other"})).budgets == []
+
+
+async def test_a_process_that_is_killed_in_a_turn_leaves_what_its_steps_have_cost(tmp_path):
+    """A session whose gateway dies again and again would otherwise never reach its budget."""
+    look = Step(
+        tool_calls=(Call(name="read", arguments={"path": "notes.txt"}),), tokens=Tokens(input=1_000, output=100)
+    )
+    script = Script(steps=(look, look, Step(text="slow", delay_ms=60_000)))
+    async with open_house(tmp_path, Script(), script) as house:
+        running = asyncio.create_task(house.run(engine="openai", session_max_cost_micros=1_000))
+        await house.openai.received(3)
+        [session_id] = house.sessions.left_running()
+        state = house.sessions.get(session_id)
+        assert (state.totals.steps, state.totals.cost_micros) == (2, 420)
+        assert sum(cost.cost_micros for cost in house.costs) == 420
+        await house.turns.cancel_all()
+        await running

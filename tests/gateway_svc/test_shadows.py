@@ -114,6 +114,25 @@ async def test_shadows_spend_from_the_sessions_budget(tmp_path):
         assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_MAX_COST
 
 
+async def test_a_shadow_and_the_sessions_next_turn_spend_from_one_budget(tmp_path):
+    """Each sees before its own next step what the other has spent, so that each is late by one step at most."""
+    endless = Script(steps=(Step(tool_calls=(READ,), tokens=TOKENS, repeat=1_000, delay_ms=20),))
+    async with open_house(tmp_path, PRIMARY, endless) as house:
+        first = await house.run(shadow=SHADOW, session_max_cost_micros=2_100)
+        events = await house.run(
+            session_id=first[0].turn_started.session_id, engine="openai", model="gpt-4o-mini", shadow=pb.ShadowEngines()
+        )
+        assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_MAX_COST
+        await shadows_end(house)
+        costs = {
+            shadow: sum(cost.cost_micros for cost in house.costs if cost.shadow == shadow) for shadow in (False, True)
+        }
+        assert min(costs.values()) > 0, "both ran"
+        assert 2_100 <= sum(costs.values()) <= 2_100 + 210, "the last steps began side by side"
+        state = house.sessions.get(first[0].turn_started.session_id)
+        assert (state.totals.cost_micros, state.shadow_totals.cost_micros) == (costs[False], costs[True])
+
+
 async def test_an_engine_with_tools_of_its_own_and_too_many_shadows_are_refused(tmp_path):
     async with open_house(tmp_path, PRIMARY, OTHER) as house:
         house.turns._runners = {**house.agents, "claude": Runner("claude")}
