@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from audit_svc.errors import StoreRefused
-from audit_svc.server import run
 from audit_svc.settings import AuditSettings
 from audit_svc.store import migrate as migrations
 from audit_svc.store import rollups
@@ -54,6 +53,8 @@ def serve(
     """Serve until SIGTERM or SIGINT."""
     settings = _settings(db)
     configure_logging(settings.log_level, settings.log_style)
+    from audit_svc.server import run  # only here, so that no other command loads it
+
     with _refusal_is_exit_code_1():
         run(settings, apply_migrations=migrate)
 

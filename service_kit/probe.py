@@ -6,7 +6,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from service_kit.client import ClientAccess
-from service_kit.tls import ClientFiles, ServerFiles, certificate_name
+from service_kit.tls import ClientFiles, ServerFiles
 from service_kit.watched import WrongFile
 
 
@@ -40,6 +40,8 @@ def probe(
 def _open(address: str, access: ClientAccess, own: ServerFiles | None) -> grpc.Channel:
     options = []
     if access.files is None and own is not None:
+        from service_kit.certificates import certificate_name  # only with TLS: it takes long to load
+
         shown = (own.certificate, own.key) if own.client_ca else (None, None)
         access = ClientAccess(ClientFiles(own.certificate, *shown))
         # The address of a probe is the loopback's, which certificates seldom name.

@@ -1,6 +1,7 @@
 """Bad input gets the right status and a sentence, and both services go on."""
 
 import asyncio
+import itertools
 from typing import Any
 
 import grpc
@@ -48,29 +49,27 @@ async def test_each_bad_turn_is_told_and_a_good_one_follows(make_pair):
     assert text_of(await run_turn(gateway)) == "fine"
 
 
-@pytest.mark.parametrize("engine", ["ollama", "openai"])
-@pytest.mark.parametrize(
-    ("step", "code"),
-    [
+async def test_a_model_server_that_fails_is_told_by_engine_and_model(make_pair):
+    pair = await make_pair(Script())
+    pair.start_audit()
+    gateway = await pair.gateway(pair.start_gateway())
+    failures = (
         (Step(refuse=Refusal(status=401, message="no")), C.FAILED_PRECONDITION),
         (Step(refuse=Refusal(status=400, message="no")), C.FAILED_PRECONDITION),
         (Step(text="some text here", error_after=1), C.INTERNAL),
         (Step(text="some text here", cut_after=1), C.INTERNAL),
-    ],
-)
-async def test_a_model_server_that_fails_is_told_by_engine_and_model(make_pair, engine, step, code):
-    pair = await make_pair(Script(steps=(step,)))
-    pair.start_audit()
-    gateway = await pair.gateway(pair.start_gateway())
-    got, sentence = await status_of(run_turn(gateway, engine=engine))
-    assert got in (code, C.UNAVAILABLE), sentence
-    assert engine in sentence
-    assert "scripted" in sentence
-    await asyncio.sleep(0.3)
-    [(error, incomplete)] = pair.query("SELECT error, usage_incomplete FROM cost_log")
-    assert error
-    assert incomplete == 1
-    assert pair.query("SELECT status FROM sessions") == [("failed",)]
+    )
+    for turns, (engine, (step, code)) in enumerate(itertools.product(("ollama", "openai"), failures), 1):
+        pair.model.script = Script(steps=(step,))
+        got, sentence = await status_of(run_turn(gateway, engine=engine))
+        assert got in (code, C.UNAVAILABLE), sentence
+        assert engine in sentence
+        assert "scripted" in sentence
+    await pair.costs(turns)
+    assert pair.query("SELECT count(*) FROM cost_log WHERE error != '' AND usage_incomplete") == [(turns,)]
+    async with asyncio.timeout(30):
+        while pair.query("SELECT status FROM sessions") != [("failed",)] * turns:
+            await asyncio.sleep(0.02)
 
 
 async def test_a_server_that_was_busy_at_first_is_asked_again(make_pair):

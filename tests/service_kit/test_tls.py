@@ -10,8 +10,9 @@ from cryptography import x509
 from google.protobuf.wrappers_pb2 import StringValue
 from structlog.testing import capture_logs
 
+from service_kit.certificates import certificate_name
 from service_kit.server import bind, build_server
-from service_kit.tls import ClientFiles, ServerFiles, certificate_name, channel_credentials, server_credentials
+from service_kit.tls import ClientFiles, ServerFiles, channel_credentials, server_credentials
 from service_kit.watched import WrongFile
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
 from tests.support.certificates import Authority, Pair

@@ -156,15 +156,16 @@ async def test_what_a_server_says_of_a_failure_is_told_to_the_model_alone(open_d
     assert SENTINEL not in said.out + said.err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [("{}", "missing: text"), ("[1]", "must be a JSON object"), ('{"text": ', "not valid JSON")],
-)
-async def test_arguments_that_cannot_be_used_run_nothing(open_desk, arguments, error):
+async def test_arguments_that_cannot_be_used_run_nothing(open_desk):
     desk = await open_desk(t=of_tests())
-    result = await desk.run("t.echo", arguments)
-    assert result.outcome == audit_pb2.OUTCOME_INVALID_CALL
-    assert error in str(result.error)
+    for arguments, error in (
+        ("{}", "missing: text"),
+        ("[1]", "must be a JSON object"),
+        ('{"text": ', "not valid JSON"),
+    ):
+        result = await desk.run("t.echo", arguments)
+        assert result.outcome == audit_pb2.OUTCOME_INVALID_CALL
+        assert error in str(result.error)
 
 
 async def test_a_picture_is_named_and_counted(open_desk):
