@@ -59,16 +59,17 @@ async def test_a_model_server_that_fails_is_told_by_engine_and_model(make_pair):
         (Step(text="some text here", error_after=1), C.INTERNAL),
         (Step(text="some text here", cut_after=1), C.INTERNAL),
     )
-    for turns, (engine, (step, code)) in enumerate(itertools.product(("ollama", "openai"), failures), 1):
+    turns = list(itertools.product(("ollama", "openai"), failures))
+    for engine, (step, code) in turns:
         pair.model.script = Script(steps=(step,))
         got, sentence = await status_of(run_turn(gateway, engine=engine))
         assert got in (code, C.UNAVAILABLE), sentence
         assert engine in sentence
         assert "scripted" in sentence
-    await pair.costs(turns)
-    assert pair.query("SELECT count(*) FROM cost_log WHERE error != '' AND usage_incomplete") == [(turns,)]
+    await pair.costs(len(turns))
+    assert pair.query("SELECT count(*) FROM cost_log WHERE error != '' AND usage_incomplete") == [(len(turns),)]
     async with asyncio.timeout(30):
-        while pair.query("SELECT status FROM sessions") != [("failed",)] * turns:
+        while pair.query("SELECT status FROM sessions") != [("failed",)] * len(turns):
             await asyncio.sleep(0.02)
 
 
