@@ -1,5 +1,8 @@
 """The command line."""
 
+import errno
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -13,7 +16,6 @@ from rich.table import Table
 from audit_svc.errors import StoreRefused
 from audit_svc.settings import AuditSettings
 from audit_svc.store import migrate as migrations
-from audit_svc.store import rollups
 from audit_svc.store.opening import FileLock, open_for_reading, open_for_writing
 from audit_svc.terminal import compare, export, housekeeping, queries
 from audit_svc.terminal.ui import ui
@@ -37,12 +39,26 @@ for commands in (queries, compare, export, housekeeping):
     commands.add_commands(app)
 app.command()(ui)
 
+_NOT_WRITTEN = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
 Database = Annotated[Path | None, typer.Option("--db", help="The database file; AUDIT_DB when not given.")]
 
 
 def main() -> None:
-    """Runs the command line."""
-    app()
+    """Runs the command line. Where stdout cannot be written, a sentence says so."""
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in _NOT_WRITTEN:
+            raise
+        # What is left in the buffer must not fail once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:
+            typer.echo(f"audit-svc: stdout cannot be written: {error.strerror}", err=True)
+        sys.exit(1)
 
 
 @app.command()
@@ -110,16 +126,6 @@ def status(db: Database = None) -> None:
                 table.add_row(f"{entry.version:04d}", entry.name, entry.state, at)
             Console().print(table)
             migrations.pending(connection, known)
-
-
-@app.command()
-def rebuild_rollups(db: Database = None) -> None:
-    """Make the rollups again from the rows, while no service has the database open."""
-    path = _settings(db).db
-    with _refusal_is_exit_code_1(), _locked(path), closing(open_for_writing(path)) as connection:
-        migrations.up(connection, migrations.load_migrations())
-        rollups.rebuild_rollups(connection)
-    typer.echo("rebuilt the rollups")
 
 
 def _settings(db: Path | None) -> AuditSettings:

@@ -6,11 +6,13 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import asdict
+from typing import BinaryIO
 
 import structlog
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from audit_svc.errors import AuditError
+from audit_svc.query_log import QueryLog
 from audit_svc.store.housekeeping import Housekeeping
 from audit_svc.store.prune import HOUR_MS, Progress, response, whole_hour
 from service_kit.callers import caller_name
@@ -27,8 +29,9 @@ DAY_MS = 24 * HOUR_MS
 class HousekeepingRpcs(audit_pb2_grpc.AuditServiceServicer):
     """Prune and Backup of onrecord.audit.v1.AuditService."""
 
-    def __init__(self, housekeeping: Housekeeping) -> None:
+    def __init__(self, housekeeping: Housekeeping, query_log: QueryLog) -> None:
         self._housekeeping = housekeeping
+        self._query_log = query_log
 
     async def Prune(  # noqa: N802 - named by the proto
         self, request: audit_pb2.PruneRequest, context: Context
@@ -46,22 +49,31 @@ class HousekeepingRpcs(audit_pb2_grpc.AuditServiceServicer):
         self, request: audit_pb2.BackupRequest, context: Context
     ) -> AsyncIterator[audit_pb2.BackupResponse]:
         """Makes a copy, checks it, and sends it."""
-        copy = await self._housekeeping.copy()
-        log.info("backup.made", caller=caller_name(context))
-        with copy:
-            digest = hashlib.sha256()
-            size = copy.seek(0, 2)
-            copy.seek(0)
-            sent = 0
-            while sent < size:
-                part = await asyncio.to_thread(copy.read, PART_BYTES)
-                digest.update(part)
-                yield audit_pb2.BackupResponse(
-                    data=part,
-                    total_bytes=0 if sent else size,
-                    sha256=digest.hexdigest() if sent + len(part) == size else "",
-                )
-                sent += len(part)
+        with self._query_log.entry(request, context) as entry:
+            copy, rows = await self._housekeeping.copy()
+            log.info("backup.made", caller=caller_name(context))
+            entry.rows = rows
+            async with contextlib.aclosing(_parts(copy)) as parts:
+                async for part in parts:
+                    yield part
+
+
+async def _parts(copy: BinaryIO) -> AsyncGenerator[audit_pb2.BackupResponse, None]:
+    """A backup in parts, the first with its size, the last with its SHA-256. Closes it."""
+    with copy:
+        digest = hashlib.sha256()
+        size = copy.seek(0, 2)
+        copy.seek(0)
+        sent = 0
+        while sent < size:
+            part = await asyncio.to_thread(copy.read, PART_BYTES)
+            digest.update(part)
+            yield audit_pb2.BackupResponse(
+                data=part,
+                total_bytes=0 if sent else size,
+                sha256=digest.hexdigest() if sent + len(part) == size else "",
+            )
+            sent += len(part)
 
 
 async def keep_house(housekeeping: Housekeeping, retention_days: int | None) -> None:

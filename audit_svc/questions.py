@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
-from audit_svc.errors import InvalidRequest, QueueFull, StoreClosed
+from audit_svc.errors import QueueFull, StoreClosed
 from audit_svc.query_log import QueryLog
 from audit_svc.store import ReadStore, listing, queries, tail, tool_calls
 from audit_svc.store.summaries import summarize_usage
@@ -51,8 +51,6 @@ class QuestionRpcs(audit_pb2_grpc.AuditServiceServicer):
         self, request: audit_pb2.GetSessionRequest, context: Context
     ) -> audit_pb2.GetSessionResponse:
         """One session and a page of its timeline."""
-        if not request.session_id:
-            raise InvalidRequest("session_id is empty", "session_id")
         return await self._answer(queries.get_session, request, context, lambda response: response.timeline)
 
     async def SummarizeUsage(  # noqa: N802 - named by the proto
@@ -88,17 +86,17 @@ class QuestionRpcs(audit_pb2_grpc.AuditServiceServicer):
         self, request: audit_pb2.TailToolCallsRequest, context: Context
     ) -> AsyncIterator[audit_pb2.TailToolCallsResponse]:
         """Rows as they are committed. The database is what they wait in, so that no client can make the writer wait."""
-        if self._tails >= MAX_TAILS:
-            raise QueueFull(f"{MAX_TAILS} tails are open already: end one of them")
-        self._tails += 1
-        try:
-            with self._query_log.entry(request, context) as entry:
+        with self._query_log.entry(request, context) as entry:
+            if self._tails >= MAX_TAILS:
+                raise QueueFull(f"{MAX_TAILS} tails are open already: end one of them")
+            self._tails += 1
+            try:
                 async with contextlib.aclosing(self._tail(request, context)) as responses:
                     async for response in responses:
                         entry.rows += len(response.rows)
                         yield response
-        finally:
-            self._tails -= 1
+            finally:
+                self._tails -= 1
 
     def end_tails(self) -> None:
         """Has all tails end with StoreClosed."""

@@ -81,8 +81,9 @@ class AuditServicer(QuestionRpcs, HousekeepingRpcs):
     """The RPCs of onrecord.audit.v1.AuditService."""
 
     def __init__(self, store: Store) -> None:
-        QuestionRpcs.__init__(self, store, QueryLog(store, STATUSES))
-        HousekeepingRpcs.__init__(self, store.housekeeping)
+        query_log = QueryLog(store, STATUSES)
+        QuestionRpcs.__init__(self, store, query_log)
+        HousekeepingRpcs.__init__(self, store.housekeeping, query_log)
         self._store = store
         self._streams: set[asyncio.Task[None]] = set()
         self._draining = False

@@ -99,7 +99,8 @@ def _pruned(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
             yield Finding("pruned", "wrong", f"{count} rows of {table} are older than what was pruned")
 
 
-def _rollups(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
+def rollups_off(connection: apsw.Connection, tell: Tell) -> dict[str, int]:
+    """How many rows of each rollup are not what the rows say."""
     # What is still there of rows from before the mark counts as gone, and its hours may be.
     ((left,),) = connection.execute(
         "SELECT max(pruned_before) FROM pruned WHERE finished_at IS NULL "
@@ -109,8 +110,11 @@ def _rollups(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
     # It makes temporary tables, which a connection that answers queries cannot.
     with closing(apsw.Connection(connection.filename, flags=apsw.SQLITE_OPEN_READONLY)) as counting:
         watch(counting, tell)
-        differences = rollup_differences(counting, from_ms)
-    for table, count in differences.items():
+        return rollup_differences(counting, from_ms)
+
+
+def _rollups(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
+    for table, count in rollups_off(connection, tell).items():
         if count:
             yield Finding("rollups", "wrong", f"{count} rows of {table} are not what the rows say: run rebuild-rollups")
 

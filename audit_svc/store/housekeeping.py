@@ -71,8 +71,10 @@ class Housekeeping:
         """The time of a prune that has not ended, in milliseconds since 1970-01-01 UTC."""
         return await asyncio.to_thread(self._read, unfinished)
 
-    async def copy(self) -> BinaryIO:
-        """A checked copy of the database as it is now, open at its start. It has no name, and is gone once closed.
+    async def copy(self) -> tuple[BinaryIO, int]:
+        """A checked copy of the database as it is now, open at its start, and how many rows producers sent of it.
+
+        It has no name, and is gone once closed.
 
         Raises:
             UnderWay: another copy is being made.
@@ -90,7 +92,7 @@ class Housekeeping:
         finally:
             self._copying = False
 
-    def _copy(self, given_up: threading.Event) -> BinaryIO:
+    def _copy(self, given_up: threading.Event) -> tuple[BinaryIO, int]:
         def tell(copied: int, pages: int) -> None:
             if given_up.is_set() or self._closing.is_set():
                 raise StoreClosed("the backup was given up")
@@ -98,8 +100,8 @@ class Housekeeping:
         partial = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.copy")
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         try:
-            copy(self._path, partial, tell)
-            return partial.open("rb")
+            rows = copy(self._path, partial, tell)
+            return partial.open("rb"), sum(rows[table] for table in ("tool_call_log", "cost_log", "sessions"))
         finally:
             for leftover in partial.parent.glob(f"{partial.name}*"):
                 leftover.unlink()

@@ -76,9 +76,12 @@ def get_session(connection: apsw.Connection, request: audit_pb2.GetSessionReques
     """One session and a page of its timeline.
 
     Raises:
+        InvalidRequest: its id is empty.
         NotFound: the ledger does not know it.
         InvalidPage: the page is none of this session's.
     """
+    if not request.session_id:
+        raise InvalidRequest("session_id is empty", "session_id")
     values = connection.execute(f"{_SESSIONS} WHERE id = ?", (request.session_id,)).fetchone()
     if values is None:
         raise NotFound("the ledger has no session with this id")

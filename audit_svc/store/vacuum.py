@@ -4,6 +4,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from audit_svc.store.backup import Tell, watch
 from audit_svc.store.files import reading, translated
 from audit_svc.store.opening import FileLock, open_for_writing
 from audit_svc.store.prune import INCREMENTAL
@@ -26,8 +27,8 @@ def space(path: Path) -> Space:
         return Space(page * pages, page * free, connection.pragma("auto_vacuum") == INCREMENTAL)
 
 
-def vacuum(path: Path) -> Space:
-    """Writes the file anew without what is free in it. Returns how it is then.
+def vacuum(path: Path, tell: Tell) -> Space:
+    """Writes the file anew without what is free in it, and gives tell signs of life. Returns how it is then.
 
     Raises:
         StoreRefused: a service has it open, or it is no sound ledger.
@@ -37,6 +38,7 @@ def vacuum(path: Path) -> Space:
     lock = FileLock(path)
     try:
         with translated(path), closing(open_for_writing(path)) as connection:
+            watch(connection, tell)
             connection.execute("VACUUM")
     finally:
         lock.release()

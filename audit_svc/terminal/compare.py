@@ -1,6 +1,5 @@
 """compare: an engine beside its shadows."""
 
-import json
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -13,7 +12,7 @@ from audit_svc.terminal.comparison import Comparison, Side
 from audit_svc.terminal.comparison import compare as compare_timeline
 from audit_svc.terminal.ledger import EXIT_FAILED, Ledger, ask
 from audit_svc.terminal.options import DEFAULT_TARGET, Db, Target
-from audit_svc.terminal.plain import duration, money, printable
+from audit_svc.terminal.plain import duration, json_line, money, printable
 from audit_svc.terminal.running import Json, err, out
 
 MAX_ARGUMENTS = 80
@@ -41,7 +40,7 @@ def compare(
         err.print(f"no shadow ran in session {session}", style="red", markup=False)
         raise typer.Exit(EXIT_FAILED)
     if as_json:
-        sys.stdout.write(json.dumps({"session_id": session, **comparison.to_json()}, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_line({"session_id": session, **comparison.to_json()}))
         return
     out.print(_sides_table(comparison))
     out.print(_calls_table(comparison))

@@ -1,10 +1,10 @@
 """Tool calls into files that other programs read: JSON lines, CSV, Parquet."""
 
 import csv
-import json
+import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any, Protocol
@@ -32,7 +32,7 @@ from audit_svc.terminal.options import (
     outcome_values,
     time_ms,
 )
-from audit_svc.terminal.plain import to_dict
+from audit_svc.terminal.plain import json_line, printable, to_dict
 from audit_svc.terminal.running import err
 
 COLUMNS = [field.name for field in audit_pb2.AuditRow.DESCRIPTOR.fields]
@@ -94,13 +94,15 @@ def export(
     )
     request = audit_pb2.ExportToolCallsRequest(filter=filters)
     try:
-        with ExitStack() as stack:
-            sink = _open_sink(stack, form, output)
+        with _named_at_the_end(output) as path, ExitStack() as stack:
+            sink = _open_sink(stack, form, path)
             progress = stack.enter_context(_progress(output))
             task = progress.add_task("tool calls", total=None)
             ask(target, db, lambda ledger: _copy(ledger, request, sink, lambda count: progress.advance(task, count)))
     except OSError as error:
-        err.print(f"{output or 'stdout'} cannot be written: {error.strerror}", style="red", markup=False)
+        if output is None:
+            raise
+        err.print(f"{output} cannot be written: {error.strerror}", style="red", markup=False)
         raise typer.Exit(EXIT_FAILED) from None
 
 
@@ -112,6 +114,21 @@ async def _copy(
         sink.write(response.rows)
         advance(len(response.rows))
     sink.close()
+
+
+@contextmanager
+def _named_at_the_end(output: Path | None) -> Iterator[Path | None]:
+    """A file beside output that takes its name and place when all is there; a device or a pipe is written to itself."""
+    if output is None or (output.exists() and not output.is_file()):
+        yield output
+        return
+    output = output.resolve()
+    partial = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
+    try:
+        yield partial
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _open_sink(stack: ExitStack, form: Format, output: Path | None) -> Sink:
@@ -134,7 +151,7 @@ class _JsonLines:
         self._file = file
 
     def write(self, rows: Iterable[audit_pb2.AuditRow]) -> None:
-        self._file.writelines(json.dumps(to_dict(row), ensure_ascii=False) + "\n" for row in rows)
+        self._file.writelines(json_line(to_dict(row)) for row in rows)
 
     def close(self) -> None:
         self._file.flush()
@@ -144,18 +161,22 @@ class _Csv:
     def __init__(self, file: IO[str]) -> None:
         self._file = file
         self._writer = csv.DictWriter(file, COLUMNS)
+        self._is_shown = file.isatty()
         self._writer.writeheader()
 
     def write(self, rows: Iterable[audit_pb2.AuditRow]) -> None:
-        self._writer.writerows({name: _cell(value) for name, value in to_dict(row).items()} for row in rows)
+        self._writer.writerows({name: self._cell(value) for name, value in to_dict(row).items()} for row in rows)
 
     def close(self) -> None:
         self._file.flush()
 
-
-def _cell(value: Any) -> Any:
-    """A spreadsheet takes a text that begins like this for a formula, and rows are written by others."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    def _cell(self, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if self._is_shown:
+            value = printable(value)
+        # A spreadsheet takes a text that begins like this for a formula, and rows are written by others.
+        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 class _ParquetSink:

@@ -1,4 +1,4 @@
-"""backup, check, prune and vacuum."""
+"""backup, check, prune, rebuild-rollups and vacuum."""
 
 import getpass
 import shutil
@@ -16,6 +16,7 @@ from audit_svc.store import backup as copies
 from audit_svc.store import check as checks
 from audit_svc.store import prune as prunes
 from audit_svc.store.files import reading
+from audit_svc.store.rebuild import rebuild_file
 from audit_svc.store.vacuum import space
 from audit_svc.store.vacuum import vacuum as write_anew
 from audit_svc.terminal import remote
@@ -35,7 +36,7 @@ from audit_svc.terminal.times import parse_time, show_time
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the commands of this module to app."""
-    for command in (backup, check, prune, vacuum):
+    for command in (backup, check, prune, rebuild_rollups, vacuum):
         app.command()(command)
 
 
@@ -143,12 +144,30 @@ def _prune(before_ms: int, target: str | None, db: Path | None, *, dry_run: bool
         raise Held(f"a service has {path} open: prune through it with --target HOST:PORT") from None
 
 
+def rebuild_rollups(db: Database = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Make the rollups again from the rows; no service may have the file open."""
+    path = ledger_path(db)
+    with error_is_exit_code_1():
+        if not dry_run:
+            with progress("counting") as tell:
+                rebuild_file(path, tell)
+            say("rebuilt the rollups", {"path": str(path), "dry_run": False}, as_json=as_json)
+            return
+        with progress("counting") as tell, reading(path) as connection:
+            wrong = {table: rows for table, rows in checks.rollups_off(connection, tell).items() if rows}
+        told = [f"would mend {rows} rows of {table}" for table, rows in wrong.items()]
+        said = "\n".join(told) or "the rollups are what the rows say"
+        say(said, {"path": str(path), "wrong_rows": wrong, "dry_run": True}, as_json=as_json)
+
+
 def vacuum(db: Database = None, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Write the file anew without the space of rows that are gone; no service may have it open."""
     path = ledger_path(db)
     with error_is_exit_code_1():
-        before = space(path)
-        after = before if dry_run else write_anew(path)
+        before = after = space(path)
+        if not dry_run:
+            with progress("writing anew") as tell:
+                after = write_anew(path, tell)
         gains = before.free_bytes if dry_run else before.size_bytes - after.size_bytes
         verb = "would give back about" if dry_run else "gave back"
         said = f"{verb} {size(gains)} of {size(before.size_bytes)}"

@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def to_dict(message: Message) -> dict[str, Any]:
@@ -21,7 +21,13 @@ def to_dict(message: Message) -> dict[str, Any]:
 
 def print_json(message: Message) -> None:
     """One JSON object on a line of its own."""
-    sys.stdout.write(json.dumps(to_dict(message), ensure_ascii=False) + "\n")
+    sys.stdout.write(json_line(to_dict(message)))
+
+
+def json_line(value: Any) -> str:
+    """A value as JSON on a line of its own: nothing in it acts on a terminal, or breaks the line for other programs."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
 def enum_name(field: Any, number: int) -> str:

@@ -29,7 +29,7 @@ from audit_svc.terminal.options import (
     status_value,
     time_ms,
 )
-from audit_svc.terminal.plain import print_json
+from audit_svc.terminal.plain import print_json, printable
 from audit_svc.terminal.running import Json, err, out
 
 DIMENSIONS = {"session", "engine", "model", "tool", "outcome", "hour", "day"}
@@ -182,6 +182,9 @@ def usage(
 
     found = ask(target, db, lambda ledger: ledger.pages("SummarizeUsage", request, "rows", limit))
     _print_all(found) if as_json else out.print(rows.usage_table(names, found))
+    for at, name in enumerate(names):
+        if name not in DIMENSIONS and found and not any(row.group[at] for row in found):
+            err.print(f"no session of these has a label {printable(name)!r}", style="yellow")
 
 
 def queries(

@@ -206,4 +206,6 @@ def test_only_an_administrator_prunes_and_fetches_backups(tmp_path):
         assert service.terminate() == 0
     connection = open_for_reading(database)
     assert connection.execute("SELECT pruned_by FROM pruned").fetchall() == [("the-admin",)]
+    logged = "SELECT caller, method, status, rows > 0 FROM query_log"
+    assert connection.execute(logged).fetchall() == [("the-admin", "Backup", "OK", 1)]
     connection.close()

@@ -231,7 +231,7 @@ def test_a_file_from_before_gives_its_space_back_after_one_vacuum(database):
     list(prune_file(database, ago(10), "ada"))
     assert database.stat().st_size >= before
     assert space(database).gives_back is False
-    after = vacuum(database)
+    after = vacuum(database, lambda done, pages: None)
     assert (after.free_bytes, after.gives_back) == (0, True)
     assert database.stat().st_size < before * 0.7
     list(prune_file(database, ago(2), "ada"))
@@ -245,7 +245,7 @@ def test_a_ledger_in_service_is_neither_pruned_nor_vacuumed_as_a_file(database):
     with pytest.raises(Held):
         list(prune_file(database, ago(1), "ada"))
     with pytest.raises(Held):
-        vacuum(database)
+        vacuum(database, lambda done, pages: None)
     lock.release()
     assert len(ids(database, "tool_call_log")) == 20
 

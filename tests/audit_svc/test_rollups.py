@@ -1,5 +1,6 @@
 """Rollups are what the rows say, however the rows came."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,11 @@ def test_the_command_rebuilds_a_ledger_that_nobody_has_open(connection, database
     broken = open_for_writing(database)
     broken.execute("DELETE FROM tool_call_usage_hourly")
     broken.close()
+    dry = run_command("audit_svc", {}, "rebuild-rollups", "--db", str(database), "--dry-run", "--json")
+    assert json.loads(dry.stdout)["wrong_rows"].keys() == {"tool_call_usage_hourly"}
     assert run_command("audit_svc", {}, "rebuild-rollups", "--db", str(database)).stdout == "rebuilt the rollups\n"
+    dry = run_command("audit_svc", {}, "rebuild-rollups", "--db", str(database), "--dry-run")
+    assert dry.stdout == "the rollups are what the rows say\n"
     mended = open_for_writing(database)
     assert same(mended)
     mended.close()

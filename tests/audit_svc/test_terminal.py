@@ -186,6 +186,44 @@ def test_a_csv_file_holds_no_formula_and_a_parquet_file_types(place: Place):
     assert record["http_status"] is None
 
 
+def test_nothing_in_a_row_acts_on_a_terminal_or_breaks_a_line_of_json(place: Place):
+    odd = "\x1b]0;x\x07\x9b31m\u202e\u061c\u2028\x85"
+    place.record(rows=[call(60, id="odd", args_summary=odd, tool_name=odd, created_at_ms=NOW_MS - 4_000)])
+    for args in (["calls"], ["calls", "--json"], ["show", SESSION], ["usage"], ["usage", "--json"], ["export"]):
+        said = place.run(*args).stdout
+        assert said
+        assert not set(odd) - set("]0;x31m") & set(said), args
+    [row] = [row for row in place.json("calls") if row["id"] == "odd"]
+    assert row["args_summary"] == odd
+
+
+@pytest.mark.parametrize("args", [["sessions"], ["sessions", "--json"], ["calls"], ["export"]])
+def test_a_full_disk_behind_stdout_is_told_in_a_sentence(place: Place, args: list[str]):
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            place.command(*args), cwd=place.folder, env=place.env, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ran.returncode == 1
+    assert ran.stderr.count("\n") == 1
+    assert "stdout cannot be written: No space left" in ran.stderr
+
+
+def test_an_export_that_fails_leaves_the_file_of_before_as_it_was(place: Place):
+    kept = place.folder / "kept.jsonl"
+    kept.write_text("before")
+    assert place.run("export", "--output", "kept.jsonl", "--target", "127.0.0.1:1").returncode == 1
+    assert kept.read_text() == "before"
+    assert place.run("export", "--output", "kept.jsonl").returncode == 0
+    assert kept.read_text().startswith("{")
+    assert not list(place.folder.glob(".kept*"))
+
+
+def test_a_label_that_no_session_has_is_told(place: Place):
+    ran = place.run("usage", "--by", "usre,tool", "--since", "1h")
+    assert ran.returncode == 0
+    assert "no session of these has a label 'usre'" in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
