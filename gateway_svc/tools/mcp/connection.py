@@ -1,14 +1,11 @@
 """One MCP server: connected in a task of its own, its tools listed, its calls made; connected again when it dies."""
 
 import asyncio
-import json
 import os
 import random
-import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +15,11 @@ from mcp.client import Client, IncomingMessage
 from mcp.client._transport import TransportStreams
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT, CallToolResult, Implementation, ToolListChangedNotification
-from mcp_types import Tool as ListedTool
 
-from gateway_svc.tools import ToolContext, ToolError, ToolResult
-from gateway_svc.tools.arguments import ArgumentsError
+from gateway_svc.tools import ToolError, ToolResult
 from gateway_svc.tools.mcp import results
 from gateway_svc.tools.mcp.http import reach_server
+from gateway_svc.tools.mcp.listing import McpTool, list_tools, shown
 from gateway_svc.tools.mcp.process import environment, run_server
 from gateway_svc.tools.mcp.settings import ServerSettings
 
@@ -34,32 +30,10 @@ STEADY_SECONDS = 30.0
 WAIT_SECONDS = 10.0
 """How long a call waits for a server that is being connected again."""
 CANCEL_SECONDS = 1.0
-MAX_TOOLS, MAX_PAGES = 128, 16
-MAX_DESCRIPTION_CHARACTERS, MAX_SCHEMA_BYTES = 8_192, 65_536
-_TOOL_NAME = re.compile(r"[a-zA-Z0-9_./-]{1,90}")
+LIST_SECONDS = 10.0
+"""A server that does not say within this which tools it has is started again."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class McpTool:
-    """A tool of a server (the RemoteTool protocol)."""
-
-    name: str
-    description: str
-    schema: dict[str, object]
-    call: Callable[[dict[str, Any]], Awaitable[ToolResult]]
-
-    def check(self, arguments: dict[str, Any]) -> None:
-        """See RemoteTool. The server checks the rest itself."""
-        required = self.schema.get("required")
-        missing = [field for field in required if field not in arguments] if isinstance(required, list) else []
-        if missing:
-            raise ArgumentsError(f"missing: {', '.join(map(str, missing[:8]))}")
-
-    async def run(self, arguments: dict[str, Any], context: ToolContext) -> ToolResult:
-        """See RemoteTool."""
-        return await self.call(arguments)
 
 
 class McpServer:
@@ -107,7 +81,10 @@ class McpServer:
             await asyncio.wait([calling, dying], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if calling.done():
                 return self._result(calling, lost)
-            raise results.died(self.name) if dying.done() else results.timed_out(self.name, seconds)
+            if dying.done():
+                raise results.died(self.name)
+            self._relist.set()  # which tells whether it is alive
+            raise results.timed_out(self.name, seconds)
         finally:
             dying.cancel()
             if not calling.done():
@@ -124,8 +101,15 @@ class McpServer:
                 self._lose(lost)
                 raise results.died(self.name) from None
             if error.code == REQUEST_TIMEOUT:
+                self._relist.set()
                 raise results.timed_out(self.name, self.settings.timeout_seconds) from None
             raise results.refused(self.name, error.code, error.message) from None
+        except (
+            ValueError,
+            RuntimeError,
+        ) as error:  # its library's for what is not the protocol's, or the tool's schema's
+            log.warning("mcp.answer_unreadable", server=self.name, error=type(error).__name__)
+            raise results.unreadable(self.name) from None
         except Exception as error:  # noqa: BLE001 - whatever its library raises, the call has failed and the server is suspect
             self._lose(lost)
             log.warning("mcp.call_failed", server=self.name, error=type(error).__name__)
@@ -181,7 +165,8 @@ class McpServer:
             while not (self._closing.is_set() or lost.is_set()):
                 await _first_of([self._closing, lost, self._relist])
                 if self._relist.is_set() and not lost.is_set():
-                    await self._list(client)
+                    async with asyncio.timeout(LIST_SECONDS):
+                        await self._list(client)
             if lost.is_set():
                 log.warning("mcp.lost", server=self.name)
             self._lose(lost)
@@ -216,41 +201,14 @@ class McpServer:
     async def _list(self, client: Client) -> None:
         """Asks which tools there are."""
         self._relist.clear()
-        tools: dict[str, McpTool] = {}
-        cursor = None
-        for _ in range(MAX_PAGES):
-            page = await client.list_tools(cursor=cursor)
-            for listed in page.tools:
-                self._take(listed, tools)
-            cursor = page.next_cursor
-            if not cursor:
-                break
+        tools = await list_tools(client, self.name, self.call)
         settings = self.settings
         if unknown := sorted({*settings.tools, *settings.record} - {name.partition(".")[2] for name in tools}):
             # a policy for a name that is misspelt holds for nothing
             log.warning("mcp.settings_name_unknown_tools", server=self.name, tools=unknown)
-        if _shown(tools) != _shown(self.tools):
+        if shown(tools) != shown(self.tools):
             self.tools = tools
             self._on_change()
-
-    def _take(self, listed: ListedTool, tools: dict[str, McpTool]) -> None:
-        schema: dict[str, object] = {"type": "object", "properties": {}, **listed.input_schema}
-        if not _TOOL_NAME.fullmatch(listed.name):
-            reason = "name"
-        elif len(json.dumps(schema)) > MAX_SCHEMA_BYTES:
-            reason = "schema too large"
-        elif len(tools) >= MAX_TOOLS:
-            reason = "too many"
-        else:
-            name, own = f"{self.name}.{listed.name}", listed.name
-            description = (listed.description or listed.title or "")[:MAX_DESCRIPTION_CHARACTERS]
-            tools[name] = McpTool(name, description, schema, lambda arguments: self.call(own, arguments))
-            return
-        log.warning("mcp.tool_left_out", server=self.name, reason=reason)
-
-
-def _shown(tools: dict[str, McpTool]) -> list[tuple[str, str, dict[str, object]]]:
-    return [(tool.name, tool.description, tool.schema) for tool in tools.values()]
 
 
 async def _first_of(events: list[asyncio.Event], seconds: float | None = None) -> None:

@@ -48,6 +48,11 @@ def timed_out(server: str, seconds: float) -> ToolError:
     )
 
 
+def unreadable(server: str) -> ToolError:
+    """A server whose answer is not what the protocol, or the tool's own output schema, allows."""
+    return ToolError(f"the MCP server {server} gave an answer that cannot be read")
+
+
 def refused(server: str, code: int, told: str) -> ToolError:
     """A server that answered with an error of the protocol's, such as an unknown tool."""
     return ToolError(f"the MCP server {server} refused the call (code {code})", text=f"Error: {told}")

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gateway_svc.tools import RemoteTool
-from gateway_svc.tools.mcp.connection import McpServer, McpTool
+from gateway_svc.tools.mcp.connection import McpServer
+from gateway_svc.tools.mcp.listing import McpTool
 from gateway_svc.tools.mcp.settings import ServerSettings
 from gateway_svc.tools.toolbox import Policy
 

@@ -1,0 +1,51 @@
+"""A server that breaks the protocol, or no longer answers at all, costs a call and never the session."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from onrecord.audit.v1 import audit_pb2
+
+from gateway_svc.tools.mcp import connection
+from gateway_svc.tools.mcp.settings import ServerSettings
+from tests.support import raw_mcp_server
+
+
+def raw(*options: str, **more: Any) -> ServerSettings:
+    return ServerSettings(command=sys.executable, args=(str(Path(raw_mcp_server.__file__)), *options), **more)
+
+
+@pytest.mark.parametrize("do", ["hologram", "mismatch"])
+async def test_an_answer_that_cannot_be_read_fails_its_call_and_the_server_goes_on(open_desk, do):
+    """Content of a kind that is not known, or that is not what the tool's output schema promises."""
+    desk = await open_desk(t=raw())
+    server = desk.servers._servers["t"]
+    connected = server._client
+    result = await desk.run("t.go", f'{{"do": "{do}"}}')
+    assert (result.outcome, result.error) == (
+        audit_pb2.OUTCOME_FAILED,
+        "the MCP server t gave an answer that cannot be read",
+    )
+    assert (await desk.run("t.go")).text == "gone"
+    assert server._client is connected, "it was not started again, which would have interrupted other calls"
+
+
+async def test_a_server_that_is_frozen_is_started_again(open_desk, monkeypatch):
+    monkeypatch.setattr(connection, "LIST_SECONDS", 0.5)
+    desk = await open_desk(t=raw(timeout_seconds=2))
+    result = await desk.run("t.go", '{"do": "freeze"}')
+    assert result.outcome == audit_pb2.OUTCOME_TIMED_OUT
+    await desk.until(lambda: not desk.servers._servers["t"]._up.is_set())
+    await desk.until(desk.servers._servers["t"]._up.is_set)
+    assert (await desk.run("t.go")).text == "gone"
+
+
+async def test_a_server_that_does_not_say_which_tools_it_has_now_is_started_again(open_desk, monkeypatch):
+    monkeypatch.setattr(connection, "LIST_SECONDS", 0.5)
+    desk = await open_desk(t=raw("deaf"))
+    server = desk.servers._servers["t"]
+    connected = server._client
+    assert (await desk.run("t.go")).text == "gone"
+    await desk.until(lambda: server._client not in (None, connected))
+    assert (await desk.run("t.go")).text == "gone"
