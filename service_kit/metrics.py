@@ -67,6 +67,8 @@ def serve_metrics(listen: str, registry: CollectorRegistry) -> Iterator[None]:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = 64
+    """Connections that wait to be taken or closed; the kernel makes those beyond try again after a second or more."""
 
     def __init__(self, *args: Any) -> None:
         self._places = threading.Semaphore(_SCRAPES_AT_ONCE)

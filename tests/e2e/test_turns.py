@@ -264,9 +264,9 @@ async def test_sigterm_ends_both_services_at_once_with_their_rows_in_the_ledger(
         last = [event async for event in call][-1]
         assert last.turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
     assert await stopped == 0
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     begun = time.monotonic()
     assert await asyncio.to_thread(audit.terminate) == 0
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     assert pair.query("SELECT outcome FROM tool_call_log") == [("cancelled",)] * 3
     assert pair.query("SELECT status FROM sessions") == [("cancelled",)] * 3
