@@ -4,12 +4,17 @@ import asyncio
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2
-from onrecord.client import Access, Answer, AsyncGateway, AsyncLedger, Gateway, Ledger
+from onrecord.client import Access, Answer, AsyncGateway, AsyncLedger, Gateway, Ledger, ToolCall
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.processes import REPOSITORY
@@ -22,6 +27,20 @@ __all__ = ["make_pair"]
 SCRIPT = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "touch ran"}),)), Step(text="Done.")))
 PAGES = (REPOSITORY / "docs" / "client.md").read_text() + (REPOSITORY / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGES, re.DOTALL)
+
+
+@contextmanager
+def keep_rows(ledger: Ledger) -> Iterator[list[audit_pb2.AuditRow]]:
+    """The rows that the ledger puts into its spool."""
+    rows: list[audit_pb2.AuditRow] = []
+    append = ledger._opened().spool.append
+
+    def keep(row: audit_pb2.AuditRow) -> bool:
+        rows.append(row)
+        return append(row)
+
+    ledger._opened().spool.append = keep  # type: ignore[method-assign,assignment] # it still appends
+    yield rows
 
 
 async def start(make_pair, **env: str) -> tuple[Pair, str]:
@@ -131,7 +150,7 @@ with Ledger({str(tmp_path / "app")!r}, {pair.audit_address!r}) as ledger, ledger
 
 def test_strict_refuses_what_cannot_be_put_on_disk(tmp_path):
     with Ledger(tmp_path, "127.0.0.1:9", mode="strict", drain_seconds=0) as ledger:
-        ledger._record.spool.append_intent = lambda row: False  # type: ignore[method-assign] # the disk is full
+        ledger._opened().spool.append_intent = lambda row: False  # type: ignore[method-assign] # the disk is full
         ran = False
         with pytest.raises(AuditRefused), ledger.tool_call("lookup"):
             ran = True
@@ -143,3 +162,88 @@ def test_what_belongs_together_is_asked_for_together(tmp_path):
         Gateway("127.0.0.1:9", Access(cert=Path("cert.pem")))
     assert "secret" not in repr(Access(token="secret"))
     assert list(Access(token="secret").metadata()) == [("authorization", "Bearer secret")]
+
+
+class Odd:
+    """A value that JSON does not have."""
+
+
+CIRCLE: dict[str, Any] = {}
+CIRCLE["itself"] = CIRCLE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "summary"),
+    [
+        ({(1, 2): 3, "a": "b"}, '{"a":{"type":"string","bytes":5},"$more":1}'),
+        ({"circle": CIRCLE}, '{"circle":{"type":"string","bytes":6}}'),
+        ({"large": 10**5_000}, '{"large":{"type":"string","bytes":5}}'),
+        ({"odd": Odd()}, '{"odd":{"type":"string","bytes":5}}'),
+        (MappingProxyType({"a": 1}), '{"a":{"type":"number"}}'),
+    ],
+    ids=["keys", "circle", "large", "odd", "mapping"],
+)
+def test_whatever_its_arguments_are_a_call_runs_and_has_its_row(tmp_path, arguments, summary):
+    with (
+        Ledger(tmp_path, "127.0.0.1:9", drain_seconds=0) as ledger,
+        keep_rows(ledger) as rows,
+        ledger.tool_call("lookup", arguments),
+    ):
+        pass
+    assert [(row.args_summary, row.outcome) for row in rows] == [(summary, audit_pb2.OUTCOME_SUCCEEDED)]
+
+
+def told(call: ToolCall, error: Exception) -> Exception:
+    call.result_bytes = 1.5  # type: ignore[assignment] # as untyped programs do
+    return error
+
+
+def test_a_result_that_no_row_can_hold_changes_nothing_for_the_body(tmp_path):
+    with Ledger(tmp_path, "127.0.0.1:9", drain_seconds=0) as ledger, keep_rows(ledger) as rows:
+        with pytest.raises(KeyError), ledger.tool_call("lookup") as call:
+            raise told(call, KeyError())
+        with ledger.tool_call("lookup") as call:
+            call.http_status = "200"  # type: ignore[assignment]
+    assert [row.outcome for row in rows] == [audit_pb2.OUTCOME_FAILED, audit_pb2.OUTCOME_SUCCEEDED]
+
+
+def test_a_ledger_that_is_not_open_says_so(tmp_path):
+    with pytest.raises(RuntimeError, match="open the ledger by `with` first"):
+        Ledger(tmp_path).tool_call("lookup")
+
+
+async def test_a_ledger_whose_end_is_cancelled_leaves_nothing_running(tmp_path):
+    async with asyncio.timeout(30):
+        ledger = AsyncLedger(tmp_path, "127.0.0.1:9", drain_seconds=60)
+        await ledger.__aenter__()
+        with ledger.tool_call("lookup"):
+            pass
+        closing = asyncio.create_task(ledger.close())
+        await asyncio.sleep(0.1)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_decision_that_comes_too_late_does_not_end_the_turn_for_its_client(make_pair, kind):
+    _, address = await start(make_pair, GATEWAY_TOOLS="bash=ask", GATEWAY_ANSWER_SECONDS="0.1")
+
+    def decide(call: pb.ToolCallStarted) -> bool:
+        time.sleep(1)
+        return True
+
+    async def decide_async(call: pb.ToolCallStarted) -> bool:
+        await asyncio.sleep(1)
+        return True
+
+    def run() -> str:
+        with Gateway(address) as gateway:
+            return gateway.run("go", decide=decide).wait().answer
+
+    if kind == "sync":
+        assert await asyncio.to_thread(run) == "Done."
+    else:
+        async with AsyncGateway(address) as gateway:
+            assert (await gateway.run("go", decide=decide_async).wait()).answer == "Done."

@@ -15,9 +15,10 @@ AsyncGateway and AsyncLedger are the same for asyncio.
 """
 
 from onrecord.client.access import Access
-from onrecord.client.gateway import Answer, AsyncGateway, AsyncTurn, Gateway, Turn, ask_in_terminal
+from onrecord.client.gateway import AsyncGateway, Gateway
 from onrecord.client.ledger import AsyncLedger, Ledger
 from onrecord.client.tool_call import ToolCall
+from onrecord.client.turn import Answer, AsyncTurn, Turn, ask_in_terminal
 
 __all__ = [
     "Access",

@@ -70,7 +70,12 @@ class _Ledger:
         if token_file is None and access.token:
             service = replace(service, metadata=access.metadata)
         self._open = partial(open_record, Path(state_dir).expanduser(), service, mode=mode)
-        self._record: Record
+        self._record: Record | None = None
+
+    def _opened(self) -> Record:
+        if self._record is None:
+            raise RuntimeError("open the ledger by `with` first")
+        return self._record
 
     def tool_call(
         self,
@@ -85,18 +90,23 @@ class _Ledger:
 
         Of its arguments the record tells names, types and sizes, as of any tool that it does not know; of a tool named
         like one of the gateway's, what it tells of that one.
+
+        Raises:
+            RuntimeError: the ledger was never opened.
         """
         scope = Scope(session_id or self.session_id, self._engine, model or self._model, turn_id)
-        return ToolCall(self._record.logger, scope, name, arguments or {})
+        return ToolCall(self._opened().logger, scope, name, arguments or {})
 
     async def _begin(self) -> None:
         self._record = self._open()
         self._record.start()
 
     async def _end(self) -> bool:
-        sent = await self._record.drain(self._drain_seconds)
-        await self._record.aclose()
-        return sent
+        record = self._opened()
+        try:
+            return await record.drain(self._drain_seconds)
+        finally:
+            await record.aclose()
 
 
 class AsyncLedger(_Ledger):

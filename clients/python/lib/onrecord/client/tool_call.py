@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+import structlog
 from onrecord.audit.v1 import audit_pb2
 from uuid_utils import uuid7
 
@@ -15,6 +16,8 @@ from gateway_svc.audit.row import build_audit_row, build_intent
 from gateway_svc.messages import Scope
 from gateway_svc.messages import ToolCall as Call
 from gateway_svc.tools import ToolResult
+
+log = structlog.get_logger(__name__)
 
 
 class ToolCall:
@@ -36,8 +39,7 @@ class ToolCall:
         self.http_status: int | None = None
         self.error: str | None = None
         """Why the tool could not do its work, where it raised nothing: a sentence that quotes no content."""
-        text = json.dumps(arguments, ensure_ascii=False, default=lambda value: f"<{type(value).__name__}>")
-        self._call = Call(self.id, "", name, text)
+        self._call = Call(self.id, "", name, _written(arguments))
         self._logger = logger
         self._scope = scope
         self._started_at_ms, self._started = 0, 0.0
@@ -69,7 +71,29 @@ class ToolCall:
             started_at_ms=self._started_at_ms,
             duration_ms=round((time.monotonic() - self._started) * 1000),
         )
-        safe_audit(self._logger, build_audit_row(self._call, result, self._scope))
+        safe_audit(self._logger, self._row(result))
+
+    def _row(self, result: ToolResult) -> audit_pb2.AuditRow:
+        try:
+            return build_audit_row(self._call, result, self._scope)
+        except (TypeError, ValueError) as error:
+            # what the body said of its result fits no row: the call has one all the same
+            log.warning("ledger.result_unusable", error=type(error).__name__)
+            known = ToolResult("", result.outcome, started_at_ms=self._started_at_ms, duration_ms=result.duration_ms)
+            return build_audit_row(self._call, known, self._scope)
+
+
+def _written(arguments: Mapping[str, Any]) -> str:
+    """The arguments as JSON. What it does not have, and what cannot be written at all, is named by its type."""
+    try:
+        return json.dumps(dict(arguments), ensure_ascii=False, default=_named)
+    except (TypeError, ValueError, RecursionError):
+        items = arguments.items() if isinstance(arguments, Mapping) else ()
+        return json.dumps({key if isinstance(key, str) else _named(key): _named(value) for key, value in items})
+
+
+def _named(value: object) -> str:
+    return f"<{type(value).__name__}>"
 
 
 def _outcome(error: BaseException | None, told: str | None) -> audit_pb2.Outcome.ValueType:
