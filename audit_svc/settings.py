@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from service_kit.guard import GuardSettings
+from service_kit.guard import Address, GuardSettings
 from service_kit.logs import LogStyle
 
 
@@ -19,7 +19,7 @@ class AuditSettings(GuardSettings):
 
     model_config = SettingsConfigDict(env_prefix="AUDIT_", env_ignore_empty=True)
 
-    listen: str = Field("127.0.0.1:50052", pattern=r"^(unix:.+|.+:\d{1,5})$")
+    listen: Address = "127.0.0.1:50052"
     db: Path = Field(default_factory=_default_db)
     queue_rows: int = Field(50_000, ge=10_000)
     """Rows that may wait for the disk before producers are told to come again; the largest batch has 10,000."""

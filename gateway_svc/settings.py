@@ -9,7 +9,7 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, Secre
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from gateway_svc.budgets import LabelBudget
-from service_kit.guard import GuardSettings
+from service_kit.guard import Address, GuardSettings
 from service_kit.logs import LogStyle
 from service_kit.roles import NAME_PATTERN
 
@@ -60,7 +60,7 @@ class ListenSettings(GuardSettings):
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", env_ignore_empty=True)
 
-    listen: str = "127.0.0.1:50051"
+    listen: Address = "127.0.0.1:50051"
 
 
 class GatewaySettings(ListenSettings):

@@ -1,14 +1,15 @@
 """What stands between the network and a service, put together from its settings."""
 
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Annotated, Self, TypeVar
 
 import grpc
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from service_kit.access import AccessInterceptor, Rules
 from service_kit.limits import LimitSettings, RateInterceptor
@@ -20,11 +21,35 @@ from service_kit.watched import Watched, WrongFile
 
 T = TypeVar("T")
 
+_MAX_PORT = 65535
+
+
+def _address(value: str) -> str:
+    # gRPC takes a port beyond 65535 as well, and listens on another.
+    if not (value.startswith("unix:") and value != "unix:") and not _has_port(value):
+        raise ValueError("must be host:port with a port from 0, for a free one, to 65535, or unix:path")
+    return value
+
+
+def _metrics_address(value: str) -> str:
+    if value and not _has_port(value):
+        raise ValueError("must be host:port with a port from 0, for a free one, to 65535, or empty for nowhere")
+    return value
+
+
+def _has_port(value: str) -> bool:
+    host, _, port = value.rpartition(":")
+    return bool(host) and re.fullmatch(r"[0-9]{1,5}", port) is not None and int(port) <= _MAX_PORT
+
+
+Address = Annotated[str, AfterValidator(_address)]
+MetricsAddress = Annotated[str, AfterValidator(_metrics_address)]
+
 
 class GuardSettings(LimitSettings):
     """The settings that both services have, under prefixes of their own."""
 
-    listen: str
+    listen: Address
 
     tls_cert: Path | None = Field(None, description="PEM; with tls_key")
     tls_key: Path | None = None
@@ -34,7 +59,7 @@ class GuardSettings(LimitSettings):
     reflection: bool = False
     health_seconds: float = Field(10, gt=0, description="how often it is looked whether the service can do its work")
 
-    metrics_listen: str = Field("", pattern=r"^$|^.+:\d{1,5}$", description="for Prometheus; nowhere when empty")
+    metrics_listen: MetricsAddress = Field("", description="for Prometheus; nowhere when empty")
     metrics_allow_network: bool = Field(False, description="serve metrics beyond loopback, in plain text to anybody")
 
     @model_validator(mode="after")

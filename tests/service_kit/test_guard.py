@@ -48,6 +48,9 @@ def test_an_open_deployment_is_refused(tmp_path, module):
     tls = {"TLS_CERT": str(pair.certificate), "TLS_KEY": str(pair.key)}
     for settings, told in (
         ({"LISTEN": "0.0.0.0:0"}, f"{prefix}_ALLOW_PLAINTEXT_ON_NETWORK=true"),
+        ({"LISTEN": "127.0.0.1"}, f"{prefix}_LISTEN: must be host:port"),
+        ({"LISTEN": "127.0.0.1:99999"}, f"{prefix}_LISTEN: must be host:port"),
+        ({"METRICS_LISTEN": "127.0.0.1:99999"}, f"{prefix}_METRICS_LISTEN: must be host:port"),
         ({"TLS_CERT": str(pair.certificate)}, f"{prefix}_TLS_KEY: is not set"),
         ({"TLS_KEY": str(pair.key)}, f"{prefix}_TLS_CERT: is not set"),
         ({"TLS_CLIENT_CA": str(ca.path)}, f"{prefix}_TLS_CLIENT_CA: needs {prefix}_TLS_CERT"),
