@@ -20,8 +20,9 @@ def check_choices(request: pb.CreateSessionRequest | pb.RunTurnRequest, find_run
     Raises:
         EngineNotConfigured, InvalidRequest: it cannot be had.
     """
-    if request.max_cost_micros < 0 or (isinstance(request, pb.RunTurnRequest) and request.session_max_cost_micros < 0):
-        raise InvalidRequest("a budget is negative: leave it 0 for none")
+    for budget in ("max_cost_micros", "session_max_cost_micros"):
+        if getattr(request, budget, 0) < 0:
+            raise InvalidRequest(f"{budget} is negative: leave it 0 for none", budget)
     if request.fallback.engine:
         find_runner(request.fallback.engine)
     if len(request.shadow.engines) > MAX_SHADOWS_PER_SESSION:

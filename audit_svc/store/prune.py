@@ -92,9 +92,13 @@ def whole_hour(before_ms: int, now_ms: int) -> int:
         InvalidRequest: it is no time that a ledger can be pruned to.
     """
     if before_ms <= 0:
-        raise InvalidRequest("created_before_ms is not set, or is not after 1970: say which time to prune to")
+        raise InvalidRequest(
+            "created_before_ms is not set, or is not after 1970: say which time to prune to", "created_before_ms"
+        )
     if before_ms > now_ms:
-        raise InvalidRequest("created_before_ms is in the future: what is not there yet cannot be pruned")
+        raise InvalidRequest(
+            "created_before_ms is in the future: what is not there yet cannot be pruned", "created_before_ms"
+        )
     return before_ms - before_ms % HOUR_MS
 
 

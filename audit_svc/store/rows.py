@@ -148,7 +148,7 @@ def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str =
     """
     size = len(request.rows) + len(request.costs) + len(request.sessions)
     if size > MAX_ROWS:
-        raise InvalidRequest(f"the batch has {size} rows: send at most {MAX_ROWS} at once")
+        raise InvalidRequest(f"the batch has {size} rows: send at most {MAX_ROWS} at once", "rows")
     if len(request.producer_id) > 128:
         raise InvalidRequest("producer_id is longer than 128 characters", "producer_id")
     if request.sequence > MAX_INT64 or request.first_sequence > request.sequence:

@@ -81,7 +81,12 @@ async def test_the_field_that_is_at_fault_is_named(make_pair):
         (run_turn(gateway, max_steps=-1), "max_steps"),
         (run_turn(gateway, labels={"": "x"}), "labels"),
         (gateway.ListSessions(pb.ListSessionsRequest(page_size=-1)), "page_size"),
+        (run_turn(gateway, max_cost_micros=-1), "max_cost_micros"),
+        (run_turn(gateway, session_max_cost_micros=-1), "session_max_cost_micros"),
         (audit.ListToolCalls(audit_pb2.ListToolCallsRequest(page_token="x")), "page_token"),
+        (audit.Prune(audit_pb2.PruneRequest()).read(), "created_before_ms"),
+        (audit.Prune(audit_pb2.PruneRequest(created_before_ms=2**62)).read(), "created_before_ms"),
+        (audit.RecordBatch(audit_pb2.RecordRequest(rows=[audit_pb2.AuditRow()] * 10_001)), "rows"),
         (audit.GetSession(audit_pb2.GetSessionRequest()), "session_id"),
         (audit.RecordBatch(audit_pb2.RecordRequest(producer_id="x" * 129)), "producer_id"),
     ):
