@@ -70,7 +70,7 @@ def test_secrets_are_masked_in_the_start_line(tmp_path):
         "GATEWAY_OPENAI_MODEL": "m",
         "GATEWAY_OPENAI_API_KEY": "sk-sentinel-0123456789",
         "GATEWAY_STATE_DIR": str(tmp_path),
-        "GATEWAY_LISTEN": "127.0.0.1:1x",
+        "GATEWAY_LISTEN": f"unix:{tmp_path}/none/socket",
     }
     ran = run_command("gateway_svc", env, "serve")
     assert ran.returncode == 1
