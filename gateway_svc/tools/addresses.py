@@ -54,12 +54,23 @@ REFUSED = tuple(
 )
 PUBLIC_IPV6 = IPv6Network("2000::/3")
 NAT64 = IPv6Network("64:ff9b::/96")
+_32_BITS = 0xFFFF_FFFF
 ISATAP_MARKS = (0x0000_5EFE, 0x0200_5EFE)
+
+
+def is_metadata(address: Address) -> bool:
+    """Whether the address is a metadata service's, in whatever form an IPv6 address holds an IPv4 one."""
+    if isinstance(address, IPv4Address):
+        return address in METADATA
+    number = int(address)
+    # At its end when mapped, compatible, translated or in ISATAP; after its first part in 6to4; inverted in Teredo.
+    held = number & _32_BITS, number >> 80 & _32_BITS, ~number & _32_BITS
+    return any(part in METADATA for part in (IPv6Address(number), *map(IPv4Address, held)))
 
 
 def refusal(address: Address) -> str | None:
     """Why a fetch must not connect to the address, as words that follow "is"; None when it may."""
-    if address in METADATA:
+    if is_metadata(address):
         return "a metadata service"
     for network, why in REFUSED:
         if _contains(network, address):

@@ -5,6 +5,7 @@ import math
 import os
 import resource
 import shutil
+import signal
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ def _result(ended: Ended, seconds: float) -> ToolResult:
         )
     code = ended.exit_code
     if code:
-        by_signal = f", ended by signal {code - SIGNALLED}" if code > SIGNALLED else ""
+        by_signal = f", ended by signal {code - SIGNALLED}" if 0 < code - SIGNALLED < signal.NSIG else ""
         output = f"{output}\n[exit code {code}{by_signal}]".lstrip("\n")
     return ToolResult(output or "[no output]", exit_code=code, result_bytes=size, result_truncated=truncated)
 

@@ -13,7 +13,7 @@ import httpx2
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.tools import ToolError
-from gateway_svc.tools.addresses import METADATA, refusal
+from gateway_svc.tools.addresses import is_metadata, refusal
 
 MAX_URL_CHARACTERS = 8_192
 HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]+")
@@ -106,7 +106,7 @@ def _refuse(address: str, host: str, *, allowed: bool) -> None:
         parsed = ip_address(address)
     except ValueError:
         raise ToolError("the URL's host has an address of an unknown kind") from None
-    if allowed and (parsed not in METADATA or address == host):
+    if allowed and (not is_metadata(parsed) or address == host):
         return
     if why := refusal(parsed):
         raise ToolError(f"the URL's host has an address that may not be fetched: it is {why}")

@@ -51,6 +51,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
         ("echo no; false", "no\n\n[exit code 1]", 1),
         ("printf x; exit 1", "x\n[exit code 1]", 1),
         ("kill -9 $$", "[exit code 137, ended by signal 9]", 137),
+        ("exit 255", "[exit code 255]", 255),
         ("-x", "bash: line 1: -x: command not found\n\n[exit code 127]", 127),
         ("cat", "[no output]", 0),
         ("if then", None, 2),

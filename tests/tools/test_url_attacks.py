@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.tools import ToolResult
+from gateway_svc.tools import ToolError, ToolResult
 from gateway_svc.tools.addresses import refusal
-from gateway_svc.tools.destination import resolve
+from gateway_svc.tools.destination import Destinations, resolve
 from gateway_svc.tools.webfetch import WebfetchTool
 from tests.tools.attack_urls import ALL, NAMES, REFUSED
 from tests.tools.pages import Pages
@@ -161,6 +161,31 @@ async def test_a_name_is_asked_for_once_a_hop(pages: Pages, workspace: Path):
     tool = WebfetchTool(allow=[f"allowed.test:{pages.port}"], resolver=resolver)
     await run(tool, workspace, url=f"http://allowed.test:{pages.port}/page")
     assert resolver.asked == ["allowed.test"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254",
+        "::ffff:169.254.169.254",
+        "::ffff:0:169.254.169.254",
+        "::169.254.169.254",
+        "64:ff9b::169.254.169.254",
+        "64:ff9b:1::169.254.169.254",
+        "2002:a9fe:a9fe::1",
+        "2001:0:1:2::5601:5601",
+        "fe80::5efe:169.254.169.254",
+        "fd00:ec2::254",
+        "fd00:ec2::254%1",
+    ],
+)
+async def test_no_way_to_write_the_address_of_a_metadata_service_is_allowed_by_a_name(address: str):
+    async def answers(host: str, port: int) -> Sequence[str]:
+        return [address]
+
+    destinations = Destinations(allow=["inside.test"], ports=[80], resolver=answers)
+    with pytest.raises(ToolError, match="a metadata service"):
+        await destinations.check("http://inside.test/latest")
 
 
 @pytest.mark.parametrize("entry", ["metadata.test", "169.254.169.254.", "[::ffff:a9fe:a9fe]"])
