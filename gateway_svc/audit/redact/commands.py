@@ -57,7 +57,8 @@ class _Content:
         self._printed: list[tuple[int, int]] = []  # what each echo prints, in parts where something else is between
         self._last_writer = -1  # where the last thing that writes a file stands
         self._program = ""
-        self._outside: list[str] = []  # the programs around the parentheses that are open
+        self._outside: list[tuple[str, bool]] = []  # the programs around the parentheses that are open, and _feeds
+        self._feeds = False  # whether what is printed goes to the program outside, as in <(echo …)
         self._before = ""  # the word or operator before
 
     def spans(self) -> list[Span]:
@@ -81,10 +82,10 @@ class _Content:
 
     def _operator(self, sign: str) -> None:
         if sign in ("(", "$("):
-            self._outside.append(self._program)
-            self._program = ""
+            self._outside.append((self._program, self._feeds))
+            self._program, self._feeds = "", self._before == "<"
         elif sign == ")":
-            self._program = self._outside.pop() if self._outside else ""
+            self._program, self._feeds = self._outside.pop() if self._outside else ("", False)
         elif not sign.startswith(("<", ">", "&>")):
             self._program = ""
 
@@ -104,7 +105,10 @@ class _Content:
         if self._before in _REDIRECTS:
             return
         if self._program in _PRINTERS:
-            self._print(token)
+            if self._feeds:
+                self._drop(token.start, token.end, "data")
+            else:
+                self._print(token)
         elif not self._program and not (
             _ASSIGNED.match(text) or text in _KEYWORDS or text in _PREFIXES or text.startswith("-")
         ):
