@@ -27,12 +27,20 @@ IMPLAUSIBLE_BYTES_PER_TOKEN = 12.0
 """A count of tokens below this share of the bytes is not one of the whole request."""
 MAX_ANSWER_TOKENS = 16_384
 SHORT_RESULT_CHARACTERS = 600
+LEAST_RESULT_CHARACTERS = 40
+"""Of the last step, which may have asked for hundreds of results at once."""
 MARK_BYTES = 200
 """More than a mark has."""
 MAX_GAUGED = 1_000
 
 _LEFT_OUT_TURNS = "[What was said before this, {} turns of it, was left out: it does not fit your context.]\n\n"
 _LEFT_OUT_STEPS = "\n\n[Your first {} steps on this were left out: they do not fit your context.]"
+
+
+class _Shortened(ToolMessage):
+    """A result that was shortened, and may be again."""
+
+    __slots__ = ()
 
 
 class Gauge:
@@ -96,7 +104,7 @@ class Context:
         if self.size > room_bytes:
             self._leave_out_steps(room_bytes * 3 // 4)
         characters = SHORT_RESULT_CHARACTERS * 128
-        while self.size > room_bytes and characters > SHORT_RESULT_CHARACTERS:
+        while self.size > room_bytes and characters > LEAST_RESULT_CHARACTERS:
             characters //= 2
             self._shorten(self._last_step, len(self._messages), room_bytes=0, characters=characters)
         return before != (self.left_out_turns, self.left_out_steps, self.shortened_results)
@@ -144,8 +152,8 @@ class Context:
                 return
             if isinstance(message, ToolMessage) and len(message.text) > characters + 100:
                 text, _ = shorten(message.text, characters, 2_000)
-                self._replace(at, ToolMessage(message.tool_call_id, message.tool_name, text))
-                self.shortened_results += 1
+                self._replace(at, _Shortened(message.tool_call_id, message.tool_name, text))
+                self.shortened_results += not isinstance(message, _Shortened)
 
     def _leave_out_turns(self, room_bytes: int, piece_bytes: int) -> None:
         excess = self._left_out_bytes + self.size + MARK_BYTES - room_bytes

@@ -61,3 +61,16 @@ async def test_one_long_turn_stays_within_the_context_and_its_session_goes_on(tm
         session_id = events[0].turn_started.session_id
         assert text_of(await house.run(engine=engine, session_id=session_id)) == "Fresh."
         assert max(sent_tokens(house, engine)) < CONTEXT_TOKENS
+
+
+@APIS
+async def test_many_large_results_of_one_step_stay_within_the_context(tmp_path, engine, responses):
+    async with house_of(tmp_path, responses, Step(tool_calls=(READ,) * 40), Step(text="Done.")) as house:
+        (house.workspace / "notes.txt").write_text("high tide at noon\n" * 2_000)
+        events = await house.run(engine=engine)
+        assert text_of(events) == "Done."
+        [told] = [event.warning.message for event in events if event.HasField("warning")]
+        assert "told 40 results shortened" in told, "each counts once, however often it was cut"
+        events = await house.run(engine=engine, session_id=events[0].turn_started.session_id)
+        assert text_of(events) == "Done."
+        assert max(sent_tokens(house, engine)) < CONTEXT_TOKENS
