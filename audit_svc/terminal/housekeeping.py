@@ -59,7 +59,7 @@ def backup(
         else:
             with progress("copying") as tell:
                 copy = copies.back_up(ledger_path(db), path, tell)
-            calls, requests, sessions = (copy.rows[name] for name in ("tool_call_log", "cost_log", "sessions"))
+            calls, requests, sessions = (copy.rows.get(name, 0) for name in ("tool_call_log", "cost_log", "sessions"))
             said = (
                 f"{path}: {size(copy.size_bytes)}, sound, with {calls} tool calls, {requests} model requests "
                 f"and {sessions} sessions"

@@ -79,7 +79,7 @@ class Destinations:
         """
         target = _parsed(url)
         host = target.raw_host.decode("ascii").lower().rstrip(".")
-        port = target.port or DEFAULT_PORTS[target.scheme]
+        port = DEFAULT_PORTS[target.scheme] if target.port is None else target.port
         allowed_here = (host, port) in self._allow
         if port not in self._ports and not allowed_here:
             ports = ", ".join(str(number) for number in sorted(self._ports))

@@ -278,3 +278,6 @@ def test_a_file_of_another_schema_or_none_is_refused(place: Place):
     ran = place.run("calls", "--db", "older.db")
     assert ran.returncode == 1
     assert "migrate up" in ran.stderr
+    assert place.run("migrate", "down", "--to", "0", "--db", "older.db").returncode == 0
+    ran = place.run("backup", "oldest.db", "--db", "older.db")
+    assert "sound, with 0 tool calls" in ran.stdout, ran.stderr

@@ -181,6 +181,7 @@ NOT_PUBLIC_IPV6 = (
 )
 PORTS = (
     "http://public.test:22/",
+    "http://public.test:0/",
     "http://public.test:25/",
     "http://public.test:3306/",
     "http://public.test:6379/",

@@ -97,6 +97,7 @@ def serving(folder: Path) -> Iterator[Pages]:
     with start_service("audit_svc", {"AUDIT_DB": str(database)}, "ui", *options) as service:
         yield Pages(service.address, database)
         assert TOKEN not in service.stderr_text()
+        assert "sql = " not in service.stderr_text()
 
 
 @pytest.fixture(scope="module")
