@@ -83,6 +83,12 @@ class Pair:
             while self.query("SELECT count(*) FROM cost_log")[0][0] < count:
                 await asyncio.sleep(0.02)
 
+    async def until(self, sql: str, answer: list[tuple[Any, ...]]) -> None:
+        """Waits until the database answers so."""
+        async with asyncio.timeout(SECONDS_TO_ARRIVE):
+            while self.query(sql) != answer:
+                await asyncio.sleep(0.02)
+
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Reads the database beside the service that owns it."""
         connection = sqlite3.connect(f"file:{self.db}?mode=ro", uri=True)

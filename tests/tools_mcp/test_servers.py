@@ -225,9 +225,10 @@ async def test_policies_are_the_file_s_by_tool_and_by_server(open_desk):
 async def test_a_tool_that_comes_later_is_offered(open_desk):
     desk = await open_desk(t=of_tests())
     revision = desk.toolbox.revision
-    await asyncio.sleep(0.2)  # until the server knows that somebody listens
-    await desk.run("t.grow")
-    await desk.until(lambda: "t.grown" in desk.names())
+    async with asyncio.timeout(30):
+        while "t.grown" not in desk.names():  # the server tells nobody before it knows that somebody listens
+            await desk.run("t.grow")
+            await asyncio.sleep(0.05)
     assert desk.toolbox.revision > revision
     assert (await desk.run("t.grown")).text == "grown"
 
