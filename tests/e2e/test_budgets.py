@@ -1,6 +1,5 @@
 """Budgets of turns, sessions and labels stop a turn one step late at most, and their figures are the ledger's."""
 
-
 import grpc
 import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
