@@ -20,6 +20,7 @@ from audit_svc.store.opening import FileLock, open_for_reading, open_for_writing
 from audit_svc.terminal import compare, export, housekeeping, queries
 from audit_svc.terminal.ui import ui
 from service_kit.client import client_options, current_access
+from service_kit.first_process import leave_first_process
 from service_kit.logs import configure_logging
 from service_kit.probe import probe
 from service_kit.roles import Role
@@ -68,6 +69,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = _settings(db)
+    leave_first_process()
     configure_logging(settings.log_level, settings.log_style)
     from audit_svc.server import run  # only here, so that no other command loads it
 

@@ -7,6 +7,7 @@ import typer
 
 from gateway_svc import terminal
 from gateway_svc.settings import GatewaySettings
+from service_kit.first_process import leave_first_process
 from service_kit.logs import configure_logging
 from service_kit.roles import Role
 from service_kit.settings import load_settings
@@ -21,6 +22,7 @@ add_token_command(app, "GATEWAY_TOKENS_FILE", (Role.CALLER, Role.ADMIN))
 def serve() -> None:
     """Serve until SIGTERM. Settings come from environment variables GATEWAY_… (see docs/operations.md)."""
     settings = load_settings(GatewaySettings)
+    leave_first_process()
     configure_logging(settings.log_level, settings.log_style)
     os.umask(0o077)
     from gateway_svc.server import run  # after the settings, so that wrong ones are told at once
