@@ -67,9 +67,12 @@ class Shadows:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: set[asyncio.Task[None]] = set()
         """Those of the tasks that only have to save what they cost."""
+        self._closed = False
 
     def start(self, shadow: Shadow, choices: Sequence[tuple[str, str]]) -> None:
         """Starts a shadow of the turn on each of the engines, with their models."""
+        if self._closed:
+            return
         for engine, model in choices:
             runner = self._runners.get(engine)
             if not isinstance(runner, ShadowRunner):
@@ -82,6 +85,10 @@ class Shadows:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
                 task.add_done_callback(self._ended.discard)
+
+    def close(self) -> None:
+        """Starts no more."""
+        self._closed = True
 
     async def cancel_all(self) -> None:
         """Cancels all shadows and waits for their end."""

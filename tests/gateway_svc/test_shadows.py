@@ -135,7 +135,7 @@ async def test_a_shadow_and_the_sessions_next_turn_spend_from_one_budget(tmp_pat
 
 async def test_an_engine_with_tools_of_its_own_and_too_many_shadows_are_refused(tmp_path):
     async with open_house(tmp_path, PRIMARY, OTHER) as house:
-        house.turns._runners = {**house.agents, "claude": Runner("claude")}
+        house.agents["claude"] = Runner("claude")  # type: ignore[assignment] # the turns have the same dictionary
         for engines, error, said in (
             (["claude"], InvalidRequest, "brings its own tools"),
             (["openai"] * 5, InvalidRequest, "at most 4"),
