@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import structlog
 from google.rpc import error_details_pb2, status_pb2
 from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.audit.spool import Batch
 from gateway_svc.audit.spool.records import encode_varint
 from service_kit.client import Metadata, token_metadata, watch_token
+from service_kit.guard import is_local
 from service_kit.server import CLIENT_OPTIONS
 from service_kit.tls import ClientFiles, channel_credentials
+
+log = structlog.get_logger(__name__)
 
 RecordCall = grpc.aio.StreamStreamCall[bytes, audit_pb2.RecordResponse]
 
@@ -58,6 +62,9 @@ def open_target(address: str, files: ClientFiles | None, token_file: Path | None
         WrongFile: a file cannot be used.
     """
     token = watch_token(token_file) if token_file else None
+    if token and not files and not is_local(address):
+        # Not refused: something beside the gateway, such as a mesh's proxy, may do TLS.
+        log.warning("audit.token_in_plain_text", target=address, hint="set GATEWAY_AUDIT_TLS_CA")
     return Target(
         address,
         channel_credentials(files) if files else None,

@@ -4,11 +4,13 @@ import subprocess
 import sys
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway_svc.answers import Answers
 from gateway_svc.audit import redact
 from gateway_svc.recorded import open_recorded
 from gateway_svc.settings import GatewaySettings
+from tests.support.certificates import Authority
 
 ONLY_CLAUDE = """
 import asyncio, os, signal, sys
@@ -46,6 +48,26 @@ async def test_r14_both_http_engines_share_one_logger(monkeypatch, tmp_path):
         for agent in recorded.agents:
             await agent.aclose()
         await recorded.record.aclose()
+
+
+@pytest.mark.parametrize(
+    ("target", "ca", "warnings"),
+    [("audit.example:1", False, 1), ("audit.example:1", True, 0), ("127.0.0.1:9", False, 0), ("unix:/none", False, 0)],
+)
+async def test_a_token_that_would_cross_the_network_in_plain_text_is_warned_about(
+    monkeypatch, tmp_path, target, ca, warnings
+):
+    token, engine = tmp_path / "token", {"GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m"}
+    token.write_text("secret")
+    tls = {"GATEWAY_AUDIT_TLS_CA": str(Authority(tmp_path).path)} if ca else {}
+    audit = {"GATEWAY_AUDIT_TARGET": target, "GATEWAY_AUDIT_TOKEN_FILE": str(token), **tls}
+    configured = settings(monkeypatch, tmp_path / "state", **engine, **audit)
+    with capture_logs() as logged:
+        recorded = open_recorded(configured, Answers(1))
+    for agent in recorded.agents:
+        await agent.aclose()
+    await recorded.record.aclose()
+    assert [line["event"] for line in logged].count("audit.token_in_plain_text") == warnings
 
 
 @pytest.mark.parametrize("audit", ["off", "on"])
