@@ -1,6 +1,7 @@
 """The ledger that a command asks: a running service, or a file."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from audit_svc.query_log import QueryLog
 from audit_svc.questions import QuestionRpcs
 from audit_svc.servicer import STATUSES, error_interceptor
 from audit_svc.store.sqlite import ReadOnlyStore
-from audit_svc.terminal.running import err, error_is_exit_code_1
+from audit_svc.terminal.running import err, error_is_exit_code_1, progress
 from service_kit.client import Metadata, open_channel
 from service_kit.logs import configure_logging
 from service_kit.server import CLIENT_OPTIONS, build_server
@@ -43,13 +44,15 @@ class Ledger:
     async def pages(self, rpc: str, request: Any, rows: str, limit: int) -> list[Any]:
         """Up to limit rows of a paged RPC, over as many pages as it takes; rows is their field."""
         found: list[Any] = []
-        while len(found) < limit:
-            request.page_size = min(limit - len(found), PAGE)
-            response = await self.call(rpc, request, PAGE_SECONDS)
-            found += getattr(response, rows)
-            request.page_token = response.next_page_token
-            if not request.page_token:
-                break
+        with progress("asking") as tell:
+            while len(found) < limit:
+                request.page_size = min(limit - len(found), PAGE)
+                response = await self.call(rpc, request, PAGE_SECONDS)
+                found += getattr(response, rows)
+                request.page_token = response.next_page_token
+                if not request.page_token:
+                    break
+                tell(len(found), 0 if limit == sys.maxsize else limit)
         return found
 
 

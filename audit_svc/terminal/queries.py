@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2
+from rich.text import Text
 
 from audit_svc.terminal import rows
 from audit_svc.terminal.ledger import PAGE, PAGE_SECONDS, Ledger, ask
@@ -128,22 +129,19 @@ def show(
 ) -> None:
     """Show what happened in a session, from its begin to its end."""
 
-    async def work(ledger: Ledger) -> tuple[audit_pb2.SessionRow, list[audit_pb2.TimelineEntry]]:
+    async def work(ledger: Ledger) -> None:
         request = audit_pb2.GetSessionRequest(session_id=session, page_size=PAGE)
-        first = page = await ledger.call("GetSession", request, PAGE_SECONDS)
-        entries = list(page.timeline)
-        while page.next_page_token:
-            request.page_token = page.next_page_token
+        timeline = None
+        while timeline is None or request.page_token:
             page = await ledger.call("GetSession", request, PAGE_SECONDS)
-            entries += page.timeline
-        return first.session, entries
+            if timeline is None:
+                timeline = rows.Timeline(page.session)
+                _print_all([page.session]) if as_json else _print_lines(timeline.heading())
+            _print_all(page.timeline) if as_json else _print_lines(timeline.lines(page.timeline))
+            sys.stdout.flush()
+            request.page_token = page.next_page_token
 
-    found, entries = ask(target, db, work)
-    if as_json:
-        _print_all([found, *entries])
-        return
-    for line in rows.timeline(found, entries):
-        out.print(line)
+    ask(target, db, work)
 
 
 def usage(
@@ -241,6 +239,11 @@ def tail(
             sys.stdout.flush()
 
     ask(target, None, work)
+
+
+def _print_lines(lines: Iterable[Text]) -> None:
+    if found := list(lines):
+        out.print(Text("\n").join(found))
 
 
 def _print_all(messages: Iterable[Message] | Iterable[Any]) -> None:

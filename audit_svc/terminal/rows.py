@@ -144,26 +144,36 @@ def queries_table(queries: Iterable[audit_pb2.QueryRow]) -> Table:
     return table
 
 
-def timeline(session: audit_pb2.SessionRow, entries: Iterable[audit_pb2.TimelineEntry]) -> Iterator[Text]:
+class Timeline:
     """A session from its begin to its end, a line each: turns, model requests and tool calls, with their cost."""
-    yield Text(f"session {printable(session.id)}", style="bold")
-    status = f"{printable(session.engine)} · {printable(session.model)} · {status_of(session)}"
-    yield Text(
-        f"{time_text(session.created_at_ms)} UTC · {status}" + (f" · {labels_of(session)}" if session.labels else "")
-    )
-    yield Text(
-        f"{session.turns:,} turns · {session.steps:,} steps · {session.tool_calls:,} tool calls · "
-        f"{session.input_tokens:,} tokens in, {session.output_tokens:,} out · {cost_of(session)}"
-    )
-    turn_id = None
-    for entry in entries:
-        request = entry.HasField("model_request")
-        row = entry.model_request if request else entry.tool_call
-        if row.turn_id != turn_id:
-            turn_id = row.turn_id
-            yield Text(f"\nturn {printable(turn_id) or '-'}", style="bold")
-        line = Text(f"{_offset(row.created_at_ms - session.created_at_ms):>10}  ", style="dim")
-        yield _request(line, entry.model_request) if request else _call(line, entry.tool_call)
+
+    def __init__(self, session: audit_pb2.SessionRow) -> None:
+        """Begins with no turn."""
+        self._session = session
+        self._turn_id: str | None = None
+
+    def heading(self) -> Iterator[Text]:
+        """What the session was."""
+        session = self._session
+        yield Text(f"session {printable(session.id)}", style="bold")
+        status = f"{printable(session.engine)} · {printable(session.model)} · {status_of(session)}"
+        labels = f" · {labels_of(session)}" if session.labels else ""
+        yield Text(f"{time_text(session.created_at_ms)} UTC · {status}{labels}")
+        yield Text(
+            f"{session.turns:,} turns · {session.steps:,} steps · {session.tool_calls:,} tool calls · "
+            f"{session.input_tokens:,} tokens in, {session.output_tokens:,} out · {cost_of(session)}"
+        )
+
+    def lines(self, entries: Iterable[audit_pb2.TimelineEntry]) -> Iterator[Text]:
+        """The next entries, each turn below its name."""
+        for entry in entries:
+            request = entry.HasField("model_request")
+            row = entry.model_request if request else entry.tool_call
+            if row.turn_id != self._turn_id:
+                self._turn_id = row.turn_id
+                yield Text(f"\nturn {printable(row.turn_id) or '-'}", style="bold")
+            line = Text(f"{_offset(row.created_at_ms - self._session.created_at_ms):>10}  ", style="dim")
+            yield _request(line, entry.model_request) if request else _call(line, entry.tool_call)
 
 
 def _call(line: Text, row: audit_pb2.AuditRow) -> Text:

@@ -165,6 +165,18 @@ def test_a_session_is_told_in_order_with_its_cost(place: Place):
     assert "\\x1b[31mno such host" in text
 
 
+def test_a_session_of_many_pages_is_told_whole_with_each_turn_named_once(place: Place):
+    place.record(
+        sessions=[session_row(id="long", created_at_ms=NOW_MS - 50_000)],
+        rows=[call(n, id=f"long-{n:04}", session_id="long", args_summary=f"n{n:04}") for n in range(2500)],
+    )
+    text = place.run("show", "long").stdout
+    assert text.count("turn turn-1") == 1
+    assert re.findall(r"n(\d{4}) ", text) == [f"{n:04}" for n in range(2500)]
+    found = place.json("show", "long")
+    assert [entry["tool_call"]["id"] for entry in found[1:]] == [f"long-{n:04}" for n in range(2500)]
+
+
 def test_usage_is_grouped_by_labels_and_words(place: Place):
     rows = place.json("usage", "--by", "user,tool", "--since", "1h")
     groups = {tuple(row["group"]): row for row in rows}
