@@ -41,6 +41,8 @@ _SKIMMED = ("/api/chat", "/v1/chat/completions")
 """What an answer needs to know of their requests can be had without parsing."""
 _PROBED = ("/", "/v1")
 """What a gateway asks for, whenever it likes, to learn whether somebody listens here."""
+_ACCEPT_ROUNDS = 5
+"""Rounds of the event loop in which a connection that was taken is made: close() would lose those that are not."""
 _JSON = "application/json; charset=utf-8"
 
 
@@ -71,9 +73,14 @@ class ModelServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._server is not None:
+            for listening in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listening)
+            for _ in range(_ACCEPT_ROUNDS):
+                await asyncio.sleep(0)
             self._server.close()
             for connection in tuple(self._connections):
                 connection.abort()
+            await asyncio.sleep(0)  # in which they are closed
             await self._server.wait_closed()
 
     @property

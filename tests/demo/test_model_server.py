@@ -1,7 +1,9 @@
 """The scripted model server, asked with a plain HTTP client: its shapes are those of the real servers' documents."""
 
 import asyncio
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -308,3 +310,14 @@ def test_the_command_tells_what_is_wrong_with_a_script(tmp_path):
         assert ended.returncode == 2
         assert words in ended.stderr
         assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("rounds", range(5))
+async def test_no_connection_outlives_it_however_late_it_came(rounds):
+    async with ModelServer(Script()) as server:
+        client = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+    with client, contextlib.suppress(ConnectionResetError):
+        client.settimeout(0.5)
+        assert client.recv(1) == b""
