@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +22,7 @@ from demo.processes import REPOSITORY
 from demo.script import Call, Script, Step
 from gateway_svc.audit import AuditRefused
 from tests.e2e.conftest import Pair, make_pair
+from tests.e2e.test_security import Guarded
 
 __all__ = ["make_pair"]
 
@@ -247,3 +249,33 @@ async def test_a_decision_that_comes_too_late_does_not_end_the_turn_for_its_clie
     else:
         async with AsyncGateway(address) as gateway:
             assert (await gateway.run("go", decide=decide_async).wait()).answer == "Done."
+
+
+async def test_it_comes_in_with_mtls_and_a_token(make_pair, tmp_path):
+    guarded = Guarded(await make_pair(Script(steps=(Step(text="Done."),))), tmp_path)
+    guarded.start()
+    token_file = tmp_path / "caller-token"
+    token_file.write_text(guarded.tokens["caller"] + "\n")
+    shown = Access(ca=guarded.ca.path, cert=guarded.client.certificate, key=guarded.client.key)
+    target = guarded.gateway.address.replace("127.0.0.1", "localhost")
+
+    def run(access: Access) -> str:
+        with Gateway(target, access) as gateway:
+            return gateway.run("go").wait().answer
+
+    assert await asyncio.to_thread(run, replace(shown, token_file=token_file)) == "Done."
+    async with AsyncGateway(target, replace(shown, token=guarded.tokens["caller"])) as gateway:
+        assert (await gateway.run("go").wait()).answer == "Done."
+    with pytest.raises(grpc.RpcError) as refused:
+        await asyncio.to_thread(run, replace(shown, token="onrecord_nobody"))
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+    guarded.add("audit", "producer", name="my-app")
+    audit = guarded.audit.address.replace("127.0.0.1", "localhost")
+    for token, drain_seconds, sent in ((guarded.tokens["my-app"], 20, True), ("onrecord_nobody", 1, False)):
+        access = replace(shown, token=token)
+        ledger = AsyncLedger(tmp_path / "app", audit, access, producer_name="my-app", drain_seconds=drain_seconds)
+        await ledger.__aenter__()
+        with ledger.tool_call("lookup"):
+            pass
+        assert await ledger.close() is sent, "what cannot be sent is kept"
