@@ -25,6 +25,7 @@ def leave_first_process() -> None:
     child = os.fork()
     if child:
         _be_first(child)
+    os.setsid()  # or a terminal's ^C would come twice: from it, and passed on
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
 
 

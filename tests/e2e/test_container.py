@@ -71,11 +71,13 @@ async def test_nothing_dead_is_left_and_a_second_signal_ends_the_gateway_at_once
         assert await asyncio.to_thread(service.process.wait, 30) == 128 + signal.SIGTERM
 
 
-async def test_the_first_process_ends_with_the_exit_code_of_the_service(make_pair):
+async def test_the_first_process_ends_with_the_exit_code_of_the_service_and_a_terminal_signals_it_alone(make_pair):
     pair = await make_pair(Script(steps=(Step(text="done"),)))
     audit = {"AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DB": str(pair.db)}
     for module, env in (("audit_svc", audit), ("gateway_svc", pair.gateway_env({}))):
         with contain(module, env) as (service, first):
+            (child,) = children(first)
+            assert os.getpgid(child) == child, "in the group of the first, it would get ^C twice"
             if module == "gateway_svc":
                 await run_turn(await pair.gateway(service))
             os.kill(first, signal.SIGTERM)
