@@ -1,6 +1,7 @@
 """The command line."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -47,6 +48,8 @@ Database = Annotated[Path | None, typer.Option("--db", help="The database file; 
 
 def main() -> None:
     """Runs the command line. Where stdout cannot be written, a sentence says so."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of another encoding than rows have
     try:
         try:
             app()

@@ -24,7 +24,7 @@ class AuditSettings(GuardSettings):
     queue_rows: int = Field(50_000, ge=10_000)
     """Rows that may wait for the disk before producers are told to come again; the largest batch has 10,000."""
 
-    retention_days: int | None = Field(None, ge=1)
+    retention_days: int | None = Field(None, ge=1, le=10_000)
     """What began longer ago is pruned, hour by hour; nothing is when this is not set."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -26,7 +26,7 @@ def print_json(message: Message) -> None:
 
 def json_line(value: Any) -> str:
     """A value as JSON on a line of its own: nothing in it acts on a terminal, or breaks the line for other programs."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8")
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 

@@ -209,6 +209,17 @@ def test_nothing_in_a_row_acts_on_a_terminal_or_breaks_a_line_of_json(place: Pla
     assert row["args_summary"] == odd
 
 
+def test_a_terminal_of_another_encoding_gets_what_it_can_show(place: Place):
+    place.record(rows=[call(61, id="euro", args_summary="\u20ac \U0001f600", created_at_ms=NOW_MS - 3_000)])
+    env = {**place.env, "PYTHONIOENCODING": "latin-1"}
+    for args in (["calls"], ["calls", "--json"], ["usage"], ["show", SESSION], ["export"]):
+        ran = subprocess.run(place.command(*args), cwd=place.folder, env=env, capture_output=True, timeout=60)
+        assert ran.returncode == 0, ran.stderr
+        if "--json" in args:
+            rows = [json.loads(line) for line in ran.stdout.decode("ascii").splitlines()]
+            assert "\u20ac \U0001f600" in {row["args_summary"] for row in rows}
+
+
 @pytest.mark.parametrize("args", [["sessions"], ["sessions", "--json"], ["calls"], ["export"]])
 def test_a_full_disk_behind_stdout_is_told_in_a_sentence(place: Place, args: list[str]):
     with Path("/dev/full").open("w") as full:
