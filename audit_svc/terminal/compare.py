@@ -8,7 +8,7 @@ import typer
 from onrecord.audit.v1 import audit_pb2
 from rich.table import Table
 
-from audit_svc.terminal.comparison import Comparison, Side
+from audit_svc.terminal.comparison import Beside, Comparison, Side
 from audit_svc.terminal.comparison import compare as compare_timeline
 from audit_svc.terminal.ledger import EXIT_FAILED, Ledger, ask
 from audit_svc.terminal.options import DEFAULT_TARGET, Db, Target
@@ -44,9 +44,8 @@ def compare(
         return
     out.print(_sides_table(comparison))
     out.print(_calls_table(comparison))
-    worked = comparison.sides[0]
     for shadow in comparison.shadows:
-        out.print(_sentence(shadow, worked), markup=False)
+        out.print(_sentence(shadow, comparison.beside(shadow)), markup=False)
 
 
 def _sides_table(comparison: Comparison) -> Table:
@@ -83,14 +82,14 @@ def _calls_table(comparison: Comparison) -> Table:
     return table
 
 
-def _sentence(shadow: Side, worked: Side) -> str:
+def _sentence(shadow: Side, worked: Beside) -> str:
     wanted = shadow.agreed_calls + shadow.missing_calls
     alike = f"{shadow.agreed_calls} of {wanted} calls alike" if wanted else "no calls to compare"
     parts = [f"{alike}, {shadow.own_calls} of its own"]
     if worked.cost_micros and not (shadow.unpriced_requests or worked.unpriced_requests):
-        parts.append(f"{shadow.per_turn(shadow.cost_micros) / worked.per_turn(worked.cost_micros):.2f} times the cost")
+        parts.append(f"{shadow.cost_micros / worked.cost_micros:.2f} times the cost")
     if worked.model_ms:
-        parts.append(f"{shadow.per_turn(shadow.model_ms) / worked.per_turn(worked.model_ms):.2f} times the model time")
+        parts.append(f"{shadow.model_ms / worked.model_ms:.2f} times the model time")
     return f"{printable(shadow.name)} beside {printable(worked.name)}: {'; '.join(parts)}"
 
 

@@ -57,10 +57,38 @@ class Side:
 
 
 @dataclass(slots=True)
+class Beside:
+    """What those that worked took together in the turns that one shadow ran."""
+
+    names: list[str] = field(default_factory=list)
+    cost_micros: int = 0
+    unpriced_requests: int = 0
+    model_ms: int = 0
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return " and ".join(self.names)
+
+
+@dataclass(slots=True)
 class Comparison:
     """The engine that worked first (after a fallback there are two), then its shadows."""
 
     sides: list[Side]
+    worked: list[Side]
+    """The engines that worked once more, each turn for itself."""
+
+    def beside(self, shadow: Side) -> Beside:
+        """What a shadow is to be measured by: the same turns, on whatever engines they ran."""
+        beside = Beside()
+        for side in self.worked:
+            if side.turns <= shadow.turns:
+                beside.names += [side.name] if side.name not in beside.names else []
+                beside.cost_micros += side.cost_micros
+                beside.unpriced_requests += side.unpriced_requests
+                beside.model_ms += side.model_ms
+        return beside
 
     @property
     def shadows(self) -> list[Side]:
@@ -87,6 +115,7 @@ def compare(entries: Iterable[audit_pb2.TimelineEntry]) -> Comparison:
     timeline = list(entries)
     compared = {_row(entry).turn_id for entry in timeline if _row(entry).shadow}
     sides: dict[tuple[bool, str, str], Side] = {}
+    worked_in: dict[tuple[str, str, str], Side] = {}
     for entry in timeline:
         row = _row(entry)
         if row.turn_id not in compared:
@@ -96,6 +125,9 @@ def compare(entries: Iterable[audit_pb2.TimelineEntry]) -> Comparison:
         side.turns.add(row.turn_id)
         if isinstance(row, audit_pb2.CostRow):
             _add_request(side, row)
+            if not row.shadow:
+                alone = Side(row.engine, model, shadow=False, turns={row.turn_id})
+                _add_request(worked_in.setdefault((row.turn_id, row.engine, model), alone), row)
         else:
             side.calls[row.turn_id, row.tool_name, row.args_summary] += 1
     ordered = [sides[key] for key in sorted(sides)]
@@ -106,7 +138,7 @@ def compare(entries: Iterable[audit_pb2.TimelineEntry]) -> Comparison:
         side.agreed_calls = (side.calls & worked).total()
         wanted = Counter({key: count for key, count in worked.items() if key[0] in side.turns})
         side.missing_calls = (wanted - side.calls).total() if side.shadow else 0
-    return Comparison(ordered)
+    return Comparison(ordered, list(worked_in.values()))
 
 
 def _row(entry: audit_pb2.TimelineEntry) -> audit_pb2.CostRow | audit_pb2.AuditRow:

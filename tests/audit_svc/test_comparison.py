@@ -15,11 +15,11 @@ def call(
 
 
 def request(
-    turn: str, cost: int | None = 5, *, shadow: bool = False, error: str | None = None
+    turn: str, cost: int | None = 5, *, shadow: bool = False, error: str | None = None, engine: str = ""
 ) -> audit_pb2.TimelineEntry:
     row = audit_pb2.CostRow(
         turn_id=turn,
-        engine="b" if shadow else "a",
+        engine=engine or ("b" if shadow else "a"),
         shadow=shadow,
         cost_micros=cost,
         duration_ms=10,
@@ -61,6 +61,19 @@ def test_figures_are_those_of_the_turns_that_a_shadow_ran():
     assert (worked.model_ms, worked.input_tokens, worked.output_tokens) == (20, 14, 6)
     assert (shadow.cost_micros, shadow.per_turn(shadow.cost_micros)) == (20, 20)
     assert comparison.to_json()["engines"][1]["turns"] == 1
+
+
+def test_a_shadow_is_beside_all_that_worked_in_the_turns_that_it_ran_and_no_other():
+    comparison = compare(
+        [
+            *(request("1", 5, error="down"), request("1", 40, engine="z"), request("1", 20, shadow=True)),
+            *(request("2", 1_000), request("2", 7, shadow=True, engine="c")),
+        ]
+    )
+    first, second = comparison.shadows
+    beside = comparison.beside(first)
+    assert (beside.name, beside.cost_micros, beside.model_ms) == ("a ·  and z · ", 45, 20)
+    assert (comparison.beside(second).name, comparison.beside(second).cost_micros) == ("a · ", 1_000)
 
 
 def test_without_shadows_there_is_nothing_to_compare():
