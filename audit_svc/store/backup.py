@@ -17,6 +17,9 @@ STEP_PAGES = 2048
 PROGRESS_STEPS = 1_000_000
 """Steps of SQLite's machine between two signs of life: some hundredths of a second."""
 
+_Facts = tuple[list[object], dict[str, int]]
+"""A schema, and the rows of each table."""
+
 Tell = Callable[[int, int], None]
 """Is told how many pages are copied, and of how many; may raise to end the copy."""
 
@@ -50,27 +53,36 @@ def copy(source: Path, partial: Path, tell: Tell) -> dict[str, int]:
     Raises:
         StoreRefused, DiskFull: as back_up() does.
     """
-    with reading(source, exact_schema=False) as ledger, translated(partial):
+    with reading(source, exact_schema=False) as ledger:
         # All steps copy from the moment of this transaction: without it each commit would start the copy anew.
         watch(ledger, tell)
         ledger.execute("BEGIN")
         expected = _facts(ledger)
-        written = apsw.Connection(str(partial))
-        try:
-            written.pragma("synchronous", "OFF")
-            written.pragma("journal_mode", "OFF")
-            with written.backup("main", ledger, "main") as steps:
-                while not steps.done:
-                    steps.step(STEP_PAGES)
-                    tell(steps.page_count - steps.remaining, steps.page_count)
-            # One file that can be read from where nothing can be written; a service makes it WAL again.
-            written.pragma("journal_mode", "DELETE")
-            watch(written, tell)
-            _refuse_difference(written, expected)
-        finally:
-            written.close()
+        with translated(partial):
+            _write(source, ledger, partial, expected, tell)
     sync(partial)
     return expected[1]
+
+
+def _write(source: Path, ledger: apsw.Connection, partial: Path, expected: _Facts, tell: Tell) -> None:
+    written = apsw.Connection(str(partial))
+    try:
+        written.pragma("synchronous", "OFF")
+        written.pragma("journal_mode", "OFF")
+        with written.backup("main", ledger, "main") as steps:
+            while not steps.done:
+                steps.step(STEP_PAGES)
+                tell(steps.page_count - steps.remaining, steps.page_count)
+        # One file that can be read from where nothing can be written; a service makes it WAL again.
+        written.pragma("journal_mode", "DELETE")
+        watch(written, tell)
+        _refuse_difference(written, expected)
+    except apsw.CorruptError as error:
+        raise StoreRefused(
+            f"{source} is damaged ({error}), and so would be its copy: see what `audit-svc check` says"
+        ) from None
+    finally:
+        written.close()
 
 
 @contextmanager
@@ -113,7 +125,7 @@ def refuse_existing(target: Path) -> None:
         raise StoreRefused(f"{target} is there already: choose another name")
 
 
-def _facts(connection: apsw.Connection) -> tuple[list[object], dict[str, int]]:
+def _facts(connection: apsw.Connection) -> _Facts:
     """The schema, and the number of rows of each table."""
     schema = list(connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY type, name"))
     tables = [str(name) for kind, name, _ in schema if kind == "table" and not str(name).startswith("sqlite_")]
@@ -135,7 +147,7 @@ def watch(connection: apsw.Connection, tell: Tell) -> None:
     connection.set_progress_handler(alive, PROGRESS_STEPS)
 
 
-def _refuse_difference(written: apsw.Connection, expected: tuple[list[object], dict[str, int]]) -> None:
+def _refuse_difference(written: apsw.Connection, expected: _Facts) -> None:
     problems = [str(row[0]) for row in written.execute("PRAGMA integrity_check(1)")]
     if problems != ["ok"]:
         raise StoreRefused(f"the copy is not sound ({' '.join(problems[0].split())}): run `audit-svc check`")
