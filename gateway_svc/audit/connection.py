@@ -9,6 +9,7 @@ import structlog
 from google.rpc import error_details_pb2, status_pb2
 from onrecord.audit.v1 import audit_pb2
 
+from gateway_svc.audit import redact
 from gateway_svc.audit.spool import Batch
 from gateway_svc.audit.spool.records import encode_varint
 from service_kit.client import Metadata, token_metadata, watch_token
@@ -65,12 +66,15 @@ def open_target(address: str, files: ClientFiles | None, token_file: Path | None
     if token and not files and not is_local(address):
         # Not refused: something beside the gateway, such as a mesh's proxy, may do TLS.
         log.warning("audit.token_in_plain_text", target=address, hint="set GATEWAY_AUDIT_TLS_CA")
-    return Target(
-        address,
-        channel_credentials(files) if files else None,
-        (lambda: token_metadata(token.current())) if token else tuple,
-        producer_name,
-    )
+
+    def metadata() -> Metadata:
+        if token is None:
+            return ()
+        redact.protect([token.current()])
+        return token_metadata(token.current())
+
+    metadata()  # so that the token is kept off the record from the first row on
+    return Target(address, channel_credentials(files) if files else None, metadata, producer_name)
 
 
 class Connection:

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from gateway_svc.answers import Answers
 from gateway_svc.audit import redact
+from gateway_svc.audit.connection import open_target
 from gateway_svc.recorded import open_recorded
 from gateway_svc.settings import GatewaySettings
 from tests.support.certificates import Authority
@@ -98,6 +99,16 @@ async def test_the_gateways_own_key_is_kept_off_the_record(monkeypatch, tmp_path
         await agent.aclose()
     await recorded.record.aclose()
     assert key not in redact.redact_text(f"the server said {key} is wrong")
+
+
+def test_the_token_for_the_audit_service_is_kept_off_the_record_and_the_next_one_too(tmp_path):
+    first, second, file = "first-words-that-no-pattern-knows", "other-words-that-no-pattern-knows", tmp_path / "token"
+    file.write_text(first)
+    target = open_target("127.0.0.1:9", None, file, "")
+    assert first not in redact.redact_text(f"a file said {first}")
+    file.write_text(second + "\n")
+    assert target.metadata() == (("authorization", f"Bearer {second}"),)
+    assert second not in redact.redact_text(f"a file said {second}")
 
 
 def test_without_a_file_no_mcp_package_is_loaded_and_without_the_package_the_file_says_what_to_install(tmp_path):
