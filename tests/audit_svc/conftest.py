@@ -25,12 +25,6 @@ def database(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def waits_for_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock that a test holds is waited for, however slow the machine is."""
-    monkeypatch.setattr("audit_svc.store.opening._BUSY_MS", 120_000)
-
-
-@pytest.fixture
 def connection(database: Path) -> Iterator[apsw.Connection]:
     """A connection that writes to a database with all migrations applied."""
     connection = open_for_writing(database)

@@ -186,7 +186,6 @@ async def test_a_full_queue_asks_for_another_try_and_says_when(small, database):
     assert stored == [5] * (8 - len(refused))
 
 
-@pytest.mark.usefixtures("waits_for_locks")
 async def test_a_stream_waits_for_room_in_the_queue(small, database):
     """More is sent than the queue holds, and while the disk does not take it, it waits; no answer is missing then."""
     ledger, _, store = small
