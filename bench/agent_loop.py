@@ -45,8 +45,10 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
                     times[name] += measured
         broken_times = _run({name: workers[name] for name in ("agent", *broken)}, STEPS, 10 if short else 80)
     # A turn of many steps takes as long as several short ones, whose mean is its match.
-    short = {name: [statistics.fmean(part) for part in batched(few[name], SHORT_TURNS)] for name in ("agent", "bytes")}
-    for_bytes = [long - brief for long, brief in zip(many["bytes"], short["bytes"], strict=True)]
+    matches = {
+        name: [statistics.fmean(part) for part in batched(few[name], SHORT_TURNS)] for name in ("agent", "bytes")
+    }
+    for_bytes = [long - brief for long, brief in zip(many["bytes"], matches["bytes"], strict=True)]
     without_them = [ours - more for ours, more in zip(many["agent"], for_bytes, strict=True)]
     return [
         compare(
@@ -63,7 +65,7 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
             f"(d) step at {MANY_STEPS} steps, less its further bytes, against {STEPS}",
             "ms",
             without_them,
-            short["agent"],
+            matches["agent"],
             Target(max_ratio=AS_MUCH),
         ),
         *(
