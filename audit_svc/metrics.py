@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 _COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
-_COMMIT_ROWS = (1, 5, 10, 50, 100, 250, 500, 1_000, 2_000, 4_000, 10_000)
+_COMMIT_ROWS = (1, 5, 10, 50, 100, 250, 500, 1_000, 2_000, 4_000, 8_000, 10_000)
 _QUERY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 

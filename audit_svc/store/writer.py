@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-COMMIT_ROWS = 4000
+COMMIT_ROWS = 8000
 """A commit takes no further batch beyond this: larger ones gain nothing, and make those that came first wait."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
