@@ -69,6 +69,8 @@ STREAM_BATCHES = 16
 QUEUE_SECONDS = 10.0
 """How long a stream may wait for room in the queue before its producer is told to come again."""
 
+_LAST_ANSWERS_SECONDS = 0.5
+"""How long a stream that ends in an error stays open after its last answer, for its client to read it."""
 _LOOK_AGAIN_SECONDS = 0.002
 
 
@@ -99,16 +101,29 @@ class AuditServicer(QuestionRpcs, HousekeepingRpcs):
         commits: Commits = asyncio.Queue()
         room = asyncio.Semaphore(STREAM_BATCHES)
         reading = asyncio.create_task(self._read(request_iterator, commits, room))
-        # Looked at here, since an earlier batch may end the stream first.
-        reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+        def ended(reading: asyncio.Task[None]) -> None:
+            # Looked at here, since an earlier batch may end the stream first.
+            _ = reading.cancelled() or reading.exception()
+            commits.put_nowait(None)
+
+        # Not by the task itself: a drain may cancel it before it has begun.
+        reading.add_done_callback(ended)
         self._streams.add(reading)
+        answered = False
         try:
             while (commit := await commits.get()) is not None:
                 yield await commit
+                answered = True
                 room.release()
             if self._draining:
                 raise StoreClosed("the ledger is shutting down")
             await reading
+        except Exception:
+            # A status that finds a client writing makes its gRPC library drop the answers that it has not read yet.
+            if answered:
+                await asyncio.sleep(_LAST_ANSWERS_SECONDS)
+            raise
         finally:
             self._streams.discard(reading)
             reading.cancel()
@@ -120,7 +135,10 @@ class AuditServicer(QuestionRpcs, HousekeepingRpcs):
         return await self._record(request)
 
     async def drain(self) -> None:
-        """Lets no stream read further. What was read is committed and answered, then the stream ends in UNAVAILABLE."""
+        """Lets no stream read further. What was queued is committed and answered, then the stream ends in UNAVAILABLE.
+
+        A request that waited for its turn to be queued is not stored, and its producer sends it again.
+        """
         self._draining = True
         self.end_tails()
         for reading in self._streams:
@@ -155,13 +173,10 @@ class AuditServicer(QuestionRpcs, HousekeepingRpcs):
     async def _read(
         self, requests: AsyncIterator[audit_pb2.RecordRequest], commits: Commits, room: asyncio.Semaphore
     ) -> None:
-        """Queues the commit of each request, then None; raises what goes wrong, for Record to tell at its end."""
-        try:
-            async for request in requests:
-                await room.acquire()
-                commits.put_nowait(await self._record_when_there_is_room(request))
-        finally:
-            commits.put_nowait(None)
+        """Queues the commit of each request; raises what goes wrong, for Record to tell at its end."""
+        async for request in requests:
+            await room.acquire()
+            commits.put_nowait(await self._record_when_there_is_room(request))
 
 
 def _admit(request: audit_pb2.RecordRequest) -> Batch:

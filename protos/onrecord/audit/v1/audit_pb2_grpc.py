@@ -100,6 +100,7 @@ class AuditServiceServicer:
         """Record takes batches and answers each with one RecordResponse, in the order of the requests. A response says that the
         batch is committed and synced to disk. A batch that could not be stored at all ends the stream with a status:
         UNAVAILABLE and RESOURCE_EXHAUSTED ask for another try, INVALID_ARGUMENT says that the request can never be stored.
+        Whatever has no response by then is to be sent again: what is stored already counts as a duplicate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

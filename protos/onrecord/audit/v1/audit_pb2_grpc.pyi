@@ -37,6 +37,7 @@ class AuditServiceStub:
     """Record takes batches and answers each with one RecordResponse, in the order of the requests. A response says that the
     batch is committed and synced to disk. A batch that could not be stored at all ends the stream with a status:
     UNAVAILABLE and RESOURCE_EXHAUSTED ask for another try, INVALID_ARGUMENT says that the request can never be stored.
+    Whatever has no response by then is to be sent again: what is stored already counts as a duplicate.
     """
     RecordBatch: _grpc.UnaryUnaryMultiCallable[_audit_pb2.RecordRequest, _audit_pb2.RecordResponse]
     """RecordBatch is Record for clients that send one batch and wait."""
@@ -72,6 +73,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """Record takes batches and answers each with one RecordResponse, in the order of the requests. A response says that the
     batch is committed and synced to disk. A batch that could not be stored at all ends the stream with a status:
     UNAVAILABLE and RESOURCE_EXHAUSTED ask for another try, INVALID_ARGUMENT says that the request can never be stored.
+    Whatever has no response by then is to be sent again: what is stored already counts as a duplicate.
     """
     RecordBatch: _aio.UnaryUnaryMultiCallable[_audit_pb2.RecordRequest, _audit_pb2.RecordResponse]  # type: ignore[assignment]
     """RecordBatch is Record for clients that send one batch and wait."""
@@ -110,6 +112,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """Record takes batches and answers each with one RecordResponse, in the order of the requests. A response says that the
         batch is committed and synced to disk. A batch that could not be stored at all ends the stream with a status:
         UNAVAILABLE and RESOURCE_EXHAUSTED ask for another try, INVALID_ARGUMENT says that the request can never be stored.
+        Whatever has no response by then is to be sent again: what is stored already counts as a duplicate.
         """
 
     @_abc_1.abstractmethod
