@@ -19,6 +19,7 @@ from audit_svc.settings import AuditSettings
 from audit_svc.store import migrate as migrations
 from audit_svc.store.opening import FileLock, open_for_reading, open_for_writing
 from audit_svc.terminal import compare, export, housekeeping, queries
+from audit_svc.terminal.tail import tail
 from audit_svc.terminal.ui import ui
 from service_kit.client import client_options, current_access
 from service_kit.first_process import leave_first_process
@@ -39,6 +40,7 @@ migrate_app = typer.Typer(help="Look at the database's schema and change it, whi
 app.add_typer(migrate_app, name="migrate", no_args_is_help=True)
 for commands in (queries, compare, export, housekeeping):
     commands.add_commands(app)
+app.command()(tail)
 app.command()(ui)
 
 _NOT_WRITTEN = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}

@@ -75,7 +75,7 @@ class QuestionRpcs(audit_pb2_grpc.AuditServiceServicer):
             while True:
                 part = (request.filter, after, last_row, EXPORT_ROWS)
                 rows = await self._questions.ask(tool_calls.export_tool_calls, part, heavy=True)
-                for message in _messages(rows, lambda some: audit_pb2.ExportToolCallsResponse(rows=some)):
+                for message in _messages(rows):
                     yield message
                 entry.rows += len(rows)
                 if len(rows) < EXPORT_ROWS:
@@ -91,7 +91,7 @@ class QuestionRpcs(audit_pb2_grpc.AuditServiceServicer):
                 raise QueueFull(f"{MAX_TAILS} tails are open already: end one of them")
             self._tails += 1
             try:
-                async with contextlib.aclosing(self._tail(request, context)) as responses:
+                async with contextlib.aclosing(self._tail(request)) as responses:
                     async for response in responses:
                         entry.rows += len(response.rows)
                         yield response
@@ -103,14 +103,14 @@ class QuestionRpcs(audit_pb2_grpc.AuditServiceServicer):
         self._ending.set()
 
     async def _tail(
-        self, request: audit_pb2.TailToolCallsRequest, context: Context
+        self, request: audit_pb2.TailToolCallsRequest
     ) -> AsyncGenerator[audit_pb2.TailToolCallsResponse, None]:
         filters = listing.filters(request)
         last = await self._questions.ask(tail.last_row, None)
         # A token from before a restore may be beyond all rows.
         at = min(int(decode_token(request.page_token, filters, (int,))[0]), last) if request.page_token else last
-        # So that a client knows from when on it sees everything, also while there is nothing to see.
-        await context.send_initial_metadata(())
+        # So that a client knows from where on it sees everything, also while there is nothing to see.
+        yield audit_pb2.TailToolCallsResponse(page_token=encode_token((at,), filters))
         is_live = False
         while not self._ending.is_set():
             missed = 0
@@ -118,12 +118,8 @@ class QuestionRpcs(audit_pb2_grpc.AuditServiceServicer):
                 missed, at = last - at, last
             rows, at, last = await self._questions.ask(tail.rows_after, (request, at))
             is_live = is_live or at == last
-            token = encode_token((at,), filters)
-            for message in _messages(rows, lambda some: audit_pb2.TailToolCallsResponse(rows=some)):
-                message.missed, missed, message.page_token = missed, 0, token
-                yield message
-            if missed:
-                yield audit_pb2.TailToolCallsResponse(missed=missed, page_token=token)
+            if rows or missed:
+                yield audit_pb2.TailToolCallsResponse(rows=rows, missed=missed, page_token=encode_token((at,), filters))
             if is_live:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ending.wait(), TAIL_SECONDS)
@@ -144,15 +140,15 @@ class QuestionRpcs(audit_pb2_grpc.AuditServiceServicer):
             return response
 
 
-def _messages(rows: list[audit_pb2.AuditRow], make: Callable[[list[audit_pb2.AuditRow]], Answer]) -> list[Answer]:
+def _messages(rows: list[audit_pb2.AuditRow]) -> list[audit_pb2.ExportToolCallsResponse]:
     """Rows in as many messages as keep each below what clients take."""
-    messages: list[Answer] = []
+    messages: list[audit_pb2.ExportToolCallsResponse] = []
     some: list[audit_pb2.AuditRow] = []
     size = 0
     for row in rows:
         size += row.ByteSize()
         if some and size > listing.MAX_PAGE_BYTES:
-            messages.append(make(some))
+            messages.append(audit_pb2.ExportToolCallsResponse(rows=some))
             some, size = [], row.ByteSize()
         some.append(row)
-    return [*messages, make(some)] if some else messages
+    return [*messages, audit_pb2.ExportToolCallsResponse(rows=some)] if some else messages

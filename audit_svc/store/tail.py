@@ -4,13 +4,13 @@ import apsw
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.store import listing
-from audit_svc.store.listing import Condition
+from audit_svc.store.listing import MAX_PAGE_BYTES, Condition
 from audit_svc.store.rows import TOOL_CALL_COLUMNS, tool_call_row
 
 ROWS_AT_ONCE = 1000
-"""Rows that one look goes through."""
+"""Rows that one look goes through at most."""
 
-_SELECT = f"SELECT {', '.join(column.name for column in TOOL_CALL_COLUMNS)} FROM tool_call_log"  # noqa: S608 - names of ours
+_SELECT = f"SELECT rowid, {', '.join(column.name for column in TOOL_CALL_COLUMNS)} FROM tool_call_log"  # noqa: S608 - names of ours
 
 
 def last_row(connection: apsw.Connection, _: object = None) -> int:
@@ -22,7 +22,7 @@ def last_row(connection: apsw.Connection, _: object = None) -> int:
 def rows_after(
     connection: apsw.Connection, asked: tuple[audit_pb2.TailToolCallsRequest, int]
 ) -> tuple[list[audit_pb2.AuditRow], int, int]:
-    """Goes on through the rows behind a number.
+    """Goes on through the rows behind a number, as far as one message holds.
 
     Returns:
         The rows that the filters let through, the number of the row that it came to, and the number of the last row.
@@ -37,7 +37,14 @@ def rows_after(
     if upto <= after:
         return [], after, last
     sql, arguments = listing.select(_SELECT, [Condition("rowid > ? AND rowid <= ?", (after, upto)), *filters])
-    return [tool_call_row(row) for row in connection.execute(f"{sql} ORDER BY rowid", arguments)], upto, last
+    rows: list[audit_pb2.AuditRow] = []
+    size_bytes = 0
+    for number, *values in connection.execute(f"{sql} ORDER BY rowid", arguments):
+        rows.append(tool_call_row(values))
+        size_bytes += rows[-1].ByteSize()
+        if size_bytes > MAX_PAGE_BYTES:
+            return rows, int(number), last
+    return rows, upto, last
 
 
 def _filters(request: audit_pb2.TailToolCallsRequest) -> list[Condition]:

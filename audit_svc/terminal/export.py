@@ -28,9 +28,7 @@ from audit_svc.terminal.options import (
     Target,
     Tool,
     Until,
-    label_values,
-    outcome_values,
-    time_ms,
+    call_filter,
 )
 from audit_svc.terminal.plain import json_line, printable, to_dict
 from audit_svc.terminal.running import err
@@ -81,17 +79,7 @@ def export(
     db: Db = None,
 ) -> None:
     """Write tool calls to a file, the oldest first."""
-    filters = audit_pb2.ListToolCallsRequest(
-        session_id=session,
-        engine=engine,
-        model=model,
-        tool_name=tool,
-        outcomes=outcome_values(outcome),
-        labels=label_values(label),
-        args_contain=contains,
-        created_from_ms=time_ms(since, "--since"),
-        created_before_ms=time_ms(until, "--until"),
-    )
+    filters = call_filter(session, engine, model, tool, outcome, label, contains, since, until)
     request = audit_pb2.ExportToolCallsRequest(filter=filters)
     try:
         with _named_at_the_end(output) as path, ExitStack() as stack:

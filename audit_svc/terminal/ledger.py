@@ -63,9 +63,14 @@ def ask(target: str, db: Path | None, work: Callable[[Ledger], Coroutine[Any, An
         async with connect(target, db) as ledger:
             return await work(ledger)
 
+    return run(target, db, connected())
+
+
+def run(target: str, db: Path | None, work: Coroutine[Any, Any, T]) -> T:
+    """Does work, which asks the ledger at target or in db; ends as ask() does."""
     with error_is_exit_code_1():
         try:
-            return asyncio.run(connected())
+            return asyncio.run(work)
         except grpc.aio.AioRpcError as error:
             is_away = not db and error.code() is grpc.StatusCode.UNAVAILABLE
             hint = f" (is an audit service running at {target}?)" if is_away else ""

@@ -72,6 +72,35 @@ def label_values(labels: Sequence[str] | None) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
+def call_filter(
+    session: str,
+    engine: str,
+    model: str,
+    tool: str,
+    outcome: Sequence[str] | None,
+    label: Sequence[str] | None,
+    contains: str,
+    since: str,
+    until: str,
+) -> audit_pb2.ListToolCallsRequest:
+    """The tool calls that the options of these names ask for.
+
+    Raises:
+        typer.BadParameter: an option has no value of its kind.
+    """
+    return audit_pb2.ListToolCallsRequest(
+        session_id=session,
+        engine=engine,
+        model=model,
+        tool_name=tool,
+        outcomes=outcome_values(outcome),
+        labels=label_values(label),
+        args_contain=contains,
+        created_from_ms=time_ms(since, "--since"),
+        created_before_ms=time_ms(until, "--until"),
+    )
+
+
 def _value(option: str, values: Sequence[tuple[str, V]], prefix: str, name: str) -> V:
     known = {value_name.removeprefix(prefix).lower(): value for value_name, value in values}
     if name not in known:

@@ -1,7 +1,7 @@
-"""Questions to the ledger: calls, errors, sessions, show, usage, queries, tail."""
+"""Questions to the ledger: calls, errors, sessions, show, usage, queries."""
 
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +25,7 @@ from audit_svc.terminal.options import (
     Target,
     Tool,
     Until,
+    call_filter,
     label_values,
     outcome_values,
     status_value,
@@ -38,7 +39,7 @@ DIMENSIONS = {"session", "engine", "model", "tool", "outcome", "hour", "day"}
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the commands of this module to app."""
-    for command in (calls, errors, sessions, show, usage, queries, tail):
+    for command in (calls, errors, sessions, show, usage, queries):
         app.command()(command)
 
 
@@ -58,17 +59,7 @@ def calls(
     db: Db = None,
 ) -> None:
     """List tool calls, the newest first."""
-    request = audit_pb2.ListToolCallsRequest(
-        session_id=session,
-        engine=engine,
-        model=model,
-        tool_name=tool,
-        outcomes=outcome_values(outcome),
-        labels=label_values(label),
-        args_contain=contains,
-        created_from_ms=time_ms(since, "--since"),
-        created_before_ms=time_ms(until, "--until"),
-    )
+    request = call_filter(session, engine, model, tool, outcome, label, contains, since, until)
     found = ask(target, db, lambda ledger: ledger.pages("ListToolCalls", request, "rows", limit))
     _print_all(found) if as_json else out.print(rows.calls_table(found))
 
@@ -205,40 +196,6 @@ def queries(
 
     found = ask(target, db, lambda ledger: ledger.pages("ListQueries", request, "queries", limit))
     _print_all(found) if as_json else out.print(rows.queries_table(found))
-
-
-def tail(
-    session: Session = "",
-    engine: Engine = "",
-    model: Model = "",
-    tool: Tool = "",
-    outcome: Outcomes = None,
-    errors_only: Annotated[bool, typer.Option("--errors", help="Only calls that failed.")] = False,
-    as_json: Json = False,
-    target: Target = DEFAULT_TARGET,
-) -> None:
-    """Show tool calls as they are recorded, until interrupted."""
-    request = audit_pb2.TailToolCallsRequest(
-        session_id=session,
-        engine=engine,
-        model=model,
-        tool_name=tool,
-        outcomes=outcome_values(outcome),
-        errors_only=errors_only,
-    )
-
-    async def work(ledger: Ledger) -> None:
-        stream: AsyncIterator[audit_pb2.TailToolCallsResponse] = ledger.call("TailToolCalls", request)
-        async for response in stream:
-            if response.missed:
-                err.print(
-                    f"{response.missed:,} rows were missed, since they came faster than they were read", style="yellow"
-                )
-            for row in response.rows:
-                print_json(row) if as_json else out.print(rows.call_line(row))
-            sys.stdout.flush()
-
-    ask(target, None, work)
 
 
 def _print_lines(lines: Iterable[Text]) -> None:

@@ -69,6 +69,37 @@ async def test_a_tail_goes_on_from_its_token_without_losing_or_doubling_a_row(le
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_a_tail_that_has_seen_nothing_can_go_on_from_where_it_began(ledger):
+    tail = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest())
+    first = await tail.read()
+    assert not first.rows
+    tail.cancel()
+    await ledger.RecordBatch(request(audit_row(id="meanwhile")))
+    tail = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest(page_token=first.page_token))
+    assert ids(await read(tail, 1)) == ["meanwhile"]
+    tail.cancel()
+
+
+async def test_a_tail_goes_on_from_each_of_several_responses_that_hold_large_rows(ledger):
+    """What is more than one response holds comes in several, and no token is beyond what its response shows."""
+    began = await ledger.TailToolCalls(audit_pb2.TailToolCallsRequest()).read()
+    sent = [audit_row(id=f"{number:04}", args_summary="x" * 4000, error="y" * 2000) for number in range(1000)]
+    await ledger.RecordBatch(request(*sent[:500]))
+    await ledger.RecordBatch(request(*sent[500:]))
+    seen: list[str] = []
+    looks = 0
+    token = began.page_token
+    while len(seen) < len(sent):
+        tail = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest(page_token=token))
+        responses = await read(tail, 1)
+        tail.cancel()
+        seen += ids(responses)
+        token = responses[-1].page_token
+        looks += 1
+    assert seen == [row.id for row in sent]
+    assert looks > 1
+
+
 async def test_a_tail_that_reads_too_slowly_is_told_how_many_rows_it_missed(ledger, monkeypatch):
     """Rows of several KiB fill what gRPC holds for a client that does not read."""
     monkeypatch.setattr(questions, "MAX_BEHIND", 500)

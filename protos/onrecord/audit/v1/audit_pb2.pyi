@@ -1161,7 +1161,7 @@ Global___TailToolCallsRequest: _TypeAlias = TailToolCallsRequest  # noqa: Y015
 
 @_typing.final
 class TailToolCallsResponse(_message.Message):
-    """TailToolCallsResponse is what has been committed since the response before."""
+    """TailToolCallsResponse is what has been committed since the response before. The first one, without rows, comes at once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -1,0 +1,80 @@
+"""Tool calls as they are recorded, for as long as somebody looks on, whatever the service does meanwhile."""
+
+import asyncio
+import random
+import sys
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import grpc
+import typer
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.terminal import rows
+from audit_svc.terminal.ledger import connect, run
+from audit_svc.terminal.options import DEFAULT_TARGET, Engine, Model, Outcomes, Session, Target, Tool, outcome_values
+from audit_svc.terminal.plain import print_json
+from audit_svc.terminal.running import Json, err, out
+
+_FIRST_BACKOFF_SECONDS = 0.2
+_MAX_BACKOFF_SECONDS = 10.0
+_PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+def tail(
+    session: Session = "",
+    engine: Engine = "",
+    model: Model = "",
+    tool: Tool = "",
+    outcome: Outcomes = None,
+    errors_only: Annotated[bool, typer.Option("--errors", help="Only calls that failed.")] = False,
+    reconnect: Annotated[bool, typer.Option(help="Wait when the service goes away, and go on where it was.")] = True,
+    as_json: Json = False,
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """Show tool calls as they are recorded, until interrupted."""
+    request = audit_pb2.TailToolCallsRequest(
+        session_id=session,
+        engine=engine,
+        model=model,
+        tool_name=tool,
+        outcomes=outcome_values(outcome),
+        errors_only=errors_only,
+    )
+    run(target, None, _follow(target, request, reconnect=reconnect, as_json=as_json))
+
+
+async def _follow(target: str, request: audit_pb2.TailToolCallsRequest, *, reconnect: bool, as_json: bool) -> None:
+    """Prints what comes. request's page token is always that of what was printed last.
+
+    Raises:
+        grpc.aio.AioRpcError: the service was never there, refuses for good, or is away and reconnect is not asked for.
+    """
+    failures = 0
+    while True:
+        try:
+            async with connect(target, None) as ledger:
+                stream: AsyncIterator[audit_pb2.TailToolCallsResponse] = ledger.call("TailToolCalls", request)
+                async for response in stream:
+                    if failures:
+                        err.print("the service is back: going on", style="yellow")
+                    failures = 0
+                    _print(response, as_json=as_json)
+                    request.page_token = response.page_token
+            return
+        except grpc.aio.AioRpcError as error:
+            if not reconnect or not request.page_token or error.code() not in _PASSING:
+                raise
+            if not failures:
+                err.print(f"{error.code().name}: {error.details()}: waiting for the service", style="yellow")
+        ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** min(failures, 30))
+        await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311 - only spreads retries
+        failures += 1
+
+
+def _print(response: audit_pb2.TailToolCallsResponse, *, as_json: bool) -> None:
+    if response.missed:
+        err.print(f"{response.missed:,} rows were missed, since they came faster than they were read", style="yellow")
+    for row in response.rows:
+        print_json(row) if as_json else out.print(rows.call_line(row))
+    sys.stdout.flush()
