@@ -7,16 +7,19 @@ bucket each; above, each power of two is cut into 16, so that a quantile is off 
 """
 
 import math
+import operator
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from struct import Struct
 
 LANE_BITS = 40
 MAX_DURATION_MS = 2**36 - 1
 """Longer ones, 2.2 years and more, count as this."""
 
 _EXACT_BITS = 5
+_MAX_SHIFT = MAX_DURATION_MS.bit_length() - _EXACT_BITS
 _LANE_BYTES = LANE_BITS // 8
 
 
@@ -48,6 +51,24 @@ def count(durations_ms: Iterable[int]) -> int:
     )
 
 
+def of_buckets(buckets: Iterable[int], counts: Iterable[int]) -> int:
+    """The histogram of as many durations in each bucket."""
+    return sum(map(operator.mul, map(_ONES.__getitem__, buckets), counts))
+
+
+def bucket_sql(duration_ms: str, shift: int = 0, last: int = _MAX_SHIFT) -> str:
+    """What bucket() says as an expression of SQL, for a duration with shift to last bits beyond the exact ones.
+
+    A tree of comparisons, since SQLite has no exact logarithm. Longer durations count as MAX_DURATION_MS.
+    """
+    if shift == last:
+        value = f"min({duration_ms}, {MAX_DURATION_MS})" if shift == _MAX_SHIFT else duration_ms
+        return f"{shift << (_EXACT_BITS - 1)} + ({value} >> {shift})"
+    middle = (shift + last) // 2
+    below, above = bucket_sql(duration_ms, shift, middle), bucket_sql(duration_ms, middle + 1, last)
+    return f"CASE WHEN {duration_ms} < {1 << (middle + _EXACT_BITS)} THEN {below} ELSE {above} END"
+
+
 def to_blob(histogram: int) -> bytes:
     """The histogram as the database keeps it."""
     return histogram.to_bytes(-(-histogram.bit_length() // LANE_BITS) * _LANE_BYTES)
@@ -58,6 +79,11 @@ def from_blob(blob: bytes) -> int:
     return int.from_bytes(blob)
 
 
+def merged(sizes: str, blobs: bytes) -> int:
+    """The histogram of many BLOBs, one behind the other. sizes: their bytes, as in 10s5s."""
+    return sum(map(int.from_bytes, Struct(sizes).unpack(blobs)))
+
+
 def quantiles(histogram: int, shares: Sequence[float]) -> list[float]:
     """For each share (0 to 1) what at least so much of the durations does not exceed, in milliseconds, within 1/32.
 
@@ -65,8 +91,14 @@ def quantiles(histogram: int, shares: Sequence[float]) -> list[float]:
     """
     if not histogram:
         return []
-    counts = to_blob(histogram)
-    # The bytes begin with the highest bucket.
-    lanes = [int.from_bytes(counts[end - _LANE_BYTES : end]) for end in range(len(counts), 0, -_LANE_BYTES)]
-    upto = list(accumulate(lanes))
+    upto = list(accumulate(_lanes(histogram)))
     return [middle(bisect_left(upto, max(1, math.ceil(upto[-1] * share)))) for share in shares]
+
+
+def _lanes(histogram: int) -> Iterable[int]:
+    """The counts, that of the lowest bucket first."""
+    lanes = bytearray(to_blob(histogram)[::-1])
+    high = lanes[_LANE_BYTES - 1 :: _LANE_BYTES]
+    del lanes[_LANE_BYTES - 1 :: _LANE_BYTES]
+    low = Struct(f"<{len(high)}I").unpack(lanes)
+    return map(operator.add, low, [byte << 32 for byte in high]) if any(high) else low

@@ -4,6 +4,7 @@ A time range that does not begin or end on the hour is summed up from whole days
 that it cuts, so that the answer is exact.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,8 +17,11 @@ from audit_svc.errors import InvalidRequest
 from audit_svc.store import histogram, listing
 from audit_svc.store.columns import MAX_INT64
 from audit_svc.store.listing import Condition
+from audit_svc.store.pruned import pruned_before
+from audit_svc.store.ranges import cut
 from audit_svc.store.rollups import DAY_MS
-from audit_svc.store.usage import HOUR_MS, MAX_SUMMED
+from audit_svc.store.usage import HOUR_MS
+from audit_svc.store.usage_tables import CALL_ROWS, CALLS, REQUEST_ROWS, REQUESTS, Table, call_rollup, request_rollup
 from service_kit.paging import decode_token, encode_token, page_size
 
 MAX_GROUPS = 8
@@ -25,84 +29,25 @@ LABEL = "label:"
 DIMENSIONS = ("session", "engine", "model", "tool", "outcome", "hour", "day")
 
 _STEPS = {"hour": (HOUR_MS, "%Y-%m-%dT%H:00Z"), "day": (DAY_MS, "%Y-%m-%d")}
-_CALLS = ("calls", "errors", "nonzero_exits", "http_errors", "result_bytes")
-_REQUESTS = (
-    "requests",
-    "request_errors",
-    "input_tokens",
-    "output_tokens",
-    "cached_input_tokens",
-    "reasoning_tokens",
-    "cost_micros",
-    "unpriced_requests",
-)
 
 Group = tuple[int | str, ...]
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A table that knows a part of the answer."""
-
-    table: str
-    time: str
-    columns: dict[str, str]
-    """A dimension's expression."""
-    sums: str
-    """Expressions of the sums, in their order."""
-    durations: str = ""
-    """What is grouped by besides, to make histograms of: nothing where the table has them."""
-
-
-_CALL_COLUMNS = {"engine": "r.engine", "model": "r.model", "tool": "r.tool_name", "outcome": "coalesce(r.outcome, '')"}
-_REQUEST_COLUMNS = {"engine": "r.engine", "model": "r.model", "tool": "''", "outcome": "''"}
-_SESSION = {"session": "r.session_id"}
-_CALL_ROLLUP = (
-    "sum(r.calls), sum(r.errors), sum(r.nonzero_exits), sum(r.http_errors), sum(r.result_bytes), "
-    "sum_durations(r.durations)"
-)
-_REQUEST_ROLLUP = (
-    "sum(r.requests), sum(r.errors), sum(r.input_tokens), sum(r.output_tokens), sum(r.cached_input_tokens), "
-    "sum(r.reasoning_tokens), sum(r.cost_micros), sum(r.unpriced_requests)"
-)
-_CALL_ROWS = _Source(
-    "tool_call_log",
-    "r.created_at",
-    _CALL_COLUMNS | _SESSION,
-    "count(*), count(r.error), count(nullif(r.exit_code, 0)), count(*) FILTER (WHERE r.http_status >= 400), "
-    f"sum(min(r.result_bytes, {MAX_SUMMED}))",
-    durations="r.duration_ms",
-)
-_REQUEST_ROWS = _Source(
-    "cost_log",
-    "r.created_at",
-    _REQUEST_COLUMNS | _SESSION,
-    "count(*), count(r.error), "
-    + ", ".join(
-        f"sum(min(r.{name}, {MAX_SUMMED}))"
-        for name in ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
-    )
-    + f", coalesce(sum(min(r.cost_micros, {MAX_SUMMED})), 0), count(*) - count(r.cost_micros)",
-)
-
-
 @dataclass(order=True)
 class _Sums:
-    calls: list[int] = field(default_factory=lambda: [0] * len(_CALLS))
+    calls: list[int] = field(default_factory=lambda: [0] * len(CALLS))
     durations: int = 0
     """A histogram."""
-    requests: list[int] = field(default_factory=lambda: [0] * len(_REQUESTS))
+    requests: list[int] = field(default_factory=lambda: [0] * len(REQUESTS))
 
-    def add(self, source: _Source, values: Sequence[Any]) -> None:
-        """Adds what a row of source says. That of calls ends in a histogram, or in the duration that they all took."""
-        if source.columns["tool"] == "''":
-            self.requests = [a + b for a, b in zip(self.requests, values, strict=True)]
+    def add(self, table: Table, values: Sequence[Any], sign: int) -> None:
+        """Adds what a row of table says, or takes it off."""
+        if table.durations is None:
+            self.requests = [a + sign * b for a, b in zip(self.requests, values, strict=True)]
             return
-        *sums, durations = values
-        self.calls = [a + b for a, b in zip(self.calls, sums, strict=True)]
-        self.durations += (
-            histogram.from_blob(durations) if isinstance(durations, bytes) else histogram.count([durations]) * sums[0]
-        )
+        *sums, which, what = values
+        self.calls = [a + sign * b for a, b in zip(self.calls, sums, strict=True)]
+        self.durations += sign * table.durations.merge(which, what)
 
 
 def summarize_usage(
@@ -116,10 +61,7 @@ def summarize_usage(
     groups = _groups(request.group_by)
     size = page_size(request.page_size)
     after = _position(request, len(groups))
-    found: dict[Group, _Sums] = {}
-    for source, conditions in _parts(connection, request, groups):
-        for group, values in _read(connection, source, groups, conditions):
-            found.setdefault(group, _Sums()).add(source, values)
+    found = _found(connection, request, groups)
     if not groups:
         return audit_pb2.SummarizeUsageResponse(rows=[_row([], found.get((), _Sums()))])
     named = sorted(([_name(*part) for part in zip(groups, group, strict=True)], sums) for group, sums in found.items())
@@ -127,6 +69,18 @@ def summarize_usage(
     page = [_row(group, sums) for group, sums in rest[:size]]
     token = encode_token(tuple(page[-1].group), listing.filters(request)) if len(rest) > size else ""
     return audit_pb2.SummarizeUsageResponse(rows=page, next_page_token=token)
+
+
+def _found(
+    connection: apsw.Connection, request: audit_pb2.SummarizeUsageRequest, groups: Sequence[str]
+) -> dict[Group, _Sums]:
+    """The sums of each group, of one moment: what is taken off must be in what it is taken off from."""
+    found = defaultdict[Group, _Sums](_Sums)
+    with connection:
+        for table, sign, conditions in _parts(connection, request, groups):
+            for group, values in _read(connection, table, groups, conditions):
+                found[group].add(table, values, sign)
+    return {group: sums for group, sums in found.items() if sums.calls[0] or sums.requests[0]}
 
 
 def _groups(names: Sequence[str]) -> list[str]:
@@ -149,8 +103,8 @@ def _position(request: audit_pb2.SummarizeUsageRequest, width: int) -> list[str]
 
 def _parts(
     connection: apsw.Connection, request: audit_pb2.SummarizeUsageRequest, groups: Sequence[str]
-) -> Iterator[tuple[_Source, list[Condition]]]:
-    """What is to be read: calls and requests, each from the tables that know them."""
+) -> Iterator[tuple[Table, int, list[Condition]]]:
+    """What is to be read of calls and requests, each from the tables that know them; 1 to add it, -1 to take it off."""
     listing.time_range(request)  # refuses what is no range
     filters = _filters(connection, request)
     by_session = bool(request.session_id or request.labels) or any(
@@ -161,33 +115,17 @@ def _parts(
     steps = (
         [] if by_session else [("hourly", HOUR_MS)] if "hour" in groups else [("daily", DAY_MS), ("hourly", HOUR_MS)]
     )
-    kinds = [("tool_call_usage", _CALL_ROWS, _CALL_COLUMNS, _CALL_ROLLUP)]
+    kinds = [(CALL_ROWS, call_rollup)]
     if not (request.tool_name or request.outcomes):
-        kinds.append(("request_usage", _REQUEST_ROWS, _REQUEST_COLUMNS, _REQUEST_ROLLUP))
-    for rollup, rows, columns, sums in kinds:
-        for step, first, last in _cut(begin, end, steps):
-            source = _Source(f"{rollup}_{step}", "r.begins_at", columns, sums) if step else rows
-            within = [Condition(f"{source.time} >= ?", (first,))] if first else []
-            within += [Condition(f"{source.time} < ?", (last,))] if last < MAX_INT64 else []
-            yield source, [*within, *filters]
-
-
-def _cut(begin: int, end: int, steps: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int, int]]:
-    """A range in pieces: what whole days cover, what whole hours cover before and after them, and the rest ("")."""
-    if begin >= end:
-        return
-    if not steps:
-        yield "", begin, end
-        return
-    name, step = steps[0]
-    first = -(-begin // step) * step
-    last = end if end == MAX_INT64 else end - end % step
-    if first >= last:
-        yield from _cut(begin, end, steps[1:])
-        return
-    yield from _cut(begin, first, steps[1:])
-    yield name, first, last
-    yield from _cut(last, end, steps[1:])
+        kinds.append((REQUEST_ROWS, request_rollup))
+    # A prune that is under way has removed rows before their rollups, and one that has ended may have left a row.
+    pieces = list(cut(begin, end, steps, pruned_before(connection)))
+    for rows, rollup in kinds:
+        for step, first, last, sign in pieces:
+            table = rollup(step) if step else rows
+            within = [Condition(f"{table.time} >= ?", (first,))] if first else []
+            within += [Condition(f"{table.time} < ?", (last,))] if last < MAX_INT64 else []
+            yield table, sign, [*within, *filters]
 
 
 def _filters(connection: apsw.Connection, request: audit_pb2.SummarizeUsageRequest) -> list[Condition]:
@@ -202,9 +140,9 @@ def _filters(connection: apsw.Connection, request: audit_pb2.SummarizeUsageReque
 
 
 def _read(
-    connection: apsw.Connection, source: _Source, groups: Sequence[str], conditions: Sequence[Condition]
+    connection: apsw.Connection, table: Table, groups: Sequence[str], conditions: Sequence[Condition]
 ) -> Iterator[tuple[Group, Sequence[Any]]]:
-    """The sums of each group, several times where it has several durations."""
+    """The sums of each group; of calls what its histogram is made of besides."""
     joins: list[str] = []
     keys: list[str] = []
     columns: list[str] = []
@@ -214,17 +152,14 @@ def _read(
             keys.append(name.removeprefix(LABEL))
             columns.append(f"coalesce(l{at}.value, '')")
         elif name in _STEPS:
-            columns.append(f"{source.time} - {source.time} % {_STEPS[name][0]}")
+            columns.append(f"{table.time} - {table.time} % {_STEPS[name][0]}")
         else:
-            columns.append(source.columns[name])
-    durations = [source.durations] if source.durations else []
-    what = f"SELECT {', '.join([*columns, source.sums, *durations])} FROM {source.table} r{''.join(joins)}"  # noqa: S608 - names of ours
-    sql, arguments = listing.select(what, conditions)
-    by = ", ".join([*columns, *durations])
-    for row in connection.execute(f"{sql}{f' GROUP BY {by}' if by else ''}", [*keys, *arguments]):
+            columns.append(table.columns[name])
+    sql, arguments = table.statement(columns, "".join(joins), conditions)
+    for row in connection.execute(sql, [*keys, *arguments]):
         # Without any row, the sums of no group are null.
         if None not in row:
-            yield tuple(row[: len(columns)]), row[len(columns) :]
+            yield tuple(row[: len(groups)]), row[len(groups) :]
 
 
 def _name(dimension: str, value: int | str) -> str:
@@ -237,8 +172,8 @@ def _name(dimension: str, value: int | str) -> str:
 def _row(group: Sequence[str], sums: _Sums) -> audit_pb2.UsageRow:
     row = audit_pb2.UsageRow(
         group=group,
-        **dict(zip(_CALLS, sums.calls, strict=True)),
-        **dict(zip(_REQUESTS, sums.requests, strict=True)),
+        **dict(zip(CALLS, sums.calls, strict=True)),
+        **dict(zip(REQUESTS, sums.requests, strict=True)),
     )
     for name, value in zip(("p50", "p95", "p99"), histogram.quantiles(sums.durations, (0.5, 0.95, 0.99)), strict=False):
         setattr(row, f"duration_{name}_ms", value)
