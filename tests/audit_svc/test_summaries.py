@@ -14,19 +14,23 @@ from onrecord.audit.v1 import audit_pb2
 from audit_svc.errors import InvalidRequest
 from audit_svc.store import histogram, migrate
 from audit_svc.store.inserts import Inserts
+from audit_svc.store.prune import Prune
 from audit_svc.store.rows import read_batch
 from audit_svc.store.summaries import summarize_usage
 from audit_svc.store.usage import HOUR_MS, MAX_SUMMED, Usage
+from audit_svc.store.usage_tables import BLOBS_AT_ONCE
 from service_kit.paging import InvalidPage
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
 
 DAY_MS = 24 * HOUR_MS
 MIDNIGHT = NOW_MS // DAY_MS * DAY_MS - DAY_MS
-# Around the ends of hours and days, where an answer is put together from several tables.
+HOURS = st.sampled_from([MIDNIGHT + hours * HOUR_MS for hours in (-24, -1, 0, 1, 5)])
+# Around the ends of hours and days, where an answer is put together from several tables, and on both sides of what an
+# hour and a day are cut into.
 TIMES = st.builds(
     lambda base, off: base + off,
-    st.sampled_from([MIDNIGHT - DAY_MS, MIDNIGHT - HOUR_MS, MIDNIGHT, MIDNIGHT + HOUR_MS, MIDNIGHT + 5 * HOUR_MS]),
-    st.sampled_from([-1, 0, 1, 1_234_567]),
+    HOURS,
+    st.sampled_from([-1, 0, 1, 1_234_567, HOUR_MS // 2]) | st.integers(0, DAY_MS),
 )
 SESSIONS = {
     "s1": {"user": "ada", "team": "red"},
@@ -151,7 +155,7 @@ def empty() -> Iterator[apsw.Connection]:
 
 
 @contextmanager
-def holding(connection: apsw.Connection, rows: list[Any], costs: list[Any]) -> Iterator[None]:
+def holding(connection: apsw.Connection, rows: list[Any], costs: list[Any]) -> Iterator[Inserts]:
     """Has the writer's statements write rows, which are gone afterwards."""
     sessions = [session_row(id=name, labels=labels) for name, labels in SESSIONS.items()]
     batch = read_batch(audit_pb2.RecordRequest(rows=rows, costs=costs, sessions=sessions), NOW_MS)
@@ -159,7 +163,7 @@ def holding(connection: apsw.Connection, rows: list[Any], costs: list[Any]) -> I
     connection.execute("BEGIN")
     try:
         inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], NOW_MS)
-        yield
+        yield inserts
     finally:
         connection.execute("ROLLBACK")
 
@@ -174,6 +178,86 @@ def test_usage_is_what_the_rows_say_for_any_groups_filters_and_range(empty, rows
     with holding(empty, rows, costs):
         for one in asked:
             assert list(summarize_usage(empty, one).rows) == expected(one, rows, costs)
+
+
+def take_away(connection: apsw.Connection, before_ms: int, steps: int = 100) -> None:
+    """Prunes within the open transaction: all of it, or the first steps."""
+    prune = Prune(before_ms, "ada")
+    for _ in range(steps):
+        if prune.step(connection).done:
+            break
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(calls, max_size=25),
+    costs=st.lists(requests, max_size=10),
+    before=HOURS,
+    late=st.lists(calls, max_size=25),
+    asked=st.lists(questions, min_size=4, max_size=8),
+)
+def test_usage_is_what_the_rows_say_that_a_prune_left_and_those_that_came_late(empty, rows, costs, before, late, asked):
+    # The call that came last stays, however old it is.
+    rows = [*rows, audit_row(session_id="s4", tool_name="read", engine="ollama", model="")]
+    with holding(empty, rows, costs) as inserts:
+        take_away(empty, before)
+        inserts.read_mark()
+        batch = read_batch(audit_pb2.RecordRequest(rows=late), NOW_MS)
+        inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], NOW_MS)
+        left = [row for row in [*rows, *late] if row.created_at_ms >= before]
+        costs = [row for row in costs if row.created_at_ms >= before]
+        for one in asked:
+            assert list(summarize_usage(empty, one).rows) == expected(one, left, costs)
+
+
+@pytest.mark.parametrize("steps", [2, 100])
+def test_what_a_prune_left_in_the_rows_or_in_the_rollups_alone_is_not_taken_off(empty, steps: int):
+    """In its middle the rollups still have what is gone from the rows, and after it the last row is in no rollup."""
+    rows = [audit_row(created_at_ms=MIDNIGHT + minutes * 60_000) for minutes in (5, 35, 50)]
+    with holding(empty, rows, []):
+        take_away(empty, MIDNIGHT + HOUR_MS, steps)
+        for begin, end, calls in ((10, 75, 1), (40, 75, 1), (-60, 55, 1), (-60, 20, 0)):
+            asked = audit_pb2.SummarizeUsageRequest(
+                created_from_ms=MIDNIGHT + begin * 60_000, created_before_ms=MIDNIGHT + end * 60_000
+            )
+            assert summarize_usage(empty, asked).rows[0].calls == calls
+
+
+def test_a_group_of_which_everything_was_taken_off_is_none(empty):
+    asked = audit_pb2.SummarizeUsageRequest(
+        group_by=["tool"], created_from_ms=MIDNIGHT + 60_000, created_before_ms=MIDNIGHT + HOUR_MS
+    )
+    before, within = audit_row(tool_name="read", created_at_ms=MIDNIGHT), audit_row(created_at_ms=MIDNIGHT + 60_000)
+    with holding(empty, [before, within], [cost_row(created_at_ms=MIDNIGHT)]):
+        assert list(summarize_usage(empty, asked).rows) == expected(asked, [within], [])
+
+
+def test_a_group_of_more_histograms_than_fit_in_a_value_is_whole(empty):
+    rows = [audit_row(model=f"model-{number}", duration_ms=10**6 + number) for number in range(2 * BLOBS_AT_ONCE + 1)]
+    limit = empty.limit(apsw.SQLITE_LIMIT_LENGTH, BLOBS_AT_ONCE * 1500)
+    with holding(empty, rows, []):
+        for asked in (audit_pb2.SummarizeUsageRequest(), audit_pb2.SummarizeUsageRequest(group_by=["tool"])):
+            assert list(summarize_usage(empty, asked).rows) == expected(asked, rows, [])
+    empty.limit(apsw.SQLITE_LIMIT_LENGTH, limit)
+
+
+def test_a_question_is_answered_of_one_moment_while_rows_come_in(writer, database, reading):
+    """Else a row that came in between would be taken off from an hour that did not have it yet."""
+    # The hour is read first, then, of its shorter part, the rows.
+    asked = audit_pb2.SummarizeUsageRequest(created_from_ms=MIDNIGHT + 60_000, created_before_ms=MIDNIGHT + HOUR_MS)
+    written = 0
+
+    def record_one(cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
+        nonlocal written
+        if "tool_call" in sql and written < 5:
+            written += 1
+            batch = read_batch(audit_pb2.RecordRequest(rows=[audit_row(created_at_ms=MIDNIGHT)]), NOW_MS)
+            writer.record(batch).result()
+        return True
+
+    reading.exec_trace = record_one
+    assert summarize_usage(reading, asked).rows[0].calls == 0
+    assert written > 1
 
 
 @settings(max_examples=25, deadline=None)
