@@ -1,6 +1,7 @@
 """Batches into the tables, inside the transaction that the writer has opened."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import apsw
@@ -21,10 +22,12 @@ from audit_svc.store.rows import (
 )
 from audit_svc.store.usage import Usage
 
-CHUNKS = (250, 25, 1)
+CHUNKS = (375, 125, 25, 5, 1)
 """Rows of one INSERT, as many as there are. While SQLite runs it, the thread lets go of Python's lock, so that the next
 batch is checked meanwhile; with a row each, the two threads would pass the lock to and fro for every row. A statement
 beyond 16,384 characters would not be cached."""
+
+Rejections = list[tuple[int, audit_pb2.Rejection]]
 
 
 _QUERY_COLUMNS = ("caller", "method", "filters", "rows", "duration_ms", "status", "created_at")
@@ -55,15 +58,34 @@ class Inserts:
         self._pruned_before = pruned_before(self._connection)
 
     def write(self, batches: Sequence[tuple[Batch, Usage]], now_ms: int) -> list[audit_pb2.RecordResponse]:
-        """Writes batches, each with the usage that its rows make, and says of each what became of its rows."""
+        """Writes batches, each with the usage that its rows make, and says of each what became of its rows.
+
+        The rows of all batches are inserted together: many producers with a few rows each cost what one with many does.
+        """
         self._rollups.begin()
-        total, covered = Usage(), Covered(self._connection, now_ms)
-        responses = []
-        for batch, usage in batches:
-            responses.append(self._write(batch, usage, total))
+        covered = Covered(self._connection, now_ms)
+        rejections = [list(batch.rejections) for batch, _ in batches]
+        kept, stored = [], []
+        for (batch, _), refused in zip(batches, rejections, strict=True):
+            if self._pruned_before:
+                batch = refuse_old(self._connection, batch, self._pruned_before, refused)
+            kept.append(batch)
+            stored.append(self._write_sessions(batch.sessions, batch.recorded_by, refused))
+            if batch.queries:
+                self._connection.executemany(self._insert_query, batch.queries)
             if batch.producer_id and batch.sequence:
                 covered.add(batch.producer_id, batch.first_sequence, batch.sequence)
         covered.write()
+        calls = self._tool_calls.write([batch.tool_calls for batch in kept], rejections)
+        costs = self._costs.write([batch.costs for batch in kept], rejections)
+        total = Usage()
+        responses = []
+        for (batch, usage), sessions, its_calls, its_costs, refused in zip(
+            batches, stored, calls, costs, rejections, strict=True
+        ):
+            is_whole = len(its_calls) == len(batch.tool_calls) and len(its_costs) == len(batch.costs)
+            total.add(usage if is_whole else Usage(its_calls, its_costs))
+            responses.append(_response(batch, sessions + len(its_calls) + len(its_costs), refused))
         self._rollups.add(total)
         return responses
 
@@ -71,32 +93,7 @@ class Inserts:
         """After the COMMIT of what was written."""
         self._rollups.committed()
 
-    def _write(self, batch: Batch, usage: Usage, total: Usage) -> audit_pb2.RecordResponse:
-        rejections = list(batch.rejections)
-        kept = batch
-        if self._pruned_before:
-            kept = refuse_old(self._connection, batch, self._pruned_before, rejections)
-        sessions = self._write_sessions(kept.sessions, batch.recorded_by, rejections)
-        calls = self._tool_calls.write(kept.tool_calls, rejections)
-        costs = self._costs.write(kept.costs, rejections)
-        if calls < len(batch.tool_calls) or costs < len(batch.costs):
-            usage = Usage(self._tool_calls.newest(kept.tool_calls, calls), self._costs.newest(kept.costs, costs))
-        total.add(usage)
-        stored = sessions + calls + costs
-        if batch.queries:
-            self._connection.executemany(self._insert_query, batch.queries)
-        rejections.sort(key=lambda entry: entry[0])
-        refused = len(rejections) - len(batch.rejections)
-        return audit_pb2.RecordResponse(
-            sequence=batch.sequence,
-            stored=stored,
-            duplicates=len(batch) - stored - refused,
-            rejections=[entry[1] for entry in rejections],
-        )
-
-    def _write_sessions(
-        self, sessions: Accepted, recorded_by: str, rejections: list[tuple[int, audit_pb2.Rejection]]
-    ) -> int:
+    def _write_sessions(self, sessions: Accepted, recorded_by: str, rejections: Rejections) -> int:
         stored = 0
         for position, (*values, labels) in zip(sessions.positions, sessions.rows(), strict=True):
             self._connection.execute(self._upsert_session, (*values, recorded_by))
@@ -121,6 +118,7 @@ class _LogTable:
 
     def __init__(self, connection: apsw.Connection, name: str, columns: Sequence[Column]) -> None:
         self._connection = connection
+        self._width = len(columns)
         insert = _insert(name, columns, "INSERT OR IGNORE")
         self._inserts = {rows: insert + f",{_places(columns)}" * (rows - 1) for rows in CHUNKS}
         self._select = f"SELECT {_names(columns)} FROM {name} WHERE id = ?"  # noqa: S608 - names of ours
@@ -128,30 +126,29 @@ class _LogTable:
         for sql in (*self._inserts.values(), self._select, self._select_newest):
             prepare(connection, sql)
 
-    def write(self, accepted: Accepted, rejections: list[tuple[int, audit_pb2.Rejection]]) -> int:
-        """Inserts rows and returns how many are new; adds those whose id has other content to rejections."""
+    def write(self, groups: Sequence[Accepted], rejections: Sequence[Rejections]) -> list[Accepted]:
+        """Inserts the rows of all groups and returns those of each that are new; adds those whose id has other content
+        to the group's rejections.
+        """
+        values = list(chain.from_iterable(group.values for group in groups))
+        width = self._width
         before = self._connection.total_changes()
         first = 0
         for rows, insert in self._inserts.items():
-            while first + rows <= len(accepted):
-                self._connection.execute(insert, accepted.span(first, first + rows))
-                first += rows
+            while first + rows * width <= len(values):
+                self._connection.execute(insert, values[first : first + rows * width])
+                first += rows * width
         stored = self._connection.total_changes() - before
-        if stored < len(accepted):
-            rejections.extend(self._conflicts(accepted))
-        return stored
-
-    def newest(self, accepted: Accepted, stored: int) -> Accepted:
-        """After the INSERT: the rows that it stored, which have the highest row numbers, and the first of an id."""
+        if stored * width == len(values):
+            return list(groups)
+        # They have the highest row numbers, and of an id that came twice it was the first.
         new = {row_id for (row_id,) in self._connection.execute(self._select_newest, (stored,))}
-        values: list[Any] = []
-        positions: list[int] = []
-        for position, row in zip(accepted.positions, accepted.rows(), strict=True):
-            if row[0] in new:
-                new.remove(row[0])
-                values.extend(row)
-                positions.append(position)
-        return Accepted(values, accepted.width, positions)
+        kept = []
+        for group, refused in zip(groups, rejections, strict=True):
+            kept.append(_take(group, new))
+            if len(kept[-1]) < len(group):
+                refused.extend(self._conflicts(group))
+        return kept
 
     def _conflicts(self, accepted: Accepted) -> Iterator[tuple[int, audit_pb2.Rejection]]:
         """After the INSERT: the rows that are not what the table has under their id."""
@@ -162,6 +159,29 @@ class _LogTable:
             if found != row:
                 message = "the ledger has a row with this id and other content"
                 yield position, rejection(row[0], audit_pb2.REJECTION_CODE_CONFLICT, message)
+
+
+def _response(batch: Batch, stored: int, rejections: Rejections) -> audit_pb2.RecordResponse:
+    rejections.sort(key=lambda entry: entry[0])
+    refused = len(rejections) - len(batch.rejections)
+    return audit_pb2.RecordResponse(
+        sequence=batch.sequence,
+        stored=stored,
+        duplicates=len(batch) - stored - refused,
+        rejections=[entry[1] for entry in rejections],
+    )
+
+
+def _take(accepted: Accepted, new: set[str]) -> Accepted:
+    """The first row of each id that is in new, which is taken out of it."""
+    values: list[Any] = []
+    positions: list[int] = []
+    for position, row in zip(accepted.positions, accepted.rows(), strict=True):
+        if row[0] in new:
+            new.remove(row[0])
+            values.extend(row)
+            positions.append(position)
+    return Accepted(values, accepted.width, positions)
 
 
 def prepare(connection: apsw.Connection, sql: str) -> None:
