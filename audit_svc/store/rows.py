@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from google.protobuf.message import Message
@@ -217,30 +218,29 @@ def _accept(
         return Accepted([], width, ())
     messages = list(rows)
     read = operator.attrgetter(*(column.wire_name for column in columns))
-    records: list[Values] = []
+    values: list[Any] = []
     for first in range(0, len(messages), READ_ROWS):
-        records.extend(map(read, messages[first : first + READ_ROWS]))
-    stored = [
-        column.store(values, messages) for column, values in zip(columns, zip(*records, strict=True), strict=True)
-    ]
-    if all(column.holds(values, now_ms) for column, values in zip(columns, stored, strict=True)):
-        values: list[Any] = [None] * (width * len(messages))
-        for index, column_values in enumerate(stored):
-            values[index::width] = column_values
-        return Accepted(values, width, range(offset, offset + len(messages)))
-    return _accept_singly(columns, list(zip(*stored, strict=True)), now_ms, offset, rejections)
+        values.extend(chain.from_iterable(map(read, messages[first : first + READ_ROWS])))
+    are_good = True
+    for index, column in enumerate(columns):
+        found = values[index::width]
+        stored = column.store(found, messages)
+        if stored is not found:
+            values[index::width] = stored
+        are_good = are_good and column.holds(stored, now_ms)
+    accepted = Accepted(values, width, range(offset, offset + len(messages)))
+    return accepted if are_good else _accept_singly(columns, accepted, now_ms, rejections)
 
 
 def _accept_singly(
     columns: Sequence[Column],
-    rows: Sequence[Values],
+    rows: Accepted,
     now_ms: int,
-    offset: int,
     rejections: list[tuple[int, audit_pb2.Rejection]],
 ) -> Accepted:
     kept: list[Any] = []
     positions: list[int] = []
-    for position, row in enumerate(rows, offset):
+    for position, row in zip(rows.positions, rows.rows(), strict=True):
         checks = (column.problem(value, now_ms) for column, value in zip(columns, row, strict=True))
         problem = next((found for found in checks if found is not None), None)
         if problem is None:
