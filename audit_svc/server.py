@@ -12,6 +12,7 @@ from audit_svc.housekeeping import keep_house
 from audit_svc.metrics import StoreCollector, StoreMetrics
 from audit_svc.servicer import ROLES, SERVICE, AuditServicer, error_interceptor
 from audit_svc.settings import AuditSettings
+from audit_svc.store.opening import leave_out_memory_statistics
 from audit_svc.store.sqlite import SqliteStore
 from service_kit.access import rules_for
 from service_kit.guard import Guard, open_guard
@@ -34,6 +35,7 @@ def run(settings: AuditSettings, *, apply_migrations: bool) -> None:
     log.info("service.starting", **describe_settings(settings))
     guard = open_guard(settings, rules_for(SERVICE, ROLES))
     _tune_interpreter()
+    leave_out_memory_statistics()
     registry = new_registry()
     store = SqliteStore.open(
         settings.db,

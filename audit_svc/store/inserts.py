@@ -1,7 +1,6 @@
 """Batches into the tables, inside the transaction that the writer has opened."""
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apsw
@@ -22,7 +21,7 @@ from audit_svc.store.rows import (
 )
 from audit_svc.store.usage import Usage
 
-CHUNKS = (375, 125, 25, 5, 1)
+CHUNKS = (250, 50, 10, 2, 1)
 """Rows of one INSERT, as many as there are. While SQLite runs it, the thread lets go of Python's lock, so that the next
 batch is checked meanwhile; with a row each, the two threads would pass the lock to and fro for every row. A statement
 beyond 16,384 characters would not be cached."""
@@ -130,16 +129,10 @@ class _LogTable:
         """Inserts the rows of all groups and returns those of each that are new; adds those whose id has other content
         to the group's rejections.
         """
-        values = list(chain.from_iterable(group.values for group in groups))
-        width = self._width
         before = self._connection.total_changes()
-        first = 0
-        for rows, insert in self._inserts.items():
-            while first + rows * width <= len(values):
-                self._connection.execute(insert, values[first : first + rows * width])
-                first += rows * width
+        self._insert([group.values for group in groups])
         stored = self._connection.total_changes() - before
-        if stored * width == len(values):
+        if stored == sum(map(len, groups)):
             return list(groups)
         # They have the highest row numbers, and of an id that came twice it was the first.
         new = {row_id for (row_id,) in self._connection.execute(self._select_newest, (stored,))}
@@ -149,6 +142,26 @@ class _LogTable:
             if len(kept[-1]) < len(group):
                 refused.extend(self._conflicts(group))
         return kept
+
+    def _insert(self, parts: Iterable[list[Any]]) -> None:
+        """Inserts rows in the order of parts, the most at once, whatever parts they are in."""
+        most = CHUNKS[0] * self._width
+        waiting: list[Any] = []
+        for values in parts:
+            first = most - len(waiting) if waiting else 0
+            waiting += values[:first]
+            if len(waiting) == most:
+                self._connection.execute(self._inserts[CHUNKS[0]], waiting)
+                waiting = []
+            while first + most <= len(values):
+                self._connection.execute(self._inserts[CHUNKS[0]], values[first : first + most])
+                first += most
+            waiting += values[first:]
+        first = 0
+        for rows, insert in self._inserts.items():
+            while first + rows * self._width <= len(waiting):
+                self._connection.execute(insert, waiting[first : first + rows * self._width])
+                first += rows * self._width
 
     def _conflicts(self, accepted: Accepted) -> Iterator[tuple[int, audit_pb2.Rejection]]:
         """After the INSERT: the rows that are not what the table has under their id."""

@@ -54,6 +54,16 @@ class FileLock:
         os.close(self._descriptor)
 
 
+def leave_out_memory_statistics() -> None:
+    """Has SQLite not count the memory of the whole process under one lock, which nobody asks for and ingest waits for.
+
+    Before any connection is opened.
+    """
+    apsw.shutdown()
+    apsw.config(apsw.SQLITE_CONFIG_MEMSTATUS, False)
+    apsw.initialize()
+
+
 def open_for_writing(path: Path) -> apsw.Connection:
     """A connection for the writer or a migration. The caller holds the FileLock.
 

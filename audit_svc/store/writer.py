@@ -18,6 +18,7 @@ import structlog
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import AuditError, DiskFull, QueueFull, StoreClosed, StoreUnavailable
+from audit_svc.store.checkpoints import Checkpoints
 from audit_svc.store.inserts import Inserts
 from audit_svc.store.observer import StoreObserver
 from audit_svc.store.rows import Batch
@@ -58,6 +59,7 @@ class Writer:
         """
         self._connection = connection
         self._inserts = Inserts(connection)
+        self._checkpoints = Checkpoints(connection)
         self._max_queued_rows = queue_rows
         self._observer = observer
         self._queue: collections.deque[_Queued] = collections.deque()
@@ -114,6 +116,7 @@ class Writer:
             self._closing = True
             self._changed.notify()
         self._thread.join()
+        self._checkpoints.close()
         self._connection.close()
 
     def _run(self) -> None:
