@@ -87,7 +87,7 @@ class World:
     def start_audit(self) -> None:
         """Starts the audit service at the address it had."""
         env = {"AUDIT_LISTEN": self._audit_address, "AUDIT_DB": str(self.audit_folder / "audit.db")}
-        self._audit = self._stack.enter_context(start_service("audit_svc", env, "serve"))
+        self._audit = self._stack.enter_context(start_service("tests.faults.audit_service", env, "serve"))
         self._audit_address = self._audit.address
 
     @property
