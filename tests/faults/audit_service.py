@@ -1,4 +1,4 @@
-"""The audit service, whose checkpoints begin with 160 kB in the WAL instead of 40 MB: a round's rows make many of them."""
+"""The audit service, whose checkpoints begin with 160 kB in the WAL instead of 40 MB, so that a round makes many."""
 
 from audit_svc.__main__ import main
 from audit_svc.store import checkpoints
