@@ -194,7 +194,7 @@ class _Wire:
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._names = tuple(column.wire_name for column in columns)
-        self._others = [(column.wire_name, column.load) for column in columns if type(column).load is not Column.load]
+        self._others = [(column.wire_name, load) for column in columns if (load := column.loader()) is not None]
 
     def fields(self, values: Values) -> dict[str, Any]:
         fields = dict(zip(self._names, values, strict=True))
