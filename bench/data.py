@@ -53,11 +53,11 @@ class _Session:
     calls: int = 0
 
 
-def batches(tool_calls: int, end_ms: int) -> Iterator[Batch]:
-    """tool_calls evenly over DAYS up to end_ms, some tens of sessions at a time, with their requests and labels."""
+def batches(tool_calls: int, days: int, end_ms: int) -> Iterator[Batch]:
+    """tool_calls evenly over days up to end_ms, some tens of sessions at a time, with their requests and labels."""
     chance = random.Random(7)
     tails = [_tail(chance, number) for number in range(_TAILS)]
-    began_at = end_ms - DAYS * _DAY_MS
+    began_at = end_ms - days * _DAY_MS
     live = [_session(chance, began_at, number) for number in range(_SESSIONS_AT_A_TIME)]
     # Their first sessions are shorter, or all would end together.
     for session in live:
@@ -67,7 +67,7 @@ def batches(tool_calls: int, end_ms: int) -> Iterator[Batch]:
     costs: list[Values] = []
     ended: list[Values] = []
     for number in range(tool_calls):
-        now_ms = began_at + number * DAYS * _DAY_MS // tool_calls
+        now_ms = began_at + number * days * _DAY_MS // tool_calls
         at = chance.randrange(_SESSIONS_AT_A_TIME)
         session = live[at]
         calls.append(_call(chance, session, tails[chance.randrange(_TAILS)], now_ms))
@@ -84,14 +84,14 @@ def batches(tool_calls: int, end_ms: int) -> Iterator[Batch]:
     yield _batch(calls, costs, [*ended, *(_ended(session, end_ms) for session in live)])
 
 
-async def fill(path: Path, tool_calls: int) -> float:
-    """Makes a ledger at path and returns the seconds that it took."""
+async def fill(path: Path, tool_calls: int, days: int = DAYS) -> float:
+    """Makes a ledger of the last days at path and returns the seconds that it took."""
     started = time.perf_counter()
     store = SqliteStore.open(path, queue_rows=100_000)
     waiting: deque[Awaitable[object]] = deque()
     rows, step = 0, max(1, tool_calls // 10)
     try:
-        for batch in batches(tool_calls, time.time_ns() // 1_000_000):
+        for batch in batches(tool_calls, days, time.time_ns() // 1_000_000):
             waiting.append(store.record(batch))
             if len(waiting) >= _BATCHES_WAITING:
                 await waiting.popleft()
@@ -178,11 +178,12 @@ def _ended(session: _Session, now_ms: int) -> Values:
 def main(
     path: Annotated[Path, typer.Argument(help="The database to make.")],
     tool_calls: Annotated[int, typer.Option(min=1, help="How many.")] = 10_000_000,
+    days: Annotated[int, typer.Option(min=1, help="In how many days up to now.")] = DAYS,
 ) -> None:
     """Make a ledger to measure queries on, and print what it takes on disk."""
     if path.exists():
         raise typer.BadParameter(f"{path} is there already: remove it first")
-    seconds = asyncio.run(fill(path, tool_calls))
+    seconds = asyncio.run(fill(path, tool_calls, days))
     typer.echo(f"{tool_calls:,} tool calls in {seconds:.0f} s")
     with closing(open_for_reading(path)) as connection:
         show(connection)
