@@ -60,14 +60,20 @@ class StoreMetrics:
 class StoreCollector(Collector):
     """What is measured when it is asked for."""
 
-    def __init__(self, database: Path, queued_rows: Callable[[], int]) -> None:
+    def __init__(self, database: Path, queued_rows: Callable[[], int], unindexed_rows: Callable[[], int]) -> None:
         self._database = database
         self._queued_rows = queued_rows
+        self._unindexed_rows = unindexed_rows
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """See prometheus_client."""
         yield GaugeMetricFamily(
             "onrecord_ledger_queued_rows", "Rows that wait for the disk.", value=self._queued_rows()
+        )
+        yield GaugeMetricFamily(
+            "onrecord_ledger_unindexed_rows",
+            "Tool calls that the index of texts has not yet.",
+            value=self._unindexed_rows(),
         )
         for name, suffix, text in (("database", "", "The database"), ("wal", "-wal", "Its write-ahead log")):
             path = self._database.with_name(self._database.name + suffix)

@@ -43,7 +43,7 @@ def run(settings: AuditSettings, *, apply_migrations: bool) -> None:
         apply_migrations=apply_migrations,
         observer=StoreMetrics(registry),
     )
-    registry.register(StoreCollector(settings.db, lambda: store.queued_rows))
+    registry.register(StoreCollector(settings.db, lambda: store.queued_rows, lambda: store.unindexed_rows))
     asyncio.run(_serve(settings, guard, store, registry))
 
 

@@ -14,6 +14,7 @@ from audit_svc.store.backup import Tell, watch
 from audit_svc.store.files import reading
 from audit_svc.store.prune import OLD_CALLS
 from audit_svc.store.rollups import rollup_differences
+from audit_svc.store.text_index import text_index_differences
 
 State = Literal["ok", "note", "wrong"]
 
@@ -119,11 +120,26 @@ def _rollups(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
             yield Finding("rollups", "wrong", f"{count} rows of {table} are not what the rows say: run rebuild-rollups")
 
 
+def texts_off(connection: apsw.Connection, tell: Tell) -> int:
+    """How many parts of the index of texts lack something that their rows have."""
+    wrong = 0
+    for lacks in text_index_differences(connection):
+        tell(0, 0)
+        wrong += lacks
+    return wrong
+
+
+def _texts(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
+    if wrong := texts_off(connection, tell):
+        yield Finding("texts", "wrong", f"{wrong} parts of their index lack what their rows have: run rebuild-texts")
+
+
 _CHECKS: tuple[tuple[str, Callable[[apsw.Connection, Tell], Iterator[Finding]]], ...] = (
     ("labels", _labels),
     ("producers", _producers),
     ("pruned", _pruned),
     ("rollups", _rollups),
+    ("texts", _texts),
 )
 
 NAMES = ("integrity", "schema", *(name for name, _ in _CHECKS))

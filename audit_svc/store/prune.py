@@ -19,6 +19,7 @@ from audit_svc.store.files import reading, translated
 from audit_svc.store.opening import FileLock, open_for_writing
 from audit_svc.store.pruned import pruned_before
 from audit_svc.store.rollups import drop_rollups, register
+from audit_svc.store.text_index import remove_zone
 from audit_svc.store.transactions import transaction
 
 HOUR_MS = 3_600_000
@@ -187,6 +188,7 @@ class Prune:
         stages = (
             self._mark,
             self._remove_calls,
+            self._remove_texts,
             self._remove_requests,
             self._remove_sessions,
             self._remove_usage,
@@ -220,6 +222,9 @@ class Prune:
         removed: list[Any] = connection.execute(_CALLS, (self.before_ms, BATCH_ROWS)).fetchall()
         self._note(connection, removed, Removed(tool_calls=len(removed), errors=sum(failed for _, failed in removed)))
         return len(removed) < BATCH_ROWS
+
+    def _remove_texts(self, connection: apsw.Connection) -> bool:
+        return not remove_zone(connection, self.before_ms)
 
     def _remove_requests(self, connection: apsw.Connection) -> bool:
         removed = connection.execute(_REQUESTS, (self.before_ms, BATCH_ROWS)).fetchall()

@@ -1,13 +1,17 @@
-"""Rebuilding the rollups of a file that no service has open."""
+"""Rebuilding what is kept beside the rows of a file that no service has open."""
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+import apsw
 
 from audit_svc.store import migrate
 from audit_svc.store.backup import Tell, watch
 from audit_svc.store.files import reading, translated
 from audit_svc.store.opening import FileLock, open_for_writing
 from audit_svc.store.rollups import rebuild_rollups
+from audit_svc.store.text_index import rebuild_text_index, unindexed_rows, zone_rows
 
 
 def rebuild_file(path: Path, tell: Tell) -> None:
@@ -17,13 +21,29 @@ def rebuild_file(path: Path, tell: Tell) -> None:
         StoreRefused: a service has it open, or it is no sound ledger.
         DiskFull: the disk has no room for it.
     """
+    with _writing(path) as connection:
+        watch(connection, tell)
+        rebuild_rollups(connection)
+
+
+def rebuild_texts(path: Path, tell: Tell) -> None:
+    """Makes the index of texts again from the rows; tell is told of its parts. Raises what rebuild_file() raises."""
+    with _writing(path) as connection:
+        done, parts = set[int](), 0
+        for zone in rebuild_text_index(connection):
+            parts = parts or unindexed_rows(connection) // zone_rows()
+            done.add(zone)
+            tell(len(done), max(parts, len(done)))
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[apsw.Connection]:
     with reading(path, exact_schema=False):
         pass  # which refuses what is no ledger, before a file is made
     lock = FileLock(path)
     try:
         with translated(path), closing(open_for_writing(path)) as connection:
-            watch(connection, tell)
             migrate.up(connection, migrate.load_migrations())
-            rebuild_rollups(connection)
+            yield connection
     finally:
         lock.release()

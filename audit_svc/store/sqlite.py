@@ -12,6 +12,7 @@ from onrecord.audit.v1 import audit_pb2
 from audit_svc.errors import AuditError, MigrationRefused, StoreRefused
 from audit_svc.store import migrate
 from audit_svc.store.housekeeping import Housekeeping
+from audit_svc.store.indexer import Indexer
 from audit_svc.store.observer import StoreObserver
 from audit_svc.store.opening import FileLock, open_for_reading, open_for_writing
 from audit_svc.store.reader import Reader
@@ -26,9 +27,12 @@ READERS = 4
 class SqliteStore:
     """The ledger in one SQLite file, which belongs to one process."""
 
-    def __init__(self, lock: FileLock, writer: Writer, reader: Reader, housekeeping: Housekeeping) -> None:
+    def __init__(
+        self, lock: FileLock, writer: Writer, indexer: Indexer, reader: Reader, housekeeping: Housekeeping
+    ) -> None:
         self._lock = lock
         self._writer = writer
+        self._indexer = indexer
         self._reader = reader
         self.housekeeping = housekeeping
         self.ask = reader.ask
@@ -53,16 +57,22 @@ class SqliteStore:
                 labels = ", ".join(migration.label for migration in waiting)
                 raise MigrationRefused(f"migrations are pending ({labels}): run `audit-svc migrate up --db {path}`")
             readers = [open_for_reading(path) for _ in range(READERS)]
-            writer = Writer(connection, queue_rows, observer)
+            indexer = Indexer(connection)
+            writer = Writer(connection, queue_rows, observer, indexer)
         except BaseException:
             lock.release()
             raise
-        return cls(lock, writer, Reader(readers, observer), Housekeeping(path, writer))
+        return cls(lock, writer, indexer, Reader(readers, observer), Housekeeping(path, writer))
 
     @property
     def queued_rows(self) -> int:
         """Rows that wait for their commit. From any thread."""
         return self._writer.queued_rows
+
+    @property
+    def unindexed_rows(self) -> int:
+        """Tool calls that the index of texts has not yet; some thousands at rest. From any thread."""
+        return self._indexer.unindexed_rows
 
     def record(self, batch: Batch) -> Awaitable[audit_pb2.RecordResponse]:
         """See audit_svc.store.Store."""

@@ -15,7 +15,9 @@ from audit_svc.errors import InvalidRequest
 from audit_svc.store import listing
 from audit_svc.store.listing import Condition, Statement
 from audit_svc.store.rows import TOOL_CALL_COLUMNS, Values, tool_call_row
-from service_kit.paging import encode_token, page_size
+from audit_svc.store.text_index import text_trigrams
+from audit_svc.store.text_search import TextSearch
+from service_kit.paging import Position, encode_token, page_size
 
 MAX_TEXT = 4096
 MAX_PAIRS = 50
@@ -24,6 +26,10 @@ MAX_PAIRS = 50
 FIRST_WINDOW = 5_000
 LAST_WINDOW = 320_000
 PATIENCE_SECONDS = 1.0
+LONG_WALK = 25_000
+"""Rows. When a page is likely to need more, and looks for a text, the index of texts is quicker than the walk."""
+WALK_BLOCKS = 0.125
+"""The share of blocks that may have a text: beyond it, an index of another filter meets fewer rows."""
 
 _COLUMNS = ", ".join(column.name for column in TOOL_CALL_COLUMNS)
 
@@ -46,6 +52,10 @@ class Plan:
     """What is looked at row by row."""
     is_short: bool = False
     """Whether the walks meet few rows, and not in the order of the listing: windows begin as small as a page."""
+    filters: list[Condition] = field(default_factory=list)
+    """All that is asked for, whatever is walked."""
+    trigrams: list[str] = field(default_factory=list)
+    """Of the text that is asked for."""
 
     def statement(self, conditions: Sequence[Condition], limit: int, *, ascending: bool = False) -> Statement:
         """The first rows, at most limit, of the listing for which conditions hold too."""
@@ -79,7 +89,7 @@ def list_tool_calls(
         conditions = [*ends, listing.beyond(position)] if position else ends
         found, stopped_at = connection.execute(*plan.statement(conditions, size)), None
     else:
-        found, stopped_at = _search(connection, plan, ends, position, size)
+        found, stopped_at = _search(connection, request, plan, position, size)
     page, token = listing.take_page(found, tool_call_row, request, lambda row: (row.created_at_ms, row.id))
     if not token and stopped_at is not None:
         token = encode_token(stopped_at, listing.filters(request))
@@ -111,6 +121,7 @@ def plan_of(connection: apsw.Connection, request: audit_pb2.ListToolCallsRequest
         InvalidRequest: a filter can hold for no row.
     """
     others = {
+        "text": _contains(request.args_contain),
         "session_id": [Condition("session_id = ?", (request.session_id,))] if request.session_id else [],
         "engine": [Condition("engine = ?", (request.engine,))] if request.engine else [],
         "tool_name": [Condition("tool_name = ?", (request.tool_name,))] if request.tool_name else [],
@@ -118,12 +129,12 @@ def plan_of(connection: apsw.Connection, request: audit_pb2.ListToolCallsRequest
         "errors": [Condition("error IS NOT NULL")] if request.errors_only else [],
         "outcomes": _outcomes(request),
         "labels": listing.has_labels(request.labels, "tool_call_log.session_id"),
-        "text": _contains(request.args_contain),
     }
 
     def by(walks: list[Walk], *known: str, is_short: bool = False) -> Plan:
         rest = [part for name, parts in others.items() if name not in known for part in parts]
-        return Plan(walks, rest, is_short)
+        filters = [part for parts in others.values() for part in parts]
+        return Plan(walks, rest, is_short, filters, text_trigrams(request.args_contain))
 
     if request.session_id:
         return by([Walk("idx_tool_call_log_session", others["session_id"])], "session_id", is_short=True)
@@ -151,14 +162,20 @@ def plan_of(connection: apsw.Connection, request: audit_pb2.ListToolCallsRequest
 
 def _search(
     connection: apsw.Connection,
+    request: audit_pb2.ListToolCallsRequest,
     plan: Plan,
-    ends: Sequence[Condition],
-    position: Sequence[int | str] | None,
+    position: Position | None,
     size: int,
-) -> tuple[list[Values], tuple[int | str, ...] | None]:
-    """Rows window by window, until there are size or time is up; then also where to go on, else None."""
+) -> tuple[list[Values], Position | None]:
+    """Rows window by window, until there are size or time is up; then also where to go on, else None.
+
+    Once a text turns out to be rare, the rest is looked for by the index of texts.
+    """
+    ends = listing.time_range(request)
     rows: list[Values] = []
     window = size if plan.is_short else FIRST_WINDOW
+    passed = 0
+    may_use_index = bool(plan.trigrams) and not plan.is_short
     give_up = time.monotonic() + PATIENCE_SECONDS
     while True:
         after = [listing.beyond(position)] if position else []
@@ -170,7 +187,30 @@ def _search(
         position = (begin, "")
         if time.monotonic() > give_up:
             return rows, position
+        passed += window
         window = min(2 * window, LAST_WINDOW)
+        if may_use_index and passed * (size - len(rows)) > LONG_WALK * max(1, len(rows)):
+            may_use_index = False
+            more, rest = _by_text(connection, request, plan, position, size - len(rows), give_up)
+            rows += more
+            if rest is None or len(rows) == size:
+                return rows, None
+            position = rest
+
+
+def _by_text(
+    connection: apsw.Connection,
+    request: audit_pb2.ListToolCallsRequest,
+    plan: Plan,
+    position: Position,
+    size: int,
+    give_up: float,
+) -> tuple[list[Values], Position | None]:
+    conditions = [*plan.filters, *listing.time_range(request)]
+    is_all = [walk.index for walk in plan.walks] == ["idx_tool_call_log_created"]
+    most_blocks = 1.0 if is_all else WALK_BLOCKS
+    search = TextSearch(connection, plan.trigrams, conditions, request.created_from_ms, size, give_up, most_blocks)
+    return search.rows(position)
 
 
 def _window_begin(

@@ -19,6 +19,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import AuditError, DiskFull, QueueFull, StoreClosed, StoreUnavailable
 from audit_svc.store.checkpoints import Checkpoints
+from audit_svc.store.indexer import Indexer
 from audit_svc.store.inserts import Inserts
 from audit_svc.store.observer import StoreObserver
 from audit_svc.store.rows import Batch
@@ -51,7 +52,13 @@ class _Job:
 class Writer:
     """Owns the one connection that writes."""
 
-    def __init__(self, connection: apsw.Connection, queue_rows: int, observer: StoreObserver | None = None) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        queue_rows: int,
+        observer: StoreObserver | None = None,
+        indexer: Indexer | None = None,
+    ) -> None:
         """Prepares the statements and starts the thread. connection belongs to the writer from now on.
 
         Raises:
@@ -62,6 +69,7 @@ class Writer:
         self._checkpoints = Checkpoints(connection)
         self._max_queued_rows = queue_rows
         self._observer = observer
+        self._indexer = indexer
         self._queue: collections.deque[_Queued] = collections.deque()
         self._jobs: collections.deque[_Job] = collections.deque()
         self._queued_rows = 0
@@ -120,20 +128,31 @@ class Writer:
         self._connection.close()
 
     def _run(self) -> None:
-        while True:
-            group, job = self._take()
+        while (taken := self._take()) is not None:
+            group, job = taken
             if group:
                 self._commit(group)
             if job is not None:
                 self._work(job)
-            if not group and job is None:
-                return
+            if self._indexer:
+                if group or job is not None:
+                    self._indexer.committed()
+                else:
+                    self._indexer.step()
 
-    def _take(self) -> tuple[list[_Queued], _Job | None]:
-        """What the next commit is made of, and a job to do after it; neither when the writer closes and all is done."""
+    def _take(self) -> tuple[list[_Queued], _Job | None] | None:
+        """What the next commit is made of, and a job to do after it; neither when there is time for the indexer.
+
+        None when the writer closes and all is done.
+        """
         with self._changed:
             while not self._queue and not self._jobs and not self._closing:
-                self._changed.wait()
+                pause = self._indexer.pause() if self._indexer else None
+                if pause == 0:
+                    break
+                self._changed.wait(pause)
+            if self._closing and not self._queue and not self._jobs:
+                return None
             group: list[_Queued] = []
             rows = 0
             while self._queue and (not group or rows + len(self._queue[0].batch) <= COMMIT_ROWS):

@@ -1,4 +1,4 @@
-"""backup, check, prune, rebuild-rollups and vacuum."""
+"""backup, check, prune, rebuild-rollups, rebuild-texts and vacuum."""
 
 import getpass
 import shutil
@@ -15,8 +15,8 @@ from audit_svc.errors import Held
 from audit_svc.store import backup as copies
 from audit_svc.store import check as checks
 from audit_svc.store import prune as prunes
+from audit_svc.store import rebuild as rebuilds
 from audit_svc.store.files import reading
-from audit_svc.store.rebuild import rebuild_file
 from audit_svc.store.vacuum import space
 from audit_svc.store.vacuum import vacuum as write_anew
 from audit_svc.terminal import remote
@@ -36,7 +36,7 @@ from audit_svc.terminal.times import parse_time, show_time
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the commands of this module to app."""
-    for command in (backup, check, prune, rebuild_rollups, vacuum):
+    for command in (backup, check, prune, rebuild_rollups, rebuild_texts, vacuum):
         app.command()(command)
 
 
@@ -150,7 +150,7 @@ def rebuild_rollups(db: Database = None, dry_run: DryRun = False, as_json: Json 
     with error_is_exit_code_1():
         if not dry_run:
             with progress("counting") as tell:
-                rebuild_file(path, tell)
+                rebuilds.rebuild_file(path, tell)
             say("rebuilt the rollups", {"path": str(path), "dry_run": False}, as_json=as_json)
             return
         with progress("counting") as tell, reading(path) as connection:
@@ -158,6 +158,21 @@ def rebuild_rollups(db: Database = None, dry_run: DryRun = False, as_json: Json 
         told = [f"would mend {rows} rows of {table}" for table, rows in wrong.items()]
         said = "\n".join(told) or "the rollups are what the rows say"
         say(said, {"path": str(path), "wrong_rows": wrong, "dry_run": True}, as_json=as_json)
+
+
+def rebuild_texts(db: Database = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Make the index of texts again from the rows; no service may have the file open."""
+    path = ledger_path(db)
+    with error_is_exit_code_1():
+        if not dry_run:
+            with progress("indexing") as tell:
+                rebuilds.rebuild_texts(path, tell)
+            say("rebuilt the index of texts", {"path": str(path), "dry_run": False}, as_json=as_json)
+            return
+        with progress("reading") as tell, reading(path) as connection:
+            wrong = checks.texts_off(connection, tell)
+        said = f"would mend {wrong} parts" if wrong else "the index of texts is what the rows say"
+        say(said, {"path": str(path), "wrong_parts": wrong, "dry_run": True}, as_json=as_json)
 
 
 def vacuum(db: Database = None, dry_run: DryRun = False, as_json: Json = False) -> None:

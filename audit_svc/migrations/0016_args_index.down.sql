@@ -1,0 +1,2 @@
+DROP TABLE args_index_zones;
+DROP TABLE args_index;
