@@ -15,7 +15,7 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from uuid_utils import uuid7
 
 from bench.rows import make_rows
-from bench.services import start_ledger
+from bench.services import start_ledger, wait_until_indexed
 from demo.processes import REPOSITORY
 
 DAY_MS = 86_400_000
@@ -90,6 +90,7 @@ def main(calls: Annotated[int, typer.Option(help="Tool calls of the day.")] = 1_
     with tempfile.TemporaryDirectory(dir=state, prefix="capacity-") as folder:
         with start_ledger(Path(folder)) as ledger:
             asyncio.run(fill(ledger.address, calls))
+            wait_until_indexed(Path(folder) / "audit.db")
             ledger.terminate(timeout=120)
         for line in report(Path(folder) / "audit.db", calls):
             typer.echo(line)

@@ -15,6 +15,7 @@ import typer
 from audit_svc.store.opening import open_for_reading
 from audit_svc.store.rows import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Accepted, Batch, Values
 from audit_svc.store.sqlite import SqliteStore
+from bench.services import wait_until_indexed
 from bench.sizes import show
 
 CALLS_A_SESSION = 50
@@ -100,6 +101,7 @@ async def fill(path: Path, tool_calls: int, days: int = DAYS) -> float:
                 typer.echo(f"{rows:,} tool calls after {time.perf_counter() - started:.0f} s", err=True)
         for commit in waiting:
             await commit
+        await asyncio.to_thread(wait_until_indexed, path)
     finally:
         await store.close()
     return time.perf_counter() - started

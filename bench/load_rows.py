@@ -12,7 +12,7 @@ from uuid_utils import uuid7
 from bench.figures import Figure, compare
 from bench.memory import memory_mb
 from bench.rows import make_rows
-from bench.services import start_ledger
+from bench.services import start_ledger, wait_until_indexed
 from bench.throughput import batches_of, send
 from bench.workers import Worker, answer, options, questions
 from gateway_svc.audit.connection import Connection
@@ -32,9 +32,11 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
         _all(workers[:1], 1, 1000)
         before = 0.0
         for _ in range(rounds):
+            wait_until_indexed(place / "audit.db")
             one.append(rows / _all(workers[:1], 1, rows)[0][-1])
             # After the first rows, since they fill SQLite's cache whoever sends them.
             before = before or memory_mb("VmHWM", ledger.pid)
+            wait_until_indexed(place / "audit.db")
             acks = _all(workers, PRODUCERS // PROCESSES, rows // PRODUCERS)
             many.append(rows / max(acked[-1] for acked in acks))
             first_done = min(acked[-1] for acked in acks)

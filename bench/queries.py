@@ -27,7 +27,7 @@ from audit_svc.store import listing
 from bench import reading
 from bench.data import DAYS, RARE_TEXT, RARE_TOOL, fill
 from bench.figures import Figure, Target, percentile, table
-from bench.services import start_ledger
+from bench.services import start_ledger, wait_until_indexed
 from demo.processes import REPOSITORY
 from service_kit.paging import encode_token
 from service_kit.server import CLIENT_OPTIONS
@@ -152,7 +152,9 @@ QUESTIONS = [
         labels={"user": "user-7"},
     ),
     *listed("text", "args_summary LIKE '%module_12%'", lambda _: (), args_contain="module_12"),
+    *listed("text of one in 900", "args_summary LIKE '%module_123.%'", lambda _: (), args_contain="module_123."),
     *listed("rare text", f"args_summary LIKE '%{RARE_TEXT}%'", lambda _: (), args_contain=RARE_TEXT),
+    *listed("text that is nowhere", "args_summary LIKE '%module_999%'", lambda _: (), args_contain="module_999"),
     Question(
         "sessions, label and model",
         "ListSessions",
@@ -205,6 +207,7 @@ class Ledger:
         self.samples = [Sample(one, user, time_ms, last_ms) for one, user, time_ms in chosen]
         connection.close()
         self.service = start_ledger(folder, listen_seconds=600)
+        wait_until_indexed(self.path)
 
     async def ask(self, question: Question, times: int) -> list[float]:
         """Milliseconds of each of times answers, one after the other, after a few that do not count."""

@@ -6,10 +6,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from audit_svc.store.opening import open_for_reading
+from audit_svc.store.text_index import unindexed_rows, zone_rows
 from demo.processes import REPOSITORY, Service, start_service
 
 LATE_SECONDS = 10.0
@@ -30,6 +33,13 @@ def start_ledger(folder: Path, port: int = 0, listen_seconds: float = 30) -> Ser
     """audit_svc on a database in folder, which it reads to its end before it listens."""
     env = {"AUDIT_LISTEN": f"127.0.0.1:{port}", "AUDIT_DB": str(folder / "audit.db"), "AUDIT_LOG_LEVEL": "info"}
     return start_service("audit_svc", env, "serve", listen_seconds=listen_seconds)
+
+
+def wait_until_indexed(database: Path) -> None:
+    """Returns once the ledger's index of texts has all rows that it can have, and the ledger has nothing left to do."""
+    with closing(open_for_reading(database)) as connection:
+        while unindexed_rows(connection) > zone_rows():
+            time.sleep(0.05)
 
 
 def closed_port() -> int:

@@ -19,6 +19,7 @@ from audit_svc.store import migrate
 from audit_svc.store.inserts import Inserts
 from audit_svc.store.opening import open_for_reading, open_for_writing
 from audit_svc.store.rows import read_batch
+from audit_svc.store.text_index import index_zones
 from audit_svc.store.usage import Usage
 from bench.rows import make_rows
 from demo.processes import REPOSITORY
@@ -61,6 +62,8 @@ def fill(connection: apsw.Connection, count: int) -> None:
             connection.execute("COMMIT")
             inserts.committed()
             batch = []
+    for _ in index_zones(connection):
+        pass
 
 
 def sizes(connection: apsw.Connection) -> list[tuple[str, int]]:

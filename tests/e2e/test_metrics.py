@@ -164,6 +164,9 @@ async def test_each_counter_of_the_ledger_says_what_happened(make_pair):
             await call(b"")
 
     seen = await asyncio.to_thread(scrape, service)
+    while seen.value("onrecord_ledger_unindexed_rows") != 3:
+        await asyncio.sleep(0.05)
+        seen = await asyncio.to_thread(scrape, service)
     assert seen.value("onrecord_ledger_stored_rows_total") == 3
     assert seen.value("onrecord_ledger_duplicate_rows_total") == 3
     assert seen.value("onrecord_ledger_rejected_rows_total") == 1
