@@ -10,10 +10,10 @@ from audit_svc.store.text_index import index_zones, unindexed_rows
 
 log = structlog.get_logger(__name__)
 
-QUIET_SECONDS = 0.01
+QUIET_SECONDS = 0.1
 """After a commit as long, no other is expected soon."""
-BUSY_SECONDS = 0.2
-"""While commits keep coming there is a step as often: some hundredths of the writer's time, 2,500 rows a second."""
+BUSY_SECONDS = 0.25
+"""While commits keep coming there is a step as often: a hundredth of the writer's time."""
 COUNT_SECONDS = 1.0
 """While commits keep coming, what is not indexed is counted as often."""
 FAILED_SECONDS = 60.0

@@ -22,9 +22,12 @@ SHORTEST = 3
 
 BLOCKS_A_STEP = 16
 CHARACTERS_A_STEP = 100_000
-TRIGRAMS_A_STEP = 256
+BYTES_A_STEP = 20_000
 ENTRIES_A_COMMIT = 2048
 """With these a step takes one to five milliseconds."""
+
+ENTRY_BYTES = 20
+"""What an entry takes beside its blocks, about."""
 
 _BITS = [1 << block for block in range(ZONE_BLOCKS)]
 
@@ -173,14 +176,16 @@ def _zone(
             found = trigrams.add(found)
             yield [], None
     entries: list[Entry] = []
-    read = trigrams.read()
-    while part := list(itertools.islice(read, TRIGRAMS_A_STEP)):
-        entries += [(zone, trigram, blocks) for trigram, blocks in part]
-        if len(entries) < ENTRIES_A_COMMIT:
-            yield [], None
-        else:
+    size = 0
+    for trigram, blocks in trigrams.read():
+        entries.append((zone, trigram, blocks))
+        size += ENTRY_BYTES + len(blocks)
+        if len(entries) == ENTRIES_A_COMMIT:
             yield entries, None
-            entries = []
+            entries, size = [], 0
+        elif size >= BYTES_A_STEP:
+            yield [], None
+            size = 0
     trigrams.clear()
     if times:
         yield entries, (min(times), max(times))

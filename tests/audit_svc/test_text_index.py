@@ -47,7 +47,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Zones of 32 rows in blocks of two, made in many steps; no walk is too short for the index."""
     for name, value in {"BLOCK_ROWS": 2, "ZONE_BLOCKS": 16, "BLOCKS_A_STEP": 4}.items():
         monkeypatch.setattr(text_index, name, value)
-    for name, value in {"CHARACTERS_A_STEP": 20, "TRIGRAMS_A_STEP": 2, "ENTRIES_A_COMMIT": 3}.items():
+    for name, value in {"CHARACTERS_A_STEP": 20, "BYTES_A_STEP": 40, "ENTRIES_A_COMMIT": 3}.items():
         monkeypatch.setattr(text_index, name, value)
     monkeypatch.setattr(text_search, "BLOCKS_AT_ONCE", 8)
     monkeypatch.setattr(tool_calls, "LONG_WALK", -1)
