@@ -43,12 +43,13 @@ _BUCKETS = [bucket(duration_ms) for duration_ms in range(4096)]
 
 def count(durations_ms: Iterable[int]) -> int:
     """The histogram of durations."""
-    counts = Counter(durations_ms)
     known = len(_BUCKETS)
-    return sum(
-        _ONES[_BUCKETS[duration] if duration < known else bucket(duration)] * times
-        for duration, times in counts.items()
-    )
+    counts = Counter([_BUCKETS[one] if one < known else bucket(one) for one in durations_ms])
+    # Bytes rather than a sum of numbers, each of which would be as long as the histogram.
+    lanes = bytearray(_LANE_BYTES * (max(counts, default=-1) + 1))
+    for number, times in counts.items():
+        lanes[_LANE_BYTES * number : _LANE_BYTES * (number + 1)] = times.to_bytes(_LANE_BYTES, "little")
+    return int.from_bytes(lanes, "little")
 
 
 def of_buckets(buckets: Iterable[int], counts: Iterable[int]) -> int:

@@ -2,7 +2,7 @@
 
 import operator
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from audit_svc.store import histogram
@@ -43,14 +43,13 @@ def count_calls(rows: Accepted) -> Sums:
     exits, statuses, errors = columns["exit_code"], columns["http_status"], columns["error"]
     sums: Sums = {}
     for key, chosen in columns.groups("engine", "model", "tool_name", "outcome"):
-        took = [durations[index] for index in chosen]
-        codes = [exits[index] for index in chosen]
+        took, codes = chosen(durations), chosen(exits)
         sums[key] = [
-            len(chosen),
-            len(chosen) - [errors[index] for index in chosen].count(None),
-            len(chosen) - codes.count(None) - codes.count(0),
-            sum([(statuses[index] or 0) >= 400 for index in chosen]),
-            sum([sizes[index] for index in chosen]),
+            len(took),
+            len(took) - chosen(errors).count(None),
+            len(took) - codes.count(None) - codes.count(0),
+            sum(status >= 400 for status in chosen(statuses) if status),
+            sum(chosen(sizes)),
             sum(took),
             histogram.count(took),
         ]
@@ -66,11 +65,11 @@ def count_requests(rows: Accepted) -> Sums:
     costs, errors = columns["cost_micros"], columns["error"]
     sums: Sums = {}
     for key, chosen in columns.groups("engine", "model"):
-        prices = [costs[index] for index in chosen]
+        prices = chosen(costs)
         sums[key] = [
-            len(chosen),
-            len(chosen) - [errors[index] for index in chosen].count(None),
-            *(sum([column[index] for index in chosen]) for column in tokens),
+            len(prices),
+            len(prices) - chosen(errors).count(None),
+            *(sum(chosen(column)) for column in tokens),
             sum([min(price, MAX_SUMMED) for price in prices if price is not None]),
             prices.count(None),
         ]
@@ -91,8 +90,8 @@ class _Columns:
         values = self[name]
         return values if max(values) <= MAX_SUMMED else [min(value, MAX_SUMMED) for value in values]
 
-    def groups(self, *names: str) -> Iterator[tuple[tuple[Any, ...], list[int]]]:
-        """The keys, with the numbers of their rows. A text that is not set is empty in a key."""
+    def groups(self, *names: str) -> Iterator[tuple[tuple[Any, ...], Callable[[list[Any]], Sequence[Any]]]]:
+        """The keys, each with what takes the values of its rows out of a column. A text that is not set is empty."""
         times = self["created_at"]
         first = min(times) // HOUR_MS * HOUR_MS
         # Nearly all batches are of one hour.
@@ -101,4 +100,9 @@ class _Columns:
         for index, key in enumerate(zip(hours, *map(self.__getitem__, names), strict=True)):
             groups[key].append(index)
         for key, chosen in groups.items():
-            yield tuple("" if part is None else part for part in key), chosen
+            yield tuple("" if part is None else part for part in key), _picker(chosen)
+
+
+def _picker(chosen: list[int]) -> Callable[[list[Any]], Sequence[Any]]:
+    """itemgetter(), which gives no sequence for a single one."""
+    return operator.itemgetter(*chosen) if len(chosen) > 1 else operator.itemgetter(slice(chosen[0], chosen[0] + 1))
