@@ -93,7 +93,7 @@ bench: $(VENV)/.ready  ## measure the figures that README quotes; SHORT=1 for ab
 bench-data: $(VENV)/.ready  ## make a ledger of CALLS tool calls (10,000,000: seven minutes, 6 GB), and print what it takes on disk
 	$(BIN)/python -m bench.data .state/bench-data/$(CALLS)/audit.db --tool-calls $(CALLS)
 
-bench-queries: $(VENV)/.ready  ## measure what answers take with ten times the rows; makes both ledgers first; SHORT=1 for a minute
+bench-queries: $(VENV)/.ready  ## measure what answers take with ten times the rows; makes the ledgers first; SHORT=1 for a minute
 	$(BIN)/python -m bench.queries $(if $(SHORT),--short)
 
 clean:  ## remove what the targets made
