@@ -293,14 +293,16 @@ def main(
 ) -> None:
     """Measure the ledger's answers; ledgers that are not there are made first."""
     large = 100_000 if short else 10_000_000
-    small, quiet = data / f"{large // 10}-in-{DAYS // 10}-days", data / str(large // 10)
-    folders = {small: (large // 10, DAYS // 10), data / str(large): (large, DAYS), quiet: (large // 10, DAYS)}
+    small, whole, quiet = (
+        data / name for name in (f"{large // 10}-in-{DAYS // 10}-days", f"{large}", f"{large // 10}")
+    )
+    folders = {small: (large // 10, DAYS // 10), whole: (large, DAYS), quiet: (large // 10, DAYS)}
     for folder, (calls, days) in folders.items():
         if not (folder / "audit.db").exists():
             seconds = asyncio.run(fill(folder / "audit.db", calls, days))
             typer.echo(f"{calls:,} tool calls made in {seconds:.0f} s", err=True)
     with tempfile.TemporaryDirectory(dir=data, prefix="ingest-") as copy:
-        for path in quiet.glob("audit.db*"):
+        for path in whole.glob("audit.db*"):
             shutil.copy(path, copy)
         figures = reading.measure(Path(copy), short=short)
     typer.echo(table(figures), err=True)
