@@ -10,19 +10,11 @@ from typing import Any, NamedTuple
 
 from audit_svc.store import histogram, listing
 from audit_svc.store.listing import Condition, Statement
+from audit_svc.store.rollups import CALL_SUMS, REQUEST_SUMS
 from audit_svc.store.usage import MAX_SUMMED
 
-CALLS = ("calls", "errors", "nonzero_exits", "http_errors", "result_bytes")
-REQUESTS = (
-    "requests",
-    "request_errors",
-    "input_tokens",
-    "output_tokens",
-    "cached_input_tokens",
-    "reasoning_tokens",
-    "cost_micros",
-    "unpriced_requests",
-)
+CALLS = CALL_SUMS[:-2]
+REQUESTS = ("requests", "request_errors", *REQUEST_SUMS[2:])
 
 BLOBS_AT_ONCE = 1024
 """A row of an answer has at most so many histograms, some 500 kB: a group of all time would not fit in a value."""
