@@ -149,7 +149,11 @@ class Session:
             Busy: another process has it open.
         """
         transcript = Transcript.open(path)
-        value, history = transcript.read()
+        try:
+            value, history = transcript.read()
+        except BaseException:
+            transcript.close()
+            raise
         return cls(SessionState.from_json(value), history, transcript)
 
     def append(self, message: Message) -> None:
@@ -202,12 +206,7 @@ class Sessions:
         self._queues[session_id] = lock, users + 1
         try:
             async with lock:
-                opening = asyncio.create_task(asyncio.to_thread(Session.open, path))
-                try:
-                    session = await asyncio.shield(opening)
-                except asyncio.CancelledError:
-                    opening.add_done_callback(_close_opened)  # a thread cannot be cancelled
-                    raise
+                session = await _open(path)
                 try:
                     yield session
                 finally:
@@ -253,6 +252,15 @@ class Sessions:
         return self._folder / f"{session_id}.jsonl"
 
 
-def _close_opened(opening: "asyncio.Task[Session]") -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
+async def _open(path: Path) -> Session:
+    opening = asyncio.create_task(asyncio.to_thread(Session.open, path))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # A thread cannot be cancelled, and who comes next must find the session closed.
+        while not opening.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([opening])
+        if not opening.cancelled() and opening.exception() is None:
+            opening.result().close()
+        raise

@@ -97,7 +97,9 @@ class Transcript:
         return state, messages
 
     def close(self) -> None:
-        """Closes the file and lets go of the lock."""
+        """Lets go of the lock and closes the file."""
+        # By itself, since a process that is just being started has the file too, until it runs its program.
+        fcntl.flock(self._file, fcntl.LOCK_UN)
         self._file.close()
 
 

@@ -1,6 +1,7 @@
 """What a session's file must hold: everything that was said, whatever happened to the process that wrote it."""
 
 import multiprocessing
+import os
 
 import pytest
 from hypothesis import given
@@ -101,6 +102,15 @@ def test_a_second_process_is_told_that_the_session_is_busy(tmp_path):
         done.set()
         process.join()
     Transcript.open(path).close()
+
+
+def test_a_closed_transcript_is_free_though_a_process_that_is_being_started_has_its_file(tmp_path):
+    path = tmp_path / "s1.jsonl"
+    transcript = Transcript.create(path)
+    of_the_other = os.dup(transcript._file.fileno())  # as by fork(), before exec()
+    transcript.close()
+    Transcript.open(path).close()
+    os.close(of_the_other)
 
 
 @pytest.mark.parametrize("after", [0, 10, TAIL_BYTES, 3 * TAIL_BYTES])

@@ -1,0 +1,51 @@
+"""Who holds a session, and that a next one can."""
+
+import asyncio
+
+import pytest
+
+from gateway_svc.errors import NotFound
+from gateway_svc.messages import UserMessage
+from gateway_svc.sessions import Sessions, SessionState
+from gateway_svc.transcript import Transcript
+
+
+async def test_who_comes_after_a_cancelled_one_finds_the_session_closed(tmp_path):
+    """Also when it is cancelled while a thread is still reading the transcript, which cannot be stopped."""
+    sessions = Sessions(tmp_path)
+    state = SessionState(id="")
+    sessions.create(state)
+    async with sessions.hold(state.id) as session:
+        for _ in range(20_000):
+            session.append(UserMessage("so that it takes a while to read"))
+
+    async def hold() -> None:
+        async with sessions.hold(state.id) as session:
+            session.state.turns += 1
+            session.save()
+
+    for _ in range(5):
+        first, second = asyncio.create_task(hold()), asyncio.create_task(hold())
+        await asyncio.sleep(0.005)
+        first.cancel()
+        await asyncio.sleep(0)
+        first.cancel()
+        await second
+        assert first.cancelled()
+    assert sessions.get(state.id).turns == 5
+
+
+def test_a_transcript_that_cannot_be_read_is_closed(tmp_path):
+    """Its lock would be held for as long as somebody has the error."""
+    sessions = Sessions(tmp_path)
+    path = tmp_path / "sessions" / "s1.jsonl"
+    Transcript.create(path).close()
+
+    async def hold() -> None:
+        async with sessions.hold("s1"):
+            pytest.fail("it was never begun")
+
+    for _ in range(2):
+        with pytest.raises(NotFound, match="never begun"):
+            asyncio.run(hold())
+    Transcript.open(path).close()
