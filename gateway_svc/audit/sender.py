@@ -122,7 +122,7 @@ class Sender:
 
     def _busy(self) -> bool:
         removing = self._removal is not None and not self._removal.done()
-        return bool(self._in_flight or self.adopted or removing or self._own.has_unread())
+        return bool(self._in_flight or self.adopted or removing or not self._own.is_read_out())
 
     async def _run(self) -> None:
         while True:
@@ -278,7 +278,7 @@ class Sender:
         """Waits until _choose() may have another answer."""
         in_flight = {id(sent.spool) for sent in self._in_flight}
         for spool in self._turns:
-            if spool is not self._own and not spool.has_unread() and id(spool) not in in_flight:
+            if spool is not self._own and spool.is_read_out() and id(spool) not in in_flight:
                 self._turns.remove(spool)
                 # Shielded, so that aclose() neither leaves half a folder nor closes it a second time.
                 self._removal = asyncio.create_task(asyncio.to_thread(spool.remove))
@@ -286,7 +286,7 @@ class Sender:
                 self._progress.set()
                 return
         self._wake.clear()
-        if self._in_flight or self._own.listen(self._notify):
+        if self._in_flight or all(spool.listen(self._notify) for spool in self._turns):
             await self._wake.wait()
 
     def _notify(self) -> None:

@@ -54,6 +54,12 @@ class Intake:
         """The room that is kept on the disk for the outcomes of the calls that run."""
         return len(self._open) * _OUTCOME_BYTES
 
+    @property
+    def owes_gap(self) -> bool:
+        """Whether a gap row is still to be written. Before it says no, last_row has counted the row."""
+        gap = self._state.gap
+        return gap is not None and gap.rows > 0
+
     def append_intent(self, row: audit_pb2.AuditRow) -> bool:
         """Takes an intent, and keeps room free for its outcome. False: it could not be taken.
 
@@ -93,9 +99,6 @@ class Intake:
                 return False
             self._state.running_unrecorded.discard(row.id)
             self._counters.accepted += 1
-            listener, self._listener = self._listener, None
-        if listener is not None:
-            listener()
         return True
 
     def append_recovered(self, rows: list[audit_pb2.AuditRow]) -> None:
@@ -117,7 +120,10 @@ class Intake:
             self._state.save()
 
     def listen(self, callback: Callable[[], None], is_idle: Callable[[], bool]) -> bool:
-        """Has callback called once, after the next row, by the thread that appends it. False unless is_idle() holds."""
+        """Has callback called once, when the next row is written, by the thread that writes it and under the lock.
+
+        False unless is_idle() holds.
+        """
         with self.lock:
             if not is_idle():
                 return False
@@ -200,6 +206,9 @@ class Intake:
         if number is None:
             return False
         self.last_row = number
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener()
         return True
 
     def _write_held(self) -> None:

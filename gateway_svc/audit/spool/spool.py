@@ -151,12 +151,19 @@ class Spool:
         reader = self._reader
         return not reader.recovered or self._intake.last_row >= max(reader.next_number, reader.read_to)
 
+    def is_read_out(self) -> bool:
+        """Whether everything was read, and nothing that is to be told waits for room."""
+        return not self._intake.owes_gap and not self.has_unread()
+
     def unread_records(self) -> int:
         """How many records lie ahead of the reader, intents included."""
         return self._log.next - self._reader.next_number
 
     def listen(self, callback: Callable[[], None]) -> bool:
-        """Has callback called once, after the next row, by the thread that appends it. False: there are unread rows."""
+        """Has callback called once, when the next row is written, by the thread that writes it.
+
+        False: there are unread rows.
+        """
         return self._intake.listen(callback, lambda: not self.has_unread())
 
     @property

@@ -17,7 +17,7 @@ from gateway_svc.audit.connection import Target
 from gateway_svc.audit.sender import MAX_IN_FLIGHT, MAX_ROWS, Sender
 from gateway_svc.audit.spool import Folders, Spool, SpoolOptions
 from tests.gateway_svc.audit.fake_audit import Behaviour, Context, FakeAudit, refusing, rows_of, serving
-from tests.gateway_svc.audit.samples import intent, open_spool, opened, segments_of, tool_call
+from tests.gateway_svc.audit.samples import crash, intent, open_spool, opened, segments_of, tool_call
 
 
 @asynccontextmanager
@@ -306,6 +306,23 @@ async def test_a_token_is_asked_for_at_each_connection(tmp_path: Path) -> None:
             async with sending(spool, target) as sender:
                 assert await sender.drain(20)
     assert [call["authorization"] for call in service.metadata] == ["Bearer old", "Bearer new"]
+
+
+async def test_a_gap_of_an_adopted_spool_is_told_before_it_goes(tmp_path: Path) -> None:
+    """Also when all its other rows are acked before anybody has written it."""
+    service = FakeAudit()
+    with opened(tmp_path / "state") as spool:
+        record(spool, 0, 3)
+        spool.note_unrecorded("call-3")
+        left = crash(tmp_path / "state")
+    with opened(tmp_path / "own") as own:
+        (other,) = Folders(left / "spool", SpoolOptions(sync_interval_ms=500)).adopt(1)
+        async with serving(service) as target, sending(own, target) as sender:
+            sender.adopt(other)
+            assert await sender.drain(20)
+    *rows, gap = service.ledger.values()
+    assert [row.id for row in rows] == names(0, 3)
+    assert "1 tool calls" in gap.error
 
 
 async def test_adopted_spools_are_sent_under_their_own_ids_and_go(tmp_path: Path) -> None:

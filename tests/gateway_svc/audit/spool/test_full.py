@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -63,6 +64,27 @@ def test_a_full_spool_drops_counts_and_tells_by_one_row(tmp_path: Path) -> None:
     assert gap.outcome == audit_pb2.OUTCOME_FAILED
     assert gap.error.startswith("5 tool calls between 20")
     assert gap.created_at_ms == counts["from_ms"] <= counts["to_ms"]
+
+
+def test_a_listener_hears_of_a_row_that_nobody_appends_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gap row, or an outcome that the disk did not take before: nothing else may come for hours."""
+    written = threading.Event()
+    with opened(tmp_path, sync_interval_ms=1) as spool:
+        assert read_all(spool) == []
+        assert spool.listen(written.set)
+        assert not spool.append(tool_call(1, args_summary="x" * 10_000_000))
+        assert written.wait(30)
+        gap_of(read_all(spool))
+
+        written.clear()
+        assert spool.append_intent(intent(2))
+        assert read_all(spool) == []
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "write", lambda fd, data: fail(5, "Input/output error"))
+            assert spool.append(tool_call(2))
+            assert spool.listen(written.set)
+        assert written.wait(30)
+        assert ids(read_all(spool)) == ["call-2"]
 
 
 def test_a_gap_is_told_even_when_the_process_dies_while_the_spool_is_full(tmp_path: Path) -> None:
