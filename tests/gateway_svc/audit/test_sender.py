@@ -322,6 +322,7 @@ async def test_a_gap_of_an_adopted_spool_is_told_before_it_goes(tmp_path: Path) 
             assert await sender.drain(20)
     *rows, gap = service.ledger.values()
     assert [row.id for row in rows] == names(0, 3)
+    assert isinstance(gap, audit_pb2.AuditRow)
     assert "1 tool calls" in gap.error
 
 
