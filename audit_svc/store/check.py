@@ -13,7 +13,7 @@ from audit_svc.store import migrate
 from audit_svc.store.backup import Tell, watch
 from audit_svc.store.files import reading
 from audit_svc.store.prune import OLD_CALLS
-from audit_svc.store.rollups import rollup_differences
+from audit_svc.store.recount import rollup_differences
 from audit_svc.store.text_index import text_index_differences
 
 State = Literal["ok", "note", "wrong"]

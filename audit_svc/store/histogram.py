@@ -38,6 +38,7 @@ def middle(number: int) -> float:
 
 
 _ONES = [1 << (LANE_BITS * number) for number in range(bucket(MAX_DURATION_MS) + 1)]
+_BEYOND_A_BYTE, _BEYOND_TWO_BYTES = (sum(((1 << LANE_BITS) - (1 << bits)) * one for one in _ONES) for bits in (8, 16))
 _BUCKETS = [bucket(duration_ms) for duration_ms in range(4096)]
 
 
@@ -83,6 +84,43 @@ def from_blob(blob: bytes) -> int:
 def merged(sizes: str, blobs: bytes) -> int:
     """The histogram of many BLOBs, one behind the other. sizes: their bytes, as in 10s5s."""
     return sum(map(int.from_bytes, Struct(sizes).unpack(blobs)))
+
+
+def to_narrow(histogram: int) -> bytes:
+    """The histogram as the narrow steps keep it: how many bytes a count has (1, 2 or 5), then as to_blob()."""
+    blob = to_blob(histogram)
+    if not histogram & _BEYOND_A_BYTE:
+        return b"\1" + blob[4::5]
+    if not histogram & _BEYOND_TWO_BYTES:
+        lanes = bytearray(len(blob) // _LANE_BYTES * 2)
+        lanes[::2], lanes[1::2] = blob[3::5], blob[4::5]
+        return b"\2" + lanes
+    return b"\5" + blob
+
+
+def from_narrow(blob: bytes) -> int:
+    """The histogram of what to_narrow() made."""
+    return from_blob(_widened(blob))
+
+
+def merged_narrow(sizes: str, blobs: bytes) -> int:
+    """The histogram of many of to_narrow() whose counts have the same bytes, that number once before them all.
+
+    sizes: the bytes that to_blob() has of each, as in 10s5s.
+    """
+    return merged(sizes, _widened(blobs))
+
+
+def _widened(blob: bytes) -> bytes:
+    """All counts with the bytes of a lane."""
+    width, lanes = blob[0], blob[1:]
+    if width == _LANE_BYTES:
+        return lanes
+    wide = bytearray(len(lanes) // width * _LANE_BYTES)
+    if width == 2:
+        wide[3::5] = lanes[::2]
+    wide[4::5] = lanes[width - 1 :: width]
+    return bytes(wide)
 
 
 def quantiles(histogram: int, shares: Sequence[float]) -> list[float]:

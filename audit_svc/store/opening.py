@@ -7,7 +7,6 @@ from pathlib import Path
 import apsw
 
 from audit_svc.errors import Held, StoreRefused
-from audit_svc.store.rollups import register
 
 _WRITER_CACHE_KIB = 256 * 1024
 _READER_CACHE_KIB = 16 * 1024
@@ -105,7 +104,6 @@ def open_for_reading(path: Path) -> apsw.Connection:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         connection.set_busy_timeout(_BUSY_MS)
         connection.pragma("query_only", True)
-        register(connection)
         connection.pragma("cache_size", -_READER_CACHE_KIB)
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise StoreRefused(f"{path} is damaged or no SQLite database ({error}): restore a backup") from None

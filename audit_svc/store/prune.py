@@ -18,7 +18,7 @@ from audit_svc.errors import InvalidRequest
 from audit_svc.store.files import reading, translated
 from audit_svc.store.opening import FileLock, open_for_writing
 from audit_svc.store.pruned import pruned_before
-from audit_svc.store.rollups import drop_rollups, register
+from audit_svc.store.rollups import drop_rollups
 from audit_svc.store.text_index import remove_zone
 from audit_svc.store.transactions import transaction
 
@@ -27,7 +27,7 @@ BATCH_ROWS = 1000
 """Rows that a transaction removes: some 10 ms of the writer's time."""
 BATCH_PAGES = 1000
 """Free pages that a transaction gives back to the file system."""
-USAGE_MS = 7 * 24 * HOUR_MS
+USAGE_MS = 24 * HOUR_MS
 """The hours whose rollups a transaction removes."""
 INCREMENTAL = 2
 """What `PRAGMA auto_vacuum` says of a file that can give pages back one by one."""
@@ -132,7 +132,6 @@ def prune_file(path: Path, before_ms: int, by: str) -> Iterator[Progress]:
     lock = FileLock(path)
     try:
         with translated(path), closing(open_for_writing(path)) as connection:
-            register(connection)
             prune = Prune(before_ms, by)
             done = False
             while not done:

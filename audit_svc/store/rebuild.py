@@ -10,7 +10,7 @@ from audit_svc.store import migrate
 from audit_svc.store.backup import Tell, watch
 from audit_svc.store.files import reading, translated
 from audit_svc.store.opening import FileLock, open_for_writing
-from audit_svc.store.rollups import rebuild_rollups
+from audit_svc.store.recount import rebuild_rollups
 from audit_svc.store.text_index import rebuild_text_index, unindexed_rows, zone_rows
 
 

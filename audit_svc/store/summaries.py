@@ -1,7 +1,7 @@
 """Usage in groups: from the rollups where they know what is asked, else from the rows.
 
-A time range that does not begin or end on the hour is summed up from whole days, whole hours and the rows of the hours
-that it cuts, so that the answer is exact.
+A time range is summed up from the periods of several steps and the rows of those that its ends cut, so that the answer
+is exact.
 """
 
 from collections import defaultdict
@@ -19,8 +19,8 @@ from audit_svc.store.columns import MAX_INT64
 from audit_svc.store.listing import Condition
 from audit_svc.store.pruned import pruned_before
 from audit_svc.store.ranges import cut
-from audit_svc.store.rollups import DAY_MS
-from audit_svc.store.usage import HOUR_MS
+from audit_svc.store.rollups import folded_before
+from audit_svc.store.steps import DAY_MS, HOUR_MS, STEPS
 from audit_svc.store.usage_tables import CALL_ROWS, CALLS, REQUEST_ROWS, REQUESTS, Table, call_rollup, request_rollup
 from service_kit.paging import decode_token, encode_token, page_size
 
@@ -110,16 +110,16 @@ def _parts(
     by_session = bool(request.session_id or request.labels) or any(
         name == "session" or name.startswith(LABEL) for name in groups
     )
-    begin = request.created_from_ms if request.HasField("created_from_ms") else 0
+    # What is from before the mark counts as gone: a prune that is under way has removed rows before their rollups, and
+    # one that has ended may have left a row.
+    begin = max(request.created_from_ms if request.HasField("created_from_ms") else 0, pruned_before(connection))
     end = request.created_before_ms if request.HasField("created_before_ms") else MAX_INT64
-    steps = (
-        [] if by_session else [("hourly", HOUR_MS)] if "hour" in groups else [("daily", DAY_MS), ("hourly", HOUR_MS)]
-    )
+    longest = min([_STEPS[name][0] for name in groups if name in _STEPS], default=MAX_INT64)
+    steps = [step for step in STEPS if step.ms <= longest and not by_session]
     kinds = [(CALL_ROWS, call_rollup)]
     if not (request.tool_name or request.outcomes):
         kinds.append((REQUEST_ROWS, request_rollup))
-    # A prune that is under way has removed rows before their rollups, and one that has ended may have left a row.
-    pieces = list(cut(begin, end, steps, pruned_before(connection)))
+    pieces = list(cut(begin, end, steps, folded_before(connection)))
     for rows, rollup in kinds:
         for step, first, last, sign in pieces:
             table = rollup(step) if step else rows

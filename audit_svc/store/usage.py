@@ -8,13 +8,13 @@ from typing import Any
 from audit_svc.store import histogram
 from audit_svc.store.columns import Column
 from audit_svc.store.rows import COST_COLUMNS, TOOL_CALL_COLUMNS, Accepted
+from audit_svc.store.steps import FINEST_MS
 
-HOUR_MS = 3_600_000
 MAX_SUMMED = 2**36 - 1
 """What one row adds to a sum at most, so that no sum of a database that fits on a disk overflows."""
 
 Sums = dict[tuple[Any, ...], list[int]]
-"""By (hour, then the key of the rollup): the sums in the order of the rollup's columns; a histogram is a number."""
+"""By (begin of a period, then the rest of the rollup's key): its sums in their order. A histogram is a number."""
 
 
 class Usage:
@@ -36,8 +36,19 @@ def add_sums(sums: Sums, others: Sums) -> None:
         sums[key] = list(map(operator.add, sums[key], values)) if key in sums else values
 
 
+def by_step(sums: Sums, step_ms: int) -> Sums:
+    """The sums of finer periods by those of step_ms."""
+    if step_ms == FINEST_MS:
+        return sums
+    coarse: Sums = {}
+    for (begins_at, *rest), values in sums.items():
+        key = (begins_at - begins_at % step_ms, *rest)
+        coarse[key] = list(map(operator.add, coarse[key], values)) if key in coarse else values
+    return coarse
+
+
 def count_calls(rows: Accepted) -> Sums:
-    """The sums of tool calls, by (hour, engine, model, tool_name, outcome)."""
+    """The sums of tool calls, by (begin of the finest step, engine, model, tool_name, outcome)."""
     columns = _Columns(TOOL_CALL_COLUMNS, rows)
     durations, sizes = columns.numbers("duration_ms"), columns.numbers("result_bytes")
     exits, statuses, errors = columns["exit_code"], columns["http_status"], columns["error"]
@@ -57,7 +68,7 @@ def count_calls(rows: Accepted) -> Sums:
 
 
 def count_requests(rows: Accepted) -> Sums:
-    """The sums of model requests, by (hour, engine, model)."""
+    """The sums of model requests, by (begin of the finest step, engine, model)."""
     columns = _Columns(COST_COLUMNS, rows)
     tokens = [
         columns.numbers(name) for name in ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
@@ -93,11 +104,12 @@ class _Columns:
     def groups(self, *names: str) -> Iterator[tuple[tuple[Any, ...], Callable[[list[Any]], Sequence[Any]]]]:
         """The keys, each with what takes the values of its rows out of a column. A text that is not set is empty."""
         times = self["created_at"]
-        first = min(times) // HOUR_MS * HOUR_MS
-        # Nearly all batches are of one hour.
-        hours = [first] * len(times) if max(times) < first + HOUR_MS else [time - time % HOUR_MS for time in times]
+        first = min(times) // FINEST_MS * FINEST_MS
+        # Nearly all batches are of one period.
+        alike = max(times) < first + FINEST_MS
+        periods = [first] * len(times) if alike else [time - time % FINEST_MS for time in times]
         groups = defaultdict[tuple[Any, ...], list[int]](list)
-        for index, key in enumerate(zip(hours, *map(self.__getitem__, names), strict=True)):
+        for index, key in enumerate(zip(periods, *map(self.__getitem__, names), strict=True)):
             groups[key].append(index)
         for key, chosen in groups.items():
             yield tuple("" if part is None else part for part in key), _picker(chosen)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from audit_svc.store import histogram, listing
 from audit_svc.store.listing import Condition, Statement
-from audit_svc.store.rollups import CALL_SUMS, REQUEST_SUMS
+from audit_svc.store.rollups import CALL_SUMS, REQUEST_SUMS, Rollup
+from audit_svc.store.steps import Step
 from audit_svc.store.usage import MAX_SUMMED
 
 CALLS = CALL_SUMS[:-2]
@@ -27,6 +28,8 @@ class Durations(NamedTuple):
     """Two expressions."""
     merge: Callable[[Any, Any], int]
     """Makes a histogram of their values."""
+    apart: str = ""
+    """An expression whose values have rows of their own."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Table:
         else:
             what = [*groups, *self.sums, *([self.durations.sql] if self.durations else [])]
             sql, arguments = listing.select(f"SELECT {', '.join(what)} FROM {self.name} r{joins}", conditions)  # noqa: S608 - names of ours
-            by += [f"r.rowid / {BLOBS_AT_ONCE}"] if self.durations else []
+            by += [self.durations.apart] if self.durations else []
         return Statement(f"{sql}{' GROUP BY ' if by else ''}{', '.join(by)}", arguments)
 
 
@@ -68,7 +71,17 @@ def _of_texts(buckets: str, counts: str) -> int:
 
 # A text of SQLite may hold any bytes. The aggregates of a statement see its rows in one order.
 _BLOBS = Durations(
-    "group_concat(length(r.durations), 's') || 's', CAST(group_concat(r.durations, '') AS BLOB)", histogram.merged
+    "group_concat(length(r.durations), 's') || 's', CAST(group_concat(r.durations, '') AS BLOB)",
+    histogram.merged,
+    f"r.rowid / {BLOBS_AT_ONCE}",
+)
+# Of steps that are so long or so short, and of so few bytes each, that they fit in a value.
+_WIDTH = "unicode(substr(r.durations, 1, 1))"
+_NARROW_BLOBS = Durations(
+    f"group_concat((length(r.durations) - 1) / {_WIDTH} * 5, 's') || 's', "
+    "CAST(substr(r.durations, 1, 1) || group_concat(substr(r.durations, 2), '') AS BLOB)",
+    histogram.merged_narrow,
+    _WIDTH,
 )
 # Counted by bucket first, so that what is gathered stays short however many rows there are.
 _BUCKET = histogram.bucket_sql("r.duration_ms")
@@ -105,12 +118,14 @@ REQUEST_ROWS = Table(
 )
 
 
-def call_rollup(step: str) -> Table:
-    """The rollup of calls by a step: hourly or daily."""
-    return Table(f"tool_call_usage_{step}", "r.begins_at", _CALL_COLUMNS, [f"sum(r.{name})" for name in CALLS], _BLOBS)
+def call_rollup(step: Step) -> Table:
+    """The rollup of calls by a step."""
+    sums = [f"sum(r.{name})" for name in CALLS]
+    blobs = _NARROW_BLOBS if step.narrow else _BLOBS
+    return Table(Rollup("tool_call_usage", step).name, "r.begins_at", _CALL_COLUMNS, sums, blobs)
 
 
-def request_rollup(step: str) -> Table:
+def request_rollup(step: Step) -> Table:
     """The rollup of requests by a step."""
     sums = [f"sum(r.{name.removeprefix('request_')})" for name in REQUESTS]
-    return Table(f"request_usage_{step}", "r.begins_at", _REQUEST_COLUMNS, sums)
+    return Table(Rollup("request_usage", step).name, "r.begins_at", _REQUEST_COLUMNS, sums)

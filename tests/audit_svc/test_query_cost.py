@@ -11,13 +11,13 @@ from onrecord.audit.v1 import audit_pb2
 from audit_svc.store import listing, migrate, queries, tool_calls
 from audit_svc.store.inserts import Inserts
 from audit_svc.store.rows import read_batch
+from audit_svc.store.steps import DAY_MS, HOUR_MS
 from audit_svc.store.summaries import summarize_usage
-from audit_svc.store.usage import HOUR_MS, Usage
+from audit_svc.store.usage import Usage
 from service_kit.paging import encode_token
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
 
 Ask = Callable[[apsw.Connection, Any], Message]
-DAY_MS = 24 * HOUR_MS
 END = NOW_MS // DAY_MS * DAY_MS
 FEW, MANY = 2_000, 20_000
 

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.store import histogram, migrate, rollups
+from audit_svc.store import histogram, migrate, recount, rollups
+from audit_svc.store.inserts import Inserts
 from audit_svc.store.opening import open_for_reading, open_for_writing
 from audit_svc.store.rows import read_batch
-from audit_svc.store.usage import HOUR_MS
+from audit_svc.store.steps import HOUR_MS, STEPS, Step
+from audit_svc.store.usage import Usage
 from audit_svc.store.writer import Writer
 from demo.processes import run_command
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, request
@@ -50,19 +52,15 @@ requests = st.builds(audit_pb2.RecordRequest, rows=st.lists(calls, max_size=8), 
 
 def truth(connection: apsw.Connection) -> dict[str, dict[tuple[Any, ...], list[Any]]]:
     """The rollups, counted row by row in the plainest way."""
-    tables: dict[str, dict[tuple[Any, ...], list[Any]]] = {
-        "tool_call_usage_hourly": {},
-        "tool_call_usage_daily": {},
-        "request_usage_hourly": {},
-        "request_usage_daily": {},
-    }
+    ((folded,),) = connection.execute("SELECT before FROM usage_folded")
+    tables: dict[str, dict[tuple[Any, ...], list[Any]]] = {rollup.name: {} for rollup in rollups.ROLLUPS}
     for at, engine, model, tool, outcome, error, code, status, size, took in connection.execute(
         "SELECT created_at, engine, model, tool_name, outcome, error, exit_code, http_status, result_bytes, "
         "duration_ms FROM tool_call_log"
     ):
-        for unit, step in (("hourly", 3_600_000), ("daily", 86_400_000)):
-            key = (at // step * step, engine, model, tool, outcome or "")
-            sums = tables[f"tool_call_usage_{unit}"].setdefault(key, [0, 0, 0, 0, 0, 0, []])
+        for step in steps_of(at, folded):
+            key = (at // step.ms * step.ms, engine, model, tool, outcome or "")
+            sums = tables[f"tool_call_usage_{step.name}"].setdefault(key, [0, 0, 0, 0, 0, 0, []])
             sums[0] += 1
             sums[1] += error is not None
             sums[2] += code not in (None, 0)
@@ -74,32 +72,36 @@ def truth(connection: apsw.Connection) -> dict[str, dict[tuple[Any, ...], list[A
         "SELECT created_at, engine, model, error, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, "
         "cost_micros FROM cost_log"
     ):
-        for unit, step in (("hourly", 3_600_000), ("daily", 86_400_000)):
-            sums = tables[f"request_usage_{unit}"].setdefault((at // step * step, engine, model), [0] * 8)
+        for step in steps_of(at, folded):
+            sums = tables[f"request_usage_{step.name}"].setdefault((at // step.ms * step.ms, engine, model), [0] * 8)
             added = [1, error is not None, *(min(n, 2**36 - 1) for n in (*tokens, cost or 0)), cost is None]
             sums[:] = [one + other for one, other in zip(sums, added, strict=True)]
     return tables
 
 
+def steps_of(time_ms: int, folded_ms: int) -> list[Step]:
+    """The steps that have what began at a time: those that are not live once its hour is over."""
+    return [step for step in STEPS if step.live or time_ms < folded_ms]
+
+
 def kept(connection: apsw.Connection) -> dict[str, dict[tuple[Any, ...], list[Any]]]:
-    """The rollups as they are in the database; a histogram as the numbers of the buckets of all durations."""
+    """The rollups as they are in the database."""
     return {
-        table: {row[:key]: list(row[key:]) for row in connection.execute(f"SELECT * FROM {table}")}
-        for table, key in (
-            ("tool_call_usage_hourly", 5),
-            ("tool_call_usage_daily", 5),
-            ("request_usage_hourly", 3),
-            ("request_usage_daily", 3),
-        )
+        rollup.name: {
+            row[: len(rollup.key)]: list(row[len(rollup.key) :])
+            for row in connection.execute(f"SELECT * FROM {rollup.name}")
+        }
+        for rollup in rollups.ROLLUPS
     }
 
 
 def same(connection: apsw.Connection) -> bool:
     """Whether the rollups are the truth."""
     true = truth(connection)
-    for table in ("tool_call_usage_hourly", "tool_call_usage_daily"):
-        for sums in true[table].values():
-            sums[6] = histogram.to_blob(sum(1 << (40 * histogram.bucket(took)) for took in sums[6]))
+    for rollup in rollups.ROLLUPS:
+        to_blob = histogram.to_narrow if rollup.step.narrow else histogram.to_blob
+        for sums in true[rollup.name].values() if rollup.kind == "tool_call_usage" else ():
+            sums[6] = to_blob(sum(1 << (40 * histogram.bucket(took)) for took in sums[6]))
     return true == kept(connection)
 
 
@@ -117,8 +119,34 @@ def test_rollups_equal_the_rows_whatever_batches_duplicates_conflicts_and_restar
         writer.close()
         connection = open_for_writing(database)
         assert same(connection)
-        assert set(rollups.rollup_differences(connection).values()) == {0}
+        assert set(recount.rollup_differences(connection).values()) == {0}
         connection.close()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    begin=st.integers(-80, 10),
+    commits=st.lists(st.tuples(st.integers(0, 30), requests, st.sampled_from(["COMMIT", "COMMIT", "ROLLBACK"]))),
+)
+def test_rollups_equal_the_rows_while_hours_end_between_commits(begin, commits):
+    """Rows of hours that go on, have ended or are still to come; a commit that ends an hour may be taken back."""
+    connection = apsw.Connection(":memory:")
+    migrate.up(connection, migrate.load_migrations())
+    now_ms = NOW_MS + begin * HOUR_MS
+    connection.execute("UPDATE usage_folded SET before = ?", (now_ms // HOUR_MS * HOUR_MS,))
+    inserts = Inserts(connection)
+    for hours, sent, end in commits:
+        now_ms += hours * HOUR_MS
+        batch = read_batch(sent, NOW_MS)
+        connection.execute("BEGIN")
+        inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], now_ms)
+        connection.execute(end)
+        if end == "COMMIT":
+            inserts.committed()
+            assert rollups.folded_before(connection) == now_ms // HOUR_MS * HOUR_MS
+        assert same(connection)
+    assert set(recount.rollup_differences(connection).values()) == {0}
+    connection.close()
 
 
 def record(writer: Writer, *rows: audit_pb2.AuditRow, costs: Any = ()) -> None:
@@ -147,27 +175,44 @@ def test_a_ledger_of_before_the_rollups_is_filled_when_it_is_opened(connection, 
     assert migrate.down(connection, migrations, to=11)
     migrate.up(connection, migrations)
     assert same(connection)
-    assert set(rollups.rollup_differences(connection).values()) == {0}
+    assert set(recount.rollup_differences(connection).values()) == {0}
+    connection.close()
+
+
+@pytest.mark.parametrize("alike", [300, 70_000])
+def test_counts_of_two_bytes_and_of_five_are_made_from_the_rows_as_the_writer_makes_them(alike):
+    connection = apsw.Connection(":memory:")
+    migrate.up(connection, migrate.load_migrations())
+    connection.execute("UPDATE usage_folded SET before = ?", (NOW_MS,))
+    connection.execute(
+        "WITH numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?) "
+        "INSERT INTO tool_call_log (id, session_id, engine, model, tool_name, args_summary, duration_ms, result_bytes, "
+        "result_truncated, created_at) SELECT n, 's', 'e', 'm', 't', '', 40 + (n = 1), 0, 0, ? FROM numbers",
+        (alike, NOW_MS - 2 * HOUR_MS),
+    )
+    recount.rebuild_rollups(connection)
+    assert same(connection)
     connection.close()
 
 
 def test_what_differs_is_counted_and_a_rebuild_mends_it(writer, database):
-    record(writer, *some_rows(500), costs=[cost_row()])
+    record(writer, *some_rows(500), costs=[cost_row(created_at_ms=NOW_MS - HOUR_MS)])
     other = apsw.Connection(str(database))
     other.execute("UPDATE tool_call_usage_hourly SET calls = calls + 1 WHERE rowid <= 3")
     other.execute("DELETE FROM tool_call_usage_daily WHERE rowid = 1")
-    other.execute("UPDATE request_usage_daily SET cost_micros = 0")
+    changed = {rollup.name: 1 for rollup in rollups.ROLLUPS} | {"tool_call_usage_hourly": 3}
+    for rollup in rollups.ROLLUPS:
+        if rollup.name not in ("tool_call_usage_hourly", "tool_call_usage_daily"):
+            key = ", ".join(rollup.key)
+            first = f"SELECT {key} FROM {rollup.name} LIMIT 1"
+            changes = "durations = x'0107'" if rollup.kind == "tool_call_usage" else "requests = requests + 1"
+            other.execute(f"UPDATE {rollup.name} SET {changes} WHERE ({key}) IN ({first})")
     reading = open_for_reading(database)
     reading.pragma("query_only", False)
-    assert rollups.rollup_differences(reading) == {
-        "tool_call_usage_hourly": 3,
-        "tool_call_usage_daily": 1,
-        "request_usage_hourly": 0,
-        "request_usage_daily": 1,
-    }
-    rollups.rebuild_rollups(other)
+    assert recount.rollup_differences(reading) == changed
+    recount.rebuild_rollups(other)
     assert same(other)
-    assert set(rollups.rollup_differences(reading).values()) == {0}
+    assert set(recount.rollup_differences(reading).values()) == {0}
     reading.close()
     other.close()
 
@@ -196,7 +241,9 @@ def test_what_others_change_in_the_rollups_is_seen_by_the_next_commit(writer, da
     record(writer, *some_rows(50))
     assert same(reading)
     other = apsw.Connection(str(database))
-    other.execute("DELETE FROM tool_call_log; DELETE FROM tool_call_usage_hourly; DELETE FROM tool_call_usage_daily")
+    other.execute("DELETE FROM tool_call_log")
+    for rollup in rollups.ROLLUPS:
+        other.execute(f"DELETE FROM {rollup.name}")
     other.close()
     record(writer, *some_rows(50))
     assert same(reading)
@@ -219,12 +266,14 @@ def test_the_command_rebuilds_a_ledger_that_nobody_has_open(connection, database
     mended.close()
 
 
-@pytest.mark.parametrize("hours", [0, 7, 24, 60])
+@pytest.mark.parametrize("hours", [0, 7, 24, 60, 24 * 9, 24 * 70])
 def test_dropped_hours_leave_the_rollups_of_what_is_left(writer, connection, database, hours):
-    record(writer, *some_rows(500), costs=[cost_row()])
+    long_ago = [NOW_MS - days * 24 * HOUR_MS for days in (7, 8, 10, 20, 69, 72, 140)]
+    old_calls = [audit_row(created_at_ms=time) for time in long_ago]
+    old_costs = [cost_row(created_at_ms=time) for time in long_ago]
+    record(writer, *some_rows(500), *old_calls, costs=[cost_row(), *old_costs])
     before = (NOW_MS // HOUR_MS - hours) * HOUR_MS
     other = apsw.Connection(str(database))
-    rollups.register(other)
     with other:
         other.execute("DELETE FROM tool_call_log WHERE created_at < ?", (before,))
         other.execute("DELETE FROM cost_log WHERE created_at < ?", (before,))
@@ -249,5 +298,5 @@ def test_nothing_has_no_quantiles():
 
 
 def test_the_migration_fills_as_the_rebuild_does():
-    migration = Path(migrate.MIGRATIONS / "0012_usage_rollup.up.sql").read_text(encoding="utf-8")
-    assert migration.endswith(rollups.fill_script("main"))
+    migration = Path(migrate.MIGRATIONS / "0017_usage_steps.up.sql").read_text(encoding="utf-8")
+    assert migration.endswith(recount.fill_script("main", ["10min", "6h", "8d", "64d"]))

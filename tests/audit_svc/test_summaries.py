@@ -16,15 +16,15 @@ from audit_svc.store import histogram, migrate
 from audit_svc.store.inserts import Inserts
 from audit_svc.store.prune import Prune
 from audit_svc.store.rows import read_batch
+from audit_svc.store.steps import DAY_MS, HOUR_MS
 from audit_svc.store.summaries import summarize_usage
-from audit_svc.store.usage import HOUR_MS, MAX_SUMMED, Usage
+from audit_svc.store.usage import MAX_SUMMED, Usage
 from audit_svc.store.usage_tables import BLOBS_AT_ONCE
 from service_kit.paging import InvalidPage
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
 
-DAY_MS = 24 * HOUR_MS
 MIDNIGHT = NOW_MS // DAY_MS * DAY_MS - DAY_MS
-HOURS = st.sampled_from([MIDNIGHT + hours * HOUR_MS for hours in (-24, -1, 0, 1, 5)])
+HOURS = st.sampled_from([MIDNIGHT + hours * HOUR_MS for hours in (-100 * 24, -9 * 24, -24, -1, 0, 1, 5)])
 # Around the ends of hours and days, where an answer is put together from several tables, and on both sides of what an
 # hour and a day are cut into.
 TIMES = st.builds(
@@ -32,6 +32,8 @@ TIMES = st.builds(
     HOURS,
     st.sampled_from([-1, 0, 1, 1_234_567, HOUR_MS // 2]) | st.integers(0, DAY_MS),
 )
+# What is folded ends before, among or after them.
+WRITTEN = st.tuples(HOURS, HOURS | st.just(NOW_MS)).map(lambda times: (min(times), max(times)))
 SESSIONS = {
     "s1": {"user": "ada", "team": "red"},
     "s2": {"user": "ada"},
@@ -155,14 +157,22 @@ def empty() -> Iterator[apsw.Connection]:
 
 
 @contextmanager
-def holding(connection: apsw.Connection, rows: list[Any], costs: list[Any]) -> Iterator[Inserts]:
-    """Has the writer's statements write rows, which are gone afterwards."""
+def holding(
+    connection: apsw.Connection, rows: list[Any], costs: list[Any], written: tuple[int, int] = (NOW_MS, NOW_MS)
+) -> Iterator[Inserts]:
+    """Has the writer's statements write rows, which are gone afterwards: one half of them after the other.
+
+    written: when, in milliseconds.
+    """
     sessions = [session_row(id=name, labels=labels) for name, labels in SESSIONS.items()]
-    batch = read_batch(audit_pb2.RecordRequest(rows=rows, costs=costs, sessions=sessions), NOW_MS)
     inserts = Inserts(connection)
     connection.execute("BEGIN")
     try:
-        inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], NOW_MS)
+        connection.execute("UPDATE usage_folded SET before = ?", (written[0] // HOUR_MS * HOUR_MS,))
+        for half, now_ms in enumerate(written):
+            sent = audit_pb2.RecordRequest(rows=rows[half::2], costs=costs[half::2], sessions=sessions)
+            batch = read_batch(sent, NOW_MS)
+            inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], now_ms)
         yield inserts
     finally:
         connection.execute("ROLLBACK")
@@ -172,10 +182,11 @@ def holding(connection: apsw.Connection, rows: list[Any], costs: list[Any]) -> I
 @given(
     rows=st.lists(calls, max_size=25),
     costs=st.lists(requests, max_size=10),
+    written=WRITTEN,
     asked=st.lists(questions, min_size=4, max_size=8),
 )
-def test_usage_is_what_the_rows_say_for_any_groups_filters_and_range(empty, rows, costs, asked):
-    with holding(empty, rows, costs):
+def test_usage_is_what_the_rows_say_for_any_groups_filters_and_range(empty, rows, costs, written, asked):
+    with holding(empty, rows, costs, written):
         for one in asked:
             assert list(summarize_usage(empty, one).rows) == expected(one, rows, costs)
 
@@ -194,12 +205,15 @@ def take_away(connection: apsw.Connection, before_ms: int, steps: int = 100) -> 
     costs=st.lists(requests, max_size=10),
     before=HOURS,
     late=st.lists(calls, max_size=25),
+    written=WRITTEN,
     asked=st.lists(questions, min_size=4, max_size=8),
 )
-def test_usage_is_what_the_rows_say_that_a_prune_left_and_those_that_came_late(empty, rows, costs, before, late, asked):
+def test_usage_is_what_the_rows_say_that_a_prune_left_and_those_that_came_late(
+    empty, rows, costs, before, late, written, asked
+):
     # The call that came last stays, however old it is.
     rows = [*rows, audit_row(session_id="s4", tool_name="read", engine="ollama", model="")]
-    with holding(empty, rows, costs) as inserts:
+    with holding(empty, rows, costs, written) as inserts:
         take_away(empty, before)
         inserts.read_mark()
         batch = read_batch(audit_pb2.RecordRequest(rows=late), NOW_MS)
@@ -211,12 +225,12 @@ def test_usage_is_what_the_rows_say_that_a_prune_left_and_those_that_came_late(e
 
 
 @pytest.mark.parametrize("steps", [2, 100])
-def test_what_a_prune_left_in_the_rows_or_in_the_rollups_alone_is_not_taken_off(empty, steps: int):
+def test_what_a_prune_left_in_the_rows_or_in_the_rollups_alone_counts_as_gone(empty, steps: int):
     """In its middle the rollups still have what is gone from the rows, and after it the last row is in no rollup."""
-    rows = [audit_row(created_at_ms=MIDNIGHT + minutes * 60_000) for minutes in (5, 35, 50)]
+    rows = [audit_row(created_at_ms=MIDNIGHT + minutes * 60_000) for minutes in (65, 5, 35, 50)]
     with holding(empty, rows, []):
         take_away(empty, MIDNIGHT + HOUR_MS, steps)
-        for begin, end, calls in ((10, 75, 1), (40, 75, 1), (-60, 55, 1), (-60, 20, 0)):
+        for begin, end, calls in ((10, 75, 1), (40, 66, 1), (61, 75, 1), (66, 75, 0), (-60, 55, 0), (-60, 20, 0)):
             asked = audit_pb2.SummarizeUsageRequest(
                 created_from_ms=MIDNIGHT + begin * 60_000, created_before_ms=MIDNIGHT + end * 60_000
             )

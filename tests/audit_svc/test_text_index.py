@@ -21,8 +21,8 @@ from audit_svc.store.indexer import Indexer
 from audit_svc.store.inserts import Inserts
 from audit_svc.store.opening import open_for_writing
 from audit_svc.store.prune import Prune
-from audit_svc.store.rollups import register
 from audit_svc.store.rows import read_batch
+from audit_svc.store.steps import HOUR_MS
 from audit_svc.store.text_index import (
     index_zones,
     pack,
@@ -33,7 +33,7 @@ from audit_svc.store.text_index import (
     unpack,
 )
 from audit_svc.store.transactions import transaction
-from audit_svc.store.usage import HOUR_MS, Usage
+from audit_svc.store.usage import Usage
 from audit_svc.store.writer import Writer
 from service_kit.paging import encode_token
 from tests.audit_svc.samples import NOW_MS, audit_row, batch
@@ -124,7 +124,6 @@ def test_pages_by_the_index_are_those_of_like_over_all_rows(monkeypatch, seed, s
     chance = random.Random(seed)
     connection = apsw.Connection(":memory:")
     migrate.up(connection, migrate.load_migrations())
-    register(connection)
     for step in steps:
         if isinstance(step, int):
             write(connection, *some_calls(chance, step))
