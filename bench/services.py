@@ -12,7 +12,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from audit_svc.store.opening import open_for_reading
-from audit_svc.store.text_index import unindexed_rows, zone_rows
+from audit_svc.store.text_blocks import zone_rows
+from audit_svc.store.text_index import unindexed_rows
 from demo.processes import REPOSITORY, Service, start_service
 
 LATE_SECONDS = 10.0

@@ -19,13 +19,15 @@ COUNT_SECONDS = 1.0
 FAILED_SECONDS = 60.0
 """After a step that failed, as on a full disk, none is tried for as long."""
 
+_END = object()
+
 
 class Indexer:
     """Indexes what is committed. It is called by the writer's thread."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        self._steps: Iterator[int] | None = None
+        self._steps: Iterator[None] | None = None
         self._has_work = True
         self._committed_at = self._stepped_at = self._counted_at = self._failed_at = float("-inf")
         self.unindexed_rows = 0
@@ -49,7 +51,7 @@ class Indexer:
         """Some milliseconds of work, in a transaction of its own where it writes."""
         self._steps = self._steps or index_zones(self._connection)
         try:
-            self._has_work = next(self._steps, None) is not None
+            self._has_work = next(self._steps, _END) is not _END
             self._count()
         except apsw.Error as error:
             self._failed_at = time.monotonic()

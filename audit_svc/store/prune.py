@@ -19,7 +19,7 @@ from audit_svc.store.files import reading, translated
 from audit_svc.store.opening import FileLock, open_for_writing
 from audit_svc.store.pruned import pruned_before
 from audit_svc.store.rollups import drop_rollups
-from audit_svc.store.text_index import remove_zone
+from audit_svc.store.text_index import remove_zones
 from audit_svc.store.transactions import transaction
 
 HOUR_MS = 3_600_000
@@ -223,7 +223,7 @@ class Prune:
         return len(removed) < BATCH_ROWS
 
     def _remove_texts(self, connection: apsw.Connection) -> bool:
-        return not remove_zone(connection, self.before_ms)
+        return not remove_zones(connection, self.before_ms)
 
     def _remove_requests(self, connection: apsw.Connection) -> bool:
         removed = connection.execute(_REQUESTS, (self.before_ms, BATCH_ROWS)).fetchall()

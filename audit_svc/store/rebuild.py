@@ -11,7 +11,8 @@ from audit_svc.store.backup import Tell, watch
 from audit_svc.store.files import reading, translated
 from audit_svc.store.opening import FileLock, open_for_writing
 from audit_svc.store.recount import rebuild_rollups
-from audit_svc.store.text_index import rebuild_text_index, unindexed_rows, zone_rows
+from audit_svc.store.text_blocks import zone_rows
+from audit_svc.store.text_index import rebuild_text_index, unindexed_rows
 
 
 def rebuild_file(path: Path, tell: Tell) -> None:
@@ -29,11 +30,11 @@ def rebuild_file(path: Path, tell: Tell) -> None:
 def rebuild_texts(path: Path, tell: Tell) -> None:
     """Makes the index of texts again from the rows; tell is told of its parts. Raises what rebuild_file() raises."""
     with _writing(path) as connection:
-        done, parts = set[int](), 0
-        for zone in rebuild_text_index(connection):
-            parts = parts or unindexed_rows(connection) // zone_rows()
-            done.add(zone)
-            tell(len(done), max(parts, len(done)))
+        parts = 0
+        for _ in rebuild_text_index(connection):
+            left = unindexed_rows(connection) // zone_rows()
+            parts = max(parts, left)
+            tell(parts - left, parts)
 
 
 @contextmanager

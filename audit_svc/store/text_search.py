@@ -1,26 +1,34 @@
 """Calls whose args_summary has a text that is rare, by the index of trigrams.
 
-Zones are gone through by the times of their calls, the newest first, until none can have a newer row than the page's
-last. In a zone only those blocks of rows are read that have every trigram of the text.
+Segments are gone through by the times of their calls, the newest first, and so are the zones of each, until none can
+have a newer row than the page's last. In a zone those blocks of rows are read that may have every trigram of the text.
 """
 
+import heapq
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import apsw
 
-from audit_svc.store import listing, text_index
+from audit_svc.store import listing, text_blocks
 from audit_svc.store.listing import Condition, Statement
 from audit_svc.store.rows import TOOL_CALL_COLUMNS, Values
-from audit_svc.store.text_index import first_unindexed, unindexed_rows, unpack, zone_rows
+from audit_svc.store.text_blocks import Blocks, bits, by_zone, count, narrow, unpack, zone_rows
+from audit_svc.store.text_index import first_unindexed, unindexed_rows
+from audit_svc.store.text_segments import Segment, entry_zones
 from service_kit.paging import Position
 
 MAX_TRIGRAMS = 64
 BLOCKS_AT_ONCE = 16
 ZONES_TRIED = 8
 """Before the index is found to be of no help."""
+ENTRIES_A_BLOCK = 4
+"""Entries that are looked at in the time in which the rows of a block are read."""
+FEW_BLOCKS = 0.01
+"""The share of blocks of a text that is rare, whatever its other trigrams may still rule out."""
 MAX_UNINDEXED = 200_000
 """Rows that are looked at one by one before the index: beyond this, going by time is quicker."""
 
@@ -31,11 +39,12 @@ _INDEXED = (
     f"SELECT {', '.join(_NAMES)} FROM (SELECT value AS begin FROM json_each(?)) CROSS JOIN tool_call_log NOT INDEXED "  # noqa: S608 - names of ours
     "WHERE rowid >= begin AND rowid < begin + ?"
 )
-_ZONES = (
-    "SELECT zone, latest FROM args_index_zones INDEXED BY idx_args_index_zones_latest "
-    "WHERE latest >= ? AND earliest <= ? AND zone < ? ORDER BY latest DESC"
+_SEGMENTS = (
+    "SELECT segment, zone, zones, earliest, latest FROM args_index_segments "
+    "INDEXED BY idx_args_index_segments_latest WHERE latest >= ? AND earliest <= ?"
 )
-_BLOCKS = "SELECT blocks FROM args_index WHERE zone = ? AND trigram = ?"
+_ZONES = "SELECT zone, latest FROM args_index_zones WHERE zone >= ? AND zone < ? AND latest >= ? AND earliest <= ?"
+_BLOCKS = "SELECT zone, blocks FROM args_index WHERE segment = ? AND trigram = ?"
 
 
 @dataclass
@@ -55,34 +64,67 @@ class TextSearch:
     _best: list[Values] = field(default_factory=list)
     _rest: Statement = field(default_factory=lambda: Statement("", []))
     """What is asked of all rows, wherever they are."""
+    _shares: dict[str, float] = field(default_factory=dict)
+    """Of the blocks, by trigram, as far as it was looked at."""
 
     def rows(self, position: Position) -> tuple[list[Values], Position | None]:
         """Those that come after position, and where to go on if it has ended early: else there are no others."""
+        # In one moment: entries of a segment go once a larger one has them.
+        with self.connection:
+            found = self._rows(position)
+        return found  # noqa: RET504 - what apsw says of its blocks does not rule out that they swallow errors
+
+    def _rows(self, position: Position) -> tuple[list[Values], Position | None]:
         if unindexed_rows(self.connection) > MAX_UNINDEXED:
             return [], position
-        # Read before the zones: a zone that is made meanwhile must not be met twice.
-        first = first_unindexed(self.connection)
         # The text is the first condition, which few rows meet, and which lies before the other columns.
         sql, arguments = listing.select("", [*self.conditions, listing.beyond(position)])
         sql = f"{sql.replace(' WHERE', ' AND', 1)} ORDER BY created_at DESC, id DESC LIMIT {self.size}"
         self._rest = Statement(sql, arguments)
-        self._look(_UNINDEXED, first)
+        self._look(_UNINDEXED, first_unindexed(self.connection))
         self.trigrams = self.trigrams[:: -(-len(self.trigrams) // MAX_TRIGRAMS)]
-        zones, blocks, begins = 0, 0, list[int]()
-        for zone, latest in self.connection.execute(_ZONES, (self.from_ms, position[0], first // zone_rows())):
-            is_vain = zones > ZONES_TRIED and blocks > zones * self.most_blocks * text_index.ZONE_BLOCKS
+        return self._indexed(position)
+
+    def _indexed(self, position: Position) -> tuple[list[Values], Position | None]:
+        ends = self.from_ms, position[0]
+        # What comes next is what may have the newest row: a segment, of which zones are made, or a zone and its blocks.
+        segments: list[Any] = self.connection.execute(_SEGMENTS, ends).fetchall()
+        waiting: list[tuple[int, int, Segment | int]] = [
+            (-segment.latest, -1 - segment.number, segment) for segment in map(Segment._make, segments)
+        ]
+        heapq.heapify(waiting)
+        zones, blocks = 0, 0
+        begins: list[int] = []
+        times: Sequence[Any]
+        while waiting:
+            latest = -waiting[0][0]
+            is_vain = zones > ZONES_TRIED and blocks > zones * self.most_blocks * text_blocks.ZONE_BLOCKS
             is_over = is_vain or time.monotonic() > self.give_up
             if begins and (is_over or len(self._best) == self.size or len(begins) >= BLOCKS_AT_ONCE):
-                self._look(_INDEXED, json.dumps(begins), text_index.BLOCK_ROWS)
+                self._look(_INDEXED, json.dumps(begins), text_blocks.BLOCK_ROWS)
                 begins = []
-            if len(self._best) == self.size and self._last_ms() > int(latest):
+            if len(self._best) == self.size and self._last_ms() > latest:
                 return self._best, None
             if is_over:
-                return self._until(int(latest), position)
-            found = self._candidates(int(zone))
-            zones, blocks = zones + 1, blocks + len(found)
-            begins += [int(zone) * zone_rows() + block * text_index.BLOCK_ROWS for block in found]
-        self._look(_INDEXED, json.dumps(begins), text_index.BLOCK_ROWS)
+                return self._until(latest, position)
+            _, number, place = heapq.heappop(waiting)
+            if isinstance(place, Segment):
+                found = self._candidates(place)
+                if sum(mask.bit_count() for mask in found.values()) <= BLOCKS_AT_ONCE:
+                    # They are read as soon as the times of their zones.
+                    times = [(zone, latest) for zone in found]
+                    zones += place.zones
+                else:
+                    within = place.zone, place.zone + place.zones
+                    times = [*self.connection.execute(_ZONES, (*within, *ends))]
+                    zones += len(times)
+                for zone, newest in times:
+                    if mask := found.get(zone, 0):
+                        blocks += mask.bit_count()
+                        heapq.heappush(waiting, (-newest, zone, mask))
+            else:
+                begins += [number * zone_rows() + block * text_blocks.BLOCK_ROWS for block in bits(place)]
+        self._look(_INDEXED, json.dumps(begins), text_blocks.BLOCK_ROWS)
         return self._best, None
 
     def _look(self, rows: str, *where: int | str) -> None:
@@ -98,24 +140,31 @@ class TextSearch:
         sure = [row for row in self._best if int(row[_CREATED_AT]) > latest]
         return sure, min(position, (latest + 1, ""))
 
-    def _candidates(self, zone: int) -> list[int]:
-        """The blocks of zone that have every trigram."""
-        found = -1
+    def _candidates(self, segment: Segment) -> dict[int, int]:
+        """Zones of a segment with blocks that have every trigram, each with a bit for each of these."""
+        width = entry_zones(segment.zones)
+        whole = segment.zones * text_blocks.ZONE_BLOCKS
+        enough = segment.zones / width / ENTRIES_A_BLOCK
+        found: dict[int, Blocks] = {}
+        before, left = whole, whole
+        self.trigrams.sort(key=lambda trigram: self._shares.get(trigram, 1.0))
         for place, trigram in enumerate(self.trigrams):
-            row = self.connection.execute(_BLOCKS, (zone, trigram)).fetchone()
-            found &= unpack(row[0]) if row else 0
-            if not found:
-                # What has ruled out this zone will soonest rule out the next.
-                self.trigrams.insert(0, self.trigrams.pop(place))
+            share = self._shares.get(trigram)
+            rest = left if share is None else (1 - share) * left
+            is_known = share is not None or left <= FEW_BLOCKS * whole
+            if place and is_known and min(before - left, rest) <= enough:
                 break
-        return list(_bits(found))
+            entries: list[Any] = self.connection.execute(_BLOCKS, (segment.number, trigram)).fetchall()
+            if trigram not in self._shares:
+                self._shares[trigram] = sum(count(unpack(packed, width)) for _, packed in entries) / whole
+            if place:
+                entries = [(zone, narrow(found[zone], packed, width)) for zone, packed in entries if zone in found]
+            else:
+                entries = [(zone, unpack(packed, width)) for zone, packed in entries]
+            found = {zone: blocks for zone, blocks in entries if blocks}
+            before, left = left, sum(map(count, found.values()))
+        return {first + zone: mask for first, blocks in found.items() for zone, mask in by_zone(blocks)}
 
 
 def _place(row: Values) -> tuple[int, str]:
     return row[_CREATED_AT], row[_ID]
-
-
-def _bits(mask: int) -> Iterator[int]:
-    while mask:
-        yield (mask & -mask).bit_length() - 1
-        mask &= mask - 1

@@ -15,8 +15,8 @@ from audit_svc.errors import InvalidRequest
 from audit_svc.store import listing
 from audit_svc.store.listing import Condition, Statement
 from audit_svc.store.rows import TOOL_CALL_COLUMNS, Values, tool_call_row
-from audit_svc.store.text_index import text_trigrams
 from audit_svc.store.text_search import TextSearch
+from audit_svc.store.text_trigrams import text_trigrams
 from service_kit.paging import Position, encode_token, page_size
 
 MAX_TEXT = 4096

@@ -1,0 +1,37 @@
+"""A ledger whose index of texts has small zones, made in many steps."""
+
+from types import ModuleType
+
+import apsw
+import pytest
+
+from audit_svc.store import indexer, text_blocks, text_search, text_segments, text_trigrams, tool_calls
+from audit_svc.store.text_index import index_zones
+from tests.audit_svc.texts.ledger import call, write
+
+SMALL: dict[ModuleType, dict[str, object]] = {
+    text_blocks: {"BLOCK_ROWS": 2, "ZONE_BLOCKS": 16, "JOINED_ZONES": 2},
+    text_segments: {"SIZES": (1, 2, 4), "ENTRIES_A_STEP": 6, "ENTRIES_A_REMOVAL": 5, "ENTRIES_A_COMMIT": 3},
+    text_trigrams: {"BLOCKS_A_STEP": 4, "CHARACTERS_A_STEP": 20, "BYTES_A_STEP": 40},
+    text_search: {"BLOCKS_AT_ONCE": 8},
+    tool_calls: {"LONG_WALK": -1, "FIRST_WINDOW": 2},
+    indexer: {"QUIET_SECONDS": 0.0},
+}
+"""Zones of 32 rows in blocks of two; no walk is too short for the index."""
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has all of these tests use the sizes above."""
+    for module, sizes in SMALL.items():
+        for name, size in sizes.items():
+            monkeypatch.setattr(module, name, size)
+
+
+@pytest.fixture
+def filled(connection: apsw.Connection) -> apsw.Connection:
+    """1,000 calls, of which a few have a rare text; all that can be is indexed."""
+    for first in range(0, 1000, 100):
+        write(connection, *[call(number) for number in range(first, first + 100)])
+    list(index_zones(connection))
+    return connection

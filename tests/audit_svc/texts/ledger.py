@@ -1,0 +1,66 @@
+"""Calls with texts, and pages of them by the index and without it."""
+
+from typing import Any
+
+import apsw
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.store import tool_calls
+from audit_svc.store.inserts import Inserts
+from audit_svc.store.prune import Prune
+from audit_svc.store.rows import read_batch
+from audit_svc.store.steps import HOUR_MS
+from audit_svc.store.transactions import transaction
+from audit_svc.store.usage import Usage
+from tests.audit_svc.samples import NOW_MS, audit_row
+
+Request = audit_pb2.ListToolCallsRequest
+BEGIN = NOW_MS - NOW_MS % HOUR_MS - 10 * HOUR_MS
+
+
+def write(connection: apsw.Connection, *rows: audit_pb2.AuditRow) -> None:
+    accepted = read_batch(audit_pb2.RecordRequest(rows=rows), NOW_MS)
+    assert not accepted.rejections
+    with transaction(connection):
+        Inserts(connection).write([(accepted, Usage(accepted.tool_calls, accepted.costs))], NOW_MS)
+
+
+def plain(connection: apsw.Connection, text: str, filters: str = "1") -> list[str]:
+    """The ids of the rows that have text, by LIKE over all of them, in the listing's order."""
+    escaped = "".join(f"\\{character}" if character in "\\%_" else character for character in text)
+    sql = f"SELECT id FROM tool_call_log WHERE args_summary LIKE ? ESCAPE '\\' AND {filters}"
+    return [str(row[0]) for row in connection.execute(f"{sql} ORDER BY created_at DESC, id DESC", (f"%{escaped}%",))]
+
+
+def listed(connection: apsw.Connection, size: int, **filters: Any) -> list[str]:
+    """The ids of all pages."""
+    ids: list[str] = []
+    token = ""
+    for _ in range(1000):
+        page = tool_calls.list_tool_calls(connection, Request(**filters, page_size=size, page_token=token))
+        assert len(page.rows) <= size
+        ids += [row.id for row in page.rows]
+        token = page.next_page_token
+        if not token:
+            return ids
+    raise AssertionError("the pages do not end")
+
+
+def call(number: int) -> audit_pb2.AuditRow:
+    summary = "path: Needle" if number % 300 == 7 else f"path: file-{number % 10}"
+    return audit_row(id=f"{number:04}", args_summary=summary, created_at_ms=BEGIN + number * 10_000)
+
+
+def prune_all(connection: apsw.Connection, before_ms: int) -> None:
+    prune = Prune(before_ms, "ada")
+    done = False
+    while not done:
+        with transaction(connection):
+            done = prune.step(connection).done
+
+
+def left_over(connection: apsw.Connection) -> int:
+    """How many entries of the index mean nothing."""
+    sql = "SELECT count(*) FROM args_index WHERE segment NOT IN (SELECT segment FROM args_index_segments)"
+    ((count,),) = connection.execute(sql)
+    return int(count)
