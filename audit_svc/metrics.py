@@ -36,6 +36,12 @@ class StoreMetrics:
             registry=registry,
             buckets=_QUERY_SECONDS,
         )
+        self._query_wait_seconds = Histogram(
+            "onrecord_ledger_query_wait_seconds",
+            "How long a query waited before it began, since the writer was busy.",
+            registry=registry,
+            buckets=_QUERY_SECONDS,
+        )
 
     def committed(self, responses: Sequence[audit_pb2.RecordResponse], seconds: float) -> None:
         """See StoreObserver."""
@@ -55,6 +61,10 @@ class StoreMetrics:
     def queried(self, seconds: float) -> None:
         """See StoreObserver."""
         self._query_seconds.observe(seconds)
+
+    def throttled(self, seconds: float) -> None:
+        """See StoreObserver."""
+        self._query_wait_seconds.observe(seconds)
 
 
 class StoreCollector(Collector):

@@ -165,7 +165,7 @@ QUESTIONS = [
         20,
     ),
     of_a_day("24 whole hours", 0),
-    # Each end cuts an hour where neither of its parts is shorter.
+    # The worst: most rows are read, to add them or to take them off.
     of_a_day("24 h that begin and end at half past", HOUR_MS // 2),
     Question(
         "usage by engine and tool, all time",

@@ -16,8 +16,8 @@ from bench.workers import Worker, answer, options, questions
 from service_kit.server import CLIENT_OPTIONS
 
 READERS = 8
-REST_SECONDS = 0.1
-"""Between two questions of a reader: a person, or a dashboard, in a hurry."""
+PACES = {"ask ten times a second each": 0.1, "ask again at once": 0.0}
+"""Seconds between an answer and a reader's next question: people and dashboards in a hurry, and programs."""
 
 TARGET = Target(min_ratio=0.7)
 
@@ -27,26 +27,31 @@ _DAY_MS = 86_400_000
 def measure(folder: Path, *, short: bool) -> list[Figure]:
     """Rows a second with readers and a tail, and without. folder has the ledger, which grows."""
     rows, rounds = (20_000, 3) if short else (100_000, 8)
-    ours, alone, answers = [], [], []
+    alone = list[float]()
+    ours: dict[str, list[float]] = {pace: [] for pace in PACES}
+    answers: dict[str, list[list[int]]] = {pace: [] for pace in PACES}
     with ExitStack() as stack:
         ledger = stack.enter_context(start_ledger(folder, listen_seconds=600))
         producer = stack.enter_context(Worker("bench.throughput", address=ledger.address))
         readers = stack.enter_context(Worker("bench.reading", address=ledger.address))
         for _ in range(rounds):
             alone.append(_ingest(producer, rows))
-            readers.ask(go=True)
-            ours.append(_ingest(producer, rows))
-            answers.append(readers.ask(go=False))
-    name = f"rows a second while {READERS} readers ask and a tail follows, against alone"
-    figure = compare(name, "rows/s", ours, alone, TARGET)
-    asked, followed, missed = (sum(column) for column in zip(*answers, strict=True))
-    seconds = sum(rows / rate for rate in ours)
-    return [
-        figure,
-        Figure("questions answered meanwhile", "a second", asked / seconds),
-        Figure("rows that the tail was sent meanwhile", "rows/s", followed / seconds),
-        Figure("rows that the tail was told it missed", "rows/s", missed / seconds),
-    ]
+            for pace, rest_seconds in PACES.items():
+                readers.ask(go=True, rest_seconds=rest_seconds)
+                ours[pace].append(_ingest(producer, rows))
+                answers[pace].append(readers.ask(go=False))
+    figures = []
+    for pace in PACES:
+        name = f"rows a second while {READERS} readers {pace} and a tail follows, against alone"
+        asked, followed, missed = (sum(column) for column in zip(*answers[pace], strict=True))
+        seconds = sum(rows / rate for rate in ours[pace])
+        figures += [
+            compare(name, "rows/s", ours[pace], alone, TARGET),
+            Figure("... questions answered meanwhile", "a second", asked / seconds),
+            Figure("... rows that the tail was sent meanwhile", "rows/s", followed / seconds),
+            Figure("... rows that the tail was told it missed", "rows/s", missed / seconds),
+        ]
+    return figures
 
 
 def _ingest(producer: Worker, rows: int) -> float:
@@ -65,10 +70,10 @@ class _Readers:
         self.counts = [0, 0, 0]
         """Answers, rows of the tail, rows that it missed."""
 
-    async def start(self) -> None:
+    async def start(self, rest_seconds: float) -> None:
         self.counts = [0, 0, 0]
         stream = self._stub.TailToolCalls(audit_pb2.TailToolCallsRequest())
-        self._tasks = [asyncio.create_task(self._read(number)) for number in range(READERS)]
+        self._tasks = [asyncio.create_task(self._read(number, rest_seconds)) for number in range(READERS)]
         self._tasks.append(asyncio.create_task(self._follow(stream)))
 
     async def stop(self) -> None:
@@ -76,7 +81,7 @@ class _Readers:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _read(self, number: int) -> None:
+    async def _read(self, number: int, rest_seconds: float) -> None:
         chance = random.Random(number)
         listing, usage = audit_pb2.ListToolCallsRequest, audit_pb2.SummarizeUsageRequest
         while True:
@@ -92,7 +97,7 @@ class _Readers:
             )
             await ask(request)
             self.counts[0] += 1
-            await asyncio.sleep(REST_SECONDS)
+            await asyncio.sleep(rest_seconds)
 
     async def _follow(self, stream: Any) -> None:
         async for response in stream:
@@ -104,7 +109,7 @@ async def _work(address: str) -> None:
     async with grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
         readers = _Readers(audit_pb2_grpc.AuditServiceStub(channel))
         async for question in questions():
-            await (readers.start() if question["go"] else readers.stop())
+            await (readers.start(question["rest_seconds"]) if question["go"] else readers.stop())
             answer(readers.counts)
 
 

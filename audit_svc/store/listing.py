@@ -4,6 +4,7 @@ Pages go by key, (created_at, id), never by offset. An index gives the order by 
 millisecond among themselves.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -122,6 +123,29 @@ def select(what: str, conditions: Iterable[Condition]) -> Statement:
     parts = list(conditions)
     where = " AND ".join(part.sql for part in parts)
     return Statement(f"{what}{' WHERE ' if where else ''}{where}", [x for part in parts for x in part.arguments])
+
+
+def one_page(statement: Statement, order: str, request: Any) -> Statement:
+    """The statement, as far as take_page() needs it.
+
+    Raises:
+        InvalidPage: the page size is negative.
+    """
+    return Statement(f"{statement.sql} ORDER BY {order} LIMIT {page_size(request.page_size) + 1}", statement.arguments)
+
+
+def fetch(connection: apsw.Connection, columns: Sequence[str], statement: Statement) -> list[Values]:
+    """All rows of a statement in their order, in one step of SQLite.
+
+    Each step of a statement waits for Python's lock when it is done, which the writer and the event loop want too.
+
+    columns: expressions over the statement's columns: texts, whole numbers, NULL, or what json() makes.
+    statement: where it has an order it has a LIMIT too, since SQLite may not sort what is only gathered.
+    """
+    sql = f"SELECT json_group_array(json_array({', '.join(columns)})) FROM ({statement.sql})"  # noqa: S608 - names of ours
+    ((rows,),) = connection.execute(sql, statement.arguments)
+    found: list[Values] = json.loads(rows)
+    return found
 
 
 def take_page(

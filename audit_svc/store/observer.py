@@ -7,7 +7,7 @@ from onrecord.audit.v1 import audit_pb2
 
 
 class StoreObserver(Protocol):
-    """It is called from the store's own threads, once a commit or a query, and never raises."""
+    """It is called from any thread, once a commit or a query, and never raises."""
 
     def committed(self, responses: Sequence[audit_pb2.RecordResponse], seconds: float) -> None:
         """Batches were committed and synced together."""
@@ -19,4 +19,8 @@ class StoreObserver(Protocol):
 
     def queried(self, seconds: float) -> None:
         """A query has ended, however it did."""
+        ...
+
+    def throttled(self, seconds: float) -> None:
+        """A query has waited so long for the writer's sake before it began; mostly 0."""
         ...

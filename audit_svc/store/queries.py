@@ -1,7 +1,7 @@
 """The listings of sessions and of queries, and a session's timeline."""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import apsw
 from onrecord.audit.v1 import audit_pb2
@@ -21,8 +21,11 @@ from audit_svc.store.rows import (
 )
 
 _STATUSES = enum_names("SESSION_STATUS_", audit_pb2.SessionStatus.items())
-_SESSIONS = f"SELECT {', '.join(column.name for column in SESSION_COLUMNS)} FROM sessions"  # noqa: S608 - names of ours
-_QUERIES = "SELECT id, caller, method, filters, rows, duration_ms, status, created_at FROM query_log"
+_SESSION_NAMES = [column.name for column in SESSION_COLUMNS]
+_SESSIONS = f"SELECT {', '.join(_SESSION_NAMES)} FROM sessions"  # noqa: S608 - names of ours
+_LABELS = "json((SELECT json_group_object(key, value) FROM session_labels WHERE session_id = id))"
+_QUERY_NAMES = ["id", "caller", "method", "filters", "rows", "duration_ms", "status", "created_at"]
+_QUERIES = f"SELECT {', '.join(_QUERY_NAMES)} FROM query_log"  # noqa: S608 - names of ours
 _TIMELINE = {
     "tool_call_log": (TOOL_CALL_COLUMNS, "idx_tool_call_log_session"),
     "cost_log": (COST_COLUMNS, "idx_cost_log_session"),
@@ -38,8 +41,8 @@ def list_sessions(
         InvalidPage, InvalidRequest: see audit.proto.
     """
     rows, token = listing.take_page(
-        connection.execute(*sessions_statement(connection, request)),
-        lambda row: _session(connection, row),
+        _fetch_sessions(connection, sessions_statement(connection, request)),
+        _session,
         request,
         lambda row: (row.created_at_ms, row.id),
     )
@@ -69,7 +72,7 @@ def sessions_statement(connection: apsw.Connection, request: audit_pb2.ListSessi
             *listing.has_labels(request.labels, "sessions.id"),
         ],
     )
-    return Statement(f"{statement.sql} ORDER BY created_at DESC, id DESC", statement.arguments)
+    return listing.one_page(statement, "created_at DESC, id DESC", request)
 
 
 def get_session(connection: apsw.Connection, request: audit_pb2.GetSessionRequest) -> audit_pb2.GetSessionResponse:
@@ -82,20 +85,20 @@ def get_session(connection: apsw.Connection, request: audit_pb2.GetSessionReques
     """
     if not request.session_id:
         raise InvalidRequest("session_id is empty", "session_id")
-    values = connection.execute(f"{_SESSIONS} WHERE id = ?", (request.session_id,)).fetchone()
-    if values is None:
+    sessions = _fetch_sessions(connection, Statement(f"{_SESSIONS} WHERE id = ?", [request.session_id]))
+    if not sessions:
         raise NotFound("the ledger has no session with this id")
     position = listing.position_of(request)
     entries, token = listing.take_page(
         heapq.merge(
-            *(_timeline(connection, table, request.session_id, position) for table in _TIMELINE),
-            key=lambda found: found[1:],
+            *(_timeline(connection, table, request, position) for table in _TIMELINE),
+            key=lambda found: tuple(found[1:]),
         ),
         _entry,
         request,
         _entry_key,
     )
-    return audit_pb2.GetSessionResponse(session=_session(connection, values), timeline=entries, next_page_token=token)
+    return audit_pb2.GetSessionResponse(session=_session(sessions[0]), timeline=entries, next_page_token=token)
 
 
 def list_queries(connection: apsw.Connection, request: audit_pb2.ListQueriesRequest) -> audit_pb2.ListQueriesResponse:
@@ -114,23 +117,28 @@ def list_queries(connection: apsw.Connection, request: audit_pb2.ListQueriesRequ
             *([Condition("method = ?", (request.method,))] if request.method else []),
         ],
     )
-    found = connection.execute(f"{statement.sql} ORDER BY created_at DESC, id DESC", statement.arguments)
+    statement = listing.one_page(statement, "created_at DESC, id DESC", request)
+    found = listing.fetch(connection, _QUERY_NAMES, statement)
     rows, token = listing.take_page(found, _query, request, lambda row: (row.created_at_ms, row.id))
     return audit_pb2.ListQueriesResponse(queries=rows, next_page_token=token)
 
 
 def _timeline(
-    connection: apsw.Connection, table: str, session_id: str, position: Iterable[int | str] | None
+    connection: apsw.Connection,
+    table: str,
+    request: audit_pb2.GetSessionRequest,
+    position: Sequence[int | str] | None,
 ) -> Iterator[Values]:
-    """A session's rows of one table in their order: the table, the time, the id, the row."""
+    """A page of a session's rows of one table in their order: the table, the time, the id, the row."""
     columns, index = _TIMELINE[table]
-    after = [listing.beyond(tuple(position), ascending=True)] if position else []
-    sql, arguments = listing.select(
-        f"SELECT {', '.join(column.name for column in columns)} FROM {table} INDEXED BY {index}",  # noqa: S608 - names of ours
-        [Condition("session_id = ?", (session_id,)), *after],
+    names = [column.name for column in columns]
+    after = [listing.beyond(position, ascending=True)] if position else []
+    statement = listing.select(
+        f"SELECT {', '.join(names)} FROM {table} INDEXED BY {index}",  # noqa: S608 - names of ours
+        [Condition("session_id = ?", (request.session_id,)), *after],
     )
-    time_at = next(at for at, column in enumerate(columns) if column.name == "created_at")
-    for row in connection.execute(f"{sql} ORDER BY created_at, id", arguments):
+    time_at = names.index("created_at")
+    for row in listing.fetch(connection, names, listing.one_page(statement, "created_at, id", request)):
         yield table, row[time_at], row[0], row
 
 
@@ -150,6 +158,10 @@ def _query(values: Values) -> audit_pb2.QueryRow:
     return audit_pb2.QueryRow(**dict(zip(names, values, strict=True)))
 
 
-def _session(connection: apsw.Connection, values: Values) -> audit_pb2.SessionRow:
-    labels = connection.execute("SELECT key, value FROM session_labels WHERE session_id = ?", (values[0],))
-    return session_row(values, dict(labels))
+def _fetch_sessions(connection: apsw.Connection, statement: Statement) -> list[Values]:
+    return listing.fetch(connection, [*_SESSION_NAMES, _LABELS], statement)
+
+
+def _session(values: Values) -> audit_pb2.SessionRow:
+    *row, labels = values
+    return session_row(row, labels)

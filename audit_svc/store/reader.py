@@ -11,6 +11,7 @@ import apsw
 
 from audit_svc.errors import Damaged, StoreClosed, StoreUnavailable
 from audit_svc.store.observer import StoreObserver
+from audit_svc.store.throttle import Throttle
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -19,8 +20,15 @@ T = TypeVar("T")
 class Reader:
     """Answers queries from connections that cannot write."""
 
-    def __init__(self, connections: Sequence[apsw.Connection], observer: StoreObserver | None = None) -> None:
+    def __init__(
+        self,
+        connections: Sequence[apsw.Connection],
+        observer: StoreObserver | None = None,
+        throttle: Throttle | None = None,
+    ) -> None:
+        """throttle: what queries wait for; None where nobody writes."""
         self._observer = observer
+        self._throttle = throttle
         self._connections = list(connections)
         self._idle: asyncio.Queue[apsw.Connection] = asyncio.Queue()
         for connection in connections:
@@ -31,6 +39,10 @@ class Reader:
 
     async def ask(self, question: Callable[[apsw.Connection, R], T], request: R, *, heavy: bool = False) -> T:
         """See audit_svc.store.Store."""
+        if self._throttle:
+            waited = await self._throttle.wait()
+            if self._observer:
+                self._observer.throttled(waited)
         async with self._heavy if heavy else contextlib.nullcontext():
             return await self._run(lambda connection: question(connection, request))
 
@@ -55,7 +67,7 @@ class Reader:
             answer.add_done_callback(lambda done: self._give_back(connection, done))
 
     def _timed(self, query: Callable[[apsw.Connection], T], connection: apsw.Connection) -> T:
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.thread_time()
         try:
             return query(connection)
         except (apsw.NotADBError, apsw.CorruptError) as error:
@@ -67,6 +79,8 @@ class Reader:
         except (apsw.IOError, apsw.BusyError, apsw.CantOpenError, apsw.FullError) as error:
             raise StoreUnavailable(f"the database cannot be read now ({error}): try again, or check its disk") from None
         finally:
+            if self._throttle:
+                self._throttle.spent(time.thread_time() - cpu_started)
             if self._observer:
                 self._observer.queried(time.perf_counter() - started)
 

@@ -28,7 +28,7 @@ MAX_ROWS = 10_000
 READ_ROWS = 50
 """Rows read by one call into C, which keeps Python's lock until it returns: the writer needs it between statements."""
 
-Values = tuple[Any, ...]
+Values = Sequence[Any]
 
 TOOL_CALL_COLUMNS: tuple[Column, ...] = (
     Text("id", limit=128, required=True),

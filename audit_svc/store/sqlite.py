@@ -17,6 +17,7 @@ from audit_svc.store.observer import StoreObserver
 from audit_svc.store.opening import FileLock, open_for_reading, open_for_writing
 from audit_svc.store.reader import Reader
 from audit_svc.store.rows import Batch, Values, query_batch
+from audit_svc.store.throttle import Throttle
 from audit_svc.store.writer import Writer
 
 log = structlog.get_logger(__name__)
@@ -62,7 +63,8 @@ class SqliteStore:
         except BaseException:
             lock.release()
             raise
-        return cls(lock, writer, indexer, Reader(readers, observer), Housekeeping(path, writer))
+        reader = Reader(readers, observer, Throttle(lambda: writer.committing_seconds))
+        return cls(lock, writer, indexer, reader, Housekeeping(path, writer))
 
     @property
     def queued_rows(self) -> int:

@@ -4,13 +4,14 @@ import apsw
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.store import listing
-from audit_svc.store.listing import MAX_PAGE_BYTES, Condition
+from audit_svc.store.listing import MAX_PAGE_BYTES, Condition, Statement
 from audit_svc.store.rows import TOOL_CALL_COLUMNS, tool_call_row
 
 ROWS_AT_ONCE = 1000
 """Rows that one look goes through at most."""
 
-_SELECT = f"SELECT rowid, {', '.join(column.name for column in TOOL_CALL_COLUMNS)} FROM tool_call_log"  # noqa: S608 - names of ours
+_COLUMNS = ["rowid", *(column.name for column in TOOL_CALL_COLUMNS)]
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM tool_call_log"  # noqa: S608 - names of ours
 
 
 def last_row(connection: apsw.Connection, _: object = None) -> int:
@@ -37,9 +38,10 @@ def rows_after(
     if upto <= after:
         return [], after, last
     sql, arguments = listing.select(_SELECT, [Condition("rowid > ? AND rowid <= ?", (after, upto)), *filters])
+    statement = Statement(f"{sql} ORDER BY rowid LIMIT {ROWS_AT_ONCE}", arguments)
     rows: list[audit_pb2.AuditRow] = []
     size_bytes = 0
-    for number, *values in connection.execute(f"{sql} ORDER BY rowid", arguments):
+    for number, *values in listing.fetch(connection, _COLUMNS, statement):
         rows.append(tool_call_row(values))
         size_bytes += rows[-1].ByteSize()
         if size_bytes > MAX_PAGE_BYTES:

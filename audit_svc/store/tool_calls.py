@@ -5,7 +5,7 @@ in windows that grow; a page whose walk takes too long ends early, and its token
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import apsw
@@ -31,7 +31,8 @@ LONG_WALK = 25_000
 WALK_BLOCKS = 0.125
 """The share of blocks that may have a text: beyond it, an index of another filter meets fewer rows."""
 
-_COLUMNS = ", ".join(column.name for column in TOOL_CALL_COLUMNS)
+_NAMES = [column.name for column in TOOL_CALL_COLUMNS]
+_COLUMNS = ", ".join(_NAMES)
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,9 @@ def list_tool_calls(
     plan, ends = plan_of(connection, request), listing.time_range(request)
     position = listing.position_of(request)
     size = page_size(request.page_size) + 1
-    found: Iterable[Values]
     if not plan.others:
         conditions = [*ends, listing.beyond(position)] if position else ends
-        found, stopped_at = connection.execute(*plan.statement(conditions, size)), None
+        found, stopped_at = listing.fetch(connection, _NAMES, plan.statement(conditions, size)), None
     else:
         found, stopped_at = _search(connection, request, plan, position, size)
     page, token = listing.take_page(found, tool_call_row, request, lambda row: (row.created_at_ms, row.id))
@@ -111,7 +111,7 @@ def export_tool_calls(
     conditions = [*listing.time_range(request), Condition("+rowid <= ?", (last_row,))]
     conditions += [listing.beyond(after, ascending=True)] if after else []
     statement = plan_of(connection, request).statement(conditions, size, ascending=True)
-    return [tool_call_row(row) for row in connection.execute(*statement)]
+    return list(map(tool_call_row, listing.fetch(connection, _NAMES, statement)))
 
 
 def plan_of(connection: apsw.Connection, request: audit_pb2.ListToolCallsRequest) -> Plan:
@@ -181,7 +181,8 @@ def _search(
         after = [listing.beyond(position)] if position else []
         begin = _window_begin(connection, plan, ends, position, window)
         within = [Condition("created_at >= ?", (begin,))] if begin is not None else []
-        rows += connection.execute(*plan.statement([*ends, *after, *within], size - len(rows)))
+        statement = plan.statement([*ends, *after, *within], size - len(rows))
+        rows += listing.fetch(connection, _NAMES, statement)
         if len(rows) == size or begin is None:
             return rows, None
         position = (begin, "")

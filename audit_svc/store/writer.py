@@ -73,6 +73,8 @@ class Writer:
         self._queue: collections.deque[_Queued] = collections.deque()
         self._jobs: collections.deque[_Job] = collections.deque()
         self._queued_rows = 0
+        self.committing_seconds = 0.0
+        """How long commits have taken in all. From any thread."""
         self._closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="audit-writer")
@@ -199,10 +201,13 @@ class Writer:
             job.answer.set_result(answer)
 
     def _transaction(self, group: list[_Queued]) -> list[audit_pb2.RecordResponse]:
-        now_ms = time.time_ns() // 1_000_000
-        with transaction(self._connection):
-            responses = self._inserts.write([(queued.batch, queued.usage) for queued in group], now_ms)
-        self._inserts.committed()
+        started, now_ms = time.perf_counter(), time.time_ns() // 1_000_000
+        try:
+            with transaction(self._connection):
+                responses = self._inserts.write([(queued.batch, queued.usage) for queued in group], now_ms)
+            self._inserts.committed()
+        finally:
+            self.committing_seconds += time.perf_counter() - started
         return responses
 
     def _translate(self, error: Exception) -> Exception:

@@ -120,15 +120,6 @@ QUESTIONS: list[tuple[str, Ask, Message]] = [
         summarize_usage,
         audit_pb2.SummarizeUsageRequest(group_by=["engine", "tool"], created_from_ms=END - DAY_MS - 3 * HOUR_MS),
     ),
-    (
-        "usage of a day from half past to half past",
-        summarize_usage,
-        audit_pb2.SummarizeUsageRequest(
-            group_by=["engine", "tool"],
-            created_from_ms=END - DAY_MS - HOUR_MS // 2,
-            created_before_ms=END - HOUR_MS // 2,
-        ),
-    ),
     ("usage of all time", summarize_usage, audit_pb2.SummarizeUsageRequest(group_by=["engine", "tool"])),
     (
         "usage of a session",

@@ -126,9 +126,7 @@ def test_rollups_equal_the_rows_whatever_batches_duplicates_conflicts_and_restar
 @settings(max_examples=40, deadline=None)
 @given(
     begin=st.integers(-80, 10),
-    commits=st.lists(
-        st.tuples(st.sampled_from([0, 1, 2, 30]), requests, st.sampled_from(["COMMIT", "COMMIT", "ROLLBACK"]))
-    ),
+    commits=st.lists(st.tuples(st.integers(0, 30), requests, st.sampled_from(["COMMIT", "COMMIT", "ROLLBACK"]))),
 )
 def test_rollups_equal_the_rows_while_hours_end_between_commits(begin, commits):
     """Rows of hours that go on, have ended or are still to come; a commit that ends an hour may be taken back."""

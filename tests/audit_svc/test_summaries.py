@@ -16,7 +16,7 @@ from audit_svc.store import histogram, migrate
 from audit_svc.store.inserts import Inserts
 from audit_svc.store.prune import Prune
 from audit_svc.store.rows import read_batch
-from audit_svc.store.steps import DAY_MS, HOUR_MS, STEPS
+from audit_svc.store.steps import DAY_MS, HOUR_MS
 from audit_svc.store.summaries import summarize_usage
 from audit_svc.store.usage import MAX_SUMMED, Usage
 from audit_svc.store.usage_tables import BLOBS_AT_ONCE
@@ -272,38 +272,6 @@ def test_a_question_is_answered_of_one_moment_while_rows_come_in(writer, databas
     reading.exec_trace = record_one
     assert summarize_usage(reading, asked).rows[0].calls == 0
     assert written > 1
-
-
-@pytest.mark.parametrize("filters", [{}, {"engine": "ollama", "tool_name": "bash", "outcomes": [2]}])
-def test_each_piece_of_a_range_is_found_by_its_time(empty, filters: dict[str, Any]):
-    """On every step and in the rows: the filters choose within the range."""
-    seen = dict[str, str]()
-
-    def note(cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
-        if "begins_at" in sql or "created_at" in sql:
-            seen[sql.split(" r WHERE ")[0].split()[-1]] = sql
-        return True
-
-    asked = audit_pb2.SummarizeUsageRequest(
-        group_by=["engine", "tool"], created_from_ms=MIDNIGHT - 111 * DAY_MS - 4_000_001, **filters
-    )
-    with holding(empty, [], []):
-        empty.exec_trace = note
-        try:
-            for hours in range(0, 10 * 24, 7):
-                asked.created_before_ms = MIDNIGHT - 64 * DAY_MS + hours * HOUR_MS + 1_000_001
-                summarize_usage(empty, asked)
-        finally:
-            empty.exec_trace = None
-    kinds = ["tool_call_usage"] if filters else ["tool_call_usage", "request_usage"]
-    assert seen.keys() == {
-        *(["tool_call_log"] if filters else ["tool_call_log", "cost_log"]),
-        *(f"{kind}_{step.name}" for kind in kinds for step in STEPS),
-    }
-    for table, sql in seen.items():
-        plan = str(empty.execute(f"EXPLAIN QUERY PLAN {sql}", (0,) * sql.count("?")).fetchall())
-        time = "created_at" if table.endswith("log") else "begins_at"
-        assert f"{time}>? AND {time}<?)" in plan, plan
 
 
 @settings(max_examples=25, deadline=None)
