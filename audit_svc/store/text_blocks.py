@@ -64,6 +64,16 @@ def join(parts: Mapping[int, bytes], zones: int) -> bytes:
     return b"".join(_as_bits(sets.get(zone, 0), 1) for zone in range(zones))
 
 
+def has_all(packed: bytes, zones: int, zone: int, part: bytes) -> bool:
+    """Whether a packed set of so many zones has all blocks of a packed one of a single zone of these."""
+    blocks, first = unpack(part, 1), zone * ZONE_BLOCKS
+    if _is_bits(packed, zones):
+        stored = packed[first // 8 : (first + ZONE_BLOCKS) // 8]
+        return count(narrow(blocks, stored, 1)) == count(blocks)
+    numbers = bits(blocks) if isinstance(blocks, int) else blocks
+    return frozenset(_numbers(packed)).issuperset([first + block for block in numbers])
+
+
 def count(blocks: Blocks) -> int:
     """How many they are."""
     return blocks.bit_count() if isinstance(blocks, int) else len(blocks)

@@ -10,7 +10,7 @@ from typing import Any
 
 import apsw
 
-from audit_svc.store.text_blocks import by_zone, unpack, zone_rows
+from audit_svc.store.text_blocks import has_all, zone_rows
 from audit_svc.store.text_segments import Segment, add_segment, entry_zones, remove_segment, tidy, write_entries
 from audit_svc.store.text_trigrams import Entry, Trigrams
 from audit_svc.store.transactions import transaction
@@ -98,8 +98,7 @@ def _has(connection: apsw.Connection, segment: Any, zone: int, entry: Entry) -> 
     trigram, _, blocks = entry
     width = entry_zones(zones)
     found: Any = connection.execute(_ENTRY, (number, trigram, zone // width * width)).fetchone()
-    stored = dict(by_zone(unpack(found[0], width))) if found else {}
-    return not dict(by_zone(unpack(blocks, 1)))[0] & ~stored.get(zone % width, 0)
+    return found is not None and has_all(found[0], width, zone % width, blocks)
 
 
 def _is_full(connection: apsw.Connection, zone: int) -> bool:

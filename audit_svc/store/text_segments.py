@@ -18,8 +18,8 @@ from audit_svc.store.transactions import transaction
 SIZES = (1, 4, 64)
 """Zones of a segment. A larger one begins where its size divides the number of its first zone."""
 
-ENTRIES_A_STEP = 192
-ENTRIES_A_REMOVAL = 768
+ENTRIES_A_STEP = 256
+ENTRIES_A_REMOVAL = 1536
 ENTRIES_A_COMMIT = 2048
 BYTES_A_COMMIT = 300_000
 """With these a step takes one to five milliseconds."""

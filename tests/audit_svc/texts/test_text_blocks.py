@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit_svc.store import text_blocks, text_segments, text_trigrams
-from audit_svc.store.text_blocks import by_zone, count, join, narrow, pack, unpack
+from audit_svc.store.text_blocks import by_zone, count, has_all, join, narrow, pack, unpack
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +54,14 @@ def test_sets_of_zones_are_joined(zones):
     whole = [zone * text_blocks.ZONE_BLOCKS + block for zone, some in sorted(zones.items()) for block in some]
     assert members(unpack(joined, 4)) == whole
     assert joined == pack(whole, 4)
+
+
+@given(blocks(4), blocks(1), st.integers(0, 3))
+def test_a_set_has_all_of_a_zones_or_lacks_some(many, some, zone):
+    first = zone * text_blocks.ZONE_BLOCKS
+    whole = {first + block for block in some}
+    assert has_all(pack(many, 4), 4, zone, pack(some, 1)) == (whole <= set(many))
+    assert has_all(pack(sorted(whole | set(many)), 4), 4, zone, pack(some, 1))
 
 
 def test_few_are_written_in_a_byte_each_and_many_in_a_bit_for_each_that_there_is():
