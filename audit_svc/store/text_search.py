@@ -25,10 +25,8 @@ MAX_TRIGRAMS = 64
 BLOCKS_AT_ONCE = 16
 ZONES_TRIED = 8
 """Before the index is found to be of no help."""
-ENTRIES_A_BLOCK = 4
+ENTRIES_A_BLOCK = 2
 """Entries that are looked at in the time in which the rows of a block are read."""
-FEW_BLOCKS = 0.01
-"""The share of blocks of a text that is rare, whatever its other trigrams may still rule out."""
 MAX_UNINDEXED = 200_000
 """Rows that are looked at one by one before the index: beyond this, going by time is quicker."""
 
@@ -149,10 +147,10 @@ class TextSearch:
         before, left = whole, whole
         self.trigrams.sort(key=lambda trigram: self._shares.get(trigram, 1.0))
         for place, trigram in enumerate(self.trigrams):
-            share = self._shares.get(trigram)
-            rest = left if share is None else (1 - share) * left
-            is_known = share is not None or left <= FEW_BLOCKS * whole
-            if place and is_known and min(before - left, rest) <= enough:
+            share = self._shares.get(trigram, 0.0)
+            # What has ruled out none may be followed by others like it, which cost more than the blocks do.
+            is_vain = before - left <= enough and left <= enough * (len(self.trigrams) - place)
+            if place and (is_vain or (1 - share) * left <= enough):
                 break
             entries: list[Any] = self.connection.execute(_BLOCKS, (segment.number, trigram)).fetchall()
             if trigram not in self._shares:

@@ -95,6 +95,11 @@ def tidy(connection: apsw.Connection) -> Iterator[None]:
     yield from _remove_left_overs(connection)
 
 
+def is_tidy(connection: apsw.Connection) -> bool:
+    """Whether there is nothing to make larger or to remove, and nothing in the making."""
+    return _next_run(connection) is None and connection.execute(_LEFT_OVER).fetchone() is None
+
+
 def remove_segment(connection: apsw.Connection) -> bool:
     """Removes some entries of a segment that has no zones any more, in the transaction that is open; False if none."""
     found = connection.execute(_EMPTY).fetchone()

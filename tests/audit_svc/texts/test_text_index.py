@@ -16,6 +16,7 @@ from audit_svc.store.indexer import Indexer
 from audit_svc.store.opening import open_for_writing
 from audit_svc.store.steps import HOUR_MS
 from audit_svc.store.text_index import index_zones, rebuild_text_index, text_index_differences, unindexed_rows
+from audit_svc.store.text_segments import is_tidy
 from audit_svc.store.writer import Writer
 from tests.audit_svc.samples import audit_row, batch
 from tests.audit_svc.texts.ledger import BEGIN, call, left_over, listed, plain, prune_all, write
@@ -72,12 +73,14 @@ def test_pages_are_right_after_each_step_and_a_process_that_ends_there_leaves_no
     list(index_zones(complete))
     assert complete.execute(SEGMENTS).fetchall() == [(1, 1), (4, 1)]
     assert left_over(complete) == 0
+    assert is_tidy(complete)
     entries = complete.execute(ENTRIES).fetchall()
     merging = 0
     for _ in index_zones(unindexed):
         copy = copy_of(unindexed)
         assert listed(copy, 100, args_contain="file-3") == found
         was_left_over = left_over(copy)
+        assert not (was_left_over and is_tidy(copy))
         merging += was_left_over > 0 and copy.execute("SELECT count(*) FROM args_index_zones").fetchall() == [(4,)]
         list(index_zones(copy))
         assert left_over(copy) == 0

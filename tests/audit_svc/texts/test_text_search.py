@@ -121,7 +121,7 @@ def steps_of(connection: apsw.Connection, text: str) -> int:
     return count * 10
 
 
-@pytest.mark.parametrize("text", ["needle", "nowhere", "file-1needle"])
+@pytest.mark.parametrize("text", ["needle", "nowhere", "file-1needle", "path: file-1needle"])
 def test_a_text_that_is_rare_or_nowhere_costs_a_part_of_the_walk(filled, monkeypatch, text):
     by_index = steps_of(filled, text)
     monkeypatch.setattr(tool_calls, "LONG_WALK", 10**9)
