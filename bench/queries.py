@@ -5,6 +5,7 @@ the same in both; usage does not, so it is asked of both.
 """
 
 import asyncio
+import math
 import random
 import shutil
 import sqlite3
@@ -39,7 +40,9 @@ Listing = audit_pb2.ListToolCallsRequest
 Usage = audit_pb2.SummarizeUsageRequest
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 SELECT = "SELECT * FROM tool_call_log"
-NEWEST = "ORDER BY created_at DESC, id DESC LIMIT 101"
+NEWEST = "ORDER BY created_at DESC, id DESC LIMIT"
+FEW = 20
+"""Rows of a page of what is rare: a deep page of a million calls has as many too."""
 SUMS = "SELECT engine, tool_name, count(*), count(error), sum(result_bytes), avg(duration_ms) FROM tool_call_log"
 
 
@@ -64,13 +67,17 @@ class Question:
     arguments: Callable[[Sample], Sequence[int | str]]
     max_ms: float
     percent: int = 99
+    max_ratio: float = 1.5
+    """No bound where the answer is of ten times as much."""
 
 
-def listed(name: str, sql: str, arguments: Callable[[Sample], Sequence[int | str]], **filters: Any) -> list[Question]:
+def listed(
+    name: str, sql: str, arguments: Callable[[Sample], Sequence[int | str]], size: int = 100, **filters: Any
+) -> list[Question]:
     """The first page with filters, and one from the middle of the ledger."""
 
     def deep(sample: Sample) -> Message:
-        request = Listing(**filters)
+        request = Listing(page_size=size, **filters)
         request.page_token = encode_token((sample.time_ms, ""), listing.filters(request))
         return request
 
@@ -79,8 +86,8 @@ def listed(name: str, sql: str, arguments: Callable[[Sample], Sequence[int | str
         Question(
             f"calls, {name}, first page",
             "ListToolCalls",
-            lambda _: Listing(**filters),
-            f"{SELECT} {where} 1 {NEWEST}",
+            lambda _: Listing(page_size=size, **filters),
+            f"{SELECT} {where} 1 {NEWEST} {size + 1}",
             arguments,
             20,
         ),
@@ -88,7 +95,7 @@ def listed(name: str, sql: str, arguments: Callable[[Sample], Sequence[int | str
             f"calls, {name}, deep page",
             "ListToolCalls",
             deep,
-            f"{SELECT} {where} (created_at, id) < (?, '') {NEWEST}",
+            f"{SELECT} {where} (created_at, id) < (?, '') {NEWEST} {size + 1}",
             lambda sample: (*arguments(sample), sample.time_ms),
             20,
         ),
@@ -121,7 +128,7 @@ QUESTIONS = [
     ),
     *listed("all", "", lambda _: ()),
     *listed("tool", "tool_name = ?", lambda _: ("bash",), tool_name="bash"),
-    *listed("rare tool", "tool_name = ?", lambda _: (RARE_TOOL,), tool_name=RARE_TOOL),
+    *listed("rare tool", "tool_name = ?", lambda _: (RARE_TOOL,), FEW, tool_name=RARE_TOOL),
     *listed("engine", "engine = ?", lambda _: ("openai",), engine="openai"),
     *listed("model", "model = ?", lambda _: ("gpt-x",), model="gpt-x"),
     *listed("errors", "error IS NOT NULL", lambda _: (), errors_only=True),
@@ -153,14 +160,14 @@ QUESTIONS = [
     ),
     *listed("text", "args_summary LIKE '%module_12%'", lambda _: (), args_contain="module_12"),
     *listed("text of one in 900", "args_summary LIKE '%module_123.%'", lambda _: (), args_contain="module_123."),
-    *listed("rare text", f"args_summary LIKE '%{RARE_TEXT}%'", lambda _: (), args_contain=RARE_TEXT),
+    *listed("rare text", f"args_summary LIKE '%{RARE_TEXT}%'", lambda _: (), FEW, args_contain=RARE_TEXT),
     *listed("text that is nowhere", "args_summary LIKE '%module_999%'", lambda _: (), args_contain="module_999"),
     Question(
         "sessions, label and model",
         "ListSessions",
         lambda _: audit_pb2.ListSessionsRequest(model="gpt-x", labels={"team": "team-3"}),
         "SELECT * FROM sessions WHERE model = 'gpt-x' AND id IN "
-        f"(SELECT session_id FROM session_labels WHERE key = 'team' AND value = 'team-3') {NEWEST}",
+        f"(SELECT session_id FROM session_labels WHERE key = 'team' AND value = 'team-3') {NEWEST} 101",
         lambda _: (),
         20,
     ),
@@ -185,6 +192,7 @@ QUESTIONS = [
         lambda sample: (sample.user,),
         300,
         50,
+        math.inf,
     ),
 ]
 
@@ -281,7 +289,7 @@ def compare(question: Question, small: Ledger, large: Ledger, name: str, *, shor
     median = statistics.median(other)
     ratio = median / statistics.median(one)
     typer.echo(f"{question.name}{name}: {before:.1f} ms, {ours:.1f} ms, ratio {ratio:.2f}", err=True)
-    target = Target(max_ours=question.max_ms, max_ratio=1.5)
+    target = Target(max_ours=question.max_ms, max_ratio=question.max_ratio)
     return Figure(f"{question.name}{name}, p{question.percent}", "ms", ours, before, ratio, target), median
 
 
