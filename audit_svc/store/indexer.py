@@ -12,12 +12,15 @@ log = structlog.get_logger(__name__)
 
 QUIET_SECONDS = 0.1
 """After a commit as long, no other is expected soon."""
-BUSY_SECONDS = 0.25
-"""While commits keep coming there is a step as often: a hundredth of the writer's time."""
+OFTEN_SECONDS, SELDOM_SECONDS = 0.1, 1.0
+"""While commits keep coming there is a step as often: the latter when they take more than half of the writer's time."""
 COUNT_SECONDS = 1.0
 """While commits keep coming, what is not indexed is counted as often."""
 FAILED_SECONDS = 60.0
 """After a step that failed, as on a full disk, none is tried for as long."""
+
+_COMMITS = 20
+"""How many commits back the writer's work counts."""
 
 _END = object()
 
@@ -30,12 +33,16 @@ class Indexer:
         self._steps: Iterator[None] | None = None
         self._has_work = True
         self._committed_at = self._stepped_at = self._counted_at = self._failed_at = float("-inf")
+        self._committing_seconds = self._busy = 0.0
         self.unindexed_rows = 0
         """Rows that no zone was made of when they were counted last."""
 
-    def committed(self) -> None:
-        """Rows may have come."""
-        self._committed_at = time.monotonic()
+    def committed(self, committing_seconds: float) -> None:
+        """Rows may have come. committing_seconds: how long commits have taken in all."""
+        now = time.monotonic()
+        share = (committing_seconds - self._committing_seconds) / max(now - self._committed_at, 1e-6)
+        self._busy += (min(share, 1.0) - self._busy) / _COMMITS
+        self._committed_at, self._committing_seconds = now, committing_seconds
         self._has_work = True
         if self._committed_at > self._counted_at + COUNT_SECONDS:
             self._count()
@@ -44,7 +51,8 @@ class Indexer:
         """Seconds until the next step is due; None when there is nothing to do until rows come."""
         if not self._has_work:
             return None
-        due = min(self._committed_at + QUIET_SECONDS, self._stepped_at + BUSY_SECONDS)
+        rest = SELDOM_SECONDS if self._busy > 0.5 else OFTEN_SECONDS
+        due = min(self._committed_at + QUIET_SECONDS, self._stepped_at + rest)
         return max(0.0, max(due, self._failed_at + FAILED_SECONDS) - time.monotonic())
 
     def step(self) -> None:

@@ -138,7 +138,7 @@ class Writer:
                 self._work(job)
             if self._indexer:
                 if group or job is not None:
-                    self._indexer.committed()
+                    self._indexer.committed(self.committing_seconds)
                 else:
                     self._indexer.step()
 
