@@ -5,7 +5,7 @@ A set is of the blocks of one zone or of some neighbours, by their numbers from 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, compress
 from operator import sub
 
 BLOCK_ROWS = 8
@@ -15,6 +15,8 @@ JOINED_ZONES = 4
 
 _SKIP = 255
 _STEPS = [bytes([_SKIP] * (step // _SKIP) + [step % _SKIP]) for step in range(JOINED_ZONES * ZONE_BLOCKS)]
+
+_IS_NUMBER = bytes(byte != _SKIP for byte in range(256))
 
 Blocks = int | frozenset[int]
 """Many blocks as a number with a bit for each that there is, few one by one."""
@@ -122,10 +124,5 @@ def _distances(blocks: Sequence[int]) -> bytes:
     return b"".join(map(_STEPS.__getitem__, found))
 
 
-def _numbers(distances: bytes) -> list[int]:
-    numbers = list(accumulate(distances))
-    skip = distances.rfind(_SKIP)
-    while skip >= 0:
-        del numbers[skip]
-        skip = distances.rfind(_SKIP, 0, skip)
-    return numbers
+def _numbers(distances: bytes) -> Iterator[int]:
+    return compress(accumulate(distances), distances.translate(_IS_NUMBER))
