@@ -25,8 +25,8 @@ async def test_queries_take_their_share_and_no_more_while_the_writer_is_busy() -
             door.spent(0.01)
             spent += 0.01
 
-    await asyncio.gather(*(read() for _ in range(8)))
-    most = throttle.SHARE * (time.monotonic() - began) + throttle.BURST_SECONDS + 8 * 0.01
+    await asyncio.gather(*(read() for _ in range(4)))
+    most = throttle.SHARE * (time.monotonic() - began) + throttle.BURST_SECONDS + 4 * 0.01
     assert throttle.BURST_SECONDS < spent <= most
 
 
@@ -44,10 +44,11 @@ async def test_nobody_waits_once_the_writer_is_done() -> None:
     await asyncio.sleep(throttle._WINDOW_SECONDS)
     committed += 10
     await door.wait()
+    assert door._is_busy
     for _ in range(1000):
         door.spent(1.0)
-    waited = await asyncio.wait_for(door.wait(), 30)
-    assert waited >= throttle._WINDOW_SECONDS / 2, "it waited until it was found that no commit came"
+    await door.wait()
+    assert not door._is_busy
     assert await door.wait() == 0
 
 
