@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import apsw
 import structlog
 
+from audit_svc.store.load import Load
 from audit_svc.store.text_index import index_zones, unindexed_rows
 
 log = structlog.get_logger(__name__)
@@ -13,14 +14,11 @@ log = structlog.get_logger(__name__)
 QUIET_SECONDS = 0.1
 """After a commit as long, no other is expected soon."""
 OFTEN_SECONDS, SELDOM_SECONDS = 0.1, 1.0
-"""While commits keep coming there is a step as often: the latter when they take more than half of the writer's time."""
+"""While commits keep coming there is a step as often, the latter while the writer is busy."""
 COUNT_SECONDS = 1.0
 """While commits keep coming, what is not indexed is counted as often."""
 FAILED_SECONDS = 60.0
 """After a step that failed, as on a full disk, none is tried for as long."""
-
-_COMMITS = 20
-"""How many commits back the writer's work counts."""
 
 _END = object()
 
@@ -33,16 +31,14 @@ class Indexer:
         self._steps: Iterator[None] | None = None
         self._has_work = True
         self._committed_at = self._stepped_at = self._counted_at = self._failed_at = float("-inf")
-        self._committing_seconds = self._busy = 0.0
+        self._committing_seconds = 0.0
+        self._load = Load(lambda: self._committing_seconds)
         self.unindexed_rows = 0
         """Rows that no zone was made of when they were counted last."""
 
     def committed(self, committing_seconds: float) -> None:
         """Rows may have come. committing_seconds: how long commits have taken in all."""
-        now = time.monotonic()
-        share = (committing_seconds - self._committing_seconds) / max(now - self._committed_at, 1e-6)
-        self._busy += (min(share, 1.0) - self._busy) / _COMMITS
-        self._committed_at, self._committing_seconds = now, committing_seconds
+        self._committed_at, self._committing_seconds = time.monotonic(), committing_seconds
         self._has_work = True
         if self._committed_at > self._counted_at + COUNT_SECONDS:
             self._count()
@@ -51,7 +47,7 @@ class Indexer:
         """Seconds until the next step is due; None when there is nothing to do until rows come."""
         if not self._has_work:
             return None
-        rest = SELDOM_SECONDS if self._busy > 0.5 else OFTEN_SECONDS
+        rest = SELDOM_SECONDS if self._load.is_busy() else OFTEN_SECONDS
         due = min(self._committed_at + QUIET_SECONDS, self._stepped_at + rest)
         return max(0.0, max(due, self._failed_at + FAILED_SECONDS) - time.monotonic())
 

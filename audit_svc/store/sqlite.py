@@ -13,6 +13,7 @@ from audit_svc.errors import AuditError, MigrationRefused, StoreRefused
 from audit_svc.store import migrate
 from audit_svc.store.housekeeping import Housekeeping
 from audit_svc.store.indexer import Indexer
+from audit_svc.store.load import Load
 from audit_svc.store.observer import StoreObserver
 from audit_svc.store.opening import FileLock, open_for_reading, open_for_writing
 from audit_svc.store.reader import Reader
@@ -63,7 +64,7 @@ class SqliteStore:
         except BaseException:
             lock.release()
             raise
-        reader = Reader(readers, observer, Throttle(lambda: writer.committing_seconds))
+        reader = Reader(readers, observer, Throttle(Load(lambda: writer.committing_seconds)))
         return cls(lock, writer, indexer, reader, Housekeeping(path, writer))
 
     @property

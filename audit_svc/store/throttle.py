@@ -7,7 +7,8 @@ once take two thirds of the writer's rate.
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+
+from audit_svc.store.load import Load
 
 SHARE = 0.12
 """Seconds of CPU time that all queries together take in a second, while the writer is busy."""
@@ -20,24 +21,19 @@ MAX_CHARGE_SECONDS = 0.1
 
 _ANSWER_SECONDS = 0.001
 """What an answer takes besides, of the event loop."""
-_BUSY = 0.5
-"""The share of its time that the writer commits, from which on it is busy."""
-_WINDOW_SECONDS = 0.1
 _LOOK_AGAIN_SECONDS = 0.05
 
 
 class Throttle:
     """Lets queries in, in the order in which they came."""
 
-    def __init__(self, committing_seconds: Callable[[], float]) -> None:
-        """committing_seconds: how long the writer has committed so far, in all."""
-        self._committing_seconds = committing_seconds
+    def __init__(self, load: Load) -> None:
+        """load: the writer's."""
+        self._load = load
         self._entrance = asyncio.Lock()
         self._lock = threading.Lock()
         self._credit = BURST_SECONDS
-        self._credited_at = self._looked_at = time.monotonic()
-        self._committed_before = committing_seconds()
-        self._is_busy = False
+        self._credited_at = time.monotonic()
 
     async def wait(self) -> float:
         """Until a query may begin; returns the seconds that it took, 0 where nothing was waited for."""
@@ -61,12 +57,8 @@ class Throttle:
 
     def _debt(self) -> float:
         """CPU time that was taken beyond the share; 0 while the writer has time."""
-        now = time.monotonic()
-        if now >= self._looked_at + _WINDOW_SECONDS:
-            committed = self._committing_seconds()
-            self._is_busy = committed - self._committed_before > _BUSY * (now - self._looked_at)
-            self._committed_before, self._looked_at = committed, now
+        is_busy, now = self._load.is_busy(), time.monotonic()
         with self._lock:
-            credit = self._credit + SHARE * (now - self._credited_at) if self._is_busy else BURST_SECONDS
+            credit = self._credit + SHARE * (now - self._credited_at) if is_busy else BURST_SECONDS
             self._credit, self._credited_at = min(credit, BURST_SECONDS), now
             return max(0.0, -self._credit)

@@ -1,6 +1,7 @@
 """What an answer costs depends on its size and not on the ledger's, counted in steps of SQLite's machine."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import apsw
@@ -15,6 +16,7 @@ from audit_svc.store.steps import DAY_MS, HOUR_MS
 from audit_svc.store.summaries import summarize_usage
 from audit_svc.store.usage import Usage
 from service_kit.paging import encode_token
+from tests.audit_svc.cost import machine_steps
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
 
 Ask = Callable[[apsw.Connection, Any], Message]
@@ -64,20 +66,6 @@ def ledgers() -> Iterator[tuple[apsw.Connection, apsw.Connection]]:
     yield few, many
     few.close()
     many.close()
-
-
-def steps(connection: apsw.Connection, ask: Ask, request: Message) -> int:
-    count = 0
-
-    def another() -> bool:
-        nonlocal count
-        count += 1
-        return False
-
-    connection.set_progress_handler(another, 10)
-    ask(connection, request)
-    connection.set_progress_handler(None)
-    return count * 10
 
 
 def deep(request: audit_pb2.ListToolCallsRequest) -> audit_pb2.ListToolCallsRequest:
@@ -138,5 +126,5 @@ QUESTIONS: list[tuple[str, Ask, Message]] = [
     ("ask", "request_"), [question[1:] for question in QUESTIONS], ids=[question[0] for question in QUESTIONS]
 )
 def test_ten_times_the_rows_cost_an_answer_of_one_size_no_more(ledgers, ask, request_):
-    few, many = (steps(connection, ask, request_) for connection in ledgers)
+    few, many = (machine_steps(ledger, partial(ask, ledger, request_)) for ledger in ledgers)
     assert many <= 1.5 * few + 200, f"{few} steps with {FEW} rows, {many} with {MANY}"

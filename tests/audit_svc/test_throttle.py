@@ -2,15 +2,22 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import apsw
+from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.store import throttle
+from audit_svc.store.load import WINDOW_SECONDS, Load
+from audit_svc.store.sqlite import SqliteStore
 from audit_svc.store.throttle import Throttle
 
 
 async def busy() -> Throttle:
     """A throttle that has seen the writer do nothing but commit."""
-    made = Throttle(time.monotonic)
-    await asyncio.sleep(throttle._WINDOW_SECONDS)
+    made = Throttle(Load(time.monotonic))
+    await asyncio.sleep(WINDOW_SECONDS)
     return made
 
 
@@ -31,8 +38,8 @@ async def test_queries_take_their_share_and_no_more_while_the_writer_is_busy() -
 
 
 async def test_nobody_waits_while_the_writer_has_time() -> None:
-    door = Throttle(lambda: 0.4 * time.monotonic())
-    await asyncio.sleep(throttle._WINDOW_SECONDS)
+    door = Throttle(Load(lambda: 0.4 * time.monotonic()))
+    await asyncio.sleep(WINDOW_SECONDS)
     for _ in range(100):
         assert await door.wait() == 0
         door.spent(1.0)
@@ -40,15 +47,15 @@ async def test_nobody_waits_while_the_writer_has_time() -> None:
 
 async def test_nobody_waits_once_the_writer_is_done() -> None:
     committed = time.monotonic()
-    door = Throttle(lambda: committed)
-    await asyncio.sleep(throttle._WINDOW_SECONDS)
+    door = Throttle(Load(lambda: committed))
+    await asyncio.sleep(WINDOW_SECONDS)
     committed += 10
     await door.wait()
-    assert door._is_busy
+    assert door._load.is_busy()
     for _ in range(1000):
         door.spent(1.0)
     await door.wait()
-    assert not door._is_busy
+    assert not door._load.is_busy()
     assert await door.wait() == 0
 
 
@@ -86,3 +93,36 @@ async def test_one_that_is_cancelled_keeps_nobody_waiting() -> None:
     first.cancel()
     await asyncio.wait_for(second, 30)
     assert first.cancelled()
+
+
+class Observer:
+    """Adds up what queries waited."""
+
+    waited = 0.0
+
+    def committed(self, responses: Sequence[audit_pb2.RecordResponse], seconds: float) -> None: ...
+
+    def commit_failed(self) -> None: ...
+
+    def queried(self, seconds: float) -> None: ...
+
+    def throttled(self, seconds: float) -> None:
+        self.waited += seconds
+
+
+def count_far(connection: apsw.Connection, _: object) -> object:
+    far = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 100000) SELECT count(*) FROM n"
+    return connection.execute(far).fetchall()
+
+
+async def test_the_queries_of_a_ledger_wait_for_its_own_writer(tmp_path: Path) -> None:
+    observer = Observer()
+    store = SqliteStore.open(tmp_path / "audit.db", queue_rows=100, observer=observer)
+    for _ in range(20):
+        await store.ask(count_far, None)
+    assert observer.waited == 0, "the writer does nothing"
+    async with asyncio.timeout(30):
+        while not observer.waited:
+            store._writer.committing_seconds = time.monotonic()
+            await store.ask(count_far, None)
+    await store.close()

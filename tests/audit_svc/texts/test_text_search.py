@@ -18,6 +18,7 @@ from audit_svc.store.text_index import index_zones, text_index_differences
 from audit_svc.store.text_segments import Segment
 from audit_svc.store.text_trigrams import text_trigrams
 from service_kit.paging import encode_token
+from tests.audit_svc.cost import machine_steps
 from tests.audit_svc.samples import audit_row
 from tests.audit_svc.texts.ledger import BEGIN, Request, call, listed, plain, prune_all, write
 
@@ -108,17 +109,7 @@ def test_r15_a_text_that_is_rare_is_looked_for_by_the_index(filled, monkeypatch)
 
 
 def steps_of(connection: apsw.Connection, text: str) -> int:
-    count = 0
-
-    def another() -> bool:
-        nonlocal count
-        count += 1
-        return False
-
-    connection.set_progress_handler(another, 10)
-    listed(connection, 100, args_contain=text)
-    connection.set_progress_handler(None)
-    return count * 10
+    return machine_steps(connection, lambda: listed(connection, 100, args_contain=text))
 
 
 @pytest.mark.parametrize("text", ["needle", "nowhere", "file-1needle", "path: file-1needle"])
