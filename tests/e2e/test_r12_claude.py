@@ -119,7 +119,8 @@ async def test_r12_neither_dead_letters_nor_the_wire_hold_content(make_pair, tmp
         assert f"Done with {sentinel}" in text_of(events)
         expected = claude_calls if engine == "claude" else len(calls)
         await service.until(lambda: sum(len(request.rows) for request in service.requests) >= expected)
-        gateway.terminate()
+        # In a thread: the ledger answers in this loop, and the gateway waits for its last answers before it ends.
+        assert await asyncio.to_thread(gateway.terminate) == 0
     letters = [path for path in pair.state_dir.rglob("dead-letters/*") if path.is_file()]
     assert sum(path.read_text().count('"kind": "AuditRow"') for path in letters) >= expected
     transcript = f"sessions/{events[0].turn_started.session_id}.jsonl"
