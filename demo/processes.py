@@ -35,8 +35,9 @@ class Service:
 
     def stderr_text(self) -> str:
         """All that it has written to stderr: its log."""
-        self._stderr.seek(0)
-        return self._stderr.read().decode(errors="replace")
+        # Not by seeking: the process writes where this file stands, and would write over its first lines.
+        fd = self._stderr.fileno()
+        return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
 
     def wait_until_listening(self, timeout: float = 30.0) -> None:
         """Waits for the log line `service.listening`, and takes the address from it."""
