@@ -12,8 +12,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from audit_svc.store.opening import open_for_reading
-from audit_svc.store.text_blocks import zone_rows
 from audit_svc.store.text_index import unindexed_rows
+from audit_svc.store.text_rows import ZONE_ROWS
 from audit_svc.store.text_segments import is_tidy
 from demo.processes import REPOSITORY, Service, start_service
 
@@ -40,7 +40,7 @@ def start_ledger(folder: Path, port: int = 0, listen_seconds: float = 30) -> Ser
 def wait_until_indexed(database: Path) -> None:
     """Returns once the ledger's index of texts has all rows that it can have, and the ledger has nothing left to do."""
     with closing(open_for_reading(database)) as connection:
-        while unindexed_rows(connection) > zone_rows() or not is_tidy(connection):
+        while unindexed_rows(connection) > ZONE_ROWS or not is_tidy(connection):
             time.sleep(0.05)
 
 

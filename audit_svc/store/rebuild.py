@@ -11,8 +11,8 @@ from audit_svc.store.backup import Tell, watch
 from audit_svc.store.files import reading, translated
 from audit_svc.store.opening import FileLock, open_for_writing
 from audit_svc.store.recount import rebuild_rollups
-from audit_svc.store.text_blocks import zone_rows
 from audit_svc.store.text_index import rebuild_text_index, unindexed_rows
+from audit_svc.store.text_rows import ZONE_ROWS
 
 
 def rebuild_file(path: Path, tell: Tell) -> None:
@@ -32,7 +32,7 @@ def rebuild_texts(path: Path, tell: Tell) -> None:
     with _writing(path) as connection:
         parts = 0
         for _ in rebuild_text_index(connection):
-            left = unindexed_rows(connection) // zone_rows()
+            left = unindexed_rows(connection) // ZONE_ROWS
             parts = max(parts, left)
             tell(parts - left, parts)
 

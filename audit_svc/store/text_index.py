@@ -1,4 +1,4 @@
-"""The index of args_summary: which blocks of rows have which three characters in a row (trigrams).
+"""The index of args_summary: which rows have which three characters in a row (trigrams).
 
 A zone is indexed as a whole, once it is full, and its rows are never looked at again. What is not in a zone that is
 indexed is looked at row by row.
@@ -10,22 +10,23 @@ from typing import Any
 
 import apsw
 
-from audit_svc.store.text_blocks import has_all, zone_rows
-from audit_svc.store.text_segments import Segment, add_segment, entry_zones, remove_segment, tidy, write_entries
+from audit_svc.store import text_rows
+from audit_svc.store.text_rows import unpack
+from audit_svc.store.text_segments import Segment, add_segment, remove_segment, tidy, write_entries
 from audit_svc.store.text_trigrams import Entry, Trigrams
 from audit_svc.store.transactions import transaction
 
 _SEGMENT_OF = (
-    "SELECT segment, zones FROM args_index_segments "
+    "SELECT segment, zone FROM args_index_segments "
     "WHERE zone <= :zone AND zone + zones > :zone AND earliest <= :earliest AND latest >= :latest"
 )
-_ENTRY = "SELECT blocks FROM args_index WHERE segment = ? AND trigram = ? AND zone = ?"
+_ENTRY = "SELECT rows FROM args_index WHERE segment = ? AND trigram = ?"
 
 
 def first_unindexed(connection: apsw.Connection) -> int:
     """The row number from which on rows are looked at one by one."""
     ((zone,),) = connection.execute("SELECT coalesce(max(zone) + 1, 0) FROM args_index_zones")
-    return int(zone) * zone_rows()
+    return int(zone) * text_rows.ZONE_ROWS
 
 
 def unindexed_rows(connection: apsw.Connection, _: object = None) -> int:
@@ -44,7 +45,7 @@ def index_zones(connection: apsw.Connection) -> Iterator[None]:
     """
     yield from tidy(connection)
     ((first,),) = connection.execute("SELECT min(rowid) FROM tool_call_log")
-    zone = max(first_unindexed(connection), int(first or 0)) // zone_rows()
+    zone = max(first_unindexed(connection), int(first or 0)) // text_rows.ZONE_ROWS
     if not _is_full(connection, zone):
         return
     with closing(Trigrams()) as trigrams:
@@ -93,15 +94,17 @@ def text_index_differences(connection: apsw.Connection) -> Iterator[bool]:
 
 
 def _has(connection: apsw.Connection, segment: Any, zone: int, entry: Entry) -> bool:
-    """Whether the index has an entry of a zone. segment: the number of the one that has the zone, and its zones."""
-    number, zones = segment
-    trigram, _, blocks = entry
-    width = entry_zones(zones)
-    found: Any = connection.execute(_ENTRY, (number, trigram, zone // width * width)).fetchone()
-    return found is not None and has_all(found[0], width, zone % width, blocks)
+    """Whether the index has an entry of a zone. segment: the number and the first zone of the one it is in."""
+    number, first = segment
+    trigram, packed = entry
+    found: Any = connection.execute(_ENTRY, (number, trigram)).fetchone()
+    try:
+        return found is not None and unpack(packed).shift((zone - first) * text_rows.ZONE_ROWS) <= unpack(found[0])
+    except apsw.CorruptError:
+        return False
 
 
 def _is_full(connection: apsw.Connection, zone: int) -> bool:
     """Whether a row has come after it: the last row stays when all are pruned, and must not be in a zone that goes."""
     ((last,),) = connection.execute("SELECT max(rowid) FROM tool_call_log")
-    return last is not None and int(last) >= (zone + 1) * zone_rows()
+    return last is not None and int(last) >= (zone + 1) * text_rows.ZONE_ROWS

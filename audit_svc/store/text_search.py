@@ -1,7 +1,7 @@
 """Calls whose args_summary has a text that is rare, by the index of trigrams.
 
 Segments are gone through by the times of their calls, the newest first, and so are the zones of each, until none can
-have a newer row than the page's last. In a zone those blocks of rows are read that may have every trigram of the text.
+have a newer row than the page's last. In a zone those rows are read that have every trigram of the text.
 """
 
 import heapq
@@ -12,21 +12,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
+from pyroaring import BitMap
 
-from audit_svc.store import listing, text_blocks
+from audit_svc.store import listing, text_rows
 from audit_svc.store.listing import Condition, Statement
 from audit_svc.store.rows import TOOL_CALL_COLUMNS, Values
-from audit_svc.store.text_blocks import Blocks, bits, by_zone, count, narrow, unpack, zone_rows
 from audit_svc.store.text_index import first_unindexed, unindexed_rows
-from audit_svc.store.text_segments import Segment, entry_zones
+from audit_svc.store.text_rows import unpack
+from audit_svc.store.text_segments import Segment
 from service_kit.paging import Position
 
 MAX_TRIGRAMS = 64
-BLOCKS_AT_ONCE = 16
+ROWS_AT_ONCE = 128
 ZONES_TRIED = 8
 """Before the index is found to be of no help."""
-ENTRIES_A_BLOCK = 2
-"""Entries that are looked at in the time in which the rows of a block are read."""
+ENTRY_ROWS = 2
+BYTES_A_ROW = 6000
+"""A row is read in the time in which so many bytes of an entry are; an entry of none takes as long as ENTRY_ROWS."""
 MAX_UNINDEXED = 200_000
 """Rows that are looked at one by one before the index: beyond this, going by time is quicker."""
 
@@ -34,15 +36,15 @@ _NAMES = [column.name for column in TOOL_CALL_COLUMNS]
 _CREATED_AT, _ID = _NAMES.index("created_at"), _NAMES.index("id")
 _UNINDEXED = f"SELECT {', '.join(_NAMES)} FROM tool_call_log NOT INDEXED WHERE rowid >= ?"  # noqa: S608 - names of ours
 _INDEXED = (
-    f"SELECT {', '.join(_NAMES)} FROM (SELECT value AS begin FROM json_each(?)) CROSS JOIN tool_call_log NOT INDEXED "  # noqa: S608 - names of ours
-    "WHERE rowid >= begin AND rowid < begin + ?"
+    f"SELECT {', '.join(_NAMES)} FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN tool_call_log NOT INDEXED "  # noqa: S608 - names of ours
+    "WHERE rowid = number"
 )
 _SEGMENTS = (
     "SELECT segment, zone, zones, earliest, latest FROM args_index_segments "
     "INDEXED BY idx_args_index_segments_latest WHERE latest >= ? AND earliest <= ?"
 )
 _ZONES = "SELECT zone, latest FROM args_index_zones WHERE zone >= ? AND zone < ? AND latest >= ? AND earliest <= ?"
-_BLOCKS = "SELECT zone, blocks FROM args_index WHERE segment = ? AND trigram = ?"
+_ROWS = "SELECT rows FROM args_index WHERE segment = ? AND trigram = ?"
 
 
 @dataclass
@@ -57,13 +59,13 @@ class TextSearch:
     size: int
     give_up: float
     """A time by the monotonic clock."""
-    most_blocks: float = 1.0
-    """The share of blocks beyond which the index is of no help, and the search ends early."""
+    most_rows: float = 1.0
+    """The share of rows beyond which the index is of no help, and the search ends early."""
     _best: list[Values] = field(default_factory=list)
     _rest: Statement = field(default_factory=lambda: Statement("", []))
     """What is asked of all rows, wherever they are."""
     _shares: dict[str, float] = field(default_factory=dict)
-    """Of the blocks, by trigram, as far as it was looked at."""
+    """Of the rows, by trigram, as far as it was looked at."""
 
     def rows(self, position: Position) -> tuple[list[Values], Position | None]:
         """Those that come after position, and where to go on if it has ended early: else there are no others."""
@@ -85,44 +87,45 @@ class TextSearch:
 
     def _indexed(self, position: Position) -> tuple[list[Values], Position | None]:
         ends = self.from_ms, position[0]
-        # What comes next is what may have the newest row: a segment, of which zones are made, or a zone and its blocks.
+        # What comes next is what may have the newest row: a segment, of which zones are made, or a zone and its rows.
         segments: list[Any] = self.connection.execute(_SEGMENTS, ends).fetchall()
-        waiting: list[tuple[int, int, Segment | int]] = [
+        waiting: list[tuple[int, int, Segment | tuple[int, BitMap]]] = [
             (-segment.latest, -1 - segment.number, segment) for segment in map(Segment._make, segments)
         ]
         heapq.heapify(waiting)
-        zones, blocks = 0, 0
-        begins: list[int] = []
-        times: Sequence[Any]
+        zones, rows = 0, 0
+        numbers: list[int] = []
         while waiting:
             latest = -waiting[0][0]
-            is_vain = zones > ZONES_TRIED and blocks > zones * self.most_blocks * text_blocks.ZONE_BLOCKS
+            is_vain = zones > ZONES_TRIED and rows > zones * self.most_rows * text_rows.ZONE_ROWS
             is_over = is_vain or time.monotonic() > self.give_up
-            if begins and (is_over or len(self._best) == self.size or len(begins) >= BLOCKS_AT_ONCE):
-                self._look(_INDEXED, json.dumps(begins), text_blocks.BLOCK_ROWS)
-                begins = []
+            if numbers and (is_over or len(self._best) == self.size or len(numbers) >= ROWS_AT_ONCE):
+                self._look(_INDEXED, json.dumps(numbers))
+                numbers = []
             if len(self._best) == self.size and self._last_ms() > latest:
                 return self._best, None
             if is_over:
                 return self._until(latest, position)
-            _, number, place = heapq.heappop(waiting)
-            if isinstance(place, Segment):
-                found = self._candidates(place)
-                if sum(mask.bit_count() for mask in found.values()) <= BLOCKS_AT_ONCE:
-                    # They are read as soon as the times of their zones.
-                    times = [(zone, latest) for zone in found]
-                    zones += place.zones
-                else:
-                    within = place.zone, place.zone + place.zones
-                    times = [*self.connection.execute(_ZONES, (*within, *ends))]
-                    zones += len(times)
-                for zone, newest in times:
-                    if mask := found.get(zone, 0):
-                        blocks += mask.bit_count()
-                        heapq.heappush(waiting, (-newest, zone, mask))
-            else:
-                begins += [number * zone_rows() + block * text_blocks.BLOCK_ROWS for block in bits(place)]
-        self._look(_INDEXED, json.dumps(begins), text_blocks.BLOCK_ROWS)
+            _, _, place = heapq.heappop(waiting)
+            if not isinstance(place, Segment):
+                first, found = place
+                numbers += [first + row for row in found]
+                continue
+            found = self._candidates(place)
+            rows += len(found)
+            first = place.zone * text_rows.ZONE_ROWS
+            if len(found) <= ROWS_AT_ONCE:
+                # They are read as soon as the times of their zones.
+                numbers += [first + row for row in found]
+                zones += place.zones
+                continue
+            within = place.zone, place.zone + place.zones
+            for zone, newest in self.connection.execute(_ZONES, (*within, *ends)):
+                begin = (zone - place.zone) * text_rows.ZONE_ROWS
+                zones += 1
+                if part := found & BitMap(range(begin, begin + text_rows.ZONE_ROWS)):
+                    heapq.heappush(waiting, (-newest, zone, (first, part)))
+        self._look(_INDEXED, json.dumps(numbers))
         return self._best, None
 
     def _look(self, rows: str, *where: int | str) -> None:
@@ -138,30 +141,29 @@ class TextSearch:
         sure = [row for row in self._best if int(row[_CREATED_AT]) > latest]
         return sure, min(position, (latest + 1, ""))
 
-    def _candidates(self, segment: Segment) -> dict[int, int]:
-        """Zones of a segment with blocks that have every trigram, each with a bit for each of these."""
-        width = entry_zones(segment.zones)
-        whole = segment.zones * text_blocks.ZONE_BLOCKS
-        enough = segment.zones / width / ENTRIES_A_BLOCK
-        found: dict[int, Blocks] = {}
-        before, left = whole, whole
+    def _candidates(self, segment: Segment) -> BitMap:
+        """Rows of a segment that have every trigram, or so few others that they cost less than what tells them."""
+        whole = segment.zones * text_rows.ZONE_ROWS
         self.trigrams.sort(key=lambda trigram: self._shares.get(trigram, 1.0))
+        found: BitMap | None = None
+        ruled_out = whole
         for place, trigram in enumerate(self.trigrams):
             share = self._shares.get(trigram, 0.0)
-            # What has ruled out none may be followed by others like it, which cost more than the blocks do.
-            is_vain = before - left <= enough and left <= enough * (len(self.trigrams) - place)
-            if place and (is_vain or (1 - share) * left <= enough):
+            cost = ENTRY_ROWS + min(2 * share, 1 / 8) * whole / BYTES_A_ROW
+            if found is not None:
+                # What has ruled out none may be followed by others like it, which cost more than the rows do.
+                is_vain = ruled_out <= cost and len(found) <= cost * (len(self.trigrams) - place)
+                if is_vain or (1 - share) * len(found) <= cost:
+                    break
+            entry: Any = self.connection.execute(_ROWS, (segment.number, trigram)).fetchone()
+            rows = BitMap() if entry is None else unpack(entry[0])
+            self._shares.setdefault(trigram, len(rows) / whole)
+            narrowed = rows if found is None else found & rows
+            ruled_out = (whole if found is None else len(found)) - len(narrowed)
+            found = narrowed
+            if not found:
                 break
-            entries: list[Any] = self.connection.execute(_BLOCKS, (segment.number, trigram)).fetchall()
-            if trigram not in self._shares:
-                self._shares[trigram] = sum(count(unpack(packed, width)) for _, packed in entries) / whole
-            if place:
-                entries = [(zone, narrow(found[zone], packed, width)) for zone, packed in entries if zone in found]
-            else:
-                entries = [(zone, unpack(packed, width)) for zone, packed in entries]
-            found = {zone: blocks for zone, blocks in entries if blocks}
-            before, left = left, sum(map(count, found.values()))
-        return {first + zone: mask for first, blocks in found.items() for zone, mask in by_zone(blocks)}
+        return BitMap() if found is None else found
 
 
 def _place(row: Values) -> tuple[int, str]:

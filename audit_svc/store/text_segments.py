@@ -9,10 +9,11 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import apsw
+from pyroaring import BitMap
 
-from audit_svc.store import text_blocks
-from audit_svc.store.text_blocks import join
-from audit_svc.store.text_trigrams import ENTRY_BYTES, Entry
+from audit_svc.store import text_rows
+from audit_svc.store.text_rows import unpack
+from audit_svc.store.text_trigrams import ENTRY_BYTES, Entry, in_steps
 from audit_svc.store.transactions import transaction
 
 SIZES = (1, 4, 64)
@@ -20,11 +21,12 @@ SIZES = (1, 4, 64)
 
 ENTRIES_A_STEP = 256
 ENTRIES_A_REMOVAL = 1536
+BYTES_A_REMOVAL = 2_000_000
 ENTRIES_A_COMMIT = 2048
 BYTES_A_COMMIT = 300_000
 """With these a step takes one to five milliseconds."""
 
-_INSERT = "INSERT INTO args_index (segment, trigram, zone, blocks) VALUES (?, ?, ?, ?)"
+_INSERT = "INSERT INTO args_index (segment, trigram, rows) VALUES (?, ?, ?)"
 _NEXT = (
     "SELECT 1 + max(coalesce((SELECT max(segment) FROM args_index), -1), coalesce(max(segment), -1)) "
     "FROM args_index_segments"
@@ -36,7 +38,12 @@ _RUN = (
 _PARTS = (
     "SELECT segment, zone, zones, earliest, latest FROM args_index_segments WHERE zone >= ? AND zone < ? ORDER BY zone"
 )
-_ENTRIES = "SELECT trigram, zone, blocks FROM args_index WHERE segment = ? AND trigram >= ? ORDER BY trigram LIMIT ?"
+_ENTRIES = "SELECT trigram, rows FROM args_index WHERE segment = ? AND trigram >= ? ORDER BY trigram LIMIT ?"
+_FIRST_ENTRIES = (
+    "SELECT max(trigram) FROM (SELECT trigram, sum(bytes) OVER (ORDER BY trigram) - bytes AS before FROM "
+    "(SELECT trigram, length(rows) AS bytes FROM args_index WHERE segment = :segment ORDER BY trigram LIMIT :entries)) "
+    "WHERE before < :bytes"
+)
 _LEFT_OVER = (
     "WITH RECURSIVE every (segment) AS (SELECT min(segment) FROM args_index UNION ALL "
     "SELECT (SELECT min(segment) FROM args_index WHERE segment > every.segment) FROM every WHERE segment IS NOT NULL) "
@@ -59,11 +66,6 @@ class Segment(NamedTuple):
     latest: int
 
 
-def entry_zones(zones: int) -> int:
-    """Of how many zones an entry is in a segment of so many."""
-    return min(zones, text_blocks.JOINED_ZONES)
-
-
 def write_entries(
     connection: apsw.Connection, steps: Iterable[list[Entry]]
 ) -> Generator[None, None, tuple[int, list[Entry]]]:
@@ -73,7 +75,7 @@ def write_entries(
     size = 0
     for more in steps:
         entries += more
-        size += sum(len(blocks) for _, _, blocks in more) + ENTRY_BYTES * len(more)
+        size += sum(len(rows) for _, rows in more) + ENTRY_BYTES * len(more)
         if len(entries) >= ENTRIES_A_COMMIT or size >= BYTES_A_COMMIT:
             with transaction(connection):
                 _insert(connection, int(number), entries)
@@ -120,14 +122,11 @@ def _remove_left_overs(connection: apsw.Connection) -> Iterator[None]:
 
 
 def _remove_entries(connection: apsw.Connection, segment: int) -> bool:
-    """Removes the first entries of a segment; says whether it may have others."""
-    some = "SELECT trigram FROM args_index WHERE segment = ? ORDER BY trigram LIMIT 1 OFFSET ?"
-    last = connection.execute(some, (segment, ENTRIES_A_REMOVAL)).fetchone()
-    if last is None:
-        connection.execute("DELETE FROM args_index WHERE segment = ?", (segment,))
-        return False
-    connection.execute("DELETE FROM args_index WHERE segment = ? AND trigram <= ?", (segment, *last))
-    return True
+    """Removes the first entries of a segment; False when it has none."""
+    some = {"segment": segment, "entries": ENTRIES_A_REMOVAL, "bytes": BYTES_A_REMOVAL}
+    ((last,),) = connection.execute(_FIRST_ENTRIES, some)
+    connection.execute("DELETE FROM args_index WHERE segment = ? AND trigram <= ?", (segment, last))
+    return last is not None
 
 
 def _next_run(connection: apsw.Connection) -> tuple[list[Segment], int] | None:
@@ -141,8 +140,8 @@ def _next_run(connection: apsw.Connection) -> tuple[list[Segment], int] | None:
 
 
 def _merge(connection: apsw.Connection, parts: list[Segment], zones: int) -> Iterator[None]:
-    number, entries = yield from write_entries(connection, _merged(connection, parts, zones))
     first = parts[0].zone // zones * zones
+    number, entries = yield from write_entries(connection, _merged(connection, parts, first))
     times = min(part.earliest for part in parts), max(part.latest for part in parts)
     with transaction(connection):
         connection.executemany("DELETE FROM args_index_segments WHERE segment = ?", [(part.number,) for part in parts])
@@ -150,29 +149,22 @@ def _merge(connection: apsw.Connection, parts: list[Segment], zones: int) -> Ite
     yield
 
 
-def _merged(connection: apsw.Connection, parts: list[Segment], zones: int) -> Iterator[list[Entry]]:
-    """The entries of parts in their order as those of one segment, in steps."""
-    width = entry_zones(zones)
+def _merged(connection: apsw.Connection, parts: list[Segment], first_zone: int) -> Iterator[list[Entry]]:
+    """The entries of parts in their order as those of one segment that begins with first_zone, in steps."""
     begin: str | None = ""
+    limit = 2 + ENTRIES_A_STEP // len(parts)
     while begin is not None:
-        # Of the largest segments, which alone have several entries of a trigram, no larger one is made.
-        limit = 2 + ENTRIES_A_STEP // len(parts)
-        found: list[tuple[list[Any], bool]] = []
-        for part in parts:
-            rows: list[Any] = connection.execute(_ENTRIES, (part.number, begin, limit)).fetchall()
-            found.append((rows, entry_zones(part.zones) == width))
+        found: list[tuple[Segment, list[Any]]] = [
+            (part, connection.execute(_ENTRIES, (part.number, begin, limit)).fetchall()) for part in parts
+        ]
         # What the part with the nearest end has not shown yet comes next.
-        end = min((rows[-1][0] for rows, _ in found if len(rows) == limit), default=None)
-        joined: dict[tuple[str, int], bytes] = {}
-        single: dict[tuple[str, int], dict[int, bytes]] = {}
-        for rows, is_joined in found:
-            for trigram, zone, blocks in rows:
+        end = min((rows[-1][0] for _, rows in found if len(rows) == limit), default=None)
+        sets: dict[str, list[BitMap]] = {}
+        for part, entries in found:
+            offset = (part.zone - first_zone) * text_rows.ZONE_ROWS
+            for trigram, packed in entries:
                 if end is not None and trigram >= end:
                     break
-                if is_joined:
-                    joined[trigram, zone] = blocks
-                else:
-                    single.setdefault((trigram, zone // width * width), {})[zone % width] = blocks
-        joined.update((place, join(blocks, width)) for place, blocks in single.items())
-        yield [(*place, blocks) for place, blocks in sorted(joined.items())]
+                sets.setdefault(trigram, []).append(unpack(packed).shift(offset))
+        yield from in_steps((trigram, BitMap.union(*rows)) for trigram, rows in sorted(sets.items()))
         begin = end

@@ -1,36 +1,41 @@
 """The trigrams, three characters in a row, of the rows of a zone and of a text that is looked for."""
 
 import itertools
-from collections.abc import Iterator
+import sys
+from array import array
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apsw
+from pyroaring import BitMap
 
-from audit_svc.store import text_blocks
-from audit_svc.store.text_blocks import pack, zone_rows
+from audit_svc.store import text_rows
+from audit_svc.store.text_rows import pack
 from audit_svc.store.transactions import transaction
 
 SHORTEST = 3
 """Characters of the shortest text that has a trigram."""
 
-BLOCKS_A_STEP = 32
+TEXTS_A_STEP = 256
 CHARACTERS_A_STEP = 100_000
-BYTES_A_STEP = 16_000
+ROWS_A_STEP = 20_000
 """With these a step takes one to five milliseconds."""
 
 ENTRY_BYTES = 20
-"""What an entry takes beside its blocks, about."""
+"""What an entry takes beside its rows, about."""
 
 _UNSURE = "\0\ufffd\ufffe\uffff"
 """What SQLite ends a text at, and what it does not tell apart."""
 
-_BLOCKS = (
-    "SELECT (rowid - :first) / :size, lower(group_concat(DISTINCT args_summary)), min(created_at), max(created_at) "
-    "FROM tool_call_log NOT INDEXED WHERE rowid >= :first + :begin * :size AND rowid < :first + :end * :size GROUP BY 1"
+_CODE_POINTS = f"utf-32-{sys.byteorder[0]}e"
+
+_ROWS = (
+    "SELECT rowid - :first, lower(args_summary), created_at FROM tool_call_log NOT INDEXED "
+    "WHERE rowid >= :first + :begin AND rowid < :first + :end"
 )
 
-Entry = tuple[str, int, bytes]
-"""A trigram, the first of some zones, and their blocks that have it, packed."""
+Entry = tuple[str, bytes]
+"""A trigram and the rows that have it, packed."""
 
 
 def text_trigrams(text: str) -> list[str]:
@@ -43,6 +48,19 @@ def text_trigrams(text: str) -> list[str]:
     text = text.encode().lower().decode()
     found = dict.fromkeys(text[at : at + SHORTEST] for at in range(len(text) - SHORTEST + 1))
     return [trigram for trigram in found if not set(trigram) & set(_UNSURE)]
+
+
+def in_steps(sets: Iterable[tuple[str, BitMap]]) -> Iterator[list[Entry]]:
+    """Trigrams and their rows as entries in the same order, as many at once as make a step; at the end maybe none."""
+    entries: list[Entry] = []
+    size = 0
+    for trigram, rows in sets:
+        size += len(rows) + ENTRY_BYTES
+        entries.append((trigram, pack(rows)))
+        if size >= ROWS_A_STEP:
+            yield entries
+            entries, size = [], 0
+    yield entries
 
 
 class Trigrams:
@@ -64,46 +82,38 @@ class Trigrams:
     def of_zone(self, connection: apsw.Connection, zone: int) -> Iterator[list[Entry]]:
         """The entries of a zone in their order, in steps, some of which have none."""
         times: list[int] = []
-        for begin in range(0, text_blocks.ZONE_BLOCKS, BLOCKS_A_STEP):
-            place = {"first": zone * zone_rows(), "size": text_blocks.BLOCK_ROWS}
-            found: list[Any] = connection.execute(
-                _BLOCKS, {**place, "begin": begin, "end": begin + BLOCKS_A_STEP}
-            ).fetchall()
-            times += [time for row in found for time in row[2:]]
+        for begin in range(0, text_rows.ZONE_ROWS, TEXTS_A_STEP):
+            place = {"first": zone * text_rows.ZONE_ROWS, "begin": begin, "end": begin + TEXTS_A_STEP}
+            found: list[Any] = connection.execute(_ROWS, place).fetchall()
+            times += [row[2] for row in found]
             while found:
                 found = self._add(found)
                 yield []
-        entries: list[Entry] = []
-        size = 0
-        for trigram, blocks in self._read():
-            entries.append((trigram, zone, blocks))
-            size += ENTRY_BYTES + len(blocks)
-            if size >= BYTES_A_STEP:
-                yield entries
-                entries, size = [], 0
+        yield from in_steps(self._read())
         self._clear()
         self.times = (min(times), max(times)) if times else None
-        yield entries
 
     def close(self) -> None:
         self._memory.close()
 
-    def _add(self, blocks: list[Any]) -> list[Any]:
-        """Adds the texts of blocks, in their order, until it is enough for a step; returns those that are left."""
-        sizes = itertools.accumulate(len(text) for _, text, *_ in blocks)
+    def _add(self, rows: list[Any]) -> list[Any]:
+        """Adds the texts of rows, in their order, until it is enough for a step; returns those that are left."""
+        sizes = itertools.accumulate(len(text) for _, text, _ in rows)
         count = 1 + sum(size < CHARACTERS_A_STEP for size in sizes)
         with transaction(self._memory):
             self._memory.executemany(
-                "INSERT INTO texts (rowid, summary) VALUES (?, ?)",
-                (row[:2] for row in blocks[:count]),
+                "INSERT INTO texts (rowid, summary) VALUES (?, ?)", (row[:2] for row in rows[:count])
             )
-        return blocks[count:]
+        return rows[count:]
 
-    def _read(self) -> Iterator[tuple[str, bytes]]:
-        """The trigrams of what was added, each with its blocks."""
-        found = self._memory.execute("SELECT term, group_concat(char(doc), '') FROM trigrams GROUP BY term")
-        for trigram, blocks in found:
-            yield str(trigram), pack([ord(block) for block in str(blocks)], 1)
+    def _read(self) -> Iterator[tuple[str, BitMap]]:
+        """The trigrams of what was added, each with its rows."""
+        found: Iterable[Any] = self._memory.execute(
+            "SELECT term, group_concat(char(doc), '') FROM trigrams GROUP BY term"
+        )
+        for trigram, rows in found:
+            # A character stands for a row: what SQLite has gathered so is turned into numbers at once.
+            yield trigram, BitMap(array("I", rows.encode(_CODE_POINTS)))
 
     def _clear(self) -> None:
         """Forgets what was added."""

@@ -28,8 +28,8 @@ LAST_WINDOW = 320_000
 PATIENCE_SECONDS = 1.0
 LONG_WALK = 25_000
 """Rows. When a page is likely to need more, and looks for a text, the index of texts is quicker than the walk."""
-WALK_BLOCKS = 0.125
-"""The share of blocks that may have a text: beyond it, an index of another filter meets fewer rows."""
+WALK_ROWS = 0.125
+"""The share of rows that may have a text: beyond it, an index of another filter meets fewer rows."""
 
 _NAMES = [column.name for column in TOOL_CALL_COLUMNS]
 _COLUMNS = ", ".join(_NAMES)
@@ -209,8 +209,8 @@ def _by_text(
 ) -> tuple[list[Values], Position | None]:
     conditions = [*plan.filters, *listing.time_range(request)]
     is_all = [walk.index for walk in plan.walks] == ["idx_tool_call_log_created"]
-    most_blocks = 1.0 if is_all else WALK_BLOCKS
-    search = TextSearch(connection, plan.trigrams, conditions, request.created_from_ms, size, give_up, most_blocks)
+    most_rows = 1.0 if is_all else WALK_ROWS
+    search = TextSearch(connection, plan.trigrams, conditions, request.created_from_ms, size, give_up, most_rows)
     return search.rows(position)
 
 

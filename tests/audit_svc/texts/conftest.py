@@ -5,19 +5,19 @@ from types import ModuleType
 import apsw
 import pytest
 
-from audit_svc.store import indexer, text_blocks, text_search, text_segments, text_trigrams, tool_calls
+from audit_svc.store import indexer, text_rows, text_search, text_segments, text_trigrams, tool_calls
 from audit_svc.store.text_index import index_zones
 from tests.audit_svc.texts.ledger import call, write
 
 SMALL: dict[ModuleType, dict[str, object]] = {
-    text_blocks: {"BLOCK_ROWS": 2, "ZONE_BLOCKS": 16, "JOINED_ZONES": 2},
+    text_rows: {"ZONE_ROWS": 32},
     text_segments: {"SIZES": (1, 2, 4), "ENTRIES_A_STEP": 6, "ENTRIES_A_REMOVAL": 5, "ENTRIES_A_COMMIT": 3},
-    text_trigrams: {"BLOCKS_A_STEP": 4, "CHARACTERS_A_STEP": 20, "BYTES_A_STEP": 40},
-    text_search: {"BLOCKS_AT_ONCE": 8},
+    text_trigrams: {"TEXTS_A_STEP": 8, "CHARACTERS_A_STEP": 20, "ROWS_A_STEP": 120},
+    text_search: {"ROWS_AT_ONCE": 8},
     tool_calls: {"LONG_WALK": -1, "FIRST_WINDOW": 2},
     indexer: {"QUIET_SECONDS": 0.0},
 }
-"""Zones of 32 rows in blocks of two; no walk is too short for the index."""
+"""Zones of 32 rows; no walk is too short for the index."""
 
 
 @pytest.fixture(autouse=True)

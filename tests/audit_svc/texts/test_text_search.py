@@ -10,9 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
+from pyroaring import BitMap
 
+from audit_svc.errors import Damaged
 from audit_svc.store import listing, migrate, text_search, text_segments, tool_calls
 from audit_svc.store.opening import open_for_reading
+from audit_svc.store.reader import Reader
 from audit_svc.store.steps import HOUR_MS
 from audit_svc.store.text_index import index_zones, text_index_differences
 from audit_svc.store.text_segments import Segment
@@ -74,7 +77,7 @@ def test_pages_by_the_index_are_those_of_like_over_all_rows(monkeypatch, seed, s
     for _ in range(4):
         text = some_text(chance, range(3, 5))
         assert listed(connection, size, args_contain=text) == plain(connection, text)
-        monkeypatch.setattr(tool_calls, "WALK_BLOCKS", chance.choice((0.0, 1.0)))
+        monkeypatch.setattr(tool_calls, "WALK_ROWS", chance.choice((0.0, 1.0)))
         found = listed(connection, size, args_contain=text, tool_name="bash")
         assert found == plain(connection, text, "tool_name = 'bash'")
         found = listed(connection, size, args_contain=text, created_from_ms=first, created_before_ms=before)
@@ -100,9 +103,9 @@ def test_r15_a_text_that_is_rare_is_looked_for_by_the_index(filled, monkeypatch)
         for sql in asked
     }
     (rows,) = [plan for plan in plans.values() if "json_each" in plan or "VIRTUAL TABLE" in plan]
-    assert "SEARCH tool_call_log USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in rows
+    assert "SEARCH tool_call_log USING INTEGER PRIMARY KEY (rowid=?)" in rows
     for part in (
-        "SEARCH args_index USING PRIMARY KEY (segment=? AND trigram=?)",
+        "SEARCH args_index USING INDEX sqlite_autoindex_args_index_1 (segment=? AND trigram=?)",
         "SEARCH args_index_segments USING INDEX idx_args_index_segments_latest (latest>?)",
     ):
         assert any(part in plan for plan in plans.values())
@@ -151,7 +154,7 @@ def test_a_search_that_the_index_does_not_narrow_goes_back_to_the_walk(filled, m
     asked: list[int] = []
     candidates = text_search.TextSearch._candidates
 
-    def noted(search: text_search.TextSearch, segment: Segment) -> dict[int, int]:
+    def noted(search: text_search.TextSearch, segment: Segment) -> BitMap:
         asked.extend(range(segment.zone, segment.zone + segment.zones))
         return candidates(search, segment)
 
@@ -201,7 +204,7 @@ def test_segments_that_are_merged_in_the_middle_of_a_search_do_not_hide_rows(con
         list(index_zones(connection))
     candidates = text_search.TextSearch._candidates
 
-    def late(search: text_search.TextSearch, segment: Segment) -> dict[int, int]:
+    def late(search: text_search.TextSearch, segment: Segment) -> BitMap:
         list(index_zones(connection))
         return candidates(search, segment)
 
@@ -210,3 +213,11 @@ def test_segments_that_are_merged_in_the_middle_of_a_search_do_not_hide_rows(con
     assert listed(reading, 100, args_contain="needle") == ["0307", "0007"]
     assert connection.execute("SELECT max(zones) FROM args_index_segments").fetchall() == [(4,)]
     reading.close()
+
+
+async def test_a_search_that_meets_a_damaged_entry_is_told_what_mends_it(filled, database):
+    filled.execute("UPDATE args_index SET rows = zeroblob(8)")
+    reader = Reader([open_for_reading(database)])
+    with pytest.raises(Damaged, match="rebuild-texts makes again"):
+        await reader.ask(tool_calls.list_tool_calls, Request(args_contain="needle"))
+    reader.close()
