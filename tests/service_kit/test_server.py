@@ -57,12 +57,13 @@ def test_running_calls_are_cut_when_the_grace_is_over(number):
 
 def test_a_second_signal_ends_it_at_once():
     with start(grace="50") as service, grpc.insecure_channel(service.address) as channel:
-        call(channel, "sleep")
+        running = call(channel, "sleep")
         assert call(channel, "ready").result().value == "ready"
         service.process.terminate()
         wait_for(service, "service.draining")
         service.process.terminate()
         assert service.process.wait(30) == -signal.SIGTERM
+        assert running.exception() is not None, "what nobody holds is cancelled, and then nothing keeps the process"
 
 
 def test_a_call_that_will_not_end_does_not_keep_the_process():
