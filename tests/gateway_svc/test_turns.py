@@ -59,10 +59,21 @@ class House:
             return [event async for event in events]
 
 
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():
+            await asyncio.sleep(0.001)
+
+
 def history_of(tmp_path, session_id: str) -> list[Message]:
     session = Session.open(tmp_path / "sessions" / f"{session_id}.jsonl")
     session.close()
     return session.history
+
+
+def asking_for(house: House, session_id: str) -> int:
+    """How many turns run on the session or wait for it."""
+    return house.sessions._queues[session_id][1]
 
 
 def statuses(house: House) -> list[str]:
@@ -109,9 +120,17 @@ async def test_turns_of_one_session_wait_for_each_other_in_order(tmp_path):
     await asyncio.gather(*(house.run(input=str(n), session_id=session_id) for n in range(5)))
     assert most == 1
     assert [history[-1] for _, history in runner.seen] == [UserMessage(str(n)) for n in range(5)]
-    most = 0
-    await asyncio.gather(*(house.run(input=str(n)) for n in range(3)))
-    assert most == 3, "turns of different sessions run side by side"
+
+
+async def test_turns_of_different_sessions_run_side_by_side(tmp_path):
+    together = asyncio.Barrier(3)
+
+    async def work(turn: Turn) -> None:
+        await together.wait()
+
+    house = House(tmp_path, Runner(work=work))
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(house.run(input=str(n)) for n in range(3)))
 
 
 async def test_the_model_stays_with_the_session_until_the_engine_changes(tmp_path):
@@ -135,8 +154,7 @@ async def cancelled(house: House, begun: asyncio.Event, how: Callable[[str], obj
 
     task = asyncio.create_task(listen())
     await begun.wait()
-    while not heard:
-        await asyncio.sleep(0.001)
+    await until(lambda: heard)
     how(heard[0].turn_started.turn_id) if how is not None else task.cancel()
     await asyncio.wait([task])
     return heard
@@ -168,12 +186,13 @@ async def test_a_waiting_turn_can_be_cancelled_and_its_session_goes_on(tmp_path)
     async def work(turn: Turn) -> None:
         await go.wait()
 
-    house = House(tmp_path, Runner(work=work))
+    runner = Runner(work=work)
+    house = House(tmp_path, runner)
     session_id = house.turns.create_session(pb.CreateSessionRequest()).id
     first = asyncio.create_task(house.run(input="first", session_id=session_id))
-    await asyncio.sleep(0.02)
+    await until(lambda: runner.seen)
     second = asyncio.create_task(house.run(input="second", session_id=session_id))
-    await asyncio.sleep(0.02)
+    await until(lambda: asking_for(house, session_id) == 2)
     waiting = [running for running in house.turns._running.values() if not running.begun]
     assert len(waiting) == 1
     assert house.turns.cancel(waiting[0].turn_id, "") == waiting[0].turn_id
@@ -260,9 +279,10 @@ async def test_the_end_of_the_gateway_cancels_all_turns_and_waits_for_them(tmp_p
     async def work(turn: Turn) -> None:
         await asyncio.Event().wait()
 
-    house = House(tmp_path, Runner(work=work))
+    runner = Runner(work=work)
+    house = House(tmp_path, runner)
     tasks = [asyncio.create_task(house.run(input="hi")) for _ in range(3)]
-    await asyncio.sleep(0.05)
+    await until(lambda: len(runner.seen) == 3)
     await house.turns.cancel_all()
     for events in await asyncio.gather(*tasks):
         assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
@@ -298,16 +318,16 @@ async def test_turns_beyond_the_limit_wait_and_those_beyond_the_queue_are_refuse
 
     runner = Runner(work=work)
     house = House(tmp_path, runner, room=Room(running=2, queued=2))
-    turns = [asyncio.create_task(house.run(input=str(number))) for number in range(4)]
-    while len(runner.seen) < 2:
-        await asyncio.sleep(0.001)
+    turns = [asyncio.create_task(house.run(input=str(number))) for number in range(2)]
+    await until(lambda: len(runner.seen) == 2)
+    turns += [asyncio.create_task(house.run(input=str(number))) for number in range(2, 4)]
+    await until(lambda: house.turns.waiting == 2)
     with pytest.raises(Overloaded, match="4 turns run or wait"):
         await house.run(input="one too many")
     assert len(runner.seen) == 2
     turns[3].cancel()
     release.release()
-    while len(runner.seen) < 3:
-        await asyncio.sleep(0.001)
+    await until(lambda: len(runner.seen) == 3)
     for _ in range(3):
         release.release()
     done = await asyncio.gather(*turns, return_exceptions=True)
@@ -323,10 +343,11 @@ async def test_turns_that_wait_for_their_session_take_nobodys_place(tmp_path):
         if turn.scope.session_id == first:
             await hold.wait()
 
-    house = House(tmp_path, Runner(work=work), room=Room(running=2))
+    runner = Runner(work=work)
+    house = House(tmp_path, runner, room=Room(running=2))
     first = house.turns.create_session(pb.CreateSessionRequest()).id
     waiting = [asyncio.create_task(house.run(input="x", session_id=first)) for _ in range(3)]
-    await asyncio.sleep(0.05)
+    await until(lambda: runner.seen and asking_for(house, first) == 3)
     assert await house.run(input="another session")
     hold.set()
     await asyncio.gather(*waiting)
