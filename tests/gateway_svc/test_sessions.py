@@ -1,23 +1,29 @@
 """Who holds a session, and that a next one can."""
 
 import asyncio
+import threading
 
 import pytest
 
 from gateway_svc.errors import NotFound
-from gateway_svc.messages import UserMessage
 from gateway_svc.sessions import Sessions, SessionState
 from gateway_svc.transcript import Transcript
 
 
-async def test_who_comes_after_a_cancelled_one_finds_the_session_closed(tmp_path):
+async def test_who_comes_after_a_cancelled_one_finds_the_session_closed(tmp_path, monkeypatch):
     """Also when it is cancelled while a thread is still reading the transcript, which cannot be stopped."""
     sessions = Sessions(tmp_path)
     state = SessionState(id="")
     sessions.create(state)
-    async with sessions.hold(state.id) as session:
-        for _ in range(20_000):
-            session.append(UserMessage("so that it takes a while to read"))
+    reading, go_on = threading.Event(), threading.Event()
+    read = Transcript.read
+
+    def read_slowly(transcript: Transcript):
+        reading.set()
+        assert go_on.wait(30)
+        return read(transcript)
+
+    monkeypatch.setattr(Transcript, "read", read_slowly)
 
     async def hold() -> None:
         async with sessions.hold(state.id) as session:
@@ -26,12 +32,16 @@ async def test_who_comes_after_a_cancelled_one_finds_the_session_closed(tmp_path
 
     for _ in range(5):
         first, second = asyncio.create_task(hold()), asyncio.create_task(hold())
-        await asyncio.sleep(0.005)
+        while not reading.is_set():
+            await asyncio.sleep(0.001)
         first.cancel()
         await asyncio.sleep(0)
         first.cancel()
+        go_on.set()
         await second
         assert first.cancelled()
+        reading.clear()
+        go_on.clear()
     assert sessions.get(state.id).turns == 5
 
 
