@@ -13,6 +13,7 @@ import pytest
 
 from demo.model_server import ModelServer
 from demo.script import Call, Page, Refusal, Script, Step, Tokens
+from tests.support.ports import own_port
 
 USER = {"role": "user", "content": "hello"}
 STEP = Step(text="Hi there", thinking="Hm", tool_calls=(Call(name="read", arguments={"path": "é"}),))
@@ -267,17 +268,17 @@ async def test_any_number_of_conversations_go_through_at_the_same_time():
 
 
 async def test_it_stops_though_clients_are_waiting_and_takes_its_port_again():
-    server = ModelServer(Script(steps=(Step(delay_ms=60_000),)))
-    async with server:
-        url = server.url
-        asking = asyncio.create_task(chat(server, "/api/chat"))
-        await server.received(1)
-    with pytest.raises((httpx2.NetworkError, httpx2.ProtocolError)):
-        await asking
-    server.script = Script(steps=(Step(text="ok"),))
-    async with server:
-        assert server.url == url
-        assert (await chat(server, "/api/chat")).status_code == 200
+    with own_port() as port:
+        server = ModelServer(Script(steps=(Step(delay_ms=60_000),)), port=port)
+        async with server:
+            asking = asyncio.create_task(chat(server, "/api/chat"))
+            await server.received(1)
+        with pytest.raises((httpx2.NetworkError, httpx2.ProtocolError)):
+            await asking
+        server.script = Script(steps=(Step(text="ok"),))
+        async with server:
+            assert server.url == f"http://127.0.0.1:{port}"
+            assert (await chat(server, "/api/chat")).status_code == 200
 
 
 async def test_what_is_no_http_does_not_harm_it():

@@ -16,6 +16,7 @@ from onrecord.gateway.v1 import gateway_pb2_grpc
 from demo.model_server import ModelServer
 from demo.processes import Service, start_service
 from demo.script import Script
+from tests.support.ports import own_port
 
 SECONDS_TO_ARRIVE = 30.0
 
@@ -34,7 +35,7 @@ class Pair:
         self._stack = stack
 
     def start_audit(self, **env: str) -> Service:
-        listen = self.audit_address or "127.0.0.1:0"
+        listen = self.audit_address or f"127.0.0.1:{self._stack.enter_context(own_port())}"
         service = start_service("audit_svc", {"AUDIT_LISTEN": listen, "AUDIT_DB": str(self.db), **env}, "serve")
         self._stack.enter_context(service)
         self.audit_address = service.address

@@ -1,12 +1,15 @@
 """The gateway says whether it can do its work, and the probes of containers tell it by their exit code."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from demo.processes import Service, run_command, start_service
+from tests.support.ports import own_port
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -35,11 +38,13 @@ async def watch_until(address: str, service: str, status: int) -> None:
                 return
 
 
-async def test_a_gateway_serves_while_an_engine_answers(tmp_path):
-    server = await model_server(0)
-    port = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
+@pytest.fixture
+def port() -> Iterator[int]:
+    with own_port() as port:
+        yield port
+
+
+async def test_a_gateway_serves_while_an_engine_answers(tmp_path, port):
     env = {
         "GATEWAY_LISTEN": "127.0.0.1:0",
         "GATEWAY_STATE_DIR": str(tmp_path),

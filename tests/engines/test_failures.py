@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -27,6 +26,7 @@ from gateway_svc.errors import (
 )
 from gateway_svc.messages import UserMessage
 from tests.engines.asking import QUICK, ask, engine_for, raw_server, response
+from tests.support.ports import own_port
 
 ENGINES = {"ollama": OllamaEngine, "openai": OpenAIEngine, "responses": ResponsesEngine}
 HEAD = {"ollama": 0, "openai": 0, "responses": 4}
@@ -157,26 +157,23 @@ def test_retry_after_is_read_in_every_form():
 
 @both
 async def test_a_server_that_is_down_is_tried_again_and_told_with_its_address(name):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    url = f"http://user:PASSWORD@127.0.0.1:{port}/v1"
-    engine = OllamaEngine(url, "m", patience=QUICK) if name == "ollama" else OpenAIEngine(url, "m", patience=QUICK)
-    with pytest.raises(EngineUnavailable, match=f"no connection to http://127.0.0.1:{port}: ") as caught:
-        await ask(engine)
+    with own_port() as port:
+        url = f"http://user:PASSWORD@127.0.0.1:{port}/v1"
+        engine = OllamaEngine(url, "m", patience=QUICK) if name == "ollama" else OpenAIEngine(url, "m", patience=QUICK)
+        with pytest.raises(EngineUnavailable, match=f"no connection to http://127.0.0.1:{port}: ") as caught:
+            await ask(engine)
     assert "PASSWORD" not in str(caught.value)
 
 
 @both
 async def test_a_server_that_comes_back_between_two_tries_is_found(name):
-    server = ModelServer(Script(steps=(Step(text="ok"),)))
-    async with server:
-        pass
-    engine = engine_for(server, name, Patience(attempts=20, wait_s=0.05))
-    asking = asyncio.create_task(ask(engine))
-    await asyncio.sleep(0.05)
-    async with server:
-        pieces, _ = await asking
+    with own_port() as port:
+        server = ModelServer(Script(steps=(Step(text="ok"),)), port=port)
+        engine = engine_for(server, name, Patience(attempts=20, wait_s=0.05))
+        asking = asyncio.create_task(ask(engine))
+        await asyncio.sleep(0.05)
+        async with server:
+            pieces, _ = await asking
     assert pieces == ["ok"]
 
 

@@ -16,6 +16,7 @@ from demo.processes import Service, start_service
 from tests.faults.ledger import Findings, Journal, examine
 from tests.faults.producer import GRACE_SECONDS, Ended, Orders, run
 from tests.faults.proxy import Proxy
+from tests.support.ports import own_port
 
 # Children of one process that has imported everything: a life costs a fork, not the imports.
 _FORKS = multiprocessing.get_context("forkserver")
@@ -67,7 +68,7 @@ class World:
         self.audit_folder = self.folder / "audit"
         self._journal = self.folder / "journal"
         self._audit: Service | None = None
-        self._audit_address = "127.0.0.1:0"
+        self._audit_address = f"127.0.0.1:{self._stack.enter_context(own_port())}"
         self._producers: list[Producer] = []
         self._lives = 0
 
@@ -85,10 +86,9 @@ class World:
         self.proxy = self._stack.enter_context(Proxy(self._audit_address))
 
     def start_audit(self) -> None:
-        """Starts the audit service at the address it had."""
+        """Starts the audit service, always at the same address."""
         env = {"AUDIT_LISTEN": self._audit_address, "AUDIT_DB": str(self.audit_folder / "audit.db")}
         self._audit = self._stack.enter_context(start_service("tests.faults.audit_service", env, "serve"))
-        self._audit_address = self._audit.address
 
     @property
     def audit_pid(self) -> int:

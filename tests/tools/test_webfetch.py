@@ -17,6 +17,7 @@ from onrecord.audit.v1 import audit_pb2
 from gateway_svc.errors import SettingsError
 from gateway_svc.tools import ToolResult
 from gateway_svc.tools.webfetch import WebfetchTool
+from tests.support.ports import own_port
 from tests.tools.pages import Pages
 from tests.tools.running import run
 
@@ -268,10 +269,9 @@ async def test_a_server_that_breaks_the_protocol_is_told(pages: Pages, answer: b
 
 
 async def test_a_port_where_nobody_listens_is_told():
-    async with Pages() as pages:
-        port = pages.port
-    tool = WebfetchTool(allow=[f"127.0.0.1:{port}"])
-    result = await run(tool, Path("/"), url=f"http://127.0.0.1:{port}/")
+    with own_port() as port:
+        tool = WebfetchTool(allow=[f"127.0.0.1:{port}"])
+        result = await run(tool, Path("/"), url=f"http://127.0.0.1:{port}/")
     assert (result.outcome, result.error) == (audit_pb2.OUTCOME_FAILED, "the host cannot be connected to")
 
 

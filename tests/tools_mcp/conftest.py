@@ -16,6 +16,7 @@ from gateway_svc.tools.mcp.servers import McpServers
 from gateway_svc.tools.mcp.settings import ServerSettings
 from gateway_svc.tools.toolbox import Toolbox
 from tests.support import mcp_server
+from tests.support.ports import own_port
 
 PROGRAM = str(Path(mcp_server.__file__))
 
@@ -68,11 +69,9 @@ async def open_desk(tmp_path: Path) -> AsyncIterator[Any]:
 class HttpServer:
     """The tests' own server at an address, which can be killed and started again there."""
 
-    def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/mcp"
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}/mcp"
         self.process: subprocess.Popen[bytes]
         self.start()
 
@@ -96,6 +95,7 @@ class HttpServer:
 
 @pytest.fixture
 def http_server() -> Iterator[HttpServer]:
-    server = HttpServer()
-    yield server
-    server.kill()
+    with own_port() as port:
+        server = HttpServer(port)
+        yield server
+        server.kill()

@@ -18,6 +18,7 @@ from gateway_svc.audit.sender import MAX_IN_FLIGHT, MAX_ROWS, Sender
 from gateway_svc.audit.spool import Folders, Spool, SpoolOptions
 from tests.gateway_svc.audit.fake_audit import Behaviour, Context, FakeAudit, refusing, rows_of, serving
 from tests.gateway_svc.audit.samples import crash, intent, open_spool, opened, segments_of, tool_call
+from tests.support.ports import own_port
 
 
 @asynccontextmanager
@@ -196,11 +197,9 @@ async def test_no_status_costs_a_row(tmp_path: Path, code: grpc.StatusCode) -> N
 
 async def test_a_service_that_is_not_there_yet_gets_everything_later(tmp_path: Path) -> None:
     service = FakeAudit()
-    async with serving(FakeAudit()) as target:
-        port = int(target.address.rpartition(":")[2])
-    with opened(tmp_path) as spool:
+    with opened(tmp_path) as spool, own_port() as port:
         record(spool, 0, 10)
-        async with sending(spool, target) as sender:
+        async with sending(spool, Target(f"127.0.0.1:{port}")) as sender:
             while spool.counters.reconnects < 3:
                 await asyncio.sleep(0.01)
             async with serving(service, port):
@@ -251,9 +250,8 @@ async def test_a_connection_into_a_black_hole_is_left(tmp_path: Path) -> None:
         connections.append(writer)
         await asyncio.Event().wait()
 
-    hole = await asyncio.start_server(swallow, "127.0.0.1", 0)
-    port = hole.sockets[0].getsockname()[1]
-    with opened(tmp_path) as spool:
+    with opened(tmp_path) as spool, own_port() as port:
+        hole = await asyncio.start_server(swallow, "127.0.0.1", port)
         record(spool, 0, 10)
         async with sending(spool, Target(f"127.0.0.1:{port}"), ack_seconds=0.2):
             while len(connections) < 2:
