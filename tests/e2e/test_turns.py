@@ -110,7 +110,7 @@ async def test_limits_are_stop_reasons_and_the_session_goes_on(make_pair):
     step = Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 0.2"}),), repeat=10)
     pair = await make_pair(Script(steps=(step, Step(text="Done."))))
     pair.start_audit()
-    gateway = await pair.gateway(pair.start_gateway(GATEWAY_MAX_STEPS="4", GATEWAY_MAX_TURN_SECONDS="1.5"))
+    gateway = await pair.gateway(pair.start_gateway(GATEWAY_MAX_STEPS="4"))
     events = await run_turn(gateway, max_steps=2)
     session_id = events[0].turn_started.session_id
     assert (events[-1].turn_finished.stop_reason, events[-1].turn_finished.steps) == (pb.STOP_REASON_MAX_STEPS, 2)
@@ -120,8 +120,9 @@ async def test_limits_are_stop_reasons_and_the_session_goes_on(make_pair):
 
     slow = Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 30"}),))
     pair.model.script = Script(steps=(slow, Step(text="Done.")))
+    hurried = await pair.gateway(pair.start_gateway(GATEWAY_MAX_TURN_SECONDS="1.5"))
     begun = time.monotonic()
-    events = await run_turn(gateway, session_id=session_id)
+    events = await run_turn(hurried, session_id=session_id)
     assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_MAX_TURN_SECONDS
     assert time.monotonic() - begun < 15, "the tool was ended, not waited for"
     rows = await pair.rows(7)
@@ -229,7 +230,8 @@ async def test_a_call_that_asks_runs_only_when_it_is_allowed(make_pair, answer, 
     call = Call(name="bash", arguments={"command": "touch ran"})
     pair = await make_pair(Script(steps=(Step(tool_calls=(call,)), Step(text="Done."))))
     pair.start_audit()
-    gateway = await pair.gateway(pair.start_gateway(GATEWAY_TOOLS="read,bash=ask", GATEWAY_ANSWER_SECONDS="1"))
+    env = {"GATEWAY_TOOLS": "read,bash=ask", "GATEWAY_ANSWER_SECONDS": "60" if answer else "1"}
+    gateway = await pair.gateway(pair.start_gateway(**env))
     async for event in gateway.RunTurn(pb.RunTurnRequest(input="go")):
         if event.HasField("tool_call_started"):
             assert event.tool_call_started.awaiting_answer
