@@ -46,7 +46,11 @@ def children(pid: int) -> list[int]:
 
 
 def is_dead(pid: int) -> bool:
-    return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    """Whether it has ended and nobody has buried it."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 async def test_nothing_dead_is_left_and_a_second_signal_ends_the_gateway_at_once(make_pair):
