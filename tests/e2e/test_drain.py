@@ -15,7 +15,8 @@ from demo.script import Call, Script, Step
 from tests.e2e.conftest import run_turn
 from tests.e2e.drains import SCRIPT, drain_under_load
 
-SLOW = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 1"}),)), Step(text="Done.")))
+UNTIL_TOLD = "until [ -e go ]; do sleep 0.02; done"
+TOLD = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": UNTIL_TOLD}),)), Step(text="Done.")))
 ENDLESS = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 60"}),)),))
 
 
@@ -30,15 +31,16 @@ async def begun(gateway) -> Any:
 
 async def test_a_running_turn_may_end_by_itself_while_no_other_begins(make_pair):
     """Health says NOT_SERVING, a new turn is refused with UNAVAILABLE and a RetryInfo, the running one is whole."""
-    pair = await make_pair(SLOW)
+    pair = await make_pair(TOLD)
     pair.start_audit()
-    service = pair.start_gateway(GATEWAY_DRAIN_SECONDS="20")
+    service = pair.start_gateway(GATEWAY_DRAIN_SECONDS="60")
     gateway = await pair.gateway(service)
     call = await begun(gateway)
     async with grpc.aio.insecure_channel(service.address) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
         watch = health.Watch(health_pb2.HealthCheckRequest())
-        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        while (await watch.read()).status != health_pb2.HealthCheckResponse.SERVING:
+            pass  # it has not asked its model server yet
         service.process.send_signal(signal.SIGTERM)
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -47,6 +49,7 @@ async def test_a_running_turn_may_end_by_itself_while_no_other_begins(make_pair)
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
     status: Any = rpc_status.from_call(refused.value)  # type: ignore[arg-type]  # it has what a call has
     assert any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details)
+    (pair.workspace / "go").touch()
     events = [event async for event in call]
     assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_COMPLETED
     assert await asyncio.to_thread(service.process.wait, 30) == 0
@@ -56,7 +59,7 @@ async def test_a_running_turn_may_end_by_itself_while_no_other_begins(make_pair)
 async def test_a_turn_that_takes_longer_than_its_part_is_cancelled_and_on_the_record(make_pair):
     pair = await make_pair(ENDLESS)
     pair.start_audit()
-    service = pair.start_gateway(GATEWAY_DRAIN_SECONDS="1")
+    service = pair.start_gateway(GATEWAY_DRAIN_SECONDS="4")
     call = await begun(await pair.gateway(service))
     service.process.send_signal(signal.SIGTERM)
     events = [event async for event in call]
@@ -84,8 +87,10 @@ async def test_a_second_signal_ends_it_at_once_and_the_call_is_on_the_record_as_
 
 async def test_of_many_running_turns_none_hangs_and_every_call_is_on_the_record(make_pair):
     """`make load` does the same with 500."""
-    pair = await make_pair(SCRIPT)
-    streams = await drain_under_load(pair, 60, 1)
+    step, end = SCRIPT.steps
+    longer = SCRIPT.model_copy(update={"steps": (step.model_copy(update={"delay_ms": 600}), end)})
+    pair = await make_pair(longer)  # no turn ends by itself in its half of the drain time
+    streams = await drain_under_load(pair, 60, 4)
     assert len(streams.stop_reasons) + len(streams.refused) + streams.cut == 60
     assert set(streams.stop_reasons) <= {pb.STOP_REASON_COMPLETED, pb.STOP_REASON_CANCELLED}
     assert streams.cut == 0
