@@ -15,7 +15,7 @@ from demo.model_server import ModelServer
 from demo.processes import Service, start_service
 from demo.script import Call, Script, Step
 from tests.faults.ledger import Findings
-from tests.faults.world import World
+from tests.faults.world import World, wait_for
 
 TURNS_AT_ONCE = 4
 _STEP = Step(tool_calls=(Call(name="bash", arguments={"command": "echo ran >> ran.log"}),), repeat=40)
@@ -67,10 +67,12 @@ class GatewayWorld(World):
         return gateway
 
     def run_turns(self, gateway: Service) -> None:
-        """Clients that run turns until the gateway is gone."""
+        """Clients that run turns until the gateway is gone. The first call has ended when this returns."""
+        before = len(self._finished)
         for _ in range(TURNS_AT_ONCE):
             self._clients.append(threading.Thread(target=self._run_turns, args=(gateway.address,), daemon=True))
             self._clients[-1].start()
+        wait_for(lambda: len(self._finished) > before, "no turn ran a tool")
 
     def kill_gateway(self, gateway: Service) -> None:
         """SIGKILL, in whatever its turns are doing."""

@@ -128,13 +128,13 @@ class World:
 
     def wait_for_refused_rows(self) -> None:
         """Until a spool has refused rows."""
-        _wait(lambda: len(self.journal().dropped) >= 10, "the spool was never full")
+        wait_for(lambda: len(self.journal().dropped) >= 10, "the spool was never full")
 
     def wait_for_failed_commit(self) -> None:
         """Until the audit service could not commit."""
         audit = self._audit
         assert audit is not None
-        _wait(lambda: "store.commit_failed" in audit.stderr_text(), "the database's disk was never full")
+        wait_for(lambda: "store.commit_failed" in audit.stderr_text(), "the database's disk was never full")
 
     def settle(self) -> Findings:
         """Starts again what is dead, heals the network, delivers everything, kills the audit service, and looks."""
@@ -189,8 +189,13 @@ class SmallDisk:
         self._filler.unlink()
 
 
-def _wait(condition: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + 10
+def wait_for(condition: Callable[[], bool], otherwise: str) -> None:
+    """Waits until condition holds.
+
+    Raises:
+        TimeoutError: it does not, as otherwise says.
+    """
+    deadline = time.monotonic() + 60
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(otherwise)
