@@ -14,9 +14,10 @@ from typer.testing import CliRunner, Result
 
 from audit_svc.__main__ import app
 from audit_svc.store.opening import open_for_reading
+from audit_svc.store.steps import DAY_MS, HOUR_MS
 from demo.processes import REPOSITORY, Service, start_service
 from service_kit.roles import Role, make_token
-from tests.audit_svc.aged import THIS_HOUR, ago, hour_of_rows, make_ledger
+from tests.audit_svc.aged import ago, hour_of_rows, make_ledger
 from tests.audit_svc.test_process import MODULE, Sender, found, serve
 
 
@@ -89,18 +90,28 @@ def test_a_kill_in_the_middle_of_a_prune_beside_ingest_leaves_nothing_wrong_and_
     assert (calls, errors, by) == (39 * 500, 39 * 50, "anonymous")
 
 
+def a_day_ago() -> int:
+    """The beginning of this hour, a day ago."""
+    return (time.time_ns() // 1_000_000 - DAY_MS) // HOUR_MS * HOUR_MS
+
+
 def test_a_service_with_a_retention_prunes_by_itself(tmp_path):
     database = tmp_path / "audit.db"
     make_ledger(database, hours=30)
     settings = {"AUDIT_DB": str(database), "AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_RETENTION_DAYS": "1"}
+    began = a_day_ago()
     with start_service(MODULE, settings, "serve") as service:
         deadline = time.monotonic() + 30
         while "prune.finished" not in service.stderr_text():
             assert time.monotonic() < deadline
             time.sleep(0.05)
         (line,) = [line for line in service.stderr_text().splitlines() if "prune.finished" in line]
-    assert (json.loads(line)["by"], json.loads(line)["tool_calls"]) == ("retention", 60)
-    assert len(found(database)) == 240
+    told = json.loads(line)
+    # The ledger may have been made before an hour ended, and the service started after it, or before it.
+    assert told["pruned_before"] in (began, a_day_ago())
+    removed = 10 * sum(ago(hours) < told["pruned_before"] for hours in range(1, 31))
+    assert (told["by"], told["tool_calls"]) == ("retention", removed)
+    assert len(found(database)) == 300 - removed
 
 
 def test_a_backup_beside_ingest_has_all_that_was_acknowledged_before_it_and_whole_batches(tmp_path):
@@ -130,19 +141,24 @@ def found_in_backup(copy: Path) -> set[str]:
     return ids
 
 
+def minute_after(time_ms: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time_ms / 1000 + 60))
+
+
 def test_prune_by_command_goes_through_the_service_or_to_the_file_and_never_both(tmp_path):
     database = tmp_path / "audit.db"
     make_ledger(database, hours=4)
+    when = minute_after(ago(2))
     with serve(database) as service:
-        refused = command(database, "prune", "--before", "2h")
+        refused = command(database, "prune", "--before", when)
         assert (refused.exit_code, "prune through it with --target" in refused.stderr) == (1, True)
-        tried = command(database, "prune", "--before", "2h", "--target", service.address, "--dry-run", "--json")
+        tried = command(database, "prune", "--before", when, "--target", service.address, "--dry-run", "--json")
         assert json.loads(tried.stdout)["tool_calls"] == 20
         assert command(database, "vacuum").exit_code == 1
-        done = command(database, "prune", "--before", "2h", "--target", service.address)
+        done = command(database, "prune", "--before", when, "--target", service.address)
         assert done.stdout.startswith("removed 20 tool calls, 4 model requests and 2 sessions from before 20")
         service.terminate()
-    when = time.strftime("%Y-%m-%dT%H:%M", time.gmtime((THIS_HOUR - 3_600_000) / 1000 + 60))
+    when = minute_after(ago(1))
     tried = command(database, "prune", "--before", when, "--dry-run")
     assert tried.stdout.startswith("would remove 10 tool calls")
     assert json.loads(command(database, "prune", "--before", when, "--json").stdout)["tool_calls"] == 10
