@@ -9,8 +9,13 @@ from audit_svc.errors import StoreRefused
 from audit_svc.store import migrate
 from audit_svc.store.check import check
 from audit_svc.store.opening import open_for_writing
+from audit_svc.store.steps import DAY_MS
 from tests.audit_svc.aged import ago, make_ledger
 from tests.audit_svc.test_backup import damage, silent
+
+
+DAYS = len({ago(hours) // DAY_MS for hours in (1, 2, 3)})
+"""Of a ledger of the last three hours: two, where midnight is among them."""
 
 
 def findings(path: Path, state: str) -> list[str]:
@@ -46,7 +51,7 @@ def test_a_sound_ledger_is_sound_in_all_that_is_checked(database):
         ),
         (
             "DELETE FROM request_usage_daily",
-            "rollups: 1 rows of request_usage_daily are not what the rows say: run rebuild-rollups",
+            f"rollups: {DAYS} rows of request_usage_daily are not what the rows say: run rebuild-rollups",
         ),
         ("UPDATE schema_migrations SET checksum = 'x' WHERE version = 7", "schema: migration 0007_tool_call_log was"),
         (
