@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
 
 import apsw
 
@@ -15,6 +15,9 @@ from audit_svc.store.throttle import Throttle
 
 R = TypeVar("R")
 T = TypeVar("T")
+
+_AGAIN_SECONDS = 0.05
+"""A query is interrupted as often until it ends: SQLite forgets an interrupt that comes before the query has begun."""
 
 
 class Reader:
@@ -36,6 +39,7 @@ class Reader:
         # Those that take long leave half of the connections to those that do not.
         self._heavy = asyncio.Semaphore(max(1, len(connections) // 2))
         self._threads = ThreadPoolExecutor(len(connections), thread_name_prefix="audit-reader")
+        self._running: set[Future[Any]] = set()
 
     async def ask(self, question: Callable[[apsw.Connection, R], T], request: R, *, heavy: bool = False) -> T:
         """See audit_svc.store.Store."""
@@ -48,23 +52,34 @@ class Reader:
 
     def close(self) -> None:
         """Ends running queries and closes the connections."""
-        for connection in self._connections:
-            connection.interrupt()
+        while wait(tuple(self._running), 0).not_done:
+            for connection in self._connections:
+                connection.interrupt()
+            wait(tuple(self._running), _AGAIN_SECONDS)
         self._threads.shutdown()
         for connection in self._connections:
             connection.close()
 
     async def _run(self, query: Callable[[apsw.Connection], T]) -> T:
         connection = await self._idle.get()
-        answer = asyncio.get_running_loop().run_in_executor(self._threads, self._timed, query, connection)
+        running = self._threads.submit(self._timed, query, connection)
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+        answer = asyncio.wrap_future(running)
         try:
             return await asyncio.shield(answer)
         except asyncio.CancelledError:
             # The client has gone, or its deadline has passed: what it asked for must not keep others waiting.
-            connection.interrupt()
+            self._interrupt(connection, running)
             raise
         finally:
             answer.add_done_callback(lambda done: self._give_back(connection, done))
+
+    def _interrupt(self, connection: apsw.Connection, running: Future[T]) -> None:
+        # Nobody else has connection before this loop has been told that the query is done.
+        if not running.done():
+            connection.interrupt()
+            asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._interrupt, connection, running)
 
     def _timed(self, query: Callable[[apsw.Connection], T], connection: apsw.Connection) -> T:
         started, cpu_started = time.perf_counter(), time.thread_time()

@@ -13,7 +13,6 @@ from audit_svc.store.steps import DAY_MS
 from tests.audit_svc.aged import ago, make_ledger
 from tests.audit_svc.test_backup import damage, silent
 
-
 DAYS = len({ago(hours) // DAY_MS for hours in (1, 2, 3)})
 """Of a ledger of the last three hours: two, where midnight is among them."""
 

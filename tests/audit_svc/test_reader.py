@@ -1,6 +1,7 @@
 """The reader: queries that nobody waits for any more must not keep others waiting."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -41,6 +42,42 @@ async def test_closing_ends_queries_that_run(connection, database):
     endless = asyncio.ensure_future(reader._run(lambda one: one.execute(ENDLESS).fetchall()))
     await asyncio.sleep(0.1)
     await asyncio.to_thread(reader.close)
+    with pytest.raises(StoreClosed):
+        await endless
+
+
+class Late(apsw.Connection):
+    """A connection whose query begins when it has been interrupted already: its thread had no turn before."""
+
+    def __init__(self, database: Path) -> None:
+        super().__init__(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+        self.interrupted = threading.Event()
+
+    def interrupt(self) -> None:
+        super().interrupt()
+        self.interrupted.set()
+
+
+def count_for_ever(connection: apsw.Connection) -> object:
+    assert isinstance(connection, Late)
+    assert connection.interrupted.wait(30)
+    return connection.execute(ENDLESS).fetchall()
+
+
+async def test_a_query_that_is_given_up_before_it_has_begun_keeps_nobody_waiting(connection, database):
+    reader = Reader([Late(database)])
+    given_up = asyncio.ensure_future(reader._run(count_for_ever))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    assert await asyncio.wait_for(reader.ask(lambda one, asked: asked, "next"), 30) == "next"
+    reader.close()
+
+
+async def test_closing_ends_queries_that_have_not_begun(connection, database):
+    reader = Reader([Late(database)])
+    endless = asyncio.ensure_future(reader._run(count_for_ever))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(asyncio.to_thread(reader.close), 30)
     with pytest.raises(StoreClosed):
         await endless
 
