@@ -54,6 +54,7 @@ def kill_both(world: World) -> None:
     """kill -9 of both, in either order."""
     world.start()
     producer = world.start_producer()
+    world.wait_for_rows()
     world.pause(0.05, 0.35)
     deaths: list[Callable[[], None]] = [world.kill_audit, lambda: world.kill_producer(producer)]
     world.rng.shuffle(deaths)
@@ -71,8 +72,8 @@ def lost_acks(world: World) -> None:
         world.pause(0.05, 0.15)
         world.proxy.behaviour = "drop_acks"
         world.pause(0.02, 0.15)
+        world.wait_for_lost_acks()
         world.proxy.cut()
-    assert world.proxy.swallowed_bytes, "no ack was lost"
 
 
 def slow_store(world: World) -> None:
@@ -153,6 +154,7 @@ def damaged_spool(world: World) -> None:
     world.start()
     world.proxy.behaviour = "refuse"
     producer = world.start_producer()
+    world.wait_for_rows()
     world.pause(0.1, 0.25)
     world.kill_producer(producer)
     segment = max(world.state_dir.glob("spool/*/*.segment"))

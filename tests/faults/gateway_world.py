@@ -59,7 +59,7 @@ class GatewayWorld(World):
                 "GATEWAY_OLLAMA_URL": self._model.ollama_url,
                 "GATEWAY_OLLAMA_MODEL": "scripted",
                 "GATEWAY_BASH_SANDBOX": "off",
-                "GATEWAY_DRAIN_SECONDS": "15",
+                "GATEWAY_DRAIN_SECONDS": "60",
             },
             "serve",
         )
@@ -89,7 +89,7 @@ class GatewayWorld(World):
             client.join()
         if self._audit is None:
             self.start_audit()
-        code = self.start_gateway().terminate(30)
+        code = self.start_gateway().terminate(90)
         findings = Findings(accepted=len(self._finished))
         if code != 0:
             findings.report("lost", [f"a gateway that ended with exit code {code}"])

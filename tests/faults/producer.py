@@ -20,7 +20,7 @@ from gateway_svc.audit import Row
 from gateway_svc.audit.connection import Target
 from gateway_svc.audit.logger import Record, open_record
 
-GRACE_SECONDS = 15.0
+GRACE_SECONDS = 45.0
 
 _TICK_SECONDS = 0.004
 _COST_EVERY = 8

@@ -126,6 +126,14 @@ class World:
         """What the producers have done so far."""
         return Journal.read(self._journal)
 
+    def wait_for_rows(self) -> None:
+        """Until rows were accepted: a producer that has opened its record may have had no turn since."""
+        wait_for(lambda: bool(self.journal().accepted), "no row was accepted")
+
+    def wait_for_lost_acks(self) -> None:
+        """Until the proxy has kept acks to itself."""
+        wait_for(lambda: self.proxy.swallowed_bytes > 0, "no ack was lost")
+
     def wait_for_refused_rows(self) -> None:
         """Until a spool has refused rows."""
         wait_for(lambda: len(self.journal().dropped) >= 10, "the spool was never full")
@@ -141,6 +149,8 @@ class World:
         self.proxy.behaviour = "pass"
         if self._audit is None:
             self.start_audit()
+        if self._producers:
+            self.wait_for_rows()
         ended = [producer.drain() for producer in self._take_producers()]
         # Takes one dead producer's folder as its own, and adopts the others.
         self.start_producer(rows_per_second=0)
