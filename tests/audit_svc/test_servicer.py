@@ -206,7 +206,7 @@ async def test_a_stream_that_waits_too_long_is_refused_after_the_answers_to_what
     small, database, monkeypatch
 ):
     monkeypatch.setattr(servicer, "QUEUE_SECONDS", 0.3)
-    ledger, _, store = small
+    ledger, audit, store = small
     stream = ledger.Record()
     with held(database):
         for number in range(1, STREAM_BATCHES + 1):
@@ -214,7 +214,10 @@ async def test_a_stream_that_waits_too_long_is_refused_after_the_answers_to_what
             # The writer takes the first alone, so that the rest are more than the queue holds.
             while number == 1 and not (store.taken and not store.queued_rows):
                 await asyncio.sleep(0.01)
-        await asyncio.sleep(1)
+        async with asyncio.timeout(30):
+            (reading,) = audit._streams
+            while not reading.done():
+                await asyncio.sleep(0.01)
         assert store.refused
     await stream.done_writing()
     answered: list[int] = []
