@@ -27,14 +27,13 @@ async def test_queries_take_their_share_and_no_more_while_the_writer_is_busy() -
 
     async def read() -> None:
         nonlocal spent
-        while time.monotonic() < began + 1:
+        while spent < 3 * throttle.BURST_SECONDS:
             await door.wait()
             door.spent(0.01)
             spent += 0.01
 
-    await asyncio.gather(*(read() for _ in range(4)))
-    most = throttle.SHARE * (time.monotonic() - began) + throttle.BURST_SECONDS + 4 * 0.01
-    assert throttle.BURST_SECONDS < spent <= most
+    await asyncio.wait_for(asyncio.gather(*(read() for _ in range(4))), 30)
+    assert spent <= throttle.SHARE * (time.monotonic() - began) + throttle.BURST_SECONDS + 4 * 0.01
 
 
 async def test_nobody_waits_while_the_writer_has_time() -> None:
@@ -51,7 +50,8 @@ async def test_nobody_waits_once_the_writer_is_done() -> None:
     await asyncio.sleep(WINDOW_SECONDS)
     committed += 10
     await door.wait()
-    assert door._load.is_busy()
+    # What it found, since another look a tenth of a second later finds that no commit came.
+    assert door._load._is_busy
     for _ in range(1000):
         door.spent(1.0)
     await door.wait()
