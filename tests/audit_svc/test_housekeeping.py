@@ -65,7 +65,8 @@ def kill_in_the_middle_of_a_prune(service: Service) -> audit_pb2.PruneResponse:
 def test_a_kill_in_the_middle_of_a_prune_beside_ingest_leaves_nothing_wrong_and_the_next_start_ends_it(tmp_path):
     database = tmp_path / "audit.db"
     make_ledger(database, hours=40, calls=500)
-    with serve(database) as service:
+    settings = {"AUDIT_DB": str(database), "AUDIT_LISTEN": "127.0.0.1:0"}
+    with start_service("tests.audit_svc.small_prunes", settings, "serve") as service:
         sender = Sender(service)
         sender.start()
         sender.wait_for(500)
