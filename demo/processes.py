@@ -39,7 +39,7 @@ class Service:
         fd = self._stderr.fileno()
         return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
 
-    def wait_until_listening(self, timeout: float = 30.0) -> None:
+    def wait_until_listening(self, timeout: float = 90.0) -> None:
         """Waits for the log line `service.listening`, and takes the address from it."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -52,7 +52,7 @@ class Service:
             time.sleep(0.01)
         raise ServiceEnded(f"does not listen after {timeout} s\n{self.stderr_text()}")
 
-    def terminate(self, timeout: float = 30.0) -> int:
+    def terminate(self, timeout: float = 60.0) -> int:
         """Sends SIGTERM and returns the exit code."""
         self.process.terminate()
         return self.process.wait(timeout)
@@ -70,7 +70,7 @@ class Service:
         self._stderr.close()
 
 
-def start_service(module: str, env: Mapping[str, str], *args: str, listen_seconds: float = 30) -> Service:
+def start_service(module: str, env: Mapping[str, str], *args: str, listen_seconds: float = 90) -> Service:
     """Runs `python -m module args` with env and returns once it listens.
 
     Nothing else of the caller's environment reaches it but what Python needs.

@@ -91,11 +91,12 @@ def test_an_acknowledged_row_survives_kill_9_and_is_there_once(tmp_path):
 
 def test_sigterm_answers_what_was_taken_and_ends_with_exit_code_0(tmp_path):
     database = tmp_path / "audit.db"
-    with serve(database) as service:
+    settings = {"AUDIT_DB": str(database), "AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DRAIN_SECONDS": "30"}
+    with start_service(MODULE, settings, "serve") as service:
         sender = Sender(service)
         sender.start()
         sender.wait_for(1000)
-        assert service.terminate() == 0
+        assert service.terminate(60) == 0
         sender.join()
         events = [event for event in ("draining", "stopped") if f"service.{event}" in service.stderr_text()]
     assert events == ["draining", "stopped"]
@@ -186,7 +187,7 @@ def test_a_wrong_setting_ends_with_exit_code_2_and_names_the_variable(tmp_path, 
 
 def test_health_tells_by_its_exit_code_whether_the_service_serves(tmp_path):
     with serve(tmp_path / "audit.db") as service:
-        serving = run_command(MODULE, {"AUDIT_LISTEN": service.address}, "health")
+        serving = run_command(MODULE, {"AUDIT_LISTEN": service.address}, "health", "--timeout", "30")
         assert (serving.returncode, serving.stdout) == (0, f"{service.address}: SERVING\n")
         assert service.terminate() == 0
         stopped = run_command(MODULE, {}, "health", "--target", service.address)

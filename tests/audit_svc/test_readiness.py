@@ -10,7 +10,7 @@ from demo.processes import Service, run_command, start_service
 
 
 def probe(service: Service, *args: str) -> tuple[int, str]:
-    ran = run_command("audit_svc", {}, "health", "--target", service.address, *args)
+    ran = run_command("audit_svc", {}, "health", "--timeout", "30", "--target", service.address, *args)
     return ran.returncode, (ran.stdout or ran.stderr).strip().rpartition(" ")[2]
 
 

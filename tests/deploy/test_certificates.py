@@ -108,7 +108,7 @@ async def test_the_pair_works_with_what_the_script_made_and_lets_in_nobody_else(
 
 
 def test_the_probe_of_an_image_works_under_mtls_with_the_settings_of_the_service_alone(audit, audit_env):
-    probe = run_command("audit_svc", {**audit_env, "AUDIT_LISTEN": audit.address}, "health")
+    probe = run_command("audit_svc", {**audit_env, "AUDIT_LISTEN": audit.address}, "health", "--timeout", "30")
     assert (probe.returncode, probe.stdout.strip()) == (0, f"{audit.address}: SERVING")
 
 
