@@ -11,13 +11,15 @@ import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
+from audit_svc import servicer
 from audit_svc.errors import StoreClosed
 from audit_svc.servicer import AuditServicer, error_interceptor
 from audit_svc.store.sqlite import SqliteStore
 from demo.processes import start_service
 from service_kit.server import bind, build_server
+from tests.audit_svc.patient_service import LAST_ANSWERS_SECONDS
 from tests.audit_svc.samples import audit_row, request
-from tests.audit_svc.test_process import MODULE, found
+from tests.audit_svc.test_process import PATIENT, found
 
 STREAMS = 8
 GRACE_SECONDS = 30.0
@@ -73,7 +75,8 @@ def assert_all_committed_is_answered(database: Path, sent: list[Producer]) -> No
 
 
 @pytest.mark.parametrize("queue_rows", [50_000, 200], ids=["room", "full queue"])
-async def test_a_drain_at_any_moment_answers_all_that_it_commits(tmp_path, queue_rows):
+async def test_a_drain_at_any_moment_answers_all_that_it_commits(tmp_path, monkeypatch, queue_rows):
+    monkeypatch.setattr(servicer, "_LAST_ANSWERS_SECONDS", LAST_ANSWERS_SECONDS)
     for round_ in range(3):
         database = tmp_path / f"{round_}.db"
         store = SqliteStore.open(database, queue_rows=queue_rows)
@@ -111,7 +114,7 @@ async def test_a_stream_whose_reading_has_not_begun_ends_at_once(tmp_path):
 async def test_sigterm_answers_all_that_it_commits(tmp_path):
     database = tmp_path / "audit.db"
     settings = {"AUDIT_DB": str(database), "AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DRAIN_SECONDS": str(GRACE_SECONDS)}
-    with start_service(MODULE, settings, "serve") as service:
+    with start_service(PATIENT, settings, "serve") as service:
         async with producers(service.address) as sent:
             assert await asyncio.to_thread(service.terminate, 2 * GRACE_SECONDS) == 0
         assert_all_committed_is_answered(database, sent)

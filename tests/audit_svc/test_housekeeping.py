@@ -18,7 +18,7 @@ from audit_svc.store.steps import DAY_MS, HOUR_MS
 from demo.processes import REPOSITORY, Service, start_service
 from service_kit.roles import Role, make_token
 from tests.audit_svc.aged import ago, hour_of_rows, make_ledger
-from tests.audit_svc.test_process import MODULE, Sender, found, serve
+from tests.audit_svc.test_process import MODULE, PATIENT, Sender, found, serve
 
 
 def command(database: Path, *args: str, **env: str) -> Result:
@@ -66,7 +66,7 @@ def test_a_kill_in_the_middle_of_a_prune_beside_ingest_leaves_nothing_wrong_and_
     database = tmp_path / "audit.db"
     make_ledger(database, hours=40, calls=500)
     settings = {"AUDIT_DB": str(database), "AUDIT_LISTEN": "127.0.0.1:0"}
-    with start_service("tests.audit_svc.small_prunes", settings, "serve") as service:
+    with start_service(PATIENT, settings, "serve") as service:
         sender = Sender(service)
         sender.start()
         sender.wait_for(500)

@@ -17,6 +17,7 @@ from demo.processes import Service, ServiceEnded, run_command, start_service
 from tests.audit_svc.samples import audit_row, request
 
 MODULE = "audit_svc"
+PATIENT = "tests.audit_svc.patient_service"
 
 
 def serve(database: Path, *args: str) -> Service:
@@ -92,7 +93,7 @@ def test_an_acknowledged_row_survives_kill_9_and_is_there_once(tmp_path):
 def test_sigterm_answers_what_was_taken_and_ends_with_exit_code_0(tmp_path):
     database = tmp_path / "audit.db"
     settings = {"AUDIT_DB": str(database), "AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DRAIN_SECONDS": "30"}
-    with start_service(MODULE, settings, "serve") as service:
+    with start_service(PATIENT, settings, "serve") as service:
         sender = Sender(service)
         sender.start()
         sender.wait_for(1000)
