@@ -112,18 +112,18 @@ class TextSearch:
                 numbers += [first + row for row in found]
                 continue
             found = self._candidates(place)
-            rows += len(found)
             first = place.zone * text_rows.ZONE_ROWS
             if len(found) <= ROWS_AT_ONCE:
                 # They are read as soon as the times of their zones.
                 numbers += [first + row for row in found]
-                zones += place.zones
+                zones, rows = zones + place.zones, rows + len(found)
                 continue
             within = place.zone, place.zone + place.zones
             for zone, newest in self.connection.execute(_ZONES, (*within, *ends)):
                 begin = (zone - place.zone) * text_rows.ZONE_ROWS
-                zones += 1
-                if part := found & BitMap(range(begin, begin + text_rows.ZONE_ROWS)):
+                part = found & BitMap(range(begin, begin + text_rows.ZONE_ROWS))
+                zones, rows = zones + 1, rows + len(part)
+                if part:
                     heapq.heappush(waiting, (-newest, zone, (first, part)))
         self._look(_INDEXED, json.dumps(numbers))
         return self._best, None
@@ -145,25 +145,22 @@ class TextSearch:
         """Rows of a segment that have every trigram, or so few others that they cost less than what tells them."""
         whole = segment.zones * text_rows.ZONE_ROWS
         self.trigrams.sort(key=lambda trigram: self._shares.get(trigram, 1.0))
-        found: BitMap | None = None
+        found = BitMap(range(whole))
         ruled_out = whole
         for place, trigram in enumerate(self.trigrams):
             share = self._shares.get(trigram, 0.0)
             cost = ENTRY_ROWS + min(2 * share, 1 / 8) * whole / BYTES_A_ROW
-            if found is not None:
-                # What has ruled out none may be followed by others like it, which cost more than the rows do.
-                is_vain = ruled_out <= cost and len(found) <= cost * (len(self.trigrams) - place)
-                if is_vain or (1 - share) * len(found) <= cost:
-                    break
+            # What has ruled out none may be followed by others like it, which cost more than the rows do.
+            is_vain = ruled_out <= cost and len(found) <= cost * (len(self.trigrams) - place)
+            if is_vain or (1 - share) * len(found) <= cost:
+                break
             entry: Any = self.connection.execute(_ROWS, (segment.number, trigram)).fetchone()
             rows = BitMap() if entry is None else unpack(entry[0])
             self._shares.setdefault(trigram, len(rows) / whole)
-            narrowed = rows if found is None else found & rows
-            ruled_out = (whole if found is None else len(found)) - len(narrowed)
-            found = narrowed
-            if not found:
-                break
-        return BitMap() if found is None else found
+            ruled_out = len(found)
+            found &= rows
+            ruled_out -= len(found)
+        return found
 
 
 def _place(row: Values) -> tuple[int, str]:
