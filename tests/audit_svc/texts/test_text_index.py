@@ -16,7 +16,7 @@ from audit_svc.store.indexer import Indexer
 from audit_svc.store.opening import open_for_writing
 from audit_svc.store.steps import HOUR_MS
 from audit_svc.store.text_index import index_zones, rebuild_text_index, text_index_differences, unindexed_rows
-from audit_svc.store.text_segments import is_tidy
+from audit_svc.store.text_segments import is_tidy, remove_segment
 from audit_svc.store.writer import Writer
 from tests.audit_svc.samples import audit_row, batch
 from tests.audit_svc.texts.ledger import BEGIN, call, left_over, listed, plain, prune_all, write
@@ -114,6 +114,24 @@ def test_what_is_pruned_leaves_the_index(filled):
     assert left_over(filled) == 0
     assert listed(filled, 10, args_contain="needle") == ["0907"]
     assert not any(text_index_differences(filled))
+
+
+@pytest.mark.parametrize("bound", ["ENTRIES_A_REMOVAL", "BYTES_A_REMOVAL"])
+def test_what_goes_goes_a_few_entries_at_once(filled, monkeypatch, bound):
+    filled.execute("DELETE FROM args_index_zones")
+    for name in ("ENTRIES_A_REMOVAL", "BYTES_A_REMOVAL"):
+        monkeypatch.setattr(text_segments, name, 3 if name == bound else 10**9)
+    before = left = entries_of(filled)
+    while remove_segment(filled):
+        before, left = left, entries_of(filled)
+        assert before - left <= 3
+    assert left == 0
+    assert filled.execute("SELECT count(*) FROM args_index_segments").fetchall() == [(0,)]
+
+
+def entries_of(connection: apsw.Connection) -> int:
+    ((count,),) = connection.execute("SELECT count(*) FROM args_index")
+    return int(count)
 
 
 @pytest.fixture

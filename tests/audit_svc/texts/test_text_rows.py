@@ -11,6 +11,7 @@ from pyroaring import BitMap
 
 from audit_svc.store import text_rows, text_segments, text_trigrams
 from audit_svc.store.text_rows import pack, unpack
+from audit_svc.store.text_trigrams import in_steps
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,17 @@ def test_few_rows_take_two_bytes_each_many_a_bit_for_each_that_there_is_and_runs
     zone = range(text_rows.ZONE_ROWS)
     assert len(pack(BitMap(zone[::100]))) < 2 * len(zone[::100]) + 20
     assert len(pack(BitMap(range(0, 65536, 3)))) < 65536 / 8 + 20
-    assert len(pack(BitMap(zone))) < 20
+    assert len(pack(BitMap(zone[::2]) | BitMap(zone[1::2]))) < 20
+
+
+def test_a_step_has_many_small_sets_or_few_large_ones():
+    sets = [(f"{number:03}", BitMap(range(number % 7 * 1000))) for number in range(300)]
+    steps = list(in_steps(sets))
+    assert [entry for step in steps for entry in step] == [(trigram, pack(rows)) for trigram, rows in sets]
+    rows = [sum(len(unpack(packed)) for _, packed in step) for step in steps]
+    assert len(steps) > 30
+    assert max(rows) < text_trigrams.ROWS_A_STEP + 6000
+    assert max(map(len, in_steps((trigram, BitMap([1])) for trigram, _ in sets * 10))) < 1000
 
 
 def test_the_constants_fit_one_another():

@@ -85,7 +85,8 @@ def test_pages_by_the_index_are_those_of_like_over_all_rows(monkeypatch, seed, s
     connection.close()
 
 
-def test_r15_a_text_that_is_rare_is_looked_for_by_the_index(filled, monkeypatch):
+def asked_of(connection: apsw.Connection, text: str) -> list[str]:
+    """The statements that find text."""
     asked: list[str] = []
 
     def trace(cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:
@@ -93,9 +94,15 @@ def test_r15_a_text_that_is_rare_is_looked_for_by_the_index(filled, monkeypatch)
             asked.append(sql)
         return True
 
-    filled.exec_trace = trace
-    assert listed(filled, 100, args_contain="needle") == ["0907", "0607", "0307", "0007"]
-    filled.exec_trace = None
+    connection.exec_trace = trace
+    found = listed(connection, 100, args_contain=text)
+    connection.exec_trace = None
+    assert found == plain(connection, text)
+    return asked
+
+
+def test_r15_a_text_that_is_rare_is_looked_for_by_the_index(filled, monkeypatch):
+    asked = asked_of(filled, "needle")
     plans = {
         sql.split(" WHERE ")[0][-40:]: str(
             filled.execute(f"EXPLAIN QUERY PLAN {sql}", (0,) * sql.count("?")).fetchall()
@@ -109,6 +116,20 @@ def test_r15_a_text_that_is_rare_is_looked_for_by_the_index(filled, monkeypatch)
         "SEARCH args_index_segments USING INDEX idx_args_index_segments_latest (latest>?)",
     ):
         assert any(part in plan for plan in plans.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "most"), [("needle", 1), ("haystack", 2)], ids=["what costs more than the rows", "what rules out none"]
+)
+def test_no_trigram_is_looked_up_that_costs_more_than_what_it_rules_out(filled, text, most):
+    """A segment has one row with the former text, which is quicker read; six with the other, whose trigrams agree."""
+    for first in range(1000, 3000, 100):
+        texts = ["haystack" if number % 20 == 0 else "path" for number in range(100)]
+        write(filled, *[audit_row(id=f"{first + number}", args_summary=text) for number, text in enumerate(texts)])
+    list(index_zones(filled))
+    ((segments,),) = filled.execute("SELECT count(*) FROM args_index_segments")
+    looks = [sql for sql in asked_of(filled, text) if sql == text_search._ROWS]
+    assert segments <= len(looks) <= most * segments + len(text_trigrams(text))
 
 
 def steps_of(connection: apsw.Connection, text: str) -> int:
