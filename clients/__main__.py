@@ -20,7 +20,7 @@ CLIENTS = ("python", "node", "go", "shell")
 TOOLS_ARE_MISSING = 3
 """The exit code of FOLDER/run where a language's tools are not there."""
 SECONDS_TO_RUN = 300.0
-SECONDS_TO_ARRIVE = 20.0
+SECONDS_TO_ARRIVE = 60.0
 ROWS_OF_TURN, ROWS_OF_CLIENT = 4, 4
 
 _NAME = "clients"

@@ -24,7 +24,7 @@ from demo.script import Script
 from gateway_svc.terminal import TurnPrinter
 
 HERE = Path(__file__).resolve().parent
-SECONDS_TO_ARRIVE = 10.0
+SECONDS_TO_ARRIVE = 60.0
 TABLE_WIDTH = 132
 """Columns of the ledger's table, also where the terminal is narrower or there is none."""
 
