@@ -238,7 +238,7 @@ async def test_a_service_that_takes_and_never_acks_is_left(tmp_path: Path) -> No
         record(spool, 0, 10)
         async with serving(service) as target, sending(spool, target, ack_seconds=0.2):
             await service.until_stored(10)
-        assert spool.counters.reconnects == 1
+        assert spool.counters.reconnects >= 1, "each that is slower than so long is left too"
 
 
 async def test_a_connection_into_a_black_hole_is_left(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ async def test_a_connection_into_a_black_hole_is_left(tmp_path: Path) -> None:
     with opened(tmp_path) as spool, own_port() as port:
         hole = await asyncio.start_server(swallow, "127.0.0.1", port)
         record(spool, 0, 10)
-        async with sending(spool, Target(f"127.0.0.1:{port}"), ack_seconds=0.2):
+        async with sending(spool, Target(f"127.0.0.1:{port}"), ack_seconds=1):
             while len(connections) < 2:
                 await asyncio.sleep(0.01)
             hole.close()
