@@ -106,12 +106,17 @@ async def test_an_address_that_goes_away_in_a_call_is_asked_again(open_desk, htt
 
 async def test_a_call_that_takes_too_long_is_ended_and_the_server_goes_on(open_desk):
     desk = await open_desk(t=of_tests(timeout_seconds=0.5))
+    server = desk.servers._servers["t"]
+    connected = server._client
     result = await desk.run("t.sleep", '{"seconds": 60}')
     assert (result.outcome, result.error) == (
         audit_pb2.OUTCOME_TIMED_OUT,
         "the MCP server t did not answer within 0.5 s",
     )
-    assert (await desk.run("t.echo", '{"text": "hi"}')).text == "hi"
+    async with asyncio.timeout(30):
+        while (await desk.run("t.echo", '{"text": "hi"}')).text != "hi":
+            pass  # half a second is little on a busy machine
+    assert server._client is connected
 
 
 async def test_a_cancelled_call_ends_at_once_and_the_server_goes_on(open_desk):
