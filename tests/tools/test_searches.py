@@ -38,7 +38,7 @@ def tree(workspace: Path) -> Path:
 @pytest.fixture(params=["ripgrep", "ripgrep in the sandbox", "ours"])
 def grep(request: pytest.FixtureRequest, machine_sandbox: Sandbox | None) -> GrepTool:
     if request.param == "ours":
-        return GrepTool(None, ripgrep=False, timeout_seconds=2)
+        return GrepTool(None, ripgrep=False)
     if shutil.which("rg") is None:
         pytest.skip("ripgrep is not installed")
     if request.param == "ripgrep":
