@@ -47,8 +47,19 @@ def test_a_tick_that_fails_is_not_the_last() -> None:
 
 def test_many_wakes_are_one_tick() -> None:
     ticks: list[int] = []
-    keeper = Keeper("keeper", 0.05, lambda: ticks.append(1))
+    begun, go_on, again = threading.Event(), threading.Event(), threading.Event()
+
+    def tick() -> None:
+        ticks.append(1)
+        (again if begun.is_set() else begun).set()
+        assert go_on.wait(30)
+
+    keeper = Keeper("keeper", 0.001, tick)
+    keeper.wake()
+    assert begun.wait(30)
     for _ in range(1000):
         keeper.wake()
+    go_on.set()
+    assert again.wait(30)
     keeper.stop()
-    assert len(ticks) <= 1
+    assert len(ticks) == 2
