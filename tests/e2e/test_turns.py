@@ -186,7 +186,8 @@ async def test_a_conversation_goes_on_after_the_gateway_was_killed(make_pair):
 
 
 async def test_a_tool_call_that_the_gateway_did_not_survive_is_an_interrupted_row(make_pair):
-    pair = await make_pair(Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 5"}),)),)))
+    command = "touch begun; sleep 60"
+    pair = await make_pair(Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": command}),)),)))
     pair.start_audit()
     service = pair.start_gateway()
     gateway = await pair.gateway(service)
@@ -194,7 +195,8 @@ async def test_a_tool_call_that_the_gateway_did_not_survive_is_an_interrupted_ro
     async for event in call:
         if event.HasField("tool_call_started"):
             break
-    await asyncio.sleep(0.1)
+    while not (pair.workspace / "begun").exists():
+        await asyncio.sleep(0.01)
     service.kill()
     assert await call.code() == grpc.StatusCode.UNAVAILABLE
     pair.start_gateway()
@@ -202,7 +204,7 @@ async def test_a_tool_call_that_the_gateway_did_not_survive_is_an_interrupted_ro
     assert row.outcome == audit_pb2.OUTCOME_INTERRUPTED
     assert row.error.startswith("interrupted")
     await pair.until("SELECT status FROM sessions", [("failed",)])
-    assert row.args_summary == '{"command":"sleep 5"}'
+    assert row.args_summary == f'{{"command":"{command}"}}'
 
 
 async def test_a_turn_needs_no_audit_service_and_its_rows_arrive_when_there_is_one(make_pair):
