@@ -12,7 +12,7 @@ import apsw
 
 from audit_svc.store import text_rows
 from audit_svc.store.text_rows import unpack
-from audit_svc.store.text_segments import Segment, add_segment, remove_segment, tidy, write_entries
+from audit_svc.store.text_segments import Segment, add_segment, remove_segment, rows_with, tidy, write_entries
 from audit_svc.store.text_trigrams import Entry, Trigrams
 from audit_svc.store.transactions import transaction
 
@@ -20,7 +20,6 @@ _SEGMENT_OF = (
     "SELECT segment, zone FROM args_index_segments "
     "WHERE zone <= :zone AND zone + zones > :zone AND earliest <= :earliest AND latest >= :latest"
 )
-_ENTRY = "SELECT rows FROM args_index WHERE segment = ? AND trigram = ?"
 
 
 def first_unindexed(connection: apsw.Connection) -> int:
@@ -97,9 +96,8 @@ def _has(connection: apsw.Connection, segment: Any, zone: int, entry: Entry) -> 
     """Whether the index has an entry of a zone. segment: the number and the first zone of the one it is in."""
     number, first = segment
     trigram, packed = entry
-    found: Any = connection.execute(_ENTRY, (number, trigram)).fetchone()
     try:
-        return found is not None and unpack(packed).shift((zone - first) * text_rows.ZONE_ROWS) <= unpack(found[0])
+        return unpack(packed).shift((zone - first) * text_rows.ZONE_ROWS) <= rows_with(connection, number, trigram)
     except apsw.CorruptError:
         return False
 

@@ -18,8 +18,7 @@ from audit_svc.store import listing, text_rows
 from audit_svc.store.listing import Condition, Statement
 from audit_svc.store.rows import TOOL_CALL_COLUMNS, Values
 from audit_svc.store.text_index import first_unindexed, unindexed_rows
-from audit_svc.store.text_rows import unpack
-from audit_svc.store.text_segments import Segment
+from audit_svc.store.text_segments import Segment, rows_with
 from service_kit.paging import Position
 
 MAX_TRIGRAMS = 64
@@ -44,7 +43,6 @@ _SEGMENTS = (
     "INDEXED BY idx_args_index_segments_latest WHERE latest >= ? AND earliest <= ?"
 )
 _ZONES = "SELECT zone, latest FROM args_index_zones WHERE zone >= ? AND zone < ? AND latest >= ? AND earliest <= ?"
-_ROWS = "SELECT rows FROM args_index WHERE segment = ? AND trigram = ?"
 
 
 @dataclass
@@ -154,8 +152,7 @@ class TextSearch:
             is_vain = ruled_out <= cost and len(found) <= cost * (len(self.trigrams) - place)
             if is_vain or (1 - share) * len(found) <= cost:
                 break
-            entry: Any = self.connection.execute(_ROWS, (segment.number, trigram)).fetchone()
-            rows = BitMap() if entry is None else unpack(entry[0])
+            rows = rows_with(self.connection, segment.number, trigram)
             self._shares.setdefault(trigram, len(rows) / whole)
             ruled_out = len(found)
             found &= rows

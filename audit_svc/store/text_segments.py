@@ -26,6 +26,7 @@ ENTRIES_A_COMMIT = 2048
 BYTES_A_COMMIT = 300_000
 """With these a step takes one to five milliseconds."""
 
+ROWS = "SELECT rows FROM args_index WHERE segment = ? AND trigram = ?"
 _INSERT = "INSERT INTO args_index (segment, trigram, rows) VALUES (?, ?, ?)"
 _NEXT = (
     "SELECT 1 + max(coalesce((SELECT max(segment) FROM args_index), -1), coalesce(max(segment), -1)) "
@@ -64,6 +65,16 @@ class Segment(NamedTuple):
     zones: int
     earliest: int
     latest: int
+
+
+def rows_with(connection: apsw.Connection, segment: int, trigram: str) -> BitMap:
+    """The rows of a segment that have a trigram.
+
+    Raises:
+        apsw.CorruptError: the entry is damaged.
+    """
+    entry: Any = connection.execute(ROWS, (segment, trigram)).fetchone()
+    return BitMap() if entry is None else unpack(entry[0])
 
 
 def write_entries(

@@ -128,7 +128,7 @@ def test_no_trigram_is_looked_up_that_costs_more_than_what_it_rules_out(filled, 
         write(filled, *[audit_row(id=f"{first + number}", args_summary=text) for number, text in enumerate(texts)])
     list(index_zones(filled))
     ((segments,),) = filled.execute("SELECT count(*) FROM args_index_segments")
-    looks = [sql for sql in asked_of(filled, text) if sql == text_search._ROWS]
+    looks = [sql for sql in asked_of(filled, text) if sql == text_segments.ROWS]
     assert segments <= len(looks) <= most * segments + len(text_trigrams(text))
 
 
