@@ -8,8 +8,9 @@ import apsw
 
 from audit_svc.errors import Held, StoreRefused
 
-_WRITER_CACHE_KIB = 256 * 1024
-_READER_CACHE_KIB = 16 * 1024
+_CACHE_KIB = 16 * 1024
+"""Of each connection, the writer's too: in a database of less than 1 GiB, SQLite looks at every page of its cache after
+nearly every commit (`pcache1TruncateUnsafe`), which took 0.35 ms with 256 MiB."""
 _PAGE_BYTES = 8192
 _CHECKPOINT_PAGES = 5000
 _BUSY_MS = 5000
@@ -84,7 +85,7 @@ def open_for_writing(path: Path) -> apsw.Connection:
         connection.pragma("auto_vacuum", "incremental")
         enter_wal(connection)
         connection.pragma("synchronous", "FULL")
-        connection.pragma("cache_size", -_WRITER_CACHE_KIB)
+        connection.pragma("cache_size", -_CACHE_KIB)
         connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
         refuse_damage(connection)
     except (apsw.NotADBError, apsw.CorruptError) as error:
@@ -104,7 +105,7 @@ def open_for_reading(path: Path) -> apsw.Connection:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         connection.set_busy_timeout(_BUSY_MS)
         connection.pragma("query_only", True)
-        connection.pragma("cache_size", -_READER_CACHE_KIB)
+        connection.pragma("cache_size", -_CACHE_KIB)
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise StoreRefused(f"{path} is damaged or no SQLite database ({error}): restore a backup") from None
     except apsw.Error as error:
