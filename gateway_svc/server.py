@@ -14,6 +14,7 @@ from gateway_svc.answers import Answers
 from gateway_svc.budgets import Budgets, Spending
 from gateway_svc.engines.claude import ClaudeRunner
 from gateway_svc.errors import SettingsError
+from gateway_svc.marks import Run
 from gateway_svc.metrics import CLAUDE_TOOLS, RecordCollector, TurnMetrics, watch_waiting
 from gateway_svc.pricing import cost_micros
 from gateway_svc.readiness import EngineCheck
@@ -58,6 +59,7 @@ async def run(settings: GatewaySettings) -> None:
         recorded = _open_recorded(settings, answers) if settings.keeps_record else None
         runners = {runner.name: runner for runner in _build_runners(settings, recorded)}
         tracing = open_tracing(wanted=settings.traces)
+        this_run = Run(settings.state_dir)
     except (SettingsError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(EXIT_WRONG_SETTINGS) from None
@@ -120,6 +122,7 @@ async def run(settings: GatewaySettings) -> None:
             await recorded.record.aclose()
         if tracing:
             await asyncio.to_thread(tracing.close)
+        this_run.close()
 
 
 def _open_recorded(settings: GatewaySettings, answers: Answers) -> "Recorded":

@@ -6,7 +6,6 @@ on the process's descriptor, so that a running program holds no thread.
 
 import asyncio
 import os
-import secrets
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from gateway_svc.marks import kill_marked, seconds_since_boot
+from gateway_svc.marks import kill_marked, new_mark, seconds_since_boot
 from gateway_svc.tools.leftovers import SandboxRoot, carry_out, open_sandbox_root
 from gateway_svc.tools.output import HeadTail
 
@@ -85,7 +84,7 @@ class _Running:
         self.stopped = False
         """Whether it was killed since it wrote as much as was wanted."""
         self._stop_at_bytes = stop_at_bytes
-        self._mark = secrets.token_hex(16)
+        self._mark = new_mark()
         self._started = seconds_since_boot()
         self._loop = asyncio.get_running_loop()
         self._exited = asyncio.Event()

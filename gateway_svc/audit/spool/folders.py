@@ -4,7 +4,6 @@ A folder belongs to the process that holds the flock of its file `lock`. A proce
 its own, or makes one; the other free ones it adopts: it sends what lies in them under their own ids, and deletes them.
 """
 
-import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -13,10 +12,13 @@ from pathlib import Path
 import structlog
 import uuid_utils
 
-from gateway_svc.audit.spool.segments import FILE_MODE, FOLDER_MODE, ForeignVersion, sync_folder
+from gateway_svc.audit.spool.segments import FOLDER_MODE, ForeignVersion, sync_folder
 from gateway_svc.audit.spool.spool import Spool, SpoolOptions
+from gateway_svc.locks import lock_file
 
 log = structlog.get_logger(__name__)
+
+LOCK = "lock"
 
 _NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -47,7 +49,7 @@ class Folders:
             folder = self._root / str(uuid_utils.uuid7())
             folder.mkdir(mode=FOLDER_MODE)
             sync_folder(self._root)
-            lock = lock_folder(folder)  # None: another process saw it first, and has a folder of its own now
+            lock = lock_file(folder / LOCK)  # None: another process saw it first, and has a folder of its own now
             own = None if lock is None else Spool(folder, lock, self._options)
         return own
 
@@ -63,7 +65,7 @@ class Folders:
 
     def _free_spools(self) -> Iterator[Spool]:
         for folder in sorted(path for path in self._root.iterdir() if _NAME.fullmatch(path.name)):
-            if folder.name in self._refused or (lock := lock_folder(folder)) is None:
+            if folder.name in self._refused or (lock := lock_file(folder / LOCK)) is None:
                 continue
             try:
                 spool = Spool(folder, lock, self._options)
@@ -73,20 +75,3 @@ class Folders:
                 log.error("spool.folder_refused", folder=str(folder), reason=str(error))
             else:
                 yield spool
-
-
-def lock_folder(folder: Path) -> int | None:
-    """The file descriptor that holds the folder's lock; None when another holds it or the folder has gone."""
-    path = folder / "lock"
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(fd), path.stat()):
-            return fd
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    os.close(fd)
-    return None

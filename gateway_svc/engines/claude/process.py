@@ -8,7 +8,6 @@ by a mark in its environment.
 import asyncio
 import json
 import os
-import secrets
 import signal
 import subprocess
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any, Self
 
 import structlog
 
-from gateway_svc.marks import kill_marked, seconds_since_boot
+from gateway_svc.marks import kill_marked, new_mark, seconds_since_boot
 
 MARKER = "ONRECORD_TURN"
 """The environment variable by which what its tools left behind is found."""
@@ -64,7 +63,7 @@ class ClaudeProcess:
         Raises:
             OSError: it cannot be started.
         """
-        mark, begun = secrets.token_hex(16), seconds_since_boot()
+        mark, begun = new_mark(), seconds_since_boot()
         process = _spawn(argv, cwd, {**env, MARKER: mark})
         try:
             started = cls(process, mark, begun)

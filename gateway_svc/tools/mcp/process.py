@@ -6,7 +6,6 @@ what left the server's group; hence this one.
 
 import asyncio
 import os
-import secrets
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 from pydantic import ValidationError
 
-from gateway_svc.marks import kill_marked, seconds_since_boot
+from gateway_svc.marks import kill_marked, new_mark, seconds_since_boot
 
 MARKER = "ONRECORD_MCP"
 """The environment variable by which what a server started is found at its end."""
@@ -51,10 +50,9 @@ async def run_server(
     Raises:
         OSError: it cannot be started.
     """
-    mark, begun = f"{MARKER}={secrets.token_hex(16)}", seconds_since_boot()
-    name, _, value = mark.partition("=")
+    mark, begun = new_mark(), seconds_since_boot()
     process = await anyio.open_process(
-        argv, env={**env, name: value}, cwd=cwd, stderr=subprocess.DEVNULL, start_new_session=True
+        argv, env={**env, MARKER: mark}, cwd=cwd, stderr=subprocess.DEVNULL, start_new_session=True
     )
     input_, output = process.stdin, process.stdout
     if input_ is None or output is None:
@@ -121,7 +119,7 @@ async def _end(process: Process, input_: ByteSendStream, mark: str, begun: float
         _signal_group(process.pid, signal.SIGTERM)
         await _ends_within(process, TERM_SECONDS)
     _signal_group(process.pid, signal.SIGKILL)
-    await asyncio.to_thread(kill_marked, mark, begun)
+    await asyncio.to_thread(kill_marked, f"{MARKER}={mark}", begun)
     await _ends_within(process, KILL_SECONDS)
     with suppress(OSError, anyio.ClosedResourceError, anyio.BrokenResourceError):
         await process.aclose()

@@ -1,11 +1,9 @@
 """Several processes below one state directory: each folder has one owner, and what the dead left is somebody's."""
 
-import os
 import threading
 from pathlib import Path
 
 from gateway_svc.audit.spool import Folders, Spool, SpoolOptions
-from gateway_svc.audit.spool.folders import lock_folder
 from gateway_svc.audit.spool.segments import SEGMENT_HEADER
 from tests.gateway_svc.audit.samples import crash, ids, open_spool, opened, read_all, segments_of, tool_call
 
@@ -76,27 +74,6 @@ def test_of_many_that_race_for_free_folders_each_gets_another(tmp_path: Path) ->
     assert {spool.id for spool in got} >= set(left)
     for spool in got:
         spool.close()
-
-
-def test_a_lock_on_a_folder_that_is_being_removed_is_no_lock(tmp_path: Path) -> None:
-    """Who opened the lock file before it was deleted must not believe that the folder is theirs."""
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    mine = lock_folder(folder)
-    assert mine is not None
-    assert lock_folder(folder) is None
-    waiting = os.open(folder / "lock", os.O_RDWR)
-    (folder / "lock").unlink()
-    os.close(mine)
-    (folder / "lock").touch()
-    fresh = lock_folder(folder)
-    assert fresh is not None
-    assert not os.path.samestat(os.fstat(waiting), os.fstat(fresh))
-    os.close(waiting)
-    os.close(fresh)
-    (folder / "lock").unlink()
-    folder.rmdir()
-    assert lock_folder(folder) is None
 
 
 def test_another_version_s_folder_is_left_alone(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""What a killed gateway had begun ends when the next one starts, and not before its own gateway has ended."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from demo.script import Call, Script, Step
+from tests.e2e.conftest import SECONDS_TO_ARRIVE
+from tests.engines_claude.stage import is_running
+
+COMMAND = "echo $$ > shell; setsid sh -c 'echo $$ > escaped; exec sleep 600' & sleep 600"
+
+
+async def test_what_a_killed_gateway_had_begun_ends_when_the_next_one_starts(make_pair):
+    pair = await make_pair(Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": COMMAND}),)),)))
+    first = pair.start_gateway(GATEWAY_BASH_SANDBOX="off")
+    gateway = await pair.gateway(first)
+    turn = gateway.RunTurn(pb.RunTurnRequest(input="go"))
+    files = [pair.workspace / name for name in ("shell", "escaped")]
+    await _until(lambda: all(map(_has_text, files)))
+    begun = [int(file.read_text()) for file in files]
+
+    pair.start_gateway().terminate()
+    assert all(map(is_running, begun)), "another gateway is no reason to end them"
+
+    first.kill()
+    assert await turn.code() == grpc.StatusCode.UNAVAILABLE
+    assert all(map(is_running, begun)), "nothing ends them when their gateway is killed"
+
+    pair.start_gateway()
+    await _until(lambda: not any(map(is_running, begun)))
+    assert len(list((pair.state_dir / "runs").iterdir())) == 1, "the names of those that have ended are gone"
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS_TO_ARRIVE):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+def _has_text(path: Path) -> bool:
+    return path.exists() and bool(path.read_text().strip())
