@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +12,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import AuditError, MigrationRefused, StoreRefused
 from audit_svc.store import migrate
+from audit_svc.store.answers import Answers
 from audit_svc.store.housekeeping import Housekeeping
 from audit_svc.store.indexer import Indexer
 from audit_svc.store.load import Load
@@ -30,10 +32,17 @@ class SqliteStore:
     """The ledger in one SQLite file, which belongs to one process."""
 
     def __init__(
-        self, lock: FileLock, writer: Writer, indexer: Indexer, reader: Reader, housekeeping: Housekeeping
+        self,
+        lock: FileLock,
+        writer: Writer,
+        answers: Answers,
+        indexer: Indexer,
+        reader: Reader,
+        housekeeping: Housekeeping,
     ) -> None:
         self._lock = lock
         self._writer = writer
+        self._answers = answers
         self._indexer = indexer
         self._reader = reader
         self.housekeeping = housekeeping
@@ -60,12 +69,13 @@ class SqliteStore:
                 raise MigrationRefused(f"migrations are pending ({labels}): run `audit-svc migrate up --db {path}`")
             readers = [open_for_reading(path) for _ in range(READERS)]
             indexer = Indexer(connection)
-            writer = Writer(connection, queue_rows, observer, indexer)
+            answers = Answers()
+            writer = Writer(connection, queue_rows, observer, indexer, answers.call)
         except BaseException:
             lock.release()
             raise
         reader = Reader(readers, observer, Throttle(Load(lambda: writer.committing_seconds)))
-        return cls(lock, writer, indexer, reader, Housekeeping(path, writer))
+        return cls(lock, writer, answers, indexer, reader, Housekeeping(path, writer))
 
     @property
     def queued_rows(self) -> int:
@@ -79,10 +89,7 @@ class SqliteStore:
 
     def record(self, batch: Batch) -> Awaitable[audit_pb2.RecordResponse]:
         """See audit_svc.store.Store."""
-        response = asyncio.wrap_future(self._writer.record(batch))
-        # Looked at here, since the caller may have gone.
-        response.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return response
+        return self._answers.expect(partial(self._writer.record, batch))
 
     async def why_no_commit(self) -> str:
         """Commits what changes nothing: why it cannot be done, empty when it can."""

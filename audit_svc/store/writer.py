@@ -6,11 +6,13 @@ nobody waits for company.
 
 import collections
 import errno
+import operator
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import apsw
@@ -58,8 +60,11 @@ class Writer:
         queue_rows: int,
         observer: StoreObserver | None = None,
         indexer: Indexer | None = None,
+        answer: Callable[[Callable[[], None]], object] = operator.call,
     ) -> None:
         """Prepares the statements and starts the thread. connection belongs to the writer from now on.
+
+        answer is given what tells all batches of a commit how it went, and has it called, by whatever thread it likes.
 
         Raises:
             StoreRefused: a table or a column is missing.
@@ -70,6 +75,7 @@ class Writer:
         self._max_queued_rows = queue_rows
         self._observer = observer
         self._indexer = indexer
+        self._answer = answer
         self._queue: collections.deque[_Queued] = collections.deque()
         self._jobs: collections.deque[_Job] = collections.deque()
         self._queued_rows = 0
@@ -179,15 +185,11 @@ class Writer:
             if self._observer:
                 self._observer.commit_failed()
             log.warning("store.commit_failed", error=type(error).__name__, detail=detail, batches=len(group))
-            for queued in group:
-                queued.response.set_exception(reason)
+            self._answer(partial(_fail, group, reason))
         else:
             if self._observer:
                 self._observer.committed(responses, time.perf_counter() - started)
-            for queued, response in zip(group, responses, strict=True):
-                if response.rejections:
-                    log.warning("store.rows_rejected", rows=len(response.rejections), sequence=response.sequence)
-                queued.response.set_result(response)
+            self._answer(partial(_succeed, group, responses))
 
     def _work(self, job: _Job) -> None:
         try:
@@ -220,3 +222,15 @@ class Writer:
         if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
             return StoreUnavailable("the ledger's database cannot be written now; its log says why")
         return error
+
+
+def _succeed(group: Sequence[_Queued], responses: Sequence[audit_pb2.RecordResponse]) -> None:
+    for queued, response in zip(group, responses, strict=True):
+        if response.rejections:
+            log.warning("store.rows_rejected", rows=len(response.rejections), sequence=response.sequence)
+        queued.response.set_result(response)
+
+
+def _fail(group: Sequence[_Queued], reason: Exception) -> None:
+    for queued in group:
+        queued.response.set_exception(reason)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +74,19 @@ def test_each_batch_of_a_group_has_its_own_counts(writer, database):
         ]
     counts = [(one.sequence, one.stored, one.duplicates, len(one.rejections)) for one in map(Future.result, responses)]
     assert counts == [(1, 2, 0, 0), (2, 1, 0, 1), (3, 1, 1, 0), (4, 0, 0, 1)]
+
+
+def test_all_batches_of_a_commit_are_answered_by_one_call(connection, database):
+    calls: list[Callable[[], None]] = []
+    writer = Writer(connection, 50_000, answer=calls.append)
+    with held(database):
+        responses = [writer.record(batch(audit_row())) for _ in range(20)]
+    writer.close()
+    assert len(calls) <= 2  # as above
+    assert not any(response.done() for response in responses)
+    for call in calls:
+        call()
+    assert [response.result().stored for response in responses] == [1] * 20
 
 
 def test_a_batch_is_not_acknowledged_before_it_is_committed(writer, database, reading):
