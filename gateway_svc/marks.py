@@ -64,9 +64,9 @@ def seconds_since_boot() -> float:
 
 
 def kill_marked(mark: str, started: float) -> int:
-    """Kills all processes whose environment holds `mark`, "NAME=value"; again until none is found. Returns how many.
+    """Kills all processes whose environment holds `mark`, such as "NAME=value", and returns how many.
 
-    `started` is when the first of them was started, by seconds_since_boot().
+    It looks again until none is found. `started` is when the first of them was started, by seconds_since_boot().
     """
     needle = mark.encode()
     killed: set[int] = set()

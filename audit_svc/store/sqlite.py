@@ -12,7 +12,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import AuditError, MigrationRefused, StoreRefused
 from audit_svc.store import migrate
-from audit_svc.store.answers import Answers
+from audit_svc.store.acks import Acks
 from audit_svc.store.housekeeping import Housekeeping
 from audit_svc.store.indexer import Indexer
 from audit_svc.store.load import Load
@@ -35,14 +35,14 @@ class SqliteStore:
         self,
         lock: FileLock,
         writer: Writer,
-        answers: Answers,
+        acks: Acks,
         indexer: Indexer,
         reader: Reader,
         housekeeping: Housekeeping,
     ) -> None:
         self._lock = lock
         self._writer = writer
-        self._answers = answers
+        self._acks = acks
         self._indexer = indexer
         self._reader = reader
         self.housekeeping = housekeeping
@@ -69,13 +69,13 @@ class SqliteStore:
                 raise MigrationRefused(f"migrations are pending ({labels}): run `audit-svc migrate up --db {path}`")
             readers = [open_for_reading(path) for _ in range(READERS)]
             indexer = Indexer(connection)
-            answers = Answers()
-            writer = Writer(connection, queue_rows, observer, indexer, answers.call)
+            acks = Acks()
+            writer = Writer(connection, queue_rows, observer, indexer, acks.call)
         except BaseException:
             lock.release()
             raise
         reader = Reader(readers, observer, Throttle(Load(lambda: writer.committing_seconds)))
-        return cls(lock, writer, answers, indexer, reader, Housekeeping(path, writer))
+        return cls(lock, writer, acks, indexer, reader, Housekeeping(path, writer))
 
     @property
     def queued_rows(self) -> int:
@@ -89,7 +89,7 @@ class SqliteStore:
 
     def record(self, batch: Batch) -> Awaitable[audit_pb2.RecordResponse]:
         """See audit_svc.store.Store."""
-        return self._answers.expect(partial(self._writer.record, batch))
+        return self._acks.expect(partial(self._writer.record, batch))
 
     async def why_no_commit(self) -> str:
         """Commits what changes nothing: why it cannot be done, empty when it can."""

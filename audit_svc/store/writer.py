@@ -60,11 +60,11 @@ class Writer:
         queue_rows: int,
         observer: StoreObserver | None = None,
         indexer: Indexer | None = None,
-        answer: Callable[[Callable[[], None]], object] = operator.call,
+        ack: Callable[[Callable[[], None]], object] = operator.call,
     ) -> None:
         """Prepares the statements and starts the thread. connection belongs to the writer from now on.
 
-        answer is given what tells all batches of a commit how it went, and has it called, by whatever thread it likes.
+        ack is given what tells all batches of a commit how it went, and has it called, by whatever thread it likes.
 
         Raises:
             StoreRefused: a table or a column is missing.
@@ -75,7 +75,7 @@ class Writer:
         self._max_queued_rows = queue_rows
         self._observer = observer
         self._indexer = indexer
-        self._answer = answer
+        self._ack = ack
         self._queue: collections.deque[_Queued] = collections.deque()
         self._jobs: collections.deque[_Job] = collections.deque()
         self._queued_rows = 0
@@ -185,11 +185,11 @@ class Writer:
             if self._observer:
                 self._observer.commit_failed()
             log.warning("store.commit_failed", error=type(error).__name__, detail=detail, batches=len(group))
-            self._answer(partial(_fail, group, reason))
+            self._ack(partial(_fail, group, reason))
         else:
             if self._observer:
                 self._observer.committed(responses, time.perf_counter() - started)
-            self._answer(partial(_succeed, group, responses))
+            self._ack(partial(_succeed, group, responses))
 
     def _work(self, job: _Job) -> None:
         try:

@@ -78,7 +78,7 @@ def test_each_batch_of_a_group_has_its_own_counts(writer, database):
 
 def test_all_batches_of_a_commit_are_answered_by_one_call(connection, database):
     calls: list[Callable[[], None]] = []
-    writer = Writer(connection, 50_000, answer=calls.append)
+    writer = Writer(connection, 50_000, ack=calls.append)
     with held(database):
         responses = [writer.record(batch(audit_row())) for _ in range(20)]
     writer.close()

@@ -16,6 +16,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.audit import redact, safe_audit, safe_intend
 from gateway_svc.audit.row import build_audit_row, build_intent
 from gateway_svc.engines.claude import ClaudeAudit, ClaudeRunner
+from gateway_svc.marks import new_mark
 from gateway_svc.messages import Message, Scope, Usage, UserMessage
 from gateway_svc.turn import Totals, Turn, TurnEvents
 from tests.support import claude_cli
@@ -159,6 +160,16 @@ class Stage:
 
     def text(self) -> str:
         return "".join(delta.text for delta in self.of_kind("text_delta"))
+
+
+def run_name() -> str:
+    """What the marks of this process's programs begin with."""
+    return new_mark().partition("-")[0]
+
+
+def has_run_name(pid: int) -> bool:
+    """Whether a process can be found by the next start, should this one be killed."""
+    return f"={run_name()}-" in Path(f"/proc/{pid}/environ").read_text()
 
 
 def is_running(pid: int) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway_svc.errors import EngineProtocolError
-from tests.engines_claude.stage import Stage, is_running
+from tests.engines_claude.stage import Stage, has_run_name, is_running
 from tests.support.claude_cli import MODEL, init, message, result, spent
 
 IMPATIENT = pytest.mark.usefixtures("impatient")
@@ -35,6 +35,11 @@ async def cancel(stage: Stage, ready: Callable[[], bool]) -> None:
 
 def processes(stage: Stage) -> list[int]:
     return [*stage.journal("pid"), *stage.journal("spawned")]
+
+
+async def test_a_program_is_found_by_the_name_of_its_gateways_run(stage):
+    stage.play([init(), {"do": "wait"}], on_interrupt=INTERRUPTED)
+    await cancel(stage, lambda: any(map(has_run_name, processes(stage))))
 
 
 async def test_a_cancelled_program_is_asked_to_stop_first(stage):

@@ -12,6 +12,7 @@ import pytest
 
 from gateway_svc.locks import lock_file
 from gateway_svc.marks import Run, new_mark
+from tests.engines_claude.stage import run_name
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def test_a_run_ends_what_those_without_a_lock_had_begun_and_nothing_else(names: 
         run = Run(names.parent)
         assert left.wait(10) == -9
         assert [process.poll() for process in (running, stranger, own)] == [None] * 3
-        own_name = new_mark().partition("-")[0]
+        own_name = run_name()
         assert {name.name for name in names.iterdir()} == {alive, strange, own_name}
         run.close()
     assert {name.name for name in names.iterdir()} == {alive, strange}
@@ -54,7 +55,7 @@ def test_a_run_ends_what_those_without_a_lock_had_begun_and_nothing_else(names: 
 
 def test_a_run_that_another_took_for_a_killed_one_has_its_name_in_the_end(names: Path) -> None:
     """Between its file and its lock, another that starts may take the file away."""
-    name = names / new_mark().partition("-")[0]
+    name = names / run_name()
     taken = lock_file(name)
     assert taken is not None
 

@@ -11,7 +11,7 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.tools.mcp.settings import ServerSettings
-from tests.engines_claude.stage import is_running
+from tests.engines_claude.stage import has_run_name, is_running
 from tests.tools_mcp.conftest import PROGRAM, of_tests
 
 SENTINEL = "zebra-7f3a9c-content"
@@ -244,6 +244,8 @@ async def test_nothing_of_a_server_is_left_at_the_end(open_desk, tmp_path):
     child = int((await desk.run("t.child")).text)
     server = _pid_of_parent(child)
     assert is_running(child)
+    assert has_run_name(server)
+    assert has_run_name(child)
     await desk.servers.aclose()
     assert not is_running(child)
     assert not is_running(server)

@@ -1,4 +1,4 @@
-"""Answers from the writer's thread to the event loop's: all batches of a commit by one call.
+"""Acks from the writer's thread to the event loop's: all batches of a commit by one call.
 
 To wake the loop, the writer lets go of Python's lock and waits for it, up to 0.1 ms while the loop is busy. For each
 batch it did so once, which took as long as 3 % of the commit.
@@ -15,7 +15,7 @@ from onrecord.audit.v1 import audit_pb2
 Response = audit_pb2.RecordResponse
 
 
-class Answers:
+class Acks:
     """Has the event loop that waits for responses set them."""
 
     def __init__(self) -> None:
@@ -34,13 +34,13 @@ class Answers:
         record().add_done_callback(partial(_pass_on, response))
         return response
 
-    def call(self, answer: Callable[[], None]) -> None:
-        """On the writer's thread: has the loop call answer, which sets what record returned."""
+    def call(self, ack: Callable[[], None]) -> None:
+        """On the writer's thread: has the loop call ack, which sets what record returned."""
         if self._loop is None:  # nobody has expected anything yet
-            answer()
+            ack()
             return
         with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-            self._loop.call_soon_threadsafe(answer)
+            self._loop.call_soon_threadsafe(ack)
 
 
 def _pass_on(response: asyncio.Future[Response], stored: Future[Response]) -> None:

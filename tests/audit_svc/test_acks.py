@@ -1,4 +1,4 @@
-"""Answers from the writer's thread, when whoever asked may have gone."""
+"""Acks from the writer's thread, when whoever asked may have gone."""
 
 import asyncio
 import gc
@@ -12,37 +12,37 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import DiskFull
-from audit_svc.store.answers import Answers
+from audit_svc.store.acks import Acks
 
 STORED = audit_pb2.RecordResponse(sequence=1, stored=2)
 
 
-def from_a_thread(answers: Answers, answer: Callable[[], None]) -> None:
-    thread = threading.Thread(target=answers.call, args=[answer])
+def from_a_thread(acks: Acks, ack: Callable[[], None]) -> None:
+    thread = threading.Thread(target=acks.call, args=[ack])
     thread.start()
     thread.join()
 
 
 async def test_a_response_is_set_by_the_loop_and_not_by_the_thread_that_has_it():
-    answers = Answers()
+    acks = Acks()
     stored: Future[audit_pb2.RecordResponse] = Future()
-    response = answers.expect(lambda: stored)
-    from_a_thread(answers, partial(stored.set_result, STORED))
+    response = acks.expect(lambda: stored)
+    from_a_thread(acks, partial(stored.set_result, STORED))
     assert not stored.done()
     assert await response == STORED
 
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("cancels", [False, True])
-async def test_nobody_hears_of_an_answer_whose_caller_has_gone(caplog, fails, cancels):
+async def test_nobody_hears_of_an_ack_whose_caller_has_gone(caplog, fails, cancels):
     async def ask_and_go() -> None:
-        answers = Answers()
+        acks = Acks()
         stored: Future[audit_pb2.RecordResponse] = Future()
-        response = answers.expect(lambda: stored)
+        response = acks.expect(lambda: stored)
         if cancels:
             response.cancel()
         failing, succeeding = partial(stored.set_exception, DiskFull("full")), partial(stored.set_result, STORED)
-        from_a_thread(answers, failing if fails else succeeding)
+        from_a_thread(acks, failing if fails else succeeding)
         await asyncio.sleep(0.01)
         assert response.done()
 
@@ -53,15 +53,15 @@ async def test_nobody_hears_of_an_answer_whose_caller_has_gone(caplog, fails, ca
     assert caplog.records == []
 
 
-def test_an_answer_to_a_loop_that_has_ended_is_dropped():
-    answers = Answers()
+def test_an_ack_to_a_loop_that_has_ended_is_dropped():
+    acks = Acks()
     stored: Future[audit_pb2.RecordResponse] = Future()
 
     async def ask() -> None:
-        answers.expect(lambda: stored)
+        acks.expect(lambda: stored)
 
     asyncio.run(ask())
-    from_a_thread(answers, partial(stored.set_result, STORED))
+    from_a_thread(acks, partial(stored.set_result, STORED))
     assert not stored.done()
 
 
@@ -70,4 +70,4 @@ async def test_what_cannot_be_recorded_is_raised_at_once():
         raise DiskFull("full")
 
     with pytest.raises(DiskFull):
-        Answers().expect(record)
+        Acks().expect(record)
