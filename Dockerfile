@@ -18,6 +18,7 @@ RUN /pip/bin/pip install --quiet -c constraints.txt hatchling && \
 COPY README.md ./
 COPY protos protos
 COPY service_kit service_kit
+COPY recording recording
 COPY audit_svc audit_svc
 COPY gateway_svc gateway_svc
 RUN /pip/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels .

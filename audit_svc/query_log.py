@@ -13,7 +13,7 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
 from audit_svc.errors import AuditError
-from audit_svc.store import ReadStore
+from audit_svc.sqlite import ReadStore
 from service_kit.callers import caller_name
 from service_kit.errors import Context
 

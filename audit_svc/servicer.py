@@ -21,8 +21,8 @@ from audit_svc.errors import (
 from audit_svc.housekeeping import HousekeepingRpcs
 from audit_svc.query_log import QueryLog
 from audit_svc.questions import QuestionRpcs
-from audit_svc.store import Store
-from audit_svc.store.rows import Batch, read_batch
+from audit_svc.sqlite import Store
+from audit_svc.sqlite.rows import Batch, read_batch
 from service_kit.callers import current_caller
 from service_kit.errors import Context, ErrorInterceptor, PermissionDenied
 from service_kit.paging import InvalidPage

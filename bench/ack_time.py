@@ -10,9 +10,9 @@ from bench.figures import Figure, compare_at
 from bench.rows import Baseline, make_rows, values_of
 from bench.services import start_ledger
 from bench.workers import Worker, answer, options, questions
-from gateway_svc.audit.connection import Target as Address
-from gateway_svc.audit.logger import open_record
-from gateway_svc.audit.spool import Batch
+from recording.delivery.connection import Target as Address
+from recording.record import open_record
+from recording.spool import Batch
 
 _SLICE_SECONDS = 0.5
 

@@ -15,8 +15,8 @@ from bench.rows import make_rows
 from bench.services import start_ledger, wait_until_indexed
 from bench.throughput import batches_of, send
 from bench.workers import Worker, answer, options, questions
-from gateway_svc.audit.connection import Connection
-from gateway_svc.audit.connection import Target as Address
+from recording.delivery.connection import Connection
+from recording.delivery.connection import Target as Address
 
 PRODUCERS = 64
 PROCESSES = 4

@@ -12,16 +12,17 @@ from pydantic import BaseModel
 from uuid_utils import uuid7
 
 from bench.workers import answer, options, questions
-from gateway_svc.agent import Agent, Limits
-from gateway_svc.answers import Answers
-from gateway_svc.audit.connection import Target
-from gateway_svc.audit.logger import open_record
-from gateway_svc.engines.encoding import encode
 from gateway_svc.engines.ollama import OllamaEngine
-from gateway_svc.messages import Scope, UserMessage
-from gateway_svc.tools import ToolContext, ToolResult
+from gateway_svc.engines.wire.encoding import encode
+from gateway_svc.loop.agent import Agent, Limits
+from gateway_svc.loop.answers import Answers
+from gateway_svc.messages import UserMessage
+from gateway_svc.tools import ToolContext
 from gateway_svc.tools.toolbox import Toolbox
-from gateway_svc.turn import Turn, TurnEvents
+from gateway_svc.turns.turn import Turn, TurnEvents
+from recording.calls import Scope, ToolResult
+from recording.delivery.connection import Target
+from recording.record import open_record
 
 MODEL = "scripted"
 PROMPT = "Look up the numbers."

@@ -24,14 +24,14 @@ import typer
 from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
-from audit_svc.store import listing
+from audit_svc.sqlite import listing
 from bench import reading
 from bench.data import DAYS, RARE_TEXT, RARE_TOOL, fill
 from bench.figures import Figure, Target, percentile, table
 from bench.services import start_ledger, wait_until_indexed
 from demo.processes import REPOSITORY
+from recording.channel.options import CLIENT_OPTIONS
 from service_kit.paging import encode_token
-from service_kit.server import CLIENT_OPTIONS
 
 PATIENCE_SECONDS = 10.0
 """No question is asked longer. Plain SQL that takes longer is stopped, and counted as having taken this."""

@@ -13,7 +13,7 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from bench.figures import Figure, Target, compare
 from bench.services import start_ledger
 from bench.workers import Worker, answer, options, questions
-from service_kit.server import CLIENT_OPTIONS
+from recording.channel.options import CLIENT_OPTIONS
 
 READERS = 8
 PACES = {"ask ten times a second each": 0.1, "ask again at once": 0.0}

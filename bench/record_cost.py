@@ -10,8 +10,8 @@ from bench.figures import Figure, Target, compare_at
 from bench.rows import Baseline, make_rows, values_of
 from bench.services import start_ledger
 from bench.workers import Worker, answer, options, questions
-from gateway_svc.audit.connection import Target as Address
-from gateway_svc.audit.logger import open_record
+from recording.delivery.connection import Target as Address
+from recording.record import open_record
 
 _ROWS = 500
 _ROWS_AT_ONCE = 10

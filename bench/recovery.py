@@ -9,8 +9,8 @@ from bench.memory import memory_mb
 from bench.rows import Baseline, make_rows, values_of
 from bench.services import closed_port, start_ledger
 from bench.workers import Worker, answer, options, questions
-from gateway_svc.audit.connection import Target as Address
-from gateway_svc.audit.logger import open_record
+from recording.delivery.connection import Target as Address
+from recording.record import open_record
 
 _WARM_UP_ROWS = 1000
 _GRACE_SECONDS = 600.0

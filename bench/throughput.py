@@ -13,11 +13,11 @@ from bench.figures import Figure, Target, compare
 from bench.rows import Baseline, make_rows, values_of
 from bench.services import start_ledger, wait_until_indexed
 from bench.workers import Worker, answer, options, questions
-from gateway_svc.audit.connection import Connection, RecordCall, encode_request
-from gateway_svc.audit.connection import Target as Address
-from gateway_svc.audit.sender import MAX_IN_FLIGHT, MAX_ROWS
-from gateway_svc.audit.spool.reader import Batch, Position
-from gateway_svc.audit.spool.records import encode_row
+from recording.delivery.connection import Connection, RecordCall, encode_request
+from recording.delivery.connection import Target as Address
+from recording.delivery.sender import MAX_IN_FLIGHT, MAX_ROWS
+from recording.spool.reader import Batch, Position
+from recording.spool.records import encode_row
 
 TARGET = Target(min_ratio=1.2)
 

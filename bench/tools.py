@@ -12,17 +12,17 @@ from uuid_utils import uuid7
 
 from bench.figures import Figure, compare
 from bench.services import model_server
-from gateway_svc.messages import ToolCall
 from gateway_svc.tools import Tool, ToolContext
 from gateway_svc.tools.bash import BashTool
 from gateway_svc.tools.edit import EditTool
 from gateway_svc.tools.glob import GlobTool
 from gateway_svc.tools.grep import GrepTool
+from gateway_svc.tools.jail.sandbox import find_sandbox
 from gateway_svc.tools.read import ReadTool
-from gateway_svc.tools.sandbox import find_sandbox
 from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.tools.webfetch import WebfetchTool
 from gateway_svc.tools.write import WriteTool
+from recording.calls import ToolCall
 from service_kit.logs import configure_logging
 
 FILES = 400

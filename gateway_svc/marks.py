@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from gateway_svc.locks import lock_file
+from recording.locks import lock_file
 
 log = structlog.get_logger(__name__)
 

@@ -2,31 +2,7 @@
 
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Whom a tool call belongs to: what an audit row says besides the call itself."""
-
-    session_id: str
-    engine: str
-    model: str = ""
-    turn_id: str = ""
-    trace_id: str = ""
-    """The W3C trace that the turn belongs to: 32 lower-case hexadecimal digits, or empty."""
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A model's request to run a tool."""
-
-    id: str
-    """A UUIDv7 of ours, since a model server's ids may be missing or repeat: the id of the audit row."""
-    tool_call_id: str
-    """The model server's id, which its protocol wants back with the result; made up where the server gave none."""
-    name: str
-    """The tool's name as the model wrote it."""
-    arguments: str
-    """The arguments as the model wrote them: JSON text, which may be malformed."""
+from recording.calls import ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +53,6 @@ class ToolMessage:
 
 
 Message = SystemMessage | UserMessage | AssistantMessage | ToolMessage
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one model request."""
-
-    input_tokens: int = 0
-    """Tokens read, those from a cache included."""
-    output_tokens: int = 0
-    """Tokens written, those of reasoning included."""
-    cached_input_tokens: int = 0
-    reasoning_tokens: int = 0
-    complete: bool = True
-    """False when the answer was cut, or the server sent no usage, so that the counts are short of the truth."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,21 +10,21 @@ import structlog
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
-from gateway_svc.answers import Answers
-from gateway_svc.budgets import Budgets, Spending
 from gateway_svc.engines.claude import ClaudeRunner
+from gateway_svc.engines.pricing import cost_micros
 from gateway_svc.errors import SettingsError
+from gateway_svc.loop.answers import Answers
 from gateway_svc.marks import Run
-from gateway_svc.metrics import CLAUDE_TOOLS, RecordCollector, TurnMetrics, watch_waiting
-from gateway_svc.pricing import cost_micros
-from gateway_svc.readiness import EngineCheck
 from gateway_svc.servicer import RETRY_AFTER_SECONDS, ROLES, STATUSES, GatewayServicer
-from gateway_svc.sessions import Sessions
 from gateway_svc.settings import GatewaySettings
-from gateway_svc.tracing import open_tracing
-from gateway_svc.turn import Runner
-from gateway_svc.turns import Room, Turns
-from gateway_svc.watch import Watch
+from gateway_svc.turns.budgets import Budgets, Spending
+from gateway_svc.turns.queue import Room, Turns
+from gateway_svc.turns.sessions import Sessions
+from gateway_svc.turns.turn import Runner
+from gateway_svc.watching.metrics import CLAUDE_TOOLS, RecordCollector, TurnMetrics, watch_waiting
+from gateway_svc.watching.readiness import EngineCheck
+from gateway_svc.watching.tracing import open_tracing
+from gateway_svc.watching.watch import Watch
 from service_kit.access import rules_for
 from service_kit.errors import ErrorInterceptor
 from service_kit.guard import open_guard
@@ -35,7 +35,7 @@ from service_kit.server import add_health, add_reflection, build_server, serve
 from service_kit.settings import EXIT_WRONG_SETTINGS, describe_settings
 
 if TYPE_CHECKING:
-    from gateway_svc.recorded import Recorded
+    from gateway_svc.assembly import Recorded
 
 SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name
 TURNS_SHARE_OF_DRAIN = 0.5
@@ -126,7 +126,7 @@ async def run(settings: GatewaySettings) -> None:
 
 
 def _open_recorded(settings: GatewaySettings, answers: Answers) -> "Recorded":
-    from gateway_svc.recorded import open_recorded  # only here, so that who records nothing does not load it
+    from gateway_svc.assembly import open_recorded  # only here, so that who records nothing does not load it
 
     return open_recorded(settings, answers)
 

@@ -9,10 +9,10 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from gateway_svc import errors
-from gateway_svc.answers import Answer, Answers
-from gateway_svc.sessions import Sessions
-from gateway_svc.turn import Runner
-from gateway_svc.turns import Turns
+from gateway_svc.loop.answers import Answer, Answers
+from gateway_svc.turns.queue import Turns
+from gateway_svc.turns.sessions import Sessions
+from gateway_svc.turns.turn import Runner
 from service_kit.callers import current_caller
 from service_kit.paging import InvalidPage, decode_token, encode_token, page_size
 from service_kit.roles import Role

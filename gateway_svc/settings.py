@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from gateway_svc.budgets import LabelBudget
+from gateway_svc.turns.budgets import LabelBudget
 from service_kit.guard import Address, GuardSettings
 from service_kit.logs import LogStyle
 from service_kit.roles import NAME_PATTERN

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway_svc.settings import ListenSettings
-from service_kit.client import Metadata, client_options, current_access, open_channel
+from recording.channel.token import Metadata
+from service_kit.client import client_options, current_access, open_channel
 from service_kit.probe import probe
 from service_kit.settings import load_settings
 

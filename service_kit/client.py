@@ -1,6 +1,5 @@
 """How the command lines come in to a running service: TLS and token, from options or from ONRECORD_… variables."""
 
-from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +8,10 @@ from typing import Annotated
 import grpc
 import typer
 
-from service_kit.server import CLIENT_OPTIONS
-from service_kit.tls import ClientFiles, channel_credentials
-from service_kit.watched import Watched, WrongFile
-
-Metadata = Sequence[tuple[str, str]]
+from recording.channel.options import CLIENT_OPTIONS
+from recording.channel.tls import ClientFiles, channel_credentials
+from recording.channel.token import Metadata, token_metadata, watch_token
+from recording.channel.watched import WrongFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +39,6 @@ class ClientAccess:
 
 
 _ACCESS: ContextVar[ClientAccess] = ContextVar("access", default=ClientAccess())  # noqa: B039 - it is frozen
-
-
-def watch_token(path: Path) -> Watched[str]:
-    """The token in a file that holds nothing else.
-
-    Raises:
-        WrongFile: it cannot be read, is empty, or holds more than one word.
-    """
-
-    def load(contents: Sequence[bytes]) -> str:
-        words = contents[0].decode(errors="replace").split()
-        if len(words) != 1 or not words[0].isascii():
-            raise WrongFile(f"{path}: must hold a token and nothing else")
-        return words[0]
-
-    return Watched([path], load)
-
-
-def token_metadata(token: str) -> Metadata:
-    """What a call carries to show token."""
-    return (("authorization", f"Bearer {token}"),)
 
 
 def client_options(

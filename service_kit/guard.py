@@ -1,6 +1,5 @@
 """What stands between the network and a service, put together from its settings."""
 
-import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from typing import Annotated, Self, TypeVar
 import grpc
 from pydantic import AfterValidator, Field, model_validator
 
+from recording.channel.options import Options, is_local
+from recording.channel.watched import Watched, WrongFile
 from service_kit.access import AccessInterceptor, Rules
 from service_kit.limits import LimitSettings, RateInterceptor
 from service_kit.roles import load_callers
-from service_kit.server import Options
 from service_kit.settings import refuse
 from service_kit.tls import ServerFiles, server_credentials
-from service_kit.watched import Watched, WrongFile
 
 T = TypeVar("T")
 
@@ -123,17 +122,6 @@ def open_guard(settings: GuardSettings, rules: Rules) -> Guard:
     if settings.rate_per_second:
         interceptors.append(RateInterceptor(settings.rate_per_second))  # behind, so that it knows who calls
     return Guard(tuple(interceptors), settings.server_options(), credentials)
-
-
-def is_local(listen: str) -> bool:
-    """Whether only this machine can connect to listen, as gRPC names addresses."""
-    if listen.startswith("unix:"):
-        return True
-    host = listen.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _told(read: Callable[[], T]) -> T:

@@ -12,10 +12,10 @@ from grpc_health.v1 import health_pb2
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from recording.channel.options import MAX_MESSAGE_BYTES, Options
 from service_kit.callers import current_caller
 from service_kit.errors import RateExceeded
 from service_kit.handlers import Context, Handler, rebuild
-from service_kit.server import MAX_MESSAGE_BYTES, Options
 
 _HEALTH = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/"
 _MAX_BUCKETS = 10_000

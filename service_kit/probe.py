@@ -5,9 +5,10 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from recording.channel.tls import ClientFiles
+from recording.channel.watched import WrongFile
 from service_kit.client import ClientAccess
-from service_kit.tls import ClientFiles, ServerFiles
-from service_kit.watched import WrongFile
+from service_kit.tls import ServerFiles
 
 
 def probe(
@@ -40,7 +41,7 @@ def probe(
 def _open(address: str, access: ClientAccess, own: ServerFiles | None) -> grpc.Channel:
     options = []
     if access.files is None and own is not None:
-        from service_kit.certificates import certificate_name  # only with TLS: it takes long to load
+        from recording.channel.certificates import certificate_name  # only with TLS: it takes long to load
 
         shown = (own.certificate, own.key) if own.client_ca else (None, None)
         access = ClientAccess(ClientFiles(own.certificate, *shown))

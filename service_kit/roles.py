@@ -28,7 +28,7 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from service_kit.watched import WrongFile
+from recording.channel.watched import WrongFile
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """A caller's name; without a slash, which parts it from the rest of a producer id."""

@@ -13,34 +13,22 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as aio_health
 from grpc_reflection.v1alpha import reflection
 
+from recording.channel.options import KEEPALIVE, KEEPALIVE_SECONDS, MAX_MESSAGE_BYTES, Options
+
 log = structlog.get_logger(__name__)
 
 EXIT_CANNOT_LISTEN = 1
 EXIT_ENDED_BY_FORCE = 3
-MAX_MESSAGE_BYTES = 16 * 2**20
 
 _FORCE_AFTER_SECONDS = 10.0
 """How long the process may go on after its drain time, to close files and to cancel what would not end by itself."""
-_KEEPALIVE_SECONDS = 30
-_KEEPALIVE_TIMEOUT_SECONDS = 10
 _HANDSHAKE_SECONDS = 20
 
-Options = list[tuple[str, int]]
-
-_KEEPALIVE: Options = [
-    ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
-    ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_SECONDS * 1000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-]
-
-CLIENT_OPTIONS: Options = [*_KEEPALIVE, ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
-"""Channel options for clients of our own: keepalive as often as the servers allow, messages as large as they send."""
 
 SERVER_OPTIONS: Options = [
-    *_KEEPALIVE,
+    *KEEPALIVE,
     # Half of what clients of ours do: a ping that comes early because of a slow network is no abuse.
-    ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_SECONDS * 1000 // 2),
+    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_SECONDS * 1000 // 2),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     # A connection that does not say what it speaks is let go; gRPC itself waits for two minutes.
     ("grpc.server_handshake_timeout_ms", _HANDSHAKE_SECONDS * 1000),

@@ -1,12 +1,12 @@
-"""TLS from files in PEM: a server's side and a client's, each reading its files again when they change."""
+"""A server's TLS from files in PEM, which are read again when they change."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
-from service_kit.watched import Watched
+from recording.channel.watched import Watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,23 +20,13 @@ class ServerFiles:
     """When set, a client must show a certificate that this CA has signed."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientFiles:
-    """Which servers a client trusts, and what it shows them."""
-
-    ca: Path | None = None
-    """None: the system's CAs."""
-    certificate: Path | None = None
-    key: Path | None = None
-
-
 def server_credentials(files: ServerFiles) -> grpc.ServerCredentials:
     """Credentials that take the files as they are at each handshake.
 
     Raises:
         WrongFile: a file is missing, is no PEM, or the key is not the certificate's.
     """
-    from service_kit.certificates import check_certificates, check_pair  # only with TLS: it takes long to load
+    from recording.channel.certificates import check_certificates, check_pair  # only with TLS: it takes long to load
 
     paths = [files.certificate, files.key, *([files.client_ca] if files.client_ca else [])]
 
@@ -62,25 +52,3 @@ def server_credentials(files: ServerFiles) -> grpc.ServerCredentials:
         changed,  # type: ignore[arg-type]  # the types know nothing of None for "as before"
         require_client_authentication=files.client_ca is not None,
     )
-
-
-def channel_credentials(files: ClientFiles) -> Callable[[], grpc.ChannelCredentials]:
-    """Gives the credentials of the files as they are, for each new channel.
-
-    Raises:
-        WrongFile: as in server_credentials().
-    """
-    from service_kit.certificates import check_certificates, check_pair  # only with TLS: it takes long to load
-
-    paths = [path for path in (files.ca, files.certificate, files.key) if path]
-
-    def load(contents: Sequence[bytes]) -> grpc.ChannelCredentials:
-        found = dict(zip(paths, contents, strict=True))
-        if files.ca:
-            check_certificates(files.ca, found[files.ca])
-        certificate, key = (found[path] if path else None for path in (files.certificate, files.key))
-        if files.certificate and files.key and certificate and key:
-            check_pair(files.certificate, certificate, files.key, key)
-        return grpc.ssl_channel_credentials(found[files.ca] if files.ca else None, key, certificate)
-
-    return Watched(paths, load).current

@@ -16,11 +16,13 @@ from onrecord.audit.v1 import audit_pb2_grpc
 from audit_svc.query_log import QueryLog
 from audit_svc.questions import QuestionRpcs
 from audit_svc.servicer import STATUSES, error_interceptor
-from audit_svc.store.sqlite import ReadOnlyStore
+from audit_svc.sqlite.sqlite import ReadOnlyStore
 from audit_svc.terminal.running import err, error_is_exit_code_1, progress
-from service_kit.client import Metadata, open_channel
+from recording.channel.options import CLIENT_OPTIONS
+from recording.channel.token import Metadata
+from service_kit.client import open_channel
 from service_kit.logs import configure_logging
-from service_kit.server import CLIENT_OPTIONS, build_server
+from service_kit.server import build_server
 
 T = TypeVar("T")
 

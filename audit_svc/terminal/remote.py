@@ -9,11 +9,11 @@ import grpc
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from audit_svc.errors import AuditError
-from audit_svc.store.backup import Tell, new_file
-from audit_svc.store.files import sync
+from audit_svc.sqlite.backup import Tell, new_file
+from audit_svc.sqlite.files import sync
+from recording.channel.options import CLIENT_OPTIONS
+from recording.channel.watched import WrongFile
 from service_kit.client import current_access
-from service_kit.server import CLIENT_OPTIONS
-from service_kit.watched import WrongFile
 
 
 class Refused(AuditError):

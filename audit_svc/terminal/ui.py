@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from audit_svc.settings import AuditSettings
-from audit_svc.store.files import reading
+from audit_svc.sqlite.files import reading
 from audit_svc.terminal.running import Database, error_is_exit_code_1, ledger_path
-from service_kit.client import watch_token
-from service_kit.guard import is_local
+from recording.channel.options import is_local
+from recording.channel.token import watch_token
+from recording.channel.watched import WrongFile
 from service_kit.logs import configure_logging
 from service_kit.settings import load_settings
-from service_kit.watched import WrongFile
 
 
 def ui(

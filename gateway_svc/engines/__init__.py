@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from gateway_svc.messages import AssistantMessage, Message, ToolDefinition, Usage
+from gateway_svc.messages import AssistantMessage, Message, ToolDefinition
+from recording.calls import Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,12 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal
 
 from gateway_svc.engines import StepEvent, StepResult
-from gateway_svc.engines.encoding import build_calls, encode, encode_tools, history_arguments, join
-from gateway_svc.engines.fields import Fields, clean, count, fields, items, text
-from gateway_svc.engines.http import PATIENCE, ModelServerClient, Patience
-from gateway_svc.engines.streams import LineDecoder
-from gateway_svc.messages import (
-    AssistantMessage,
-    Message,
-    SystemMessage,
-    ToolDefinition,
-    ToolMessage,
-    Usage,
-    UserMessage,
-)
+from gateway_svc.engines.wire.encoding import build_calls, encode, encode_tools, history_arguments, join
+from gateway_svc.engines.wire.fields import Fields, clean, count, fields, items, text
+from gateway_svc.engines.wire.http import PATIENCE, ModelServerClient, Patience
+from gateway_svc.engines.wire.streams import LineDecoder
+from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolDefinition, ToolMessage, UserMessage
+from recording.calls import Usage
 
 Think = bool | Literal["low", "medium", "high", "max"]
 
@@ -89,7 +82,7 @@ def _assistant(message: AssistantMessage) -> dict[str, Any]:
 
 
 class _Answer:
-    """See gateway_svc.engines.http.Answer."""
+    """See gateway_svc.engines.wire.http.Answer."""
 
     def __init__(self) -> None:
         self.complete = self.ended = False

@@ -9,22 +9,14 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from gateway_svc.engines import StepEvent, StepResult
-from gateway_svc.engines.encoding import build_calls, encode, encode_tools, history_arguments_text, join
-from gateway_svc.engines.fields import Fields, clean, count, fields, items, text
-from gateway_svc.engines.fragments import CallAssembler
-from gateway_svc.engines.http import PATIENCE, ModelServerClient, Patience
-from gateway_svc.engines.names import WireNames
-from gateway_svc.engines.streams import Decoder, EventDecoder, WholeDecoder
-from gateway_svc.messages import (
-    AssistantMessage,
-    Message,
-    SystemMessage,
-    ToolCall,
-    ToolDefinition,
-    ToolMessage,
-    Usage,
-    UserMessage,
-)
+from gateway_svc.engines.wire.encoding import build_calls, encode, encode_tools, history_arguments_text, join
+from gateway_svc.engines.wire.fields import Fields, clean, count, fields, items, text
+from gateway_svc.engines.wire.fragments import CallAssembler
+from gateway_svc.engines.wire.http import PATIENCE, ModelServerClient, Patience
+from gateway_svc.engines.wire.names import WireNames
+from gateway_svc.engines.wire.streams import Decoder, EventDecoder, WholeDecoder
+from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolDefinition, ToolMessage, UserMessage
+from recording.calls import ToolCall, Usage
 
 _HEAD = {"stream": True, "stream_options": {"include_usage": True}}
 _FINISHES: dict[str, Literal["length", "content_filter"]] = {"length": "length", "content_filter": "content_filter"}
@@ -116,7 +108,7 @@ def decoder(content_type: str) -> Decoder:
 
 
 class _Answer:
-    """See gateway_svc.engines.http.Answer."""
+    """See gateway_svc.engines.wire.http.Answer."""
 
     def __init__(self, learn_reasoning_field: Callable[[str], None], names: WireNames) -> None:
         self._names = names

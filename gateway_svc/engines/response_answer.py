@@ -8,17 +8,18 @@ import json
 from typing import Any, Literal
 
 from gateway_svc.engines import StepResult
-from gateway_svc.engines.encoding import build_calls, encode, parse_arguments
-from gateway_svc.engines.fields import Fields, clean, count, fields, items, text
-from gateway_svc.engines.names import WireNames
-from gateway_svc.messages import AssistantMessage, Native, Usage
+from gateway_svc.engines.wire.encoding import build_calls, encode, parse_arguments
+from gateway_svc.engines.wire.fields import Fields, clean, count, fields, items, text
+from gateway_svc.engines.wire.names import WireNames
+from gateway_svc.messages import AssistantMessage, Native
+from recording.calls import Usage
 
 _DELTAS = ("response.output_text.delta", "response.refusal.delta")
 _PLAIN_KINDS = ("message", "function_call")
 
 
 class ResponseAnswer:
-    """See gateway_svc.engines.http.Answer."""
+    """See gateway_svc.engines.wire.http.Answer."""
 
     def __init__(self, names: WireNames, origin: str) -> None:
         """`origin` names the API and the server that the answer comes from."""

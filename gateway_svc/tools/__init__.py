@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from onrecord.audit.v1 import audit_pb2
 from pydantic import BaseModel
 
-from gateway_svc.messages import Scope
+from recording.calls import Scope, ToolResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,26 +20,6 @@ class ToolContext:
     workspace: Path
     """The folder that the tool is confined to, absolute and resolved."""
     scope: Scope | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """How a tool call ended."""
-
-    text: str
-    """What the model is told."""
-    outcome: audit_pb2.Outcome.ValueType = audit_pb2.OUTCOME_SUCCEEDED
-    error: str | None = None
-    """Why the tool could not do its work: a sentence for the record that quotes no content and no argument's value."""
-    exit_code: int | None = None
-    http_status: int | None = None
-    result_bytes: int = 0
-    """The size of the whole result in bytes, before any cut."""
-    result_truncated: bool = False
-    started_at_ms: int = 0
-    """When the call began, in milliseconds since 1970-01-01 UTC; set by run()."""
-    duration_ms: int = 0
-    """How long the call took, by a monotonic clock; set by run()."""
 
 
 class ToolError(Exception):

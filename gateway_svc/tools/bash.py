@@ -16,11 +16,12 @@ from onrecord.audit.v1 import audit_pb2
 from pydantic import Field
 
 from gateway_svc.errors import SettingsError
-from gateway_svc.tools import ToolContext, ToolError, ToolResult
+from gateway_svc.tools import ToolContext, ToolError
 from gateway_svc.tools.arguments import Arguments, PlainText
-from gateway_svc.tools.cgroups import find_process_groups
-from gateway_svc.tools.processes import Ended, Program, run_program
-from gateway_svc.tools.sandbox import Sandbox
+from gateway_svc.tools.jail.cgroups import find_process_groups
+from gateway_svc.tools.jail.processes import Ended, Program, run_program
+from gateway_svc.tools.jail.sandbox import Sandbox
+from recording.calls import ToolResult
 
 MAX_COMMAND_BYTES = 100_000
 PASSED_VARIABLES = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from gateway_svc.tools import ToolContext, ToolError, ToolResult
+from gateway_svc.tools import ToolContext, ToolError
 from gateway_svc.tools.arguments import Arguments, PathText
-from gateway_svc.tools.confine import Place, located, open_regular, told_errors
+from gateway_svc.tools.jail.confine import Place, located, open_regular, told_errors
 from gateway_svc.tools.replace import changing, replace_file
+from recording.calls import ToolResult
 
 
 class EditArguments(Arguments):

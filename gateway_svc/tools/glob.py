@@ -6,10 +6,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from gateway_svc.tools import ToolContext, ToolResult
+from gateway_svc.tools import ToolContext
 from gateway_svc.tools.arguments import Arguments, PathText, PlainText
-from gateway_svc.tools.confine import opened_folder, told_errors
+from gateway_svc.tools.jail.confine import opened_folder, told_errors
 from gateway_svc.tools.search import Glob, walk
+from recording.calls import ToolResult
 
 
 class GlobArguments(Arguments):

@@ -13,11 +13,12 @@ from pathlib import Path
 from onrecord.audit.v1 import audit_pb2
 from pydantic import Field
 
-from gateway_svc.tools import ToolContext, ToolError, ToolResult, search
+from gateway_svc.tools import ToolContext, ToolError, search
 from gateway_svc.tools.arguments import Arguments, PathText, PlainText
-from gateway_svc.tools.confine import READ_FLAGS, located, told_errors
-from gateway_svc.tools.processes import Ended, Program, run_program
-from gateway_svc.tools.sandbox import Sandbox
+from gateway_svc.tools.jail.confine import READ_FLAGS, located, told_errors
+from gateway_svc.tools.jail.processes import Ended, Program, run_program
+from gateway_svc.tools.jail.sandbox import Sandbox
+from recording.calls import ToolResult
 
 LINE = re.compile(r"(?:.+:)?\d+:")
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": os.defpath}

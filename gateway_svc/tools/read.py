@@ -8,9 +8,10 @@ from typing import BinaryIO
 
 from pydantic import Field
 
-from gateway_svc.tools import ToolContext, ToolError, ToolResult
+from gateway_svc.tools import ToolContext, ToolError
 from gateway_svc.tools.arguments import Arguments, PathText
-from gateway_svc.tools.confine import located, open_regular, told_errors
+from gateway_svc.tools.jail.confine import located, open_regular, told_errors
+from recording.calls import ToolResult
 
 MAX_SCANNED_BYTES = 256 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024

@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 
 from gateway_svc.tools import ToolError
-from gateway_svc.tools.confine import Place
+from gateway_svc.tools.jail.confine import Place
 
 changing = threading.Lock()
 """Held while a file is read, changed and replaced, so that calls that run side by side lose none of their changes."""

@@ -12,10 +12,11 @@ import structlog
 from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.errors import SettingsError
-from gateway_svc.messages import ToolCall, ToolDefinition
-from gateway_svc.tools import RemoteTool, Tool, ToolContext, ToolError, ToolResult
+from gateway_svc.messages import ToolDefinition
+from gateway_svc.tools import RemoteTool, Tool, ToolContext, ToolError
 from gateway_svc.tools.arguments import ArgumentsError, json_schema, parse_arguments, parse_object
 from gateway_svc.tools.output import shorten
+from recording.calls import ToolCall, ToolResult
 
 Policy = Literal["allow", "deny", "ask"]
 """Whether a tool runs at once, never, or when the client has agreed."""

@@ -9,10 +9,11 @@ import httpx2
 from onrecord.audit.v1 import audit_pb2
 from pydantic import Field
 
-from gateway_svc.tools import ToolContext, ToolError, ToolResult
+from gateway_svc.tools import ToolContext, ToolError
 from gateway_svc.tools.arguments import Arguments, PlainText
-from gateway_svc.tools.destination import Destination, Destinations, Resolver, resolve
-from gateway_svc.tools.page import Body, guessed_type, is_text, named_type, page_text
+from gateway_svc.tools.web.destination import Destination, Destinations, Resolver, resolve
+from gateway_svc.tools.web.page import Body, guessed_type, is_text, named_type, page_text
+from recording.calls import ToolResult
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 10

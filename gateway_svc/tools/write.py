@@ -5,10 +5,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from gateway_svc.tools import ToolContext, ToolError, ToolResult
+from gateway_svc.tools import ToolContext, ToolError
 from gateway_svc.tools.arguments import Arguments, PathText
-from gateway_svc.tools.confine import located, told_errors
+from gateway_svc.tools.jail.confine import located, told_errors
 from gateway_svc.tools.replace import changing, replace_file
+from recording.calls import ToolResult
 
 
 class WriteArguments(Arguments):

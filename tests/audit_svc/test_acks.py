@@ -12,7 +12,7 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import DiskFull
-from audit_svc.store.acks import Acks
+from audit_svc.sqlite.acks import Acks
 
 STORED = audit_pb2.RecordResponse(sequence=1, stored=2)
 

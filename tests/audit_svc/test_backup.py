@@ -10,11 +10,11 @@ import pytest
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from audit_svc.errors import DiskFull, StoreRefused
-from audit_svc.store import backup, migrate
-from audit_svc.store.backup import back_up
-from audit_svc.store.check import check
-from audit_svc.store.opening import open_for_reading, open_for_writing
-from audit_svc.store.sqlite import SqliteStore
+from audit_svc.sqlite import backup, migrate
+from audit_svc.sqlite.backup import back_up
+from audit_svc.sqlite.check import check
+from audit_svc.sqlite.opening import open_for_reading, open_for_writing
+from audit_svc.sqlite.sqlite import SqliteStore
 from audit_svc.terminal import remote
 from service_kit.server import bind, build_server
 from tests.audit_svc.aged import make_ledger

@@ -6,10 +6,10 @@ import apsw
 import pytest
 
 from audit_svc.errors import StoreRefused
-from audit_svc.store import migrate
-from audit_svc.store.check import check
-from audit_svc.store.opening import open_for_writing
-from audit_svc.store.steps import DAY_MS
+from audit_svc.sqlite import migrate
+from audit_svc.sqlite.check import check
+from audit_svc.sqlite.opening import open_for_writing
+from audit_svc.sqlite.steps import DAY_MS
 from tests.audit_svc.aged import ago, make_ledger
 from tests.audit_svc.test_backup import damage, silent
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from audit_svc.store import checkpoints
-from audit_svc.store.opening import open_for_reading
-from audit_svc.store.writer import Writer
+from audit_svc.sqlite import checkpoints
+from audit_svc.sqlite.opening import open_for_reading
+from audit_svc.sqlite.writer import Writer
 from tests.audit_svc.samples import audit_row, batch
 
 COMMITS = 300

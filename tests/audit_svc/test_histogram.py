@@ -4,8 +4,8 @@ import apsw
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit_svc.store import histogram
-from audit_svc.store.columns import MAX_INT64
+from audit_svc.sqlite import histogram
+from audit_svc.sqlite.columns import MAX_INT64
 
 EDGES = [max(0, (1 << bits) + off) for bits in range(63) for off in (-1, 0, 1)]
 DURATIONS = st.integers(0, 2**37) | st.sampled_from([*EDGES, MAX_INT64])

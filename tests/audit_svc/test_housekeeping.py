@@ -13,8 +13,8 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from typer.testing import CliRunner, Result
 
 from audit_svc.__main__ import app
-from audit_svc.store.opening import open_for_reading
-from audit_svc.store.steps import DAY_MS, HOUR_MS
+from audit_svc.sqlite.opening import open_for_reading
+from audit_svc.sqlite.steps import DAY_MS, HOUR_MS
 from demo.processes import REPOSITORY, Service, start_service
 from service_kit.roles import Role, make_token
 from tests.audit_svc.aged import ago, hour_of_rows, make_ledger

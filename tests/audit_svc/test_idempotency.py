@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.store import tool_calls
-from audit_svc.store.inserts import Inserts
-from audit_svc.store.usage import Usage
+from audit_svc.sqlite import tool_calls
+from audit_svc.sqlite.inserts import Inserts
+from audit_svc.sqlite.usage import Usage
 from tests.audit_svc.samples import audit_row, batch
 from tests.audit_svc.test_producers import fresh
 

@@ -5,8 +5,8 @@ import time
 import apsw
 import pytest
 
-from audit_svc.store import indexer, migrate
-from audit_svc.store.indexer import Indexer
+from audit_svc.sqlite import indexer, migrate
+from audit_svc.sqlite.indexer import Indexer
 
 
 @pytest.mark.parametrize("is_busy", [False, True])

@@ -4,7 +4,7 @@ import apsw
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit_svc.store.listing import Statement, fetch
+from audit_svc.sqlite.listing import Statement, fetch
 
 VALUES = st.none() | st.integers(-(2**63), 2**63 - 1) | st.text()
 

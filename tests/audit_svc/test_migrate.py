@@ -6,8 +6,8 @@ import apsw
 import pytest
 
 from audit_svc.errors import MigrationRefused
-from audit_svc.store import migrate
-from audit_svc.store.migrate import Migration, load_migrations
+from audit_svc.sqlite import migrate
+from audit_svc.sqlite.migrate import Migration, load_migrations
 
 A = Migration(1, "a", "CREATE TABLE a (x TEXT) STRICT;", "DROP TABLE a;")
 B = Migration(7, "b", "CREATE TABLE b (x TEXT) STRICT; CREATE INDEX b_x ON b (x);", "DROP TABLE b;")

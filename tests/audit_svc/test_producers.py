@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit_svc.store import migrate
-from audit_svc.store.inserts import Inserts
-from audit_svc.store.producers import cover
-from audit_svc.store.usage import Usage
+from audit_svc.sqlite import migrate
+from audit_svc.sqlite.inserts import Inserts
+from audit_svc.sqlite.producers import cover
+from audit_svc.sqlite.usage import Usage
 from tests.audit_svc.samples import audit_row, batch
 
 

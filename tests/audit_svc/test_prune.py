@@ -10,15 +10,15 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import Held, InvalidRequest
-from audit_svc.store import prune
-from audit_svc.store.check import check
-from audit_svc.store.opening import FileLock, open_for_reading, open_for_writing
-from audit_svc.store.prune import HOUR_MS, Prune, Removed, prune_file, whole_hour
-from audit_svc.store.recount import rebuild_rollups
-from audit_svc.store.rows import read_batch
-from audit_svc.store.transactions import transaction
-from audit_svc.store.vacuum import space, vacuum
-from audit_svc.store.writer import Writer
+from audit_svc.sqlite import prune
+from audit_svc.sqlite.check import check
+from audit_svc.sqlite.opening import FileLock, open_for_reading, open_for_writing
+from audit_svc.sqlite.prune import HOUR_MS, Prune, Removed, prune_file, whole_hour
+from audit_svc.sqlite.recount import rebuild_rollups
+from audit_svc.sqlite.rows import read_batch
+from audit_svc.sqlite.transactions import transaction
+from audit_svc.sqlite.vacuum import space, vacuum
+from audit_svc.sqlite.writer import Writer
 from tests.audit_svc.aged import THIS_HOUR, ago, hour_of_rows, make_ledger
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
 

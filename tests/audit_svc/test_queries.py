@@ -9,10 +9,10 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import InvalidRequest, NotFound
-from audit_svc.store import listing, queries, tail, tool_calls
-from audit_svc.store.rows import read_batch
-from audit_svc.store.summaries import summarize_usage
-from audit_svc.store.writer import Writer
+from audit_svc.sqlite import listing, queries, tail, tool_calls
+from audit_svc.sqlite.rows import read_batch
+from audit_svc.sqlite.summaries import summarize_usage
+from audit_svc.sqlite.writer import Writer
 from service_kit.paging import InvalidPage
 from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, session_row
 

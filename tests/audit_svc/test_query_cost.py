@@ -9,12 +9,12 @@ import pytest
 from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.store import listing, migrate, queries, tool_calls
-from audit_svc.store.inserts import Inserts
-from audit_svc.store.rows import read_batch
-from audit_svc.store.steps import DAY_MS, HOUR_MS
-from audit_svc.store.summaries import summarize_usage
-from audit_svc.store.usage import Usage
+from audit_svc.sqlite import listing, migrate, queries, tool_calls
+from audit_svc.sqlite.inserts import Inserts
+from audit_svc.sqlite.rows import read_batch
+from audit_svc.sqlite.steps import DAY_MS, HOUR_MS
+from audit_svc.sqlite.summaries import summarize_usage
+from audit_svc.sqlite.usage import Usage
 from service_kit.paging import encode_token
 from tests.audit_svc.cost import machine_steps
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row

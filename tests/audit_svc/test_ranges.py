@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit_svc.store.columns import MAX_INT64
-from audit_svc.store.ranges import Piece, cut
-from audit_svc.store.steps import DAY_MS, HOUR_MS, STEPS, Step
+from audit_svc.sqlite.columns import MAX_INT64
+from audit_svc.sqlite.ranges import Piece, cut
+from audit_svc.sqlite.steps import DAY_MS, HOUR_MS, STEPS, Step
 
 MINUTE_MS = 60_000
 END = 1_000 * DAY_MS

@@ -10,9 +10,9 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import Damaged, NotFound, StoreClosed
-from audit_svc.store import queries
-from audit_svc.store.opening import open_for_reading
-from audit_svc.store.reader import Reader
+from audit_svc.sqlite import queries
+from audit_svc.sqlite.opening import open_for_reading
+from audit_svc.sqlite.reader import Reader
 
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
 

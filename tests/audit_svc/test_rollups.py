@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.store import histogram, migrate, recount, rollups
-from audit_svc.store.inserts import Inserts
-from audit_svc.store.opening import open_for_reading, open_for_writing
-from audit_svc.store.rows import read_batch
-from audit_svc.store.steps import HOUR_MS, STEPS, Step
-from audit_svc.store.usage import Usage
-from audit_svc.store.writer import Writer
+from audit_svc.sqlite import histogram, migrate, recount, rollups
+from audit_svc.sqlite.inserts import Inserts
+from audit_svc.sqlite.opening import open_for_reading, open_for_writing
+from audit_svc.sqlite.rows import read_batch
+from audit_svc.sqlite.steps import HOUR_MS, STEPS, Step
+from audit_svc.sqlite.usage import Usage
+from audit_svc.sqlite.writer import Writer
 from demo.processes import run_command
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, request
 

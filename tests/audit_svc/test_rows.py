@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import InvalidRequest
-from audit_svc.store.columns import MAX_AHEAD_MS, MIN_TIME_MS
-from audit_svc.store.rows import (
+from audit_svc.sqlite.columns import MAX_AHEAD_MS, MIN_TIME_MS
+from audit_svc.sqlite.rows import (
     COST_COLUMNS,
     MAX_ROWS,
     SESSION_COLUMNS,

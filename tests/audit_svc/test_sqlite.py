@@ -9,15 +9,9 @@ import apsw
 import pytest
 
 from audit_svc.errors import MigrationRefused, StoreRefused
-from audit_svc.store import migrate
-from audit_svc.store.opening import (
-    FileLock,
-    enter_wal,
-    open_for_reading,
-    open_for_writing,
-    refuse_wal_reset_bug,
-)
-from audit_svc.store.sqlite import SqliteStore
+from audit_svc.sqlite import migrate
+from audit_svc.sqlite.opening import FileLock, enter_wal, open_for_reading, open_for_writing, refuse_wal_reset_bug
+from audit_svc.sqlite.sqlite import SqliteStore
 from tests.audit_svc.samples import audit_row, batch
 
 

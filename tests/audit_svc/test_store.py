@@ -9,10 +9,10 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import StoreClosed, StoreRefused
-from audit_svc.store import queries, tool_calls
-from audit_svc.store.inserts import CHUNKS
-from audit_svc.store.rows import read_batch
-from audit_svc.store.writer import Writer
+from audit_svc.sqlite import queries, tool_calls
+from audit_svc.sqlite.inserts import CHUNKS
+from audit_svc.sqlite.rows import read_batch
+from audit_svc.sqlite.writer import Writer
 from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, request, session_row
 
 Response = audit_pb2.RecordResponse

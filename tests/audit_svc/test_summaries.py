@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import InvalidRequest
-from audit_svc.store import histogram, migrate
-from audit_svc.store.inserts import Inserts
-from audit_svc.store.prune import Prune
-from audit_svc.store.rows import read_batch
-from audit_svc.store.steps import DAY_MS, HOUR_MS
-from audit_svc.store.summaries import summarize_usage
-from audit_svc.store.usage import MAX_SUMMED, Usage
-from audit_svc.store.usage_tables import BLOBS_AT_ONCE
+from audit_svc.sqlite import histogram, migrate
+from audit_svc.sqlite.inserts import Inserts
+from audit_svc.sqlite.prune import Prune
+from audit_svc.sqlite.rows import read_batch
+from audit_svc.sqlite.steps import DAY_MS, HOUR_MS
+from audit_svc.sqlite.summaries import summarize_usage
+from audit_svc.sqlite.usage import MAX_SUMMED, Usage
+from audit_svc.sqlite.usage_tables import BLOBS_AT_ONCE
 from service_kit.paging import InvalidPage
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
 

@@ -9,10 +9,10 @@ import apsw
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.store import throttle
-from audit_svc.store.load import WINDOW_SECONDS, Load
-from audit_svc.store.sqlite import SqliteStore
-from audit_svc.store.throttle import Throttle
+from audit_svc.sqlite import throttle
+from audit_svc.sqlite.load import WINDOW_SECONDS, Load
+from audit_svc.sqlite.sqlite import SqliteStore
+from audit_svc.sqlite.throttle import Throttle
 
 
 async def busy() -> Throttle:

@@ -12,10 +12,10 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import DiskFull, QueueFull, StoreUnavailable
-from audit_svc.store import migrate, tool_calls
-from audit_svc.store.opening import open_for_reading, open_for_writing
-from audit_svc.store.sqlite import SqliteStore
-from audit_svc.store.writer import COMMIT_ROWS, Writer
+from audit_svc.sqlite import migrate, tool_calls
+from audit_svc.sqlite.opening import open_for_reading, open_for_writing
+from audit_svc.sqlite.sqlite import SqliteStore
+from audit_svc.sqlite.writer import COMMIT_ROWS, Writer
 from tests.audit_svc.samples import audit_row, batch
 
 Responses = list[Future[audit_pb2.RecordResponse]]

@@ -20,7 +20,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.processes import REPOSITORY
 from demo.script import Call, Script, Step
-from gateway_svc.audit import AuditRefused
+from recording.logger import AuditRefused
 from tests.e2e.conftest import Pair, make_pair
 from tests.e2e.test_security import Guarded
 

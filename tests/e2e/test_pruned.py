@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from gateway_svc.audit.connection import Target
-from gateway_svc.audit.sender import Sender
+from recording.delivery.connection import Target
+from recording.delivery.sender import Sender
 from tests.audit_svc.aged import ago, make_ledger
 from tests.audit_svc.test_process import found, run, serve
-from tests.gateway_svc.audit.samples import opened, tool_call
-from tests.gateway_svc.audit.test_verdicts import dead_letters
+from tests.recording.samples import opened, tool_call
+from tests.recording.test_verdicts import dead_letters
 
 
 async def test_a_row_that_is_too_old_becomes_a_dead_letter_with_its_reason_and_holds_nothing_up(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from onrecord.audit.v1 import audit_pb2
 from demo.script import Call, Script, Step
 from tests.e2e.conftest import Pair, run_turn, text_of
 from tests.e2e.test_r12_no_content import files_with
-from tests.gateway_svc.audit.fake_audit import FakeAudit, rows_of, serving
+from tests.recording.fake_audit import FakeAudit, rows_of, serving
 from tests.support import claude_cli
 from tests.support.claude_cli import MODEL, Line, init, message, result, spent, tool_result, tool_use
 

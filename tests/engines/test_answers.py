@@ -5,7 +5,8 @@ import pytest
 from demo.model_server import ModelServer
 from demo.script import Call, Script, Step, Tokens
 from gateway_svc.engines import Engine
-from gateway_svc.messages import AssistantMessage, Message, ToolMessage, Usage, UserMessage
+from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
+from recording.calls import Usage
 from tests.engines.asking import READ, ask, ask_again, engine_for
 
 pytestmark = pytest.mark.parametrize("name", ["ollama", "openai", "responses"])

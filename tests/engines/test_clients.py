@@ -6,7 +6,7 @@ import httpx2
 
 from demo.model_server import ModelServer
 from demo.script import Page, Script
-from gateway_svc.engines.clients import REQUESTS_A_CLIENT, Clients
+from gateway_svc.engines.wire.clients import REQUESTS_A_CLIENT, Clients
 
 
 async def test_many_requests_at_once_take_several_clients_and_few_the_first():

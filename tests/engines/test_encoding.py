@@ -9,18 +9,12 @@ from hypothesis import strategies as st
 
 from demo.model_server import ModelServer
 from demo.script import Script, Step
-from gateway_svc.engines.encoding import parse_arguments
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai import OpenAIEngine
 from gateway_svc.engines.responses import ResponsesEngine
-from gateway_svc.messages import (
-    AssistantMessage,
-    Message,
-    SystemMessage,
-    ToolCall,
-    ToolMessage,
-    UserMessage,
-)
+from gateway_svc.engines.wire.encoding import parse_arguments
+from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
+from recording.calls import ToolCall
 from tests.engines.asking import READ, ask, engine_for
 
 OLLAMA = OllamaEngine("http://127.0.0.1:1", "m")

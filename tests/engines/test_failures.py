@@ -10,11 +10,11 @@ import pytest
 from demo.model_server import ModelServer
 from demo.script import Refusal, Script, Step
 from gateway_svc.engines import TextDelta
-from gateway_svc.engines.failures import presentable, retry_after_s
-from gateway_svc.engines.http import Patience
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai import OpenAIEngine
 from gateway_svc.engines.responses import ResponsesEngine
+from gateway_svc.engines.wire.failures import presentable, retry_after_s
+from gateway_svc.engines.wire.http import Patience
 from gateway_svc.errors import (
     EngineBrokeOff,
     EngineError,
@@ -132,7 +132,7 @@ async def test_retry_after_is_honoured(name, header, monkeypatch):
 
     script = refusing(429, times=1, headers={header: "7" if header == "Retry-After" else "7000"})
     async with ModelServer(script) as server:
-        monkeypatch.setattr("gateway_svc.engines.http.asyncio.sleep", note)
+        monkeypatch.setattr("gateway_svc.engines.wire.http.asyncio.sleep", note)
         await ask(engine_for(server, name, Patience(attempts=2)))
     assert [wait for wait in waits if wait] == [pytest.approx(7.35, abs=0.35)]
 

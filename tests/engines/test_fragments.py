@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_svc.engines.encoding import build_calls
-from gateway_svc.engines.fragments import CallAssembler
+from gateway_svc.engines.wire.encoding import build_calls
+from gateway_svc.engines.wire.fragments import CallAssembler
 
 A, B = '{"path": "a"}', '{"path": "b"}'
 BOTH = [("1", "read", A), ("2", "read", B)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from demo.model_server import ModelServer
 from demo.script import Call, Script, Step
-from gateway_svc.engines.names import WireNames
+from gateway_svc.engines.wire.names import WireNames
 from gateway_svc.messages import ToolDefinition, ToolMessage, UserMessage
 from tests.engines.asking import ask, engine_for
 

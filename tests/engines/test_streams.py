@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway_svc.engines import streams
-from gateway_svc.engines.streams import Decoder, EventDecoder, LineDecoder, PayloadTooLong, WholeDecoder
+from gateway_svc.engines.wire import streams
+from gateway_svc.engines.wire.streams import Decoder, EventDecoder, LineDecoder, PayloadTooLong, WholeDecoder
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -1,6 +1,6 @@
 """Streams as Ollama's servers send them, written by hand, with what older ones leave out."""
 
-from gateway_svc.messages import Usage
+from recording.calls import Usage
 from tests.engines.asking import ask_ollama, ndjson, response
 
 HEAD = {"model": "qwen3:8b", "created_at": "2026-11-20T09:12:01.123456Z"}

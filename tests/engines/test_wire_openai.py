@@ -8,7 +8,8 @@ import pytest
 from gateway_svc.engines import StepResult
 from gateway_svc.engines.openai import OpenAIEngine
 from gateway_svc.errors import EngineBrokeOff, EngineProtocolError, EngineRejected
-from gateway_svc.messages import Usage, UserMessage
+from gateway_svc.messages import UserMessage
+from recording.calls import Usage
 from tests.engines.asking import QUICK, ask_again, ask_openai, events, raw_server, response
 
 

@@ -12,8 +12,9 @@ from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai import OpenAIEngine
 from gateway_svc.engines.responses import ResponsesEngine
 from gateway_svc.errors import EngineProtocolError, EngineRateLimited, EngineRejected
-from gateway_svc.messages import AssistantMessage, Message, Native, ToolMessage, Usage, UserMessage
-from gateway_svc.transcript import Transcript
+from gateway_svc.messages import AssistantMessage, Message, Native, ToolMessage, UserMessage
+from gateway_svc.turns.transcript import Transcript
+from recording.calls import Usage
 from tests.engines.asking import QUICK, READ, ask, ask_again, ask_responses, events, response
 
 USAGE = {

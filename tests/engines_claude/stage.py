@@ -13,12 +13,14 @@ from typing import Any
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.audit import redact, safe_audit, safe_intend
-from gateway_svc.audit.row import build_audit_row, build_intent
 from gateway_svc.engines.claude import ClaudeAudit, ClaudeRunner
 from gateway_svc.marks import new_mark
-from gateway_svc.messages import Message, Scope, Usage, UserMessage
-from gateway_svc.turn import Totals, Turn, TurnEvents
+from gateway_svc.messages import Message, UserMessage
+from gateway_svc.turns.turn import Totals, Turn, TurnEvents
+from recording import redact
+from recording.calls import Scope, Usage
+from recording.logger import safe_audit, safe_intend
+from recording.rows.tool_call import build_audit_row, build_intent
 from tests.support import claude_cli
 from tests.support.claude_cli import Line
 

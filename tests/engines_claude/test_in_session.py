@@ -4,9 +4,9 @@ import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.messages import AssistantMessage, ToolMessage
-from gateway_svc.sessions import Sessions
-from gateway_svc.transcript import closing_messages
-from gateway_svc.turns import Turns
+from gateway_svc.turns.queue import Turns
+from gateway_svc.turns.sessions import Sessions
+from gateway_svc.turns.transcript import closing_messages
 from tests.support.claude_cli import MODEL, SESSION, init, message, result, spent, tool_result, tool_use
 
 BASH = tool_use("toolu_1", "Bash", {"command": "sleep 9"})

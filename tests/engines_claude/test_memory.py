@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from gateway_svc.engines.claude.memory import MAX_RETOLD_CHARACTERS, Known, Memory, retell
 from gateway_svc.errors import EngineProtocolError
-from gateway_svc.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
+from gateway_svc.messages import AssistantMessage, ToolMessage, UserMessage
+from recording.calls import ToolCall
 from tests.support.claude_cli import MODEL, SESSION, Line, init, lost_session, message, result, spent
 
 OTHER = "7f57f751-4625-4d53-a6e8-e6c533362d7c"

@@ -5,9 +5,10 @@ import os
 import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.budgets import Budget
 from gateway_svc.errors import InvalidRequest
-from gateway_svc.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
+from gateway_svc.messages import AssistantMessage, ToolMessage, UserMessage
+from gateway_svc.turns.budgets import Budget
+from recording.calls import ToolCall
 from tests.support.claude_cli import (
     BASH_DONE,
     MODEL,

@@ -11,11 +11,12 @@ from tests.support import claude_cli
 from tests.support.claude_cli import MODEL, init, message, result, spent, tool_result, tool_use
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, re, sys
 from pathlib import Path
 from gateway_svc.engines.claude import ClaudeRunner
-from gateway_svc.messages import Scope, UserMessage
-from gateway_svc.turn import Turn, TurnEvents
+from gateway_svc.messages import UserMessage
+from recording.calls import Scope
+from gateway_svc.turns.turn import Turn, TurnEvents
 
 folder, command = Path(sys.argv[1]), sys.argv[2]
 runner = ClaudeRunner(
@@ -24,7 +25,7 @@ runner = ClaudeRunner(
 history = [UserMessage("go")]
 turn = Turn(Scope("s", "claude", "", "t"), "", history, history.append, TurnEvents())
 asyncio.run(runner.run(turn))
-print(turn.totals[0].tool_calls, sorted(name for name in sys.modules if name.startswith("gateway_svc.audit")))
+print(turn.totals[0].tool_calls, sorted(name for name in sys.modules if re.match("recording.(?!channel|calls)", name)))
 """
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway_svc.audit.spool.records import HEADER, ROW, Record, decode_row, scan
-from gateway_svc.audit.spool.segments import first_record
+from recording.spool.records import HEADER, ROW, Record, decode_row, scan
+from recording.spool.segments import first_record
 from tests.faults.gateway_world import GatewayWorld
 from tests.faults.proxy import Behaviour
 from tests.faults.world import World

@@ -16,9 +16,9 @@ from pathlib import Path
 import structlog
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.audit import Row
-from gateway_svc.audit.connection import Target
-from gateway_svc.audit.logger import Record, open_record
+from recording.delivery.connection import Target
+from recording.logger import Row
+from recording.record import Record, open_record
 
 GRACE_SECONDS = 45.0
 

@@ -10,20 +10,20 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.model_server import ModelServer
 from demo.script import Script
-from gateway_svc.agent import Agent, Limits
-from gateway_svc.answers import Answers
-from gateway_svc.audit import Row
 from gateway_svc.engines import Engine
-from gateway_svc.engines.http import Patience
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai import OpenAIEngine
+from gateway_svc.engines.pricing import cost_micros
 from gateway_svc.engines.responses import ResponsesEngine
-from gateway_svc.pricing import cost_micros
-from gateway_svc.sessions import Sessions
+from gateway_svc.engines.wire.http import Patience
+from gateway_svc.loop.agent import Agent, Limits
+from gateway_svc.loop.answers import Answers
 from gateway_svc.tools.bash import BashTool
 from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.toolbox import Toolbox
-from gateway_svc.turns import Turns
+from gateway_svc.turns.queue import Turns
+from gateway_svc.turns.sessions import Sessions
+from recording.logger import Row
 
 MODEL = "gpt-4o-mini"
 QUICK = Patience(attempts=1)

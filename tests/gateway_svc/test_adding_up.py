@@ -9,9 +9,9 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Refusal, Script, Step, Tokens
-from gateway_svc.budgets import Account, Budgets, LabelBudget, Spending
 from gateway_svc.errors import GatewayError
-from gateway_svc.turns import Turns
+from gateway_svc.turns.budgets import Account, Budgets, LabelBudget, Spending
+from gateway_svc.turns.queue import Turns
 from tests.gateway_svc.house import House, open_house
 
 READ = Call(name="read", arguments={"path": "notes.txt"})

@@ -11,16 +11,17 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.model_server import ModelServer
 from demo.script import Call, Script, Step
-from gateway_svc import agent as agent_module
-from gateway_svc.agent import Agent, Limits
-from gateway_svc.answers import Answers
-from gateway_svc.audit import AuditRefused, Row
 from gateway_svc.engines.ollama import OllamaEngine
-from gateway_svc.messages import Message, Scope, UserMessage
+from gateway_svc.loop import agent as agent_module
+from gateway_svc.loop.agent import Agent, Limits
+from gateway_svc.loop.answers import Answers
+from gateway_svc.messages import Message, UserMessage
 from gateway_svc.tools.bash import BashTool
 from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.toolbox import Toolbox
-from gateway_svc.turn import Turn, TurnEvents
+from gateway_svc.turns.turn import Turn, TurnEvents
+from recording.calls import Scope
+from recording.logger import AuditRefused, Row
 
 SCOPE = Scope("session-1", "ollama", "scripted", "turn-1")
 TWO_TOOLS = Script(

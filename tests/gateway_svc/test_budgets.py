@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from demo.script import Call, Script, Step, Tokens
-from gateway_svc.budgets import Account, Budgets, LabelBudget, Spending
 from gateway_svc.errors import BudgetUnknown
+from gateway_svc.turns.budgets import Account, Budgets, LabelBudget, Spending
 from tests.gateway_svc.house import open_house
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)

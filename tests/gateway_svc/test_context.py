@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demo.script_formats import check_pairs
-from gateway_svc.context import Context, Gauge
 from gateway_svc.engines.ollama import OllamaEngine
-from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
+from gateway_svc.loop.context import Context, Gauge
+from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
+from recording.calls import ToolCall
 
 encode = OllamaEngine("http://127.0.0.1:9", "m").encode_message
 

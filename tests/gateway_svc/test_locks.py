@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from gateway_svc.locks import lock_file
+from recording.locks import lock_file
 
 
 def test_a_lock_on_a_file_that_is_being_removed_is_no_lock(tmp_path: Path) -> None:

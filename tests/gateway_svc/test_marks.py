@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway_svc.locks import lock_file
 from gateway_svc.marks import Run, new_mark
+from recording.locks import lock_file
 from tests.engines_claude.stage import run_name
 
 

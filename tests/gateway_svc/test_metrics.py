@@ -7,12 +7,12 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from prometheus_client import generate_latest
 
-from gateway_svc.audit.connection import Target
-from gateway_svc.audit.logger import Record, open_record
-from gateway_svc.metrics import RecordCollector, TurnMetrics, outcome_label, stop_label
+from gateway_svc.watching.metrics import RecordCollector, TurnMetrics, outcome_label, stop_label
+from recording.delivery.connection import Target
+from recording.record import Record, open_record
 from service_kit.metrics import new_registry
-from tests.gateway_svc.audit.fake_audit import FakeAudit, serving
-from tests.gateway_svc.audit.samples import tool_call
+from tests.recording.fake_audit import FakeAudit, serving
+from tests.recording.samples import tool_call
 from tests.support.scrapes import Scrape
 
 

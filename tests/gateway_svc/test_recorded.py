@@ -6,22 +6,22 @@ import sys
 import pytest
 from structlog.testing import capture_logs
 
-from gateway_svc.answers import Answers
-from gateway_svc.audit import redact
-from gateway_svc.audit.connection import open_target
-from gateway_svc.recorded import open_recorded
+from gateway_svc.assembly import open_recorded
+from gateway_svc.loop.answers import Answers
 from gateway_svc.settings import GatewaySettings
+from recording import redact
+from recording.delivery.connection import open_target
 from tests.support.certificates import Authority
 
 ONLY_CLAUDE = """
-import asyncio, os, signal, sys
+import asyncio, os, re, signal, sys
 from gateway_svc.server import run
 from gateway_svc.settings import GatewaySettings
 async def main():
     asyncio.get_running_loop().call_later(1.0, os.kill, os.getpid(), signal.SIGTERM)
     await run(GatewaySettings())
 asyncio.run(main())
-print(sorted(name for name in sys.modules if name.startswith(("gateway_svc.audit", "gateway_svc.recorded"))))
+print(sorted(name for name in sys.modules if re.match("recording.(?!channel|calls)", name)))
 """
 
 
@@ -116,9 +116,9 @@ def test_without_a_file_no_mcp_package_is_loaded_and_without_the_package_the_fil
     (tmp_path / "mcp.json").write_text('{"mcpServers": {}}')
     program = """
 import sys
-from gateway_svc.answers import Answers
+from gateway_svc.loop.answers import Answers
 from gateway_svc.errors import SettingsError
-from gateway_svc.recorded import open_recorded
+from gateway_svc.assembly import open_recorded
 from gateway_svc.settings import GatewaySettings
 print([name for name in sys.modules if name == "mcp"])
 sys.modules["mcp"] = None

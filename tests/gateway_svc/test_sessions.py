@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from gateway_svc.errors import NotFound
-from gateway_svc.sessions import Sessions, SessionState
-from gateway_svc.transcript import Transcript
+from gateway_svc.turns.sessions import Sessions, SessionState
+from gateway_svc.turns.transcript import Transcript
 
 
 async def test_who_comes_after_a_cancelled_one_finds_the_session_closed(tmp_path, monkeypatch):

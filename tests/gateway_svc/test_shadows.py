@@ -8,7 +8,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Refusal, Script, Step, Tokens
 from gateway_svc.errors import EngineNotConfigured, InvalidRequest
-from gateway_svc.shadows import MAX_RUNNING
+from gateway_svc.turns.shadows import MAX_RUNNING
 from tests.gateway_svc.house import House, open_house, text_of
 from tests.gateway_svc.test_turns import Runner
 

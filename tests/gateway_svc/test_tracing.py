@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from gateway_svc.errors import SettingsError
-from gateway_svc.tracing import open_tracing
+from gateway_svc.watching.tracing import open_tracing
 
 
 def test_without_traces_nothing_of_opentelemetry_is_imported():

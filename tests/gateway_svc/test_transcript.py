@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_svc.errors import Busy, NotFound
-from gateway_svc.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
-from gateway_svc.transcript import TAIL_BYTES, Transcript, closing_messages, read_state
+from gateway_svc.messages import AssistantMessage, ToolMessage, UserMessage
+from gateway_svc.turns.transcript import TAIL_BYTES, Transcript, closing_messages, read_state
+from recording.calls import ToolCall
 
 STATE = {"id": "s1", "revision": 1}
 CALL = ToolCall("row-1", "call_1", "bash", '{"command": "ls"}')

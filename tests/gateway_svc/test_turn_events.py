@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.turn import TurnEvents
+from gateway_svc.turns.turn import TurnEvents
 
 
 def event(step: int) -> pb.TurnEvent:

@@ -16,10 +16,11 @@ from gateway_svc.errors import (
     NotFound,
     Overloaded,
 )
-from gateway_svc.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
-from gateway_svc.sessions import Session, Sessions
-from gateway_svc.turn import Turn
-from gateway_svc.turns import Room, Turns
+from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
+from gateway_svc.turns.queue import Room, Turns
+from gateway_svc.turns.sessions import Session, Sessions
+from gateway_svc.turns.turn import Turn
+from recording.calls import ToolCall
 
 CALL = ToolCall("row-1", "call_1", "bash", "{}")
 

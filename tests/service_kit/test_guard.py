@@ -3,7 +3,7 @@
 import pytest
 
 from demo.processes import Service, run_command, start_service
-from service_kit.guard import is_local
+from recording.channel.options import is_local
 from tests.support.certificates import Authority
 
 SERVICES = {

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from demo.processes import run_command
+from recording.channel.watched import WrongFile
 from service_kit.roles import Callers, Role, load_callers, make_token
-from service_kit.watched import WrongFile
 
 HASH = "0" * 64
 

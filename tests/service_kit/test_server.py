@@ -10,7 +10,8 @@ from google.protobuf.wrappers_pb2 import StringValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from demo.processes import Service, ServiceEnded, start_service
-from service_kit.server import CLIENT_OPTIONS, EXIT_ENDED_BY_FORCE, SERVER_OPTIONS
+from recording.channel.options import CLIENT_OPTIONS
+from service_kit.server import EXIT_ENDED_BY_FORCE, SERVER_OPTIONS
 from tests.service_kit.sample_service import NAME
 
 MODULE = "tests.service_kit.sample_service"

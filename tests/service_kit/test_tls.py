@@ -10,10 +10,11 @@ from cryptography import x509
 from google.protobuf.wrappers_pb2 import StringValue
 from structlog.testing import capture_logs
 
-from service_kit.certificates import certificate_name
+from recording.channel.certificates import certificate_name
+from recording.channel.tls import ClientFiles, channel_credentials
+from recording.channel.watched import WrongFile
 from service_kit.server import bind, build_server
-from service_kit.tls import ClientFiles, ServerFiles, channel_credentials, server_credentials
-from service_kit.watched import WrongFile
+from service_kit.tls import ServerFiles, server_credentials
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
 from tests.support.certificates import Authority, Pair
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from gateway_svc.tools.sandbox import Sandbox, find_sandbox
+from gateway_svc.tools.jail.sandbox import Sandbox, find_sandbox
 
 
 @pytest.fixture

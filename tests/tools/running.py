@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from gateway_svc.messages import ToolCall
-from gateway_svc.tools import Tool, ToolContext, ToolResult
+from gateway_svc.tools import Tool, ToolContext
 from gateway_svc.tools.toolbox import Toolbox
+from recording.calls import ToolCall, ToolResult
 
 
 async def run(tool: Tool, workspace: Path, **arguments: object) -> ToolResult:

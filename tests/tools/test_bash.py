@@ -15,9 +15,9 @@ import structlog
 from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.errors import SettingsError
-from gateway_svc.tools import leftovers, processes
 from gateway_svc.tools.bash import BashLimits, BashTool
-from gateway_svc.tools.sandbox import Sandbox, find_sandbox
+from gateway_svc.tools.jail import leftovers, processes
+from gateway_svc.tools.jail.sandbox import Sandbox, find_sandbox
 from tests.tools.running import run
 
 

@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from gateway_svc.tools import ToolContext, processes
+from gateway_svc.tools import ToolContext
 from gateway_svc.tools.bash import BashArguments, BashTool
-from gateway_svc.tools.sandbox import find_sandbox
+from gateway_svc.tools.jail import processes
+from gateway_svc.tools.jail.sandbox import find_sandbox
 
 
 @pytest.mark.parametrize("delay", [0, 0.001, 0.003, 0.006, 0.01, 0.05])

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway_svc.tools import processes
 from gateway_svc.tools.bash import BashLimits, BashTool, _own_tasks
-from gateway_svc.tools.cgroups import find_process_groups
-from gateway_svc.tools.sandbox import Sandbox, find_sandbox
+from gateway_svc.tools.jail import processes
+from gateway_svc.tools.jail.cgroups import find_process_groups
+from gateway_svc.tools.jail.sandbox import Sandbox, find_sandbox
 from tests.tools.attack_commands import ATTACKS, Attack
 from tests.tools.minefield import SECRET, surroundings
 from tests.tools.running import run

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.tools import Tool, ToolResult, confine
+from gateway_svc.tools import Tool
 from gateway_svc.tools.edit import EditTool
 from gateway_svc.tools.glob import GlobTool
 from gateway_svc.tools.grep import GrepTool
+from gateway_svc.tools.jail import confine
 from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.write import WriteTool
+from recording.calls import ToolResult
 from tests.tools.attack_paths import INSIDE, REFUSED
 from tests.tools.minefield import SECRET, lay, surroundings
 from tests.tools.running import run

@@ -12,7 +12,7 @@ from onrecord.audit.v1 import audit_pb2
 from gateway_svc.tools import search
 from gateway_svc.tools.glob import GlobTool
 from gateway_svc.tools.grep import GrepTool
-from gateway_svc.tools.sandbox import Sandbox
+from gateway_svc.tools.jail.sandbox import Sandbox
 from gateway_svc.tools.search import Glob
 from tests.tools.running import run
 

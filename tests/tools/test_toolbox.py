@@ -12,10 +12,10 @@ from onrecord.audit.v1 import audit_pb2
 from pydantic import BaseModel, Field
 
 from gateway_svc.errors import SettingsError
-from gateway_svc.messages import ToolCall
-from gateway_svc.tools import ToolContext, ToolError, ToolResult
+from gateway_svc.tools import ToolContext, ToolError
 from gateway_svc.tools.arguments import Arguments
 from gateway_svc.tools.toolbox import Toolbox, denied
+from recording.calls import ToolCall, ToolResult
 
 SECRET = "sk-canary-5f0c"
 

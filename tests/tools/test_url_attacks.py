@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.tools import ToolError, ToolResult
-from gateway_svc.tools.addresses import refusal
-from gateway_svc.tools.destination import Destinations, resolve
+from gateway_svc.tools import ToolError
+from gateway_svc.tools.web.addresses import refusal
+from gateway_svc.tools.web.destination import Destinations, resolve
 from gateway_svc.tools.webfetch import WebfetchTool
+from recording.calls import ToolResult
 from tests.tools.attack_urls import ALL, NAMES, REFUSED
 from tests.tools.pages import Pages
 from tests.tools.running import run

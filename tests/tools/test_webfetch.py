@@ -15,8 +15,8 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.errors import SettingsError
-from gateway_svc.tools import ToolResult
 from gateway_svc.tools.webfetch import WebfetchTool
+from recording.calls import ToolResult
 from tests.support.ports import own_port
 from tests.tools.pages import Pages
 from tests.tools.running import run

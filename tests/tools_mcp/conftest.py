@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from gateway_svc.messages import ToolCall
-from gateway_svc.tools import ToolContext, ToolResult
+from gateway_svc.tools import ToolContext
 from gateway_svc.tools.mcp.servers import McpServers
 from gateway_svc.tools.mcp.settings import ServerSettings
 from gateway_svc.tools.toolbox import Toolbox
+from recording.calls import ToolCall, ToolResult
 from tests.support import mcp_server
 from tests.support.ports import own_port
 

@@ -17,7 +17,7 @@
 | memory       | the program's session ids, and what it has to be told             |
 | record       | what the record offers, passed in                                 |
 
-Nothing here imports gateway_svc.audit: a deployment without it, or with GATEWAY_AUDIT_CLAUDE off, does not load it.
+Nothing here imports recording: a deployment without it, or with GATEWAY_AUDIT_CLAUDE off, does not load it.
 """
 
 from gateway_svc.engines.claude.record import ClaudeAudit

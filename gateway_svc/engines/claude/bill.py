@@ -15,9 +15,9 @@ from uuid_utils import uuid7
 
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.claude.usage import Counts, Spent, added, difference, spent_by_model, total_spent
-from gateway_svc.engines.fields import Fields, clean, fields, text
-from gateway_svc.messages import Usage
-from gateway_svc.turn import Turn
+from gateway_svc.engines.wire.fields import Fields, clean, fields, text
+from gateway_svc.turns.turn import Turn
+from recording.calls import Usage
 
 MAX_MODEL_CHARACTERS = 256
 

@@ -12,10 +12,9 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.engines.claude.outcomes import CANCELLED, observed_result
 from gateway_svc.engines.claude.record import ClaudeAudit
-from gateway_svc.engines.fields import Fields, text
-from gateway_svc.messages import Scope, ToolCall
-from gateway_svc.tools import ToolResult
-from gateway_svc.turn import Turn, tool_call_finished
+from gateway_svc.engines.wire.fields import Fields, text
+from gateway_svc.turns.turn import Turn, tool_call_finished
+from recording.calls import Scope, ToolCall, ToolResult
 
 MAX_NAME_CHARACTERS = 128
 

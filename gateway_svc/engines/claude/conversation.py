@@ -8,9 +8,10 @@ import json
 
 from uuid_utils import uuid7
 
-from gateway_svc.engines.fields import Fields, clean, fields, text
-from gateway_svc.messages import AssistantMessage, ToolCall, ToolMessage
-from gateway_svc.turn import Turn
+from gateway_svc.engines.wire.fields import Fields, clean, fields, text
+from gateway_svc.messages import AssistantMessage, ToolMessage
+from gateway_svc.turns.turn import Turn
+from recording.calls import ToolCall
 
 
 class Conversation:

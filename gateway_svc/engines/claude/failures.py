@@ -4,8 +4,8 @@ import re
 
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.engines.failures import presentable
-from gateway_svc.engines.fields import Fields, text
+from gateway_svc.engines.wire.failures import presentable
+from gateway_svc.engines.wire.fields import Fields, text
 from gateway_svc.errors import (
     EngineBrokeOff,
     EngineError,

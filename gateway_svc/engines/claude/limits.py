@@ -4,7 +4,7 @@ import re
 
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.engines.fields import Fields, text
+from gateway_svc.engines.wire.fields import Fields, text
 
 STATUSES = {
     "allowed": pb.RATE_LIMIT_STATUS_ALLOWED,

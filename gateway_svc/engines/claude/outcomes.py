@@ -5,8 +5,8 @@ from typing import Any
 
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.engines.fields import Fields, clean, text
-from gateway_svc.tools import ToolResult
+from gateway_svc.engines.wire.fields import Fields, clean, text
+from recording.calls import ToolResult
 
 MAX_KEPT_CHARACTERS = 50_000
 """What our transcript keeps of a result; the program's own has it whole."""

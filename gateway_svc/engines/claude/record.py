@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.messages import Scope, ToolCall
-from gateway_svc.tools import ToolResult
+from recording.calls import Scope, ToolCall, ToolResult
 
 
 @dataclass(frozen=True, slots=True)
 class ClaudeAudit:
-    """The functions of gateway_svc.audit, bound to the deployment's one logger. None of them raises."""
+    """The functions of recording, bound to the deployment's one logger. None of them raises."""
 
     build_intent: Callable[[ToolCall, Scope], audit_pb2.AuditRow]
     build_audit_row: Callable[[ToolCall, ToolResult, Scope], audit_pb2.AuditRow]

@@ -17,7 +17,7 @@ from gateway_svc.engines.claude.process import ClaudeProcess
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.claude.stream import Stream
 from gateway_svc.errors import EngineError
-from gateway_svc.turn import Turn
+from gateway_svc.turns.turn import Turn
 
 LINGER_SECONDS = 5.0
 """How long the program may be silent after its answer before it is ended."""

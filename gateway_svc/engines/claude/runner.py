@@ -20,7 +20,7 @@ from gateway_svc.engines.claude.process import ClaudeProcess
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.claude.run import Run
 from gateway_svc.messages import UserMessage
-from gateway_svc.turn import Turn
+from gateway_svc.turns.turn import Turn
 
 log = structlog.get_logger(__name__)
 

@@ -18,8 +18,8 @@ from gateway_svc.engines.claude.conversation import Conversation, tool_call
 from gateway_svc.engines.claude.failures import failure
 from gateway_svc.engines.claude.limits import rate_limit
 from gateway_svc.engines.claude.memory import PROGRAM_SESSION_ID
-from gateway_svc.engines.fields import Fields, clean, count, fields, items, text
-from gateway_svc.turn import Turn
+from gateway_svc.engines.wire.fields import Fields, clean, count, fields, items, text
+from gateway_svc.turns.turn import Turn
 
 MAX_LOGIN_TRIES = 3
 """A wrong key is tried ten times by the program, over minutes."""

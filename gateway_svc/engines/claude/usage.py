@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway_svc.engines.fields import Fields, clean, count, fields, text
-from gateway_svc.messages import Usage
+from gateway_svc.engines.wire.fields import Fields, clean, count, fields, text
+from recording.calls import Usage
 
 MAX_USD = 10**9
 

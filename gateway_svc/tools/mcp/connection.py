@@ -16,12 +16,13 @@ from mcp.client._transport import TransportStreams
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT, CallToolResult, Implementation, ToolListChangedNotification
 
-from gateway_svc.tools import ToolError, ToolResult
+from gateway_svc.tools import ToolError
 from gateway_svc.tools.mcp import results
 from gateway_svc.tools.mcp.http import reach_server
 from gateway_svc.tools.mcp.listing import McpTool, list_tools, shown
 from gateway_svc.tools.mcp.process import environment, run_server
 from gateway_svc.tools.mcp.settings import ServerSettings
+from recording.calls import ToolResult
 
 CONNECT_SECONDS = 30.0
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 60.0

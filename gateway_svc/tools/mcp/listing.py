@@ -11,8 +11,9 @@ import structlog
 from mcp.client import Client
 from mcp_types import Tool as ListedTool
 
-from gateway_svc.tools import ToolContext, ToolResult
+from gateway_svc.tools import ToolContext
 from gateway_svc.tools.arguments import ArgumentsError
+from recording.calls import ToolResult
 
 MAX_TOOLS, MAX_PAGES = 128, 16
 MAX_DESCRIPTION_CHARACTERS, MAX_SCHEMA_BYTES = 8_192, 65_536

@@ -14,7 +14,8 @@ from mcp_types import (
 )
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.tools import ToolError, ToolResult
+from gateway_svc.tools import ToolError
+from recording.calls import ToolResult
 
 
 def tool_result(answer: CallToolResult) -> ToolResult:

@@ -5,8 +5,8 @@ from types import ModuleType
 import apsw
 import pytest
 
-from audit_svc.store import indexer, text_rows, text_search, text_segments, text_trigrams, tool_calls
-from audit_svc.store.text_index import index_zones
+from audit_svc.sqlite import indexer, text_rows, text_search, text_segments, text_trigrams, tool_calls
+from audit_svc.sqlite.text_index import index_zones
 from tests.audit_svc.texts.ledger import call, write
 
 SMALL: dict[ModuleType, dict[str, object]] = {

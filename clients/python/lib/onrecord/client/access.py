@@ -5,8 +5,8 @@ from pathlib import Path
 
 import grpc
 
-from service_kit.client import token_metadata, watch_token
-from service_kit.tls import ClientFiles, channel_credentials
+from recording.channel.tls import ClientFiles, channel_credentials
+from recording.channel.token import token_metadata, watch_token
 
 
 @dataclass(frozen=True, slots=True)

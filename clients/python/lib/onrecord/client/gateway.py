@@ -10,7 +10,7 @@ from onrecord.client.turn import Answer, AsyncDecide, AsyncTurn, Decide, Turn, a
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
-from service_kit.server import CLIENT_OPTIONS
+from recording.channel.options import CLIENT_OPTIONS
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 

@@ -17,10 +17,10 @@ from onrecord.client.access import Access
 from onrecord.client.tool_call import ToolCall
 from uuid_utils import uuid7
 
-from gateway_svc.audit import redact
-from gateway_svc.audit.connection import open_target
-from gateway_svc.audit.logger import Record, open_record
-from gateway_svc.messages import Scope
+from recording import redact
+from recording.calls import Scope
+from recording.delivery.connection import open_target
+from recording.record import Record, open_record
 
 T = TypeVar("T")
 

@@ -11,11 +11,10 @@ import structlog
 from onrecord.audit.v1 import audit_pb2
 from uuid_utils import uuid7
 
-from gateway_svc.audit import AuditLogger, AuditRefused, safe_audit, safe_intend
-from gateway_svc.audit.row import build_audit_row, build_intent
-from gateway_svc.messages import Scope
-from gateway_svc.messages import ToolCall as Call
-from gateway_svc.tools import ToolResult
+from recording.calls import Scope, ToolResult
+from recording.calls import ToolCall as Call
+from recording.logger import AuditLogger, AuditRefused, safe_audit, safe_intend
+from recording.rows.tool_call import build_audit_row, build_intent
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,176 @@
+"""The part of a gateway that has an audit trail: the agents over HTTP engines, their tools, and the record of both.
+
+It is imported only where there is something to record, so that a deployment without it does not load any of it.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onrecord.audit.v1 import audit_pb2
+
+from gateway_svc.engines import Engine
+from gateway_svc.engines.claude import ClaudeAudit
+from gateway_svc.engines.ollama import OllamaEngine
+from gateway_svc.engines.openai import OpenAIEngine
+from gateway_svc.engines.pricing import context_tokens, cost_micros
+from gateway_svc.engines.responses import ResponsesEngine
+from gateway_svc.errors import SettingsError
+from gateway_svc.loop.agent import Agent, Limits
+from gateway_svc.loop.answers import Answers
+from gateway_svc.settings import GatewaySettings
+from gateway_svc.tools import Tool
+from gateway_svc.tools.bash import BashTool
+from gateway_svc.tools.edit import EditTool
+from gateway_svc.tools.glob import GlobTool
+from gateway_svc.tools.grep import GrepTool
+from gateway_svc.tools.jail.sandbox import find_sandbox
+from gateway_svc.tools.read import ReadTool
+from gateway_svc.tools.toolbox import Toolbox
+from gateway_svc.tools.webfetch import WebfetchTool
+from gateway_svc.tools.write import WriteTool
+from gateway_svc.turns.ledger_spending import LedgerSpending
+from recording import redact
+from recording.channel.tls import ClientFiles
+from recording.channel.watched import WrongFile
+from recording.delivery.connection import Target, open_target
+from recording.logger import safe_audit, safe_intend
+from recording.record import Record, open_record
+from recording.rows.tool_call import build_audit_row, build_intent
+
+if TYPE_CHECKING:
+    from gateway_svc.tools.mcp.servers import McpServers
+
+SECRET_VARIABLES = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The agents of a deployment and the one record that all its engines share."""
+
+    agents: list[Agent]
+    record: Record
+    claude_audit: ClaudeAudit
+    """What the engine claude needs of the record."""
+    ledger: LedgerSpending | None
+    """Who is asked what labels have spent, where that is wished."""
+    mcp: "McpServers | None" = None
+    """The MCP servers, where there are any."""
+
+    def record_session(self, row: audit_pb2.SessionRow) -> None:
+        """Puts a session's state on the record."""
+        safe_audit(self.record.logger, row)
+
+
+def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
+    """Builds the tools and the record once, and an agent over each HTTP engine that is configured.
+
+    Raises:
+        SettingsError: the tools, or the files for the audit service, cannot be had as they are set.
+        OSError: the state directory cannot be used.
+    """
+    redact.protect(_secrets(settings))
+    mcp = _build_mcp(settings) if settings.mcp_file else None
+    toolbox = Toolbox(
+        _build_tools(settings), remote=mcp, policies=settings.tools, timeout_seconds=settings.tool_seconds
+    )
+    limits = Limits(settings.max_steps, settings.max_turn_seconds, settings.max_parallel_tools)
+    target = _open_target(settings)
+    record = open_record(
+        settings.state_dir,
+        target,
+        mode=settings.audit_mode,
+        sync=settings.spool_sync,
+        sync_interval_ms=settings.spool_sync_interval_ms,
+        max_bytes=settings.spool_max_bytes,
+    )
+    agents = [
+        Agent(
+            engine,
+            toolbox,
+            settings.workspace,
+            record.logger,
+            price=partial(cost_micros, engine.name, base_url, local=local),
+            context_tokens=partial(context_tokens, base_url, _set_context_tokens(settings, engine)),
+            cuts_silently=local,
+            answers=answers,
+            limits=limits,
+        )
+        for engine, base_url, local in _build_engines(settings)
+    ]
+    claude_audit = ClaudeAudit(
+        build_intent,
+        build_audit_row,
+        partial(safe_intend, record.logger),
+        partial(safe_audit, record.logger),
+        redact.redact_text,
+        redact.redact_name,
+    )
+    ledger = LedgerSpending(target) if settings.budgets_from_ledger else None
+    return Recorded(agents, record, claude_audit, ledger, mcp)
+
+
+def _build_mcp(settings: GatewaySettings) -> "McpServers":
+    try:
+        from gateway_svc.tools.mcp.servers import McpServers  # an extra, which most deployments do without
+        from gateway_svc.tools.mcp.settings import load_servers
+    except ImportError as error:
+        raise SettingsError(f"GATEWAY_MCP_FILE: install onrecord[mcp] for it ({error})") from None
+    servers = load_servers(settings.mcp_file or Path(), os.environ)
+    for name, server in servers.items():
+        redact.protect(server.secrets)
+        redact.show_fields({f"{name}.{tool}": fields for tool, fields in server.record.items()})
+        if server.timeout_seconds >= settings.tool_seconds:
+            raise SettingsError(f"GATEWAY_MCP_FILE: {name}: timeout_seconds must be less than GATEWAY_TOOL_SECONDS")
+    return McpServers(servers, settings.state_dir / "mcp")
+
+
+def _open_target(settings: GatewaySettings) -> Target:
+    ca, certificate, key = settings.audit_tls_ca, settings.audit_tls_cert, settings.audit_tls_key
+    files = ClientFiles(ca, certificate, key) if ca else None
+    try:
+        return open_target(settings.audit_target, files, settings.audit_token_file, settings.producer_name)
+    except WrongFile as error:
+        raise SettingsError(str(error)) from None
+
+
+def _secrets(settings: GatewaySettings) -> list[str]:
+    """The keys that this process holds: whatever a model makes of them, they are not recorded."""
+    keys = [os.environ.get(name, "") for name in SECRET_VARIABLES]
+    if settings.openai_api_key:
+        keys.append(settings.openai_api_key.get_secret_value())
+    return [key for key in keys if key]
+
+
+def _build_engines(settings: GatewaySettings) -> Iterator[tuple[Engine, str, bool]]:
+    """Each configured engine, its URL, and whether its requests cost nothing."""
+    if settings.ollama_url and settings.ollama_model:
+        engine: Engine = OllamaEngine(settings.ollama_url, settings.ollama_model, num_ctx=settings.ollama_num_ctx)
+        yield engine, settings.ollama_url, True
+    if settings.openai_url and settings.openai_model:
+        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
+        kind = ResponsesEngine if settings.speaks_responses else OpenAIEngine
+        engine = kind(settings.openai_url, settings.openai_model, api_key=key)
+        yield engine, settings.openai_url, settings.openai_local
+
+
+def _set_context_tokens(settings: GatewaySettings, engine: Engine) -> int | None:
+    return settings.ollama_num_ctx if engine.name == "ollama" else settings.openai_context_tokens
+
+
+def _build_tools(settings: GatewaySettings) -> list[Tool]:
+    visible = [Path(path) for path in settings.bash_visible]
+    sandbox = find_sandbox(settings.bash_sandbox, visible=visible, hide=[settings.state_dir])
+    tools: list[Tool] = [
+        ReadTool(),
+        WriteTool(),
+        EditTool(),
+        GlobTool(),
+        GrepTool(sandbox),
+        BashTool(sandbox, network=settings.bash_network, timeout_seconds=settings.bash_seconds),
+        WebfetchTool(allow=settings.webfetch_allow, ports=settings.webfetch_ports),
+    ]
+    return [tool for tool in tools if tool.name in settings.tools]

@@ -1,0 +1,63 @@
+"""What a model request costs and may hold, by the price list that genai-prices carries inside. Nothing is fetched."""
+
+from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
+
+import structlog
+from genai_prices import Usage as PricedUsage
+from genai_prices import calc_price
+from genai_prices.data_snapshot import get_snapshot
+
+from recording.calls import Usage
+
+_MICROS = Decimal(1_000_000)
+
+log = structlog.get_logger(__name__)
+
+
+def cost_micros(engine: str, base_url: str | None, model: str, usage: Usage, *, local: bool) -> int | None:
+    """Millionths of a US dollar, or None where the price is not known or the usage is incomplete.
+
+    A local model costs nothing: Ollama's, and those of a server that the settings call `local`. Otherwise the provider
+    is the one whose API is at base_url; behind an address that the price list does not know, it is the model's maker.
+    """
+    if local or engine == "ollama":
+        return 0
+    if not usage.complete:
+        return None
+    try:
+        price = calc_price(
+            PricedUsage(
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cache_read_tokens=min(usage.cached_input_tokens, usage.input_tokens),
+            ),
+            model,
+            provider_id=_provider_at(base_url) if base_url else None,
+        ).total_price
+        return int((price * _MICROS).to_integral_value(ROUND_HALF_UP))
+    except LookupError:
+        return None
+    except Exception:  # a turn does not fail because its price cannot be told
+        log.warning("pricing.failed", engine=engine, model=model, exc_info=True)
+        return None
+
+
+@lru_cache(maxsize=256)
+def context_tokens(base_url: str, configured: int | None, model: str) -> int | None:
+    """The size of a model's context, for question and answer: what is configured, else what the list knows of it."""
+    if configured is not None:
+        return configured
+    try:
+        provider_id = _provider_at(base_url)
+        return get_snapshot().find_provider_model(model, None, provider_id, None)[1].context_window
+    except LookupError:
+        return None
+
+
+@lru_cache(maxsize=256)
+def _provider_at(base_url: str) -> str | None:
+    try:
+        return get_snapshot().find_provider(None, None, base_url).id
+    except LookupError:
+        return None

@@ -1,0 +1,1 @@
+"""What engines share on the wire: HTTP, streams, fields of JSON, failures."""

@@ -1,0 +1,80 @@
+"""What the engines' wire formats share: JSON, and tool calls in both directions."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+from uuid import uuid4
+
+from uuid_utils import uuid7
+
+from gateway_svc.engines.wire.fields import clean
+from gateway_svc.messages import ToolDefinition
+from recording.calls import ToolCall
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+def encode(value: object) -> bytes:
+    """JSON without blanks, in UTF-8. Lone surrogates, which UTF-8 cannot carry, become question marks."""
+    return _encoder.encode(value).encode("utf-8", "replace")
+
+
+def join(head: dict[str, Any], messages: Iterable[bytes], tools: bytes, *, field: bytes = b"messages") -> bytes:
+    """A request's body: the fields of head, then the encoded messages and tools as they are."""
+    body = b"".join((encode(head)[:-1], b',"', field, b'":[', b",".join(messages), b"]"))
+    # OpenAI refuses an empty list of tools
+    return body + b"}" if tools in (b"", b"[]") else b"".join((body, b',"tools":', tools, b"}"))
+
+
+def encode_tools(tools: Iterable[ToolDefinition]) -> bytes:
+    """A request's list of tools, the same for all servers."""
+    return encode(
+        [
+            {
+                "type": "function",
+                "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
+            }
+            for tool in tools
+        ]
+    )
+
+
+def parse_arguments(arguments: str) -> dict[str, Any] | None:
+    """A call's arguments, or None where the model wrote no JSON object."""
+    try:
+        parsed = json.loads(arguments, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def history_arguments(arguments: str) -> dict[str, Any]:
+    """A call's arguments as they go back to the server.
+
+    Most servers refuse a history in which they are anything but an object, so malformed ones are wrapped in one.
+    """
+    parsed = parse_arguments(arguments)
+    return {"malformed_arguments": arguments} if parsed is None else parsed
+
+
+def history_arguments_text(arguments: str) -> str:
+    """The same for servers that want them as text: as the model wrote them wherever that is an object."""
+    return arguments if parse_arguments(arguments) is not None else encode(history_arguments(arguments)).decode()
+
+
+def build_calls(calls: Iterable[tuple[str, str, str]]) -> tuple[ToolCall, ...]:
+    """Tool calls from the server's id (empty where it gave none), the name and the arguments of each.
+
+    An id that is missing, or that an earlier call of the same answer has, is made up: a result is told by it.
+    """
+    built: list[ToolCall] = []
+    taken: set[str] = set()
+    for given, name, arguments in calls:
+        tool_call_id = given if given and given not in taken else f"call_{uuid4().hex[:24]}"
+        taken.add(tool_call_id)
+        built.append(ToolCall(str(uuid7()), clean(tool_call_id), clean(name), clean(arguments)))
+    return tuple(built)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)  # NaN and Infinity are Python's, not JSON's

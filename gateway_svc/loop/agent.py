@@ -1,0 +1,279 @@
+"""The agent loop: ask the model, run the tools that it wants, tell it their results, until it wants none."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+from uuid_utils import uuid7
+
+from gateway_svc.engines import Engine, StepResult, TextDelta
+from gateway_svc.loop.answers import Answers
+from gateway_svc.loop.context import Context, Gauge
+from gateway_svc.loop.dry_run import DryRunToolbox, ShadowLogger
+from gateway_svc.messages import Message, SystemMessage, ToolMessage
+from gateway_svc.tools import ToolContext
+from gateway_svc.tools.toolbox import Toolbox, denied
+from gateway_svc.turns.turn import Turn, tool_call_finished
+from recording.calls import ToolCall, ToolResult, Usage
+from recording.logger import AuditLogger, safe_audit, safe_intend
+from recording.redact import redact_name, redact_text
+from recording.rows.tool_call import MAX_MODEL_CHARACTERS, build_audit_row, build_intent
+
+STOP_REASONS = {
+    "stop": pb.STOP_REASON_COMPLETED,
+    "length": pb.STOP_REASON_MAX_OUTPUT_TOKENS,
+    "content_filter": pb.STOP_REASON_CONTENT_FILTER,
+}
+CANCELLED = ToolResult("The call was cancelled.", audit_pb2.OUTCOME_CANCELLED, "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where a turn ends although the model wants to go on."""
+
+    max_steps: int = 50
+    max_turn_seconds: float = 600.0
+    max_parallel_tools: int = 8
+    """How many tool calls of one step run side by side; the others wait for a place."""
+
+
+class Agent:
+    """Runs turns on one engine (the Runner protocol)."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        toolbox: Toolbox,
+        workspace: Path,
+        logger: AuditLogger,
+        *,
+        price: Callable[[str, Usage], int | None],
+        context_tokens: Callable[[str], int | None] = lambda model: None,
+        cuts_silently: bool = False,
+        answers: Answers,
+        limits: Limits,
+    ) -> None:
+        """Makes an agent over an engine.
+
+        `price` gives the cost of a request to a model in millionths of a US dollar, or None where it is unknown.
+        `context_tokens` gives the size of a model's context; None where it is unknown, so that nothing is left out.
+        `cuts_silently` says that the model server cuts what exceeds the context without an error.
+        """
+        self.name = engine.name
+        self.default_model = engine.default_model
+        self._engine = engine
+        self._own_toolbox = toolbox
+        self._toolbox: Toolbox | DryRunToolbox = toolbox
+        self._tools, self._tools_revision = b"", -1
+        self._workspace = workspace
+        self._logger = logger
+        self._price = price
+        self._context_tokens = context_tokens
+        self._cuts_silently = cuts_silently
+        self._gauge = Gauge()
+        self._answers = answers
+        self._limits = limits
+
+    async def run(self, turn: Turn) -> pb.StopReason.ValueType:
+        """Takes steps until the model wants no tool, or a limit is reached.
+
+        Raises:
+            EngineError: the model server did not answer as it should.
+        """
+        context = Context(self._engine.encode_message, _with_system_prompt(turn))
+        deadline = asyncio.timeout(self._limits.max_turn_seconds - (time.monotonic() - turn.started))
+        try:
+            async with deadline:
+                while turn.totals[0].steps < min(turn.max_steps or self._limits.max_steps, self._limits.max_steps):
+                    if turn.is_over_budget():
+                        return pb.STOP_REASON_MAX_COST
+                    answer = await self._ask_model(turn, context)
+                    self._append(turn, context, answer.message)
+                    if not answer.message.tool_calls:
+                        return STOP_REASONS[answer.finish]
+                    await self._run_tools(turn, context, answer.message.tool_calls)
+                return pb.STOP_REASON_MAX_STEPS
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            return pb.STOP_REASON_MAX_TURN_SECONDS
+
+    def _append(self, turn: Turn, context: Context, message: Message) -> None:
+        turn.append(message)
+        context.append(message)
+
+    async def _ask_model(self, turn: Turn, context: Context) -> StepResult:
+        """One model request. It leaves a cost row however it ends."""
+        self._offer_tools()
+        self._fit(turn, context)
+        usage, model, error, exceeded = Usage(complete=False), turn.scope.model, None, False
+        error_type = ""
+        created_at_ms, started = time.time_ns() // 1_000_000, time.monotonic()
+        try:
+            async with aclosing(self._engine.step(turn.scope.model, context.encoded, self._tools)) as events:
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        turn.events.put_text(event.text)
+                        await turn.events.room()
+                    else:
+                        answer, usage, model = event, event.usage, event.model
+                        exceeded = self._count(turn, context, usage)
+        except BaseException as failure:
+            error = redact_text("cancelled" if isinstance(failure, asyncio.CancelledError) else str(failure))
+            error_type = type(failure).__name__
+            raise
+        finally:
+            cost = audit_pb2.CostRow(
+                id=str(uuid7()),
+                session_id=turn.scope.session_id,
+                turn_id=turn.scope.turn_id,
+                engine=self.name,
+                model=redact_name(model, MAX_MODEL_CHARACTERS),
+                requested_model=redact_name(turn.scope.model, MAX_MODEL_CHARACTERS),
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cached_input_tokens=usage.cached_input_tokens,
+                reasoning_tokens=usage.reasoning_tokens,
+                cost_micros=self._price(model, usage),
+                duration_ms=round((time.monotonic() - started) * 1000),
+                error=error,
+                created_at_ms=created_at_ms,
+                usage_incomplete=not usage.complete,
+                context_exceeded=exceeded,
+                trace_id=turn.scope.trace_id,
+            )
+            safe_audit(self._logger, cost)
+            turn.count_step(cost, error_type)
+        turn.events.put(_step_finished(turn, cost))
+        return answer
+
+    def _offer_tools(self) -> None:
+        """Encodes the tools again when there are others."""
+        if self._tools_revision != self._own_toolbox.revision:
+            self._tools_revision = self._own_toolbox.revision
+            self._tools = self._engine.encode_tools(self._own_toolbox.definitions())
+
+    def _fit(self, turn: Turn, context: Context) -> None:
+        """Leaves out what exceeds the model's context, and tells the client."""
+        context_tokens = self._context_tokens(turn.scope.model)
+        if context_tokens is None:
+            return
+        room = self._gauge.room_bytes(turn.scope.session_id, turn.scope.model, context_tokens) - len(self._tools)
+        if context.fit(room, context_tokens // 2):
+            turn.warn(
+                pb.WARNING_CODE_HISTORY_SHORTENED,
+                f"the conversation does not fit the model's context of {context_tokens} tokens: the model is told "
+                f"{context.shortened_results} results shortened, and not told {context.left_out_turns} earlier turns "
+                f"and {context.left_out_steps} earlier steps of this one",
+            )
+
+    def _count(self, turn: Turn, context: Context, usage: Usage) -> bool:
+        """Learns from the server's count of tokens; says whether it shows that the server has cut the request."""
+        scope, sent_bytes = turn.scope, context.size + len(self._tools)
+        context_tokens = self._context_tokens(scope.model)
+        if context_tokens is None or not usage.input_tokens:
+            return False
+        if not (self._cuts_silently and context.count(usage.input_tokens, context_tokens)):
+            self._gauge.learn(scope.session_id, scope.model, sent_bytes, usage.input_tokens)
+            return False
+        self._gauge.lower(scope.session_id, scope.model, sent_bytes, usage.input_tokens, context_tokens)
+        turn.warn(
+            pb.WARNING_CODE_CONTEXT_EXCEEDED,
+            f"the model server counted {usage.input_tokens} tokens in a request of {sent_bytes} bytes: it has cut "
+            f"it to its context, so that the model has not read all of it",
+        )
+        return True
+
+    async def _run_tools(self, turn: Turn, context: Context, calls: Sequence[ToolCall]) -> None:
+        """Runs the calls of one step side by side; their results are told in the order of the calls."""
+        results: dict[str, ToolResult] = {}
+        places = asyncio.Semaphore(self._limits.max_parallel_tools)
+
+        async def run_in_place(call: ToolCall) -> None:
+            async with places:
+                await self._run_tool(turn, call, results)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for call in calls:
+                    group.create_task(run_in_place(call))
+        finally:
+            for call in calls:
+                if call.id not in results:  # cancelled before it got a place: it has its row all the same
+                    self._conclude(turn, call, CANCELLED, results)
+                self._append(turn, context, ToolMessage(call.tool_call_id, call.name, results[call.id].text))
+
+    async def _run_tool(self, turn: Turn, call: ToolCall, results: dict[str, ToolResult]) -> None:
+        intent, started = build_intent(call, turn.scope), time.monotonic()
+        asks = self._toolbox.policy(call.name) == "ask" and self._toolbox.check(call) is None
+        turn.events.put(_tool_call_started(intent, awaiting_answer=asks))
+        result = CANCELLED
+        try:
+            refusal = await self._ask_client(call) if asks else None
+            refusal = refusal or safe_intend(self._logger, intent)
+            if refusal is None:
+                result = await self._toolbox.run(call, ToolContext(self._workspace, turn.scope))
+            else:
+                result = denied(refusal)
+        finally:
+            elapsed_ms = round((time.monotonic() - started) * 1000)
+            result = (
+                result
+                if result.started_at_ms
+                else replace(result, started_at_ms=intent.created_at_ms, duration_ms=elapsed_ms)
+            )
+            self._conclude(turn, call, result, results)
+
+    async def _ask_client(self, call: ToolCall) -> str | None:
+        """Why the client does not let the call run, or None when it does."""
+        answer = await self._answers.wait_for(call.id)
+        return None if answer.allow else f"The call was refused. {answer.reason}".strip()
+
+    def _conclude(self, turn: Turn, call: ToolCall, result: ToolResult, results: dict[str, ToolResult]) -> None:
+        """Puts an ended call on the record, and tells the client. The one place where audit rows are built."""
+        results[call.id] = result
+        row = build_audit_row(call, result, turn.scope)
+        safe_audit(self._logger, row)
+        turn.count_tool_call(row)
+        turn.events.put(tool_call_finished(row))
+
+    def in_shadow(self, done: Sequence[Message]) -> "Agent":
+        """See ShadowRunner. The engine's connections stay this agent's."""
+        shadow = copy(self)
+        shadow._toolbox = DryRunToolbox(self._own_toolbox, done)
+        shadow._logger = ShadowLogger(self._logger)
+        return shadow
+
+    async def aclose(self) -> None:
+        """Closes the connections to the model server."""
+        await self._engine.aclose()
+
+
+def _with_system_prompt(turn: Turn) -> list[Message]:
+    return [SystemMessage(turn.system_prompt), *turn.history] if turn.system_prompt else turn.history
+
+
+def _step_finished(turn: Turn, cost: audit_pb2.CostRow) -> pb.TurnEvent:
+    usage = pb.Usage(
+        input_tokens=cost.input_tokens,
+        output_tokens=cost.output_tokens,
+        cached_input_tokens=cost.cached_input_tokens,
+        reasoning_tokens=cost.reasoning_tokens,
+        cost_micros=cost.cost_micros if cost.HasField("cost_micros") else None,
+    )
+    step = pb.StepFinished(step=turn.totals[0].steps, model=cost.model, usage=usage, duration_ms=cost.duration_ms)
+    return pb.TurnEvent(step_finished=step)
+
+
+def _tool_call_started(row: audit_pb2.AuditRow, *, awaiting_answer: bool) -> pb.TurnEvent:
+    return pb.TurnEvent(
+        tool_call_started=pb.ToolCallStarted(
+            id=row.id, tool_name=row.tool_name, args_summary=row.args_summary, awaiting_answer=awaiting_answer
+        )
+    )

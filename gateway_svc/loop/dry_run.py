@@ -1,0 +1,67 @@
+"""Tools for a shadow: nothing runs. A call that the turn made too is told the turn's result, so that engines can be
+compared on the same ground; any other is told that it is a dry run.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Sequence
+
+from onrecord.audit.v1 import audit_pb2
+
+from gateway_svc.messages import AssistantMessage, Message, ToolMessage
+from gateway_svc.tools import ToolContext
+from gateway_svc.tools.toolbox import Policy, Toolbox
+from recording.calls import ToolCall, ToolResult
+from recording.logger import AuditLogger, Row
+from recording.redact import summarize_args
+
+DRY_RUN = "(This is a dry run: the tool was not run. Go on as if it had done its work.)"
+
+
+class DryRunToolbox:
+    """Stands in for a Toolbox."""
+
+    def __init__(self, toolbox: Toolbox, done: Sequence[Message]) -> None:
+        """`done` is what the turn has added to the conversation."""
+        self._toolbox = toolbox
+        self._results: dict[tuple[str, str], deque[str]] = defaultdict(deque)
+        texts = {message.tool_call_id: message.text for message in done if isinstance(message, ToolMessage)}
+        for message in done:
+            for call in message.tool_calls if isinstance(message, AssistantMessage) else ():
+                if call.tool_call_id in texts:
+                    self._results[_key(call)].append(texts[call.tool_call_id])
+
+    def policy(self, name: str) -> Policy:
+        """Nobody is asked about what does not run."""
+        return "allow"
+
+    def check(self, call: ToolCall) -> ToolResult | None:
+        """See Toolbox.check."""
+        return self._toolbox.check(call)
+
+    async def run(self, call: ToolCall, context: ToolContext) -> ToolResult:
+        """Runs nothing. The same call again is told the turn's results one after another, the last one for ever."""
+        if (refused := self._toolbox.check(call)) is not None:
+            return refused
+        results = self._results.get(_key(call))
+        text = DRY_RUN if not results else results.popleft() if len(results) > 1 else results[0]
+        return ToolResult(text, audit_pb2.OUTCOME_DRY_RUN)
+
+
+class ShadowLogger:
+    """Marks the rows of a shadow (the AuditLogger protocol)."""
+
+    def __init__(self, logger: AuditLogger) -> None:
+        self._logger = logger
+
+    def intend(self, row: audit_pb2.AuditRow) -> None:
+        """Nothing is about to run."""
+
+    def record(self, row: Row) -> None:
+        """See AuditLogger."""
+        if not isinstance(row, audit_pb2.SessionRow):
+            row.shadow = True
+        self._logger.record(row)
+
+
+def _key(call: ToolCall) -> tuple[str, str]:
+    return call.name, summarize_args(call.name, call.arguments)

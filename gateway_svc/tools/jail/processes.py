@@ -1,0 +1,225 @@
+"""Runs a program so that nothing of it outlives the call: its own session, bounded time and output, all of it killed.
+
+The program reads nothing (stdin is /dev/null), and stdout and stderr are one pipe. The event loop waits on the pipe and
+on the process's descriptor, so that a running program holds no thread.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from gateway_svc.marks import kill_marked, new_mark, seconds_since_boot
+from gateway_svc.tools.jail.leftovers import SandboxRoot, carry_out, open_sandbox_root
+from gateway_svc.tools.output import HeadTail
+
+MARKER = "ONRECORD_CALL"
+"""The environment variable by which processes that left their session are found again where there is no sandbox."""
+CHUNK_BYTES = 64 * 1024
+TERM_GRACE_SECONDS = 2.0
+HELD_PIPE_SECONDS = 0.5
+"""How long the output's end is waited for once the program has ended: a process that escaped may hold the pipe open."""
+REAP_SECONDS = 5.0
+FLOOD_PAUSE_SECONDS = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program ended."""
+
+    exit_code: int | None
+    """128 and the signal's number where a signal ended it, as shells tell it; None where we killed it."""
+    output: HeadTail
+    timed_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run."""
+
+    argv: Sequence[str]
+    cwd: Path | str
+    env: Mapping[str, str]
+    stdin: int = subprocess.DEVNULL
+    pass_fds: tuple[int, ...] = ()
+    prefix: Sequence[str] = ()
+    """A program that becomes argv when it has prepared what argv runs in."""
+    bubblewrap: Mapping[str, bytes] | None = None
+    """Set where argv[0] is bubblewrap: its options that read from a descriptor, and what they are to read."""
+
+
+async def run_program(
+    program: Program, *, timeout_seconds: float, max_output_bytes: int, stop_at_bytes: int | None = None
+) -> Ended:
+    """Runs to the program's end, or to the time limit. Cancelling it kills the program.
+
+    Past `stop_at_bytes` of output the program is killed, since nobody wants more.
+
+    Raises:
+        OSError: the program cannot be started.
+    """
+    running = _Running(program, HeadTail(max_output_bytes), stop_at_bytes)
+    timed_out = False
+    try:
+        timed_out = not await running.wait(timeout_seconds)
+        if timed_out:
+            running.terminate()
+            await running.wait(TERM_GRACE_SECONDS)
+    finally:
+        await carry_out(running.end())
+    return Ended(None if timed_out or running.stopped else running.exit_code, running.output, timed_out)
+
+
+class _Running:
+    """A program under way."""
+
+    def __init__(self, program: Program, output: HeadTail, stop_at_bytes: int | None) -> None:
+        self.output = output
+        self.exit_code: int | None = None
+        self.stopped = False
+        """Whether it was killed since it wrote as much as was wanted."""
+        self._stop_at_bytes = stop_at_bytes
+        self._mark = new_mark()
+        self._started = seconds_since_boot()
+        self._loop = asyncio.get_running_loop()
+        self._exited = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._resuming: asyncio.TimerHandle | None = None
+        self._root: SandboxRoot | None = None
+        with ExitStack() as on_failure:
+            self._pipe, write_end = os.pipe2(os.O_CLOEXEC)
+            on_failure.callback(os.close, self._pipe)
+            on_failure.callback(self._let_go_of_root)
+            try:
+                self._process = self._start(program, write_end)
+            finally:
+                os.close(write_end)
+            on_failure.callback(self._process.wait)
+            on_failure.callback(_signal_group, self._process.pid, signal.SIGKILL)
+            self._pidfd = os.pidfd_open(self._process.pid)
+            on_failure.pop_all()
+        os.set_blocking(self._pipe, False)
+        self._loop.add_reader(self._pidfd, self._on_exit)
+        self._loop.add_reader(self._pipe, self._on_output)
+
+    def _start(self, program: Program, write_end: int) -> subprocess.Popen[bytes]:
+        with ExitStack() as after_start:
+            options: list[str] = []
+            descriptors = list(program.pass_fds)
+            if program.bubblewrap is not None:
+                options, read = after_start.enter_context(descriptors_of(program.bubblewrap))
+                descriptors += read
+                self._root, told_to = open_sandbox_root(self._loop)
+                after_start.callback(os.close, told_to)
+                options += ["--info-fd", str(told_to)]
+                descriptors.append(told_to)
+            return subprocess.Popen(
+                [*program.prefix, program.argv[0], *options, *program.argv[1:]],
+                cwd=program.cwd,
+                env={**program.env, MARKER: self._mark},
+                stdin=program.stdin,
+                stdout=write_end,
+                stderr=write_end,
+                pass_fds=descriptors,
+                start_new_session=True,
+            )
+
+    def _let_go_of_root(self) -> None:
+        if self._root:
+            self._root.close()
+
+    async def wait(self, seconds: float) -> bool:
+        """Waits for the program's end, at most so long; returns whether it has ended."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._exited.wait()
+        return self._exited.is_set()
+
+    def terminate(self) -> None:
+        """Asks the program to end."""
+        if self._root:
+            self._root.terminate()
+        else:
+            _signal_group(self._process.pid, signal.SIGTERM)
+
+    async def end(self) -> None:
+        """Kills what is left, takes what is left of the output, and reaps the program."""
+        sandbox_killed = self._kill()
+        if not sandbox_killed:
+            await asyncio.to_thread(kill_marked, f"{MARKER}={self._mark}", self._started)
+        if not await self.wait(REAP_SECONDS):
+            _signal_group(self._process.pid, signal.SIGKILL)
+        if self._root:
+            await self._root.wait_until_gone(REAP_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HELD_PIPE_SECONDS):
+                await self._drained.wait()
+        if self._resuming:
+            self._resuming.cancel()
+        for descriptor in (self._pipe, self._pidfd):
+            self._loop.remove_reader(descriptor)
+            os.close(descriptor)
+        code = self._process.poll()
+        if code is not None:
+            self.exit_code = code if code >= 0 else 128 - code
+
+    def _kill(self) -> bool:
+        """Kills the sandbox, or else the program's group; returns whether it was the sandbox, which nothing escapes."""
+        if self._root and self._root.kill():
+            return True
+        # The program is not reaped yet, so its number cannot have been given to another process or group.
+        _signal_group(self._process.pid, signal.SIGKILL)
+        return False
+
+    def _on_exit(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        self._exited.set()
+
+    def _on_output(self) -> None:
+        try:
+            chunk = os.read(self._pipe, CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        if not chunk:
+            self._loop.remove_reader(self._pipe)
+            self._drained.set()
+            return
+        self.output.feed(chunk)
+        if self._stop_at_bytes is not None and self.output.total > self._stop_at_bytes:
+            self.stopped = True
+            self._kill()
+        elif self.output.truncated:
+            self._pause()
+
+    def _pause(self) -> None:
+        """Reads a flood slowly, so that it is its writer that waits and not the event loop's other work."""
+        self._loop.remove_reader(self._pipe)
+        resume = partial(self._loop.add_reader, self._pipe, self._on_output)
+        self._resuming = self._loop.call_later(FLOOD_PAUSE_SECONDS, resume)
+
+
+@contextmanager
+def descriptors_of(contents: Mapping[str, bytes]) -> Iterator[tuple[list[str], list[int]]]:
+    """Options of bubblewrap, each with a descriptor from which its content can be read; and these descriptors."""
+    options: list[str] = []
+    descriptors: list[int] = []
+    try:
+        for option, content in contents.items():
+            descriptors.append(os.memfd_create(option))
+            os.write(descriptors[-1], content)
+            os.lseek(descriptors[-1], 0, os.SEEK_SET)
+            options += [option, str(descriptors[-1])]
+        yield options, descriptors
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)

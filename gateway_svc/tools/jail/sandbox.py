@@ -1,0 +1,194 @@
+"""The jail that commands run in: bubblewrap, where the machine allows it.
+
+In it the system is read-only and only what is listed here is there at all; the workspace is writable; /tmp, the
+processes and, unless it is given back, the network are the command's own. Nothing in it has privileges, or can get any.
+
+A gateway that runs as root needs more: in the sandbox root has no capabilities, but still owns root's files, among them
+the kernel's settings in /proc, which are made read-only one by one. Running the gateway as root stays a bad idea.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from gateway_svc.errors import SettingsError
+from gateway_svc.tools.jail.processes import Program, descriptors_of
+from gateway_svc.tools.jail.seccomp import system_call_filter
+
+SandboxMode = Literal["required", "auto", "off"]
+
+# Of /etc only what programs need to start, to resolve names and to check certificates: the rest may hold secrets.
+SYSTEM_PATHS = (
+    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"),
+    *("/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime", "/etc/os-release"),
+    *("/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/passwd", "/etc/resolv.conf"),
+    *("/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/ssl/certs", "/etc/ssl/openssl.cnf"),
+)
+# What of /proc belongs to root, who could change it without a capability. It is what container runtimes close.
+ROOTS_FOLDERS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/bus",
+    "/proc/driver",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/scsi",
+    "/proc/sys",
+)
+ROOTS_FILES = (
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/mtrr",
+    "/proc/sched_debug",
+    "/proc/timer_list",
+)
+ORDINARY_ID = "1000"
+PROBE_SECONDS = 10
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """How to run something in bubblewrap."""
+
+    bwrap: str
+    """The path of bubblewrap's program."""
+    options: tuple[str, ...]
+    """The namespaces and mounts that are the same for every command."""
+    system_calls: bytes | None
+    """The filter of system calls, or None where there is none for this machine."""
+    visible: tuple[Path, ...] = ()
+    """Folders and files that commands may read besides the system's own."""
+    hide: tuple[Path, ...] = ()
+    """Folders and files that commands must not see, although they are in what is visible or in the workspace."""
+
+    def program(
+        self,
+        argv: Sequence[str],
+        workspace: Path,
+        env: Mapping[str, str],
+        *,
+        folder: Path | None = None,
+        writable: bool = True,
+        network: bool = False,
+        prefix: Sequence[str] = (),
+    ) -> Program:
+        """What runs argv in the sandbox, in `folder`: the workspace, whose path is as it is outside, or one in it."""
+        command = [
+            self.bwrap,
+            *self.options,
+            *(() if network else ("--unshare-net",)),
+            *(part for path in self.visible for part in ("--ro-bind-try", str(path), str(path))),
+            *_masks(self.hide, self.visible),
+            *("--bind" if writable else "--ro-bind", str(workspace), str(workspace)),
+            *_masks(self.hide, (workspace,)),
+            *("--remount-ro", "/", "--chdir", str(folder or workspace), "--"),
+            *argv,
+        ]
+        read = {"--seccomp": self.system_calls} if self.system_calls else {}
+        return Program(command, workspace, env, prefix=prefix, bubblewrap=read)
+
+
+def find_sandbox(
+    mode: SandboxMode,
+    *,
+    visible: Sequence[Path] = (),
+    hide: Sequence[Path] = (),
+    tmp_bytes: int = 512 * 1024 * 1024,
+) -> Sandbox | None:
+    """Finds out whether bubblewrap works here, and logs the answer. To be called once, at boot; it blocks for a moment.
+
+    `visible` is what commands may read besides the system; `hide` is taken out of that and of the workspace.
+    `tmp_bytes` is what fits into a command's own /tmp, and again into its /dev/shm.
+
+    Raises:
+        SettingsError: the mode is `required` and it does not work.
+    """
+    if mode == "off":
+        log.warning("sandbox.off", reason="GATEWAY_BASH_SANDBOX is off")
+        return None
+    reason = "bwrap is not installed"
+    if bwrap := shutil.which("bwrap"):
+        for namespaces, system_calls in _variants():
+            options = (*namespaces, *_mounts(tmp_bytes))
+            shown, hidden = (tuple(path.resolve() for path in paths) for paths in (visible, hide))
+            sandbox = Sandbox(bwrap, options, system_calls, shown, hidden)
+            reason = _probe(sandbox)
+            if not reason:
+                nested = "--disable-userns" not in namespaces
+                log.info("sandbox.ready", nested_namespaces=nested, system_call_filter=system_calls is not None)
+                return sandbox
+    if mode == "required":
+        raise SettingsError(f"GATEWAY_BASH_SANDBOX is required, and bubblewrap does not work here: {reason}")
+    log.warning("sandbox.missing", reason=reason)
+    return None
+
+
+def _variants() -> Iterator[tuple[tuple[str, ...], bytes | None]]:
+    """From the tightest to what old versions of bubblewrap and unusual kernels can do."""
+    namespaces = (
+        *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+        *("--hostname", "sandbox", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
+        *(("--uid", ORDINARY_ID, "--gid", ORDINARY_ID) if os.geteuid() == 0 else ()),
+    )
+    for system_calls in dict.fromkeys((system_call_filter(), None)):
+        yield ("--disable-userns", *namespaces), system_calls
+        yield namespaces, system_calls
+
+
+def _mounts(tmp_bytes: int) -> Iterator[str]:
+    # Each mount costs time in every call, so that what is a link to somewhere in /usr becomes a link.
+    for path in map(Path, SYSTEM_PATHS):
+        if path.is_symlink() and path.resolve().is_relative_to("/usr"):
+            yield from ("--symlink", str(path.readlink()), str(path))
+        elif path.exists():
+            yield from ("--ro-bind-try", str(path), str(path))
+    size = str(tmp_bytes)
+    yield from ("--proc", "/proc", "--dev", "/dev")
+    yield from ("--size", size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev")  # noqa: S108 - its own
+    yield from ("--size", size, "--tmpfs", "/tmp", "--dir", "/var", "--symlink", "/tmp", "/var/tmp")  # noqa: S108
+    if os.geteuid() == 0:
+        for folder in filter(os.path.exists, ROOTS_FOLDERS):
+            yield from ("--ro-bind", folder, folder)
+        for file in filter(os.path.exists, ROOTS_FILES):
+            yield from ("--ro-bind", os.devnull, file)
+
+
+def _masks(hidden: Sequence[Path], trees: Sequence[Path]) -> Iterator[str]:
+    """Covers what is hidden in these trees; what is in none of them is not in the sandbox anyway."""
+    for path in hidden:
+        if not any(path.is_relative_to(tree) for tree in trees):
+            continue
+        if path.is_dir():
+            yield from ("--tmpfs", str(path), "--remount-ro", str(path))
+        elif path.exists():
+            yield from ("--ro-bind", os.devnull, str(path))
+
+
+def _probe(sandbox: Sandbox) -> str:
+    """Why a program does not run in the sandbox; empty when it does."""
+    program = sandbox.program(["/bin/sh", "-c", "test -r /proc/self/status"], Path("/usr"), {}, writable=False)
+    try:
+        with descriptors_of(program.bubblewrap or {}) as (options, descriptors):
+            done = subprocess.run(
+                [program.argv[0], *options, *program.argv[1:]],
+                pass_fds=descriptors,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env={},
+                timeout=PROBE_SECONDS,
+                check=False,
+            )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return type(error).__name__
+    if done.returncode == 0:
+        return ""
+    return done.stderr.decode(errors="replace").strip()[:200] or f"exit code {done.returncode}"

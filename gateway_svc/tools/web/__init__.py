@@ -1,0 +1,1 @@
+"""What pages are reached and read by."""

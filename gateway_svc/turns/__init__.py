@@ -1,0 +1,1 @@
+"""Turns on their sessions: queued, run, paid for, kept."""

@@ -1,0 +1,55 @@
+"""What a label has spent by the ledger, which knows of every gateway, but not of what still lies in their spools."""
+
+import asyncio
+
+import grpc
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+
+from gateway_svc.errors import BudgetUnknown
+from gateway_svc.turns.budgets import Account
+from recording.channel.options import CLIENT_OPTIONS
+from recording.delivery.connection import Target, describe
+
+ASK_SECONDS = 3.0
+
+
+class LedgerSpending:
+    """Asks the audit service. The gateway's token needs the role reader for it."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._channel: grpc.aio.Channel | None = None
+
+    async def ask(self, account: Account) -> int:
+        """Millionths of a US dollar that the account has spent, by rows that are in the ledger.
+
+        Raises:
+            BudgetUnknown: the ledger does not answer, or not to this gateway.
+        """
+        request = audit_pb2.SummarizeUsageRequest(labels={account.key: account.value})
+        if account.created_from_ms is not None:
+            request.created_from_ms = account.created_from_ms
+        try:
+            stub: audit_pb2_grpc.AuditServiceAsyncStub = audit_pb2_grpc.AuditServiceStub(self._open())
+            async with asyncio.timeout(ASK_SECONDS):
+                response = await stub.SummarizeUsage(request, metadata=tuple(self._target.metadata()))
+        except grpc.aio.AioRpcError as error:
+            raise BudgetUnknown(f"the ledger cannot be asked what is spent ({describe(error)})") from error
+        except TimeoutError as error:
+            raise BudgetUnknown(f"the ledger did not say within {ASK_SECONDS:g} s what is spent") from error
+        return sum(row.cost_micros for row in response.rows)
+
+    async def aclose(self) -> None:
+        """Closes the connection."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    def _open(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            credentials = self._target.credentials() if self._target.credentials else None
+            self._channel = (
+                grpc.aio.insecure_channel(self._target.address, CLIENT_OPTIONS)
+                if credentials is None
+                else grpc.aio.secure_channel(self._target.address, credentials, CLIENT_OPTIONS)
+            )
+        return self._channel

@@ -1,0 +1,192 @@
+"""Turns under way: each runs on its session, can be cancelled from elsewhere, and leaves the session ready for more."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc.errors import (
+    Busy,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    ShuttingDown,
+)
+from gateway_svc.turns.budgets import Budgets
+from gateway_svc.turns.choices import check_choices, choose
+from gateway_svc.turns.session_turns import NOTES, Running, SessionTurns, turn_finished
+from gateway_svc.turns.sessions import Sessions, SessionState
+from gateway_svc.turns.shadows import Shadows
+from gateway_svc.turns.turn import Runner, Totals
+from gateway_svc.watching.watch import Watch
+
+MAX_INPUT_BYTES = 2**20
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many turns a gateway takes."""
+
+    running: int = 1000
+    queued: int = 1000
+    """Turns that may wait for others to end: of the gateway, or of their session."""
+
+
+class Turns:
+    """Runs turns: the ones of a session one after another, those of different sessions side by side."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        runners: Mapping[str, Runner],
+        default_engine: str,
+        record: Callable[[audit_pb2.SessionRow], None],
+        watch: Watch | None = None,
+        budgets: Budgets | None = None,
+        room: "Room | None" = None,
+    ) -> None:
+        """`record` is given a session's row at the begin and the end of each turn, and must not raise."""
+        self._sessions = sessions
+        self._record = record
+        self._shadows = Shadows(sessions, runners)
+        self._on_session = SessionTurns(
+            runners, default_engine, record, watch or Watch(), budgets or Budgets(), self._shadows
+        )
+        self._room = room or Room()
+        self._places = asyncio.Semaphore(self._room.running)
+        self._running: dict[str, Running] = {}
+        self._draining = False
+
+    def create_session(
+        self, request: pb.CreateSessionRequest | pb.RunTurnRequest, owner: str | None = None
+    ) -> SessionState:
+        """Makes a session, which only the caller named owner and administrators see; None: everybody does.
+
+        Raises:
+            EngineNotConfigured, InvalidRequest: what the request names cannot be had.
+        """
+        runner = self._on_session.runner(request.engine)
+        check_choices(request, self._on_session.runner)
+        state = SessionState(
+            id="",
+            engine=runner.name,
+            model=request.model or runner.default_model,
+            system_prompt=request.system_prompt,
+            owner=owner or "",
+        )
+        state.add_labels(request.labels)
+        choose(state, request)
+        self._sessions.create(state)
+        self._record(state.to_row())
+        return state
+
+    async def run(self, request: pb.RunTurnRequest, caller: str | None = None) -> AsyncGenerator[pb.TurnEvent, None]:
+        """Runs a turn and yields its events. Closing the generator, or cancelling its consumer, cancels the turn.
+
+        `caller` owns the session that begins with it, and goes on with its own alone; None: with any.
+
+        Raises:
+            GatewayError: for the caller.
+        """
+        if self._draining:
+            raise ShuttingDown("the gateway is shutting down and begins no turn")
+        if len(self._running) >= self._room.running + self._room.queued:
+            raise Overloaded(f"{len(self._running)} turns run or wait here already: come again later")
+        self._check(request)
+        if request.session_id and caller is not None:
+            self._sessions.get(request.session_id, caller)
+        session_id = request.session_id or self.create_session(request, caller).id
+        running = Running(session_id)
+        # Here, so that the lines of the turn and those of its RPC have them; both end with their task's context.
+        structlog.contextvars.bind_contextvars(session_id=session_id, turn_id=running.turn_id)
+        running.task = asyncio.create_task(self._run(running, request))
+        self._running[running.turn_id] = running
+        running.task.add_done_callback(lambda _: self._end(running))
+        try:
+            async for event in running.events.stream():
+                yield event
+            structlog.contextvars.bind_contextvars(trace_id=running.trace_id)
+            if not running.task.cancelled():
+                running.task.result()
+        finally:
+            if not running.task.done():
+                running.task.cancel()
+                await asyncio.wait([running.task])
+
+    def cancel(self, turn_id: str, session_id: str, viewer: str | None = None) -> str:
+        """Cancels a turn by its id, or the running one of a session that viewer may know of, and returns its id.
+
+        Raises:
+            NotFound: no such turn is running or waiting.
+        """
+        for running in self._running.values():
+            meant = running.turn_id == turn_id or (not turn_id and running.session_id == session_id and running.begun)
+            if meant and (viewer is None or self._sessions.get(running.session_id).is_visible_to(viewer)):
+                running.ask_to_cancel()
+                return running.turn_id
+        raise NotFound(
+            f"no turn {turn_id!r} is running or waiting" if turn_id else "no turn of this session is running"
+        )
+
+    async def recover(self) -> None:
+        """Ends the sessions that died with their process, so that the ledger does not show them as running for ever."""
+        for session_id in await asyncio.to_thread(self._sessions.left_running):
+            with suppress(NotFound, Busy):  # gone, or run by another gateway
+                async with self._sessions.hold(session_id) as session:
+                    if session.state.status == audit_pb2.SESSION_STATUS_RUNNING:
+                        session.close_history(NOTES[audit_pb2.SESSION_STATUS_RUNNING])
+                        self._on_session.save(session, audit_pb2.SESSION_STATUS_FAILED)
+
+    async def cancel_all(self) -> None:
+        """Cancels all turns and waits for their end."""
+        turns = list(self._running.values())
+        for running in turns:
+            running.ask_to_cancel()
+        if turns:
+            await asyncio.wait([running.task for running in turns])
+        await self._shadows.cancel_all()
+
+    @property
+    def waiting(self) -> int:
+        """How many turns wait for their beginning."""
+        return sum(not running.begun for running in list(self._running.values()))
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Begins no turn any more, lets running ones end by themselves for grace_seconds, and cancels the rest."""
+        self._draining = True
+        self._shadows.close()
+        if turns := [running.task for running in self._running.values()]:
+            log.info("turns.draining", turns=len(turns), grace_seconds=grace_seconds)
+            await asyncio.wait(turns, timeout=grace_seconds)
+        await self.cancel_all()
+
+    def _check(self, request: pb.RunTurnRequest) -> None:
+        if not request.input.strip():
+            raise InvalidRequest("input is empty: say what the agent should do", "input")
+        if len(request.input.encode()) > MAX_INPUT_BYTES:
+            raise InvalidRequest(f"input is longer than {MAX_INPUT_BYTES} bytes", "input")
+        if request.max_steps < 0:
+            raise InvalidRequest("max_steps is negative: leave it 0 for the gateway's own limit", "max_steps")
+        if request.engine:
+            self._on_session.runner(request.engine)
+        check_choices(request, self._on_session.runner)
+
+    async def _run(self, running: Running, request: pb.RunTurnRequest) -> None:
+        # Its session first: a turn that waits for another of its session takes nobody's place.
+        async with self._sessions.hold(running.session_id) as session, self._places:
+            running.begun = True
+            await self._on_session.run(session, running, request)
+
+    def _end(self, running: Running) -> None:
+        """Called when the task of a turn is done, even if it was cancelled before its first line."""
+        del self._running[running.turn_id]
+        if running.cancel_asked and not running.begun:
+            running.events.put(turn_finished(pb.STOP_REASON_CANCELLED, Totals(), 0))
+        running.events.close()
+        if not running.task.cancelled() and (error := running.task.exception()):
+            log.info("turn.failed", trace_id=running.trace_id, error=type(error).__name__)

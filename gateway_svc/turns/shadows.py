@@ -1,0 +1,139 @@
+"""Shadows: other engines that run a turn again when it has ended, to be compared with the one that worked.
+
+They begin after the turn, since they are told its results. Nobody waits for them, and the gateway's end cancels them.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import structlog
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc.errors import Busy, EngineError, NotFound
+from gateway_svc.messages import Message
+from gateway_svc.turns.budgets import Budget
+from gateway_svc.turns.sessions import Sessions
+from gateway_svc.turns.turn import Runner, ShadowRunner, Totals, Turn, TurnEvents
+
+MAX_RUNNING = 8
+"""Shadows of all sessions at the same time; those of a turn that ends while so many run are left out."""
+
+log = structlog.get_logger(__name__)
+
+
+class SilentEvents(TurnEvents):
+    """Events that nobody hears."""
+
+    def put_text(self, text: str) -> None:
+        """Forgets it."""
+
+    def put(self, event: pb.TurnEvent) -> None:
+        """Forgets it."""
+
+
+@dataclass(slots=True)
+class Shadow:
+    """What a turn leaves for its shadows."""
+
+    turn: Turn
+    """The turn that has ended."""
+    begin: int
+    """Where it begins in its history: the user's input."""
+    max_cost_micros: int
+    """The turn's budget, which each shadow has too; 0: none."""
+    budgets: Sequence[Budget]
+    """Of the session and its labels."""
+    spend: Callable[[int], None]
+    """Told the cost of each request, in millionths of a US dollar."""
+    done: Sequence[Message] = field(init=False)
+    """What the turn has added to the conversation."""
+    told: Sequence[Message] = field(init=False)
+    """The conversation up to the user's input."""
+
+    def __post_init__(self) -> None:
+        # copies, since the session's next turn adds to the history
+        self.told = self.turn.history[: self.begin + 1]
+        self.done = self.turn.history[self.begin + 1 :]
+
+
+class Shadows:
+    """Runs shadows, and adds what they cost to their sessions."""
+
+    def __init__(self, sessions: Sessions, runners: Mapping[str, Runner]) -> None:
+        self._sessions = sessions
+        self._runners = runners
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended: set[asyncio.Task[None]] = set()
+        """Those of the tasks that only have to save what they cost."""
+        self._closed = False
+
+    def start(self, shadow: Shadow, choices: Sequence[tuple[str, str]]) -> None:
+        """Starts a shadow of the turn on each of the engines, with their models."""
+        if self._closed:
+            return
+        for engine, model in choices:
+            runner = self._runners.get(engine)
+            if not isinstance(runner, ShadowRunner):
+                log.warning("shadow.engine_missing", engine=engine)
+            elif len(self._tasks) >= MAX_RUNNING:
+                log.warning("shadow.left_out", engine=engine, running=len(self._tasks))
+            else:
+                turn = _shadow_turn(shadow, engine, model or runner.default_model)
+                task = asyncio.create_task(self._run(runner.in_shadow(shadow.done), turn))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(self._ended.discard)
+
+    def close(self) -> None:
+        """Starts no more."""
+        self._closed = True
+
+    async def cancel_all(self) -> None:
+        """Cancels all shadows and waits for their end."""
+        tasks = list(self._tasks)
+        for task in self._tasks - self._ended:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _run(self, runner: Runner, turn: Turn) -> None:
+        totals, error_type = turn.totals[0], ""
+        try:
+            await runner.run(turn)
+        except EngineError as error:
+            error_type = type(error).__name__
+        except Exception:  # nobody awaits a shadow, and a defect in it must not be silent
+            error_type = "defect"
+            log.exception("shadow.failed", engine=turn.scope.engine)
+        finally:
+            if (task := asyncio.current_task()) is not None:
+                self._ended.add(task)
+            log.info("shadow.finished", engine=turn.scope.engine, steps=totals.steps, error=error_type)
+            await self._save(turn.scope.session_id, totals)
+
+    async def _save(self, session_id: str, totals: Totals) -> None:
+        with suppress(NotFound, Busy):  # gone, or run by another gateway: the ledger has its rows
+            async with self._sessions.hold(session_id) as session:
+                session.state.shadow_totals.add(totals)
+                session.save()
+
+
+def _shadow_turn(shadow: Shadow, engine: str, model: str) -> Turn:
+    history, own = list(shadow.told), Totals()
+    budgets = list(shadow.budgets)
+    if shadow.max_cost_micros:
+        budgets.append(Budget("this turn", shadow.max_cost_micros, lambda: own.cost_micros))
+    return Turn(
+        scope=replace(shadow.turn.scope, engine=engine, model=model),
+        system_prompt=shadow.turn.system_prompt,
+        history=history,
+        append=history.append,
+        events=SilentEvents(),
+        max_steps=shadow.turn.max_steps,
+        budgets=budgets,
+        spend=shadow.spend,
+        totals=[own],
+        observer=shadow.turn.observer,
+    )

@@ -1,0 +1,1 @@
+"""Who hears of turns, steps and tool calls: metrics, traces, health."""

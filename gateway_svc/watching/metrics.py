@@ -1,0 +1,202 @@
+"""What the gateway counts. Labels come from lists known beforehand: neither a model nor a caller adds to them."""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from recording.record import Record
+
+OTHER = "other"
+"""The label of a tool that the deployment does not have: models make names up."""
+CLAUDE_TOOLS = (
+    "Agent", "Bash", "BashOutput", "Edit", "Glob", "Grep", "KillShell", "NotebookEdit", "Read", "Skill", "Task",
+    "TodoWrite", "WebFetch", "WebSearch", "Write",
+)  # fmt: skip
+"""The tools that Claude's program brings, by its own names."""
+
+_TURN_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_STEP_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_TOOL_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
+
+
+@dataclass(frozen=True, slots=True)
+class _EngineSeries:
+    ok: Counter
+    failed: Counter
+    seconds: Histogram
+    input: Counter
+    output: Counter
+    cached_input: Counter
+    reasoning: Counter
+    cost: Counter
+    unpriced: Counter
+
+
+class TurnMetrics:
+    """Counts turns, their steps and their tool calls."""
+
+    def __init__(self, registry: CollectorRegistry, tools: Collection[str] = (), servers: Collection[str] = ()) -> None:
+        """`tools` are the names that may become labels. Tools of an MCP server of `servers` have one label together."""
+        self._tools = frozenset(tools)
+        self._servers = frozenset(servers)
+        self._engines: dict[str, _EngineSeries] = {}
+        self._running = Gauge("onrecord_turns_running", "Turns under way.", ["engine"], registry=registry)
+        self._turns = Counter(
+            "onrecord_turns", "Turns that have ended, by why they did.", ["engine", "stop_reason"], registry=registry
+        )
+        self._turn_seconds = Histogram(
+            "onrecord_turn_seconds", "How long turns took.", ["engine"], registry=registry, buckets=_TURN_SECONDS
+        )
+        self._steps = Counter("onrecord_steps", "Model requests.", ["engine", "outcome"], registry=registry)
+        self._step_seconds = Histogram(
+            "onrecord_step_seconds",
+            "How long model requests took.",
+            ["engine"],
+            registry=registry,
+            buckets=_STEP_SECONDS,
+        )
+        self._tokens = Counter(
+            "onrecord_tokens",
+            "Tokens. `input` includes `cached_input`, and `output` includes `reasoning`.",
+            ["engine", "kind"],
+            registry=registry,
+        )
+        self._cost = Counter(
+            "onrecord_cost_usd", "What model requests cost, US dollars.", ["engine"], registry=registry
+        )
+        self._unpriced = Counter(
+            "onrecord_unpriced_steps", "Model requests whose price is not known.", ["engine"], registry=registry
+        )
+        self._calls = Counter(
+            "onrecord_tool_calls", "Tool calls, by how they ended.", ["tool", "outcome"], registry=registry
+        )
+        self._call_seconds = Histogram(
+            "onrecord_tool_call_seconds",
+            "How long tool calls took.",
+            ["tool"],
+            registry=registry,
+            buckets=_TOOL_SECONDS,
+        )
+
+    def begin_turn(self, engine: str) -> None:
+        """A turn has begun."""
+        self._running.labels(engine).inc()
+
+    def end_turn(self, engine: str, stop_reason: str, seconds: float) -> None:
+        """A turn has ended, as stop_label() says."""
+        self._running.labels(engine).dec()
+        self._turns.labels(engine, stop_reason).inc()
+        self._turn_seconds.labels(engine).observe(seconds)
+
+    def count_step(self, cost: audit_pb2.CostRow) -> None:
+        """A model request has ended."""
+        of = self._of_engine(cost.engine)
+        (of.failed if cost.HasField("error") else of.ok).inc()
+        of.seconds.observe(cost.duration_ms / 1000)
+        of.input.inc(cost.input_tokens)
+        of.output.inc(cost.output_tokens)
+        of.cached_input.inc(cost.cached_input_tokens)
+        of.reasoning.inc(cost.reasoning_tokens)
+        if cost.HasField("cost_micros"):
+            of.cost.inc(cost.cost_micros / 1_000_000)
+        else:
+            of.unpriced.inc()
+
+    def count_tool_call(self, row: audit_pb2.AuditRow) -> None:
+        """A tool call has ended."""
+        tool = self._label(row.tool_name)
+        self._calls.labels(tool, outcome_label(row.outcome)).inc()
+        self._call_seconds.labels(tool).observe(row.duration_ms / 1000)
+
+    def _of_engine(self, engine: str) -> "_EngineSeries":
+        """Kept, since to find a series by its labels takes longer than to count."""
+        if engine not in self._engines:
+            self._engines[engine] = _EngineSeries(
+                ok=self._steps.labels(engine, "ok"),
+                failed=self._steps.labels(engine, "error"),
+                seconds=self._step_seconds.labels(engine),
+                input=self._tokens.labels(engine, "input"),
+                output=self._tokens.labels(engine, "output"),
+                cached_input=self._tokens.labels(engine, "cached_input"),
+                reasoning=self._tokens.labels(engine, "reasoning"),
+                cost=self._cost.labels(engine),
+                unpriced=self._unpriced.labels(engine),
+            )
+        return self._engines[engine]
+
+    def _label(self, tool: str) -> str:
+        if tool in self._tools:
+            return tool
+        server = tool.partition(".")[0]
+        return f"{server}.*" if server in self._servers else OTHER
+
+
+def watch_waiting(registry: CollectorRegistry, waiting: Callable[[], int]) -> None:
+    """Asks at each scrape how many turns wait."""
+    Gauge("onrecord_turns_waiting", "Turns that wait for their beginning.", registry=registry).set_function(waiting)
+
+
+def stop_label(stop_reason: pb.StopReason.ValueType) -> str:
+    """A stop reason as a label; `failed` for a turn that ended in an error."""
+    if stop_reason == pb.STOP_REASON_UNSPECIFIED:
+        return "failed"
+    return pb.StopReason.Name(stop_reason).removeprefix("STOP_REASON_").lower()
+
+
+def outcome_label(outcome: audit_pb2.Outcome.ValueType) -> str:
+    """How a tool call ended, as a label."""
+    return audit_pb2.Outcome.Name(outcome).removeprefix("OUTCOME_").lower()
+
+
+class RecordCollector(Collector):
+    """The record's own counters, read when they are asked for: what records and sends rows pays nothing for them."""
+
+    def __init__(self, record: "Record") -> None:
+        self._record = record
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """See prometheus_client."""
+        spool, counters = self._record.spool, self._record.counters
+        gauges = {
+            "spool_records": ("Records that are not acked, intents included.", spool.depth),
+            "spool_bytes": ("What the spool takes on disk.", spool.spooled_bytes),
+            "spool_oldest_row_seconds": ("The age of the oldest row that is not acked.", spool.oldest_age_seconds()),
+            "spool_adopted": ("Spools of other processes that are being sent.", self._record.adopted),
+            "dead_letter_bytes": ("What this process's dead letters take on disk.", spool.dead_letters.size_bytes()),
+        }
+        for name, (text, value) in gauges.items():
+            yield GaugeMetricFamily(f"onrecord_{name}", text, value=value)
+        counts = {
+            "accepted_rows": ("Rows taken for the record.", counters.accepted),
+            "dropped_rows": ("Rows that could not be taken: gap rows tell of them.", counters.dropped),
+            "acked_rows": ("Rows that the audit service has answered for.", counters.acked),
+            "stored_rows": ("Acked rows that were new in the ledger.", counters.stored),
+            "duplicate_rows": ("Acked rows that were in the ledger already.", counters.duplicates),
+            "rejected_rows": ("Rows that the ledger will never take: dead letters.", counters.rejected),
+            "resent_rows": ("Rows sent again since no ack came.", counters.resent),
+            "interrupted_calls": ("Tool calls found open when a spool was recovered.", counters.interrupted),
+            "quarantined_pieces": ("Damaged pieces of the spool that were set aside.", counters.quarantined),
+            "missing_records": ("Record numbers that a spool should hold and does not.", counters.missing),
+            "spool_sync_failures": ("Syncs of the spool that failed.", counters.sync_failures),
+            "sender_reconnects": (
+                "Connections to the audit service that ended, or were never made.",
+                counters.reconnects,
+            ),
+            "spools_adopted": ("Spools of other processes taken over.", counters.adopted),
+        }
+        for name, (text, value) in counts.items():
+            yield CounterMetricFamily(f"onrecord_{name}", text, value=value)
+        state = GaugeMetricFamily(
+            "onrecord_sender_state", "1 for what the sender does now, 0 for the rest.", labels=["state"]
+        )
+        current = self._record.sender_state
+        for name in ("idle", "sending", "failing"):
+            state.add_metric([name], float(name == current))
+        yield state

@@ -1,0 +1,30 @@
+"""Options of gRPC channels, and where an address can be reached from."""
+
+import ipaddress
+
+MAX_MESSAGE_BYTES = 16 * 2**20
+KEEPALIVE_SECONDS = 30
+KEEPALIVE_TIMEOUT_SECONDS = 10
+
+Options = list[tuple[str, int]]
+
+KEEPALIVE: Options = [
+    ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * 1000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+CLIENT_OPTIONS: Options = [*KEEPALIVE, ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
+"""Channel options for clients of our own: keepalive as often as the servers allow, messages as large as they send."""
+
+
+def is_local(listen: str) -> bool:
+    """Whether only this machine can connect to listen, as gRPC names addresses."""
+    if listen.startswith("unix:"):
+        return True
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,1 @@
+"""From the spool to the ledger, and back with its acks."""

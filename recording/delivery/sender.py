@@ -1,0 +1,297 @@
+"""The sender: brings the rows of the spools to the audit service, for as long as it takes.
+
+It is one task of the gateway's event loop. It sends what has gathered, without a timer: a batch that is not full waits
+while another is under way, so that batches grow with the load by themselves. An ack trims the spool. Whatever fails,
+the rows stay where they are and are sent again from the last ack on: the ledger counts what it has as duplicates.
+"""
+
+import asyncio
+import random
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+import grpc
+import structlog
+from onrecord.audit.v1 import audit_pb2
+
+from recording.delivery.connection import (
+    Connection,
+    RecordCall,
+    Target,
+    describe,
+    encode_request,
+    refusal_hint,
+    refuses_batch,
+    retry_after_seconds,
+)
+from recording.delivery.verdicts import Verdict, isolate
+from recording.spool import Batch, Spool
+
+log = structlog.get_logger(__name__)
+
+MAX_ROWS = 500
+MAX_BYTES = 2**20
+MAX_IN_FLIGHT = 4
+ACK_SECONDS = 30.0
+
+_FIRST_BACKOFF_SECONDS = 0.1
+_MAX_BACKOFF_SECONDS = 30.0
+_DRAINING_BACKOFF_SECONDS = 0.2
+
+
+SenderState = Literal["idle", "sending", "failing"]
+
+
+class ProtocolBroken(Exception):
+    """What answers is no audit service as we know it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    spool: Spool
+    batch: Batch
+
+
+class Sender:
+    """Sends what lies in the process's own spool, and in adopted ones. All methods belong to the loop's thread."""
+
+    def __init__(self, spool: Spool, target: Target, *, ack_seconds: float = ACK_SECONDS) -> None:
+        """ack_seconds: how long an ack may take before the connection counts as dead."""
+        self._own = spool
+        self._turns = deque([spool])
+        """The own spool and the adopted ones, in the order of their turns."""
+        self._removal: asyncio.Task[None] | None = None
+        self._target = target
+        self._ack_seconds = ack_seconds
+        self._counters = spool.counters
+        self._in_flight: deque[_Sent] = deque()
+        self._deadline = asyncio.timeout(None)
+        self._wake = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._draining = asyncio.Event()
+        self._failures = 0
+        self._last_failure = ""
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to send. The running event loop is the one it stays with."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._task = self._loop.create_task(self._run(), name="audit-sender")
+
+    def adopt(self, spool: Spool) -> None:
+        """Sends what lies in spool too, and removes it when nothing is left."""
+        self._turns.append(spool)
+        self._wake.set()
+
+    @property
+    def adopted(self) -> int:
+        """How many adopted spools are not done yet."""
+        return len(self._turns) - 1
+
+    @property
+    def state(self) -> SenderState:
+        """What it does now. It is `failing` from a failure to the next ack, whatever it tries in between."""
+        return "failing" if self._failures else "sending" if self._in_flight else "idle"
+
+    async def drain(self, grace_seconds: float) -> bool:
+        """Waits until every row is acked, but at most grace_seconds; says whether it is so."""
+        self._draining.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_seconds):
+                while self._busy():
+                    self._progress.clear()
+                    await self._progress.wait()
+        return not self._busy()
+
+    async def aclose(self) -> None:
+        """Stops. What is not acked stays in the spools; adopted ones are given free."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        if self._removal is not None:
+            await self._removal
+        for spool in self._turns:
+            if spool is not self._own:
+                await asyncio.to_thread(spool.close)
+        self._turns = deque([self._own])
+
+    def _busy(self) -> bool:
+        removing = self._removal is not None and not self._removal.done()
+        return bool(self._in_flight or self.adopted or removing or not self._own.is_read_out())
+
+    async def _run(self) -> None:
+        while True:
+            failure: Exception | None = None
+            try:
+                while self._choose() is None:
+                    await self._wait()
+                await self._converse()
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong, the rows are kept and tried again
+                failure = error
+            self._counters.reconnects += 1
+            freed = failure is not None and refuses_batch(failure) and await self._isolate()
+            self._in_flight.clear()
+            for spool in self._turns:
+                spool.rewind()
+            self._progress.set()
+            if not freed:
+                await self._back_off(failure)
+
+    async def _converse(self) -> None:
+        """One connection, from its first batch to its end.
+
+        Raises:
+            grpc.aio.AioRpcError: the service ended it with a status.
+            TimeoutError: an ack did not come in time.
+            ProtocolBroken: the acks are not what they should be.
+            OSError: a disk failed.
+        """
+        link = Connection(self._target)
+        try:
+            async with asyncio.timeout(None) as self._deadline:
+                call = link.record()
+                acks = asyncio.create_task(self._take_acks(call))
+                batches = asyncio.create_task(self._send_batches(call))
+                try:
+                    await asyncio.wait({acks, batches}, return_when=asyncio.FIRST_COMPLETED)
+                    if batches.done():
+                        batches.result()
+                    await acks
+                finally:
+                    batches.cancel()
+                    acks.cancel()
+                    await asyncio.gather(batches, acks, return_exceptions=True)
+        finally:
+            await link.aclose()
+
+    async def _send_batches(self, call: RecordCall) -> None:
+        # A write that finds the call ended says nothing; what the service said is read by _take_acks.
+        with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
+            while True:
+                spool = self._choose()
+                if spool is None:
+                    await self._wait()
+                    continue
+                batch = spool.read(MAX_ROWS, MAX_BYTES)
+                if batch is None or not batch.payloads:
+                    self._progress.set()  # what was read may have been the last there was, and no ack will come for it
+                    await asyncio.sleep(0)
+                    continue
+                self._in_flight.append(_Sent(spool, batch))
+                if len(self._in_flight) == 1:
+                    self._expect_ack()
+                await call.write(encode_request(self._target.producer_id(spool.id), batch))
+
+    async def _take_acks(self, call: RecordCall) -> None:
+        while isinstance(response := await call.read(), audit_pb2.RecordResponse):
+            if not self._in_flight or response.sequence != self._in_flight[0].batch.last:
+                raise ProtocolBroken("the audit service acked what was not sent, or not in order")
+            sent = self._in_flight[0]
+            verdict = Verdict()
+            verdict.add(sent.batch, response)
+            await self._settle(sent, verdict)
+            self._in_flight.popleft()
+            self._expect_ack()
+            self._wake.set()
+            self._progress.set()
+
+    def _expect_ack(self) -> None:
+        self._deadline.reschedule(self._loop.time() + self._ack_seconds if self._in_flight else None)
+
+    async def _isolate(self) -> bool:
+        """Clears the oldest batch, which was refused, of the rows that are at fault. False when that cannot be told."""
+        if not self._in_flight:
+            return False
+        sent, verdict = self._in_flight[0], Verdict()
+        link = Connection(self._target)
+        try:
+            await isolate(
+                sent.batch,
+                lambda part: link.record_batch(
+                    encode_request(self._target.producer_id(sent.spool.id), part), self._ack_seconds
+                ),
+                verdict,
+            )
+            # When nothing passes, it is as likely that the service takes nothing: all is kept until something does.
+            if len(verdict.refused) < len(sent.batch.payloads):
+                await self._settle(sent, verdict)
+                return True
+        except (grpc.aio.AioRpcError, OSError) as error:
+            log.warning("audit.isolation_failed", reason=describe(error))
+        finally:
+            await link.aclose()
+        return False
+
+    async def _settle(self, sent: _Sent, verdict: Verdict) -> None:
+        """Does what an answer asks for: dead letters reach their file before the batch leaves the spool."""
+        letters = verdict.rejected + verdict.refused
+        if letters:
+            await asyncio.to_thread(sent.spool.dead_letters.write, letters)
+            self._counters.rejected += len(letters)
+            log.error("audit.rows_rejected", count=len(letters), code=letters[0].code, reason=letters[0].message)
+        sent.spool.ack(sent.batch)
+        self._counters.acked += len(sent.batch.payloads)
+        self._counters.stored += verdict.stored
+        self._counters.duplicates += verdict.duplicates
+        if self._failures:
+            log.info("audit.sending_again", failures=self._failures)
+            self._failures, self._last_failure = 0, ""
+
+    async def _back_off(self, failure: Exception | None) -> None:
+        reason = "the service ended the stream" if failure is None else describe(failure)
+        hint = None if failure is None else refusal_hint(failure)
+        report = log.debug if reason == self._last_failure else log.warning if hint is None else log.error
+        report(
+            "audit.sending_failed",
+            target=self._target.address,
+            reason=reason,
+            hint=hint,
+            kept_bytes=self._own.spooled_bytes,
+        )
+        self._last_failure = reason
+        ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** min(self._failures, 30))
+        self._failures += 1
+        seconds = retry_after_seconds(failure) + random.uniform(0, ceiling)  # noqa: S311 - only spreads retries
+        if self._draining.is_set():
+            await asyncio.sleep(min(seconds, _DRAINING_BACKOFF_SECONDS))
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._draining.wait()
+
+    def _choose(self) -> Spool | None:
+        """The spool whose turn it is to send; None when there is nothing to send now."""
+        if len(self._in_flight) < MAX_IN_FLIGHT:
+            for _ in range(len(self._turns)):
+                self._turns.rotate(-1)
+                spool = self._turns[0]
+                if spool.has_unread() and (not self._in_flight or spool.unread_records() >= MAX_ROWS):
+                    return spool
+        return None
+
+    async def _wait(self) -> None:
+        """Waits until _choose() may have another answer."""
+        in_flight = {id(sent.spool) for sent in self._in_flight}
+        for spool in self._turns:
+            if spool is not self._own and spool.is_read_out() and id(spool) not in in_flight:
+                self._turns.remove(spool)
+                # Shielded, so that aclose() neither leaves half a folder nor closes it a second time.
+                self._removal = asyncio.create_task(asyncio.to_thread(spool.remove))
+                await asyncio.shield(self._removal)
+                self._progress.set()
+                return
+        self._wake.clear()
+        if self._in_flight or all(spool.listen(self._notify) for spool in self._turns):
+            await self._wake.wait()
+
+    def _notify(self) -> None:
+        if threading.get_ident() == self._thread:
+            self._wake.set()
+        else:
+            with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                self._loop.call_soon_threadsafe(self._wake.set)

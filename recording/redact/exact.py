@@ -1,0 +1,84 @@
+"""The process's own secrets: its keys and tokens, found by their value in the forms that commands and URLs write."""
+
+import base64
+import json
+import re
+import shlex
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
+
+from recording.redact.fit import clean
+from recording.redact.spans import Span, marker
+
+# A shorter value would also stand in texts that have nothing to do with it.
+MIN_CHARACTERS = 8
+# Of a secret that somebody has cut, so much of its head or tail is enough to take it for the secret.
+_PIECE = 12
+_ASCII = "".join(map(chr, range(128)))
+_MARKER = marker("own-secret")
+
+_forms: tuple[str, ...] = ()
+
+
+def protect(values: Iterable[str]) -> None:
+    """Registers secrets of this process, which are not shown from now on. Those under 8 characters are passed over."""
+    global _forms
+    known = dict.fromkeys(_forms)
+    for value in values:
+        for secret in (value.strip(), *value.splitlines()):
+            if len(secret) >= MIN_CHARACTERS:
+                known.update(dict.fromkeys(_written(secret)))
+    _forms = tuple(known)
+
+
+def longest() -> int:
+    """The length of the longest form."""
+    return max(map(len, _forms), default=0)
+
+
+def find(text: str) -> list[Span]:
+    """Where secrets of this process stand, whole or cut at one end."""
+    spans = []
+    for form in _forms:
+        head, tail = form[:_PIECE], form[-_PIECE:]
+        at = text.find(head)
+        while at >= 0:
+            end = at + _shared(form, text[at : at + len(form)])
+            spans.append(Span(at, end, _MARKER))
+            at = text.find(head, at + 1)
+        end = text.rfind(tail)
+        while end >= 0:
+            end += len(tail)
+            before = text[max(0, end - len(form)) : end]
+            start = end - _shared(form[::-1], before[::-1])
+            spans.append(Span(start, end, _MARKER))
+            end = text.rfind(tail, 0, end - 1)
+    return spans
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return next(
+        (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
+
+
+def _written(secret: str) -> Iterable[str]:
+    data = secret.encode("utf-8", "surrogatepass")
+    yield secret
+    yield clean(secret)
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+    yield re.sub(r"([^\w@%+=:,./-])", r"\\\1", secret)  # as a shell's backslashes write it
+    yield shlex.quote(secret)[1:-1]
+    yield quote_plus(secret, errors="replace")
+    beyond_ascii = quote(secret, safe=_ASCII, errors="replace")  # how views.py reads what is percent-encoded
+    yield beyond_ascii
+    yield re.sub(r"%[0-9A-F]{2}", lambda byte: byte[0].lower(), beyond_ascii)
+    yield data.hex()
+    # What comes before a secret shifts its base64 by up to two bytes; the characters at its ends depend on neighbours.
+    for before in range(3):
+        encoded = base64.b64encode(b"\0" * before + data)
+        inner = encoded[(before * 8 + 5) // 6 : (before + len(data)) * 8 // 6].decode()
+        yield inner
+        yield inner.translate(str.maketrans("+/", "-_"))

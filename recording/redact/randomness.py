@@ -1,0 +1,72 @@
+"""Telling random characters from names: keys that have no prefix and stand behind no telling word."""
+
+import re
+
+from recording.redact.spans import Span, marker
+
+_TOKEN = re.compile(r"[A-Za-z0-9+/_-]{20,}={0,2}")
+_SEGMENT = re.compile(r"[A-Za-z0-9+_-]{20,}={0,2}")
+_PIECE = re.compile(r"[A-Za-z0-9]+")
+# A digest is public.
+_DIGEST = re.compile(r"sha[0-9]{1,3}-", re.IGNORECASE)
+_DIGEST_BEFORE = re.compile(r"(?:sha[0-9]{1,3}|md5)[-:=@\"' ]{1,3}\Z", re.IGNORECASE)
+_KIND_OF = str.maketrans(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", "a" * 26 + "A" * 26 + "0" * 10
+)
+_RUN = re.compile(r"a+|A+|0+|[^aA0]+")
+_HEX = re.compile(r"[0-9a-f]{16,}|[0-9A-F]{16,}")
+
+# Of random letters and digits, six neighbours in ten differ in kind and one character in six is a digit, which makes a
+# score of 0.9; names of several words and numbers, whose words count against them, mostly stay under 0.5.
+_SCORE_ALONE = 0.5
+_SCORE_AFTER_WORD = 0.4
+_MOST_DIGITS = 0.45
+# Names that are joined of parts have short ones.
+_LONGEST_PIECE = 14
+_WORD = re.compile(r"a{5,}")
+# In random base64 there is one slash to 64 characters; in a path, one to a name.
+_CHARACTERS_A_SLASH = 16
+
+
+def _score(token: str) -> float:
+    kinds = token.translate(_KIND_OF)
+    words = sum(map(len, _WORD.findall(kinds)))
+    return (len(_RUN.findall(kinds)) - 1 + 2 * kinds.count("0") - words) / len(kinds)
+
+
+def _random_alone(token: str) -> bool:
+    kinds = max(_PIECE.findall(token), key=len, default="").translate(_KIND_OF)
+    if len(kinds) < _LONGEST_PIECE or not ("a" in kinds and "A" in kinds and "0" in kinds):
+        return False
+    return kinds.count("0") <= _MOST_DIGITS * len(kinds) and _score(token.rstrip("=")) >= _SCORE_ALONE
+
+
+def random_after_word(token: str) -> bool:
+    """Whether token, which stands behind a word such as `key`, looks random rather than like a name."""
+    token = token.strip("\"'=")
+    return not token.isdecimal() and (_HEX.fullmatch(token) is not None or _score(token) >= _SCORE_AFTER_WORD)
+
+
+def find(text: str) -> list[Span]:
+    """Tokens of 20 characters and more in mixed case with digits, which look random wherever they stand."""
+    spans: list[Span] = []
+    for match in _TOKEN.finditer(text):
+        token = match.group()
+        if token.islower() or token.isupper() or _DIGEST.match(token):
+            continue
+        whole = token.count("/") <= len(token) // _CHARACTERS_A_SLASH and _random_alone(token)
+        parts = [match] if whole else _SEGMENT.finditer(text, match.start(), match.end())
+        spans.extend(
+            Span(part.start(), part.end(), marker("random"))
+            for part in parts
+            if _random_alone(part.group()) and not _DIGEST_BEFORE.search(text, max(0, part.start() - 12), part.start())
+        )
+    return spans
+
+
+_NAME = re.compile(r"[A-Za-z_][\w.\[\]-]{0,39}", re.ASCII)
+
+
+def is_name(text: str) -> bool:
+    """Whether text can be shown as the name of an argument or a query's field, which may be anything a model writes."""
+    return _NAME.fullmatch(text) is not None and not (len(text) >= 16 and random_after_word(text))

@@ -1,0 +1,132 @@
+"""What of a call's arguments goes on the record: a few fields for each tool; of all others, names, types and sizes."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from math import isfinite
+from typing import Any
+
+from recording.redact.commands import without_content
+from recording.redact.fit import cut
+from recording.redact.randomness import is_name
+from recording.redact.text import redact, redact_own
+from recording.redact.urls import without_values
+
+MAX_BYTES = 4_096
+"""What the ledger takes; a summary is mostly under 200."""
+
+# More than a system passes to a program in one argument would not run.
+_MAX_COMMAND = 32_768
+_MAX_URL = 16_384
+_MAX_NAMED = 12
+
+_Show = Callable[[Any], Any]
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def summarize_args(tool_name: str, arguments: str) -> str:
+    """Arguments, JSON text as a model wrote it, as compact JSON of at most MAX_BYTES without content and secrets.
+
+    Fields that a tool's list names are shown, without secrets and cut. All others tell their type and size, those of an
+    unknown tool too. Text that is no JSON object tells its size under `$malformed`.
+    """
+    try:
+        value = json.loads(arguments.strip() or "{}", strict=False, parse_int=_integer)
+    except (ValueError, RecursionError):
+        return _encode({"$malformed": {"bytes": _size(arguments)}})
+    if not isinstance(value, dict):
+        return _encode({"$malformed": _shape(value)})
+    shown = _FIELDS.get(tool_name) or _SHOWN.get(tool_name, {})
+    summary = {name: show(value[name]) for name, show in shown.items() if name in value}
+    for name in islice((name for name in value if name not in shown), _MAX_NAMED):
+        if is_name(name):
+            summary[redact(name)] = _shape(value[name])
+    if more := len(value) - len(summary):
+        summary["$more"] = more
+    return _encode(summary)
+
+
+def show_fields(fields: Mapping[str, Iterable[str]]) -> None:
+    """Lets arguments of further tools show, by tool: their text without secrets and cut, numbers as they are."""
+    for tool_name, names in fields.items():
+        _SHOWN[tool_name] = dict.fromkeys(names, _value)
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= 19 else float(digits)
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def _shape(value: Any) -> dict[str, Any]:
+    """The type and size of a value."""
+    match value:
+        case None:
+            return {"type": "null"}
+        case bool():
+            return {"type": "boolean"}
+        case int() | float():
+            return {"type": "number"}
+        case str():
+            return {"type": "string", "bytes": _size(value)}
+        case list():
+            return {"type": "array", "items": len(value)}
+        case _:
+            return {"type": "object", "fields": len(value)}
+
+
+def _text(limit: int) -> _Show:
+    return lambda value: cut(redact(value), limit) if isinstance(value, str) else _shape(value)
+
+
+def _command(value: Any) -> Any:
+    if not isinstance(value, str):
+        return _shape(value)
+    rest = ""
+    if len(value) > _MAX_COMMAND:
+        value, rest = value[:_MAX_COMMAND], " …"
+        value = value[: max(value.rfind(" "), value.rfind("\n")) + 1]  # half a word may be half a secret
+    return cut(redact(without_content(redact_own(value))) + rest, 1_024)
+
+
+def _url(value: Any) -> Any:
+    if not isinstance(value, str):
+        return _shape(value)
+    return cut(redact(without_values(redact_own(value[:_MAX_URL]))), 512)
+
+
+def _number(value: Any) -> Any:
+    plain = value is None or isinstance(value, int) or (isinstance(value, float) and isfinite(value))
+    return value if plain else _shape(value)
+
+
+_path = _text(512)
+
+
+def _value(value: Any) -> Any:
+    return _text(256)(value) if isinstance(value, str) else _number(value)
+
+
+_SHOWN: dict[str, Mapping[str, _Show]] = {}
+"""What a deployment's settings let show of tools that are not listed here."""
+
+# A test holds this list against the tools' own parameters: a new one shows when somebody has decided that it may.
+_FIELDS: Mapping[str, Mapping[str, _Show]] = {
+    "bash": {"command": _command, "timeout_seconds": _number},
+    "edit": {"path": _path, "old_string": _shape, "new_string": _shape, "replace_all": _number},
+    "glob": {"pattern": _text(256), "path": _path},
+    "grep": {"pattern": _text(256), "path": _path, "glob": _text(256), "ignore_case": _number},
+    "read": {"path": _path, "offset": _number, "limit": _number},
+    "webfetch": {"url": _url, "max_characters": _number},
+    "write": {"path": _path, "content": _shape},
+    # Claude's own, whose program names them.
+    "Bash": {"command": _command, "timeout": _number, "run_in_background": _number},
+    "Edit": {"file_path": _path, "old_string": _shape, "new_string": _shape, "replace_all": _number},
+    "Glob": {"pattern": _text(256), "path": _path},
+    "Grep": {"pattern": _text(256), "path": _path, "glob": _text(256), "output_mode": _text(32)},
+    "Read": {"file_path": _path, "offset": _number, "limit": _number},
+    "WebFetch": {"url": _url, "prompt": _shape},
+    "Write": {"file_path": _path, "content": _shape},
+}

@@ -1,0 +1,1 @@
+"""The rows of the record, each built in one place."""

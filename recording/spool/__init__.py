@@ -1,0 +1,30 @@
+"""The spool: where rows wait, on this machine's disk, until the audit service has stored them.
+
+    layer                 file            responsibility
+    folders               folders.py      locks; a folder of one's own; adoption of what dead processes left
+    one folder            spool.py        puts the layers below together; sync, trim, recovery
+    writing end           intake.py       any thread; bounds, open intents, gaps
+    reading end           reader.py       batches in order, from disk; damage and missing numbers
+    growing segment       appender.py     one write a record; what is not synced yet
+    files                 segments.py     names, headers, versions
+    records               records.py      the format; finding records behind damage
+    beside the records    state.py        how far it is acked; the gap that is not told yet
+                          gap.py          what could not be taken, and the row that tells it
+                          quarantine.py   damaged bytes
+                          dead_letters.py rows that the ledger refused for good
+                          keeper.py       the thread that syncs and trims
+
+Below GATEWAY_STATE_DIR:
+
+    spool/<producer id>/lock, state, <first number>.segment ...
+    spool/quarantine/<producer id>-<first number>-<offset>
+    spool/dead-letters/<producer id>.jsonl
+"""
+
+from recording.spool.counters import Counters
+from recording.spool.folders import Folders
+from recording.spool.intake import SpoolClosed
+from recording.spool.reader import Batch
+from recording.spool.spool import Spool, SpoolOptions, Sync
+
+__all__ = ["Batch", "Counters", "Folders", "Spool", "SpoolClosed", "SpoolOptions", "Sync"]

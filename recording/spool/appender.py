@@ -1,0 +1,210 @@
+"""The writing end of a spool: one segment that grows, and the files that still have to reach the disk."""
+
+import errno
+import os
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from recording.spool import segments
+from recording.spool.records import HEADER, TORN, Record, encode_record, scan
+from recording.spool.reservation import keep_room
+from recording.spool.segments import SEGMENT_HEADER, Segment
+
+log = structlog.get_logger(__name__)
+
+_RECORDS_PER_TURN = 256
+_AHEAD_BYTES = 256 * 2**10
+"""Room is taken this far ahead where there is any, so that few appends have to ask for it."""
+
+
+class Appender:
+    """Appends records. Its caller sees to it that one thread at a time calls any method but sync()."""
+
+    def __init__(self, folder: Path, acked: int, segment_bytes: int) -> None:
+        """Finds where numbering goes on. It never writes to a segment of an earlier run: what tore there stays.
+
+        Raises:
+            OSError: the folder cannot be read.
+            ForeignVersion: see segments.list_segments.
+        """
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        self.segments = segments.list_segments(folder)
+        """The oldest first. The tuple is replaced, never changed, so that other threads can read it at any time."""
+        if self.segments and segments.holds_nothing(self.segments[-1]):
+            self.segments[-1].path.unlink()
+            self.segments = self.segments[:-1]
+        self.next = acked + 1
+        """The number of the next record."""
+        if self.segments:
+            self.next = max(self.next, _next_number(self.segments[-1]))
+        self.first_of_run = self.next
+        """Segments below this number are from earlier runs."""
+        self.bytes = sum(segment.size for segment in self.segments)
+        """What the segments take on disk."""
+        self._fd: int | None = None
+        self._kept_to = 0
+        """Up to here the growing segment has its blocks."""
+        # A process that was killed has not synced its last rows.
+        self._sealed = [os.open(segment.path, os.O_RDONLY) for segment in self.segments]
+        self._folder_changed = True
+
+    def append(self, kind: int, payload: bytes, keep_bytes: int = 0) -> int:
+        """Writes a record and returns its number. When it has returned, the record survives the death of the process.
+
+        keep_bytes: room that must be left on the disk, after this record, for what append_kept() is to write.
+
+        Raises:
+            OSError: it was not written, and nothing of it is left.
+        """
+        data = encode_record(self.next, kind, payload)
+        if self._fd is None or self.segments[-1].size + len(data) > self._segment_bytes:
+            return self._write(self._begin_segment(len(data) + keep_bytes), data)
+        if keep_bytes and self.segments[-1].size + len(data) + keep_bytes > self._kept_to:
+            self._kept_to = self._keep_room(self._fd, self.segments[-1].size, len(data) + keep_bytes)
+        return self._write(self._fd, data)
+
+    def append_kept(self, kind: int, payload: bytes) -> int:
+        """append() of a record that room was kept for: it goes to the segment that has the room, however long that is.
+
+        Raises:
+            OSError: it was not written, since the file system cannot keep room or the disk is broken.
+        """
+        data = encode_record(self.next, kind, payload)
+        return self._write(self._begin_segment(len(data)) if self._fd is None else self._fd, data)
+
+    def take_unsynced(self) -> "Unsynced":
+        """What is to be synced now."""
+        taken = Unsynced(self._folder if self._folder_changed else None, self._sealed, self._fd)
+        self._sealed, self._folder_changed = [], False
+        return taken
+
+    def abandon_segment(self) -> None:
+        """Begins another segment with the next record. What the old one holds can still be read."""
+        if self._fd is not None:
+            self._sealed.append(self._fd)
+            self._fd = None
+
+    def begin_segment(self, keep_bytes: int) -> None:
+        """Begins another segment now, with room for keep_bytes.
+
+        Raises:
+            OSError: it could not be made.
+        """
+        if self._fd is None:
+            self._begin_segment(keep_bytes)
+
+    def forget_segments(self, before: int) -> list[Segment]:
+        """Takes out the segments whose numbers are all below `before`, the growing one never; their files remain."""
+        kept = [segment for segment in self.segments[:-1] if segment.first >= before] + list(self.segments[-1:])
+        forgotten = list(self.segments[: len(self.segments) - len(kept)])
+        self.segments = tuple(kept)
+        self.bytes -= sum(segment.size for segment in forgotten)
+        return forgotten
+
+    def _write(self, fd: int, data: bytes) -> int:
+        try:
+            if os.write(fd, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            self._cut_back(fd)
+            raise
+        self.segments[-1].size += len(data)
+        self.bytes += len(data)
+        number = self.next
+        self.next += 1
+        return number
+
+    def _keep_room(self, fd: int, size: int, more: int) -> int:
+        """Takes the room of more bytes at the end of a segment; returns up to where it has room."""
+        ahead = min(_AHEAD_BYTES, self._segment_bytes)
+        try:
+            kept = keep_room(fd, size, more + ahead)
+        except OSError:
+            ahead = 0
+            kept = keep_room(fd, size, more)
+        return size + more + ahead if kept else sys.maxsize
+
+    def _begin_segment(self, keep_bytes: int) -> int:
+        segment = Segment(self.next, segments.segment_path(self._folder, self.next), len(SEGMENT_HEADER))
+        # A file of this name holds at most the beginning of a record that was never taken.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        fd = os.open(segment.path, flags, segments.FILE_MODE)
+        try:
+            if os.write(fd, SEGMENT_HEADER) != len(SEGMENT_HEADER):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._kept_to = self._keep_room(fd, segment.size, keep_bytes)
+        except OSError:
+            os.close(fd)
+            with suppress(OSError):
+                segment.path.unlink()
+            raise
+        self.abandon_segment()
+        self._fd = fd
+        # One that was abandoned before its first record has the same name, and is this file now.
+        self.segments = (*(known for known in self.segments if known.first != segment.first), segment)
+        self.bytes = sum(known.size for known in self.segments)
+        self._folder_changed = True
+        return fd
+
+    def _cut_back(self, fd: int) -> None:
+        size = self._kept_to = self.segments[-1].size
+        try:
+            os.ftruncate(fd, size)  # which gives back the room that was kept
+        except OSError as error:
+            log.warning("spool.segment_abandoned", segment=self.segments[-1].path.name, reason=error.strerror)
+            self.abandon_segment()
+
+
+class Unsynced:
+    """Files that have to reach the disk. Syncing them takes no lock, so that nobody who appends waits for it."""
+
+    def __init__(self, folder: Path | None, sealed: list[int], growing: int | None) -> None:
+        self._folder = folder
+        self._sealed = sealed
+        self._growing = growing
+
+    def sync(self) -> None:
+        """Syncs them, and closes those that do not grow any more.
+
+        Raises:
+            OSError: something did not reach the disk. All the rest was tried.
+        """
+        failed: OSError | None = None
+        for fd in [*self._sealed, *([] if self._growing is None else [self._growing])]:
+            try:
+                os.fdatasync(fd)
+            except OSError as error:
+                failed = error
+        self.close()
+        if self._folder is not None:
+            segments.sync_folder(self._folder)
+        if failed is not None:
+            raise failed
+
+    def close(self) -> None:
+        """Closes those that do not grow any more."""
+        while self._sealed:
+            os.close(self._sealed.pop())
+
+
+def _next_number(segment: Segment) -> int:
+    """A number that no record of segment has, however it is damaged at its end."""
+    number = following = segment.first
+    fd = os.open(segment.path, os.O_RDONLY)
+    try:
+        for count, found in enumerate(scan(fd, segments.first_record(fd), segment.size, segment.first)):
+            if isinstance(found, Record):
+                following = number = found.number + 1
+            else:
+                # Whatever records lay there, none of their numbers is given again, so that they show as missing.
+                following = number + (1 if found.reason == TORN else 1 + (found.stop - found.start) // HEADER.size)
+            if count % _RECORDS_PER_TURN == 0:
+                time.sleep(0)  # a thread that opens an adopted folder lets the event loop have its turns
+    finally:
+        os.close(fd)
+    return following

@@ -1,0 +1,64 @@
+"""What a spool could not take, and the row that tells it."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import uuid_utils
+from onrecord.audit.v1 import audit_pb2
+
+from recording.logger import Row
+
+GAP_TOOL_NAME = "onrecord.gap"
+
+
+@dataclass(slots=True)
+class Gap:
+    """What went unrecorded in one outage of the spool."""
+
+    id: bytes
+    """The id of the row that will tell it, chosen at the start, so that it is told once whatever happens between."""
+    from_ms: int
+    to_ms: int
+    tool_calls: int = 0
+    model_requests: int = 0
+    session_states: int = 0
+
+    @classmethod
+    def begin(cls) -> "Gap":
+        """A gap that begins now."""
+        now = time.time_ns() // 1_000_000
+        return cls(uuid_utils.uuid7().bytes, now, now)
+
+    @property
+    def rows(self) -> int:
+        """How many rows of all kinds."""
+        return self.tool_calls + self.model_requests + self.session_states
+
+    def count(self, row: Row) -> None:
+        """Counts a row that could not be taken."""
+        self.to_ms = max(self.to_ms, time.time_ns() // 1_000_000)
+        if isinstance(row, audit_pb2.AuditRow):
+            self.tool_calls += 1
+        elif isinstance(row, audit_pb2.CostRow):
+            self.model_requests += 1
+        else:
+            self.session_states += 1
+
+    def row(self) -> audit_pb2.AuditRow:
+        """The row that tells the gap: the same bytes for the same gap."""
+        return audit_pb2.AuditRow(
+            id=str(uuid_utils.UUID(bytes=self.id)),
+            tool_name=GAP_TOOL_NAME,
+            outcome=audit_pb2.OUTCOME_FAILED,
+            args_summary=f'{{"tool_calls": {self.tool_calls}, "model_requests": {self.model_requests}, '
+            f'"session_states": {self.session_states}, "from_ms": {self.from_ms}, "to_ms": {self.to_ms}}}',
+            error=f"{self.tool_calls} tool calls between {_iso(self.from_ms)} and {_iso(self.to_ms)} went unrecorded: "
+            "the spool could not take them",
+            created_at_ms=self.from_ms,
+            duration_ms=self.to_ms - self.from_ms,
+        )
+
+
+def _iso(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,230 @@
+"""The writing end of a spool as callers see it: from any thread, within bounds, and never silent about a loss."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+from onrecord.audit.v1 import audit_pb2
+
+from recording.logger import Row
+from recording.spool.appender import Appender
+from recording.spool.counters import Counters
+from recording.spool.gap import Gap
+from recording.spool.records import HEADER, INTENT, MAX_PAYLOAD_BYTES, ROW, encode_row
+from recording.spool.state import State
+
+log = structlog.get_logger(__name__)
+
+_OUTCOME_BYTES = 8 * 2**10
+_RETRY_SECONDS = 0.25
+_WARNING_SECONDS = 60.0
+
+
+class SpoolClosed(Exception):
+    """The spool was closed before the row came."""
+
+
+class Intake:
+    """Appends rows and intents, and keeps count of what it could not take."""
+
+    def __init__(
+        self, log: Appender, state: State, max_bytes: int, counters: Counters, wake_keeper: Callable[[], None]
+    ) -> None:
+        self.lock = threading.Lock()
+        """Guards the appender and the state."""
+        self.last_row = 0
+        """The number of the last row of this run."""
+        self._log = log
+        self._state = state
+        self._max_bytes = max_bytes
+        self._counters = counters
+        self._wake_keeper = wake_keeper
+        self._listener: Callable[[], None] | None = None
+        self._open: dict[str, tuple[int, bytes]] = {}
+        self._held: deque[tuple[str, bytes]] = deque()
+        self._closed = False
+        self._retry_at = 0.0
+        self._next_warning = 0.0
+
+    @property
+    def kept_bytes(self) -> int:
+        """The room that is kept on the disk for the outcomes of the calls that run."""
+        return len(self._open) * _OUTCOME_BYTES
+
+    @property
+    def owes_gap(self) -> bool:
+        """Whether a gap row is still to be written. Before it says no, last_row has counted the row."""
+        gap = self._state.gap
+        return gap is not None and gap.rows > 0
+
+    def append_intent(self, row: audit_pb2.AuditRow) -> bool:
+        """Takes an intent, and keeps room free for its outcome. False: it could not be taken.
+
+        Raises:
+            SpoolClosed: the spool is closed.
+        """
+        payload = encode_row(row)
+        with self.lock:
+            self._ensure_open()
+            if len(payload) > MAX_PAYLOAD_BYTES or not self._has_room(len(payload) + _OUTCOME_BYTES):
+                self.warn("there is no room, or a row is too large")
+                return False
+            number = self._write(lambda: self._log.append(INTENT, payload, self.kept_bytes + _OUTCOME_BYTES))
+            if number is None:
+                return False
+            self._open[row.id] = (number, payload)
+            return True
+
+    def append(self, row: Row) -> bool:
+        """Takes a row; the outcome of an open intent always. False: it could not be taken, and a gap row will tell.
+
+        Raises:
+            SpoolClosed: the spool is closed.
+        """
+        payload = encode_row(row)
+        with self.lock:
+            self._ensure_open()
+            if len(payload) > MAX_PAYLOAD_BYTES:
+                self._open.pop(row.id, None)
+                self._drop(row, "a row is too large")
+                return False
+            if row.id in self._open:
+                self._held.append((row.id, payload))
+                self._write_held()
+            elif not self._has_room(len(payload)) or not self._write_row(payload):
+                self._drop(row, "there is no room")
+                return False
+            self._state.running_unrecorded.discard(row.id)
+            self._counters.accepted += 1
+        return True
+
+    def append_recovered(self, rows: list[audit_pb2.AuditRow]) -> None:
+        """Appends the rows of calls that an earlier run left open, full or not.
+
+        Raises:
+            OSError: not all were written; all may be appended again.
+        """
+        with self.lock:
+            for row in rows:
+                self.last_row = self._log.append(ROW, encode_row(row))
+            self._wake_keeper()
+
+    def note_unrecorded(self, call_id: str) -> None:
+        """Says that a call runs whose intent was not taken: it is told by a gap row unless its outcome is taken."""
+        with self.lock:
+            self._state.running_unrecorded.add(call_id)
+            self._state.gap = self._state.gap or Gap.begin()
+            self._state.save()
+
+    def listen(self, callback: Callable[[], None], is_idle: Callable[[], bool]) -> bool:
+        """Has callback called once, when the next row is written, by the thread that writes it and under the lock.
+
+        False unless is_idle() holds.
+        """
+        with self.lock:
+            if not is_idle():
+                return False
+            self._listener = callback
+            return True
+
+    def settle(self) -> bool:
+        """Writes what waits for room: outcomes first, then the gap row. False when something still waits."""
+        with self.lock:
+            self._write_held()
+            gap = self._state.gap
+            if gap is not None and gap.rows:
+                payload = encode_row(gap.row())
+                if not (self._closed or self._has_room(len(payload))) or not self._write_row(payload):
+                    return False
+                log.warning("spool.gap_recorded", tool_calls=gap.tool_calls, from_ms=gap.from_ms, to_ms=gap.to_ms)
+                gap = None
+            if self._state.running_unrecorded:
+                self._state.gap = gap or Gap.begin()
+            else:
+                self._state.gap = None
+            self._state.save()
+            return not self._held
+
+    def carry_open_intents(self, before: int) -> bool:
+        """Writes open intents numbered below `before` again, since their segments are to go. Says if there were any.
+
+        Raises:
+            OSError: not all were written.
+        """
+        with self.lock:
+            old = [(call_id, payload) for call_id, (number, payload) in self._open.items() if number < before]
+            for call_id, payload in old:
+                self._open[call_id] = (self._log.append(INTENT, payload, self.kept_bytes), payload)
+            return bool(old)
+
+    def close(self) -> None:
+        """Takes nothing any more."""
+        with self.lock:
+            self._closed = True
+
+    def warn(self, reason: str) -> None:
+        """Logs, once in a while, that the spool cannot do its work."""
+        now = time.monotonic()
+        if now >= self._next_warning:
+            self._next_warning = now + _WARNING_SECONDS
+            log.warning(
+                "spool.impaired",
+                reason=reason,
+                spooled_bytes=self._log.bytes,
+                max_bytes=self._max_bytes,
+                dropped=self._counters.dropped,
+            )
+
+    def _ensure_open(self) -> None:
+        if self._closed:
+            raise SpoolClosed("the spool is closed")
+
+    def _has_room(self, size: int) -> bool:
+        if self._retry_at and time.monotonic() < self._retry_at:
+            return False
+        return self._log.bytes + HEADER.size + size + self.kept_bytes <= self._max_bytes
+
+    def _write(self, append: Callable[[], int]) -> int | None:
+        try:
+            number = append()
+        except OSError as error:
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            self.warn(error.strerror or str(error))
+            return None
+        finally:
+            self._wake_keeper()
+        self._retry_at = 0.0
+        return number
+
+    def _write_row(self, payload: bytes) -> bool:
+        return self._written(self._write(lambda: self._log.append(ROW, payload, self.kept_bytes)))
+
+    def _written(self, number: int | None) -> bool:
+        if number is None:
+            return False
+        self.last_row = number
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener()
+        return True
+
+    def _write_held(self) -> None:
+        """Writes outcomes of open intents, for which there is room. What a broken disk does not take stays here."""
+        while self._held:
+            call_id, payload = self._held[0]
+            if not self._written(self._write(partial(self._log.append_kept, ROW, payload))):
+                return
+            self._held.popleft()
+            self._open.pop(call_id, None)
+
+    def _drop(self, row: Row, reason: str) -> None:
+        self._counters.dropped += 1
+        self._state.running_unrecorded.discard(row.id)
+        self._state.gap = self._state.gap or Gap.begin()
+        self._state.gap.count(row)
+        self._state.save()
+        self.warn(reason)
+        self._wake_keeper()

@@ -1,0 +1,256 @@
+"""The reading end of a spool: batches from the disk, in order, in bounded memory."""
+
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from recording.spool import segments
+from recording.spool.appender import Appender
+from recording.spool.counters import Counters
+from recording.spool.records import INTENT, ROW, Damage, Record, decode_row, is_tool_call, scan
+from recording.spool.segments import Segment
+
+log = structlog.get_logger(__name__)
+
+_RECORDS_PER_TURN = 1000
+
+
+class Position(NamedTuple):
+    """A place in a spool."""
+
+    segment: int
+    """The `first` of the segment; 0 is before all of them."""
+    offset: int
+    """Where the next record begins; 0 is before the segment's header."""
+    number: int
+    """The number that follows the last record before it."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows that lie behind each other in a spool."""
+
+    first: int
+    """The first number that it covers. Intents among the rows take numbers too, and are covered."""
+    end: Position
+    """Where the spool goes on behind it."""
+    numbers: list[int] = field(default_factory=list)
+    """The number of each row."""
+    payloads: list[bytes] = field(default_factory=list)
+    """The payload of each row."""
+    size: int = 0
+    """Of the payloads, in bytes."""
+
+    @property
+    def last(self) -> int:
+        """The last number that it covers."""
+        return self.end.number - 1
+
+    def split(self) -> tuple["Batch", "Batch"]:
+        """Its halves. Each covers the numbers up to its last row."""
+        half = len(self.payloads) // 2
+        middle = self.numbers[half - 1] + 1
+        return (
+            Batch(self.first, self.end._replace(number=middle), self.numbers[:half], self.payloads[:half]),
+            Batch(middle, self.end, self.numbers[half:], self.payloads[half:]),
+        )
+
+
+class Reader:
+    """Reads a spool from its oldest segment. All its methods belong to one thread.
+
+    While it reads what earlier runs left, it pairs intents with outcomes; when it has read all of it, it hands the
+    intents that stayed open to `recover`, once.
+    """
+
+    def __init__(
+        self,
+        appender: Appender,
+        acked: int,
+        counters: Counters,
+        quarantine: Callable[[Path, Damage], bool],
+        recover: Callable[[list[bytes]], None],
+    ) -> None:
+        self._appender = appender
+        self._acked_before = acked
+        self._counters = counters
+        self._quarantine = quarantine
+        self._recover = recover
+        self.recovered = False
+        first = min([acked + 1, *(segment.first for segment in appender.segments[:1])])
+        self._in_segment, self._offset, self.next_number = Position(0, 0, first)
+        """`next_number` follows the number of the last record that was read."""
+        self.read_to = 0
+        """Below this number nothing is left to read, whether all of it was there or not."""
+        self._uncovered = first
+        self._open: dict[str, tuple[int, bytes]] = {}
+        self._peeked: Record | Damage | None = None
+        self._segment: Segment | None = None
+        self._fd: int | None = None
+        self._scan: Iterator[Record | Damage] = iter(())
+        self._highest_read = 0
+        self._highest_missing = acked
+
+    @property
+    def position(self) -> Position:
+        """Where it is."""
+        return Position(self._in_segment, self._offset, self.next_number)
+
+    def read(self, max_rows: int, max_bytes: int) -> Batch | None:
+        """The next rows; None when there are none now. A batch without rows says that there may be more, another turn.
+
+        One call takes about a millisecond at most, but for damage, whose bytes it copies.
+
+        Raises:
+            OSError: the disk cannot be read.
+        """
+        batch = Batch(self._uncovered, self.position)
+        ahead = self._appender.next
+        for _ in range(_RECORDS_PER_TURN):
+            found = self._next()
+            if found is None:
+                if batch.payloads:
+                    break
+                if self.recovered:
+                    self.read_to = ahead
+                    return None
+                self._finish_recovery()
+            elif batch.payloads and not self._continues(batch, found, max_bytes):
+                self._peeked = found
+                break
+            elif isinstance(found, Damage):
+                self._set_aside(found)
+            else:
+                self._take(batch, found)
+                if len(batch.payloads) == max_rows:
+                    break
+        batch.end = self.position
+        if batch.payloads:
+            self._uncovered = self.next_number
+            self._counters.resent += bisect_right(batch.numbers, self._highest_read)
+            self._highest_read = max(self._highest_read, batch.numbers[-1])
+        return batch
+
+    def rewind(self, position: Position) -> None:
+        """Goes back to the end of the last acked batch."""
+        self._in_segment, self._offset, self.next_number = position
+        self.read_to = 0
+        self._uncovered = position.number
+        self._peeked = None
+        self._leave_segment()
+
+    def oldest_open_segment(self) -> int | None:
+        """The `first` of the oldest segment of an earlier run that holds an intent whose outcome was not found yet."""
+        return min((segment for segment, _ in self._open.values()), default=None)
+
+    def peek(self, position: Position) -> bytes | None:
+        """The payload of the first row at or behind position, wherever the reader is; None when there is none."""
+        for segment in self._appender.segments:
+            if segment.first < position.segment:
+                continue
+            with segment.path.open("rb") as file:
+                start = position.offset if segment.first == position.segment else 0
+                start = start or segments.first_record(file.fileno())
+                for found in scan(file.fileno(), start, segment.size, position.number):
+                    if isinstance(found, Record) and found.kind == ROW and found.number > self._acked_before:
+                        return found.payload
+        return None
+
+    def close(self) -> None:
+        """Closes the file that it reads."""
+        self._leave_segment()
+
+    def _next(self) -> Record | Damage | None:
+        if self._peeked is not None:
+            found, self._peeked = self._peeked, None
+            return found
+        while True:
+            following = next(self._scan, None)
+            if following is not None or not self._go_on():
+                return following
+
+    def _go_on(self) -> bool:
+        """Makes a scan of what lies ahead; False when nothing does."""
+        segment = self._segment or self._find(self._in_segment)
+        if segment is not None and self._offset < segment.size:
+            self._begin_scan(segment)
+            return True
+        following = next((known for known in self._appender.segments if known.first > self._in_segment), None)
+        if following is None or (not self.recovered and following.first >= self._appender.first_of_run):
+            return False
+        self._leave_segment()
+        self._in_segment, self._offset = following.first, 0
+        return True
+
+    def _begin_scan(self, segment: Segment) -> None:
+        if self._fd is None:
+            try:
+                self._segment, self._fd = segment, os.open(segment.path, os.O_RDONLY)
+            except FileNotFoundError:
+                log.warning("spool.segment_missing", segment=segment.path.name)
+                self._offset = segment.size
+                return
+        self._offset = self._offset or segments.first_record(self._fd)
+        self._scan = scan(self._fd, self._offset, segment.size, max(self.next_number, segment.first))
+
+    def _find(self, first: int) -> Segment | None:
+        return next((segment for segment in self._appender.segments if segment.first == first), None)
+
+    def _leave_segment(self) -> None:
+        self._scan = iter(())
+        self._segment = None
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _continues(self, batch: Batch, found: Record | Damage, max_bytes: int) -> bool:
+        """Whether found can be in the batch too: nothing is missing between, and it does not grow too large."""
+        if isinstance(found, Damage) or found.number != self.next_number:
+            return False
+        return found.kind == INTENT or batch.size + len(found.payload) <= max_bytes
+
+    def _take(self, batch: Batch, found: Record) -> None:
+        number, kind, payload, stop = found
+        if number != self.next_number:
+            self._note_missing(self.next_number, number)
+            batch.first = self._uncovered = number
+        self._offset = stop
+        self.next_number = number + 1
+        if not self.recovered:
+            self._pair(found)
+        if number <= self._acked_before:
+            batch.first = self._uncovered = number + 1
+        elif kind == ROW:
+            batch.numbers.append(number)
+            batch.payloads.append(payload)
+            batch.size += len(payload)
+
+    def _pair(self, found: Record) -> None:
+        if found.kind == INTENT:
+            self._open[decode_row(found.payload).id] = (self._in_segment, found.payload)
+        elif self._open and is_tool_call(found.payload):
+            self._open.pop(decode_row(found.payload).id, None)
+
+    def _finish_recovery(self) -> None:
+        self._recover([payload for _, payload in self._open.values()])
+        self._open = {}
+        self.recovered = True
+
+    def _set_aside(self, damage: Damage) -> None:
+        assert self._segment is not None  # noqa: S101 - damage is found by a scan, and a scan is of a segment
+        self._offset = damage.stop
+        if self._quarantine(self._segment.path, damage):
+            self._counters.quarantined += 1
+
+    def _note_missing(self, expected: int, found: int) -> None:
+        """Counts numbers that are not there, each once however often they are passed."""
+        missing = found - max(expected, self._highest_missing + 1)
+        if missing > 0:
+            self._counters.missing += missing
+            self._highest_missing = found - 1
+            log.warning("spool.records_missing", first=found - missing, last=found - 1)

@@ -1,0 +1,176 @@
+"""The format of a record, and how the records of a segment are found again whatever has happened to it.
+
+    magic 4 | checksum 4 | length 4 | number 8 | kind 1 | payload (length bytes)        little endian
+
+The checksum (CRC-32) covers everything behind it. Numbers rise by one over the life of the spool's folder. A payload is
+the piece of a RecordRequest that holds the row, tag and length included, so that payloads put behind each other are a
+RecordRequest, and sending encodes nothing a second time.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from onrecord.audit.v1 import audit_pb2
+
+from recording.logger import Row
+
+ROW = 1
+"""The payload is a row to send."""
+INTENT = 2
+"""The payload is the row of a tool call that is about to run; it is not sent."""
+
+MAX_PAYLOAD_BYTES = 256 * 2**10
+MAGIC = b"\xffrec"  # 0xff occurs in no UTF-8 text, so that no text in a payload can pass for a record
+HEADER = struct.Struct("<4sIIQB")
+TORN = "the file ends inside a record"
+
+_UNCHECKED_BYTES = 8
+_CHUNK_BYTES = 256 * 2**10
+_FRAME = struct.Struct("<4sI")
+_HEAD = struct.Struct("<IQB")
+_TAGS: dict[type, bytes] = {
+    audit_pb2.AuditRow: bytes([audit_pb2.RecordRequest.ROWS_FIELD_NUMBER << 3 | 2]),
+    audit_pb2.CostRow: bytes([audit_pb2.RecordRequest.COSTS_FIELD_NUMBER << 3 | 2]),
+    audit_pb2.SessionRow: bytes([audit_pb2.RecordRequest.SESSIONS_FIELD_NUMBER << 3 | 2]),
+}
+_TOOL_CALL_TAG = _TAGS[audit_pb2.AuditRow]
+
+
+class Record(NamedTuple):
+    """A record as it was found in a segment."""
+
+    number: int
+    kind: int
+    payload: bytes
+    stop: int
+    """Offset of the byte behind it."""
+
+
+class Damage(NamedTuple):
+    """Bytes of a segment that are no record."""
+
+    start: int
+    stop: int
+    reason: str
+
+
+def encode_row(row: Row) -> bytes:
+    """The payload of row."""
+    body = row.SerializeToString()
+    return _TAGS[type(row)] + encode_varint(len(body)) + body
+
+
+def decode_row(payload: bytes) -> Row:
+    """The row of a payload.
+
+    Raises:
+        google.protobuf.message.DecodeError: it is none.
+    """
+    request = audit_pb2.RecordRequest.FromString(payload)
+    rows: list[Row] = [*request.rows, *request.costs, *request.sessions]
+    return rows[0]
+
+
+def is_tool_call(payload: bytes) -> bool:
+    """Whether a payload holds an AuditRow."""
+    return payload.startswith(_TOOL_CALL_TAG)
+
+
+def encode_record(number: int, kind: int, payload: bytes) -> bytes:
+    """The record's bytes in a segment."""
+    checked = _HEAD.pack(len(payload), number, kind) + payload
+    return _FRAME.pack(MAGIC, zlib.crc32(checked)) + checked
+
+
+def encode_varint(value: int) -> bytes:
+    """Protobuf's encoding of a number that is 0 or more."""
+    if value < 0x80:
+        return value.to_bytes(1, "little")
+    digits = bytearray()
+    while value >= 0x80:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)
+
+
+def scan(fd: int, start: int, stop: int, number: int) -> Iterator[Record | Damage]:
+    """Finds the records between the offsets start and stop of the file fd, and what lies between them that is none.
+
+    A record with a number below `number`, or below one that came before, is damage: old bytes that a file system gave
+    back. Behind damage it goes on with the next intact record.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    window = _Window(fd, stop)
+    at = start
+    while at < stop:
+        found = window.parse(at, number)
+        if isinstance(found, str):
+            resumed = window.resynchronise(at + 1, number)
+            yield Damage(at, resumed, found)
+            at = resumed
+        else:
+            yield found
+            at, number = found.stop, found.number + 1
+
+
+class _Window:
+    """A piece of a file in memory, moved along as it is needed."""
+
+    def __init__(self, fd: int, stop: int) -> None:
+        self._fd = fd
+        self._stop = stop
+        self._start = 0
+        self._bytes = b""
+
+    def parse(self, at: int, number: int) -> Record | str:
+        """The record at offset at, or why there is none."""
+        index = self._index(at, HEADER.size)
+        if index is None:
+            return TORN
+        magic, checksum, length, found, kind = HEADER.unpack_from(self._bytes, index)
+        if magic != MAGIC:
+            return "no record begins here"
+        if length > MAX_PAYLOAD_BYTES:
+            return "the length is impossible"
+        index = self._index(at, HEADER.size + length)
+        if index is None:
+            return TORN
+        stop = index + HEADER.size + length
+        checked = self._bytes[index + _UNCHECKED_BYTES : stop]
+        if zlib.crc32(checked) != checksum:
+            return "the checksum does not fit"
+        if found < number:
+            return "the number is too low"
+        if kind not in (ROW, INTENT):
+            return "the kind is unknown"
+        return Record(found, kind, checked[_HEAD.size :], at + HEADER.size + length)
+
+    def resynchronise(self, at: int, number: int) -> int:
+        """The offset of the next intact record at or behind at, else where the scan stops."""
+        while (index := self._index(at, len(MAGIC))) is not None:
+            found = self._bytes.find(MAGIC, index)
+            if found < 0:
+                at = self._start + len(self._bytes) - len(MAGIC) + 1
+                continue
+            at = self._start + found
+            if not isinstance(self.parse(at, number), str):
+                return at
+            at += 1
+        return self._stop
+
+    def _index(self, at: int, size: int) -> int | None:
+        """Where the bytes [at, at + size) begin in self._bytes; None when the file ends before them."""
+        index = at - self._start
+        if index >= 0 and index + size <= len(self._bytes):
+            return index
+        if at + size > self._stop:
+            return None
+        self._bytes = os.pread(self._fd, min(max(size, _CHUNK_BYTES), self._stop - at), at)
+        self._start = at
+        return 0 if len(self._bytes) >= size else None

@@ -1,0 +1,263 @@
+"""One spool: a folder that this process holds the lock of."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import structlog
+from onrecord.audit.v1 import audit_pb2
+
+from recording.logger import Row
+from recording.spool.appender import Appender
+from recording.spool.counters import Counters
+from recording.spool.dead_letters import DeadLetters
+from recording.spool.intake import Intake
+from recording.spool.keeper import Keeper
+from recording.spool.quarantine import Quarantine
+from recording.spool.reader import Batch, Reader
+from recording.spool.records import decode_row
+from recording.spool.state import State
+
+log = structlog.get_logger(__name__)
+
+Sync = Literal["always", "interval", "never"]
+
+INTERRUPTED = "interrupted: the gateway ended while the tool ran, so whether it finished is not known"
+
+_SEGMENT_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolOptions:
+    """How the spools of a process behave."""
+
+    sync: Sync = "interval"
+    """When rows reach the disk itself: before append() returns, every sync_interval_ms, or when the system likes."""
+    sync_interval_ms: int = 100
+    max_bytes: int = 2**30
+    """What the segments of one spool may take; at least 1 MiB."""
+    counters: Counters = field(default_factory=Counters)
+
+
+class Spool:
+    """Takes rows from any thread; gives them, in order, to one reader, whose methods belong to one thread.
+
+    A row that append() took is on disk until its batch is acked. A power cut can take the rows since the last sync.
+    """
+
+    def __init__(self, folder: Path, lock: int, options: SpoolOptions) -> None:
+        """Takes over folder, whose lock is held through the file descriptor lock, which close() closes.
+
+        Raises:
+            OSError: the folder cannot be read or written.
+            ForeignVersion: another version of this program wrote it.
+        """
+        self.id = folder.name
+        """The producer's id. It stays with the folder, whoever sends what lies in it."""
+        self.counters = options.counters
+        self.sync_failed = False
+        """Whether the last sync failed, so that what was taken since may not survive a power cut."""
+        self.dead_letters = DeadLetters(folder.parent / "dead-letters", self.id)
+        self._folder = folder
+        self._folder_lock = lock
+        self._options = options
+        self._state = State(folder)
+        try:
+            self._log = Appender(folder, self._state.acked, min(_SEGMENT_BYTES, options.max_bytes // 8))
+        except BaseException:
+            self._state.close()
+            raise
+        quarantine = Quarantine(folder.parent / "quarantine", self.id)
+        self._reader = Reader(self._log, self._state.acked, self.counters, quarantine.set_aside, self._recover)
+        self._acked = self._reader.position
+        self._trim_before = 0
+        self._sync_lock = threading.Lock()
+        self._keeper = Keeper(f"spool-{self.id}", options.sync_interval_ms / 1000, self._keep)
+        self._intake = Intake(self._log, self._state, options.max_bytes, self.counters, self._keeper.wake)
+        self._keeper.wake()
+
+    def append_intent(self, row: audit_pb2.AuditRow) -> bool:
+        """Puts on record that a call is about to run; append() of a row with its id closes it. False: it could not be.
+
+        Raises:
+            SpoolClosed: it is.
+        """
+        return self._intake.append_intent(row) and (self._options.sync != "always" or self.sync())
+
+    def append(self, row: Row) -> bool:
+        """Takes a row; the outcome of an open intent always. False: it could not be taken, and a gap row will tell.
+
+        Raises:
+            SpoolClosed: it is.
+        """
+        taken = self._intake.append(row)
+        if taken and self._options.sync == "always":
+            self.sync()
+        return taken
+
+    def note_unrecorded(self, call_id: str) -> None:
+        """Says that a call runs whose intent was not taken: it is told by a gap row unless its outcome is taken."""
+        self._intake.note_unrecorded(call_id)
+
+    def sync(self) -> bool:
+        """Brings what was taken to the disk; False when that failed, which the log has told.
+
+        After a failure another segment is begun, since the system may count the old one's pages as written.
+        """
+        with self._sync_lock:
+            try:
+                with self._intake.lock:
+                    if self.sync_failed:
+                        self._log.begin_segment(self._intake.kept_bytes)
+                    unsynced = self._log.take_unsynced()
+                unsynced.sync()
+            except OSError as error:
+                with self._intake.lock:
+                    self._log.abandon_segment()
+                    self.counters.sync_failures += 1
+                    self._intake.warn(f"sync failed: {error.strerror}")
+                self.sync_failed = True
+            else:
+                self.sync_failed = False
+            return not self.sync_failed
+
+    def read(self, max_rows: int, max_bytes: int) -> Batch | None:
+        """See Reader.read."""
+        return self._reader.read(max_rows, max_bytes)
+
+    def ack(self, batch: Batch) -> None:
+        """Says that batch, the oldest that was read and not acked, is stored, so that its rows may go."""
+        self._acked = batch.end
+        oldest_needed = self._reader.oldest_open_segment()
+        with self._intake.lock:
+            self._state.acked = batch.last
+            self._state.save()
+        before = batch.end.segment if oldest_needed is None else min(oldest_needed, batch.end.segment)
+        if before > self._trim_before:
+            self._trim_before = before
+            self._keeper.wake()
+
+    def rewind(self) -> None:
+        """Has the next read() begin with what was read and not acked."""
+        self._reader.rewind(self._acked)
+
+    def has_unread(self) -> bool:
+        """Whether read() has something to do."""
+        reader = self._reader
+        return not reader.recovered or self._intake.last_row >= max(reader.next_number, reader.read_to)
+
+    def is_read_out(self) -> bool:
+        """Whether everything was read, and nothing that is to be told waits for room."""
+        return not self._intake.owes_gap and not self.has_unread()
+
+    def unread_records(self) -> int:
+        """How many records lie ahead of the reader, intents included."""
+        return self._log.next - self._reader.next_number
+
+    def listen(self, callback: Callable[[], None]) -> bool:
+        """Has callback called once, when the next row is written, by the thread that writes it.
+
+        False: there are unread rows.
+        """
+        return self._intake.listen(callback, lambda: not self.has_unread())
+
+    @property
+    def spooled_bytes(self) -> int:
+        """What the segments take on disk."""
+        return self._log.bytes
+
+    @property
+    def depth(self) -> int:
+        """Records that are not acked, intents included."""
+        return max(0, self._log.next - self._acked.number)
+
+    def oldest_age_seconds(self) -> float:
+        """The age of the oldest row that is not acked, by the row's own time; 0 when all are. From any thread."""
+        try:
+            payload = self._reader.peek(self._acked)
+        except OSError:  # the segment has just been trimmed: its rows are acked
+            return 0.0
+        return 0.0 if payload is None else max(0.0, time.time() - decode_row(payload).created_at_ms / 1000)
+
+    def close(self) -> None:
+        """Brings everything to the disk and gives the folder free. Nothing can be appended afterwards."""
+        self._intake.close()
+        self._keeper.stop()
+        if not self._intake.settle():
+            log.error(
+                "spool.closed_with_unwritten_rows", hint="the disk takes nothing; the calls are told as interrupted"
+            )
+        self._log.abandon_segment()
+        unsynced = self._log.take_unsynced()
+        if self._options.sync == "never":
+            unsynced.close()
+        else:
+            with suppress(OSError):  # told by the log when it failed before, and there is no other way now
+                unsynced.sync()
+        self._reader.close()
+        self._state.close()
+        os.close(self._folder_lock)
+
+    def remove(self) -> None:
+        """Closes it and deletes the folder: for one that was read to its end and acked."""
+        # Held to the end: who opens the lock in between holds the lock of a file that is gone, and sees it.
+        lock = os.dup(self._folder_lock)
+        try:
+            self.close()
+            for path in [
+                *(segment.path for segment in self._log.segments),
+                *map(self._folder.joinpath, ["state", "lock"]),
+            ]:
+                path.unlink(missing_ok=True)
+            self._folder.rmdir()
+        except OSError as error:
+            log.warning("spool.folder_not_removed", folder=str(self._folder), reason=error.strerror)
+        finally:
+            os.close(lock)
+
+    def _recover(self, intents: list[bytes]) -> None:
+        """Makes rows of the intents that earlier runs left open. Each is made of its intent alone, so that making it a
+        second time gives a duplicate.
+        """
+        rows = []
+        for payload in intents:
+            row = decode_row(payload)
+            assert isinstance(row, audit_pb2.AuditRow)  # noqa: S101 - append_intent takes no other
+            row.outcome = audit_pb2.OUTCOME_INTERRUPTED
+            row.error = INTERRUPTED
+            row.duration_ms = 0
+            rows.append(row)
+        self._intake.append_recovered(rows)
+        self.counters.interrupted += len(rows)
+        if rows:
+            log.warning("spool.calls_interrupted", count=len(rows), producer_id=self.id)
+
+    def _keep(self) -> None:
+        trim_before = self._trim_before  # read before the sync: what allowed this trim is on disk when it happens
+        if self._options.sync == "never":
+            with self._intake.lock:
+                unsynced = self._log.take_unsynced()
+            unsynced.close()
+        else:
+            self.sync()
+        settled = self._intake.settle()
+        self._trim(trim_before)
+        if not settled or self.sync_failed:
+            self._keeper.wake()
+
+    def _trim(self, before: int) -> None:
+        try:
+            if self._intake.carry_open_intents(before) and self._options.sync != "never":
+                self.sync()
+        except OSError as error:
+            self._intake.warn(error.strerror or str(error))
+            return
+        with self._intake.lock:
+            forgotten = self._log.forget_segments(before)
+        for segment in forgotten:
+            segment.path.unlink(missing_ok=True)

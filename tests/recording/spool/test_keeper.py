@@ -1,0 +1,65 @@
+"""The keeper's thread."""
+
+import threading
+
+from recording.spool.keeper import Keeper
+
+
+class WakeThatStopsFirst(threading.Event):
+    """Puts stop() where it hurts: after the thread has seen that it goes on, and before it clears the wake."""
+
+    keeper: Keeper
+
+    def clear(self) -> None:
+        threading.Thread(target=self.keeper.stop).start()
+        while not self.is_set() or not self.keeper._stopping.is_set():
+            pass
+        super().clear()
+
+
+def test_it_can_be_stopped_at_any_moment() -> None:
+    """A stop that comes just as the thread begins a tick must not be slept through."""
+    keeper = Keeper("keeper", 0.001, lambda: None)
+    wake = WakeThatStopsFirst()
+    wake.keeper = keeper
+    first, keeper._wake = keeper._wake, wake
+    first.set()
+    wake.set()
+    keeper._thread.join(30)
+    assert not keeper._thread.is_alive()
+
+
+def test_a_tick_that_fails_is_not_the_last() -> None:
+    ticks: list[int] = []
+    done = threading.Event()
+
+    def tick() -> None:
+        ticks.append(1)
+        if len(ticks) == 1:
+            raise OSError("the disk is gone")
+        done.set()
+
+    keeper = Keeper("keeper", 0.001, tick)
+    keeper.wake()
+    assert done.wait(30)
+    keeper.stop()
+
+
+def test_many_wakes_are_one_tick() -> None:
+    ticks: list[int] = []
+    begun, go_on, again = threading.Event(), threading.Event(), threading.Event()
+
+    def tick() -> None:
+        ticks.append(1)
+        (again if begun.is_set() else begun).set()
+        assert go_on.wait(30)
+
+    keeper = Keeper("keeper", 0.001, tick)
+    keeper.wake()
+    assert begun.wait(30)
+    for _ in range(1000):
+        keeper.wake()
+    go_on.set()
+    assert again.wait(30)
+    keeper.stop()
+    assert len(ticks) == 2
