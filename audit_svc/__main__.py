@@ -21,13 +21,13 @@ from audit_svc.sqlite.opening import FileLock, open_for_reading, open_for_writin
 from audit_svc.terminal import compare, export, housekeeping, queries
 from audit_svc.terminal.tail import tail
 from audit_svc.terminal.ui import ui
+from service_kit.access.roles import Role
+from service_kit.access.token_command import add_token_command
 from service_kit.client import client_options, current_access
-from service_kit.first_process import leave_first_process
-from service_kit.logs import configure_logging
+from service_kit.init_process import run_below_init
+from service_kit.observing.logs import configure_logging
 from service_kit.probe import probe
-from service_kit.roles import Role
 from service_kit.settings import load_settings
-from service_kit.token_command import add_token_command
 
 app = typer.Typer(
     help="The ledger of tool calls: owns the SQLite database and answers questions about it.",
@@ -74,7 +74,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = _settings(db)
-    leave_first_process()
+    run_below_init()
     configure_logging(settings.log_level, settings.log_style)
     from audit_svc.server import run  # only here, so that no other command loads it
 

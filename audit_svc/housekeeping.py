@@ -15,7 +15,7 @@ from audit_svc.errors import AuditError
 from audit_svc.query_log import QueryLog
 from audit_svc.sqlite.housekeeping import Housekeeping
 from audit_svc.sqlite.prune import HOUR_MS, Progress, response, whole_hour
-from service_kit.callers import caller_name
+from service_kit.access.callers import caller_name
 from service_kit.errors import Context
 
 log = structlog.get_logger(__name__)

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from audit_svc.errors import AuditError
 from audit_svc.sqlite import ReadStore
-from service_kit.callers import caller_name
+from service_kit.access.callers import caller_name
 from service_kit.errors import Context
 
 MAX_FILTERS_BYTES = 2048

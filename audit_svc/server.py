@@ -14,11 +14,11 @@ from audit_svc.servicer import ROLES, SERVICE, AuditServicer, error_interceptor
 from audit_svc.settings import AuditSettings
 from audit_svc.sqlite.opening import leave_out_memory_statistics
 from audit_svc.sqlite.sqlite import SqliteStore
-from service_kit.access import rules_for
-from service_kit.guard import Guard, open_guard
-from service_kit.metrics import new_registry, serve_metrics
-from service_kit.observing import RpcObserver
-from service_kit.readiness import follow
+from service_kit.access.guard import Guard, open_guard
+from service_kit.access.interceptor import rules_for
+from service_kit.health import follow
+from service_kit.observing.metrics import new_registry, serve_metrics
+from service_kit.observing.rpcs import RpcObserver
 from service_kit.server import add_health, add_reflection, build_server, serve
 from service_kit.settings import describe_settings
 

@@ -23,10 +23,10 @@ from audit_svc.query_log import QueryLog
 from audit_svc.questions import QuestionRpcs
 from audit_svc.sqlite import Store
 from audit_svc.sqlite.rows import Batch, read_batch
-from service_kit.callers import current_caller
+from service_kit.access.callers import current_caller
+from service_kit.access.roles import Role
 from service_kit.errors import Context, ErrorInterceptor, PermissionDenied
 from service_kit.paging import InvalidPage
-from service_kit.roles import Role
 
 SERVICE = audit_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
 

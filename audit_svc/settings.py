@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from service_kit.guard import Address, GuardSettings
-from service_kit.logs import LogStyle
+from service_kit.access.guard import Address, GuardSettings
+from service_kit.observing.logs import LogStyle
 
 
 def _default_db() -> Path:

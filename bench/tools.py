@@ -23,7 +23,7 @@ from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.tools.webfetch import WebfetchTool
 from gateway_svc.tools.write import WriteTool
 from recording.calls import ToolCall
-from service_kit.logs import configure_logging
+from service_kit.observing.logs import configure_logging
 
 FILES = 400
 LINES = 200

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from demo.processes import REPOSITORY
-from service_kit.logs import configure_logging
+from service_kit.observing.logs import configure_logging
 
 
 class Worker:

@@ -14,7 +14,7 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from demo.__main__ import HERE as DEMO
 from demo.__main__ import Model, scripted
 from demo.processes import REPOSITORY, Service, start_service
-from service_kit.roles import Role, make_token
+from service_kit.access.roles import Role, make_token
 
 CLIENTS = ("python", "node", "go", "shell")
 TOOLS_ARE_MISSING = 3

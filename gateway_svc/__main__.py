@@ -7,11 +7,11 @@ import typer
 
 from gateway_svc import terminal
 from gateway_svc.settings import GatewaySettings
-from service_kit.first_process import leave_first_process
-from service_kit.logs import configure_logging
-from service_kit.roles import Role
+from service_kit.access.roles import Role
+from service_kit.access.token_command import add_token_command
+from service_kit.init_process import run_below_init
+from service_kit.observing.logs import configure_logging
 from service_kit.settings import load_settings
-from service_kit.token_command import add_token_command
 
 app = typer.Typer(name="gateway-svc", help=__doc__, no_args_is_help=True, pretty_exceptions_show_locals=False)
 terminal.add_commands(app)
@@ -22,7 +22,7 @@ add_token_command(app, "GATEWAY_TOKENS_FILE", (Role.CALLER, Role.ADMIN))
 def serve() -> None:
     """Serve until SIGTERM. Settings come from environment variables GATEWAY_… (see docs/operations.md)."""
     settings = load_settings(GatewaySettings)
-    leave_first_process()
+    run_below_init()
     configure_logging(settings.log_level, settings.log_style)
     os.umask(0o077)
     from gateway_svc.server import run  # after the settings, so that wrong ones are told at once

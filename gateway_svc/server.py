@@ -25,12 +25,12 @@ from gateway_svc.watching.metrics import CLAUDE_TOOLS, RecordCollector, TurnMetr
 from gateway_svc.watching.readiness import EngineCheck
 from gateway_svc.watching.tracing import open_tracing
 from gateway_svc.watching.watch import Watch
-from service_kit.access import rules_for
+from service_kit.access.guard import open_guard
+from service_kit.access.interceptor import rules_for
 from service_kit.errors import ErrorInterceptor
-from service_kit.guard import open_guard
-from service_kit.metrics import new_registry, serve_metrics
-from service_kit.observing import RpcObserver
-from service_kit.readiness import follow
+from service_kit.health import follow
+from service_kit.observing.metrics import new_registry, serve_metrics
+from service_kit.observing.rpcs import RpcObserver
 from service_kit.server import add_health, add_reflection, build_server, serve
 from service_kit.settings import EXIT_WRONG_SETTINGS, describe_settings
 

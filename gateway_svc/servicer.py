@@ -13,9 +13,9 @@ from gateway_svc.loop.answers import Answer, Answers
 from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.sessions import Sessions
 from gateway_svc.turns.turn import Runner
-from service_kit.callers import current_caller
+from service_kit.access.callers import current_caller
+from service_kit.access.roles import Role
 from service_kit.paging import InvalidPage, decode_token, encode_token, page_size
-from service_kit.roles import Role
 
 STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,

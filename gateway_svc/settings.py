@@ -9,9 +9,9 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, Secre
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from gateway_svc.turns.budgets import LabelBudget
-from service_kit.guard import Address, GuardSettings
-from service_kit.logs import LogStyle
-from service_kit.roles import NAME_PATTERN
+from service_kit.access.guard import Address, GuardSettings
+from service_kit.access.roles import NAME_PATTERN
+from service_kit.observing.logs import LogStyle
 
 Policy = Literal["allow", "deny", "ask"]
 TOOLS = ("read", "write", "edit", "glob", "grep", "bash", "webfetch")

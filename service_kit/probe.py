@@ -7,8 +7,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from recording.channel.tls import ClientFiles
 from recording.channel.watched import WrongFile
+from service_kit.access.tls import ServerFiles
 from service_kit.client import ClientAccess
-from service_kit.tls import ServerFiles
 
 
 def probe(

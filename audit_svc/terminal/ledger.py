@@ -21,7 +21,7 @@ from audit_svc.terminal.running import err, error_is_exit_code_1, progress
 from recording.channel.options import CLIENT_OPTIONS
 from recording.channel.token import Metadata
 from service_kit.client import open_channel
-from service_kit.logs import configure_logging
+from service_kit.observing.logs import configure_logging
 from service_kit.server import build_server
 
 T = TypeVar("T")

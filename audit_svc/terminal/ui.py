@@ -11,7 +11,7 @@ from audit_svc.terminal.running import Database, error_is_exit_code_1, ledger_pa
 from recording.channel.options import is_local
 from recording.channel.token import watch_token
 from recording.channel.watched import WrongFile
-from service_kit.logs import configure_logging
+from service_kit.observing.logs import configure_logging
 from service_kit.settings import load_settings
 
 

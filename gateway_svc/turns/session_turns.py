@@ -20,7 +20,7 @@ from gateway_svc.turns.shadows import Shadow, Shadows
 from gateway_svc.turns.turn import Runner, Totals, Turn, TurnEvents
 from gateway_svc.watching.watch import TurnWatch, Watch
 from recording.calls import Scope
-from service_kit.trace_context import CALLERS_TRACE
+from service_kit.observing.trace_context import CALLERS_TRACE
 
 NOTES = {
     audit_pb2.SESSION_STATUS_CANCELLED: "(The turn was cancelled.)",

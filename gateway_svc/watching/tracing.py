@@ -15,7 +15,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.turns.turn import Totals
-from service_kit.trace_context import TraceContext
+from service_kit.observing.trace_context import TraceContext
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

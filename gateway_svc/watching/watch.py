@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from gateway_svc.turns.turn import Totals
 from gateway_svc.watching.metrics import TurnMetrics, stop_label
 from gateway_svc.watching.tracing import Tracing, TurnTrace
-from service_kit.trace_context import CALLERS_TRACE
+from service_kit.observing.trace_context import CALLERS_TRACE
 
 
 class TurnWatch:

@@ -16,7 +16,7 @@ from audit_svc.__main__ import app
 from audit_svc.sqlite.opening import open_for_reading
 from audit_svc.sqlite.steps import DAY_MS, HOUR_MS
 from demo.processes import REPOSITORY, Service, start_service
-from service_kit.roles import Role, make_token
+from service_kit.access.roles import Role, make_token
 from tests.audit_svc.aged import ago, hour_of_rows, make_ledger
 from tests.audit_svc.test_process import MODULE, PATIENT, Sender, found, serve
 

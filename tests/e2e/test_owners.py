@@ -7,7 +7,7 @@ import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Script, Step
-from service_kit.roles import Role, make_token
+from service_kit.access.roles import Role, make_token
 from tests.e2e.test_security import bearer, refusal
 
 SCRIPT = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 60"}),)), Step(text="done")))

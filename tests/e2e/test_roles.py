@@ -11,7 +11,7 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2
 
 from demo.script import Script
-from service_kit.roles import Role, make_token
+from service_kit.access.roles import Role, make_token
 
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 SERVICES = {

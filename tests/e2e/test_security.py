@@ -13,7 +13,7 @@ from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from demo.processes import Service, run_command
 from demo.script import Call, Script, Step
-from service_kit.roles import Role, make_token
+from service_kit.access.roles import Role, make_token
 from tests.support.certificates import Authority, Pair
 
 SCRIPT = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "true"}),)), Step(text="done")))

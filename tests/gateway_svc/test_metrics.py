@@ -10,7 +10,7 @@ from prometheus_client import generate_latest
 from gateway_svc.watching.metrics import RecordCollector, TurnMetrics, outcome_label, stop_label
 from recording.delivery.connection import Target
 from recording.record import Record, open_record
-from service_kit.metrics import new_registry
+from service_kit.observing.metrics import new_registry
 from tests.recording.fake_audit import FakeAudit, serving
 from tests.recording.samples import tool_call
 from tests.support.scrapes import Scrape

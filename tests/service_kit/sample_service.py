@@ -12,7 +12,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from service_kit import server as server_module
 from service_kit.errors import Context, ErrorInterceptor
-from service_kit.logs import configure_logging
+from service_kit.observing.logs import configure_logging
 from service_kit.server import add_health, build_server, serve
 
 log = structlog.get_logger(__name__)

@@ -14,8 +14,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from recording.channel.watched import Watched
-from service_kit.access import AccessInterceptor, rules_for
-from service_kit.roles import Role, load_callers, make_token
+from service_kit.access.interceptor import AccessInterceptor, rules_for
+from service_kit.access.roles import Role, load_callers, make_token
 from service_kit.server import add_health, add_reflection, bind, build_server
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
 

@@ -11,8 +11,8 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
+from service_kit.access.limits import LimitSettings, RateInterceptor
 from service_kit.errors import RateExceeded
-from service_kit.limits import LimitSettings, RateInterceptor
 from service_kit.server import add_health, bind, build_server
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
 

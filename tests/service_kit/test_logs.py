@@ -10,7 +10,7 @@ from demo.processes import REPOSITORY
 
 PROGRAM = """
 import logging, structlog
-from service_kit.logs import configure_logging
+from service_kit.observing.logs import configure_logging
 configure_logging("info", "STYLE")
 log = structlog.get_logger("sample")
 structlog.contextvars.bind_contextvars(turn_id="t1")

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 import pytest
 from prometheus_client import Counter
 
-from service_kit import metrics
-from service_kit.metrics import new_registry, serve_metrics
+from service_kit.observing import metrics
+from service_kit.observing.metrics import new_registry, serve_metrics
 from tests.support.scrapes import scrape_address
 
 

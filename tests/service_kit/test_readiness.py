@@ -7,7 +7,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as aio_health
 from structlog.testing import capture_logs
 
-from service_kit.readiness import NOT_SERVING, SERVING, follow
+from service_kit.health import NOT_SERVING, SERVING, follow
 
 
 class Need:

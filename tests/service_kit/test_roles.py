@@ -7,7 +7,7 @@ import pytest
 
 from demo.processes import run_command
 from recording.channel.watched import WrongFile
-from service_kit.roles import Callers, Role, load_callers, make_token
+from service_kit.access.roles import Callers, Role, load_callers, make_token
 
 HASH = "0" * 64
 

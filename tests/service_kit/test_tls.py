@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from recording.channel.certificates import certificate_name
 from recording.channel.tls import ClientFiles, channel_credentials
 from recording.channel.watched import WrongFile
+from service_kit.access.tls import ServerFiles, server_credentials
 from service_kit.server import bind, build_server
-from service_kit.tls import ServerFiles, server_credentials
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
 from tests.support.certificates import Authority, Pair
 

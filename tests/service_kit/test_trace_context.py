@@ -2,7 +2,7 @@
 
 import pytest
 
-from service_kit.trace_context import NO_TRACE, read_trace_context
+from service_kit.observing.trace_context import NO_TRACE, read_trace_context
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 GOOD = f"00-{TRACE_ID}-00f067aa0ba902b7-01"

@@ -13,7 +13,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings
 
 from recording.channel.options import MAX_MESSAGE_BYTES, Options
-from service_kit.callers import current_caller
+from service_kit.access.callers import current_caller
 from service_kit.errors import RateExceeded
 from service_kit.handlers import Context, Handler, rebuild
 

@@ -12,11 +12,11 @@ from pydantic import AfterValidator, Field, model_validator
 
 from recording.channel.options import Options, is_local
 from recording.channel.watched import Watched, WrongFile
-from service_kit.access import AccessInterceptor, Rules
-from service_kit.limits import LimitSettings, RateInterceptor
-from service_kit.roles import load_callers
+from service_kit.access.interceptor import AccessInterceptor, Rules
+from service_kit.access.limits import LimitSettings, RateInterceptor
+from service_kit.access.roles import load_callers
+from service_kit.access.tls import ServerFiles, server_credentials
 from service_kit.settings import refuse
-from service_kit.tls import ServerFiles, server_credentials
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class GuardSettings(LimitSettings):
     tls_cert: Path | None = Field(None, description="PEM; with tls_key")
     tls_key: Path | None = None
     tls_client_ca: Path | None = Field(None, description="PEM; clients must show a certificate that it has signed")
-    tokens_file: Path | None = Field(None, description="who may call: see service_kit.roles")
+    tokens_file: Path | None = Field(None, description="who may call: see service_kit.access.roles")
     allow_plaintext_on_network: bool = Field(False, description="listen beyond loopback although without TLS")
     reflection: bool = False
     health_seconds: float = Field(10, gt=0, description="how often it is looked whether the service can do its work")

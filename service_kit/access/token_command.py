@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service_kit.roles import Role, make_token
+from service_kit.access.roles import Role, make_token
 
 
 def add_token_command(app: typer.Typer, variable: str, roles: tuple[Role, ...]) -> None:

@@ -11,10 +11,10 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from recording.channel.watched import Watched
-from service_kit.callers import Caller, enter
+from service_kit.access.callers import Caller, enter
+from service_kit.access.roles import Callers, Entry, Role
 from service_kit.errors import PermissionDenied, Unauthenticated
 from service_kit.handlers import Context, Handler, rebuild
-from service_kit.roles import Callers, Entry, Role
 
 log = structlog.get_logger(__name__)
 

@@ -11,9 +11,9 @@ import grpc
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from service_kit.callers import caller_name
+from service_kit.access.callers import caller_name
 from service_kit.handlers import Behaviour, Context, Handler, rebuild
-from service_kit.trace_context import CALLERS_TRACE, read_trace_context
+from service_kit.observing.trace_context import CALLERS_TRACE, read_trace_context
 
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)

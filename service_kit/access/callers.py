@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from service_kit.access.roles import Role
 from service_kit.handlers import Context
-from service_kit.roles import Role
 
 ANONYMOUS = "anonymous"
 
