@@ -16,8 +16,8 @@ from rich.table import Table
 
 from audit_svc.errors import StoreRefused
 from audit_svc.settings import AuditSettings
-from audit_svc.sqlite import migrate as migrations
-from audit_svc.sqlite.opening import FileLock, open_for_reading, open_for_writing
+from audit_svc.sqlite.open import migrate as migrations
+from audit_svc.sqlite.open.connection import FileLock, open_for_reading, open_for_writing
 from audit_svc.terminal import compare, export, housekeeping, queries
 from audit_svc.terminal.tail import tail
 from audit_svc.terminal.ui import ui

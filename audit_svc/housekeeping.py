@@ -13,8 +13,8 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from audit_svc.errors import AuditError
 from audit_svc.query_log import QueryLog
-from audit_svc.sqlite.housekeeping import Housekeeping
-from audit_svc.sqlite.prune import HOUR_MS, Progress, response, whole_hour
+from audit_svc.sqlite.care.housekeeping import Housekeeping
+from audit_svc.sqlite.care.prune import HOUR_MS, Progress, response, whole_hour
 from service_kit.access.callers import caller_name
 from service_kit.errors import Context
 

@@ -10,8 +10,9 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from audit_svc.errors import QueueFull, StoreClosed
 from audit_svc.query_log import QueryLog
-from audit_svc.sqlite import ReadStore, listing, queries, tail, tool_calls
-from audit_svc.sqlite.summaries import summarize_usage
+from audit_svc.sqlite import ReadStore
+from audit_svc.sqlite.read import listing, queries, tail, tool_calls
+from audit_svc.sqlite.usage.summaries import summarize_usage
 from service_kit.errors import Context
 from service_kit.paging import decode_token, encode_token
 

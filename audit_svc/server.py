@@ -12,8 +12,8 @@ from audit_svc.housekeeping import keep_house
 from audit_svc.metrics import StoreCollector, StoreMetrics
 from audit_svc.servicer import ROLES, SERVICE, AuditServicer, error_interceptor
 from audit_svc.settings import AuditSettings
-from audit_svc.sqlite.opening import leave_out_memory_statistics
-from audit_svc.sqlite.sqlite import SqliteStore
+from audit_svc.sqlite.open.connection import leave_out_memory_statistics
+from audit_svc.sqlite.store import SqliteStore
 from service_kit.access.guard import Guard, open_guard
 from service_kit.access.interceptor import rules_for
 from service_kit.health import follow

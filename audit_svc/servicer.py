@@ -19,10 +19,10 @@ from audit_svc.errors import (
     UnderWay,
 )
 from audit_svc.housekeeping import HousekeepingRpcs
+from audit_svc.ledger.batch import Batch, read_batch
 from audit_svc.query_log import QueryLog
 from audit_svc.questions import QuestionRpcs
 from audit_svc.sqlite import Store
-from audit_svc.sqlite.rows import Batch, read_batch
 from service_kit.access.callers import current_caller
 from service_kit.access.roles import Role
 from service_kit.errors import Context, ErrorInterceptor, PermissionDenied

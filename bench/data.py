@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from audit_svc.sqlite.opening import open_for_reading
-from audit_svc.sqlite.rows import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Accepted, Batch, Values
-from audit_svc.sqlite.sqlite import SqliteStore
+from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Accepted, Batch, Values
+from audit_svc.sqlite.open.connection import open_for_reading
+from audit_svc.sqlite.store import SqliteStore
 from bench.services import wait_until_indexed
 from bench.sizes import show
 

@@ -24,7 +24,7 @@ import typer
 from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
-from audit_svc.sqlite import listing
+from audit_svc.sqlite.read import listing
 from bench import reading
 from bench.data import DAYS, RARE_TEXT, RARE_TOOL, fill
 from bench.figures import Figure, Target, percentile, table

@@ -11,7 +11,7 @@ import apsw
 from onrecord.audit.v1 import audit_pb2
 from uuid_utils import uuid7
 
-from audit_svc.sqlite import migrate
+from audit_svc.sqlite.open import migrate
 
 ROWS_A_TRANSACTION = 1000
 

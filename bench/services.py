@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from audit_svc.sqlite.opening import open_for_reading
-from audit_svc.sqlite.text_index import unindexed_rows
-from audit_svc.sqlite.text_rows import ZONE_ROWS
-from audit_svc.sqlite.text_segments import is_tidy
+from audit_svc.sqlite.open.connection import open_for_reading
+from audit_svc.sqlite.text.text_index import unindexed_rows
+from audit_svc.sqlite.text.text_rows import ZONE_ROWS
+from audit_svc.sqlite.text.text_segments import is_tidy
 from demo.processes import REPOSITORY, Service, start_service
 
 LATE_SECONDS = 10.0

@@ -15,12 +15,12 @@ from onrecord.audit.v1 import audit_pb2
 from rich.console import Console
 from rich.table import Table
 
-from audit_svc.sqlite import migrate
-from audit_svc.sqlite.inserts import Inserts
-from audit_svc.sqlite.opening import open_for_reading, open_for_writing
-from audit_svc.sqlite.rows import read_batch
-from audit_svc.sqlite.text_index import index_zones
-from audit_svc.sqlite.usage import Usage
+from audit_svc.ledger.batch import read_batch
+from audit_svc.ledger.usage import Usage
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
+from audit_svc.sqlite.text.text_index import index_zones
+from audit_svc.sqlite.write.inserts import Inserts
 from bench.rows import make_rows
 from demo.processes import REPOSITORY
 

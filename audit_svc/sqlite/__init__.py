@@ -5,8 +5,8 @@ from typing import Any, Protocol, TypeVar
 
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.sqlite.housekeeping import Housekeeping
-from audit_svc.sqlite.rows import Batch, Values
+from audit_svc.ledger.batch import Batch, Values
+from audit_svc.sqlite.care.housekeeping import Housekeeping
 
 R = TypeVar("R")
 T = TypeVar("T")

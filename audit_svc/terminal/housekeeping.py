@@ -12,13 +12,13 @@ import typer
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import Held
-from audit_svc.sqlite import backup as copies
-from audit_svc.sqlite import check as checks
-from audit_svc.sqlite import prune as prunes
-from audit_svc.sqlite import rebuild as rebuilds
-from audit_svc.sqlite.files import reading
-from audit_svc.sqlite.vacuum import space
-from audit_svc.sqlite.vacuum import vacuum as write_anew
+from audit_svc.sqlite.care import backup as copies
+from audit_svc.sqlite.care import check as checks
+from audit_svc.sqlite.care import prune as prunes
+from audit_svc.sqlite.care import rebuild as rebuilds
+from audit_svc.sqlite.care.vacuum import space
+from audit_svc.sqlite.care.vacuum import vacuum as write_anew
+from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal import remote
 from audit_svc.terminal.running import (
     Database,

@@ -16,7 +16,7 @@ from onrecord.audit.v1 import audit_pb2_grpc
 from audit_svc.query_log import QueryLog
 from audit_svc.questions import QuestionRpcs
 from audit_svc.servicer import STATUSES, error_interceptor
-from audit_svc.sqlite.sqlite import ReadOnlyStore
+from audit_svc.sqlite.store import ReadOnlyStore
 from audit_svc.terminal.running import err, error_is_exit_code_1, progress
 from recording.channel.options import CLIENT_OPTIONS
 from recording.channel.token import Metadata

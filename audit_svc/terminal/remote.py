@@ -9,8 +9,8 @@ import grpc
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from audit_svc.errors import AuditError
-from audit_svc.sqlite.backup import Tell, new_file
-from audit_svc.sqlite.files import sync
+from audit_svc.sqlite.care.backup import Tell, new_file
+from audit_svc.sqlite.open.files import sync
 from recording.channel.options import CLIENT_OPTIONS
 from recording.channel.watched import WrongFile
 from service_kit.client import current_access

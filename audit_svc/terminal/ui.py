@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from audit_svc.settings import AuditSettings
-from audit_svc.sqlite.files import reading
+from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal.running import Database, error_is_exit_code_1, ledger_path
 from recording.channel.options import is_local
 from recording.channel.token import watch_token

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from audit_svc.sqlite import histogram
+from audit_svc.ledger import histogram
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS

@@ -5,11 +5,11 @@ from pathlib import Path
 import apsw
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.sqlite import migrate
-from audit_svc.sqlite.opening import open_for_writing
-from audit_svc.sqlite.prune import HOUR_MS
-from audit_svc.sqlite.rows import read_batch
-from audit_svc.sqlite.writer import Writer
+from audit_svc.ledger.batch import read_batch
+from audit_svc.sqlite.care.prune import HOUR_MS
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.connection import open_for_writing
+from audit_svc.sqlite.write.writer import Writer
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
 
 THIS_HOUR = NOW_MS - NOW_MS % HOUR_MS

@@ -11,10 +11,10 @@ import pytest
 from onrecord.audit.v1 import audit_pb2_grpc
 
 from audit_svc.servicer import AuditServicer, error_interceptor
-from audit_svc.sqlite import migrate
-from audit_svc.sqlite.opening import open_for_reading, open_for_writing
-from audit_svc.sqlite.sqlite import SqliteStore
-from audit_svc.sqlite.writer import Writer
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
+from audit_svc.sqlite.store import SqliteStore
+from audit_svc.sqlite.write.writer import Writer
 from service_kit.server import bind, build_server
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from onrecord.audit.v1 import audit_pb2
 from uuid_utils import uuid7
 
-from audit_svc.sqlite.rows import Batch, read_batch
+from audit_svc.ledger.batch import Batch, read_batch
 
 NOW_MS = time.time_ns() // 1_000_000
 

@@ -14,7 +14,7 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from audit_svc import servicer
 from audit_svc.errors import StoreClosed
 from audit_svc.servicer import AuditServicer, error_interceptor
-from audit_svc.sqlite.sqlite import SqliteStore
+from audit_svc.sqlite.store import SqliteStore
 from demo.processes import start_service
 from service_kit.server import bind, build_server
 from tests.audit_svc.patient_service import LAST_ANSWERS_SECONDS

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
-from audit_svc.sqlite.opening import open_for_writing
+from audit_svc.sqlite.open.connection import open_for_writing
 from demo.processes import Service, ServiceEnded, run_command, start_service
 from tests.audit_svc.samples import audit_row, request
 

@@ -13,12 +13,12 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from audit_svc import servicer
 from audit_svc.errors import QueueFull
+from audit_svc.ledger.batch import Batch
 from audit_svc.servicer import STREAM_BATCHES, AuditServicer, error_interceptor
-from audit_svc.sqlite.rows import Batch
-from audit_svc.sqlite.sqlite import SqliteStore
+from audit_svc.sqlite.store import SqliteStore
 from service_kit.server import bind, build_server
 from tests.audit_svc.samples import NOW_MS, audit_row, request, session_row
-from tests.audit_svc.test_writer import held
+from tests.audit_svc.sqlite.test_writer import held
 
 Listing = audit_pb2.ListToolCallsRequest
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.sqlite import migrate
-from audit_svc.sqlite.opening import open_for_writing
-from audit_svc.sqlite.rows import read_batch
-from audit_svc.sqlite.writer import Writer
+from audit_svc.ledger.batch import read_batch
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.connection import open_for_writing
+from audit_svc.sqlite.write.writer import Writer
 from demo.processes import start_service
 from tests.audit_svc.aged import ago
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
-from audit_svc.sqlite.check import check
+from audit_svc.sqlite.care.check import check
 from audit_svc.ui.canned import QUERIES
 from demo.processes import REPOSITORY, run_command
 from tests.audit_svc.samples import audit_row

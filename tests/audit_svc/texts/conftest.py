@@ -5,8 +5,9 @@ from types import ModuleType
 import apsw
 import pytest
 
-from audit_svc.sqlite import indexer, text_rows, text_search, text_segments, text_trigrams, tool_calls
-from audit_svc.sqlite.text_index import index_zones
+from audit_svc.sqlite.read import tool_calls
+from audit_svc.sqlite.text import indexer, text_rows, text_search, text_segments, text_trigrams
+from audit_svc.sqlite.text.text_index import index_zones
 from tests.audit_svc.texts.ledger import call, write
 
 SMALL: dict[ModuleType, dict[str, object]] = {

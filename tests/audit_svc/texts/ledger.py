@@ -5,13 +5,13 @@ from typing import Any
 import apsw
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.sqlite import tool_calls
-from audit_svc.sqlite.inserts import Inserts
-from audit_svc.sqlite.prune import Prune
-from audit_svc.sqlite.rows import read_batch
-from audit_svc.sqlite.steps import HOUR_MS
-from audit_svc.sqlite.transactions import transaction
-from audit_svc.sqlite.usage import Usage
+from audit_svc.ledger.batch import read_batch
+from audit_svc.ledger.steps import HOUR_MS
+from audit_svc.ledger.usage import Usage
+from audit_svc.sqlite.care.prune import Prune
+from audit_svc.sqlite.open.transactions import transaction
+from audit_svc.sqlite.read import tool_calls
+from audit_svc.sqlite.write.inserts import Inserts
 from tests.audit_svc.samples import NOW_MS, audit_row
 
 Request = audit_pb2.ListToolCallsRequest

@@ -10,14 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 from audit_svc.__main__ import app
-from audit_svc.sqlite import indexer, migrate, text_segments
-from audit_svc.sqlite.check import check
-from audit_svc.sqlite.indexer import Indexer
-from audit_svc.sqlite.opening import open_for_writing
-from audit_svc.sqlite.steps import HOUR_MS
-from audit_svc.sqlite.text_index import index_zones, rebuild_text_index, text_index_differences, unindexed_rows
-from audit_svc.sqlite.text_segments import is_tidy, remove_segment
-from audit_svc.sqlite.writer import Writer
+from audit_svc.ledger.steps import HOUR_MS
+from audit_svc.sqlite.care.check import check
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.connection import open_for_writing
+from audit_svc.sqlite.text import indexer, text_segments
+from audit_svc.sqlite.text.indexer import Indexer
+from audit_svc.sqlite.text.text_index import index_zones, rebuild_text_index, text_index_differences, unindexed_rows
+from audit_svc.sqlite.text.text_segments import is_tidy, remove_segment
+from audit_svc.sqlite.write.writer import Writer
 from tests.audit_svc.samples import audit_row, batch
 from tests.audit_svc.texts.ledger import BEGIN, call, left_over, listed, plain, prune_all, write
 

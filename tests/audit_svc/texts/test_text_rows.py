@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
-from audit_svc.sqlite import text_rows, text_segments, text_trigrams
-from audit_svc.sqlite.text_rows import pack, unpack
-from audit_svc.sqlite.text_trigrams import in_steps
+from audit_svc.sqlite.text import text_rows, text_segments, text_trigrams
+from audit_svc.sqlite.text.text_rows import pack, unpack
+from audit_svc.sqlite.text.text_trigrams import in_steps
 
 
 @pytest.fixture(autouse=True)

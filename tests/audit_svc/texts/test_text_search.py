@@ -13,13 +13,15 @@ from onrecord.audit.v1 import audit_pb2
 from pyroaring import BitMap
 
 from audit_svc.errors import Damaged
-from audit_svc.sqlite import listing, migrate, text_search, text_segments, tool_calls
-from audit_svc.sqlite.opening import open_for_reading
-from audit_svc.sqlite.reader import Reader
-from audit_svc.sqlite.steps import HOUR_MS
-from audit_svc.sqlite.text_index import index_zones, text_index_differences
-from audit_svc.sqlite.text_segments import Segment
-from audit_svc.sqlite.text_trigrams import text_trigrams
+from audit_svc.ledger.steps import HOUR_MS
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.connection import open_for_reading
+from audit_svc.sqlite.read import listing, tool_calls
+from audit_svc.sqlite.read.reader import Reader
+from audit_svc.sqlite.text import text_search, text_segments
+from audit_svc.sqlite.text.text_index import index_zones, text_index_differences
+from audit_svc.sqlite.text.text_segments import Segment
+from audit_svc.sqlite.text.text_trigrams import text_trigrams
 from service_kit.paging import encode_token
 from tests.audit_svc.cost import machine_steps
 from tests.audit_svc.samples import audit_row

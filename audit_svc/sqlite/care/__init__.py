@@ -1,0 +1,1 @@
+"""Care of a file: backup, check, prune, vacuum, rebuild."""

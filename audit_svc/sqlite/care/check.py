@@ -1,0 +1,146 @@
+"""What must hold of a ledger, looked at in one moment, beside a running service too."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import apsw
+
+from audit_svc.errors import StoreRefused
+from audit_svc.sqlite.care.backup import Tell, watch
+from audit_svc.sqlite.care.prune import OLD_CALLS
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.files import reading
+from audit_svc.sqlite.text.text_index import text_index_differences
+from audit_svc.sqlite.usage.recount import rollup_differences
+
+State = Literal["ok", "note", "wrong"]
+
+MAX_PROBLEMS = 20
+"""Problems of one kind that are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found. A note is a fact that an operator should know and that is no damage."""
+
+    check: str
+    state: State
+    detail: str
+
+
+def check(path: Path, tell: Tell) -> Iterator[Finding]:
+    """Checks the ledger or the backup at path and gives what it finds, as it finds it. tell is told how far it is.
+
+    Raises:
+        StoreRefused: there is no ledger that could be checked.
+    """
+    with reading(path, exact_schema=False) as connection:
+        watch(connection, tell)
+        connection.execute("BEGIN")
+        yield from _integrity(connection)
+        try:
+            waiting = migrate.pending(connection, migrate.load_migrations())
+        except StoreRefused as refusal:
+            yield Finding("schema", "wrong", str(refusal))
+            return
+        if waiting:
+            names = ", ".join(migration.label for migration in waiting)
+            yield Finding("schema", "wrong", f"older than this audit-svc, not applied: {names}: run migrate up")
+            return
+        yield Finding("schema", "ok", "as its migrations make it")
+        for name, look in _CHECKS:
+            findings = list(look(connection, tell))
+            yield from findings or [Finding(name, "ok", "")]
+
+
+def _integrity(connection: apsw.Connection) -> Iterator[Finding]:
+    problems = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({MAX_PROBLEMS})")]
+    if problems == ["ok"]:
+        yield Finding("integrity", "ok", "")
+        return
+    for problem in problems:
+        yield Finding("integrity", "wrong", " ".join(problem.split()))
+
+
+def _labels(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
+    orphans = "SELECT count(*) FROM session_labels WHERE session_id NOT IN (SELECT id FROM sessions)"
+    if count := connection.execute(orphans).fetchall()[0][0]:
+        yield Finding("labels", "wrong", f"{count} labels of sessions that are not there")
+
+
+def _producers(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
+    gaps = connection.execute(
+        "SELECT producer_id, first_sequence, last_sequence, highest_sequence, "
+        "max(last_sequence) OVER (PARTITION BY producer_id ORDER BY first_sequence "
+        "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) "
+        "FROM producer_gaps LEFT JOIN producers ON id = producer_id ORDER BY producer_id, first_sequence"
+    )
+    for producer, first, last, highest, before in gaps:
+        if highest is None or not (before or 0) < first <= last < highest:
+            yield Finding("producers", "wrong", f"{producer}: the gap {first} to {last} cannot be")
+        else:
+            yield Finding("producers", "note", f"{producer}: records {first} to {last} never came ({last - first + 1})")
+
+
+def _pruned(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
+    ((mark, under_way),) = connection.execute("SELECT max(pruned_before), sum(finished_at IS NULL) FROM pruned")
+    if mark is None:
+        return
+    if under_way:
+        yield Finding(
+            "pruned", "note", "a prune has not ended: the service goes on with it, and so does `audit-svc prune`"
+        )
+        return
+    for table, old in (("tool_call_log", OLD_CALLS), ("cost_log", "created_at < ?")):
+        ((count,),) = connection.execute(f"SELECT count(*) FROM {table} WHERE {old}", (mark,))  # noqa: S608 - texts of ours
+        if count:
+            yield Finding("pruned", "wrong", f"{count} rows of {table} are older than what was pruned")
+
+
+def rollups_off(connection: apsw.Connection, tell: Tell) -> dict[str, int]:
+    """How many rows of each rollup are not what the rows say."""
+    # What is still there of rows from before the mark counts as gone, and its hours may be.
+    ((left,),) = connection.execute(
+        "SELECT max(pruned_before) FROM pruned WHERE finished_at IS NULL "
+        "OR EXISTS (SELECT 1 FROM tool_call_log WHERE created_at < pruned_before)"
+    )
+    from_ms = int(left or 0)
+    # It makes temporary tables, which a connection that answers queries cannot.
+    with closing(apsw.Connection(connection.filename, flags=apsw.SQLITE_OPEN_READONLY)) as counting:
+        watch(counting, tell)
+        return rollup_differences(counting, from_ms)
+
+
+def _rollups(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
+    for table, count in rollups_off(connection, tell).items():
+        if count:
+            yield Finding("rollups", "wrong", f"{count} rows of {table} are not what the rows say: run rebuild-rollups")
+
+
+def texts_off(connection: apsw.Connection, tell: Tell) -> int:
+    """How many parts of the index of texts lack something that their rows have."""
+    wrong = 0
+    for lacks in text_index_differences(connection):
+        tell(0, 0)
+        wrong += lacks
+    return wrong
+
+
+def _texts(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
+    if wrong := texts_off(connection, tell):
+        yield Finding("texts", "wrong", f"{wrong} parts of their index lack what their rows have: run rebuild-texts")
+
+
+_CHECKS: tuple[tuple[str, Callable[[apsw.Connection, Tell], Iterator[Finding]]], ...] = (
+    ("labels", _labels),
+    ("producers", _producers),
+    ("pruned", _pruned),
+    ("rollups", _rollups),
+    ("texts", _texts),
+)
+
+NAMES = ("integrity", "schema", *(name for name, _ in _CHECKS))
+"""What is checked, in this order."""

@@ -1,0 +1,111 @@
+"""Housekeeping of a ledger that is in service: prunes through the writer, copies beside it."""
+
+import asyncio
+import os
+import secrets
+import threading
+from collections.abc import AsyncGenerator, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import apsw
+
+from audit_svc.errors import StoreClosed, UnderWay
+from audit_svc.sqlite.care.backup import copy
+from audit_svc.sqlite.care.prune import Progress, Prune, count, unfinished
+from audit_svc.sqlite.open.connection import open_for_reading
+from audit_svc.sqlite.open.files import translated
+from audit_svc.sqlite.write.writer import Writer
+
+T = TypeVar("T")
+
+
+class Housekeeping:
+    """What an administrator does to the ledger of a running service. One prune and one copy at a time."""
+
+    def __init__(self, path: Path, writer: Writer) -> None:
+        """Removes what a process that died has left of a copy. The caller holds the lock of path."""
+        self._path = path.resolve()
+        self._writer = writer
+        self._pruning = False
+        self._copying = False
+        self._closing = threading.Event()
+        for leftover in self._path.parent.glob(f".{self._path.name}.*.copy*"):
+            leftover.unlink()
+
+    def close(self) -> None:
+        """Ends what is under way."""
+        self._closing.set()
+
+    async def prune(self, before_ms: int, by: str) -> AsyncGenerator[Progress, None]:
+        """Removes what began before before_ms, a whole hour, and tells after each batch how far it is.
+
+        Raises:
+            UnderWay: another prune is.
+            StoreClosed, DiskFull, StoreUnavailable: what was removed until then is gone, and the next prune goes on.
+        """
+        if self._pruning:
+            raise UnderWay("a prune is under way already: wait for its end")
+        self._pruning = True
+        try:
+            work = Prune(before_ms, by)
+            done = False
+            loop = asyncio.get_running_loop()
+            while not done:
+                began = loop.time()
+                progress = await asyncio.wrap_future(self._writer.run(work.step))
+                done = progress.done
+                # At most half of the writer's time, so that ingest keeps the rest.
+                pause = loop.time() - began
+                yield progress
+                await asyncio.sleep(0 if done else pause)
+        finally:
+            self._pruning = False
+
+    async def count(self, before_ms: int) -> Progress:
+        """What a prune would remove now."""
+        return await asyncio.to_thread(self._read, lambda connection: count(connection, before_ms))
+
+    async def unfinished(self) -> int | None:
+        """The time of a prune that has not ended, in milliseconds since 1970-01-01 UTC."""
+        return await asyncio.to_thread(self._read, unfinished)
+
+    async def copy(self) -> tuple[BinaryIO, int]:
+        """A checked copy of the database as it is now, open at its start, and how many rows producers sent of it.
+
+        It has no name, and is gone once closed.
+
+        Raises:
+            UnderWay: another copy is being made.
+            StoreRefused, DiskFull, StoreClosed: it cannot be made.
+        """
+        if self._copying:
+            raise UnderWay("a backup is under way already: wait for its end")
+        self._copying = True
+        given_up = threading.Event()
+        try:
+            return await asyncio.to_thread(self._copy, given_up)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
+        finally:
+            self._copying = False
+
+    def _copy(self, given_up: threading.Event) -> tuple[BinaryIO, int]:
+        def tell(copied: int, pages: int) -> None:
+            if given_up.is_set() or self._closing.is_set():
+                raise StoreClosed("the backup was given up")
+
+        partial = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.copy")
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        try:
+            rows = copy(self._path, partial, tell)
+            return partial.open("rb"), sum(rows[table] for table in ("tool_call_log", "cost_log", "sessions"))
+        finally:
+            for leftover in partial.parent.glob(f"{partial.name}*"):
+                leftover.unlink()
+
+    def _read(self, query: Callable[[apsw.Connection], T]) -> T:
+        with translated(self._path), closing(open_for_reading(self._path)) as connection:
+            return query(connection)

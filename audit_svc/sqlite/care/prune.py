@@ -1,0 +1,279 @@
+"""Pruning: what began before a whole hour goes, in batches short enough for ingest to live beside.
+
+The mark comes first: from then on such rows are refused, and what is still there of them counts as gone. So a process
+that dies in the middle leaves nothing wrong behind, and the next prune goes on where it ended.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import apsw
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.errors import InvalidRequest
+from audit_svc.sqlite.care.pruned import pruned_before
+from audit_svc.sqlite.open.connection import FileLock, open_for_writing
+from audit_svc.sqlite.open.files import reading, translated
+from audit_svc.sqlite.open.transactions import transaction
+from audit_svc.sqlite.text.text_index import remove_zones
+from audit_svc.sqlite.usage.rollups import drop_rollups
+
+HOUR_MS = 3_600_000
+BATCH_ROWS = 1000
+"""Rows that a transaction removes: some 10 ms of the writer's time."""
+BATCH_PAGES = 1000
+"""Free pages that a transaction gives back to the file system."""
+USAGE_MS = 24 * HOUR_MS
+"""The hours whose rollups a transaction removes."""
+INCREMENTAL = 2
+"""What `PRAGMA auto_vacuum` says of a file that can give pages back one by one."""
+
+# SQLite gives the next row the number above the highest. Were that row removed, a number would come twice, and who
+# follows the rows by their numbers would miss some: it stays until another has come.
+OLD_CALLS = "created_at < ? AND rowid < (SELECT max(rowid) FROM tool_call_log)"
+"""What there is to remove of tool_call_log before a time."""
+
+_CALLS = (
+    "DELETE FROM tool_call_log WHERE rowid IN "  # noqa: S608 - texts of ours
+    f"(SELECT rowid FROM tool_call_log WHERE {OLD_CALLS} ORDER BY created_at LIMIT ?) "
+    "RETURNING created_at, error IS NOT NULL"
+)
+_REQUESTS = (
+    "DELETE FROM cost_log WHERE rowid IN "
+    "(SELECT rowid FROM cost_log WHERE created_at < ? ORDER BY created_at LIMIT ?) "
+    "RETURNING created_at, input_tokens, output_tokens, coalesce(cost_micros, 0)"
+)
+_QUERIES = (
+    "DELETE FROM query_log WHERE id IN (SELECT id FROM query_log WHERE created_at < ? ORDER BY created_at LIMIT ?)"
+)
+_SESSIONS_LOOKED_AT = (
+    "SELECT created_at, rowid FROM sessions WHERE created_at < ? AND (created_at, rowid) > (?, ?) "
+    "ORDER BY created_at, rowid LIMIT ?"
+)
+_IS_OVER = (
+    "updated_at < ? AND NOT EXISTS (SELECT 1 FROM tool_call_log WHERE session_id = sessions.id) "
+    "AND NOT EXISTS (SELECT 1 FROM cost_log WHERE session_id = sessions.id)"
+)
+_SESSIONS = (
+    "DELETE FROM sessions WHERE (created_at, rowid) > (?, ?) AND (created_at, rowid) <= (?, ?) "  # noqa: S608 - texts of ours
+    f"AND {_IS_OVER} RETURNING id"
+)
+
+
+@dataclass(slots=True)
+class Removed:
+    """Counts of what was removed. cost_micros is in millionths of a US dollar."""
+
+    tool_calls: int = 0
+    errors: int = 0
+    model_requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_micros: int = 0
+    sessions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a prune is. pruned_before is in milliseconds since 1970-01-01 UTC."""
+
+    pruned_before: int
+    removed: Removed
+    done: bool
+
+
+def whole_hour(before_ms: int, now_ms: int) -> int:
+    """before_ms rounded down to a whole hour, so that an hour's summary goes with all of its rows or stays.
+
+    Raises:
+        InvalidRequest: it is no time that a ledger can be pruned to.
+    """
+    if before_ms <= 0:
+        raise InvalidRequest(
+            "created_before_ms is not set, or is not after 1970: say which time to prune to", "created_before_ms"
+        )
+    if before_ms > now_ms:
+        raise InvalidRequest(
+            "created_before_ms is in the future: what is not there yet cannot be pruned", "created_before_ms"
+        )
+    return before_ms - before_ms % HOUR_MS
+
+
+def response(progress: Progress) -> audit_pb2.PruneResponse:
+    """Progress as the wire tells it."""
+    return audit_pb2.PruneResponse(
+        pruned_before_ms=progress.pruned_before,
+        tool_calls=progress.removed.tool_calls,
+        model_requests=progress.removed.model_requests,
+        sessions=progress.removed.sessions,
+        done=progress.done,
+    )
+
+
+def unfinished(connection: apsw.Connection) -> int | None:
+    """The time of a prune that has not ended, in milliseconds since 1970-01-01 UTC; None when there is none."""
+    ((mark,),) = connection.execute("SELECT max(pruned_before) FROM pruned WHERE finished_at IS NULL")
+    return None if mark is None else int(mark)
+
+
+def prune_file(path: Path, before_ms: int, by: str) -> Iterator[Progress]:
+    """Prunes a ledger that no service has open, and tells after each batch how far it is.
+
+    Raises:
+        StoreRefused: a service has it open, or it is no ledger of this version of the code.
+        DiskFull: the disk has no room for a batch.
+    """
+    with reading(path):
+        pass  # which refuses what is no ledger, before a lock file is made beside it
+    lock = FileLock(path)
+    try:
+        with translated(path), closing(open_for_writing(path)) as connection:
+            prune = Prune(before_ms, by)
+            done = False
+            while not done:
+                with transaction(connection):
+                    progress = prune.step(connection)
+                done = progress.done
+                yield progress
+            connection.pragma("wal_checkpoint(TRUNCATE)")
+    finally:
+        lock.release()
+
+
+def count(connection: apsw.Connection, before_ms: int) -> Progress:
+    """What a prune would remove now."""
+    ((calls, errors),) = connection.execute(
+        f"SELECT count(*), count(error) FROM tool_call_log WHERE {OLD_CALLS}",  # noqa: S608 - texts of ours
+        (before_ms,),
+    )
+    ((requests, *tokens_and_cost),) = connection.execute(
+        "SELECT count(*), total(input_tokens), total(output_tokens), total(cost_micros) "
+        "FROM cost_log WHERE created_at < ?",
+        (before_ms,),
+    )
+    ((sessions,),) = connection.execute(
+        "SELECT count(*) FROM sessions WHERE created_at < :before AND updated_at < :before AND NOT EXISTS "
+        "(SELECT 1 FROM tool_call_log WHERE session_id = sessions.id AND (created_at >= :before "
+        "OR rowid = (SELECT max(rowid) FROM tool_call_log))) AND NOT EXISTS "
+        "(SELECT 1 FROM cost_log WHERE session_id = sessions.id AND created_at >= :before)",
+        {"before": before_ms},
+    )
+    counts: list[Any] = [calls, errors, requests, *tokens_and_cost, sessions]
+    return Progress(before_ms, Removed(*map(int, counts)), done=True)
+
+
+@dataclass
+class Prune:
+    """One prune. Its steps are run one by one, each in a transaction, until one says that it is done.
+
+    After a step that failed, another Prune goes on.
+    """
+
+    before_ms: int
+    """A whole hour."""
+    by: str
+    """Who asked for it."""
+    _stage: int = 0
+    _row: int = 0
+    _seen: tuple[int, int] = (-1, -1)
+    _removed: Removed = field(default_factory=Removed)
+
+    def step(self, connection: apsw.Connection) -> Progress:
+        """Does the next part, in the transaction that is open."""
+        stages = (
+            self._mark,
+            self._remove_calls,
+            self._remove_texts,
+            self._remove_requests,
+            self._remove_sessions,
+            self._remove_usage,
+            self._remove_queries,
+            self._finish,
+            self._give_space_back,
+        )
+        self._stage += stages[self._stage](connection)
+        return Progress(self.before_ms, replace(self._removed), done=self._stage == len(stages))
+
+    def _mark(self, connection: apsw.Connection) -> bool:
+        now_ms = time.time_ns() // 1_000_000
+        begun = connection.execute("SELECT id, pruned_before FROM pruned WHERE finished_at IS NULL").fetchone()
+        if begun is not None:
+            self._row = begun[0]
+            self.before_ms = max(self.before_ms, begun[1])
+            connection.execute("UPDATE pruned SET pruned_before = ? WHERE id = ?", (self.before_ms, self._row))
+        elif self.before_ms > pruned_before(connection):
+            connection.execute(
+                "INSERT INTO pruned (pruned_before, tool_calls, errors, model_requests, input_tokens, output_tokens, "
+                "cost_micros, sessions, pruned_by, started_at) VALUES (?, 0, 0, 0, 0, 0, 0, 0, ?, ?)",
+                (self.before_ms, self.by, now_ms),
+            )
+            self._row = connection.last_insert_rowid()
+        else:
+            # Only the call that had come last can be left of what was pruned already.
+            ((self._row,),) = connection.execute("SELECT id FROM pruned ORDER BY pruned_before DESC LIMIT 1")
+        return True
+
+    def _remove_calls(self, connection: apsw.Connection) -> bool:
+        removed: list[Any] = connection.execute(_CALLS, (self.before_ms, BATCH_ROWS)).fetchall()
+        self._note(connection, removed, Removed(tool_calls=len(removed), errors=sum(failed for _, failed in removed)))
+        return len(removed) < BATCH_ROWS
+
+    def _remove_texts(self, connection: apsw.Connection) -> bool:
+        return not remove_zones(connection, self.before_ms)
+
+    def _remove_requests(self, connection: apsw.Connection) -> bool:
+        removed = connection.execute(_REQUESTS, (self.before_ms, BATCH_ROWS)).fetchall()
+        tokens_and_cost = (sum(column) for column in list(zip(*removed, strict=True))[1:])
+        counts = Removed(0, 0, len(removed), *tokens_and_cost)
+        self._note(connection, removed, counts)
+        return len(removed) < BATCH_ROWS
+
+    def _remove_sessions(self, connection: apsw.Connection) -> bool:
+        seen: list[Any] = connection.execute(_SESSIONS_LOOKED_AT, (self.before_ms, *self._seen, BATCH_ROWS)).fetchall()
+        if seen:
+            removed = connection.execute(_SESSIONS, (*self._seen, *seen[-1], self.before_ms)).fetchall()
+            connection.executemany("DELETE FROM session_labels WHERE session_id = ?", removed)
+            self._note(connection, [], Removed(sessions=len(removed)))
+            self._seen = seen[-1]
+        return len(seen) < BATCH_ROWS
+
+    def _remove_usage(self, connection: apsw.Connection) -> bool:
+        """After the rows, so that rollups that are rebuilt in the middle of a prune are right at its end."""
+        ((earliest,),) = connection.execute(
+            "SELECT min(begins_at) FROM (SELECT min(begins_at) AS begins_at FROM tool_call_usage_hourly "
+            "UNION ALL SELECT min(begins_at) FROM request_usage_hourly)"
+        )
+        until_ms = self.before_ms if earliest is None else min(self.before_ms, int(earliest) + USAGE_MS)
+        drop_rollups(connection, until_ms)
+        return until_ms == self.before_ms
+
+    def _remove_queries(self, connection: apsw.Connection) -> bool:
+        """Who asked what is kept as long as what was asked about."""
+        connection.execute(_QUERIES, (self.before_ms, BATCH_ROWS))
+        return connection.changes() < BATCH_ROWS
+
+    def _finish(self, connection: apsw.Connection) -> bool:
+        now_ms = time.time_ns() // 1_000_000
+        connection.execute("UPDATE pruned SET finished_at = ? WHERE id = ?", (now_ms, self._row))
+        return True
+
+    def _give_space_back(self, connection: apsw.Connection) -> bool:
+        """Moves free pages to the end and cuts them off, where the file was made for it; see vacuum.py."""
+        connection.execute(f"PRAGMA incremental_vacuum({BATCH_PAGES})").fetchall()
+        return bool(connection.pragma("auto_vacuum") != INCREMENTAL or connection.pragma("freelist_count") == 0)
+
+    def _note(self, connection: apsw.Connection, rows: Sequence[tuple[Any, ...]], counts: Removed) -> None:
+        """Adds counts to the summary, in the transaction that removed rows. The first of a row is when it began."""
+        names = [entry.name for entry in fields(Removed)]
+        for name in names:
+            setattr(self._removed, name, getattr(self._removed, name) + getattr(counts, name))
+        earliest = min((row[0] for row in rows), default=None)
+        connection.execute(
+            f"UPDATE pruned SET {', '.join(f'{name} = {name} + :{name}' for name in names)}, "  # noqa: S608 - names of ours
+            "earliest = coalesce(min(earliest, :earliest), earliest, :earliest) WHERE id = :row",
+            {**asdict(counts), "earliest": earliest, "row": self._row},
+        )

@@ -1,0 +1,50 @@
+"""Rebuilding what is kept beside the rows of a file that no service has open."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import apsw
+
+from audit_svc.sqlite.care.backup import Tell, watch
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.connection import FileLock, open_for_writing
+from audit_svc.sqlite.open.files import reading, translated
+from audit_svc.sqlite.text.text_index import rebuild_text_index, unindexed_rows
+from audit_svc.sqlite.text.text_rows import ZONE_ROWS
+from audit_svc.sqlite.usage.recount import rebuild_rollups
+
+
+def rebuild_file(path: Path, tell: Tell) -> None:
+    """Makes all rollups again from the rows; of an older file, with the migrations that it lacks.
+
+    Raises:
+        StoreRefused: a service has it open, or it is no sound ledger.
+        DiskFull: the disk has no room for it.
+    """
+    with _writing(path) as connection:
+        watch(connection, tell)
+        rebuild_rollups(connection)
+
+
+def rebuild_texts(path: Path, tell: Tell) -> None:
+    """Makes the index of texts again from the rows; tell is told of its parts. Raises what rebuild_file() raises."""
+    with _writing(path) as connection:
+        parts = 0
+        for _ in rebuild_text_index(connection):
+            left = unindexed_rows(connection) // ZONE_ROWS
+            parts = max(parts, left)
+            tell(parts - left, parts)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[apsw.Connection]:
+    with reading(path, exact_schema=False):
+        pass  # which refuses what is no ledger, before a file is made
+    lock = FileLock(path)
+    try:
+        with translated(path), closing(open_for_writing(path)) as connection:
+            migrate.up(connection, migrate.load_migrations())
+            yield connection
+    finally:
+        lock.release()

@@ -1,0 +1,45 @@
+"""Giving back the space of rows that are gone, by writing the whole file anew."""
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit_svc.sqlite.care.backup import Tell, watch
+from audit_svc.sqlite.care.prune import INCREMENTAL
+from audit_svc.sqlite.open.connection import FileLock, open_for_writing
+from audit_svc.sqlite.open.files import reading, translated
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The size of a ledger's file in bytes, and how much of it is free."""
+
+    size_bytes: int
+    free_bytes: int
+    gives_back: bool
+    """Whether prune gives space back by itself; a file has learned it when it was new, or by a vacuum."""
+
+
+def space(path: Path) -> Space:
+    """How large the file is. Raises StoreRefused."""
+    with reading(path, exact_schema=False) as connection:
+        page, pages, free = (int(connection.pragma(name)) for name in ("page_size", "page_count", "freelist_count"))
+        return Space(page * pages, page * free, connection.pragma("auto_vacuum") == INCREMENTAL)
+
+
+def vacuum(path: Path, tell: Tell) -> Space:
+    """Writes the file anew without what is free in it, and gives tell signs of life. Returns how it is then.
+
+    Raises:
+        StoreRefused: a service has it open, or it is no sound ledger.
+        DiskFull: the disk has no room for a second copy, which is needed meanwhile.
+    """
+    space(path)  # which refuses what is no ledger, before a lock file is made beside it
+    lock = FileLock(path)
+    try:
+        with translated(path), closing(open_for_writing(path)) as connection:
+            watch(connection, tell)
+            connection.execute("VACUUM")
+    finally:
+        lock.release()
+    return space(path)

@@ -1,0 +1,1 @@
+"""Opening the database file: the lock, the connections, the schema."""

@@ -1,0 +1,79 @@
+"""Ledgers as files: opened beside a running service or without one, and every reason why one cannot be read."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from audit_svc.errors import DiskFull, StoreRefused
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.connection import open_for_reading
+
+_HEADER = b"SQLite format 3\x00"
+
+
+@contextmanager
+def reading(path: Path, *, exact_schema: bool = True) -> Iterator[apsw.Connection]:
+    """A connection that cannot write, to a ledger or to a backup of one.
+
+    exact_schema: whether its schema must be the one that this version of the code knows.
+
+    Raises:
+        StoreRefused: it is missing, is no ledger, is damaged, or has another schema.
+        DiskFull: the disk has no room for what the body writes.
+    """
+    _refuse_what_is_no_database(path)
+    with translated(path):
+        connection = open_for_reading(path)
+        try:
+            if not connection.table_exists(None, "schema_migrations"):
+                raise StoreRefused(f"{path} is a SQLite database, but no ledger of audit-svc")
+            if exact_schema and (waiting := migrate.pending(connection, migrate.load_migrations())):
+                raise StoreRefused(
+                    f"{path} has an older schema ({waiting[0].label} is not applied): "
+                    f"run `audit-svc migrate up --db {path}`"
+                )
+            yield connection
+        finally:
+            connection.close()
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """SQLite's errors in its body as the ledger's own.
+
+    Raises:
+        StoreRefused: the file at path is damaged, or cannot be used.
+        DiskFull: a disk has no room.
+    """
+    try:
+        yield
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        raise StoreRefused(f"{path} is damaged ({error}): restore a backup") from None
+    except apsw.FullError:
+        raise DiskFull("the disk is full") from None
+    except apsw.Error as error:
+        raise StoreRefused(f"{path} cannot be used ({error}): check the disk and the rights") from None
+
+
+def sync(path: Path) -> None:
+    """Returns once a file's content, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_what_is_no_database(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            header = file.read(len(_HEADER))
+    except FileNotFoundError:
+        raise StoreRefused(f"there is no file {path}") from None
+    except OSError as error:
+        raise StoreRefused(f"{path} cannot be read ({error.strerror})") from None
+    if header != _HEADER:
+        raise StoreRefused(f"{path} is no SQLite database")

@@ -1,0 +1,207 @@
+"""The migration runner: files NNNN_name.up.sql and NNNN_name.down.sql, and a ledger table of those applied.
+
+Each file runs in one transaction with its ledger row, so a process that dies in the middle leaves nothing behind. What
+the ledger claims is checked against the schema itself, which must be exactly what its migrations make: a database that
+was changed by hand or by another tool is found to be dirty.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import apsw
+
+from audit_svc.errors import MigrationRefused
+
+MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
+
+_LEDGER = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    version    INTEGER PRIMARY KEY NOT NULL,
+    name       TEXT NOT NULL,
+    checksum   TEXT NOT NULL,
+    applied_at INTEGER NOT NULL
+) STRICT;
+"""
+
+_FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.up\.sql")
+
+State = Literal["applied", "pending", "edited", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the schema, both ways."""
+
+    version: int
+    name: str
+    up: str
+    down: str
+
+    @property
+    def label(self) -> str:
+        """NNNN_name, as its files are called."""
+        return f"{self.version:04d}_{self.name}"
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the up file, in hexadecimal."""
+        return hashlib.sha256(self.up.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where one migration stands. applied_at is in milliseconds since 1970-01-01 UTC, None while pending."""
+
+    version: int
+    name: str
+    state: State
+    applied_at: int | None
+
+
+def load_migrations(folder: Path = MIGRATIONS) -> list[Migration]:
+    """The migrations of folder by version. Versions may have gaps.
+
+    Raises:
+        MigrationRefused: two files have one version, or a down file is missing.
+    """
+    migrations: dict[int, Migration] = {}
+    for up in sorted(folder.glob("*.up.sql")):
+        match = _FILE.fullmatch(up.name)
+        if match is None:
+            raise MigrationRefused(f"{up.name} is not called NNNN_name.up.sql")
+        down = up.with_name(up.name.replace(".up.sql", ".down.sql"))
+        if not down.exists():
+            raise MigrationRefused(f"{up.name} has no {down.name}")
+        migration = Migration(int(match[1]), match[2], up.read_text(), down.read_text())
+        if migration.version in migrations:
+            raise MigrationRefused(f"{up.name} has the version of {migrations[migration.version].label}")
+        migrations[migration.version] = migration
+    return [migrations[version] for version in sorted(migrations)]
+
+
+def status(connection: apsw.Connection, migrations: Sequence[Migration]) -> list[Status]:
+    """Where each migration stands, those that only the database knows included, by version."""
+    applied = {version: (name, checksum, at) for version, name, checksum, at in _ledger(connection)}
+    known = {migration.version: migration for migration in migrations}
+    statuses = []
+    for version in sorted({*applied, *known}):
+        name, checksum, at = applied.get(
+            version, (known[version].name, "", None) if version in known else ("", "", None)
+        )
+        state: State = "applied"
+        if version not in known:
+            state = "unknown"
+        elif version not in applied:
+            state = "pending"
+        elif (name, checksum) != (known[version].name, known[version].checksum):
+            state = "edited"
+        statuses.append(Status(version, name, state, at))
+    return statuses
+
+
+def pending(connection: apsw.Connection, migrations: Sequence[Migration]) -> list[Migration]:
+    """The migrations that are still to be applied, after checking that the rest is as it must be.
+
+    Raises:
+        MigrationRefused: a migration was edited, is unknown or out of order, or the schema is not what they make.
+    """
+    statuses = status(connection, migrations)
+    for entry in statuses:
+        label = f"{entry.version:04d}_{entry.name}"
+        if entry.state == "unknown":
+            raise MigrationRefused(
+                f"the database has migration {label}, which this version of audit-svc does not know: "
+                "run the version that applied it, or a later one"
+            )
+        if entry.state == "edited":
+            raise MigrationRefused(
+                f"migration {label} was edited after it was applied: restore its file as it was, "
+                "and put the change into a new migration"
+            )
+    applied = [entry.version for entry in statuses if entry.state == "applied"]
+    waiting = [migration for migration in migrations if migration.version not in applied]
+    if applied and waiting and waiting[0].version < applied[-1]:
+        raise MigrationRefused(
+            f"migration {waiting[0].label} comes before {applied[-1]:04d}, which is applied: give it a higher number"
+        )
+    _check_schema(connection, [migration for migration in migrations if migration.version in applied])
+    return waiting
+
+
+def up(connection: apsw.Connection, migrations: Sequence[Migration]) -> list[Migration]:
+    """Applies what is pending and returns it.
+
+    Raises:
+        MigrationRefused: as pending() does, or a file failed, which leaves the database as it was before that file.
+    """
+    waiting = pending(connection, migrations)
+    for migration in waiting:
+        entry = (migration.version, migration.name, migration.checksum, time.time_ns() // 1_000_000)
+        insert = "INSERT INTO schema_migrations VALUES (?, ?, ?, ?)"
+        _run(connection, migration.label, _LEDGER + migration.up, insert, entry)
+    return waiting
+
+
+def down(connection: apsw.Connection, migrations: Sequence[Migration], to: int) -> list[Migration]:
+    """Undoes every migration above the version to, the newest first, and returns them.
+
+    Raises:
+        MigrationRefused: as up() does.
+    """
+    waiting = pending(connection, migrations)
+    undone = [migration for migration in reversed(migrations) if migration.version > to and migration not in waiting]
+    for migration in undone:
+        delete = "DELETE FROM schema_migrations WHERE version = ?"
+        _run(connection, migration.label, migration.down, delete, (migration.version,))
+    return undone
+
+
+def _run(connection: apsw.Connection, label: str, script: str, ledger: str, entry: tuple[int | str, ...]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(script)
+        connection.execute(ledger, entry)
+        connection.execute("COMMIT")
+    except apsw.Error as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise MigrationRefused(f"migration {label} failed, and was taken back: {error}") from error
+
+
+def _ledger(connection: apsw.Connection) -> list[tuple[int, str, str, int]]:
+    if not connection.table_exists(None, "schema_migrations"):
+        return []
+    try:
+        return list(connection.execute("SELECT version, name, checksum, applied_at FROM schema_migrations"))
+    except apsw.SQLError as error:
+        raise MigrationRefused(
+            f"the table schema_migrations is not audit-svc's ({error}): is this its database?"
+        ) from None
+
+
+def _check_schema(connection: apsw.Connection, applied: Sequence[Migration]) -> None:
+    expected = apsw.Connection(":memory:")
+    for migration in applied:
+        expected.execute(migration.up)
+    wanted, found = _schema(expected), _schema(connection)
+    expected.close()
+    for name in sorted({*wanted, *found}):
+        if wanted.get(name) == found.get(name):
+            continue
+        problem = "is missing" if name not in found else "is not of any migration" if name not in wanted else "differs"
+        raise MigrationRefused(
+            f"the database is dirty: {name} {problem}, so the schema is not what its migrations make: "
+            "restore a backup, or undo by hand what was done by hand"
+        )
+
+
+def _schema(connection: apsw.Connection) -> dict[str, str]:
+    query = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' AND name != ?"
+    # ALTER TABLE edits a table's text, and leaves other white space than the same table has when made at once.
+    rows = connection.execute(query, ("schema_migrations",))
+    return {name: " ".join(sql.split()).replace("( ", "(").replace(" )", ")") for name, sql in rows}

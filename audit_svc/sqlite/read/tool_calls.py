@@ -1,0 +1,291 @@
+"""The listing of tool calls: which index a request's filters walk, and how far.
+
+A walk goes along an index in the order of the listing. Filters that the index does not know are looked at row by row,
+in windows that grow; a page whose walk takes too long ends early, and its token says where to go on.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import apsw
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.errors import InvalidRequest
+from audit_svc.ledger.batch import TOOL_CALL_COLUMNS, Values, tool_call_row
+from audit_svc.sqlite.read import listing
+from audit_svc.sqlite.read.listing import Condition, Statement
+from audit_svc.sqlite.text.text_search import TextSearch
+from audit_svc.sqlite.text.text_trigrams import text_trigrams
+from service_kit.paging import Position, encode_token, page_size
+
+MAX_TEXT = 4096
+MAX_PAIRS = 50
+"""Walks along (engine, tool_name, created_at) at once, for filters on one of the two."""
+
+FIRST_WINDOW = 5_000
+LAST_WINDOW = 320_000
+PATIENCE_SECONDS = 1.0
+LONG_WALK = 25_000
+"""Rows. When a page is likely to need more, and looks for a text, the index of texts is quicker than the walk."""
+WALK_ROWS = 0.125
+"""The share of rows that may have a text: beyond it, an index of another filter meets fewer rows."""
+
+_NAMES = [column.name for column in TOOL_CALL_COLUMNS]
+_COLUMNS = ", ".join(_NAMES)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Along one index."""
+
+    index: str
+    conditions: list[Condition] = field(default_factory=list)
+    """What the index knows."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the rows of a request are found."""
+
+    walks: list[Walk]
+    others: list[Condition]
+    """What is looked at row by row."""
+    is_short: bool = False
+    """Whether the walks meet few rows, and not in the order of the listing: windows begin as small as a page."""
+    filters: list[Condition] = field(default_factory=list)
+    """All that is asked for, whatever is walked."""
+    trigrams: list[str] = field(default_factory=list)
+    """Of the text that is asked for."""
+
+    def statement(self, conditions: Sequence[Condition], limit: int, *, ascending: bool = False) -> Statement:
+        """The first rows, at most limit, of the listing for which conditions hold too."""
+        parts = [
+            listing.select(
+                f"SELECT {_COLUMNS} FROM tool_call_log INDEXED BY {walk.index}",  # noqa: S608 - names of ours
+                [*walk.conditions, *conditions, *self.others],
+            )
+            for walk in self.walks
+        ]
+        order = "ASC" if ascending else "DESC"
+        # SQLite merges the walks: none is read further than the page needs.
+        sql = " UNION ALL ".join(part.sql for part in parts)
+        sql += f" ORDER BY created_at {order}, id {order} LIMIT {limit}"
+        return Statement(sql, [argument for part in parts for argument in part.arguments])
+
+
+def list_tool_calls(
+    connection: apsw.Connection, request: audit_pb2.ListToolCallsRequest
+) -> audit_pb2.ListToolCallsResponse:
+    """One page of audit rows. A page may be short, though another follows.
+
+    Raises:
+        InvalidPage, InvalidRequest: see audit.proto.
+    """
+    plan, ends = plan_of(connection, request), listing.time_range(request)
+    position = listing.position_of(request)
+    size = page_size(request.page_size) + 1
+    if not plan.others:
+        conditions = [*ends, listing.beyond(position)] if position else ends
+        found, stopped_at = listing.fetch(connection, _NAMES, plan.statement(conditions, size)), None
+    else:
+        found, stopped_at = _search(connection, request, plan, position, size)
+    page, token = listing.take_page(found, tool_call_row, request, lambda row: (row.created_at_ms, row.id))
+    if not token and stopped_at is not None:
+        token = encode_token(stopped_at, listing.filters(request))
+    return audit_pb2.ListToolCallsResponse(rows=page, next_page_token=token)
+
+
+def export_tool_calls(
+    connection: apsw.Connection, part: tuple[audit_pb2.ListToolCallsRequest, tuple[int, str] | None, int, int]
+) -> list[audit_pb2.AuditRow]:
+    """The next rows of an export, the oldest first.
+
+    part: the filters, the position (created_at, id) of the last row before or None, the number of the last row that
+    there was when the export began, and how many rows at most.
+
+    Raises:
+        InvalidRequest: see audit.proto.
+    """
+    request, after, last_row, size = part
+    conditions = [*listing.time_range(request), Condition("+rowid <= ?", (last_row,))]
+    conditions += [listing.beyond(after, ascending=True)] if after else []
+    statement = plan_of(connection, request).statement(conditions, size, ascending=True)
+    return list(map(tool_call_row, listing.fetch(connection, _NAMES, statement)))
+
+
+def plan_of(connection: apsw.Connection, request: audit_pb2.ListToolCallsRequest) -> Plan:
+    """The walk that meets the fewest rows for what request filters by.
+
+    Raises:
+        InvalidRequest: a filter can hold for no row.
+    """
+    others = {
+        "text": _contains(request.args_contain),
+        "session_id": [Condition("session_id = ?", (request.session_id,))] if request.session_id else [],
+        "engine": [Condition("engine = ?", (request.engine,))] if request.engine else [],
+        "tool_name": [Condition("tool_name = ?", (request.tool_name,))] if request.tool_name else [],
+        "model": [Condition("model = ?", (request.model,))] if request.model else [],
+        "errors": [Condition("error IS NOT NULL")] if request.errors_only else [],
+        "outcomes": _outcomes(request),
+        "labels": listing.has_labels(request.labels, "tool_call_log.session_id"),
+    }
+
+    def by(walks: list[Walk], *known: str, is_short: bool = False) -> Plan:
+        rest = [part for name, parts in others.items() if name not in known for part in parts]
+        filters = [part for parts in others.values() for part in parts]
+        return Plan(walks, rest, is_short, filters, text_trigrams(request.args_contain))
+
+    if request.session_id:
+        return by([Walk("idx_tool_call_log_session", others["session_id"])], "session_id", is_short=True)
+    if label := listing.with_rare_label(connection, request.labels, "session_id"):
+        return by([Walk("idx_tool_call_log_session", [label])], is_short=True)
+    unusual = _unusual(request)
+    if unusual:
+        return by([Walk("idx_tool_call_log_unusual", [outcome]) for outcome in unusual], "outcomes")
+    if request.errors_only:
+        return by([Walk("idx_tool_call_log_failed", others["errors"])], "errors")
+    if request.engine and request.tool_name:
+        known = "engine", "tool_name"
+        return by([Walk("idx_tool_call_log_tool", [*others["engine"], *others["tool_name"]])], *known)
+    if request.model:
+        return by([Walk("idx_tool_call_log_model", others["model"])], "model")
+    if request.engine or request.tool_name:
+        pairs = _pairs(connection, request.engine, request.tool_name)
+        if pairs is not None:
+            walks = [
+                Walk("idx_tool_call_log_tool", [Condition("engine = ? AND tool_name = ?", pair)]) for pair in pairs
+            ]
+            return by(walks, "engine", "tool_name")
+    return by([Walk("idx_tool_call_log_created")])
+
+
+def _search(
+    connection: apsw.Connection,
+    request: audit_pb2.ListToolCallsRequest,
+    plan: Plan,
+    position: Position | None,
+    size: int,
+) -> tuple[list[Values], Position | None]:
+    """Rows window by window, until there are size or time is up; then also where to go on, else None.
+
+    Once a text turns out to be rare, the rest is looked for by the index of texts.
+    """
+    ends = listing.time_range(request)
+    rows: list[Values] = []
+    window = size if plan.is_short else FIRST_WINDOW
+    passed = 0
+    may_use_index = bool(plan.trigrams) and not plan.is_short
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        after = [listing.beyond(position)] if position else []
+        begin = _window_begin(connection, plan, ends, position, window)
+        within = [Condition("created_at >= ?", (begin,))] if begin is not None else []
+        statement = plan.statement([*ends, *after, *within], size - len(rows))
+        rows += listing.fetch(connection, _NAMES, statement)
+        if len(rows) == size or begin is None:
+            return rows, None
+        position = (begin, "")
+        if time.monotonic() > give_up:
+            return rows, position
+        passed += window
+        window = min(2 * window, LAST_WINDOW)
+        if may_use_index and passed * (size - len(rows)) > LONG_WALK * max(1, len(rows)):
+            may_use_index = False
+            more, rest = _by_text(connection, request, plan, position, size - len(rows), give_up)
+            rows += more
+            if rest is None or len(rows) == size:
+                return rows, None
+            position = rest
+
+
+def _by_text(
+    connection: apsw.Connection,
+    request: audit_pb2.ListToolCallsRequest,
+    plan: Plan,
+    position: Position,
+    size: int,
+    give_up: float,
+) -> tuple[list[Values], Position | None]:
+    conditions = [*plan.filters, *listing.time_range(request)]
+    is_all = [walk.index for walk in plan.walks] == ["idx_tool_call_log_created"]
+    most_rows = 1.0 if is_all else WALK_ROWS
+    search = TextSearch(connection, plan.trigrams, conditions, request.created_from_ms, size, give_up, most_rows)
+    return search.rows(position)
+
+
+def _window_begin(
+    connection: apsw.Connection,
+    plan: Plan,
+    ends: Sequence[Condition],
+    position: Sequence[int | str] | None,
+    window: int,
+) -> int | None:
+    """The time down to which the walks meet about window rows; None when there are fewer. Looks at indexes alone."""
+    after = []
+    if position:
+        after = [Condition("created_at <= ?" if position[1] else "created_at < ?", (position[0],))]
+    begins: list[int] = []
+    for walk in plan.walks:
+        sql, arguments = listing.select(
+            f"SELECT created_at FROM tool_call_log INDEXED BY {walk.index}",  # noqa: S608 - a name of ours
+            [*walk.conditions, *ends, *after],
+        )
+        rows = window // len(plan.walks)
+        found = connection.execute(f"{sql} ORDER BY created_at DESC LIMIT 1 OFFSET {rows}", arguments).fetchone()
+        begins += [int(found[0])] if found else []
+    return max(begins, default=None)
+
+
+def _outcomes(request: audit_pb2.ListToolCallsRequest) -> list[Condition]:
+    if not request.outcomes:
+        return []
+    names = listing.outcome_names(request.outcomes)
+    known = tuple(name for name in names if name is not None)
+    parts = [f"outcome IN ({', '.join('?' * len(known))})"] if known else []
+    parts += ["outcome IS NULL"] if None in names else []
+    return [Condition(f"({' OR '.join(parts)})", known)]
+
+
+def _unusual(request: audit_pb2.ListToolCallsRequest) -> list[Condition]:
+    """A condition for each outcome, where none is the one that most calls have, or none at all."""
+    names = listing.outcome_names(request.outcomes)
+    if None in names or "succeeded" in names:
+        return []
+    return [Condition("outcome = ? AND outcome <> 'succeeded'", (str(name),)) for name in names]
+
+
+def _contains(text: str) -> list[Condition]:
+    if len(text) > MAX_TEXT:
+        raise InvalidRequest(
+            f"args_contain is longer than {MAX_TEXT} characters, and so than any summary", "args_contain"
+        )
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return [Condition("args_summary LIKE ? ESCAPE '\\'", (f"%{escaped}%",))] if text else []
+
+
+def _pairs(connection: apsw.Connection, engine: str, tool_name: str) -> list[tuple[str, str]] | None:
+    """The engines and tools that there are for a filter on one of them; None when they are too many to walk at once."""
+    if engine:
+        found = _distinct(connection, "tool_name", [Condition("engine = ?", (engine,))])
+        pairs = [(engine, name) for name in found]
+    else:
+        found = _distinct(connection, "engine", [])
+        pairs = [(name, tool_name) for name in found]
+    return None if len(pairs) > MAX_PAIRS else pairs or [(engine, tool_name)]
+
+
+def _distinct(connection: apsw.Connection, column: str, within: Sequence[Condition]) -> list[str]:
+    """The values of a column of idx_tool_call_log_tool, one more than can be walked at most, by a look at it each."""
+    values = [""]
+    while len(values) <= MAX_PAIRS + 1:
+        # One column at a time: of a comparison of pairs, SQLite would use the index for the first of the pair alone.
+        sql, arguments = listing.select(
+            f"SELECT {column} FROM tool_call_log INDEXED BY idx_tool_call_log_tool",  # noqa: S608 - a name of ours
+            [*within, Condition(f"{column} > ?", (values[-1],))],
+        )
+        found = connection.execute(f"{sql} ORDER BY {column} LIMIT 1", arguments).fetchone()
+        if found is None:
+            break
+        values.append(str(found[0]))
+    return values[1:]

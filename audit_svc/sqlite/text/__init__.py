@@ -1,0 +1,1 @@
+"""The index that finds texts in tool calls' arguments."""

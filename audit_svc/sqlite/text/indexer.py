@@ -1,0 +1,70 @@
+"""The index of texts in the writer's idle time: a step when nothing waits, so that a batch waits for one at most."""
+
+import time
+from collections.abc import Iterator
+
+import apsw
+import structlog
+
+from audit_svc.sqlite.text.text_index import index_zones, unindexed_rows
+from audit_svc.sqlite.write.load import Load
+
+log = structlog.get_logger(__name__)
+
+QUIET_SECONDS = 0.1
+"""After a commit as long, no other is expected soon."""
+OFTEN_SECONDS, SELDOM_SECONDS = 0.1, 1.0
+"""While commits keep coming there is a step as often, the latter while the writer is busy."""
+COUNT_SECONDS = 1.0
+"""While commits keep coming, what is not indexed is counted as often."""
+FAILED_SECONDS = 60.0
+"""After a step that failed, as on a full disk, none is tried for as long."""
+
+_END = object()
+
+
+class Indexer:
+    """Indexes what is committed. It is called by the writer's thread."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._steps: Iterator[None] | None = None
+        self._has_work = True
+        self._committed_at = self._stepped_at = self._counted_at = self._failed_at = float("-inf")
+        self._committing_seconds = 0.0
+        self._load = Load(lambda: self._committing_seconds)
+        self.unindexed_rows = 0
+        """Rows that no zone was made of when they were counted last."""
+
+    def committed(self, committing_seconds: float) -> None:
+        """Rows may have come. committing_seconds: how long commits have taken in all."""
+        self._committed_at, self._committing_seconds = time.monotonic(), committing_seconds
+        self._has_work = True
+        if self._committed_at > self._counted_at + COUNT_SECONDS:
+            self._count()
+
+    def pause(self) -> float | None:
+        """Seconds until the next step is due; None when there is nothing to do until rows come."""
+        if not self._has_work:
+            return None
+        rest = SELDOM_SECONDS if self._load.is_busy() else OFTEN_SECONDS
+        due = min(self._committed_at + QUIET_SECONDS, self._stepped_at + rest)
+        return max(0.0, max(due, self._failed_at + FAILED_SECONDS) - time.monotonic())
+
+    def step(self) -> None:
+        """Some milliseconds of work, in a transaction of its own where it writes."""
+        self._steps = self._steps or index_zones(self._connection)
+        try:
+            self._has_work = next(self._steps, _END) is not _END
+            self._count()
+        except apsw.Error as error:
+            self._failed_at = time.monotonic()
+            log.warning("store.indexing_failed", error=type(error).__name__, detail=str(error))
+            self._steps = None
+        if not self._has_work:
+            self._steps = None
+        self._stepped_at = time.monotonic()
+
+    def _count(self) -> None:
+        self.unindexed_rows = unindexed_rows(self._connection)
+        self._counted_at = time.monotonic()

@@ -1,0 +1,125 @@
+"""The rollups made again from the rows, and compared with them: by SQL that needs no function of ours.
+
+Migrations that add rollups fill them with the same statements.
+"""
+
+from collections.abc import Collection
+
+import apsw
+
+from audit_svc.ledger.steps import STEPS
+from audit_svc.ledger.usage import MAX_SUMMED
+from audit_svc.sqlite.open.transactions import transaction
+from audit_svc.sqlite.usage.rollups import REQUEST_SUMS, ROLLUPS
+
+ALL = tuple(step.name for step in STEPS)
+"""The names of all steps."""
+
+
+def rebuild_rollups(connection: apsw.Connection) -> None:
+    """Makes all rollups again from the rows, in one transaction: about a minute for ten million rows."""
+    with transaction(connection):
+        for rollup in ROLLUPS:
+            connection.execute(f"DELETE FROM {rollup.name}")  # noqa: S608 - names of ours
+        connection.execute(fill_script("main"))
+
+
+def rollup_differences(connection: apsw.Connection, from_ms: int = 0) -> dict[str, int]:
+    """How many rows of each rollup are not what the rows themselves say, of one moment. All are 0 in a sound ledger.
+
+    from_ms: only the periods that begin at this time or later are looked at.
+
+    Writes temporary tables, which a connection to a read-only database can, unless it is set to query_only.
+    """
+    differences = {}
+    connection.execute("BEGIN")
+    try:
+        for rollup in ROLLUPS:
+            connection.execute(f"CREATE TEMP TABLE {rollup.name} AS SELECT * FROM main.{rollup.name} LIMIT 0")  # noqa: S608 - names of ours
+        connection.execute(fill_script("temp"))
+        for rollup in ROLLUPS:
+            kept, true = f"SELECT * FROM main.{rollup.name}", f"SELECT * FROM temp.{rollup.name}"  # noqa: S608 - names of ours
+            differing = f"SELECT * FROM ({kept} EXCEPT {true}) UNION ALL SELECT * FROM ({true} EXCEPT {kept})"  # noqa: S608 - names of ours
+            keys = connection.execute(
+                f"SELECT DISTINCT {', '.join(rollup.key)} FROM ({differing}) WHERE begins_at >= ?",  # noqa: S608 - names of ours
+                (from_ms,),
+            )
+            differences[rollup.name] = len(keys.fetchall())
+    finally:
+        connection.execute("ROLLBACK")
+    return differences
+
+
+def fill_script(schema: str, names: Collection[str] = ALL) -> str:
+    """SQL that fills the empty rollups of schema (main or temp) of the steps of these names."""
+    fills, drops = [], []
+    for step in STEPS:
+        if step.name not in names and step.name not in (other.made_of for other in STEPS):
+            continue
+        texts = {"schema": schema, "name": step.name, "ms": step.ms, "made_of": step.made_of}
+        texts |= {"width": _NARROW, "head": "format('%02x', width) || "} if step.narrow else {"width": 5, "head": ""}
+        # Counted once from the rows, then from what was counted for a finer step, which is less.
+        count = _COUNT_ON if step.made_of else _COUNT_ROWS
+        first_folded = not step.live and step.made_of == "hourly"
+        fills.append(count.format(**texts, where=_FOLDED.format("begins_at") if first_folded else ""))
+        if step.name in names:
+            fills.append(_FILL_CALLS.format(**texts))
+            fills.append(_FILL_REQUESTS.format(**texts, where="" if step.live else _FOLDED.format("created_at")))
+        drops.append(f"\nDROP TABLE temp.usage_counted_{step.name}")
+    return "".join(f"{sql};\n" for sql in (*fills, *drops))
+
+
+_FOLDED = "\nWHERE {} < (SELECT before FROM main.usage_folded)"
+
+# How many bits a duration has beyond the five of its bucket. SQLite has no exact logarithm.
+_BITS = "\n        + ".join(
+    " + ".join(f"(took_ms >= {2**bits})" for bits in range(first, min(first + 6, 36))) for first in range(5, 36, 6)
+)
+
+# By period and by bucket of the histogram.
+_COUNT_ROWS = f"""
+CREATE TEMP TABLE usage_counted_{{name}} AS
+SELECT created_at - created_at % {{ms}} AS begins_at, engine, model, tool_name, coalesce(outcome, '') AS outcome,
+    16 * bits + (took_ms >> bits) AS bucket, count(*) AS calls, count(error) AS errors,
+    count(nullif(exit_code, 0)) AS nonzero_exits, count(*) FILTER (WHERE http_status >= 400) AS http_errors,
+    sum(min(result_bytes, {MAX_SUMMED})) AS result_bytes, sum(took_ms) AS duration_ms
+FROM (
+    SELECT *, {_BITS} AS bits
+    FROM (SELECT *, min(duration_ms, {MAX_SUMMED}) AS took_ms FROM main.tool_call_log)
+)
+GROUP BY 1, 2, 3, 4, 5, 6"""  # noqa: S608 - numbers of ours
+
+_COUNT_ON = """
+CREATE TEMP TABLE usage_counted_{name} AS
+SELECT begins_at - begins_at % {ms} AS begins_at, engine, model, tool_name, outcome, bucket, sum(calls) AS calls,
+    sum(errors) AS errors, sum(nonzero_exits) AS nonzero_exits, sum(http_errors) AS http_errors,
+    sum(result_bytes) AS result_bytes, sum(duration_ms) AS duration_ms
+FROM temp.usage_counted_{made_of}{where}
+GROUP BY 1, 2, 3, 4, 5, 6"""
+
+# A histogram is its buckets' counts in hexadecimal, each followed by the empty ones down to the next.
+_FILL_CALLS = """
+INSERT INTO {schema}.tool_call_usage_{name}
+SELECT begins_at, engine, model, tool_name, outcome, sum(calls), sum(errors), sum(nonzero_exits), sum(http_errors),
+    sum(result_bytes), sum(duration_ms), unhex({head}group_concat(lanes, '' ORDER BY bucket DESC))
+FROM (
+    SELECT *, format('%0*x', 2 * width, calls) || hex(zeroblob(width * (bucket - 1 - lag(bucket, 1, -1) OVER (
+        PARTITION BY begins_at, engine, model, tool_name, outcome ORDER BY bucket
+    )))) AS lanes
+    FROM (SELECT *, {width} AS width FROM temp.usage_counted_{name})
+)
+GROUP BY begins_at, engine, model, tool_name, outcome"""
+
+_NARROW = """CASE
+        WHEN max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) < 256 THEN 1
+        WHEN max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) < 65536 THEN 2
+        ELSE 5 END"""
+
+_CAPPED = ",\n    ".join(f"sum(min({name}, {MAX_SUMMED}))" for name in REQUEST_SUMS[2:-2])
+_FILL_REQUESTS = f"""
+INSERT INTO {{schema}}.request_usage_{{name}}
+SELECT created_at - created_at % {{ms}}, engine, model, count(*), count(error),
+    {_CAPPED},
+    coalesce(sum(min(cost_micros, {MAX_SUMMED})), 0), count(*) - count(cost_micros)
+FROM main.cost_log{{where}}
+GROUP BY 1, 2, 3"""  # noqa: S608 - names of ours

@@ -1,0 +1,236 @@
+"""The writer: one thread that commits what has queued as one transaction, then takes what has queued meanwhile.
+
+Group commit without a timer: while the disk is slow, more gathers and the next commit is larger; while it is fast,
+nobody waits for company.
+"""
+
+import collections
+import errno
+import operator
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import apsw
+import structlog
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.errors import AuditError, DiskFull, QueueFull, StoreClosed, StoreUnavailable
+from audit_svc.ledger.batch import Batch
+from audit_svc.ledger.observer import StoreObserver
+from audit_svc.ledger.usage import Usage
+from audit_svc.sqlite.open.transactions import transaction
+from audit_svc.sqlite.text.indexer import Indexer
+from audit_svc.sqlite.write.checkpoints import Checkpoints
+from audit_svc.sqlite.write.inserts import Inserts
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+COMMIT_ROWS = 8000
+"""A commit takes no further batch beyond this: larger ones gain nothing, and make those that came first wait."""
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    batch: Batch
+    usage: Usage
+    response: Future[audit_pb2.RecordResponse] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    work: Callable[[apsw.Connection], Any]
+    answer: Future[Any] = field(default_factory=Future)
+
+
+class Writer:
+    """Owns the one connection that writes."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        queue_rows: int,
+        observer: StoreObserver | None = None,
+        indexer: Indexer | None = None,
+        ack: Callable[[Callable[[], None]], object] = operator.call,
+    ) -> None:
+        """Prepares the statements and starts the thread. connection belongs to the writer from now on.
+
+        ack is given what tells all batches of a commit how it went, and has it called, by whatever thread it likes.
+
+        Raises:
+            StoreRefused: a table or a column is missing.
+        """
+        self._connection = connection
+        self._inserts = Inserts(connection)
+        self._checkpoints = Checkpoints(connection)
+        self._max_queued_rows = queue_rows
+        self._observer = observer
+        self._indexer = indexer
+        self._ack = ack
+        self._queue: collections.deque[_Queued] = collections.deque()
+        self._jobs: collections.deque[_Job] = collections.deque()
+        self._queued_rows = 0
+        self.committing_seconds = 0.0
+        """How long commits have taken in all. From any thread."""
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="audit-writer")
+        self._thread.start()
+
+    def record(self, batch: Batch) -> Future[audit_pb2.RecordResponse]:
+        """Queues batch. The future is done when batch is committed and synced; it cannot be cancelled.
+
+        Raises:
+            QueueFull: too many rows wait already.
+            StoreClosed: the writer was closed.
+        """
+        # Counted here, on the caller's thread, while the writer is busy with the batches before.
+        queued = _Queued(batch, Usage(batch.tool_calls, batch.costs))
+        queued.response.set_running_or_notify_cancel()
+        with self._changed:
+            if self._closing:
+                raise StoreClosed("the ledger is shutting down")
+            if self._queued_rows and self._queued_rows + len(batch) > self._max_queued_rows:
+                raise QueueFull(f"{self._queued_rows} rows wait for the disk already")
+            self._queue.append(queued)
+            self._queued_rows += len(batch)
+            self._changed.notify()
+        return queued.response
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait for their commit. From any thread."""
+        return self._queued_rows
+
+    def run(self, work: Callable[[apsw.Connection], T]) -> Future[T]:
+        """Runs work between two commits, in a transaction of its own, which must be short: batches wait for it.
+
+        Raises:
+            StoreClosed: the writer was closed.
+        """
+        job = _Job(work)
+        job.answer.set_running_or_notify_cancel()
+        with self._changed:
+            if self._closing:
+                raise StoreClosed("the ledger is shutting down")
+            self._jobs.append(job)
+            self._changed.notify()
+        return job.answer
+
+    def close(self) -> None:
+        """Commits what has queued, ends the thread and closes the connection."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+        self._checkpoints.close()
+        self._connection.close()
+
+    def _run(self) -> None:
+        while (taken := self._take()) is not None:
+            group, job = taken
+            if group:
+                self._commit(group)
+            if job is not None:
+                self._work(job)
+            if self._indexer:
+                if group or job is not None:
+                    self._indexer.committed(self.committing_seconds)
+                else:
+                    self._indexer.step()
+
+    def _take(self) -> tuple[list[_Queued], _Job | None] | None:
+        """What the next commit is made of, and a job to do after it; neither when there is time for the indexer.
+
+        None when the writer closes and all is done.
+        """
+        with self._changed:
+            while not self._queue and not self._jobs and not self._closing:
+                pause = self._indexer.pause() if self._indexer else None
+                if pause == 0:
+                    break
+                self._changed.wait(pause)
+            if self._closing and not self._queue and not self._jobs:
+                return None
+            group: list[_Queued] = []
+            rows = 0
+            while self._queue and (not group or rows + len(self._queue[0].batch) <= COMMIT_ROWS):
+                group.append(self._queue.popleft())
+                rows += len(group[-1].batch)
+            self._queued_rows -= rows
+            return group, self._jobs.popleft() if self._jobs else None
+
+    def _commit(self, group: list[_Queued]) -> None:
+        started = time.perf_counter()
+        try:
+            responses = self._transaction(group)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear it, and the thread go on
+            reason = self._translate(error)
+            if len(group) > 1 and not isinstance(reason, AuditError):
+                # Neither disk nor database: one batch is the cause, and must not take the others with it.
+                for queued in group:
+                    self._commit([queued])
+                return
+            # SQLite's messages quote no values; others might.
+            detail = str(error) if isinstance(error, apsw.Error) else ""
+            if self._observer:
+                self._observer.commit_failed()
+            log.warning("store.commit_failed", error=type(error).__name__, detail=detail, batches=len(group))
+            self._ack(partial(_fail, group, reason))
+        else:
+            if self._observer:
+                self._observer.committed(responses, time.perf_counter() - started)
+            self._ack(partial(_succeed, group, responses))
+
+    def _work(self, job: _Job) -> None:
+        try:
+            with transaction(self._connection):
+                answer = job.work(self._connection)
+            self._inserts.read_mark()
+        except Exception as error:  # noqa: BLE001 - as in _commit
+            log.warning("store.job_failed", error=type(error).__name__)
+            job.answer.set_exception(self._translate(error))
+        else:
+            job.answer.set_result(answer)
+
+    def _transaction(self, group: list[_Queued]) -> list[audit_pb2.RecordResponse]:
+        started, now_ms = time.perf_counter(), time.time_ns() // 1_000_000
+        try:
+            with transaction(self._connection):
+                responses = self._inserts.write([(queued.batch, queued.usage) for queued in group], now_ms)
+            self._inserts.committed()
+        finally:
+            self.committing_seconds += time.perf_counter() - started
+        return responses
+
+    def _translate(self, error: Exception) -> Exception:
+        if isinstance(error, apsw.ConnectionClosedError):
+            return StoreClosed("the database was closed")
+        if isinstance(error, apsw.FullError):
+            return DiskFull("the disk of the ledger's database is full")
+        if isinstance(error, apsw.IOError) and self._connection.system_errno in _NO_ROOM:
+            return DiskFull("the disk of the ledger's database is full")
+        if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
+            return StoreUnavailable("the ledger's database cannot be written now; its log says why")
+        return error
+
+
+def _succeed(group: Sequence[_Queued], responses: Sequence[audit_pb2.RecordResponse]) -> None:
+    for queued, response in zip(group, responses, strict=True):
+        if response.rejections:
+            log.warning("store.rows_rejected", rows=len(response.rejections), sequence=response.sequence)
+        queued.response.set_result(response)
+
+
+def _fail(group: Sequence[_Queued], reason: Exception) -> None:
+    for queued in group:
+        queued.response.set_exception(reason)

@@ -1,0 +1,189 @@
+"""Which rows can be stored, and what is said of those that cannot."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.errors import InvalidRequest
+from audit_svc.ledger.batch import (
+    COST_COLUMNS,
+    MAX_ROWS,
+    SESSION_COLUMNS,
+    TOOL_CALL_COLUMNS,
+    Batch,
+    read_batch,
+    tool_call_row,
+)
+from audit_svc.ledger.columns import MAX_AHEAD_MS, MIN_TIME_MS
+from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, request, session_row
+
+INVALID = audit_pb2.REJECTION_CODE_INVALID
+TOO_LARGE = audit_pb2.REJECTION_CODE_TOO_LARGE
+
+
+def costs(*rows: audit_pb2.CostRow) -> Batch:
+    return read_batch(audit_pb2.RecordRequest(costs=rows), NOW_MS)
+
+
+def sessions(*rows: audit_pb2.SessionRow) -> Batch:
+    return read_batch(audit_pb2.RecordRequest(sessions=rows), NOW_MS)
+
+
+WRONG = [
+    (batch(audit_row(id="")), INVALID, "id is empty"),
+    (batch(audit_row(id="x" * 129)), TOO_LARGE, "id is longer than 128 characters"),
+    (batch(audit_row(session_id="x" * 129)), TOO_LARGE, "session_id is longer than 128 characters"),
+    (batch(audit_row(engine="x" * 65)), TOO_LARGE, "engine is longer than 64 characters"),
+    (batch(audit_row(tool_name="")), INVALID, "tool_name is empty"),
+    (batch(audit_row(tool_name="x" * 10_000_000)), TOO_LARGE, "tool_name is longer than 128 characters"),
+    (batch(audit_row(args_summary="é" * 2049)), TOO_LARGE, "args_summary is longer than 4096 bytes"),
+    (batch(audit_row(error="é" * 1025)), TOO_LARGE, "error is longer than 2048 bytes"),
+    (batch(audit_row(model="x" * 257)), TOO_LARGE, "model is longer than 256 characters"),
+    (batch(audit_row(tool_call_id="x" * 257)), TOO_LARGE, "tool_call_id is longer than 256 characters"),
+    (batch(audit_row(turn_id="x" * 129)), TOO_LARGE, "turn_id is longer than 128 characters"),
+    (batch(audit_row(duration_ms=-1)), INVALID, "duration_ms is not in 0 to 9223372036854775807"),
+    (batch(audit_row(result_bytes=-1)), INVALID, "result_bytes is not in 0 to 9223372036854775807"),
+    (batch(audit_row(http_status=-1)), INVALID, "http_status is not in 0 to 9223372036854775807"),
+    (batch(audit_row(created_at_ms=0)), INVALID, "created_at_ms is before the year 2000"),
+    (batch(audit_row(created_at_ms=MIN_TIME_MS - 1)), INVALID, "created_at_ms is before the year 2000"),
+    (
+        batch(audit_row(created_at_ms=NOW_MS + MAX_AHEAD_MS + 1)),
+        INVALID,
+        "created_at_ms is more than 30 days ahead of the ledger's clock",
+    ),
+    (
+        batch(audit_pb2.AuditRow.FromString(audit_row(id="a").SerializeToString() + b"\x68\x63")),
+        INVALID,
+        "outcome has a value that this ledger does not know",
+    ),
+    (costs(cost_row(id="")), INVALID, "id is empty"),
+    (costs(cost_row(input_tokens=-1)), INVALID, "input_tokens is not in 0 to 9223372036854775807"),
+    (costs(cost_row(cost_micros=-1)), INVALID, "cost_micros is not in 0 to 9223372036854775807"),
+    (costs(cost_row(requested_model="x" * 257)), TOO_LARGE, "requested_model is longer than 256 characters"),
+    (sessions(session_row(id="")), INVALID, "id is empty"),
+    (sessions(session_row(revision=0)), INVALID, "revision is not in 1 to 9223372036854775807"),
+    (sessions(session_row(revision=2**63)), INVALID, "revision is not in 1 to 9223372036854775807"),
+    (sessions(session_row(updated_at_ms=1)), INVALID, "updated_at_ms is before the year 2000"),
+    (
+        sessions(session_row(labels={f"k{n}": "" for n in range(33)})),
+        TOO_LARGE,
+        "labels has more than 32 entries",
+    ),
+    (
+        sessions(session_row(labels={"k" * 65: ""})),
+        TOO_LARGE,
+        "labels has a key that is longer than 64 characters",
+    ),
+    (
+        sessions(session_row(labels={"k": "v" * 257})),
+        TOO_LARGE,
+        "labels has a value that is longer than 256 characters",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wrong", "code", "message"), WRONG, ids=[entry[2][:40] for entry in WRONG])
+def test_a_row_beyond_a_limit_is_rejected_with_a_sentence_that_names_the_field_and_quotes_no_value(
+    wrong, code, message
+):
+    ((position, rejection),) = wrong.rejections
+    assert (position, len(wrong)) == (0, 0)
+    assert (rejection.code, rejection.message) == (code, message)
+    assert len(rejection.id) <= 128
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        audit_row(
+            id="é" * 128,
+            session_id="é" * 128,
+            engine="é" * 64,
+            tool_name="é" * 128,
+            args_summary="é" * 2048,
+            error="é" * 1024,
+            model="é" * 256,
+            tool_call_id="é" * 256,
+            turn_id="é" * 128,
+        ),
+        audit_row(exit_code=-(2**31), duration_ms=2**63 - 1, result_bytes=2**63 - 1, redaction_version=2**32 - 1),
+        audit_row(created_at_ms=MIN_TIME_MS),
+        audit_row(created_at_ms=NOW_MS + MAX_AHEAD_MS),
+        audit_row(args_summary="", model="", tool_call_id="", turn_id="", outcome=audit_pb2.OUTCOME_UNSPECIFIED),
+    ],
+    ids=["longest texts", "largest numbers", "earliest", "latest", "least"],
+)
+def test_a_row_at_a_limit_is_accepted(row):
+    accepted = batch(row)
+    assert accepted.rejections == []
+    assert len(accepted) == 1
+
+
+def test_neighbours_of_a_wrong_row_are_kept_with_their_places():
+    mixed = batch(audit_row(id="a"), audit_row(id=""), audit_row(id="b"), audit_row(duration_ms=-1), audit_row(id="c"))
+    assert [row[0] for row in mixed.tool_calls.rows()] == ["a", "b", "c"]
+    assert list(mixed.tool_calls.positions) == [0, 2, 4]
+    assert [position for position, _ in mixed.rejections] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (request(*[audit_row(id="x")] * (MAX_ROWS + 1)), "10001 rows"),
+        (request(producer_id="p" * 129), "producer_id"),
+        (request(producer_id="p", sequence=2**63), "sequence"),
+        (request(producer_id="p", first_sequence=5, sequence=4), "first_sequence"),
+    ],
+    ids=["rows", "producer", "sequence", "range"],
+)
+def test_a_request_that_can_never_be_stored_is_refused_as_a_whole(wrong, message):
+    with pytest.raises(InvalidRequest, match=message):
+        read_batch(wrong, NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("message", "columns", "apart"),
+    [
+        (audit_pb2.AuditRow, TOOL_CALL_COLUMNS, set()),
+        (audit_pb2.CostRow, COST_COLUMNS, set()),
+        (audit_pb2.SessionRow, SESSION_COLUMNS, {"labels"}),
+    ],
+)
+def test_every_field_of_the_wire_has_its_column(message, columns, apart):
+    assert {field.name for field in message.DESCRIPTOR.fields} - apart == {column.wire_name for column in columns}
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=64)
+rows = st.builds(
+    audit_row,
+    id=texts.filter(bool),
+    session_id=texts.filter(bool),
+    engine=texts.filter(bool),
+    tool_name=texts.filter(bool),
+    args_summary=texts,
+    duration_ms=st.integers(0, 2**63 - 1),
+    exit_code=st.none() | st.integers(-(2**31), 2**31 - 1),
+    http_status=st.none() | st.integers(1, 2**31 - 1),
+    error=st.none() | texts.filter(bool),
+    result_truncated=st.booleans(),
+    created_at_ms=st.integers(MIN_TIME_MS, NOW_MS),
+    outcome=st.sampled_from(audit_pb2.Outcome.values()),
+)
+
+
+@given(rows)
+def test_a_row_is_the_same_after_the_way_into_its_columns_and_back(row):
+    accepted = batch(row)
+    (values,) = accepted.tool_calls.rows()
+    assert tool_call_row(values) == row
+
+
+@given(
+    st.lists(rows | st.builds(audit_row, id=st.just("")) | st.builds(audit_row, duration_ms=st.just(-1)), max_size=8)
+)
+def test_a_batch_is_judged_as_its_rows_are_judged_alone(several):
+    together = batch(*several)
+    alone = [batch(row) for row in several]
+    assert [position for position, _ in together.rejections] == [n for n, one in enumerate(alone) if one.rejections]
+    assert list(together.tool_calls.rows()) == [row for one in alone for row in one.tool_calls.rows()]

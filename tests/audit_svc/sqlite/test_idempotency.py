@@ -1,0 +1,44 @@
+"""Whatever is sent again, in whatever batches: the ledger has each row once, as it came first."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.ledger.usage import Usage
+from audit_svc.sqlite.read import tool_calls
+from audit_svc.sqlite.write.inserts import Inserts
+from tests.audit_svc.samples import audit_row, batch
+from tests.audit_svc.sqlite.test_producers import fresh
+
+rows = st.builds(
+    audit_row,
+    id=st.sampled_from(["a", "b", "c", "d", ""]),
+    duration_ms=st.integers(0, 2),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(rows, max_size=8), max_size=8))
+def test_the_first_content_of_an_id_stays_and_every_row_is_accounted_for(batches):
+    connection = fresh()
+    inserts = Inserts(connection)
+    kept: dict[str, audit_pb2.AuditRow] = {}
+    for sent in batches:
+        stored = duplicates = 0
+        rejected = []
+        for row in sent:
+            if not row.id:
+                rejected.append((row.id, audit_pb2.REJECTION_CODE_INVALID))
+            elif row.id not in kept:
+                kept[row.id] = row
+                stored += 1
+            elif kept[row.id] == row:
+                duplicates += 1
+            else:
+                rejected.append((row.id, audit_pb2.REJECTION_CODE_CONFLICT))
+        (response,) = inserts.write([(batch(*sent), Usage())], 1)
+        assert (response.stored, response.duplicates) == (stored, duplicates)
+        assert [(one.id, one.code) for one in response.rejections] == rejected
+    found = tool_calls.list_tool_calls(connection, audit_pb2.ListToolCallsRequest(page_size=1000)).rows
+    assert {row.id: row for row in found} == kept
+    assert len(found) == len(kept)

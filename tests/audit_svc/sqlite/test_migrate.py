@@ -1,0 +1,169 @@
+"""The schema and its migrations."""
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from audit_svc.errors import MigrationRefused
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.migrate import Migration, load_migrations
+
+A = Migration(1, "a", "CREATE TABLE a (x TEXT) STRICT;", "DROP TABLE a;")
+B = Migration(7, "b", "CREATE TABLE b (x TEXT) STRICT; CREATE INDEX b_x ON b (x);", "DROP TABLE b;")
+C = Migration(8, "c", "ALTER TABLE b ADD COLUMN y TEXT;", "ALTER TABLE b DROP COLUMN y;")
+D = Migration(9, "d", "CREATE TABLE d (x TEXT) STRICT;", "DROP TABLE d;")
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> apsw.Connection:
+    return apsw.Connection(str(tmp_path / "m.db"))
+
+
+def tables(connection: apsw.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+
+
+def states(connection: apsw.Connection, *migrations: Migration) -> dict[int, str]:
+    return {entry.version: entry.state for entry in migrate.status(connection, migrations)}
+
+
+def columns(connection: apsw.Connection, table: str) -> list[str]:
+    return [name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
+
+
+def test_r01_migration_0007_makes_exactly_the_required_columns_and_indexes(empty):
+    migrate.up(empty, [migration for migration in load_migrations() if migration.version == 7])
+    assert " ".join(columns(empty, "tool_call_log")) == (
+        "id session_id engine tool_name args_summary duration_ms exit_code http_status error "
+        "result_truncated result_bytes created_at"
+    )
+    indexes = {
+        name: [column for (column,) in empty.execute("SELECT name FROM pragma_index_info(?)", (name,))]
+        for (name,) in empty.execute("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL")
+    }
+    assert indexes == {
+        "idx_tool_call_log_session": ["session_id", "created_at"],
+        "idx_tool_call_log_tool": ["engine", "tool_name", "created_at"],
+        "idx_tool_call_log_error": ["error"],
+    }
+    (sql,) = empty.execute("SELECT sql FROM sqlite_schema WHERE name = 'idx_tool_call_log_error'").fetchall()[0]
+    assert sql.endswith("WHERE error IS NOT NULL")
+
+
+def test_r02_sessions_and_cost_log_are_in_the_same_database_each_from_its_own_migration(empty):
+    labels = [migration.label for migration in load_migrations()]
+    assert labels[:3] == ["0001_sessions", "0002_cost_log", "0007_tool_call_log"]
+    migrate.up(empty, load_migrations())
+    assert {"sessions", "cost_log", "tool_call_log"} <= tables(empty)
+
+
+def test_r03_up_applies_what_is_pending_across_gaps_and_down_undoes_all_above_a_version(empty):
+    assert states(empty, A, B) == {1: "pending", 7: "pending"}
+    assert migrate.up(empty, [A, B]) == [A, B]
+    assert migrate.up(empty, [A, B, C]) == [C]
+    assert migrate.up(empty, [A, B, C]) == []
+    assert states(empty, A, B, C) == {1: "applied", 7: "applied", 8: "applied"}
+    assert migrate.down(empty, [A, B, C], to=1) == [C, B]
+    assert states(empty, A, B, C) == {1: "applied", 7: "pending", 8: "pending"}
+    assert tables(empty) == {"a", "schema_migrations"}
+
+
+@pytest.mark.parametrize("version", [0, *[migration.version for migration in load_migrations()]])
+def test_r03_every_version_can_be_reached_and_left_both_ways_with_rows_kept(empty, version):
+    migrations = load_migrations()
+    migrate.up(empty, [migration for migration in migrations if migration.version <= version])
+    if version >= 7:
+        empty.execute(
+            "INSERT INTO tool_call_log (id, session_id, engine, tool_name, args_summary, duration_ms, "
+            "result_truncated, result_bytes, created_at) VALUES ('old', 's', 'e', 't', '{}', 1, 0, 2, 3)"
+        )
+    migrate.up(empty, migrations)
+    assert migrate.pending(empty, migrations) == []
+    if version >= 7:
+        row = empty.execute("SELECT id, outcome, model, redaction_version FROM tool_call_log").fetchall()
+        assert row == [("old", None, "", 0)]
+    migrate.down(empty, migrations, to=version)
+    migrate.down(empty, migrations, to=0)
+    assert tables(empty) == {"schema_migrations"}
+    assert migrate.up(empty, migrations) == migrations
+
+
+def test_r03_a_file_that_fails_leaves_the_database_as_it_was_before_that_file(empty):
+    broken = Migration(7, "broken", "CREATE TABLE half (x TEXT) STRICT; CREATE TABLE a (x TEXT) STRICT;", "")
+    with pytest.raises(MigrationRefused, match="0007_broken failed"):
+        migrate.up(empty, [A, broken])
+    assert tables(empty) == {"a", "schema_migrations"}
+    assert states(empty, A, broken) == {1: "applied", 7: "pending"}
+    assert not empty.in_transaction
+
+
+def test_r03_an_edited_migration_is_refused(empty):
+    migrate.up(empty, [A, B])
+    edited = Migration(B.version, B.name, B.up + "-- later thought", B.down)
+    assert states(empty, A, edited) == {1: "applied", 7: "edited"}
+    with pytest.raises(MigrationRefused, match="0007_b was edited after it was applied"):
+        migrate.up(empty, [A, edited])
+    with pytest.raises(MigrationRefused, match="0007_b was edited after it was applied"):
+        migrate.down(empty, [A, edited], to=0)
+
+
+def test_r03_a_migration_that_the_code_does_not_know_is_refused(empty):
+    migrate.up(empty, [A, B, C])
+    assert states(empty, A, B)[8] == "unknown"
+    with pytest.raises(MigrationRefused, match="0008_c, which this version of audit-svc does not know"):
+        migrate.up(empty, [A, B])
+
+
+def test_r03_a_migration_that_comes_before_an_applied_one_is_refused(empty):
+    migrate.up(empty, [A, D])
+    with pytest.raises(MigrationRefused, match="0007_b comes before 0009"):
+        migrate.up(empty, [A, B, D])
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "problem"),
+    [
+        ("DROP INDEX b_x", "index b_x is missing"),
+        ("DROP TABLE b", "index b_x is missing"),
+        ("ALTER TABLE b ADD COLUMN z TEXT", "table b differs"),
+        ("CREATE TABLE stranger (x TEXT)", "table stranger is not of any migration"),
+        ("CREATE TRIGGER t AFTER INSERT ON b BEGIN DELETE FROM b; END", "trigger t is not of any migration"),
+        ("DELETE FROM schema_migrations WHERE version = 7", "index b_x is not of any migration"),
+    ],
+)
+def test_r03_a_dirty_database_is_refused(empty, by_hand, problem):
+    migrate.up(empty, [A, B])
+    empty.execute(by_hand)
+    with pytest.raises(MigrationRefused, match=f"the database is dirty: {problem}"):
+        migrate.pending(empty, [A, B])
+
+
+def test_r03_a_ledger_table_of_another_program_is_refused(empty):
+    empty.execute("CREATE TABLE schema_migrations (version TEXT, dirty INTEGER)")
+    with pytest.raises(MigrationRefused, match="is not audit-svc's"):
+        migrate.up(empty, [A])
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        (["1_a.up.sql"], "is not called"),
+        (["0001_a.up.sql"], "has no 0001_a.down.sql"),
+        (["0001_a.up.sql", "0001_a.down.sql", "0001_b.up.sql", "0001_b.down.sql"], "has the version of 0001_a"),
+    ],
+)
+def test_a_folder_of_migrations_that_is_not_as_it_should_be_is_refused(tmp_path, files, problem):
+    for file in files:
+        (tmp_path / file).write_text("SELECT 1;")
+    with pytest.raises(MigrationRefused, match=problem):
+        load_migrations(tmp_path)
+
+
+def test_every_table_is_strict_and_has_a_text_primary_key(empty):
+    migrate.up(empty, load_migrations())
+    for name, strict in empty.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'").fetchall():
+        assert strict or name.startswith("sqlite_"), name
+    for name in ("sessions", "cost_log", "tool_call_log", "producers"):
+        keys = empty.execute("SELECT name, type FROM pragma_table_info(?) WHERE pk", (name,)).fetchall()
+        assert keys == [("id", "TEXT")]

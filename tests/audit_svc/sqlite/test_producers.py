@@ -1,0 +1,72 @@
+"""What the database alone shows of each producer: the highest number of its sequence, and what never came."""
+
+import apsw
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audit_svc.ledger.usage import Usage
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.write.inserts import Inserts
+from audit_svc.sqlite.write.producers import cover
+from tests.audit_svc.samples import audit_row, batch
+
+
+def fresh() -> apsw.Connection:
+    connection = apsw.Connection(":memory:")
+    migrate.up(connection, migrate.load_migrations())
+    return connection
+
+
+def gaps(connection: apsw.Connection, producer: str = "p") -> list[tuple[object, ...]]:
+    query = "SELECT first_sequence, last_sequence FROM producer_gaps WHERE producer_id = ? ORDER BY 1"
+    return list(connection.execute(query, (producer,)))
+
+
+def highest(connection: apsw.Connection, producer: str = "p") -> object:
+    return connection.execute("SELECT highest_sequence FROM producers WHERE id = ?", (producer,)).fetchall()[0][0]
+
+
+ranges = st.tuples(st.integers(1, 40), st.integers(0, 8)).map(lambda pair: (pair[0], sum(pair)))
+
+
+@given(st.lists(ranges, min_size=1, max_size=12))
+def test_what_is_missing_is_exactly_what_no_batch_has_covered(batches):
+    connection = fresh()
+    seen: set[int] = set()
+    for first, last in batches:
+        cover(connection, "p", first, last, 1)
+        seen.update(range(first, last + 1))
+        assert highest(connection) == max(seen)
+        missing = [n for one, other in gaps(connection) for n in range(int(str(one)), int(str(other)) + 1)]
+        assert missing == [n for n in range(1, max(seen)) if n not in seen]
+
+
+def test_producers_are_told_apart_and_their_times_are_kept():
+    connection = fresh()
+    cover(connection, "p", 1, 5, 100)
+    cover(connection, "q", 3, 4, 200)
+    cover(connection, "p", 6, 6, 300)
+    assert (gaps(connection, "p"), gaps(connection, "q")) == ([], [(1, 2)])
+    assert list(connection.execute("SELECT * FROM producers ORDER BY id")) == [("p", 6, 100, 300), ("q", 4, 200, 200)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"producer_id": "p", "first_sequence": 2, "sequence": 4}, [(1, 1)]),
+        ({"producer_id": "p", "sequence": 4}, [(1, 3)]),
+    ],
+    ids=["range", "one number"],
+)
+def test_a_batch_covers_its_range_even_when_its_rows_are_rejected(fields, expected):
+    connection = fresh()
+    Inserts(connection).write([(batch(audit_row(id=""), **fields), Usage())], 1)
+    assert (highest(connection), gaps(connection)) == (4, expected)
+
+
+@pytest.mark.parametrize("fields", [{"sequence": 4}, {"producer_id": "p"}], ids=["no producer", "no sequence"])
+def test_clients_that_keep_no_sequence_leave_no_trace(fields):
+    connection = fresh()
+    Inserts(connection).write([(batch(audit_row(), **fields), Usage())], 1)
+    assert list(connection.execute("SELECT * FROM producers")) == []

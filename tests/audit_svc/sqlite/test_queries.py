@@ -1,0 +1,300 @@
+"""Listings: what they filter, how they page, and that they use the indexes that were made for them."""
+
+import itertools
+import random
+from typing import Any
+
+import apsw
+import pytest
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.errors import InvalidRequest, NotFound
+from audit_svc.ledger.batch import read_batch
+from audit_svc.sqlite.read import listing, queries, tail, tool_calls
+from audit_svc.sqlite.usage.summaries import summarize_usage
+from audit_svc.sqlite.write.writer import Writer
+from service_kit.paging import InvalidPage
+from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, session_row
+
+Request = audit_pb2.ListToolCallsRequest
+RANDOM = random.Random(7)
+ROWS = [
+    audit_row(
+        session_id=f"s{n % 5}",
+        engine=("ollama", "openai")[n % 2],
+        tool_name=("read", "bash", "webfetch")[n % 3],
+        model=("small", "large")[n // 100],
+        outcome=audit_pb2.OUTCOME_FAILED if n % 4 == 0 else audit_pb2.OUTCOME_SUCCEEDED,
+        error="broken" if n % 4 == 0 else None,
+        args_summary=f'{{"path":"Notes_{n % 9}%.txt"}}',
+        # Several rows of one millisecond, in no order of their ids.
+        created_at_ms=NOW_MS - RANDOM.randrange(40),
+    )
+    for n in range(200)
+]
+SESSIONS = [
+    session_row(
+        id=f"s{n}",
+        engine=("ollama", "openai")[n % 2],
+        model=("small", "large")[n // 25],
+        status=audit_pb2.SESSION_STATUS_RUNNING if n % 5 == 0 else audit_pb2.SESSION_STATUS_IDLE,
+        created_at_ms=NOW_MS - n // 3,
+        labels={"n": str(n), "half": str(n // 25)},
+    )
+    for n in range(50)
+]
+
+
+@pytest.fixture
+def filled(writer: Writer, reading: apsw.Connection) -> apsw.Connection:
+    writer.record(batch(*ROWS)).result()
+    writer.record(read_batch(audit_pb2.RecordRequest(sessions=SESSIONS), NOW_MS)).result()
+    return reading
+
+
+def plan(connection: apsw.Connection, sql: str, arguments: list[int | str]) -> str:
+    return "; ".join(str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", arguments))
+
+
+@pytest.mark.parametrize(
+    ("index", "query"),
+    [
+        (
+            "idx_tool_call_log_session",
+            "SELECT * FROM tool_call_log WHERE session_id = 's1' AND created_at >= 5 ORDER BY created_at",
+        ),
+        (
+            "idx_tool_call_log_tool",
+            "SELECT * FROM tool_call_log WHERE engine = 'ollama' AND tool_name = 'bash' AND created_at >= 5 "
+            "ORDER BY created_at",
+        ),
+        ("idx_tool_call_log_error", "SELECT error, count(*) FROM tool_call_log WHERE error IS NOT NULL GROUP BY error"),
+        ("idx_tool_call_log_error", "SELECT * FROM tool_call_log WHERE error = 'broken'"),
+    ],
+)
+def test_r15_the_query_that_each_index_was_made_for_uses_it(filled, index, query):
+    found = plan(filled, query, [])
+    assert f"INDEX {index}" in found
+    assert "TEMP B-TREE" not in found
+
+
+SETTINGS: dict[str, Any] = {
+    "session_id": "s1",
+    "engine": "ollama",
+    "tool_name": "bash",
+    "model": "small",
+    "errors_only": True,
+    "outcomes": [audit_pb2.OUTCOME_FAILED, audit_pb2.OUTCOME_TIMED_OUT],
+    "labels": {"n": "1"},
+    "args_contain": "notes_1%",
+    "created_from_ms": NOW_MS - 30,
+    "created_before_ms": NOW_MS - 5,
+}
+FILTERS = [
+    dict(chosen) for size in (0, 1, 2, len(SETTINGS)) for chosen in itertools.combinations(SETTINGS.items(), size)
+]
+FILTERS += [{"outcomes": [audit_pb2.OUTCOME_SUCCEEDED]}, {"outcomes": [0]}, {"labels": {"n": "1", "half": "0"}}]
+FILTERS += [{"session_id": "s1", "labels": {"n": "2"}}, {"tool_name": "nothing"}, {"args_contain": "_1%.TXT"}]
+SESSION_SETTINGS: dict[str, Any] = {
+    "engine": "openai",
+    "model": "large",
+    "status": audit_pb2.SESSION_STATUS_RUNNING,
+    "labels": {"half": "1"},
+    "created_from_ms": NOW_MS - 15,
+    "created_before_ms": NOW_MS - 2,
+}
+SESSION_FILTERS = [
+    dict(chosen)
+    for size in range(len(SESSION_SETTINGS) + 1)
+    for chosen in itertools.combinations(SESSION_SETTINGS.items(), size)
+]
+
+
+def matches(row: audit_pb2.AuditRow, filters: dict[str, Any]) -> bool:
+    texts = ("session_id", "engine", "tool_name", "model")
+    labels = {"n": row.session_id[1:], "half": "0"}
+    return (
+        all(filters.get(name, getattr(row, name)) == getattr(row, name) for name in texts)
+        and (not filters.get("errors_only") or row.HasField("error"))
+        and row.outcome in filters.get("outcomes", [row.outcome])
+        and filters.get("labels", {}).items() <= labels.items()
+        and filters.get("args_contain", "").lower() in row.args_summary.lower()
+        and filters.get("created_from_ms", 0) <= row.created_at_ms < filters.get("created_before_ms", 2**62)
+    )
+
+
+def session_matches(row: audit_pb2.SessionRow, filters: dict[str, Any]) -> bool:
+    texts = ("engine", "model", "status")
+    return (
+        all(filters.get(name, getattr(row, name)) == getattr(row, name) for name in texts)
+        and filters.get("labels", {}).items() <= dict(row.labels).items()
+        and filters.get("created_from_ms", 0) <= row.created_at_ms < filters.get("created_before_ms", 2**62)
+    )
+
+
+@pytest.fixture(params=["few", "many"])
+def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With many sessions of a label, and windows and patience that end soon, what is rare among millions is tried."""
+    if request.param == "many":
+        monkeypatch.setattr(listing, "FEW_SESSIONS", 0)
+        monkeypatch.setattr(tool_calls, "MAX_PAIRS", 1)
+        monkeypatch.setattr(tool_calls, "FIRST_WINDOW", 3)
+        monkeypatch.setattr(tool_calls, "LAST_WINDOW", 10)
+        monkeypatch.setattr(tool_calls, "PATIENCE_SECONDS", 0.0)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: "+".join(filters) or "all")
+def test_r15_every_listing_walks_indexes_in_its_own_order(filled, patient, filters):
+    asked = Request(**filters)
+    chosen = tool_calls.plan_of(filled, asked)
+    after = listing.beyond((NOW_MS, "x"))
+    for conditions in ([], [after], [*listing.time_range(asked), after]):
+        found = plan(filled, *chosen.statement(conditions, 101))
+        assert "USING INDEX idx_tool_call_log_" in found
+        assert "SCAN tool_call_log;" not in found
+        assert "AUTOMATIC" not in found
+        # Rows of one millisecond are sorted among themselves; the order by time is the index's, but for what a few
+        # sessions have.
+        if not (chosen.is_short and "labels" in filters and "session_id" not in filters):
+            assert "USE TEMP B-TREE FOR ORDER BY" not in found
+
+
+@pytest.mark.parametrize("filters", SESSION_FILTERS, ids=lambda filters: "+".join(filters) or "all")
+def test_r15_every_listing_of_sessions_walks_an_index(filled, patient, filters):
+    found = plan(filled, *queries.sessions_statement(filled, audit_pb2.ListSessionsRequest(**filters)))
+    assert "SEARCH sessions USING INDEX" in found or "SCAN sessions USING INDEX idx_sessions_created" in found
+    assert "AUTOMATIC" not in found
+    assert ("USE TEMP B-TREE FOR ORDER BY" in found) == (patient == "few" and "labels" in filters)
+
+
+@pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: "+".join(filters) or "all")
+def test_pages_hold_every_matching_row_once_the_newest_first(filled, patient, filters):
+    found: list[audit_pb2.AuditRow] = []
+    token = ""
+    while True:
+        page = tool_calls.list_tool_calls(filled, Request(**filters, page_size=7, page_token=token))
+        assert len(page.rows) <= 7
+        found.extend(page.rows)
+        token = page.next_page_token
+        if not token:
+            break
+    expected = [row for row in ROWS if matches(row, filters)]
+    assert found == sorted(expected, key=lambda row: (row.created_at_ms, row.id), reverse=True)
+
+
+@pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: "+".join(filters) or "all")
+def test_an_export_holds_every_matching_row_once_the_oldest_first(filled, filters):
+    found: list[audit_pb2.AuditRow] = []
+    after = None
+    while rows := tool_calls.export_tool_calls(filled, (Request(**filters), after, 190, 9)):
+        found.extend(rows)
+        after = rows[-1].created_at_ms, rows[-1].id
+    expected = [row for row in ROWS[:190] if matches(row, filters)]
+    assert found == sorted(expected, key=lambda row: (row.created_at_ms, row.id))
+
+
+@pytest.mark.parametrize("filters", SESSION_FILTERS, ids=lambda filters: "+".join(filters) or "all")
+def test_pages_of_sessions_hold_every_matching_one_with_its_labels(filled, patient, filters):
+    found: list[audit_pb2.SessionRow] = []
+    token = ""
+    while True:
+        asked = audit_pb2.ListSessionsRequest(**filters, page_size=4, page_token=token)
+        page = queries.list_sessions(filled, asked)
+        found.extend(page.sessions)
+        token = page.next_page_token
+        if not token:
+            break
+    expected = [session for session in SESSIONS if session_matches(session, filters)]
+    assert found == sorted(expected, key=lambda row: (row.created_at_ms, row.id), reverse=True)
+
+
+def test_a_timeline_has_requests_and_calls_in_their_order(writer, reading):
+    calls = [audit_row(session_id="s", created_at_ms=NOW_MS - n) for n in range(0, 20, 2)]
+    requests = [cost_row(session_id="s", created_at_ms=NOW_MS - n) for n in range(0, 20, 3)]
+    sent = audit_pb2.RecordRequest(rows=calls, costs=requests, sessions=[session_row(id="s")])
+    writer.record(read_batch(sent, NOW_MS)).result()
+    found: list[audit_pb2.AuditRow | audit_pb2.CostRow] = []
+    token = ""
+    while True:
+        asked = audit_pb2.GetSessionRequest(session_id="s", page_size=3, page_token=token)
+        page = queries.get_session(reading, asked)
+        assert page.session == session_row(id="s")
+        found.extend(entry.tool_call if entry.HasField("tool_call") else entry.model_request for entry in page.timeline)
+        token = page.next_page_token
+        if not token:
+            break
+    expected: list[audit_pb2.AuditRow | audit_pb2.CostRow] = [*calls, *requests]
+    assert found == sorted(expected, key=lambda row: (row.created_at_ms, row.id))
+
+
+@pytest.mark.parametrize(
+    ("filters", "said"),
+    [
+        ({"created_from_ms": 5, "created_before_ms": 5}, "no time is in the range"),
+        ({"created_from_ms": -1}, "not negative"),
+        ({"outcomes": [99]}, "does not know"),
+        ({"labels": {str(n): "x" for n in range(33)}}, "more than 32"),
+        ({"args_contain": "x" * 4097}, "longer than 4096"),
+    ],
+)
+def test_filters_that_no_row_can_meet_are_refused(filled, filters, said):
+    with pytest.raises(InvalidRequest, match=said):
+        tool_calls.list_tool_calls(filled, Request(**filters))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda connection, outcomes: tool_calls.list_tool_calls(connection, Request(outcomes=outcomes)),
+        lambda connection, outcomes: tail.rows_after(
+            connection, (audit_pb2.TailToolCallsRequest(outcomes=outcomes), 0)
+        ),
+        lambda connection, outcomes: summarize_usage(connection, audit_pb2.SummarizeUsageRequest(outcomes=outcomes)),
+    ],
+    ids=["list", "tail", "usage"],
+)
+def test_outcomes_may_be_said_often_and_must_be_known(filled, ask):
+    ask(filled, [audit_pb2.OUTCOME_FAILED] * 100_000)
+    with pytest.raises(InvalidRequest, match="does not know"):
+        ask(filled, [audit_pb2.OUTCOME_FAILED, 99])
+
+
+def test_rows_that_come_while_one_pages_change_nothing_of_what_is_older(writer, filled):
+    first = tool_calls.list_tool_calls(filled, Request(page_size=50))
+    writer.record(batch(*[audit_row(created_at_ms=NOW_MS + 1) for _ in range(30)])).result()
+    second = tool_calls.list_tool_calls(filled, Request(page_size=1000, page_token=first.next_page_token))
+    assert {row.id for row in [*first.rows, *second.rows]} == {row.id for row in ROWS}
+    assert len(second.rows) == len(ROWS) - 50
+
+
+def test_a_page_ends_before_it_is_too_large_for_a_client_of_any_language(writer, reading):
+    large = [audit_row(args_summary="x" * 4096, error="e" * 2048) for _ in range(900)]
+    writer.record(batch(*large)).result()
+    first = tool_calls.list_tool_calls(reading, Request(page_size=1000))
+    assert first.ByteSize() < 4 * 2**20
+    second = tool_calls.list_tool_calls(reading, Request(page_size=1000, page_token=first.next_page_token))
+    assert len(first.rows) + len(second.rows) == 900
+
+
+def test_a_page_token_is_good_for_its_own_filters_and_method_alone(filled):
+    token = tool_calls.list_tool_calls(filled, Request(page_size=1, engine="ollama")).next_page_token
+    for asked in (Request(page_token=token), Request(engine="openai", page_token=token)):
+        with pytest.raises(InvalidPage):
+            tool_calls.list_tool_calls(filled, asked)
+    of_all = tool_calls.list_tool_calls(filled, Request(page_size=1)).next_page_token
+    with pytest.raises(InvalidPage):
+        queries.list_sessions(filled, audit_pb2.ListSessionsRequest(page_token=of_all))
+    other_size = Request(page_size=9, engine="ollama", page_token=token)
+    assert len(tool_calls.list_tool_calls(filled, other_size).rows) == 9
+
+
+def test_a_session_that_is_not_there_is_not_found(filled):
+    assert queries.get_session(filled, audit_pb2.GetSessionRequest(session_id="s3")).session == SESSIONS[3]
+    with pytest.raises(NotFound):
+        queries.get_session(filled, audit_pb2.GetSessionRequest(session_id="s999"))
+
+
+def test_a_reading_connection_cannot_write(filled):
+    with pytest.raises(apsw.ReadOnlyError):
+        filled.execute("DELETE FROM tool_call_log")

@@ -1,0 +1,197 @@
+"""What the store keeps, refuses and survives."""
+
+import sqlite3
+import time
+from pathlib import Path
+
+import apsw
+import pytest
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.errors import StoreClosed, StoreRefused
+from audit_svc.ledger.batch import read_batch
+from audit_svc.sqlite.read import queries, tool_calls
+from audit_svc.sqlite.write.inserts import CHUNKS
+from audit_svc.sqlite.write.writer import Writer
+from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, request, session_row
+
+Response = audit_pb2.RecordResponse
+
+
+def record(writer: Writer, *rows: audit_pb2.AuditRow) -> Response:
+    return writer.record(batch(*rows)).result()
+
+
+def stored(reading: apsw.Connection, session_id: str = "") -> list[audit_pb2.AuditRow]:
+    listing = audit_pb2.ListToolCallsRequest(page_size=1000, session_id=session_id)
+    return list(tool_calls.list_tool_calls(reading, listing).rows)
+
+
+def count(reading: apsw.Connection, table: str) -> object:
+    return reading.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        audit_row(tool_name="read", exit_code=None, args_summary='{"path": "README.md"}'),
+        audit_row(tool_name="bash", exit_code=0),
+        audit_row(tool_name="bash", exit_code=127, result_truncated=True),
+        audit_row(tool_name="webfetch", exit_code=None, http_status=404),
+        audit_row(tool_name="webfetch", exit_code=None, outcome=audit_pb2.OUTCOME_FAILED, error="no such name"),
+        *[audit_row(outcome=outcome) for outcome in audit_pb2.Outcome.values()],
+    ],
+    ids=lambda row: f"{row.tool_name}-{row.outcome}-{row.exit_code}",
+)
+def test_r11_the_row_of_each_tool_comes_back_as_it_was_sent(writer, reading, row):
+    assert record(writer, row) == Response(stored=1)
+    assert stored(reading) == [row]
+
+
+def test_r11_several_inserts_give_distinct_rows(writer, reading):
+    rows = [audit_row() for _ in range(sum(CHUNKS) + CHUNKS[0] + 7)]
+    assert record(writer, *rows).stored == len(rows)
+    assert {row.id for row in stored(reading)} == {row.id for row in rows}
+
+
+def test_r07_the_inserts_are_prepared_once_at_construction_and_reused(connection, monkeypatch):
+    # Within one hour, since rows of one that is over are in more rollups than three.
+    now_ns = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
+    new = {"created_at_ms": now_ns // 1_000_000}
+    writer = Writer(connection, 50_000)
+    # The first commit of an hour reads what its rollups have.
+    record(writer, audit_row(**new))
+    prepared = connection.cache_stats()
+    for _ in range(20):
+        record(writer, *[audit_row(**new) for _ in range(sum(CHUNKS))])
+    after = connection.cache_stats()
+    writer.close()
+    # BEGIN, an INSERT of each size, three live rollups, COMMIT, twenty times: all were there, and nothing was compiled.
+    assert after["misses"] == prepared["misses"]
+    assert after["hits"] == prepared["hits"] + 20 * (len(CHUNKS) + 5)
+    assert after["too_big"] == 0
+
+
+@pytest.mark.parametrize("table", ["tool_call_log", "cost_log", "sessions"])
+def test_r07_construction_raises_when_a_table_is_missing(connection, table):
+    connection.execute(f"DROP TABLE {table}")
+    with pytest.raises(StoreRefused, match=f"no such table: {table}"):
+        Writer(connection, 50_000)
+
+
+def test_r08_a_row_without_scope_is_stored_with_unknown_as_session_and_engine(writer, reading):
+    record(writer, audit_row(session_id="", engine=""))
+    (row,) = stored(reading)
+    assert (row.session_id, row.engine) == ("unknown", "unknown")
+    assert stored(reading, session_id="unknown") == [row]
+
+
+def test_r09_record_raises_when_the_database_was_closed_underneath(writer, connection):
+    connection.close()
+    with pytest.raises(StoreClosed, match="the database was closed"):
+        record(writer, audit_row())
+    with pytest.raises(StoreClosed):
+        record(writer, audit_row())
+
+
+def test_r09_record_raises_when_the_writer_was_closed(writer):
+    writer.close()
+    with pytest.raises(StoreClosed, match="shutting down"):
+        writer.record(batch(audit_row()))
+
+
+def test_r10_a_collision_leaves_the_database_intact_and_the_next_record_succeeds(writer, reading):
+    first = audit_row(id="same", tool_name="read")
+    record(writer, first)
+    response = record(writer, audit_row(id="same", tool_name="bash"))
+    assert [(one.id, one.code) for one in response.rejections] == [("same", audit_pb2.REJECTION_CODE_CONFLICT)]
+    assert record(writer, audit_row(id="next")).stored == 1
+    assert sorted(row.id for row in stored(reading)) == ["next", "same"]
+    assert [row for row in stored(reading) if row.id == "same"] == [first]
+    assert reading.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_r13_the_summary_survives_the_round_trip_unchanged(writer, reading):
+    summary = '{"command": "curl -H \\"Authorization: [redacted]\\""} \x00\t\n\r ' + "é漢🦜'\"--;%_ \ufffd\u202e"
+    record(writer, audit_row(args_summary=summary, error=summary))
+    (row,) = stored(reading)
+    assert (row.args_summary, row.error) == (summary, summary)
+
+
+def test_the_same_row_again_is_a_duplicate_and_counts_as_success(writer, reading):
+    rows = [audit_row() for _ in range(sum(CHUNKS) + 50)]
+    record(writer, *rows[:70])
+    assert record(writer, *rows) == Response(stored=len(rows) - 70, duplicates=70)
+    assert record(writer, *rows) == Response(duplicates=len(rows))
+    assert count(reading, "tool_call_log") == len(rows)
+
+
+def test_a_conflict_is_rejected_and_its_neighbours_are_stored(writer, reading):
+    record(writer, audit_row(id="b", duration_ms=1), audit_row(id="c", duration_ms=1))
+    response = record(
+        writer,
+        audit_row(id="a", duration_ms=1),
+        audit_row(id="b", duration_ms=2),
+        audit_row(id="c", duration_ms=1),
+        audit_row(id="d", duration_ms=1),
+    )
+    assert (response.stored, response.duplicates) == (2, 1)
+    assert [(one.id, one.code) for one in response.rejections] == [("b", audit_pb2.REJECTION_CODE_CONFLICT)]
+    assert {row.id: row.duration_ms for row in stored(reading)} == {"a": 1, "b": 1, "c": 1, "d": 1}
+
+
+def test_one_id_twice_in_a_batch_is_a_duplicate_or_a_conflict(writer):
+    response = record(writer, audit_row(id="a", turn_id="t"), audit_row(id="a", turn_id="t"), audit_row(id="a"))
+    assert (response.stored, response.duplicates, len(response.rejections)) == (1, 1, 1)
+
+
+def test_rejections_of_all_kinds_come_in_the_order_of_the_request(writer):
+    record(writer, audit_row(id="known", duration_ms=1))
+    mixed = audit_pb2.RecordRequest(
+        sequence=9,
+        rows=[audit_row(id="x" * 129), audit_row(id="known", duration_ms=2), audit_row(id="nameless", tool_name="")],
+        costs=[cost_row(), cost_row(id="cost", input_tokens=-1)],
+        sessions=[session_row(id="session", revision=0)],
+    )
+    response = writer.record(read_batch(mixed, NOW_MS)).result()
+    assert (response.sequence, response.stored) == (9, 1)
+    assert [(one.id, one.code) for one in response.rejections] == [
+        ("x" * 128, audit_pb2.REJECTION_CODE_TOO_LARGE),
+        ("known", audit_pb2.REJECTION_CODE_CONFLICT),
+        ("nameless", audit_pb2.REJECTION_CODE_INVALID),
+        ("cost", audit_pb2.REJECTION_CODE_INVALID),
+        ("session", audit_pb2.REJECTION_CODE_INVALID),
+    ]
+
+
+def test_costs_are_stored_with_null_where_the_price_is_not_known(writer, reading):
+    costs = [cost_row(), cost_row(cost_micros=0), cost_row(cost_micros=None), cost_row(error="cut")]
+    batch_of_costs = read_batch(audit_pb2.RecordRequest(costs=costs), NOW_MS)
+    assert writer.record(batch_of_costs).result() == Response(stored=4)
+    assert writer.record(batch_of_costs).result() == Response(duplicates=4)
+    found = reading.execute("SELECT cost_micros, error FROM cost_log ORDER BY rowid").fetchall()
+    assert found == [(42, None), (0, None), (None, None), (42, "cut")]
+
+
+def test_of_two_session_rows_the_higher_revision_stays_with_its_labels(writer, reading):
+    def send(*sessions: audit_pb2.SessionRow) -> tuple[int, int]:
+        response = writer.record(read_batch(audit_pb2.RecordRequest(sessions=sessions), NOW_MS)).result()
+        return response.stored, response.duplicates
+
+    newest = session_row(revision=3, turns=2, status=audit_pb2.SESSION_STATUS_IDLE, labels={"user": "grace"})
+    assert send(session_row(revision=1)) == (1, 0)
+    assert send(newest) == (1, 0)
+    assert send(session_row(revision=2), session_row(revision=3, turns=99)) == (0, 2)
+    assert queries.get_session(reading, audit_pb2.GetSessionRequest(session_id="session-1")).session == newest
+
+
+def test_an_empty_batch_is_answered(writer):
+    assert writer.record(read_batch(request(sequence=5), NOW_MS)).result() == Response(sequence=5)
+
+
+def test_a_committed_row_is_in_the_file_for_any_other_sqlite(writer, database: Path):
+    record(writer, audit_row(id="seen"))
+    other = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    assert other.execute("SELECT id, outcome FROM tool_call_log").fetchall() == [("seen", "succeeded")]
+    other.close()

@@ -1,0 +1,211 @@
+"""The writer: group commit, the bounded queue, and what it does when the disk or a batch does not do as it should."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+import pytest
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.errors import DiskFull, QueueFull, StoreUnavailable
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
+from audit_svc.sqlite.read import tool_calls
+from audit_svc.sqlite.store import SqliteStore
+from audit_svc.sqlite.write.writer import COMMIT_ROWS, Writer
+from tests.audit_svc.samples import audit_row, batch
+
+Responses = list[Future[audit_pb2.RecordResponse]]
+
+
+@contextmanager
+def held(database: Path) -> Iterator[None]:
+    """Keeps the writer from committing, as a slow disk would: another connection holds the write lock."""
+    other = apsw.Connection(str(database))
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.execute("ROLLBACK")
+    other.close()
+
+
+@pytest.fixture
+def commits(connection: apsw.Connection) -> list[int]:
+    """Grows by one entry with each commit."""
+    entries: list[int] = []
+
+    def committed() -> bool:
+        entries.append(1)
+        return False
+
+    connection.set_commit_hook(committed)
+    return entries
+
+
+def count(reading: apsw.Connection) -> object:
+    return reading.execute("SELECT count(*) FROM tool_call_log").fetchall()[0][0]
+
+
+def test_what_queues_while_a_commit_is_under_way_is_committed_together(commits, writer, database):
+    with held(database):
+        responses = [writer.record(batch(audit_row())) for _ in range(100)]
+    assert all(response.result().stored == 1 for response in responses)
+    # Some may have been taken before the others came; those then went together.
+    assert len(commits) <= 2
+
+
+def test_a_commit_takes_no_further_batch_beyond_its_limit(commits, writer, database):
+    with held(database):
+        responses = [writer.record(batch(*[audit_row() for _ in range(COMMIT_ROWS // 4)])) for _ in range(9)]
+    assert all(response.result().stored == COMMIT_ROWS // 4 for response in responses)
+    assert len(commits) == 3
+
+
+def test_each_batch_of_a_group_has_its_own_counts(writer, database):
+    twice = audit_row(id="twice")
+    with held(database):
+        responses = [
+            writer.record(batch(audit_row(), audit_row(), sequence=1)),
+            writer.record(batch(twice, audit_row(id=""), sequence=2)),
+            writer.record(batch(twice, audit_row(), sequence=3)),
+            writer.record(batch(audit_row(id="twice", tool_name="other"), sequence=4)),
+        ]
+    counts = [(one.sequence, one.stored, one.duplicates, len(one.rejections)) for one in map(Future.result, responses)]
+    assert counts == [(1, 2, 0, 0), (2, 1, 0, 1), (3, 1, 1, 0), (4, 0, 0, 1)]
+
+
+def test_all_batches_of_a_commit_are_answered_by_one_call(connection, database):
+    calls: list[Callable[[], None]] = []
+    writer = Writer(connection, 50_000, ack=calls.append)
+    with held(database):
+        responses = [writer.record(batch(audit_row())) for _ in range(20)]
+    writer.close()
+    assert len(calls) <= 2  # as above
+    assert not any(response.done() for response in responses)
+    for call in calls:
+        call()
+    assert [response.result().stored for response in responses] == [1] * 20
+
+
+def test_a_batch_is_not_acknowledged_before_it_is_committed(writer, database, reading):
+    with held(database):
+        response = writer.record(batch(audit_row()))
+        with pytest.raises(TimeoutError):
+            response.result(0.2)
+        assert count(reading) == 0
+    assert response.result().stored == 1
+    assert count(reading) == 1
+
+
+def test_more_rows_than_the_queue_holds_are_refused_and_those_in_it_are_stored(connection, database):
+    writer = Writer(connection, 10)
+    try:
+        with held(database):
+            accepted = [writer.record(batch(audit_row()))]
+            while writer._queued_rows:
+                pass
+            accepted += [writer.record(batch(audit_row(), audit_row())) for _ in range(5)]
+            with pytest.raises(QueueFull, match="10 rows wait"):
+                writer.record(batch(audit_row()))
+        assert [response.result().stored for response in accepted] == [1, 2, 2, 2, 2, 2]
+        assert writer.record(batch(audit_row())).result().stored == 1
+    finally:
+        writer.close()
+
+
+def test_a_batch_larger_than_the_queue_is_taken_when_nothing_waits(connection):
+    writer = Writer(connection, 10)
+    assert writer.record(batch(*[audit_row() for _ in range(50)])).result().stored == 50
+    writer.close()
+
+
+def test_a_batch_that_cannot_be_written_does_not_take_others_with_it(writer, database, reading):
+    bad = batch(audit_row())
+    bad = dataclasses.replace(bad, tool_calls=dataclasses.replace(bad.tool_calls, values=[*bad.tool_calls.values]))
+    bad.tool_calls.values[16] = "no number"
+    with held(database):
+        good = [writer.record(batch(audit_row())) for _ in range(3)]
+        wrong = writer.record(bad)
+        good += [writer.record(batch(audit_row())) for _ in range(3)]
+    with pytest.raises(apsw.ConstraintError):
+        wrong.result()
+    assert [response.result().stored for response in good] == [1] * 6
+    assert count(reading) == 6
+
+
+def test_a_database_that_another_program_locks_is_unavailable_until_it_lets_go(writer, connection, database, reading):
+    connection.set_busy_timeout(10)
+    with held(database):
+        responses = [writer.record(batch(audit_row())) for _ in range(5)]
+        errors = [response.exception() for response in responses]
+    assert [type(error) for error in errors] == [StoreUnavailable] * 5
+    assert writer.record(batch(audit_row())).result().stored == 1
+    assert count(reading) == 1
+
+
+def test_what_has_queued_is_committed_before_the_writer_closes(connection, database):
+    writer = Writer(connection, 50_000)
+    responses = [writer.record(batch(*[audit_row() for _ in range(500)])) for _ in range(30)]
+    writer.close()
+    assert sum(response.result(0).stored for response in responses) == 15_000
+    assert count(open_for_reading(database)) == 15_000
+
+
+def test_a_future_cannot_be_cancelled(writer, database, reading):
+    with held(database):
+        responses = [writer.record(batch(audit_row())) for _ in range(3)]
+        assert not any(response.cancel() for response in responses)
+    assert [response.result().stored for response in responses] == [1, 1, 1]
+    assert count(reading) == 3
+
+
+def test_a_full_disk_refuses_writers_lets_readers_go_on_and_is_over_when_there_is_room(writer, connection, reading):
+    assert writer.record(batch(audit_row(id="before"))).result().stored == 1
+    before = connection.pragma("max_page_count")
+    connection.pragma("max_page_count", connection.pragma("page_count"))
+    large = [audit_row(args_summary="x" * 4000) for _ in range(100)]
+    for _ in range(3):
+        with pytest.raises(DiskFull):
+            writer.record(batch(*large)).result()
+        assert [row.id for row in tool_calls.list_tool_calls(reading, audit_pb2.ListToolCallsRequest()).rows] == [
+            "before"
+        ]
+    connection.pragma("max_page_count", before)
+    assert writer.record(batch(*large)).result().stored == 100
+    assert reading.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def fill(store: SqliteStore) -> int:
+    """Records until the disk is full, and returns how many rows were acknowledged."""
+    acknowledged = 0
+    while True:
+        rows = [audit_row(args_summary="x" * 2000) for _ in range(50)]
+        try:
+            acknowledged += (await store.record(batch(*rows))).stored
+        except DiskFull:
+            return acknowledged
+
+
+async def test_a_file_system_that_fills_up_loses_nothing_acknowledged_and_recovers(small_disk):
+    database = small_disk / "audit.db"
+    store = SqliteStore.open(database, queue_rows=50_000)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(os.urandom(3 * 2**20))
+    acknowledged = await fill(store)
+    rows = [audit_row(args_summary="x" * 2000) for _ in range(50)]
+    with pytest.raises(DiskFull):
+        await store.record(batch(*rows))
+    listing = audit_pb2.ListToolCallsRequest(page_size=1000)
+    assert acknowledged > 0
+    assert len((await store.ask(tool_calls.list_tool_calls, listing)).rows) == acknowledged
+    ballast.unlink()
+    assert (await store.record(batch(*rows))).stored == 50
+    await store.close()
+    with_all = open_for_writing(database)
+    migrate.pending(with_all, migrate.load_migrations())
+    assert with_all.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert count(with_all) == acknowledged + 50
+    with_all.close()

@@ -1,0 +1,314 @@
+"""SummarizeUsage says what the rows say, whichever of rollups and rows it reads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import apsw
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.errors import InvalidRequest
+from audit_svc.ledger import histogram
+from audit_svc.ledger.batch import read_batch
+from audit_svc.ledger.steps import DAY_MS, HOUR_MS
+from audit_svc.ledger.usage import MAX_SUMMED, Usage
+from audit_svc.sqlite.care.prune import Prune
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.usage.summaries import summarize_usage
+from audit_svc.sqlite.usage.usage_tables import BLOBS_AT_ONCE
+from audit_svc.sqlite.write.inserts import Inserts
+from service_kit.paging import InvalidPage
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
+
+MIDNIGHT = NOW_MS // DAY_MS * DAY_MS - DAY_MS
+HOURS = st.sampled_from([MIDNIGHT + hours * HOUR_MS for hours in (-100 * 24, -9 * 24, -24, -1, 0, 1, 5)])
+# Around the ends of hours and days, where an answer is put together from several tables, and on both sides of what an
+# hour and a day are cut into.
+TIMES = st.builds(
+    lambda base, off: base + off,
+    HOURS,
+    st.sampled_from([-1, 0, 1, 1_234_567, HOUR_MS // 2]) | st.integers(0, DAY_MS),
+)
+# What is folded ends before, among or after them.
+WRITTEN = st.tuples(HOURS, HOURS | st.just(NOW_MS)).map(lambda times: (min(times), max(times)))
+SESSIONS = {
+    "s1": {"user": "ada", "team": "red"},
+    "s2": {"user": "ada"},
+    "s3": {"user": "bob", "team": "red"},
+    "s4": {},
+}
+ENGINES, MODELS, TOOLS = ["ollama", "openai"], ["", "small", "large"], ["read", "bash", "webfetch"]
+OUTCOMES = {0: "", 1: "succeeded", 2: "failed", 8: "dry_run"}
+KEYS = ["session", "engine", "model", "tool", "outcome", "hour", "day", "label:user", "label:team"]
+SUMMED = [0, 1, 31, 33, 5_000, MAX_SUMMED, 2**50]
+
+calls = st.builds(
+    audit_row,
+    # "s5" has no row of its own.
+    session_id=st.sampled_from([*SESSIONS, "s5"]),
+    engine=st.sampled_from(ENGINES),
+    model=st.sampled_from(MODELS),
+    tool_name=st.sampled_from(TOOLS),
+    outcome=st.sampled_from(list(OUTCOMES)),
+    exit_code=st.sampled_from([None, 0, 2]),
+    http_status=st.sampled_from([None, 200, 400]),
+    error=st.sampled_from([None, "broken"]),
+    duration_ms=st.sampled_from(SUMMED),
+    result_bytes=st.sampled_from(SUMMED),
+    created_at_ms=TIMES,
+)
+requests = st.builds(
+    cost_row,
+    session_id=st.sampled_from([*SESSIONS, "s5"]),
+    engine=st.sampled_from(ENGINES),
+    model=st.sampled_from(MODELS),
+    error=st.sampled_from([None, "broken"]),
+    input_tokens=st.sampled_from(SUMMED),
+    cost_micros=st.sampled_from([None, 0, 7]),
+    created_at_ms=TIMES,
+)
+questions = st.builds(
+    lambda times, **fields: audit_pb2.SummarizeUsageRequest(
+        **fields,
+        created_from_ms=None if times[0] is None else times[0],
+        created_before_ms=None if times[1] is None else times[1],
+        page_size=1000,
+    ),
+    times=st.tuples(st.none() | TIMES, st.none() | TIMES).filter(
+        lambda ends: ends[0] is None or ends[1] is None or ends[0] < ends[1]
+    ),
+    group_by=st.lists(st.sampled_from(KEYS), unique=True, max_size=4),
+    session_id=st.sampled_from(["", "", "", "s1"]),
+    engine=st.sampled_from(["", "", "ollama"]),
+    model=st.sampled_from(["", "", "small"]),
+    tool_name=st.sampled_from(["", "", "bash"]),
+    outcomes=st.lists(st.sampled_from(list(OUTCOMES)), unique=True, max_size=2),
+    labels=st.dictionaries(st.sampled_from(["user", "team"]), st.sampled_from(["ada", "red"]), max_size=2),
+)
+
+
+def expected(asked: audit_pb2.SummarizeUsageRequest, rows: list[Any], costs: list[Any]) -> list[audit_pb2.UsageRow]:
+    """The answer, counted row by row in the plainest way."""
+    groups: dict[tuple[str, ...], audit_pb2.UsageRow] = {}
+    durations: dict[tuple[str, ...], list[int]] = {}
+    only_calls = asked.tool_name or asked.outcomes
+    for row in [*rows, *([] if only_calls else costs)]:
+        is_call = isinstance(row, audit_pb2.AuditRow)
+        labels = SESSIONS.get(row.session_id, {})
+        if not (
+            asked.session_id in ("", row.session_id)
+            and asked.engine in ("", row.engine)
+            and asked.model in ("", row.model)
+            and (not is_call or asked.tool_name in ("", row.tool_name))
+            and (not is_call or not asked.outcomes or row.outcome in asked.outcomes)
+            and all(labels.get(key) == value for key, value in asked.labels.items())
+            and (not asked.HasField("created_from_ms") or row.created_at_ms >= asked.created_from_ms)
+            and (not asked.HasField("created_before_ms") or row.created_at_ms < asked.created_before_ms)
+        ):
+            continue
+        time = datetime.fromtimestamp(row.created_at_ms / 1000, UTC)
+        values = {
+            "session": row.session_id,
+            "engine": row.engine,
+            "model": row.model,
+            "tool": row.tool_name if is_call else "",
+            "outcome": OUTCOMES[row.outcome] if is_call else "",
+            "hour": f"{time:%Y-%m-%dT%H:00Z}",
+            "day": f"{time:%Y-%m-%d}",
+            "label:user": labels.get("user", ""),
+            "label:team": labels.get("team", ""),
+        }
+        key = tuple(values[name] for name in asked.group_by)
+        group = groups.setdefault(key, audit_pb2.UsageRow(group=key))
+        if is_call:
+            group.calls += 1
+            group.errors += row.HasField("error")
+            group.nonzero_exits += row.exit_code != 0
+            group.http_errors += row.http_status >= 400
+            group.result_bytes += min(row.result_bytes, MAX_SUMMED)
+            durations.setdefault(key, []).append(row.duration_ms)
+        else:
+            group.requests += 1
+            group.request_errors += row.HasField("error")
+            group.input_tokens += min(row.input_tokens, MAX_SUMMED)
+            group.output_tokens += row.output_tokens
+            group.cost_micros += row.cost_micros
+            group.unpriced_requests += not row.HasField("cost_micros")
+    for key, group in groups.items():
+        if key in durations:
+            counted = histogram.count(durations[key])
+            for name, value in zip(("p50", "p95", "p99"), histogram.quantiles(counted, (0.5, 0.95, 0.99)), strict=True):
+                setattr(group, f"duration_{name}_ms", value)
+    if not asked.group_by:
+        return [groups.get((), audit_pb2.UsageRow())]
+    return [groups[key] for key in sorted(groups)]
+
+
+@pytest.fixture(scope="module")
+def empty() -> Iterator[apsw.Connection]:
+    """A ledger without rows."""
+    connection = apsw.Connection(":memory:")
+    migrate.up(connection, migrate.load_migrations())
+    yield connection
+    connection.close()
+
+
+@contextmanager
+def holding(
+    connection: apsw.Connection, rows: list[Any], costs: list[Any], written: tuple[int, int] = (NOW_MS, NOW_MS)
+) -> Iterator[Inserts]:
+    """Has the writer's statements write rows, which are gone afterwards: one half of them after the other.
+
+    written: when, in milliseconds.
+    """
+    sessions = [session_row(id=name, labels=labels) for name, labels in SESSIONS.items()]
+    inserts = Inserts(connection)
+    connection.execute("BEGIN")
+    try:
+        connection.execute("UPDATE usage_folded SET before = ?", (written[0] // HOUR_MS * HOUR_MS,))
+        for half, now_ms in enumerate(written):
+            sent = audit_pb2.RecordRequest(rows=rows[half::2], costs=costs[half::2], sessions=sessions)
+            batch = read_batch(sent, NOW_MS)
+            inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], now_ms)
+        yield inserts
+    finally:
+        connection.execute("ROLLBACK")
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=st.lists(calls, max_size=25),
+    costs=st.lists(requests, max_size=10),
+    written=WRITTEN,
+    asked=st.lists(questions, min_size=4, max_size=8),
+)
+def test_usage_is_what_the_rows_say_for_any_groups_filters_and_range(empty, rows, costs, written, asked):
+    with holding(empty, rows, costs, written):
+        for one in asked:
+            assert list(summarize_usage(empty, one).rows) == expected(one, rows, costs)
+
+
+def take_away(connection: apsw.Connection, before_ms: int, steps: int = 100) -> None:
+    """Prunes within the open transaction: all of it, or the first steps."""
+    prune = Prune(before_ms, "ada")
+    for _ in range(steps):
+        if prune.step(connection).done:
+            break
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(calls, max_size=25),
+    costs=st.lists(requests, max_size=10),
+    before=HOURS,
+    late=st.lists(calls, max_size=25),
+    written=WRITTEN,
+    asked=st.lists(questions, min_size=4, max_size=8),
+)
+def test_usage_is_what_the_rows_say_that_a_prune_left_and_those_that_came_late(
+    empty, rows, costs, before, late, written, asked
+):
+    # The call that came last stays, however old it is.
+    rows = [*rows, audit_row(session_id="s4", tool_name="read", engine="ollama", model="")]
+    with holding(empty, rows, costs, written) as inserts:
+        take_away(empty, before)
+        inserts.read_mark()
+        batch = read_batch(audit_pb2.RecordRequest(rows=late), NOW_MS)
+        inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], NOW_MS)
+        left = [row for row in [*rows, *late] if row.created_at_ms >= before]
+        costs = [row for row in costs if row.created_at_ms >= before]
+        for one in asked:
+            assert list(summarize_usage(empty, one).rows) == expected(one, left, costs)
+
+
+@pytest.mark.parametrize("steps", [2, 100])
+def test_what_a_prune_left_in_the_rows_or_in_the_rollups_alone_counts_as_gone(empty, steps: int):
+    """In its middle the rollups still have what is gone from the rows, and after it the last row is in no rollup."""
+    rows = [audit_row(created_at_ms=MIDNIGHT + minutes * 60_000) for minutes in (65, 5, 35, 50)]
+    with holding(empty, rows, []):
+        take_away(empty, MIDNIGHT + HOUR_MS, steps)
+        for begin, end, calls in ((10, 75, 1), (40, 66, 1), (61, 75, 1), (66, 75, 0), (-60, 55, 0), (-60, 20, 0)):
+            asked = audit_pb2.SummarizeUsageRequest(
+                created_from_ms=MIDNIGHT + begin * 60_000, created_before_ms=MIDNIGHT + end * 60_000
+            )
+            assert summarize_usage(empty, asked).rows[0].calls == calls
+
+
+def test_a_group_of_which_everything_was_taken_off_is_none(empty):
+    asked = audit_pb2.SummarizeUsageRequest(
+        group_by=["tool"], created_from_ms=MIDNIGHT + 60_000, created_before_ms=MIDNIGHT + HOUR_MS
+    )
+    before, within = audit_row(tool_name="read", created_at_ms=MIDNIGHT), audit_row(created_at_ms=MIDNIGHT + 60_000)
+    with holding(empty, [before, within], [cost_row(created_at_ms=MIDNIGHT)]):
+        assert list(summarize_usage(empty, asked).rows) == expected(asked, [within], [])
+
+
+def test_a_group_of_more_histograms_than_fit_in_a_value_is_whole(empty):
+    rows = [audit_row(model=f"model-{number}", duration_ms=10**6 + number) for number in range(2 * BLOBS_AT_ONCE + 1)]
+    limit = empty.limit(apsw.SQLITE_LIMIT_LENGTH, BLOBS_AT_ONCE * 1500)
+    with holding(empty, rows, []):
+        for asked in (audit_pb2.SummarizeUsageRequest(), audit_pb2.SummarizeUsageRequest(group_by=["tool"])):
+            assert list(summarize_usage(empty, asked).rows) == expected(asked, rows, [])
+    empty.limit(apsw.SQLITE_LIMIT_LENGTH, limit)
+
+
+def test_a_question_is_answered_of_one_moment_while_rows_come_in(writer, database, reading):
+    """Else a row that came in between would be taken off from an hour that did not have it yet."""
+    # The hour is read first, then, of its shorter part, the rows.
+    asked = audit_pb2.SummarizeUsageRequest(created_from_ms=MIDNIGHT + 60_000, created_before_ms=MIDNIGHT + HOUR_MS)
+    written = 0
+
+    def record_one(cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
+        nonlocal written
+        if "tool_call" in sql and written < 5:
+            written += 1
+            batch = read_batch(audit_pb2.RecordRequest(rows=[audit_row(created_at_ms=MIDNIGHT)]), NOW_MS)
+            writer.record(batch).result()
+        return True
+
+    reading.exec_trace = record_one
+    assert summarize_usage(reading, asked).rows[0].calls == 0
+    assert written > 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.lists(calls, max_size=25), asked=questions, size=st.integers(1, 4))
+def test_pages_of_usage_hold_every_group_once_in_order(empty, rows, asked, size):
+    with holding(empty, rows, []):
+        asked.page_size, found = size, list[audit_pb2.UsageRow]()
+        while True:
+            page = summarize_usage(empty, asked)
+            found.extend(page.rows)
+            if not page.next_page_token:
+                break
+            asked.page_token = page.next_page_token
+        assert found == expected(asked, rows, [])
+
+
+@pytest.mark.parametrize(
+    ("filters", "said"),
+    [
+        ({"group_by": ["colour"]}, "label:KEY"),
+        ({"group_by": ["label:"]}, "label:KEY"),
+        ({"group_by": ["tool", "tool"]}, "twice"),
+        ({"group_by": [f"label:{n}" for n in range(9)]}, "more than 8"),
+        ({"outcomes": [99]}, "does not know"),
+        ({"created_from_ms": 9, "created_before_ms": 3}, "no time is in the range"),
+    ],
+)
+def test_what_cannot_be_summed_up_is_refused(empty, filters: dict[str, Any], said: str):
+    with pytest.raises(InvalidRequest, match=said):
+        summarize_usage(empty, audit_pb2.SummarizeUsageRequest(**filters))
+
+
+def test_a_token_of_other_groups_is_refused(empty):
+    rows = [audit_row(tool_name="bash"), audit_row(tool_name="read")]
+    with holding(empty, rows, []):
+        asked = audit_pb2.SummarizeUsageRequest(group_by=["engine", "tool"], page_size=1)
+        token = summarize_usage(empty, asked).next_page_token
+        with pytest.raises(InvalidPage):
+            summarize_usage(empty, audit_pb2.SummarizeUsageRequest(group_by=["tool"], page_token=token))
