@@ -15,7 +15,7 @@ COPY pyproject.toml constraints.txt deploy/requirements.py ./
 RUN /pip/bin/pip install --quiet -c constraints.txt hatchling && \
     python3 requirements.py common > common.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet -c constraints.txt -r common.txt
-COPY README.md ./
+COPY README.md LICENSE ./
 COPY protos protos
 COPY service_kit service_kit
 COPY recording recording

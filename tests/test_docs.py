@@ -19,7 +19,8 @@ def test_every_setting_is_in_the_operators_manual_and_no_other():
 
 
 def test_links_between_documents_lead_somewhere():
-    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    folders = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    for document in [*ROOT.glob("*.md"), *(path for folder in folders for path in folder.rglob("*.md"))]:
         for target in re.findall(r"\]\((?!http|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
@@ -37,3 +38,12 @@ def test_each_fault_is_shown_by_a_test_or_a_campaign_that_is_there():
         assert shown, f"nothing shows: {cell}"
         assert set(shown) <= tests | campaigns, cell
     assert campaigns <= set(re.findall(r"\*([^*]+)\*", " ".join(cells))), "a campaign that no line names"
+
+
+def test_pre_commit_runs_the_commands_of_make_check():
+    check = (ROOT / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    commands = re.findall(r"\$\(BIN\)/(\w[\w-]*(?: [\w/.-]+)?)", check)
+    assert len(commands) >= 8
+    for command in commands:
+        assert f".venv/bin/{command.removesuffix(' .').replace('ruff format --check', 'ruff format')}" in hooks, command
