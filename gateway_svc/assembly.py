@@ -12,12 +12,9 @@ from typing import TYPE_CHECKING
 
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.engines import Engine
 from gateway_svc.engines.claude import ClaudeAudit
-from gateway_svc.engines.ollama import OllamaEngine
-from gateway_svc.engines.openai import OpenAIEngine
+from gateway_svc.engines.kinds import EngineKind, engine_kinds
 from gateway_svc.engines.pricing import context_tokens, cost_micros
-from gateway_svc.engines.responses import ResponsesEngine
 from gateway_svc.errors import SettingsError
 from gateway_svc.loop.agent import Agent, Limits
 from gateway_svc.loop.answers import Answers
@@ -37,7 +34,7 @@ from recording import redact
 from recording.channel.tls import ClientFiles
 from recording.channel.watched import WrongFile
 from recording.delivery.connection import Target, open_target
-from recording.logger import safe_audit, safe_intend
+from recording.logger import AuditLogger, safe_audit, safe_intend
 from recording.record import Record, open_record
 from recording.rows.tool_call import build_audit_row, build_intent
 
@@ -77,7 +74,6 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
     toolbox = Toolbox(
         _build_tools(settings), remote=mcp, policies=settings.tools, timeout_seconds=settings.tool_seconds
     )
-    limits = Limits(settings.max_steps, settings.max_turn_seconds, settings.max_parallel_tools)
     target = _open_target(settings)
     record = open_record(
         settings.state_dir,
@@ -87,20 +83,7 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
         sync_interval_ms=settings.spool_sync_interval_ms,
         max_bytes=settings.spool_max_bytes,
     )
-    agents = [
-        Agent(
-            engine,
-            toolbox,
-            settings.workspace,
-            record.logger,
-            price=partial(cost_micros, engine.name, base_url, local=local),
-            context_tokens=partial(context_tokens, base_url, _set_context_tokens(settings, engine)),
-            cuts_silently=local,
-            answers=answers,
-            limits=limits,
-        )
-        for engine, base_url, local in _build_engines(settings)
-    ]
+    agents = list(_build_agents(settings, toolbox, record.logger, answers))
     claude_audit = ClaudeAudit(
         build_intent,
         build_audit_row,
@@ -140,25 +123,30 @@ def _open_target(settings: GatewaySettings) -> Target:
 def _secrets(settings: GatewaySettings) -> list[str]:
     """The keys that this process holds: whatever a model makes of them, they are not recorded."""
     keys = [os.environ.get(name, "") for name in SECRET_VARIABLES]
-    if settings.openai_api_key:
-        keys.append(settings.openai_api_key.get_secret_value())
+    for engine in settings.engines.values():
+        keys += engine.secrets
     return [key for key in keys if key]
 
 
-def _build_engines(settings: GatewaySettings) -> Iterator[tuple[Engine, str, bool]]:
-    """Each configured engine, its URL, and whether its requests cost nothing."""
-    if settings.ollama_url and settings.ollama_model:
-        engine: Engine = OllamaEngine(settings.ollama_url, settings.ollama_model, num_ctx=settings.ollama_num_ctx)
-        yield engine, settings.ollama_url, True
-    if settings.openai_url and settings.openai_model:
-        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
-        kind = ResponsesEngine if settings.speaks_responses else OpenAIEngine
-        engine = kind(settings.openai_url, settings.openai_model, api_key=key)
-        yield engine, settings.openai_url, settings.openai_local
-
-
-def _set_context_tokens(settings: GatewaySettings, engine: Engine) -> int | None:
-    return settings.ollama_num_ctx if engine.name == "ollama" else settings.openai_context_tokens
+def _build_agents(
+    settings: GatewaySettings, toolbox: Toolbox, logger: AuditLogger, answers: Answers
+) -> Iterator[Agent]:
+    """The gateway's own loop over each model server that is configured."""
+    limits = Limits(settings.max_steps, settings.max_turn_seconds, settings.max_parallel_tools)
+    for kind in engine_kinds():
+        if not isinstance(kind, EngineKind) or (chosen := settings.engines.get(kind.name)) is None:
+            continue
+        yield Agent(
+            kind.build(chosen),
+            toolbox,
+            settings.workspace,
+            logger,
+            price=partial(cost_micros, chosen.url, kind.price_provider, local=chosen.is_local),
+            context_tokens=partial(context_tokens, chosen.url, chosen.context_limit),
+            cuts_silently=chosen.is_local,
+            answers=answers,
+            limits=limits,
+        )
 
 
 def _build_tools(settings: GatewaySettings) -> list[Tool]:

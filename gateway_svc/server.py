@@ -10,7 +10,7 @@ import structlog
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
-from gateway_svc.engines.claude import ClaudeRunner
+from gateway_svc.engines.kinds import RunnerKind, Surroundings, engine_kinds
 from gateway_svc.engines.pricing import cost_micros
 from gateway_svc.errors import SettingsError
 from gateway_svc.loop.answers import Answers
@@ -50,7 +50,7 @@ async def run(settings: GatewaySettings) -> None:
     Raises:
         SystemExit: with code 2 when a setting or a file cannot be used, with code 1 when the address cannot be had.
     """
-    log.info("service.starting", **describe_settings(settings))
+    log.info("service.starting", **describe_settings(settings), **_describe_engines(settings))
     guard = open_guard(settings, rules_for(SERVICE, ROLES))
     answers = Answers(settings.answer_seconds)
     try:
@@ -94,9 +94,8 @@ async def run(settings: GatewaySettings) -> None:
         health = await add_health(server, [SERVICE])
         if settings.reflection:
             add_reflection(server, [SERVICE])
-        urls = {"ollama": settings.ollama_url, "openai": settings.openai_url}
         async with (
-            EngineCheck({name: url for name, url in urls.items() if url}, settings.claude_command) as check,
+            EngineCheck(settings.engines) as check,
             follow(health, [SERVICE], check, every_seconds=settings.health_seconds, within_seconds=5),
         ):
             with serve_metrics(settings.metrics_listen, registry):
@@ -134,19 +133,28 @@ def _open_recorded(settings: GatewaySettings, answers: Answers) -> "Recorded":
 def _build_runners(settings: GatewaySettings, recorded: "Recorded | None") -> Iterator[Runner]:
     if recorded:
         yield from recorded.agents
-    if settings.claude_command:
-        yield ClaudeRunner(
-            settings.claude_command,
-            settings.claude_model,
-            settings.state_dir,
-            settings.workspace,
-            price=partial(cost_micros, "claude", None, local=False),
-            max_steps=settings.max_steps,
-            max_turn_seconds=settings.max_turn_seconds,
-            permission_mode=settings.claude_permission_mode,
-            allowed_tools=settings.claude_allowed_tools,
-            audit=recorded.claude_audit if recorded and settings.audit_claude else None,
-        )
+    for kind in engine_kinds():
+        if isinstance(kind, RunnerKind) and (chosen := settings.engines.get(kind.name)):
+            yield kind.build(
+                chosen,
+                Surroundings(
+                    settings.state_dir,
+                    settings.workspace,
+                    price=partial(cost_micros, None, kind.price_provider, local=False),
+                    max_steps=settings.max_steps,
+                    max_turn_seconds=settings.max_turn_seconds,
+                    audit=recorded.claude_audit if recorded and chosen.keeps_record else None,
+                ),
+            )
+
+
+def _describe_engines(settings: GatewaySettings) -> dict[str, str]:
+    """The settings of the engines for one line in the log."""
+    return {
+        f"{name}_{field}": value
+        for name, chosen in settings.engines.items()
+        for field, value in describe_settings(chosen).items()
+    }
 
 
 def _no_record(row: audit_pb2.SessionRow) -> None:

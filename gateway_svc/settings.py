@@ -1,36 +1,28 @@
 """The gateway's settings, from environment variables GATEWAY_…, validated at start."""
 
-import shutil
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from gateway_svc.turns.budgets import LabelBudget
 from service_kit.access.guard import Address, GuardSettings
 from service_kit.access.roles import NAME_PATTERN
 from service_kit.observing.logs import LogStyle
+from service_kit.settings import CommaList, sentences_of, split_commas
+
+if TYPE_CHECKING:
+    from gateway_svc.engines.kinds import EngineSettings
 
 Policy = Literal["allow", "deny", "ask"]
 TOOLS = ("read", "write", "edit", "glob", "grep", "bash", "webfetch")
 
 
-def _http_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise ValueError("must begin with http:// or https://")
-    return value.rstrip("/")
-
-
-def _split(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
 def _split_policies(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    parts = (part.partition("=") for part in _split(value))
+    parts = (part.partition("=") for part in split_commas(value))
     return {name.strip(): policy.strip() or "allow" for name, _, policy in parts}
 
 
@@ -45,13 +37,11 @@ def _all_allowed() -> dict[str, Policy]:
 
 
 def _parse_budgets(value: Any) -> Any:
-    return [LabelBudget.parse(part) for part in _split(value)] if isinstance(value, str) else value
+    return [LabelBudget.parse(part) for part in split_commas(value)] if isinstance(value, str) else value
 
 
 LabelBudgetList = Annotated[list[LabelBudget], NoDecode, BeforeValidator(_parse_budgets)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-List = Annotated[list[str], NoDecode, BeforeValidator(_split)]
-Ports = Annotated[list[int], NoDecode, BeforeValidator(_split)]
+Ports = Annotated[list[int], NoDecode, BeforeValidator(split_commas)]
 Policies = Annotated[dict[str, Policy], NoDecode, BeforeValidator(_split_policies), AfterValidator(_known_tools)]
 
 
@@ -64,10 +54,12 @@ class ListenSettings(GuardSettings):
 
 
 class GatewaySettings(ListenSettings):
-    """What a deployment chooses. An engine is configured when its URL is, or, for Claude, its command.
+    """What a deployment chooses. What it says of each engine is with the engine, see gateway_svc.engines.kinds.
 
-    Where nothing is configured, `claude` on PATH is: a deployment with another engine gets none by accident.
+    Where no engine is configured, `claude` on PATH is: a deployment with another engine gets none by accident.
     """
+
+    _engines: "dict[str, EngineSettings]" = PrivateAttr(default_factory=dict)
 
     audit_target: str = "127.0.0.1:50052"
     audit_tls_ca: Path | None = Field(None, description="PEM; the connection to the audit service is TLS when set")
@@ -78,26 +70,6 @@ class GatewaySettings(ListenSettings):
     state_dir: Path = Field(default_factory=lambda: Path.home() / ".local" / "state" / "onrecord" / "gateway")
     workspace: Path = Field(Path(), description="where tools work; a folder under state_dir when not given")
 
-    ollama_url: HttpUrl | None = None
-    ollama_model: str | None = None
-    ollama_num_ctx: int = Field(32768, ge=512, description="tokens; what Ollama would choose truncates in silence")
-    openai_url: HttpUrl | None = None
-    openai_model: str | None = None
-    openai_api_key: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("GATEWAY_OPENAI_API_KEY", "OPENAI_API_KEY")
-    )
-    openai_api: Literal["chat", "responses"] | None = Field(
-        None, description="by the server when not given: responses for api.openai.com, else chat completions"
-    )
-    openai_local: bool = Field(False, description="the server is one's own, so that its requests cost nothing")
-    openai_context_tokens: int | None = Field(
-        None, ge=512, description="of the model's context; where not given, what the price list knows of the model"
-    )
-    claude_command: str | None = Field(None, description="Claude's command-line agent, and arguments ahead of ours")
-    claude_model: str = Field("", description="the program's own when not given")
-    claude_permission_mode: str = Field("", description="the program's own when not given")
-    claude_allowed_tools: List = Field(default_factory=list, description="tools that need no permission")
-    audit_claude: bool = Field(False, description="whether Claude's own tool calls are put on the record")
     default_engine: str = Field("", description="the first configured one when not given")
 
     max_turns: int = Field(1000, ge=1, description="turns that run at once")
@@ -116,8 +88,10 @@ class GatewaySettings(ListenSettings):
     bash_sandbox: Literal["required", "auto", "off"] = "auto"
     bash_network: bool = False
     bash_seconds: float = Field(120, gt=0)
-    bash_visible: List = Field(default_factory=list, description="more paths that commands may read in the sandbox")
-    webfetch_allow: List = Field(default_factory=list, description="host or host:port that need not be public")
+    bash_visible: CommaList = Field(
+        default_factory=list, description="more paths that commands may read in the sandbox"
+    )
+    webfetch_allow: CommaList = Field(default_factory=list, description="host or host:port that need not be public")
     webfetch_ports: Ports = Field(default_factory=lambda: [80, 443])
 
     audit_mode: Literal["best_effort", "strict"] = "best_effort"
@@ -131,24 +105,32 @@ class GatewaySettings(ListenSettings):
     drain_seconds: float = Field(4, ge=0)
 
     @model_validator(mode="after")
-    def _check_engines(self) -> Self:
-        if not (self.ollama_url or self.openai_url or self.claude_command) and shutil.which("claude"):
-            self.claude_command = "claude"
-        models = {"ollama": self.ollama_model, "openai": self.openai_model, "claude": self.claude_model}
-        wheres = {"ollama": self.ollama_url, "openai": self.openai_url, "claude": self.claude_command}
-        engines = [name for name, where in wheres.items() if where]
-        if not engines:
-            raise ValueError(
-                "no engine is configured: set GATEWAY_OLLAMA_URL, GATEWAY_OPENAI_URL or GATEWAY_CLAUDE_COMMAND,"
-                " or put `claude` on PATH"
-            )
-        for name in engines:
-            if not models[name] and name != "claude":
-                raise ValueError(f"GATEWAY_{name.upper()}_MODEL: is not set; name the model that runs by default")
-        self.default_engine = self.default_engine or engines[0]
-        if self.default_engine not in engines:
-            raise ValueError(f"GATEWAY_DEFAULT_ENGINE: must be a configured engine: {', '.join(engines)}")
+    def _read_engines(self) -> Self:
+        from gateway_svc.engines.kinds import engine_kinds  # who only asks a gateway need not load its engines
+
+        kinds, wrong = engine_kinds(), []
+        for kind in kinds:
+            try:
+                self._engines[kind.name] = kind.settings()
+            except ValidationError as error:
+                wrong += sentences_of(kind.settings, error)
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        if not self.engines:
+            for settings in self._engines.values():
+                settings.configure_by_default()
+        if not self.engines:
+            names = ", ".join(kind.settings.variable(kind.settings.configured_by) for kind in kinds)
+            raise ValueError(f"no engine is configured: set one of {names}, or put `claude` on PATH")
+        self.default_engine = self.default_engine or next(iter(self.engines))
+        if self.default_engine not in self.engines:
+            raise ValueError(f"GATEWAY_DEFAULT_ENGINE: must be a configured engine: {', '.join(self.engines)}")
         return self
+
+    @property
+    def engines(self) -> dict[str, Any]:
+        """The settings of the configured engines by name, those with a loop of their own last."""
+        return {name: settings for name, settings in self._engines.items() if settings.is_configured}
 
     @model_validator(mode="after")
     def _check_audit_tls(self) -> Self:
@@ -174,16 +156,9 @@ class GatewaySettings(ListenSettings):
         return self
 
     @property
-    def speaks_responses(self) -> bool:
-        """Whether OpenAI's Responses API is spoken to the server at openai_url, or else its chat completions."""
-        if self.openai_api is None:
-            return urlsplit(self.openai_url or "").hostname == "api.openai.com"
-        return self.openai_api == "responses"
-
-    @property
     def keeps_record(self) -> bool:
-        """Whether anything here is recorded: an HTTP engine is configured, or Claude's tool calls are to be audited."""
-        return bool(self.ollama_url or self.openai_url or (self.claude_command and self.audit_claude))
+        """Whether anything that runs here is put on the record."""
+        return any(settings.keeps_record for settings in self.engines.values())
 
     @model_validator(mode="after")
     def _check_folders(self) -> Self:

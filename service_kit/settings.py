@@ -4,14 +4,22 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from typing import NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import AliasChoices, AliasPath, ValidationError
-from pydantic_settings import BaseSettings, SettingsError
+from pydantic import AliasChoices, AliasPath, BeforeValidator, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsError
 
 S = TypeVar("S", bound=BaseSettings)
 
 EXIT_WRONG_SETTINGS = 2
+
+
+def split_commas(value: Any) -> Any:
+    """The parts of a text between its commas, without blanks around them; anything else as it is."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+CommaList = Annotated[list[str], NoDecode, BeforeValidator(split_commas)]
 
 _URL_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
 
@@ -25,7 +33,7 @@ def load_settings(cls: type[S]) -> S:
     try:
         return cls()
     except ValidationError as error:
-        refuse(_sentences(cls, error))
+        refuse(sentences_of(cls, error))
     except SettingsError as error:
         # Raised for a list or a map that is no JSON: the message names the field in quotes, and quotes no value.
         field = re.search(r'field "(\w+)"', str(error))
@@ -44,7 +52,13 @@ def refuse(sentences: list[str]) -> NoReturn:
     raise SystemExit(EXIT_WRONG_SETTINGS)
 
 
-def _sentences(cls: type[BaseSettings], error: ValidationError) -> list[str]:
+def variables(cls: type[BaseSettings]) -> set[str]:
+    """The environment variables that settings are read from, each by its first name."""
+    return {_variable(cls, name) for name in cls.model_fields}
+
+
+def sentences_of(cls: type[BaseSettings], error: ValidationError) -> list[str]:
+    """A sentence for each setting that is wrong, which begins with its variable."""
     sentences = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         reason = problem["msg"].removeprefix("Value error, ")

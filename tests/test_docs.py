@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 from audit_svc.settings import AuditSettings
+from gateway_svc.engines.kinds import engine_kinds
 from gateway_svc.settings import GatewaySettings
+from service_kit.settings import variables
 from tests.faults.campaigns import CAMPAIGNS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -13,8 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_every_setting_is_in_the_operators_manual_and_no_other():
     manual = (ROOT / "docs" / "operations.md").read_text()
     named = set(re.findall(r"\b(?:GATEWAY|AUDIT)_[A-Z_]+[A-Z]\b", manual))
-    fields = {f"GATEWAY_{name}".upper() for name in GatewaySettings.model_fields}
-    fields |= {f"AUDIT_{name}".upper() for name in AuditSettings.model_fields}
+    fields = variables(GatewaySettings) | variables(AuditSettings)
+    for kind in engine_kinds():
+        fields |= variables(kind.settings)
     assert named == fields
 
 

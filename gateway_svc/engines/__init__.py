@@ -1,13 +1,15 @@
 """Engines: one module per kind of model server, all behind the Engine protocol.
 
 An engine is asked for one step at a time. Messages are given to it encoded: encode_message turns each message of a
-conversation into the server's JSON once, the caller keeps the bytes, and a request only joins them, so that a step
-costs no more than the bytes it sends however long the conversation is.
+conversation into the server's form once, the caller keeps it, and a request only joins them, so that a step costs no
+more than the bytes it sends however long the conversation is.
+
+A new engine is one new module here, which offers its `KIND`: see gateway_svc.engines.kinds.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from gateway_svc.messages import AssistantMessage, Message, ToolDefinition
 from recording.calls import Usage
@@ -35,21 +37,25 @@ class StepResult:
 StepEvent = TextDelta | StepResult
 
 
+Encoded = Sized
+"""A message as an engine encoded it. What it is, the engine alone knows; its length is about that of its bytes."""
+
+
 class Engine(Protocol):
     """A model server."""
 
     name: str
     default_model: str
 
-    def encode_message(self, message: Message) -> bytes:
-        """One element of the request's list of messages, as JSON."""
+    def encode_message(self, message: Message) -> Encoded:
+        """A message for this engine's requests. Nobody but this engine reads it."""
         ...
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
         """The request's list of tools, as JSON."""
         ...
 
-    def step(self, model: str, messages: Sequence[bytes], tools: bytes) -> AsyncGenerator[StepEvent, None]:
+    def step(self, model: str, messages: Sequence[Any], tools: bytes) -> AsyncGenerator[StepEvent, None]:
         """Asks the model once and streams its answer: any number of TextDelta, then one StepResult.
 
         Closing the generator, or cancelling its consumer, closes the request. Connect errors, 429 and 5xx are tried

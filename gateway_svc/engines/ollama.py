@@ -6,7 +6,11 @@ Its own API rather than the one that it shares with OpenAI, since only here can 
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal
 
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
 from gateway_svc.engines import StepEvent, StepResult
+from gateway_svc.engines.kinds import EngineKind, HttpEngineSettings
 from gateway_svc.engines.wire.encoding import build_calls, encode, encode_tools, history_arguments, join
 from gateway_svc.engines.wire.fields import Fields, clean, count, fields, items, text
 from gateway_svc.engines.wire.http import PATIENCE, ModelServerClient, Patience
@@ -14,13 +18,33 @@ from gateway_svc.engines.wire.streams import LineDecoder
 from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolDefinition, ToolMessage, UserMessage
 from recording.calls import Usage
 
+NAME = "ollama"
+
 Think = bool | Literal["low", "medium", "high", "max"]
+
+
+class OllamaSettings(HttpEngineSettings):
+    """The variables GATEWAY_OLLAMA_…"""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_OLLAMA_")
+
+    num_ctx: int = Field(32768, ge=512, description="tokens; what Ollama would choose truncates in silence")
+
+    @property
+    def is_local(self) -> bool:
+        """See HttpEngineSettings."""
+        return True
+
+    @property
+    def context_limit(self) -> int | None:
+        """See HttpEngineSettings."""
+        return self.num_ctx
 
 
 class OllamaEngine:
     """A server that speaks Ollama's API (the Engine protocol)."""
 
-    name = "ollama"
+    name = NAME
 
     def __init__(
         self,
@@ -118,3 +142,10 @@ def _call(call: object) -> tuple[str, str, str]:
     arguments = function.get("arguments")
     written = arguments if isinstance(arguments, str) else encode({} if arguments is None else arguments).decode()
     return text(fields(call).get("id")), text(function.get("name")), text(written)
+
+
+def _build(settings: OllamaSettings) -> OllamaEngine:
+    return OllamaEngine(settings.url or "", settings.model or "", num_ctx=settings.num_ctx)
+
+
+KIND = EngineKind(name=NAME, settings=OllamaSettings, build=_build, provider=NAME)

@@ -15,13 +15,15 @@ _MICROS = Decimal(1_000_000)
 log = structlog.get_logger(__name__)
 
 
-def cost_micros(engine: str, base_url: str | None, model: str, usage: Usage, *, local: bool) -> int | None:
+def cost_micros(
+    base_url: str | None, provider: str | None, model: str, usage: Usage, *, local: bool = False
+) -> int | None:
     """Millionths of a US dollar, or None where the price is not known or the usage is incomplete.
 
-    A local model costs nothing: Ollama's, and those of a server that the settings call `local`. Otherwise the provider
-    is the one whose API is at base_url; behind an address that the price list does not know, it is the model's maker.
+    A local server's requests cost nothing. Otherwise the provider is the one whose API is at base_url; behind one
+    that the price list does not know it is `provider`, by its id on the list, and where that is None the model's maker.
     """
-    if local or engine == "ollama":
+    if local:
         return 0
     if not usage.complete:
         return None
@@ -33,13 +35,13 @@ def cost_micros(engine: str, base_url: str | None, model: str, usage: Usage, *, 
                 cache_read_tokens=min(usage.cached_input_tokens, usage.input_tokens),
             ),
             model,
-            provider_id=_provider_at(base_url) if base_url else None,
+            provider_id=(_provider_at(base_url) if base_url else None) or provider,
         ).total_price
         return int((price * _MICROS).to_integral_value(ROUND_HALF_UP))
     except LookupError:
         return None
     except Exception:  # a turn does not fail because its price cannot be told
-        log.warning("pricing.failed", engine=engine, model=model, exc_info=True)
+        log.warning("pricing.failed", model=model, exc_info=True)
         return None
 
 

@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from gateway_svc.engines import Encoded
 from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
 from gateway_svc.tools.output import shorten
 
@@ -70,7 +71,7 @@ class Gauge:
 class Context:
     """The messages of one turn as they are sent. Each is encoded once, and again only where it is shortened."""
 
-    def __init__(self, encode: Callable[[Message], bytes], messages: Sequence[Message]) -> None:
+    def __init__(self, encode: Callable[[Message], Encoded], messages: Sequence[Message]) -> None:
         self._encode = encode
         self._messages = list(messages)
         self.encoded = [encode(message) for message in messages]

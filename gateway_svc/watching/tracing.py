@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 from onrecord.audit.v1 import audit_pb2
 
+from gateway_svc.engines.kinds import engine_kinds
 from gateway_svc.errors import SettingsError
 from gateway_svc.turns.turn import Totals
 from service_kit.observing.trace_context import TraceContext
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-PROVIDERS = {"claude": "anthropic"}
-"""gen_ai.provider.name by engine, where it is not the engine's own name."""
 MAX_NAME_CHARACTERS = 256
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -40,6 +39,7 @@ class Tracing:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         self._provider = provider
+        self._providers = {kind.name: kind.provider for kind in engine_kinds()}
         self._tracer = provider.get_tracer("onrecord.gateway_svc")
         self._propagator = TraceContextTextMapPropagator()
 
@@ -48,7 +48,7 @@ class Tracing:
         parent = self._propagator.extract({"traceparent": caller.traceparent, "tracestate": caller.tracestate})
         about: Attributes = {
             "gen_ai.operation.name": "invoke_agent",
-            "gen_ai.provider.name": PROVIDERS.get(engine, engine),
+            "gen_ai.provider.name": self._providers.get(engine, engine),
             "gen_ai.conversation.id": session_id,
             "onrecord.turn.id": turn_id,
         }

@@ -17,8 +17,8 @@ from onrecord.gateway.v1 import gateway_pb2_grpc
 from demo.processes import REPOSITORY, start_service
 from demo.real_model import RealModel, RealModelUnavailable, assemble_model
 from gateway_svc.engines import Engine, StepResult, TextDelta
-from gateway_svc.engines.openai import OpenAIEngine
-from gateway_svc.engines.responses import ResponsesEngine
+from gateway_svc.engines.openai.chat import OpenAIEngine
+from gateway_svc.engines.openai.responses import ResponsesEngine
 from gateway_svc.messages import Message, ToolDefinition, ToolMessage, UserMessage
 from gateway_svc.tools.arguments import json_schema
 from gateway_svc.tools.bash import BashArguments

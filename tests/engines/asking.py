@@ -10,8 +10,8 @@ from typing import Any
 from demo.model_server import ModelServer
 from gateway_svc.engines import Engine, StepResult, TextDelta
 from gateway_svc.engines.ollama import OllamaEngine
-from gateway_svc.engines.openai import OpenAIEngine
-from gateway_svc.engines.responses import ResponsesEngine
+from gateway_svc.engines.openai.chat import OpenAIEngine
+from gateway_svc.engines.openai.responses import ResponsesEngine
 from gateway_svc.engines.wire.http import Patience
 from gateway_svc.messages import Message, ToolDefinition, UserMessage
 

@@ -8,7 +8,7 @@ from demo.model_server import ModelServer
 from demo.script import Refusal, Script, Step
 from gateway_svc.engines import TextDelta
 from gateway_svc.engines.ollama import OllamaEngine
-from gateway_svc.engines.openai import OpenAIEngine
+from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.wire.http import Patience
 from gateway_svc.messages import UserMessage
 from tests.engines.asking import ask, ask_again, engine_for, raw_server

@@ -2,6 +2,7 @@
 
 import json
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 from demo.model_server import ModelServer
 from demo.script import Script, Step
 from gateway_svc.engines.ollama import OllamaEngine
-from gateway_svc.engines.openai import OpenAIEngine
-from gateway_svc.engines.responses import ResponsesEngine
+from gateway_svc.engines.openai.chat import OpenAIEngine
+from gateway_svc.engines.openai.responses import ResponsesEngine
 from gateway_svc.engines.wire.encoding import parse_arguments
 from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
 from recording.calls import ToolCall
@@ -139,7 +140,9 @@ async def test_a_request_is_made_of_the_encoded_messages_as_they_are(name):
     """Encoding a conversation again for every step would make its cost quadratic."""
     async with ModelServer(Script(steps=(Step(text="ok"),))) as server:
         engine = engine_for(server, name)
-        messages = [engine.encode_message(UserMessage(f"message {number} é\u2028\U0001f642")) for number in range(3)]
+        messages: list[Any] = [
+            engine.encode_message(UserMessage(f"message {number} é\u2028\U0001f642")) for number in range(3)
+        ]
         odd = b'{ "role" : "user" ,  "content":"spacing that json.dumps would not write"}'
         tools = engine.encode_tools([READ])
         async for _ in engine.step("m", [*messages, odd], tools):

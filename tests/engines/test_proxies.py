@@ -4,7 +4,7 @@ import pytest
 
 from demo.model_server import ModelServer
 from demo.script import Script, Step
-from gateway_svc.engines.openai import OpenAIEngine
+from gateway_svc.engines.openai.chat import OpenAIEngine
 from tests.engines.asking import QUICK, ask, events, raw_server
 
 ANSWER = events({"choices": [{"delta": {"content": "through the proxy"}, "finish_reason": "stop"}]})

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway_svc.engines import StepResult
-from gateway_svc.engines.openai import OpenAIEngine
+from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.errors import EngineBrokeOff, EngineProtocolError, EngineRejected
 from gateway_svc.messages import UserMessage
 from recording.calls import Usage

@@ -9,8 +9,8 @@ from demo.model_server import ModelServer
 from demo.script import Call, Script, Step, Tokens
 from gateway_svc.engines import StepResult
 from gateway_svc.engines.ollama import OllamaEngine
-from gateway_svc.engines.openai import OpenAIEngine
-from gateway_svc.engines.responses import ResponsesEngine
+from gateway_svc.engines.openai.chat import OpenAIEngine
+from gateway_svc.engines.openai.responses import ResponsesEngine
 from gateway_svc.errors import EngineProtocolError, EngineRateLimited, EngineRejected
 from gateway_svc.messages import AssistantMessage, Message, Native, ToolMessage, UserMessage
 from gateway_svc.turns.transcript import Transcript

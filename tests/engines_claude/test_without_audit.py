@@ -25,7 +25,8 @@ runner = ClaudeRunner(
 history = [UserMessage("go")]
 turn = Turn(Scope("s", "claude", "", "t"), "", history, history.append, TurnEvents())
 asyncio.run(runner.run(turn))
-print(turn.totals[0].tool_calls, sorted(name for name in sys.modules if re.match("recording.(?!channel|calls)", name)))
+loaded = sorted(name for name in sys.modules if re.match("recording.(?!channel|calls|locks)", name))
+print(turn.totals[0].tool_calls, loaded)
 """
 
 

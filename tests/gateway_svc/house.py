@@ -12,9 +12,9 @@ from demo.model_server import ModelServer
 from demo.script import Script
 from gateway_svc.engines import Engine
 from gateway_svc.engines.ollama import OllamaEngine
-from gateway_svc.engines.openai import OpenAIEngine
+from gateway_svc.engines.openai.chat import OpenAIEngine
+from gateway_svc.engines.openai.responses import ResponsesEngine
 from gateway_svc.engines.pricing import cost_micros
-from gateway_svc.engines.responses import ResponsesEngine
 from gateway_svc.engines.wire.http import Patience
 from gateway_svc.loop.agent import Agent, Limits
 from gateway_svc.loop.answers import Answers
@@ -65,7 +65,7 @@ class House:
                 toolbox,
                 self.workspace,
                 self.logger,
-                price=partial(cost_micros, engine.name, openai.openai_url, local=local),
+                price=partial(cost_micros, openai.openai_url, None, local=local),
                 context_tokens=lambda _: context_tokens,
                 cuts_silently=local,
                 answers=Answers(1),

@@ -26,7 +26,7 @@ def turn_of(number: int, results: list[int], *, done: bool = True) -> list[Messa
 
 
 def decoded(context: Context) -> list[dict[str, Any]]:
-    return [json.loads(message) for message in context.encoded]
+    return [json.loads(bytes(message)) for message in context.encoded if isinstance(message, bytes)]
 
 
 turns = st.lists(st.lists(st.integers(0, 30_000), max_size=4), min_size=1, max_size=12)

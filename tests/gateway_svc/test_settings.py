@@ -48,13 +48,14 @@ def claude_on_path(tmp_path, monkeypatch):
 def test_claude_on_path_is_the_engine_where_no_other_is_configured(claude_on_path):
     """And nothing is recorded of it unless that is asked for."""
     settings = GatewaySettings()
-    assert (settings.claude_command, settings.default_engine, settings.keeps_record) == ("claude", "claude", False)
+    assert (settings.engines["claude"].command, settings.default_engine) == ("claude", "claude")
+    assert not settings.keeps_record
 
 
 def test_claude_on_path_is_no_engine_beside_another(claude_on_path, monkeypatch):
     for name, value in OLLAMA.items():
         monkeypatch.setenv(name, value)
-    assert GatewaySettings().claude_command is None
+    assert list(GatewaySettings().engines) == ["ollama"]
 
 
 def test_a_state_directory_that_cannot_be_made_is_told(tmp_path):
@@ -93,4 +94,4 @@ def test_which_of_openai_s_apis_is_spoken_is_the_server_s_own_unless_it_is_set(m
     monkeypatch.setenv("GATEWAY_OPENAI_MODEL", "m")
     if api:
         monkeypatch.setenv("GATEWAY_OPENAI_API", api)
-    assert GatewaySettings().speaks_responses is responses
+    assert GatewaySettings().engines["openai"].speaks_responses is responses

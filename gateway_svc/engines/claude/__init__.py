@@ -16,11 +16,13 @@
 | limits       | how near the account's limits are                                 |
 | memory       | the program's session ids, and what it has to be told             |
 | record       | what the record offers, passed in                                 |
+| settings     | what a deployment says of it, and the engine's kind               |
 
 Nothing here imports recording: a deployment without it, or with GATEWAY_AUDIT_CLAUDE off, does not load it.
 """
 
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.claude.runner import ClaudeRunner
+from gateway_svc.engines.claude.settings import KIND
 
-__all__ = ["ClaudeAudit", "ClaudeRunner"]
+__all__ = ["KIND", "ClaudeAudit", "ClaudeRunner"]

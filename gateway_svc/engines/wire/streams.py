@@ -114,6 +114,12 @@ class WholeDecoder:
         return [whole] if whole.strip() else []
 
 
+def decoder(content_type: str) -> Decoder:
+    """A decoder for what a server of OpenAI's APIs sends."""
+    # some servers answer in one piece although they were asked to stream, or tell an error so with status 200
+    return WholeDecoder() if content_type.startswith("application/json") else EventDecoder()
+
+
 def _checked(size: int) -> int:
     if size > MAX_PAYLOAD_BYTES:
         raise PayloadTooLong

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import structlog
 
 from gateway_svc.engines import StepEvent
-from gateway_svc.engines.openai import decoder
-from gateway_svc.engines.response_answer import ResponseAnswer
+from gateway_svc.engines.openai.response_answer import ResponseAnswer
 from gateway_svc.engines.wire.encoding import encode, history_arguments_text, join
 from gateway_svc.engines.wire.http import PATIENCE, ModelServerClient, Patience
 from gateway_svc.engines.wire.names import WireNames
+from gateway_svc.engines.wire.streams import decoder
 from gateway_svc.errors import EngineRejected
 from gateway_svc.messages import (
     AssistantMessage,

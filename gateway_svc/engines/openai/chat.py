@@ -14,7 +14,7 @@ from gateway_svc.engines.wire.fields import Fields, clean, count, fields, items,
 from gateway_svc.engines.wire.fragments import CallAssembler
 from gateway_svc.engines.wire.http import PATIENCE, ModelServerClient, Patience
 from gateway_svc.engines.wire.names import WireNames
-from gateway_svc.engines.wire.streams import Decoder, EventDecoder, WholeDecoder
+from gateway_svc.engines.wire.streams import decoder
 from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolDefinition, ToolMessage, UserMessage
 from recording.calls import ToolCall, Usage
 
@@ -99,12 +99,6 @@ class OpenAIEngine:
         """A server takes thoughts back under the name that it sends them under."""
         if not self._strict:
             self._reasoning_field = name
-
-
-def decoder(content_type: str) -> Decoder:
-    """A decoder for what a server of OpenAI's APIs sends."""
-    # some servers answer in one piece although they were asked to stream, or tell an error so with status 200
-    return WholeDecoder() if content_type.startswith("application/json") else EventDecoder()
 
 
 class _Answer:

@@ -1,0 +1,55 @@
+"""The engine openai: either of OpenAI's APIs, at OpenAI's or at any server that speaks it."""
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from gateway_svc.engines import Engine
+from gateway_svc.engines.kinds import EngineKind, HttpEngineSettings
+from gateway_svc.engines.openai.chat import OpenAIEngine
+from gateway_svc.engines.openai.responses import ResponsesEngine
+
+NAME = "openai"
+
+
+class OpenAISettings(HttpEngineSettings):
+    """The variables GATEWAY_OPENAI_…"""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_OPENAI_")
+
+    api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("GATEWAY_OPENAI_API_KEY", "OPENAI_API_KEY"))
+    api: Literal["chat", "responses"] | None = Field(
+        None, description="by the server when not given: responses for api.openai.com, else chat completions"
+    )
+    local: bool = Field(False, description="the server is one's own, so that its requests cost nothing")
+    context_tokens: int | None = Field(
+        None, ge=512, description="of the model's context; where not given, what the price list knows of the model"
+    )
+
+    @property
+    def is_local(self) -> bool:
+        """See HttpEngineSettings."""
+        return self.local
+
+    @property
+    def context_limit(self) -> int | None:
+        """See HttpEngineSettings."""
+        return self.context_tokens
+
+    @property
+    def speaks_responses(self) -> bool:
+        """Whether the Responses API is spoken to the server, or else its chat completions."""
+        if self.api is None:
+            return urlsplit(self.url or "").hostname == "api.openai.com"
+        return self.api == "responses"
+
+
+def _build(settings: OpenAISettings) -> Engine:
+    engine = ResponsesEngine if settings.speaks_responses else OpenAIEngine
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    return engine(settings.url or "", settings.model or "", api_key=key)
+
+
+KIND = EngineKind(name=NAME, settings=OpenAISettings, build=_build, provider=NAME)
