@@ -5,10 +5,11 @@ BIN    := $(VENV)/bin
 MODEL  ?= scripted
 ROUNDS ?= 200
 CALLS  ?= 10000000
+CLAUDE := $(VENV)/claude/node_modules/.bin/claude
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-ui test-real-model test-npm clients image test-image test-hostile faults load bench bench-data bench-queries clean
+.PHONY: help setup demo test check format protos test-ui test-real-model test-npm test-real-claude clients image test-image test-hostile faults load bench bench-data bench-queries clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -31,6 +32,9 @@ $(VENV)/.ui: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ui]'
 	@touch $@
 
+$(CLAUDE): $(VENV)/.ready
+	npm install --silent --no-audit --no-fund --prefix $(VENV)/claude @anthropic-ai/claude-code@2.1.332
+
 setup: $(VENV)/.ready  ## make the virtual environment
 
 ifeq ($(MODEL),gemma)
@@ -50,6 +54,9 @@ test-real-model: $(VENV)/.gemma  ## run the tests that need a real model
 
 test-npm: $(VENV)/.ready  ## run the tests that run a program of npm's registry
 	$(BIN)/python -m pytest -q -m npm
+
+test-real-claude: $(CLAUDE)  ## run the tests of Claude's own program, with a scripted model behind it
+	GATEWAY_CLAUDE_COMMAND=$(abspath $(CLAUDE)) $(BIN)/python -m pytest -q -m real_claude tests/engines_claude
 
 check: $(VENV)/.ready  ## format, lint, types, layers, protos, generated code current
 	$(BIN)/ruff format --check .

@@ -4,7 +4,6 @@ import ctypes
 import math
 import os
 import resource
-import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -16,6 +15,7 @@ from onrecord.audit.v1 import audit_pb2
 from pydantic import Field
 
 from gateway_svc.errors import SettingsError
+from gateway_svc.programs import installed
 from gateway_svc.tools import ToolContext, ToolError
 from gateway_svc.tools.arguments import Arguments, PlainText
 from gateway_svc.tools.jail.cgroups import find_process_groups
@@ -78,7 +78,7 @@ class BashTool:
         Raises:
             SettingsError: this machine has no bash.
         """
-        bash = shutil.which("bash")
+        bash = installed("bash")
         if bash is None:
             raise SettingsError("the tool bash is offered, and bash is not installed")
         self._bash = bash

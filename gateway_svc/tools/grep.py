@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import stat
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from onrecord.audit.v1 import audit_pb2
 from pydantic import Field
 
+from gateway_svc.programs import installed
 from gateway_svc.tools import ToolContext, ToolError, search
 from gateway_svc.tools.arguments import Arguments, PathText, PlainText
 from gateway_svc.tools.jail.confine import READ_FLAGS, located, told_errors
@@ -59,7 +59,7 @@ class GrepTool:
 
         With a sandbox (from find_sandbox) ripgrep runs in it, where a link that a command made leads nowhere.
         """
-        self._ripgrep = shutil.which("rg") if ripgrep else None
+        self._ripgrep = installed("rg") if ripgrep else None
         if self._ripgrep and sandbox and not Path(self._ripgrep).is_relative_to("/usr"):
             self._ripgrep = None
         self._sandbox = sandbox

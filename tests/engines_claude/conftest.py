@@ -1,6 +1,9 @@
 import pytest
 
+from tests.engines_claude.real import home, model
 from tests.engines_claude.stage import Stage
+
+__all__ = ["home", "model", "stage"]
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ async def test_not_installed(stage):
 
 
 async def test_not_executable(stage):
-    runner = stage.runner(command=str(stage.workspace))
+    runner = stage.runner(command=str(stage.folder))
     await failed(stage, errors.EngineNotConfigured, "Permission denied", runner=runner)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_svc.engines.claude.memory import MAX_RETOLD_CHARACTERS, Known, Memory, retell
+from gateway_svc.engines.claude.prompt import ANSWER
 from gateway_svc.errors import EngineProtocolError
 from gateway_svc.messages import AssistantMessage, ToolMessage, UserMessage
 from recording.calls import ToolCall
@@ -28,7 +29,7 @@ async def test_the_next_turn_goes_on_with_the_program_s_session_in_another_gatew
     assert not any(argument.startswith("--resume") for argument in stage.argv())
     await stage.run("second", runner=stage.runner())
     assert f"--resume={SESSION}" in stage.argv()
-    assert stage.told() == ["second"]
+    assert stage.told() == ["second", ANSWER]
     await stage.run("third", runner=stage.runner())
     assert f"--resume={OTHER}" in stage.argv()
 
@@ -40,7 +41,7 @@ async def test_what_another_engine_did_in_between_is_told(stage):
     stage.history += [UserMessage("and then"), AssistantMessage("", "", (call,)), ToolMessage("call_1", "bash", "big")]
     stage.history.append(AssistantMessage("it was so"))
     await stage.run("second")
-    before, prompt = stage.told()
+    before, prompt, _ = stage.told()
     assert prompt == "second"
     assert before.endswith("User: and then\n\nAssistant:  [used bash]\n\nAssistant: it was so")
     assert "first" not in before
@@ -54,7 +55,7 @@ async def test_a_session_that_the_program_has_lost_is_told_again(stage):
     stage.play(answer("two", OTHER))
     assert await stage.run("second") == "STOP_REASON_COMPLETED"
     assert not any(argument.startswith("--resume") for argument in stage.argv())
-    before, prompt = stage.told()
+    before, prompt, _ = stage.told()
     assert "User: first\n\nAssistant: one" in before
     assert prompt == "second"
     assert [said.text for said in stage.history] == ["first", "one", "second", "two"]

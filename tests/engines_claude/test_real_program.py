@@ -1,54 +1,17 @@
 """Claude's own program, with a scripted model behind it: what the other tests assume of its lines holds."""
 
 import asyncio
-import os
 import shutil
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.engines.claude import ClaudeRunner
 from gateway_svc.errors import EngineRejected
 from gateway_svc.messages import AssistantMessage, ToolMessage
-from tests.engines_claude.messages_api import MessagesApi
-from tests.engines_claude.stage import Stage
+from tests.engines_claude.real import COMMAND, marks, runner
 from tests.support.claude_cli import tool_use
 
-COMMAND = os.environ.get("GATEWAY_CLAUDE_COMMAND") or shutil.which("claude")
-QUIET = {"DISABLE_AUTOUPDATER": "1", "DISABLE_TELEMETRY": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
-
-pytestmark = [
-    pytest.mark.real_claude,
-    pytest.mark.skipif(COMMAND is None, reason="Claude Code is not installed"),
-]
-
-
-@pytest.fixture
-def home(stage, monkeypatch):
-    """A home of its own, so that nobody's login and settings are used."""
-    for name in list(os.environ):
-        if name.startswith(("ANTHROPIC_", "CLAUDE", "AWS_")):
-            monkeypatch.delenv(name)
-    home = stage.folder / "home"
-    home.mkdir()
-    for name, value in {"HOME": str(home), **QUIET}.items():
-        monkeypatch.setenv(name, value)
-    return home
-
-
-@pytest.fixture
-def model(home, monkeypatch):
-    def start(*steps):
-        api = MessagesApi(steps)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-nobody")
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
-        return api
-
-    return start
-
-
-def runner(stage: Stage) -> ClaudeRunner:
-    return stage.runner(command=COMMAND or "", allowed_tools=["Read", "Bash(exit 3)", "Bash(sleep:*)"])
+pytestmark = marks
 
 
 async def test_a_turn_with_tools_and_the_next_that_goes_on_with_it(stage, model):
@@ -84,7 +47,7 @@ async def test_a_cancelled_command_ends_and_the_cost_is_known(stage, model):
     call = tool_use("toolu_1", "Bash", {"command": f"sleep 0.1; touch {started}; sleep 60"})
     with model({"tools": [call]}) as api:
         started_turn = stage.turn("wait")
-        settings = {"allowed_tools": ["Bash"], "command": COMMAND or ""}
+        settings = {"allowed_tools": ["Bash"], "command": COMMAND}
         task = asyncio.create_task(stage.runner(**settings).run(started_turn))
         await stage.until(started.exists)
         task.cancel()

@@ -5,6 +5,7 @@ import os
 import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from gateway_svc.engines.claude import prompt
 from gateway_svc.errors import InvalidRequest
 from gateway_svc.messages import AssistantMessage, ToolMessage, UserMessage
 from gateway_svc.turns.budgets import Budget
@@ -52,8 +53,8 @@ async def test_text_that_was_not_streamed_is_told_all_the_same(stage):
 async def test_the_program_is_given_its_options_and_the_prompt_on_stdin(stage):
     stage.play(ANSWER)
     runner = stage.runner(permission_mode="acceptEdits", allowed_tools=["Read", "Bash(git log:*)"], max_steps=7)
-    prompt = "--help " + "x" * 300_000
-    await stage.run(prompt, runner=runner, system_prompt="-be brief")
+    text = "--help " + "x" * 300_000
+    await stage.run(text, runner=runner, system_prompt="-be brief")
     assert stage.argv() == [
         *("-p", "--input-format=stream-json", "--output-format=stream-json"),
         *("--verbose", "--include-partial-messages"),
@@ -62,8 +63,9 @@ async def test_the_program_is_given_its_options_and_the_prompt_on_stdin(stage):
         "--permission-mode=acceptEdits",
         "--allowedTools=Read,Bash(git log:*)",
         "--max-turns=7",
+        "--setting-sources=user",
     ]
-    assert stage.told() == [prompt]
+    assert stage.told() == [text, prompt.ANSWER]
     assert stage.journal("cwd") == [str(stage.workspace)]
 
 

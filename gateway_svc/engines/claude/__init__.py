@@ -4,6 +4,8 @@
 |--------------|-------------------------------------------------------------------|
 | runner       | the Runner protocol: which process a turn needs                   |
 | command      | options and environment                                           |
+| isolation    | what keeps the workspace from being configuration                 |
+| prompt       | the input, which is never a command                               |
 | process      | the process, its lines, its end                                   |
 | run          | one process from start to rows                                    |
 | stream       | the kinds of lines                                                |

@@ -7,7 +7,6 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import structlog
 from onrecord.gateway.v1 import gateway_pb2 as pb
@@ -15,11 +14,12 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.engines.claude import failures
 from gateway_svc.engines.claude.bill import Price
 from gateway_svc.engines.claude.command import Options, environment
-from gateway_svc.engines.claude.memory import Known, Memory, retell
+from gateway_svc.engines.claude.isolation import check, find_program, isolated, sources
+from gateway_svc.engines.claude.memory import Known, Memory
 from gateway_svc.engines.claude.process import ClaudeProcess
+from gateway_svc.engines.claude.prompt import prompt
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.claude.run import Run
-from gateway_svc.messages import UserMessage
 from gateway_svc.turns.turn import Turn
 
 log = structlog.get_logger(__name__)
@@ -57,9 +57,13 @@ class ClaudeRunner:
             permission_mode: empty for the program's own.
             allowed_tools: tools that need no permission, in the program's notation.
             audit: where rows go; None keeps no record of this engine.
+
+        Raises:
+            SettingsError: the program or its settings would lie in the workspace.
         """
         self.default_model = default_model
         self._command = shlex.split(command)
+        check(self._command[0], os.environ, workspace)
         self._memory = Memory(state_dir / failures.ENGINE)
         self._workspace = workspace
         self._price = price
@@ -95,26 +99,16 @@ class ClaudeRunner:
             max_steps=min(turn.max_steps or self._max_steps, self._max_steps),
             max_cost_micros=min((budget.left_micros for budget in turn.budgets), default=0),
         )
-        argv = [*self._command, *options.arguments()]
+        program, *ahead = self._command
+        arguments = [*ahead, *options.arguments(), *sources(ahead)]
+        env = isolated(environment(os.environ), self._workspace)
         run = Run(turn, self._memory, self._price, self._audit)
         try:
-            process = await ClaudeProcess.start(argv, cwd=self._workspace, env=environment(os.environ))
+            argv = [find_program(program, env["PATH"], self._workspace), *arguments]
+            process = await ClaudeProcess.start(argv, cwd=self._workspace, env=env)
         except OSError as error:
-            refusal = failures.not_startable(argv[0], error)
+            refusal = failures.not_startable(program, error)
             run.refuse(refusal)
             raise refusal from error
-        process.send(_prompt(turn, known.messages))
+        process.send(prompt(turn, known.messages))
         return await run.drive(process, resumed=bool(known.claude_session_id), seconds=self._max_turn_seconds)
-
-
-def _prompt(turn: Turn, known_messages: int) -> dict[str, Any]:
-    """The line that gives the program the user's input, behind what it does not know of the conversation."""
-    *earlier, last = turn.history
-    asked = isinstance(last, UserMessage)
-    told = retell((earlier if asked else turn.history)[known_messages:])
-    texts = [f"This was said before, while you were not there:\n\n{told}"] if told else []
-    # in the middle of a turn that another engine began, the task is in what was said before
-    texts.append(last.text if isinstance(last, UserMessage) else "Go on with this task.")
-    content = [{"type": "text", "text": text} for text in texts]
-    message = {"role": "user", "content": content}
-    return {"type": "user", "message": message, "parent_tool_use_id": None, "session_id": ""}

@@ -8,7 +8,6 @@ the kernel's settings in /proc, which are made read-only one by one. Running the
 """
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Literal
 import structlog
 
 from gateway_svc.errors import SettingsError
+from gateway_svc.programs import installed
 from gateway_svc.tools.jail.processes import Program, descriptors_of
 from gateway_svc.tools.jail.seccomp import system_call_filter
 
@@ -116,7 +116,7 @@ def find_sandbox(
         log.warning("sandbox.off", reason="GATEWAY_BASH_SANDBOX is off")
         return None
     reason = "bwrap is not installed"
-    if bwrap := shutil.which("bwrap"):
+    if bwrap := installed("bwrap"):
         for namespaces, system_calls in _variants():
             options = (*namespaces, *_mounts(tmp_bytes))
             shown, hidden = (tuple(path.resolve() for path in paths) for paths in (visible, hide))
