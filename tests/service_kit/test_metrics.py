@@ -2,7 +2,8 @@
 
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 from prometheus_client import Counter
@@ -49,6 +50,20 @@ def test_it_listens_on_ipv6_too():
         assert scrape_address(f"[::1]:{port}").names()
 
 
+def listening() -> set[str]:
+    """The sockets that this process listens on, as the kernel names them."""
+    ours = set()
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the folder's own, which is closed by then
+            ours.add(path.readlink().name)
+    tables = [Path("/proc/self/net/tcp").read_text(), Path("/proc/self/net/tcp6").read_text()]
+    lines = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return ours & {f"socket:[{fields[9]}]" for fields in lines if fields[3] == "0A"}
+
+
 def test_nothing_listens_when_no_address_is_given():
+    before = listening()
     with serve_metrics("", new_registry()):
-        pass
+        assert listening() == before
+    with serve_metrics("127.0.0.1:0", new_registry()):
+        assert len(listening() - before) == 1, "so it would have been seen"

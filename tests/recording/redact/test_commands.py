@@ -1,5 +1,7 @@
 """Commands carry content: files written by here-documents and echo, bodies that are sent, long literals."""
 
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -149,6 +151,25 @@ def test_tokens_are_in_order_and_within_the_command_whatever_is_written(command)
     without_content(command)
 
 
+def steps(command: str) -> int:
+    """How many lines of Python a command takes, in the place of time, which depends on the machine."""
+    count = 0
+
+    def step(*_):
+        nonlocal count
+        count += 1
+        return step
+
+    before = sys.gettrace()
+    sys.settrace(step)
+    try:
+        without_content(command)
+    finally:
+        sys.settrace(before)
+    return count
+
+
 @pytest.mark.parametrize("piece", ['"$(', "bash -c '", "<<A\n", "(", "$((", "`", "'", "echo a > b;", "\\", '"`'])
-def test_a_long_hostile_command_comes_to_an_end(piece):
-    without_content(piece * (32_768 // len(piece)))
+def test_a_hostile_command_that_is_four_times_as_long_takes_about_four_times_the_steps(piece):
+    short, long = (steps(piece * (length // len(piece))) for length in (2_048, 8_192))
+    assert 0 < long <= 4.5 * short
