@@ -9,7 +9,7 @@ CLAUDE := $(VENV)/claude/node_modules/.bin/claude
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-ui test-real-model test-npm test-real-claude clients image test-image test-hostile faults load bench bench-data bench-queries clean
+.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients image test-image test-hostile faults load bench bench-data bench-queries clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -43,8 +43,12 @@ endif
 demo: $(VENV)/.ready  ## run the pair, an agent and its tools; MODEL=gemma for a real model in a wheel, MODEL=ollama for yours
 	$(BIN)/python -m demo --model $(MODEL)
 
-test: $(VENV)/.ready  ## run the tests
+test: $(VENV)/.ready  ## run the tests, less the suites that have targets of their own: .ci/run runs all
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+	@echo 'Left out: make test-long test-hostile test-ui test-image test-npm test-real-model test-real-claude, make faults, make load.'
+
+test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long
 
 test-ui: $(VENV)/.ui  ## run the tests of the pages, in Chromium where it is installed
 	$(BIN)/python -m pytest -q -m ui tests/ui

@@ -74,6 +74,7 @@ def assert_all_committed_is_answered(database: Path, sent: list[Producer]) -> No
     assert None not in {producer.status for producer in sent}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("queue_rows", [50_000, 200], ids=["room", "full queue"])
 async def test_a_drain_at_any_moment_answers_all_that_it_commits(tmp_path, monkeypatch, queue_rows):
     monkeypatch.setattr(servicer, "_LAST_ANSWERS_SECONDS", LAST_ANSWERS_SECONDS)

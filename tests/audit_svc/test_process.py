@@ -105,6 +105,7 @@ def test_sigterm_answers_what_was_taken_and_ends_with_exit_code_0(tmp_path):
     assert sorted(found(database)) == sorted(sender.acknowledged)
 
 
+@pytest.mark.long
 def test_a_second_process_on_the_same_file_is_refused_and_says_who_holds_it(tmp_path):
     with serve(tmp_path / "audit.db") as first:
         with pytest.raises(ServiceEnded, match=f"exit code 1\n(.|\n)*process {first.pid} has the database"):
@@ -116,6 +117,7 @@ def test_a_second_process_on_the_same_file_is_refused_and_says_who_holds_it(tmp_
             assert record(second, audit_row()).stored == 1
 
 
+@pytest.mark.long
 def test_no_migrate_refuses_until_the_command_that_it_names_was_run(tmp_path):
     database = tmp_path / "audit.db"
     with pytest.raises(ServiceEnded, match=r"exit code 1\n(.|\n)*run `audit-svc migrate up --db"):
@@ -126,6 +128,7 @@ def test_no_migrate_refuses_until_the_command_that_it_names_was_run(tmp_path):
         assert service.terminate() == 0
 
 
+@pytest.mark.long
 def test_the_migrate_commands_tell_what_they_do(tmp_path):
     database = tmp_path / "audit.db"
     assert run(database, "migrate", "status").returncode == 1
@@ -142,6 +145,7 @@ def test_the_migrate_commands_tell_what_they_do(tmp_path):
     assert other.exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -170,6 +174,7 @@ def test_a_damaged_database_is_refused(tmp_path):
         serve(database)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
@@ -186,6 +191,7 @@ def test_a_wrong_setting_ends_with_exit_code_2_and_names_the_variable(tmp_path, 
     assert len(ended.stderr.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_health_tells_by_its_exit_code_whether_the_service_serves(tmp_path):
     with serve(tmp_path / "audit.db") as service:
         serving = run_command(MODULE, {"AUDIT_LISTEN": service.address}, "health", "--timeout", "30")

@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from demo.processes import Service, run_command, start_service
@@ -22,6 +23,7 @@ def watch_until(service: Service, name: str, status: int) -> None:
                 return
 
 
+@pytest.mark.long
 def test_the_ledger_serves_while_it_can_commit(small_disk):
     env = {
         "AUDIT_LISTEN": "127.0.0.1:0",

@@ -51,6 +51,7 @@ async def start(make_pair, **env: str) -> tuple[Pair, str]:
     return pair, pair.start_gateway(**env).address
 
 
+@pytest.mark.long
 async def test_the_examples_run_as_they_are_written(make_pair, tmp_path):
     assert len(EXAMPLES) == 5, "four on the page, one in README"
     pair, gateway = await start(make_pair, GATEWAY_TOOLS="bash=ask", GATEWAY_ANSWER_SECONDS="0.1")
@@ -228,6 +229,7 @@ async def test_a_ledger_whose_end_is_cancelled_leaves_nothing_running(tmp_path):
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_a_decision_that_comes_too_late_does_not_end_the_turn_for_its_client(make_pair, kind):
     _, address = await start(make_pair, GATEWAY_TOOLS="bash=ask", GATEWAY_ANSWER_SECONDS="0.1")
@@ -251,6 +253,7 @@ async def test_a_decision_that_comes_too_late_does_not_end_the_turn_for_its_clie
             assert (await gateway.run("go", decide=decide_async).wait()).answer == "Done."
 
 
+@pytest.mark.long
 async def test_it_comes_in_with_mtls_and_a_token(make_pair, tmp_path):
     guarded = Guarded(await make_pair(Script(steps=(Step(text="Done."),))), tmp_path)
     guarded.start()

@@ -251,6 +251,7 @@ async def test_requests_but_probes_are_kept_up_to_a_bound_and_tell_when_their_cl
             await server.requests[-1].gone.wait()
 
 
+@pytest.mark.long
 async def test_any_number_of_conversations_go_through_at_the_same_time():
     script = Script(steps=tuple(Step(text=f"step {number}", chunk_delay_ms=1) for number in range(3)))
     async with ModelServer(script) as server:

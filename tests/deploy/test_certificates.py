@@ -76,6 +76,7 @@ async def tool_calls(audit: Service, folder: Path, *, certificate: bool = True) 
         return list((await audit_pb2_grpc.AuditServiceStub(channel).ListToolCalls(LIST, timeout=30)).rows)
 
 
+@pytest.mark.long
 async def test_the_pair_works_with_what_the_script_made_and_lets_in_nobody_else(secrets, audit, tmp_path):
     operator = secrets / "operator"
     script = Script.model_validate(
@@ -107,6 +108,7 @@ async def test_the_pair_works_with_what_the_script_made_and_lets_in_nobody_else(
     assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED, "a gateway may write the ledger, and not read it"
 
 
+@pytest.mark.long
 def test_the_probe_of_an_image_works_under_mtls_with_the_settings_of_the_service_alone(audit, audit_env):
     probe = run_command("audit_svc", {**audit_env, "AUDIT_LISTEN": audit.address}, "health", "--timeout", "30")
     assert (probe.returncode, probe.stdout.strip()) == (0, f"{audit.address}: SERVING")

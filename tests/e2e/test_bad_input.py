@@ -48,6 +48,7 @@ async def test_each_bad_turn_is_told_and_a_good_one_follows(make_pair):
     assert text_of(await run_turn(gateway)) == "fine"
 
 
+@pytest.mark.long
 async def test_a_model_server_that_fails_is_told_by_engine_and_model(make_pair):
     pair = await make_pair(Script())
     pair.start_audit()
@@ -70,6 +71,7 @@ async def test_a_model_server_that_fails_is_told_by_engine_and_model(make_pair):
     await pair.until("SELECT status FROM sessions", [("failed",)] * len(turns))
 
 
+@pytest.mark.long
 async def test_a_server_that_was_busy_at_first_is_asked_again(make_pair):
     step = Step(text="fine", refuse=Refusal(status=503, message="busy", times=1))
     pair = await make_pair(Script(steps=(step,)))
@@ -122,6 +124,7 @@ async def test_a_record_stream_closed_in_the_middle_keeps_what_was_acked(make_pa
     assert [row.id for row in await pair.rows(1)] == ["a"]
 
 
+@pytest.mark.long
 async def test_a_tool_call_named_by_megabytes_still_has_its_row(make_pair):
     call = Call(name="x" * 2_000_000, arguments={"y" * 2_000_000: 1})
     pair = await make_pair(Script(steps=(Step(tool_calls=(call,)), Step(text="Done."))))

@@ -39,6 +39,7 @@ async def test_a_turn_stops_when_its_budget_is_used_up(make_pair):
             await run_turn(gateway, **wrong)
 
 
+@pytest.mark.long
 async def test_a_session_keeps_its_budget_across_a_restart_and_its_figures_are_the_ledgers(make_pair):
     pair = await make_pair(SCRIPT)
     pair.start_audit()
@@ -60,6 +61,7 @@ async def test_a_session_keeps_its_budget_across_a_restart_and_its_figures_are_t
     await pair.until("SELECT cost_micros FROM sessions", [(6 * STEP_MICROS,)])
 
 
+@pytest.mark.long
 async def test_what_a_label_spends_counts_for_all_its_sessions_and_after_a_restart(make_pair):
     pair = await make_pair(SCRIPT)
     pair.start_audit()
@@ -90,6 +92,7 @@ async def test_a_budget_for_a_model_without_a_price_is_said_to_be_no_budget(make
     assert codes(await run_turn(gateway, max_steps=1)) == [], "who sets no budget is told nothing"
 
 
+@pytest.mark.long
 async def test_a_cut_turn_keeps_what_is_known_of_its_cost(make_pair):
     slow = Step(text="so slow " * 500, chunk_delay_ms=100)
     pair = await make_pair(Script(steps=(LOOK.model_copy(update={"repeat": 2}), slow)))
@@ -104,6 +107,7 @@ async def test_a_cut_turn_keeps_what_is_known_of_its_cost(make_pair):
     assert not events[-1].turn_finished.usage.HasField("cost_micros"), "the cut step's cost is not known"
 
 
+@pytest.mark.long
 async def test_the_ledger_answers_for_other_gateways_and_for_a_lost_state_directory(make_pair, tmp_path):
     pair = await make_pair(SCRIPT)
     audit = pair.start_audit()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 
+import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.model_server import ModelServer
@@ -36,6 +37,7 @@ SHOWN = (
 )
 
 
+@pytest.mark.long
 async def test_a_person_sees_what_moving_an_agent_to_the_other_engine_would_mean(make_pair):
     pair = await make_pair(PRIMARY)
     (pair.workspace / "notes.txt").write_text("high tide at noon\n")

@@ -2,6 +2,7 @@
 
 from itertools import groupby
 
+import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Script, Step, Tokens
@@ -10,6 +11,7 @@ from tests.e2e.conftest import kinds, run_turn
 CONTEXT_TOKENS = 4_096
 
 
+@pytest.mark.long
 async def test_a_prompt_that_ollama_cut_in_silence_is_told_and_marked(make_pair):
     steps = (Step(text="I read it all.", tokens=Tokens(input=CONTEXT_TOKENS, output=4)),)
     pair = await make_pair(Script(steps=steps))

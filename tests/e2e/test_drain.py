@@ -56,6 +56,7 @@ async def test_a_running_turn_may_end_by_itself_while_no_other_begins(make_pair)
     assert pair.query("SELECT outcome FROM tool_call_log") == [("succeeded",)]
 
 
+@pytest.mark.long
 async def test_a_turn_that_takes_longer_than_its_part_is_cancelled_and_on_the_record(make_pair):
     pair = await make_pair(ENDLESS)
     pair.start_audit()
@@ -70,6 +71,7 @@ async def test_a_turn_that_takes_longer_than_its_part_is_cancelled_and_on_the_re
     assert pair.query("SELECT outcome FROM tool_call_log") == [("cancelled",)]
 
 
+@pytest.mark.long
 async def test_a_second_signal_ends_it_at_once_and_the_call_is_on_the_record_as_interrupted(make_pair):
     pair = await make_pair(ENDLESS)
     pair.start_audit()
@@ -85,6 +87,7 @@ async def test_a_second_signal_ends_it_at_once_and_the_call_is_on_the_record_as_
     assert pair.query("SELECT outcome FROM tool_call_log") == [("interrupted",)]
 
 
+@pytest.mark.long
 async def test_of_many_running_turns_none_hangs_and_every_call_is_on_the_record(make_pair):
     """`make load` does the same with 500."""
     step, end = SCRIPT.steps

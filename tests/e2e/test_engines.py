@@ -186,6 +186,7 @@ async def test_claude_s_program_killed_in_a_call_leaves_its_row_and_a_session_th
     assert text_of(await run_turn(gateway, session_id=session_id, engine="ollama")) == "Going on."
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("engine", "api", "chunks"), [("ollama", "chat", 3), ("openai", "chat", 3), ("openai", "responses", 7)]
 )

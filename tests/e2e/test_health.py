@@ -44,6 +44,7 @@ def port() -> Iterator[int]:
         yield port
 
 
+@pytest.mark.long
 async def test_a_gateway_serves_while_an_engine_answers(tmp_path, port):
     env = {
         "GATEWAY_LISTEN": "127.0.0.1:0",

@@ -86,6 +86,7 @@ async def test_malformed_arguments_come_out_as_the_model_wrote_them(name):
     assert message.tool_calls[0].arguments.strip() == '{"path":'
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("call_id", ["", "call_again", None])
 async def test_a_turn_of_many_steps_is_taken_whatever_the_ids_are(name, call_id):
     """The server refuses a history whose calls and results do not fit together."""

@@ -112,6 +112,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
     assert memory.read("session-1") == Known()
 
 
+@pytest.mark.long
 @given(st.lists(st.builds(UserMessage, st.text(max_size=60_000)), max_size=5))
 def test_what_is_told_again_is_bounded_and_ends_with_the_newest(messages):
     told = retell(messages)

@@ -1,4 +1,4 @@
-"""One round of each campaign, and proof that the check after a round can fail."""
+"""A round of a campaign, where `make faults` plays all, and proof that the check after a round can fail."""
 
 import sqlite3
 from contextlib import closing
@@ -9,8 +9,8 @@ import pytest
 from tests.faults.__main__ import run_round
 from tests.faults.campaigns import CAMPAIGNS, Campaign
 from tests.faults.ledger import Findings, Journal, examine
-from tests.faults.world import can_mount
 
+PLAYED = [campaign for campaign in CAMPAIGNS if campaign.name in {"kill -9 of both", "lost acks"}]
 ROWS = [f"row-{number}" for number in range(500)]
 SCHEMA = """
     CREATE TABLE tool_call_log (id TEXT, tool_call_id TEXT, outcome TEXT, tool_name TEXT, args_summary TEXT);
@@ -19,10 +19,8 @@ SCHEMA = """
 """
 
 
-@pytest.mark.parametrize("campaign", CAMPAIGNS, ids=[campaign.name for campaign in CAMPAIGNS])
+@pytest.mark.parametrize("campaign", PLAYED, ids=[campaign.name for campaign in PLAYED])
 def test_a_round_loses_and_doubles_nothing(campaign: Campaign) -> None:
-    if campaign.mounts and not can_mount():
-        pytest.skip("this process may not mount a small file system")
     line, problems = run_round(campaign, "test")
     assert problems == []
     assert line.accepted > 0

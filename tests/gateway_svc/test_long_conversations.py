@@ -26,6 +26,7 @@ def sent_tokens(house: House, engine: str) -> list[int]:
     return [len(request.body) // BYTES_PER_TOKEN for request in server.requests]
 
 
+@pytest.mark.long
 @APIS
 async def test_300_turns_stay_within_the_context(tmp_path, engine, responses):
     answer = Step(text="So it is. " * 20)
@@ -48,6 +49,7 @@ async def test_300_turns_stay_within_the_context(tmp_path, engine, responses):
         assert not any(cost.context_exceeded for cost in house.costs)
 
 
+@pytest.mark.long
 @APIS
 async def test_one_long_turn_stays_within_the_context_and_its_session_goes_on(tmp_path, engine, responses):
     async with house_of(tmp_path, responses, Step(tool_calls=(READ, READ), repeat=40)) as house:

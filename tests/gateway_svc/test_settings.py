@@ -8,6 +8,7 @@ from gateway_svc.settings import GatewaySettings
 OLLAMA = {"GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("env", "named"),
     [

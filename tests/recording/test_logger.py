@@ -155,6 +155,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_what_lies_in_the_spool(tmp_path: Path) -> None:
     """The service's side is in the figure too; a queue of these rows in memory would take over 100 MB."""
     result = subprocess.run(

@@ -41,6 +41,7 @@ def test_only_addresses_of_this_machine_are_local(listen, local):
     assert is_local(listen) == local
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", SERVICES)
 def test_an_open_deployment_is_refused(tmp_path, module):
     ca, prefix = Authority(tmp_path), SERVICES[module][0]
@@ -67,6 +68,7 @@ def start(module: str, tmp_path, **settings: str) -> Service:
     return start_service(module, env_of(module, tmp_path, **settings), "serve")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", SERVICES)
 def test_the_network_is_listened_on_when_the_setting_or_a_certificate_says_so(tmp_path, module):
     pair = Authority(tmp_path).server()
@@ -76,6 +78,7 @@ def test_the_network_is_listened_on_when_the_setting_or_a_certificate_says_so(tm
             assert service.terminate() == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", SERVICES)
 def test_a_unix_socket_can_be_listened_on_and_probed(tmp_path, module):
     address = f"unix:{tmp_path / 's.sock'}"

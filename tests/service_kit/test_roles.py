@@ -73,6 +73,7 @@ def test_a_wrong_file_says_which_caller_and_what(text, told):
     assert "hunter2" not in str(refused.value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("module", "role"), [("audit_svc", "producer"), ("gateway_svc", "caller")])
 def test_the_command_prints_a_token_and_the_table_that_lets_it_in(module, role):
     ran = run_command(module, {}, "token", "ada", "--role", role, "--days", "2")

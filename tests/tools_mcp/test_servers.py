@@ -29,6 +29,7 @@ async def test_tools_are_offered_under_their_server_s_name_with_their_schema(ope
     assert (result.text, result.outcome, result.result_bytes) == ("hi", audit_pb2.OUTCOME_SUCCEEDED, 2)
 
 
+@pytest.mark.long
 async def test_a_server_of_pypi(open_desk):
     desk = await open_desk(time=ServerSettings(command=sys.executable, args=("-m", "mcp_server_time")))
     assert desk.names() == ["time.get_current_time", "time.convert_time"]
@@ -73,6 +74,7 @@ async def test_a_server_that_cannot_be_had_stops_nothing(open_desk):
     assert "there is no such tool" in str(result.error)
 
 
+@pytest.mark.long
 async def test_a_server_that_comes_late_offers_its_tools_then(open_desk, http_server):
     http_server.kill()
     desk = await open_desk(web=ServerSettings(url=http_server.url))
@@ -93,6 +95,7 @@ async def test_a_server_that_dies_in_a_call_is_started_again(open_desk):
     assert (await desk.run("t.echo", '{"text": "again"}')).text == "again"
 
 
+@pytest.mark.long
 async def test_an_address_that_goes_away_in_a_call_is_asked_again(open_desk, http_server):
     desk = await open_desk(web=ServerSettings(url=http_server.url))
     assert (await desk.run("web.die")).outcome == audit_pb2.OUTCOME_INTERRUPTED
@@ -104,6 +107,7 @@ async def test_an_address_that_goes_away_in_a_call_is_asked_again(open_desk, htt
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.long
 async def test_a_call_that_takes_too_long_is_ended_and_the_server_goes_on(open_desk):
     desk = await open_desk(t=of_tests(timeout_seconds=0.5))
     server = desk.servers._servers["t"]
@@ -129,6 +133,7 @@ async def test_a_cancelled_call_ends_at_once_and_the_server_goes_on(open_desk):
     assert (await desk.run("t.echo", '{"text": "hi"}')).text == "hi"
 
 
+@pytest.mark.long
 async def test_much_output_is_cut_for_the_model_and_told_in_full_size(open_desk):
     desk = await open_desk(t=of_tests())
     result = await desk.run("t.flood", '{"megabytes": 3}')
@@ -136,6 +141,7 @@ async def test_much_output_is_cut_for_the_model_and_told_in_full_size(open_desk)
     assert len(result.text) < 60_000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("over", ["stdio", "http", "json"])
 async def test_output_without_an_end_costs_the_server_its_connection_and_the_gateway_no_memory(
     open_desk, http_server, over
@@ -173,6 +179,7 @@ async def test_arguments_that_cannot_be_used_run_nothing(open_desk):
         assert error in str(result.error)
 
 
+@pytest.mark.long
 async def test_a_picture_is_named_and_counted(open_desk):
     desk = await open_desk(t=of_tests())
     result = await desk.run("t.picture")
@@ -180,6 +187,7 @@ async def test_a_picture_is_named_and_counted(open_desk):
     assert result.result_bytes > 10
 
 
+@pytest.mark.long
 async def test_a_server_sees_what_programs_need_and_what_the_file_names_and_no_key_of_the_gateway(
     open_desk, monkeypatch
 ):
@@ -204,6 +212,7 @@ async def test_a_server_sees_what_programs_need_and_what_the_file_names_and_no_k
     } | {*("TERM", "TMPDIR", "TZ", "USER")}
 
 
+@pytest.mark.long
 async def test_a_server_loads_no_code_from_the_workspace(open_desk, tmp_path):
     """Python puts the folder that it runs in ahead of all others."""
     (tmp_path / "mcp_server_time.py").write_text("raise SystemExit(1)")
@@ -214,11 +223,13 @@ async def test_a_server_loads_no_code_from_the_workspace(open_desk, tmp_path):
     assert (tmp_path / "mcp" / "t").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.long
 async def test_a_name_in_the_file_that_the_server_does_not_have_is_warned_about(open_desk, capsys):
     await open_desk(t=of_tests(tools={"ecko": "deny"}, record={"echo": ["text"]}))
     assert "ecko" in capsys.readouterr().out
 
 
+@pytest.mark.long
 async def test_policies_are_the_file_s_by_tool_and_by_server(open_desk):
     desk = await open_desk(t=of_tests(policy="ask", tools={"echo": "allow", "die": "deny"}), u=of_tests())
     policies = {name: desk.toolbox.policy(name) for name in ("t.echo", "t.die", "t.sleep", "u.die")}
@@ -227,6 +238,7 @@ async def test_policies_are_the_file_s_by_tool_and_by_server(open_desk):
     assert (await desk.run("t.die")).outcome == audit_pb2.OUTCOME_DENIED
 
 
+@pytest.mark.long
 async def test_a_tool_that_comes_later_is_offered(open_desk):
     desk = await open_desk(t=of_tests())
     revision = desk.toolbox.revision
@@ -238,6 +250,7 @@ async def test_a_tool_that_comes_later_is_offered(open_desk):
     assert (await desk.run("t.grown")).text == "grown"
 
 
+@pytest.mark.long
 async def test_nothing_of_a_server_is_left_at_the_end(open_desk, tmp_path):
     """Not what it started in a session of its own either."""
     desk = await open_desk(t=of_tests())

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from demo.processes import REPOSITORY
 from tests.audit_svc.aged import make_ledger
 from tests.audit_svc.test_process import found, serve
@@ -37,6 +39,7 @@ def shell(script: str, folder: Path, database: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_the_examples_of_the_manual_do_what_it_says(tmp_path):
     database = tmp_path / "ledger" / "audit.db"
     database.parent.mkdir()

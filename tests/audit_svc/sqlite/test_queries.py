@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import apsw
@@ -10,6 +11,8 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import InvalidRequest, NotFound
 from audit_svc.ledger.batch import read_batch
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
 from audit_svc.sqlite.read import listing, queries, tail, tool_calls
 from audit_svc.sqlite.usage.summaries import summarize_usage
 from audit_svc.sqlite.write.writer import Writer
@@ -45,11 +48,24 @@ SESSIONS = [
 ]
 
 
-@pytest.fixture
-def filled(writer: Writer, reading: apsw.Connection) -> apsw.Connection:
+def fill(writer: Writer) -> None:
     writer.record(batch(*ROWS)).result()
     writer.record(read_batch(audit_pb2.RecordRequest(sessions=SESSIONS), NOW_MS)).result()
-    return reading
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apsw.Connection]:
+    """A ledger of ROWS and SESSIONS that no test changes."""
+    database = tmp_path_factory.mktemp("filled") / "audit.db"
+    connection = open_for_writing(database)
+    migrate.up(connection, migrate.load_migrations())
+    writer = Writer(connection, 50_000)
+    fill(writer)
+    reading = open_for_reading(database)
+    yield reading
+    reading.close()
+    writer.close()
+    connection.close()
 
 
 def plan(connection: apsw.Connection, sql: str, arguments: list[int | str]) -> str:
@@ -260,10 +276,11 @@ def test_outcomes_may_be_said_often_and_must_be_known(filled, ask):
         ask(filled, [audit_pb2.OUTCOME_FAILED, 99])
 
 
-def test_rows_that_come_while_one_pages_change_nothing_of_what_is_older(writer, filled):
-    first = tool_calls.list_tool_calls(filled, Request(page_size=50))
+def test_rows_that_come_while_one_pages_change_nothing_of_what_is_older(writer, reading):
+    fill(writer)
+    first = tool_calls.list_tool_calls(reading, Request(page_size=50))
     writer.record(batch(*[audit_row(created_at_ms=NOW_MS + 1) for _ in range(30)])).result()
-    second = tool_calls.list_tool_calls(filled, Request(page_size=1000, page_token=first.next_page_token))
+    second = tool_calls.list_tool_calls(reading, Request(page_size=1000, page_token=first.next_page_token))
     assert {row.id for row in [*first.rows, *second.rows]} == {row.id for row in ROWS}
     assert len(second.rows) == len(ROWS) - 50
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from demo.processes import REPOSITORY, Service, start_service
 from tests.audit_svc.samples import audit_row
 from tests.audit_svc.test_process import MODULE, record
@@ -73,6 +75,7 @@ def follow(following: Tail, service: Service) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.long
 def test_a_tail_goes_on_after_each_restart_of_its_service_and_shows_each_row_once_in_order(tmp_path):
     with start(tmp_path / "audit.db") as service:
         address = service.address

@@ -105,6 +105,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield place
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("example", [example for example in EXAMPLES if example not in FOLLOWING])
 def test_each_example_of_the_documents_works_and_says_something(place: Place, example: str):
     ran = place.run(*shlex.split(example.replace("SESSION", SESSION)))
@@ -165,6 +166,7 @@ def test_a_session_is_told_in_order_with_its_cost(place: Place):
     assert "\\x1b[31mno such host" in text
 
 
+@pytest.mark.long
 def test_a_session_of_many_pages_is_told_whole_with_each_turn_named_once(place: Place):
     place.record(
         sessions=[session_row(id="long", created_at_ms=NOW_MS - 50_000)],
@@ -198,6 +200,7 @@ def test_a_csv_file_holds_no_formula_and_a_parquet_file_types(place: Place):
     assert record["http_status"] is None
 
 
+@pytest.mark.long
 def test_nothing_in_a_row_acts_on_a_terminal_or_breaks_a_line_of_json(place: Place):
     odd = "\x1b]0;x\x07\x9b31m\u202e\u061c\u2028\x85"
     place.record(rows=[call(60, id="odd", args_summary=odd, tool_name=odd, created_at_ms=NOW_MS - 4_000)])
@@ -209,6 +212,7 @@ def test_nothing_in_a_row_acts_on_a_terminal_or_breaks_a_line_of_json(place: Pla
     assert row["args_summary"] == odd
 
 
+@pytest.mark.long
 def test_a_terminal_of_another_encoding_gets_what_it_can_show(place: Place):
     place.record(rows=[call(61, id="euro", args_summary="\u20ac \U0001f600", created_at_ms=NOW_MS - 3_000)])
     env = {**place.env, "PYTHONIOENCODING": "latin-1"}
@@ -220,6 +224,7 @@ def test_a_terminal_of_another_encoding_gets_what_it_can_show(place: Place):
             assert "\u20ac \U0001f600" in {row["args_summary"] for row in rows}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("args", [["sessions"], ["sessions", "--json"], ["calls"], ["export"]])
 def test_a_full_disk_behind_stdout_is_told_in_a_sentence(place: Place, args: list[str]):
     with Path("/dev/full").open("w") as full:
@@ -247,6 +252,7 @@ def test_a_label_that_no_session_has_is_told(place: Place):
     assert "no session of these has a label 'usre'" in ran.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
@@ -284,6 +290,7 @@ def test_a_damaged_page_is_told_in_a_sentence_and_nothing_but_rows_is_on_stdout(
     assert (ran.returncode, ran.stdout) == (1, "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["calls", "rebuild-rollups", "serve", "migrate up"])
 def test_a_folder_in_the_place_of_the_database_is_refused(place: Place, command: str):
     (place.folder / "folder.db").mkdir(exist_ok=True)
@@ -293,6 +300,7 @@ def test_a_folder_in_the_place_of_the_database_is_refused(place: Place, command:
     assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.long
 def test_a_file_of_another_schema_or_none_is_refused(place: Place):
     (place.folder / "noise.db").write_bytes(b"not a database, " * 1000)
     assert "not a database" in place.run("calls", "--db", "noise.db").stderr

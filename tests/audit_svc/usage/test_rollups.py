@@ -107,6 +107,7 @@ def same(connection: apsw.Connection) -> bool:
     return true == kept(connection)
 
 
+@pytest.mark.long
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(requests, max_size=3), max_size=4))
 def test_rollups_equal_the_rows_whatever_batches_duplicates_conflicts_and_restarts_came(tmp_path_factory, runs):
@@ -125,6 +126,7 @@ def test_rollups_equal_the_rows_whatever_batches_duplicates_conflicts_and_restar
         connection.close()
 
 
+@pytest.mark.long
 @settings(max_examples=40, deadline=None)
 @given(
     begin=st.integers(-80, 10),
@@ -251,6 +253,7 @@ def test_what_others_change_in_the_rollups_is_seen_by_the_next_commit(writer, da
     assert same(reading)
 
 
+@pytest.mark.long
 def test_the_command_rebuilds_a_ledger_that_nobody_has_open(connection, database):
     writer = Writer(connection, 50_000)
     record(writer, *some_rows(50))

@@ -179,6 +179,7 @@ def holding(
         connection.execute("ROLLBACK")
 
 
+@pytest.mark.long
 @settings(max_examples=80, deadline=None)
 @given(
     rows=st.lists(calls, max_size=25),
@@ -200,6 +201,7 @@ def take_away(connection: apsw.Connection, before_ms: int, steps: int = 100) -> 
             break
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.lists(calls, max_size=25),

@@ -82,6 +82,7 @@ def test_names_hide_secrets_too():
     assert redact_name(f"tool_{PLAIN}", 128) == "tool_[redacted:own-secret]"
 
 
+@pytest.mark.long
 def test_a_secret_on_the_border_of_what_is_looked_at_is_not_shown_in_part():
     protect([PLAIN])
     blob = "aB3dE5fG7hJ9" * 330  # taken away, so that the border comes into sight

@@ -87,6 +87,7 @@ def test_a_secret_that_is_told_by_words_is_not_shown_whatever_else_is_said(examp
         assert not any(pieces_of(secret, shown) for secret in secrets)
 
 
+@pytest.mark.long
 @MANY
 @given(
     example=st.sampled_from(SHAPED), seed=SEED, fill_up=st.integers(0, 200), border=st.sampled_from([512, 1_024, 4_096])
@@ -139,6 +140,7 @@ JSON = st.recursive(
 NAMES = st.sampled_from(["command", "path", "url", "pattern", "glob", "offset", "timeout_seconds", "content", "k" * 40])
 
 
+@pytest.mark.long
 @MANY
 @given(
     tool=st.sampled_from(["bash", "edit", "glob", "grep", "read", "webfetch", "write", "other"]),
