@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onrecord.audit.v1 import audit_pb2
-
 from gateway_svc.engines.claude import ClaudeAudit
 from gateway_svc.engines.kinds import EngineKind, engine_kinds
 from gateway_svc.engines.pricing import context_tokens, cost_micros
@@ -30,13 +28,14 @@ from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.tools.webfetch import WebfetchTool
 from gateway_svc.tools.write import WriteTool
 from gateway_svc.turns.ledger_spending import LedgerSpending
+from gateway_svc.turns.sessions import SessionState
 from recording import redact
 from recording.channel.tls import ClientFiles
 from recording.channel.watched import WrongFile
 from recording.delivery.connection import Target, open_target
 from recording.logger import AuditLogger, safe_audit, safe_intend
 from recording.record import Record, open_record
-from recording.rows.tool_call import build_audit_row, build_intent
+from recording.rows import close_call, cost_row, open_call
 
 if TYPE_CHECKING:
     from gateway_svc.tools.mcp.servers import McpServers
@@ -57,9 +56,9 @@ class Recorded:
     mcp: "McpServers | None" = None
     """The MCP servers, where there are any."""
 
-    def record_session(self, row: audit_pb2.SessionRow) -> None:
+    def record_session(self, state: SessionState) -> None:
         """Puts a session's state on the record."""
-        safe_audit(self.record.logger, row)
+        safe_audit(self.record.logger, state.to_row())
 
 
 def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
@@ -85,12 +84,11 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
     )
     agents = list(_build_agents(settings, toolbox, record.logger, answers))
     claude_audit = ClaudeAudit(
-        build_intent,
-        build_audit_row,
+        open_call,
+        close_call,
+        cost_row,
         partial(safe_intend, record.logger),
         partial(safe_audit, record.logger),
-        redact.redact_text,
-        redact.redact_name,
     )
     ledger = LedgerSpending(target) if settings.budgets_from_ledger else None
     return Recorded(agents, record, claude_audit, ledger, mcp)

@@ -18,19 +18,38 @@ GatewayError
         └── EngineBrokeOff   it fails in the middle of an answer                 INTERNAL
 
 The status codes are given in gateway_svc.servicer, the one place that knows gRPC's.
+
+An error has two readers. Its message is for the caller and may quote a server's words. The record has its `code`, one
+of a closed list, and the HTTP status: a server's words may quote the prompt, the answer or a secret.
 """
+
+import asyncio
+from typing import ClassVar
+
+from recording.calls import Failure
+
+CANCELLED = Failure("cancelled")
+TURN_TIME_LIMIT = Failure("turn_time_limit")
+INTERNAL = Failure("internal_error")
 
 
 class GatewayError(Exception):
     """The root of what a caller may be told."""
 
+    code: ClassVar[str] = "gateway_error"
+    """What the record calls it; each class has its own."""
+
 
 class SettingsError(GatewayError):
     """A setting is wrong or missing. The message names the environment variable."""
 
+    code = "settings"
+
 
 class InvalidRequest(GatewayError):
     """The request cannot be carried out as it is written. `field` is its field that is at fault, if one is."""
+
+    code = "invalid_request"
 
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(message)
@@ -40,25 +59,37 @@ class InvalidRequest(GatewayError):
 class NotFound(GatewayError):
     """What the request names is not there."""
 
+    code = "not_found"
+
 
 class Busy(GatewayError):
     """Another process holds what the request needs; trying again later can help."""
+
+    code = "busy"
 
 
 class EngineNotConfigured(GatewayError):
     """The engine is known, but this deployment has not configured it."""
 
+    code = "engine_not_configured"
+
 
 class Overloaded(GatewayError):
     """A limit of the gateway's is reached; trying again later can help."""
+
+    code = "overloaded"
 
 
 class ShuttingDown(GatewayError):
     """The gateway is about to end and begins nothing new; another one, or it after its restart, will."""
 
+    code = "shutting_down"
+
 
 class BudgetUnknown(GatewayError):
     """What a label has spent cannot be asked, and no turn may begin without."""
+
+    code = "budget_unknown"
 
 
 class EngineError(GatewayError):
@@ -66,6 +97,8 @@ class EngineError(GatewayError):
 
     The message names engine, model and, where there was one, the HTTP status.
     """
+
+    code = "engine_error"
 
     def __init__(self, engine: str, model: str, reason: str, http_status: int | None = None) -> None:
         status = f" answered HTTP {http_status}" if http_status is not None else ""
@@ -79,22 +112,47 @@ class EngineError(GatewayError):
 class ModelNotFound(EngineError):
     """The model server does not have the model."""
 
+    code = "model_not_found"
+
 
 class EngineUnavailable(EngineError):
     """The model server cannot be reached, or says that it cannot serve now."""
+
+    code = "engine_unavailable"
 
 
 class EngineRateLimited(EngineError):
     """The model server says that its limit is reached."""
 
+    code = "engine_rate_limited"
+
 
 class EngineRejected(EngineError):
     """The model server refuses the request: credentials, a capability that the model lacks, an unknown field."""
+
+    code = "engine_rejected"
 
 
 class EngineProtocolError(EngineError):
     """The model server sent what its protocol does not allow."""
 
+    code = "engine_protocol_error"
+
 
 class EngineBrokeOff(EngineProtocolError):
     """The model server began an answer and did not end it: it died, was cut off, or says that it failed."""
+
+    code = "engine_broke_off"
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What the record says of an error that ended a model request."""
+    match error:
+        case EngineError():
+            return Failure(error.code, error.http_status)
+        case GatewayError():
+            return Failure(error.code)
+        case asyncio.CancelledError():
+            return CANCELLED
+        case _:
+            return INTERNAL

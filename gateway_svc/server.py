@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
-from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from gateway_svc.engines.kinds import RunnerKind, Surroundings, engine_kinds
@@ -19,7 +18,7 @@ from gateway_svc.servicer import RETRY_AFTER_SECONDS, ROLES, STATUSES, GatewaySe
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.turns.budgets import Budgets, Spending
 from gateway_svc.turns.queue import Room, Turns
-from gateway_svc.turns.sessions import Sessions
+from gateway_svc.turns.sessions import Sessions, SessionState
 from gateway_svc.turns.turn import Runner
 from gateway_svc.watching.metrics import CLAUDE_TOOLS, RecordCollector, TurnMetrics, watch_waiting
 from gateway_svc.watching.readiness import EngineCheck
@@ -157,5 +156,5 @@ def _describe_engines(settings: GatewaySettings) -> dict[str, str]:
     }
 
 
-def _no_record(row: audit_pb2.SessionRow) -> None:
+def _no_record(state: SessionState) -> None:
     """A deployment that records nothing records no session either."""

@@ -1,5 +1,6 @@
 """What a producer says of a call, of its result and of a model request, before any of it is a row."""
 
+import re
 from dataclasses import dataclass
 
 from onrecord.audit.v1 import audit_pb2
@@ -39,7 +40,8 @@ class ToolResult:
     """What the model is told."""
     outcome: audit_pb2.Outcome.ValueType = audit_pb2.OUTCOME_SUCCEEDED
     error: str | None = None
-    """Why the tool could not do its work: a sentence for the record that quotes no content and no argument's value."""
+    """Why the tool could not do its work: a sentence of ours, for the record. It quotes no content, no argument's value
+    and nobody else's words, which go into `text`."""
     exit_code: int | None = None
     http_status: int | None = None
     result_bytes: int = 0
@@ -63,3 +65,21 @@ class Usage:
     reasoning_tokens: int = 0
     complete: bool = True
     """False when the answer was cut, or the server sent no usage, so that the counts are short of the truth."""
+
+
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a model request failed, as it may be recorded: no word of it comes from a server, a model or a caller."""
+
+    code: str
+    """One of the producer's closed list, in snake_case."""
+    http_status: int | None = None
+    """What the server answered, where it did."""
+
+    def __str__(self) -> str:
+        """As the cost row has it. A code that is none, such as a sentence, is `unknown`."""
+        code = self.code if _CODE.fullmatch(self.code) else "unknown"
+        return code if self.http_status is None else f"{code}, HTTP {self.http_status:d}"

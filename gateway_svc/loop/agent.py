@@ -10,9 +10,9 @@ from pathlib import Path
 
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
-from uuid_utils import uuid7
 
 from gateway_svc.engines import Engine, StepResult, TextDelta
+from gateway_svc.errors import failure_of
 from gateway_svc.loop.answers import Answers
 from gateway_svc.loop.context import Context, Gauge
 from gateway_svc.loop.dry_run import DryRunToolbox, ShadowLogger
@@ -22,8 +22,7 @@ from gateway_svc.tools.toolbox import Toolbox, denied
 from gateway_svc.turns.turn import Turn, tool_call_finished
 from recording.calls import ToolCall, ToolResult, Usage
 from recording.logger import AuditLogger, safe_audit, safe_intend
-from recording.redact import redact_name, redact_text
-from recording.rows.tool_call import MAX_MODEL_CHARACTERS, build_audit_row, build_intent
+from recording.rows import close_call, cost_row, open_call
 
 STOP_REASONS = {
     "stop": pb.STOP_REASON_COMPLETED,
@@ -112,8 +111,7 @@ class Agent:
         """One model request. It leaves a cost row however it ends."""
         self._offer_tools()
         self._fit(turn, context)
-        usage, model, error, exceeded = Usage(complete=False), turn.scope.model, None, False
-        error_type = ""
+        usage, model, failed, exceeded = Usage(complete=False), turn.scope.model, None, False
         created_at_ms, started = time.time_ns() // 1_000_000, time.monotonic()
         try:
             async with aclosing(self._engine.step(turn.scope.model, context.encoded, self._tools)) as events:
@@ -124,32 +122,22 @@ class Agent:
                     else:
                         answer, usage, model = event, event.usage, event.model
                         exceeded = self._count(turn, context, usage)
-        except BaseException as failure:
-            error = redact_text("cancelled" if isinstance(failure, asyncio.CancelledError) else str(failure))
-            error_type = type(failure).__name__
+        except BaseException as error:
+            failed = error
             raise
         finally:
-            cost = audit_pb2.CostRow(
-                id=str(uuid7()),
-                session_id=turn.scope.session_id,
-                turn_id=turn.scope.turn_id,
-                engine=self.name,
-                model=redact_name(model, MAX_MODEL_CHARACTERS),
-                requested_model=redact_name(turn.scope.model, MAX_MODEL_CHARACTERS),
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                cached_input_tokens=usage.cached_input_tokens,
-                reasoning_tokens=usage.reasoning_tokens,
+            cost = cost_row(
+                turn.scope,
+                usage,
+                model=model,
                 cost_micros=self._price(model, usage),
-                duration_ms=round((time.monotonic() - started) * 1000),
-                error=error,
                 created_at_ms=created_at_ms,
-                usage_incomplete=not usage.complete,
+                duration_ms=round((time.monotonic() - started) * 1000),
+                failure=failure_of(failed) if failed else None,
                 context_exceeded=exceeded,
-                trace_id=turn.scope.trace_id,
             )
             safe_audit(self._logger, cost)
-            turn.count_step(cost, error_type)
+            turn.count_step(cost, type(failed).__name__ if failed else "")
         turn.events.put(_step_finished(turn, cost))
         return answer
 
@@ -206,11 +194,12 @@ class Agent:
         finally:
             for call in calls:
                 if call.id not in results:  # cancelled before it got a place: it has its row all the same
-                    self._conclude(turn, call, CANCELLED, results)
+                    results[call.id] = CANCELLED
+                    self._conclude(turn, open_call(call, turn.scope), CANCELLED)
                 self._append(turn, context, ToolMessage(call.tool_call_id, call.name, results[call.id].text))
 
     async def _run_tool(self, turn: Turn, call: ToolCall, results: dict[str, ToolResult]) -> None:
-        intent, started = build_intent(call, turn.scope), time.monotonic()
+        intent, started = open_call(call, turn.scope), time.monotonic()
         asks = self._toolbox.policy(call.name) == "ask" and self._toolbox.check(call) is None
         turn.events.put(_tool_call_started(intent, awaiting_answer=asks))
         result = CANCELLED
@@ -223,22 +212,17 @@ class Agent:
                 result = denied(refusal)
         finally:
             elapsed_ms = round((time.monotonic() - started) * 1000)
-            result = (
-                result
-                if result.started_at_ms
-                else replace(result, started_at_ms=intent.created_at_ms, duration_ms=elapsed_ms)
-            )
-            self._conclude(turn, call, result, results)
+            results[call.id] = result if result.started_at_ms else replace(result, duration_ms=elapsed_ms)
+            self._conclude(turn, intent, results[call.id])
 
     async def _ask_client(self, call: ToolCall) -> str | None:
         """Why the client does not let the call run, or None when it does."""
         answer = await self._answers.wait_for(call.id)
         return None if answer.allow else f"The call was refused. {answer.reason}".strip()
 
-    def _conclude(self, turn: Turn, call: ToolCall, result: ToolResult, results: dict[str, ToolResult]) -> None:
-        """Puts an ended call on the record, and tells the client. The one place where audit rows are built."""
-        results[call.id] = result
-        row = build_audit_row(call, result, turn.scope)
+    def _conclude(self, turn: Turn, intent: audit_pb2.AuditRow, result: ToolResult) -> None:
+        """Puts an ended call on the record, and tells the client. The one place where audit rows are closed."""
+        row = close_call(intent, result)
         safe_audit(self._logger, row)
         turn.count_tool_call(row)
         turn.events.put(tool_call_finished(row))

@@ -45,12 +45,12 @@ class Turns:
         sessions: Sessions,
         runners: Mapping[str, Runner],
         default_engine: str,
-        record: Callable[[audit_pb2.SessionRow], None],
+        record: Callable[[SessionState], None],
         watch: Watch | None = None,
         budgets: Budgets | None = None,
         room: "Room | None" = None,
     ) -> None:
-        """`record` is given a session's row at the begin and the end of each turn, and must not raise."""
+        """`record` is given a session's state at the begin and the end of each turn, and must not raise."""
         self._sessions = sessions
         self._record = record
         self._shadows = Shadows(sessions, runners)
@@ -82,7 +82,7 @@ class Turns:
         state.add_labels(request.labels)
         choose(state, request)
         self._sessions.create(state)
-        self._record(state.to_row())
+        self._record(state)
         return state
 
     async def run(self, request: pb.RunTurnRequest, caller: str | None = None) -> AsyncGenerator[pb.TurnEvent, None]:

@@ -60,7 +60,7 @@ class SessionTurns:
         self,
         runners: Mapping[str, Runner],
         default_engine: str,
-        record: Callable[[audit_pb2.SessionRow], None],
+        record: Callable[[SessionState], None],
         watch: Watch,
         budgets: Budgets,
         shadows: Shadows,
@@ -166,7 +166,7 @@ class SessionTurns:
         """Writes the session's state, and puts its row on the record."""
         session.state.status = status
         session.save()
-        self._record(session.state.to_row())
+        self._record(session.state)
 
 
 def _budgets(state: SessionState, spending: SessionSpending, labels: LabelBudgets) -> list[Budget]:

@@ -89,12 +89,17 @@ class SessionState:
 
     def to_row(self) -> audit_pb2.SessionRow:
         """The session's row in the ledger."""
-        return audit_pb2.SessionRow(
-            id=self.id,
-            revision=self.revision,
+        from recording.rows import session_row  # only where there is a record: it loads what redacts
+
+        return session_row(
+            self.id,
+            self.revision,
+            audit_pb2.SessionStatus.ValueType(self.status),
             engine=self.engine,
             model=self.model,
-            status=audit_pb2.SessionStatus.ValueType(self.status),
+            labels=self.labels,
+            created_at_ms=self.created_at_ms,
+            updated_at_ms=self.updated_at_ms,
             turns=self.turns,
             steps=self.totals.steps,
             tool_calls=self.totals.tool_calls,
@@ -102,9 +107,6 @@ class SessionState:
             output_tokens=self.totals.output_tokens,
             cost_micros=self.totals.cost_micros,
             unpriced_steps=self.totals.unpriced_steps,
-            labels=self.labels,
-            created_at_ms=self.created_at_ms,
-            updated_at_ms=self.updated_at_ms,
         )
 
     def to_message(self) -> pb.Session:

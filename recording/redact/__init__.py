@@ -7,9 +7,18 @@ other way round, so that no half of a secret is left. docs/decisions/redaction.m
 from recording.redact.exact import protect
 from recording.redact.fit import clean
 from recording.redact.summary import show_fields, summarize_args
-from recording.redact.text import redact_name, redact_text
+from recording.redact.text import redact_call_id, redact_name, redact_text
 
-__all__ = ["POLICY_VERSION", "clean", "protect", "redact_name", "redact_text", "show_fields", "summarize_args"]
+__all__ = [
+    "POLICY_VERSION",
+    "clean",
+    "protect",
+    "redact_call_id",
+    "redact_name",
+    "redact_text",
+    "show_fields",
+    "summarize_args",
+]
 
-POLICY_VERSION = 1
+POLICY_VERSION = 2
 """Raised with every change of what is shown; each audit row carries it."""

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
-from recording.redact.fit import clean
+from recording.redact.fit import clean, fold
 from recording.redact.spans import Span, marker
 
 # A shorter value would also stand in texts that have nothing to do with it.
@@ -18,17 +18,24 @@ _ASCII = "".join(map(chr, range(128)))
 _MARKER = marker("own-secret")
 
 _forms: tuple[str, ...] = ()
+_version = 0
 
 
 def protect(values: Iterable[str]) -> None:
     """Registers secrets of this process, which are not shown from now on. Those under 8 characters are passed over."""
-    global _forms
+    global _forms, _version
     known = dict.fromkeys(_forms)
     for value in values:
         for secret in (value.strip(), *value.splitlines()):
             if len(secret) >= MIN_CHARACTERS:
-                known.update(dict.fromkeys(_written(secret)))
+                known.update(dict.fromkeys(form for form in _written(secret) if len(form) >= MIN_CHARACTERS))
     _forms = tuple(known)
+    _version += 1
+
+
+def version() -> int:
+    """Another number after each change of what is protected."""
+    return _version
 
 
 def longest() -> int:
@@ -67,6 +74,7 @@ def _written(secret: str) -> Iterable[str]:
     data = secret.encode("utf-8", "surrogatepass")
     yield secret
     yield clean(secret)
+    yield fold(secret)
     yield json.dumps(secret)[1:-1]
     yield json.dumps(secret, ensure_ascii=False)[1:-1]
     yield re.sub(r"([^\w@%+=:,./-])", r"\\\1", secret)  # as a shell's backslashes write it

@@ -1,15 +1,16 @@
 """What of a call's arguments goes on the record: a few fields for each tool; of all others, names, types and sizes."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from math import isfinite
 from typing import Any
 
 from recording.redact.commands import without_content
-from recording.redact.fit import cut
+from recording.redact.fit import fold
 from recording.redact.randomness import is_name
-from recording.redact.text import redact, redact_own
+from recording.redact.text import redact, redact_own, redact_text
 from recording.redact.urls import without_values
 
 MAX_BYTES = 4_096
@@ -18,6 +19,7 @@ MAX_BYTES = 4_096
 # More than a system passes to a program in one argument would not run.
 _MAX_COMMAND = 32_768
 _MAX_URL = 16_384
+_LONG_SPACE = re.compile(r"[ \t\n]{9,}")
 _MAX_NAMED = 12
 
 _Show = Callable[[Any], Any]
@@ -31,7 +33,7 @@ def summarize_args(tool_name: str, arguments: str) -> str:
     unknown tool too. Text that is no JSON object tells its size under `$malformed`.
     """
     try:
-        value = json.loads(arguments.strip() or "{}", strict=False, parse_int=_integer)
+        value = _decode(arguments.strip() or "{}")
     except (ValueError, RecursionError):
         return _encode({"$malformed": {"bytes": _size(arguments)}})
     if not isinstance(value, dict):
@@ -56,6 +58,9 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= 19 else float(digits)
 
 
+_decode = json.JSONDecoder(strict=False, parse_int=_integer).decode
+
+
 def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
@@ -78,23 +83,38 @@ def _shape(value: Any) -> dict[str, Any]:
 
 
 def _text(limit: int) -> _Show:
-    return lambda value: cut(redact(value), limit) if isinstance(value, str) else _shape(value)
+    return lambda value: redact_text(fold(value), limit) if isinstance(value, str) else _shape(value)
 
 
 def _command(value: Any) -> Any:
     if not isinstance(value, str):
         return _shape(value)
-    rest = ""
+    left_out = 0
     if len(value) > _MAX_COMMAND:
-        value, rest = value[:_MAX_COMMAND], " …"
-        value = value[: max(value.rfind(" "), value.rfind("\n")) + 1]  # half a word may be half a secret
-    return cut(redact(without_content(redact_own(value))) + rest, 1_024)
+        value = _LONG_SPACE.sub(_shorter_space, value)
+    if len(value) > _MAX_COMMAND:
+        # What an end means that stands in no one knows which quotes or here-document cannot be told: it is not shown.
+        end = max(value.rfind(" ", 0, _MAX_COMMAND), value.rfind("\n", 0, _MAX_COMMAND)) + 1  # no half of a secret
+        value, left_out = value[:end], _size(value[end:])
+    return redact_text(fold(without_content(redact_own(value))), 1_024, left_out)
+
+
+def _shorter_space(run: re.Match[str]) -> str:
+    """A shorter run that a shell reads alike: a line ends a here-document afterwards just where it did before."""
+    before, *lines = run[0].split("\n")
+    shown = _one_of(before) + "\n" * min(len(lines), 2)
+    return shown + _one_of(lines[-1]) if lines else shown
+
+
+def _one_of(blanks: str) -> str:
+    return blanks[:1] if blanks == blanks[:1] * len(blanks) else " "
 
 
 def _url(value: Any) -> Any:
     if not isinstance(value, str):
         return _shape(value)
-    return cut(redact(without_values(redact_own(value[:_MAX_URL]))), 512)
+    left_out = _size(value[_MAX_URL:])
+    return redact_text(fold(without_values(redact_own(value[:_MAX_URL]))), 512, left_out)
 
 
 def _number(value: Any) -> Any:

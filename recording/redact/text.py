@@ -1,21 +1,49 @@
 """Any text without its secrets: the process's own, then what patterns know; then cut, never the other way round."""
 
+import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from recording.redact import exact, patterns, randomness, urls
 from recording.redact.fit import clean, cut
 from recording.redact.spans import Span, replace
 from recording.redact.views import view
 
-# How much of a text is looked at. Nothing of what is beyond is shown, nor of the last characters before it, where a
-# secret may have lost the part that it is told by.
+# How much of a text is looked at, from its beginning and before its end. Nothing of what is between is shown, nor of
+# the characters next to it, where a secret may have lost the part that it is told by.
 _SCANNED = 4_096
+_SCANNED_END = 2_048
 _MARGIN = 1_024
+_MAX_REMEMBERED = 256
+# As OpenAI, Anthropic, vLLM and this program make them. They are random, and no two are alike.
+_CALL_ID = re.compile(
+    r"(?:call|toolu|fc|chatcmpl-tool)[_-](?!A3T|A[A-Z]{3})[A-Za-z0-9]{1,64}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+)
+_KEY_ENDS = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 
 
-def redact_text(text: str, limit: int = 2_048) -> str:
-    """Any text, such as an error's, without secrets and then cut to limit bytes of UTF-8."""
-    return cut(redact(text), limit)
+def redact_text(text: str, limit: int = 2_048, left_out: int = 0) -> str:
+    """Any text, such as an error's, without secrets and then cut to limit bytes of UTF-8.
+
+    left_out: how many bytes of it are missing at its end already.
+    """
+    if len(text) <= _SCANNED:
+        return cut(redact(text), limit, left_out)
+    margin = max(_MARGIN, exact.longest())
+    shown = max(0, _SCANNED - margin)
+    head = _without_secrets(text[:_SCANNED], lambda part: [*_find(part), Span(shown, len(part), "")])
+    end = text[-min(_SCANNED_END - _MARGIN + margin, len(text) - shown) :]
+    ending = _beginning_whole(end, margin)
+    tail = _without_secrets(end, lambda part: [*_find(part), Span(0, ending, "")])
+    between = len(text[shown : len(text) - len(end) + ending].encode("utf-8", "replace"))
+    return cut(head, limit, left_out + between, "" if left_out else tail)
+
+
+def _beginning_whole(end: str, margin: int) -> int:
+    """Where something whole begins: behind white space, and behind a key whose beginning is not there."""
+    if key := _KEY_ENDS.search(end):
+        margin = max(margin, key.end())
+    return next((at for at in range(margin, len(end)) if end[at].isspace()), len(end))
 
 
 def redact_name(name: str, limit: int) -> str:
@@ -23,11 +51,31 @@ def redact_name(name: str, limit: int) -> str:
 
     Random characters by themselves are kept: identifiers are made of them.
     """
-    return _without_secrets(name, lambda text: exact.find(text) + patterns.find(text))[:limit]
+    if len(name) > _MAX_REMEMBERED:
+        return _redacted_name(name, limit)
+    return _remembered_name(exact.version(), name, limit)
+
+
+def _redacted_name(name: str, limit: int) -> str:
+    cut_off = [Span(max(0, _SCANNED - max(_MARGIN, exact.longest())), _SCANNED, "…")] if len(name) > _SCANNED else []
+    return _without_secrets(name[:_SCANNED], lambda text: exact.find(text) + patterns.find(text) + cut_off)[:limit]
+
+
+def redact_call_id(call_id: str, limit: int) -> str:
+    """The id of a tool call as its model server gave it. One of a usual form is looked through for own secrets only."""
+    if _CALL_ID.fullmatch(call_id) and not exact.find(call_id):
+        return call_id
+    return _redacted_name(call_id, limit)
+
+
+@lru_cache(maxsize=1_024)
+def _remembered_name(_version: int, name: str, limit: int) -> str:
+    """The names of engines, models, tools and sessions come again with each row."""
+    return _redacted_name(name, limit)
 
 
 def redact(text: str) -> str:
-    """Text, clean and without secrets; when it was longer than what is looked at, only its beginning."""
+    """Text of at most 4,096 characters, clean and without secrets."""
     return _without_secrets(text, _find)
 
 
@@ -47,8 +95,6 @@ def _find(text: str) -> list[Span]:
 
 
 def _without_secrets(text: str, find: Callable[[str], list[Span]]) -> str:
-    text = clean(text[: _SCANNED + 1])
+    text = clean(text)
     spans = find(text)
-    if len(text) > _SCANNED:
-        spans.append(Span(_SCANNED - max(_MARGIN, exact.longest()), len(text), "…"))
     return replace(text, spans) if spans else text

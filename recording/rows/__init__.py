@@ -1,1 +1,7 @@
-"""The rows of the record, each built in one place."""
+"""The rows of the record, each built in one place. Whatever text goes into one comes through rows.fit."""
+
+from recording.rows.cost import cost_row
+from recording.rows.session import session_row
+from recording.rows.tool_call import build_audit_row, close_call, open_call
+
+__all__ = ["build_audit_row", "close_call", "cost_row", "open_call", "session_row"]

@@ -17,10 +17,9 @@ from gateway_svc.engines.claude import ClaudeAudit, ClaudeRunner
 from gateway_svc.marks import new_mark
 from gateway_svc.messages import Message, UserMessage
 from gateway_svc.turns.turn import Totals, Turn, TurnEvents
-from recording import redact
 from recording.calls import Scope, Usage
 from recording.logger import safe_audit, safe_intend
-from recording.rows.tool_call import build_audit_row, build_intent
+from recording.rows import close_call, cost_row, open_call
 from tests.support import claude_cli
 from tests.support.claude_cli import Line
 
@@ -51,12 +50,11 @@ class Ledger:
 
     def audit(self) -> ClaudeAudit:
         return ClaudeAudit(
-            build_intent=build_intent,
-            build_audit_row=build_audit_row,
+            open_call=open_call,
+            close_call=close_call,
+            cost_row=cost_row,
             intend=partial(safe_intend, self),
             record=partial(safe_audit, self),
-            redact_text=redact.redact_text,
-            redact_name=redact.redact_name,
         )
 
 

@@ -24,7 +24,7 @@ async def test_not_installed(stage):
     )
     (row,) = stage.ledger.costs
     assert (row.cost_micros, row.input_tokens) == (0, 0)
-    assert "not found" in row.error
+    assert row.error == "engine_not_configured"
 
 
 async def test_not_executable(stage):

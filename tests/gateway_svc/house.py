@@ -22,7 +22,7 @@ from gateway_svc.tools.bash import BashTool
 from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.turns.queue import Turns
-from gateway_svc.turns.sessions import Sessions
+from gateway_svc.turns.sessions import Sessions, SessionState
 from recording.logger import Row
 
 MODEL = "gpt-4o-mini"
@@ -73,7 +73,10 @@ class House:
             )
             for engine, local in engines
         }
-        self.turns = Turns(self.sessions, self.agents, "ollama", self.logger.record)
+        self.turns = Turns(self.sessions, self.agents, "ollama", self.record_session)
+
+    def record_session(self, state: SessionState) -> None:
+        self.logger.record(state.to_row())
 
     async def run(self, **request) -> list[pb.TurnEvent]:
         async with aclosing(self.turns.run(pb.RunTurnRequest(**{"input": "go", **request}))) as events:

@@ -48,7 +48,7 @@ async def test_the_figures_add_up(tmp_path, seed):
     spending = Spending(tmp_path)
     budgets = Budgets([LabelBudget("team", "a", BUDGET_MICROS)], spending)
     async with open_house(tmp_path, Script(steps=ENDS[:1]), Script()) as house:
-        house.turns = Turns(house.sessions, house.agents, "openai", house.logger.record, budgets=budgets)
+        house.turns = Turns(house.sessions, house.agents, "openai", house.record_session, budgets=budgets)
         session_ids: list[str] = []
         for end in ENDS * 2:
             tokens = Tokens(input=chance.randrange(500, 2_000), output=chance.randrange(200), cached=7)

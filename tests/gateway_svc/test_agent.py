@@ -120,7 +120,7 @@ async def test_r05_the_row_carries_the_scope_of_the_turn_and_follows_its_intent(
 def test_r05_the_loop_builds_rows_at_one_call_site():
     tree = ast.parse(Path(agent_module.__file__).read_text())
     calls = [node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-    assert calls.count("build_audit_row") == 1
+    assert calls.count("close_call") == 1
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), OSError(28, "No space left"), ValueError("closed")])

@@ -53,7 +53,9 @@ class House:
         self.rows: list[audit_pb2.SessionRow] = []
         self.sessions = Sessions(state_dir)
         by_name = {runner.name: runner for runner in runners}
-        self.turns = Turns(self.sessions, by_name, runners[0].name, self.rows.append, room=room)
+        self.turns = Turns(
+            self.sessions, by_name, runners[0].name, lambda state: self.rows.append(state.to_row()), room=room
+        )
 
     async def run(self, **request) -> list[pb.TurnEvent]:
         async with aclosing(self.turns.run(pb.RunTurnRequest(**request))) as events:

@@ -7,19 +7,16 @@ the price list, and the last takes what is then left of the program's own sum. R
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
-from uuid_utils import uuid7
 
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.claude.usage import Counts, Spent, added, difference, spent_by_model, total_spent
 from gateway_svc.engines.wire.fields import Fields, clean, fields, text
 from gateway_svc.turns.turn import Turn
-from recording.calls import Usage
-
-MAX_MODEL_CHARACTERS = 256
+from recording.calls import Failure, Scope, Usage
 
 Price = Callable[[str, Usage], int | None]
 
@@ -113,10 +110,10 @@ class Bill:
         )
         self._turn.events.put(pb.TurnEvent(step_finished=step))
 
-    def settle(self, result: Fields, error: str | None = None) -> None:
+    def settle(self, result: Fields, failure: Failure | None = None) -> None:
         """Writes what is left, so that the rows since the last result come to what this one says.
 
-        `error` is why a request under way has not ended.
+        `failure` is why a request under way has not ended.
         """
         last, self._last = self._last, None
         last_usage = last.usage if last else Usage()
@@ -137,24 +134,24 @@ class Bill:
                 cost = None if rest is None else max(0, rest)
                 self._write(Request(model, complete=True), cost, usage=hidden or Usage())
         if last:
-            self._write(last, last_cost, usage=last_usage, error=None if last.complete else error)
+            self._write(last, last_cost, usage=last_usage, failure=None if last.complete else failure)
         self._priced.clear()
         self._subagents.clear()
 
-    def cut(self, error: str) -> None:
+    def cut(self, failure: Failure) -> None:
         """Writes what is left of a run that ended without a result: it may be short of the truth."""
         for request in self._subagents.values():
             self._write(request, None)
         self._subagents.clear()
         if last := self._last:
             self._last = None
-            self._write(last, self._price(last.model, last.usage), error=None if last.complete else error)
+            self._write(last, self._price(last.model, last.usage), failure=None if last.complete else failure)
         elif not self._rows:
-            self._write(Request(self._turn.scope.model), None, error=error)
+            self._write(Request(self._turn.scope.model), None, failure=failure)
 
-    def fail(self, error: str) -> None:
+    def fail(self, failure: Failure) -> None:
         """Writes the row of a request that failed, as a result or the program's absence tells."""
-        self._write(Request(self._turn.scope.model, complete=True), 0, error=error)
+        self._write(Request(self._turn.scope.model, complete=True), 0, failure=failure)
 
     def _write_last(self) -> None:
         """Writes the row of the last request at the list's price: another one takes what is left of the sum."""
@@ -178,27 +175,21 @@ class Bill:
         return {name: spent.since(before.get(name)) for name, spent in total.items()}
 
     def _write(
-        self, request: Request, cost_micros: int | None, *, usage: Usage | None = None, error: str | None = None
+        self,
+        request: Request,
+        cost_micros: int | None,
+        *,
+        usage: Usage | None = None,
+        failure: Failure | None = None,
     ) -> None:
-        usage, scope = usage or request.usage, self._turn.scope
-        redact_name = self._audit.redact_name if self._audit else _cut
-        row = audit_pb2.CostRow(
-            id=str(uuid7()),
-            session_id=scope.session_id,
-            turn_id=scope.turn_id,
-            engine=self._engine,
-            model=redact_name(request.model, MAX_MODEL_CHARACTERS),
-            requested_model=redact_name(scope.model, MAX_MODEL_CHARACTERS),
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cached_input_tokens=usage.cached_input_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
+        row = (self._audit.cost_row if self._audit else _bare_row)(
+            replace(self._turn.scope, engine=self._engine),
+            usage or request.usage,
+            model=request.model,
             cost_micros=cost_micros,
-            duration_ms=request.duration_ms,
-            error=self._audit.redact_text(error) if self._audit and error else None,
             created_at_ms=request.created_at_ms,
-            usage_incomplete=not usage.complete,
-            trace_id=scope.trace_id,
+            duration_ms=request.duration_ms,
+            failure=failure,
         )
         if self._audit:
             self._audit.record(row)
@@ -206,5 +197,27 @@ class Bill:
         self._rows += 1
 
 
-def _cut(text: str, limit: int) -> str:
-    return text[:limit]
+def _bare_row(
+    scope: Scope,
+    usage: Usage,
+    *,
+    model: str,
+    cost_micros: int | None,
+    created_at_ms: int,
+    duration_ms: int,
+    failure: Failure | None,
+) -> audit_pb2.CostRow:
+    """What the turn counts without audit."""
+    return audit_pb2.CostRow(
+        engine=scope.engine,
+        model=model,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_input_tokens=usage.cached_input_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        cost_micros=cost_micros,
+        created_at_ms=created_at_ms,
+        duration_ms=duration_ms,
+        error=None if failure is None else str(failure),
+        usage_incomplete=not usage.complete,
+    )

@@ -22,7 +22,7 @@ MAX_NAME_CHARACTERS = 128
 @dataclass(slots=True)
 class _Open:
     call: ToolCall
-    started_at_ms: int
+    intent: audit_pb2.AuditRow
     started: float = field(default_factory=time.monotonic)
 
 
@@ -45,9 +45,9 @@ class Calls:
         if call.tool_call_id in self._seen:
             return False
         self._seen.add(call.tool_call_id)
-        intent = self._audit.build_intent(call, self.scope) if self._audit else self._bare_row(call)
+        intent = self._audit.open_call(call, self.scope) if self._audit else self._bare_row(call)
         intent.times_observed = True
-        self._open[call.tool_call_id] = _Open(call, intent.created_at_ms)
+        self._open[call.tool_call_id] = _Open(call, intent)
         if self._audit:
             self._audit.intend(intent)
         started = pb.ToolCallStarted(id=intent.id, tool_name=intent.tool_name, args_summary=intent.args_summary)
@@ -79,10 +79,9 @@ class Calls:
     def _conclude(self, opened: _Open, result: ToolResult) -> None:
         """Puts an ended call on the record, and tells the client. The one place where this engine builds audit rows."""
         duration_ms = round((time.monotonic() - opened.started) * 1000)
-        result = replace(result, started_at_ms=opened.started_at_ms, duration_ms=duration_ms)
+        result = replace(result, duration_ms=duration_ms)
         if self._audit:
-            row = self._audit.build_audit_row(opened.call, result, self.scope)
-            row.times_observed = True
+            row = self._audit.close_call(opened.intent, result)
             self._audit.record(row)
         else:
             row = self._bare_row(opened.call, result)

@@ -12,12 +12,9 @@ from recording.calls import Scope, ToolCall, ToolResult
 class ClaudeAudit:
     """The functions of recording, bound to the deployment's one logger. None of them raises."""
 
-    build_intent: Callable[[ToolCall, Scope], audit_pb2.AuditRow]
-    build_audit_row: Callable[[ToolCall, ToolResult, Scope], audit_pb2.AuditRow]
+    open_call: Callable[[ToolCall, Scope], audit_pb2.AuditRow]
+    close_call: Callable[[audit_pb2.AuditRow, ToolResult], audit_pb2.AuditRow]
+    cost_row: Callable[..., audit_pb2.CostRow]
     intend: Callable[[audit_pb2.AuditRow], object]
     """Takes the intent of a call. What it returns is not heeded: the program runs its tools whoever refuses."""
     record: Callable[[audit_pb2.AuditRow | audit_pb2.CostRow], None]
-    redact_text: Callable[[str], str]
-    """An error as it may be recorded."""
-    redact_name: Callable[[str, int], str]
-    """A model's name as it may be recorded, at most so many characters of it."""

@@ -12,12 +12,14 @@ from gateway_svc.engines.claude.bill import Bill, Price
 from gateway_svc.engines.claude.calls import Calls
 from gateway_svc.engines.claude.conversation import Conversation
 from gateway_svc.engines.claude.memory import Known, Memory
-from gateway_svc.engines.claude.outcomes import CANCELLED, INTERRUPTED
+from gateway_svc.engines.claude.outcomes import CANCELLED as CANCELLED_CALL
+from gateway_svc.engines.claude.outcomes import INTERRUPTED
 from gateway_svc.engines.claude.process import ClaudeProcess
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.claude.stream import Stream
-from gateway_svc.errors import EngineError
+from gateway_svc.errors import CANCELLED, TURN_TIME_LIMIT, EngineError, failure_of
 from gateway_svc.turns.turn import Turn
+from recording.calls import Failure
 
 LINGER_SECONDS = 5.0
 """How long the program may be silent after its answer before it is ended."""
@@ -46,7 +48,7 @@ class Run:
 
     def refuse(self, error: Exception) -> None:
         """The process could not be started."""
-        self._bill.fail(str(error))
+        self._bill.fail(failure_of(error))
 
     async def drive(self, process: ClaudeProcess, *, resumed: bool, seconds: float) -> pb.StopReason.ValueType:
         """Reads the program to its end, for so many seconds at most. Cancelling it ends the program.
@@ -64,13 +66,13 @@ class Run:
             if ended is _Ended.BY_ITSELF:
                 return self._conclude(self._stop_reason(process, reading, resumed=resumed))
         except EngineError as error:
-            self._cut(INTERRUPTED.text, str(error), failed=True)
+            self._cut(INTERRUPTED.text, failure_of(error), failed=True)
             raise
-        self._calls.abandon(CANCELLED)
+        self._calls.abandon(CANCELLED_CALL)
         if ended is _Ended.BY_TIME:
-            self._cut(CANCELLED.text, "the turn's time limit was reached")
+            self._cut(CANCELLED_CALL.text, TURN_TIME_LIMIT)
             return pb.STOP_REASON_MAX_TURN_SECONDS
-        self._cut(CANCELLED.text, "cancelled")
+        self._cut(CANCELLED_CALL.text, CANCELLED)
         raise asyncio.CancelledError
 
     async def _read(self, process: ClaudeProcess) -> None:
@@ -112,14 +114,14 @@ class Run:
         self._remember(self._session_id)
         return reason
 
-    def _cut(self, missing: str, error: str, *, failed: bool = False) -> None:
+    def _cut(self, missing: str, failure: Failure, *, failed: bool = False) -> None:
         """Tells and records what was done by a run that has no answer."""
         self._calls.abandon(INTERRUPTED)
         self._conversation.append(missing)
         if not (self._stream.result and self._stream.idle):
-            self._bill.cut(error)
+            self._bill.cut(failure)
         elif failed:
-            self._bill.fail(error)
+            self._bill.fail(failure)
         self._remember(self._session_id)
 
     def _remember(self, session_id: str) -> None:

@@ -19,6 +19,7 @@ from gateway_svc.engines.claude.failures import failure
 from gateway_svc.engines.claude.limits import rate_limit
 from gateway_svc.engines.claude.memory import PROGRAM_SESSION_ID
 from gateway_svc.engines.wire.fields import Fields, clean, count, fields, items, text
+from gateway_svc.errors import CANCELLED
 from gateway_svc.turns.turn import Turn
 
 MAX_LOGIN_TRIES = 3
@@ -176,7 +177,7 @@ class Stream:
     def _take_result(self, line: Fields) -> None:
         self.result, self.idle = line, True
         if self._calls.stopping:
-            self._bill.settle(line, "cancelled")
+            self._bill.settle(line, CANCELLED)
         else:
             if line.get("is_error") is not True:
                 self.failure_code = ""

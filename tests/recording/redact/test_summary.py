@@ -1,9 +1,12 @@
 """What of a call's arguments is shown: fields on a list; of all others, names, types and sizes."""
 
 import json
+import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from gateway_svc.tools.bash import BashArguments
@@ -14,6 +17,7 @@ from gateway_svc.tools.read import ReadArguments
 from gateway_svc.tools.webfetch import WebfetchArguments
 from gateway_svc.tools.write import WriteArguments
 from recording.redact import summarize_args
+from recording.redact.fit import cut
 from recording.redact.summary import _FIELDS
 from tests.recording.redact.samples import pieces_of
 
@@ -167,16 +171,56 @@ def test_characters_that_move_a_terminal_s_cursor_or_turn_its_writing_are_not_sh
     assert shown == "ls \ufffd[2J\ufffd\ufffd\ufffd\ufffd a\tb\nc"
 
 
-def test_a_long_value_is_cut_and_its_end_is_marked():
-    shown = summary("read", path="é" * 5_000)["path"]
+def test_of_a_long_value_the_beginning_and_the_end_are_shown_with_the_bytes_between():
+    shown = summary("read", path="a" + "é" * 2_000 + "z")["path"]
+    (parts,) = re.findall(r"^(aé+)\[… (\d+) bytes …\](é+z)$", shown)
+    begin, between, end = parts
     assert len(shown.encode()) <= 512
-    assert shown.endswith("é…")
+    assert len(begin.encode()) + int(between) + len(end.encode()) == 4_002
+
+
+@given(st.text(max_size=2_000), st.integers(0, 3_000), st.text(max_size=2_000), st.integers(0, 2_000))
+def test_a_cut_text_fits_and_counts_what_is_missing(head, left_out, end, limit):
+    size = len(head.encode()) + left_out + (len(end.encode()) if left_out else 0)
+    shown = cut(head, limit, left_out, end if left_out else "")
+    assert len(shown.encode()) <= limit
+    if mark := re.search(r"\[… (\d+) bytes …\]", shown):
+        assert len(shown.encode()) - len(mark[0].encode()) + int(mark[1]) == size
+
+
+@pytest.mark.parametrize("space", [" ", "\t", "\n", " \n", " \t \n\n"])
+def test_white_space_hides_no_command(space):
+    for count in (6_000, 40_000):
+        shown = summary("bash", command=f"ls{space * count}rm -rf /")["command"]
+        assert shown in ("ls rm -rf /", "ls\trm -rf /", "ls\nrm -rf /"), shown[:100]
+
+
+def test_what_stands_at_the_end_of_a_long_command_is_shown():
+    shown = summary("bash", command="true;" * 2_000 + " rm -rf /")["command"]
+    assert shown.startswith("true;true;")
+    assert shown.endswith(" rm -rf /")
+
+
+def test_white_space_is_folded_only_after_content_was_taken_away():
+    """A here-document's line that only looks like its end once it is folded does not end it."""
+    shown = summary("bash", command=f"cat > f <<E\na\n   E\n{CANARY}\nE\nls")["command"]
+    assert shown == f"cat > f <<E\n[heredoc: {len(CANARY) + 8} bytes]\nE\nls"
+    long = f"cat > f <<E\n{'x' * 30_000}{' ' * 3_000}\n{' ' * 20}E\n{CANARY}\nE\nls"
+    assert CANARY not in summary("bash", command=long)["command"]
+
+
+def test_of_a_key_that_begins_in_what_is_left_out_nothing_is_shown():
+    key = "\n".join(["aB3d" * 16] * 50) + "\nshort=\n-----END RSA PRIVATE KEY-----"
+    shown = summary("read", path="p " * 4_000 + "-----BEGIN RSA PRIVATE KEY-----\n" + key + " tail")["path"]
+    assert "short" not in shown
+    assert "aB3d" not in shown
+    assert shown.endswith(" tail")
 
 
 def test_of_a_command_longer_than_a_system_takes_the_beginning_is_shown():
     shown = summary("bash", command="ls " * 20_000)["command"]
     assert shown.startswith("ls ls ls ")
-    assert shown.endswith("…")
+    assert re.search(r"\[… \d+ bytes …\]$", shown)
 
 
 def test_a_secret_that_is_cut_where_a_command_is_too_long_is_not_shown_in_part():

@@ -291,7 +291,9 @@ class CostRow(_message.Message):
     duration_ms: _builtins.int
     """From the request to the last byte of its answer, in milliseconds."""
     error: _builtins.str
-    """Why the request failed, redacted, at most 2048 bytes; unset when it did not."""
+    """Why the request failed: a code from a closed list of the producer's, and the HTTP status where a server answered, such
+    as "engine_rejected, HTTP 400"; at most 2048 bytes. Never a server's own words. Unset when it did not fail.
+    """
     created_at_ms: _builtins.int
     """When the request began: milliseconds since 1970-01-01 UTC, bounded as in AuditRow."""
     usage_incomplete: _builtins.bool

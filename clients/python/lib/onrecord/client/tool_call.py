@@ -14,7 +14,7 @@ from uuid_utils import uuid7
 from recording.calls import Scope, ToolResult
 from recording.calls import ToolCall as Call
 from recording.logger import AuditLogger, AuditRefused, safe_audit, safe_intend
-from recording.rows.tool_call import build_audit_row, build_intent
+from recording.rows import close_call, open_call
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,8 @@ class ToolCall:
         Raises:
             AuditRefused: the ledger is strict, and the intent could not be put on disk.
         """
-        refusal = safe_intend(self._logger, build_intent(self._call, self._scope))
+        self._intent = open_call(self._call, self._scope)
+        refusal = safe_intend(self._logger, self._intent)
         if refusal is not None:
             raise AuditRefused(refusal)
         self._started_at_ms, self._started = time.time_ns() // 1_000_000, time.monotonic()
@@ -74,12 +75,12 @@ class ToolCall:
 
     def _row(self, result: ToolResult) -> audit_pb2.AuditRow:
         try:
-            return build_audit_row(self._call, result, self._scope)
+            return close_call(self._intent, result)
         except (TypeError, ValueError) as error:
             # what the body said of its result fits no row: the call has one all the same
             log.warning("ledger.result_unusable", error=type(error).__name__)
             known = ToolResult("", result.outcome, started_at_ms=self._started_at_ms, duration_ms=result.duration_ms)
-            return build_audit_row(self._call, known, self._scope)
+            return close_call(self._intent, known)
 
 
 def _written(arguments: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from onrecord.audit.v1 import audit_pb2
 from recording import redact
 from recording.calls import Scope, ToolCall, ToolResult
 from recording.redact import exact
-from recording.rows.tool_call import build_audit_row, build_intent
+from recording.rows import build_audit_row, open_call
 
 CANARY = "canary-5d41c2"
 SCOPE = Scope(session_id="s-1", engine="ollama", model="qwen3", turn_id="t-1")
@@ -109,7 +109,7 @@ def test_r04_without_a_scope_session_and_engine_are_there_and_unset():
 def test_an_intent_is_the_row_but_for_what_only_the_end_tells(monkeypatch):
     monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_123_456_789)
     asked = call("bash", command="make", timeout_seconds=5)
-    intent = build_intent(asked, SCOPE)
+    intent = open_call(asked, SCOPE)
     assert intent.created_at_ms == 1_700_000_000_123
     assert intent.outcome == audit_pb2.OUTCOME_UNSPECIFIED
     assert optional_fields(intent) == set()
@@ -204,7 +204,7 @@ RESULTS = st.builds(
     scope=st.none() | st.builds(Scope, session_id=ANY_TEXT, engine=ANY_TEXT, model=ANY_TEXT, turn_id=ANY_TEXT),
 )
 def test_every_call_has_a_row_that_fits(asked, result, scope):
-    for row in (build_intent(asked, scope), build_audit_row(asked, result, scope)):
+    for row in (open_call(asked, scope), build_audit_row(asked, result, scope)):
         assert row == audit_pb2.AuditRow.FromString(row.SerializeToString())
         for name, limit in MAX_CHARACTERS.items():
             assert len(getattr(row, name)) <= limit

@@ -1,0 +1,51 @@
+"""The cost row of a model request."""
+
+from onrecord.audit.v1 import audit_pb2
+from uuid_utils import uuid7
+
+from recording.calls import Failure, Scope, Usage
+from recording.rows import fit
+
+
+def cost_row(
+    scope: Scope,
+    usage: Usage,
+    *,
+    model: str,
+    cost_micros: int | None,
+    created_at_ms: int,
+    duration_ms: int,
+    failure: Failure | None = None,
+    context_exceeded: bool = False,
+) -> audit_pb2.CostRow:
+    """The row of a request that has ended, well or not. Never raises.
+
+    Args:
+        scope: whom it belongs to; its model is the one that was asked for.
+        usage: the tokens that the server counted.
+        model: the model that answered, as its server names it.
+        cost_micros: the price in millionths of a US dollar; None where it is not known.
+        created_at_ms: when the request began, in milliseconds since 1970-01-01 UTC.
+        duration_ms: from the request to the last byte of its answer.
+        failure: why it failed. What the server said in words is for the caller alone.
+        context_exceeded: whether the server has cut the request in silence.
+    """
+    return audit_pb2.CostRow(
+        id=str(uuid7()),
+        session_id=fit.identifier(scope.session_id),
+        turn_id=fit.identifier(scope.turn_id),
+        engine=fit.engine(scope.engine),
+        model=fit.model(model),
+        requested_model=fit.model(scope.model),
+        input_tokens=fit.bounded(usage.input_tokens),
+        output_tokens=fit.bounded(usage.output_tokens),
+        cached_input_tokens=fit.bounded(usage.cached_input_tokens),
+        reasoning_tokens=fit.bounded(usage.reasoning_tokens),
+        cost_micros=None if cost_micros is None else fit.bounded(cost_micros),
+        duration_ms=fit.bounded(duration_ms),
+        error=None if failure is None else fit.error(str(failure)),
+        created_at_ms=fit.bounded(created_at_ms),
+        usage_incomplete=not usage.complete,
+        context_exceeded=context_exceeded,
+        trace_id=fit.trace_id(scope.trace_id),
+    )
