@@ -7,8 +7,10 @@ AuditError
 ├── InvalidRequest          the request can never be carried out as it is written    INVALID_ARGUMENT
 ├── NotFound                what the request names is not in the ledger              NOT_FOUND
 ├── UnderWay                the ledger does such a thing already, and does one at a time      ABORTED
+├── Unsupported             the ledger's database leaves it to means of its own     UNIMPLEMENTED
 ├── QueueFull               more rows wait for the disk than the ledger holds ready  RESOURCE_EXHAUSTED, RetryInfo
 ├── DiskFull                the disk has no room for a commit                        RESOURCE_EXHAUSTED, RetryInfo
+├── Damaged                 a part of the database that was needed cannot be read    DATA_LOSS
 └── StoreUnavailable        the database cannot be used now                          UNAVAILABLE
     └── StoreClosed         the ledger is shutting down, or its database was closed  UNAVAILABLE
 
@@ -46,6 +48,10 @@ class NotFound(AuditError):
 
 class UnderWay(AuditError):
     """The ledger does such a thing already, and does one at a time."""
+
+
+class Unsupported(AuditError):
+    """A database has means of its own for it, which the message names."""
 
 
 class QueueFull(AuditError):

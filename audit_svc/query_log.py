@@ -1,19 +1,19 @@
-"""The log of queries: each question to the ledger leaves a row of its own, which nobody waits for."""
+"""The log of queries: each query leaves a row, which nobody waits for."""
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import structlog
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
+from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import AuditError
-from audit_svc.sqlite import ReadStore
+from audit_svc.ledger.protocol import ReadableLedger
 from service_kit.access.callers import caller_name
 from service_kit.errors import Context
 
@@ -24,43 +24,39 @@ GATHER_SECONDS = 0.5
 log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class Entry:
-    """A query that is being answered."""
-
-    rows: int = 0
-    """How many rows were sent until now."""
-
-
 class QueryLog:
     """Gathers rows for a moment, and has them written with whatever the store commits."""
 
-    def __init__(self, store: ReadStore, statuses: Mapping[type[Exception], grpc.StatusCode]) -> None:
-        self._store = store
+    def __init__(self, ledger: ReadableLedger, statuses: Mapping[type[Exception], grpc.StatusCode]) -> None:
+        self._ledger = ledger
         self._statuses = statuses
-        self._waiting: list[tuple[str | int, ...]] = []
+        self._waiting: list[audit_pb2.QueryRow] = []
         self._lost = 0
         self._writing: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
-    def entry(self, request: Message, context: Context) -> Iterator[Entry]:
-        """A row for the query that the block answers, however it ends."""
-        entry, status = Entry(), "OK"
-        caller = caller_name(context)[:128]  # now: a call that its client has left can no longer be asked
-        created_at, started = time.time_ns() // 1_000_000, time.monotonic()
+    def logged(self, request: Message, context: Context) -> Iterator[audit_pb2.QueryRow]:
+        """Logs the query that the block answers, however it ends. The block counts the rows that it sends."""
+        row = audit_pb2.QueryRow(
+            caller=caller_name(context)[:128],  # now: a call that its client has left can no longer be asked
+            method=request.DESCRIPTOR.name.removesuffix("Request"),
+            filters=filters_of(request),
+            status="OK",
+            created_at_ms=time.time_ns() // 1_000_000,
+        )
+        started = time.monotonic()
         try:
-            yield entry
+            yield row
         except (asyncio.CancelledError, GeneratorExit):
-            status = grpc.StatusCode.CANCELLED.name
+            row.status = grpc.StatusCode.CANCELLED.name
             raise
         except Exception as error:
             code = next((self._statuses[cls] for cls in type(error).__mro__ if cls in self._statuses), None)
-            status = (code or grpc.StatusCode.INTERNAL).name
+            row.status = (code or grpc.StatusCode.INTERNAL).name
             raise
         finally:
-            duration_ms = round((time.monotonic() - started) * 1000)
-            method = request.DESCRIPTOR.name.removesuffix("Request")
-            self._add((caller, method, filters_of(request), entry.rows, duration_ms, status, created_at))
+            row.duration_ms = round((time.monotonic() - started) * 1000)
+            self._add(row)
 
     async def close(self) -> None:
         """Has what still waits written."""
@@ -69,7 +65,7 @@ class QueryLog:
             await asyncio.wait([self._writing])
         await self._write()
 
-    def _add(self, row: tuple[str | int, ...]) -> None:
+    def _add(self, row: audit_pb2.QueryRow) -> None:
         if len(self._waiting) >= MAX_WAITING:
             self._lost += 1
             return
@@ -87,7 +83,7 @@ class QueryLog:
         if not rows:
             return
         try:
-            await self._store.log_queries(rows)
+            await self._ledger.log_queries(rows)
         except AuditError as error:
             self._lost += len(rows)
             log.warning("queries.not_logged", queries=self._lost, reason=str(error))

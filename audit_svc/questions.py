@@ -1,20 +1,19 @@
-"""The questions of onrecord.audit.v1.AuditService: read-only RPCs, each of which leaves a row in the log of queries."""
+"""The read-only RPCs of onrecord.audit.v1.AuditService, each of which leaves a row in the log of queries."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from audit_svc.errors import QueueFull, StoreClosed
+from audit_svc.ledger.pages import Page, by_time, in_parts
+from audit_svc.ledger.protocol import ReadableLedger
+from audit_svc.ledger.query import Query, filter_of, query_of, session_query_of
 from audit_svc.query_log import QueryLog
-from audit_svc.sqlite import ReadStore
-from audit_svc.sqlite.read import listing, queries, tail, tool_calls
-from audit_svc.sqlite.usage.summaries import summarize_usage
 from service_kit.errors import Context
-from service_kit.paging import decode_token, encode_token
 
 EXPORT_ROWS = 500
 TAIL_SECONDS = 0.1
@@ -23,15 +22,14 @@ MAX_TAILS = 100
 MAX_BEHIND = 100_000
 """A tail that is further behind what is committed goes on at its end, and is told how much it missed."""
 
-Asked = TypeVar("Asked", bound=Message)
-Answer = TypeVar("Answer", bound=Message)
+Row = TypeVar("Row", bound=Message)
 
 
 class QuestionRpcs(audit_pb2_grpc.AuditServiceServicer):
     """ListToolCalls, ListSessions, GetSession, SummarizeUsage, TailToolCalls, ExportToolCalls and ListQueries."""
 
-    def __init__(self, store: ReadStore, query_log: QueryLog) -> None:
-        self._questions = store
+    def __init__(self, ledger: ReadableLedger, query_log: QueryLog) -> None:
+        self._readable = ledger
         self._query_log = query_log
         self._tails = 0
         self._ending = asyncio.Event()
@@ -40,61 +38,68 @@ class QuestionRpcs(audit_pb2_grpc.AuditServiceServicer):
         self, request: audit_pb2.ListToolCallsRequest, context: Context
     ) -> audit_pb2.ListToolCallsResponse:
         """One page of audit rows."""
-        return await self._answer(tool_calls.list_tool_calls, request, context, lambda response: response.rows)
+        rows, token = await self._page(self._readable.list_tool_calls, request, context)
+        return audit_pb2.ListToolCallsResponse(rows=rows, next_page_token=token)
 
     async def ListSessions(  # noqa: N802 - named by the proto
         self, request: audit_pb2.ListSessionsRequest, context: Context
     ) -> audit_pb2.ListSessionsResponse:
         """One page of sessions."""
-        return await self._answer(queries.list_sessions, request, context, lambda response: response.sessions)
+        rows, token = await self._page(self._readable.list_sessions, request, context)
+        return audit_pb2.ListSessionsResponse(sessions=rows, next_page_token=token)
 
     async def GetSession(  # noqa: N802 - named by the proto
         self, request: audit_pb2.GetSessionRequest, context: Context
     ) -> audit_pb2.GetSessionResponse:
         """One session and a page of its timeline."""
-        return await self._answer(queries.get_session, request, context, lambda response: response.timeline)
+        with self._query_log.logged(request, context) as logged:
+            query = session_query_of(request)
+            session, page = await self._readable.get_session(query)
+            logged.rows = len(page.rows)
+            token = query.token(page.next)
+            return audit_pb2.GetSessionResponse(session=session, timeline=page.rows, next_page_token=token)
 
     async def SummarizeUsage(  # noqa: N802 - named by the proto
         self, request: audit_pb2.SummarizeUsageRequest, context: Context
     ) -> audit_pb2.SummarizeUsageResponse:
         """One page of groups."""
-        return await self._answer(summarize_usage, request, context, lambda response: response.rows, heavy=True)
+        rows, token = await self._page(self._readable.summarize_usage, request, context)
+        return audit_pb2.SummarizeUsageResponse(rows=rows, next_page_token=token)
 
     async def ListQueries(  # noqa: N802 - named by the proto
         self, request: audit_pb2.ListQueriesRequest, context: Context
     ) -> audit_pb2.ListQueriesResponse:
         """One page of the log of queries."""
-        return await self._answer(queries.list_queries, request, context, lambda response: response.queries)
+        rows, token = await self._page(self._readable.list_queries, request, context, (int, int))
+        return audit_pb2.ListQueriesResponse(queries=rows, next_page_token=token)
 
     async def ExportToolCalls(  # noqa: N802 - named by the proto
         self, request: audit_pb2.ExportToolCallsRequest, context: Context
     ) -> AsyncIterator[audit_pb2.ExportToolCallsResponse]:
         """All rows that were there when it began, read piece by piece."""
-        with self._query_log.entry(request, context) as entry:
-            last_row = await self._questions.ask(tail.last_row, None)
-            after = None
+        with self._query_log.logged(request, context) as logged:
+            wanted, last_position, after = filter_of(request.filter), await self._readable.last_position(), None
             while True:
-                part = (request.filter, after, last_row, EXPORT_ROWS)
-                rows = await self._questions.ask(tool_calls.export_tool_calls, part, heavy=True)
-                for message in _messages(rows):
-                    yield message
-                entry.rows += len(rows)
+                rows = await self._readable.export_tool_calls(wanted, after, last_position, EXPORT_ROWS)
+                for part in in_parts(rows):
+                    yield audit_pb2.ExportToolCallsResponse(rows=part)
+                logged.rows += len(rows)
                 if len(rows) < EXPORT_ROWS:
                     return
-                after = rows[-1].created_at_ms, rows[-1].id
+                after = by_time(rows[-1])
 
     async def TailToolCalls(  # noqa: N802 - named by the proto
         self, request: audit_pb2.TailToolCallsRequest, context: Context
     ) -> AsyncIterator[audit_pb2.TailToolCallsResponse]:
         """Rows as they are committed. The database is what they wait in, so that no client can make the writer wait."""
-        with self._query_log.entry(request, context) as entry:
+        with self._query_log.logged(request, context) as logged:
             if self._tails >= MAX_TAILS:
                 raise QueueFull(f"{MAX_TAILS} tails are open already: end one of them")
             self._tails += 1
             try:
-                async with contextlib.aclosing(self._tail(request)) as responses:
+                async with contextlib.aclosing(self._tail(query_of(request, (int,)))) as responses:
                     async for response in responses:
-                        entry.rows += len(response.rows)
+                        logged.rows += len(response.rows)
                         yield response
             finally:
                 self._tails -= 1
@@ -103,53 +108,37 @@ class QuestionRpcs(audit_pb2_grpc.AuditServiceServicer):
         """Has all tails end with StoreClosed."""
         self._ending.set()
 
-    async def _tail(
-        self, request: audit_pb2.TailToolCallsRequest
-    ) -> AsyncGenerator[audit_pb2.TailToolCallsResponse, None]:
-        filters = listing.filters(request)
-        last = await self._questions.ask(tail.last_row, None)
+    async def _tail(self, query: Query) -> AsyncGenerator[audit_pb2.TailToolCallsResponse, None]:
+        last = await self._readable.last_position()
         # A token from before a restore may be beyond all rows.
-        at = min(int(decode_token(request.page_token, filters, (int,))[0]), last) if request.page_token else last
+        at = min(int(query.after[0]), last) if query.after else last
         # So that a client knows from where on it sees everything, also while there is nothing to see.
-        yield audit_pb2.TailToolCallsResponse(page_token=encode_token((at,), filters))
+        yield audit_pb2.TailToolCallsResponse(page_token=query.token((at,)))
         is_live = False
         while not self._ending.is_set():
             missed = 0
             if is_live and last - at > MAX_BEHIND:
                 missed, at = last - at, last
-            rows, at, last = await self._questions.ask(tail.rows_after, (request, at))
+            tail = await self._readable.tool_calls_after(query.filter, at)
+            at, last = tail.position, tail.last_position
             is_live = is_live or at == last
-            if rows or missed:
-                yield audit_pb2.TailToolCallsResponse(rows=rows, missed=missed, page_token=encode_token((at,), filters))
+            if tail.rows or missed:
+                token = query.token((at,))
+                yield audit_pb2.TailToolCallsResponse(rows=tail.rows, missed=missed, page_token=token)
             if is_live:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ending.wait(), TAIL_SECONDS)
         raise StoreClosed("the ledger is shutting down")
 
-    async def _answer(
+    async def _page(
         self,
-        question: Callable[[Any, Asked], Answer],
-        request: Asked,
+        ask: Callable[[Query], Awaitable[Page[Row]]],
+        request: Any,
         context: Context,
-        rows: Callable[[Answer], Any],
-        *,
-        heavy: bool = False,
-    ) -> Answer:
-        with self._query_log.entry(request, context) as entry:
-            response = await self._questions.ask(question, request, heavy=heavy)
-            entry.rows = len(rows(response))
-            return response
-
-
-def _messages(rows: list[audit_pb2.AuditRow]) -> list[audit_pb2.ExportToolCallsResponse]:
-    """Rows in as many messages as keep each below what clients take."""
-    messages: list[audit_pb2.ExportToolCallsResponse] = []
-    some: list[audit_pb2.AuditRow] = []
-    size = 0
-    for row in rows:
-        size += row.ByteSize()
-        if some and size > listing.MAX_PAGE_BYTES:
-            messages.append(audit_pb2.ExportToolCallsResponse(rows=some))
-            some, size = [], row.ByteSize()
-        some.append(row)
-    return [*messages, audit_pb2.ExportToolCallsResponse(rows=some)] if some else messages
+        key: tuple[type[int] | type[str], ...] = (int, str),
+    ) -> tuple[list[Row], str]:
+        with self._query_log.logged(request, context) as logged:
+            query = query_of(request, key)
+            page = await ask(query)
+            logged.rows = len(page.rows)
+            return page.rows, query.token(page.next)

@@ -1,4 +1,4 @@
-"""The ledger as a service: store, servicer and server, from start to drain."""
+"""The ledger as a service, from start to drain."""
 
 import asyncio
 import gc
@@ -8,12 +8,13 @@ import structlog
 from onrecord.audit.v1 import audit_pb2_grpc
 from prometheus_client import CollectorRegistry
 
-from audit_svc.housekeeping import keep_house
+from audit_svc.care import keep_retention
+from audit_svc.ledger.protocol import Ledger
 from audit_svc.metrics import StoreCollector, StoreMetrics
 from audit_svc.servicer import ROLES, SERVICE, AuditServicer, error_interceptor
 from audit_svc.settings import AuditSettings
 from audit_svc.sqlite.open.connection import leave_out_memory_statistics
-from audit_svc.sqlite.store import SqliteStore
+from audit_svc.sqlite.store import SqliteLedger
 from service_kit.access.guard import Guard, open_guard
 from service_kit.access.interceptor import rules_for
 from service_kit.health import follow
@@ -37,19 +38,19 @@ def run(settings: AuditSettings, *, apply_migrations: bool) -> None:
     _tune_interpreter()
     leave_out_memory_statistics()
     registry = new_registry()
-    store = SqliteStore.open(
+    ledger = SqliteLedger.open(
         settings.db,
         queue_rows=settings.queue_rows,
         apply_migrations=apply_migrations,
         observer=StoreMetrics(registry),
     )
-    registry.register(StoreCollector(settings.db, lambda: store.queued_rows, lambda: store.unindexed_rows))
-    asyncio.run(_serve(settings, guard, store, registry))
+    registry.register(StoreCollector(settings.db, lambda: ledger.queued_rows, lambda: ledger.unindexed_rows))
+    asyncio.run(_serve(settings, guard, ledger, registry))
 
 
-async def _serve(settings: AuditSettings, guard: Guard, store: SqliteStore, registry: CollectorRegistry) -> None:
-    keeping = asyncio.create_task(keep_house(store.housekeeping, settings.retention_days))
-    servicer = AuditServicer(store)
+async def _serve(settings: AuditSettings, guard: Guard, ledger: Ledger, registry: CollectorRegistry) -> None:
+    retention = asyncio.create_task(keep_retention(ledger, settings.retention_days))
+    servicer = AuditServicer(ledger)
     try:
         server = build_server([RpcObserver(registry), error_interceptor(), *guard.interceptors], guard.options)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(servicer, server)
@@ -57,7 +58,7 @@ async def _serve(settings: AuditSettings, guard: Guard, store: SqliteStore, regi
         if settings.reflection:
             add_reflection(server, [SERVICE])
         async with follow(
-            health, [SERVICE], store.why_no_commit, every_seconds=settings.health_seconds, within_seconds=10
+            health, [SERVICE], ledger.why_no_commit, every_seconds=settings.health_seconds, within_seconds=10
         ):
             with serve_metrics(settings.metrics_listen, registry):
                 await serve(
@@ -69,10 +70,10 @@ async def _serve(settings: AuditSettings, guard: Guard, store: SqliteStore, regi
                     on_drain=servicer.drain,
                 )
     finally:
-        keeping.cancel()
-        await asyncio.wait([keeping])
+        retention.cancel()
+        await asyncio.wait([retention])
         await servicer.close()
-        await store.close()
+        await ledger.close()
 
 
 def _tune_interpreter() -> None:

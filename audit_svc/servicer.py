@@ -1,4 +1,4 @@
-"""AuditService on the store: messages in, messages out, and which error is which status."""
+"""AuditService on a ledger: messages in, messages out, and which error is which status."""
 
 import asyncio
 import time
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 import grpc
 from onrecord.audit.v1 import audit_pb2
 
+from audit_svc.care import CareRpcs
 from audit_svc.errors import (
     Damaged,
     DiskFull,
@@ -17,12 +18,12 @@ from audit_svc.errors import (
     StoreRefused,
     StoreUnavailable,
     UnderWay,
+    Unsupported,
 )
-from audit_svc.housekeeping import HousekeepingRpcs
 from audit_svc.ledger.batch import Batch, read_batch
+from audit_svc.ledger.protocol import Ledger
 from audit_svc.query_log import QueryLog
 from audit_svc.questions import QuestionRpcs
-from audit_svc.sqlite import Store
 from service_kit.access.callers import current_caller
 from service_kit.access.roles import Role
 from service_kit.errors import Context, ErrorInterceptor, PermissionDenied
@@ -56,6 +57,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     NotFound: grpc.StatusCode.NOT_FOUND,
     StoreRefused: grpc.StatusCode.FAILED_PRECONDITION,
     UnderWay: grpc.StatusCode.ABORTED,
+    Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     Damaged: grpc.StatusCode.DATA_LOSS,
     QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -79,14 +81,13 @@ def error_interceptor() -> ErrorInterceptor:
     return ErrorInterceptor(STATUSES, retry_after_seconds={QueueFull: 0.25, DiskFull: 5.0})
 
 
-class AuditServicer(QuestionRpcs, HousekeepingRpcs):
+class AuditServicer(QuestionRpcs, CareRpcs):
     """The RPCs of onrecord.audit.v1.AuditService."""
 
-    def __init__(self, store: Store) -> None:
-        query_log = QueryLog(store, STATUSES)
-        QuestionRpcs.__init__(self, store, query_log)
-        HousekeepingRpcs.__init__(self, store.housekeeping, query_log)
-        self._store = store
+    def __init__(self, ledger: Ledger) -> None:
+        query_log = QueryLog(ledger, STATUSES)
+        QuestionRpcs.__init__(self, ledger, query_log)
+        CareRpcs.__init__(self, ledger, query_log)
         self._streams: set[asyncio.Task[None]] = set()
         self._draining = False
         self._entrance = asyncio.Lock()
@@ -149,7 +150,7 @@ class AuditServicer(QuestionRpcs, HousekeepingRpcs):
         await self._query_log.close()
 
     def _record(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
-        return self._store.record(_admit(request))
+        return self._ledger.record(_admit(request))
 
     async def _record_when_there_is_room(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
         """Queues a batch of a stream. Many producers fill the queue together, and to end their streams would cost all
@@ -164,7 +165,7 @@ class AuditServicer(QuestionRpcs, HousekeepingRpcs):
             batch = _admit(request)
             while True:
                 try:
-                    return self._store.record(batch)
+                    return self._ledger.record(batch)
                 except QueueFull:
                     if time.monotonic() > deadline:
                         raise

@@ -14,7 +14,7 @@ import typer
 
 from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Accepted, Batch, Values
 from audit_svc.sqlite.open.connection import open_for_reading
-from audit_svc.sqlite.store import SqliteStore
+from audit_svc.sqlite.store import SqliteLedger
 from bench.services import wait_until_indexed
 from bench.sizes import show
 
@@ -88,7 +88,7 @@ def batches(tool_calls: int, days: int, end_ms: int) -> Iterator[Batch]:
 async def fill(path: Path, tool_calls: int, days: int = DAYS) -> float:
     """Makes a ledger of the last days at path and returns the seconds that it took."""
     started = time.perf_counter()
-    store = SqliteStore.open(path, queue_rows=100_000)
+    store = SqliteLedger.open(path, queue_rows=100_000)
     waiting: deque[Awaitable[object]] = deque()
     rows, step = 0, max(1, tool_calls // 10)
     try:

@@ -24,7 +24,7 @@ import typer
 from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
-from audit_svc.sqlite.read import listing
+from audit_svc.ledger.query import fingerprint_of
 from bench import reading
 from bench.data import DAYS, RARE_TEXT, RARE_TOOL, fill
 from bench.figures import Figure, Target, percentile, table
@@ -78,7 +78,7 @@ def listed(
 
     def deep(sample: Sample) -> Message:
         request = Listing(page_size=size, **filters)
-        request.page_token = encode_token((sample.time_ms, ""), listing.filters(request))
+        request.page_token = encode_token((sample.time_ms, ""), fingerprint_of(request))
         return request
 
     where = f"WHERE {sql} AND" if sql else "WHERE"

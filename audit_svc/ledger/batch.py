@@ -122,7 +122,7 @@ class Batch:
     """Rows that can never be stored, by position."""
     recorded_by: str = ""
     """The name of the caller; empty where callers have no names."""
-    queries: Sequence[Values] = ()
+    queries: Sequence[audit_pb2.QueryRow] = ()
     """Rows of the log of queries, which no producer sends."""
 
     def __len__(self) -> int:
@@ -152,7 +152,7 @@ def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str =
     return Batch(request.producer_id, first, request.sequence, tool_calls, costs, sessions, rejections, recorded_by)
 
 
-def query_batch(queries: Sequence[Values]) -> Batch:
+def query_batch(queries: Sequence[audit_pb2.QueryRow]) -> Batch:
     """A batch of rows of the log of queries alone."""
     none = Accepted([], 0, ())
     return Batch("", 0, 0, none, none, none, (), queries=queries)

@@ -1,52 +1,104 @@
-"""The store on SQLite: one writer, some readers, and a lock on the file."""
+"""The ledger in one SQLite file: one writer, some readers, and a lock on the file."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from functools import partial
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
-import apsw
 import structlog
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import AuditError, MigrationRefused, StoreRefused
-from audit_svc.ledger.batch import Batch, Values, query_batch
+from audit_svc.errors import AuditError, MigrationRefused
+from audit_svc.ledger.batch import Batch, query_batch
 from audit_svc.ledger.observer import StoreObserver
-from audit_svc.sqlite.care.housekeeping import Housekeeping
+from audit_svc.ledger.pages import Page
+from audit_svc.ledger.protocol import Tail
+from audit_svc.ledger.pruning import Progress
+from audit_svc.ledger.query import Filter, Query
+from audit_svc.sqlite.care.online import OnlineCare
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.open.connection import FileLock, open_for_reading, open_for_writing
+from audit_svc.sqlite.open.connection import Connection, open_for_reading, open_for_writing
+from audit_svc.sqlite.open.files import translated
+from audit_svc.sqlite.open.lock import FileLock
+from audit_svc.sqlite.read import queries, tail, tool_calls
 from audit_svc.sqlite.read.reader import Reader
 from audit_svc.sqlite.read.throttle import Throttle
 from audit_svc.sqlite.text.indexer import Indexer
-from audit_svc.sqlite.write.acks import Acks
+from audit_svc.sqlite.usage.summaries import summarize_usage
 from audit_svc.sqlite.write.load import Load
 from audit_svc.sqlite.write.writer import Writer
+from service_kit.paging import Position
 
 log = structlog.get_logger(__name__)
 
 READERS = 4
 
 
-class SqliteStore:
-    """The ledger in one SQLite file, which belongs to one process."""
+class ReadableSqlite:
+    """A ledger that is only read: a backup, or the file of a service that runs (the ReadableLedger protocol)."""
 
-    def __init__(
-        self,
-        lock: FileLock,
-        writer: Writer,
-        acks: Acks,
-        indexer: Indexer,
-        reader: Reader,
-        housekeeping: Housekeeping,
-    ) -> None:
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Opens the database, which may be in use.
+
+        Raises:
+            StoreRefused: it cannot be read, or its schema is not what this version knows.
+        """
+        connection = open_for_reading(path)
+        with translated(path):
+            waiting = migrate.pending(connection, migrate.load_migrations())
+        if waiting:
+            labels = ", ".join(migration.label for migration in waiting)
+            raise MigrationRefused(
+                f"{path} is of an older version ({labels} are missing): run `audit-svc migrate up --db {path}`"
+            )
+        return cls(Reader([connection]))
+
+    async def list_tool_calls(self, query: Query) -> Page[audit_pb2.AuditRow]:
+        return await self._reader.ask(tool_calls.list_tool_calls, query)
+
+    async def list_sessions(self, query: Query) -> Page[audit_pb2.SessionRow]:
+        return await self._reader.ask(queries.list_sessions, query)
+
+    async def get_session(self, query: Query) -> tuple[audit_pb2.SessionRow, Page[audit_pb2.TimelineEntry]]:
+        return await self._reader.ask(queries.get_session, query)
+
+    async def list_queries(self, query: Query) -> Page[audit_pb2.QueryRow]:
+        return await self._reader.ask(queries.list_queries, query)
+
+    async def summarize_usage(self, query: Query) -> Page[audit_pb2.UsageRow]:
+        return await self._reader.ask(summarize_usage, query, heavy=True)
+
+    async def export_tool_calls(
+        self, wanted: Filter, after: Position | None, last_position: int, size: int
+    ) -> list[audit_pb2.AuditRow]:
+        return await self._reader.ask(tool_calls.export_tool_calls, wanted, after, last_position, size, heavy=True)
+
+    async def last_position(self) -> int:
+        return await self._reader.ask(tail.last_position)
+
+    async def tool_calls_after(self, wanted: Filter, position: int) -> Tail:
+        return await self._reader.ask(tail.tool_calls_after, wanted, position)
+
+    async def log_queries(self, queries: Sequence[audit_pb2.QueryRow]) -> None:
+        """Forgets them: who can read the file needs no leave."""
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._reader.close)
+
+
+class SqliteLedger(ReadableSqlite):
+    """The ledger of a service, to which the file belongs (the Ledger protocol)."""
+
+    def __init__(self, lock: FileLock, writer: Writer, indexer: Indexer, reader: Reader, care: OnlineCare) -> None:
+        super().__init__(reader)
         self._lock = lock
         self._writer = writer
-        self._acks = acks
         self._indexer = indexer
-        self._reader = reader
-        self.housekeeping = housekeeping
-        self.ask = reader.ask
+        self._care = care
 
     @classmethod
     def open(
@@ -69,13 +121,12 @@ class SqliteStore:
                 raise MigrationRefused(f"migrations are pending ({labels}): run `audit-svc migrate up --db {path}`")
             readers = [open_for_reading(path) for _ in range(READERS)]
             indexer = Indexer(connection)
-            acks = Acks()
-            writer = Writer(connection, queue_rows, observer, indexer, acks.call)
+            writer = Writer(connection, queue_rows, observer, indexer)
         except BaseException:
             lock.release()
             raise
         reader = Reader(readers, observer, Throttle(Load(lambda: writer.committing_seconds)))
-        return cls(lock, writer, acks, indexer, reader, Housekeeping(path, writer))
+        return cls(lock, writer, indexer, reader, OnlineCare(path, writer))
 
     @property
     def queued_rows(self) -> int:
@@ -88,64 +139,39 @@ class SqliteStore:
         return self._indexer.unindexed_rows
 
     def record(self, batch: Batch) -> Awaitable[audit_pb2.RecordResponse]:
-        """See audit_svc.sqlite.Store."""
-        return self._acks.expect(partial(self._writer.record, batch))
+        return self._writer.record_async(batch)
 
     async def why_no_commit(self) -> str:
-        """Commits what changes nothing: why it cannot be done, empty when it can."""
         try:
             await asyncio.wrap_future(self._writer.run(_touch))
         except AuditError as error:
             return str(error)
         return ""
 
-    async def log_queries(self, queries: Sequence[Values]) -> None:
-        """See audit_svc.sqlite.Store."""
+    async def log_queries(self, queries: Sequence[audit_pb2.QueryRow]) -> None:
+        """Writes them with the next commit."""
         await self.record(query_batch(queries))
 
+    def prune(self, before_ms: int, by: str) -> AsyncGenerator[Progress, None]:
+        return self._care.prune(before_ms, by)
+
+    async def count_prunable(self, before_ms: int) -> Progress:
+        return await self._care.count_prunable(before_ms)
+
+    async def unfinished_prune(self) -> int | None:
+        return await self._care.unfinished_prune()
+
+    async def back_up(self) -> tuple[BinaryIO, int]:
+        return await self._care.copy()
+
     async def close(self) -> None:
-        """See audit_svc.sqlite.Store."""
-        self.housekeeping.close()
+        self._care.close()
         # The last connection to close folds the WAL into the database, which a reader could not.
-        await asyncio.to_thread(self._reader.close)
+        await super().close()
         await asyncio.to_thread(self._writer.close)
         self._lock.release()
 
 
-def _touch(connection: apsw.Connection) -> None:
+def _touch(connection: Connection) -> None:
     """Writes the first page as it is. The store itself has no use for the number that is in it."""
     connection.pragma("user_version", connection.pragma("user_version"))
-
-
-class ReadOnlyStore:
-    """A ledger that is only read: a backup, or the file of a service that runs."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self.ask = reader.ask
-
-    @classmethod
-    def open(cls, path: Path) -> Self:
-        """Opens the database, which may be in use.
-
-        Raises:
-            StoreRefused: it cannot be read, or its schema is not what this version knows.
-        """
-        connection = open_for_reading(path)
-        try:
-            waiting = migrate.pending(connection, migrate.load_migrations())
-        except (apsw.NotADBError, apsw.CorruptError) as error:
-            raise StoreRefused(f"{path} is damaged or no SQLite database ({error}): restore a backup") from None
-        if waiting:
-            labels = ", ".join(migration.label for migration in waiting)
-            raise MigrationRefused(
-                f"{path} is of an older version ({labels} are missing): run `audit-svc migrate up --db {path}`"
-            )
-        return cls(Reader([connection]))
-
-    async def log_queries(self, queries: Sequence[Values]) -> None:
-        """Forgets them: who can read the file needs no leave."""
-
-    async def close(self) -> None:
-        """See audit_svc.sqlite.Store."""
-        await asyncio.to_thread(self._reader.close)

@@ -8,9 +8,9 @@ import typer
 from onrecord.audit.v1 import audit_pb2
 from rich.table import Table
 
+from audit_svc.terminal.client import EXIT_FAILED, Client, ask
 from audit_svc.terminal.comparison import Beside, Comparison, Side
 from audit_svc.terminal.comparison import compare as compare_timeline
-from audit_svc.terminal.ledger import EXIT_FAILED, Ledger, ask
 from audit_svc.terminal.options import DEFAULT_TARGET, Db, Target
 from audit_svc.terminal.plain import duration, json_line, money, printable
 from audit_svc.terminal.running import Json, err, out
@@ -32,8 +32,8 @@ def compare(
     """Show an engine beside its shadows: which calls agree, what each cost, how long it took."""
     request = audit_pb2.GetSessionRequest(session_id=session)
 
-    async def work(ledger: Ledger) -> list[audit_pb2.TimelineEntry]:
-        return await ledger.pages("GetSession", request, "timeline", sys.maxsize)
+    async def work(client: Client) -> list[audit_pb2.TimelineEntry]:
+        return await client.pages("GetSession", request, "timeline", sys.maxsize)
 
     comparison = compare_timeline(ask(target, db, work))
     if not comparison.shadows:

@@ -14,7 +14,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from onrecord.audit.v1 import audit_pb2
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from audit_svc.terminal.ledger import EXIT_FAILED, Ledger, ask
+from audit_svc.terminal.client import EXIT_FAILED, Client, ask
 from audit_svc.terminal.options import (
     DEFAULT_TARGET,
     Contains,
@@ -86,7 +86,7 @@ def export(
             sink = _open_sink(stack, form, path)
             progress = stack.enter_context(_progress(output))
             task = progress.add_task("tool calls", total=None)
-            ask(target, db, lambda ledger: _copy(ledger, request, sink, lambda count: progress.advance(task, count)))
+            ask(target, db, lambda client: _copy(client, request, sink, lambda count: progress.advance(task, count)))
     except OSError as error:
         if output is None:
             raise
@@ -95,9 +95,9 @@ def export(
 
 
 async def _copy(
-    ledger: Ledger, request: audit_pb2.ExportToolCallsRequest, sink: Sink, advance: Callable[[int], None]
+    client: Client, request: audit_pb2.ExportToolCallsRequest, sink: Sink, advance: Callable[[int], None]
 ) -> None:
-    stream: AsyncIterator[audit_pb2.ExportToolCallsResponse] = ledger.call("ExportToolCalls", request)
+    stream: AsyncIterator[audit_pb2.ExportToolCallsResponse] = client.call("ExportToolCalls", request)
     async for response in stream:
         sink.write(response.rows)
         advance(len(response.rows))

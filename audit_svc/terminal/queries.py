@@ -1,4 +1,4 @@
-"""Questions to the ledger: calls, errors, sessions, show, usage, queries."""
+"""Queries: calls, errors, sessions, show, usage, queries."""
 
 import sys
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from onrecord.audit.v1 import audit_pb2
 from rich.text import Text
 
 from audit_svc.terminal import rows
-from audit_svc.terminal.ledger import PAGE, PAGE_SECONDS, Ledger, ask
+from audit_svc.terminal.client import PAGE, PAGE_SECONDS, Client, ask
 from audit_svc.terminal.options import (
     DEFAULT_TARGET,
     Contains,
@@ -60,7 +60,7 @@ def calls(
 ) -> None:
     """List tool calls, the newest first."""
     request = call_filter(session, engine, model, tool, outcome, label, contains, since, until)
-    found = ask(target, db, lambda ledger: ledger.pages("ListToolCalls", request, "rows", limit))
+    found = ask(target, db, lambda client: client.pages("ListToolCalls", request, "rows", limit))
     _print_all(found) if as_json else out.print(rows.calls_table(found))
 
 
@@ -82,7 +82,7 @@ def errors(
         errors_only=True,
         created_from_ms=time_ms(since, "--since"),
     )
-    found = ask(target, db, lambda ledger: ledger.pages("ListToolCalls", request, "rows", limit))
+    found = ask(target, db, lambda client: client.pages("ListToolCalls", request, "rows", limit))
     _print_all(found) if as_json else out.print(rows.calls_table(found, errors=True))
 
 
@@ -108,7 +108,7 @@ def sessions(
         created_before_ms=time_ms(until, "--until"),
     )
 
-    found = ask(target, db, lambda ledger: ledger.pages("ListSessions", request, "sessions", limit))
+    found = ask(target, db, lambda client: client.pages("ListSessions", request, "sessions", limit))
     _print_all(found) if as_json else out.print(rows.sessions_table(found))
 
 
@@ -120,11 +120,11 @@ def show(
 ) -> None:
     """Show what happened in a session, from its begin to its end."""
 
-    async def work(ledger: Ledger) -> None:
+    async def work(client: Client) -> None:
         request = audit_pb2.GetSessionRequest(session_id=session, page_size=PAGE)
         timeline = None
         while timeline is None or request.page_token:
-            page = await ledger.call("GetSession", request, PAGE_SECONDS)
+            page = await client.call("GetSession", request, PAGE_SECONDS)
             if timeline is None:
                 timeline = rows.Timeline(page.session)
                 _print_all([page.session]) if as_json else _print_lines(timeline.heading())
@@ -169,7 +169,7 @@ def usage(
         created_before_ms=time_ms(until, "--until"),
     )
 
-    found = ask(target, db, lambda ledger: ledger.pages("SummarizeUsage", request, "rows", limit))
+    found = ask(target, db, lambda client: client.pages("SummarizeUsage", request, "rows", limit))
     _print_all(found) if as_json else out.print(rows.usage_table(names, found))
     for at, name in enumerate(names):
         if name not in DIMENSIONS and found and not any(row.group[at] for row in found):
@@ -194,7 +194,7 @@ def queries(
         created_before_ms=time_ms(until, "--until"),
     )
 
-    found = ask(target, db, lambda ledger: ledger.pages("ListQueries", request, "queries", limit))
+    found = ask(target, db, lambda client: client.pages("ListQueries", request, "queries", limit))
     _print_all(found) if as_json else out.print(rows.queries_table(found))
 
 

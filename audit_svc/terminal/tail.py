@@ -11,7 +11,7 @@ import typer
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.terminal import rows
-from audit_svc.terminal.ledger import connect, run
+from audit_svc.terminal.client import connect, run
 from audit_svc.terminal.options import DEFAULT_TARGET, Engine, Model, Outcomes, Session, Target, Tool, outcome_values
 from audit_svc.terminal.plain import print_json
 from audit_svc.terminal.running import Json, err, out
@@ -53,8 +53,8 @@ async def _follow(target: str, request: audit_pb2.TailToolCallsRequest, *, recon
     failures = 0
     while True:
         try:
-            async with connect(target, None) as ledger:
-                stream: AsyncIterator[audit_pb2.TailToolCallsResponse] = ledger.call("TailToolCalls", request)
+            async with connect(target, None) as client:
+                stream: AsyncIterator[audit_pb2.TailToolCallsResponse] = client.call("TailToolCalls", request)
                 async for response in stream:
                     if failures:
                         err.print("the service is back: going on", style="yellow")

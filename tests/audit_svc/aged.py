@@ -6,7 +6,7 @@ import apsw
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.ledger.batch import read_batch
-from audit_svc.sqlite.care.prune import HOUR_MS
+from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_writing
 from audit_svc.sqlite.write.writer import Writer

@@ -13,7 +13,7 @@ from onrecord.audit.v1 import audit_pb2_grpc
 from audit_svc.servicer import AuditServicer, error_interceptor
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
-from audit_svc.sqlite.store import SqliteStore
+from audit_svc.sqlite.store import SqliteLedger
 from audit_svc.sqlite.write.writer import Writer
 from service_kit.server import bind, build_server
 
@@ -52,7 +52,7 @@ def reading(writer: Writer, database: Path) -> Iterator[apsw.Connection]:
 @pytest.fixture
 async def ledger(database: Path) -> AsyncIterator[Any]:
     """A client's stub of a ledger on a real port."""
-    store = SqliteStore.open(database, queue_rows=50_000)
+    store = SqliteLedger.open(database, queue_rows=50_000)
     server = build_server([error_interceptor()])
     servicer = AuditServicer(store)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(servicer, server)

@@ -31,11 +31,12 @@ async def test_a_tail_that_ends_after_its_call_is_logged_without_asking_the_call
     """The generator of a stream whose client has left is closed by the event loop, when gRPC has let the call go."""
     kept, call = Kept(), Call()
     log = QueryLog(kept, {})  # type: ignore[arg-type] # the one method that it uses
-    with log.entry(audit_pb2.TailToolCallsRequest(engine="ollama"), call) as entry:  # type: ignore[arg-type] # as above
-        entry.rows = 3
+    with log.logged(audit_pb2.TailToolCallsRequest(engine="ollama"), call) as logged:  # type: ignore[arg-type] # as above
+        logged.rows = 3
         call.is_open = False
     await log.close()
-    assert [row[:4] for row in kept.rows] == [("ada", "TailToolCalls", '{"engine": "ollama"}', 3)]
+    (row,) = kept.rows
+    assert (row.caller, row.method, row.filters, row.rows) == ("ada", "TailToolCalls", '{"engine": "ollama"}', 3)
 
 
 def test_of_a_text_that_was_searched_for_the_length_alone_is_kept():

@@ -15,7 +15,7 @@ from audit_svc import servicer
 from audit_svc.errors import QueueFull
 from audit_svc.ledger.batch import Batch
 from audit_svc.servicer import STREAM_BATCHES, AuditServicer, error_interceptor
-from audit_svc.sqlite.store import SqliteStore
+from audit_svc.sqlite.store import SqliteLedger
 from service_kit.server import bind, build_server
 from tests.audit_svc.samples import NOW_MS, audit_row, request, session_row
 from tests.audit_svc.sqlite.test_writer import held
@@ -136,7 +136,7 @@ async def test_sessions_can_be_listed_and_got(ledger):
     assert got.session == session_row(id="a")
 
 
-class WatchedStore(SqliteStore):
+class WatchedStore(SqliteLedger):
     """Tells how many batches it has taken and refused."""
 
     taken = 0

@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import InvalidRequest
+from audit_svc.ledger.pruning import Progress, Removed
+from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.care.pruned import pruned_before
-from audit_svc.sqlite.open.connection import FileLock, open_for_writing
+from audit_svc.sqlite.open.connection import open_for_writing, transaction
 from audit_svc.sqlite.open.files import reading, translated
-from audit_svc.sqlite.open.transactions import transaction
+from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.text.text_index import remove_zones
 from audit_svc.sqlite.usage.rollups import drop_rollups
 
-HOUR_MS = 3_600_000
 BATCH_ROWS = 1000
 """Rows that a transaction removes: some 10 ms of the writer's time."""
 BATCH_PAGES = 1000
@@ -62,56 +61,6 @@ _SESSIONS = (
     "DELETE FROM sessions WHERE (created_at, rowid) > (?, ?) AND (created_at, rowid) <= (?, ?) "  # noqa: S608 - texts of ours
     f"AND {_IS_OVER} RETURNING id"
 )
-
-
-@dataclass(slots=True)
-class Removed:
-    """Counts of what was removed. cost_micros is in millionths of a US dollar."""
-
-    tool_calls: int = 0
-    errors: int = 0
-    model_requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_micros: int = 0
-    sessions: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a prune is. pruned_before is in milliseconds since 1970-01-01 UTC."""
-
-    pruned_before: int
-    removed: Removed
-    done: bool
-
-
-def whole_hour(before_ms: int, now_ms: int) -> int:
-    """before_ms rounded down to a whole hour, so that an hour's summary goes with all of its rows or stays.
-
-    Raises:
-        InvalidRequest: it is no time that a ledger can be pruned to.
-    """
-    if before_ms <= 0:
-        raise InvalidRequest(
-            "created_before_ms is not set, or is not after 1970: say which time to prune to", "created_before_ms"
-        )
-    if before_ms > now_ms:
-        raise InvalidRequest(
-            "created_before_ms is in the future: what is not there yet cannot be pruned", "created_before_ms"
-        )
-    return before_ms - before_ms % HOUR_MS
-
-
-def response(progress: Progress) -> audit_pb2.PruneResponse:
-    """Progress as the wire tells it."""
-    return audit_pb2.PruneResponse(
-        pruned_before_ms=progress.pruned_before,
-        tool_calls=progress.removed.tool_calls,
-        model_requests=progress.removed.model_requests,
-        sessions=progress.removed.sessions,
-        done=progress.done,
-    )
 
 
 def unfinished(connection: apsw.Connection) -> int | None:

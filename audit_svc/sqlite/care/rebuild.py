@@ -8,8 +8,9 @@ import apsw
 
 from audit_svc.sqlite.care.backup import Tell, watch
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.open.connection import FileLock, open_for_writing
+from audit_svc.sqlite.open.connection import open_for_writing
 from audit_svc.sqlite.open.files import reading, translated
+from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.text.text_index import rebuild_text_index, unindexed_rows
 from audit_svc.sqlite.text.text_rows import ZONE_ROWS
 from audit_svc.sqlite.usage.recount import rebuild_rollups

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from audit_svc.sqlite.care.backup import Tell, watch
 from audit_svc.sqlite.care.prune import INCREMENTAL
-from audit_svc.sqlite.open.connection import FileLock, open_for_writing
+from audit_svc.sqlite.open.connection import open_for_writing
 from audit_svc.sqlite.open.files import reading, translated
+from audit_svc.sqlite.open.lock import FileLock
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,15 @@
-"""Opening the database: every reason not to serve it is found here, before anything is written, and says what to do."""
+"""Connections to the database file. Every reason not to serve it is found here, before anything is written."""
 
-import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
 
-from audit_svc.errors import Held, StoreRefused
+from audit_svc.errors import StoreRefused
+
+Connection = apsw.Connection
 
 _CACHE_KIB = 16 * 1024
 """Of each connection, the writer's too: in a database of less than 1 GiB, SQLite looks at every page of its cache after
@@ -18,40 +21,18 @@ _BUSY_MS = 5000
 _CACHED_STATEMENTS = 512
 
 
-class FileLock:
-    """Holds a database for this process: a lock file beside it, whose lock ends with the process however it ends."""
-
-    def __init__(self, database: Path) -> None:
-        """Takes the lock; makes the folder, readable by its owner alone, if it is not there.
-
-        Raises:
-            Held: another process holds the database.
-            StoreRefused: its folder cannot be written.
-        """
-        # Resolved, since a link to a database is the same database.
-        database = database.resolve()
-        path = database.with_name(database.name + ".lock")
-        try:
-            database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreRefused(
-                f"the folder {database.parent} cannot be used ({error.strerror}): see AUDIT_DB"
-            ) from None
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._descriptor, 20, 0).decode()
-            os.close(self._descriptor)
-            raise Held(
-                f"process {holder} has the database {database} open: stop it first, or choose another with AUDIT_DB"
-            ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
-
-    def release(self) -> None:
-        """Lets the database go."""
-        os.close(self._descriptor)
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """Commits what its body writes, or takes it back when the body or the commit raises."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # SQLite has rolled back by itself after some errors of the disk.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def leave_out_memory_statistics() -> None:
@@ -64,7 +45,7 @@ def leave_out_memory_statistics() -> None:
     apsw.initialize()
 
 
-def open_for_writing(path: Path) -> apsw.Connection:
+def open_for_writing(path: Path) -> Connection:
     """A connection for the writer or a migration. The caller holds the FileLock.
 
     Raises:
@@ -95,7 +76,7 @@ def open_for_writing(path: Path) -> apsw.Connection:
     return connection
 
 
-def open_for_reading(path: Path) -> apsw.Connection:
+def open_for_reading(path: Path) -> Connection:
     """A connection that cannot write.
 
     Raises:
@@ -126,7 +107,7 @@ def refuse_wal_reset_bug(version: str) -> None:
         )
 
 
-def enter_wal(connection: apsw.Connection) -> None:
+def enter_wal(connection: Connection) -> None:
     """Puts the database into WAL mode.
 
     Raises:
@@ -142,7 +123,7 @@ def enter_wal(connection: apsw.Connection) -> None:
         )
 
 
-def refuse_damage(connection: apsw.Connection) -> None:
+def refuse_damage(connection: Connection) -> None:
     """Reads the whole database and checks that its structure is sound.
 
     Raises:

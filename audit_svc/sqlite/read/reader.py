@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import apsw
 
@@ -13,8 +13,8 @@ from audit_svc.errors import Damaged, StoreClosed, StoreUnavailable
 from audit_svc.ledger.observer import StoreObserver
 from audit_svc.sqlite.read.throttle import Throttle
 
-R = TypeVar("R")
 T = TypeVar("T")
+Asked = TypeVarTuple("Asked")
 
 _AGAIN_SECONDS = 0.05
 """A query is interrupted as often until it ends: SQLite forgets an interrupt that comes before the query has begun."""
@@ -41,14 +41,17 @@ class Reader:
         self._threads = ThreadPoolExecutor(len(connections), thread_name_prefix="audit-reader")
         self._running: set[Future[Any]] = set()
 
-    async def ask(self, question: Callable[[apsw.Connection, R], T], request: R, *, heavy: bool = False) -> T:
-        """See audit_svc.sqlite.Store."""
+    async def ask(self, question: Callable[[apsw.Connection, *Asked], T], *asked: *Asked, heavy: bool = False) -> T:
+        """What question, a function on a connection, returns or raises. A cancellation ends it.
+
+        heavy: it may take long, and must not keep others waiting.
+        """
         if self._throttle:
             waited = await self._throttle.wait()
             if self._observer:
                 self._observer.throttled(waited)
         async with self._heavy if heavy else contextlib.nullcontext():
-            return await self._run(lambda connection: question(connection, request))
+            return await self._run(lambda connection: question(connection, *asked))
 
     def close(self) -> None:
         """Ends running queries and closes the connections."""

@@ -8,18 +8,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import apsw
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import InvalidRequest
 from audit_svc.ledger.batch import TOOL_CALL_COLUMNS, Values, tool_call_row
+from audit_svc.ledger.pages import Page, by_time, take_page
+from audit_svc.ledger.query import Filter, Query
+from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing
 from audit_svc.sqlite.read.listing import Condition, Statement
 from audit_svc.sqlite.text.text_search import TextSearch
 from audit_svc.sqlite.text.text_trigrams import text_trigrams
-from service_kit.paging import Position, encode_token, page_size
+from service_kit.paging import Position
 
-MAX_TEXT = 4096
 MAX_PAIRS = 50
 """Walks along (engine, tool_name, created_at) at once, for filters on one of the two."""
 
@@ -74,84 +74,60 @@ class Plan:
         return Statement(sql, [argument for part in parts for argument in part.arguments])
 
 
-def list_tool_calls(
-    connection: apsw.Connection, request: audit_pb2.ListToolCallsRequest
-) -> audit_pb2.ListToolCallsResponse:
-    """One page of audit rows. A page may be short, though another follows.
-
-    Raises:
-        InvalidPage, InvalidRequest: see audit.proto.
-    """
-    plan, ends = plan_of(connection, request), listing.time_range(request)
-    position = listing.position_of(request)
-    size = page_size(request.page_size) + 1
-    if not plan.others:
-        conditions = [*ends, listing.beyond(position)] if position else ends
-        found, stopped_at = listing.fetch(connection, _NAMES, plan.statement(conditions, size)), None
+def list_tool_calls(connection: Connection, query: Query) -> Page[audit_pb2.AuditRow]:
+    """A page of tool calls. It may be short, though another follows."""
+    plan = plan_of(connection, query.filter)
+    if plan.others:
+        found, stopped_at = _search(connection, query, plan)
     else:
-        found, stopped_at = _search(connection, request, plan, position, size)
-    page, token = listing.take_page(found, tool_call_row, request, lambda row: (row.created_at_ms, row.id))
-    if not token and stopped_at is not None:
-        token = encode_token(stopped_at, listing.filters(request))
-    return audit_pb2.ListToolCallsResponse(rows=page, next_page_token=token)
+        conditions = [*listing.time_range(query.filter), *listing.after_key(query.after)]
+        found, stopped_at = listing.fetch(connection, _NAMES, plan.statement(conditions, query.size + 1)), None
+    page = take_page(found, tool_call_row, query.size, by_time)
+    return page if page.next else Page(page.rows, stopped_at)
 
 
 def export_tool_calls(
-    connection: apsw.Connection, part: tuple[audit_pb2.ListToolCallsRequest, tuple[int, str] | None, int, int]
+    connection: Connection, wanted: Filter, after: Position | None, last_position: int, size: int
 ) -> list[audit_pb2.AuditRow]:
-    """The next rows of an export, the oldest first.
-
-    part: the filters, the position (created_at, id) of the last row before or None, the number of the last row that
-    there was when the export began, and how many rows at most.
-
-    Raises:
-        InvalidRequest: see audit.proto.
-    """
-    request, after, last_row, size = part
-    conditions = [*listing.time_range(request), Condition("+rowid <= ?", (last_row,))]
-    conditions += [listing.beyond(after, ascending=True)] if after else []
-    statement = plan_of(connection, request).statement(conditions, size, ascending=True)
+    """The next rows of an export, the oldest first: see ReadableLedger."""
+    conditions = [*listing.time_range(wanted), Condition("+rowid <= ?", (last_position,))]
+    conditions += listing.after_key(after, ascending=True)
+    statement = plan_of(connection, wanted).statement(conditions, size, ascending=True)
     return list(map(tool_call_row, listing.fetch(connection, _NAMES, statement)))
 
 
-def plan_of(connection: apsw.Connection, request: audit_pb2.ListToolCallsRequest) -> Plan:
-    """The walk that meets the fewest rows for what request filters by.
-
-    Raises:
-        InvalidRequest: a filter can hold for no row.
-    """
+def plan_of(connection: Connection, wanted: Filter) -> Plan:
+    """The walk that meets the fewest rows for a filter."""
+    equal = wanted.equal
     others = {
-        "text": _contains(request.args_contain),
-        "session_id": [Condition("session_id = ?", (request.session_id,))] if request.session_id else [],
-        "engine": [Condition("engine = ?", (request.engine,))] if request.engine else [],
-        "tool_name": [Condition("tool_name = ?", (request.tool_name,))] if request.tool_name else [],
-        "model": [Condition("model = ?", (request.model,))] if request.model else [],
-        "errors": [Condition("error IS NOT NULL")] if request.errors_only else [],
-        "outcomes": _outcomes(request),
-        "labels": listing.has_labels(request.labels, "tool_call_log.session_id"),
+        # The text first: few rows have it, and it lies before the other columns.
+        "text": _contains(wanted.contains),
+        **{name: [Condition(f"{name} = ?", (value,))] for name, value in equal.items()},
+        "errors": [Condition("error IS NOT NULL")] if wanted.errors_only else [],
+        "outcomes": _outcomes(wanted),
+        "labels": listing.has_labels(wanted.labels, "tool_call_log.session_id"),
     }
 
     def by(walks: list[Walk], *known: str, is_short: bool = False) -> Plan:
         rest = [part for name, parts in others.items() if name not in known for part in parts]
         filters = [part for parts in others.values() for part in parts]
-        return Plan(walks, rest, is_short, filters, text_trigrams(request.args_contain))
+        return Plan(walks, rest, is_short, filters, text_trigrams(wanted.contains))
 
-    if request.session_id:
+    if "session_id" in equal:
         return by([Walk("idx_tool_call_log_session", others["session_id"])], "session_id", is_short=True)
-    if label := listing.with_rare_label(connection, request.labels, "session_id"):
+    if label := listing.with_rare_label(connection, wanted.labels, "session_id"):
         return by([Walk("idx_tool_call_log_session", [label])], is_short=True)
-    unusual = _unusual(request)
-    if unusual:
+    if unusual := _unusual(wanted):
         return by([Walk("idx_tool_call_log_unusual", [outcome]) for outcome in unusual], "outcomes")
-    if request.errors_only:
+    if wanted.errors_only:
         return by([Walk("idx_tool_call_log_failed", others["errors"])], "errors")
-    if request.engine and request.tool_name:
+    if "engine" in equal and "tool_name" in equal:
         known = "engine", "tool_name"
         return by([Walk("idx_tool_call_log_tool", [*others["engine"], *others["tool_name"]])], *known)
-    if request.model:
+    if "model" in equal:
         return by([Walk("idx_tool_call_log_model", others["model"])], "model")
-    if request.engine or request.tool_name:
-        pairs = _pairs(connection, request.engine, request.tool_name)
+    if "engine" in equal or "tool_name" in equal:
+        pairs = _pairs(connection, equal.get("engine", ""), equal.get("tool_name", ""))
         if pairs is not None:
             walks = [
                 Walk("idx_tool_call_log_tool", [Condition("engine = ? AND tool_name = ?", pair)]) for pair in pairs
@@ -160,28 +136,21 @@ def plan_of(connection: apsw.Connection, request: audit_pb2.ListToolCallsRequest
     return by([Walk("idx_tool_call_log_created")])
 
 
-def _search(
-    connection: apsw.Connection,
-    request: audit_pb2.ListToolCallsRequest,
-    plan: Plan,
-    position: Position | None,
-    size: int,
-) -> tuple[list[Values], Position | None]:
-    """Rows window by window, until there are size or time is up; then also where to go on, else None.
+def _search(connection: Connection, query: Query, plan: Plan) -> tuple[list[Values], Position | None]:
+    """Rows window by window, until there are enough or time is up; then also where to go on, else None.
 
     Once a text turns out to be rare, the rest is looked for by the index of texts.
     """
-    ends = listing.time_range(request)
+    ends, position, size = listing.time_range(query.filter), query.after, query.size + 1
     rows: list[Values] = []
     window = size if plan.is_short else FIRST_WINDOW
     passed = 0
     may_use_index = bool(plan.trigrams) and not plan.is_short
     give_up = time.monotonic() + PATIENCE_SECONDS
     while True:
-        after = [listing.beyond(position)] if position else []
         begin = _window_begin(connection, plan, ends, position, window)
         within = [Condition("created_at >= ?", (begin,))] if begin is not None else []
-        statement = plan.statement([*ends, *after, *within], size - len(rows))
+        statement = plan.statement([*ends, *listing.after_key(position), *within], size - len(rows))
         rows += listing.fetch(connection, _NAMES, statement)
         if len(rows) == size or begin is None:
             return rows, None
@@ -192,7 +161,7 @@ def _search(
         window = min(2 * window, LAST_WINDOW)
         if may_use_index and passed * (size - len(rows)) > LONG_WALK * max(1, len(rows)):
             may_use_index = False
-            more, rest = _by_text(connection, request, plan, position, size - len(rows), give_up)
+            more, rest = _by_text(connection, query.filter, plan, position, size - len(rows), give_up)
             rows += more
             if rest is None or len(rows) == size:
                 return rows, None
@@ -200,22 +169,17 @@ def _search(
 
 
 def _by_text(
-    connection: apsw.Connection,
-    request: audit_pb2.ListToolCallsRequest,
-    plan: Plan,
-    position: Position,
-    size: int,
-    give_up: float,
+    connection: Connection, wanted: Filter, plan: Plan, position: Position, size: int, give_up: float
 ) -> tuple[list[Values], Position | None]:
-    conditions = [*plan.filters, *listing.time_range(request)]
+    conditions = [*plan.filters, *listing.time_range(wanted)]
     is_all = [walk.index for walk in plan.walks] == ["idx_tool_call_log_created"]
     most_rows = 1.0 if is_all else WALK_ROWS
-    search = TextSearch(connection, plan.trigrams, conditions, request.created_from_ms, size, give_up, most_rows)
+    search = TextSearch(connection, plan.trigrams, conditions, wanted.from_ms or 0, size, give_up, most_rows)
     return search.rows(position)
 
 
 def _window_begin(
-    connection: apsw.Connection,
+    connection: Connection,
     plan: Plan,
     ends: Sequence[Condition],
     position: Sequence[int | str] | None,
@@ -237,34 +201,26 @@ def _window_begin(
     return max(begins, default=None)
 
 
-def _outcomes(request: audit_pb2.ListToolCallsRequest) -> list[Condition]:
-    if not request.outcomes:
-        return []
-    names = listing.outcome_names(request.outcomes)
-    known = tuple(name for name in names if name is not None)
+def _outcomes(wanted: Filter) -> list[Condition]:
+    known = tuple(name for name in wanted.outcomes if name is not None)
     parts = [f"outcome IN ({', '.join('?' * len(known))})"] if known else []
-    parts += ["outcome IS NULL"] if None in names else []
-    return [Condition(f"({' OR '.join(parts)})", known)]
+    parts += ["outcome IS NULL"] if None in wanted.outcomes else []
+    return [Condition(f"({' OR '.join(parts)})", known)] if parts else []
 
 
-def _unusual(request: audit_pb2.ListToolCallsRequest) -> list[Condition]:
+def _unusual(wanted: Filter) -> list[Condition]:
     """A condition for each outcome, where none is the one that most calls have, or none at all."""
-    names = listing.outcome_names(request.outcomes)
-    if None in names or "succeeded" in names:
+    if None in wanted.outcomes or "succeeded" in wanted.outcomes:
         return []
-    return [Condition("outcome = ? AND outcome <> 'succeeded'", (str(name),)) for name in names]
+    return [Condition("outcome = ? AND outcome <> 'succeeded'", (str(name),)) for name in wanted.outcomes]
 
 
 def _contains(text: str) -> list[Condition]:
-    if len(text) > MAX_TEXT:
-        raise InvalidRequest(
-            f"args_contain is longer than {MAX_TEXT} characters, and so than any summary", "args_contain"
-        )
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return [Condition("args_summary LIKE ? ESCAPE '\\'", (f"%{escaped}%",))] if text else []
 
 
-def _pairs(connection: apsw.Connection, engine: str, tool_name: str) -> list[tuple[str, str]] | None:
+def _pairs(connection: Connection, engine: str, tool_name: str) -> list[tuple[str, str]] | None:
     """The engines and tools that there are for a filter on one of them; None when they are too many to walk at once."""
     if engine:
         found = _distinct(connection, "tool_name", [Condition("engine = ?", (engine,))])
@@ -275,7 +231,7 @@ def _pairs(connection: apsw.Connection, engine: str, tool_name: str) -> list[tup
     return None if len(pairs) > MAX_PAIRS else pairs or [(engine, tool_name)]
 
 
-def _distinct(connection: apsw.Connection, column: str, within: Sequence[Condition]) -> list[str]:
+def _distinct(connection: Connection, column: str, within: Sequence[Condition]) -> list[str]:
     """The values of a column of idx_tool_call_log_tool, one more than can be walked at most, by a look at it each."""
     values = [""]
     while len(values) <= MAX_PAIRS + 1:

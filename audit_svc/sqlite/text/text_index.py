@@ -10,7 +10,7 @@ from typing import Any
 
 import apsw
 
-from audit_svc.sqlite.open.transactions import transaction
+from audit_svc.sqlite.open.connection import transaction
 from audit_svc.sqlite.text import text_rows
 from audit_svc.sqlite.text.text_rows import unpack
 from audit_svc.sqlite.text.text_segments import Segment, add_segment, remove_segment, rows_with, tidy, write_entries

@@ -77,7 +77,7 @@ class TextSearch:
         if unindexed_rows(self.connection) > MAX_UNINDEXED:
             return [], position
         # The text is the first condition, which few rows meet, and which lies before the other columns.
-        sql, arguments = listing.select("", [*self.conditions, listing.beyond(position)])
+        sql, arguments = listing.select("", [*self.conditions, *listing.after_key(position)])
         sql = f"{sql.replace(' WHERE', ' AND', 1)} ORDER BY created_at DESC, id DESC LIMIT {self.size}"
         self._rest = Statement(sql, arguments)
         self._look(_UNINDEXED, first_unindexed(self.connection))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import apsw
 from pyroaring import BitMap
 
-from audit_svc.sqlite.open.transactions import transaction
+from audit_svc.sqlite.open.connection import transaction
 from audit_svc.sqlite.text import text_rows
 from audit_svc.sqlite.text.text_rows import unpack
 from audit_svc.sqlite.text.text_trigrams import ENTRY_BYTES, Entry, in_steps

@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 from pyroaring import BitMap
 
-from audit_svc.sqlite.open.transactions import transaction
+from audit_svc.sqlite.open.connection import transaction
 from audit_svc.sqlite.text import text_rows
 from audit_svc.sqlite.text.text_rows import pack
 

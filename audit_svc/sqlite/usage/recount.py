@@ -9,7 +9,7 @@ import apsw
 
 from audit_svc.ledger.steps import STEPS
 from audit_svc.ledger.usage import MAX_SUMMED
-from audit_svc.sqlite.open.transactions import transaction
+from audit_svc.sqlite.open.connection import transaction
 from audit_svc.sqlite.usage.rollups import REQUEST_SUMS, ROLLUPS
 
 ALL = tuple(step.name for step in STEPS)

@@ -7,17 +7,18 @@ is exact.
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import apsw
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import InvalidRequest
 from audit_svc.ledger import histogram
 from audit_svc.ledger.columns import MAX_INT64
+from audit_svc.ledger.groups import LABEL, PERIODS, group_name
+from audit_svc.ledger.pages import Page
+from audit_svc.ledger.query import Filter, Query
 from audit_svc.ledger.ranges import cut
-from audit_svc.ledger.steps import DAY_MS, HOUR_MS, STEPS
+from audit_svc.ledger.steps import STEPS
 from audit_svc.sqlite.care.pruned import pruned_before
 from audit_svc.sqlite.read import listing
 from audit_svc.sqlite.read.listing import Condition
@@ -31,13 +32,6 @@ from audit_svc.sqlite.usage.usage_tables import (
     call_rollup,
     request_rollup,
 )
-from service_kit.paging import decode_token, encode_token, page_size
-
-MAX_GROUPS = 8
-LABEL = "label:"
-DIMENSIONS = ("session", "engine", "model", "tool", "outcome", "hour", "day")
-
-_STEPS = {"hour": (HOUR_MS, "%Y-%m-%dT%H:00Z"), "day": (DAY_MS, "%Y-%m-%d")}
 
 Group = tuple[int | str, ...]
 
@@ -59,74 +53,47 @@ class _Sums:
         self.durations += sign * table.durations.merge(which, what)
 
 
-def summarize_usage(
-    connection: apsw.Connection, request: audit_pb2.SummarizeUsageRequest
-) -> audit_pb2.SummarizeUsageResponse:
-    """One page of groups.
-
-    Raises:
-        InvalidPage, InvalidRequest: see audit.proto.
-    """
-    groups = _groups(request.group_by)
-    size = page_size(request.page_size)
-    after = _position(request, len(groups))
-    found = _found(connection, request, groups)
+def summarize_usage(connection: apsw.Connection, query: Query) -> Page[audit_pb2.UsageRow]:
+    """A page of groups: see ReadableLedger."""
+    groups = query.group_by
+    found = _found(connection, query.filter, groups)
     if not groups:
-        return audit_pb2.SummarizeUsageResponse(rows=[_row([], found.get((), _Sums()))])
-    named = sorted(([_name(*part) for part in zip(groups, group, strict=True)], sums) for group, sums in found.items())
+        return Page([_row([], found.get((), _Sums()))])
+    after = None if query.after is None else list(map(str, query.after))
+    named = sorted(
+        ([group_name(*part) for part in zip(groups, group, strict=True)], sums) for group, sums in found.items()
+    )
     rest = [entry for entry in named if after is None or entry[0] > after]
-    page = [_row(group, sums) for group, sums in rest[:size]]
-    token = encode_token(tuple(page[-1].group), listing.filters(request)) if len(rest) > size else ""
-    return audit_pb2.SummarizeUsageResponse(rows=page, next_page_token=token)
+    page = [_row(group, sums) for group, sums in rest[: query.size]]
+    return Page(page, tuple(page[-1].group) if len(rest) > query.size else None)
 
 
-def _found(
-    connection: apsw.Connection, request: audit_pb2.SummarizeUsageRequest, groups: Sequence[str]
-) -> dict[Group, _Sums]:
+def _found(connection: apsw.Connection, wanted: Filter, groups: Sequence[str]) -> dict[Group, _Sums]:
     """The sums of each group, of one moment: what is taken off must be in what it is taken off from."""
     found = defaultdict[Group, _Sums](_Sums)
     with connection:
-        for table, sign, conditions in _parts(connection, request, groups):
+        for table, sign, conditions in _parts(connection, wanted, groups):
             for group, values in _read(connection, table, groups, conditions):
                 found[group].add(table, values, sign)
     return {group: sums for group, sums in found.items() if sums.calls[0] or sums.requests[0]}
 
 
-def _groups(names: Sequence[str]) -> list[str]:
-    for name in names:
-        if name not in DIMENSIONS and not (name.startswith(LABEL) and 0 < len(name) - len(LABEL) <= 64):
-            known = ", ".join(DIMENSIONS)
-            raise InvalidRequest(f"group_by has an entry that is none of {known} or label:KEY", "group_by")
-    if len(names) > MAX_GROUPS:
-        raise InvalidRequest(f"group_by has more than {MAX_GROUPS} entries", "group_by")
-    if len(set(names)) < len(names):
-        raise InvalidRequest("group_by has an entry twice", "group_by")
-    return list(names)
-
-
-def _position(request: audit_pb2.SummarizeUsageRequest, width: int) -> list[str] | None:
-    if not request.page_token:
-        return None
-    return [str(part) for part in decode_token(request.page_token, listing.filters(request), (str,) * width)]
-
-
 def _parts(
-    connection: apsw.Connection, request: audit_pb2.SummarizeUsageRequest, groups: Sequence[str]
+    connection: apsw.Connection, wanted: Filter, groups: Sequence[str]
 ) -> Iterator[tuple[Table, int, list[Condition]]]:
     """What is to be read of calls and requests, each from the tables that know them; 1 to add it, -1 to take it off."""
-    listing.time_range(request)  # refuses what is no range
-    filters = _filters(connection, request)
-    by_session = bool(request.session_id or request.labels) or any(
+    filters = _filters(connection, wanted)
+    by_session = bool("session_id" in wanted.equal or wanted.labels) or any(
         name == "session" or name.startswith(LABEL) for name in groups
     )
     # What is from before the mark counts as gone: a prune that is under way has removed rows before their rollups, and
     # one that has ended may have left a row.
-    begin = max(request.created_from_ms if request.HasField("created_from_ms") else 0, pruned_before(connection))
-    end = request.created_before_ms if request.HasField("created_before_ms") else MAX_INT64
-    longest = min([_STEPS[name][0] for name in groups if name in _STEPS], default=MAX_INT64)
+    begin = max(wanted.from_ms or 0, pruned_before(connection))
+    end = MAX_INT64 if wanted.before_ms is None else wanted.before_ms
+    longest = min([PERIODS[name][0] for name in groups if name in PERIODS], default=MAX_INT64)
     steps = [step for step in STEPS if step.ms <= longest and not by_session]
     kinds = [(CALL_ROWS, call_rollup)]
-    if not (request.tool_name or request.outcomes):
+    if not ("tool_name" in wanted.equal or wanted.outcomes):
         kinds.append((REQUEST_ROWS, request_rollup))
     pieces = list(cut(begin, end, steps, folded_before(connection)))
     for rows, rollup in kinds:
@@ -137,15 +104,13 @@ def _parts(
             yield table, sign, [*within, *filters]
 
 
-def _filters(connection: apsw.Connection, request: audit_pb2.SummarizeUsageRequest) -> list[Condition]:
-    named = {"session_id": request.session_id, "engine": request.engine, "model": request.model}
-    named["tool_name"] = request.tool_name
-    conditions = [Condition(f"r.{name} = ?", (value,)) for name, value in named.items() if value]
-    if request.outcomes:
-        outcomes = tuple(name or "" for name in listing.outcome_names(request.outcomes))
+def _filters(connection: apsw.Connection, wanted: Filter) -> list[Condition]:
+    conditions = [Condition(f"r.{name} = ?", (value,)) for name, value in wanted.equal.items()]
+    if wanted.outcomes:
+        outcomes = tuple(name or "" for name in wanted.outcomes)
         conditions.append(Condition(f"coalesce(r.outcome, '') IN ({', '.join('?' * len(outcomes))})", outcomes))
-    rare = listing.with_rare_label(connection, request.labels, "r.session_id")
-    return [*conditions, *([rare] if rare else []), *listing.has_labels(request.labels, "r.session_id")]
+    rare = listing.with_rare_label(connection, wanted.labels, "r.session_id")
+    return [*conditions, *([rare] if rare else []), *listing.has_labels(wanted.labels, "r.session_id")]
 
 
 def _read(
@@ -160,8 +125,8 @@ def _read(
             joins.append(f" LEFT JOIN session_labels l{at} ON l{at}.session_id = r.session_id AND l{at}.key = ?")
             keys.append(name.removeprefix(LABEL))
             columns.append(f"coalesce(l{at}.value, '')")
-        elif name in _STEPS:
-            columns.append(f"{table.time} - {table.time} % {_STEPS[name][0]}")
+        elif name in PERIODS:
+            columns.append(f"{table.time} - {table.time} % {PERIODS[name][0]}")
         else:
             columns.append(table.columns[name])
     sql, arguments = table.statement(columns, "".join(joins), conditions)
@@ -169,13 +134,6 @@ def _read(
         # Without any row, the sums of no group are null.
         if None not in row:
             yield tuple(row[: len(groups)]), row[len(groups) :]
-
-
-def _name(dimension: str, value: int | str) -> str:
-    """A group's value as it is told."""
-    if dimension not in _STEPS:
-        return str(value)
-    return datetime.fromtimestamp(int(value) / 1000, UTC).strftime(_STEPS[dimension][1])
 
 
 def _row(group: Sequence[str], sums: _Sums) -> audit_pb2.UsageRow:

@@ -1,5 +1,6 @@
 """Batches into the tables, inside the transaction that the writer has opened."""
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ Rejections = list[tuple[int, audit_pb2.Rejection]]
 
 
 _QUERY_COLUMNS = ("caller", "method", "filters", "rows", "duration_ms", "status", "created_at")
+_QUERY_VALUES = operator.attrgetter(*_QUERY_COLUMNS[:-1], "created_at_ms")
 
 
 class Inserts:
@@ -64,7 +66,7 @@ class Inserts:
             kept.append(batch)
             stored.append(self._write_sessions(batch.sessions, batch.recorded_by, refused))
             if batch.queries:
-                self._connection.executemany(self._insert_query, batch.queries)
+                self._connection.executemany(self._insert_query, map(_QUERY_VALUES, batch.queries))
             if batch.producer_id and batch.sequence:
                 covered.add(batch.producer_id, batch.first_sequence, batch.sequence)
         covered.write()

@@ -4,13 +4,14 @@ Group commit without a timer: while the disk is slow, more gathers and the next 
 nobody waits for company.
 """
 
+import asyncio
 import collections
 import errno
-import operator
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from audit_svc.errors import AuditError, DiskFull, QueueFull, StoreClosed, Store
 from audit_svc.ledger.batch import Batch
 from audit_svc.ledger.observer import StoreObserver
 from audit_svc.ledger.usage import Usage
-from audit_svc.sqlite.open.transactions import transaction
+from audit_svc.sqlite.open.connection import transaction
 from audit_svc.sqlite.text.indexer import Indexer
 from audit_svc.sqlite.write.checkpoints import Checkpoints
 from audit_svc.sqlite.write.inserts import Inserts
@@ -60,11 +61,8 @@ class Writer:
         queue_rows: int,
         observer: StoreObserver | None = None,
         indexer: Indexer | None = None,
-        ack: Callable[[Callable[[], None]], object] = operator.call,
     ) -> None:
         """Prepares the statements and starts the thread. connection belongs to the writer from now on.
-
-        ack is given what tells all batches of a commit how it went, and has it called, by whatever thread it likes.
 
         Raises:
             StoreRefused: a table or a column is missing.
@@ -75,7 +73,8 @@ class Writer:
         self._max_queued_rows = queue_rows
         self._observer = observer
         self._indexer = indexer
-        self._ack = ack
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Sets the responses once record_async() was called on it."""
         self._queue: collections.deque[_Queued] = collections.deque()
         self._jobs: collections.deque[_Job] = collections.deque()
         self._queued_rows = 0
@@ -105,6 +104,15 @@ class Writer:
             self._queued_rows += len(batch)
             self._changed.notify()
         return queued.response
+
+    def record_async(self, batch: Batch) -> asyncio.Future[audit_pb2.RecordResponse]:
+        """record() for the event loop, which is always the same one: the batch is written even if nobody waits."""
+        self._loop = self._loop or asyncio.get_running_loop()
+        response: asyncio.Future[audit_pb2.RecordResponse] = self._loop.create_future()
+        # Looked at here, since the caller may have gone.
+        response.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self.record(batch).add_done_callback(partial(_pass_on, response))
+        return response
 
     @property
     def queued_rows(self) -> int:
@@ -191,6 +199,18 @@ class Writer:
                 self._observer.committed(responses, time.perf_counter() - started)
             self._ack(partial(_succeed, group, responses))
 
+    def _ack(self, answer_all: Callable[[], None]) -> None:
+        """Has the event loop answer all batches of a commit by one call, or does it here where no loop waits.
+
+        To wake the loop, this thread lets go of Python's lock and waits for it, up to 0.1 ms while the loop is busy.
+        Once for each batch, that took as long as 3 % of the commit.
+        """
+        if self._loop is None:
+            answer_all()
+            return
+        with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+            self._loop.call_soon_threadsafe(answer_all)
+
     def _work(self, job: _Job) -> None:
         try:
             with transaction(self._connection):
@@ -234,3 +254,12 @@ def _succeed(group: Sequence[_Queued], responses: Sequence[audit_pb2.RecordRespo
 def _fail(group: Sequence[_Queued], reason: Exception) -> None:
     for queued in group:
         queued.response.set_exception(reason)
+
+
+def _pass_on(response: asyncio.Future[audit_pb2.RecordResponse], stored: Future[audit_pb2.RecordResponse]) -> None:
+    if response.done():
+        return
+    if error := stored.exception():
+        response.set_exception(error)
+    else:
+        response.set_result(stored.result())

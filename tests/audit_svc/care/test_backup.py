@@ -15,7 +15,7 @@ from audit_svc.sqlite.care.backup import back_up
 from audit_svc.sqlite.care.check import check
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
-from audit_svc.sqlite.store import SqliteStore
+from audit_svc.sqlite.store import SqliteLedger
 from audit_svc.terminal import remote
 from service_kit.server import bind, build_server
 from tests.audit_svc.aged import make_ledger
@@ -57,7 +57,7 @@ def test_a_backup_is_one_private_sound_file_that_needs_no_other(database, tmp_pa
 async def test_commits_while_it_is_made_neither_show_in_it_nor_start_it_anew(database, tmp_path, monkeypatch):
     monkeypatch.setattr(backup, "STEP_PAGES", 5)
     make_ledger(database, hours=20, calls=100)
-    store = SqliteStore.open(database, queue_rows=50_000)
+    store = SqliteLedger.open(database, queue_rows=50_000)
     steps: list[int] = []
 
     def commit_meanwhile(done: int, total: int) -> None:
@@ -156,7 +156,7 @@ def test_what_a_service_that_died_left_of_a_copy_is_removed_at_the_next_start(da
     other = database.with_name(".other.db.0123abcd.copy")
     for path in (*leftovers, other):
         path.touch()
-    store = SqliteStore.open(database, queue_rows=50_000)
+    store = SqliteLedger.open(database, queue_rows=50_000)
     store._reader.close()
     store._writer.close()
     store._lock.release()

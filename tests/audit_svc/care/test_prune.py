@@ -11,12 +11,14 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import Held, InvalidRequest
 from audit_svc.ledger.batch import read_batch
+from audit_svc.ledger.pruning import Removed, whole_hour
+from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.care import prune
 from audit_svc.sqlite.care.check import check
-from audit_svc.sqlite.care.prune import HOUR_MS, Prune, Removed, prune_file, whole_hour
+from audit_svc.sqlite.care.prune import Prune, prune_file
 from audit_svc.sqlite.care.vacuum import space, vacuum
-from audit_svc.sqlite.open.connection import FileLock, open_for_reading, open_for_writing
-from audit_svc.sqlite.open.transactions import transaction
+from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing, transaction
+from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.usage.recount import rebuild_rollups
 from audit_svc.sqlite.write.writer import Writer
 from tests.audit_svc.aged import THIS_HOUR, ago, hour_of_rows, make_ledger

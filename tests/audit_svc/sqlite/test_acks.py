@@ -1,73 +1,67 @@
-"""Acks from the writer's thread, when whoever asked may have gone."""
+"""Acks from the writer's thread to the event loop, when whoever asked may have gone."""
 
 import asyncio
 import gc
 import logging
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from functools import partial
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import DiskFull
-from audit_svc.sqlite.write.acks import Acks
-
-STORED = audit_pb2.RecordResponse(sequence=1, stored=2)
+from audit_svc.errors import StoreClosed, StoreUnavailable
+from tests.audit_svc.samples import audit_row, batch
+from tests.audit_svc.sqlite.test_writer import count, held
 
 
-def from_a_thread(acks: Acks, ack: Callable[[], None]) -> None:
-    thread = threading.Thread(target=acks.call, args=[ack])
-    thread.start()
-    thread.join()
-
-
-async def test_a_response_is_set_by_the_loop_and_not_by_the_thread_that_has_it():
-    acks = Acks()
-    stored: Future[audit_pb2.RecordResponse] = Future()
-    response = acks.expect(lambda: stored)
-    from_a_thread(acks, partial(stored.set_result, STORED))
-    assert not stored.done()
-    assert await response == STORED
+async def test_all_batches_of_a_commit_are_answered_by_one_call_to_the_loop(writer, database, monkeypatch):
+    loop = asyncio.get_running_loop()
+    calls: list[object] = []
+    call_soon = loop.call_soon_threadsafe
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *call: calls.append(call) or call_soon(*call))
+    with held(database):
+        responses = [writer.record_async(batch(audit_row())) for _ in range(20)]
+    assert [response.stored for response in await asyncio.gather(*responses)] == [1] * 20
+    # The first may have been taken before the others came; those then went together.
+    assert len(calls) <= 2
 
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("cancels", [False, True])
-async def test_nobody_hears_of_an_ack_whose_caller_has_gone(caplog, fails, cancels):
+async def test_nobody_hears_of_an_ack_whose_caller_has_gone(writer, connection, database, caplog, fails, cancels):
+    connection.set_busy_timeout(10 if fails else 5000)
+
     async def ask_and_go() -> None:
-        acks = Acks()
-        stored: Future[audit_pb2.RecordResponse] = Future()
-        response = acks.expect(lambda: stored)
-        if cancels:
-            response.cancel()
-        failing, succeeding = partial(stored.set_exception, DiskFull("full")), partial(stored.set_result, STORED)
-        from_a_thread(acks, failing if fails else succeeding)
-        await asyncio.sleep(0.01)
+        with held(database):
+            response, next_one = (writer.record_async(batch(audit_row())) for _ in range(2))
+            if cancels:
+                response.cancel()
+            if fails:
+                await asyncio.wait([next_one])
+        await asyncio.wait([next_one])
         assert response.done()
 
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, "asyncio"):
         await ask_and_go()
         gc.collect()
         await asyncio.sleep(0)
-    assert caplog.records == []
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
-def test_an_ack_to_a_loop_that_has_ended_is_dropped():
-    acks = Acks()
-    stored: Future[audit_pb2.RecordResponse] = Future()
+async def test_a_batch_that_cannot_be_stored_is_told_to_who_waits(writer, connection, database):
+    connection.set_busy_timeout(10)
+    with held(database), pytest.raises(StoreUnavailable):
+        await writer.record_async(batch(audit_row()))
 
+
+def test_an_ack_to_a_loop_that_has_ended_is_dropped_and_the_row_stored(writer, database, reading):
     async def ask() -> None:
-        acks.expect(lambda: stored)
+        writer.record_async(batch(audit_row()))
 
-    asyncio.run(ask())
-    from_a_thread(acks, partial(stored.set_result, STORED))
-    assert not stored.done()
+    with held(database):
+        asyncio.run(ask())
+    writer.close()
+    assert count(reading) == 1
 
 
-async def test_what_cannot_be_recorded_is_raised_at_once():
-    def record() -> Future[audit_pb2.RecordResponse]:
-        raise DiskFull("full")
-
-    with pytest.raises(DiskFull):
-        Acks().expect(record)
+async def test_what_cannot_be_recorded_is_raised_at_once(writer):
+    writer.close()
+    with pytest.raises(StoreClosed):
+        writer.record_async(batch(audit_row()))

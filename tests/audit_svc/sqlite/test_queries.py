@@ -13,10 +13,12 @@ from audit_svc.errors import InvalidRequest, NotFound
 from audit_svc.ledger.batch import read_batch
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
+from audit_svc.ledger.query import filter_of, query_of
 from audit_svc.sqlite.read import listing, queries, tail, tool_calls
-from audit_svc.sqlite.usage.summaries import summarize_usage
 from audit_svc.sqlite.write.writer import Writer
 from service_kit.paging import InvalidPage
+from tests.audit_svc import asking
+from tests.audit_svc.asking import summarize_usage
 from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, session_row
 
 Request = audit_pb2.ListToolCallsRequest
@@ -162,10 +164,10 @@ def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: "+".join(filters) or "all")
 def test_r15_every_listing_walks_indexes_in_its_own_order(filled, patient, filters):
-    asked = Request(**filters)
+    asked = filter_of(Request(**filters))
     chosen = tool_calls.plan_of(filled, asked)
-    after = listing.beyond((NOW_MS, "x"))
-    for conditions in ([], [after], [*listing.time_range(asked), after]):
+    after = listing.after_key((NOW_MS, "x"))
+    for conditions in ([], after, [*listing.time_range(asked), *after]):
         found = plan(filled, *chosen.statement(conditions, 101))
         assert "USING INDEX idx_tool_call_log_" in found
         assert "SCAN tool_call_log;" not in found
@@ -178,7 +180,7 @@ def test_r15_every_listing_walks_indexes_in_its_own_order(filled, patient, filte
 
 @pytest.mark.parametrize("filters", SESSION_FILTERS, ids=lambda filters: "+".join(filters) or "all")
 def test_r15_every_listing_of_sessions_walks_an_index(filled, patient, filters):
-    found = plan(filled, *queries.sessions_statement(filled, audit_pb2.ListSessionsRequest(**filters)))
+    found = plan(filled, *queries.sessions_statement(filled, query_of(audit_pb2.ListSessionsRequest(**filters))))
     assert "SEARCH sessions USING INDEX" in found or "SCAN sessions USING INDEX idx_sessions_created" in found
     assert "AUTOMATIC" not in found
     assert ("USE TEMP B-TREE FOR ORDER BY" in found) == (patient == "few" and "labels" in filters)
@@ -189,7 +191,7 @@ def test_pages_hold_every_matching_row_once_the_newest_first(filled, patient, fi
     found: list[audit_pb2.AuditRow] = []
     token = ""
     while True:
-        page = tool_calls.list_tool_calls(filled, Request(**filters, page_size=7, page_token=token))
+        page = asking.list_tool_calls(filled, Request(**filters, page_size=7, page_token=token))
         assert len(page.rows) <= 7
         found.extend(page.rows)
         token = page.next_page_token
@@ -203,7 +205,7 @@ def test_pages_hold_every_matching_row_once_the_newest_first(filled, patient, fi
 def test_an_export_holds_every_matching_row_once_the_oldest_first(filled, filters):
     found: list[audit_pb2.AuditRow] = []
     after = None
-    while rows := tool_calls.export_tool_calls(filled, (Request(**filters), after, 190, 9)):
+    while rows := tool_calls.export_tool_calls(filled, filter_of(Request(**filters)), after, 190, 9):
         found.extend(rows)
         after = rows[-1].created_at_ms, rows[-1].id
     expected = [row for row in ROWS[:190] if matches(row, filters)]
@@ -216,7 +218,7 @@ def test_pages_of_sessions_hold_every_matching_one_with_its_labels(filled, patie
     token = ""
     while True:
         asked = audit_pb2.ListSessionsRequest(**filters, page_size=4, page_token=token)
-        page = queries.list_sessions(filled, asked)
+        page = asking.list_sessions(filled, asked)
         found.extend(page.sessions)
         token = page.next_page_token
         if not token:
@@ -234,7 +236,7 @@ def test_a_timeline_has_requests_and_calls_in_their_order(writer, reading):
     token = ""
     while True:
         asked = audit_pb2.GetSessionRequest(session_id="s", page_size=3, page_token=token)
-        page = queries.get_session(reading, asked)
+        page = asking.get_session(reading, asked)
         assert page.session == session_row(id="s")
         found.extend(entry.tool_call if entry.HasField("tool_call") else entry.model_request for entry in page.timeline)
         token = page.next_page_token
@@ -256,15 +258,15 @@ def test_a_timeline_has_requests_and_calls_in_their_order(writer, reading):
 )
 def test_filters_that_no_row_can_meet_are_refused(filled, filters, said):
     with pytest.raises(InvalidRequest, match=said):
-        tool_calls.list_tool_calls(filled, Request(**filters))
+        asking.list_tool_calls(filled, Request(**filters))
 
 
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda connection, outcomes: tool_calls.list_tool_calls(connection, Request(outcomes=outcomes)),
-        lambda connection, outcomes: tail.rows_after(
-            connection, (audit_pb2.TailToolCallsRequest(outcomes=outcomes), 0)
+        lambda connection, outcomes: asking.list_tool_calls(connection, Request(outcomes=outcomes)),
+        lambda connection, outcomes: tail.tool_calls_after(
+            connection, filter_of(audit_pb2.TailToolCallsRequest(outcomes=outcomes)), 0
         ),
         lambda connection, outcomes: summarize_usage(connection, audit_pb2.SummarizeUsageRequest(outcomes=outcomes)),
     ],
@@ -278,9 +280,9 @@ def test_outcomes_may_be_said_often_and_must_be_known(filled, ask):
 
 def test_rows_that_come_while_one_pages_change_nothing_of_what_is_older(writer, reading):
     fill(writer)
-    first = tool_calls.list_tool_calls(reading, Request(page_size=50))
+    first = asking.list_tool_calls(reading, Request(page_size=50))
     writer.record(batch(*[audit_row(created_at_ms=NOW_MS + 1) for _ in range(30)])).result()
-    second = tool_calls.list_tool_calls(reading, Request(page_size=1000, page_token=first.next_page_token))
+    second = asking.list_tool_calls(reading, Request(page_size=1000, page_token=first.next_page_token))
     assert {row.id for row in [*first.rows, *second.rows]} == {row.id for row in ROWS}
     assert len(second.rows) == len(ROWS) - 50
 
@@ -288,28 +290,28 @@ def test_rows_that_come_while_one_pages_change_nothing_of_what_is_older(writer, 
 def test_a_page_ends_before_it_is_too_large_for_a_client_of_any_language(writer, reading):
     large = [audit_row(args_summary="x" * 4096, error="e" * 2048) for _ in range(900)]
     writer.record(batch(*large)).result()
-    first = tool_calls.list_tool_calls(reading, Request(page_size=1000))
+    first = asking.list_tool_calls(reading, Request(page_size=1000))
     assert first.ByteSize() < 4 * 2**20
-    second = tool_calls.list_tool_calls(reading, Request(page_size=1000, page_token=first.next_page_token))
+    second = asking.list_tool_calls(reading, Request(page_size=1000, page_token=first.next_page_token))
     assert len(first.rows) + len(second.rows) == 900
 
 
 def test_a_page_token_is_good_for_its_own_filters_and_method_alone(filled):
-    token = tool_calls.list_tool_calls(filled, Request(page_size=1, engine="ollama")).next_page_token
+    token = asking.list_tool_calls(filled, Request(page_size=1, engine="ollama")).next_page_token
     for asked in (Request(page_token=token), Request(engine="openai", page_token=token)):
         with pytest.raises(InvalidPage):
-            tool_calls.list_tool_calls(filled, asked)
-    of_all = tool_calls.list_tool_calls(filled, Request(page_size=1)).next_page_token
+            asking.list_tool_calls(filled, asked)
+    of_all = asking.list_tool_calls(filled, Request(page_size=1)).next_page_token
     with pytest.raises(InvalidPage):
-        queries.list_sessions(filled, audit_pb2.ListSessionsRequest(page_token=of_all))
+        asking.list_sessions(filled, audit_pb2.ListSessionsRequest(page_token=of_all))
     other_size = Request(page_size=9, engine="ollama", page_token=token)
-    assert len(tool_calls.list_tool_calls(filled, other_size).rows) == 9
+    assert len(asking.list_tool_calls(filled, other_size).rows) == 9
 
 
 def test_a_session_that_is_not_there_is_not_found(filled):
-    assert queries.get_session(filled, audit_pb2.GetSessionRequest(session_id="s3")).session == SESSIONS[3]
+    assert asking.get_session(filled, audit_pb2.GetSessionRequest(session_id="s3")).session == SESSIONS[3]
     with pytest.raises(NotFound):
-        queries.get_session(filled, audit_pb2.GetSessionRequest(session_id="s999"))
+        asking.get_session(filled, audit_pb2.GetSessionRequest(session_id="s999"))
 
 
 def test_a_reading_connection_cannot_write(filled):

@@ -10,13 +10,14 @@ from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.ledger.batch import read_batch
+from audit_svc.ledger.query import fingerprint_of
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.ledger.usage import Usage
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.read import listing, queries, tool_calls
-from audit_svc.sqlite.usage.summaries import summarize_usage
 from audit_svc.sqlite.write.inserts import Inserts
 from service_kit.paging import encode_token
+from tests.audit_svc import asking
+from tests.audit_svc.asking import summarize_usage
 from tests.audit_svc.cost import machine_steps
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
 
@@ -71,7 +72,7 @@ def ledgers() -> Iterator[tuple[apsw.Connection, apsw.Connection]]:
 
 def deep(request: audit_pb2.ListToolCallsRequest) -> audit_pb2.ListToolCallsRequest:
     """The page that begins a day ago."""
-    request.page_token = encode_token((END - DAY_MS, ""), listing.filters(request))
+    request.page_token = encode_token((END - DAY_MS, ""), fingerprint_of(request))
     return request
 
 
@@ -89,21 +90,21 @@ CALLS: list[dict[str, Any]] = [
 ]
 QUESTIONS: list[tuple[str, Ask, Message]] = [
     *(
-        (f"calls by {'+'.join(filters) or 'nothing'}, {name} page", tool_calls.list_tool_calls, page)
+        (f"calls by {'+'.join(filters) or 'nothing'}, {name} page", asking.list_tool_calls, page)
         for filters in CALLS
         for name, page in (
             ("first", audit_pb2.ListToolCallsRequest(page_size=10, **filters)),
             ("deep", deep(audit_pb2.ListToolCallsRequest(page_size=10, **filters))),
         )
     ),
-    ("timeline", queries.get_session, audit_pb2.GetSessionRequest(session_id="s9")),
-    ("sessions", queries.list_sessions, audit_pb2.ListSessionsRequest(page_size=10)),
+    ("timeline", asking.get_session, audit_pb2.GetSessionRequest(session_id="s9")),
+    ("sessions", asking.list_sessions, audit_pb2.ListSessionsRequest(page_size=10)),
     (
         "sessions by engine",
-        queries.list_sessions,
+        asking.list_sessions,
         audit_pb2.ListSessionsRequest(page_size=10, engine="ollama", labels={"team": "engines"}),
     ),
-    ("sessions by label", queries.list_sessions, audit_pb2.ListSessionsRequest(labels={"user": "u2"})),
+    ("sessions by label", asking.list_sessions, audit_pb2.ListSessionsRequest(labels={"user": "u2"})),
     (
         "usage of whole hours",
         summarize_usage,

@@ -11,8 +11,8 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import Damaged, NotFound, StoreClosed
 from audit_svc.sqlite.open.connection import open_for_reading
-from audit_svc.sqlite.read import queries
 from audit_svc.sqlite.read.reader import Reader
+from tests.audit_svc import asking
 
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
 
@@ -34,7 +34,7 @@ async def test_a_query_is_ended_when_its_caller_is_cancelled(reader):
     outcomes = await asyncio.gather(*endless, return_exceptions=True)
     assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
     with pytest.raises(NotFound):
-        await reader.ask(queries.get_session, audit_pb2.GetSessionRequest(session_id="none"))
+        await reader.ask(asking.get_session, audit_pb2.GetSessionRequest(session_id="none"))
 
 
 async def test_closing_ends_queries_that_run(connection, database):
@@ -93,14 +93,13 @@ async def test_a_page_that_is_damaged_is_told_as_damage(database, connection):
         file.write(b"\xa5" * (size // 4))
     reader = Reader([open_for_reading(database)])
     with pytest.raises(Damaged, match="restore a backup"):
-        await reader.ask(lambda one, _: one.execute("SELECT sum(length(text)) FROM pages").fetchall(), None)
+        await reader.ask(lambda one: one.execute("SELECT sum(length(text)) FROM pages").fetchall())
     reader.close()
 
 
 async def test_heavy_questions_leave_connections_to_light_ones(reader):
     endless = [
-        asyncio.ensure_future(reader.ask(lambda one, _: one.execute(ENDLESS).fetchall(), None, heavy=True))
-        for _ in range(3)
+        asyncio.ensure_future(reader.ask(lambda one: one.execute(ENDLESS).fetchall(), heavy=True)) for _ in range(3)
     ]
     await asyncio.sleep(0.1)
     assert await reader.ask(lambda one, asked: asked, "light") == "light"

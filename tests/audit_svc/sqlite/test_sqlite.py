@@ -11,13 +11,13 @@ import pytest
 from audit_svc.errors import MigrationRefused, StoreRefused
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import (
-    FileLock,
     enter_wal,
     open_for_reading,
     open_for_writing,
     refuse_wal_reset_bug,
 )
-from audit_svc.sqlite.store import SqliteStore
+from audit_svc.sqlite.open.lock import FileLock
+from audit_svc.sqlite.store import SqliteLedger
 from tests.audit_svc.samples import audit_row, batch
 
 
@@ -59,24 +59,24 @@ def test_a_database_that_is_held_is_refused_and_free_again_after_it(database):
 
 
 async def test_a_store_holds_its_database_until_it_is_closed(database):
-    store = SqliteStore.open(database, queue_rows=10_000)
+    store = SqliteLedger.open(database, queue_rows=10_000)
     with pytest.raises(StoreRefused, match="has the database"):
-        SqliteStore.open(database, queue_rows=10_000)
+        SqliteLedger.open(database, queue_rows=10_000)
     await store.close()
-    await SqliteStore.open(database, queue_rows=10_000).close()
+    await SqliteLedger.open(database, queue_rows=10_000).close()
 
 
 async def test_a_store_that_refuses_lets_its_database_go(database):
     with pytest.raises(MigrationRefused):
-        SqliteStore.open(database, queue_rows=10_000, apply_migrations=False)
-    await SqliteStore.open(database, queue_rows=10_000).close()
+        SqliteLedger.open(database, queue_rows=10_000, apply_migrations=False)
+    await SqliteLedger.open(database, queue_rows=10_000).close()
 
 
 async def test_without_migrating_a_schema_that_is_not_complete_is_refused(database):
     with pytest.raises(MigrationRefused, match=r"pending \(0001_sessions, .*\): run `audit-svc migrate up --db "):
-        SqliteStore.open(database, queue_rows=10_000, apply_migrations=False)
-    await SqliteStore.open(database, queue_rows=10_000).close()
-    await SqliteStore.open(database, queue_rows=10_000, apply_migrations=False).close()
+        SqliteLedger.open(database, queue_rows=10_000, apply_migrations=False)
+    await SqliteLedger.open(database, queue_rows=10_000).close()
+    await SqliteLedger.open(database, queue_rows=10_000, apply_migrations=False).close()
 
 
 def test_a_dirty_database_is_refused_with_and_without_migrating(database):
@@ -86,14 +86,14 @@ def test_a_dirty_database_is_refused_with_and_without_migrating(database):
     connection.close()
     for apply in (True, False):
         with pytest.raises(MigrationRefused, match="dirty"):
-            SqliteStore.open(database, queue_rows=10_000, apply_migrations=apply)
+            SqliteLedger.open(database, queue_rows=10_000, apply_migrations=apply)
 
 
 async def test_files_are_readable_by_their_owner_alone(tmp_path):
     database = tmp_path / "new" / "folder" / "audit.db"
     before = os.umask(0)
     try:
-        store = SqliteStore.open(database, queue_rows=10_000)
+        store = SqliteLedger.open(database, queue_rows=10_000)
         await store.record(batch(audit_row()))
         names = {path.name: mode(path) for path in database.parent.iterdir()}
         await store.close()
@@ -148,7 +148,7 @@ def test_a_link_to_a_database_is_the_same_database(tmp_path):
 
 
 async def test_a_store_that_was_closed_is_one_file(database):
-    store = SqliteStore.open(database, queue_rows=10_000)
+    store = SqliteLedger.open(database, queue_rows=10_000)
     await store.record(batch(audit_row()))
     await store.close()
     assert {path.name for path in database.parent.iterdir()} == {"audit.db", "audit.db.lock"}

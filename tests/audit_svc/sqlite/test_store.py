@@ -10,9 +10,9 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import StoreClosed, StoreRefused
 from audit_svc.ledger.batch import read_batch
-from audit_svc.sqlite.read import queries, tool_calls
 from audit_svc.sqlite.write.inserts import CHUNKS
 from audit_svc.sqlite.write.writer import Writer
+from tests.audit_svc import asking
 from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, request, session_row
 
 Response = audit_pb2.RecordResponse
@@ -24,7 +24,7 @@ def record(writer: Writer, *rows: audit_pb2.AuditRow) -> Response:
 
 def stored(reading: apsw.Connection, session_id: str = "") -> list[audit_pb2.AuditRow]:
     listing = audit_pb2.ListToolCallsRequest(page_size=1000, session_id=session_id)
-    return list(tool_calls.list_tool_calls(reading, listing).rows)
+    return list(asking.list_tool_calls(reading, listing).rows)
 
 
 def count(reading: apsw.Connection, table: str) -> object:
@@ -183,7 +183,7 @@ def test_of_two_session_rows_the_higher_revision_stays_with_its_labels(writer, r
     assert send(session_row(revision=1)) == (1, 0)
     assert send(newest) == (1, 0)
     assert send(session_row(revision=2), session_row(revision=3, turns=99)) == (0, 2)
-    assert queries.get_session(reading, audit_pb2.GetSessionRequest(session_id="session-1")).session == newest
+    assert asking.get_session(reading, audit_pb2.GetSessionRequest(session_id="session-1")).session == newest
 
 
 def test_an_empty_batch_is_answered(writer):

@@ -11,7 +11,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.sqlite.read import throttle
 from audit_svc.sqlite.read.throttle import Throttle
-from audit_svc.sqlite.store import SqliteStore
+from audit_svc.sqlite.store import SqliteLedger
 from audit_svc.sqlite.write.load import WINDOW_SECONDS, Load
 
 
@@ -111,7 +111,7 @@ class Observer:
         self.waited += seconds
 
 
-def count_far(connection: apsw.Connection, _: object) -> object:
+def count_far(connection: apsw.Connection) -> object:
     far = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 100000) SELECT count(*) FROM n"
     return connection.execute(far).fetchall()
 
@@ -120,12 +120,12 @@ async def test_the_queries_of_a_ledger_wait_for_its_own_writer(tmp_path: Path, m
     # A process that is given less of the machine than their share never takes more.
     monkeypatch.setattr(throttle, "SHARE", 1e-6)
     observer = Observer()
-    store = SqliteStore.open(tmp_path / "audit.db", queue_rows=100, observer=observer)
+    store = SqliteLedger.open(tmp_path / "audit.db", queue_rows=100, observer=observer)
     for _ in range(20):
-        await store.ask(count_far, None)
+        await store._reader.ask(count_far)
     assert observer.waited == 0, "the writer does nothing"
     async with asyncio.timeout(30):
         while not observer.waited:
             store._writer.committing_seconds = 10 * time.monotonic()
-            await store.ask(count_far, None)
+            await store._reader.ask(count_far)
     await store.close()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +12,12 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import DiskFull, QueueFull, StoreUnavailable
+from audit_svc.ledger.query import query_of
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
-from audit_svc.sqlite.read import tool_calls
-from audit_svc.sqlite.store import SqliteStore
+from audit_svc.sqlite.store import SqliteLedger
 from audit_svc.sqlite.write.writer import COMMIT_ROWS, Writer
+from tests.audit_svc import asking
 from tests.audit_svc.samples import audit_row, batch
 
 Responses = list[Future[audit_pb2.RecordResponse]]
@@ -75,19 +76,6 @@ def test_each_batch_of_a_group_has_its_own_counts(writer, database):
         ]
     counts = [(one.sequence, one.stored, one.duplicates, len(one.rejections)) for one in map(Future.result, responses)]
     assert counts == [(1, 2, 0, 0), (2, 1, 0, 1), (3, 1, 1, 0), (4, 0, 0, 1)]
-
-
-def test_all_batches_of_a_commit_are_answered_by_one_call(connection, database):
-    calls: list[Callable[[], None]] = []
-    writer = Writer(connection, 50_000, ack=calls.append)
-    with held(database):
-        responses = [writer.record(batch(audit_row())) for _ in range(20)]
-    writer.close()
-    assert len(calls) <= 2  # as above
-    assert not any(response.done() for response in responses)
-    for call in calls:
-        call()
-    assert [response.result().stored for response in responses] == [1] * 20
 
 
 def test_a_batch_is_not_acknowledged_before_it_is_committed(writer, database, reading):
@@ -170,15 +158,13 @@ def test_a_full_disk_refuses_writers_lets_readers_go_on_and_is_over_when_there_i
     for _ in range(3):
         with pytest.raises(DiskFull):
             writer.record(batch(*large)).result()
-        assert [row.id for row in tool_calls.list_tool_calls(reading, audit_pb2.ListToolCallsRequest()).rows] == [
-            "before"
-        ]
+        assert [row.id for row in asking.list_tool_calls(reading, audit_pb2.ListToolCallsRequest()).rows] == ["before"]
     connection.pragma("max_page_count", before)
     assert writer.record(batch(*large)).result().stored == 100
     assert reading.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-async def fill(store: SqliteStore) -> int:
+async def fill(store: SqliteLedger) -> int:
     """Records until the disk is full, and returns how many rows were acknowledged."""
     acknowledged = 0
     while True:
@@ -191,7 +177,7 @@ async def fill(store: SqliteStore) -> int:
 
 async def test_a_file_system_that_fills_up_loses_nothing_acknowledged_and_recovers(small_disk):
     database = small_disk / "audit.db"
-    store = SqliteStore.open(database, queue_rows=50_000)
+    store = SqliteLedger.open(database, queue_rows=50_000)
     ballast = small_disk / "ballast"
     ballast.write_bytes(os.urandom(3 * 2**20))
     acknowledged = await fill(store)
@@ -200,7 +186,7 @@ async def test_a_file_system_that_fills_up_loses_nothing_acknowledged_and_recove
         await store.record(batch(*rows))
     listing = audit_pb2.ListToolCallsRequest(page_size=1000)
     assert acknowledged > 0
-    assert len((await store.ask(tool_calls.list_tool_calls, listing)).rows) == acknowledged
+    assert len((await store.list_tool_calls(query_of(listing))).rows) == acknowledged
     ballast.unlink()
     assert (await store.record(batch(*rows))).stored == 50
     await store.close()

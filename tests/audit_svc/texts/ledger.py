@@ -9,9 +9,9 @@ from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.ledger.usage import Usage
 from audit_svc.sqlite.care.prune import Prune
-from audit_svc.sqlite.open.transactions import transaction
-from audit_svc.sqlite.read import tool_calls
+from audit_svc.sqlite.open.connection import transaction
 from audit_svc.sqlite.write.inserts import Inserts
+from tests.audit_svc import asking
 from tests.audit_svc.samples import NOW_MS, audit_row
 
 Request = audit_pb2.ListToolCallsRequest
@@ -37,7 +37,7 @@ def listed(connection: apsw.Connection, size: int, **filters: Any) -> list[str]:
     ids: list[str] = []
     token = ""
     for _ in range(1000):
-        page = tool_calls.list_tool_calls(connection, Request(**filters, page_size=size, page_token=token))
+        page = asking.list_tool_calls(connection, Request(**filters, page_size=size, page_token=token))
         assert len(page.rows) <= size
         ids += [row.id for row in page.rows]
         token = page.next_page_token

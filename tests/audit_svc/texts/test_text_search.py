@@ -13,16 +13,18 @@ from onrecord.audit.v1 import audit_pb2
 from pyroaring import BitMap
 
 from audit_svc.errors import Damaged
+from audit_svc.ledger.query import fingerprint_of
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading
-from audit_svc.sqlite.read import listing, tool_calls
+from audit_svc.sqlite.read import tool_calls
 from audit_svc.sqlite.read.reader import Reader
 from audit_svc.sqlite.text import text_search, text_segments
 from audit_svc.sqlite.text.text_index import index_zones, text_index_differences
 from audit_svc.sqlite.text.text_segments import Segment
 from audit_svc.sqlite.text.text_trigrams import text_trigrams
 from service_kit.paging import encode_token
+from tests.audit_svc import asking
 from tests.audit_svc.cost import machine_steps
 from tests.audit_svc.samples import audit_row
 from tests.audit_svc.texts.ledger import BEGIN, Request, call, listed, plain, prune_all, write
@@ -148,7 +150,7 @@ def test_a_text_that_is_rare_or_nowhere_costs_a_part_of_the_walk(filled, monkeyp
 def test_a_text_that_is_frequent_is_met_on_the_walk(filled, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(tool_calls, "TextSearch", None)
-    assert len(tool_calls.list_tool_calls(filled, Request(args_contain="file-1", page_size=5)).rows) == 5
+    assert len(asking.list_tool_calls(filled, Request(args_contain="file-1", page_size=5)).rows) == 5
 
 
 @pytest.mark.parametrize("looks", [2, 5, 6])
@@ -167,7 +169,7 @@ def test_a_search_that_is_given_up_goes_on_with_its_token(filled, monkeypatch, l
     while token or not pages:
         late = Late()
         monkeypatch.setattr("time.monotonic", late.monotonic)
-        page = tool_calls.list_tool_calls(filled, Request(args_contain="needle", page_token=token))
+        page = asking.list_tool_calls(filled, Request(args_contain="needle", page_token=token))
         ids, token, pages = ids + [row.id for row in page.rows], page.next_page_token, pages + 1
     assert pages > 1
     assert ids == plain(filled, "needle")
@@ -210,8 +212,8 @@ def test_a_page_that_begins_deep_finds_what_came_late(filled):
     write(filled, late, *[call(number) for number in range(1000, 1100)])
     list(index_zones(filled))
     request = Request(args_contain="needle")
-    request.page_token = encode_token((BEGIN + 100, ""), listing.filters(request))
-    assert [row.id for row in tool_calls.list_tool_calls(filled, request).rows] == ["late"]
+    request.page_token = encode_token((BEGIN + 100, ""), fingerprint_of(request))
+    assert [row.id for row in asking.list_tool_calls(filled, request).rows] == ["late"]
 
 
 def test_rows_that_came_late_do_not_hide_newer_ones_that_are_indexed(filled):
@@ -242,5 +244,5 @@ async def test_a_search_that_meets_a_damaged_entry_is_told_what_mends_it(filled,
     filled.execute("UPDATE args_index SET rows = zeroblob(8)")
     reader = Reader([open_for_reading(database)])
     with pytest.raises(Damaged, match="rebuild-texts makes again"):
-        await reader.ask(tool_calls.list_tool_calls, Request(args_contain="needle"))
+        await reader.ask(asking.list_tool_calls, Request(args_contain="needle"))
     reader.close()

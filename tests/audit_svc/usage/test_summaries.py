@@ -18,10 +18,10 @@ from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.ledger.usage import MAX_SUMMED, Usage
 from audit_svc.sqlite.care.prune import Prune
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.usage.summaries import summarize_usage
 from audit_svc.sqlite.usage.usage_tables import BLOBS_AT_ONCE
 from audit_svc.sqlite.write.inserts import Inserts
 from service_kit.paging import InvalidPage
+from tests.audit_svc.asking import summarize_usage
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
 
 MIDNIGHT = NOW_MS // DAY_MS * DAY_MS - DAY_MS

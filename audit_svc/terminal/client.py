@@ -16,7 +16,7 @@ from onrecord.audit.v1 import audit_pb2_grpc
 from audit_svc.query_log import QueryLog
 from audit_svc.questions import QuestionRpcs
 from audit_svc.servicer import STATUSES, error_interceptor
-from audit_svc.sqlite.store import ReadOnlyStore
+from audit_svc.sqlite.store import ReadableSqlite
 from audit_svc.terminal.running import err, error_is_exit_code_1, progress
 from recording.channel.options import CLIENT_OPTIONS
 from recording.channel.token import Metadata
@@ -32,7 +32,7 @@ EXIT_FAILED = 1
 EXIT_CANCELLED = 130
 
 
-class Ledger:
+class Client:
     """Calls its RPCs by their names, with what each call carries."""
 
     def __init__(self, stub: Any, metadata: Metadata) -> None:
@@ -58,12 +58,12 @@ class Ledger:
         return found
 
 
-def ask(target: str, db: Path | None, work: Callable[[Ledger], Coroutine[Any, Any, T]]) -> T:
+def ask(target: str, db: Path | None, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
     """Does work with the ledger; what goes wrong ends the program with a sentence and exit code 1."""
 
     async def connected() -> T:
-        async with connect(target, db) as ledger:
-            return await work(ledger)
+        async with connect(target, db) as client:
+            return await work(client)
 
     return run(target, db, connected())
 
@@ -83,7 +83,7 @@ def run(target: str, db: Path | None, work: Coroutine[Any, Any, T]) -> T:
 
 
 @asynccontextmanager
-async def connect(target: str, db: Path | None) -> AsyncIterator[Ledger]:
+async def connect(target: str, db: Path | None) -> AsyncIterator[Client]:
     """The service at target, or with db one inside this process that reads the file and cannot write it.
 
     Raises:
@@ -92,22 +92,22 @@ async def connect(target: str, db: Path | None) -> AsyncIterator[Ledger]:
     if db is None:
         channel, metadata = open_channel(target)
         async with channel:
-            yield Ledger(audit_pb2_grpc.AuditServiceStub(channel), metadata)
+            yield Client(audit_pb2_grpc.AuditServiceStub(channel), metadata)
         return
     configure_logging("error", "console")  # stdout is for the answer
-    store = ReadOnlyStore.open(db)
+    ledger = ReadableSqlite.read(db)
     try:
         with TemporaryDirectory(prefix="onrecord-") as folder:
             server = build_server([error_interceptor()])
-            questions = QuestionRpcs(store, QueryLog(store, STATUSES))  # type: ignore[abstract] # the rest needs a service
+            questions = QuestionRpcs(ledger, QueryLog(ledger, STATUSES))  # type: ignore[abstract] # the rest needs a service
             audit_pb2_grpc.add_AuditServiceServicer_to_server(questions, server)
             address = f"unix:{folder}/ledger"
             server.add_insecure_port(address)
             await server.start()
             try:
                 async with grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
-                    yield Ledger(audit_pb2_grpc.AuditServiceStub(channel), ())
+                    yield Client(audit_pb2_grpc.AuditServiceStub(channel), ())
             finally:
                 await server.stop(None)
     finally:
-        await store.close()
+        await ledger.close()

@@ -12,6 +12,7 @@ import typer
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import Held
+from audit_svc.ledger.pruning import response_of, whole_hour
 from audit_svc.sqlite.care import backup as copies
 from audit_svc.sqlite.care import check as checks
 from audit_svc.sqlite.care import prune as prunes
@@ -105,7 +106,7 @@ def prune(
     """Remove what began before a time, rounded down to a whole hour; a summary stays, and nothing of it comes back."""
     now_ms = time.time_ns() // 1_000_000
     with error_is_exit_code_1():
-        before_ms = prunes.whole_hour(parse_time(before, now_ms), now_ms)
+        before_ms = whole_hour(parse_time(before, now_ms), now_ms)
         last = None
         with progress("pruning") as tell:
             for response in _prune(before_ms, target, db, dry_run=dry_run):
@@ -135,11 +136,11 @@ def _prune(before_ms: int, target: str | None, db: Path | None, *, dry_run: bool
     path = ledger_path(db)
     if dry_run:
         with reading(path) as connection:
-            yield prunes.response(prunes.count(connection, before_ms))
+            yield response_of(prunes.count(connection, before_ms))
         return
     try:
         for progressed in prunes.prune_file(path, before_ms, getpass.getuser()):
-            yield prunes.response(progressed)
+            yield response_of(progressed)
     except Held:
         raise Held(f"a service has {path} open: prune through it with --target HOST:PORT") from None
 

@@ -1,4 +1,4 @@
-"""Housekeeping of a ledger that is in service: prunes through the writer, copies beside it."""
+"""Care of a ledger that is being served: prunes through the writer, copies beside it."""
 
 import asyncio
 import os
@@ -12,8 +12,9 @@ from typing import BinaryIO, TypeVar
 import apsw
 
 from audit_svc.errors import StoreClosed, UnderWay
+from audit_svc.ledger.pruning import Progress
 from audit_svc.sqlite.care.backup import copy
-from audit_svc.sqlite.care.prune import Progress, Prune, count, unfinished
+from audit_svc.sqlite.care.prune import Prune, count, unfinished
 from audit_svc.sqlite.open.connection import open_for_reading
 from audit_svc.sqlite.open.files import translated
 from audit_svc.sqlite.write.writer import Writer
@@ -21,7 +22,7 @@ from audit_svc.sqlite.write.writer import Writer
 T = TypeVar("T")
 
 
-class Housekeeping:
+class OnlineCare:
     """What an administrator does to the ledger of a running service. One prune and one copy at a time."""
 
     def __init__(self, path: Path, writer: Writer) -> None:
@@ -63,11 +64,11 @@ class Housekeeping:
         finally:
             self._pruning = False
 
-    async def count(self, before_ms: int) -> Progress:
+    async def count_prunable(self, before_ms: int) -> Progress:
         """What a prune would remove now."""
         return await asyncio.to_thread(self._read, lambda connection: count(connection, before_ms))
 
-    async def unfinished(self) -> int | None:
+    async def unfinished_prune(self) -> int | None:
         """The time of a prune that has not ended, in milliseconds since 1970-01-01 UTC."""
         return await asyncio.to_thread(self._read, unfinished)
 

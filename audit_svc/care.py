@@ -1,4 +1,4 @@
-"""Housekeeping of a running ledger: the RPCs that an administrator calls, and the prunes that nobody calls."""
+"""Care of a running ledger: the RPCs that an administrator calls, and the prunes that retention makes."""
 
 import asyncio
 import contextlib
@@ -12,9 +12,10 @@ import structlog
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from audit_svc.errors import AuditError
+from audit_svc.ledger.protocol import Ledger
+from audit_svc.ledger.pruning import Progress, response_of, whole_hour
+from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.query_log import QueryLog
-from audit_svc.sqlite.care.housekeeping import Housekeeping
-from audit_svc.sqlite.care.prune import HOUR_MS, Progress, response, whole_hour
 from service_kit.access.callers import caller_name
 from service_kit.errors import Context
 
@@ -23,14 +24,12 @@ log = structlog.get_logger(__name__)
 PART_BYTES = 2**20
 """The largest part of a backup."""
 
-DAY_MS = 24 * HOUR_MS
 
-
-class HousekeepingRpcs(audit_pb2_grpc.AuditServiceServicer):
+class CareRpcs(audit_pb2_grpc.AuditServiceServicer):
     """Prune and Backup of onrecord.audit.v1.AuditService."""
 
-    def __init__(self, housekeeping: Housekeeping, query_log: QueryLog) -> None:
-        self._housekeeping = housekeeping
+    def __init__(self, ledger: Ledger, query_log: QueryLog) -> None:
+        self._ledger = ledger
         self._query_log = query_log
 
     async def Prune(  # noqa: N802 - named by the proto
@@ -39,20 +38,19 @@ class HousekeepingRpcs(audit_pb2_grpc.AuditServiceServicer):
         """Removes what began before a time. When the client leaves, it ends after the batch that is under way."""
         before_ms = whole_hour(request.created_before_ms, time.time_ns() // 1_000_000)
         if request.dry_run:
-            yield response(await self._housekeeping.count(before_ms))
+            yield response_of(await self._ledger.count_prunable(before_ms))
             return
-        async with contextlib.aclosing(_prune(self._housekeeping, before_ms, caller_name(context))) as progresses:
+        async with contextlib.aclosing(_prune(self._ledger, before_ms, caller_name(context))) as progresses:
             async for progress in progresses:
-                yield response(progress)
+                yield response_of(progress)
 
     async def Backup(  # noqa: N802 - named by the proto
         self, request: audit_pb2.BackupRequest, context: Context
     ) -> AsyncIterator[audit_pb2.BackupResponse]:
         """Makes a copy, checks it, and sends it."""
-        with self._query_log.entry(request, context) as entry:
-            copy, rows = await self._housekeeping.copy()
+        with self._query_log.logged(request, context) as logged:
+            copy, logged.rows = await self._ledger.back_up()
             log.info("backup.made", caller=caller_name(context))
-            entry.rows = rows
             async with contextlib.aclosing(_parts(copy)) as parts:
                 async for part in parts:
                     yield part
@@ -76,25 +74,25 @@ async def _parts(copy: BinaryIO) -> AsyncGenerator[audit_pb2.BackupResponse, Non
             sent += len(part)
 
 
-async def keep_house(housekeeping: Housekeeping, retention_days: int | None) -> None:
-    """Once an hour: ends a prune that was begun and not finished, and removes what is older than retention_days."""
+async def keep_retention(ledger: Ledger, retention_days: int | None) -> None:
+    """Once an hour: finishes a prune that was interrupted, and removes what is older than retention_days."""
     while True:
         now_ms = time.time_ns() // 1_000_000
         try:
-            before_ms = await housekeeping.unfinished() or 0
+            before_ms = await ledger.unfinished_prune() or 0
             if retention_days is not None:
                 before_ms = max(before_ms, whole_hour(now_ms - retention_days * DAY_MS, now_ms))
             if before_ms:
-                async for _ in _prune(housekeeping, before_ms, "retention"):
+                async for _ in _prune(ledger, before_ms, "retention"):
                     pass
         except AuditError as error:
             log.warning("prune.failed", error=type(error).__name__, reason=str(error))
         await asyncio.sleep((HOUR_MS - now_ms % HOUR_MS) / 1000 + 1)
 
 
-async def _prune(housekeeping: Housekeeping, before_ms: int, by: str) -> AsyncGenerator[Progress, None]:
+async def _prune(ledger: Ledger, before_ms: int, by: str) -> AsyncGenerator[Progress, None]:
     progress = None
-    async with contextlib.aclosing(housekeeping.prune(before_ms, by)) as progresses:
+    async with contextlib.aclosing(ledger.prune(before_ms, by)) as progresses:
         async for progress in progresses:
             yield progress
     if progress is not None:

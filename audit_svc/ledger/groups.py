@@ -1,0 +1,39 @@
+"""What a summary of usage may be grouped by."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from audit_svc.errors import InvalidRequest
+from audit_svc.ledger.steps import DAY_MS, HOUR_MS
+
+MAX_GROUPS = 8
+LABEL = "label:"
+"""Begins the name of a label's key."""
+DIMENSIONS = ("session", "engine", "model", "tool", "outcome", "hour", "day")
+
+PERIODS = {"hour": (HOUR_MS, "%Y-%m-%dT%H:00Z"), "day": (DAY_MS, "%Y-%m-%d")}
+"""The dimensions that are periods: their milliseconds, and how their begin is written."""
+
+
+def check_groups(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, each of DIMENSIONS or label:KEY.
+
+    Raises:
+        InvalidRequest: one is neither, one comes twice, or they are too many.
+    """
+    for name in names:
+        if name not in DIMENSIONS and not (name.startswith(LABEL) and 0 < len(name) - len(LABEL) <= 64):
+            known = ", ".join(DIMENSIONS)
+            raise InvalidRequest(f"group_by has an entry that is none of {known} or label:KEY", "group_by")
+    if len(names) > MAX_GROUPS:
+        raise InvalidRequest(f"group_by has more than {MAX_GROUPS} entries", "group_by")
+    if len(set(names)) < len(names):
+        raise InvalidRequest("group_by has an entry twice", "group_by")
+    return tuple(names)
+
+
+def group_name(dimension: str, value: int | str) -> str:
+    """A group's value as the wire has it: of a period its begin in UTC, else the value itself."""
+    if dimension not in PERIODS:
+        return str(value)
+    return datetime.fromtimestamp(int(value) / 1000, UTC).strftime(PERIODS[dimension][1])

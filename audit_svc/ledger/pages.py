@@ -1,0 +1,55 @@
+"""Pages: so many rows, or so many bytes, and the key that the next page begins after."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from service_kit.paging import Position
+
+MAX_PAGE_BYTES = 3 * 2**20
+"""A page ends early beyond this: gRPC clients take messages of 4 MiB unless told otherwise."""
+
+Row = TypeVar("Row", bound=Any)
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """Rows in the order of their listing."""
+
+    rows: list[Row]
+    next: Position | None = None
+    """The key that the next page begins after; None when there is none."""
+
+
+def take_page(
+    found: Iterable[Found], read: Callable[[Found], Row], size: int, key: Callable[[Row], Position]
+) -> Page[Row]:
+    """The first page of found. For the page to know whether another follows, found needs one row more than size."""
+    rows: list[Row] = []
+    size_bytes = 0
+    for values in found:
+        if len(rows) == size or size_bytes > MAX_PAGE_BYTES:
+            return Page(rows, key(rows[-1]))
+        rows.append(read(values))
+        size_bytes += rows[-1].ByteSize()
+    return Page(rows)
+
+
+def by_time(row: Any) -> Position:
+    """The key of most listings: (created_at_ms, id)."""
+    return row.created_at_ms, row.id
+
+
+def in_parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Rows in as many messages as keep each below what clients take."""
+    part: list[Row] = []
+    size_bytes = 0
+    for row in rows:
+        size_bytes += row.ByteSize()
+        if part and size_bytes > MAX_PAGE_BYTES:
+            yield part
+            part, size_bytes = [], row.ByteSize()
+        part.append(row)
+    if part:
+        yield part
