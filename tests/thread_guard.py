@@ -1,7 +1,7 @@
 """A pytest plugin: a test that leaves a thread running fails.
 
 A thread that is no daemon keeps the interpreter from ending, so pytest would hang behind the test that leaked it. What
-a fixture of a wider scope starts may run on until that fixture ends. Idle threads of executors end with the interpreter.
+a fixture of a wider scope starts may run on until that fixture ends. Idle threads of executors end by themselves.
 """
 
 import concurrent.futures.thread as executors
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 2.0
 _allowed: set[threading.Thread] = set()
 _leaked: list[threading.Thread] = []
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,12 @@ async def test_all_batches_of_a_commit_are_answered_by_one_call_to_the_loop(writ
     loop = asyncio.get_running_loop()
     calls: list[object] = []
     call_soon = loop.call_soon_threadsafe
-    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *call: calls.append(call) or call_soon(*call))
+
+    def counting(*call: Any) -> asyncio.Handle:
+        calls.append(call)
+        return call_soon(*call)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counting)
     with held(database):
         responses = [writer.record_async(batch(audit_row())) for _ in range(20)]
     assert [response.stored for response in await asyncio.gather(*responses)] == [1] * 20

@@ -1,0 +1,41 @@
+"""Requests put to a ledger page by page."""
+
+from typing import Any
+
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.ledger.batch import read_batch
+from audit_svc.ledger.protocol import Ledger
+from audit_svc.ledger.query import query_of, session_query_of
+from tests.audit_svc.samples import NOW_MS
+
+
+async def record(ledger: Ledger, *, by: str = "", **fields: Any) -> audit_pb2.RecordResponse:
+    """Records a request of these fields, of the caller `by`."""
+    return await ledger.record(read_batch(audit_pb2.RecordRequest(**fields), NOW_MS, by))
+
+
+async def all_pages(ask: Any, request: Any, key: tuple[type, ...] = (int, str)) -> list[Any]:
+    """The rows of all pages, whose tokens travel as a client's do."""
+    found: list[Any] = []
+    while True:
+        query = query_of(request, key)
+        page = await ask(query)
+        assert len(page.rows) <= query.size
+        found += page.rows
+        request.page_token = query.token(page.next)
+        if not request.page_token:
+            return found
+
+
+async def timeline(ledger: Ledger, session_id: str, size: int = 100) -> tuple[audit_pb2.SessionRow, list[Any]]:
+    """A session and all pages of its timeline."""
+    request = audit_pb2.GetSessionRequest(session_id=session_id, page_size=size)
+    found: list[Any] = []
+    while True:
+        query = session_query_of(request)
+        session, page = await ledger.get_session(query)
+        found += page.rows
+        request.page_token = query.token(page.next)
+        if not request.page_token:
+            return session, found

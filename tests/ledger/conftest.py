@@ -1,0 +1,52 @@
+"""Every store of the ledger, empty and open, for the suite that all of them must pass.
+
+A store is added by a line in STORES: how it is opened in a folder of its own, and how its gaps are read.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit_svc.ledger.protocol import Ledger
+from audit_svc.sqlite.store import SqliteLedger
+from tests.ledger.lists import Gap, ListLedger
+
+
+async def sqlite_gaps(ledger: Any) -> list[Gap]:
+    statement = "SELECT producer_id, first_sequence, last_sequence FROM producer_gaps ORDER BY 1, 2"
+    found: list[Gap] = await ledger._reader.ask(lambda connection: connection.execute(statement).fetchall())
+    return found
+
+
+async def list_gaps(ledger: Any) -> list[Gap]:
+    found: list[Gap] = ledger.gaps()
+    return found
+
+
+@dataclass(frozen=True)
+class Store:
+    """One implementation of the Ledger protocol."""
+
+    open: Callable[[Path], Ledger]
+    gaps: Callable[[Any], Any]
+
+
+STORES = {
+    "lists": Store(lambda _: ListLedger(), list_gaps),
+    "sqlite": Store(lambda folder: SqliteLedger.open(folder / "audit.db", queue_rows=50_000), sqlite_gaps),
+}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> Store:
+    return STORES[request.param]
+
+
+@pytest.fixture
+async def ledger(store: Store, tmp_path: Path) -> AsyncIterator[Ledger]:
+    ledger = store.open(tmp_path)
+    yield ledger
+    await ledger.close()

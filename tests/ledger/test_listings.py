@@ -1,0 +1,176 @@
+"""Listings, timelines and exports: every row that a filter lets through, once, in order, whatever the page."""
+
+import itertools
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.errors import NotFound
+from audit_svc.ledger.pages import by_time
+from audit_svc.ledger.query import filter_of
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
+from tests.ledger.asking import all_pages, record, timeline
+
+CHANCE = random.Random(7)
+FAILED, SUCCEEDED = audit_pb2.OUTCOME_FAILED, audit_pb2.OUTCOME_SUCCEEDED
+CALLS = [
+    audit_row(
+        session_id=f"s{n % 5}",
+        engine=("ollama", "openai")[n % 2],
+        tool_name=("read", "bash", "webfetch")[n % 3],
+        model=("small", "large")[n // 60],
+        outcome=(FAILED, SUCCEEDED, SUCCEEDED, audit_pb2.OUTCOME_UNSPECIFIED)[n % 4],
+        error="broken" if n % 4 == 0 else None,
+        args_summary=f'{{"path":"Notes_{n % 9}%.txt"}}',
+        # Several rows of one millisecond, in no order of their ids.
+        created_at_ms=NOW_MS - CHANCE.randrange(40),
+    )
+    for n in range(120)
+]
+COSTS = [cost_row(session_id=f"s{n % 3}", created_at_ms=NOW_MS - CHANCE.randrange(40)) for n in range(40)]
+SESSIONS = [
+    session_row(
+        id=f"s{n}",
+        engine=("ollama", "openai")[n % 2],
+        model=("small", "large")[n // 10],
+        status=audit_pb2.SESSION_STATUS_RUNNING if n % 5 == 0 else audit_pb2.SESSION_STATUS_IDLE,
+        created_at_ms=NOW_MS - n // 3,
+        labels={"n": str(n), "half": str(n // 10)},
+    )
+    for n in range(20)
+]
+CALL_FILTERS: dict[str, Any] = {
+    "session_id": "s1",
+    "engine": "ollama",
+    "tool_name": "bash",
+    "model": "small",
+    "errors_only": True,
+    "outcomes": [FAILED, audit_pb2.OUTCOME_UNSPECIFIED],
+    "labels": {"n": "1", "half": "0"},
+    "args_contain": "notes_1%",
+    "created_from_ms": NOW_MS - 30,
+    "created_before_ms": NOW_MS - 5,
+}
+SESSION_FILTERS: dict[str, Any] = {
+    "engine": "openai",
+    "model": "large",
+    "status": audit_pb2.SESSION_STATUS_RUNNING,
+    "labels": {"half": "1"},
+    "created_from_ms": NOW_MS - 5,
+    "created_before_ms": NOW_MS - 2,
+}
+
+
+def combinations(filters: dict[str, Any], most: int = 2) -> list[dict[str, Any]]:
+    sizes = [*range(most + 1), len(filters)]
+    return [dict(chosen) for size in sizes for chosen in itertools.combinations(filters.items(), size)]
+
+
+def matches(row: Any, filters: dict[str, Any], labels: dict[str, str]) -> bool:
+    special = {"errors_only", "outcomes", "labels", "args_contain", "created_from_ms", "created_before_ms"}
+    return (
+        all(getattr(row, name) == value for name, value in filters.items() if name not in special)
+        and (not filters.get("errors_only") or row.HasField("error"))
+        and ("outcomes" not in filters or row.outcome in filters["outcomes"])
+        and filters.get("labels", {}).items() <= labels.items()
+        and ("args_contain" not in filters or filters["args_contain"].lower() in row.args_summary.lower())
+        and filters.get("created_from_ms", 0) <= row.created_at_ms < filters.get("created_before_ms", 2**62)
+    )
+
+
+def newest_first(rows: Iterable[Any]) -> list[Any]:
+    return sorted(rows, key=by_time, reverse=True)
+
+
+@pytest.fixture
+async def filled(ledger):
+    response = await record(ledger, rows=CALLS, costs=COSTS, sessions=SESSIONS)
+    assert response.stored == len(CALLS) + len(COSTS) + len(SESSIONS)
+    return ledger
+
+
+async def test_pages_hold_every_call_that_matches_once_the_newest_first(filled):
+    for filters in combinations(CALL_FILTERS):
+        found = await all_pages(filled.list_tool_calls, audit_pb2.ListToolCallsRequest(**filters, page_size=7))
+        wanted = [row for row in CALLS if matches(row, filters, {"n": row.session_id[1:], "half": "0"})]
+        assert found == newest_first(wanted), filters
+
+
+async def test_pages_hold_every_session_that_matches_once_the_newest_first(filled):
+    for filters in combinations(SESSION_FILTERS):
+        found = await all_pages(filled.list_sessions, audit_pb2.ListSessionsRequest(**filters, page_size=3))
+        assert found == newest_first(row for row in SESSIONS if matches(row, filters, dict(row.labels))), filters
+
+
+async def test_a_page_ends_before_it_is_larger_than_clients_take_and_loses_nothing(ledger):
+    rows = [audit_row(args_summary="x" * 4096, error="y" * 2048) for _ in range(1000)]
+    await record(ledger, rows=rows)
+    found = await all_pages(ledger.list_tool_calls, audit_pb2.ListToolCallsRequest(page_size=1000))
+    assert found == newest_first(rows)
+
+
+async def test_an_export_holds_what_was_there_when_it_began_the_oldest_first(filled):
+    last = await filled.last_position()
+    await record(filled, rows=[audit_row(created_at_ms=NOW_MS - 20), audit_row()])
+    for filters in combinations(CALL_FILTERS, most=1):
+        wanted, found, after = filter_of(audit_pb2.ListToolCallsRequest(**filters)), list[Any](), None
+        while rows := await filled.export_tool_calls(wanted, after, last, 9):
+            found += rows
+            after = by_time(rows[-1])
+        expected = [row for row in CALLS if matches(row, filters, {"n": row.session_id[1:], "half": "0"})]
+        assert found == sorted(expected, key=by_time), filters
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+async def test_a_timeline_holds_calls_and_requests_in_the_order_of_their_times(filled, size):
+    session, entries = await timeline(filled, "s1", size)
+    assert session == SESSIONS[1]
+    both: list[Any] = [*CALLS, *COSTS]
+    rows = [row for row in both if row.session_id == "s1"]
+    found = [entry.tool_call if entry.HasField("tool_call") else entry.model_request for entry in entries]
+    assert found == sorted(rows, key=by_time)
+
+
+async def test_a_session_that_has_no_row_is_not_found(filled):
+    with pytest.raises(NotFound):
+        await timeline(filled, "s99")
+
+
+async def test_the_log_of_queries_is_listed_by_caller_method_and_time(ledger):
+    rows = [
+        audit_pb2.QueryRow(
+            caller=("ada", "bob")[n % 2],
+            method=("ListToolCalls", "GetSession", "Backup")[n % 3],
+            filters="{}",
+            rows=n,
+            duration_ms=n,
+            status="OK",
+            created_at_ms=NOW_MS + n // 4,
+        )
+        for n in range(30)
+    ]
+    await ledger.log_queries(rows)
+    asked: list[dict[str, Any]] = [
+        {},
+        {"caller": "ada"},
+        {"method": "Backup"},
+        {"caller": "bob", "created_from_ms": NOW_MS + 3},
+    ]
+    for filters in asked:
+        request = audit_pb2.ListQueriesRequest(**filters, page_size=4)
+        found = await all_pages(ledger.list_queries, request, (int, int))
+        assert found == newest_first(found)
+        assert len({row.id for row in found}) == len(found)
+        wanted = {row.rows for row in rows if matches(row, filters, {})}
+        assert {row.rows for row in found} == wanted
+        assert len(found) == len(wanted)
+
+
+async def test_an_empty_ledger_answers_with_nothing(ledger):
+    assert await all_pages(ledger.list_tool_calls, audit_pb2.ListToolCallsRequest()) == []
+    assert await all_pages(ledger.list_sessions, audit_pb2.ListSessionsRequest()) == []
+    assert await all_pages(ledger.list_queries, audit_pb2.ListQueriesRequest(), (int, int)) == []
+    assert await ledger.export_tool_calls(filter_of(audit_pb2.ListToolCallsRequest()), None, 0, 9) == []

@@ -1,0 +1,158 @@
+"""Usage in groups is what a plain count of the rows says, for every group, filter and range."""
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.ledger.groups import group_name
+from audit_svc.ledger.query import OUTCOMES
+from audit_svc.ledger.steps import DAY_MS, HOUR_MS
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
+from tests.ledger.asking import all_pages, record
+
+CHANCE = random.Random(11)
+LABELS = {"s1": {"user": "ada", "team": "red"}, "s2": {"user": "ada"}, "s3": {"user": "bob"}, "s4": {}}
+SESSIONS = [*LABELS, "s5"]
+"""The last has no row of its own."""
+KEYS = ["session", "engine", "model", "tool", "outcome", "hour", "day", "label:user", "label:team"]
+NOON = NOW_MS // DAY_MS * DAY_MS - DAY_MS // 2
+
+
+def times() -> int:
+    edge = NOON - CHANCE.choice([0, HOUR_MS, DAY_MS // 2, DAY_MS, 9 * DAY_MS, 40 * DAY_MS])
+    return edge + CHANCE.choice([-1, 0, 1, CHANCE.randrange(DAY_MS // 4)])
+
+
+CALLS = [
+    audit_row(
+        session_id=CHANCE.choice(SESSIONS),
+        engine=CHANCE.choice(["ollama", "openai"]),
+        model=CHANCE.choice(["", "small", "large"]),
+        tool_name=CHANCE.choice(["read", "bash"]),
+        outcome=CHANCE.choice([0, 1, 2, 8]),
+        exit_code=CHANCE.choice([None, 0, 2]),
+        http_status=CHANCE.choice([None, 200, 400]),
+        error=CHANCE.choice([None, "broken"]),
+        duration_ms=CHANCE.choice([0, 31, 33, 5_000, CHANCE.randrange(100_000)]),
+        created_at_ms=times(),
+    )
+    for _ in range(300)
+]
+COSTS = [
+    cost_row(
+        session_id=CHANCE.choice(SESSIONS),
+        engine=CHANCE.choice(["ollama", "openai"]),
+        model=CHANCE.choice(["", "small", "large"]),
+        error=CHANCE.choice([None, "broken"]),
+        input_tokens=CHANCE.randrange(1000),
+        reasoning_tokens=CHANCE.randrange(10),
+        cost_micros=CHANCE.choice([None, 0, 7]),
+        created_at_ms=times(),
+    )
+    for _ in range(150)
+]
+FILTERS: list[dict[str, Any]] = [
+    {},
+    {"session_id": "s1"},
+    {"engine": "ollama"},
+    {"model": "small", "engine": "openai"},
+    {"tool_name": "bash"},
+    {"outcomes": [audit_pb2.OUTCOME_FAILED, audit_pb2.OUTCOME_UNSPECIFIED]},
+    {"labels": {"user": "ada"}},
+    {"labels": {"user": "ada", "team": "red"}, "created_from_ms": NOON - 10 * DAY_MS},
+    {"created_from_ms": NOON - HOUR_MS, "created_before_ms": NOON + 1},
+    {"created_from_ms": NOON - DAY_MS + 1234, "created_before_ms": NOON + 77_777},
+    {"created_before_ms": NOON - 9 * DAY_MS},
+    {"session_id": "nothing"},
+]
+Group = tuple[str, ...]
+GROUPS: list[list[str]] = [
+    [],
+    *([key] for key in KEYS),
+    ["engine", "tool"],
+    ["day", "label:user"],
+    ["hour", "outcome", "model"],
+]
+
+
+def value_of(row: Any, key: str) -> str:
+    is_call = isinstance(row, audit_pb2.AuditRow)
+    if key.startswith("label:"):
+        return LABELS.get(row.session_id, {}).get(key.removeprefix("label:"), "")
+    if key in ("hour", "day"):
+        length = HOUR_MS if key == "hour" else DAY_MS
+        return group_name(key, row.created_at_ms // length * length)
+    if key in ("tool", "outcome"):
+        return "" if not is_call else row.tool_name if key == "tool" else OUTCOMES[row.outcome] or ""
+    return str(row.session_id if key == "session" else getattr(row, key))
+
+
+def matches(row: Any, filters: dict[str, Any]) -> bool:
+    is_call = isinstance(row, audit_pb2.AuditRow)
+    texts = {"session_id", "engine", "model"} & filters.keys()
+    return (
+        all(getattr(row, name) == filters[name] for name in texts)
+        and ("tool_name" not in filters or (is_call and row.tool_name == filters["tool_name"]))
+        and ("outcomes" not in filters or (is_call and row.outcome in filters["outcomes"]))
+        and filters.get("labels", {}).items() <= LABELS.get(row.session_id, {}).items()
+        and filters.get("created_from_ms", 0) <= row.created_at_ms < filters.get("created_before_ms", 2**62)
+    )
+
+
+def counted(group_by: list[str], filters: dict[str, Any]) -> tuple[dict[Group, Counter[str]], dict[Group, list[int]]]:
+    """For each group its counts, and its durations in order."""
+    counts: dict[Group, Counter[str]] = {}
+    durations: dict[Group, list[int]] = {}
+    both: list[Any] = [*CALLS, *COSTS]
+    for row in both:
+        if not matches(row, filters):
+            continue
+        key = tuple(value_of(row, name) for name in group_by)
+        count = counts.setdefault(key, Counter())
+        if isinstance(row, audit_pb2.AuditRow):
+            count.update(
+                calls=1,
+                errors=row.HasField("error"),
+                nonzero_exits=row.exit_code != 0,
+                http_errors=row.http_status >= 400,
+                result_bytes=row.result_bytes,
+            )
+            durations.setdefault(key, []).append(row.duration_ms)
+        else:
+            names = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens", "cost_micros")
+            count.update(
+                {name: getattr(row, name) for name in names},
+                requests=1,
+                request_errors=row.HasField("error"),
+                unpriced_requests=not row.HasField("cost_micros"),
+            )
+    return counts, durations
+
+
+async def test_usage_is_what_a_plain_count_says(ledger):
+    sessions = [session_row(id=name, labels=labels) for name, labels in LABELS.items()]
+    # Some after the others, so that what is kept beside the rows is added to.
+    await record(ledger, rows=CALLS[:200], costs=COSTS[:50], sessions=sessions[:2])
+    await record(ledger, rows=CALLS[150:], costs=COSTS[50:], sessions=sessions)
+    names = [field.name for field in audit_pb2.UsageRow.DESCRIPTOR.fields if not field.name.startswith("duration_")]
+    for filters in FILTERS:
+        for group_by in GROUPS:
+            request = audit_pb2.SummarizeUsageRequest(group_by=group_by, **filters, page_size=7)
+            found = await all_pages(ledger.summarize_usage, request)
+            counts, durations = counted(group_by, filters)
+            assert [tuple(row.group) for row in found] == (sorted(counts) if group_by else [()]), (group_by, filters)
+            for row in found:
+                count = counts.get(tuple(row.group), Counter[str]())
+                took = sorted(durations.get(tuple(row.group), []))
+                assert {name: getattr(row, name) for name in names if name != "group"} == {
+                    name: count[name] for name in names if name != "group"
+                }, (group_by, filters)
+                for percent in (50, 95, 99):
+                    name = f"duration_p{percent}_ms"
+                    assert row.HasField(name) == bool(took)
+                    if took:
+                        exact = took[-(-len(took) * percent // 100) - 1]
+                        assert getattr(row, name) == pytest.approx(exact, rel=1 / 32, abs=0.5)
