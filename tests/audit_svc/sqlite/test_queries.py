@@ -11,9 +11,9 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import InvalidRequest, NotFound
 from audit_svc.ledger.batch import read_batch
+from audit_svc.ledger.query import filter_of, query_of
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
-from audit_svc.ledger.query import filter_of, query_of
 from audit_svc.sqlite.read import listing, queries, tail, tool_calls
 from audit_svc.sqlite.write.writer import Writer
 from service_kit.paging import InvalidPage
