@@ -12,6 +12,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 RUN python3 -m venv /pip && python3 -m venv --without-pip /opt/onrecord
 COPY pyproject.toml constraints.txt deploy/requirements.py ./
+COPY clients/python/pyproject.toml clients/python/
 RUN /pip/bin/pip install --quiet -c constraints.txt hatchling && \
     python3 requirements.py common > common.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet -c constraints.txt -r common.txt
@@ -19,9 +20,10 @@ COPY README.md LICENSE ./
 COPY protos protos
 COPY service_kit service_kit
 COPY recording recording
+COPY clients/python clients/python
 COPY audit_svc audit_svc
 COPY gateway_svc gateway_svc
-RUN /pip/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels .
+RUN /pip/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels ./clients/python .
 
 # EXTRAS_AUDIT, EXTRAS_GATEWAY: extras of pyproject.toml. Traces are off until OTEL_… names a collector; ui is for `audit-svc
 # ui`, mcp for tools of MCP servers.

@@ -1,4 +1,4 @@
-"""Prints what pip has to install for an image: the dependencies in pyproject.toml, less what only the other needs.
+"""Prints what pip has to install for an image: what both distributions depend on, less what only the other image needs.
 
 Usage: requirements.py common|audit|gateway [EXTRA …]
 """
@@ -11,17 +11,29 @@ from pathlib import Path
 # A dependency that is not named here goes into both images, so that a new one is never missing.
 ONLY = {
     "audit": {"apsw", "pyroaring"},
-    "gateway": {"genai-prices", "html-to-markdown", "httpx2", "uuid-utils"},
+    "gateway": {"genai-prices", "html-to-markdown", "httpx2"},
 }
+
+
+# Built here, not fetched.
+OWN = {"onrecord-client"}
+
+
+def name_of(requirement: str) -> str:
+    """The name in a requirement such as `apsw>=3`."""
+    return re.split(r"[^\w-]", requirement)[0]
 
 
 def requirements(part: str, dependencies: list[str]) -> list[str]:
     """The dependencies of part: "audit", "gateway", or "common" for those that both need."""
     wanted = {name: part for part, names in ONLY.items() for name in names}
-    return [line for line in dependencies if wanted.get(re.split(r"[^\w-]", line)[0], "common") == part]
+    return [line for line in dependencies if name_of(line) not in OWN and wanted.get(name_of(line), "common") == part]
 
 
 if __name__ == "__main__":
-    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    project, client = (
+        tomllib.loads(Path(folder, "pyproject.toml").read_text())["project"] for folder in (".", "clients/python")
+    )
     extras = [line for extra in sys.argv[2:] for line in project["optional-dependencies"][extra]]
-    print("\n".join([*requirements(sys.argv[1], project["dependencies"]), *extras]))
+    dependencies = sorted({*project["dependencies"], *client["dependencies"]})
+    print("\n".join([*requirements(sys.argv[1], dependencies), *extras]))

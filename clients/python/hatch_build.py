@@ -1,0 +1,29 @@
+"""Puts into onrecord-client what it carries: the client, the record, and the protos' generated code."""
+
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+CARRIED = {
+    "lib/onrecord/client": "onrecord/client",
+    "../../protos/onrecord": "onrecord",
+    "../../recording": "recording",
+}
+"""Folders of the repository, by where they come to lie in a wheel."""
+
+
+class CustomBuildHook(BuildHookInterface):
+    """Adds the folders to a wheel and to a source distribution; one in development mode finds them by its paths."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called by hatchling before each build."""
+        if version == "editable":
+            return
+        root = Path(self.root)
+        for folder, carried in CARRIED.items():
+            # A source distribution has them as the wheel will.
+            source = root / folder if (root / folder).is_dir() else root / carried
+            for path in source.rglob("*"):
+                if path.suffix in (".py", ".pyi", ".toml", ".typed", ".proto") and "__pycache__" not in path.parts:
+                    build_data["force_include"][str(path)] = f"{carried}/{path.relative_to(source)}"
