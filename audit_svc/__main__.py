@@ -25,9 +25,8 @@ from audit_svc.terminal.ui import ui
 from service_kit.access.roles import Role
 from service_kit.access.token_command import add_token_command
 from service_kit.client import client_options, current_access
-from service_kit.init_process import run_below_init
-from service_kit.observing.logs import configure_logging
 from service_kit.probe import probe
+from service_kit.run import prepare_process
 from service_kit.settings import load_settings
 
 app = typer.Typer(
@@ -75,8 +74,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = _settings(db)
-    run_below_init()
-    configure_logging(settings.log_level, settings.log_style)
+    prepare_process(settings)
     from audit_svc.server import run  # only here, so that no other command loads it
 
     with _refusal_is_exit_code_1():

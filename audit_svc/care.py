@@ -87,6 +87,8 @@ async def keep_retention(ledger: Ledger, retention_days: int | None) -> None:
                     pass
         except AuditError as error:
             log.warning("prune.failed", error=type(error).__name__, reason=str(error))
+        except Exception:  # a defect must not end what has to be done again in an hour
+            log.exception("prune.failed")
         await asyncio.sleep((HOUR_MS - now_ms % HOUR_MS) / 1000 + 1)
 
 

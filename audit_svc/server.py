@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sys
+from functools import partial
 
 import structlog
 from onrecord.audit.v1 import audit_pb2_grpc
@@ -17,10 +18,9 @@ from audit_svc.sqlite.open.connection import leave_out_memory_statistics
 from audit_svc.sqlite.store import SqliteLedger
 from service_kit.access.guard import Guard, open_guard
 from service_kit.access.interceptor import rules_for
-from service_kit.health import follow
-from service_kit.observing.metrics import new_registry, serve_metrics
-from service_kit.observing.rpcs import RpcObserver
-from service_kit.server import add_health, add_reflection, build_server, serve
+from service_kit.observing.metrics import new_registry
+from service_kit.run import Service
+from service_kit.run import run as run_service
 from service_kit.settings import describe_settings
 
 log = structlog.get_logger(__name__)
@@ -51,24 +51,15 @@ def run(settings: AuditSettings, *, apply_migrations: bool) -> None:
 async def _serve(settings: AuditSettings, guard: Guard, ledger: Ledger, registry: CollectorRegistry) -> None:
     retention = asyncio.create_task(keep_retention(ledger, settings.retention_days))
     servicer = AuditServicer(ledger)
+    service = Service(
+        name=SERVICE,
+        add_to=partial(audit_pb2_grpc.add_AuditServiceServicer_to_server, servicer),
+        errors=error_interceptor(),
+        check=ledger.why_no_commit,
+        begin_drain=servicer.begin_drain,
+    )
     try:
-        server = build_server([RpcObserver(registry), error_interceptor(), *guard.interceptors], guard.options)
-        audit_pb2_grpc.add_AuditServiceServicer_to_server(servicer, server)
-        health = await add_health(server, [SERVICE])
-        if settings.reflection:
-            add_reflection(server, [SERVICE])
-        async with follow(
-            health, [SERVICE], ledger.why_no_commit, every_seconds=settings.health_seconds, within_seconds=10
-        ):
-            with serve_metrics(settings.metrics_listen, registry):
-                await serve(
-                    server,
-                    health,
-                    listen=settings.listen,
-                    credentials=guard.credentials,
-                    grace_seconds=settings.drain_seconds,
-                    on_drain=servicer.drain,
-                )
+        await run_service(service, settings, guard, registry)
     finally:
         retention.cancel()
         await asyncio.wait([retention])

@@ -135,7 +135,7 @@ class AuditServicer(QuestionRpcs, CareRpcs):
         """Record for one batch."""
         return await self._record(request)
 
-    async def drain(self) -> None:
+    def begin_drain(self) -> None:
         """Lets no stream read further. What was queued is committed and answered, then the stream ends in UNAVAILABLE.
 
         A request that waited for its turn to be queued is not stored, and its producer sends it again.

@@ -1,13 +1,11 @@
 """The ledger's settings, from environment variables AUDIT_…, validated at start."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from service_kit.access.guard import Address, GuardSettings
-from service_kit.observing.logs import LogStyle
 
 
 def _default_db() -> Path:
@@ -26,7 +24,3 @@ class AuditSettings(GuardSettings):
 
     retention_days: int | None = Field(None, ge=1, le=10_000)
     """What began longer ago is pruned, hour by hour; nothing is when this is not set."""
-
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_style: LogStyle = "json"
-    drain_seconds: float = Field(4, ge=0)

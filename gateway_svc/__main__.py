@@ -9,8 +9,7 @@ from gateway_svc import terminal
 from gateway_svc.settings import GatewaySettings
 from service_kit.access.roles import Role
 from service_kit.access.token_command import add_token_command
-from service_kit.init_process import run_below_init
-from service_kit.observing.logs import configure_logging
+from service_kit.run import prepare_process
 from service_kit.settings import load_settings
 
 app = typer.Typer(name="gateway-svc", help=__doc__, no_args_is_help=True, pretty_exceptions_show_locals=False)
@@ -22,8 +21,7 @@ add_token_command(app, "GATEWAY_TOKENS_FILE", (Role.CALLER, Role.ADMIN))
 def serve() -> None:
     """Serve until SIGTERM. Settings come from environment variables GATEWAY_… (see docs/operations.md)."""
     settings = load_settings(GatewaySettings)
-    run_below_init()
-    configure_logging(settings.log_level, settings.log_style)
+    prepare_process(settings)
     os.umask(0o077)
     from gateway_svc.server import run  # after the settings, so that wrong ones are told at once
 

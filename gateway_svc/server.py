@@ -27,10 +27,9 @@ from gateway_svc.watching.watch import Watch
 from service_kit.access.guard import open_guard
 from service_kit.access.interceptor import rules_for
 from service_kit.errors import ErrorInterceptor
-from service_kit.health import follow
-from service_kit.observing.metrics import new_registry, serve_metrics
-from service_kit.observing.rpcs import RpcObserver
-from service_kit.server import add_health, add_reflection, build_server, serve
+from service_kit.observing.metrics import new_registry
+from service_kit.run import Service
+from service_kit.run import run as run_service
 from service_kit.settings import EXIT_WRONG_SETTINGS, describe_settings
 
 if TYPE_CHECKING:
@@ -87,25 +86,16 @@ async def run(settings: GatewaySettings) -> None:
             await recorded.mcp.start()
     recovery = asyncio.create_task(turns.recover())
     try:
-        errors = ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS)
-        server = build_server([RpcObserver(registry), errors, *guard.interceptors], guard.options)
-        gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server)
-        health = await add_health(server, [SERVICE])
-        if settings.reflection:
-            add_reflection(server, [SERVICE])
-        async with (
-            EngineCheck(settings.engines) as check,
-            follow(health, [SERVICE], check, every_seconds=settings.health_seconds, within_seconds=5),
-        ):
-            with serve_metrics(settings.metrics_listen, registry):
-                await serve(
-                    server,
-                    health,
-                    listen=settings.listen,
-                    credentials=guard.credentials,
-                    grace_seconds=settings.drain_seconds,
-                    on_drain=drain,
-                )
+        async with EngineCheck(settings.engines) as check:
+            service = Service(
+                name=SERVICE,
+                add_to=partial(gateway_pb2_grpc.add_GatewayServiceServicer_to_server, servicer),
+                errors=ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS),
+                check=check,
+                begin_drain=turns.begin_drain,
+                drain=drain,
+            )
+            await run_service(service, settings, guard, registry)
     finally:
         recovery.cancel()
         await asyncio.wait([recovery])

@@ -9,7 +9,6 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from gateway_svc.turns.budgets import LabelBudget
 from service_kit.access.guard import Address, GuardSettings
 from service_kit.access.roles import NAME_PATTERN
-from service_kit.observing.logs import LogStyle
 from service_kit.settings import CommaList, sentences_of, split_commas
 
 if TYPE_CHECKING:
@@ -99,10 +98,7 @@ class GatewaySettings(ListenSettings):
     spool_sync_interval_ms: int = Field(100, ge=1)
     spool_max_bytes: int = Field(2**30, ge=2**20)
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_style: LogStyle = "json"
     traces: bool | None = Field(None, description="when not given: on when OTEL_… names a collector")
-    drain_seconds: float = Field(4, ge=0)
 
     @model_validator(mode="after")
     def _read_engines(self) -> Self:

@@ -25,6 +25,9 @@ from service_kit.handlers import Handler, rebuild
 log = structlog.get_logger(__name__)
 
 ERROR_DOMAIN = "onrecord"
+MAX_STATUS_BYTES = 1000
+"""Of a status's text, in UTF-8. It goes out three times (text, details, BadRequest), percent-encoded or in base64, and
+gRPC's peers take 8 KiB of trailers."""
 
 
 class Unauthenticated(Exception):
@@ -127,7 +130,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         log.info("rpc.refused", method=method, code=code.name, error=type(error).__name__)
         status = _status(code, message, type(error).__name__)
         if field := getattr(error, "field", ""):
-            violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
+            violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=cut(message))
             status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
         seconds = getattr(error, "retry_after_seconds", self._retry_after_seconds.get(cls))
         if seconds is not None:
@@ -147,6 +150,15 @@ def _internal(error: Exception, method: str) -> status_pb2.Status:
 
 def _status(code: grpc.StatusCode, message: str, error: str, **metadata: str) -> status_pb2.Status:
     reason = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", error).upper()
-    status = status_pb2.Status(code=code.value[0], message=message)
+    status = status_pb2.Status(code=code.value[0], message=cut(message))
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=ERROR_DOMAIN, metadata=metadata))
     return status
+
+
+def cut(text: str) -> str:
+    """At most MAX_STATUS_BYTES of text, with its begin and its end: the end says what to do."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= MAX_STATUS_BYTES:
+        return text
+    half = (MAX_STATUS_BYTES - 5) // 2
+    return f"{data[:half].decode(errors='ignore')} … {data[-half:].decode(errors='ignore')}"

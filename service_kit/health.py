@@ -1,72 +1,123 @@
-"""Health that follows what a service needs: NOT_SERVING while it could not do its work, SERVING when it can again."""
+"""grpc.health.v1 that follows what a service needs: NOT_SERVING while it cannot do its work, SERVING when it can."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Literal
 
+import grpc
 import structlog
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio as aio_health
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from service_kit.handlers import Context
+from service_kit.threads import died_threads
 
 log = structlog.get_logger(__name__)
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
-_AGAIN_SECONDS = 1.0
+CHECK_AGAIN_SECONDS = 1.0
+WRITE_SECONDS = 10.0
+"""How long a watcher may take to read a status. Then its stream ends."""
+LAST_STATUS_SECONDS = 0.5
+"""How long a watcher's stream stays open after the last status: a client whose stream has ended may not read it."""
 
+_Status = Literal[1, 2]
 Check = Callable[[], Awaitable[str]]
-"""Why the service cannot do its work now; empty when it can. Raises nothing."""
+"""Says why the service cannot do its work now; empty when it can."""
+
+
+class Health(health_pb2_grpc.HealthServicer):
+    """One status for the server (the empty name) and its services. No watcher holds up another, nor the server."""
+
+    def __init__(self, services: Sequence[str]) -> None:
+        self._names = frozenset(["", *services])
+        self._status: _Status = NOT_SERVING
+        self._draining = False
+        self._watchers: set[asyncio.Event] = set()
+
+    def set(self, *, serves: bool) -> None:
+        """Changes the status, unless a drain has begun."""
+        if not self._draining:
+            self._status = SERVING if serves else NOT_SERVING
+            self._wake()
+
+    def drain(self) -> None:
+        """NOT_SERVING from now on. Streams of watchers end when they have told it."""
+        self._status, self._draining = NOT_SERVING, True
+        self._wake()
+
+    async def Check(  # noqa: N802 - named by the proto
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> health_pb2.HealthCheckResponse:
+        """The status now."""
+        if request.service not in self._names:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service is served here")
+        return health_pb2.HealthCheckResponse(status=self._status)
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:  # noqa: N802
+        """The status now and at each change; of changes that come together the last."""
+        changed = asyncio.Event()
+        self._watchers.add(changed)
+        told = None
+        try:
+            while True:
+                changed.clear()
+                known = request.service in self._names
+                status = self._status if known else health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+                if status != told:
+                    async with asyncio.timeout(WRITE_SECONDS):
+                        await context.write(health_pb2.HealthCheckResponse(status=status))
+                    told = status
+                elif self._draining:
+                    await asyncio.sleep(LAST_STATUS_SECONDS)
+                    return
+                else:
+                    await changed.wait()
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the status was not read in time")
+        finally:
+            self._watchers.discard(changed)
+
+    def _wake(self) -> None:
+        for changed in self._watchers:
+            changed.set()
 
 
 @asynccontextmanager
-async def follow(
-    health: aio_health.HealthServicer,
-    services: Sequence[str],
-    check: Check,
-    *,
-    every_seconds: float,
-    within_seconds: float,
-) -> AsyncIterator[None]:
-    """Sets the health of services, and overall, by check while the body runs; until the first answer it is NOT_SERVING.
+async def follow(health: Health, check: Check, *, every_seconds: float, within_seconds: float) -> AsyncIterator[None]:
+    """Sets health by check while the body runs; until the first answer it is NOT_SERVING.
 
-    It is asked every so often, and at least each second while the answer is no. A check that takes longer than
-    within_seconds counts as failed. A drain that has begun stays NOT_SERVING.
+    The check is asked every so often, and at least each second while the answer is no. One that raises, or takes
+    longer than within_seconds, has failed; so has one while a thread of the process has died.
     """
-    names = ["", *services]
-    await _set(health, names, NOT_SERVING)
 
     async def repeat() -> None:
-        serves, told = False, ""
+        told = ""
         while True:
-            reason = await _ask(check, within_seconds)
-            if serves != (not reason):
-                serves = not reason
-                await _set(health, names, SERVING if serves else NOT_SERVING)
+            try:
+                async with asyncio.timeout(within_seconds):
+                    reason = died_threads() or await check()
+            except TimeoutError:
+                reason = f"no answer within {within_seconds:g} s"
+            except Exception as error:  # a check that cannot tell must not end health
+                reason = f"the check failed: {type(error).__name__}"
+                if not told:
+                    log.exception("health.check_failed")
+            health.set(serves=not reason)
             if reason and not told:
                 log.warning("health.not_serving", reason=reason)
             elif told and not reason:
                 log.info("health.serving_again")
             told = reason
-            await asyncio.sleep(every_seconds if serves else min(every_seconds, _AGAIN_SECONDS))
+            await asyncio.sleep(min(every_seconds, CHECK_AGAIN_SECONDS) if reason else every_seconds)
 
-    task = asyncio.create_task(repeat(), name="readiness")
+    task = asyncio.create_task(repeat(), name="health")
     try:
         yield
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def _ask(check: Check, within_seconds: float) -> str:
-    try:
-        async with asyncio.timeout(within_seconds):
-            return await check()
-    except TimeoutError:
-        return f"no answer within {within_seconds:g} s"
-
-
-async def _set(health: aio_health.HealthServicer, names: Sequence[str], status: int) -> None:
-    for name in names:
-        await health.set(name, status)

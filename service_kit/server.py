@@ -1,27 +1,17 @@
-"""A gRPC server from bind to drain: options, health, signals, exit codes."""
+"""A gRPC server of this project: its options, its interceptors, its address."""
 
-import asyncio
-import os
-import resource
-import signal
-import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 import grpc
 import structlog
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as aio_health
 from grpc_reflection.v1alpha import reflection
 
 from recording.channel.options import KEEPALIVE, KEEPALIVE_SECONDS, MAX_MESSAGE_BYTES, Options
+from service_kit.health import SERVICE as HEALTH
 
 log = structlog.get_logger(__name__)
 
 EXIT_CANNOT_LISTEN = 1
-EXIT_ENDED_BY_FORCE = 3
-
-_FORCE_AFTER_SECONDS = 10.0
-"""How long the process may go on after its drain time, to close files and to cancel what would not end by itself."""
 _HANDSHAKE_SECONDS = 20
 
 
@@ -45,17 +35,7 @@ def build_server(interceptors: Sequence[grpc.aio.ServerInterceptor], options: Op
 
 def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
     """Lets clients ask server for the descriptions of services, of health, and of reflection itself."""
-    names = [*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
-    reflection.enable_server_reflection(names, server)
-
-
-async def add_health(server: grpc.aio.Server, services: Sequence[str]) -> aio_health.HealthServicer:
-    """Adds grpc.health.v1 to server: overall (the empty name), and for each of services by its full name."""
-    health = aio_health.HealthServicer()
-    for service in ["", *services]:
-        await health.set(service, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    return health
+    reflection.enable_server_reflection([*services, HEALTH, reflection.SERVICE_NAME], server)
 
 
 def bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None = None) -> str:
@@ -76,76 +56,3 @@ def bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentia
         )
         raise SystemExit(EXIT_CANNOT_LISTEN) from None
     return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
-
-
-async def serve(
-    server: grpc.aio.Server,
-    health: aio_health.HealthServicer,
-    *,
-    listen: str,
-    credentials: grpc.ServerCredentials | None = None,
-    grace_seconds: float,
-    on_drain: Callable[[], Awaitable[None]] | None = None,
-) -> None:
-    """Serves until SIGTERM or SIGINT, then drains: NOT_SERVING, on_drain, no new calls, running ones up to the grace.
-
-    The log line `service.listening` tells the address. on_drain asks running calls to come to their end; it and they
-    together get grace_seconds. A second signal ends the process at once. Whatever hangs, the process ends soon after
-    the grace, by force if need be and then with exit code 3.
-
-    Raises:
-        SystemExit: with code 1, when the address cannot be had.
-    """
-    _allow_many_files()
-    address = bind(server, listen, credentials)
-    stop = _stop_signal()
-    await server.start()
-    log.info("service.listening", address=address)
-    await stop
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + grace_seconds
-    log.info("service.draining", grace_seconds=grace_seconds)
-    _end_by_force(grace_seconds + _FORCE_AFTER_SECONDS)
-    await health.enter_graceful_shutdown()
-    if on_drain is not None:
-        try:
-            async with asyncio.timeout_at(deadline):
-                await on_drain()
-        except TimeoutError:
-            log.warning("service.drain_cut_short")
-    await server.stop(max(0.0, deadline - loop.time()))
-    log.info("service.stopped")
-
-
-def _end_by_force(after_seconds: float) -> None:
-    """Ends the process although a thread or a handler of it hangs. What is on disk is as after a kill."""
-
-    def end() -> None:
-        log.error("service.ended_by_force", after_seconds=after_seconds)
-        os._exit(EXIT_ENDED_BY_FORCE)
-
-    timer = threading.Timer(after_seconds, end)
-    timer.daemon = True
-    timer.start()
-
-
-def _allow_many_files() -> None:
-    """As many as the machine allows: the usual limit of 1,024 is less than the connections that a peer can open."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _stop_signal() -> asyncio.Future[None]:
-    """Done at the first SIGTERM or SIGINT, after which either has its ordinary effect again: death."""
-    loop = asyncio.get_running_loop()
-    stop: asyncio.Future[None] = loop.create_future()
-
-    def arrived() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-        stop.set_result(None)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, arrived)
-    return stop

@@ -156,10 +156,14 @@ class Turns:
         """How many turns wait for their beginning."""
         return sum(not running.begun for running in list(self._running.values()))
 
-    async def drain(self, grace_seconds: float) -> None:
-        """Begins no turn any more, lets running ones end by themselves for grace_seconds, and cancels the rest."""
+    def begin_drain(self) -> None:
+        """Begins no turn and no shadow any more."""
         self._draining = True
         self._shadows.close()
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Begins none any more, lets running turns end by themselves for grace_seconds, and cancels the rest."""
+        self.begin_drain()
         if turns := [running.task for running in self._running.values()]:
             log.info("turns.draining", turns=len(turns), grace_seconds=grace_seconds)
             await asyncio.wait(turns, timeout=grace_seconds)

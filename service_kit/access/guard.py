@@ -16,6 +16,7 @@ from service_kit.access.interceptor import AccessInterceptor, Rules
 from service_kit.access.limits import LimitSettings, RateInterceptor
 from service_kit.access.roles import load_callers
 from service_kit.access.tls import ServerFiles, server_credentials
+from service_kit.observing.logs import LogLevel, LogStyle
 from service_kit.settings import refuse
 
 T = TypeVar("T")
@@ -57,6 +58,9 @@ class GuardSettings(LimitSettings):
     allow_plaintext_on_network: bool = Field(False, description="listen beyond loopback although without TLS")
     reflection: bool = False
     health_seconds: float = Field(10, gt=0, description="how often it is looked whether the service can do its work")
+    drain_seconds: float = Field(4, ge=0, description="how long what runs at SIGTERM may take to come to its end")
+    log_level: LogLevel = "info"
+    log_style: LogStyle = "json"
 
     metrics_listen: MetricsAddress = Field("", description="for Prometheus; nowhere when empty")
     metrics_allow_network: bool = Field(False, description="serve metrics beyond loopback, in plain text to anybody")

@@ -2,20 +2,31 @@
 
 import logging
 import sys
+import threading
+import time
 from typing import Literal
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from service_kit.observing.log_writer import LogWriter
 
 LogStyle = Literal["json", "console"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+STDERR = 2
+LIMITED_EVENTS = ("rpc.refused", "rpc.denied")
+"""Those that a stranger can cause by calling: without a limit they could fill a disk."""
+LIMITED_PER_SECOND = 20
 
 
-def configure_logging(level: str, style: LogStyle) -> None:
-    """Sends every log event of level (a name such as "info") and above to stderr.
+def configure_logging(level: LogLevel, style: LogStyle) -> LogWriter:
+    """Sends every log event of level and above to stderr, by a thread, and returns what writes.
 
     Other libraries log through the standard library; they are heard from WARNING on. Exceptions are rendered without
     local variables, since those hold content.
     """
+    stream = LogWriter(STDERR)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -23,12 +34,12 @@ def configure_logging(level: str, style: LogStyle) -> None:
     ]
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=[*shared, *_rendering(style)],
+        processors=[EventLimit(LIMITED_EVENTS, LIMITED_PER_SECOND), *shared, *_rendering(style)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(stream),  # type: ignore[arg-type]  # it calls write and flush
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -37,12 +48,45 @@ def configure_logging(level: str, style: LogStyle) -> None:
     )
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
     logging.captureWarnings(True)
+    return stream
+
+
+class EventLimit:
+    """A processor that lets so many lines of an event a second through; the next line tells how many it left out."""
+
+    def __init__(self, events: tuple[str, ...], per_second: int) -> None:
+        self._per_second = per_second
+        self._lock = threading.RLock()
+        self._second = dict.fromkeys(events, 0)
+        self._lines = dict.fromkeys(events, 0)
+        self._left_out = dict.fromkeys(events, 0)
+
+    def __call__(self, logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
+        """Passes an event on.
+
+        Raises:
+            structlog.DropEvent: there were too many of it in this second.
+        """
+        event = event_dict.get("event", "")
+        if event not in self._lines:
+            return event_dict
+        now = int(time.monotonic())
+        with self._lock:
+            if self._second[event] != now:
+                self._second[event], self._lines[event] = now, 0
+            if self._lines[event] >= self._per_second:
+                self._left_out[event] += 1
+                raise structlog.DropEvent
+            self._lines[event] += 1
+            left_out, self._left_out[event] = self._left_out[event], 0
+        if left_out:
+            event_dict["left_out"] = left_out
+        return event_dict
 
 
 def _rendering(style: LogStyle) -> list[Processor]:
     if style == "console":
-        return [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
+        colors = sys.stderr is not None and sys.stderr.isatty()
+        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
     tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     return [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]

@@ -60,7 +60,7 @@ async def ledger(database: Path) -> AsyncIterator[Any]:
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
         yield audit_pb2_grpc.AuditServiceStub(channel)
-    await servicer.drain()
+    servicer.begin_drain()
     await server.stop(None)
     await servicer.close()
     await store.close()

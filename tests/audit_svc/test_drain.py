@@ -88,7 +88,7 @@ async def test_a_drain_at_any_moment_answers_all_that_it_commits(tmp_path, monke
         await server.start()
         async with producers(address) as sent:
             await asyncio.sleep(random.uniform(0, 0.1))
-            await audit.drain()
+            audit.begin_drain()
             await server.stop(GRACE_SECONDS)
         await audit.close()
         await store.close()
@@ -105,7 +105,7 @@ async def test_a_stream_whose_reading_has_not_begun_ends_at_once(tmp_path):
     answers = audit.Record(requests(), context)
     first = asyncio.ensure_future(anext(answers))
     await asyncio.sleep(0)  # the stream waits for a commit, and what reads it has had no turn
-    await audit.drain()
+    audit.begin_drain()
     with pytest.raises(StoreClosed):
         await asyncio.wait_for(first, GRACE_SECONDS)
     await audit.close()

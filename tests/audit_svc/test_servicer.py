@@ -240,7 +240,7 @@ async def test_a_drain_answers_what_was_read_and_ends_the_streams(small, databas
         await stream.write(request(audit_row(), sequence=1))
         while not store.taken:
             await asyncio.sleep(0.01)
-        await audit.drain()
+        audit.begin_drain()
     assert (await stream.read()).sequence == 1
     assert (await refusal(stream.read())).code() == grpc.StatusCode.UNAVAILABLE
     assert (await refusal(ledger.Record().read())).code() == grpc.StatusCode.UNAVAILABLE

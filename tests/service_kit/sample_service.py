@@ -1,23 +1,29 @@
-"""A service of the kit's that repeats what it is sent, run as `python -m tests.service_kit.sample_service LISTEN`."""
+"""A service of the kit's that repeats what it is sent, run as `python -m tests.service_kit.sample_service`."""
 
 import asyncio
 import contextlib
-import sys
+import re
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import structlog
 from google.protobuf.wrappers_pb2 import StringValue
+from pydantic_settings import SettingsConfigDict
 
-from service_kit import server as server_module
+from service_kit import run as run_module
+from service_kit.access.guard import Address, GuardSettings, open_guard
+from service_kit.access.interceptor import rules_for
 from service_kit.errors import Context, ErrorInterceptor
-from service_kit.observing.logs import configure_logging
-from service_kit.server import add_health, build_server, serve
+from service_kit.observing.metrics import new_registry
+from service_kit.run import Service, prepare_process, run
 
 log = structlog.get_logger(__name__)
 
 NAME = "sample.Sample"
+
+_draining: list[bool] = []
 
 
 class Unwanted(Exception):
@@ -26,6 +32,10 @@ class Unwanted(Exception):
 
 class UnwantedHere(Unwanted):
     """An error whose ancestor has a status."""
+
+
+class Ending(Exception):
+    """What is said while it drains."""
 
 
 class Full(Exception):
@@ -53,8 +63,18 @@ async def repeat_all(requests: AsyncIterator[StringValue], context: Context) -> 
 
 
 async def _react(value: str, context: Context) -> None:
+    if _draining:
+        raise Ending("the sample is about to end")
     if value == "unwanted":
         raise UnwantedHere("this is not wanted here")
+    if value.startswith("long "):
+        raise UnwantedHere(f"{value} ends here")
+    if value == "kill a thread":
+        threading.Thread(target=lambda: [][0], name="frail").start()
+    if value == "hold the interpreter":
+        log.info("sample.holding")
+        await asyncio.sleep(0.1)
+        re.match(r"(a+)+$", "a" * 64 + "b")
     if value == "full":
         raise Full("there is no room")
     if value.startswith("crash"):
@@ -83,19 +103,39 @@ def add_sample(server: grpc.aio.Server) -> None:
 
 def sample_interceptor() -> ErrorInterceptor:
     """Maps the errors of the sample."""
-    statuses = {Unwanted: grpc.StatusCode.FAILED_PRECONDITION, Full: grpc.StatusCode.RESOURCE_EXHAUSTED}
+    statuses = {
+        Unwanted: grpc.StatusCode.FAILED_PRECONDITION,
+        Full: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        Ending: grpc.StatusCode.UNAVAILABLE,
+    }
     return ErrorInterceptor(statuses, retry_after_seconds={Full: 1.5})
 
 
-async def main(listen: str) -> None:
+class SampleSettings(GuardSettings):
+    """The settings of both services, under a prefix of the sample's."""
+
+    model_config = SettingsConfigDict(env_prefix="SAMPLE_")
+    listen: Address = "127.0.0.1:0"
+
+
+async def _fit() -> str:
+    return ""
+
+
+def main() -> None:
     """Serves until a signal comes."""
-    configure_logging("info", "json")
-    server = build_server([sample_interceptor()])
-    add_sample(server)
-    health = await add_health(server, [NAME])
-    server_module._FORCE_AFTER_SECONDS = 1.0
-    await serve(server, health, listen=listen, grace_seconds=float(sys.argv[2]))
+    settings = SampleSettings()
+    prepare_process(settings)
+    run_module.FORCE_AFTER_SECONDS = 1.0
+    run_module.KILL_AFTER_SECONDS = 4
+
+    def begin_drain() -> None:
+        _draining.append(True)
+
+    service = Service(NAME, add_sample, sample_interceptor(), _fit, begin_drain)
+    guard = open_guard(settings, rules_for(NAME, {}))
+    asyncio.run(run(service, settings, guard, new_registry()))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    main()

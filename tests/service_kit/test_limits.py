@@ -13,7 +13,8 @@ from grpc_status import rpc_status
 
 from service_kit.access.limits import LimitSettings, RateInterceptor
 from service_kit.errors import RateExceeded
-from service_kit.server import add_health, bind, build_server
+from service_kit.health import Health
+from service_kit.server import bind, build_server
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
 
 Serve = Callable[..., Awaitable[str]]
@@ -28,7 +29,7 @@ async def serve() -> AsyncIterator[Serve]:
         rate = [RateInterceptor(limits.rate_per_second)] if limits.rate_per_second else []
         server = build_server([sample_interceptor(), *rate], limits.server_options())
         add_sample(server)
-        await add_health(server, [NAME])
+        health_pb2_grpc.add_HealthServicer_to_server(Health([NAME]), server)
         address = bind(server, "127.0.0.1:0")
         await server.start()
         servers.append(server)

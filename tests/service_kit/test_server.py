@@ -11,7 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from demo.processes import Service, ServiceEnded, start_service
 from recording.channel.options import CLIENT_OPTIONS
-from service_kit.server import EXIT_ENDED_BY_FORCE, SERVER_OPTIONS
+from service_kit.run import EXIT_ENDED_BY_FORCE
+from service_kit.server import SERVER_OPTIONS
 from tests.service_kit.sample_service import NAME
 
 MODULE = "tests.service_kit.sample_service"
@@ -20,7 +21,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def start(grace: str = "5", listen: str = "127.0.0.1:0") -> Service:
-    return start_service(MODULE, {}, listen, grace)
+    return start_service(MODULE, {"SAMPLE_LISTEN": listen, "SAMPLE_DRAIN_SECONDS": grace})
 
 
 def call(channel: grpc.Channel, value: str) -> Any:

@@ -1,13 +1,13 @@
 """Health follows a check: at once, when it changes, and when it hangs."""
 
 import asyncio
+import ssl
 from typing import Any
 
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio as aio_health
 from structlog.testing import capture_logs
 
-from service_kit.health import NOT_SERVING, SERVING, follow
+from service_kit.health import NOT_SERVING, SERVING, Health, follow
 
 
 class Need:
@@ -23,22 +23,22 @@ class Need:
         return self.reason
 
 
-async def status_of(health: aio_health.HealthServicer, service: str) -> int:
+async def status_of(health: Health, service: str) -> int:
     no_context: Any = None
     answer = await health.Check(health_pb2.HealthCheckRequest(service=service), no_context)
     return int(answer.status)
 
 
-async def becomes(health: aio_health.HealthServicer, status: int) -> None:
+async def becomes(health: Health, status: int) -> None:
     async with asyncio.timeout(30):
         while {await status_of(health, name) for name in ("", "a.B")} != {status}:
             await asyncio.sleep(0.005)
 
 
 async def test_health_follows_the_check_overall_and_by_service_and_the_log_tells_each_change_once():
-    health, need = aio_health.HealthServicer(), Need("no engine")
+    health, need = Health(["a.B"]), Need("no engine")
     with capture_logs() as logged:
-        async with follow(health, ["a.B"], need, every_seconds=0.01, within_seconds=0.2):
+        async with follow(health, need, every_seconds=0.01, within_seconds=0.2):
             assert {await status_of(health, name) for name in ("", "a.B")} == {NOT_SERVING}, "before the first answer"
             await asyncio.sleep(0.05)
             assert {await status_of(health, name) for name in ("", "a.B")} == {NOT_SERVING}
@@ -58,12 +58,28 @@ async def test_health_follows_the_check_overall_and_by_service_and_the_log_tells
 
 
 async def test_a_service_that_is_fit_says_so_and_a_drain_stays_not_serving():
-    health, need = aio_health.HealthServicer(), Need("")
-    async with follow(health, ["a.B"], need, every_seconds=0.01, within_seconds=1):
+    health, need = Health(["a.B"]), Need("")
+    async with follow(health, need, every_seconds=0.01, within_seconds=1):
         await becomes(health, SERVING)
-        await health.enter_graceful_shutdown()
+        health.drain()
         need.reason = "x"
         await asyncio.sleep(0.05)
         need.reason = ""
         await asyncio.sleep(0.05)
         assert await status_of(health, "") == NOT_SERVING
+
+
+async def test_a_check_that_raises_counts_as_failed_and_is_asked_again():
+    """A TLS error of a model server once ended the task: health then stayed what it was."""
+    health, raises = Health(["a.B"]), True
+
+    async def check() -> str:
+        if raises:
+            raise ssl.SSLError("certificate required")
+        return ""
+
+    async with follow(health, check, every_seconds=0.01, within_seconds=1):
+        health.set(serves=True)
+        await becomes(health, NOT_SERVING)
+        raises = False
+        await becomes(health, SERVING)
