@@ -69,14 +69,16 @@ check: $(VENV)/.ready  ## format, lint, types, layers, protos, generated code cu
 	$(BIN)/lint-imports --no-cache
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code && ../$(BIN)/buf breaking --against released.binpb
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python clients/python/generate.py --check
 
 format: $(VENV)/.ready  ## format the code and the protos
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix-only --quiet .
 	cd protos && ../$(BIN)/buf format --write
 
-protos: $(VENV)/.ready  ## regenerate the code beside the protos
+protos: $(VENV)/.ready  ## regenerate the code beside the protos, and the half of the Python client without asyncio
 	$(BIN)/python protos/generate.py
+	$(BIN)/python clients/python/generate.py
 
 clients: $(VENV)/.ready  ## run the clients in other languages against a pair with TLS and tokens
 	$(BIN)/python -m clients

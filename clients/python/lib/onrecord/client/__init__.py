@@ -15,10 +15,13 @@ AsyncGateway and AsyncLedger are the same for asyncio.
 """
 
 from onrecord.client.access import Access
-from onrecord.client.gateway import AsyncGateway, Gateway
+from onrecord.client.aio.gateway import AsyncGateway
+from onrecord.client.aio.turn import AsyncTurn
+from onrecord.client.decisions import Answer, ask_in_terminal
 from onrecord.client.ledger import AsyncLedger, Ledger
+from onrecord.client.sync.gateway import Gateway
+from onrecord.client.sync.turn import Turn
 from onrecord.client.tool_call import ToolCall
-from onrecord.client.turn import Answer, AsyncTurn, Turn, ask_in_terminal
 
 __all__ = [
     "Access",
