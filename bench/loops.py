@@ -18,6 +18,7 @@ from gateway_svc.loop.agent import Agent, Limits
 from gateway_svc.loop.answers import Answers
 from gateway_svc.messages import UserMessage
 from gateway_svc.tools import ToolContext
+from gateway_svc.tools.files import Files
 from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.turns.turn import Turn, TurnEvents
 from recording.calls import Scope, ToolResult
@@ -57,7 +58,7 @@ def agent_loop(url: str, place: Path, address: str) -> Loop:
     engine = OllamaEngine(url, MODEL)
     limits = Limits(max_steps=MAX_STEPS)
     agent = Agent(
-        engine, Toolbox([Probe()]), place, record.logger, price=lambda *_: 0, answers=Answers(1), limits=limits
+        engine, Toolbox([Probe()]), Files(place), record.logger, price=lambda *_: 0, answers=Answers(1), limits=limits
     )
 
     async def listen(events: TurnEvents) -> None:

@@ -15,12 +15,14 @@ from bench.services import model_server
 from gateway_svc.tools import Tool, ToolContext
 from gateway_svc.tools.bash import BashTool
 from gateway_svc.tools.edit import EditTool
+from gateway_svc.tools.files import Files
 from gateway_svc.tools.glob import GlobTool
 from gateway_svc.tools.grep import GrepTool
 from gateway_svc.tools.jail.sandbox import find_sandbox
 from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.tools.webfetch import WebfetchTool
+from gateway_svc.tools.workers import Workers
 from gateway_svc.tools.write import WriteTool
 from recording.calls import ToolCall
 from service_kit.observing.logs import configure_logging
@@ -50,10 +52,11 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
 
 async def _measure(workspace: Path, url: str, rounds: int) -> list[Figure]:
     file, page = workspace / "folder0" / "file0.txt", f"{url}/pages/tides.html"
-    sandbox = find_sandbox("auto")
-    webfetch = WebfetchTool(allow=[url.removeprefix("http://")])
+    sandbox, workers = find_sandbox("auto"), Workers()
+    webfetch = WebfetchTool(workers, allow=[url.removeprefix("http://")])
     plain = _Caller(
-        [ReadTool(), WriteTool(), EditTool(), GlobTool(), GrepTool(None), BashTool(None), webfetch], workspace
+        [ReadTool(), WriteTool(), EditTool(), GlobTool(workers), GrepTool(None, workers), BashTool(None), webfetch],
+        workspace,
     )
     text, path = LINE * LINES, "folder0/file0.txt"
     command = "echo hello"
@@ -107,7 +110,7 @@ class _Caller:
 
     def __init__(self, tools: list[Tool], workspace: Path) -> None:
         self._toolbox = Toolbox(tools)
-        self._context = ToolContext(workspace)
+        self._context = ToolContext(Files(workspace))
 
     def call(self, name: str, **arguments: object) -> Operation:
         call = ToolCall(str(uuid7()), "call_1", name, json.dumps(arguments))

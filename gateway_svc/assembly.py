@@ -4,29 +4,23 @@ It is imported only where there is something to record, so that a deployment wit
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway_svc.engines.claude import ClaudeAudit
+from gateway_svc.engines.claude.shown import SHOWN_OF_CLAUDE
 from gateway_svc.engines.kinds import EngineKind, engine_kinds
 from gateway_svc.engines.pricing import context_tokens, cost_micros
 from gateway_svc.errors import SettingsError
 from gateway_svc.loop.agent import Agent, Limits
 from gateway_svc.loop.answers import Answers
-from gateway_svc.settings import GatewaySettings
-from gateway_svc.tools import Tool
-from gateway_svc.tools.bash import BashTool
-from gateway_svc.tools.edit import EditTool
-from gateway_svc.tools.glob import GlobTool
-from gateway_svc.tools.grep import GrepTool
-from gateway_svc.tools.jail.sandbox import find_sandbox
-from gateway_svc.tools.read import ReadTool
+from gateway_svc.settings import GatewaySettings, Policy
+from gateway_svc.tools import kinds
+from gateway_svc.tools.files import Files
 from gateway_svc.tools.toolbox import Toolbox
-from gateway_svc.tools.webfetch import WebfetchTool
-from gateway_svc.tools.write import WriteTool
 from gateway_svc.turns.ledger_spending import LedgerSpending
 from gateway_svc.turns.sessions import SessionState
 from recording import redact
@@ -36,6 +30,7 @@ from recording.delivery.connection import Target, open_target
 from recording.logger import AuditLogger, safe_audit, safe_intend
 from recording.record import Record, open_record
 from recording.rows import close_call, cost_row, open_call
+from recording.show import Show
 
 if TYPE_CHECKING:
     from gateway_svc.tools.mcp.servers import McpServers
@@ -55,6 +50,10 @@ class Recorded:
     """Who is asked what labels have spent, where that is wished."""
     mcp: "McpServers | None" = None
     """The MCP servers, where there are any."""
+    tool_names: frozenset[str] = frozenset()
+    """The gateway's own tools that are offered."""
+    unconfined: bool = False
+    """Whether some of them start programs without a jail."""
 
     def record_session(self, state: SessionState) -> None:
         """Puts a session's state on the record."""
@@ -69,10 +68,14 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
         OSError: the state directory cannot be used.
     """
     redact.protect(_secrets(settings))
+    redact.show_fields({**kinds.shown(), **SHOWN_OF_CLAUDE})
     mcp = _build_mcp(settings) if settings.mcp_file else None
-    toolbox = Toolbox(
-        _build_tools(settings), remote=mcp, policies=settings.tools, timeout_seconds=settings.tool_seconds
-    )
+    policies = _tool_policies(settings)
+    offered = kinds.build_tools(policies, settings.tool_seconds, [settings.state_dir])
+    policies = {tool.name: policies[tool.name] for tool in offered.tools}
+    toolbox = Toolbox(offered.tools, remote=mcp, policies=policies, timeout_seconds=settings.tool_seconds)
+    settings.workspace.mkdir(parents=True, exist_ok=True)
+    files = Files(settings.workspace)
     target = _open_target(settings)
     record = open_record(
         settings.state_dir,
@@ -82,7 +85,7 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
         sync_interval_ms=settings.spool_sync_interval_ms,
         max_bytes=settings.spool_max_bytes,
     )
-    agents = list(_build_agents(settings, toolbox, record.logger, answers))
+    agents = list(_build_agents(settings, toolbox, files, record.logger, answers))
     claude_audit = ClaudeAudit(
         open_call,
         close_call,
@@ -91,7 +94,7 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
         partial(safe_audit, record.logger),
     )
     ledger = LedgerSpending(target) if settings.budgets_from_ledger else None
-    return Recorded(agents, record, claude_audit, ledger, mcp)
+    return Recorded(agents, record, claude_audit, ledger, mcp, frozenset(policies), offered.unconfined)
 
 
 def _build_mcp(settings: GatewaySettings) -> "McpServers":
@@ -103,7 +106,9 @@ def _build_mcp(settings: GatewaySettings) -> "McpServers":
     servers = load_servers(settings.mcp_file or Path(), os.environ)
     for name, server in servers.items():
         redact.protect(server.secrets)
-        redact.show_fields({f"{name}.{tool}": fields for tool, fields in server.record.items()})
+        redact.show_fields(
+            {f"{name}.{tool}": dict.fromkeys(fields, Show.VALUE) for tool, fields in server.record.items()}
+        )
         if server.timeout_seconds >= settings.tool_seconds:
             raise SettingsError(f"GATEWAY_MCP_FILE: {name}: timeout_seconds must be less than GATEWAY_TOOL_SECONDS")
     return McpServers(servers, settings.state_dir / "mcp")
@@ -127,7 +132,7 @@ def _secrets(settings: GatewaySettings) -> list[str]:
 
 
 def _build_agents(
-    settings: GatewaySettings, toolbox: Toolbox, logger: AuditLogger, answers: Answers
+    settings: GatewaySettings, toolbox: Toolbox, files: Files, logger: AuditLogger, answers: Answers
 ) -> Iterator[Agent]:
     """The gateway's own loop over each model server that is configured."""
     limits = Limits(settings.max_steps, settings.max_turn_seconds, settings.max_parallel_tools)
@@ -137,7 +142,7 @@ def _build_agents(
         yield Agent(
             kind.build(chosen),
             toolbox,
-            settings.workspace,
+            files,
             logger,
             price=partial(cost_micros, chosen.url, kind.price_provider, local=chosen.is_local),
             context_tokens=partial(context_tokens, chosen.url, chosen.context_limit),
@@ -147,16 +152,9 @@ def _build_agents(
         )
 
 
-def _build_tools(settings: GatewaySettings) -> list[Tool]:
-    visible = [Path(path) for path in settings.bash_visible]
-    sandbox = find_sandbox(settings.bash_sandbox, visible=visible, hide=[settings.state_dir])
-    tools: list[Tool] = [
-        ReadTool(),
-        WriteTool(),
-        EditTool(),
-        GlobTool(),
-        GrepTool(sandbox),
-        BashTool(sandbox, network=settings.bash_network, timeout_seconds=settings.bash_seconds),
-        WebfetchTool(allow=settings.webfetch_allow, ports=settings.webfetch_ports),
-    ]
-    return [tool for tool in tools if tool.name in settings.tools]
+def _tool_policies(settings: GatewaySettings) -> Mapping[str, Policy]:
+    """The tools that are wanted and their policies: all that there are, where the settings name none."""
+    if unknown := sorted(settings.tools.keys() - kinds.kinds().keys()):
+        known = ", ".join(kinds.kinds())
+        raise SettingsError(f"GATEWAY_TOOLS: there is no tool {', '.join(unknown)}; the tools are {known}")
+    return settings.tools or dict.fromkeys(kinds.kinds(), "allow")

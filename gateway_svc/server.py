@@ -64,7 +64,8 @@ async def run(settings: GatewaySettings) -> None:
     record_session = recorded.record_session if recorded else _no_record
     registry = new_registry()
     servers = recorded.mcp.names if recorded and recorded.mcp else ()
-    watch = Watch(TurnMetrics(registry, {*settings.tools, *CLAUDE_TOOLS}, servers), tracing)
+    own_tools = recorded.tool_names if recorded else ()
+    watch = Watch(TurnMetrics(registry, {*own_tools, *CLAUDE_TOOLS}, servers), tracing)
     if recorded:
         registry.register(RecordCollector(recorded.record))
     ledger = recorded.ledger if recorded else None

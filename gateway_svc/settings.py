@@ -3,19 +3,18 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from gateway_svc.turns.budgets import LabelBudget
 from service_kit.access.guard import Address, GuardSettings
 from service_kit.access.roles import NAME_PATTERN
-from service_kit.settings import CommaList, sentences_of, split_commas
+from service_kit.settings import sentences_of, split_commas
 
 if TYPE_CHECKING:
     from gateway_svc.engines.kinds import EngineSettings
 
 Policy = Literal["allow", "deny", "ask"]
-TOOLS = ("read", "write", "edit", "glob", "grep", "bash", "webfetch")
 
 
 def _split_policies(value: Any) -> Any:
@@ -25,23 +24,12 @@ def _split_policies(value: Any) -> Any:
     return {name.strip(): policy.strip() or "allow" for name, _, policy in parts}
 
 
-def _known_tools(value: dict[str, Policy]) -> dict[str, Policy]:
-    if unknown := sorted(value.keys() - set(TOOLS)):
-        raise ValueError(f"there is no tool {', '.join(unknown)}; the tools are {', '.join(TOOLS)}")
-    return value
-
-
-def _all_allowed() -> dict[str, Policy]:
-    return dict.fromkeys(TOOLS, "allow")
-
-
 def _parse_budgets(value: Any) -> Any:
     return [LabelBudget.parse(part) for part in split_commas(value)] if isinstance(value, str) else value
 
 
 LabelBudgetList = Annotated[list[LabelBudget], NoDecode, BeforeValidator(_parse_budgets)]
-Ports = Annotated[list[int], NoDecode, BeforeValidator(split_commas)]
-Policies = Annotated[dict[str, Policy], NoDecode, BeforeValidator(_split_policies), AfterValidator(_known_tools)]
+Policies = Annotated[dict[str, Policy], NoDecode, BeforeValidator(_split_policies)]
 
 
 class ListenSettings(GuardSettings):
@@ -80,18 +68,10 @@ class GatewaySettings(ListenSettings):
     budgets: LabelBudgetList = Field(default_factory=list, description="what sessions with a label may cost together")
     budgets_from_ledger: bool = Field(False, description="whether the ledger is asked what labels have spent")
 
-    tools: Policies = Field(default_factory=_all_allowed)
+    tools: Policies = Field(default_factory=dict, description="all that there are, allowed, when not given")
     mcp_file: Path | None = Field(None, description="names the MCP servers whose tools are offered")
     tool_seconds: float = Field(300, gt=0, description="how long any tool call may take")
     answer_seconds: float = Field(300, gt=0, description="how long a call whose policy is `ask` waits for its answer")
-    bash_sandbox: Literal["required", "auto", "off"] = "auto"
-    bash_network: bool = False
-    bash_seconds: float = Field(120, gt=0)
-    bash_visible: CommaList = Field(
-        default_factory=list, description="more paths that commands may read in the sandbox"
-    )
-    webfetch_allow: CommaList = Field(default_factory=list, description="host or host:port that need not be public")
-    webfetch_ports: Ports = Field(default_factory=lambda: [80, 443])
 
     audit_mode: Literal["best_effort", "strict"] = "best_effort"
     spool_sync: Literal["always", "interval", "never"] = "interval"
@@ -141,14 +121,6 @@ class GatewaySettings(ListenSettings):
     def _check_budgets(self) -> Self:
         if self.budgets_from_ledger and not self.keeps_record:
             raise ValueError("GATEWAY_BUDGETS_FROM_LEDGER: this deployment records nothing that a ledger could tell")
-        return self
-
-    @model_validator(mode="after")
-    def _check_times(self) -> Self:
-        if "bash" in self.tools and self.bash_seconds >= self.tool_seconds:
-            raise ValueError(
-                "GATEWAY_BASH_SECONDS: must be less than GATEWAY_TOOL_SECONDS, or a command's output is lost"
-            )
         return self
 
     @property

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
@@ -18,6 +17,7 @@ from gateway_svc.loop.context import Context, Gauge
 from gateway_svc.loop.dry_run import DryRunToolbox, ShadowLogger
 from gateway_svc.messages import Message, SystemMessage, ToolMessage
 from gateway_svc.tools import ToolContext
+from gateway_svc.tools.files import Files
 from gateway_svc.tools.toolbox import Toolbox, denied
 from gateway_svc.turns.turn import Turn, tool_call_finished
 from recording.calls import ToolCall, ToolResult, Usage
@@ -49,7 +49,7 @@ class Agent:
         self,
         engine: Engine,
         toolbox: Toolbox,
-        workspace: Path,
+        files: Files,
         logger: AuditLogger,
         *,
         price: Callable[[str, Usage], int | None],
@@ -70,7 +70,7 @@ class Agent:
         self._own_toolbox = toolbox
         self._toolbox: Toolbox | DryRunToolbox = toolbox
         self._tools, self._tools_revision = b"", -1
-        self._workspace = workspace
+        self._files = files
         self._logger = logger
         self._price = price
         self._context_tokens = context_tokens
@@ -207,7 +207,7 @@ class Agent:
             refusal = await self._ask_client(call) if asks else None
             refusal = refusal or safe_intend(self._logger, intent)
             if refusal is None:
-                result = await self._toolbox.run(call, ToolContext(self._workspace, turn.scope))
+                result = await self._toolbox.run(call, ToolContext(self._files, turn.scope))
             else:
                 result = denied(refusal)
         finally:

@@ -1,24 +1,32 @@
-"""Tools: one module per tool, all behind the Tool protocol, and the one way to run them.
+"""Tools: one module per tool, each of which offers its `KIND`, and the one way to run them (toolbox).
 
 Whatever goes wrong in a tool is told to the model: run() always returns a ToolResult. Only cancellation propagates.
+A module with a KIND in this package is a tool that deployments can offer; nothing else needs to be told of it.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from onrecord.audit.v1 import audit_pb2
 from pydantic import BaseModel
+from pydantic_settings import BaseSettings
 
 from recording.calls import Scope, ToolResult
+from recording.show import Show
+
+if TYPE_CHECKING:
+    from gateway_svc.tools.files import Files
+    from gateway_svc.tools.jail.sandbox import Sandbox
+    from gateway_svc.tools.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """What a tool call may know of its surroundings."""
 
-    workspace: Path
-    """The folder that the tool is confined to, absolute and resolved."""
+    files: "Files"
+    """The workspace, which nothing in it leads out of."""
     scope: Scope | None = None
 
 
@@ -97,3 +105,59 @@ class RemoteTool(Protocol):
             ToolError: the tool could not do its work.
         """
         ...
+
+
+class NoSettings(BaseSettings):
+    """Of a tool that has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a deployment has for its tools when they are built."""
+
+    jail: "Sandbox | None"
+    """What programs run in; None where the machine has no such thing, or the deployment does without."""
+    workers: "Workers"
+    """Where work runs that must be killed when its time is over."""
+    call_seconds: float
+    """How long the toolbox lets a call run."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolKind:
+    """A tool that deployments can offer. Its module has one, under the name KIND."""
+
+    tool: type[Tool]
+    build: Callable[[Any, Surroundings], Tool] | None = None
+    """Makes the tool from its settings; where it is not given, the tool is made without arguments."""
+    settings: type[BaseSettings] = NoSettings
+    """Its settings, whose prefix is `GATEWAY_` and its name: what their fields say is shown in docs/operations.md."""
+    starts_programs: bool = field(default=False)
+    """Whether it starts programs of the model's choice: without a jail it is offered only where that is asked for."""
+
+    @property
+    def name(self) -> str:
+        """The tool's name."""
+        return self.tool.name
+
+    @property
+    def parameters(self) -> type[BaseModel]:
+        """The tool's parameters."""
+        parameters: Any = self.tool.parameters
+        return parameters  # type: ignore[no-any-return]
+
+    @property
+    def shown(self) -> Mapping[str, Show]:
+        """How each parameter is shown on the record: as a Show in its annotation says, else by type and size alone."""
+        return {
+            name: _show([*field.metadata, field.annotation]) for name, field in self.parameters.model_fields.items()
+        }
+
+
+def _show(parts: list[Any]) -> Show:
+    for part in parts:
+        if isinstance(part, Show):
+            return part
+        if (inner := _show([*getattr(part, "__metadata__", ()), *get_args(part)])) is not Show.SHAPE:
+            return inner
+    return Show.SHAPE

@@ -9,6 +9,8 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from recording.show import Show
+
 MAX_ARGUMENT_CHARACTERS = 4_000_000
 MAX_TOLD_PROBLEMS = 8
 
@@ -34,7 +36,11 @@ def _without_nul(text: str) -> str:
 
 PlainText = Annotated[str, AfterValidator(_without_nul)]
 """Text that the operating system takes as a name or an argument."""
-PathText = Annotated[PlainText, Field(min_length=1, max_length=4096)]
+PathText = Annotated[PlainText, Field(min_length=1, max_length=4096), Show.PATH]
+"""The path of a file or folder in the workspace. Every parameter that is one has this type, which tests go by."""
+Number = Annotated[int | None, Show.NUMBER]
+Seconds = Annotated[float | None, Show.NUMBER]
+Flag = Annotated[bool | None, Show.NUMBER]
 
 
 def parse_arguments(text: str, parameters: type[A]) -> A:

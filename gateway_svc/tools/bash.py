@@ -9,19 +9,23 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
 from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.programs import installed
-from gateway_svc.tools import ToolContext, ToolError
-from gateway_svc.tools.arguments import Arguments, PlainText
+from gateway_svc.tools import Surroundings, ToolContext, ToolError, ToolKind
+from gateway_svc.tools.arguments import Arguments, PlainText, Seconds
+from gateway_svc.tools.files import Files
 from gateway_svc.tools.jail.cgroups import find_process_groups
 from gateway_svc.tools.jail.processes import Ended, Program, run_program
 from gateway_svc.tools.jail.sandbox import Sandbox
 from recording.calls import ToolResult
+from recording.show import Show
 
 MAX_COMMAND_BYTES = 100_000
 PASSED_VARIABLES = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER")
@@ -50,8 +54,8 @@ class BashLimits:
 class BashArguments(Arguments):
     """The arguments of `bash`."""
 
-    command: PlainText = Field(min_length=1, description="The command line, as bash takes it.")
-    timeout_seconds: float | None = Field(None, gt=0, description="End the command after so many seconds.")
+    command: Annotated[PlainText, Show.COMMAND] = Field(min_length=1, description="The command line, as bash takes it.")
+    timeout_seconds: Seconds = Field(None, gt=0, description="End the command after so many seconds.")
 
 
 class BashTool:
@@ -106,7 +110,7 @@ class BashTool:
         seconds = min(arguments.timeout_seconds or self._timeout_seconds, self._timeout_seconds)
         try:
             async with self._prefix() as prefix:
-                program = self._program(arguments.command, context.workspace, prefix)
+                program = self._program(arguments.command, context.files, prefix)
                 ended = await run_program(program, timeout_seconds=seconds, max_output_bytes=self._max_output_bytes)
         except OSError as error:
             raise ToolError(f"the command could not be started ({type(error).__name__})") from None
@@ -117,11 +121,12 @@ class BashTool:
             return nullcontext(())
         return self._groups.limited(self._limits.max_processes, self._bash)
 
-    def _program(self, command: str, workspace: Path, prefix: Sequence[str]) -> Program:
+    def _program(self, command: str, files: Files, prefix: Sequence[str]) -> Program:
         argv = [self._bash, "-c", self._prelude, "bash", command]
         if self._sandbox is None:
-            return Program(argv, workspace, self._env, prefix=prefix)
-        return self._sandbox.program(argv, workspace, self._env, network=self._network, prefix=prefix)
+            here = f"/proc/self/fd/{files.root}"
+            return Program(argv, here, self._env, pass_fds=(files.root,), prefix=prefix)
+        return self._sandbox.program(argv, files, self._env, network=self._network, prefix=prefix)
 
 
 def _result(ended: Ended, seconds: float) -> ToolResult:
@@ -184,3 +189,21 @@ def _hide_own_environment() -> None:
     """Keeps processes of the same user from reading this one's environment and memory, where its keys are."""
     if ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         log.warning("bash.environment_readable")
+
+
+class BashSettings(BaseSettings):
+    """What a deployment chooses for `bash`."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_BASH_", env_ignore_empty=True)
+
+    network: bool = Field(False, description="whether commands reach the network that the gateway reaches")
+    seconds: float = Field(120, gt=0, description="the longest command; less than GATEWAY_TOOL_SECONDS")
+
+
+def _build(settings: BashSettings, surroundings: Surroundings) -> BashTool:
+    if settings.seconds >= surroundings.call_seconds:
+        raise SettingsError("GATEWAY_BASH_SECONDS: must be less than GATEWAY_TOOL_SECONDS, or output is lost")
+    return BashTool(surroundings.jail, network=settings.network, timeout_seconds=settings.seconds)
+
+
+KIND = ToolKind(BashTool, _build, BashSettings, starts_programs=True)

@@ -1,15 +1,13 @@
 """The tool `edit`: an exact replacement in a file in the workspace."""
 
 import asyncio
-import os
-from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import Field
 
-from gateway_svc.tools import ToolContext, ToolError
-from gateway_svc.tools.arguments import Arguments, PathText
-from gateway_svc.tools.jail.confine import Place, located, open_regular, told_errors
-from gateway_svc.tools.replace import changing, replace_file
+from gateway_svc.tools import ToolContext, ToolError, ToolKind
+from gateway_svc.tools.arguments import Arguments, Flag, PathText
+from gateway_svc.tools.files import Files
 from recording.calls import ToolResult
 
 
@@ -21,7 +19,7 @@ class EditArguments(Arguments):
         min_length=1, description="The text to replace, exactly as the file has it, spaces included."
     )
     new_string: str = Field(description="The text to put in its place.")
-    replace_all: bool | None = Field(None, description="Replace every place; otherwise there must be just one.")
+    replace_all: Flag = Field(None, description="Replace every place; otherwise there must be just one.")
 
 
 class EditTool:
@@ -43,29 +41,32 @@ class EditTool:
         """
         if arguments.old_string == arguments.new_string:
             raise ToolError("old_string and new_string are the same")
-        return await asyncio.to_thread(self._edit, context.workspace, arguments)
+        return await asyncio.to_thread(self._edit, context.files, arguments)
 
-    def _edit(self, workspace: Path, arguments: EditArguments) -> ToolResult:
-        with changing, told_errors(), located(workspace, arguments.path) as place:
-            content, state = self._read(place)
-            old, new = arguments.old_string.encode(), arguments.new_string.encode()
+    def _edit(self, files: Files, arguments: EditArguments) -> ToolResult:
+        old, new = arguments.old_string.encode(), arguments.new_string.encode()
+        places = 0
+
+        def change(file: BinaryIO) -> bytes:
+            nonlocal places
+            content = self._read(file)
             places = content.count(old)
             _refuse_number(places, content, all_of_them=bool(arguments.replace_all))
             if len(content) + places * (len(new) - len(old)) > self._max_bytes:
                 raise ToolError(f"the file would be larger than {self._max_bytes} bytes")
-            replace_file(place, content.replace(old, new), unchanged_since=state)
+            return content.replace(old, new)
+
+        files.change(arguments.path, change)
         text = f"Replaced {places} {'place' if places == 1 else 'places'}."
         return ToolResult(text=text, result_bytes=len(text))
 
-    def _read(self, place: Place) -> tuple[bytes, os.stat_result]:
-        with open_regular(place) as file:
-            state = os.fstat(file.fileno())
-            content = file.read(self._max_bytes + 1)
+    def _read(self, file: BinaryIO) -> bytes:
+        content = file.read(self._max_bytes + 1)
         if len(content) > self._max_bytes:
             raise ToolError(f"the file is larger than {self._max_bytes} bytes")
         if b"\0" in content:
             raise ToolError("the file is binary")
-        return content, state
+        return content
 
 
 def _refuse_number(places: int, content: bytes, *, all_of_them: bool) -> None:
@@ -74,3 +75,6 @@ def _refuse_number(places: int, content: bytes, *, all_of_them: bool) -> None:
         raise ToolError(f"old_string is not in the file{hint}")
     if places > 1 and not all_of_them:
         raise ToolError(f"old_string is in {places} places: add more of its surroundings, or set replace_all")
+
+
+KIND = ToolKind(EditTool)

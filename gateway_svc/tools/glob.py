@@ -1,22 +1,23 @@
 """The tool `glob`: the names of files in the workspace that match a pattern."""
 
-import asyncio
-import time
-from pathlib import Path
+from typing import Annotated
 
+from onrecord.audit.v1 import audit_pb2
 from pydantic import Field
 
-from gateway_svc.tools import ToolContext
+from gateway_svc.tools import ToolContext, ToolError, ToolKind
 from gateway_svc.tools.arguments import Arguments, PathText, PlainText
-from gateway_svc.tools.jail.confine import opened_folder, told_errors
-from gateway_svc.tools.search import Glob, walk
+from gateway_svc.tools.workers import Workers
 from recording.calls import ToolResult
+from recording.show import Show
+
+MAX_PATH_BYTES = 4_096
 
 
 class GlobArguments(Arguments):
     """The arguments of `glob`."""
 
-    pattern: PlainText = Field(
+    pattern: Annotated[PlainText, Show.TEXT] = Field(
         min_length=1,
         max_length=1024,
         description="Names with * and ?, folders parted by /, ** for any folders: src/**/*.py",
@@ -31,38 +32,59 @@ class GlobTool:
     description = "Lists the files in the workspace whose path matches a pattern, such as **/*.py."
     parameters = GlobArguments
 
-    def __init__(self, *, max_files: int = 1_000, max_visited: int = 200_000, timeout_seconds: float = 20) -> None:
+    def __init__(
+        self, workers: Workers, *, max_files: int = 1_000, max_visited: int = 200_000, timeout_seconds: float = 20
+    ) -> None:
         """`max_files` bounds what is listed; `max_visited` and `timeout_seconds` bound how much is looked at."""
+        self._workers = workers
         self._max_files = max_files
         self._max_visited = max_visited
         self._timeout_seconds = timeout_seconds
 
     async def run(self, arguments: GlobArguments, context: ToolContext) -> ToolResult:
-        """Looks in a thread.
+        """Looks in a process of its own, which ends with the call: many folders and long patterns take their time.
 
         Raises:
-            ToolError: no such folder, or outside the workspace.
+            ToolError: no such folder, outside the workspace, or the search could not be made.
         """
-        return await asyncio.to_thread(self._list, context.workspace, arguments)
-
-    def _list(self, workspace: Path, arguments: GlobArguments) -> ToolResult:
-        pattern = Glob(arguments.pattern)
-        prefix = "" if arguments.path in (None, ".") else f"{str(arguments.path).rstrip('/')}/"
-        deadline = time.monotonic() + self._timeout_seconds
-        files: list[str] = []
+        wanted = {
+            "do": "glob",
+            "pattern": arguments.pattern,
+            "max_files": self._max_files,
+            "max_visited": self._max_visited,
+        }
+        with context.files.found(arguments.path or ".") as found:
+            if not found.is_folder:
+                raise ToolError("a part of the path is not a folder")
+            try:
+                ended = await self._workers.run(
+                    "search",
+                    wanted,
+                    folder=found.descriptor,
+                    timeout_seconds=self._timeout_seconds,
+                    max_output_bytes=2 * MAX_PATH_BYTES * (self._max_files + 1),
+                )
+            except OSError as error:
+                raise ToolError(f"the search could not be started ({type(error).__name__})") from None
+        *names, _ = ended.output.text().split("\0")
+        if ended.timed_out and not names:
+            message = f"the search took longer than {self._timeout_seconds:g} s and was ended"
+            raise ToolError(message, outcome=audit_pb2.OUTCOME_TIMED_OUT)
+        if ended.exit_code not in (0, 3, None):
+            raise ToolError("the search could not be made: the pattern, or the folder, is too much for it")
         why_cut = ""
-        with told_errors(), opened_folder(workspace, arguments.path or ".") as folder:
-            for visited, (path, _, _, is_folder) in enumerate(walk(folder)):
-                if visited >= self._max_visited or time.monotonic() > deadline:
-                    why_cut = f"the search ended after {visited} files and folders"
-                    break
-                if not is_folder and pattern.matches(path):
-                    if len(files) == self._max_files:
-                        why_cut = f"only the first {self._max_files} files are listed"
-                        break
-                    files.append(prefix + path)
-        listing = "\n".join(files)
+        if len(names) > self._max_files:
+            why_cut = f"only the first {self._max_files} files are listed"
+        elif ended.timed_out:
+            why_cut = f"the search was ended after {self._timeout_seconds:g} s"
+        elif ended.exit_code:
+            why_cut = f"the search ended after {self._max_visited} files and folders"
+        prefix = "" if arguments.path in (None, ".") else f"{str(arguments.path).rstrip('/')}/"
+        listing = "\n".join(prefix + name for name in names[: self._max_files])
         text = listing or "[No file matches.]"
         if why_cut:
             text += f"\n[{why_cut[0].upper()}{why_cut[1:]}: use a narrower pattern or path.]"
         return ToolResult(text, result_bytes=len(listing.encode(errors="replace")), result_truncated=bool(why_cut))
+
+
+KIND = ToolKind(GlobTool, lambda _, surroundings: GlobTool(surroundings.workers))

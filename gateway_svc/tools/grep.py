@@ -1,25 +1,25 @@
 """The tool `grep`: lines in the workspace that match a regular expression, by ripgrep where it is installed."""
 
-import json
 import os
 import re
-import stat
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 from onrecord.audit.v1 import audit_pb2
 from pydantic import Field
 
 from gateway_svc.programs import installed
-from gateway_svc.tools import ToolContext, ToolError, search
-from gateway_svc.tools.arguments import Arguments, PathText, PlainText
-from gateway_svc.tools.jail.confine import READ_FLAGS, located, told_errors
+from gateway_svc.tools import Surroundings, ToolContext, ToolError, ToolKind
+from gateway_svc.tools.arguments import Arguments, Flag, PathText, PlainText
+from gateway_svc.tools.files import Files, Found
 from gateway_svc.tools.jail.processes import Ended, Program, run_program
 from gateway_svc.tools.jail.sandbox import Sandbox
+from gateway_svc.tools.workers import Workers, search
 from recording.calls import ToolResult
+from recording.show import Show
 
+EXIT_CODES = (0, 1, 2)
+"""With matches, without, and with something that could not be read."""
 LINE = re.compile(r"(?:.+:)?\d+:")
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": os.defpath}
 RIPGREP_OPTIONS = (
@@ -34,10 +34,14 @@ SKIPPED = tuple(f"--glob=!{folder}/" for folder in sorted(search.SKIPPED_FOLDERS
 class GrepArguments(Arguments):
     """The arguments of `grep`."""
 
-    pattern: PlainText = Field(min_length=1, max_length=1024, description="The regular expression.")
+    pattern: Annotated[PlainText, Show.TEXT] = Field(
+        min_length=1, max_length=1024, description="The regular expression."
+    )
     path: PathText | None = Field(None, description="The file or folder to search; the workspace when left out.")
-    glob: PlainText | None = Field(None, max_length=1024, description="Only files whose path matches, such as *.py.")
-    ignore_case: bool | None = Field(None, description="Match letters whatever their case.")
+    glob: Annotated[PlainText | None, Show.TEXT] = Field(
+        None, max_length=1024, description="Only files whose path matches, such as *.py."
+    )
+    ignore_case: Flag = Field(None, description="Match letters whatever their case.")
 
 
 class GrepTool:
@@ -49,20 +53,21 @@ class GrepTool:
 
     def __init__(
         self,
-        sandbox: Sandbox | None,
+        jail: Sandbox | None,
+        workers: Workers,
         *,
         ripgrep: bool = True,
         max_output_bytes: int = 40_000,
         timeout_seconds: float = 20,
     ) -> None:
-        """`ripgrep` is used when it is installed; without it a search of ours with the same limits takes its place.
+        """`ripgrep` is used where it is installed and there is a jail for it, in which a link leads nowhere.
 
-        With a sandbox (from find_sandbox) ripgrep runs in it, where a link that a command made leads nowhere.
+        Everywhere else a worker takes its place, with the same limits, which follows no link.
         """
-        self._ripgrep = installed("rg") if ripgrep else None
-        if self._ripgrep and sandbox and not Path(self._ripgrep).is_relative_to("/usr"):
-            self._ripgrep = None
-        self._sandbox = sandbox
+        found = installed("rg") if ripgrep and jail else None
+        self._ripgrep = found if found and Path(found).is_relative_to("/usr") else None
+        self._jail = jail
+        self._workers = workers
         self._max_output_bytes = max_output_bytes
         self._timeout_seconds = timeout_seconds
 
@@ -73,42 +78,52 @@ class GrepTool:
             ToolError: no such place, outside the workspace, the expression cannot be used, or it took too long.
         """
         path = arguments.path or "."
-        with told_errors(), _opened(context.workspace, path) as (descriptor, is_folder):
-            program = self._search_folder if is_folder else self._search_file
-            ended = await run_program(
-                program(arguments, context.workspace, descriptor),
-                timeout_seconds=self._timeout_seconds,
-                max_output_bytes=4 * self._max_output_bytes,
-                stop_at_bytes=self._max_output_bytes,
-            )
+        with context.files.found(path) as found:
+            try:
+                if self._ripgrep and self._jail:
+                    ended = await self._run_ripgrep(self._ripgrep, self._jail, arguments, context.files, found)
+                else:
+                    ended = await self._run_worker(arguments, found)
+            except OSError as error:
+                raise ToolError(f"the search could not be started ({type(error).__name__})") from None
         folder = "" if path == "." else f"{path.rstrip('/')}/"
-        return self._result(ended, ("./", folder) if is_folder else ("", f"{path}:"))
+        return self._result(ended, ("./", folder) if found.is_folder else ("", f"{path}:"))
 
-    def _search_file(self, arguments: GrepArguments, workspace: Path, descriptor: int) -> Program:
-        argv = self._argv(arguments, "--no-filename", "-")
-        return Program(argv, workspace, ENVIRONMENT, stdin=descriptor)
+    async def _run_worker(self, arguments: GrepArguments, found: Found) -> Ended:
+        wanted = arguments.model_dump(include={"pattern", "glob", "ignore_case"})
+        place = {"folder": found.descriptor} if found.is_folder else {"stdin": found.descriptor}
+        return await self._workers.run(
+            "search",
+            {"do": "grep", "stdin": not found.is_folder, **wanted},
+            **place,
+            timeout_seconds=self._timeout_seconds,
+            max_output_bytes=4 * self._max_output_bytes,
+            stop_at_bytes=self._max_output_bytes,
+        )
 
-    def _search_folder(self, arguments: GrepArguments, workspace: Path, descriptor: int) -> Program:
-        argv = self._argv(arguments, "--with-filename", "./")
-        here = f"/proc/self/fd/{descriptor}"
-        if self._ripgrep is None or self._sandbox is None:
-            return Program(argv, here, ENVIRONMENT, pass_fds=(descriptor,))
-        return self._sandbox.program(argv, workspace, ENVIRONMENT, folder=Path(here).readlink(), writable=False)
-
-    def _argv(self, arguments: GrepArguments, names: str, where: str) -> list[str]:
-        if self._ripgrep is None:
-            wanted = arguments.model_dump(include={"pattern", "glob", "ignore_case"})
-            return [sys.executable, "-I", "-S", search.__file__, where, json.dumps(wanted)]
-        return [
-            self._ripgrep,
+    async def _run_ripgrep(
+        self, ripgrep: str, jail: Sandbox, arguments: GrepArguments, files: Files, found: Found
+    ) -> Ended:
+        argv = [
+            ripgrep,
             *RIPGREP_OPTIONS,
-            names,
+            "--with-filename" if found.is_folder else "--no-filename",
             *(["--ignore-case"] if arguments.ignore_case else []),
             *([f"--glob={arguments.glob}"] if arguments.glob else []),
             *SKIPPED,
             f"--regexp={arguments.pattern}",
-            where,
+            "./" if found.is_folder else "-",
         ]
+        if found.is_folder:
+            program = jail.program(argv, files, ENVIRONMENT, folder=found, writable=False, settings=False)
+        else:
+            program = Program(argv, "/", ENVIRONMENT, stdin=found.descriptor, starts_others=False)
+        return await run_program(
+            program,
+            timeout_seconds=self._timeout_seconds,
+            max_output_bytes=4 * self._max_output_bytes,
+            stop_at_bytes=self._max_output_bytes,
+        )
 
     def _result(self, ended: Ended, replacement: tuple[str, str]) -> ToolResult:
         told, shown = replacement
@@ -117,7 +132,11 @@ class GrepTool:
             output = output[: self._max_output_bytes].rpartition("\n")[0]
         lines = output.removesuffix("\n").split("\n") if output else []
         if ended.exit_code and lines and not all(LINE.match(line) for line in lines):
+            if lines[0].startswith("bwrap: "):
+                raise ToolError("the search could not be made: its jail failed")
             raise ToolError("the pattern, or the glob, is not one that can be used")
+        if ended.exit_code not in (None, *EXIT_CODES):
+            raise ToolError("the search could not be made: it was too much for its limits")
         found = "\n".join(shown + line.removeprefix(told) for line in lines)
         size = len(found.encode(errors="replace"))
         if ended.timed_out:
@@ -135,15 +154,8 @@ class GrepTool:
         return ToolResult(text, result_bytes=size, result_truncated=cut)
 
 
-@contextmanager
-def _opened(workspace: Path, path: str) -> Iterator[tuple[int, bool]]:
-    """A descriptor of the file or folder, and whether it is a folder."""
-    with located(workspace, path) as place:
-        descriptor = os.open(place.name, READ_FLAGS, dir_fd=place.folder)
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
-            raise ToolError("the path is neither a folder nor a regular file")
-        yield descriptor, stat.S_ISDIR(mode)
-    finally:
-        os.close(descriptor)
+def _build(_: object, surroundings: Surroundings) -> GrepTool:
+    return GrepTool(surroundings.jail, surroundings.workers)
+
+
+KIND = ToolKind(GrepTool, _build)

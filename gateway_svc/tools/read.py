@@ -3,14 +3,13 @@
 import asyncio
 import codecs
 import os
-from pathlib import Path
 from typing import BinaryIO
 
 from pydantic import Field
 
-from gateway_svc.tools import ToolContext, ToolError
-from gateway_svc.tools.arguments import Arguments, PathText
-from gateway_svc.tools.jail.confine import located, open_regular, told_errors
+from gateway_svc.tools import ToolContext, ToolError, ToolKind
+from gateway_svc.tools.arguments import Arguments, Number, PathText
+from gateway_svc.tools.files import Files
 from recording.calls import ToolResult
 
 MAX_SCANNED_BYTES = 256 * 1024 * 1024
@@ -27,8 +26,8 @@ class ReadArguments(Arguments):
     """The arguments of `read`."""
 
     path: PathText = Field(description="The file: relative to the workspace, or absolute.")
-    offset: int | None = Field(None, ge=1, description="The first line to read, counted from 1.")
-    limit: int | None = Field(None, ge=1, description="How many lines to read.")
+    offset: Number = Field(None, ge=1, description="The first line to read, counted from 1.")
+    limit: Number = Field(None, ge=1, description="How many lines to read.")
 
 
 class ReadTool:
@@ -49,10 +48,10 @@ class ReadTool:
         Raises:
             ToolError: no such file, outside the workspace, not a text file, or no such line.
         """
-        return await asyncio.to_thread(self._read, context.workspace, arguments)
+        return await asyncio.to_thread(self._read, context.files, arguments)
 
-    def _read(self, workspace: Path, arguments: ReadArguments) -> ToolResult:
-        with told_errors(), located(workspace, arguments.path) as place, open_regular(place) as file:
+    def _read(self, files: Files, arguments: ReadArguments) -> ToolResult:
+        with files.open(arguments.path) as file:
             return self._read_piece(file, os.fstat(file.fileno()).st_size, arguments)
 
     def _read_piece(self, file: BinaryIO, size: int, arguments: ReadArguments) -> ToolResult:
@@ -139,3 +138,6 @@ def _notice(first: int, lines: int, shown: bytes, *, more: bool) -> str:
     if not shown.endswith(b"\n"):
         return f"\n[Line {last} is longer than this tool shows; its rest is left out.]"
     return f"\n[Lines {first} to {last}; the file goes on: read on with offset {last + 1}.]"
+
+
+KIND = ToolKind(ReadTool)

@@ -4,21 +4,28 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import httpx2
 from onrecord.audit.v1 import audit_pb2
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from gateway_svc.tools import ToolContext, ToolError
-from gateway_svc.tools.arguments import Arguments, PlainText
+from gateway_svc.tools import Surroundings, ToolContext, ToolError, ToolKind
+from gateway_svc.tools.arguments import Arguments, Number, PlainText
 from gateway_svc.tools.web.destination import Destination, Destinations, Resolver, resolve
-from gateway_svc.tools.web.page import Body, guessed_type, is_text, named_type, page_text
+from gateway_svc.tools.web.page import encoding, is_text, make_page, named_type
+from gateway_svc.tools.workers import Workers
 from recording.calls import ToolResult
+from recording.show import Show
+from service_kit.settings import CommaList, split_commas
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 10
 MAX_ADDRESSES = 4
 CONNECT_SECONDS = 10.0
+MAX_SMALL_PIECES, SMALL_PIECE_BYTES = 2_000, 64
+"""So many pieces of a body may be smaller than that on the average."""
 HEADERS = {
     "Accept": "text/markdown, text/html;q=0.9, text/plain;q=0.8, application/json;q=0.7, */*;q=0.1",
     "Accept-Encoding": "gzip, deflate",
@@ -29,8 +36,8 @@ HEADERS = {
 class WebfetchArguments(Arguments):
     """The arguments of `webfetch`."""
 
-    url: PlainText = Field(min_length=1, description="An http or https URL.")
-    max_characters: int | None = Field(None, ge=1, description="How much of the page's text to give.")
+    url: Annotated[PlainText, Show.URL] = Field(min_length=1, description="An http or https URL.")
+    max_characters: Number = Field(None, ge=1, description="How much of the page's text to give.")
 
 
 class WebfetchTool:
@@ -42,6 +49,7 @@ class WebfetchTool:
 
     def __init__(
         self,
+        workers: Workers,
         *,
         allow: Sequence[str] = (),
         ports: Sequence[int] = (80, 443),
@@ -53,12 +61,13 @@ class WebfetchTool:
     ) -> None:
         """`allow` lists `host` or `host:port` that may have an address that is not public.
 
-        `timeout_seconds` is for the whole fetch, redirects included; `max_bytes` is for the body once decompressed;
-        `max_characters` is the most that a call gives.
+        `timeout_seconds` is for the whole fetch, redirects included; `max_bytes` is for the body, as it comes and
+        unpacked; `max_characters` is the most that a call gives.
 
         Raises:
             SettingsError: `allow` cannot be read.
         """
+        self._workers = workers
         self._destinations = Destinations(allow=allow, ports=ports, resolver=resolver)
         self._timeout_seconds = timeout_seconds
         self._max_bytes = max_bytes
@@ -132,31 +141,56 @@ class WebfetchTool:
     async def _page(
         self, response: httpx2.Response, destination: Destination, arguments: WebfetchArguments
     ) -> ToolResult:
-        body = Body(response.headers.get("Content-Encoding", ""), self._max_bytes)
+        packed = encoding(response.headers.get("Content-Encoding", ""))
         content_type = response.headers.get("Content-Type", "")
         media = named_type(content_type)
-        if media is None or is_text(media):
-            async for chunk in response.aiter_raw():
-                if not body.feed(chunk):
-                    break
-        content = bytes(body.content)
-        media = media or guessed_type(content)
-        head = f"[HTTP {response.status_code}, {media}, {destination.url}]"
-        if not is_text(media):
-            size = response.headers.get("Content-Length", "")
-            told = f"{size} bytes" if size.isascii() and size.isdecimal() else "of unknown size"
-            raise ToolError("the page is not text", text=f"{head}\nError: the page is not text, but {media}, {told}")
-        text = await asyncio.to_thread(page_text, content, media, content_type, str(destination.url))
-        shown = text[: min(arguments.max_characters or self._max_characters, self._max_characters)]
-        cut = body.truncated or len(shown) < len(text)
+        if media is not None and not is_text(media):
+            raise self._not_text(response, media, destination)
+        body = await self._read(response)
+        wanted = min(arguments.max_characters or self._max_characters, self._max_characters)
+        page = await make_page(
+            self._workers,
+            bytes(body[: self._max_bytes]),
+            content_encoding=packed,
+            content_type=content_type,
+            url=str(destination.url),
+            max_bytes=self._max_bytes,
+            max_characters=wanted,
+            seconds=self._timeout_seconds,
+        )
+        if not is_text(page.media):
+            raise self._not_text(response, page.media, destination)
+        shown, cut = page.text, page.cut or len(body) > self._max_bytes or len(page.text) < page.characters
         if cut:
-            shown += f"\n[The page goes on: {len(shown)} of {len(text)} characters are shown.]"
+            shown += f"\n[The page goes on: {len(page.text)} of {page.characters} characters are shown.]"
         return ToolResult(
-            f"{head}\n\n{shown}",
+            f"[HTTP {response.status_code}, {page.media}, {destination.url}]\n\n{shown}",
             http_status=response.status_code,
-            result_bytes=len(content),
+            result_bytes=page.size,
             result_truncated=cut,
         )
+
+    async def _read(self, response: httpx2.Response) -> bytearray:
+        """The body as it comes, up to one byte more than is wanted of it.
+
+        Raises:
+            ToolError: it comes in pieces so small that reading them costs more than they are worth.
+        """
+        body, pieces = bytearray(), 0
+        async for chunk in response.aiter_raw():
+            body += chunk
+            pieces += 1
+            if len(body) > self._max_bytes:
+                break
+            if pieces > MAX_SMALL_PIECES and len(body) < pieces * SMALL_PIECE_BYTES:
+                raise ToolError("the page comes in too many pieces")
+        return body
+
+    def _not_text(self, response: httpx2.Response, media: str, destination: Destination) -> ToolError:
+        size = response.headers.get("Content-Length", "")
+        told = f"{size} bytes" if size.isascii() and size.isdecimal() else "of unknown size"
+        head = f"[HTTP {response.status_code}, {media}, {destination.url}]"
+        return ToolError("the page is not text", text=f"{head}\nError: the page is not text, but {media}, {told}")
 
 
 @dataclass
@@ -177,3 +211,22 @@ def _told(error: httpx2.TransportError) -> str:
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
         return "the host cannot be connected to"
     return "the host broke the connection, or the protocol"
+
+
+Ports = Annotated[list[int], NoDecode, BeforeValidator(split_commas)]
+
+
+class WebfetchSettings(BaseSettings):
+    """What a deployment chooses for `webfetch`."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_WEBFETCH_", env_ignore_empty=True)
+
+    allow: CommaList = Field(default_factory=list, description="host or host:port that need not be public")
+    ports: Ports = Field(default_factory=lambda: [80, 443], description="ports that may be fetched")
+
+
+def _build(settings: WebfetchSettings, surroundings: Surroundings) -> WebfetchTool:
+    return WebfetchTool(surroundings.workers, allow=settings.allow, ports=settings.ports)
+
+
+KIND = ToolKind(WebfetchTool, _build, WebfetchSettings)

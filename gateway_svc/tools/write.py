@@ -1,14 +1,11 @@
 """The tool `write`: a whole file in the workspace, made or replaced."""
 
 import asyncio
-from pathlib import Path
 
 from pydantic import Field
 
-from gateway_svc.tools import ToolContext, ToolError
+from gateway_svc.tools import ToolContext, ToolError, ToolKind
 from gateway_svc.tools.arguments import Arguments, PathText
-from gateway_svc.tools.jail.confine import located, told_errors
-from gateway_svc.tools.replace import changing, replace_file
 from recording.calls import ToolResult
 
 
@@ -39,11 +36,9 @@ class WriteTool:
         content = arguments.content.encode()
         if len(content) > self._max_bytes:
             raise ToolError(f"the content is larger than {self._max_bytes} bytes")
-        return await asyncio.to_thread(_write, context.workspace, arguments.path, content)
+        existed = await asyncio.to_thread(context.files.replace, arguments.path, content)
+        text = f"{'Replaced' if existed else 'Made'} the file ({len(content)} bytes)."
+        return ToolResult(text=text, result_bytes=len(text))
 
 
-def _write(workspace: Path, path: str, content: bytes) -> ToolResult:
-    with changing, told_errors(), located(workspace, path, make_folders=True) as place:
-        existed = replace_file(place, content)
-    text = f"{'Replaced' if existed else 'Made'} the file ({len(content)} bytes)."
-    return ToolResult(text=text, result_bytes=len(text))
+KIND = ToolKind(WriteTool)

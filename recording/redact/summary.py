@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from math import isfinite
 from typing import Any
@@ -12,6 +12,7 @@ from recording.redact.fit import fold
 from recording.redact.randomness import is_name
 from recording.redact.text import redact, redact_own, redact_text
 from recording.redact.urls import without_values
+from recording.show import Show
 
 MAX_BYTES = 4_096
 """What the ledger takes; a summary is mostly under 200."""
@@ -29,7 +30,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 def summarize_args(tool_name: str, arguments: str) -> str:
     """Arguments, JSON text as a model wrote it, as compact JSON of at most MAX_BYTES without content and secrets.
 
-    Fields that a tool's list names are shown, without secrets and cut. All others tell their type and size, those of an
+    What show_fields() has named is shown, without secrets and cut. All others tell their type and size, those of an
     unknown tool too. Text that is no JSON object tells its size under `$malformed`.
     """
     try:
@@ -38,7 +39,7 @@ def summarize_args(tool_name: str, arguments: str) -> str:
         return _encode({"$malformed": {"bytes": _size(arguments)}})
     if not isinstance(value, dict):
         return _encode({"$malformed": _shape(value)})
-    shown = _FIELDS.get(tool_name) or _SHOWN.get(tool_name, {})
+    shown = _shown.get(tool_name, {})
     summary = {name: show(value[name]) for name, show in shown.items() if name in value}
     for name in islice((name for name in value if name not in shown), _MAX_NAMED):
         if is_name(name):
@@ -48,10 +49,10 @@ def summarize_args(tool_name: str, arguments: str) -> str:
     return _encode(summary)
 
 
-def show_fields(fields: Mapping[str, Iterable[str]]) -> None:
-    """Lets arguments of further tools show, by tool: their text without secrets and cut, numbers as they are."""
-    for tool_name, names in fields.items():
-        _SHOWN[tool_name] = dict.fromkeys(names, _value)
+def show_fields(tools: Mapping[str, Mapping[str, Show]]) -> None:
+    """Says how arguments are shown, by tool and parameter. Of what nobody has named, type and size are shown."""
+    for tool_name, fields in tools.items():
+        _shown[tool_name] = {name: _HOW[how] for name, how in fields.items()}
 
 
 def _integer(digits: str) -> int | float:
@@ -122,31 +123,19 @@ def _number(value: Any) -> Any:
     return value if plain else _shape(value)
 
 
-_path = _text(512)
-
-
 def _value(value: Any) -> Any:
     return _text(256)(value) if isinstance(value, str) else _number(value)
 
 
-_SHOWN: dict[str, Mapping[str, _Show]] = {}
-"""What a deployment's settings let show of tools that are not listed here."""
-
-# A test holds this list against the tools' own parameters: a new one shows when somebody has decided that it may.
-_FIELDS: Mapping[str, Mapping[str, _Show]] = {
-    "bash": {"command": _command, "timeout_seconds": _number},
-    "edit": {"path": _path, "old_string": _shape, "new_string": _shape, "replace_all": _number},
-    "glob": {"pattern": _text(256), "path": _path},
-    "grep": {"pattern": _text(256), "path": _path, "glob": _text(256), "ignore_case": _number},
-    "read": {"path": _path, "offset": _number, "limit": _number},
-    "webfetch": {"url": _url, "max_characters": _number},
-    "write": {"path": _path, "content": _shape},
-    # Claude's own, whose program names them.
-    "Bash": {"command": _command, "timeout": _number, "run_in_background": _number},
-    "Edit": {"file_path": _path, "old_string": _shape, "new_string": _shape, "replace_all": _number},
-    "Glob": {"pattern": _text(256), "path": _path},
-    "Grep": {"pattern": _text(256), "path": _path, "glob": _text(256), "output_mode": _text(32)},
-    "Read": {"file_path": _path, "offset": _number, "limit": _number},
-    "WebFetch": {"url": _url, "prompt": _shape},
-    "Write": {"file_path": _path, "content": _shape},
+_HOW: Mapping[Show, _Show] = {
+    Show.SHAPE: _shape,
+    Show.NUMBER: _number,
+    Show.VALUE: _value,
+    Show.TEXT: _text(256),
+    Show.WORD: _text(32),
+    Show.PATH: _text(512),
+    Show.COMMAND: _command,
+    Show.URL: _url,
 }
+_shown: dict[str, Mapping[str, _Show]] = {}
+"""What is shown of each tool, by its parameters; see show_fields."""

@@ -19,6 +19,7 @@ from gateway_svc.engines.wire.http import Patience
 from gateway_svc.loop.agent import Agent, Limits
 from gateway_svc.loop.answers import Answers
 from gateway_svc.tools.bash import BashTool
+from gateway_svc.tools.files import Files
 from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.turns.queue import Turns
@@ -63,7 +64,7 @@ class House:
             engine.name: Agent(
                 engine,
                 toolbox,
-                self.workspace,
+                Files(self.workspace),
                 self.logger,
                 price=partial(cost_micros, openai.openai_url, None, local=local),
                 context_tokens=lambda _: context_tokens,

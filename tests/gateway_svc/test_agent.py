@@ -17,6 +17,7 @@ from gateway_svc.loop.agent import Agent, Limits
 from gateway_svc.loop.answers import Answers
 from gateway_svc.messages import Message, UserMessage
 from gateway_svc.tools.bash import BashTool
+from gateway_svc.tools.files import Files
 from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.turns.turn import Turn, TurnEvents
@@ -70,7 +71,7 @@ async def agent_for(script: Script, workspace: Path, logger: Logger, limits: Lim
         toolbox = Toolbox([ReadTool(), BashTool(None)])
         engine = OllamaEngine(server.ollama_url, "scripted")
         agent = Agent(
-            engine, toolbox, workspace, logger, price=lambda model, usage: 0, answers=Answers(1), limits=limits
+            engine, toolbox, Files(workspace), logger, price=lambda model, usage: 0, answers=Answers(1), limits=limits
         )
         try:
             yield agent, server

@@ -15,7 +15,9 @@ import structlog
 from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.errors import SettingsError
-from gateway_svc.tools.bash import BashLimits, BashTool
+from gateway_svc.tools import ToolContext, ToolError
+from gateway_svc.tools.bash import BashArguments, BashLimits, BashTool
+from gateway_svc.tools.files import Files
 from gateway_svc.tools.jail import leftovers, processes
 from gateway_svc.tools.jail.sandbox import Sandbox, find_sandbox
 from tests.tools.running import run
@@ -207,9 +209,11 @@ async def test_no_descriptor_is_left_open(bash: BashTool, workspace: Path):
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208 - names are wanted
 
 
-async def test_a_workspace_that_is_not_there_is_told(bash: BashTool, workspace: Path):
-    result = await run(bash, workspace / "gone", command="true")
-    assert result.error == "the command could not be started (FileNotFoundError)"
+async def test_a_workspace_that_is_gone_is_told(bash: BashTool, workspace: Path):
+    with Files(workspace) as files:
+        workspace.rmdir()  # noqa: ASYNC240
+        with pytest.raises(ToolError, match="the workspace was removed"):
+            await bash.run(BashArguments(command="true"), ToolContext(files))
 
 
 async def test_a_command_that_is_too_long_is_told(bash: BashTool, workspace: Path):

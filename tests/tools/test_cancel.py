@@ -7,6 +7,7 @@ import pytest
 
 from gateway_svc.tools import ToolContext
 from gateway_svc.tools.bash import BashArguments, BashTool
+from gateway_svc.tools.files import Files
 from gateway_svc.tools.jail import processes
 from gateway_svc.tools.jail.sandbox import find_sandbox
 
@@ -16,7 +17,8 @@ from gateway_svc.tools.jail.sandbox import find_sandbox
 async def test_a_cancelled_command_is_gone_before_it_would_be_reaped_by_force(tmp_path, monkeypatch, mode, delay):
     monkeypatch.setattr(processes, "REAP_SECONDS", 30.0)
     tool = BashTool(find_sandbox(mode))
-    tasks = [asyncio.create_task(tool.run(BashArguments(command="sleep 60"), ToolContext(tmp_path))) for _ in range(3)]
+    command, context = BashArguments(command="sleep 60"), ToolContext(Files(tmp_path))
+    tasks = [asyncio.create_task(tool.run(command, context)) for _ in range(3)]
     await asyncio.sleep(delay)
     cancelled = time.monotonic()
     for task in tasks:

@@ -14,10 +14,14 @@ from pydantic import BaseModel, Field
 from gateway_svc.errors import SettingsError
 from gateway_svc.tools import ToolContext, ToolError
 from gateway_svc.tools.arguments import Arguments
+from gateway_svc.tools.files import Files
 from gateway_svc.tools.toolbox import Toolbox, denied
 from recording.calls import ToolCall, ToolResult
 
 SECRET = "sk-canary-5f0c"
+
+
+CONTEXT = ToolContext(Files(Path("/")))
 
 
 class Inner(BaseModel):
@@ -57,7 +61,7 @@ def call(arguments: str, name: str = "probe") -> ToolCall:
 
 
 async def run(tool: Probe, arguments: str = '{"title": "t"}', **limits: Any) -> ToolResult:
-    return await Toolbox([tool], **limits).run(call(arguments), ToolContext(Path("/")))
+    return await Toolbox([tool], **limits).run(call(arguments), CONTEXT)
 
 
 def test_a_definition_is_plain_json_schema():
@@ -130,7 +134,7 @@ async def test_an_error_names_the_field_and_what_is_wrong_with_it():
 
 
 async def test_an_unknown_tool_is_told_which_there_are():
-    result = await Toolbox([Probe()]).run(call("{}", name=SECRET), ToolContext(Path("/")))
+    result = await Toolbox([Probe()]).run(call("{}", name=SECRET), CONTEXT)
     assert result.outcome == audit_pb2.OUTCOME_INVALID_CALL
     assert result.error == "there is no such tool; the tools are probe"
 
@@ -244,7 +248,7 @@ async def test_what_no_message_can_carry_is_replaced():
 async def test_a_denied_tool_is_not_offered_and_does_not_run():
     tool = Probe()
     toolbox = Toolbox([tool], policies={"probe": "deny"})
-    result = await toolbox.run(call('{"title": "t"}'), ToolContext(Path("/")))
+    result = await toolbox.run(call('{"title": "t"}'), CONTEXT)
     assert toolbox.definitions() == []
     assert result.outcome == audit_pb2.OUTCOME_DENIED
     assert tool.calls == []
@@ -255,7 +259,7 @@ async def test_policies_are_told_and_a_tool_whose_client_was_asked_runs():
     toolbox = Toolbox([tool], policies={"probe": "ask"})
     assert (toolbox.policy("probe"), toolbox.policy("unheard of")) == ("ask", "allow")
     assert len(toolbox.definitions()) == 1
-    assert (await toolbox.run(call('{"title": "t"}'), ToolContext(Path("/")))).outcome == audit_pb2.OUTCOME_SUCCEEDED
+    assert (await toolbox.run(call('{"title": "t"}'), CONTEXT)).outcome == audit_pb2.OUTCOME_SUCCEEDED
 
 
 def test_a_call_can_be_checked_before_its_client_is_asked():

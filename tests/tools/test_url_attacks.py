@@ -12,6 +12,7 @@ from gateway_svc.tools import ToolError
 from gateway_svc.tools.web.addresses import refusal
 from gateway_svc.tools.web.destination import Destinations, resolve
 from gateway_svc.tools.webfetch import WebfetchTool
+from gateway_svc.tools.workers import Workers
 from recording.calls import ToolResult
 from tests.tools.attack_urls import ALL, NAMES, REFUSED
 from tests.tools.pages import Pages
@@ -46,7 +47,7 @@ def test_the_suite_is_as_large_as_it_says():
 @pytest.mark.parametrize("kind", REFUSED)
 async def test_a_hostile_url_is_refused_before_anything_is_connected_to(kind: str, workspace: Path):
     urls, told = REFUSED[kind]
-    tool = WebfetchTool(resolver=Resolver(), timeout_seconds=5)
+    tool = WebfetchTool(Workers(), resolver=Resolver(), timeout_seconds=5)
     for url in urls:
         result = await run(tool, workspace, url=url)
         assert result.outcome == audit_pb2.OUTCOME_FAILED, url
@@ -63,7 +64,9 @@ async def test_a_hostile_url_is_refused_before_anything_is_connected_to(kind: st
 )
 async def test_allowing_one_host_allows_no_other_way_to_write_it(pages: Pages, workspace: Path, host: str):
     """What is on the list is a name, not the address that it has."""
-    tool = WebfetchTool(allow=[f"allowed.test:{pages.port}"], ports=(80, 443, pages.port), resolver=Resolver())
+    tool = WebfetchTool(
+        Workers(), allow=[f"allowed.test:{pages.port}"], ports=(80, 443, pages.port), resolver=Resolver()
+    )
     result = await run(tool, workspace, url=f"http://{host}:{pages.port}/secret")
     assert result.outcome == audit_pb2.OUTCOME_FAILED
     assert pages.requests == []
@@ -72,7 +75,7 @@ async def test_allowing_one_host_allows_no_other_way_to_write_it(pages: Pages, w
 @pytest.fixture
 def tool(pages: Pages) -> WebfetchTool:
     """May fetch from the server of the test."""
-    return WebfetchTool(allow=[f"127.0.0.1:{pages.port}"], resolver=Resolver())
+    return WebfetchTool(Workers(), allow=[f"127.0.0.1:{pages.port}"], resolver=Resolver())
 
 
 async def fetch_by_redirect(tool: WebfetchTool, pages: Pages, workspace: Path, location: str) -> ToolResult:
@@ -112,7 +115,7 @@ async def test_each_hop_of_a_chain_is_checked(pages: Pages, workspace: Path):
     pages.redirect("/one", "/two")
     pages.redirect("/two", f"http://127.0.0.1:{pages.port}/three")
     pages.redirect("/three", "http://metadata.test/latest")
-    tool = WebfetchTool(allow=[f"127.0.0.1:{pages.port}"], resolver=Resolver())
+    tool = WebfetchTool(Workers(), allow=[f"127.0.0.1:{pages.port}"], resolver=Resolver())
     result = await run(tool, workspace, url=f"{pages.url}/one")
     assert result.error is not None
     assert result.error.endswith("it is a metadata service")
@@ -121,7 +124,7 @@ async def test_each_hop_of_a_chain_is_checked(pages: Pages, workspace: Path):
 
 async def test_a_circle_of_redirects_ends(pages: Pages, workspace: Path):
     pages.redirect("/start", "/start")
-    tool = WebfetchTool(allow=[f"127.0.0.1:{pages.port}"], resolver=Resolver())
+    tool = WebfetchTool(Workers(), allow=[f"127.0.0.1:{pages.port}"], resolver=Resolver())
     result = await run(tool, workspace, url=f"{pages.url}/start")
     assert result.error == "the page leads on through more than 10 redirects"
     assert len(pages.requests) == 11
@@ -135,7 +138,7 @@ async def test_a_name_that_changes_its_address_is_connected_to_where_it_was_chec
         return [next(answers, "127.0.0.2")]
 
     async with Pages() as checked, Pages(host="127.0.0.2", port=checked.port) as other:
-        tool = WebfetchTool(allow=[f"rebinding.test:{checked.port}"], resolver=rebinding)
+        tool = WebfetchTool(Workers(), allow=[f"rebinding.test:{checked.port}"], resolver=rebinding)
         result = await run(tool, workspace, url=f"http://rebinding.test:{checked.port}/page")
         assert result.http_status == 404
         assert checked.requests == ["/page"]
@@ -150,7 +153,7 @@ async def test_a_name_that_changes_its_address_between_two_hops_is_checked_again
         return [next(answers, "169.254.169.254")]
 
     pages.redirect("/start", "/latest/meta-data")
-    tool = WebfetchTool(allow=[f"rebinding.test:{pages.port}"], resolver=rebinding)
+    tool = WebfetchTool(Workers(), allow=[f"rebinding.test:{pages.port}"], resolver=rebinding)
     result = await run(tool, workspace, url=f"http://rebinding.test:{pages.port}/start")
     assert result.error is not None
     assert result.error.endswith("it is a metadata service")
@@ -159,7 +162,7 @@ async def test_a_name_that_changes_its_address_between_two_hops_is_checked_again
 
 async def test_a_name_is_asked_for_once_a_hop(pages: Pages, workspace: Path):
     resolver = Resolver({"allowed.test": ["127.0.0.1"]})
-    tool = WebfetchTool(allow=[f"allowed.test:{pages.port}"], resolver=resolver)
+    tool = WebfetchTool(Workers(), allow=[f"allowed.test:{pages.port}"], resolver=resolver)
     await run(tool, workspace, url=f"http://allowed.test:{pages.port}/page")
     assert resolver.asked == ["allowed.test"]
 
@@ -192,7 +195,7 @@ async def test_no_way_to_write_the_address_of_a_metadata_service_is_allowed_by_a
 @pytest.mark.parametrize("entry", ["metadata.test", "169.254.169.254.", "[::ffff:a9fe:a9fe]"])
 async def test_the_allow_list_gives_no_metadata_by_a_name(entry: str, workspace: Path):
     """Whoever can change the zone of an allowed name could otherwise point it there."""
-    tool = WebfetchTool(allow=["metadata.test"], resolver=Resolver(), timeout_seconds=1)
+    tool = WebfetchTool(Workers(), allow=["metadata.test"], resolver=Resolver(), timeout_seconds=1)
     result = await run(tool, workspace, url=f"http://{entry}/")
     assert result.error is not None
     assert "it is " in result.error
@@ -203,7 +206,7 @@ async def test_no_proxy_of_the_environment_is_used(pages: Pages, workspace: Path
     async with Pages() as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
-        tool = WebfetchTool(allow=[f"127.0.0.1:{pages.port}"], resolver=Resolver())
+        tool = WebfetchTool(Workers(), allow=[f"127.0.0.1:{pages.port}"], resolver=Resolver())
         await run(tool, workspace, url=f"{pages.url}/page")
         assert pages.requests == ["/page"]
         assert proxy.requests == []
@@ -212,7 +215,7 @@ async def test_no_proxy_of_the_environment_is_used(pages: Pages, workspace: Path
 async def test_what_a_site_sets_is_not_sent_back(pages: Pages, workspace: Path):
     pages.add("/set", headers="Set-Cookie: session=secret; Path=/\r\nWWW-Authenticate: Basic realm=x")
     pages.redirect("/start", "/set", headers="Set-Cookie: session=secret; Path=/")
-    tool = WebfetchTool(allow=[f"127.0.0.1:{pages.port}"], resolver=Resolver())
+    tool = WebfetchTool(Workers(), allow=[f"127.0.0.1:{pages.port}"], resolver=Resolver())
     for path in ("/set", "/start", "/set"):
         await run(tool, workspace, url=pages.url + path)
     assert len(pages.heads) == 4
@@ -239,12 +242,14 @@ async def test_a_resolver_that_does_not_answer_is_not_waited_for(workspace: Path
         await asyncio.sleep(60)
         return []
 
-    result = await run(WebfetchTool(resolver=silent, timeout_seconds=0.1), workspace, url="http://public.test/")
+    result = await run(
+        WebfetchTool(Workers(), resolver=silent, timeout_seconds=0.1), workspace, url="http://public.test/"
+    )
     assert result.outcome == audit_pb2.OUTCOME_TIMED_OUT
 
 
 @pytest.mark.parametrize("make", [lambda port: f"127.0.0.1:{port}", lambda port: f" 127.0.0.1:{port} "])
 async def test_what_is_allowed_is_fetched(pages: Pages, workspace: Path, make: Callable[[int], str]):
     pages.add("/page", "hello")
-    tool = WebfetchTool(allow=[make(pages.port)])
+    tool = WebfetchTool(Workers(), allow=[make(pages.port)])
     assert (await run(tool, workspace, url=f"{pages.url}/page")).text.endswith("hello")

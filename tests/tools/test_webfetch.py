@@ -16,6 +16,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.tools.webfetch import WebfetchTool
+from gateway_svc.tools.workers import Workers
 from recording.calls import ToolResult
 from tests.support.ports import own_port
 from tests.tools.pages import Pages
@@ -35,7 +36,7 @@ async def pages() -> AsyncIterator[Pages]:
 
 
 async def fetch(pages: Pages, path: str, *, max_characters: int | None = None, **settings: Any) -> ToolResult:
-    tool = WebfetchTool(allow=[f"{pages.host}:{pages.port}"], **settings)
+    tool = WebfetchTool(Workers(), allow=[f"{pages.host}:{pages.port}"], **settings)
     return await run(tool, Path("/"), url=pages.url + path, max_characters=max_characters)
 
 
@@ -271,7 +272,7 @@ async def test_a_server_that_breaks_the_protocol_is_told(pages: Pages, answer: b
 
 async def test_a_port_where_nobody_listens_is_told():
     with own_port() as port:
-        tool = WebfetchTool(allow=[f"127.0.0.1:{port}"])
+        tool = WebfetchTool(Workers(), allow=[f"127.0.0.1:{port}"])
         result = await run(tool, Path("/"), url=f"http://127.0.0.1:{port}/")
     assert (result.outcome, result.error) == (audit_pb2.OUTCOME_FAILED, "the host cannot be connected to")
 
@@ -281,7 +282,7 @@ async def test_the_next_address_is_tried_when_one_does_not_answer(pages: Pages):
         return ["127.0.0.9", "127.0.0.1"]
 
     pages.add("/page", "hello")
-    tool = WebfetchTool(allow=[f"two.test:{pages.port}"], resolver=resolver)
+    tool = WebfetchTool(Workers(), allow=[f"two.test:{pages.port}"], resolver=resolver)
     result = await run(tool, Path("/"), url=f"http://two.test:{pages.port}/page")
     assert result.text.endswith("hello")
 
@@ -326,7 +327,7 @@ async def test_a_header_cannot_forge_what_the_model_is_told(pages: Pages):
 )
 def test_an_allow_list_that_cannot_be_read_is_refused(entry: str):
     with pytest.raises(SettingsError, match="GATEWAY_WEBFETCH_ALLOW"):
-        WebfetchTool(allow=[entry])
+        WebfetchTool(Workers(), allow=[entry])
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes the certificate, is not installed")
@@ -355,7 +356,7 @@ class TestTls:
             return ["127.0.0.1"]
 
         tls = ssl.create_default_context(cafile=trusted)
-        tool = WebfetchTool(allow=[f"{host}:{pages.port}"], resolver=resolver, tls=tls)
+        tool = WebfetchTool(Workers(), allow=[f"{host}:{pages.port}"], resolver=resolver, tls=tls)
         return await run(tool, Path("/"), url=f"https://{host}:{pages.port}/page")
 
     async def test_a_certificate_for_the_name_is_taken(self, secure_pages: Pages, certificate: Path):

@@ -1,6 +1,5 @@
 """The tools write and edit: a file as a whole, or an exact piece of it, replaced in one step."""
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.tools.edit import EditTool
 from gateway_svc.tools.write import WriteTool
-from tests.tools.running import run
+from tests.tools.running import run, run_all
 
 
 async def test_write_makes_a_file_and_its_folders(workspace: Path):
@@ -111,10 +110,8 @@ async def test_edit_says_why_it_did_nothing(workspace: Path, content: bytes, old
 async def test_edits_side_by_side_lose_nothing(workspace: Path):
     """A model may change one file by several calls of one step."""
     (workspace / "a").write_text("".join(f"<{number}>" for number in range(30)))
-    edits = [
-        run(EditTool(), workspace, path="a", old_string=f"<{number}>", new_string=f"[{number}]") for number in range(30)
-    ]
-    results = await asyncio.gather(*edits)
+    edits = [{"path": "a", "old_string": f"<{number}>", "new_string": f"[{number}]"} for number in range(30)]
+    results = await run_all(EditTool(), workspace, *edits)
     assert {result.error for result in results} == {None}
     assert (workspace / "a").read_text() == "".join(f"[{number}]" for number in range(30))
 

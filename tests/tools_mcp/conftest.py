@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway_svc.tools import ToolContext
+from gateway_svc.tools.files import Files
 from gateway_svc.tools.mcp.servers import McpServers
 from gateway_svc.tools.mcp.settings import ServerSettings
 from gateway_svc.tools.toolbox import Toolbox
@@ -32,7 +33,7 @@ class Desk:
     def __init__(self, servers: McpServers, workspace: Path) -> None:
         self.servers = servers
         self.toolbox = Toolbox([], remote=servers)
-        self._context = ToolContext(workspace)
+        self._context = ToolContext(Files(workspace))
 
     async def run(self, name: str, arguments: str = "{}") -> ToolResult:
         return await self.toolbox.run(ToolCall("row-1", "call-1", name, arguments), self._context)

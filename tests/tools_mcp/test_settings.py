@@ -8,6 +8,7 @@ import pytest
 from gateway_svc.errors import SettingsError
 from gateway_svc.tools.mcp.settings import load_servers
 from recording import redact
+from recording.show import Show
 
 SECRET = "sk-sentinel-0123456789"
 
@@ -84,7 +85,7 @@ def test_arguments_show_where_the_file_says_so_and_else_by_name_type_and_size(mo
         "path": {"type": "string", "bytes": 5},
         **shapes,
     }
-    redact.show_fields({"files.put": ["path", "n", "deep"]})
+    redact.show_fields({"files.put": dict.fromkeys(("path", "n", "deep"), Show.VALUE)})
     assert json.loads(redact.summarize_args("files.put", arguments)) == {**shapes, "path": "a.txt", "n": 3}
     assert json.loads(redact.summarize_args("other.put", arguments))["path"] == {"type": "string", "bytes": 5}
     leaky = json.dumps({"path": "postgres://u:hunter2hunter2@db/x"})

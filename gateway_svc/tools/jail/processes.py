@@ -49,6 +49,8 @@ class Program:
     pass_fds: tuple[int, ...] = ()
     prefix: Sequence[str] = ()
     """A program that becomes argv when it has prepared what argv runs in."""
+    starts_others: bool = True
+    """Whether it may start programs that leave its session, so that they must be looked for at its end."""
     bubblewrap: Mapping[str, bytes] | None = None
     """Set where argv[0] is bubblewrap: its options that read from a descriptor, and what they are to read."""
 
@@ -85,6 +87,7 @@ class _Running:
         """Whether it was killed since it wrote as much as was wanted."""
         self._stop_at_bytes = stop_at_bytes
         self._mark = new_mark()
+        self._starts_others = program.starts_others
         self._started = seconds_since_boot()
         self._loop = asyncio.get_running_loop()
         self._exited = asyncio.Event()
@@ -150,7 +153,7 @@ class _Running:
     async def end(self) -> None:
         """Kills what is left, takes what is left of the output, and reaps the program."""
         sandbox_killed = self._kill()
-        if not sandbox_killed:
+        if not sandbox_killed and self._starts_others:
             await asyncio.to_thread(kill_marked, f"{MARKER}={self._mark}", self._started)
         if not await self.wait(REAP_SECONDS):
             _signal_group(self._process.pid, signal.SIGKILL)

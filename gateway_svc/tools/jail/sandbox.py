@@ -10,16 +10,22 @@ the kernel's settings in /proc, which are made read-only one by one. Running the
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import structlog
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.programs import installed
+from gateway_svc.tools.files import Files, Found
 from gateway_svc.tools.jail.processes import Program, descriptors_of
 from gateway_svc.tools.jail.seccomp import system_call_filter
+from service_kit.settings import CommaList
 
 SandboxMode = Literal["required", "auto", "off"]
 
@@ -55,14 +61,25 @@ PROBE_SECONDS = 10
 log = structlog.get_logger(__name__)
 
 
+class JailSettings(BaseSettings):
+    """What a deployment chooses for the jail of all programs that a model has started."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_BASH_", env_ignore_empty=True)
+
+    sandbox: SandboxMode = Field("auto", description="`required` does not start without it, `off` does without")
+    visible: CommaList = Field(default_factory=list, description="more paths that commands may read in the sandbox")
+
+
 @dataclass(frozen=True, slots=True)
 class Sandbox:
     """How to run something in bubblewrap."""
 
     bwrap: str
     """The path of bubblewrap's program."""
-    options: tuple[str, ...]
-    """The namespaces and mounts that are the same for every command."""
+    namespaces: tuple[str, ...]
+    """What is the command's own."""
+    tmp_bytes: int
+    """What fits into a command's /tmp, and again into its /dev/shm."""
     system_calls: bytes | None
     """The filter of system calls, or None where there is none for this machine."""
     visible: tuple[Path, ...] = ()
@@ -73,28 +90,35 @@ class Sandbox:
     def program(
         self,
         argv: Sequence[str],
-        workspace: Path,
+        files: Files,
         env: Mapping[str, str],
         *,
-        folder: Path | None = None,
+        folder: Found | None = None,
         writable: bool = True,
+        settings: bool = True,
         network: bool = False,
         prefix: Sequence[str] = (),
     ) -> Program:
-        """What runs argv in the sandbox, in `folder`: the workspace, whose path is as it is outside, or one in it."""
+        """What runs argv in the sandbox, in `folder`: the workspace, whose path is as it was outside, or one in it.
+
+        The workspace is bound by its descriptor, whatever has become of its path. Without `settings` nothing of /etc is
+        there, for programs that need none.
+        """
+        workspace = str(files.path)
         command = [
             self.bwrap,
-            *self.options,
+            *self.namespaces,
+            *_mounts(self.tmp_bytes, settings=settings),
             *(() if network else ("--unshare-net",)),
             *(part for path in self.visible for part in ("--ro-bind-try", str(path), str(path))),
             *_masks(self.hide, self.visible),
-            *("--bind" if writable else "--ro-bind", str(workspace), str(workspace)),
-            *_masks(self.hide, (workspace,)),
-            *("--remount-ro", "/", "--chdir", str(folder or workspace), "--"),
+            *("--bind" if writable else "--ro-bind", f"/proc/self/fd/{files.root}", workspace),
+            *_masks(self.hide, (files.path,)),
+            *("--remount-ro", "/", "--chdir", str(files.path_of(folder)) if folder else workspace, "--"),
             *argv,
         ]
         read = {"--seccomp": self.system_calls} if self.system_calls else {}
-        return Program(command, workspace, env, prefix=prefix, bubblewrap=read)
+        return Program(command, "/", env, pass_fds=(files.root,), prefix=prefix, bubblewrap=read)
 
 
 def find_sandbox(
@@ -113,14 +137,18 @@ def find_sandbox(
         SettingsError: the mode is `required` and it does not work.
     """
     if mode == "off":
+        if os.geteuid() == 0 and not in_container():
+            raise SettingsError(
+                "GATEWAY_BASH_SANDBOX is off, and the gateway runs as root outside a container, so that commands"
+                " would own the machine: run it as another user, in a container, or with bubblewrap"
+            )
         log.warning("sandbox.off", reason="GATEWAY_BASH_SANDBOX is off")
         return None
     reason = "bwrap is not installed"
     if bwrap := installed("bwrap"):
         for namespaces, system_calls in _variants():
-            options = (*namespaces, *_mounts(tmp_bytes))
             shown, hidden = (tuple(path.resolve() for path in paths) for paths in (visible, hide))
-            sandbox = Sandbox(bwrap, options, system_calls, shown, hidden)
+            sandbox = Sandbox(bwrap, namespaces, tmp_bytes, system_calls, shown, hidden)
             reason = _probe(sandbox)
             if not reason:
                 nested = "--disable-userns" not in namespaces
@@ -130,6 +158,12 @@ def find_sandbox(
         raise SettingsError(f"GATEWAY_BASH_SANDBOX is required, and bubblewrap does not work here: {reason}")
     log.warning("sandbox.missing", reason=reason)
     return None
+
+
+def in_container() -> bool:
+    """Whether this process runs in a container, as far as container runtimes tell."""
+    told = (os.environ.get(name) for name in ("container", "KUBERNETES_SERVICE_HOST"))
+    return any(told) or any(map(os.path.exists, ("/.dockerenv", "/run/.containerenv")))
 
 
 def _variants() -> Iterator[tuple[tuple[str, ...], bytes | None]]:
@@ -144,9 +178,16 @@ def _variants() -> Iterator[tuple[tuple[str, ...], bytes | None]]:
         yield namespaces, system_calls
 
 
-def _mounts(tmp_bytes: int) -> Iterator[str]:
+@cache
+def _mounts(tmp_bytes: int, *, settings: bool) -> tuple[str, ...]:
+    return tuple(_each_mount(tmp_bytes, settings=settings))
+
+
+def _each_mount(tmp_bytes: int, *, settings: bool) -> Iterator[str]:
     # Each mount costs time in every call, so that what is a link to somewhere in /usr becomes a link.
     for path in map(Path, SYSTEM_PATHS):
+        if not settings and path.is_relative_to("/etc"):
+            continue
         if path.is_symlink() and path.resolve().is_relative_to("/usr"):
             yield from ("--symlink", str(path.readlink()), str(path))
         elif path.exists():
@@ -175,12 +216,14 @@ def _masks(hidden: Sequence[Path], trees: Sequence[Path]) -> Iterator[str]:
 
 def _probe(sandbox: Sandbox) -> str:
     """Why a program does not run in the sandbox; empty when it does."""
-    program = sandbox.program(["/bin/sh", "-c", "test -r /proc/self/status"], Path("/usr"), {}, writable=False)
+    probe = ["/bin/sh", "-c", "test -r /proc/self/status"]
     try:
-        with descriptors_of(program.bubblewrap or {}) as (options, descriptors):
+        with ExitStack() as stack:
+            program = sandbox.program(probe, stack.enter_context(Files(Path("/usr"))), {}, writable=False)
+            options, descriptors = stack.enter_context(descriptors_of(program.bubblewrap or {}))
             done = subprocess.run(
                 [program.argv[0], *options, *program.argv[1:]],
-                pass_fds=descriptors,
+                pass_fds=(*program.pass_fds, *descriptors),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 env={},

@@ -1,18 +1,16 @@
-"""Walks a folder tree without following links, and, as a program of its own, searches it for a regular expression.
+"""A worker's job: walks a folder tree without following links, and tells which names match, or which lines.
 
-As a program (`python -I search.py`, in the folder to search) it can be killed, which a thread that Python's `re` keeps
-busy cannot be. It imports nothing of the package, so that it starts quickly.
+In a process it can be killed, which a thread that Python's `re` keeps busy cannot be.
 """
 
 import fnmatch
-import json
 import os
 import re
-import resource
 import stat
 import sys
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 SKIPPED_FOLDERS = frozenset(
     {".git", ".hg", ".svn", ".venv", "node_modules", "__pycache__", ".mypy_cache", ".ruff_cache"}
@@ -22,7 +20,6 @@ MAX_FOLDER_ENTRIES = 100_000
 MAX_FILE_BYTES = 10 * 1024 * 1024
 MAX_LINE_CHARACTERS = 400
 MAX_MATCHES_PER_FILE = 200
-MAX_WORKER_MEMORY_BYTES = 1024**3
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -112,19 +109,31 @@ def search_content(pattern: re.Pattern[str], content: bytes) -> Iterator[str]:
                 return
 
 
-def main(where: str, wanted: str) -> int:
-    """Searches `./`, or `-`, which is stdin. Exit codes are grep's: 0 with matches, 1 without, 2 for a bad pattern."""
-    call = json.loads(wanted)
-    resource.setrlimit(resource.RLIMIT_DATA, (MAX_WORKER_MEMORY_BYTES, MAX_WORKER_MEMORY_BYTES))
+def glob(wanted: dict[str, Any]) -> int:
+    """Lists paths that match, in the order of names. Exit codes: 0 when all was looked at, 3 when it ended before."""
+    pattern, found = Glob(wanted["pattern"]), 0
+    for visited, (path, _, _, is_folder) in enumerate(walk(os.open(".", FOLDER_FLAGS))):
+        if visited == wanted["max_visited"]:
+            return 3
+        if not is_folder and pattern.matches(path):
+            found += 1
+            sys.stdout.buffer.write(os.fsencode(path) + b"\0")
+            if found > wanted["max_files"]:
+                break
+    return 0
+
+
+def grep(wanted: dict[str, Any]) -> int:
+    """Searches `./`, or stdin, which is a file. Exit codes: 0 with matches, 1 without, 2 for a bad pattern."""
     try:
-        pattern = re.compile(call["pattern"], re.IGNORECASE if call["ignore_case"] else 0)
+        pattern = re.compile(wanted["pattern"], re.IGNORECASE if wanted["ignore_case"] else 0)
     except (re.error, RecursionError, OverflowError):
         print("bad pattern")
         return 2
-    if where == "-":
+    if wanted["stdin"]:
         lines = search_content(pattern, sys.stdin.buffer.read(MAX_FILE_BYTES + 1))
     else:
-        lines = search(pattern, Glob(call["glob"]) if call["glob"] else None, os.open(".", FOLDER_FLAGS))
+        lines = search(pattern, Glob(wanted["glob"]) if wanted["glob"] else None, os.open(".", FOLDER_FLAGS))
     found = 1
     for line in lines:
         sys.stdout.buffer.write(os.fsencode(line) + b"\n")
@@ -132,5 +141,6 @@ def main(where: str, wanted: str) -> int:
     return found
 
 
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+def main(wanted: dict[str, Any]) -> int:
+    """Does what is wanted, in the folder that it was started in."""
+    return glob(wanted) if wanted["do"] == "glob" else grep(wanted)

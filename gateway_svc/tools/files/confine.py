@@ -19,6 +19,8 @@ from typing import BinaryIO
 from gateway_svc.tools import ToolError
 
 MAX_LINKS = 40
+MAX_FOLDERS = 200
+"""How deep a path may lead: each folder on its way holds a descriptor."""
 FOLDER_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -63,18 +65,20 @@ def told_errors() -> Iterator[None]:
 
 
 @contextmanager
-def located(workspace: Path, path: str, *, make_folders: bool = False) -> Iterator[Place]:
+def located(root: int, workspace: Path, path: str, *, make_folders: bool = False) -> Iterator[Place]:
     """The place that `path` names, relative to the workspace or absolute within it. The last name need not exist.
+
+    `root` is the workspace's descriptor, `workspace` the path that absolute paths begin with.
 
     Raises:
         ToolError: it leads outside.
         OSError: a folder on the way cannot be opened, or made where make_folders is set.
     """
-    folders = [os.open(workspace, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
+    folders = [root]
     try:
         yield Place(name=_walk(workspace, path, folders, make_folders=make_folders), folder=folders[-1])
     finally:
-        for folder in folders:
+        for folder in folders[1:]:
             os.close(folder)
 
 
@@ -106,6 +110,8 @@ def _walk(workspace: Path, path: str, folders: list[int], *, make_folders: bool)
             if make_folders:
                 with suppress(FileExistsError):
                     os.mkdir(part, dir_fd=folders[-1])
+            if len(folders) > MAX_FOLDERS:
+                raise ToolError(f"the path leads deeper than {MAX_FOLDERS} folders")
             folders.append(os.open(part, FOLDER_FLAGS, dir_fd=folders[-1]))
     return "."
 
@@ -152,19 +158,3 @@ def open_regular(place: Place) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
-
-
-@contextmanager
-def opened_folder(workspace: Path, path: str) -> Iterator[int]:
-    """A descriptor of a folder, open for reading.
-
-    Raises:
-        ToolError: it leads outside.
-        OSError: it is no folder, or cannot be opened.
-    """
-    with located(workspace, path) as place:
-        folder = os.open(place.name, READ_FLAGS | os.O_DIRECTORY, dir_fd=place.folder)
-    try:
-        yield folder
-    finally:
-        os.close(folder)

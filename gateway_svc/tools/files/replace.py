@@ -3,14 +3,10 @@
 import os
 import secrets
 import stat
-import threading
 from contextlib import suppress
 
 from gateway_svc.tools import ToolError
-from gateway_svc.tools.jail.confine import Place
-
-changing = threading.Lock()
-"""Held while a file is read, changed and replaced, so that calls that run side by side lose none of their changes."""
+from gateway_svc.tools.files.confine import Place
 
 
 def replace_file(place: Place, content: bytes, *, unchanged_since: os.stat_result | None = None) -> bool:

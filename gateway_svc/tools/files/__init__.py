@@ -1,0 +1,12 @@
+"""The workspace as tools see it: `Files`, a handle whose every operation stays inside.
+
+| module  | what it knows                                                  |
+|---------|----------------------------------------------------------------|
+| handle  | what a tool may do with a path: open, list, stat, replace       |
+| confine | how a path is walked without leaving the workspace             |
+| replace | how a file is replaced in one step                             |
+"""
+
+from gateway_svc.tools.files.handle import Files, Found
+
+__all__ = ["Files", "Found"]

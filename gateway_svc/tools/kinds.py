@@ -1,0 +1,66 @@
+"""The table of tools that this installation has: one for each module of the package that offers a KIND."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import structlog
+
+from gateway_svc import tools
+from gateway_svc.discovery import discover
+from gateway_svc.tools import Surroundings, Tool, ToolKind
+from gateway_svc.tools.jail.sandbox import JailSettings, find_sandbox
+from gateway_svc.tools.workers import Workers
+from recording.show import Show
+from service_kit.settings import load_settings
+
+log = structlog.get_logger(__name__)
+
+
+@cache
+def kinds() -> Mapping[str, ToolKind]:
+    """The tools by their names."""
+    return {kind.name: kind for kind in discover(tools, ToolKind)}
+
+
+def shown() -> Mapping[str, Mapping[str, Show]]:
+    """How the parameters of each tool are shown on the record."""
+    return {name: kind.shown for name, kind in kinds().items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """The tools that a deployment offers."""
+
+    tools: list[Tool]
+    unconfined: bool
+    """Whether some of them start programs without a jail, as the deployment has said."""
+
+
+def build_tools(names: Collection[str], call_seconds: float, hide: Collection[Path]) -> Offered:
+    """The tools of these names that can be offered here.
+
+    `call_seconds` is how long a call may take. What is in `hide` is hidden from programs.
+
+    Raises:
+        SettingsError: the tools cannot be had as they are set.
+        SystemExit: with code 2, when a setting is wrong.
+    """
+    jail_settings = load_settings(JailSettings)
+    jail = find_sandbox(jail_settings.sandbox, visible=[Path(path) for path in jail_settings.visible], hide=list(hide))
+    without = jail_settings.sandbox == "off"
+    surroundings = Surroundings(jail, Workers(), call_seconds)
+    built: list[Tool] = []
+    unconfined = False
+    for name in names:
+        kind = kinds()[name]
+        settings = load_settings(kind.settings)
+        if kind.starts_programs and jail is None:
+            if not without:
+                reason = "there is no jail for its programs; GATEWAY_BASH_SANDBOX=off offers it without one"
+                log.warning("tools.not_offered", tool=name, reason=reason)
+                continue
+            unconfined = True
+        built.append(kind.build(settings, surroundings) if kind.build else kind.tool())
+    return Offered(built, unconfined)

@@ -1,0 +1,50 @@
+"""The program that each worker is: `python -I -S main.py JOB PACKAGES WANTED`. Takes its limits, then does the job.
+
+It ends with the gateway, whatever it is busy with, and can use no more memory or time than here.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+
+MAX_MEMORY_BYTES = {"search": 1024**3, "page": 512 * 1024**2}
+MAX_CPU_SECONDS = 30
+NICENESS = 5
+PR_SET_PDEATHSIG = 1
+
+
+def limit(job: str) -> None:
+    """Bounds what this process may take, and ties its life to its parent's.
+
+    The kernel takes the *thread* that started us for the parent; the gateway starts workers from its main one.
+    """
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent or parent == 1:  # it ended before the line above
+        sys.exit(1)
+    for kind, most in (
+        (resource.RLIMIT_DATA, MAX_MEMORY_BYTES[job]),
+        (resource.RLIMIT_CPU, MAX_CPU_SECONDS),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (most, most))
+    os.nice(NICENESS)
+
+
+def main(job: str, packages: str, wanted: str) -> int:
+    """Runs the job; its answer goes to stdout, its exit code says how it ended."""
+    limit(job)
+    # Ahead of nothing and behind the standard library: a package cannot take the place of a module of Python's.
+    sys.path += [os.path.dirname(os.path.abspath(__file__)), *([packages] if packages else [])]  # noqa: PTH100, PTH120 - pathlib is slow to load
+    module = __import__(job)
+    return int(module.main(json.loads(wanted)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,73 @@
+"""Starts workers, so many at once, and ends them with their call, their time and the gateway."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from gateway_svc.tools.jail.processes import Ended, Program, run_program
+from gateway_svc.tools.output import HeadTail
+
+MAIN = str(Path(__file__).with_name("main.py").resolve())
+ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": os.defpath}
+
+Job = Literal["search", "page"]
+
+
+class Workers:
+    """A bound on how many workers run side by side. None outlives its call."""
+
+    def __init__(self, at_once: int = 8) -> None:
+        """Half of `at_once` are for each kind of job, so that no page keeps a search waiting."""
+        self._places = {job: asyncio.Semaphore(max(at_once // 2, 1)) for job in ("search", "page")}
+
+    async def run(
+        self,
+        job: Job,
+        wanted: Mapping[str, object],
+        *,
+        stdin: int = subprocess.DEVNULL,
+        folder: int | None = None,
+        timeout_seconds: float,
+        max_output_bytes: int,
+        stop_at_bytes: int | None = None,
+    ) -> Ended:
+        """Does a job in a worker of its own. Waiting for a place counts as its time.
+
+        `wanted` is told to the job as JSON. `folder` is the descriptor of the folder that it works in.
+
+        Raises:
+            OSError: no process can be started.
+        """
+        argv = [sys.executable, "-I", "-S", MAIN, job, _packages() if job == "page" else "", json.dumps(wanted)]
+        here, passed = ("/", ()) if folder is None else (f"/proc/self/fd/{folder}", (folder,))
+        program = Program(argv, here, ENVIRONMENT, stdin=stdin, pass_fds=passed, starts_others=False)
+        deadline = time.monotonic() + timeout_seconds
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._places[job].acquire()
+        except TimeoutError:
+            return Ended(None, HeadTail(0), timed_out=True)
+        try:
+            return await run_program(
+                program,
+                timeout_seconds=max(deadline - time.monotonic(), 0.0),
+                max_output_bytes=max_output_bytes,
+                stop_at_bytes=stop_at_bytes,
+            )
+        finally:
+            self._places[job].release()
+
+
+def _packages() -> str:
+    """The folder of the packages that are installed beside the one that converts pages."""
+    found = find_spec("html_to_markdown")
+    if found is None or found.origin is None:
+        raise OSError("the package html-to-markdown is not installed")
+    return str(Path(found.origin).parent.parent)
