@@ -76,6 +76,7 @@ def start_gateway(state: Path, secrets: Secrets, audit: Service, model: Model) -
         "GATEWAY_LISTEN": "127.0.0.1:0",
         "GATEWAY_STATE_DIR": str(state / "gateway"),
         "GATEWAY_WORKSPACE": str(state / "workspace"),
+        "GATEWAY_BASH_SANDBOX": "auto" if shutil.which("bwrap") else "off",
         "GATEWAY_AUDIT_TARGET": audit.address,
         "GATEWAY_AUDIT_TLS_CA": str(secrets.ca),
         "GATEWAY_AUDIT_TOKEN_FILE": str(secrets.producer_token),

@@ -29,6 +29,12 @@ TABLE_WIDTH = 132
 """Columns of the ledger's table, also where the terminal is narrower or there is none."""
 
 console = Console(highlight=False, soft_wrap=True)
+HAS_JAIL = shutil.which("bwrap") is not None
+JAIL = (
+    "in a sandbox, by bubblewrap"
+    if HAS_JAIL
+    else "without a sandbox, since bubblewrap is not installed; the scripted model's are harmless"
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,8 @@ async def run(choice: str) -> None:
             with start_service("audit_svc", audit_settings(state), "serve") as audit:
                 console.print(f"audit_svc   listens on {audit.address}, database {state / 'audit.db'}", style="dim")
                 with start_service("gateway_svc", gateway_settings(state, audit, model), "serve") as gateway:
-                    console.print(f"gateway_svc listens on {gateway.address}\n", style="dim")
+                    console.print(f"gateway_svc listens on {gateway.address}", style="dim")
+                    console.print(f"commands run {JAIL}\n", style="dim")
                     console.print(f"> {model.prompt}", style="bold", markup=False)
                     await run_turn(gateway.address, model.prompt)
                     await show_rows(audit.address, model.calls)
@@ -128,6 +135,7 @@ def gateway_settings(state: Path, audit: Service, model: Model) -> dict[str, str
         "GATEWAY_AUDIT_TARGET": audit.address,
         "GATEWAY_STATE_DIR": str(state / "gateway"),
         "GATEWAY_WORKSPACE": str(state / "workspace"),
+        "GATEWAY_BASH_SANDBOX": "required" if HAS_JAIL else "off",
         **model.settings,
     }
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from audit_svc.settings import AuditSettings
 from gateway_svc.engines.kinds import engine_kinds
 from gateway_svc.settings import GatewaySettings
+from gateway_svc.tools.jail.sandbox import JailSettings
+from gateway_svc.tools.kinds import kinds
 from service_kit.settings import variables
 from tests.faults.campaigns import CAMPAIGNS
 
@@ -16,8 +18,9 @@ def test_every_setting_is_in_the_operators_manual_and_no_other():
     manual = (ROOT / "docs" / "operations.md").read_text()
     named = set(re.findall(r"\b(?:GATEWAY|AUDIT)_[A-Z_]+[A-Z]\b", manual))
     fields = variables(GatewaySettings) | variables(AuditSettings)
-    for kind in engine_kinds():
-        fields |= variables(kind.settings)
+    parts = [kind.settings for kind in engine_kinds()] + [kind.settings for kind in kinds().values()] + [JailSettings]
+    for part in parts:
+        fields |= variables(part)
     assert named == fields
 
 

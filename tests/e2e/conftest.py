@@ -1,6 +1,7 @@
 """The pair as it runs in production: two processes, a model server on a real port, a real workspace."""
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -47,6 +48,7 @@ class Pair:
             "GATEWAY_AUDIT_TARGET": self.audit_address,
             "GATEWAY_STATE_DIR": str(self.state_dir),
             "GATEWAY_WORKSPACE": str(self.workspace),
+            "GATEWAY_BASH_SANDBOX": "auto" if shutil.which("bwrap") else "off",
             "GATEWAY_OLLAMA_URL": self.model.ollama_url,
             "GATEWAY_OLLAMA_MODEL": "scripted",
             "GATEWAY_OPENAI_URL": self.model.openai_url,

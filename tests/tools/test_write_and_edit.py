@@ -110,7 +110,9 @@ async def test_edit_says_why_it_did_nothing(workspace: Path, content: bytes, old
 async def test_edits_side_by_side_lose_nothing(workspace: Path):
     """A model may change one file by several calls of one step."""
     (workspace / "a").write_text("".join(f"<{number}>" for number in range(30)))
-    edits = [{"path": "a", "old_string": f"<{number}>", "new_string": f"[{number}]"} for number in range(30)]
+    edits: list[dict[str, object]] = [
+        {"path": "a", "old_string": f"<{number}>", "new_string": f"[{number}]"} for number in range(30)
+    ]
     results = await run_all(EditTool(), workspace, *edits)
     assert {result.error for result in results} == {None}
     assert (workspace / "a").read_text() == "".join(f"[{number}]" for number in range(30))

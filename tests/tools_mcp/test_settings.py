@@ -78,7 +78,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
 
 def test_arguments_show_where_the_file_says_so_and_else_by_name_type_and_size(monkeypatch):
     """A secret in one that shows is not shown."""
-    monkeypatch.setattr("recording.redact.summary._SHOWN", {})
+    monkeypatch.setattr("recording.redact.summary._shown", {})
     arguments = json.dumps({"path": "a.txt", "body": "content", "n": 3, "deep": {"x": 1}})
     shapes = {"body": {"type": "string", "bytes": 7}, "n": {"type": "number"}, "deep": {"type": "object", "fields": 1}}
     assert json.loads(redact.summarize_args("files.put", arguments)) == {
