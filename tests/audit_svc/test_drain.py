@@ -112,6 +112,7 @@ async def test_a_stream_whose_reading_has_not_begun_ends_at_once(tmp_path):
     await store.close()
 
 
+@pytest.mark.long
 async def test_sigterm_answers_all_that_it_commits(tmp_path):
     database = tmp_path / "audit.db"
     settings = {"AUDIT_DB": str(database), "AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DRAIN_SECONDS": str(GRACE_SECONDS)}

@@ -127,6 +127,7 @@ def test_the_writer_refuses_from_the_moment_that_the_mark_is_committed(database)
     writer.close()
 
 
+@pytest.mark.long
 def test_an_end_after_any_step_leaves_nothing_wrong_and_the_next_prune_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(prune, "BATCH_ROWS", 7)
     steps = 1
