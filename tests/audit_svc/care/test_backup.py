@@ -176,7 +176,7 @@ async def test_a_copy_that_was_changed_on_the_way_is_not_kept(tmp_path):
     audit_pb2_grpc.add_AuditServiceServicer_to_server(Liar(), server)  # type: ignore[abstract]
     address = bind(server, "127.0.0.1:0")
     await server.start()
-    with pytest.raises(remote.Damaged, match="not what it sent"):
+    with pytest.raises(remote.TransferFailed, match="not what it sent"):
         await asyncio.to_thread(remote.back_up, address, tmp_path / "kept" / "copy.db", silent)
     assert names(tmp_path / "kept") == []
     await server.stop(None)
