@@ -1,4 +1,4 @@
-"""The ledger's metrics: updated once for each commit and each query, never for each row."""
+"""What the ledger counts: once a commit or a query, never once a row; sizes when they are asked for."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -44,7 +44,7 @@ class StoreMetrics:
         )
 
     def committed(self, responses: Sequence[audit_pb2.RecordResponse], seconds: float) -> None:
-        """Counts the rows of a commit, and its time."""
+        """See StoreObserver."""
         stored = sum(response.stored for response in responses)
         duplicates = sum(response.duplicates for response in responses)
         rejected = sum(len(response.rejections) for response in responses)
@@ -55,15 +55,15 @@ class StoreMetrics:
         self._rejected.inc(rejected)
 
     def commit_failed(self) -> None:
-        """Counts a commit that failed."""
+        """See StoreObserver."""
         self._failed.inc()
 
     def queried(self, seconds: float) -> None:
-        """Notes how long a query took."""
+        """See StoreObserver."""
         self._query_seconds.observe(seconds)
 
     def throttled(self, seconds: float) -> None:
-        """Notes how long a query waited before it began."""
+        """See StoreObserver."""
         self._query_wait_seconds.observe(seconds)
 
 
@@ -76,7 +76,7 @@ class StoreCollector(Collector):
         self._unindexed_rows = unindexed_rows
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The sizes of this moment."""
+        """See prometheus_client."""
         yield GaugeMetricFamily(
             "onrecord_ledger_queued_rows", "Rows that wait for the disk.", value=self._queued_rows()
         )

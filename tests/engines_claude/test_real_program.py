@@ -89,3 +89,35 @@ async def test_its_own_limit_of_steps_is_a_stop_reason(stage, model):
         limited = stage.runner(command=COMMAND, allowed_tools=["Bash"], max_steps=1)
         assert await stage.run(runner=limited) == "STOP_REASON_MAX_STEPS"
     assert stage.totals.steps == 1
+
+
+async def test_a_stream_that_breaks_off_loses_nothing(stage, model):
+    """The program asks again, unstreamed, and tells the new answer as a whole."""
+    with model({"text": "one two three four five six", "cut": 5}, {"text": "one two three four five six"}) as api:
+        assert await stage.run(runner=runner(stage)) == "STOP_REASON_COMPLETED"
+        assert [request.get("stream", False) for request in api.requests] == [True, False]
+    assert stage.text() == stage.history[-1].text == "one two three four five six"
+
+
+async def test_a_call_that_a_stream_broke_off_is_none(stage, model):
+    call = tool_use("toolu_1", "Bash", {"command": "exit 3"})
+    with model({"tools": [call], "cut": 3}, {"text": "Done"}):
+        assert await stage.run(runner=runner(stage)) == "STOP_REASON_COMPLETED"
+    assert stage.ledger.calls == []
+
+
+async def test_a_server_that_a_tool_left_running_does_not_hold_the_turn(stage, model):
+    call = tool_use("toolu_1", "Bash", {"command": "sleep 600", "run_in_background": True})
+    with model({"tools": [call]}, {"text": "It runs."}):
+        settings = {"command": COMMAND, "allowed_tools": ["Bash"], "max_turn_seconds": 600.0}
+        assert await stage.run(runner=stage.runner(**settings)) == "STOP_REASON_COMPLETED"
+    assert stage.text() == "It runs."
+
+
+async def test_a_call_whose_input_is_no_object_is_malformed(stage, model):
+    call = {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": "text"}
+    with model({"tools": [call, tool_use("toolu_2", "Bash", {"command": "exit 3"})]}, {"text": "Done"}):
+        assert await stage.run(runner=runner(stage)) == "STOP_REASON_COMPLETED"
+    rows = {row.tool_call_id: row for row in stage.ledger.calls}
+    assert rows["toolu_1"].outcome == audit_pb2.OUTCOME_INVALID_CALL
+    assert rows["toolu_2"].exit_code == 3

@@ -5,12 +5,13 @@ import asyncio
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.errors import EngineProtocolError
+from gateway_svc.errors import EngineError, EngineProtocolError
 from tests.engines_claude.stage import Stage
 from tests.support.claude_cli import (
     BASH_DONE,
     MODEL,
     Line,
+    api_error,
     init,
     message,
     result,
@@ -202,3 +203,18 @@ async def test_without_audit_the_client_hears_of_calls_and_of_no_argument(stage)
     assert (finished.id, finished.outcome, finished.exit_code) == (started.id, audit_pb2.OUTCOME_SUCCEEDED, 3)
     assert stage.totals.tool_calls == 1
     assert stage.ledger.calls == stage.ledger.costs == []
+
+
+@pytest.mark.parametrize("code", ["invalid_request", "server_error", "unknown", SENTINEL])
+async def test_no_word_of_a_failed_request_reaches_the_record_or_a_log_line(stage, capsys, code):
+    """The caller is told it; the record has our name for it, and the HTTP status."""
+    retry = {"type": "system", "subtype": "api_retry", "attempt": 1, "error": code, "error_status": SENTINEL}
+    said = f"API Error: 400 {SENTINEL}"
+    lines = [init(), retry, api_error(code, said)]
+    stage.play([*lines, result({}, error=True, subtype=SENTINEL, result=said, api_error_status=400, errors=[SENTINEL])])
+    with pytest.raises(EngineError, match=SENTINEL):
+        await stage.run()
+    (row,) = stage.ledger.costs
+    assert row.error.endswith(", HTTP 400")
+    captured = capsys.readouterr()
+    assert SENTINEL not in f"{row}{captured.out}{captured.err}"

@@ -231,7 +231,10 @@ async def test_a_turn_past_its_time_is_ended(stage):
 
 async def test_lines_of_kinds_that_nobody_knows_are_passed_over(stage):
     odd = [{"type": "tool_progress", "elapsed": 1}, {"type": 7}, {}, {"type": "system", "subtype": "thinking_tokens"}]
-    odd += [{"type": "assistant", "message": {"content": "text"}}, {"type": "user", "message": {"content": [None]}}]
+    odd += [
+        {"type": "assistant", "message": {"content": {"text": "?"}}},
+        {"type": "user", "message": {"content": [None]}},
+    ]
     odd += [event("ping"), {"type": "stream_event", "event": []}, {"type": "rate_limit_event", "rate_limit_info": None}]
     stage.play([*odd, *ANSWER[:-1], *odd, ANSWER[-1]])
     assert await stage.run() == "STOP_REASON_COMPLETED"

@@ -1,19 +1,21 @@
-"""Ledgers as files, read beside a running service or without one."""
+"""Ledgers as files: opened beside a running service or without one, and every reason why one cannot be read."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from audit_svc.errors import StoreRefused
+import apsw
+
+from audit_svc.errors import DiskFull, StoreRefused
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.open.connection import Connection, open_for_reading, translated
+from audit_svc.sqlite.open.connection import open_for_reading
 
 _HEADER = b"SQLite format 3\x00"
 
 
 @contextmanager
-def reading(path: Path, *, exact_schema: bool = True) -> Iterator[Connection]:
+def reading(path: Path, *, exact_schema: bool = True) -> Iterator[apsw.Connection]:
     """A connection that cannot write, to a ledger or to a backup of one.
 
     exact_schema: whether its schema must be the one that this version of the code knows.
@@ -36,6 +38,24 @@ def reading(path: Path, *, exact_schema: bool = True) -> Iterator[Connection]:
             yield connection
         finally:
             connection.close()
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """SQLite's errors in its body as the ledger's own.
+
+    Raises:
+        StoreRefused: the file at path is damaged, or cannot be used.
+        DiskFull: a disk has no room.
+    """
+    try:
+        yield
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        raise StoreRefused(f"{path} is damaged ({error}): restore a backup") from None
+    except apsw.FullError:
+        raise DiskFull("the disk is full") from None
+    except apsw.Error as error:
+        raise StoreRefused(f"{path} cannot be used ({error}): check the disk and the rights") from None
 
 
 def sync(path: Path) -> None:

@@ -9,8 +9,12 @@
 | process      | the process, its lines, its end                                   |
 | run          | one process from start to rows                                    |
 | stream       | the kinds of lines                                                |
+| lines        | reading of their fields, each by itself                           |
+| speech       | what the client has heard, and what is still to be told           |
 | conversation | our transcript                                                    |
 | calls        | tool calls: events and audit rows                                 |
+| streamed_calls | tool calls whose own line cannot be read                        |
+| background   | what works on behind a result                                     |
 | outcomes     | what a result says                                                |
 | bill         | cost rows                                                         |
 | usage        | tokens and money as the program tells them                        |

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from gateway_svc.engines.claude.lines import a_word
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.claude.usage import Counts, Spent, added, difference, spent_by_model, total_spent
-from gateway_svc.engines.wire.fields import Fields, clean, fields, text
+from gateway_svc.engines.wire.fields import Fields
 from gateway_svc.turns.turn import Turn
 from recording.calls import Failure, Scope, Usage
 
@@ -28,13 +29,15 @@ class Request:
     model: str
     counts: Counts = field(default_factory=Counts)
     complete: bool = False
+    streamed: bool = False
+    """Whether its pieces come one by one, so that it has ended only when its end has come."""
     created_at_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     started: float = field(default_factory=time.monotonic)
     duration_ms: int = 0
 
-    def add(self, usage: Fields) -> None:
+    def add(self, usage: object, *, last: bool = False) -> None:
         """Takes what a line says of its tokens."""
-        self.counts.add(usage)
+        self.counts.add(usage, last=last)
         self.duration_ms = round((time.monotonic() - self.started) * 1000)
 
     @property
@@ -64,29 +67,35 @@ class Bill:
         self._steps = 0
         self._rows = 0
 
+    @property
+    def has_requests(self) -> bool:
+        """Whether the stream showed a request, or a result told of one."""
+        return bool(self._rows or self._last)
+
     def send(self) -> None:
         """The program sends a request of its main conversation."""
         self._sent = time.time_ns() // 1_000_000, time.monotonic()
 
-    def begin(self, message: Fields, *, subagent: bool = False) -> None:
+    def begin(self, message: Fields, *, subagent: bool = False, streamed: bool = False) -> None:
         """A line tells of a request, for the first time or again: the lines of one have the same message id."""
-        message_id, model = text(message.get("id")), clean(text(message.get("model")))
+        message_id, model = a_word(message.get("id")), a_word(message.get("model"))
         if subagent:
             request = self._subagents.setdefault(message_id, Request(model))
-        elif self._last and message_id in self._ids:
+        elif self._last and (message_id in self._ids or not message_id):
             request = self._last
         else:
             self._write_last()
             self._ids.add(message_id)
-            request = self._last = Request(model)
+            request = self._last = Request(model, streamed=streamed)
             if self._sent:
                 (request.created_at_ms, request.started), self._sent = self._sent, None
-        request.add(fields(message.get("usage")))
+        request.model = request.model or model
+        request.add(message.get("usage"))
 
-    def add(self, usage: Fields) -> None:
-        """A line tells more of the tokens of the request that is under way."""
+    def add(self, usage: object) -> None:
+        """The end of the request that is under way tells its output."""
         if self._last:
-            self._last.add(usage)
+            self._last.add(usage, last=True)
 
     def complete(self) -> None:
         """The request that is under way has ended, so that the client hears of it."""
@@ -126,7 +135,7 @@ class Bill:
             seen = [(usage, cost) for name, usage, cost in self._priced if name in names]
             hidden = difference(spent.usage, [usage for usage, _ in seen])
             rest = None if spent.cost_micros is None else spent.cost_micros - sum(cost for _, cost in seen)
-            if last and last.model in names and not (hidden and last.complete):
+            if last and last.model in names and not (hidden and last_usage.complete):
                 # Of a request that was cut the stream told less than the program has counted.
                 last_usage = added(last_usage, hidden) if hidden else last_usage
                 last_cost = None if rest is None else max(0, own + rest)
@@ -156,9 +165,11 @@ class Bill:
     def _write_last(self) -> None:
         """Writes the row of the last request at the list's price: another one takes what is left of the sum."""
         if last := self._last:
-            self.complete()
+            if not last.streamed:
+                self.complete()
             self._last = None
-            self._write(last, self._price_at_once(last))
+            cost = self._price_at_once(last)
+            self._write(last, cost if last.usage.input_tokens else None)
 
     def _price_at_once(self, request: Request) -> int:
         # An unknown price is no gap here: the program's own sum fills it.

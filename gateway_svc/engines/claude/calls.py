@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from gateway_svc.engines.claude.lines import a_word
 from gateway_svc.engines.claude.outcomes import CANCELLED, observed_result
 from gateway_svc.engines.claude.record import ClaudeAudit
-from gateway_svc.engines.wire.fields import Fields, text
+from gateway_svc.engines.wire.fields import Fields
 from gateway_svc.turns.turn import Turn, tool_call_finished
 from recording.calls import Scope, ToolCall, ToolResult
 
@@ -54,18 +55,23 @@ class Calls:
         self._turn.events.put(pb.TurnEvent(tool_call_started=started))
         return True
 
+    @property
+    def open(self) -> bool:
+        """Whether a call waits for its result."""
+        return bool(self._open)
+
     def deny(self, tool_call_id: str) -> None:
         """The program says that a call has no permission; its result follows."""
         self._denied.add(tool_call_id)
 
     def finish(self, block: Fields, line: Fields) -> ToolResult | None:
         """A `tool_result` has come; None when it belongs to no open call."""
-        tool_call_id = text(block.get("tool_use_id"))
+        tool_call_id = a_word(block.get("tool_use_id"))
         if tool_call_id not in self._open:
             return None
         name = self._open[tool_call_id].call.name
         result = observed_result(name, block, line, denied=tool_call_id in self._denied)
-        if self.stopping and block.get("is_error") is True:
+        if self.stopping and block.get("is_error") not in (None, False):
             result = CANCELLED
         self._conclude(self._open.pop(tool_call_id), result)
         return result

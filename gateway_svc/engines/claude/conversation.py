@@ -8,7 +8,8 @@ import json
 
 from uuid_utils import uuid7
 
-from gateway_svc.engines.wire.fields import Fields, clean, fields, text
+from gateway_svc.engines.claude.lines import a_word
+from gateway_svc.engines.wire.fields import Fields, clean
 from gateway_svc.messages import AssistantMessage, ToolMessage
 from gateway_svc.turns.turn import Turn
 from recording.calls import ToolCall
@@ -24,6 +25,8 @@ class Conversation:
         self._thinking: list[str] = []
         self._calls: list[ToolCall] = []
         self._results: dict[str, str] = {}
+        self.empty = True
+        """Whether nothing was added yet."""
 
     def begin(self, message_id: str) -> None:
         """A line of this message follows. Messages without calls run on in the next: histories want no two in a row."""
@@ -35,14 +38,17 @@ class Conversation:
     def add_text(self, piece: str) -> None:
         """Adds a whole block of text."""
         self._text.append(piece)
+        self.empty = False
 
     def add_thinking(self, piece: str) -> None:
         """Adds a whole block of reasoning."""
         self._thinking.append(piece)
+        self.empty = False
 
     def add_call(self, call: ToolCall) -> None:
         """Adds a tool call."""
         self._calls.append(call)
+        self.empty = False
 
     def add_result(self, tool_call_id: str, shown: str) -> None:
         """Adds what the model was told of a call."""
@@ -62,12 +68,16 @@ class Conversation:
         self._text, self._thinking, self._calls, self._results = [], [], [], {}
 
 
-def tool_call(block: Fields) -> ToolCall:
-    """The call that a `tool_use` block is."""
+def tool_call(block: Fields, tool_use_id: str) -> ToolCall:
+    """The call that a `tool_use` block is. An input that is no object makes malformed arguments, and no less a call."""
     call_id = str(uuid7())
+    try:
+        arguments = json.dumps(block.get("input"), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        arguments = ""
     return ToolCall(
         id=call_id,
-        tool_call_id=text(block.get("id")) or call_id,
-        name=clean(text(block.get("name"))),
-        arguments=clean(json.dumps(fields(block.get("input")), ensure_ascii=False)),
+        tool_call_id=tool_use_id or a_word(block.get("id")) or call_id,
+        name=a_word(block.get("name")),
+        arguments=clean(arguments),
     )

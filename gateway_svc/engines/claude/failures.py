@@ -4,8 +4,9 @@ import re
 
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from gateway_svc.engines.claude.lines import a_word
 from gateway_svc.engines.wire.failures import presentable
-from gateway_svc.engines.wire.fields import Fields, text
+from gateway_svc.engines.wire.fields import Fields
 from gateway_svc.errors import (
     EngineBrokeOff,
     EngineError,
@@ -35,9 +36,19 @@ LIMIT_WORDS = re.compile(r"(usage|rate) limit|hit your limit", re.IGNORECASE)
 UNKNOWN_OPTION = re.compile(r"unknown option '(--?[\w-]{1,64})")
 LOST_SESSION = "No conversation found with session ID"
 STOP_REASONS = {
+    "end_turn": pb.STOP_REASON_COMPLETED,
+    "stop_sequence": pb.STOP_REASON_COMPLETED,
     "max_tokens": pb.STOP_REASON_MAX_OUTPUT_TOKENS,
+    "model_context_window_exceeded": pb.STOP_REASON_MAX_OUTPUT_TOKENS,
     "refusal": pb.STOP_REASON_CONTENT_FILTER,
 }
+"""All the reasons of the Messages API with which an answer is over; any other is no end."""
+SUBTYPES = {
+    "error_max_turns": pb.STOP_REASON_MAX_STEPS,
+    "error_max_budget_usd": pb.STOP_REASON_MAX_COST,
+}
+WITHHELD = (pb.STOP_REASON_CONTENT_FILTER, pb.STOP_REASON_MAX_OUTPUT_TOKENS)
+"""What the model's end says even where the program calls it a failure."""
 
 
 class SessionLost(Exception):
@@ -53,28 +64,48 @@ def not_startable(command: str, error: OSError) -> EngineNotConfigured:
     )
 
 
-def stop_reason(model: str, result: Fields, code: str) -> pb.StopReason.ValueType:
+def stop_reason(model: str, result: Fields, code: str, end: str = "") -> pb.StopReason.ValueType:
     """Why a run with this result stopped.
 
     Args:
         model: the model that was asked for.
-        result: the program's last `result` line.
+        result: the result that holds.
         code: what the program called its last failure, if it had one.
+        end: why the model's last message ended, for programs whose results do not say it.
 
     Raises:
-        EngineError: the run failed.
+        EngineError: the run failed, or ended in a way that is not known to be a good one.
     """
-    if result.get("subtype") == "error_max_turns":
-        return pb.STOP_REASON_MAX_STEPS
-    if result.get("subtype") == "error_max_budget_usd":
-        return pb.STOP_REASON_MAX_COST
+    subtype, reason = a_word(result.get("subtype")), result.get("stop_reason")
+    if (limit := SUBTYPES.get(subtype)) is not None:
+        return limit
     if code == "max_output_tokens":
         return pb.STOP_REASON_MAX_OUTPUT_TOKENS
-    if (reason := STOP_REASONS.get(text(result.get("stop_reason")))) is not None:
-        return reason
-    if result.get("is_error") is not True:
-        return pb.STOP_REASON_COMPLETED
-    raise failure(model, code, told_by(result), result.get("api_error_status"))
+    ended = STOP_REASONS.get(a_word(reason))
+    if ended in WITHHELD:
+        return ended
+    # a result without its kind is one that the end of the model's answer vouches for
+    succeeded = subtype == "success" or (result.get("subtype") is None and end in STOP_REASONS)
+    if result.get("is_error") is not False or not succeeded:
+        raise failure(model, code, told_by(result), result.get("api_error_status"), subtype)
+    return ended_by(model, a_word(reason) or "unknown") if reason is not None else _by_message(model, end)
+
+
+def ended_by(model: str, reason: str) -> pb.StopReason.ValueType:
+    """The stop reason for an answer of the model's that ended for this reason.
+
+    Raises:
+        EngineError: that is no end of an answer.
+    """
+    ended = STOP_REASONS.get(reason)
+    if ended is None:
+        raise EngineProtocolError(ENGINE, model, f"stopped for the reason {presentable(reason)!r}, which is no answer")
+    return ended
+
+
+def _by_message(model: str, end: str) -> pb.StopReason.ValueType:
+    """For a success without a reason: a call may be the last that the stream showed, since results follow unseen."""
+    return pb.STOP_REASON_COMPLETED if end in ("", "tool_use") else ended_by(model, end)
 
 
 def told_by(result: Fields) -> str:
@@ -84,16 +115,16 @@ def told_by(result: Fields) -> str:
     return " ".join(part for part in said if isinstance(part, str))
 
 
-def failure(model: str, code: str, told: str, http_status: object = None) -> EngineError:
-    """The error for a failure that the program tells of."""
-    status = http_status if isinstance(http_status, int) and 400 <= http_status <= 599 else None
+def failure(model: str, code: str, told: str, http_status: object = None, subtype: str = "") -> EngineError:
+    """The error for a failure that the program tells of. Its words are for the caller alone, and may be content."""
+    status = http_status if type(http_status) is int and 400 <= http_status <= 599 else None
     kind = KINDS.get(code)
     if kind is None:
         # Programs of before these codes say it in words alone.
         if LOGIN_WORDS.search(told):
             code = "authentication_failed"
         kind = _kind_by_words(told, status)
-    reason = presentable(told) or "failed without a reason"
+    reason = presentable(told) or f"failed without a reason ({presentable(subtype) or 'of no known kind'})"
     if code == "authentication_failed":
         reason = f"{NOT_LOGGED_IN} (it says: {reason})"
     return kind(ENGINE, model, reason, status)

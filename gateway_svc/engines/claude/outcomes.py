@@ -5,7 +5,8 @@ from typing import Any
 
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.engines.wire.fields import Fields, clean, text
+from gateway_svc.engines.claude.lines import a_word, an_object
+from gateway_svc.engines.wire.fields import Fields
 from recording.calls import ToolResult
 
 MAX_KEPT_CHARACTERS = 50_000
@@ -13,7 +14,9 @@ MAX_KEPT_CHARACTERS = 50_000
 EXIT_CODE = re.compile(r"Exit code (\d{1,3})\b")
 PERSISTED = "<persisted-output>"
 """Begins a result of which the model was shown the first part, and where the rest is."""
-NOT_RUN = ("No such tool available", "InputValidationError")
+NOT_RUN = re.compile(r"<tool_use_error>(Error: )?(No such tool available|InputValidationError)")
+TIMED_OUT = re.compile(r"Exit code 143\nCommand timed out after [\d.]+ ?(ms|s|m|h)")
+"""What the program itself writes where it ended a command: what the command wrote stands behind it."""
 NO_PERMISSION = "Claude requested permissions to"
 """Begins the result of a call without permission in programs that send no `permission_denied` line."""
 
@@ -41,19 +44,25 @@ def observed_result(name: str, block: Fields, line: Fields, *, denied: bool) -> 
         result_bytes=size,
         result_truncated=shown.startswith(PERSISTED),
     )
-    if block.get("is_error") is not True:
+    if not _failed(block):
         return _with(told, exit_code=_exit_code_of_success(name, detail), http_status=_http_status(name, detail))
     if denied or shown.startswith(NO_PERMISSION):
         return _with(told, audit_pb2.OUTCOME_DENIED, "the call had no permission")
-    if any(reason in shown[:100] for reason in NOT_RUN):
+    if NOT_RUN.match(shown):
         return _with(told, audit_pb2.OUTCOME_INVALID_CALL, "no such tool, or arguments that do not fit it")
     # The program's own text, which shells out of the model's reach cannot forge: it is ahead of the output.
     exited = EXIT_CODE.match(shown) if name == "Bash" else None
-    if exited and "Command timed out after " in shown[:100]:
+    if exited and TIMED_OUT.match(shown):
         return _with(told, audit_pb2.OUTCOME_TIMED_OUT, "the command ran past its time limit")
     if exited:
         return _with(told, exit_code=int(exited[1]))
     return _with(told, audit_pb2.OUTCOME_FAILED, "the tool reported an error")
+
+
+def _failed(block: Fields) -> bool:
+    """Whether a result is an error; one of a tool that the model's server ran says so in its content."""
+    error = a_word(an_object(block.get("content")).get("type")).endswith("error")
+    return error or block.get("is_error") not in (None, False)
 
 
 def _with(
@@ -74,11 +83,11 @@ def _shown(content: object) -> tuple[str, int]:
         if not isinstance(block, dict):
             continue
         if block.get("type") == "text":
-            part = clean(text(block.get("text")))
+            part = a_word(block.get("text"))
             parts.append(part)
             size += len(part.encode())
         else:
-            parts.append(f"[{clean(text(block.get('type')))}]")
+            parts.append(f"[{a_word(block.get('type'))}]")
             source = block.get("source")
             data = source.get("data") if isinstance(source, dict) else None
             size += len(data) if isinstance(data, str) else 0

@@ -17,7 +17,7 @@ from gateway_svc.engines.claude.outcomes import INTERRUPTED
 from gateway_svc.engines.claude.process import ClaudeProcess
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.claude.stream import Stream
-from gateway_svc.errors import CANCELLED, TURN_TIME_LIMIT, EngineError, failure_of
+from gateway_svc.errors import CANCELLED, TURN_TIME_LIMIT, EngineBrokeOff, EngineError, EngineProtocolError, failure_of
 from gateway_svc.turns.turn import Turn
 from recording.calls import Failure
 
@@ -102,13 +102,25 @@ class Run:
             if failures.LOST_SESSION in said or result:
                 raise failures.SessionLost
         if result is None or not self._stream.idle:
+            if process.exit_code == 0 and self._stream.end in failures.STOP_REASONS and not self._calls.open:
+                # All of the answer has come; only what it cost has not.
+                return failures.ended_by(model, self._stream.end)
             raise failures.died(
                 model, process.exit_code, process.stderr_tail, process.skipped_lines, begun=self._stream.begun
             )
-        return failures.stop_reason(model, result, self._stream.failure_code)
+        return self._said_something(failures.stop_reason(model, result, self._stream.failure_code, self._stream.end))
+
+    def _said_something(self, reason: pb.StopReason.ValueType) -> pb.StopReason.ValueType:
+        """Refuses an answer without a text, a call, a thought or a token: it is none."""
+        if reason == pb.STOP_REASON_COMPLETED and self._conversation.empty and not self._bill.has_requests:
+            raise EngineProtocolError(failures.ENGINE, self._turn.scope.model, "gave an empty answer")
+        return reason
 
     def _conclude(self, reason: pb.StopReason.ValueType) -> pb.StopReason.ValueType:
         self._calls.abandon(INTERRUPTED)
+        self._stream.finish()
+        if not self._stream.idle:
+            self._bill.cut(Failure(EngineBrokeOff.code))
         cut = reason in (pb.STOP_REASON_MAX_STEPS, pb.STOP_REASON_MAX_COST)
         self._conversation.append(INTERRUPTED.text, answered=not cut)
         self._remember(self._session_id)
@@ -117,6 +129,7 @@ class Run:
     def _cut(self, missing: str, failure: Failure, *, failed: bool = False) -> None:
         """Tells and records what was done by a run that has no answer."""
         self._calls.abandon(INTERRUPTED)
+        self._stream.finish()
         self._conversation.append(missing)
         if not (self._stream.result and self._stream.idle):
             self._bill.cut(failure)

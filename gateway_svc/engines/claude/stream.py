@@ -4,6 +4,8 @@ Types of lines: `system` (init, status, permission_denied, api_retry, background
 the model streams, piece by piece), `assistant` (a whole block of a message), `user` (tool results), `rate_limit_event`,
 `result`.
 Lines with a `parent_tool_use_id` are a subagent's: its tool calls are on the record, its words are its own.
+
+Each part of a line is read by itself, calls first: a part that cannot be read costs none of the others.
 """
 
 from collections.abc import Callable
@@ -12,18 +14,24 @@ from dataclasses import replace
 import structlog
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from gateway_svc.engines.claude.background import Background
 from gateway_svc.engines.claude.bill import Bill
 from gateway_svc.engines.claude.calls import Calls
 from gateway_svc.engines.claude.conversation import Conversation, tool_call
-from gateway_svc.engines.claude.failures import failure
+from gateway_svc.engines.claude.failures import KINDS, failure
 from gateway_svc.engines.claude.limits import rate_limit
+from gateway_svc.engines.claude.lines import a_word, an_object, blocks
 from gateway_svc.engines.claude.memory import PROGRAM_SESSION_ID
-from gateway_svc.engines.wire.fields import Fields, clean, count, fields, items, text
+from gateway_svc.engines.claude.speech import Speech
+from gateway_svc.engines.claude.streamed_calls import StreamedCalls
+from gateway_svc.engines.wire.fields import Fields, count
 from gateway_svc.errors import CANCELLED
 from gateway_svc.turns.turn import Turn
 
 MAX_LOGIN_TRIES = 3
 """A wrong key is tried ten times by the program, over minutes."""
+SYNTHETIC = "<synthetic>"
+"""The model of messages that the program makes itself."""
 
 log = structlog.get_logger(__name__)
 
@@ -41,104 +49,142 @@ class Stream:
         self._conversation = conversation
         self._on_session = on_session
         self._session_id = ""
-        self._streamed = False
-        """Whether text of the message under way came piece by piece."""
-        self._background = False
+        self._speech = Speech(turn.events.put_text, conversation.add_text)
+        self._streamed = StreamedCalls()
+        self._background = Background()
+        self._moved = False
+        """Whether anything came since the last result."""
         self.idle = False
         """Whether its last word was a result."""
         self.begun = False
         """Whether the program took up the session, beyond reading its options."""
         self.result: Fields | None = None
-        """The last result."""
+        """The result that holds."""
         self.failure_code = ""
         """What the program called its last failure."""
+        self.end = ""
+        """Why the model's last message ended, as long as nothing followed it."""
 
     @property
     def answered(self) -> bool:
         """Whether the program has nothing more to do: after its result, work in the background may wake it again."""
-        return self.idle and not self._background
+        return self.idle and not self._background.works
 
     def take(self, line: Fields) -> None:
         """Takes a line.
 
         Raises:
-            ValueError: a field has a type that it cannot have.
             EngineError: going on is no use.
         """
-        subagent = text(line.get("parent_tool_use_id"))
+        # whatever it is, a parent makes a line a subagent's
+        subagent = line.get("parent_tool_use_id") not in (None, "")
         kind = line.get("type")
-        if kind in ("stream_event", "assistant"):
-            self.idle = False
+        if kind in ("stream_event", "assistant", "user"):
+            self._moved = True
+            self.idle = self.idle and kind == "user"
         match kind:
             case "stream_event" if not subagent:
-                self._take_event(fields(line.get("event")))
+                self._take_event(an_object(line.get("event")))
             case "assistant":
-                self._take_assistant(line, subagent=bool(subagent))
+                self._take_assistant(line, subagent=subagent)
             case "user":
-                self._take_user(line, subagent=bool(subagent))
+                self._take_user(line, subagent=subagent)
             case "system":
                 self._take_system(line)
             case "rate_limit_event":
-                self._take_rate_limit(fields(line.get("rate_limit_info")))
+                self._take_rate_limit(an_object(line.get("rate_limit_info")))
             case "result":
                 self._take_result(line)
+
+    def finish(self) -> None:
+        """No more lines come: what was said in pieces alone is kept."""
+        self._speech.complete()
 
     def _take_event(self, event: Fields) -> None:
         match event.get("type"):
             case "message_start":
-                message = fields(event.get("message"))
-                self._conversation.begin(text(message.get("id")))
-                self._bill.begin(message)
-                self._streamed = False
+                message = an_object(event.get("message"))
+                message_id = a_word(message.get("id"))
+                self._speech.begin(message_id, anew=True)
+                self._conversation.begin(message_id)
+                self._streamed.clear()
+                self._bill.begin(message, streamed=True)
+                self.end = ""
+            case "content_block_start":
+                self._streamed.start(event)
             case "content_block_delta":
-                delta = fields(event.get("delta"))
+                delta = an_object(event.get("delta"))
                 if delta.get("type") == "text_delta":
-                    self._streamed = True
-                    self._turn.events.put_text(clean(text(delta.get("text"))))
+                    self._speech.add_piece(a_word(delta.get("text")))
+                else:
+                    self._streamed.add(event, delta)
             case "message_delta":
-                self._bill.add(fields(event.get("usage")))
-                if fields(event.get("delta")).get("stop_reason"):
-                    # A message that was broken off has a message_stop too, but no reason.
-                    self._bill.complete()
+                self._take_end(event)
+
+    def _take_end(self, event: Fields) -> None:
+        reason = an_object(event.get("delta")).get("stop_reason")
+        if reason:
+            # A message that was broken off has a message_stop too, but no reason.
+            for block in self._streamed.take_all():
+                self._take_call(block, subagent=False)
+            self._speech.complete()
+            self.end = a_word(reason) or "unknown"
+        self._bill.add(an_object(event.get("usage")))
+        if reason:
+            self._bill.complete()
 
     def _take_assistant(self, line: Fields, *, subagent: bool) -> None:
-        message = fields(line.get("message"))
-        if code := text(line.get("error")):
-            # The program's own words on a failure, which its result repeats.
-            self.failure_code = code
-            return
-        if message.get("model") != "<synthetic>":
-            self._bill.begin(message, subagent=subagent)
-        if not subagent:
-            self._conversation.begin(text(message.get("id")))
-        for block in map(fields, items(message.get("content"))):
-            if block.get("type") == "tool_use":
+        message = an_object(line.get("message"))
+        said = blocks(message.get("content"))
+        message_id = a_word(message.get("id"))
+        made_up = message.get("model") == SYNTHETIC
+        if line.get("error"):
+            self.failure_code = a_word(line.get("error")) or "unknown"
+            if made_up or line.get("is_api_error_message"):
+                # The program's own words on a failure, which its result repeats.
+                return
+        if message_id and not subagent:
+            self._speech.begin(message_id)
+            self._conversation.begin(message_id)
+        for block in said:
+            if a_word(block.get("type")).endswith("tool_use"):
                 self._take_call(block, subagent=subagent)
-            elif not subagent:
-                self._take_words(block)
+        if not subagent:
+            self.end = a_word(message.get("stop_reason"))
+            for block in said:
+                self._take_words(message_id, block)
+        for block in said:
+            if a_word(block.get("type")).endswith("tool_result"):
+                self._take_result_block(block, line, subagent=subagent)
+        if not made_up:
+            self._bill.begin(message, subagent=subagent)
 
-    def _take_words(self, block: Fields) -> None:
+    def _take_words(self, message_id: str, block: Fields) -> None:
         match block.get("type"):
             case "text":
-                piece = clean(text(block.get("text")))
-                if not self._streamed:
-                    self._turn.events.put_text(piece)
-                self._conversation.add_text(piece)
+                self._speech.add_block(message_id, a_word(block.get("text")))
             case "thinking":
-                self._conversation.add_thinking(clean(text(block.get("thinking"))))
+                self._conversation.add_thinking(a_word(block.get("thinking")))
 
     def _take_call(self, block: Fields, *, subagent: bool) -> None:
-        call = tool_call(block)
+        call = tool_call(block, self._streamed.id_of(block) if not subagent else "")
         if self._calls.begin(call) and not subagent:
             self._conversation.add_call(call)
 
     def _take_user(self, line: Fields, *, subagent: bool) -> None:
-        content = fields(line.get("message")).get("content")
-        for block in map(fields, content if isinstance(content, list) else ()):
+        self.end = "" if not subagent else self.end
+        self._background.note(line)
+        for block in blocks(an_object(line.get("message")).get("content")):
             if block.get("type") == "tool_result":
-                result = self._calls.finish(block, line)
-                if result and not subagent:
-                    self._conversation.add_result(text(block.get("tool_use_id")), result.text)
+                self._take_result_block(block, line, subagent=subagent)
+
+    def _take_result_block(self, block: Fields, line: Fields, *, subagent: bool) -> None:
+        tool_use_id = a_word(block.get("tool_use_id"))
+        if not subagent and (shown := self._streamed.take(tool_use_id)):
+            self._take_call(shown, subagent=False)
+        result = self._calls.finish(block, line)
+        if result and not subagent:
+            self._conversation.add_result(tool_use_id, result.text)
 
     def _take_system(self, line: Fields) -> None:
         match line.get("subtype"):
@@ -146,19 +192,21 @@ class Stream:
                 self.begun, self.idle = True, False
                 self._take_session(line)
                 if not self._calls.scope.model:
-                    self._calls.scope = replace(self._calls.scope, model=clean(text(line.get("model"))))
+                    self._calls.scope = replace(self._calls.scope, model=a_word(line.get("model")))
             case "status":
                 if line.get("status") == "requesting":
                     self._bill.send()
             case "permission_denied":
-                self._calls.deny(text(line.get("tool_use_id")))
+                self._calls.deny(a_word(line.get("tool_use_id")))
             case "background_tasks_changed":
-                self._background = bool(items(line.get("tasks")))
+                self._background.change(line.get("tasks"))
             case "api_retry":
-                self._take_retry(text(line.get("error")), count(line.get("attempt")), line.get("error_status"))
+                self._take_retry(a_word(line.get("error")), count(line.get("attempt")), line.get("error_status"))
 
     def _take_retry(self, code: str, attempt: int, status: object) -> None:
-        log.info("claude.retrying", failure=code, attempt=attempt, http_status=status)
+        log.info(
+            "claude.retrying", failure=code if code in KINDS else "unknown", attempt=attempt, http_status=count(status)
+        )
         if code == "authentication_failed" and attempt >= MAX_LOGIN_TRIES:
             raise failure(self._turn.scope.model, code, "", status)
 
@@ -175,19 +223,25 @@ class Stream:
         )
 
     def _take_result(self, line: Fields) -> None:
-        self.result, self.idle = line, True
+        if self.result is not None and not self._moved:
+            # Nothing was done since the last one, so that this one cannot change how that ended.
+            log.warning("claude.result_again", failed=line.get("is_error") is not False)
+        else:
+            self.result = line
+        self.idle, self._moved = True, False
         if self._calls.stopping:
             self._bill.settle(line, CANCELLED)
         else:
-            if line.get("is_error") is not True:
+            if self.result.get("is_error") is False:
                 self.failure_code = ""
+                self._speech.conclude(a_word(self.result.get("result")))
                 self._bill.complete()
             self._bill.settle(line)
         if self.begun:
             self._take_session(line)
 
     def _take_session(self, line: Fields) -> None:
-        session_id = text(line.get("session_id"))
+        session_id = a_word(line.get("session_id"))
         if session_id != self._session_id and PROGRAM_SESSION_ID.fullmatch(session_id):
             self._session_id = session_id
             self._on_session(session_id)

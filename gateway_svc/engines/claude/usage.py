@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway_svc.engines.wire.fields import Fields, clean, count, fields, text
+from gateway_svc.engines.claude.lines import a_word, an_object
+from gateway_svc.engines.wire.fields import Fields, clean, count
 from recording.calls import Usage
 
 MAX_USD = 10**9
+
+
+INPUT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+OUTPUT = "output_tokens"
 
 
 @dataclass(slots=True)
@@ -14,24 +19,36 @@ class Counts:
     """The tokens of one request. Its lines repeat and raise its counts, so the highest of each stands."""
 
     _highest: dict[str, int] = field(default_factory=dict)
+    _unread: set[str] = field(default_factory=set)
+    """Counts that a line told in a way that cannot be read, and none has told since."""
 
-    def add(self, usage: Fields) -> None:
-        """Takes the usage of a line."""
-        thinking = fields(usage.get("output_tokens_details")).get("thinking_tokens")
-        names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-        for name, value in (*((name, usage.get(name)) for name in names), ("thinking_tokens", thinking)):
-            self._highest[name] = max(count(value), self._highest.get(name, 0))
+    def add(self, usage: object, *, last: bool = False) -> None:
+        """Takes the usage of a line; `last` is the one that tells the output as a whole."""
+        told = an_object(usage)
+        for name in (*INPUT, OUTPUT):
+            value = told.get(name)
+            if (value is None and not (last and name == OUTPUT)) or count(value) or value == 0:
+                self._raise(name, count(value), read=value is not None)
+            else:
+                self._unread.add(name)
+        self._raise("thinking_tokens", count(an_object(told.get("output_tokens_details")).get("thinking_tokens")))
+
+    def _raise(self, name: str, value: int, *, read: bool = True) -> None:
+        self._highest[name] = max(value, self._highest.get(name, 0))
+        if read:
+            self._unread.discard(name)
 
     def usage(self, *, complete: bool) -> Usage:
-        """The request's tokens."""
+        """The request's tokens. A request without input is one whose counts did not come."""
         of = self._highest.get
         cached = of("cache_read_input_tokens", 0)
+        given = of("input_tokens", 0) + of("cache_creation_input_tokens", 0) + cached
         return Usage(
-            input_tokens=of("input_tokens", 0) + of("cache_creation_input_tokens", 0) + cached,
-            output_tokens=of("output_tokens", 0),
+            input_tokens=given,
+            output_tokens=of(OUTPUT, 0),
             cached_input_tokens=cached,
             reasoning_tokens=of("thinking_tokens", 0),
-            complete=complete,
+            complete=complete and given > 0 and not self._unread,
         )
 
 
@@ -59,7 +76,7 @@ class Spent:
 
 def spent_by_model(value: object) -> dict[str, Spent]:
     """The field `modelUsage` of a result, or its like."""
-    return {clean(model): _spent(fields(entry)) for model, entry in fields(value).items()}
+    return {clean(model): _spent(entry) for model, entry in an_object(value).items() if isinstance(entry, dict)}
 
 
 def total_spent(result: Fields, model: str) -> dict[str, Spent]:
@@ -99,9 +116,13 @@ def _spent(entry: Fields) -> Spent:
             reasoning_tokens=count(entry.get("thinkingTokens")),
         ),
         None if entry.get("costBasis") == "unknown" else _micros(entry.get("costUSD")),
-        clean(text(entry.get("canonicalModel"))),
+        a_word(entry.get("canonicalModel")),
     )
 
 
 def _micros(usd: object) -> int | None:
-    return round(usd * 1_000_000) if isinstance(usd, int | float) and 0 <= usd <= MAX_USD else None
+    return (
+        round(usd * 1_000_000)
+        if isinstance(usd, int | float) and type(usd) is not bool and 0 <= usd <= MAX_USD
+        else None
+    )

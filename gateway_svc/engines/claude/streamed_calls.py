@@ -1,0 +1,73 @@
+"""Tool calls as the model streams them, for those whose own line cannot be read.
+
+They are made only once the message has ended, or a result has come: of a stream that breaks off the program runs none.
+"""
+
+import json
+from dataclasses import dataclass, field
+
+from gateway_svc.engines.claude.lines import a_word, an_object
+from gateway_svc.engines.wire.fields import Fields
+
+
+@dataclass(slots=True)
+class _Streamed:
+    block: Fields
+    pieces: list[str] = field(default_factory=list)
+
+    def whole(self) -> Fields:
+        """The block as its own line would have it. Arguments that cannot be read stay text."""
+        given = "".join(self.pieces)
+        if not given:
+            return self.block
+        try:
+            arguments = json.loads(given)
+        except (ValueError, RecursionError):
+            arguments = given
+        return {**self.block, "input": arguments}
+
+
+class StreamedCalls:
+    """The calls of the message under way, until they are taken."""
+
+    def __init__(self) -> None:
+        self._by_index: dict[str, _Streamed] = {}
+
+    def clear(self) -> None:
+        """Another message begins."""
+        self._by_index.clear()
+
+    def start(self, event: Fields) -> None:
+        """A block begins."""
+        block = an_object(event.get("content_block"))
+        if a_word(block.get("type")).endswith("tool_use") and a_word(block.get("id")):
+            self._by_index[a_word(event.get("index"))] = _Streamed(block)
+
+    def add(self, event: Fields, delta: Fields) -> None:
+        """A block goes on."""
+        streamed = self._by_index.get(a_word(event.get("index")))
+        if streamed and delta.get("type") == "input_json_delta":
+            streamed.pieces.append(a_word(delta.get("partial_json")))
+
+    def take(self, tool_use_id: str) -> Fields | None:
+        """The call with this id, which is told once."""
+        for index, streamed in self._by_index.items():
+            if a_word(streamed.block.get("id")) == tool_use_id:
+                del self._by_index[index]
+                return streamed.whole()
+        return None
+
+    def take_all(self) -> list[Fields]:
+        """All that were not taken."""
+        taken = [streamed.whole() for streamed in self._by_index.values()]
+        self._by_index.clear()
+        return taken
+
+    def id_of(self, block: Fields) -> str:
+        """The id of a whole block: its own, else that of the one call under way. That call is told by it."""
+        own = a_word(block.get("id"))
+        if not own and len(self._by_index) == 1:
+            own = next(a_word(streamed.block.get("id")) for streamed in self._by_index.values())
+        if own:
+            self.take(own)
+        return own
