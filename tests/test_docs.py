@@ -53,3 +53,12 @@ def test_pre_commit_runs_the_commands_of_make_check():
     assert len(commands) >= 8
     for command in commands:
         assert f".venv/bin/{command.removesuffix(' .').replace('ruff format --check', 'ruff format')}" in hooks, command
+
+
+def test_each_path_that_a_document_for_contributors_names_is_there():
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), ROOT / "docs" / "architecture.md"]
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    for document in documents:
+        for path in re.findall(r"`([\w-]+/[\w./-]*)`", document.read_text()):
+            if path.split("/")[0] in folders and not path.startswith("deploy/secrets"):
+                assert (ROOT / path).exists(), f"{document.name} names {path}"
