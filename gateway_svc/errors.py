@@ -14,8 +14,11 @@ GatewayError
     ├── EngineUnavailable    it cannot be reached, or answers 5xx                UNAVAILABLE
     ├── EngineRateLimited    it answers 429                                      RESOURCE_EXHAUSTED
     ├── EngineRejected       it refuses the request (another 4xx)                FAILED_PRECONDITION
+    │   ├── ContextExceeded  it does so since the conversation is too long       FAILED_PRECONDITION
+    │   └── ContentRefused   it does so for what the conversation says           FAILED_PRECONDITION
     └── EngineProtocolError  it breaks its own protocol                          INTERNAL
-        └── EngineBrokeOff   it fails in the middle of an answer                 INTERNAL
+        ├── EngineBrokeOff   it fails in the middle of an answer                 INTERNAL
+        └── CallNotParsed    it cannot parse the tool call that its model wrote  INTERNAL
 
 The status codes are given in gateway_svc.servicer, the one place that knows gRPC's.
 
@@ -133,6 +136,18 @@ class EngineRejected(EngineError):
     code = "engine_rejected"
 
 
+class ContextExceeded(EngineRejected):
+    """The model server refuses the conversation since it is longer than the model's context."""
+
+    code = "context_exceeded"
+
+
+class ContentRefused(EngineRejected):
+    """The model server refuses the conversation for its content."""
+
+    code = "content_refused"
+
+
 class EngineProtocolError(EngineError):
     """The model server sent what its protocol does not allow."""
 
@@ -143,6 +158,12 @@ class EngineBrokeOff(EngineProtocolError):
     """The model server began an answer and did not end it: it died, was cut off, or says that it failed."""
 
     code = "engine_broke_off"
+
+
+class CallNotParsed(EngineProtocolError):
+    """The model server could not parse the tool call that its model wrote."""
+
+    code = "call_not_parsed"
 
 
 def failure_of(error: BaseException) -> Failure:

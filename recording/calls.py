@@ -63,6 +63,8 @@ class Usage:
     """Tokens written, those of reasoning included."""
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_input_tokens: int = 0
+    """Tokens read that were put into a cache, which some providers charge more for."""
     complete: bool = True
     """False when the answer was cut, or the server sent no usage, so that the counts are short of the truth."""
 

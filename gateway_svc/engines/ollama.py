@@ -4,6 +4,7 @@ Its own API rather than the one that it shares with OpenAI, since only here can 
 """
 
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field
@@ -12,11 +13,20 @@ from pydantic_settings import SettingsConfigDict
 from gateway_svc.engines import StepEvent, StepResult
 from gateway_svc.engines.kinds import EngineKind, HttpEngineSettings
 from gateway_svc.engines.wire.encoding import build_calls, encode, encode_tools, history_arguments, join
-from gateway_svc.engines.wire.fields import Fields, clean, count, fields, items, text
-from gateway_svc.engines.wire.http import PATIENCE, ModelServerClient, Patience
-from gateway_svc.engines.wire.streams import LineDecoder
-from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolDefinition, ToolMessage, UserMessage
-from recording.calls import Usage
+from gateway_svc.engines.wire.failures import presentable
+from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, maybe_count, text
+from gateway_svc.engines.wire.history import NOTHING_SAID, Encoded, Form, Reader, fit
+from gateway_svc.engines.wire.http import PATIENCE, Answer, BadEnd, ModelServerClient, Patience
+from gateway_svc.engines.wire.usage import TokenCounts
+from gateway_svc.messages import (
+    AssistantMessage,
+    Message,
+    Native,
+    SystemMessage,
+    ToolDefinition,
+    ToolMessage,
+    UserMessage,
+)
 
 NAME = "ollama"
 
@@ -65,57 +75,64 @@ class OllamaEngine:
         if think is not None:
             self._head["think"] = think
         self._client = ModelServerClient(self.name, base_url, "/api/chat", patience=patience)
+        self._origin = f"ollama {self._client.address}"
 
-    def encode_message(self, message: Message) -> bytes:
+    def encode_message(self, message: Message) -> Encoded:
         """See Engine."""
-        match message:
-            case SystemMessage():
-                return encode({"role": "system", "content": message.text})
-            case UserMessage():
-                return encode({"role": "user", "content": message.text})
-            case AssistantMessage():
-                return encode(_assistant(message))
-            case ToolMessage(tool_call_id, tool_name, result):
-                return encode({"role": "tool", "tool_call_id": tool_call_id, "tool_name": tool_name, "content": result})
+        model = message.native.model if isinstance(message, AssistantMessage) and message.native else ""
+        return Encoded(message, _encode, Reader(self._origin, model or self.default_model))
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
         """See Engine."""
         return encode_tools(tools)
 
-    def step(self, model: str, messages: Sequence[bytes], tools: bytes) -> AsyncGenerator[StepEvent, None]:
+    def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
         """See Engine."""
-        body = join({"model": model, **self._head}, messages, tools)
-        return self._client.step(model, body, lambda _: LineDecoder(), _Answer)
+        body = join({"model": model, **self._head}, fit(messages, Reader(self._origin, model)), tools)
+        return self._client.step(model, body, partial(_Answer, self._origin))
 
     async def aclose(self) -> None:
         """See Engine."""
         await self._client.aclose()
 
 
-def _assistant(message: AssistantMessage) -> dict[str, Any]:
+def _encode(message: Message, form: Form) -> bytes:
+    match message:
+        case SystemMessage():
+            return encode({"role": "system", "content": message.text})
+        case UserMessage():
+            return encode({"role": "user", "content": message.text})
+        case AssistantMessage():
+            return encode(_assistant(message, form))
+        case ToolMessage(_, tool_name, result):
+            return encode({"role": "tool", "tool_call_id": form.ids[0], "tool_name": tool_name, "content": result})
+
+
+def _assistant(message: AssistantMessage, form: Form) -> dict[str, Any]:
+    if not message.tool_calls:
+        return {"role": "assistant", "content": message.text or NOTHING_SAID}
     encoded: dict[str, Any] = {"role": "assistant", "content": message.text}
-    if message.tool_calls:
-        # within a turn a model reasons on from what it thought before its calls; later turns can do without
-        if message.thinking:
-            encoded["thinking"] = message.thinking
-        encoded["tool_calls"] = [
-            {"id": call.tool_call_id, "function": {"name": call.name, "arguments": history_arguments(call.arguments)}}
-            for call in message.tool_calls
-        ]
+    # within a turn a model reasons on from what it thought before its calls; later turns can do without
+    if message.thinking and form.own:
+        encoded["thinking"] = message.thinking
+    encoded["tool_calls"] = [
+        {"id": tool_call_id, "function": {"name": call.name, "arguments": history_arguments(call.arguments)}}
+        for call, tool_call_id in zip(message.tool_calls, form.ids, strict=True)
+    ]
     return encoded
 
 
-class _Answer:
-    """See gateway_svc.engines.wire.http.Answer."""
+class _Answer(Answer):
+    """See Answer."""
 
-    def __init__(self) -> None:
-        self.complete = self.ended = False
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._calls: list[tuple[str, str, str]] = []
         self._model = ""
         self._finish: Literal["stop", "length"] = "stop"
-        self._usage = Usage(complete=False)
+        self._tokens = TokenCounts()
 
     def take(self, chunk: Fields) -> str:
         message = fields(chunk.get("message"))
@@ -124,17 +141,25 @@ class _Answer:
         self._thinking.append(text(message.get("thinking")))
         # a call comes whole, and its index need not be unique
         self._calls += map(_call, items(message.get("tool_calls")))
-        self._model = text(chunk.get("model")) or self._model
+        self._model = label(chunk.get("model")) or self._model
+        self._tokens.put("input", maybe_count(chunk.get("prompt_eval_count")))
+        self._tokens.put("output", maybe_count(chunk.get("eval_count")))
         if chunk.get("done") is True:
+            reason = text(chunk.get("done_reason"))  # older servers tell none
+            if reason not in ("", "stop", "length"):
+                raise BadEnd(f"ended its answer for the reason {presentable(reason)[:100]}")
             self.complete = self.ended = True
-            self._finish = "length" if chunk.get("done_reason") == "length" else "stop"
-            # a count that is missing is 0: Go's omitempty
-            self._usage = Usage(count(chunk.get("prompt_eval_count")), count(chunk.get("eval_count")))
+            self._finish = "length" if reason == "length" else "stop"
         return piece
 
     def result(self, model: str) -> StepResult:
-        message = AssistantMessage("".join(self._text), clean("".join(self._thinking)), build_calls(self._calls))
-        return StepResult(message, self._usage, self._model or model, self._finish)
+        said, thought, calls = "".join(self._text), clean("".join(self._thinking)), build_calls(self._calls)
+        answered = bool(said or thought or calls)
+        usage = self._tokens.usage(answered=answered)
+        if not answered and not usage.output_tokens and self._finish == "stop":
+            raise BadEnd("ended its answer without having said anything")
+        message = AssistantMessage(said, thought, calls, Native(self._origin, model, ()))
+        return StepResult(message, usage, self._model or model, self._finish)
 
 
 def _call(call: object) -> tuple[str, str, str]:

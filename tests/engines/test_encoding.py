@@ -14,64 +14,65 @@ from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
 from gateway_svc.engines.wire.encoding import parse_arguments
-from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
+from gateway_svc.engines.wire.history import Reader, fit
+from gateway_svc.messages import AssistantMessage, Message, Native, SystemMessage, ToolMessage, UserMessage
 from recording.calls import ToolCall
 from tests.engines.asking import READ, ask, engine_for
 
 OLLAMA = OllamaEngine("http://127.0.0.1:1", "m")
 OPENAI = OpenAIEngine("https://api.openai.com/v1", "m")
 RESPONSES = ResponsesEngine("https://api.openai.com/v1", "m")
-CALL = ToolCall("ours", "call_1", "read", '{"path": "a.txt"}')
+CALL = ToolCall("ours", "Ab1Cd2Ef3", "read", '{"path": "a.txt"}')
 CONVERSATION: list[Message] = [
     SystemMessage("Be kind."),
     UserMessage("What is in a.txt?"),
-    AssistantMessage("I look.", "The user wants a file.", (CALL,)),
-    ToolMessage("call_1", "read", "forty-two"),
+    AssistantMessage("I look.", "The user wants a file.", (CALL,), Native("ollama http://127.0.0.1:1", "m", ())),
+    ToolMessage("Ab1Cd2Ef3", "read", "forty-two"),
     AssistantMessage("It says forty-two.", "Now I know."),
 ]
 MALFORMED = ['{"path": ', "", "[1]", "null", '"text"', "NaN", '{"a": NaN}', "[" * 100_000, '{"a": 1} {"b": 2}']
 
 
 def test_ollama_messages_are_those_of_its_documentation():
-    assert [json.loads(OLLAMA.encode_message(message)) for message in CONVERSATION] == [
+    assert [json.loads(OLLAMA.encode_message(message).data) for message in CONVERSATION] == [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "What is in a.txt?"},
         {
             "role": "assistant",
             "content": "I look.",
             "thinking": "The user wants a file.",
-            "tool_calls": [{"id": "call_1", "function": {"name": "read", "arguments": {"path": "a.txt"}}}],
+            "tool_calls": [{"id": "Ab1Cd2Ef3", "function": {"name": "read", "arguments": {"path": "a.txt"}}}],
         },
-        {"role": "tool", "tool_call_id": "call_1", "tool_name": "read", "content": "forty-two"},
+        {"role": "tool", "tool_call_id": "Ab1Cd2Ef3", "tool_name": "read", "content": "forty-two"},
         {"role": "assistant", "content": "It says forty-two."},
     ]
 
 
 def test_openai_messages_are_those_of_its_documentation():
-    assert [json.loads(OPENAI.encode_message(message)) for message in CONVERSATION] == [
+    assert [json.loads(OPENAI.encode_message(message).data) for message in CONVERSATION] == [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "What is in a.txt?"},
         {
             "role": "assistant",
             "content": "I look.",
             "tool_calls": [
-                {"id": "call_1", "type": "function", "function": {"name": "read", "arguments": '{"path": "a.txt"}'}}
+                {"id": "Ab1Cd2Ef3", "type": "function", "function": {"name": "read", "arguments": '{"path": "a.txt"}'}}
             ],
         },
-        {"role": "tool", "tool_call_id": "call_1", "content": "forty-two"},
+        {"role": "tool", "tool_call_id": "Ab1Cd2Ef3", "content": "forty-two"},
         {"role": "assistant", "content": "It says forty-two."},
     ]
 
 
 def test_messages_of_openai_s_responses_are_those_of_its_documentation():
     """Each part of an answer is an item of its own; what a model thought cannot be told in words of ours."""
-    encoded = b",".join(RESPONSES.encode_message(message) for message in CONVERSATION)
+    encoded = b",".join(RESPONSES.encode_message(message).data for message in CONVERSATION)
     assert json.loads(b"[" + encoded + b"]") == [
         {"type": "message", "role": "system", "content": [{"type": "input_text", "text": "Be kind."}]},
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "What is in a.txt?"}]},
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I look."}]},
-        {"type": "function_call", "call_id": "call_1", "name": "read", "arguments": '{"path": "a.txt"}'},
-        {"type": "function_call_output", "call_id": "call_1", "output": "forty-two"},
+        {"type": "function_call", "call_id": "Ab1Cd2Ef3", "name": "read", "arguments": '{"path": "a.txt"}'},
+        {"type": "function_call_output", "call_id": "Ab1Cd2Ef3", "output": "forty-two"},
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "It says forty-two."}]},
     ]
 
@@ -88,15 +89,22 @@ def test_tools_of_openai_s_responses_are_flat_and_not_strict():
     ]
 
 
-def test_thoughts_go_back_with_calls_to_servers_that_may_want_them():
+def test_thoughts_go_back_with_calls_to_who_had_them_and_to_nobody_else():
     """DeepSeek and Moonshot refuse calls without reasoning_content; Groq refuses that name, and takes another."""
-    thoughtful = AssistantMessage(thinking="hm", tool_calls=(CALL,))
-    deepseek = OpenAIEngine("https://api.deepseek.com", "m").encode_message(thoughtful)
-    assert json.loads(deepseek)["reasoning_content"] == "hm"
-    assert json.loads(deepseek)["content"] is None
-    assert (
-        json.loads(OpenAIEngine("https://api.groq.com/openai/v1", "m").encode_message(thoughtful))["reasoning"] == "hm"
-    )
+    for url, name in [
+        ("https://api.deepseek.com", "reasoning_content"),
+        ("https://api.groq.com/openai/v1", "reasoning"),
+    ]:
+        engine = OpenAIEngine(url, "m")
+        own, other = (
+            AssistantMessage(thinking="hm", tool_calls=(CALL,), native=Native(f"chat {url}", model, ()))
+            for model in ("m", "another")
+        )
+        sent = json.loads(engine.encode_message(own).data)
+        assert sent[name] == "hm"
+        assert sent["content"] is None
+        fitted = fit([engine.encode_message(other)], Reader(f"chat {url}", "m"))
+        assert b"hm" not in fitted[0]
 
 
 def test_both_send_tools_in_the_same_shape():
@@ -110,8 +118,8 @@ def test_both_send_tools_in_the_same_shape():
 async def test_malformed_arguments_go_back_in_a_form_that_strict_servers_take(name, arguments):
     """The scripted server checks like Ollama and llama.cpp; the model sees what it wrote."""
     async with ModelServer(Script(steps=(Step(text="first"), Step(text="second")))) as server:
-        call = ToolCall("ours", "call_1", "read", arguments)
-        result_told = ToolMessage("call_1", "read", "malformed")
+        call = ToolCall("ours", "Ab1Cd2Ef3", "read", arguments)
+        result_told = ToolMessage("Ab1Cd2Ef3", "read", "malformed")
         asked = AssistantMessage(tool_calls=(call,))
         _, result = await ask(engine_for(server, name), UserMessage("go"), asked, result_told)
         request = server.requests[0].json
@@ -131,7 +139,9 @@ async def test_a_name_that_openai_refuses_goes_back_as_one_that_it_takes():
         ("x" * 80, f"{'x' * 55}_{sha256(b'x' * 80).hexdigest()[:8]}"),
         ("read", "read"),
     ]:
-        message = json.loads(OPENAI.encode_message(AssistantMessage(tool_calls=(ToolCall("i", "c", written, "{}"),))))
+        message = json.loads(
+            OPENAI.encode_message(AssistantMessage(tool_calls=(ToolCall("i", "c", written, "{}"),))).data
+        )
         assert message["tool_calls"][0]["function"]["name"] == sent
 
 
@@ -143,14 +153,13 @@ async def test_a_request_is_made_of_the_encoded_messages_as_they_are(name):
         messages: list[Any] = [
             engine.encode_message(UserMessage(f"message {number} é\u2028\U0001f642")) for number in range(3)
         ]
-        odd = b'{ "role" : "user" ,  "content":"spacing that json.dumps would not write"}'
         tools = engine.encode_tools([READ])
-        async for _ in engine.step("m", [*messages, odd], tools):
+        async for _ in engine.step("m", messages, tools):
             pass
         await engine.aclose()
         body = server.requests[0].body
     field = b'"input":[' if name == "responses" else b'"messages":['
-    assert field + b",".join([*messages, odd]) + b"]" in body
+    assert field + b",".join(message.data for message in messages) + b"]" in body
     assert body.endswith(b',"tools":' + tools + b"}")
 
 
@@ -197,7 +206,7 @@ async def test_no_key_means_no_authorization_and_a_password_in_the_url_means_bas
 def test_any_text_can_be_sent(text):
     """Lone surrogates come from file names and from models; UTF-8 has no place for them."""
     for engine in (OLLAMA, OPENAI):
-        sent = json.loads(engine.encode_message(UserMessage(text)).decode())["content"]
+        sent = json.loads(engine.encode_message(UserMessage(text)).data)["content"]
         assert sent == text.encode("utf-8", "replace").decode()
 
 
@@ -208,4 +217,4 @@ def test_arguments_that_are_an_object_are_taken_as_they_are(arguments):
     text = json.dumps(arguments)
     assert parse_arguments(text) == arguments
     message = AssistantMessage(tool_calls=(ToolCall("i", "c", "read", text),))
-    assert json.loads(OPENAI.encode_message(message))["tool_calls"][0]["function"]["arguments"] == text
+    assert json.loads(OPENAI.encode_message(message).data)["tool_calls"][0]["function"]["arguments"] == text

@@ -3,34 +3,32 @@
 Shapes are those of OpenAI's API reference; what other servers do otherwise is taken too, and said where it is.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
-from gateway_svc.engines import StepEvent, StepResult
-from gateway_svc.engines.wire.encoding import build_calls, encode, encode_tools, history_arguments_text, join
-from gateway_svc.engines.wire.fields import Fields, clean, count, fields, items, text
-from gateway_svc.engines.wire.fragments import CallAssembler
+import structlog
+
+from gateway_svc.engines import StepEvent
+from gateway_svc.engines.openai.chat_answer import ChatAnswer
+from gateway_svc.engines.openai.dialect import STRICT_HOSTS, Dialect
+from gateway_svc.engines.wire.encoding import encode, encode_tools, history_arguments_text, join
+from gateway_svc.engines.wire.history import NOT_SHOWN, NOTHING_SAID, Encoded, Form, Reader, fit
 from gateway_svc.engines.wire.http import PATIENCE, ModelServerClient, Patience
 from gateway_svc.engines.wire.names import WireNames
-from gateway_svc.engines.wire.streams import decoder
+from gateway_svc.errors import EngineRejected
 from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolDefinition, ToolMessage, UserMessage
-from recording.calls import ToolCall, Usage
 
-_HEAD = {"stream": True, "stream_options": {"include_usage": True}}
-_FINISHES: dict[str, Literal["length", "content_filter"]] = {"length": "length", "content_filter": "content_filter"}
+_UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+"""What Google documents for calls that another model has made."""
+_MAX_LESSONS = 4
+"""How often a request is made again since its refusal taught something."""
 
-_REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
-"""Where compatible servers put what a model thinks: DeepSeek, Moonshot and llama.cpp; vLLM, Ollama and OpenRouter; some
-proxies before models that think."""
-_STRICT_HOSTS = {
-    "api.openai.com": "",
-    "api.mistral.ai": "",
-    "api.groq.com": "reasoning",
-    "api.cerebras.ai": "reasoning",
-}
-"""Hosts that refuse a message with a field that they do not know, and the field that they take thoughts in."""
+log = structlog.get_logger(__name__)
 
 
 class OpenAIEngine:
@@ -50,119 +48,104 @@ class OpenAIEngine:
         self.default_model = default_model
         self._names = WireNames()
         host = urlsplit(base_url).hostname or ""
-        self._strict = host in _STRICT_HOSTS
-        self._reasoning_field = _STRICT_HOSTS.get(host, _REASONING_FIELDS[0])
+        strict = host in STRICT_HOSTS
+        self._dialect = Dialect(STRICT_HOSTS[host], strict=True) if strict else Dialect()
+        self._dialects: dict[str, Dialect] = {}
         self._client = ModelServerClient(self.name, base_url, "/chat/completions", patience=patience, api_key=api_key)
+        self._origin = f"chat {self._client.address}"
 
-    def encode_message(self, message: Message) -> bytes:
+    def encode_message(self, message: Message) -> Encoded:
         """See Engine."""
-        match message:
-            case SystemMessage():
-                return encode({"role": "system", "content": message.text})
-            case UserMessage():
-                return encode({"role": "user", "content": message.text})
-            case AssistantMessage():
-                return encode(self._assistant(message))
-            case ToolMessage(tool_call_id, _, result):
-                return encode({"role": "tool", "tool_call_id": tool_call_id, "content": result})
+        model = message.native.model if isinstance(message, AssistantMessage) and message.native else ""
+        return Encoded(message, self._encode, self._reader(model or self.default_model))
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
         """See Engine."""
         self._names.offer(tool.name for tool in tools)
         return encode_tools(replace(tool, name=self._names.to_wire(tool.name)) for tool in tools)
 
-    def step(self, model: str, messages: Sequence[bytes], tools: bytes) -> AsyncGenerator[StepEvent, None]:
+    async def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
         """See Engine."""
-        body = join({"model": model, **_HEAD}, messages, tools)
-        return self._client.step(model, body, decoder, lambda: _Answer(self._learn_reasoning_field, self._names))
+        for _ in range(_MAX_LESSONS):
+            try:
+                async with aclosing(self._ask(model, messages, tools)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except EngineRejected as refusal:
+                learned = self._for(model).learn(refusal.reason)
+                if learned is None:
+                    raise
+                self._remember(model, *learned)
+                log.warning("engine.dialect_learned", engine=self.name, model=model, http_status=refusal.http_status)
+        async with aclosing(self._ask(model, messages, tools)) as events:
+            async for event in events:
+                yield event
 
     async def aclose(self) -> None:
         """See Engine."""
         await self._client.aclose()
 
-    def _assistant(self, message: AssistantMessage) -> dict[str, Any]:
-        if not message.tool_calls:
-            return {"role": "assistant", "content": message.text}
+    def _ask(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
+        head: dict[str, Any] = {"model": model, "stream": True}
+        if self._for(model).stream_options:
+            head["stream_options"] = {"include_usage": True}
+        body = join(head, fit(messages, self._reader(model)), tools)
+        learn = partial(self._learn_reasoning_field, model)
+        return self._client.step(model, body, partial(ChatAnswer, self._names, self._origin, learn))
+
+    def _for(self, model: str) -> Dialect:
+        return self._dialects.get(model, self._dialect)
+
+    def _reader(self, model: str) -> Reader:
+        dialect = self._for(model)
+        return Reader(self._origin, model, dialect, keeps_ids=dialect.keeps_ids)
+
+    def _remember(self, model: str, learned: Dialect, scope: str) -> None:
+        self._dialects[model] = learned
+        if scope == "server":
+            self._dialect = self._dialect.share(learned)
+            self._dialects = {name: dialect.share(learned) for name, dialect in self._dialects.items()}
+
+    def _learn_reasoning_field(self, model: str, name: str) -> None:
+        """A server takes thoughts back under the name that it sends them under."""
+        dialect = self._for(model)
+        if not dialect.strict and dialect.reasoning_field not in ("", name):
+            self._dialects[model] = replace(dialect, reasoning_field=name)
+
+    def _encode(self, message: Message, form: Form) -> bytes:
+        match message:
+            case SystemMessage():
+                return encode({"role": "system", "content": message.text})
+            case UserMessage():
+                return encode({"role": "user", "content": message.text})
+            case AssistantMessage():
+                return encode(self._assistant(message, form, self._for(form.reader.model)))
+            case ToolMessage():
+                return encode({"role": "tool", "tool_call_id": form.ids[0], "content": message.text})
+
+    def _assistant(self, message: AssistantMessage, form: Form, dialect: Dialect) -> dict[str, Any]:
         encoded: dict[str, Any] = {"role": "assistant", "content": message.text or None}
+        native = form.native(message)
+        kept = json.loads(native.items[0]) if native and native.items and dialect.extras else {}
+        encoded |= kept.get("message", {})
+        if dialect.details_demanded and "reasoning_details" not in encoded:
+            encoded["reasoning_details"] = [{"type": "reasoning.text", "text": message.thinking or NOT_SHOWN}]
+        if not message.tool_calls:
+            return encoded | {"content": message.text or NOTHING_SAID}
         # DeepSeek and Moonshot refuse a history in which calls come without the thoughts that led to them
-        if message.thinking and self._reasoning_field:
-            encoded[self._reasoning_field] = message.thinking
-        encoded["tool_calls"] = [self._call(call) for call in message.tool_calls]
+        thoughts = message.thinking if form.own else ""
+        if dialect.reasoning_field and (thoughts or dialect.thoughts_demanded):
+            encoded[dialect.reasoning_field] = thoughts or NOT_SHOWN
+        encoded["tool_calls"] = calls = [self._call(*call) for call in zip(message.tool_calls, form.ids, strict=True)]
+        for call, extras in zip(calls, kept.get("tool_calls", ()), strict=False):
+            call |= extras
+        if dialect.signatures_demanded:
+            for call in calls:
+                call.setdefault("extra_content", _UNSIGNED)
         return encoded
 
-    def _call(self, call: ToolCall) -> dict[str, Any]:
+    def _call(self, call: Any, tool_call_id: str) -> dict[str, Any]:
         # OpenAI refuses a history with names of another form, and a model can write any
         function = {"name": self._names.to_wire(call.name), "arguments": history_arguments_text(call.arguments)}
-        return {"id": call.tool_call_id, "type": "function", "function": function}
-
-    def _learn_reasoning_field(self, name: str) -> None:
-        """A server takes thoughts back under the name that it sends them under."""
-        if not self._strict:
-            self._reasoning_field = name
-
-
-class _Answer:
-    """See gateway_svc.engines.wire.http.Answer."""
-
-    def __init__(self, learn_reasoning_field: Callable[[str], None], names: WireNames) -> None:
-        self._names = names
-        self.complete = self.ended = False
-        self._learn_reasoning_field = learn_reasoning_field
-        self._text: list[str] = []
-        self._thinking: list[str] = []
-        self._calls = CallAssembler()
-        self._model = ""
-        self._finish: Literal["stop", "length", "content_filter"] = "stop"
-        self._usage = Usage(complete=False)
-
-    def take(self, chunk: Fields) -> str:
-        self._model = text(chunk.get("model")) or self._model
-        if chunk.get("usage") is not None:
-            self._usage = _usage(fields(chunk["usage"]))
-        return "".join(self._take_choice(fields(choice)) for choice in items(chunk.get("choices")))
-
-    def _take_choice(self, choice: Fields) -> str:
-        if choice.get("index"):
-            return ""
-        delta = fields(choice.get("delta") or choice.get("message"))
-        for name in _REASONING_FIELDS:
-            if thought := text(delta.get(name)):
-                self._thinking.append(thought)
-                self._learn_reasoning_field(name)
-                break
-        for fragment in items(delta.get("tool_calls")):
-            self._calls.add(fields(fragment))
-        if finish := text(choice.get("finish_reason")):  # some servers send an empty one until then
-            self.complete = True
-            self._finish = _FINISHES.get(finish, "stop")
-        piece = clean(self._content(delta.get("content")) or text(delta.get("refusal")))
-        self._text.append(piece)
-        return piece
-
-    def _content(self, content: object) -> str:
-        """The text of a message. Models of Mistral's that think send it in parts, their thoughts among them."""
-        if not isinstance(content, list):
-            return text(content)
-        said = []
-        for part in map(fields, content):
-            thoughts = part.get("thinking")
-            for thought in [{"text": thoughts}] if isinstance(thoughts, str) else items(thoughts):
-                self._thinking.append(text(fields(thought).get("text")))
-            said.append(text(part.get("text")))
-        return "".join(said)
-
-    def result(self, model: str) -> StepResult:
-        calls = [(given, self._names.to_own(name), arguments) for given, name, arguments in self._calls.calls()]
-        message = AssistantMessage("".join(self._text), clean("".join(self._thinking)), build_calls(calls))
-        return StepResult(message, self._usage, self._model or model, self._finish)
-
-
-def _usage(usage: Fields) -> Usage:
-    read, written = fields(usage.get("prompt_tokens_details")), fields(usage.get("completion_tokens_details"))
-    return Usage(
-        input_tokens=count(usage.get("prompt_tokens")),
-        output_tokens=count(usage.get("completion_tokens")),
-        # DeepSeek's own name where it gives no details
-        cached_input_tokens=count(read.get("cached_tokens", usage.get("prompt_cache_hit_tokens"))),
-        reasoning_tokens=count(written.get("reasoning_tokens")),
-    )
+        return {"id": tool_call_id, "type": "function", "function": function}

@@ -1,129 +1,213 @@
 """Puts the events of one streamed response together, of OpenAI's Responses API.
 
-Events that tell a whole part again, and those of OpenAI's own tools, are passed over: text is taken from its deltas and
-everything else from the items when they are done, which also holds for events that are not known yet.
+Each item of the output is told up to four times: in pieces, as a part that is done, as an item that is done, and at the
+end of the response. Servers leave any of these out, and send items in any order. So all that is told is gathered by
+item, and each is taken once.
 """
 
 import json
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gateway_svc.engines import StepResult
+from gateway_svc.engines.openai.response_items import ITEM_FIELDS, sendable
 from gateway_svc.engines.wire.encoding import build_calls, encode, parse_arguments
-from gateway_svc.engines.wire.fields import Fields, clean, count, fields, items, text
+from gateway_svc.engines.wire.failures import error_in, presentable
+from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, maybe_count, text
+from gateway_svc.engines.wire.http import Answer, BadEnd
 from gateway_svc.engines.wire.names import WireNames
+from gateway_svc.engines.wire.usage import TokenCounts
 from gateway_svc.messages import AssistantMessage, Native
-from recording.calls import Usage
 
-_DELTAS = ("response.output_text.delta", "response.refusal.delta")
 _PLAIN_KINDS = ("message", "function_call")
+_INCOMPLETE: dict[str, Literal["length", "content_filter"]] = {
+    "max_output_tokens": "length",
+    "content_filter": "content_filter",
+}
+"""The reasons for which a response that is incomplete ended well enough to be told. Any other is a failure."""
 
 
-class ResponseAnswer:
-    """See gateway_svc.engines.wire.http.Answer."""
+@dataclass(slots=True)
+class _Item:
+    """What is known of one item of the output."""
+
+    index: int | None
+    """Where it stands in the output, from a server that numbers items."""
+    arrival: int
+    item: dict[str, Any] = field(default_factory=dict)
+    pieces: list[str] = field(default_factory=list)
+    """Of its text, or of its arguments."""
+    whole: str | None = None
+    """Its text or its arguments, as an event that it is done tells them."""
+    is_done: bool = False
+
+    def kind(self) -> str:
+        return label(self.item.get("type"))
+
+    def may_be(self, kind: str, call_id: str) -> bool:
+        """Whether an item of this kind, and of this call where there is one, may be this one."""
+        other_call = call_id and self.item.get("call_id") not in (None, call_id)
+        return self.kind() in ("", kind) and not other_call
+
+    def is_open(self, index: int | None, item_id: str) -> bool:
+        """Whether more of it may come that does not name it, or names it for the first time."""
+        named_otherwise = item_id and self.item.get("id")
+        numbered_otherwise = index is not None and self.index is not None
+        return not (self.is_done or named_otherwise or numbered_otherwise)
+
+    def said(self) -> str:
+        """The text of a message."""
+        parts = map(fields, items(self.item.get("content")))
+        told = "".join(text(part.get("text")) or text(part.get("refusal")) for part in parts)
+        return max((told, self.whole or "", "".join(self.pieces)), key=len)
+
+    def arguments(self) -> str:
+        """The arguments of a call."""
+        told = self.item.get("arguments")
+        written = json.dumps(told) if isinstance(told, dict) else text(told)
+        return written.strip() or (self.whole or "").strip() or "".join(self.pieces).strip()
+
+
+class ResponseAnswer(Answer):
+    """See Answer."""
 
     def __init__(self, names: WireNames, origin: str) -> None:
         """`origin` names the API and the server that the answer comes from."""
-        self.complete = self.ended = False
         self._names = names
         self._origin = origin
-        self._text: list[str] = []
-        self._streamed = False
-        """Whether the text of the message under way came in pieces."""
-        self._output: list[Fields] = []
-        """The items that are done, in the order in which they were: llama.cpp numbers none."""
+        self._items: list[_Item] = []
+        self._said: list[str] = []
         self._model = ""
         self._finish: Literal["stop", "length", "content_filter"] = "stop"
-        self._usage = Usage(complete=False)
+        self._tokens = TokenCounts()
 
     def take(self, chunk: Fields) -> str:
         """See Answer."""
-        kind = text(chunk.get("type"))
-        if kind in _DELTAS:
-            self._streamed = True
-            return self._say(text(chunk.get("delta")))
-        if kind == "response.output_item.done":
-            return self._take_item(fields(chunk.get("item")))
-        if kind in ("response.completed", "response.incomplete"):
-            return self._take_end(fields(chunk.get("response")))
-        if chunk.get("object") == "response":  # from a server that was asked to stream and does not
-            return self._take_end(chunk)
-        if (response := chunk.get("response")) is not None:
-            self._model = text(fields(response).get("model")) or self._model
+        match label(chunk.get("type")):
+            case "response.output_text.delta" | "response.refusal.delta":
+                item = self._item(chunk, "message")
+                item.pieces.append(text(chunk.get("delta")))
+                return self._say(item.pieces[-1])
+            case "response.output_text.done" | "response.refusal.done":
+                return self._take_text(chunk)
+            case "response.function_call_arguments.delta":
+                self._item(chunk, "function_call").pieces.append(text(chunk.get("delta")))
+            case "response.function_call_arguments.done":
+                item = self._item(chunk, "function_call")
+                item.whole, item.is_done = text(chunk.get("arguments")), True
+            case "response.output_item.added":
+                self._take_item(chunk, fields(chunk.get("item")), is_done=False)
+            case "response.output_item.done":
+                return self._take_item(chunk, fields(chunk.get("item")), is_done=True)
+            case "response.completed" | "response.incomplete" | "response.done":
+                return self._take_end(fields(chunk.get("response")), chunk["type"].removeprefix("response."))
+            case _:
+                if chunk.get("object") == "response":  # from a server that was asked to stream and does not
+                    return self._take_end(chunk, "")
+                if isinstance(response := chunk.get("response"), dict):
+                    self._model = label(response.get("model")) or self._model
         return ""
 
     def result(self, model: str) -> StepResult:
         """See Answer."""
-        asked = [item for item in self._output if item.get("type") == "function_call"]
-        calls = build_calls(
-            (text(item.get("call_id")), self._names.to_own(text(item.get("name"))), _arguments(item)) for item in asked
+        output = sorted(
+            self._items, key=lambda item: (item.arrival if item.index is None else item.index, item.arrival)
         )
-        thinking = "\n\n".join(filter(None, map(_thought, self._output)))
-        native = None
-        if [call.tool_call_id for call in calls] == [item.get("call_id") for item in asked]:
-            native = self._native(model)
-        message = AssistantMessage("".join(self._text), clean(thinking), calls, native)
-        return StepResult(message, self._usage, self._model or model, self._finish)
+        asked = [item for item in output if item.kind() == "function_call"]
+        if self._finish == "stop" and not all(map(_is_whole, asked)):
+            raise BadEnd("ended its answer with a call that is not whole")
+        calls = build_calls(
+            (text(call.item.get("call_id")), self._names.to_own(text(call.item.get("name"))), call.arguments() or "{}")
+            for call in asked
+        )
+        said = "".join(self._said)
+        thought = clean("\n\n".join(filter(None, (_thought(item.item) for item in output))))
+        answered = bool(said or thought or calls)
+        usage = self._tokens.usage(answered=answered)
+        if not answered and not usage.output_tokens and self._finish == "stop":
+            raise BadEnd("ended its answer without having said anything")
+        items_back: tuple[str, ...] = ()
+        if [call.tool_call_id for call in calls] == [call.item.get("call_id") for call in asked]:
+            items_back = _items_back(output)
+        message = AssistantMessage(said, thought, calls, Native(self._origin, model, items_back))
+        return StepResult(message, usage, self._model or model, self._finish)
+
+    def _item(self, chunk: Fields, kind: str, told: Fields | None = None) -> _Item:
+        """The item that an event is about, by whatever the server tells it by; a new one where it is not known."""
+        index, told = maybe_count(chunk.get("output_index")), told or {}
+        item_id, call_id = label(chunk.get("item_id")) or label(told.get("id")), label(told.get("call_id"))
+        known = [item for item in self._items if item.may_be(kind, call_id)]
+        ways = (
+            (item for item in known if call_id and item.item.get("call_id") == call_id),
+            (item for item in known if index is not None and item.index == index),
+            (item for item in known if item_id and item.item.get("id") == item_id),
+            (item for item in reversed(known) if item.is_open(index, item_id)),
+        )
+        if found := next((item for way in ways for item in way), None):
+            return found
+        made = _Item(index, len(self._items))
+        made.item = {"type": kind} | ({"id": item_id} if item_id else {})
+        self._items.append(made)
+        return made
+
+    def _take_text(self, chunk: Fields) -> str:
+        item = self._item(chunk, "message")
+        whole = text(chunk.get("text")) or text(chunk.get("refusal"))
+        streamed = "".join(item.pieces)
+        if not whole.startswith(streamed):
+            return ""
+        item.pieces.append(whole[len(streamed) :])
+        return self._say(item.pieces[-1])
+
+    def _take_item(self, chunk: Fields, told: Fields, *, is_done: bool) -> str:
+        known = self._item(chunk, label(told.get("type")), told)
+        known.item |= {name: value for name, value in told.items() if value not in (None, "", [], {})}
+        known.is_done = known.is_done or is_done
+        if known.kind() != "message" or not is_done:
+            return ""
+        rest = known.said()[len("".join(known.pieces)) :]
+        known.pieces.append(rest)
+        return self._say(rest)
+
+    def _take_end(self, response: Fields, event: str) -> str:
+        self._model = label(response.get("model")) or self._model
+        self._tokens.take(response.get("usage"))
+        status = label(response.get("status")) or (event if event != "done" else "")
+        if status == "incomplete":
+            reason = text(fields(response.get("incomplete_details")).get("reason"))
+            if reason not in _INCOMPLETE:
+                raise BadEnd(f"left its answer incomplete for the reason {presentable(reason)[:100] or '(none)'}")
+            self._finish = _INCOMPLETE[reason]
+        elif status != "completed":
+            told = error_in({"error": response.get("error")})
+            why = f" and says: {presentable(told.text)}" if told and told.text else ""
+            raise BadEnd(f"ended its answer with the status {presentable(status)[:100] or '(none)'}{why}")
+        said, told = "", [dict(fields(item)) for item in items(response.get("output"))]
+        for at, item in enumerate(told):
+            said += self._take_last(at, item, told[:at])
+        self.complete = self.ended = True
+        return said
+
+    def _take_last(self, at: int, item: dict[str, Any], before: list[dict[str, Any]]) -> str:
+        """An item of the whole output: the known one at its place, or as many of its kind behind the first."""
+        kind = label(item.get("type"))
+        alike = [known for known in self._items if known.kind() == kind]
+        ordinal = sum(other.get("type") == kind for other in before)
+        numbered = any(known.index is not None for known in self._items)
+        if not numbered and kind != "function_call" and ordinal < len(alike):
+            alike[ordinal].is_done = False
+            item["id"] = alike[ordinal].item.get("id") or item.get("id")
+        return self._take_item({"output_index": at} if numbered or not self._items else {}, item, is_done=True)
 
     def _say(self, piece: str) -> str:
         piece = clean(piece)
-        self._text.append(piece)
+        self._said.append(piece)
         return piece
 
-    def _take_item(self, item: Fields) -> str:
-        self._output.append(item)
-        if item.get("type") != "message":
-            return ""
-        streamed, self._streamed = self._streamed, False
-        if streamed:
-            return ""
-        parts = map(fields, items(item.get("content")))
-        return self._say("".join(text(part.get("text")) or text(part.get("refusal")) for part in parts))
 
-    def _take_end(self, response: Fields) -> str:
-        self.complete = self.ended = True
-        self._model = text(response.get("model")) or self._model
-        if response.get("usage") is not None:
-            self._usage = _usage(fields(response["usage"]))
-        if response.get("status") == "incomplete":
-            reason = text(fields(response.get("incomplete_details")).get("reason"))
-            self._finish = "content_filter" if reason == "content_filter" else "length"
-        told = list(map(fields, items(response.get("output"))))
-        if self._output:  # some servers tell of messages as they are done, and of calls here alone
-            done = {text(item.get("call_id")) for item in self._output if item.get("type") == "function_call"}
-            told = [
-                item for item in told if item.get("type") == "function_call" and text(item.get("call_id")) not in done
-            ]
-        return "".join(map(self._take_item, told))
-
-    def _native(self, model: str) -> Native | None:
-        """The output for sending it back, where text and calls do not say all of it.
-
-        A thought that nothing follows, as of an answer that was cut, is refused when it comes back.
-        """
-        output = self._output
-        if all(item.get("type") in _PLAIN_KINDS and "phase" not in item for item in output):
-            return None
-        if output[-1].get("type") not in _PLAIN_KINDS:
-            return None
-        if any(item.get("type") == "function_call" and not _is_sound(item) for item in output):
-            return None
-        return Native(self._origin, model, tuple(encode(_sendable(item)).decode() for item in output))
-
-
-def _sendable(item: Fields) -> dict[str, Any]:
-    """An item as it may be sent back: a null, and the status of a thought, are refused in a request."""
-    left_out = ("status",) if item.get("type") == "reasoning" else ()
-    return {name: value for name, value in item.items() if value is not None and name not in left_out}
-
-
-def _is_sound(call: Fields) -> bool:
-    """Whether a call can be sent back as it came: llama.cpp refuses a history with arguments that are no JSON."""
-    return parse_arguments(text(call.get("arguments"))) is not None
-
-
-def _arguments(call: Fields) -> str:
-    arguments = call.get("arguments")
-    return (json.dumps(arguments) if isinstance(arguments, dict) else text(arguments)).strip() or "{}"
+def _is_whole(call: _Item) -> bool:
+    """Whether the server said that a call is whole: that it has no arguments, too, only it can know."""
+    return call.is_done and call.item.get("status", "completed") in ("completed", "in_progress")
 
 
 def _thought(item: Fields) -> str:
@@ -133,11 +217,26 @@ def _thought(item: Fields) -> str:
     return "\n\n".join(filter(None, (text(fields(part).get("text")) for part in parts)))
 
 
-def _usage(usage: Fields) -> Usage:
-    read, written = fields(usage.get("input_tokens_details")), fields(usage.get("output_tokens_details"))
-    return Usage(
-        input_tokens=count(usage.get("input_tokens")),
-        output_tokens=count(usage.get("output_tokens")),
-        cached_input_tokens=count(read.get("cached_tokens")),
-        reasoning_tokens=count(written.get("reasoning_tokens")),
-    )
+def _items_back(output: list[_Item]) -> tuple[str, ...]:
+    """The output for sending it back, each item as JSON; none where text and calls say all of it.
+
+    A thought that nothing follows, as of an answer that was cut, is refused when it comes back. One that is not
+    encrypted is refused by its id, since nothing is kept at the server.
+    """
+    known = [item for item in output if item.kind() in ITEM_FIELDS]
+    if all(item.kind() in _PLAIN_KINDS and "phase" not in item.item for item in known):
+        return ()
+    if known[-1].kind() not in _PLAIN_KINDS:
+        return ()
+    if any(item.kind() == "reasoning" and not item.item.get("encrypted_content") for item in known):
+        return ()
+    calls = [item for item in known if item.kind() == "function_call"]
+    # llama.cpp refuses a history with arguments that are no JSON
+    if any(parse_arguments(call.arguments()) is None for call in calls):
+        return ()
+    for item in known:
+        if item.kind() == "function_call":
+            item.item["arguments"] = item.arguments()
+        elif item.kind() == "message" and not item.item.get("content"):
+            item.item["content"] = [{"type": "output_text", "text": item.said()}]
+    return tuple(encode(sendable(item.item)).decode() for item in known)

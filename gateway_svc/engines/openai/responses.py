@@ -5,24 +5,24 @@ thought comes encrypted and is sent back as it came, in order, to the same model
 be refused without the thought that led to it. Whoever else goes on with the conversation is told the text and calls.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+import json
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
-from urllib.parse import urlsplit
 
 import structlog
 
 from gateway_svc.engines import StepEvent
 from gateway_svc.engines.openai.response_answer import ResponseAnswer
+from gateway_svc.engines.openai.response_items import MAX_ID_CHARACTERS
 from gateway_svc.engines.wire.encoding import encode, history_arguments_text, join
+from gateway_svc.engines.wire.history import NOTHING_SAID, Encoded, Form, Reader, fit
 from gateway_svc.engines.wire.http import PATIENCE, ModelServerClient, Patience
 from gateway_svc.engines.wire.names import WireNames
-from gateway_svc.engines.wire.streams import decoder
 from gateway_svc.errors import EngineRejected
 from gateway_svc.messages import (
     AssistantMessage,
     Message,
-    Native,
     SystemMessage,
     ToolDefinition,
     ToolMessage,
@@ -32,10 +32,6 @@ from recording.calls import ToolCall
 
 _HEAD = {"stream": True, "store": False}
 _ENCRYPTED = {"include": ["reasoning.encrypted_content"]}
-_NOTHING_SAID = "(no answer)"
-"""In place of an answer without text and calls, since servers differ in whether one may be empty."""
-_EITHER = b"\0"
-"""Stands ahead of a message that has two forms, and between them: JSON holds none."""
 
 log = structlog.get_logger(__name__)
 
@@ -55,24 +51,16 @@ class ResponsesEngine:
     ) -> None:
         """`base_url` ends where `/responses` begins, such as `https://api.openai.com/v1`."""
         self.default_model = default_model
-        url = urlsplit(base_url)
-        self._origin = f"responses {url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.rstrip('/')}"
         self._names = WireNames()
         self._without_thoughts: set[str] = set()
         """Models that cannot give their thoughts encrypted."""
         self._client = ModelServerClient(self.name, base_url, "/responses", patience=patience, api_key=api_key)
+        self._origin = f"responses {self._client.address}"
 
-    def encode_message(self, message: Message) -> bytes:
+    def encode_message(self, message: Message) -> Encoded:
         """See Engine. One message may be several items, divided by commas."""
-        match message:
-            case SystemMessage():
-                return encode(_said("system", "input_text", message.text))
-            case UserMessage():
-                return encode(_said("user", "input_text", message.text))
-            case AssistantMessage():
-                return self._assistant(message)
-            case ToolMessage(tool_call_id, _, result):
-                return encode({"type": "function_call_output", "call_id": tool_call_id, "output": result})
+        model = message.native.model if isinstance(message, AssistantMessage) and message.native else ""
+        return Encoded(message, self._encode, self._reader(model or self.default_model))
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
         """See Engine."""
@@ -91,11 +79,12 @@ class ResponsesEngine:
             ]
         )
 
-    async def step(self, model: str, messages: Sequence[bytes], tools: bytes) -> AsyncGenerator[StepEvent, None]:
+    async def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
         """See Engine."""
         if model not in self._without_thoughts:
             try:
-                body = join({"model": model, **_HEAD, **_ENCRYPTED}, _for_model(messages, model), tools, field=b"input")
+                history = fit(messages, self._reader(model))
+                body = join({"model": model, **_HEAD, **_ENCRYPTED}, history, tools, field=b"input")
                 async with aclosing(self._ask(model, body)) as events:
                     async for event in events:
                         yield event
@@ -106,7 +95,8 @@ class ResponsesEngine:
                 if said == "unsupported":
                     self._without_thoughts.add(model)
                 log.warning("engine.thoughts_refused", engine=self.name, model=model, reason=said)
-        body = join({"model": model, **_HEAD}, _for_model(messages, None), tools, field=b"input")
+        history = fit(messages, self._reader(model, with_thoughts=False))
+        body = join({"model": model, **_HEAD}, history, tools, field=b"input")
         async with aclosing(self._ask(model, body)) as events:
             async for event in events:
                 yield event
@@ -116,25 +106,34 @@ class ResponsesEngine:
         await self._client.aclose()
 
     def _ask(self, model: str, body: bytes) -> AsyncGenerator[StepEvent, None]:
-        answer: Callable[[], ResponseAnswer] = partial(ResponseAnswer, self._names, self._origin)
-        return self._client.step(model, body, decoder, answer)
+        return self._client.step(model, body, partial(ResponseAnswer, self._names, self._origin))
 
-    def _assistant(self, message: AssistantMessage) -> bytes:
-        plain = b",".join(map(encode, self._plain(message)))
-        native = message.native
-        if native is None or native.origin != self._origin:
-            return plain
-        return _EITHER.join((b"", native.model.encode("utf-8", "replace"), _native(native), plain))
+    def _reader(self, model: str, *, with_thoughts: bool = True) -> Reader:
+        return Reader(self._origin, model, with_thoughts, max_id_characters=MAX_ID_CHARACTERS)
 
-    def _plain(self, message: AssistantMessage) -> Iterable[dict[str, object]]:
+    def _encode(self, message: Message, form: Form) -> bytes:
+        match message:
+            case SystemMessage():
+                return encode(_said("system", "input_text", message.text))
+            case UserMessage():
+                return encode(_said("user", "input_text", message.text))
+            case AssistantMessage():
+                native = form.native(message)
+                if native and native.items and form.reader.rules:
+                    return ",".join(_with_ids(native.items, form.ids)).encode("utf-8", "replace")
+                return b",".join(map(encode, self._plain(message, form.ids)))
+            case ToolMessage():
+                return encode({"type": "function_call_output", "call_id": form.ids[0], "output": message.text})
+
+    def _plain(self, message: AssistantMessage, ids: Sequence[str]) -> Iterable[dict[str, object]]:
         if message.text or not message.tool_calls:
-            yield _said("assistant", "output_text", message.text or _NOTHING_SAID)
-        yield from map(self._call, message.tool_calls)
+            yield _said("assistant", "output_text", message.text or NOTHING_SAID)
+        yield from map(self._call, message.tool_calls, ids)
 
-    def _call(self, call: ToolCall) -> dict[str, object]:
+    def _call(self, call: ToolCall, call_id: str) -> dict[str, object]:
         return {
             "type": "function_call",
-            "call_id": call.tool_call_id,
+            "call_id": call_id,
             "name": self._names.to_wire(call.name),
             "arguments": history_arguments_text(call.arguments),
         }
@@ -145,21 +144,15 @@ def _said(role: str, kind: str, text: str) -> dict[str, object]:
     return {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}
 
 
-def _native(native: Native) -> bytes:
-    return ",".join(native.items).encode("utf-8", "replace")
-
-
-def _for_model(messages: Iterable[bytes], model: str | None) -> list[bytes]:
-    """The messages as a model wants them: with its own answers as it gave them, the others by text and calls."""
-    wanted = model and model.encode("utf-8", "replace")
-    chosen = []
-    for message in messages:
-        if message.startswith(_EITHER):
-            _, made_by, native, plain = message.split(_EITHER)
-            chosen.append(native if made_by == wanted else plain)
+def _with_ids(items: Iterable[str], ids: Sequence[str]) -> Iterable[str]:
+    """Items as they came, their calls by the ids that go out."""
+    left = iter(ids)
+    for item in items:
+        parsed = json.loads(item)
+        if parsed["type"] == "function_call" and (sent := next(left)) != parsed["call_id"]:
+            yield encode(parsed | {"call_id": sent}).decode()
         else:
-            chosen.append(message)
-    return chosen
+            yield item
 
 
 def _refused_thoughts(refusal: EngineRejected) -> str:

@@ -65,12 +65,13 @@ def history_arguments_text(arguments: str) -> str:
 def build_calls(calls: Iterable[tuple[str, str, str]]) -> tuple[ToolCall, ...]:
     """Tool calls from the server's id (empty where it gave none), the name and the arguments of each.
 
-    An id that is missing, or that an earlier call of the same answer has, is made up: a result is told by it.
+    An id that is missing, or that an earlier call of the same answer has, is made up: a result is told by it. Nine
+    letters and digits are a form that all servers take (see gateway_svc.engines.wire.history).
     """
     built: list[ToolCall] = []
     taken: set[str] = set()
     for given, name, arguments in calls:
-        tool_call_id = given if given and given not in taken else f"call_{uuid4().hex[:24]}"
+        tool_call_id = given if given and given not in taken else uuid4().hex[:9]
         taken.add(tool_call_id)
         built.append(ToolCall(str(uuid7()), clean(tool_call_id), clean(name), clean(arguments)))
     return tuple(built)

@@ -2,13 +2,17 @@
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from gateway_svc.errors import (
+    CallNotParsed,
+    ContentRefused,
+    ContextExceeded,
     EngineError,
     EngineProtocolError,
     EngineRateLimited,
@@ -17,17 +21,50 @@ from gateway_svc.errors import (
     ModelNotFound,
 )
 
-MAX_TOLD_CHARACTERS = 300
-_PASSING_4XX = (408, 409, 429)
-"""Request timeout, conflict, too many requests: what OpenAI's own client tries again."""
+MAX_TOLD_CHARACTERS = 500
+_PASSING_4XX = (408, 409, 425, 429)
+"""Request timeout, conflict, too early, too many requests."""
 _STATUSES = {
     "rate_limit_exceeded": 429,
     "insufficient_quota": 429,
     "server_error": 500,
     "invalid_prompt": 400,
     "context_length_exceeded": 400,
+    # Anthropic's types of errors
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
 }
-"""The HTTP status that a response would have had for a code which OpenAI tells in the middle of a stream."""
+"""The HTTP status that a response would have had for a code or a type that is told in the middle of a stream."""
+_TOO_LONG = re.compile(
+    r"context_length_exceeded|exceed_context_size|maximum context length|context (window|length|size)|"
+    r"prompt is too long|input (is )?too long|too many (input )?tokens|input token count|reduce the length|"
+    r"max_prompt_tokens|exceeds? the (available|model's|maximum).{0,20}(context|tokens?|length)",
+    re.IGNORECASE,
+)
+_TOO_LONG_STATUSES = (400, 413, 422, 500)
+_CONTENT = re.compile(
+    r"content[ _](filter|management|policy)|responsible ?ai|content was (filtered|blocked)", re.IGNORECASE
+)
+_CONTENT_CODES = ("content_filter", "content_policy_violation", "responsible_ai_policy_violation")
+_NOT_PARSED = re.compile(
+    r"(error parsing|failed to parse|failed to call|could not parse).{0,20}(tool|function)", re.IGNORECASE
+)
+_LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
+_WAIT = re.compile(
+    r"(?:again|retry|back|wait)[^0-9]{0,20}?(\d+(?:\.\d+)?) ?(ms|milliseconds?|s|sec(?:onds?)?|m|min(?:utes?)?)\b",
+    re.IGNORECASE,
+)
+_DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
+LOADING_SECONDS = 60.0
+"""How long a server that loads its model is waited for when it does not say how long that takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,56 +75,130 @@ class Told:
     code: str = ""
     status: int | None = None
     """The HTTP status that an error within a stream gives."""
+    after_s: float | None = None
+    """The wait that it asks for in words or in a field of the body."""
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the server says that it loads its model."""
+        return _LOADING.search(self.text) is not None
 
 
-def told_by(payload: Mapping[str, Any]) -> Told | None:
-    """The error in a piece of JSON, in the shapes of Ollama, OpenAI, OpenRouter and vLLM; None where it is no error.
+def error_in(payload: object) -> Told | None:
+    """The error in a piece of JSON; None where it is no error.
 
-    OpenAI's responses tell it in an event, `error` or `response.failed`.
+    The shapes are those of Ollama, OpenAI (also within an event `error` or `response.failed`), Anthropic, OpenRouter
+    (also within a choice), vLLM, and Google, whose body is a list.
     """
+    if isinstance(payload, list):
+        return next(filter(None, map(error_in, payload)), None)
+    if not isinstance(payload, Mapping):
+        return None
     error = payload.get("error")
-    if error is None and payload.get("type") == "error":
-        error = payload
-    if payload.get("type") == "response.failed":
+    if not error and payload.get("type") == "response.failed":
         response = payload.get("response")
         error = (response.get("error") if isinstance(response, Mapping) else None) or "the response failed"
-    if error is None and payload.get("object") == "error":
+    if not error and "error" in (payload.get("type"), payload.get("object")):
         error = payload
-    if isinstance(error, Mapping):
-        code, text = error.get("code"), error.get("message")
-    elif error:
-        code, text = None, error
-    else:
-        return None
-    named = _STATUSES.get(code) if isinstance(code, str) else None
-    status = next((value for value in (payload.get("status"), code, named) if _is_status(value)), None)
-    return Told(text if isinstance(text, str) else "", code if isinstance(code, str) else "", status)
+    choices = payload.get("choices")
+    if not error and isinstance(choices, list):
+        error = next(
+            (choice["error"] for choice in choices if isinstance(choice, Mapping) and choice.get("error")), None
+        )
+    return _told(error, payload) if error else None
 
 
-def told_by_body(body: bytes, content_type: str) -> Told:
+def error_in_body(body: bytes, content_type: str) -> Told:
     """What the body of an error response says."""
     try:
         payload = json.loads(body)
     except (ValueError, RecursionError):
         # a proxy's page says nothing in its markup that its status does not
-        return Told() if "html" in content_type else Told(body.decode("utf-8", "replace"))
-    if not isinstance(payload, Mapping):
-        return Told()
-    said = told_by(payload)
-    if said is not None:
-        return said
-    text = payload.get("detail") or payload.get("message")
-    return Told(text if isinstance(text, str) else "")
+        page = "html" in content_type or body.lstrip().startswith(b"<")
+        return Told() if page else Told(body.decode("utf-8", "replace"))
+    told = error_in(payload)
+    if told is None and isinstance(payload, Mapping):
+        told = _told(payload, payload)
+    return told or Told()
+
+
+def _told(error: object, payload: Mapping[str, Any]) -> Told:
+    text = "; ".join(dict.fromkeys(filter(None, _sentences(error))))
+    code, status, after_s = "", payload.get("status"), None
+    if isinstance(error, Mapping):
+        codes = [error.get(name) for name in ("code", "type", "status", "status_code", "http_status")]
+        named = [value for value in codes if isinstance(value, str)]
+        code = next(iter(named), "")
+        statuses = [status, *codes, *(int(value) for value in named if value.isdigit() and len(value) == 3)]
+        statuses += [_STATUSES[value] for value in named if value in _STATUSES]
+        status = next((value for value in statuses if _is_status(value)), None)
+        after_s = _wait_in(error)
+    if after_s is None and (wait := _WAIT.search(text)):
+        unit = wait[2].lower()
+        after_s = float(wait[1]) * (0.001 if unit.startswith(("ms", "mil")) else 60 if unit.startswith("m") else 1)
+    return Told(text, code, status if _is_status(status) else None, after_s)
+
+
+def _sentences(error: object) -> Iterator[str]:
+    """All that an error says, wherever its server puts it."""
+    if isinstance(error, str):
+        yield error.strip()
+    elif isinstance(error, list):
+        for part in error[:20]:
+            yield from _sentences(part)
+    elif isinstance(error, Mapping):
+        said = [sentence for name in ("message", "msg", "detail", "errors") for sentence in _sentences(error.get(name))]
+        where = error.get("loc") or error.get("param")
+        place = ".".join(map(str, where)) if isinstance(where, list) else ""
+        if place and said:
+            said[0] = f"{place}: {said[0]}"
+        yield from said
+        metadata = error.get("metadata")
+        raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
+        if isinstance(raw, str) and (inner := _parsed(raw)) is not None:
+            yield from _sentences(inner.get("error") or inner)
+        elif raw:
+            yield from _sentences(raw)
+
+
+def _parsed(raw: str) -> Mapping[str, Any] | None:
+    try:
+        parsed = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, Mapping) else None
+
+
+def _wait_in(error: Mapping[str, Any]) -> float | None:
+    """The wait that Google (`retryDelay`), Hugging Face (`estimated_time`) or OpenRouter put into a field."""
+    details = error.get("details")
+    for part in [error, *(details if isinstance(details, list) else ())]:
+        if not isinstance(part, Mapping):
+            continue
+        delay = part.get("retryDelay")
+        if isinstance(delay, str) and (found := _DELAY.fullmatch(delay)):
+            return float(found[1])
+        for name in ("estimated_time", "retry_after", "retry_after_seconds"):
+            value = part.get(name)
+            if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**20:
+                return float(value)
+    return None
 
 
 def presentable(text: str) -> str:
     """A server's words for a message: one line, without control characters, cut."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text[:4096]).split())
-    return line if len(line) <= MAX_TOLD_CHARACTERS else line[:MAX_TOLD_CHARACTERS] + "…"
+    return line if len(line) <= MAX_TOLD_CHARACTERS else line[: MAX_TOLD_CHARACTERS - 1] + "…"
 
 
-def kind_of(status: int, told: Told) -> type[EngineError]:
+def error_class(status: int, told: Told) -> type[EngineError]:
     """The error that a response with this status is."""
+    if told.code == "tool_use_failed" or (status in (400, 422, 500) and _NOT_PARSED.search(told.text)):
+        return CallNotParsed
+    if status in _TOO_LONG_STATUSES and (told.code == "context_length_exceeded" or _TOO_LONG.search(told.text)):
+        return ContextExceeded
+    if status in (400, 403, 422) and (told.code in _CONTENT_CODES or _CONTENT.search(told.text)):
+        return ContentRefused
     if status == 429:
         return EngineRateLimited
     if status >= 500 or status in _PASSING_4XX:
@@ -100,8 +211,13 @@ def kind_of(status: int, told: Told) -> type[EngineError]:
     return EngineRejected if status >= 300 else EngineProtocolError
 
 
-def may_pass(status: int, told: Told) -> bool:
+def is_passing(status: int, told: Told) -> bool:
     """Whether asking again can help."""
+    kind = error_class(status, told)
+    if kind is CallNotParsed:  # the model may write it rightly the next time
+        return True
+    if issubclass(kind, EngineRejected):
+        return False
     return (status >= 500 or status in _PASSING_4XX) and told.code != "insufficient_quota"
 
 

@@ -31,12 +31,19 @@ def items(value: object) -> Sequence[Any]:
 
 
 def text(value: object) -> str:
-    """A string. It may hold lone surrogates, since JSON can: see clean."""
+    """A string; a number as it is written. It may hold lone surrogates, since JSON can: see clean."""
     if value is None:
         return ""
-    if not isinstance(value, str):
-        raise ValueError(f"{_kind(value)} instead of a string")
-    return value
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError(f"{_kind(value)} instead of a string")
+
+
+def label(value: object) -> str:
+    """A name that the answer does not depend on, such as the model's: of any other kind it counts as absent."""
+    return value if isinstance(value, str) else ""
 
 
 def clean(string: str) -> str:
@@ -48,9 +55,18 @@ def clean(string: str) -> str:
     return string
 
 
+def maybe_count(value: object) -> int | None:
+    """A number of tokens, also as a float or in digits; None where it is none: it is no reason to lose an answer."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= MAX_COUNT else None
+
+
 def count(value: object) -> int:
-    """A number of tokens, 0 where it makes no sense: a wrong count is no reason to lose an answer."""
-    return value if type(value) is int and 0 <= value <= MAX_COUNT else 0
+    """The same, 0 where it is none."""
+    return maybe_count(value) or 0
 
 
 def _kind(value: object) -> str:

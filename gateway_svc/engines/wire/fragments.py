@@ -4,24 +4,34 @@ Servers that speak OpenAI's format break it in these ways, each of them seen:
 - no index at all (whole calls, or fragments in order);
 - the index 0 for every call, a new id telling that a new call begins (vLLM's older parsers, SGLang);
 - id and name again in every fragment (SGLang), or an empty id in all but the first (vLLM);
+- another id in every fragment of one call;
+- the name once more at the end, or the whole call once more;
 - whole calls without ids, all with the index 0;
-- arguments as an object instead of text.
+- arguments as an object instead of text, indexes and ids as text or number.
+
+At an index that has a call, or without an index behind one, another one begins only with arguments, and only where the
+call before is whole or has another name: a call that nobody asked for would run a tool.
 """
 
 from dataclasses import dataclass, field
 
 from gateway_svc.engines.wire.encoding import encode, parse_arguments
-from gateway_svc.engines.wire.fields import Fields, fields, text
+from gateway_svc.engines.wire.fields import Fields, fields, maybe_count, text
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Call:
     id: str = ""
     name: str = ""
     arguments: list[str] = field(default_factory=list)
+    announced: tuple[str, str] | None = None
+    """Id and name of a call that is to follow at this place, if arguments for it come."""
+
+    def written(self) -> str:
+        return "".join(self.arguments).strip()
 
     def is_whole(self) -> bool:
-        return parse_arguments("".join(self.arguments)) is not None
+        return parse_arguments(self.written()) is not None
 
 
 class CallAssembler:
@@ -31,34 +41,69 @@ class CallAssembler:
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
 
-    def add(self, fragment: Fields) -> None:
-        """Takes one element of delta.tool_calls. Raises ValueError where it is none."""
+    def add(self, fragment: Fields) -> int:
+        """Takes one element of delta.tool_calls; returns which call it is of. Raises ValueError where it is none."""
         function = fields(fragment.get("function"))
-        given, name, index = text(fragment.get("id")), text(function.get("name")), fragment.get("index")
-        call = self._open_call(index, given, name)
+        given, name, index = text(fragment.get("id")), text(function.get("name")), maybe_count(fragment.get("index"))
+        written = function.get("arguments")
+        arguments = encode(written).decode() if isinstance(written, dict) else text(written)
+        call = self._call_at(index, given, name)
         if call is None:
-            call = _Call()
-            self._calls.append(call)
-        if isinstance(index, int):
-            self._by_index[index] = call
-        call.id = call.id or given
-        call.name = call.name or name
-        arguments = function.get("arguments")
-        call.arguments.append(encode(arguments).decode() if isinstance(arguments, dict) else text(arguments))
+            call = self._begin(index, given, name)
+        elif (given or name) and not arguments.strip():
+            if _differs(call, given, name):
+                call.announced = given, name or call.name
+        elif arguments:
+            if _repeats(call, index, given, name, arguments):
+                return self._calls.index(call)
+            call = self._following(call, index, given, name)
+        call.id, call.name = call.id or given, call.name or name
+        call.arguments.append(arguments)
+        return self._calls.index(call)
 
     def calls(self) -> list[tuple[str, str, str]]:
-        """The id, name and arguments of each call."""
-        # a tool without parameters is called with no text at all by some models
-        return [(call.id, call.name, "".join(call.arguments).strip() or "{}") for call in self._calls]
+        """The id, name and arguments of each call. One that is told by its name alone has none: some models write
+        nothing for a tool without parameters, and whoever knows that the answer is whole may take it so.
+        """
+        return [(call.id, call.name, call.written() or "{}") for call in self._calls]
 
-    def _open_call(self, index: object, given: str, name: str) -> _Call | None:
-        """The call that a fragment goes on with; None where it begins one."""
-        if isinstance(index, int) and index not in self._by_index and name:
-            return None
+    def _call_at(self, index: int | None, given: str, name: str) -> _Call | None:
+        """The call that is under way at the place of a fragment; None where there is none."""
         latest = self._calls[-1] if self._calls else None
-        call = self._by_index.get(index, latest) if isinstance(index, int) else latest
-        if call is None or (given and call.id and given != call.id):
-            return None
-        if name and not given and call.name and (name != call.name or call.is_whole()):
-            return None
+        if index is None:
+            return latest
+        if index in self._by_index:
+            return self._by_index[index]
+        if name or (given and (latest is None or latest.id)):
+            return None  # a new index begins a call
+        if latest is not None:
+            self._by_index[index] = latest
+        return latest
+
+    def _begin(self, index: int | None, given: str, name: str) -> _Call:
+        call = _Call(given, name)
+        self._calls.append(call)
+        if index is not None:
+            self._by_index[index] = call
         return call
+
+    def _following(self, call: _Call, index: int | None, given: str, name: str) -> _Call:
+        """The call that arguments belong to, at the place of another one."""
+        head = (given, name) if name and _differs(call, given, name) else call.announced
+        if head is None and given and given != call.id and call.is_whole():
+            head = given, name or call.name
+        if head is None and name and not given and call.is_whole():
+            head = given, name
+        if head is None or not (call.is_whole() or (call.name and head[1] != call.name)):
+            return call
+        return self._begin(index, *head)
+
+
+def _differs(call: _Call, given: str, name: str) -> bool:
+    return bool((given and given != call.id) or (name and call.name and name != call.name))
+
+
+def _repeats(call: _Call, index: int | None, given: str, name: str, arguments: str) -> bool:
+    """Whether a fragment is a whole call once more."""
+    same_place = bool(given) or index is not None
+    return bool(name) and given == call.id and same_place and call.is_whole() and arguments.strip() == call.written()

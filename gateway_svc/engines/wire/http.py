@@ -4,24 +4,38 @@ import asyncio
 import itertools
 import json
 import random
-from collections.abc import AsyncGenerator, Callable
+import re
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Protocol
 
 import httpx2
 import structlog
 
 from gateway_svc.engines import StepEvent, StepResult, TextDelta
 from gateway_svc.engines.wire.clients import Clients
-from gateway_svc.engines.wire.failures import Told, kind_of, may_pass, presentable, retry_after_s, told_by, told_by_body
+from gateway_svc.engines.wire.failures import (
+    LOADING_SECONDS,
+    Told,
+    error_class,
+    error_in,
+    error_in_body,
+    is_passing,
+    presentable,
+    retry_after_s,
+)
 from gateway_svc.engines.wire.fields import Fields, fields
-from gateway_svc.engines.wire.streams import Decoder, PayloadTooLong
+from gateway_svc.engines.wire.streams import AnswerDecoder, PageInstead, PayloadTooLong
 from gateway_svc.errors import EngineBrokeOff, EngineError, EngineProtocolError, EngineUnavailable
 
 _DONE = b"[DONE]"
 _DRAIN_S = 0.5
+_AFTERWARDS_S = 5.0
+"""How long what may follow a complete answer, such as its usage, is waited for."""
+_MASKED_ANYWHERE_CHARACTERS = 12
+"""A shorter secret is masked as a word alone: it may be a part of many words."""
 _MAX_ERROR_BODY_BYTES = 64 * 1024
 _MAX_WAIT_S = 8.0
 
@@ -41,50 +55,70 @@ class Patience:
     connect_s: float = 5.0
     read_s: float = 600.0
     """Between two reads: a model may think for minutes before its first token."""
+    loading_s: float = LOADING_SECONDS
+    """How long a server that loads its model is asked again."""
 
 
 PATIENCE = Patience()
 
 
-class Answer(Protocol):
-    """Puts the pieces of one streamed answer together."""
+class BadEnd(ValueError):
+    """An answer did not end well. The message says how, behind the engine's name."""
 
-    complete: bool
-    """Whether it would be whole if the stream ended here."""
-    ended: bool
+
+class Answer:
+    """Puts the pieces of one streamed answer together. Each wire format has its own."""
+
+    complete = False
+    """Whether it would be whole if the stream ended here. What comes afterwards cannot spoil it."""
+    ended = False
     """Whether the server has said that nothing more comes."""
 
     def take(self, chunk: Fields) -> str:
-        """Takes a piece and returns the text in it. Raises ValueError where it is none."""
-        ...
+        """Takes a piece and returns the text in it. Raises ValueError where it is none, BadEnd."""
+        raise NotImplementedError
+
+    def done(self) -> None:
+        """Takes `[DONE]`, by which streams of OpenAI's end. Some servers send it too early, others for all end."""
 
     def result(self, model: str) -> StepResult:
-        """The whole answer; model is the one that was asked."""
-        ...
+        """The whole answer; model is the one that was asked. Raises ValueError, BadEnd."""
+        raise NotImplementedError
 
 
 class _TryAgain(Exception):
     """A failure that may pass. `error` is what the caller is told if it does not."""
 
-    def __init__(self, error: EngineError, after_s: float | None = None) -> None:
+    def __init__(self, error: EngineError, after_s: float | None = None, *, is_loading: bool = False) -> None:
         super().__init__(error)
         self.error = error
         self.after_s = after_s
+        self.is_loading = is_loading
 
 
 class ModelServerClient:
     """Asks one model server for steps."""
 
     def __init__(
-        self, engine: str, base_url: str, path: str, *, patience: Patience, api_key: str | None = None
+        self,
+        engine: str,
+        base_url: str,
+        path: str,
+        *,
+        patience: Patience,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        """`path` is put behind the path of base_url. `api_key` is sent as a bearer token."""
+        """`path` is put behind the path of base_url. `api_key` is sent as a bearer token, unless `headers` say how."""
         url = httpx2.URL(base_url)
+        given = {"authorization": f"Bearer {api_key}"} if api_key and headers is None else dict(headers or {})
         self._engine = engine
         self._patience = patience
         self._secrets = [secret for secret in (api_key, url.password) if secret]
         self._url = url.copy_with(path=url.path.rstrip("/") + path, userinfo=b"")
         self._origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
+        self.address = f"{self._origin}{url.path.rstrip('/')}"
+        """Where the server is: whatever it gave goes back there alone."""
         # a container may reach the model server only through a proxy, and is told so by HTTPS_PROXY, NO_PROXY and
         # SSL_CERT_FILE; but no proxy reaches what runs on this machine
         trust_env = not is_loopback(url.host)
@@ -97,7 +131,7 @@ class ModelServerClient:
                     # a compressor on the way would hold tokens back
                     "accept-encoding": "identity",
                     "user-agent": "onrecord",
-                    **({"authorization": f"Bearer {api_key}"} if api_key else {}),
+                    **given,
                 },
                 timeout=httpx2.Timeout(patience.read_s, connect=patience.connect_s, pool=None),
                 # how many turns run at once is limited where turns are
@@ -107,23 +141,18 @@ class ModelServerClient:
             )
         )
 
-    async def step(
-        self, model: str, body: bytes, decoder: Callable[[str], Decoder], answer: Callable[[], Answer]
-    ) -> AsyncGenerator[StepEvent, None]:
-        """Posts body and streams the answer as Engine.step says.
-
-        `decoder` makes a decoder for a content type, `answer` an empty answer; each try has its own.
-        """
-        begun = False
+    async def step(self, model: str, body: bytes, answer: Callable[[], Answer]) -> AsyncGenerator[StepEvent, None]:
+        """Posts body and streams the answer as Engine.step says. `answer` makes an empty one, for each try its own."""
+        begun, started = False, time.monotonic()
         for attempt in itertools.count(1):
             try:
-                async with aclosing(self._try(model, body, decoder, answer())) as events:
+                async with aclosing(self._try(model, body, answer())) as events:
                     async for event in events:
                         begun = True
                         yield event
                 return
             except _TryAgain as failure:
-                wait_s = None if begun else self._wait_s(attempt, failure.after_s)
+                wait_s = None if begun else self._wait_s(attempt, failure, time.monotonic() - started)
                 if wait_s is None:
                     raise failure.error from failure.__cause__
                 status = failure.error.http_status
@@ -134,50 +163,75 @@ class ModelServerClient:
         """Closes the connections."""
         await self._clients.aclose()
 
-    def _wait_s(self, attempt: int, asked_s: float | None) -> float | None:
-        if attempt >= self._patience.attempts or (asked_s or 0) > self._patience.max_retry_after_s:
+    def _wait_s(self, attempt: int, failure: _TryAgain, elapsed_s: float) -> float | None:
+        asked_s = failure.after_s
+        if (asked_s or 0) > self._patience.max_retry_after_s:
+            return None
+        loads = failure.is_loading and elapsed_s < self._patience.loading_s
+        if attempt >= self._patience.attempts and not loads:
             return None
         jitter = random.random()  # noqa: S311 - it spreads clients, and guards nothing
         if asked_s is not None:
             return asked_s * (1 + jitter / 10)
         return min(self._patience.wait_s * 2.0 ** (attempt - 1), _MAX_WAIT_S) * (1 + jitter) / 2
 
-    async def _try(
-        self, model: str, body: bytes, decoder: Callable[[str], Decoder], answer: Answer
-    ) -> AsyncGenerator[StepEvent, None]:
-        async with aclosing(self._payloads(model, body, decoder)) as payloads:
-            async for payload in payloads:
-                if payload == _DONE:
-                    answer.complete = answer.ended = True
-                elif text := self._take(model, payload, answer):
-                    yield TextDelta(text)
+    async def _try(self, model: str, body: bytes, answer: Answer) -> AsyncGenerator[StepEvent, None]:
+        try:
+            async with aclosing(self._payloads(model, body)) as payloads:
+                async for payload in payloads:
+                    if text := self._take(model, payload, answer):
+                        yield TextDelta(text)
+                    if answer.complete:
+                        break
+                while answer.complete and not answer.ended and (rest := await _next(payloads)) is not None:
+                    if text := self._take(model, rest, answer):
+                        yield TextDelta(text)
                 if answer.ended:
                     await _drain(payloads)
-                    break
-        if not answer.complete:
-            raise EngineBrokeOff(self._engine, model, "its stream ended before the answer was complete")
-        yield answer.result(model)
+            if not answer.complete:
+                raise EngineBrokeOff(self._engine, model, "its stream ended before the answer was complete")
+        except (EngineError, _TryAgain, TimeoutError) as failure:
+            if not answer.complete:
+                # step() does so only as long as nothing has been told
+                silent = isinstance(failure.__cause__, httpx2.ReadTimeout)
+                if isinstance(failure, EngineBrokeOff) and not silent:
+                    raise _TryAgain(failure) from failure.__cause__
+                raise
+            log.warning("engine.broke_after_its_answer", engine=self._engine, model=model, error=type(failure).__name__)
+        try:
+            result = answer.result(model)
+        except BadEnd as end:
+            raise _TryAgain(EngineBrokeOff(self._engine, model, str(end))) from None
+        except ValueError as error:
+            raise self._unreadable(model, error) from error
+        yield result
 
     def _take(self, model: str, payload: bytes, answer: Answer) -> str:
+        if payload.strip() == _DONE:
+            answer.done()
+            return ""
         try:
-            chunk = fields(json.loads(payload.decode()))
-            told = told_by(chunk)
+            chunk = json.loads(payload.decode("utf-8", "replace"))
+            told = error_in(chunk)
             if told is None:
-                return answer.take(chunk)
+                return answer.take(fields(chunk))
+        except BadEnd as end:
+            raise EngineBrokeOff(self._engine, model, str(end)) from None
         except (ValueError, RecursionError) as error:
-            reason = f"sent what its protocol does not have: {presentable(str(error))}"
-            raise EngineProtocolError(self._engine, model, reason) from error
+            raise self._unreadable(model, error) from error
         raise self._broken_off(model, told)
 
-    async def _payloads(
-        self, model: str, body: bytes, decoder: Callable[[str], Decoder]
-    ) -> AsyncGenerator[bytes, None]:
+    def _unreadable(self, model: str, error: Exception) -> Exception:
+        reason = f"sent what its protocol does not have: {presentable(str(error))}"
+        return _TryAgain(EngineProtocolError(self._engine, model, reason))
+
+    async def _payloads(self, model: str, body: bytes) -> AsyncGenerator[bytes, None]:
         with self._clients.lend() as client:
             response = await self._post(client, model, body)
             try:
                 if response.status_code != 200:
                     raise await self._refusal(model, response)
-                decode = decoder(response.headers.get("content-type", ""))
+                decode = AnswerDecoder()
                 async for data in response.aiter_bytes():
                     for payload in decode.feed(data):
                         yield payload
@@ -186,6 +240,9 @@ class ModelServerClient:
             except httpx2.ReadTimeout as error:
                 reason = f"sent nothing for {self._patience.read_s:g} s in the middle of its answer"
                 raise EngineBrokeOff(self._engine, model, reason) from error
+            except PageInstead as error:
+                reason = f"sent a page instead of an answer: look at GATEWAY_{self._engine.upper()}_URL"
+                raise EngineProtocolError(self._engine, model, reason) from error
             except PayloadTooLong as error:
                 reason = f"broke in the middle of its answer: {error}"
                 raise EngineProtocolError(self._engine, model, reason) from error
@@ -222,25 +279,36 @@ class ModelServerClient:
                 body += data
                 if len(body) > _MAX_ERROR_BODY_BYTES:
                     break
-        told = told_by_body(body, response.headers.get("content-type", ""))
+        told = error_in_body(body, response.headers.get("content-type", ""))
         if 300 <= status < 400:
             told = Told(f"look at {response.headers.get('location', 'another address')}")
-        error = kind_of(status, told)(self._engine, model, self._words(told), status)
-        return _TryAgain(error, retry_after_s(response.headers)) if may_pass(status, told) else error
+        error = error_class(status, told)(self._engine, model, self._words(told), status)
+        if not is_passing(status, told):
+            return error
+        after_s = retry_after_s(response.headers)
+        return _TryAgain(error, told.after_s if after_s is None else after_s, is_loading=told.is_loading)
 
     def _broken_off(self, model: str, told: Told) -> Exception:
         """The error of a server that tells it in the stream of an answer which began with 200."""
         if told.status is None:
             return EngineBrokeOff(self._engine, model, f"broke off its answer {self._words(told)}")
-        kind = kind_of(told.status, told) if told.status < 500 else EngineBrokeOff
+        kind = error_class(told.status, told)
+        kind = EngineBrokeOff if kind is EngineUnavailable and told.status >= 500 else kind
         error = kind(self._engine, model, f"broke off its answer with status {told.status} {self._words(told)}")
-        return _TryAgain(error) if may_pass(told.status, told) else error
+        return _TryAgain(error, told.after_s, is_loading=told.is_loading) if is_passing(told.status, told) else error
 
     def _words(self, told: Told) -> str:
         text = told.text
         for secret in self._secrets:
-            text = text.replace(secret, "***")
+            anywhere = len(secret) >= _MASKED_ANYWHERE_CHARACTERS
+            text = re.sub(re.escape(secret) if anywhere else rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
         return f"and says: {presentable(text)}" if text.strip() else "without saying why"
+
+
+async def _next(payloads: AsyncGenerator[bytes, None]) -> bytes | None:
+    """What follows a complete answer; None at the end of the stream. Raises TimeoutError."""
+    async with asyncio.timeout(_AFTERWARDS_S):
+        return await anext(payloads, None)
 
 
 async def _drain(payloads: AsyncGenerator[bytes, None]) -> None:

@@ -8,8 +8,7 @@ from gateway_svc.engines import StepEvent, StepResult
 from gateway_svc.engines.kinds import EngineKind, HttpEngineSettings
 from gateway_svc.engines.wire.encoding import encode
 from gateway_svc.engines.wire.fields import Fields, count, text
-from gateway_svc.engines.wire.http import PATIENCE, ModelServerClient
-from gateway_svc.engines.wire.streams import decoder
+from gateway_svc.engines.wire.http import PATIENCE, Answer, ModelServerClient
 from gateway_svc.messages import AssistantMessage, Message, ToolDefinition
 from recording.calls import Usage
 
@@ -33,15 +32,14 @@ class CompletionEngine:
 
     def step(self, model: str, messages: Sequence[str], tools: bytes) -> AsyncGenerator[StepEvent, None]:
         body = encode({"prompt": "".join(messages), "stream": True})
-        return self._client.step(model, body, decoder, _Answer)
+        return self._client.step(model, body, _Answer)
 
     async def aclose(self) -> None:
         await self._client.aclose()
 
 
-class _Answer:
+class _Answer(Answer):
     def __init__(self) -> None:
-        self.complete = self.ended = False
         self._text: list[str] = []
         self._usage = Usage(complete=False)
 
@@ -49,7 +47,7 @@ class _Answer:
         self._text.append(text(chunk.get("content")))
         if chunk.get("stop") is True:
             self.complete = self.ended = True
-            self._usage = Usage(count(chunk.get("tokens_evaluated")), count(chunk.get("tokens_predicted")))
+            self._usage = Usage(count(chunk.get("tokens_evaluated")) or 0, count(chunk.get("tokens_predicted")) or 0)
         return self._text[-1]
 
     def result(self, model: str) -> StepResult:

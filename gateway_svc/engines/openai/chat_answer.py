@@ -1,0 +1,170 @@
+"""Puts the chunks of one chat completion together, whoever sends them."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from gateway_svc.engines import StepResult
+from gateway_svc.engines.openai.dialect import REASONING_FIELDS
+from gateway_svc.engines.wire.encoding import build_calls, encode
+from gateway_svc.engines.wire.failures import presentable
+from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, text
+from gateway_svc.engines.wire.fragments import CallAssembler
+from gateway_svc.engines.wire.http import Answer, BadEnd
+from gateway_svc.engines.wire.names import WireNames
+from gateway_svc.engines.wire.usage import TokenCounts
+from gateway_svc.messages import AssistantMessage, Native
+
+Finish = Literal["stop", "length", "content_filter"]
+
+_FINISHES: dict[str, Finish] = {
+    "stop": "stop",
+    "tool_calls": "stop",
+    "function_call": "stop",
+    "length": "length",
+    "content_filter": "content_filter",
+    "model_length": "length",  # Mistral
+    "eos_token": "stop",  # Hugging Face's text-generation-inference
+    "stop_sequence": "stop",
+}
+"""The good ends, and those that are told as such. Any other is a failure by its name."""
+_CALLING = ("tool_calls", "function_call")
+_KEPT_OF_MESSAGE = ("reasoning_details", "extra_content", "thinking_blocks")
+_KEPT_OF_CALL = ("extra_content", "provider_specific_fields")
+"""What servers send beside text and calls, and want back: OpenRouter, Gemini and LiteLLM."""
+
+
+class ChatAnswer(Answer):
+    """See Answer."""
+
+    def __init__(self, names: WireNames, origin: str, learn_reasoning_field: Callable[[str], None]) -> None:
+        """`origin` names the API and the server that the answer comes from."""
+        self._names = names
+        self._origin = origin
+        self._learn_reasoning_field = learn_reasoning_field
+        self._text: list[str] = []
+        self._thinking: list[str] = []
+        self._calls = CallAssembler()
+        self._kept: dict[str, Any] = {}
+        self._kept_of_calls: dict[int, dict[str, Any]] = {}
+        self._model = ""
+        self._finish = ""
+        self._tokens = TokenCounts()
+
+    def take(self, chunk: Fields) -> str:
+        """See Answer."""
+        self._model = label(chunk.get("model")) or self._model
+        self._tokens.take(chunk.get("usage"))
+        if isinstance(groq := chunk.get("x_groq"), dict):
+            self._tokens.take(groq.get("usage"))
+        return "".join(self._take_choice(fields(choice)) for choice in items(chunk.get("choices")))
+
+    def done(self) -> None:
+        """See Answer. Without a reason it is the end of an answer that says something and calls nothing."""
+        self.ended = bool(self._finish)
+        self.complete = self.ended or (bool(self._text) and not self._calls.calls())
+
+    def result(self, model: str) -> StepResult:
+        """See Answer."""
+        asked = self._calls.calls()
+        if self._finish in _CALLING and not asked:
+            raise BadEnd("ended its answer to call tools, and called none")
+        finish = _FINISHES[self._finish or "stop"]
+        calls = build_calls((given, self._names.to_own(name), arguments) for given, name, arguments in asked)
+        said, thought = "".join(self._text), clean("".join(self._thinking))
+        answered = bool(said or thought or calls)
+        usage = self._tokens.usage(answered=answered)
+        if not answered and not usage.output_tokens and finish == "stop":
+            raise BadEnd("ended its answer without having said anything")
+        kept = {"message": self._kept, "tool_calls": [self._kept_of_calls.get(at, {}) for at in range(len(calls))]}
+        extras = (encode(kept).decode(),) if self._kept or self._kept_of_calls else ()
+        message = AssistantMessage(said, thought, calls, Native(self._origin, model, extras))
+        return StepResult(message, usage, self._model or model, finish)
+
+    def _take_choice(self, choice: Fields) -> str:
+        if choice.get("index") not in (None, 0, "0"):
+            return ""
+        self._tokens.take(choice.get("usage"))  # Moonshot's place for it
+        finish = text(choice.get("finish_reason"))  # some servers send an empty one until then
+        said = self._take_delta(fields(choice.get("delta")), last=bool(finish))
+        said += self._take_message(fields(choice.get("message")))
+        if finish:
+            if finish not in _FINISHES:
+                raise BadEnd(f"ended its answer for the reason {presentable(finish)[:100]}")
+            self.complete, self._finish = True, finish
+        return said
+
+    def _take_delta(self, delta: Fields, *, last: bool) -> str:
+        for name in REASONING_FIELDS:
+            if thought := text(delta.get(name)):
+                self._thinking.append(thought)
+                self._learn_reasoning_field(name)
+                break
+        self._keep(delta)
+        for fragment in map(fields, items(delta.get("tool_calls"))):
+            self._take_call(fragment)
+        if delta.get("function_call"):  # what tool_calls was called before
+            self._take_call({"index": 0, "function": delta["function_call"]})
+        piece = clean(self._content(delta.get("content")) or text(delta.get("refusal")))
+        if last and len(self._text) > 1 and piece == "".join(self._text):
+            return ""  # the whole answer once more
+        if piece:
+            self._text.append(piece)
+        return piece
+
+    def _take_message(self, message: Fields) -> str:
+        """The whole message, from a server that does not stream, or at the end of one that does: what is not known."""
+        if not message:
+            return ""
+        streamed, called = "".join(self._text), bool(self._calls.calls())
+        left_out = {"tool_calls", "function_call"} if called else set()
+        left_out |= set(REASONING_FIELDS) if self._thinking else set()
+        whole = clean(self._content(message.get("content")) or text(message.get("refusal")))
+        rest = {name: value for name, value in message.items() if name not in {*left_out, "content", "refusal"}}
+        self._take_delta(rest, last=False)
+        if streamed and not whole.startswith(streamed):
+            return ""
+        if piece := whole[len(streamed) :]:
+            self._text.append(piece)
+        return piece
+
+    def _take_call(self, fragment: Fields) -> None:
+        at = self._calls.add(fragment)
+        kept = {name: fragment[name] for name in _KEPT_OF_CALL if fragment.get(name)}
+        if kept:
+            self._kept_of_calls.setdefault(at, {}).update(kept)
+
+    def _keep(self, delta: Fields) -> None:
+        for name in _KEPT_OF_MESSAGE:
+            value = delta.get(name)
+            if isinstance(value, list):
+                _add_parts(self._kept.setdefault(name, []), value)
+            elif value:
+                self._kept[name] = value
+
+    def _content(self, content: object) -> str:
+        """The text of a message. Models of Mistral's that think send it in parts, their thoughts among them."""
+        if not isinstance(content, list):
+            return text(content)
+        said = []
+        for part in map(fields, content):
+            thoughts = part.get("thinking")
+            for thought in [{"text": thoughts}] if isinstance(thoughts, str) else items(thoughts):
+                self._thinking.append(text(fields(thought).get("text")))
+            said.append(text(part.get("text")))
+        return "".join(said)
+
+
+def _add_parts(parts: list[Any], more: list[Any]) -> None:
+    """Joins parts that are streamed: those that follow one another with the same type and index are one."""
+    for part in more:
+        last = parts[-1] if parts else None
+        if isinstance(part, dict) and isinstance(last, dict) and _same_part(part, last):
+            for name, value in part.items():
+                grows = name in ("text", "summary", "data", "thinking") and isinstance(last.get(name), str)
+                last[name] = last[name] + value if grows and isinstance(value, str) else value
+        else:
+            parts.append(dict(part) if isinstance(part, dict) else part)
+
+
+def _same_part(part: dict[str, Any], last: dict[str, Any]) -> bool:
+    return "index" in part and all(part.get(name) == last.get(name) for name in ("type", "index", "id"))
