@@ -11,10 +11,11 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.engines import Engine, StepResult, TextDelta
-from gateway_svc.errors import failure_of
+from gateway_svc.errors import CallNotParsed, ContentRefused, ContextExceeded, failure_of
 from gateway_svc.loop.answers import Answers
 from gateway_svc.loop.context import Context, Gauge
 from gateway_svc.loop.dry_run import DryRunToolbox, ShadowLogger
+from gateway_svc.loop.refusals import CONTENT_REFUSED, CUT_CALLS, NOT_PARSED, WRITE_AGAIN, ContextSizes, withhold
 from gateway_svc.messages import Message, SystemMessage, ToolMessage
 from gateway_svc.tools import ToolContext
 from gateway_svc.tools.files import Files
@@ -73,7 +74,7 @@ class Agent:
         self._files = files
         self._logger = logger
         self._price = price
-        self._context_tokens = context_tokens
+        self._contexts = ContextSizes(context_tokens)
         self._cuts_silently = cuts_silently
         self._gauge = Gauge()
         self._answers = answers
@@ -85,23 +86,56 @@ class Agent:
         Raises:
             EngineError: the model server did not answer as it should.
         """
-        context = Context(self._engine.encode_message, _with_system_prompt(turn))
+        context = Context(self._engine.encode_message, withhold(_with_system_prompt(turn)))
+        was_cut = False
         deadline = asyncio.timeout(self._limits.max_turn_seconds - (time.monotonic() - turn.started))
         try:
             async with deadline:
                 while turn.totals[0].steps < min(turn.max_steps or self._limits.max_steps, self._limits.max_steps):
                     if turn.is_over_budget():
                         return pb.STOP_REASON_MAX_COST
-                    answer = await self._ask_model(turn, context)
+                    answer = await self._ask_until_read(turn, context)
                     self._append(turn, context, answer.message)
                     if not answer.message.tool_calls:
                         return STOP_REASONS[answer.finish]
-                    await self._run_tools(turn, context, answer.message.tool_calls)
+                    if answer.finish == "stop":
+                        await self._run_tools(turn, context, answer.message.tool_calls)
+                    else:
+                        self._refuse_calls(turn, context, answer)
+                        if was_cut or answer.finish != "length":  # it would be cut again
+                            return STOP_REASONS[answer.finish]
+                    was_cut = answer.finish == "length"
                 return pb.STOP_REASON_MAX_STEPS
+        except ContentRefused:
+            self._append(turn, context, CONTENT_REFUSED)
+            return pb.STOP_REASON_CONTENT_FILTER
         except TimeoutError:
             if not deadline.expired():
                 raise
             return pb.STOP_REASON_MAX_TURN_SECONDS
+
+    async def _ask_until_read(self, turn: Turn, context: Context) -> StepResult:
+        """Asks once more: shortened where the server refuses the length, and where it could not read a call."""
+        try:
+            return await self._ask_model(turn, context)
+        except ContextExceeded as refusal:
+            scope, sent_bytes = turn.scope, context.size + len(self._tools)
+            context_tokens = self._contexts.refused(scope.model, refusal.reason, sent_bytes)
+            self._gauge.lower(scope.session_id, scope.model, sent_bytes, 0, context_tokens)
+            if not self._fit(turn, context):
+                raise
+        except CallNotParsed:
+            self._append(turn, context, NOT_PARSED)
+            self._append(turn, context, WRITE_AGAIN)
+        return await self._ask_model(turn, context)
+
+    def _refuse_calls(self, turn: Turn, context: Context, answer: StepResult) -> None:
+        """Leaves a row for each call of an answer that did not end well, and tells the model why none was run."""
+        for call in answer.message.tool_calls:
+            intent, result = open_call(call, turn.scope), CUT_CALLS[answer.finish]
+            turn.events.put(_tool_call_started(intent, awaiting_answer=False))
+            self._conclude(turn, intent, result)
+            self._append(turn, context, ToolMessage(call.tool_call_id, call.name, result.text))
 
     def _append(self, turn: Turn, context: Context, message: Message) -> None:
         turn.append(message)
@@ -147,24 +181,26 @@ class Agent:
             self._tools_revision = self._own_toolbox.revision
             self._tools = self._engine.encode_tools(self._own_toolbox.definitions())
 
-    def _fit(self, turn: Turn, context: Context) -> None:
-        """Leaves out what exceeds the model's context, and tells the client."""
-        context_tokens = self._context_tokens(turn.scope.model)
+    def _fit(self, turn: Turn, context: Context) -> bool:
+        """Leaves out what exceeds the model's context, and tells the client; says whether it did."""
+        context_tokens = self._contexts.of(turn.scope.model)
         if context_tokens is None:
-            return
+            return False
         room = self._gauge.room_bytes(turn.scope.session_id, turn.scope.model, context_tokens) - len(self._tools)
-        if context.fit(room, context_tokens // 2):
-            turn.warn(
-                pb.WARNING_CODE_HISTORY_SHORTENED,
-                f"the conversation does not fit the model's context of {context_tokens} tokens: the model is told "
-                f"{context.shortened_results} results shortened, and not told {context.left_out_turns} earlier turns "
-                f"and {context.left_out_steps} earlier steps of this one",
-            )
+        if not context.fit(room, context_tokens // 2):
+            return False
+        turn.warn(
+            pb.WARNING_CODE_HISTORY_SHORTENED,
+            f"the conversation does not fit the model's context of {context_tokens} tokens: the model is told "
+            f"{context.shortened_results} results shortened, and not told {context.left_out_turns} earlier turns "
+            f"and {context.left_out_steps} earlier steps of this one",
+        )
+        return True
 
     def _count(self, turn: Turn, context: Context, usage: Usage) -> bool:
         """Learns from the server's count of tokens; says whether it shows that the server has cut the request."""
         scope, sent_bytes = turn.scope, context.size + len(self._tools)
-        context_tokens = self._context_tokens(scope.model)
+        context_tokens = self._contexts.of(scope.model)
         if context_tokens is None or not usage.input_tokens:
             return False
         if not (self._cuts_silently and context.count(usage.input_tokens, context_tokens)):

@@ -64,14 +64,12 @@ async def test_tokens_are_taken_from_the_server(name):
 async def test_a_count_that_makes_no_sense_is_no_reason_to_lose_the_answer(name):
     _, message, usage, _ = await answer_to(Step(text="x", tokens=Tokens(input=-5, output=2**80)), name)
     assert message.text == "x"
-    assert usage == Usage(0, 0)
+    assert usage == Usage(0, 0, complete=False)
 
 
-@pytest.mark.parametrize(
-    ("told", "finish"), [("length", "length"), ("stop", "stop"), ("a_new_reason", "stop"), ("tool_calls", "stop")]
-)
-async def test_the_reason_why_the_model_stopped_is_told(name, told, finish):
-    assert (await answer_to(Step(text="x", finish=told), name))[3] == finish
+@pytest.mark.parametrize("told", ["length", "stop"])
+async def test_the_reason_why_the_model_stopped_is_told(name, told):
+    assert (await answer_to(Step(text="x", finish=told), name))[3] == told
 
 
 async def test_two_calls_of_one_step_keep_order_ids_and_arguments(name):

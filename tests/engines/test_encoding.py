@@ -164,7 +164,7 @@ async def test_a_request_is_made_of_the_encoded_messages_as_they_are(name):
 
 
 async def test_ollama_is_told_the_size_of_the_context_and_to_drop_nothing_in_silence():
-    async with ModelServer(Script(steps=(Step(),))) as server:
+    async with ModelServer(Script(steps=(Step(text="ok"),))) as server:
         await ask(OllamaEngine(server.ollama_url, "m", num_ctx=4096))
         await ask(OllamaEngine(server.ollama_url, "m", think="high"), tools=[READ])
         first, second = (request.json for request in server.requests)
@@ -176,7 +176,7 @@ async def test_ollama_is_told_the_size_of_the_context_and_to_drop_nothing_in_sil
 
 
 async def test_openai_is_asked_for_usage_and_for_nothing_that_servers_may_not_know():
-    async with ModelServer(Script(steps=(Step(),), api_key="sk-right")) as server:
+    async with ModelServer(Script(steps=(Step(text="ok"),), api_key="sk-right")) as server:
         await ask(OpenAIEngine(server.openai_url + "/", "m", api_key="sk-right"))
         request = server.requests[0]
     message = {"role": "user", "content": "hello"}
@@ -192,7 +192,7 @@ async def test_openai_is_asked_for_usage_and_for_nothing_that_servers_may_not_kn
 
 async def test_no_key_means_no_authorization_and_a_password_in_the_url_means_basic(caplog):
     caplog.set_level("INFO")
-    async with ModelServer(Script(steps=(Step(),))) as server:
+    async with ModelServer(Script(steps=(Step(text="ok"),))) as server:
         await ask(OpenAIEngine(server.openai_url, "m"))
         await ask(OllamaEngine(server.ollama_url.replace("://", "://user:secret@"), "m"))
         plain, basic = (request.headers for request in server.requests)

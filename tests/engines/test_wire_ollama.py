@@ -1,5 +1,8 @@
 """Streams as Ollama's servers send them, written by hand, with what older ones leave out."""
 
+import pytest
+
+from gateway_svc.errors import EngineBrokeOff
 from recording.calls import Usage
 from tests.engines.asking import ask_ollama, ndjson, response
 
@@ -65,18 +68,18 @@ async def test_arguments_as_text_or_as_no_object_are_left_to_the_loop():
     assert [one.arguments for one in result.message.tool_calls] == ['{"path": ', "[1]"]
 
 
-async def test_counts_that_are_missing_are_zero():
-    """Go leaves out a 0, such as for a prompt that was in the cache."""
+async def test_without_counts_the_usage_is_incomplete():
+    """No request reads nothing."""
     last = {key: value for key, value in LAST.items() if "count" not in key}
     _, result = await ask_ollama(ndjson(piece(content="ok"), last))
-    assert result.usage == Usage(0, 0, complete=True)
+    assert result.usage == Usage(0, 0, complete=False)
 
 
-async def test_a_server_that_only_loaded_the_model_gave_an_empty_answer():
-    _, result = await ask_ollama(
-        ndjson({**HEAD, "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "load"})
-    )
-    assert (result.message.text, result.finish) == ("", "stop")
+@pytest.mark.parametrize("reason", ["load", "unload", "error", "a_new_reason"])
+async def test_an_end_for_another_reason_is_a_failure_by_its_name(reason):
+    last = {**HEAD, "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": reason}
+    with pytest.raises(EngineBrokeOff, match=f"for the reason {reason}"):
+        await ask_ollama(ndjson(piece(content="half"), last))
 
 
 async def test_nulls_blank_lines_crlf_and_a_missing_last_newline_are_taken():

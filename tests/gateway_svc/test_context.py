@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from demo.script_formats import check_pairs
 from gateway_svc.engines.ollama import OllamaEngine
+from gateway_svc.engines.wire.history import Encoded
 from gateway_svc.loop.context import Context, Gauge
 from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
 from recording.calls import ToolCall
@@ -26,7 +27,7 @@ def turn_of(number: int, results: list[int], *, done: bool = True) -> list[Messa
 
 
 def decoded(context: Context) -> list[dict[str, Any]]:
-    return [json.loads(bytes(message)) for message in context.encoded if isinstance(message, bytes)]
+    return [json.loads(message.data) for message in context.encoded if isinstance(message, Encoded)]
 
 
 turns = st.lists(st.lists(st.integers(0, 30_000), max_size=4), min_size=1, max_size=12)

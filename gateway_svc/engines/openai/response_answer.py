@@ -182,9 +182,9 @@ class ResponseAnswer(Answer):
             told = error_in({"error": response.get("error")})
             why = f" and says: {presentable(told.text)}" if told and told.text else ""
             raise BadEnd(f"ended its answer with the status {presentable(status)[:100] or '(none)'}{why}")
-        said, told = "", [dict(fields(item)) for item in items(response.get("output"))]
-        for at, item in enumerate(told):
-            said += self._take_last(at, item, told[:at])
+        said, output = "", [dict(fields(item)) for item in items(response.get("output"))]
+        for at, item in enumerate(output):
+            said += self._take_last(at, item, output[:at])
         self.complete = self.ended = True
         return said
 

@@ -10,8 +10,7 @@ ITEM_FIELDS: dict[str, tuple[str, ...]] = {
     "function_call": ("type", "id", "call_id", "name", "arguments", "status"),
     "reasoning": ("type", "id", "summary", "content", "encrypted_content"),
 }
-"""The fields that the API has of each kind of item. Any other, such as the status of a thought, is refused as an unknown
-parameter."""
+"""The fields that the API takes of each kind of item. Any other is refused as an unknown parameter."""
 _PART_FIELDS = ("type", "text", "refusal", "annotations")
 
 

@@ -30,6 +30,7 @@ _STATUSES = {
     "server_error": 500,
     "invalid_prompt": 400,
     "context_length_exceeded": 400,
+    "content_filter": 400,
     # Anthropic's types of errors
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -51,7 +52,8 @@ _TOO_LONG = re.compile(
 )
 _TOO_LONG_STATUSES = (400, 413, 422, 500)
 _CONTENT = re.compile(
-    r"content[ _](filter|management|policy)|responsible ?ai|content was (filtered|blocked)", re.IGNORECASE
+    r"content[ _](filter|management|policy)|responsible ?ai|content was (filtered|blocked)|flagged as potentially",
+    re.IGNORECASE,
 )
 _CONTENT_CODES = ("content_filter", "content_policy_violation", "responsible_ai_policy_violation")
 _NOT_PARSED = re.compile(

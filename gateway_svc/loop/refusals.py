@@ -1,0 +1,80 @@
+"""What a model, and the next request, are told when a server refuses a conversation or cuts an answer."""
+
+import re
+from collections.abc import Callable, Sequence
+
+from onrecord.audit.v1 import audit_pb2
+
+from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
+from recording.calls import ToolResult
+
+CUT_CALLS = {
+    "length": ToolResult(
+        "The call was not run: the limit of output tokens cut your answer before it was whole. Write less at once, such"
+        " as a long file in several parts.",
+        audit_pb2.OUTCOME_INVALID_CALL,
+        "the answer was cut by the limit of output tokens",
+    ),
+    "content_filter": ToolResult(
+        "The call was not run: a content filter cut your answer.",
+        audit_pb2.OUTCOME_INVALID_CALL,
+        "the answer was cut by a content filter",
+    ),
+}
+"""What becomes of the calls of an answer that did not end well: nobody knows whether they are whole."""
+NOT_PARSED = AssistantMessage("(a tool call that could not be read)")
+WRITE_AGAIN = UserMessage(
+    "Your last tool call could not be parsed. Write it once more, with its arguments as one valid JSON object."
+)
+CONTENT_REFUSED = AssistantMessage(
+    "(The model server refused this for its content. What came last before it is withheld from then on.)"
+)
+_WITHHELD = "(withheld: the model server refused it for its content)"
+_LIMIT = re.compile(
+    r"(?:maximum context length is |maximum (?:number of tokens|allowed)?[^0-9]{0,30}"
+    r"|context (?:length|window|size)[^0-9]{0,30}|> )(\d{3,8})|(\d{3,8})(?: tokens)? (?:maximum|context)",
+    re.IGNORECASE,
+)
+_BYTES_PER_TOKEN = 3
+
+
+class ContextSizes:
+    """The sizes of models' contexts in tokens: what is set or known of each, and what its server told."""
+
+    def __init__(self, known: Callable[[str], int | None]) -> None:
+        self._known = known
+        self._told: dict[str, int] = {}
+
+    def of(self, model: str) -> int | None:
+        """The size of a model's context; None where nothing is known."""
+        sizes = [size for size in (self._known(model), self._told.get(model)) if size]
+        return min(sizes, default=None)
+
+    def refused(self, model: str, words: str, sent_bytes: int) -> int:
+        """Takes a refusal of a request of sent_bytes, and returns the size that it teaches.
+
+        Servers mostly name it. Where one does not, and nobody knows it, what was sent was more than it holds.
+        """
+        if found := _LIMIT.search(words):
+            self._told[model] = min(int(found[1] or found[2]), self._told.get(model, 2**31))
+        elif self.of(model) is None:
+            self._told[model] = max(512, sent_bytes // _BYTES_PER_TOKEN)
+        return self.of(model) or 512
+
+
+def withhold(messages: Sequence[Message]) -> list[Message]:
+    """A conversation without what a server refused for its content: results or input just ahead of such a mark."""
+    told = list(messages)
+    for mark, message in enumerate(messages):
+        if not (isinstance(message, AssistantMessage) and message.text == CONTENT_REFUSED.text):
+            continue
+        for at in range(mark - 1, -1, -1):
+            match told[at]:
+                case ToolMessage(tool_call_id, tool_name):
+                    told[at] = ToolMessage(tool_call_id, tool_name, _WITHHELD)
+                case UserMessage() if at == mark - 1:
+                    told[at] = UserMessage(_WITHHELD)
+                    break
+                case _:
+                    break
+    return told
