@@ -27,6 +27,7 @@ from gateway_svc.errors import (
 from gateway_svc.loop.agent import Agent, Limits
 from gateway_svc.loop.answers import Answers
 from gateway_svc.tools.bash import BashTool
+from gateway_svc.tools.files import Files
 from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.tools.write import WriteTool
@@ -91,7 +92,7 @@ async def play(folder: Path, name: str, replies: list[Reply] | None = None, chec
             engine.name: Agent(
                 engine,
                 toolbox,
-                workspace,
+                Files(workspace),
                 logger,
                 price=partial(cost_micros, server.url, None, local=engine.name == "ollama"),
                 context_tokens=lambda _: context,
