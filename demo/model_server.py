@@ -1,4 +1,4 @@
-"""A scripted model server: speaks Ollama's and OpenAI's wire formats over a real port, for tests, demos and benchmarks.
+"""A scripted model server: speaks Ollama's, OpenAI's and Anthropic's wire formats over a real port.
 
     python -m demo.model_server --script script.toml --port 0
 
@@ -9,6 +9,7 @@ prints `model server on http://127.0.0.1:PORT` and serves until it is ended:
     POST /api/show              a model's capabilities
     POST /v1/chat/completions   OpenAI, streaming or not
     POST /v1/responses          OpenAI's other API, streaming or not
+    POST /v1/messages           Anthropic, streaming or not
     GET  /v1/models             OpenAI's models
     GET  /pages/...             the script's pages
 
@@ -26,6 +27,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from demo.script import Page, Refusal, Script, Step, load_script, position
+from demo.script_anthropic import AnthropicFormat
 from demo.script_formats import BYTES_PER_TOKEN, Format, Rejected, count, encode, skim
 from demo.script_http import HttpConnection, Received, Reply
 from demo.script_ollama import OllamaFormat
@@ -36,6 +38,7 @@ _FORMATS: dict[str, Format] = {
     "/api/chat": OllamaFormat(),
     "/v1/chat/completions": OpenAIFormat(),
     "/v1/responses": ResponsesFormat(),
+    "/v1/messages": AnthropicFormat(),
 }
 _SKIMMED = ("/api/chat", "/v1/chat/completions")
 """What an answer needs to know of their requests can be had without parsing."""
@@ -94,6 +97,11 @@ class ModelServer:
         return self.url
 
     @property
+    def anthropic_url(self) -> str:
+        """What GATEWAY_ANTHROPIC_URL wants."""
+        return self.url
+
+    @property
     def openai_url(self) -> str:
         """What GATEWAY_OPENAI_URL wants."""
         return f"{self.url}/v1"
@@ -124,7 +132,7 @@ class ModelServer:
         try:
             if self.script.check or path not in _SKIMMED:
                 body = _parse(request.body)
-                _check(form, body, self.script, request.headers.get("authorization", ""))
+                _check(form, body, self.script, _authorization(request))
                 form.check_size(len(request.body) // BYTES_PER_TOKEN, self.script.context_tokens)
                 at = position(form.roles(body))
             else:
@@ -194,6 +202,11 @@ class ModelServer:
                 "data": [{"id": name, "object": "model", "owned_by": "scripted"} for name in names],
             }
         return None
+
+
+def _authorization(request: Received) -> str:
+    key = request.headers.get("x-api-key")
+    return f"Bearer {key}" if key else request.headers.get("authorization", "")
 
 
 def _parse(body: bytes) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def cost_micros(
                 input_tokens=usage.input_tokens,
                 output_tokens=usage.output_tokens,
                 cache_read_tokens=min(usage.cached_input_tokens, usage.input_tokens),
+                cache_write_tokens=usage.cache_write_input_tokens or None,
             ),
             model,
             provider_id=(_provider_at(base_url) if base_url else None) or provider,

@@ -1,0 +1,366 @@
+"""Anthropic's Messages API, POST /v1/messages, at Anthropic or at any server that has it: LiteLLM, Ollama, llama.cpp.
+
+Shapes are those of https://platform.claude.com/docs/en/api/messages. What a model thinks comes signed, and goes back
+with its signature to the model that thought it: within a turn the API refuses calls without it.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import structlog
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from gateway_svc.engines import StepEvent, StepResult
+from gateway_svc.engines.kinds import EngineKind, HttpEngineSettings
+from gateway_svc.engines.wire.encoding import build_calls, encode, history_arguments, join, parse_arguments
+from gateway_svc.engines.wire.failures import presentable
+from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, maybe_count, text
+from gateway_svc.engines.wire.history import NOTHING_SAID, Encoded, Form, Reader, fit
+from gateway_svc.engines.wire.http import PATIENCE, Answer, BadEnd, ModelServerClient, Patience
+from gateway_svc.engines.wire.names import WireNames
+from gateway_svc.engines.wire.usage import TokenCounts
+from gateway_svc.errors import EngineRejected
+from gateway_svc.messages import (
+    AssistantMessage,
+    Message,
+    Native,
+    SystemMessage,
+    ToolDefinition,
+    ToolMessage,
+    UserMessage,
+)
+
+NAME = "anthropic"
+API_VERSION = "2023-06-01"
+MAX_ID_CHARACTERS = 64
+_FINISHES: dict[str, Literal["stop", "length", "content_filter"]] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "content_filter",
+}
+"""The good ends, and those that are told as such. `pause_turn` is of the provider's own tools, which are not used."""
+_BLOCK_FIELDS = {
+    "thinking": ("type", "thinking", "signature"),
+    "redacted_thinking": ("type", "data"),
+    "text": ("type", "text"),
+    "tool_use": ("type", "id", "name", "input"),
+}
+"""The blocks that go back, with the fields that the API takes of each."""
+
+log = structlog.get_logger(__name__)
+
+
+class AnthropicSettings(HttpEngineSettings):
+    """The variables GATEWAY_ANTHROPIC_…"""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_ANTHROPIC_")
+
+    api_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("GATEWAY_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY")
+    )
+    max_tokens: int = Field(16_384, ge=1, description="of one answer, its thoughts included; the API wants a limit")
+    thinking: Literal["adaptive"] | int | None = Field(
+        None, description="adaptive, or the tokens that a model may think; where not given, the model's own default"
+    )
+    context_tokens: int | None = Field(
+        None, ge=512, description="of the model's context; where not given, what the price list knows of the model"
+    )
+
+    @property
+    def context_limit(self) -> int | None:
+        """See HttpEngineSettings."""
+        return self.context_tokens
+
+
+class AnthropicEngine:
+    """A server that speaks Anthropic's Messages API (the Engine protocol)."""
+
+    name = NAME
+
+    def __init__(
+        self,
+        base_url: str,
+        default_model: str,
+        *,
+        api_key: str | None = None,
+        max_tokens: int = 16_384,
+        thinking: Literal["adaptive"] | int | None = None,
+        patience: Patience = PATIENCE,
+    ) -> None:
+        """`base_url` is such as `https://api.anthropic.com`, with or without `/v1`."""
+        self.default_model = default_model
+        self._names = WireNames()
+        self._head: dict[str, Any] = {"stream": True, "max_tokens": max_tokens}
+        if urlsplit(base_url).hostname == "api.anthropic.com":
+            # puts what is sent again and again into the provider's cache; servers of others may not know the field
+            self._head["cache_control"] = {"type": "ephemeral"}
+        self._thinking: dict[str, Any] = {}
+        if thinking is not None:
+            enabled = {"type": "adaptive"} if thinking == "adaptive" else {"type": "enabled", "budget_tokens": thinking}
+            self._thinking = {"thinking": enabled}
+        path = "/messages" if base_url.rstrip("/").endswith("/v1") else "/v1/messages"
+        headers = {"anthropic-version": API_VERSION, **({"x-api-key": api_key} if api_key else {})}
+        self._client = ModelServerClient(self.name, base_url, path, patience=patience, api_key=api_key, headers=headers)
+        self._origin = f"messages {self._client.address}"
+
+    def encode_message(self, message: Message) -> Encoded:
+        """See Engine. What a user says, and each result, is a block; who says it is put around it by step()."""
+        model = message.native.model if isinstance(message, AssistantMessage) and message.native else ""
+        return Encoded(message, self._encode, self._reader(model or self.default_model))
+
+    def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
+        """See Engine."""
+        self._names.offer(tool.name for tool in tools)
+        return encode(
+            [
+                {
+                    "name": self._names.to_wire(tool.name),
+                    "description": tool.description,
+                    "input_schema": tool.parameters,
+                }
+                for tool in tools
+            ]
+        )
+
+    async def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
+        """See Engine."""
+        try:
+            async with aclosing(self._ask(model, messages, tools, with_thoughts=True)) as events:
+                async for event in events:
+                    yield event
+            return
+        except EngineRejected as refusal:
+            # a signature of another key; or calls of another model within a turn, which have no thoughts
+            if refusal.http_status != 400 or "thinking" not in refusal.reason:
+                raise
+            log.warning("engine.thoughts_refused", engine=self.name, model=model)
+        async with aclosing(self._ask(model, messages, tools, with_thoughts=False)) as events:
+            async for event in events:
+                yield event
+
+    async def aclose(self) -> None:
+        """See Engine."""
+        await self._client.aclose()
+
+    def _ask(
+        self, model: str, messages: Sequence[Encoded], tools: bytes, *, with_thoughts: bool
+    ) -> AsyncGenerator[StepEvent, None]:
+        head = {"model": model, **self._head, **(self._thinking if with_thoughts else {})}
+        sent = list(zip(messages, fit(messages, self._reader(model, with_thoughts=with_thoughts)), strict=True))
+        if sent and isinstance(system := sent[0][0].message, SystemMessage):
+            head["system"] = system.text
+            del sent[0]
+        body = join(head, _turns((encoded.message, data) for encoded, data in sent), tools)
+        return self._client.step(model, body, partial(_Answer, self._names, self._origin))
+
+    def _reader(self, model: str, *, with_thoughts: bool = True) -> Reader:
+        return Reader(self._origin, model, with_thoughts, max_id_characters=MAX_ID_CHARACTERS)
+
+    def _encode(self, message: Message, form: Form) -> bytes:
+        match message:
+            case SystemMessage():
+                return encode(message.text)
+            case UserMessage():
+                return encode({"type": "text", "text": message.text if message.text.strip() else NOTHING_SAID})
+            case AssistantMessage():
+                return encode({"role": "assistant", "content": list(self._blocks(message, form))})
+            case ToolMessage():
+                return encode({"type": "tool_result", "tool_use_id": form.ids[0], "content": message.text})
+
+    def _blocks(self, message: AssistantMessage, form: Form) -> Iterator[dict[str, Any]]:
+        native = form.native(message)
+        if native and native.items and form.reader.rules:
+            ids = iter(form.ids)
+            for block in map(json.loads, native.items):
+                yield block | {"id": next(ids)} if block["type"] == "tool_use" else block
+            return
+        if message.text.strip() or not message.tool_calls:
+            yield {"type": "text", "text": message.text if message.text.strip() else NOTHING_SAID}
+        for call, tool_call_id in zip(message.tool_calls, form.ids, strict=True):
+            name, written = self._names.to_wire(call.name), history_arguments(call.arguments)
+            yield {"type": "tool_use", "id": tool_call_id, "name": name, "input": written}
+
+
+def _turns(sent: Iterable[tuple[Message, bytes]]) -> Iterator[bytes]:
+    """The messages of a request: all results of an answer, and what the user says then, are one message."""
+    for is_answer, run in groupby(sent, key=lambda pair: isinstance(pair[0], AssistantMessage)):
+        if is_answer:
+            yield from (data for _, data in run)
+        else:
+            yield b"".join((b'{"role":"user","content":[', b",".join(data for _, data in run), b"]}"))
+
+
+@dataclass(slots=True)
+class _Block:
+    """One block of an answer."""
+
+    told: dict[str, Any] = field(default_factory=dict)
+    pieces: list[str] = field(default_factory=list)
+    is_done: bool = False
+
+    def arguments(self) -> str:
+        """The input of a call, as JSON text."""
+        written, whole = "".join(self.pieces).strip(), self.told.get("input")
+        return written or (encode(whole).decode() if whole else "{}")
+
+    def is_whole_call(self) -> bool:
+        """Whether the server said so, or the input shows it."""
+        return self.is_done or parse_arguments("".join(self.pieces)) is not None
+
+
+class _Answer(Answer):
+    """See Answer."""
+
+    def __init__(self, names: WireNames, origin: str) -> None:
+        self._names = names
+        self._origin = origin
+        self._blocks: dict[int, _Block] = {}
+        self._text: list[str] = []
+        self._model = self._finish = ""
+        self._read: dict[str, int] = {}
+        self._tokens = TokenCounts()
+
+    def take(self, chunk: Fields) -> str:
+        match label(chunk.get("type")):
+            case "message_start":
+                return self._take_message(fields(chunk.get("message")))
+            case "content_block_start":
+                return self._begin(self._block(chunk), fields(chunk.get("content_block")))
+            case "content_block_delta":
+                return self._take_delta(self._block(chunk), fields(chunk.get("delta")))
+            case "content_block_stop":
+                self._block(chunk).is_done = True
+            case "message_delta":
+                self._count(chunk.get("usage"))
+                self._take_end(fields(chunk.get("delta")).get("stop_reason"))
+            case "message_stop":
+                self.ended = self.complete
+            case "message":  # from a server that was asked to stream and does not
+                said = self._take_message(chunk)
+                for block in self._blocks.values():
+                    block.is_done = True
+                self.ended = self.complete
+                return said
+        return ""  # a ping, or an event that is not known yet
+
+    def result(self, model: str) -> StepResult:
+        blocks = [self._blocks[at] for at in sorted(self._blocks)]
+        asked = [block for block in blocks if block.told.get("type") == "tool_use"]
+        finish = _FINISHES[self._finish]
+        if self._finish == "tool_use" and not asked:
+            raise BadEnd("ended its answer to call tools, and called none")
+        if finish == "stop" and not all(block.is_whole_call() for block in asked):
+            raise BadEnd("ended its answer with a call that is not whole")
+        calls = build_calls(
+            (text(block.told.get("id")), self._names.to_own(text(block.told.get("name"))), block.arguments())
+            for block in asked
+        )
+        said = "".join(self._text)
+        thought = clean("\n\n".join("".join(b.pieces) for b in blocks if b.told.get("type") == "thinking"))
+        answered = bool(said or thought or calls)
+        self._tokens.put("input", sum(self._read.values()))
+        usage = self._tokens.usage(answered=answered)
+        if not answered and not usage.output_tokens and finish == "stop":
+            raise BadEnd("ended its answer without having said anything")
+        message = AssistantMessage(said, thought, calls, Native(self._origin, model, tuple(_items_back(blocks))))
+        return StepResult(message, usage, self._model or model, finish)
+
+    def _block(self, chunk: Fields) -> _Block:
+        index = maybe_count(chunk.get("index"))
+        return self._blocks.setdefault(len(self._blocks) if index is None else index, _Block())
+
+    def _begin(self, block: _Block, told: Fields) -> str:
+        block.told |= told
+        match told.get("type"):
+            case "text":
+                return self._say(block, text(told.get("text")))
+            case "thinking":
+                block.pieces.append(text(told.get("thinking")))
+        return ""
+
+    def _take_delta(self, block: _Block, delta: Fields) -> str:
+        match label(delta.get("type")):
+            case "text_delta":
+                block.told.setdefault("type", "text")
+                return self._say(block, text(delta.get("text")))
+            case "thinking_delta":
+                block.told.setdefault("type", "thinking")
+                block.pieces.append(text(delta.get("thinking")))
+            case "signature_delta":
+                block.told["signature"] = text(block.told.get("signature")) + text(delta.get("signature"))
+            case "input_json_delta":
+                block.told.setdefault("type", "tool_use")
+                block.pieces.append(text(delta.get("partial_json")))
+        return ""
+
+    def _say(self, block: _Block, piece: str) -> str:
+        piece = clean(piece)
+        block.pieces.append(piece)
+        self._text.append(piece)
+        return piece
+
+    def _take_message(self, message: Fields) -> str:
+        self._model = label(message.get("model")) or self._model
+        self._count(message.get("usage"))
+        told = enumerate(map(fields, items(message.get("content"))))
+        said = "".join(self._begin(self._blocks.setdefault(at, _Block()), block) for at, block in told)
+        self._take_end(message.get("stop_reason"))
+        return said
+
+    def _take_end(self, reason: object) -> None:
+        finish = text(reason)
+        if not finish:
+            return
+        if finish not in _FINISHES:
+            raise BadEnd(f"ended its answer for the reason {presentable(finish)[:100]}")
+        self.complete, self._finish = True, finish
+
+    def _count(self, usage: object) -> None:
+        """Takes a usage. The API counts what was read from and put into its cache beside the input."""
+        if not isinstance(usage, dict):
+            return
+        for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"):
+            self._read[name] = max(maybe_count(usage.get(name)) or 0, self._read.get(name, 0))
+        self._tokens.put("output", maybe_count(usage.get("output_tokens")))
+        self._tokens.put("cached", self._read["cache_read_input_tokens"])
+        self._tokens.put("cache_write", self._read["cache_creation_input_tokens"])
+        if isinstance(details := usage.get("output_tokens_details"), dict):
+            self._tokens.put("reasoning", maybe_count(details.get("thinking_tokens")))
+
+
+def _items_back(blocks: Sequence[_Block]) -> Iterator[str]:
+    """The blocks for sending them back, each as JSON; none where text and calls say all of it."""
+    known = [block for block in blocks if block.told.get("type") in _BLOCK_FIELDS]
+    signed = [block for block in known if block.told.get("signature") or block.told["type"] == "redacted_thinking"]
+    if not signed:
+        return
+    for block in known:
+        kind, said = block.told["type"], clean("".join(block.pieces))
+        if (kind == "thinking" and block not in signed) or (kind == "text" and not said.strip()):
+            continue
+        whole: dict[str, Any] = {"thinking": said, "text": said, "input": history_arguments(block.arguments())}
+        told = {name: block.told.get(name) for name in _BLOCK_FIELDS[kind]}
+        yield encode(told | {name: whole[name] for name in whole if name in told}).decode()
+
+
+def _build(settings: AnthropicSettings) -> AnthropicEngine:
+    return AnthropicEngine(
+        settings.url or "",
+        settings.model or "",
+        api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+        max_tokens=settings.max_tokens,
+        thinking=settings.thinking,
+    )
+
+
+KIND = EngineKind(name=NAME, settings=AnthropicSettings, build=_build, provider=NAME, lists_prices=True)
