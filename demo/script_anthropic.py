@@ -1,6 +1,6 @@
 """Anthropic's Messages API: POST /v1/messages, server-sent events. Shapes and errors are those of its API reference.
 
-A thought is signed for its model and its words. One that comes back is checked, and so are the pairs of calls and results,
+A thought is signed for its model and its words, and checked when it comes back. So are the pairs of calls and results,
 which have to follow one another at once.
 """
 
