@@ -10,10 +10,10 @@ MAX_LITERAL = 80
 _MAX_WORD = 256
 _DEEPEST = 3
 
-# What may carry content at all: a cheap test that most commands do not pass.
-_SUSPECT = re.compile(
-    r"<<|\n|\b(?:echo|printf)\b|\b(?:ba|da|k|z)?sh -|[ \t](?:-d|-F|--data|--json|--form|--post-data|--body-)|\S{256}"
-)
+# What may carry content at all: cheap tests that most commands do not pass.
+_SUSPECT_WORDS = ("<<", "\n", "echo", "printf", "sh -")
+_SUSPECT_FLAG = re.compile(r"[ \t]-(?:[dF]|-(?:data|json|form|post-data|body-))")
+_SUSPECT_LENGTH = re.compile(r"\S{256}")
 _OPENING = re.compile(r"['\"#]")
 _URL = re.compile(r"[\"']?(?:https?|ftp|ssh|git|s3|gs)://[^\s\"']*[\"']?")
 _ASSIGNED = re.compile(r"-{0,2}[\w.-]+=")
@@ -35,10 +35,17 @@ _SCREEN = ("/dev/null", "/dev/std", "/dev/tty", "/dev/fd")
 
 def without_content(command: str, depth: int = 0) -> str:
     """A command in which sizes stand for content; depth counts the shells around it."""
-    if not _may_have_long_literal(command) and not _SUSPECT.search(command):
+    if not _may_have_long_literal(command) and not _is_suspect(command):
         return command
     spans = _Content(command, depth).spans()
     return replace(command, spans) if spans else command
+
+
+def _is_suspect(command: str) -> bool:
+    for word in _SUSPECT_WORDS:
+        if word in command:
+            return True
+    return _SUSPECT_FLAG.search(command) is not None or _SUSPECT_LENGTH.search(command) is not None
 
 
 def _may_have_long_literal(command: str) -> bool:

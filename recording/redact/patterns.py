@@ -43,7 +43,7 @@ class Table:
         self.lower = lower
         alternatives = "|".join(pattern.regex for pattern in patterns.values())
         self._regex = re.compile(f"(?={starts})(?={alternatives})", re.ASCII)
-        self._keywords = tuple({keyword: None for pattern in patterns.values() for keyword in pattern.keywords})
+        self.keywords = tuple({keyword: None for pattern in patterns.values() for keyword in pattern.keywords})
         self._by_run = not all(pattern.keywords for pattern in patterns.values())
         self._each = [
             (re.compile(pattern.regex, re.ASCII), marker(name), pattern.random) for name, pattern in patterns.items()
@@ -51,7 +51,7 @@ class Table:
 
     def find(self, text: str, lower: str) -> list[Span]:
         """What matches in text, whose lower-case form of the same length is given with it."""
-        for keyword in self._keywords:
+        for keyword in self.keywords:
             if keyword in lower:
                 break
         else:
@@ -88,12 +88,27 @@ def _read() -> Iterator[Table]:
         yield Table(patterns, starts=starts, lower=lower)
 
 
+def _any_of(words: Iterable[str]) -> str:
+    """A regular expression for any of the words that reads each character once."""
+    rest: dict[str, list[str]] = {}
+    for word in words:
+        if not word:
+            return ""
+        rest.setdefault(word[0], []).append(word[1:])
+    return f"(?:{'|'.join(re.escape(first) + _any_of(ends) for first, ends in rest.items())})"
+
+
 TABLES = tuple(_read())
+_ANY_KEYWORD = re.compile(_any_of(keyword for table in TABLES for keyword in table.keywords))
+# One pass for all keywords is quicker in a short text, and looking for each of them in a long one.
+_SHORT_TEXT = 128
 
 
 def find(text: str, tables: Iterable[Table] = TABLES) -> list[Span]:
     """Spans of secrets that a pattern knows."""
     lower = text.lower()
+    if len(text) <= _SHORT_TEXT and not _ANY_KEYWORD.search(lower) and not _RUN.search(text):
+        return []
     if len(lower) != len(text):  # one letter of Unicode becomes two in lower case
         lower = text.translate(_ASCII_LOWER)
     return [span for table in tables for span in table.find(text, lower)]

@@ -50,6 +50,8 @@ class View:
 
 def view(text: str) -> View | None:
     """How text reads, or None when it reads as it is written."""
+    if not ("\\" in text or "%" in text or '"' in text or "'" in text):
+        return None
     return View(text) if _WRITTEN_OTHERWISE.search(text) else None
 
 

@@ -53,29 +53,35 @@ class Appender:
         self._sealed = [os.open(segment.path, os.O_RDONLY) for segment in self.segments]
         self._folder_changed = True
 
-    def append(self, kind: int, payload: bytes, keep_bytes: int = 0) -> int:
+    def append(self, kind: int, payload: bytes, keep_bytes: int | None = 0) -> int:
         """Writes a record and returns its number. When it has returned, the record survives the death of the process.
 
-        keep_bytes: room that must be left on the disk, after this record, for what append_kept() is to write.
+        Args:
+            kind: ROW or INTENT.
+            payload: see encode_row.
+            keep_bytes: room to leave on the disk behind this record, for records that are to come. None: this is
+                one of those, so it goes to the segment that has the room, however long that is.
 
         Raises:
             OSError: it was not written, and nothing of it is left.
         """
         data = encode_record(self.next, kind, payload)
-        if self._fd is None or self.segments[-1].size + len(data) > self._segment_bytes:
-            return self._write(self._begin_segment(len(data) + keep_bytes), data)
-        if keep_bytes and self.segments[-1].size + len(data) + keep_bytes > self._kept_to:
-            self._kept_to = self._keep_room(self._fd, self.segments[-1].size, len(data) + keep_bytes)
-        return self._write(self._fd, data)
-
-    def append_kept(self, kind: int, payload: bytes) -> int:
-        """append() of a record that room was kept for: it goes to the segment that has the room, however long that is.
-
-        Raises:
-            OSError: it was not written, since the file system cannot keep room or the disk is broken.
-        """
-        data = encode_record(self.next, kind, payload)
-        return self._write(self._begin_segment(len(data)) if self._fd is None else self._fd, data)
+        size = len(data)
+        fd = self._fd
+        if fd is None or (keep_bytes is not None and self.segments[-1].size + size > self._segment_bytes):
+            fd = self._begin_segment(size + (keep_bytes or 0))
+        elif keep_bytes and self.segments[-1].size + size + keep_bytes > self._kept_to:
+            self._kept_to = self._keep_room(fd, self.segments[-1].size, size + keep_bytes)
+        try:
+            if os.write(fd, data) != size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            self._cut_back(fd)
+            raise
+        self.segments[-1].size += size
+        self.bytes += size
+        self.next += 1
+        return self.next - 1
 
     def take_unsynced(self) -> "Unsynced":
         """What is to be synced now."""
@@ -105,19 +111,6 @@ class Appender:
         self.segments = tuple(kept)
         self.bytes -= sum(segment.size for segment in forgotten)
         return forgotten
-
-    def _write(self, fd: int, data: bytes) -> int:
-        try:
-            if os.write(fd, data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError:
-            self._cut_back(fd)
-            raise
-        self.segments[-1].size += len(data)
-        self.bytes += len(data)
-        number = self.next
-        self.next += 1
-        return number
 
     def _keep_room(self, fd: int, size: int, more: int) -> int:
         """Takes the room of more bytes at the end of a segment; returns up to where it has room."""

@@ -4,7 +4,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
@@ -72,11 +71,10 @@ class Intake:
             if len(payload) > MAX_PAYLOAD_BYTES or not self._has_room(len(payload) + _OUTCOME_BYTES):
                 self.warn("there is no room, or a row is too large")
                 return False
-            number = self._write(lambda: self._log.append(INTENT, payload, self.kept_bytes + _OUTCOME_BYTES))
-            if number is None:
-                return False
-            self._open[row.id] = (number, payload)
-            return True
+            number = self._write(INTENT, payload, self.kept_bytes + _OUTCOME_BYTES)
+            if number:
+                self._open[row.id] = (number, payload)
+            return number > 0
 
     def append(self, row: Row) -> bool:
         """Takes a row; the outcome of an open intent always. False: it could not be taken, and a gap row will tell.
@@ -94,7 +92,7 @@ class Intake:
             if row.id in self._open:
                 self._held.append((row.id, payload))
                 self._write_held()
-            elif not self._has_room(len(payload)) or not self._write_row(payload):
+            elif not self._has_room(len(payload)) or not self._write(ROW, payload, self.kept_bytes):
                 self._drop(row, "there is no room")
                 return False
             self._state.running_unrecorded.discard(row.id)
@@ -137,7 +135,8 @@ class Intake:
             gap = self._state.gap
             if gap is not None and gap.rows:
                 payload = encode_row(gap.row())
-                if not (self._closed or self._has_room(len(payload))) or not self._write_row(payload):
+                room = self._closed or self._has_room(len(payload))
+                if not room or not self._write(ROW, payload, self.kept_bytes):
                     return False
                 log.warning("spool.gap_recorded", tool_calls=gap.tool_calls, from_ms=gap.from_ms, to_ms=gap.to_ms)
                 gap = None
@@ -187,35 +186,29 @@ class Intake:
             return False
         return self._log.bytes + HEADER.size + size + self.kept_bytes <= self._max_bytes
 
-    def _write(self, append: Callable[[], int]) -> int | None:
+    def _write(self, kind: int, payload: bytes, keep_bytes: int | None) -> int:
+        """Appends a record and returns its number; 0 when the disk does not take it."""
         try:
-            number = append()
+            number = self._log.append(kind, payload, keep_bytes)
         except OSError as error:
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             self.warn(error.strerror or str(error))
-            return None
+            return 0
         finally:
             self._wake_keeper()
         self._retry_at = 0.0
+        if kind == ROW:
+            self.last_row = number
+            if self._listener is not None:
+                listener, self._listener = self._listener, None
+                listener()
         return number
-
-    def _write_row(self, payload: bytes) -> bool:
-        return self._written(self._write(lambda: self._log.append(ROW, payload, self.kept_bytes)))
-
-    def _written(self, number: int | None) -> bool:
-        if number is None:
-            return False
-        self.last_row = number
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener()
-        return True
 
     def _write_held(self) -> None:
         """Writes outcomes of open intents, for which there is room. What a broken disk does not take stays here."""
         while self._held:
             call_id, payload = self._held[0]
-            if not self._written(self._write(partial(self._log.append_kept, ROW, payload))):
+            if not self._write(ROW, payload, keep_bytes=None):
                 return
             self._held.popleft()
             self._open.pop(call_id, None)
