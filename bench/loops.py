@@ -20,7 +20,9 @@ from gateway_svc.messages import UserMessage
 from gateway_svc.tools import ToolContext
 from gateway_svc.tools.files import Files
 from gateway_svc.tools.toolbox import Toolbox
-from gateway_svc.turns.turn import Turn, TurnEvents
+from gateway_svc.turns.account import TurnAccount
+from gateway_svc.turns.events import TurnEvents
+from gateway_svc.turns.turn import Turn
 from recording.calls import Scope, ToolResult
 from recording.delivery.connection import Target
 from recording.record import open_record
@@ -68,7 +70,7 @@ def agent_loop(url: str, place: Path, address: str) -> Loop:
     async def run(steps: int) -> None:
         scope = Scope(str(uuid7()), engine.name, MODEL, str(uuid7()))
         history, events = [UserMessage(PROMPT)], TurnEvents()
-        turn = Turn(scope, "", [*history], lambda _: None, events, max_steps=steps)
+        turn = Turn(scope, "", [*history], lambda _: None, events, TurnAccount(events.warn), max_steps=steps)
         listener = asyncio.create_task(listen(events))
         await agent.run(turn)
         events.close()

@@ -17,13 +17,13 @@ from gateway_svc.marks import Run
 from gateway_svc.servicer import RETRY_AFTER_SECONDS, ROLES, STATUSES, GatewayServicer
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.turns.budgets import Budgets, Spending
-from gateway_svc.turns.queue import Room, Turns
+from gateway_svc.turns.queue import Capacity, Turns
 from gateway_svc.turns.sessions import Sessions, SessionState
 from gateway_svc.turns.turn import Runner
-from gateway_svc.watching.metrics import CLAUDE_TOOLS, RecordCollector, TurnMetrics, watch_waiting
+from gateway_svc.watching.metrics import CLAUDE_TOOLS, RecordCollector, TurnMetrics, add_waiting_gauge
 from gateway_svc.watching.readiness import EngineCheck
+from gateway_svc.watching.telemetry import Telemetry
 from gateway_svc.watching.tracing import open_tracing
-from gateway_svc.watching.watch import Watch
 from service_kit.access.guard import open_guard
 from service_kit.access.interceptor import rules_for
 from service_kit.errors import ErrorInterceptor
@@ -65,15 +65,15 @@ async def run(settings: GatewaySettings) -> None:
     registry = new_registry()
     servers = recorded.mcp.names if recorded and recorded.mcp else ()
     own_tools = recorded.tool_names if recorded else ()
-    watch = Watch(TurnMetrics(registry, {*own_tools, *CLAUDE_TOOLS}, servers), tracing)
+    telemetry = Telemetry(TurnMetrics(registry, {*own_tools, *CLAUDE_TOOLS}, servers), tracing)
     if recorded:
         registry.register(RecordCollector(recorded.record))
     ledger = recorded.ledger if recorded else None
     strict = settings.audit_mode == "strict"
     budgets = Budgets(settings.budgets, Spending(settings.state_dir), ledger.ask if ledger else None, strict=strict)
-    room = Room(settings.max_turns, settings.max_queued_turns)
-    turns = Turns(sessions, runners, settings.default_engine, record_session, watch, budgets, room)
-    watch_waiting(registry, lambda: turns.waiting)
+    capacity = Capacity(settings.max_turns, settings.max_queued_turns)
+    turns = Turns(sessions, runners, settings.default_engine, record_session, telemetry, budgets, capacity)
+    add_waiting_gauge(registry, lambda: turns.waiting)
     servicer = GatewayServicer(turns, sessions, answers, runners, settings.default_engine)
 
     async def drain() -> None:

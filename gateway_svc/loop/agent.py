@@ -20,7 +20,8 @@ from gateway_svc.messages import Message, SystemMessage, ToolMessage
 from gateway_svc.tools import ToolContext
 from gateway_svc.tools.files import Files
 from gateway_svc.tools.toolbox import Toolbox, denied
-from gateway_svc.turns.turn import Turn, tool_call_finished
+from gateway_svc.turns.events import step_finished, tool_call_finished, tool_call_started
+from gateway_svc.turns.turn import Turn
 from recording.calls import ToolCall, ToolResult, Usage
 from recording.logger import AuditLogger, safe_audit, safe_intend
 from recording.rows import close_call, cost_row, open_call
@@ -91,8 +92,8 @@ class Agent:
         deadline = asyncio.timeout(self._limits.max_turn_seconds - (time.monotonic() - turn.started))
         try:
             async with deadline:
-                while turn.totals[0].steps < min(turn.max_steps or self._limits.max_steps, self._limits.max_steps):
-                    if turn.is_over_budget():
+                while turn.account.totals.steps < min(turn.max_steps or self._limits.max_steps, self._limits.max_steps):
+                    if turn.account.is_over_budget():
                         return pb.STOP_REASON_MAX_COST
                     answer = await self._ask_until_read(turn, context)
                     self._append(turn, context, answer.message)
@@ -133,7 +134,7 @@ class Agent:
         """Leaves a row for each call of an answer that did not end well, and tells the model why none was run."""
         for call in answer.message.tool_calls:
             intent, result = open_call(call, turn.scope), CUT_CALLS[answer.finish]
-            turn.events.put(_tool_call_started(intent, awaiting_answer=False))
+            turn.events.put(tool_call_started(intent, awaiting_answer=False))
             self._conclude(turn, intent, result)
             self._append(turn, context, ToolMessage(call.tool_call_id, call.name, result.text))
 
@@ -152,7 +153,7 @@ class Agent:
                 async for event in events:
                     if isinstance(event, TextDelta):
                         turn.events.put_text(event.text)
-                        await turn.events.room()
+                        await turn.events.writable()
                     else:
                         answer, usage, model = event, event.usage, event.model
                         exceeded = self._count(turn, context, usage)
@@ -171,8 +172,8 @@ class Agent:
                 context_exceeded=exceeded,
             )
             safe_audit(self._logger, cost)
-            turn.count_step(cost, type(failed).__name__ if failed else "")
-        turn.events.put(_step_finished(turn, cost))
+            turn.account.add_step(cost, type(failed).__name__ if failed else "")
+        turn.events.put(step_finished(cost, turn.account.totals.steps))
         return answer
 
     def _offer_tools(self) -> None:
@@ -189,7 +190,7 @@ class Agent:
         room = self._gauge.room_bytes(turn.scope.session_id, turn.scope.model, context_tokens) - len(self._tools)
         if not context.fit(room, context_tokens // 2):
             return False
-        turn.warn(
+        turn.events.warn(
             pb.WARNING_CODE_HISTORY_SHORTENED,
             f"the conversation does not fit the model's context of {context_tokens} tokens: the model is told "
             f"{context.shortened_results} results shortened, and not told {context.left_out_turns} earlier turns "
@@ -207,7 +208,7 @@ class Agent:
             self._gauge.learn(scope.session_id, scope.model, sent_bytes, usage.input_tokens)
             return False
         self._gauge.lower(scope.session_id, scope.model, sent_bytes, usage.input_tokens, context_tokens)
-        turn.warn(
+        turn.events.warn(
             pb.WARNING_CODE_CONTEXT_EXCEEDED,
             f"the model server counted {usage.input_tokens} tokens in a request of {sent_bytes} bytes: it has cut "
             f"it to its context, so that the model has not read all of it",
@@ -218,15 +219,10 @@ class Agent:
         """Runs the calls of one step side by side; their results are told in the order of the calls."""
         results: dict[str, ToolResult] = {}
         places = asyncio.Semaphore(self._limits.max_parallel_tools)
-
-        async def run_in_place(call: ToolCall) -> None:
-            async with places:
-                await self._run_tool(turn, call, results)
-
         try:
             async with asyncio.TaskGroup() as group:
                 for call in calls:
-                    group.create_task(run_in_place(call))
+                    group.create_task(self._run_tool(turn, call, results, places))
         finally:
             for call in calls:
                 if call.id not in results:  # cancelled before it got a place: it has its row all the same
@@ -234,22 +230,25 @@ class Agent:
                     self._conclude(turn, open_call(call, turn.scope), CANCELLED)
                 self._append(turn, context, ToolMessage(call.tool_call_id, call.name, results[call.id].text))
 
-    async def _run_tool(self, turn: Turn, call: ToolCall, results: dict[str, ToolResult]) -> None:
-        intent, started = open_call(call, turn.scope), time.monotonic()
-        asks = self._toolbox.policy(call.name) == "ask" and self._toolbox.check(call) is None
-        turn.events.put(_tool_call_started(intent, awaiting_answer=asks))
-        result = CANCELLED
-        try:
-            refusal = await self._ask_client(call) if asks else None
-            refusal = refusal or safe_intend(self._logger, intent)
-            if refusal is None:
-                result = await self._toolbox.run(call, ToolContext(self._files, turn.scope))
-            else:
-                result = denied(refusal)
-        finally:
-            elapsed_ms = round((time.monotonic() - started) * 1000)
-            results[call.id] = result if result.started_at_ms else replace(result, duration_ms=elapsed_ms)
-            self._conclude(turn, intent, results[call.id])
+    async def _run_tool(
+        self, turn: Turn, call: ToolCall, results: dict[str, ToolResult], places: asyncio.Semaphore
+    ) -> None:
+        async with places:
+            intent, started = open_call(call, turn.scope), time.monotonic()
+            asks = self._toolbox.policy(call.name) == "ask" and self._toolbox.check(call) is None
+            turn.events.put(tool_call_started(intent, awaiting_answer=asks))
+            result = CANCELLED
+            try:
+                refusal = await self._ask_client(call) if asks else None
+                refusal = refusal or safe_intend(self._logger, intent)
+                if refusal is None:
+                    result = await self._toolbox.run(call, ToolContext(self._files, turn.scope))
+                else:
+                    result = denied(refusal)
+            finally:
+                elapsed_ms = round((time.monotonic() - started) * 1000)
+                results[call.id] = result if result.started_at_ms else replace(result, duration_ms=elapsed_ms)
+                self._conclude(turn, intent, results[call.id])
 
     async def _ask_client(self, call: ToolCall) -> str | None:
         """Why the client does not let the call run, or None when it does."""
@@ -260,7 +259,7 @@ class Agent:
         """Puts an ended call on the record, and tells the client. The one place where audit rows are closed."""
         row = close_call(intent, result)
         safe_audit(self._logger, row)
-        turn.count_tool_call(row)
+        turn.account.add_tool_call(row)
         turn.events.put(tool_call_finished(row))
 
     def in_shadow(self, done: Sequence[Message]) -> "Agent":
@@ -277,23 +276,3 @@ class Agent:
 
 def _with_system_prompt(turn: Turn) -> list[Message]:
     return [SystemMessage(turn.system_prompt), *turn.history] if turn.system_prompt else turn.history
-
-
-def _step_finished(turn: Turn, cost: audit_pb2.CostRow) -> pb.TurnEvent:
-    usage = pb.Usage(
-        input_tokens=cost.input_tokens,
-        output_tokens=cost.output_tokens,
-        cached_input_tokens=cost.cached_input_tokens,
-        reasoning_tokens=cost.reasoning_tokens,
-        cost_micros=cost.cost_micros if cost.HasField("cost_micros") else None,
-    )
-    step = pb.StepFinished(step=turn.totals[0].steps, model=cost.model, usage=usage, duration_ms=cost.duration_ms)
-    return pb.TurnEvent(step_finished=step)
-
-
-def _tool_call_started(row: audit_pb2.AuditRow, *, awaiting_answer: bool) -> pb.TurnEvent:
-    return pb.TurnEvent(
-        tool_call_started=pb.ToolCallStarted(
-            id=row.id, tool_name=row.tool_name, args_summary=row.args_summary, awaiting_answer=awaiting_answer
-        )
-    )

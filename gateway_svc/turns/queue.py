@@ -16,20 +16,22 @@ from gateway_svc.errors import (
     Overloaded,
     ShuttingDown,
 )
+from gateway_svc.turns.account import Totals
 from gateway_svc.turns.budgets import Budgets
-from gateway_svc.turns.choices import check_choices, choose
-from gateway_svc.turns.session_turns import NOTES, Running, SessionTurns, turn_finished
+from gateway_svc.turns.events import turn_finished
+from gateway_svc.turns.session_turns import NOTES, Running, SessionTurns
 from gateway_svc.turns.sessions import Sessions, SessionState
 from gateway_svc.turns.shadows import Shadows
-from gateway_svc.turns.turn import Runner, Totals
-from gateway_svc.watching.watch import Watch
+from gateway_svc.turns.turn import Runner, ShadowRunner
+from gateway_svc.watching.telemetry import Telemetry
 
 MAX_INPUT_BYTES = 2**20
+MAX_SHADOWS_PER_SESSION = 4
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Capacity:
     """How many turns a gateway takes."""
 
     running: int = 1000
@@ -46,19 +48,19 @@ class Turns:
         runners: Mapping[str, Runner],
         default_engine: str,
         record: Callable[[SessionState], None],
-        watch: Watch | None = None,
+        telemetry: Telemetry | None = None,
         budgets: Budgets | None = None,
-        room: "Room | None" = None,
+        capacity: Capacity | None = None,
     ) -> None:
         """`record` is given a session's state at the begin and the end of each turn, and must not raise."""
         self._sessions = sessions
         self._record = record
         self._shadows = Shadows(sessions, runners)
         self._on_session = SessionTurns(
-            runners, default_engine, record, watch or Watch(), budgets or Budgets(), self._shadows
+            runners, default_engine, record, telemetry or Telemetry(), budgets or Budgets(), self._shadows
         )
-        self._room = room or Room()
-        self._places = asyncio.Semaphore(self._room.running)
+        self._capacity = capacity or Capacity()
+        self._places = asyncio.Semaphore(self._capacity.running)
         self._running: dict[str, Running] = {}
         self._draining = False
 
@@ -71,7 +73,7 @@ class Turns:
             EngineNotConfigured, InvalidRequest: what the request names cannot be had.
         """
         runner = self._on_session.runner(request.engine)
-        check_choices(request, self._on_session.runner)
+        self._check_options(request)
         state = SessionState(
             id="",
             engine=runner.name,
@@ -80,7 +82,7 @@ class Turns:
             owner=owner or "",
         )
         state.add_labels(request.labels)
-        choose(state, request)
+        state.apply_options(request)
         self._sessions.create(state)
         self._record(state)
         return state
@@ -95,7 +97,7 @@ class Turns:
         """
         if self._draining:
             raise ShuttingDown("the gateway is shutting down and begins no turn")
-        if len(self._running) >= self._room.running + self._room.queued:
+        if len(self._running) >= self._capacity.running + self._capacity.queued:
             raise Overloaded(f"{len(self._running)} turns run or wait here already: come again later")
         self._check(request)
         if request.session_id and caller is not None:
@@ -178,7 +180,26 @@ class Turns:
             raise InvalidRequest("max_steps is negative: leave it 0 for the gateway's own limit", "max_steps")
         if request.engine:
             self._on_session.runner(request.engine)
-        check_choices(request, self._on_session.runner)
+        self._check_options(request)
+
+    def _check_options(self, request: pb.CreateSessionRequest | pb.RunTurnRequest) -> None:
+        """Checks what a request chooses for its session.
+
+        Raises:
+            EngineNotConfigured, InvalidRequest: it cannot be had.
+        """
+        for budget in ("max_cost_micros", "session_max_cost_micros"):
+            if getattr(request, budget, 0) < 0:
+                raise InvalidRequest(f"{budget} is negative: leave it 0 for none", budget)
+        if request.fallback.engine:
+            self._on_session.runner(request.fallback.engine)
+        if len(request.shadow.engines) > MAX_SHADOWS_PER_SESSION:
+            raise InvalidRequest(f"shadow: a session has at most {MAX_SHADOWS_PER_SESSION} shadows", "shadow")
+        for choice in request.shadow.engines:
+            if not isinstance(self._on_session.runner(choice.engine), ShadowRunner):
+                raise InvalidRequest(
+                    f"engine {choice.engine} brings its own tools, which cannot be kept from running", "shadow.engines"
+                )
 
     async def _run(self, running: Running, request: pb.RunTurnRequest) -> None:
         # Its session first: a turn that waits for another of its session takes nobody's place.

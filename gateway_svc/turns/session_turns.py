@@ -3,22 +3,23 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from uuid_utils import uuid7
 
-from gateway_svc.errors import EngineNotConfigured
-from gateway_svc.messages import UserMessage
-from gateway_svc.turns.budgets import Budget, Budgets, LabelBudgets
-from gateway_svc.turns.choices import choose
-from gateway_svc.turns.fallback import run_engines
-from gateway_svc.turns.session_spending import SessionSpending, SessionSpendings
+from gateway_svc.errors import EngineBrokeOff, EngineNotConfigured, EngineRateLimited, EngineUnavailable
+from gateway_svc.messages import AssistantMessage, UserMessage
+from gateway_svc.turns.account import SessionSpendings, SharedBudgets, TurnAccount
+from gateway_svc.turns.budgets import Budgets, LabelBudgets
+from gateway_svc.turns.events import TurnEvents, turn_finished
 from gateway_svc.turns.sessions import Session, SessionState
 from gateway_svc.turns.shadows import Shadow, Shadows
-from gateway_svc.turns.turn import Runner, Totals, Turn, TurnEvents
-from gateway_svc.watching.watch import TurnWatch, Watch
+from gateway_svc.turns.turn import Runner, Turn
+from gateway_svc.watching.telemetry import Telemetry, TurnTelemetry
 from recording.calls import Scope
 from service_kit.observing.trace_context import CALLERS_TRACE
 
@@ -29,6 +30,9 @@ NOTES = {
     audit_pb2.SESSION_STATUS_RUNNING: "(The turn was interrupted.)",
 }
 """What a model reads in a history in which a turn ended in its middle, by the status of its session."""
+
+GO_ON = "Go on."
+"""What an engine is told that takes a turn over behind what the other had said."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +65,7 @@ class SessionTurns:
         runners: Mapping[str, Runner],
         default_engine: str,
         record: Callable[[SessionState], None],
-        watch: Watch,
+        telemetry: Telemetry,
         budgets: Budgets,
         shadows: Shadows,
     ) -> None:
@@ -69,7 +73,7 @@ class SessionTurns:
         self._runners = runners
         self._default_engine = default_engine
         self._record = record
-        self._watch = watch
+        self._telemetry = telemetry
         self._budgets = budgets
         self._shadows = shadows
         self._spendings = SessionSpendings()
@@ -90,13 +94,12 @@ class SessionTurns:
         """Runs a turn on its session, which is saved at its begin and at its end."""
         session.close_history(NOTES[audit_pb2.SESSION_STATUS_RUNNING])  # what a crash may have left
         labels = await self._budgets.of(session.state.labels | dict(request.labels))
-        spending = self._spendings.of(session.state)
-        turn, runner, watch = self._begin(session, running, request, labels, spending)
-        begin = len(turn.history) - 1
+        turn, runner, telemetry = self._begin(session, running, request, labels)
+        begin, totals = len(turn.history) - 1, turn.account.totals
         status, stop_reason, error_type = audit_pb2.SESSION_STATUS_FAILED, pb.STOP_REASON_UNSPECIFIED, ""
         started = time.monotonic()
         try:
-            stop_reason = await run_engines(self._runners, runner, turn, session.state.fallback)
+            stop_reason = await self._run_engines(runner, turn, session.state.fallback)
             status = audit_pb2.SESSION_STATUS_IDLE
         except asyncio.CancelledError:
             status, stop_reason = audit_pb2.SESSION_STATUS_CANCELLED, pb.STOP_REASON_CANCELLED
@@ -108,59 +111,82 @@ class SessionTurns:
         finally:
             session.close_history(NOTES[status])
             self.save(session, status)
-            watch.end(stop_reason, turn.totals[0], error_type)
-            log.info(
-                "turn.finished", engine=runner.name, steps=turn.totals[0].steps, tool_calls=turn.totals[0].tool_calls
-            )
-        running.events.put(turn_finished(stop_reason, turn.totals[0], round((time.monotonic() - started) * 1000)))
+            telemetry.end(stop_reason, totals, error_type)
+            log.info("turn.finished", engine=runner.name, steps=totals.steps, tool_calls=totals.tool_calls)
+        running.events.put(turn_finished(stop_reason, totals, round((time.monotonic() - started) * 1000)))
         if status == audit_pb2.SESSION_STATUS_IDLE and session.state.shadows:
-            budgets = _budgets(session.state, spending, labels)
-            shadow = Shadow(turn, begin, request.max_cost_micros, budgets, _spend(spending, labels))
-            self._shadows.start(shadow, session.state.shadows)
+            self._shadows.start(Shadow(turn, begin, request.max_cost_micros), session.state.shadows)
 
     def _begin(
-        self,
-        session: Session,
-        running: Running,
-        request: pb.RunTurnRequest,
-        labels: LabelBudgets,
-        spending: SessionSpending,
-    ) -> tuple[Turn, Runner, TurnWatch]:
+        self, session: Session, running: Running, request: pb.RunTurnRequest, labels: LabelBudgets
+    ) -> tuple[Turn, Runner, TurnTelemetry]:
         state = session.state
         runner = self.runner(request.engine or state.engine)
         model = request.model or (state.model if runner.name == state.engine else "") or runner.default_model
         state.add_labels(request.labels)
-        choose(state, request)
+        state.apply_options(request)
         state.engine, state.model = runner.name, model
         state.system_prompt = request.system_prompt or state.system_prompt
         state.turns += 1
         self.save(session, audit_pb2.SESSION_STATUS_RUNNING)
         session.append(UserMessage(request.input))
-        watch = self._watch.begin_turn(runner.name, state.id, running.turn_id)
-        running.trace_id = watch.trace_id
-        structlog.contextvars.bind_contextvars(trace_id=watch.trace_id)
+        telemetry = self._telemetry.begin_turn(runner.name, state.id, running.turn_id)
+        running.trace_id = telemetry.trace_id
+        structlog.contextvars.bind_contextvars(trace_id=telemetry.trace_id)
         log.info("turn.started", engine=runner.name)
-        own = Totals()
-        budgets = _budgets(state, spending, labels)
-        if request.max_cost_micros:
-            budgets.insert(0, Budget("this turn", request.max_cost_micros, lambda: own.cost_micros))
+        spent = state.totals.cost_micros + state.shadow_totals.cost_micros
+        shared = SharedBudgets(self._spendings.of(state.id, spent), labels, state.max_cost_micros)
         turn = Turn(
-            scope=Scope(state.id, runner.name, model, running.turn_id, watch.trace_id),
+            scope=Scope(state.id, runner.name, model, running.turn_id, telemetry.trace_id),
             system_prompt=state.system_prompt,
             history=session.history,
             append=session.append,
             events=running.events,
+            account=TurnAccount(
+                running.events.warn,
+                shared,
+                max_micros=request.max_cost_micros,
+                session_totals=state.totals,
+                save=partial(_save_cost, session),
+                observer=telemetry,
+            ),
             max_steps=request.max_steps or None,
-            budgets=budgets,
-            spend=_spend(spending, labels, session),
-            totals=[own, state.totals],
-            observer=watch,
         )
         started = pb.TurnStarted(session_id=state.id, turn_id=running.turn_id, engine=runner.name, model=model)
         running.events.put(pb.TurnEvent(turn_started=started))
         for sentence in labels.uncertain:
-            turn.warn(pb.WARNING_CODE_BUDGET_UNCERTAIN, sentence)
-        return turn, runner, watch
+            turn.events.warn(pb.WARNING_CODE_BUDGET_UNCERTAIN, sentence)
+        return turn, runner, telemetry
+
+    async def _run_engines(
+        self, runner: Runner, turn: Turn, fallback: tuple[str, str] | None
+    ) -> pb.StopReason.ValueType:
+        """Runs a turn on its engine and, where that cannot work now, on the session's fallback.
+
+        The turn's budgets hold on both; its scope changes with the engine. `fallback` is engine and model, empty for
+        the engine's default; None where the session has none.
+
+        Raises:
+            GatewayError: for the caller.
+        """
+        if turn.account.is_over_budget():
+            return pb.STOP_REASON_MAX_COST
+        try:
+            return await runner.run(turn)
+        except (EngineUnavailable, EngineRateLimited, EngineBrokeOff) as error:
+            other = self._runners.get(fallback[0]) if fallback else None
+            if fallback is None or other is None:
+                raise
+            model = fallback[1] or other.default_model
+            if (other.name, model) == (turn.scope.engine, turn.scope.model):
+                raise
+            log.warning("turn.engine_changed", engine=other.name, model=model, error=type(error).__name__)
+            turn.scope = replace(turn.scope, engine=other.name, model=model)
+            changed = pb.EngineChanged(engine=other.name, model=model, reason=str(error))
+            turn.events.put(pb.TurnEvent(engine_changed=changed))
+        if isinstance(turn.history[-1], AssistantMessage):
+            turn.append(UserMessage(GO_ON))
+        return pb.STOP_REASON_MAX_COST if turn.account.is_over_budget() else await other.run(turn)
 
     def save(self, session: Session, status: audit_pb2.SessionStatus.ValueType) -> None:
         """Writes the session's state, and puts its row on the record."""
@@ -169,34 +195,8 @@ class SessionTurns:
         self._record(session.state)
 
 
-def _budgets(state: SessionState, spending: SessionSpending, labels: LabelBudgets) -> list[Budget]:
-    own = [spending.budget(state.max_cost_micros)] if state.max_cost_micros else []
-    return [*own, *labels.budgets]
-
-
-def _spend(spending: SessionSpending, labels: LabelBudgets, session: Session | None = None) -> Callable[[int], None]:
-    """What a request's cost is told to. A session that is given is saved, so that a crash forgets no cost."""
-
-    def spend(micros: int) -> None:
-        spending.add(micros)
-        labels.add(micros)
-        if session is not None and micros:
-            try:
-                session.save()
-            except OSError as error:  # a full disk: the turn's next message will tell
-                log.warning("turn.cost_unsaved", reason=str(error))
-
-    return spend
-
-
-def turn_finished(stop_reason: pb.StopReason.ValueType, totals: Totals, duration_ms: int) -> pb.TurnEvent:
-    """The last event of a turn."""
-    return pb.TurnEvent(
-        turn_finished=pb.TurnFinished(
-            stop_reason=stop_reason,
-            steps=totals.steps,
-            tool_calls=totals.tool_calls,
-            usage=totals.to_usage(),
-            duration_ms=duration_ms,
-        )
-    )
+def _save_cost(session: Session) -> None:
+    try:
+        session.save()
+    except OSError as error:  # a full disk: the turn's next message will tell
+        log.warning("turn.cost_unsaved", reason=str(error))

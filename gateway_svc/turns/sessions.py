@@ -16,8 +16,8 @@ from uuid_utils import uuid7
 
 from gateway_svc.errors import InvalidRequest, NotFound
 from gateway_svc.messages import Message
-from gateway_svc.turns.transcript import Transcript, closing_messages, read_state
-from gateway_svc.turns.turn import Totals
+from gateway_svc.turns.account import Totals
+from gateway_svc.turns.transcript import Transcript, closing_messages, read_state, to_line
 
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 """What a session id may look like, since it is the name of a file."""
@@ -86,6 +86,17 @@ class SessionState:
         if len(merged) > MAX_LABELS:
             raise InvalidRequest(f"labels: a session has at most {MAX_LABELS}", "labels")
         self.labels = merged
+
+    def apply_options(self, request: pb.CreateSessionRequest | pb.RunTurnRequest) -> None:
+        """Takes over what a checked request chooses besides the engine: budget, fallback, shadows."""
+        if isinstance(request, pb.CreateSessionRequest):
+            self.max_cost_micros = request.max_cost_micros
+        elif request.HasField("session_max_cost_micros"):
+            self.max_cost_micros = request.session_max_cost_micros
+        if request.HasField("fallback"):
+            self.fallback = (request.fallback.engine, request.fallback.model) if request.fallback.engine else None
+        if request.HasField("shadow"):
+            self.shadows = [(choice.engine, choice.model) for choice in request.shadow.engines]
 
     def to_row(self) -> audit_pb2.SessionRow:
         """The session's row in the ledger."""
@@ -161,7 +172,7 @@ class Session:
     def append(self, message: Message) -> None:
         """Adds a message to the history and to the transcript."""
         self.history.append(message)
-        self._transcript.append_message(message)
+        self._transcript.append(to_line(message))
 
     def close_history(self, note: str) -> None:
         """Adds what is missing for a history that every model server accepts."""
@@ -172,7 +183,7 @@ class Session:
         """Writes the state, one revision further."""
         self.state.revision += 1
         self.state.updated_at_ms = now_ms()
-        self._transcript.append_state(asdict(self.state))
+        self._transcript.append({"session": asdict(self.state)})
 
     def close(self) -> None:
         """Closes the transcript."""

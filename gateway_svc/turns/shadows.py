@@ -4,33 +4,23 @@ They begin after the turn, since they are told its results. Nobody waits for the
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import structlog
-from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.errors import Busy, EngineError, NotFound
 from gateway_svc.messages import Message
-from gateway_svc.turns.budgets import Budget
+from gateway_svc.turns.account import Totals, TurnAccount
+from gateway_svc.turns.events import SilentEvents
 from gateway_svc.turns.sessions import Sessions
-from gateway_svc.turns.turn import Runner, ShadowRunner, Totals, Turn, TurnEvents
+from gateway_svc.turns.turn import Runner, ShadowRunner, Turn
 
 MAX_RUNNING = 8
 """Shadows of all sessions at the same time; those of a turn that ends while so many run are left out."""
 
 log = structlog.get_logger(__name__)
-
-
-class SilentEvents(TurnEvents):
-    """Events that nobody hears."""
-
-    def put_text(self, text: str) -> None:
-        """Forgets it."""
-
-    def put(self, event: pb.TurnEvent) -> None:
-        """Forgets it."""
 
 
 @dataclass(slots=True)
@@ -43,10 +33,6 @@ class Shadow:
     """Where it begins in its history: the user's input."""
     max_cost_micros: int
     """The turn's budget, which each shadow has too; 0: none."""
-    budgets: Sequence[Budget]
-    """Of the session and its labels."""
-    spend: Callable[[int], None]
-    """Told the cost of each request, in millionths of a US dollar."""
     done: Sequence[Message] = field(init=False)
     """What the turn has added to the conversation."""
     told: Sequence[Message] = field(init=False)
@@ -99,7 +85,7 @@ class Shadows:
             await asyncio.wait(tasks)
 
     async def _run(self, runner: Runner, turn: Turn) -> None:
-        totals, error_type = turn.totals[0], ""
+        totals, error_type = turn.account.totals, ""
         try:
             await runner.run(turn)
         except EngineError as error:
@@ -121,19 +107,13 @@ class Shadows:
 
 
 def _shadow_turn(shadow: Shadow, engine: str, model: str) -> Turn:
-    history, own = list(shadow.told), Totals()
-    budgets = list(shadow.budgets)
-    if shadow.max_cost_micros:
-        budgets.append(Budget("this turn", shadow.max_cost_micros, lambda: own.cost_micros))
+    history, events, account = list(shadow.told), SilentEvents(), shadow.turn.account
     return Turn(
         scope=replace(shadow.turn.scope, engine=engine, model=model),
         system_prompt=shadow.turn.system_prompt,
         history=history,
         append=history.append,
-        events=SilentEvents(),
+        events=events,
+        account=TurnAccount(events.warn, account.shared, max_micros=shadow.max_cost_micros, observer=account.observer),
         max_steps=shadow.turn.max_steps,
-        budgets=budgets,
-        spend=shadow.spend,
-        totals=[own],
-        observer=shadow.turn.observer,
     )

@@ -68,15 +68,8 @@ class Transcript:
         if whole < len(data):
             self._file.truncate(whole)
 
-    def append_message(self, message: Message) -> None:
-        """Adds a message."""
-        self._append(_to_line(message))
-
-    def append_state(self, state: dict[str, Any]) -> None:
-        """Adds what the session is now."""
-        self._append({"session": state})
-
-    def _append(self, line: dict[str, Any]) -> None:
+    def append(self, line: dict[str, Any]) -> None:
+        """Adds a line: a message, or what the session is now."""
         self._file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n")
 
     def read(self) -> tuple[dict[str, Any], list[Message]]:
@@ -140,12 +133,13 @@ def _lines(data: bytes) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _to_line(message: Message) -> dict[str, Any]:
+def to_line(message: Message) -> dict[str, Any]:
+    """A message as its line."""
     match message:
         case UserMessage(text):
             return {"user": text}
         case ToolMessage():
-            return {"tool": asdict(message)}
+            return {"tool": {name: getattr(message, name) for name in ToolMessage.__slots__}}
         case AssistantMessage():
             fields = asdict(message)
             return {"assistant": fields if message.native else {k: v for k, v in fields.items() if k != "native"}}

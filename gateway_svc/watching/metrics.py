@@ -47,6 +47,7 @@ class TurnMetrics:
         self._tools = frozenset(tools)
         self._servers = frozenset(servers)
         self._engines: dict[str, _EngineSeries] = {}
+        self._tool_calls: dict[tuple[str, audit_pb2.Outcome.ValueType], tuple[Counter, Histogram]] = {}
         self._running = Gauge("onrecord_turns_running", "Turns under way.", ["engine"], registry=registry)
         self._turns = Counter(
             "onrecord_turns", "Turns that have ended, by why they did.", ["engine", "stop_reason"], registry=registry
@@ -111,9 +112,10 @@ class TurnMetrics:
 
     def count_tool_call(self, row: audit_pb2.AuditRow) -> None:
         """A tool call has ended."""
-        tool = self._label(row.tool_name)
-        self._calls.labels(tool, outcome_label(row.outcome)).inc()
-        self._call_seconds.labels(tool).observe(row.duration_ms / 1000)
+        key = row.tool_name, row.outcome
+        series = self._tool_calls.get(key) or self._of_tool(key)
+        series[0].inc()
+        series[1].observe(row.duration_ms / 1000)
 
     def _of_engine(self, engine: str) -> "_EngineSeries":
         """Kept, since to find a series by its labels takes longer than to count."""
@@ -131,6 +133,14 @@ class TurnMetrics:
             )
         return self._engines[engine]
 
+    def _of_tool(self, key: tuple[str, audit_pb2.Outcome.ValueType]) -> tuple[Counter, Histogram]:
+        """Kept for the deployment's own tools: models make other names up without end."""
+        tool = self._label(key[0])
+        series = self._calls.labels(tool, outcome_label(key[1])), self._call_seconds.labels(tool)
+        if tool == key[0]:
+            self._tool_calls[key] = series
+        return series
+
     def _label(self, tool: str) -> str:
         if tool in self._tools:
             return tool
@@ -138,7 +148,7 @@ class TurnMetrics:
         return f"{server}.*" if server in self._servers else OTHER
 
 
-def watch_waiting(registry: CollectorRegistry, waiting: Callable[[], int]) -> None:
+def add_waiting_gauge(registry: CollectorRegistry, waiting: Callable[[], int]) -> None:
     """Asks at each scrape how many turns wait."""
     Gauge("onrecord_turns_waiting", "Turns that wait for their beginning.", registry=registry).set_function(waiting)
 
@@ -162,7 +172,7 @@ class RecordCollector(Collector):
         self._record = record
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """See prometheus_client."""
+        """The metrics now (prometheus_client's Collector)."""
         spool, counters = self._record.spool, self._record.counters
         gauges = {
             "spool_records": ("Records that are not acked, intents included.", spool.depth),

@@ -15,7 +15,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.engines.kinds import engine_kinds
 from gateway_svc.errors import SettingsError
-from gateway_svc.turns.turn import Totals
+from gateway_svc.turns.account import Totals
 from service_kit.observing.trace_context import TraceContext
 
 if TYPE_CHECKING:

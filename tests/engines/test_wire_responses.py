@@ -13,7 +13,7 @@ from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
 from gateway_svc.errors import EngineProtocolError, EngineRateLimited, EngineRejected
 from gateway_svc.messages import AssistantMessage, Message, Native, ToolMessage, UserMessage
-from gateway_svc.turns.transcript import Transcript
+from gateway_svc.turns.transcript import Transcript, to_line
 from recording.calls import Usage
 from tests.engines.asking import QUICK, READ, ask, ask_again, ask_responses, events, response
 
@@ -250,9 +250,9 @@ async def test_thoughts_go_back_in_order_and_after_a_restart(tmp_path):
         await engine.aclose()
 
         transcript = Transcript.create(tmp_path / "t.jsonl")
-        transcript.append_state({"id": "t"})
+        transcript.append({"session": {"id": "t"}})
         for message in history:
-            transcript.append_message(message)
+            transcript.append(to_line(message))
         _, read = transcript.read()
         transcript.close()
         assert read == history

@@ -16,7 +16,9 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.engines.claude import ClaudeAudit, ClaudeRunner
 from gateway_svc.marks import new_mark
 from gateway_svc.messages import Message, UserMessage
-from gateway_svc.turns.turn import Totals, Turn, TurnEvents
+from gateway_svc.turns.account import Totals, TurnAccount
+from gateway_svc.turns.events import TurnEvents
+from gateway_svc.turns.turn import Turn
 from recording.calls import Scope, Usage
 from recording.logger import safe_audit, safe_intend
 from recording.rows import close_call, cost_row, open_call
@@ -91,14 +93,16 @@ class Stage:
     def turn(self, text: str = "go", *, model: str = claude_cli.MODEL, system_prompt: str = "") -> Turn:
         """The next turn of the one session of this stage."""
         self.history.append(UserMessage(text))
-        self.events, self.totals = [], Totals()
+        events = TurnEvents()
+        account = TurnAccount(events.warn)
+        self.events, self.totals = [], account.totals
         return Turn(
             scope=Scope("session-1", "claude", model, "turn-1"),
             system_prompt=system_prompt,
             history=self.history,
             append=self.history.append,
-            events=TurnEvents(),
-            totals=[self.totals],
+            events=events,
+            account=account,
         )
 
     async def run(self, text: str = "go", *, runner: ClaudeRunner | None = None, **options: Any) -> str:

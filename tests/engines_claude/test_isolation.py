@@ -14,7 +14,9 @@ from gateway_svc.engines.claude.prompt import ANSWER, BEFORE, GO_ON, NOTHING, pr
 from gateway_svc.errors import SettingsError
 from gateway_svc.messages import AssistantMessage, UserMessage
 from gateway_svc.programs import installed
-from gateway_svc.turns.turn import Turn, TurnEvents
+from gateway_svc.turns.account import TurnAccount
+from gateway_svc.turns.events import TurnEvents
+from gateway_svc.turns.turn import Turn
 from recording.calls import Scope
 from tests.support import claude_cli
 from tests.support.claude_cli import MODEL, init, message, result, spent
@@ -110,7 +112,10 @@ def test_no_input_stands_where_the_program_reads_commands(text, earlier, known):
     """That is the last text of a message. What was said stands whole before it, and no text is empty."""
     history = [message for said in earlier for message in (UserMessage(said), AssistantMessage(said))]
     for last in (UserMessage(text), AssistantMessage(text)):
-        turn = Turn(Scope("s", "claude", "m", "t"), "", [*history, last], lambda _: None, TurnEvents())
+        events = TurnEvents()
+        turn = Turn(
+            Scope("s", "claude", "m", "t"), "", [*history, last], lambda _: None, events, TurnAccount(events.warn)
+        )
         *before, end = [block["text"] for block in prompt(turn, known)["message"]["content"]]
         assert end == (ANSWER if isinstance(last, UserMessage) else GO_ON)
         if isinstance(last, UserMessage):

@@ -194,7 +194,7 @@ async def test_why_it_stopped(stage, more, stop):
 async def test_the_program_is_told_what_is_left_of_the_smallest_budget(stage):
     stage.play([init(), *message("msg_1", "x"), result({MODEL: spent(1, 0.00054)})])
     turn = stage.turn()
-    turn.budgets = [Budget("this session", 90_000, lambda: 2_500), Budget("this turn", 100_000, lambda: 0)]
+    turn.account.budgets = [Budget("this session", 90_000, lambda: 2_500), Budget("this turn", 100_000, lambda: 0)]
     await stage.runner().run(turn)
     assert "--max-budget-usd=0.087500" in stage.argv()
     stage.play([init(), *message("msg_1", "x"), result({MODEL: spent(1, 0.00054)})])

@@ -16,17 +16,20 @@ from pathlib import Path
 from gateway_svc.engines.claude import ClaudeRunner
 from gateway_svc.messages import UserMessage
 from recording.calls import Scope
-from gateway_svc.turns.turn import Turn, TurnEvents
+from gateway_svc.turns.account import TurnAccount
+from gateway_svc.turns.events import TurnEvents
+from gateway_svc.turns.turn import Turn
 
 folder, command = Path(sys.argv[1]), sys.argv[2]
 runner = ClaudeRunner(
     command, "", folder / "state", folder, price=lambda model, usage: None, max_steps=5, max_turn_seconds=20
 )
 history = [UserMessage("go")]
-turn = Turn(Scope("s", "claude", "", "t"), "", history, history.append, TurnEvents())
+events = TurnEvents()
+turn = Turn(Scope("s", "claude", "", "t"), "", history, history.append, events, TurnAccount(events.warn))
 asyncio.run(runner.run(turn))
 loaded = sorted(name for name in sys.modules if re.match("recording.(?!channel|calls|locks)", name))
-print(turn.totals[0].tool_calls, loaded)
+print(turn.account.totals.tool_calls, loaded)
 """
 
 

@@ -20,7 +20,9 @@ from gateway_svc.tools.bash import BashTool
 from gateway_svc.tools.files import Files
 from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.toolbox import Toolbox
-from gateway_svc.turns.turn import Turn, TurnEvents
+from gateway_svc.turns.account import TurnAccount
+from gateway_svc.turns.events import TurnEvents
+from gateway_svc.turns.turn import Turn
 from recording.calls import Scope
 from recording.logger import AuditRefused, Row
 
@@ -81,7 +83,8 @@ async def agent_for(script: Script, workspace: Path, logger: Logger, limits: Lim
 
 def new_turn() -> Turn:
     history: list[Message] = [UserMessage("go")]
-    return Turn(SCOPE, "", history, history.append, TurnEvents())
+    events = TurnEvents()
+    return Turn(SCOPE, "", history, history.append, events, TurnAccount(events.warn))
 
 
 async def heard(turn: Turn) -> list[str]:

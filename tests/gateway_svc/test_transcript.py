@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway_svc.errors import Busy, NotFound
 from gateway_svc.messages import AssistantMessage, ToolMessage, UserMessage
-from gateway_svc.turns.transcript import TAIL_BYTES, Transcript, closing_messages, read_state
+from gateway_svc.turns.transcript import TAIL_BYTES, Transcript, closing_messages, read_state, to_line
 from recording.calls import ToolCall
 
 STATE = {"id": "s1", "revision": 1}
@@ -30,9 +30,9 @@ messages = st.lists(
 def test_messages_come_back_as_they_were(tmp_path_factory, said):
     path = tmp_path_factory.mktemp("t") / "s1.jsonl"
     transcript = Transcript.create(path)
-    transcript.append_state(STATE)
+    transcript.append({"session": STATE})
     for message in said:
-        transcript.append_message(message)
+        transcript.append(to_line(message))
     transcript.close()
     reopened = Transcript.open(path)
     assert reopened.read() == (STATE, said)
@@ -43,16 +43,16 @@ def test_messages_come_back_as_they_were(tmp_path_factory, said):
 def test_a_torn_last_line_is_cut_and_the_rest_stays(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("t") / "s1.jsonl"
     transcript = Transcript.create(path)
-    transcript.append_state(STATE)
-    transcript.append_message(UserMessage("first"))
+    transcript.append({"session": STATE})
+    transcript.append(to_line(UserMessage("first")))
     whole = path.stat().st_size
-    transcript.append_message(UserMessage("second, with text in it"))
+    transcript.append(to_line(UserMessage("second, with text in it")))
     transcript.close()
     size = data.draw(st.integers(whole, path.stat().st_size - 1))
     with path.open("r+b") as file:
         file.truncate(size)
     reopened = Transcript.open(path)
-    reopened.append_message(UserMessage("third"))
+    reopened.append(to_line(UserMessage("third")))
     assert reopened.read() == (STATE, [UserMessage("first"), UserMessage("third")])
     reopened.close()
 
@@ -118,9 +118,9 @@ def test_a_closed_transcript_is_free_though_a_process_that_is_being_started_has_
 def test_the_last_state_is_found_however_much_was_said_after_it(tmp_path, after):
     path = tmp_path / "s1.jsonl"
     transcript = Transcript.create(path)
-    transcript.append_state(STATE)
-    transcript.append_state({**STATE, "revision": 2})
-    transcript.append_message(UserMessage('{"session":' + "x" * after))
+    transcript.append({"session": STATE})
+    transcript.append({"session": {**STATE, "revision": 2}})
+    transcript.append(to_line(UserMessage('{"session":' + "x" * after)))
     transcript.close()
     assert read_state(path)["revision"] == 2
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.turns.turn import TurnEvents
+from gateway_svc.turns.events import TurnEvents
 
 
 def event(step: int) -> pb.TurnEvent:
@@ -62,7 +62,7 @@ async def test_who_puts_much_waits_until_the_client_has_read_it():
     events = TurnEvents()
     for _ in range(16):
         events.put_text("x" * 2**16)
-    waiting = asyncio.create_task(events.room())
+    waiting = asyncio.create_task(events.writable())
     stream = events.stream()
     first = await anext(stream)
     await asyncio.sleep(0.01)

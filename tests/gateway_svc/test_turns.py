@@ -17,7 +17,7 @@ from gateway_svc.errors import (
     Overloaded,
 )
 from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
-from gateway_svc.turns.queue import Room, Turns
+from gateway_svc.turns.queue import Capacity, Turns
 from gateway_svc.turns.sessions import Session, Sessions
 from gateway_svc.turns.turn import Turn
 from recording.calls import ToolCall
@@ -49,12 +49,12 @@ class Runner:
 class House:
     """Turns over a real state directory."""
 
-    def __init__(self, state_dir, *runners: Runner, room: Room | None = None) -> None:
+    def __init__(self, state_dir, *runners: Runner, capacity: Capacity | None = None) -> None:
         self.rows: list[audit_pb2.SessionRow] = []
         self.sessions = Sessions(state_dir)
         by_name = {runner.name: runner for runner in runners}
         self.turns = Turns(
-            self.sessions, by_name, runners[0].name, lambda state: self.rows.append(state.to_row()), room=room
+            self.sessions, by_name, runners[0].name, lambda state: self.rows.append(state.to_row()), capacity=capacity
         )
 
     async def run(self, **request) -> list[pb.TurnEvent]:
@@ -320,7 +320,7 @@ async def test_turns_beyond_the_limit_wait_and_those_beyond_the_queue_are_refuse
         running -= 1
 
     runner = Runner(work=work)
-    house = House(tmp_path, runner, room=Room(running=2, queued=2))
+    house = House(tmp_path, runner, capacity=Capacity(running=2, queued=2))
     turns = [asyncio.create_task(house.run(input=str(number))) for number in range(2)]
     await until(lambda: len(runner.seen) == 2)
     turns += [asyncio.create_task(house.run(input=str(number))) for number in range(2, 4)]
@@ -347,7 +347,7 @@ async def test_turns_that_wait_for_their_session_take_nobodys_place(tmp_path):
             await hold.wait()
 
     runner = Runner(work=work)
-    house = House(tmp_path, runner, room=Room(running=2))
+    house = House(tmp_path, runner, capacity=Capacity(running=2))
     first = house.turns.create_session(pb.CreateSessionRequest()).id
     waiting = [asyncio.create_task(house.run(input="x", session_id=first)) for _ in range(3)]
     await until(lambda: runner.seen and asking_for(house, first) == 3)

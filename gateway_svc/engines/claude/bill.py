@@ -204,7 +204,7 @@ class Bill:
         )
         if self._audit:
             self._audit.record(row)
-        self._turn.count_step(row)
+        self._turn.account.add_step(row)
         self._rows += 1
 
 

@@ -14,7 +14,8 @@ from gateway_svc.engines.claude.lines import a_word
 from gateway_svc.engines.claude.outcomes import CANCELLED, observed_result
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.wire.fields import Fields
-from gateway_svc.turns.turn import Turn, tool_call_finished
+from gateway_svc.turns.events import tool_call_finished
+from gateway_svc.turns.turn import Turn
 from recording.calls import Scope, ToolCall, ToolResult
 
 MAX_NAME_CHARACTERS = 128
@@ -91,7 +92,7 @@ class Calls:
             self._audit.record(row)
         else:
             row = self._bare_row(opened.call, result)
-        self._turn.count_tool_call(row)
+        self._turn.account.add_tool_call(row)
         self._turn.events.put(tool_call_finished(row))
 
     def _bare_row(self, call: ToolCall, result: ToolResult | None = None) -> audit_pb2.AuditRow:

@@ -89,7 +89,7 @@ class Run:
                     log.warning("claude.line_malformed", error=str(error))
                 if self._stream.answered:
                     process.close_input()
-                await self._turn.events.room()
+                await self._turn.events.writable()
 
     def _stop_reason(
         self, process: ClaudeProcess, reading: "asyncio.Task[None]", *, resumed: bool

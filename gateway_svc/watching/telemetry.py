@@ -1,4 +1,4 @@
-"""What is watched of turns: one place that tells both metrics and traces."""
+"""What turns tell metrics and traces, in one place."""
 
 import time
 
@@ -6,13 +6,13 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from prometheus_client import CollectorRegistry
 
-from gateway_svc.turns.turn import Totals
+from gateway_svc.turns.account import Totals
 from gateway_svc.watching.metrics import TurnMetrics, stop_label
 from gateway_svc.watching.tracing import Tracing, TurnTrace
 from service_kit.observing.trace_context import CALLERS_TRACE
 
 
-class TurnWatch:
+class TurnTelemetry:
     """One turn (the StepObserver protocol)."""
 
     def __init__(self, engine: str, metrics: TurnMetrics, trace: TurnTrace | None, trace_id: str) -> None:
@@ -25,13 +25,13 @@ class TurnWatch:
         metrics.begin_turn(engine)
 
     def step_finished(self, cost: audit_pb2.CostRow, error_type: str) -> None:
-        """See StepObserver."""
+        """Counts and traces a model request."""
         self._metrics.count_step(cost)
         if self._trace:
             self._trace.add_step(cost, error_type)
 
     def tool_call_finished(self, row: audit_pb2.AuditRow) -> None:
-        """See StepObserver."""
+        """Counts and traces a tool call."""
         self._metrics.count_tool_call(row)
         if self._trace:
             self._trace.add_tool_call(row)
@@ -44,15 +44,15 @@ class TurnWatch:
             self._trace.end(label, totals, error_type)
 
 
-class Watch:
-    """Begins to watch turns."""
+class Telemetry:
+    """Observes turns, for metrics and, where they are on, traces."""
 
     def __init__(self, metrics: TurnMetrics | None = None, tracing: Tracing | None = None) -> None:
         self._metrics = metrics or TurnMetrics(CollectorRegistry())
         self._tracing = tracing
 
-    def begin_turn(self, engine: str, session_id: str, turn_id: str) -> TurnWatch:
+    def begin_turn(self, engine: str, session_id: str, turn_id: str) -> TurnTelemetry:
         """A turn begins, on behalf of the call that is being handled."""
         caller = CALLERS_TRACE.get()
         trace = self._tracing.begin_turn(caller, engine, session_id, turn_id) if self._tracing else None
-        return TurnWatch(engine, self._metrics, trace, trace.trace_id if trace else caller.trace_id)
+        return TurnTelemetry(engine, self._metrics, trace, trace.trace_id if trace else caller.trace_id)

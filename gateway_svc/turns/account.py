@@ -1,0 +1,176 @@
+"""What turns, sessions and labels have used and may spend: counted in one place, looked at before each step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc.turns.budgets import Budget, LabelBudgets
+
+Warn = Callable[[pb.WarningCode.ValueType, str], None]
+"""Tells the client something that does not end the turn."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What model requests took together."""
+
+    steps: int = 0
+    tool_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_micros: int = 0
+    unpriced_steps: int = 0
+    """Requests whose price is not known, so that cost_micros is short of the truth."""
+
+    def add_step(self, cost: audit_pb2.CostRow) -> None:
+        """Counts one model request."""
+        self.steps += 1
+        self.input_tokens += cost.input_tokens
+        self.output_tokens += cost.output_tokens
+        self.cached_input_tokens += cost.cached_input_tokens
+        self.reasoning_tokens += cost.reasoning_tokens
+        self.cost_micros += cost.cost_micros
+        self.unpriced_steps += not cost.HasField("cost_micros")
+
+    def add(self, others: "Totals") -> None:
+        """Adds what others have counted."""
+        for counter in fields(Totals):
+            setattr(self, counter.name, getattr(self, counter.name) + getattr(others, counter.name))
+
+    def to_usage(self) -> pb.Usage:
+        """The totals on the wire: the cost is unset when a part of it is not known."""
+        return pb.Usage(
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            cached_input_tokens=self.cached_input_tokens,
+            reasoning_tokens=self.reasoning_tokens,
+            cost_micros=None if self.unpriced_steps else self.cost_micros,
+            known_cost_micros=self.cost_micros,
+        )
+
+
+class StepObserver(Protocol):
+    """Who is told of a turn's steps and tool calls, for metrics and traces. It never raises."""
+
+    def step_finished(self, cost: audit_pb2.CostRow, error_type: str) -> None:
+        """A model request has ended; error_type is the name of the error's class, empty when there was none."""
+        ...
+
+    def tool_call_finished(self, row: audit_pb2.AuditRow) -> None:
+        """A tool call has ended."""
+        ...
+
+
+@dataclass(slots=True, weakref_slot=True)
+class SessionSpending:
+    """What a session has spent, for all that run for it: its turn, and the shadows of earlier turns."""
+
+    micros: int = 0
+    """All that the session has ever spent, in millionths of a US dollar."""
+
+
+class SessionSpendings:
+    """Those of the sessions for which something runs."""
+
+    def __init__(self) -> None:
+        self._live: WeakValueDictionary[str, SessionSpending] = WeakValueDictionary()
+
+    def of(self, session_id: str, micros: int) -> SessionSpending:
+        """A session's, which lives as long as somebody holds it; `micros` were spent before, by the transcript."""
+        spending = self._live.setdefault(session_id, SessionSpending())
+        spending.micros = max(spending.micros, micros)  # another gateway may have run turns of it meanwhile
+        return spending
+
+
+@dataclass(frozen=True, slots=True)
+class SharedBudgets:
+    """What all that runs for a session spends from together: the session's budget, and those of its labels."""
+
+    session: SessionSpending = field(default_factory=SessionSpending)
+    labels: LabelBudgets = field(default_factory=LabelBudgets)
+    max_micros: int = 0
+    """The session's budget; 0: none."""
+
+    def list(self) -> list[Budget]:
+        """Each budget."""
+        own = [Budget("this session", self.max_micros, lambda: self.session.micros)] if self.max_micros else []
+        return [*own, *self.labels.budgets]
+
+    def spend(self, micros: int) -> None:
+        """Adds what a request cost."""
+        self.session.micros += micros
+        self.labels.add(micros)
+
+
+class TurnAccount:
+    """What one turn has used, and what it may spend. Steps and tool calls are added here and nowhere else."""
+
+    def __init__(
+        self,
+        warn: Warn,
+        shared: SharedBudgets | None = None,
+        *,
+        max_micros: int = 0,
+        session_totals: Totals | None = None,
+        save: Callable[[], None] | None = None,
+        observer: StepObserver | None = None,
+    ) -> None:
+        """Opens the account.
+
+        `max_micros` is the turn's own budget; 0: none. `session_totals` are added to as well. `save` is called when
+        something was spent, so that a crash forgets no cost.
+        """
+        self.totals = Totals()
+        self.shared = shared or SharedBudgets()
+        own = [Budget("this turn", max_micros, lambda: self.totals.cost_micros)] if max_micros else []
+        self.budgets = [*own, *self.shared.list()]
+        self.observer = observer
+        self._warn = warn
+        self._session_totals = session_totals
+        self._save = save
+        self._warned_of_price = False
+
+    def add_step(self, cost: audit_pb2.CostRow, error_type: str = "") -> None:
+        """Counts one model request; error_type is the name of the class of the error that ended it."""
+        self.totals.add_step(cost)
+        if self._session_totals:
+            self._session_totals.add_step(cost)
+        if self.observer:
+            self.observer.step_finished(cost, error_type)
+        if cost.cost_micros:
+            self.shared.spend(cost.cost_micros)
+            if self._save:
+                self._save()
+        if self.budgets and not (cost.HasField("cost_micros") or cost.HasField("error") or self._warned_of_price):
+            self._warned_of_price = True
+            self._warn(
+                pb.WARNING_CODE_COST_UNKNOWN,
+                f"the cost of a request to engine {cost.engine}, model {cost.model} is not known: it is not counted, "
+                f"so that {', '.join(budget.name for budget in self.budgets)} may cost more than its budget",
+            )
+
+    def add_tool_call(self, row: audit_pb2.AuditRow) -> None:
+        """Counts one tool call."""
+        self.totals.tool_calls += 1
+        if self._session_totals:
+            self._session_totals.tool_calls += 1
+        if self.observer:
+            self.observer.tool_call_finished(row)
+
+    def is_over_budget(self) -> bool:
+        """Whether a budget is used up, so that the turn has to end; the client is told which."""
+        for budget in self.budgets:
+            if budget.left_micros <= 0:
+                self._warn(
+                    pb.WARNING_CODE_BUDGET_EXCEEDED,
+                    f"the budget of {budget.name} is used up: {budget.spent()} of {budget.max_micros} millionths of a "
+                    f"US dollar are spent",
+                )
+                return True
+        return False

@@ -1,0 +1,153 @@
+"""What a turn's client hears of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc.turns.account import Totals
+
+COALESCE_SECONDS = 0.005
+"""How long text is gathered before it is sent: models write hundreds of pieces a second, and a message costs 50 µs."""
+
+MAX_WAITING_BYTES = 2**20
+"""How much may wait for a client, besides what gRPC and the kernel hold."""
+
+
+class TurnEvents:
+    """The events of one turn, from the loop that makes them to the RPC that streams them.
+
+    Putting never waits, so an event can be put wherever one happens. Who puts many awaits writable() in between: a
+    client that does not read holds up its own turn, and does not fill the gateway's memory.
+    """
+
+    def __init__(self) -> None:
+        self._events: list[pb.TurnEvent] = []
+        self._text: list[str] = []
+        self._ready = asyncio.Event()
+        self._closed = False
+        self._waiting_bytes = 0
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    async def writable(self) -> None:
+        """Waits until less than MAX_WAITING_BYTES wait for the client."""
+        await self._writable.wait()
+
+    def put_text(self, text: str) -> None:
+        """Adds a piece of the answer."""
+        self._text.append(text)
+        self._count(len(text))
+        self._ready.set()
+
+    def put(self, event: pb.TurnEvent) -> None:
+        """Adds an event."""
+        if self._text:
+            self._flush_text()
+        self._events.append(event)
+        self._count(event.ByteSize())
+        self._ready.set()
+
+    def warn(self, code: pb.WarningCode.ValueType, message: str) -> None:
+        """Tells the client something that does not end the turn."""
+        self.put(pb.TurnEvent(warning=pb.Warning(code=code, message=message)))
+
+    def close(self) -> None:
+        """Says that no more events come."""
+        if self._text:
+            self._flush_text()
+        self._closed = True
+        self._ready.set()
+
+    async def stream(self) -> AsyncIterator[pb.TurnEvent]:
+        """All events in order, neighbouring pieces of text joined, until close()."""
+        while True:
+            await self._ready.wait()
+            if not self._events and not self._closed:
+                await asyncio.sleep(COALESCE_SECONDS)
+            self._ready.clear()
+            if self._text:
+                self._flush_text()
+            closed, events, self._events = self._closed, self._events, []
+            taken = self._waiting_bytes
+            for event in events:
+                yield event
+            self._count(-taken)
+            if closed:
+                return
+
+    def _count(self, size: int) -> None:
+        self._waiting_bytes += size
+        if self._waiting_bytes < MAX_WAITING_BYTES:
+            self._writable.set()
+        else:
+            self._writable.clear()
+
+    def _flush_text(self) -> None:
+        # A character outside the basic plane may have come in two halves; what stays half is replaced.
+        text = "".join(self._text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        self._events.append(pb.TurnEvent(text_delta=pb.TextDelta(text=text)))
+        self._text.clear()
+
+
+class SilentEvents(TurnEvents):
+    """Events that nobody hears."""
+
+    def put_text(self, text: str) -> None:
+        """Forgets it."""
+
+    def put(self, event: pb.TurnEvent) -> None:
+        """Forgets it."""
+
+
+def tool_call_started(row: audit_pb2.AuditRow, *, awaiting_answer: bool) -> pb.TurnEvent:
+    """What a client is told of the intent of a call."""
+    return pb.TurnEvent(
+        tool_call_started=pb.ToolCallStarted(
+            id=row.id, tool_name=row.tool_name, args_summary=row.args_summary, awaiting_answer=awaiting_answer
+        )
+    )
+
+
+def tool_call_finished(row: audit_pb2.AuditRow) -> pb.TurnEvent:
+    """What a client is told of the row of a call that has ended."""
+    return pb.TurnEvent(
+        tool_call_finished=pb.ToolCallFinished(
+            id=row.id,
+            tool_name=row.tool_name,
+            outcome=row.outcome,
+            duration_ms=row.duration_ms,
+            exit_code=row.exit_code if row.HasField("exit_code") else None,
+            http_status=row.http_status if row.HasField("http_status") else None,
+            error=row.error if row.HasField("error") else None,
+            result_truncated=row.result_truncated,
+            result_bytes=row.result_bytes,
+        )
+    )
+
+
+def step_finished(cost: audit_pb2.CostRow, step: int) -> pb.TurnEvent:
+    """What a client is told of the row of a model request, the turn's step-th."""
+    usage = pb.Usage(
+        input_tokens=cost.input_tokens,
+        output_tokens=cost.output_tokens,
+        cached_input_tokens=cost.cached_input_tokens,
+        reasoning_tokens=cost.reasoning_tokens,
+        cost_micros=cost.cost_micros if cost.HasField("cost_micros") else None,
+    )
+    finished = pb.StepFinished(step=step, model=cost.model, usage=usage, duration_ms=cost.duration_ms)
+    return pb.TurnEvent(step_finished=finished)
+
+
+def turn_finished(stop_reason: pb.StopReason.ValueType, totals: Totals, duration_ms: int) -> pb.TurnEvent:
+    """The last event of a turn."""
+    return pb.TurnEvent(
+        turn_finished=pb.TurnFinished(
+            stop_reason=stop_reason,
+            steps=totals.steps,
+            tool_calls=totals.tool_calls,
+            usage=totals.to_usage(),
+            duration_ms=duration_ms,
+        )
+    )
