@@ -1,4 +1,4 @@
-"""What the ledger counts: once a commit or a query, never once a row; sizes when they are asked for."""
+"""The ledger's metrics: updated once for each commit and each query, never for each row."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -44,7 +44,7 @@ class StoreMetrics:
         )
 
     def committed(self, responses: Sequence[audit_pb2.RecordResponse], seconds: float) -> None:
-        """See StoreObserver."""
+        """Counts the rows of a commit, and its time."""
         stored = sum(response.stored for response in responses)
         duplicates = sum(response.duplicates for response in responses)
         rejected = sum(len(response.rejections) for response in responses)
@@ -55,15 +55,15 @@ class StoreMetrics:
         self._rejected.inc(rejected)
 
     def commit_failed(self) -> None:
-        """See StoreObserver."""
+        """Counts a commit that failed."""
         self._failed.inc()
 
     def queried(self, seconds: float) -> None:
-        """See StoreObserver."""
+        """Notes how long a query took."""
         self._query_seconds.observe(seconds)
 
     def throttled(self, seconds: float) -> None:
-        """See StoreObserver."""
+        """Notes how long a query waited before it began."""
         self._query_wait_seconds.observe(seconds)
 
 
@@ -76,7 +76,7 @@ class StoreCollector(Collector):
         self._unindexed_rows = unindexed_rows
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """See prometheus_client."""
+        """The sizes of this moment."""
         yield GaugeMetricFamily(
             "onrecord_ledger_queued_rows", "Rows that wait for the disk.", value=self._queued_rows()
         )

@@ -17,8 +17,7 @@ from audit_svc.ledger.pruning import Progress
 from audit_svc.ledger.query import Filter, Query
 from audit_svc.sqlite.care.online import OnlineCare
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.open.connection import Connection, open_for_reading, open_for_writing
-from audit_svc.sqlite.open.files import translated
+from audit_svc.sqlite.open.connection import Connection, open_for_reading, open_for_writing, translated
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.read import queries, tail, tool_calls
 from audit_svc.sqlite.read.reader import Reader

@@ -53,13 +53,13 @@ def backup(
         if dry_run:
             _try_backup(path, None if target else ledger_path(db), as_json=as_json)
         elif target:
-            with progress("copying") as tell:
-                total, digest = remote.back_up(target, path, tell)
+            with progress("copying") as on_progress:
+                total, digest = remote.back_up(target, path, on_progress)
             said = f"{path}: {size(total)}, checked by the service, SHA-256 {digest}"
             say(said, {"path": str(path), "bytes": total, "sha256": digest}, as_json=as_json)
         else:
-            with progress("copying") as tell:
-                copy = copies.back_up(ledger_path(db), path, tell)
+            with progress("copying") as on_progress:
+                copy = copies.back_up(ledger_path(db), path, on_progress)
             calls, requests, sessions = (copy.rows.get(name, 0) for name in ("tool_call_log", "cost_log", "sessions"))
             said = (
                 f"{path}: {size(copy.size_bytes)}, sound, with {calls} tool calls, {requests} model requests "
@@ -88,8 +88,8 @@ def check(db: Database = None, dry_run: DryRun = False, as_json: Json = False) -
             names = ", ".join(checks.NAMES)
             say(f"would read {path} and check: {names}", {"path": str(path), "checks": checks.NAMES}, as_json=as_json)
             return
-        with progress("checking") as tell:
-            for finding in checks.check(path, tell):
+        with progress("checking") as on_progress:
+            for finding in checks.check(path, on_progress):
                 wrong |= finding.state == "wrong"
                 said = f"{finding.state:5}  {finding.check:9}  {finding.detail}".rstrip()
                 say(said, asdict(finding), as_json=as_json)
@@ -108,10 +108,10 @@ def prune(
     with error_is_exit_code_1():
         before_ms = whole_hour(parse_time(before, now_ms), now_ms)
         last = None
-        with progress("pruning") as tell:
+        with progress("pruning") as on_progress:
             for response in _prune(before_ms, target, db, dry_run=dry_run):
                 last = response
-                tell(response.tool_calls, 0)
+                on_progress(response.tool_calls, 0)
         if last is None:
             raise remote.Refused(f"{target} has told nothing of its prune")
         verb = "would remove" if dry_run else "removed"
@@ -150,12 +150,12 @@ def rebuild_rollups(db: Database = None, dry_run: DryRun = False, as_json: Json 
     path = ledger_path(db)
     with error_is_exit_code_1():
         if not dry_run:
-            with progress("counting") as tell:
-                rebuilds.rebuild_file(path, tell)
+            with progress("counting") as on_progress:
+                rebuilds.rebuild_file(path, on_progress)
             say("rebuilt the rollups", {"path": str(path), "dry_run": False}, as_json=as_json)
             return
-        with progress("counting") as tell, reading(path) as connection:
-            wrong = {table: rows for table, rows in checks.rollups_off(connection, tell).items() if rows}
+        with progress("counting") as on_progress, reading(path) as connection:
+            wrong = {table: rows for table, rows in checks.rollups_off(connection, on_progress).items() if rows}
         told = [f"would mend {rows} rows of {table}" for table, rows in wrong.items()]
         said = "\n".join(told) or "the rollups are what the rows say"
         say(said, {"path": str(path), "wrong_rows": wrong, "dry_run": True}, as_json=as_json)
@@ -166,12 +166,12 @@ def rebuild_texts(db: Database = None, dry_run: DryRun = False, as_json: Json = 
     path = ledger_path(db)
     with error_is_exit_code_1():
         if not dry_run:
-            with progress("indexing") as tell:
-                rebuilds.rebuild_texts(path, tell)
+            with progress("indexing") as on_progress:
+                rebuilds.rebuild_texts(path, on_progress)
             say("rebuilt the index of texts", {"path": str(path), "dry_run": False}, as_json=as_json)
             return
-        with progress("reading") as tell, reading(path) as connection:
-            wrong = checks.texts_off(connection, tell)
+        with progress("reading") as on_progress, reading(path) as connection:
+            wrong = checks.texts_off(connection, on_progress)
         said = f"would mend {wrong} parts" if wrong else "the index of texts is what the rows say"
         say(said, {"path": str(path), "wrong_parts": wrong, "dry_run": True}, as_json=as_json)
 
@@ -182,8 +182,8 @@ def vacuum(db: Database = None, dry_run: DryRun = False, as_json: Json = False) 
     with error_is_exit_code_1():
         before = after = space(path)
         if not dry_run:
-            with progress("writing anew") as tell:
-                after = write_anew(path, tell)
+            with progress("writing anew") as on_progress:
+                after = write_anew(path, on_progress)
         gains = before.free_bytes if dry_run else before.size_bytes - after.size_bytes
         verb = "would give back about" if dry_run else "gave back"
         said = f"{verb} {size(gains)} of {size(before.size_bytes)}"

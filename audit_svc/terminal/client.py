@@ -4,7 +4,6 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ from audit_svc.query_log import QueryLog
 from audit_svc.questions import QuestionRpcs
 from audit_svc.servicer import STATUSES, error_interceptor
 from audit_svc.sqlite.store import ReadableSqlite
+from audit_svc.terminal.options import Source
 from audit_svc.terminal.running import err, error_is_exit_code_1, progress
 from recording.channel.options import CLIENT_OPTIONS
 from recording.channel.token import Metadata
@@ -58,24 +58,29 @@ class Client:
         return found
 
 
-def ask(target: str, db: Path | None, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+def ask(source: Source, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
     """Does work with the ledger; what goes wrong ends the program with a sentence and exit code 1."""
 
     async def connected() -> T:
-        async with connect(target, db) as client:
+        async with connect(source) as client:
             return await work(client)
 
-    return run(target, db, connected())
+    return run(source, connected())
 
 
-def run(target: str, db: Path | None, work: Coroutine[Any, Any, T]) -> T:
-    """Does work, which asks the ledger at target or in db; ends as ask() does."""
+def listed(source: Source, rpc: str, request: Any, rows: str, limit: int = sys.maxsize) -> list[Any]:
+    """Up to limit rows of a paged RPC; rows is their field."""
+    return ask(source, lambda client: client.pages(rpc, request, rows, limit))
+
+
+def run(source: Source, work: Coroutine[Any, Any, T]) -> T:
+    """Does work, which asks source; ends as ask() does."""
     with error_is_exit_code_1():
         try:
             return asyncio.run(work)
         except grpc.aio.AioRpcError as error:
-            is_away = not db and error.code() is grpc.StatusCode.UNAVAILABLE
-            hint = f" (is an audit service running at {target}?)" if is_away else ""
+            is_away = not source.db and error.code() is grpc.StatusCode.UNAVAILABLE
+            hint = f" (is an audit service running at {source.target}?)" if is_away else ""
             err.print(f"{error.code().name}: {error.details()}{hint}", style="red", markup=False)
             raise typer.Exit(EXIT_FAILED) from None
         except KeyboardInterrupt:
@@ -83,19 +88,19 @@ def run(target: str, db: Path | None, work: Coroutine[Any, Any, T]) -> T:
 
 
 @asynccontextmanager
-async def connect(target: str, db: Path | None) -> AsyncIterator[Client]:
-    """The service at target, or with db one inside this process that reads the file and cannot write it.
+async def connect(source: Source) -> AsyncIterator[Client]:
+    """The service, or for a file one inside this process that reads it and cannot write it.
 
     Raises:
-        StoreRefused: db cannot be read, or its schema is not what this version knows.
+        StoreRefused: the file cannot be read, or its schema is not what this version knows.
     """
-    if db is None:
-        channel, metadata = open_channel(target)
+    if source.db is None:
+        channel, metadata = open_channel(source.target)
         async with channel:
             yield Client(audit_pb2_grpc.AuditServiceStub(channel), metadata)
         return
     configure_logging("error", "console")  # stdout is for the answer
-    ledger = ReadableSqlite.read(db)
+    ledger = ReadableSqlite.read(source.db)
     try:
         with TemporaryDirectory(prefix="onrecord-") as folder:
             server = build_server([error_interceptor()])

@@ -8,10 +8,10 @@ import typer
 from onrecord.audit.v1 import audit_pb2
 from rich.table import Table
 
-from audit_svc.terminal.client import EXIT_FAILED, Client, ask
+from audit_svc.terminal.client import EXIT_FAILED, listed
 from audit_svc.terminal.comparison import Beside, Comparison, Side
 from audit_svc.terminal.comparison import compare as compare_timeline
-from audit_svc.terminal.options import DEFAULT_TARGET, Db, Target
+from audit_svc.terminal.options import Source, with_options
 from audit_svc.terminal.plain import duration, json_line, money, printable
 from audit_svc.terminal.running import Json, err, out
 
@@ -20,22 +20,17 @@ MAX_ARGUMENTS = 80
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the command to app."""
-    app.command()(compare)
+    app.command()(with_options(compare))
 
 
 def compare(
     session: Annotated[str, typer.Argument(help="The session's id.")],
+    source: Source,
     as_json: Json = False,
-    target: Target = DEFAULT_TARGET,
-    db: Db = None,
 ) -> None:
     """Show an engine beside its shadows: which calls agree, what each cost, how long it took."""
     request = audit_pb2.GetSessionRequest(session_id=session)
-
-    async def work(client: Client) -> list[audit_pb2.TimelineEntry]:
-        return await client.pages("GetSession", request, "timeline", sys.maxsize)
-
-    comparison = compare_timeline(ask(target, db, work))
+    comparison = compare_timeline(listed(source, "GetSession", request, "timeline"))
     if not comparison.shadows:
         err.print(f"no shadow ran in session {session}", style="red", markup=False)
         raise typer.Exit(EXIT_FAILED)

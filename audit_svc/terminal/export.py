@@ -15,21 +15,7 @@ from onrecord.audit.v1 import audit_pb2
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from audit_svc.terminal.client import EXIT_FAILED, Client, ask
-from audit_svc.terminal.options import (
-    DEFAULT_TARGET,
-    Contains,
-    Db,
-    Engine,
-    Labels,
-    Model,
-    Outcomes,
-    Session,
-    Since,
-    Target,
-    Tool,
-    Until,
-    call_filter,
-)
+from audit_svc.terminal.options import Calls, Contains, Labels, Source, Times, label_values, with_options
 from audit_svc.terminal.plain import json_line, printable, to_dict
 from audit_svc.terminal.running import err
 
@@ -58,35 +44,31 @@ class Sink(Protocol):
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the command of this module to app."""
-    app.command()(export)
+    app.command()(with_options(export))
 
 
 def export(
+    calls: Calls,
+    times: Times,
+    source: Source,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; stdout when not given.")] = None,
     form: Annotated[
         Format, typer.Option("--format", help="Parquet needs the extra `parquet`, and --output.")
     ] = Format.JSONL,
-    session: Session = "",
-    engine: Engine = "",
-    model: Model = "",
-    tool: Tool = "",
-    outcome: Outcomes = None,
     label: Labels = None,
     contains: Contains = "",
-    since: Since = "",
-    until: Until = "",
-    target: Target = DEFAULT_TARGET,
-    db: Db = None,
 ) -> None:
     """Write tool calls to a file, the oldest first."""
-    filters = call_filter(session, engine, model, tool, outcome, label, contains, since, until)
+    filters = audit_pb2.ListToolCallsRequest(
+        **calls.fields(), **times.fields(), labels=label_values(label), args_contain=contains
+    )
     request = audit_pb2.ExportToolCallsRequest(filter=filters)
     try:
         with _named_at_the_end(output) as path, ExitStack() as stack:
             sink = _open_sink(stack, form, path)
             progress = stack.enter_context(_progress(output))
             task = progress.add_task("tool calls", total=None)
-            ask(target, db, lambda client: _copy(client, request, sink, lambda count: progress.advance(task, count)))
+            ask(source, lambda client: _copy(client, request, sink, lambda count: progress.advance(task, count)))
     except OSError as error:
         if output is None:
             raise

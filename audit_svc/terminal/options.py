@@ -1,13 +1,17 @@
 """Options that commands share, and how their values are read."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from onrecord.audit.v1 import audit_pb2
 
+from audit_svc.terminal.running import Json
 from audit_svc.terminal.times import parse_time
 
 V = TypeVar("V", bound=int)
@@ -72,33 +76,91 @@ def label_values(labels: Sequence[str] | None) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def call_filter(
-    session: str,
-    engine: str,
-    model: str,
-    tool: str,
-    outcome: Sequence[str] | None,
-    label: Sequence[str] | None,
-    contains: str,
-    since: str,
-    until: str,
-) -> audit_pb2.ListToolCallsRequest:
-    """The tool calls that the options of these names ask for.
+@dataclass(frozen=True)
+class Source:
+    """The ledger that a command asks: a service, or a file."""
 
-    Raises:
-        typer.BadParameter: an option has no value of its kind.
+    target: Target = DEFAULT_TARGET
+    db: Db = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """How much a command lists, and for whom."""
+
+    limit: Limit = 50
+    as_json: Json = False
+
+
+@dataclass(frozen=True)
+class Times:
+    """When the rows that are asked for began."""
+
+    since: Since = ""
+    until: Until = ""
+
+    def fields(self) -> dict[str, Any]:
+        """As a request has them. Raises typer.BadParameter."""
+        begin, end = time_ms(self.since, "--since"), time_ms(self.until, "--until")
+        return {"created_from_ms": begin, "created_before_ms": end}
+
+
+@dataclass(frozen=True)
+class RecentTimes(Times):
+    """Times of the last week, unless told otherwise."""
+
+    since: Since = "7d"
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Which tool calls are asked for."""
+
+    session: Session = ""
+    engine: Engine = ""
+    model: Model = ""
+    tool: Tool = ""
+    outcome: Outcomes = None
+
+    def fields(self) -> dict[str, Any]:
+        """As a request has them. Raises typer.BadParameter."""
+        return {
+            "session_id": self.session,
+            "engine": self.engine,
+            "model": self.model,
+            "tool_name": self.tool,
+            "outcomes": outcome_values(self.outcome),
+        }
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that typer can take, of one whose parameters may be dataclasses of options: their fields are options of
+    the command.
     """
-    return audit_pb2.ListToolCallsRequest(
-        session_id=session,
-        engine=engine,
-        model=model,
-        tool_name=tool,
-        outcomes=outcome_values(outcome),
-        labels=label_values(label),
-        args_contain=contains,
-        created_from_ms=time_ms(since, "--since"),
-        created_before_ms=time_ms(until, "--until"),
-    )
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters: list[Parameter] = []
+    for name, parameter in signature(command).parameters.items():
+        if name in groups:
+            types = get_type_hints(groups[name], include_extras=True)
+            parameters += [
+                Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name])
+                for field in fields(groups[name])
+            ]
+        else:
+            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name]))
+
+    @wraps(command)
+    def expanded(**given: Any) -> None:
+        objects: dict[str, Any] = {
+            name: group(**{field.name: given.pop(field.name) for field in fields(group)})  # type: ignore[operator] # a class
+            for name, group in groups.items()
+        }
+        command(**objects, **given)
+
+    expanded.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # what inspect.signature() reads
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return expanded
 
 
 def _value(option: str, values: Sequence[tuple[str, V]], prefix: str, name: str) -> V:

@@ -1,4 +1,4 @@
-"""Housekeeping of a ledger through its service."""
+"""Care of a ledger through its service."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import grpc
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from audit_svc.errors import AuditError
-from audit_svc.sqlite.care.backup import Tell, new_file
+from audit_svc.sqlite.care.backup import OnProgress, new_file
 from audit_svc.sqlite.open.files import sync
 from recording.channel.options import CLIENT_OPTIONS
 from recording.channel.watched import WrongFile
@@ -20,7 +20,7 @@ class Refused(AuditError):
     """The service did not do it, or could not be reached; the message says why."""
 
 
-class Damaged(AuditError):
+class TransferFailed(AuditError):
     """What came from the service is not what it sent."""
 
 
@@ -54,12 +54,12 @@ def prune(target: str, before_ms: int, *, dry_run: bool) -> Iterator[audit_pb2.P
         yield from stub.Prune(request, metadata=metadata)
 
 
-def back_up(target: str, path: Path, tell: Tell) -> tuple[int, str]:
+def back_up(target: str, path: Path, on_progress: OnProgress) -> tuple[int, str]:
     """Fetches a checked copy into path, which must not be there. Returns its size in bytes and its SHA-256.
 
     Raises:
         Refused: the service did not send one.
-        Damaged: size or SHA-256 are not those that the service named.
+        TransferFailed: size or SHA-256 are not those that the service named.
         StoreRefused, DiskFull: path cannot be written.
     """
     with new_file(path) as partial, service(target) as (stub, metadata):
@@ -73,8 +73,8 @@ def back_up(target: str, path: Path, tell: Tell) -> tuple[int, str]:
                 digest.update(part.data)
                 received += len(part.data)
                 named = part.sha256
-                tell(received, total)
+                on_progress(received, total)
         if (received, digest.hexdigest()) != (total, named):
-            raise Damaged(f"what came from {target} is not what it sent: try again")
+            raise TransferFailed(f"what came from {target} is not what it sent: try again")
         sync(partial)
     return received, named

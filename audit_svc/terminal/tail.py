@@ -12,7 +12,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.terminal import rows
 from audit_svc.terminal.client import connect, run
-from audit_svc.terminal.options import DEFAULT_TARGET, Engine, Model, Outcomes, Session, Target, Tool, outcome_values
+from audit_svc.terminal.options import DEFAULT_TARGET, Calls, Source, Target, with_options
 from audit_svc.terminal.plain import print_json
 from audit_svc.terminal.running import Json, err, out
 
@@ -21,30 +21,20 @@ _MAX_BACKOFF_SECONDS = 10.0
 _PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
+@with_options
 def tail(
-    session: Session = "",
-    engine: Engine = "",
-    model: Model = "",
-    tool: Tool = "",
-    outcome: Outcomes = None,
+    calls: Calls,
     errors_only: Annotated[bool, typer.Option("--errors", help="Only calls that failed.")] = False,
     reconnect: Annotated[bool, typer.Option(help="Wait when the service goes away, and go on where it was.")] = True,
     as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Show tool calls as they are recorded, until interrupted."""
-    request = audit_pb2.TailToolCallsRequest(
-        session_id=session,
-        engine=engine,
-        model=model,
-        tool_name=tool,
-        outcomes=outcome_values(outcome),
-        errors_only=errors_only,
-    )
-    run(target, None, _follow(target, request, reconnect=reconnect, as_json=as_json))
+    request = audit_pb2.TailToolCallsRequest(**calls.fields(), errors_only=errors_only)
+    run(Source(target), _follow(Source(target), request, reconnect=reconnect, as_json=as_json))
 
 
-async def _follow(target: str, request: audit_pb2.TailToolCallsRequest, *, reconnect: bool, as_json: bool) -> None:
+async def _follow(source: Source, request: audit_pb2.TailToolCallsRequest, *, reconnect: bool, as_json: bool) -> None:
     """Prints what comes. request's page token is always that of what was printed last.
 
     Raises:
@@ -53,7 +43,7 @@ async def _follow(target: str, request: audit_pb2.TailToolCallsRequest, *, recon
     failures = 0
     while True:
         try:
-            async with connect(target, None) as client:
+            async with connect(source) as client:
                 stream: AsyncIterator[audit_pb2.TailToolCallsResponse] = client.call("TailToolCalls", request)
                 async for response in stream:
                     if failures:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pygal
 from pygal.style import CleanStyle
 
-from audit_svc.ui.figures import Entry, Figures
+from audit_svc.ui.figures import Event, Figures
 
 Kind = Literal["stacked", "side by side"]
 
@@ -42,7 +42,7 @@ def svg(figures: Figures, kind: Kind) -> str:
 class Bar:
     """One entry of a timeline as it is drawn, in units of the picture."""
 
-    entry: Entry
+    entry: Event
     x: float
     y: int
     width: float
@@ -58,7 +58,7 @@ class Picture:
     total_ms: int
 
 
-def timeline_picture(entries: list[Entry]) -> Picture:
+def timeline_picture(entries: list[Event]) -> Picture:
     """Places a session's entries below each other, each as wide as it took."""
     total_ms = max((entry.begins_ms + entry.duration_ms for entry in entries), default=0)
     scale = _BARS / max(total_ms, 1)

@@ -17,7 +17,7 @@ MAX_ENTRIES = 500
 OTHERS = "(others)"
 
 
-class Ledger(Protocol):
+class Database(Protocol):
     """What Datasette calls a database."""
 
     async def execute(self, sql: str, params: Mapping[str, Any]) -> Iterable[Sequence[Any]]:
@@ -35,7 +35,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Event:
     """One thing that happened in a session. Times are in milliseconds, from the session's first entry."""
 
     kind: str
@@ -46,7 +46,7 @@ class Entry:
     failed: bool
 
 
-async def calls_and_errors(ledger: Ledger, from_ms: int, until_ms: int) -> tuple[Figures, Figures]:
+async def calls_and_errors(ledger: Database, from_ms: int, until_ms: int) -> tuple[Figures, Figures]:
     """Tool calls and their errors by tool, by hour in up to two days, else by day."""
     hourly = until_ms - from_ms <= 2 * DAY_MS
     step, table = (HOUR_MS, "tool_call_usage_hourly") if hourly else (DAY_MS, "tool_call_usage_daily")
@@ -73,7 +73,7 @@ async def calls_and_errors(ledger: Ledger, from_ms: int, until_ms: int) -> tuple
     return counted[0], counted[1]
 
 
-async def latencies(ledger: Ledger, from_ms: int, until_ms: int) -> Figures:
+async def latencies(ledger: Database, from_ms: int, until_ms: int) -> Figures:
     """Percentiles of the tools' durations in milliseconds, of whole days, within 1/32."""
     rows = await ledger.execute(
         "SELECT tool_name, calls, durations FROM tool_call_usage_daily "
@@ -94,7 +94,7 @@ async def latencies(ledger: Ledger, from_ms: int, until_ms: int) -> Figures:
     return Figures("Duration by tool, in milliseconds", tools, series)
 
 
-async def cost_by_label(ledger: Ledger, key: str, from_ms: int, until_ms: int) -> Figures:
+async def cost_by_label(ledger: Database, key: str, from_ms: int, until_ms: int) -> Figures:
     """What was spent in US dollars, by the value of a label and by model."""
     rows = list(
         await ledger.execute(
@@ -115,12 +115,12 @@ async def cost_by_label(ledger: Ledger, key: str, from_ms: int, until_ms: int) -
     return Figures(f"Cost in US dollars by {key} and model", values, series)
 
 
-async def label_keys(ledger: Ledger) -> list[str]:
+async def label_keys(ledger: Database) -> list[str]:
     """The keys of labels that there are."""
     return [str(row[0]) for row in await ledger.execute("SELECT DISTINCT key FROM session_labels ORDER BY 1", {})]
 
 
-async def timeline(ledger: Ledger, session_id: str) -> list[Entry]:
+async def timeline(ledger: Database, session_id: str) -> list[Event]:
     """What happened in a session, the first MAX_ENTRIES entries."""
     rows = list(
         await ledger.execute(
@@ -132,7 +132,7 @@ async def timeline(ledger: Ledger, session_id: str) -> list[Entry]:
         )
     )
     return [
-        Entry(kind, name, outcome, began - rows[0][3], duration_ms, bool(failed))
+        Event(kind, name, outcome, began - rows[0][3], duration_ms, bool(failed))
         for kind, name, outcome, began, duration_ms, failed in rows
     ]
 

@@ -9,6 +9,7 @@ from gateway_svc.errors import BudgetUnknown
 from gateway_svc.turns.budgets import Account
 from recording.channel.options import CLIENT_OPTIONS
 from recording.delivery.connection import Target, describe
+from recording.rows.fit import label
 
 ASK_SECONDS = 3.0
 
@@ -26,7 +27,7 @@ class LedgerSpending:
         Raises:
             BudgetUnknown: the ledger does not answer, or not to this gateway.
         """
-        request = audit_pb2.SummarizeUsageRequest(labels={account.key: account.value})
+        request = audit_pb2.SummarizeUsageRequest(labels=dict([label(account.key, account.value)]))
         if account.created_from_ms is not None:
             request.created_from_ms = account.created_from_ms
         try:

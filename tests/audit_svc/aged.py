@@ -1,5 +1,6 @@
 """Ledgers with a past: rows spread over hours that a test can prune."""
 
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -48,7 +49,6 @@ def make_ledger(path: Path, hours: int, calls: int = 10) -> None:
 
 def fill(connection: apsw.Connection, hours: int, calls: int = 10) -> None:
     """Writes one session in each of the last hours, and closes connection."""
-    writer = Writer(connection, 50_000)
-    for hour in range(hours, 0, -1):
-        writer.record(read_batch(hour_of_rows(hour, calls), NOW_MS)).result()
-    writer.close()
+    with closing(Writer(connection, 50_000)) as writer:
+        for hour in range(hours, 0, -1):
+            writer.record(read_batch(hour_of_rows(hour, calls), NOW_MS)).result()

@@ -1,7 +1,7 @@
 """A database of each test's own, a writer on it, and a whole ledger behind a real port."""
 
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,37 @@ def connection(database: Path) -> Iterator[apsw.Connection]:
 
 
 @pytest.fixture
-def writer(connection: apsw.Connection) -> Iterator[Writer]:
+def writer(connection: apsw.Connection, open_writer: Callable[..., Writer]) -> Writer:
     """A writer with room for 50,000 rows."""
-    writer = Writer(connection, 50_000)
-    yield writer
-    writer.close()
+    return open_writer(connection)
+
+
+@pytest.fixture
+def open_writer() -> Iterator[Callable[..., Writer]]:
+    """Opens writers, which are closed at the end whatever the test does: else their threads would run on."""
+    opened: list[Writer] = []
+
+    def open_one(connection: apsw.Connection, queue_rows: int = 50_000, **options: Any) -> Writer:
+        opened.append(Writer(connection, queue_rows, **options))
+        return opened[-1]
+
+    yield open_one
+    for writer in opened:
+        writer.close()
+
+
+@pytest.fixture
+async def open_ledger() -> AsyncIterator[Callable[..., SqliteLedger]]:
+    """Opens ledgers, which are closed at the end whatever the test does."""
+    opened: list[SqliteLedger] = []
+
+    def open_one(path: Path, queue_rows: int = 50_000, **options: Any) -> SqliteLedger:
+        opened.append(SqliteLedger.open(path, queue_rows=queue_rows, **options))
+        return opened[-1]
+
+    yield open_one
+    for ledger in opened:
+        await ledger.close()
 
 
 @pytest.fixture
@@ -50,9 +76,9 @@ def reading(writer: Writer, database: Path) -> Iterator[apsw.Connection]:
 
 
 @pytest.fixture
-async def ledger(database: Path) -> AsyncIterator[Any]:
+async def ledger(database: Path, open_ledger: Callable[..., SqliteLedger]) -> AsyncIterator[Any]:
     """A client's stub of a ledger on a real port."""
-    store = SqliteLedger.open(database, queue_rows=50_000)
+    store = open_ledger(database)
     server = build_server([error_interceptor()])
     servicer = AuditServicer(store)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(servicer, server)
@@ -63,7 +89,6 @@ async def ledger(database: Path) -> AsyncIterator[Any]:
     servicer.begin_drain()
     await server.stop(None)
     await servicer.close()
-    await store.close()
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from audit_svc import servicer
 from audit_svc.errors import StoreClosed
 from audit_svc.servicer import AuditServicer, error_interceptor
-from audit_svc.sqlite.store import SqliteLedger
 from demo.processes import start_service
 from service_kit.server import bind, build_server
 from tests.audit_svc.patient_service import LAST_ANSWERS_SECONDS
@@ -76,11 +75,11 @@ def assert_all_committed_is_answered(database: Path, sent: list[Producer]) -> No
 
 @pytest.mark.long
 @pytest.mark.parametrize("queue_rows", [50_000, 200], ids=["room", "full queue"])
-async def test_a_drain_at_any_moment_answers_all_that_it_commits(tmp_path, monkeypatch, queue_rows):
+async def test_a_drain_at_any_moment_answers_all_that_it_commits(tmp_path, monkeypatch, queue_rows, open_ledger):
     monkeypatch.setattr(servicer, "_LAST_ANSWERS_SECONDS", LAST_ANSWERS_SECONDS)
     for round_ in range(3):
         database = tmp_path / f"{round_}.db"
-        store = SqliteLedger.open(database, queue_rows=queue_rows)
+        store = open_ledger(database, queue_rows=queue_rows)
         server = build_server([error_interceptor()])
         audit = AuditServicer(store)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
@@ -95,11 +94,11 @@ async def test_a_drain_at_any_moment_answers_all_that_it_commits(tmp_path, monke
         assert_all_committed_is_answered(database, sent)
 
 
-async def test_a_stream_whose_reading_has_not_begun_ends_at_once(tmp_path):
+async def test_a_stream_whose_reading_has_not_begun_ends_at_once(tmp_path, open_ledger):
     async def requests() -> AsyncIterator[audit_pb2.RecordRequest]:
         yield request(audit_row())
 
-    store = SqliteLedger.open(tmp_path / "audit.db", queue_rows=50_000)
+    store = open_ledger(tmp_path / "audit.db", queue_rows=50_000)
     audit = AuditServicer(store)
     context: Any = None
     answers = audit.Record(requests(), context)
@@ -112,6 +111,7 @@ async def test_a_stream_whose_reading_has_not_begun_ends_at_once(tmp_path):
     await store.close()
 
 
+@pytest.mark.long
 async def test_sigterm_answers_all_that_it_commits(tmp_path):
     database = tmp_path / "audit.db"
     settings = {"AUDIT_DB": str(database), "AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DRAIN_SECONDS": str(GRACE_SECONDS)}

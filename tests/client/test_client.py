@@ -99,6 +99,7 @@ async def test_a_decision_lets_a_call_run_and_a_conversation_goes_on(make_pair):
             await gateway.run(" ").wait()
 
 
+@pytest.mark.long
 async def test_a_turn_can_be_cancelled_from_another_thread(make_pair):
     pair, address = await start(make_pair)
     pair.model.script = Script(steps=(Step(text="slow", delay_ms=60_000),))

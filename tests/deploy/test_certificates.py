@@ -114,6 +114,7 @@ def test_the_probe_of_an_image_works_under_mtls_with_the_settings_of_the_service
     assert (probe.returncode, probe.stdout.strip()) == (0, f"{audit.address}: SERVING")
 
 
+@pytest.mark.long
 async def test_made_again_certificates_replace_the_old_ones_without_a_restart_and_tokens_stay(secrets, audit):
     old = (secrets / "audit/cert.pem").read_bytes()
     lists = [(secrets / name).read_bytes() for name in ("audit/callers.toml", "gateway/callers.toml")]

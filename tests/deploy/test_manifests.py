@@ -12,13 +12,22 @@ import yaml
 
 from audit_svc.settings import AuditSettings
 from demo.processes import REPOSITORY
+from gateway_svc.engines.kinds import engine_kinds
 from gateway_svc.settings import GatewaySettings
+from gateway_svc.tools.jail.sandbox import JailSettings
+from gateway_svc.tools.kinds import kinds
+from service_kit.settings import variables
 
 COMPOSE = REPOSITORY / "deploy/compose.yaml"
 MANIFESTS = sorted((REPOSITORY / "deploy/kubernetes").glob("*.yaml"))
 DOCUMENTS = [document for path in MANIFESTS for document in yaml.safe_load_all(path.read_text())]
 PODS = {d["metadata"]["name"]: d["spec"]["template"]["spec"] for d in DOCUMENTS if "template" in d.get("spec", {})}
 SETTINGS: dict[str, type[AuditSettings | GatewaySettings]] = {"audit": AuditSettings, "gateway": GatewaySettings}
+PARTS = [JailSettings, *(kind.settings for kind in engine_kinds()), *(kind.settings for kind in kinds().values())]
+VARIABLES = {
+    "audit": variables(AuditSettings),
+    "gateway": variables(GatewaySettings).union(*(variables(part) for part in PARTS)),
+}
 
 
 def compose() -> Any:
@@ -53,8 +62,7 @@ def test_compose_would_take_its_file():
 def test_a_service_starts_with_the_settings_that_a_manifest_gives_it(name, environment, monkeypatch, tmp_path):
     for variable in [v for v in os.environ if v.startswith(("AUDIT_", "GATEWAY_"))]:
         monkeypatch.delenv(variable)
-    fields = {f"{name}_{field}".upper() for field in SETTINGS[name].model_fields}
-    assert environment.keys() <= fields
+    assert environment.keys() <= VARIABLES[name]
     image = dict(re.findall(rf"({name.upper()}_\w+)=(\S+)", (REPOSITORY / "Dockerfile").read_text()))
     needed = {"GATEWAY_OLLAMA_URL": "http://ollama:11434", "GATEWAY_OLLAMA_MODEL": "m"} if name == "gateway" else {}
     for variable, value in {**needed, **image, **environment}.items():

@@ -80,6 +80,7 @@ async def test_a_server_that_was_busy_at_first_is_asked_again(make_pair):
     assert text_of(await run_turn(gateway)) == "fine"
 
 
+@pytest.mark.long
 async def test_bad_pages_are_refused_by_both_services(make_pair):
     pair = await make_pair(Script())
     pair.start_audit()

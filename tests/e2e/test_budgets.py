@@ -82,6 +82,7 @@ async def test_what_a_label_spends_counts_for_all_its_sessions_and_after_a_resta
     assert ended(await run_turn(gateway, labels={"team": "sales"}, max_steps=3))[1] == 3
 
 
+@pytest.mark.long
 async def test_a_budget_for_a_model_without_a_price_is_said_to_be_no_budget(make_pair):
     pair = await make_pair(SCRIPT)
     pair.start_audit()

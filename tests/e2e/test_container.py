@@ -53,6 +53,7 @@ def is_dead(pid: int) -> bool:
         return False
 
 
+@pytest.mark.long
 async def test_nothing_dead_is_left_and_a_second_signal_ends_the_gateway_at_once(make_pair):
     orphans, endless = (Call(name="bash", arguments={"command": command}) for command in (ORPHANS, "sleep 300"))
     pair = await make_pair(Script(steps=(Step(tool_calls=(orphans,)), Step(tool_calls=(endless,))), check=False))
@@ -75,6 +76,7 @@ async def test_nothing_dead_is_left_and_a_second_signal_ends_the_gateway_at_once
         assert await asyncio.to_thread(service.process.wait, 30) == 128 + signal.SIGTERM
 
 
+@pytest.mark.long
 async def test_the_first_process_ends_with_the_exit_code_of_the_service_and_a_terminal_signals_it_alone(make_pair):
     pair = await make_pair(Script(steps=(Step(text="done"),)))
     audit = {"AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DB": str(pair.db)}

@@ -29,6 +29,7 @@ async def begun(gateway) -> Any:
     raise AssertionError("the turn ended")
 
 
+@pytest.mark.long
 async def test_a_running_turn_may_end_by_itself_while_no_other_begins(make_pair):
     """Health says NOT_SERVING, a new turn is refused with UNAVAILABLE and a RetryInfo, the running one is whole."""
     pair = await make_pair(TOLD)

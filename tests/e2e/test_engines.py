@@ -95,6 +95,7 @@ def shown(row: audit_pb2.AuditRow) -> tuple[str, int | None, int | None, bool]:
     )
 
 
+@pytest.mark.long
 async def test_one_conversation_across_all_engines_has_the_same_events_and_the_same_rows(make_pair, tmp_path):
     """The gateway is started anew in between, with the other of OpenAI's APIs; the model servers refuse a history that
     is not valid for theirs."""
@@ -163,6 +164,7 @@ async def failed_turn(
     return events
 
 
+@pytest.mark.long
 async def test_claude_s_program_killed_in_a_call_leaves_its_row_and_a_session_that_goes_on(make_pair, tmp_path):
     pair: Pair = await make_pair(Script(steps=(Step(text="Going on."),)))
     pair.start_audit()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import grpc
+import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Script, Step
@@ -14,6 +15,7 @@ from tests.engines_claude.stage import is_running
 COMMAND = "echo $$ > shell; setsid sh -c 'echo $$ > escaped; exec sleep 600' & sleep 600"
 
 
+@pytest.mark.long
 async def test_what_a_killed_gateway_had_begun_ends_when_the_next_one_starts(make_pair):
     pair = await make_pair(Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": COMMAND}),)),)))
     first = pair.start_gateway(GATEWAY_BASH_SANDBOX="off")

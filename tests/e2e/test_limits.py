@@ -55,6 +55,7 @@ async def test_a_clients_deadline_cancels_the_turn_and_its_tool_whose_row_is_the
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.long
 async def test_turns_beyond_the_queue_are_told_when_to_come_again(make_pair):
     pair = await make_pair(SLEEPS)
     pair.start_audit()

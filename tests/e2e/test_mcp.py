@@ -46,6 +46,7 @@ def servers_running() -> list[int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("engine", "api"), [("ollama", "chat"), ("openai", "chat"), ("openai", "responses")])
 async def test_a_call_has_one_row_of_the_tool_s_own_name_on_each_engine(make_pair, tmp_path, engine, api):
     name = "t.echo" if engine == "ollama" else "t__echo"

@@ -92,6 +92,7 @@ async def test_the_same_turn_works_on_each_engine(make_pair, engine):
     assert costs == [(engine, 100, 20, price), (engine, 200, 30, price), (engine, 300, 40, price)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_a_turn_of_200_steps_leaves_200_rows(make_pair, engine):
     step = Step(tool_calls=(Call(name="read", arguments={"path": "notes.txt"}),), repeat=200)
@@ -106,6 +107,7 @@ async def test_a_turn_of_200_steps_leaves_200_rows(make_pair, engine):
     assert len({row.id for row in rows}) == 200
 
 
+@pytest.mark.long
 async def test_limits_are_stop_reasons_and_the_session_goes_on(make_pair):
     step = Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 0.2"}),), repeat=10)
     pair = await make_pair(Script(steps=(step, Step(text="Done."))))
@@ -156,6 +158,7 @@ async def test_cancelling_the_rpc_stops_the_turn_and_its_tool_at_once(make_pair)
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.long
 async def test_cancel_turn_stops_it_from_elsewhere_and_says_so_to_its_client(make_pair):
     pair = await make_pair(Script(steps=(Step(text="so slow", chunk_delay_ms=60_000),)))
     pair.start_audit()
@@ -170,6 +173,7 @@ async def test_cancel_turn_stops_it_from_elsewhere_and_says_so_to_its_client(mak
     assert pair.query("SELECT error, usage_incomplete FROM cost_log") == [("cancelled", 1)]
 
 
+@pytest.mark.long
 async def test_a_conversation_goes_on_after_the_gateway_was_killed(make_pair):
     pair = await make_pair(Script(steps=(Step(text="one"),)))
     pair.start_audit()

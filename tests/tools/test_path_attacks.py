@@ -182,6 +182,7 @@ def exchange(workspace: Path, name: str, targets: tuple[str, str]) -> tuple[Call
     return put(targets[0]), put(targets[1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FILE_CALLS)
 @pytest.mark.parametrize("swapped", ["file", "folder"])
 async def test_a_link_that_changes_under_way_leads_nowhere(mined: Path, name: str, swapped: str):
@@ -199,6 +200,7 @@ async def test_a_link_that_changes_under_way_leads_nowhere(mined: Path, name: st
     assert surroundings(mined) == before
 
 
+@pytest.mark.long
 async def test_a_folder_that_becomes_a_link_leads_nowhere(mined: Path):
     """The folder itself is moved away and a link to the outside put in its place."""
     folder, away = mined / "real", mined / "away"

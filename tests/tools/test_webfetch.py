@@ -151,6 +151,7 @@ async def test_compressed_pages_are_read(pages: Pages, encoding: str):
     assert result.result_bytes == 6_000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
 async def test_a_page_that_expands_without_end_takes_no_memory(pages: Pages, pack):
     """A kilobyte on the wire is a megabyte in memory, if one lets it."""
@@ -307,6 +308,7 @@ HOSTILE_PAGES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("body", HOSTILE_PAGES.values(), ids=HOSTILE_PAGES.keys())
 async def test_a_hostile_page_does_not_stop_the_gateway(pages: Pages, body: str):
     """Each of these keeps some converter busy for minutes, or overruns its stack."""

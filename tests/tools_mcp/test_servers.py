@@ -56,11 +56,13 @@ async def test_a_server_of_npm(open_desk):
     assert (await desk.run("every.get-sum", '{"a": 1, "b": "x"}')).outcome == audit_pb2.OUTCOME_FAILED
 
 
+@pytest.mark.long
 async def test_a_server_at_an_address(open_desk, http_server):
     desk = await open_desk(web=ServerSettings(url=http_server.url, headers={"Authorization": "Bearer t"}))
     assert (await desk.run("web.echo", '{"text": "hi"}')).text == "hi"
 
 
+@pytest.mark.long
 async def test_a_server_that_cannot_be_had_stops_nothing(open_desk):
     """It is tried again for ever; the others serve."""
     gone = ServerSettings(command="no-such-program-here")

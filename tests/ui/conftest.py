@@ -4,7 +4,7 @@ import http.client
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,9 +80,8 @@ def make_database(folder: Path) -> Path:
     path = folder / "audit.db"
     connection = open_for_writing(path)
     migrate.up(connection, migrate.load_migrations())
-    writer = Writer(connection, 50_000)
-    writer.record(read_batch(request(), NOW_MS)).result()
-    writer.close()
+    with closing(Writer(connection, 50_000)) as writer:
+        writer.record(read_batch(request(), NOW_MS)).result()
     return path
 
 

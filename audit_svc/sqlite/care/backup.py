@@ -10,18 +10,19 @@ from pathlib import Path
 import apsw
 
 from audit_svc.errors import DiskFull, StoreRefused
-from audit_svc.sqlite.open.files import reading, sync, translated
+from audit_svc.sqlite.open.connection import translated
+from audit_svc.sqlite.open.files import reading, sync
 
 STEP_PAGES = 2048
 """Pages, mostly of 4 KiB, that are copied between two reports of progress."""
 PROGRESS_STEPS = 1_000_000
-"""Steps of SQLite's machine between two signs of life: some hundredths of a second."""
+"""Steps of SQLite's machine between two calls of on_progress: some hundredths of a second."""
 
 _Facts = tuple[list[object], dict[str, int]]
 """A schema, and the rows of each table."""
 
-Tell = Callable[[int, int], None]
-"""Is told how many pages are copied, and of how many; may raise to end the copy."""
+OnProgress = Callable[[int, int], None]
+"""Called with how much is done and how much there is, 0 where that is not known. It may raise to end the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Copy:
     """Rows by table."""
 
 
-def back_up(source: Path, target: Path, tell: Tell) -> Copy:
+def back_up(source: Path, target: Path, on_progress: OnProgress) -> Copy:
     """Copies the ledger at source to target, which must not be there.
 
     Raises:
@@ -42,12 +43,12 @@ def back_up(source: Path, target: Path, tell: Tell) -> Copy:
         DiskFull: the disk of target has no room for it.
     """
     with new_file(target) as partial:
-        rows = copy(source, partial, tell)
+        rows = copy(source, partial, on_progress)
         size_bytes = partial.stat().st_size
     return Copy(target, size_bytes, rows)
 
 
-def copy(source: Path, partial: Path, tell: Tell) -> dict[str, int]:
+def copy(source: Path, partial: Path, on_progress: OnProgress) -> dict[str, int]:
     """Copies the ledger at source into the empty file partial, checks it, and returns its rows by table.
 
     Raises:
@@ -55,16 +56,16 @@ def copy(source: Path, partial: Path, tell: Tell) -> dict[str, int]:
     """
     with reading(source, exact_schema=False) as ledger:
         # All steps copy from the moment of this transaction: without it each commit would start the copy anew.
-        watch(ledger, tell)
+        call_while_it_runs(ledger, on_progress)
         ledger.execute("BEGIN")
         expected = _facts(ledger)
         with translated(partial):
-            _write(source, ledger, partial, expected, tell)
+            _write(source, ledger, partial, expected, on_progress)
     sync(partial)
     return expected[1]
 
 
-def _write(source: Path, ledger: apsw.Connection, partial: Path, expected: _Facts, tell: Tell) -> None:
+def _write(source: Path, ledger: apsw.Connection, partial: Path, expected: _Facts, on_progress: OnProgress) -> None:
     written = apsw.Connection(str(partial))
     try:
         written.pragma("synchronous", "OFF")
@@ -72,10 +73,10 @@ def _write(source: Path, ledger: apsw.Connection, partial: Path, expected: _Fact
         with written.backup("main", ledger, "main") as steps:
             while not steps.done:
                 steps.step(STEP_PAGES)
-                tell(steps.page_count - steps.remaining, steps.page_count)
+                on_progress(steps.page_count - steps.remaining, steps.page_count)
         # One file that can be read from where nothing can be written; a service makes it WAL again.
         written.pragma("journal_mode", "DELETE")
-        watch(written, tell)
+        call_while_it_runs(written, on_progress)
         _refuse_difference(written, expected)
     except apsw.CorruptError as error:
         raise StoreRefused(
@@ -137,11 +138,11 @@ def _facts(connection: apsw.Connection) -> _Facts:
     return list(schema), counts
 
 
-def watch(connection: apsw.Connection, tell: Tell) -> None:
-    """Lets tell end what connection runs, which tells nothing of how far it is."""
+def call_while_it_runs(connection: apsw.Connection, on_progress: OnProgress) -> None:
+    """Calls on_progress with (0, 0) while a statement of connection runs, so that it can end it by raising."""
 
     def alive() -> bool:
-        tell(0, 0)
+        on_progress(0, 0)
         return False
 
     connection.set_progress_handler(alive, PROGRESS_STEPS)

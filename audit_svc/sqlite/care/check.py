@@ -9,7 +9,7 @@ from typing import Literal
 import apsw
 
 from audit_svc.errors import StoreRefused
-from audit_svc.sqlite.care.backup import Tell, watch
+from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
 from audit_svc.sqlite.care.prune import OLD_CALLS
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.files import reading
@@ -31,14 +31,14 @@ class Finding:
     detail: str
 
 
-def check(path: Path, tell: Tell) -> Iterator[Finding]:
-    """Checks the ledger or the backup at path and gives what it finds, as it finds it. tell is told how far it is.
+def check(path: Path, on_progress: OnProgress) -> Iterator[Finding]:
+    """Checks the ledger or the backup at path and gives each finding as it is made.
 
     Raises:
         StoreRefused: there is no ledger that could be checked.
     """
     with reading(path, exact_schema=False) as connection:
-        watch(connection, tell)
+        call_while_it_runs(connection, on_progress)
         connection.execute("BEGIN")
         yield from _integrity(connection)
         try:
@@ -52,7 +52,7 @@ def check(path: Path, tell: Tell) -> Iterator[Finding]:
             return
         yield Finding("schema", "ok", "as its migrations make it")
         for name, look in _CHECKS:
-            findings = list(look(connection, tell))
+            findings = list(look(connection, on_progress))
             yield from findings or [Finding(name, "ok", "")]
 
 
@@ -65,13 +65,13 @@ def _integrity(connection: apsw.Connection) -> Iterator[Finding]:
         yield Finding("integrity", "wrong", " ".join(problem.split()))
 
 
-def _labels(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
+def _labels(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:
     orphans = "SELECT count(*) FROM session_labels WHERE session_id NOT IN (SELECT id FROM sessions)"
     if count := connection.execute(orphans).fetchall()[0][0]:
         yield Finding("labels", "wrong", f"{count} labels of sessions that are not there")
 
 
-def _producers(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
+def _producers(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:
     gaps = connection.execute(
         "SELECT producer_id, first_sequence, last_sequence, highest_sequence, "
         "max(last_sequence) OVER (PARTITION BY producer_id ORDER BY first_sequence "
@@ -85,7 +85,7 @@ def _producers(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
             yield Finding("producers", "note", f"{producer}: records {first} to {last} never came ({last - first + 1})")
 
 
-def _pruned(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
+def _pruned(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:
     ((mark, under_way),) = connection.execute("SELECT max(pruned_before), sum(finished_at IS NULL) FROM pruned")
     if mark is None:
         return
@@ -100,7 +100,7 @@ def _pruned(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
             yield Finding("pruned", "wrong", f"{count} rows of {table} are older than what was pruned")
 
 
-def rollups_off(connection: apsw.Connection, tell: Tell) -> dict[str, int]:
+def rollups_off(connection: apsw.Connection, on_progress: OnProgress) -> dict[str, int]:
     """How many rows of each rollup are not what the rows say."""
     # What is still there of rows from before the mark counts as gone, and its hours may be.
     ((left,),) = connection.execute(
@@ -110,31 +110,31 @@ def rollups_off(connection: apsw.Connection, tell: Tell) -> dict[str, int]:
     from_ms = int(left or 0)
     # It makes temporary tables, which a connection that answers queries cannot.
     with closing(apsw.Connection(connection.filename, flags=apsw.SQLITE_OPEN_READONLY)) as counting:
-        watch(counting, tell)
+        call_while_it_runs(counting, on_progress)
         return rollup_differences(counting, from_ms)
 
 
-def _rollups(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
-    for table, count in rollups_off(connection, tell).items():
+def _rollups(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:
+    for table, count in rollups_off(connection, on_progress).items():
         if count:
             yield Finding("rollups", "wrong", f"{count} rows of {table} are not what the rows say: run rebuild-rollups")
 
 
-def texts_off(connection: apsw.Connection, tell: Tell) -> int:
+def texts_off(connection: apsw.Connection, on_progress: OnProgress) -> int:
     """How many parts of the index of texts lack something that their rows have."""
     wrong = 0
     for lacks in text_index_differences(connection):
-        tell(0, 0)
+        on_progress(0, 0)
         wrong += lacks
     return wrong
 
 
-def _texts(connection: apsw.Connection, tell: Tell) -> Iterator[Finding]:
-    if wrong := texts_off(connection, tell):
+def _texts(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:
+    if wrong := texts_off(connection, on_progress):
         yield Finding("texts", "wrong", f"{wrong} parts of their index lack what their rows have: run rebuild-texts")
 
 
-_CHECKS: tuple[tuple[str, Callable[[apsw.Connection, Tell], Iterator[Finding]]], ...] = (
+_CHECKS: tuple[tuple[str, Callable[[apsw.Connection, OnProgress], Iterator[Finding]]], ...] = (
     ("labels", _labels),
     ("producers", _producers),
     ("pruned", _pruned),

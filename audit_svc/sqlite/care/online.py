@@ -9,14 +9,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-import apsw
-
 from audit_svc.errors import StoreClosed, UnderWay
 from audit_svc.ledger.pruning import Progress
 from audit_svc.sqlite.care.backup import copy
 from audit_svc.sqlite.care.prune import Prune, count, unfinished
-from audit_svc.sqlite.open.connection import open_for_reading
-from audit_svc.sqlite.open.files import translated
+from audit_svc.sqlite.open.connection import Connection, open_for_reading, translated
 from audit_svc.sqlite.write.writer import Writer
 
 T = TypeVar("T")
@@ -94,19 +91,19 @@ class OnlineCare:
             self._copying = False
 
     def _copy(self, given_up: threading.Event) -> tuple[BinaryIO, int]:
-        def tell(copied: int, pages: int) -> None:
+        def on_progress(copied: int, pages: int) -> None:
             if given_up.is_set() or self._closing.is_set():
                 raise StoreClosed("the backup was given up")
 
         partial = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.copy")
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         try:
-            rows = copy(self._path, partial, tell)
+            rows = copy(self._path, partial, on_progress)
             return partial.open("rb"), sum(rows[table] for table in ("tool_call_log", "cost_log", "sessions"))
         finally:
             for leftover in partial.parent.glob(f"{partial.name}*"):
                 leftover.unlink()
 
-    def _read(self, query: Callable[[apsw.Connection], T]) -> T:
+    def _read(self, query: Callable[[Connection], T]) -> T:
         with translated(self._path), closing(open_for_reading(self._path)) as connection:
             return query(connection)

@@ -11,13 +11,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import apsw
-
 from audit_svc.ledger.pruning import Progress, Removed
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.care.pruned import pruned_before
-from audit_svc.sqlite.open.connection import open_for_writing, transaction
-from audit_svc.sqlite.open.files import reading, translated
+from audit_svc.sqlite.open.connection import Connection, open_for_writing, transaction, translated
+from audit_svc.sqlite.open.files import reading
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.text.text_index import remove_zones
 from audit_svc.sqlite.usage.rollups import drop_rollups
@@ -63,7 +61,7 @@ _SESSIONS = (
 )
 
 
-def unfinished(connection: apsw.Connection) -> int | None:
+def unfinished(connection: Connection) -> int | None:
     """The time of a prune that has not ended, in milliseconds since 1970-01-01 UTC; None when there is none."""
     ((mark,),) = connection.execute("SELECT max(pruned_before) FROM pruned WHERE finished_at IS NULL")
     return None if mark is None else int(mark)
@@ -93,7 +91,7 @@ def prune_file(path: Path, before_ms: int, by: str) -> Iterator[Progress]:
         lock.release()
 
 
-def count(connection: apsw.Connection, before_ms: int) -> Progress:
+def count(connection: Connection, before_ms: int) -> Progress:
     """What a prune would remove now."""
     ((calls, errors),) = connection.execute(
         f"SELECT count(*), count(error) FROM tool_call_log WHERE {OLD_CALLS}",  # noqa: S608 - texts of ours
@@ -131,7 +129,7 @@ class Prune:
     _seen: tuple[int, int] = (-1, -1)
     _removed: Removed = field(default_factory=Removed)
 
-    def step(self, connection: apsw.Connection) -> Progress:
+    def step(self, connection: Connection) -> Progress:
         """Does the next part, in the transaction that is open."""
         stages = (
             self._mark,
@@ -147,7 +145,7 @@ class Prune:
         self._stage += stages[self._stage](connection)
         return Progress(self.before_ms, replace(self._removed), done=self._stage == len(stages))
 
-    def _mark(self, connection: apsw.Connection) -> bool:
+    def _mark(self, connection: Connection) -> bool:
         now_ms = time.time_ns() // 1_000_000
         begun = connection.execute("SELECT id, pruned_before FROM pruned WHERE finished_at IS NULL").fetchone()
         if begun is not None:
@@ -166,22 +164,22 @@ class Prune:
             ((self._row,),) = connection.execute("SELECT id FROM pruned ORDER BY pruned_before DESC LIMIT 1")
         return True
 
-    def _remove_calls(self, connection: apsw.Connection) -> bool:
+    def _remove_calls(self, connection: Connection) -> bool:
         removed: list[Any] = connection.execute(_CALLS, (self.before_ms, BATCH_ROWS)).fetchall()
         self._note(connection, removed, Removed(tool_calls=len(removed), errors=sum(failed for _, failed in removed)))
         return len(removed) < BATCH_ROWS
 
-    def _remove_texts(self, connection: apsw.Connection) -> bool:
+    def _remove_texts(self, connection: Connection) -> bool:
         return not remove_zones(connection, self.before_ms)
 
-    def _remove_requests(self, connection: apsw.Connection) -> bool:
+    def _remove_requests(self, connection: Connection) -> bool:
         removed = connection.execute(_REQUESTS, (self.before_ms, BATCH_ROWS)).fetchall()
         tokens_and_cost = (sum(column) for column in list(zip(*removed, strict=True))[1:])
         counts = Removed(0, 0, len(removed), *tokens_and_cost)
         self._note(connection, removed, counts)
         return len(removed) < BATCH_ROWS
 
-    def _remove_sessions(self, connection: apsw.Connection) -> bool:
+    def _remove_sessions(self, connection: Connection) -> bool:
         seen: list[Any] = connection.execute(_SESSIONS_LOOKED_AT, (self.before_ms, *self._seen, BATCH_ROWS)).fetchall()
         if seen:
             removed = connection.execute(_SESSIONS, (*self._seen, *seen[-1], self.before_ms)).fetchall()
@@ -190,7 +188,7 @@ class Prune:
             self._seen = seen[-1]
         return len(seen) < BATCH_ROWS
 
-    def _remove_usage(self, connection: apsw.Connection) -> bool:
+    def _remove_usage(self, connection: Connection) -> bool:
         """After the rows, so that rollups that are rebuilt in the middle of a prune are right at its end."""
         ((earliest,),) = connection.execute(
             "SELECT min(begins_at) FROM (SELECT min(begins_at) AS begins_at FROM tool_call_usage_hourly "
@@ -200,22 +198,22 @@ class Prune:
         drop_rollups(connection, until_ms)
         return until_ms == self.before_ms
 
-    def _remove_queries(self, connection: apsw.Connection) -> bool:
+    def _remove_queries(self, connection: Connection) -> bool:
         """Who asked what is kept as long as what was asked about."""
         connection.execute(_QUERIES, (self.before_ms, BATCH_ROWS))
         return connection.changes() < BATCH_ROWS
 
-    def _finish(self, connection: apsw.Connection) -> bool:
+    def _finish(self, connection: Connection) -> bool:
         now_ms = time.time_ns() // 1_000_000
         connection.execute("UPDATE pruned SET finished_at = ? WHERE id = ?", (now_ms, self._row))
         return True
 
-    def _give_space_back(self, connection: apsw.Connection) -> bool:
+    def _give_space_back(self, connection: Connection) -> bool:
         """Moves free pages to the end and cuts them off, where the file was made for it; see vacuum.py."""
         connection.execute(f"PRAGMA incremental_vacuum({BATCH_PAGES})").fetchall()
         return bool(connection.pragma("auto_vacuum") != INCREMENTAL or connection.pragma("freelist_count") == 0)
 
-    def _note(self, connection: apsw.Connection, rows: Sequence[tuple[Any, ...]], counts: Removed) -> None:
+    def _note(self, connection: Connection, rows: Sequence[tuple[Any, ...]], counts: Removed) -> None:
         """Adds counts to the summary, in the transaction that removed rows. The first of a row is when it began."""
         names = [entry.name for entry in fields(Removed)]
         for name in names:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import apsw
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Accepted, Batch, Values, rejection
 from audit_svc.ledger.columns import Column
+from audit_svc.sqlite.open.connection import Connection
 
 Rejections = list[tuple[int, audit_pb2.Rejection]]
 
@@ -21,13 +21,13 @@ _REQUEST_BEGAN = _place(COST_COLUMNS, "created_at")
 _SESSION_UPDATED = _place(SESSION_COLUMNS, "updated_at")
 
 
-def pruned_before(connection: apsw.Connection) -> int:
+def pruned_before(connection: Connection) -> int:
     """The time that the ledger is pruned to, in milliseconds since 1970-01-01 UTC; 0 when it never was."""
     ((mark,),) = connection.execute("SELECT max(pruned_before) FROM pruned")
     return int(mark or 0)
 
 
-def refuse_old(connection: apsw.Connection, batch: Batch, mark: int, rejections: Rejections) -> Batch:
+def refuse_old(connection: Connection, batch: Batch, mark: int, rejections: Rejections) -> Batch:
     """The batch without what began before mark; adds what it leaves out to rejections.
 
     A session that the ledger still has may go on, however old its row is.

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import apsw
 
-from audit_svc.sqlite.care.backup import Tell, watch
+from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.open.connection import open_for_writing
-from audit_svc.sqlite.open.files import reading, translated
+from audit_svc.sqlite.open.connection import open_for_writing, translated
+from audit_svc.sqlite.open.files import reading
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.text.text_index import rebuild_text_index, unindexed_rows
 from audit_svc.sqlite.text.text_rows import ZONE_ROWS
 from audit_svc.sqlite.usage.recount import rebuild_rollups
 
 
-def rebuild_file(path: Path, tell: Tell) -> None:
+def rebuild_file(path: Path, on_progress: OnProgress) -> None:
     """Makes all rollups again from the rows; of an older file, with the migrations that it lacks.
 
     Raises:
@@ -24,18 +24,18 @@ def rebuild_file(path: Path, tell: Tell) -> None:
         DiskFull: the disk has no room for it.
     """
     with _writing(path) as connection:
-        watch(connection, tell)
+        call_while_it_runs(connection, on_progress)
         rebuild_rollups(connection)
 
 
-def rebuild_texts(path: Path, tell: Tell) -> None:
-    """Makes the index of texts again from the rows; tell is told of its parts. Raises what rebuild_file() raises."""
+def rebuild_texts(path: Path, on_progress: OnProgress) -> None:
+    """Makes the index of texts again from the rows, part by part. Raises what rebuild_file() raises."""
     with _writing(path) as connection:
         parts = 0
         for _ in rebuild_text_index(connection):
             left = unindexed_rows(connection) // ZONE_ROWS
             parts = max(parts, left)
-            tell(parts - left, parts)
+            on_progress(parts - left, parts)
 
 
 @contextmanager

@@ -4,10 +4,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit_svc.sqlite.care.backup import Tell, watch
+from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
 from audit_svc.sqlite.care.prune import INCREMENTAL
-from audit_svc.sqlite.open.connection import open_for_writing
-from audit_svc.sqlite.open.files import reading, translated
+from audit_svc.sqlite.open.connection import open_for_writing, translated
+from audit_svc.sqlite.open.files import reading
 from audit_svc.sqlite.open.lock import FileLock
 
 
@@ -28,8 +28,8 @@ def space(path: Path) -> Space:
         return Space(page * pages, page * free, connection.pragma("auto_vacuum") == INCREMENTAL)
 
 
-def vacuum(path: Path, tell: Tell) -> Space:
-    """Writes the file anew without what is free in it, and gives tell signs of life. Returns how it is then.
+def vacuum(path: Path, on_progress: OnProgress) -> Space:
+    """Writes the file anew without what is free in it, and gives on_progress signs of life. Returns how it is then.
 
     Raises:
         StoreRefused: a service has it open, or it is no sound ledger.
@@ -39,7 +39,7 @@ def vacuum(path: Path, tell: Tell) -> Space:
     lock = FileLock(path)
     try:
         with translated(path), closing(open_for_writing(path)) as connection:
-            watch(connection, tell)
+            call_while_it_runs(connection, on_progress)
             connection.execute("VACUUM")
     finally:
         lock.release()

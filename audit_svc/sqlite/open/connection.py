@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 
-from audit_svc.errors import StoreRefused
+from audit_svc.errors import DiskFull, StoreRefused
 
 Connection = apsw.Connection
 
@@ -19,6 +19,24 @@ _CHECKPOINT_PAGES = 5000
 _BUSY_MS = 5000
 # The most that apsw allows: a statement is forgotten when as many others have run since.
 _CACHED_STATEMENTS = 512
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """SQLite's errors in its body as the ledger's own.
+
+    Raises:
+        StoreRefused: the file at path is damaged, or cannot be used.
+        DiskFull: a disk has no room.
+    """
+    try:
+        yield
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        raise StoreRefused(f"{path} is damaged ({error}): restore a backup") from None
+    except apsw.FullError:
+        raise DiskFull("the disk is full") from None
+    except apsw.Error as error:
+        raise StoreRefused(f"{path} cannot be used ({error}): check the disk and the rights") from None
 
 
 @contextmanager

@@ -1,21 +1,19 @@
-"""Ledgers as files: opened beside a running service or without one, and every reason why one cannot be read."""
+"""Ledgers as files, read beside a running service or without one."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import apsw
-
-from audit_svc.errors import DiskFull, StoreRefused
+from audit_svc.errors import StoreRefused
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.open.connection import open_for_reading
+from audit_svc.sqlite.open.connection import Connection, open_for_reading, translated
 
 _HEADER = b"SQLite format 3\x00"
 
 
 @contextmanager
-def reading(path: Path, *, exact_schema: bool = True) -> Iterator[apsw.Connection]:
+def reading(path: Path, *, exact_schema: bool = True) -> Iterator[Connection]:
     """A connection that cannot write, to a ledger or to a backup of one.
 
     exact_schema: whether its schema must be the one that this version of the code knows.
@@ -38,24 +36,6 @@ def reading(path: Path, *, exact_schema: bool = True) -> Iterator[apsw.Connectio
             yield connection
         finally:
             connection.close()
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """SQLite's errors in its body as the ledger's own.
-
-    Raises:
-        StoreRefused: the file at path is damaged, or cannot be used.
-        DiskFull: a disk has no room.
-    """
-    try:
-        yield
-    except (apsw.NotADBError, apsw.CorruptError) as error:
-        raise StoreRefused(f"{path} is damaged ({error}): restore a backup") from None
-    except apsw.FullError:
-        raise DiskFull("the disk is full") from None
-    except apsw.Error as error:
-        raise StoreRefused(f"{path} cannot be used ({error}): check the disk and the rights") from None
 
 
 def sync(path: Path) -> None:

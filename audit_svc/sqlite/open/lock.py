@@ -22,22 +22,22 @@ class FileLock:
         path = database.with_name(database.name + ".lock")
         try:
             database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
         except OSError as error:
             raise StoreRefused(
                 f"the folder {database.parent} cannot be used ({error.strerror}): see AUDIT_DB"
             ) from None
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(self._descriptor, 20, 0).decode()
-            os.close(self._descriptor)
+            holder = self._file.read(20).decode()
+            self._file.close()
             raise Held(
                 f"process {holder} has the database {database} open: stop it first, or choose another with AUDIT_DB"
             ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()).encode())
 
     def release(self) -> None:
-        """Lets the database go."""
-        os.close(self._descriptor)
+        """Lets the database go. It may be called again."""
+        self._file.close()

@@ -1,6 +1,6 @@
 """What each producer has sent: the highest number of its sequence, and the numbers below it that never came."""
 
-import apsw
+from audit_svc.sqlite.open.connection import Connection
 
 _GO_ON = "UPDATE producers SET highest_sequence = ?, last_seen_at = ? WHERE id = ? AND highest_sequence = ?"
 
@@ -8,7 +8,7 @@ _GO_ON = "UPDATE producers SET highest_sequence = ?, last_seen_at = ? WHERE id =
 class Covered:
     """What the batches of a transaction cover: neighbouring ranges of a producer are noted as one."""
 
-    def __init__(self, connection: apsw.Connection, now_ms: int) -> None:
+    def __init__(self, connection: Connection, now_ms: int) -> None:
         self._connection = connection
         self._now_ms = now_ms
         self._ranges: dict[str, tuple[int, int]] = {}
@@ -28,7 +28,7 @@ class Covered:
             cover(self._connection, producer_id, first, last, self._now_ms)
 
 
-def cover(connection: apsw.Connection, producer_id: str, first: int, last: int, now_ms: int) -> None:
+def cover(connection: Connection, producer_id: str, first: int, last: int, now_ms: int) -> None:
     """Notes, in the open transaction, that the producer's numbers first to last have come. Numbers begin at 1."""
     # Nearly always they are the next, and it is one statement.
     connection.execute(_GO_ON, (last, now_ms, producer_id, first - 1))
@@ -47,7 +47,7 @@ def cover(connection: apsw.Connection, producer_id: str, first: int, last: int, 
         _close_gaps(connection, producer_id, first, last)
 
 
-def _close_gaps(connection: apsw.Connection, producer_id: str, first: int, last: int) -> None:
+def _close_gaps(connection: Connection, producer_id: str, first: int, last: int) -> None:
     gaps = connection.execute(
         "DELETE FROM producer_gaps WHERE producer_id = ? AND first_sequence <= ? AND last_sequence >= ? "
         "RETURNING first_sequence, last_sequence",
@@ -60,5 +60,5 @@ def _close_gaps(connection: apsw.Connection, producer_id: str, first: int, last:
             _add_gap(connection, producer_id, last + 1, gap_last)
 
 
-def _add_gap(connection: apsw.Connection, producer_id: str, first: int, last: int) -> None:
+def _add_gap(connection: Connection, producer_id: str, first: int, last: int) -> None:
     connection.execute("INSERT INTO producer_gaps VALUES (?, ?, ?)", (producer_id, first, last))

@@ -15,7 +15,6 @@ from audit_svc.sqlite.care.backup import back_up
 from audit_svc.sqlite.care.check import check
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
-from audit_svc.sqlite.store import SqliteLedger
 from audit_svc.terminal import remote
 from service_kit.server import bind, build_server
 from tests.audit_svc.aged import make_ledger
@@ -54,10 +53,12 @@ def test_a_backup_is_one_private_sound_file_that_needs_no_other(database, tmp_pa
     assert names(copy.path.parent) == ["copy.db"]
 
 
-async def test_commits_while_it_is_made_neither_show_in_it_nor_start_it_anew(database, tmp_path, monkeypatch):
+async def test_commits_while_it_is_made_neither_show_in_it_nor_start_it_anew(
+    database, tmp_path, monkeypatch, open_ledger
+):
     monkeypatch.setattr(backup, "STEP_PAGES", 5)
     make_ledger(database, hours=20, calls=100)
-    store = SqliteLedger.open(database, queue_rows=50_000)
+    store = open_ledger(database, queue_rows=50_000)
     steps: list[int] = []
 
     def commit_meanwhile(done: int, total: int) -> None:
@@ -150,13 +151,13 @@ async def test_the_rpc_sends_parts_a_size_and_a_hash_and_leaves_nothing_behind(l
     assert copy.execute("SELECT count(*) FROM tool_call_log").fetchall() == [(1000,)]
 
 
-def test_what_a_service_that_died_left_of_a_copy_is_removed_at_the_next_start(database):
+def test_what_a_service_that_died_left_of_a_copy_is_removed_at_the_next_start(database, open_ledger):
     make_ledger(database, hours=1)
     leftovers = [database.with_name(f".{database.name}.0123abcd.copy{end}") for end in ("", "-journal")]
     other = database.with_name(".other.db.0123abcd.copy")
     for path in (*leftovers, other):
         path.touch()
-    store = SqliteLedger.open(database, queue_rows=50_000)
+    store = open_ledger(database, queue_rows=50_000)
     store._reader.close()
     store._writer.close()
     store._lock.release()
@@ -176,7 +177,7 @@ async def test_a_copy_that_was_changed_on_the_way_is_not_kept(tmp_path):
     audit_pb2_grpc.add_AuditServiceServicer_to_server(Liar(), server)  # type: ignore[abstract]
     address = bind(server, "127.0.0.1:0")
     await server.start()
-    with pytest.raises(remote.Damaged, match="not what it sent"):
+    with pytest.raises(remote.TransferFailed, match="not what it sent"):
         await asyncio.to_thread(remote.back_up, address, tmp_path / "kept" / "copy.db", silent)
     assert names(tmp_path / "kept") == []
     await server.stop(None)

@@ -20,7 +20,6 @@ from audit_svc.sqlite.care.vacuum import space, vacuum
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing, transaction
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.usage.recount import rebuild_rollups
-from audit_svc.sqlite.write.writer import Writer
 from tests.audit_svc.aged import THIS_HOUR, ago, hour_of_rows, make_ledger
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
 
@@ -61,9 +60,9 @@ def test_what_began_before_goes_with_its_sessions_and_labels_and_a_summary_stays
     assert wrong(database) == []
 
 
-def test_a_session_stays_that_went_on_later_or_still_has_rows(database):
+def test_a_session_stays_that_went_on_later_or_still_has_rows(database, open_writer):
     make_ledger(database, hours=1)
-    writer = Writer(open_for_writing(database), 50_000)
+    writer = open_writer(open_for_writing(database), 50_000)
     old = {"created_at_ms": ago(9), "updated_at_ms": ago(9)}
     request = audit_pb2.RecordRequest(
         rows=[audit_row(session_id="has-calls", created_at_ms=ago(1))],
@@ -82,10 +81,10 @@ def test_a_session_stays_that_went_on_later_or_still_has_rows(database):
     assert ids(database, "sessions") == {"session-1", "went-on", "has-calls", "has-requests"}
 
 
-def test_what_was_pruned_is_refused_when_it_is_sent_again_and_its_neighbours_are_stored(database):
+def test_what_was_pruned_is_refused_when_it_is_sent_again_and_its_neighbours_are_stored(database, open_writer):
     make_ledger(database, hours=6)
     list(prune_file(database, ago(3), "ada"))
-    writer = Writer(open_for_writing(database), 50_000)
+    writer = open_writer(open_for_writing(database), 50_000)
     again = hour_of_rows(5)
     again.rows.extend(hour_of_rows(2).rows)
     again.rows.append(audit_row(id="new"))
@@ -103,23 +102,23 @@ def test_what_was_pruned_is_refused_when_it_is_sent_again_and_its_neighbours_are
     assert wrong(database) == []
 
 
-def test_a_session_that_is_still_there_goes_on_however_old_its_row_is(database):
+def test_a_session_that_is_still_there_goes_on_however_old_its_row_is(database, open_writer):
     make_ledger(database, hours=1)
-    writer = Writer(open_for_writing(database), 50_000)
+    writer = open_writer(open_for_writing(database), 50_000)
     old = session_row(id="slow", created_at_ms=ago(9), updated_at_ms=ago(9))
     call = audit_row(session_id="slow", created_at_ms=ago(1))
     writer.record(read_batch(audit_pb2.RecordRequest(rows=[call], sessions=[old]), NOW_MS)).result()
     writer.close()
     list(prune_file(database, ago(5), "ada"))
-    writer = Writer(open_for_writing(database), 50_000)
+    writer = open_writer(open_for_writing(database), 50_000)
     newer = session_row(id="slow", revision=2, created_at_ms=ago(9), updated_at_ms=ago(8))
     assert writer.record(read_batch(audit_pb2.RecordRequest(sessions=[newer]), NOW_MS)).result().stored == 1
     writer.close()
 
 
-def test_the_writer_refuses_from_the_moment_that_the_mark_is_committed(database):
+def test_the_writer_refuses_from_the_moment_that_the_mark_is_committed(database, open_writer):
     make_ledger(database, hours=6)
-    writer = Writer(open_for_writing(database), 50_000)
+    writer = open_writer(open_for_writing(database), 50_000)
     writer.run(Prune(ago(3), "ada").step).result()
     response = writer.record(read_batch(hour_of_rows(5), NOW_MS)).result()
     # The session's row has not been removed yet, so that it counts as a duplicate.
@@ -127,6 +126,7 @@ def test_the_writer_refuses_from_the_moment_that_the_mark_is_committed(database)
     writer.close()
 
 
+@pytest.mark.long
 def test_an_end_after_any_step_leaves_nothing_wrong_and_the_next_prune_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(prune, "BATCH_ROWS", 7)
     steps = 1
@@ -181,7 +181,7 @@ def test_queries_of_before_are_forgotten(database, monkeypatch):
     connection.close()
 
 
-def test_no_row_gets_the_number_of_one_that_was_pruned(database):
+def test_no_row_gets_the_number_of_one_that_was_pruned(database, open_writer):
     """Who follows the rows by their numbers would miss it: the call that came last stays until another has come."""
     make_ledger(database, hours=6)
     list(prune_file(database, THIS_HOUR, "ada"))
@@ -190,7 +190,7 @@ def test_no_row_gets_the_number_of_one_that_was_pruned(database):
     connection = open_for_writing(database)
     rebuild_rollups(connection)
     assert wrong(database) == []
-    writer = Writer(connection, 50_000)
+    writer = open_writer(connection, 50_000)
     writer.record(read_batch(audit_pb2.RecordRequest(rows=[audit_row(id="next")]), NOW_MS)).result()
     writer.close()
     connection = open_for_reading(database)

@@ -1,5 +1,6 @@
 """Whatever is sent again, in whatever batches: the ledger has each row once, as it came first."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
@@ -17,6 +18,7 @@ rows = st.builds(
 )
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(st.lists(st.lists(rows, max_size=8), max_size=8))
 def test_the_first_content_of_an_id_stays_and_every_row_is_accounted_for(batches):

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import apsw
@@ -61,13 +62,11 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apsw.Connection
     database = tmp_path_factory.mktemp("filled") / "audit.db"
     connection = open_for_writing(database)
     migrate.up(connection, migrate.load_migrations())
-    writer = Writer(connection, 50_000)
-    fill(writer)
+    with closing(Writer(connection, 50_000)) as writer:
+        fill(writer)
     reading = open_for_reading(database)
     yield reading
     reading.close()
-    writer.close()
-    connection.close()
 
 
 def plan(connection: apsw.Connection, sql: str, arguments: list[int | str]) -> str:

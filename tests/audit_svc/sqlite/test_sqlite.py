@@ -17,7 +17,6 @@ from audit_svc.sqlite.open.connection import (
     refuse_wal_reset_bug,
 )
 from audit_svc.sqlite.open.lock import FileLock
-from audit_svc.sqlite.store import SqliteLedger
 from tests.audit_svc.samples import audit_row, batch
 
 
@@ -58,42 +57,42 @@ def test_a_database_that_is_held_is_refused_and_free_again_after_it(database):
     FileLock(database).release()
 
 
-async def test_a_store_holds_its_database_until_it_is_closed(database):
-    store = SqliteLedger.open(database, queue_rows=10_000)
+async def test_a_store_holds_its_database_until_it_is_closed(database, open_ledger):
+    store = open_ledger(database, queue_rows=10_000)
     with pytest.raises(StoreRefused, match="has the database"):
-        SqliteLedger.open(database, queue_rows=10_000)
+        open_ledger(database, queue_rows=10_000)
     await store.close()
-    await SqliteLedger.open(database, queue_rows=10_000).close()
+    await open_ledger(database, queue_rows=10_000).close()
 
 
-async def test_a_store_that_refuses_lets_its_database_go(database):
+async def test_a_store_that_refuses_lets_its_database_go(database, open_ledger):
     with pytest.raises(MigrationRefused):
-        SqliteLedger.open(database, queue_rows=10_000, apply_migrations=False)
-    await SqliteLedger.open(database, queue_rows=10_000).close()
+        open_ledger(database, queue_rows=10_000, apply_migrations=False)
+    await open_ledger(database, queue_rows=10_000).close()
 
 
-async def test_without_migrating_a_schema_that_is_not_complete_is_refused(database):
+async def test_without_migrating_a_schema_that_is_not_complete_is_refused(database, open_ledger):
     with pytest.raises(MigrationRefused, match=r"pending \(0001_sessions, .*\): run `audit-svc migrate up --db "):
-        SqliteLedger.open(database, queue_rows=10_000, apply_migrations=False)
-    await SqliteLedger.open(database, queue_rows=10_000).close()
-    await SqliteLedger.open(database, queue_rows=10_000, apply_migrations=False).close()
+        open_ledger(database, queue_rows=10_000, apply_migrations=False)
+    await open_ledger(database, queue_rows=10_000).close()
+    await open_ledger(database, queue_rows=10_000, apply_migrations=False).close()
 
 
-def test_a_dirty_database_is_refused_with_and_without_migrating(database):
+def test_a_dirty_database_is_refused_with_and_without_migrating(database, open_ledger):
     connection = open_for_writing(database)
     migrate.up(connection, migrate.load_migrations())
     connection.execute("DROP INDEX idx_tool_call_log_error")
     connection.close()
     for apply in (True, False):
         with pytest.raises(MigrationRefused, match="dirty"):
-            SqliteLedger.open(database, queue_rows=10_000, apply_migrations=apply)
+            open_ledger(database, queue_rows=10_000, apply_migrations=apply)
 
 
-async def test_files_are_readable_by_their_owner_alone(tmp_path):
+async def test_files_are_readable_by_their_owner_alone(tmp_path, open_ledger):
     database = tmp_path / "new" / "folder" / "audit.db"
     before = os.umask(0)
     try:
-        store = SqliteLedger.open(database, queue_rows=10_000)
+        store = open_ledger(database, queue_rows=10_000)
         await store.record(batch(audit_row()))
         names = {path.name: mode(path) for path in database.parent.iterdir()}
         await store.close()
@@ -147,8 +146,8 @@ def test_a_link_to_a_database_is_the_same_database(tmp_path):
     lock.release()
 
 
-async def test_a_store_that_was_closed_is_one_file(database):
-    store = SqliteLedger.open(database, queue_rows=10_000)
+async def test_a_store_that_was_closed_is_one_file(database, open_ledger):
+    store = open_ledger(database, queue_rows=10_000)
     await store.record(batch(audit_row()))
     await store.close()
     assert {path.name for path in database.parent.iterdir()} == {"audit.db", "audit.db.lock"}

@@ -54,12 +54,12 @@ def test_r11_several_inserts_give_distinct_rows(writer, reading):
     assert {row.id for row in stored(reading)} == {row.id for row in rows}
 
 
-def test_r07_the_inserts_are_prepared_once_at_construction_and_reused(connection, monkeypatch):
+def test_r07_the_inserts_are_prepared_once_at_construction_and_reused(connection, monkeypatch, open_writer):
     # Within one hour, since rows of one that is over are in more rollups than three.
     now_ns = time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: now_ns)
     new = {"created_at_ms": now_ns // 1_000_000}
-    writer = Writer(connection, 50_000)
+    writer = open_writer(connection, 50_000)
     # The first commit of an hour reads what its rollups have.
     record(writer, audit_row(**new))
     prepared = connection.cache_stats()
@@ -74,10 +74,10 @@ def test_r07_the_inserts_are_prepared_once_at_construction_and_reused(connection
 
 
 @pytest.mark.parametrize("table", ["tool_call_log", "cost_log", "sessions"])
-def test_r07_construction_raises_when_a_table_is_missing(connection, table):
+def test_r07_construction_raises_when_a_table_is_missing(connection, table, open_writer):
     connection.execute(f"DROP TABLE {table}")
     with pytest.raises(StoreRefused, match=f"no such table: {table}"):
-        Writer(connection, 50_000)
+        open_writer(connection, 50_000)
 
 
 def test_r08_a_row_without_scope_is_stored_with_unknown_as_session_and_engine(writer, reading):

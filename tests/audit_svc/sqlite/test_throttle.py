@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import apsw
@@ -116,11 +116,13 @@ def count_far(connection: apsw.Connection) -> object:
     return connection.execute(far).fetchall()
 
 
-async def test_the_queries_of_a_ledger_wait_for_its_own_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_queries_of_a_ledger_wait_for_its_own_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_ledger: Callable[..., SqliteLedger]
+) -> None:
     # A process that is given less of the machine than their share never takes more.
     monkeypatch.setattr(throttle, "SHARE", 1e-6)
     observer = Observer()
-    store = SqliteLedger.open(tmp_path / "audit.db", queue_rows=100, observer=observer)
+    store = open_ledger(tmp_path / "audit.db", queue_rows=100, observer=observer)
     for _ in range(20):
         await store._reader.ask(count_far)
     assert observer.waited == 0, "the writer does nothing"

@@ -16,7 +16,7 @@ from audit_svc.ledger.query import query_of
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
 from audit_svc.sqlite.store import SqliteLedger
-from audit_svc.sqlite.write.writer import COMMIT_ROWS, Writer
+from audit_svc.sqlite.write.writer import COMMIT_ROWS
 from tests.audit_svc import asking
 from tests.audit_svc.samples import audit_row, batch
 
@@ -88,8 +88,8 @@ def test_a_batch_is_not_acknowledged_before_it_is_committed(writer, database, re
     assert count(reading) == 1
 
 
-def test_more_rows_than_the_queue_holds_are_refused_and_those_in_it_are_stored(connection, database):
-    writer = Writer(connection, 10)
+def test_more_rows_than_the_queue_holds_are_refused_and_those_in_it_are_stored(connection, database, open_writer):
+    writer = open_writer(connection, 10)
     try:
         with held(database):
             accepted = [writer.record(batch(audit_row()))]
@@ -104,8 +104,8 @@ def test_more_rows_than_the_queue_holds_are_refused_and_those_in_it_are_stored(c
         writer.close()
 
 
-def test_a_batch_larger_than_the_queue_is_taken_when_nothing_waits(connection):
-    writer = Writer(connection, 10)
+def test_a_batch_larger_than_the_queue_is_taken_when_nothing_waits(connection, open_writer):
+    writer = open_writer(connection, 10)
     assert writer.record(batch(*[audit_row() for _ in range(50)])).result().stored == 50
     writer.close()
 
@@ -134,8 +134,8 @@ def test_a_database_that_another_program_locks_is_unavailable_until_it_lets_go(w
     assert count(reading) == 1
 
 
-def test_what_has_queued_is_committed_before_the_writer_closes(connection, database):
-    writer = Writer(connection, 50_000)
+def test_what_has_queued_is_committed_before_the_writer_closes(connection, database, open_writer):
+    writer = open_writer(connection, 50_000)
     responses = [writer.record(batch(*[audit_row() for _ in range(500)])) for _ in range(30)]
     writer.close()
     assert sum(response.result(0).stored for response in responses) == 15_000
@@ -175,9 +175,9 @@ async def fill(store: SqliteLedger) -> int:
             return acknowledged
 
 
-async def test_a_file_system_that_fills_up_loses_nothing_acknowledged_and_recovers(small_disk):
+async def test_a_file_system_that_fills_up_loses_nothing_acknowledged_and_recovers(small_disk, open_ledger):
     database = small_disk / "audit.db"
-    store = SqliteLedger.open(database, queue_rows=50_000)
+    store = open_ledger(database, queue_rows=50_000)
     ballast = small_disk / "ballast"
     ballast.write_bytes(os.urandom(3 * 2**20))
     acknowledged = await fill(store)

@@ -100,6 +100,7 @@ def test_a_tail_goes_on_after_each_restart_of_its_service_and_shows_each_row_onc
     assert following.said.count("the service is back: going on\n") == 2
 
 
+@pytest.mark.long
 def test_a_tail_that_is_told_not_to_wait_ends_with_its_service(tmp_path):
     with start(tmp_path / "audit.db") as service, tail(service.address, "--no-reconnect") as following:
         follow(following, service)

@@ -186,6 +186,7 @@ def test_usage_is_grouped_by_labels_and_words(place: Place):
     assert groups["ada", ""]["cost_micros"] == 1500
 
 
+@pytest.mark.long
 def test_a_csv_file_holds_no_formula_and_a_parquet_file_types(place: Place):
     place.record(rows=[call(50, args_summary="=cmd|' /C calc'!A0", created_at_ms=NOW_MS - 5_000)])
     for form in ("csv", "parquet"):
@@ -236,6 +237,7 @@ def test_a_full_disk_behind_stdout_is_told_in_a_sentence(place: Place, args: lis
     assert "stdout cannot be written: No space left" in ran.stderr
 
 
+@pytest.mark.long
 def test_an_export_that_fails_leaves_the_file_of_before_as_it_was(place: Place):
     kept = place.folder / "kept.jsonl"
     kept.write_text("before")
@@ -274,6 +276,7 @@ def test_what_is_wrong_is_told_in_a_sentence(place: Place, args: list[str], code
     assert said in " ".join(re.sub(r"[│╭╰─╮╯]", " ", ran.stderr).split())
 
 
+@pytest.mark.long
 def test_a_damaged_page_is_told_in_a_sentence_and_nothing_but_rows_is_on_stdout(place: Place):
     damaged = place.folder / "damaged.db"
     make_ledger(damaged, hours=3, calls=500)

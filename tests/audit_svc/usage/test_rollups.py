@@ -183,6 +183,7 @@ def test_a_ledger_of_before_the_rollups_is_filled_when_it_is_opened(connection, 
     connection.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("alike", [300, 70_000])
 def test_counts_of_two_bytes_and_of_five_are_made_from_the_rows_as_the_writer_makes_them(alike):
     connection = apsw.Connection(":memory:")

@@ -27,6 +27,7 @@ def test_a_pattern_alone_finds_its_example_and_names_it(table, name):
     assert not any(pieces_of(secret, shown) for secret in secrets)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("table", "name"), PATTERNS)
 def test_without_a_pattern_its_example_would_be_shown(table, name):
     text, secrets = _example(table.patterns[name])
