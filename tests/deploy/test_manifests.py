@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic_settings import BaseSettings
 
 from audit_svc.settings import AuditSettings
 from demo.processes import REPOSITORY
@@ -23,7 +24,11 @@ MANIFESTS = sorted((REPOSITORY / "deploy/kubernetes").glob("*.yaml"))
 DOCUMENTS = [document for path in MANIFESTS for document in yaml.safe_load_all(path.read_text())]
 PODS = {d["metadata"]["name"]: d["spec"]["template"]["spec"] for d in DOCUMENTS if "template" in d.get("spec", {})}
 SETTINGS: dict[str, type[AuditSettings | GatewaySettings]] = {"audit": AuditSettings, "gateway": GatewaySettings}
-PARTS = [JailSettings, *(kind.settings for kind in engine_kinds()), *(kind.settings for kind in kinds().values())]
+PARTS: list[type[BaseSettings]] = [
+    JailSettings,
+    *(kind.settings for kind in engine_kinds()),
+    *(kind.settings for kind in kinds().values()),
+]
 VARIABLES = {
     "audit": variables(AuditSettings),
     "gateway": variables(GatewaySettings).union(*(variables(part) for part in PARTS)),
