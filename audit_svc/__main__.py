@@ -75,10 +75,10 @@ def serve(
     """Serve until SIGTERM or SIGINT."""
     settings = _settings(db)
     prepare_process(settings)
-    from audit_svc.server import run  # only here, so that no other command loads it
+    from audit_svc.server import serve as serve_ledger  # only here, so that no other command loads it
 
     with _refusal_is_exit_code_1():
-        run(settings, apply_migrations=migrate)
+        serve_ledger(settings, apply_migrations=migrate)
 
 
 @app.command()

@@ -19,14 +19,13 @@ from audit_svc.sqlite.store import SqliteLedger
 from service_kit.access.guard import Guard, open_guard
 from service_kit.access.interceptor import rules_for
 from service_kit.observing.metrics import new_registry
-from service_kit.run import Service
-from service_kit.run import run as run_service
+from service_kit.run import Service, run_service
 from service_kit.settings import describe_settings
 
 log = structlog.get_logger(__name__)
 
 
-def run(settings: AuditSettings, *, apply_migrations: bool) -> None:
+def serve(settings: AuditSettings, *, apply_migrations: bool) -> None:
     """Serves until a signal comes.
 
     Raises:

@@ -23,9 +23,9 @@ def serve() -> None:
     settings = load_settings(GatewaySettings)
     prepare_process(settings)
     os.umask(0o077)
-    from gateway_svc.server import run  # after the settings, so that wrong ones are told at once
+    from gateway_svc.server import serve as serve_gateway  # after the settings, so that wrong ones are told at once
 
-    asyncio.run(run(settings))
+    asyncio.run(serve_gateway(settings))
 
 
 def main() -> None:

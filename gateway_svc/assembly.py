@@ -1,52 +1,62 @@
-"""The part of a gateway that has an audit trail: the agents over HTTP engines, their tools, and the record of both.
+"""The parts that a deployment has, by its settings. Nowhere else is asked whether something is configured.
 
-It is imported only where there is something to record, so that a deployment without it does not load any of it.
+A deployment that records nothing must not load the record: what needs it is imported where it is built.
 """
 
+import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway_svc.engines.claude import ClaudeAudit
-from gateway_svc.engines.claude.shown import SHOWN_OF_CLAUDE
-from gateway_svc.engines.kinds import EngineKind, engine_kinds
+from prometheus_client import CollectorRegistry
+
+from gateway_svc.engines.kinds import EngineKind, RunnerKind, Surroundings, engine_kinds
 from gateway_svc.engines.pricing import context_tokens, cost_micros
 from gateway_svc.errors import SettingsError
-from gateway_svc.loop.agent import Agent, Limits
 from gateway_svc.loop.answers import Answers
+from gateway_svc.marks import Run
+from gateway_svc.servicer import GatewayServicer
 from gateway_svc.settings import GatewaySettings, Policy
-from gateway_svc.tools import kinds
-from gateway_svc.tools.files import Files
-from gateway_svc.tools.toolbox import Toolbox
-from gateway_svc.turns.ledger_spending import LedgerSpending
-from gateway_svc.turns.sessions import SessionState
-from recording import redact
-from recording.channel.tls import ClientFiles
-from recording.channel.watched import WrongFile
-from recording.delivery.connection import Target, open_target
-from recording.logger import AuditLogger, safe_audit, safe_intend
-from recording.record import Record, open_record
-from recording.rows import close_call, cost_row, open_call
-from recording.show import Show
+from gateway_svc.turns.budgets import Budgets, Spending
+from gateway_svc.turns.queue import Capacity, Turns
+from gateway_svc.turns.sessions import Sessions, SessionState
+from gateway_svc.turns.turn import Runner
+from gateway_svc.watching.metrics import CLAUDE_TOOLS, RecordCollector, TurnMetrics, add_waiting_gauge
+from gateway_svc.watching.readiness import EngineCheck
+from gateway_svc.watching.telemetry import Telemetry
+from gateway_svc.watching.tracing import Tracing, open_tracing
 
 if TYPE_CHECKING:
+    from gateway_svc.engines.claude import ClaudeAudit
+    from gateway_svc.loop.agent import Agent
+    from gateway_svc.tools.files import Files
     from gateway_svc.tools.mcp.servers import McpServers
+    from gateway_svc.tools.toolbox import Toolbox
+    from gateway_svc.turns.ledger_spending import LedgerSpending
+    from recording.delivery.connection import Target
+    from recording.logger import AuditLogger
+    from recording.record import Record
 
 SECRET_VARIABLES = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
+TURNS_SHARE_OF_DRAIN = 0.5
+"""How much of the drain time turns may take to end by themselves; the rest is for cancelling them and sending rows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """The agents of a deployment and the one record that all its engines share."""
+class Audited:
+    """The parts of a deployment that records: its agents, and the one record that all its engines share."""
 
-    agents: list[Agent]
-    record: Record
-    claude_audit: ClaudeAudit
+    agents: list["Agent"]
+    record: "Record"
+    claude_audit: "ClaudeAudit"
     """What the engine claude needs of the record."""
-    ledger: LedgerSpending | None
+    record_session: Callable[[SessionState], None]
+    """Puts a session's state on the record."""
+    ledger: "LedgerSpending | None"
     """Who is asked what labels have spent, where that is wished."""
     mcp: "McpServers | None" = None
     """The MCP servers, where there are any."""
@@ -55,18 +65,104 @@ class Recorded:
     unconfined: bool = False
     """Whether some of them start programs without a jail."""
 
-    def record_session(self, state: SessionState) -> None:
-        """Puts a session's state on the record."""
-        safe_audit(self.record.logger, state.to_row())
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway, ready to serve."""
+
+    settings: GatewaySettings
+    turns: Turns
+    servicer: GatewayServicer
+    runners: Mapping[str, Runner]
+    check: EngineCheck
+    audited: Audited | None
+    tracing: Tracing | None
+    run: Run
+
+    async def drain(self) -> None:
+        """Lets the turns end, and sends their rows."""
+        seconds = self.settings.drain_seconds
+        await self.turns.drain(seconds * TURNS_SHARE_OF_DRAIN)
+        if self.audited:
+            await self.audited.record.drain(seconds * (1 - TURNS_SHARE_OF_DRAIN))
+
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[None]:
+        """Runs what runs beside turns. At the end all is closed, in the opposite order: the record after the turns."""
+        async with AsyncExitStack() as stack:
+            stack.callback(self.run.close)
+            if self.tracing:
+                stack.push_async_callback(asyncio.to_thread, self.tracing.close)
+            if self.audited:
+                stack.push_async_callback(self.audited.record.aclose)
+                self.audited.record.start()
+                if self.audited.mcp:
+                    stack.push_async_callback(self.audited.mcp.aclose)
+                    await self.audited.mcp.start()
+                if self.audited.ledger:
+                    stack.push_async_callback(self.audited.ledger.aclose)
+            for runner in self.runners.values():
+                stack.push_async_callback(runner.aclose)
+            # Those that the drain time was too short for: their rows must still reach the spool.
+            stack.push_async_callback(self.turns.cancel_all)
+            recovery = asyncio.create_task(self.turns.recover())
+            stack.push_async_callback(asyncio.wait, [recovery])
+            stack.callback(recovery.cancel)
+            await stack.enter_async_context(self.check)
+            yield
 
 
-def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
+def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
+    """Builds what settings ask for; its metrics go into registry.
+
+    Raises:
+        SettingsError: it cannot be had as it is set.
+        OSError: the state directory or the workspace cannot be used.
+    """
+    settings.workspace.mkdir(parents=True, exist_ok=True)
+    sessions, answers = Sessions(settings.state_dir), Answers(settings.answer_seconds)
+    audited = open_audited(settings, answers) if settings.keeps_record else None
+    runners = {runner.name: runner for runner in _build_runners(settings, audited)}
+    tracing = open_tracing(wanted=settings.traces)
+    own_tools = audited.tool_names if audited else ()
+    servers = audited.mcp.names if audited and audited.mcp else ()
+    metrics = TurnMetrics(registry, {*own_tools, *CLAUDE_TOOLS}, servers)
+    if audited:
+        registry.register(RecordCollector(audited.record))
+    ask = audited.ledger.ask if audited and audited.ledger else None
+    turns = Turns(
+        sessions,
+        runners,
+        settings.default_engine,
+        audited.record_session if audited else _record_nothing,
+        Telemetry(metrics, tracing),
+        Budgets(settings.budgets, Spending(settings.state_dir), ask, strict=settings.audit_mode == "strict"),
+        Capacity(settings.max_turns, settings.max_queued_turns),
+    )
+    add_waiting_gauge(registry, lambda: turns.waiting)
+    servicer = GatewayServicer(turns, sessions, answers, runners, settings.default_engine)
+    check = EngineCheck(settings.engines)
+    return Gateway(settings, turns, servicer, runners, check, audited, tracing, Run(settings.state_dir))
+
+
+def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
     """Builds the tools and the record once, and an agent over each HTTP engine that is configured.
 
     Raises:
         SettingsError: the tools, or the files for the audit service, cannot be had as they are set.
         OSError: the state directory cannot be used.
     """
+    from gateway_svc.engines.claude import ClaudeAudit
+    from gateway_svc.engines.claude.shown import SHOWN_OF_CLAUDE
+    from gateway_svc.tools import kinds
+    from gateway_svc.tools.files import Files
+    from gateway_svc.tools.toolbox import Toolbox
+    from gateway_svc.turns.ledger_spending import LedgerSpending
+    from recording import redact
+    from recording.logger import safe_audit, safe_intend
+    from recording.record import open_record
+    from recording.rows import close_call, cost_row, open_call
+
     redact.protect(_secrets(settings))
     redact.show_fields({**kinds.shown(), **SHOWN_OF_CLAUDE})
     mcp = _build_mcp(settings) if settings.mcp_file else None
@@ -74,7 +170,6 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
     offered = kinds.build_tools(policies, settings.tool_seconds, [settings.state_dir])
     policies = {tool.name: policies[tool.name] for tool in offered.tools}
     toolbox = Toolbox(offered.tools, remote=mcp, policies=policies, timeout_seconds=settings.tool_seconds)
-    settings.workspace.mkdir(parents=True, exist_ok=True)
     files = Files(settings.workspace)
     target = _open_target(settings)
     record = open_record(
@@ -93,48 +188,42 @@ def open_recorded(settings: GatewaySettings, answers: Answers) -> Recorded:
         partial(safe_intend, record.logger),
         partial(safe_audit, record.logger),
     )
-    ledger = LedgerSpending(target) if settings.budgets_from_ledger else None
-    return Recorded(agents, record, claude_audit, ledger, mcp, frozenset(policies), offered.unconfined)
+    return Audited(
+        agents,
+        record,
+        claude_audit,
+        lambda state: safe_audit(record.logger, state.to_row()),
+        LedgerSpending(target) if settings.budgets_from_ledger else None,
+        mcp,
+        frozenset(policies),
+        offered.unconfined,
+    )
 
 
-def _build_mcp(settings: GatewaySettings) -> "McpServers":
-    try:
-        from gateway_svc.tools.mcp.servers import McpServers  # an extra, which most deployments do without
-        from gateway_svc.tools.mcp.settings import load_servers
-    except ImportError as error:
-        raise SettingsError(f"GATEWAY_MCP_FILE: install onrecord[mcp] for it ({error})") from None
-    servers = load_servers(settings.mcp_file or Path(), os.environ)
-    for name, server in servers.items():
-        redact.protect(server.secrets)
-        redact.show_fields(
-            {f"{name}.{tool}": dict.fromkeys(fields, Show.VALUE) for tool, fields in server.record.items()}
-        )
-        if server.timeout_seconds >= settings.tool_seconds:
-            raise SettingsError(f"GATEWAY_MCP_FILE: {name}: timeout_seconds must be less than GATEWAY_TOOL_SECONDS")
-    return McpServers(servers, settings.state_dir / "mcp")
-
-
-def _open_target(settings: GatewaySettings) -> Target:
-    ca, certificate, key = settings.audit_tls_ca, settings.audit_tls_cert, settings.audit_tls_key
-    files = ClientFiles(ca, certificate, key) if ca else None
-    try:
-        return open_target(settings.audit_target, files, settings.audit_token_file, settings.producer_name)
-    except WrongFile as error:
-        raise SettingsError(str(error)) from None
-
-
-def _secrets(settings: GatewaySettings) -> list[str]:
-    """The keys that this process holds: whatever a model makes of them, they are not recorded."""
-    keys = [os.environ.get(name, "") for name in SECRET_VARIABLES]
-    for engine in settings.engines.values():
-        keys += engine.secrets
-    return [key for key in keys if key]
+def _build_runners(settings: GatewaySettings, audited: Audited | None) -> Iterator[Runner]:
+    if audited:
+        yield from audited.agents
+    for kind in engine_kinds():
+        if isinstance(kind, RunnerKind) and (chosen := settings.engines.get(kind.name)):
+            yield kind.build(
+                chosen,
+                Surroundings(
+                    settings.state_dir,
+                    settings.workspace,
+                    price=partial(cost_micros, None, kind.price_provider, local=False),
+                    max_steps=settings.max_steps,
+                    max_turn_seconds=settings.max_turn_seconds,
+                    audit=audited.claude_audit if audited and chosen.keeps_record else None,
+                ),
+            )
 
 
 def _build_agents(
-    settings: GatewaySettings, toolbox: Toolbox, files: Files, logger: AuditLogger, answers: Answers
-) -> Iterator[Agent]:
+    settings: GatewaySettings, toolbox: "Toolbox", files: "Files", logger: "AuditLogger", answers: Answers
+) -> Iterator["Agent"]:
     """The gateway's own loop over each model server that is configured."""
+    from gateway_svc.loop.agent import Agent, Limits
+
     limits = Limits(settings.max_steps, settings.max_turn_seconds, settings.max_parallel_tools)
     for kind in engine_kinds():
         if not isinstance(kind, EngineKind) or (chosen := settings.engines.get(kind.name)) is None:
@@ -154,7 +243,54 @@ def _build_agents(
 
 def _tool_policies(settings: GatewaySettings) -> Mapping[str, Policy]:
     """The tools that are wanted and their policies: all that there are, where the settings name none."""
+    from gateway_svc.tools import kinds
+
     if unknown := sorted(settings.tools.keys() - kinds.kinds().keys()):
         known = ", ".join(kinds.kinds())
         raise SettingsError(f"GATEWAY_TOOLS: there is no tool {', '.join(unknown)}; the tools are {known}")
     return settings.tools or dict.fromkeys(kinds.kinds(), "allow")
+
+
+def _build_mcp(settings: GatewaySettings) -> "McpServers":
+    try:
+        from gateway_svc.tools.mcp.servers import McpServers  # an extra, which most deployments do without
+        from gateway_svc.tools.mcp.settings import load_servers
+    except ImportError as error:
+        raise SettingsError(f"GATEWAY_MCP_FILE: install onrecord[mcp] for it ({error})") from None
+    from recording import redact
+    from recording.show import Show
+
+    servers = load_servers(settings.mcp_file or Path(), os.environ)
+    for name, server in servers.items():
+        redact.protect(server.secrets)
+        redact.show_fields(
+            {f"{name}.{tool}": dict.fromkeys(fields, Show.VALUE) for tool, fields in server.record.items()}
+        )
+        if server.timeout_seconds >= settings.tool_seconds:
+            raise SettingsError(f"GATEWAY_MCP_FILE: {name}: timeout_seconds must be less than GATEWAY_TOOL_SECONDS")
+    return McpServers(servers, settings.state_dir / "mcp")
+
+
+def _open_target(settings: GatewaySettings) -> "Target":
+    from recording.channel.tls import ClientFiles
+    from recording.channel.watched import WrongFile
+    from recording.delivery.connection import open_target
+
+    ca, certificate, key = settings.audit_tls_ca, settings.audit_tls_cert, settings.audit_tls_key
+    files = ClientFiles(ca, certificate, key) if ca else None
+    try:
+        return open_target(settings.audit_target, files, settings.audit_token_file, settings.producer_name)
+    except WrongFile as error:
+        raise SettingsError(str(error)) from None
+
+
+def _secrets(settings: GatewaySettings) -> list[str]:
+    """The keys that this process holds: whatever a model makes of them, they are not recorded."""
+    keys = [os.environ.get(name, "") for name in SECRET_VARIABLES]
+    for engine in settings.engines.values():
+        keys += engine.secrets
+    return [key for key in keys if key]
+
+
+def _record_nothing(state: SessionState) -> None:
+    """A deployment that records nothing records no session either."""

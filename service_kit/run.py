@@ -38,7 +38,7 @@ CHECK_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What a service is to run()."""
+    """What a service is to run_service()."""
 
     name: str
     """Its full name in gRPC, such as onrecord.audit.v1.AuditService."""
@@ -59,7 +59,7 @@ def prepare_process(settings: GuardSettings) -> None:
     watch_threads()
 
 
-async def run(service: Service, settings: GuardSettings, guard: Guard, registry: CollectorRegistry) -> None:
+async def run_service(service: Service, settings: GuardSettings, guard: Guard, registry: CollectorRegistry) -> None:
     """Serves until SIGTERM or SIGINT, then drains: NOT_SERVING, nothing new, what runs comes to its end, at most for
     settings.drain_seconds.
 

@@ -16,9 +16,9 @@ GATEWAY = """
 import asyncio, sys
 from gateway_svc import engines
 engines.__path__.append(sys.argv[1])
-from gateway_svc.server import run
+from gateway_svc.server import serve
 from gateway_svc.settings import GatewaySettings
-asyncio.run(run(GatewaySettings()))
+asyncio.run(serve(GatewaySettings()))
 """
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 from structlog.testing import capture_logs
 
-from gateway_svc.assembly import open_recorded
+from gateway_svc.assembly import open_audited
 from gateway_svc.loop.answers import Answers
 from gateway_svc.settings import GatewaySettings
 from recording import redact
@@ -15,11 +15,11 @@ from tests.support.certificates import Authority
 
 ONLY_CLAUDE = """
 import asyncio, os, re, signal, sys
-from gateway_svc.server import run
+from gateway_svc.server import serve
 from gateway_svc.settings import GatewaySettings
 async def main():
     asyncio.get_running_loop().call_later(1.0, os.kill, os.getpid(), signal.SIGTERM)
-    await run(GatewaySettings())
+    await serve(GatewaySettings())
 asyncio.run(main())
 print(sorted(name for name in sys.modules if re.match("recording.(?!channel|calls|locks)", name)))
 """
@@ -28,7 +28,9 @@ print(sorted(name for name in sys.modules if re.match("recording.(?!channel|call
 def settings(monkeypatch, tmp_path, **env: str) -> GatewaySettings:
     for name, value in {"GATEWAY_STATE_DIR": str(tmp_path), "GATEWAY_BASH_SANDBOX": "off", **env}.items():
         monkeypatch.setenv(name, value)
-    return GatewaySettings()
+    chosen = GatewaySettings()
+    chosen.workspace.mkdir(parents=True, exist_ok=True)
+    return chosen
 
 
 async def test_r14_both_http_engines_share_one_logger(monkeypatch, tmp_path):
@@ -40,15 +42,15 @@ async def test_r14_both_http_engines_share_one_logger(monkeypatch, tmp_path):
         GATEWAY_OPENAI_URL="http://127.0.0.1:9/v1",
         GATEWAY_OPENAI_MODEL="m",
     )
-    recorded = open_recorded(configured, Answers(1))
+    audited = open_audited(configured, Answers(1))
     try:
-        ollama, openai = recorded.agents
+        ollama, openai = audited.agents
         assert (ollama.name, openai.name) == ("ollama", "openai")
-        assert ollama._logger is openai._logger is recorded.record.logger
+        assert ollama._logger is openai._logger is audited.record.logger
     finally:
-        for agent in recorded.agents:
+        for agent in audited.agents:
             await agent.aclose()
-        await recorded.record.aclose()
+        await audited.record.aclose()
 
 
 @pytest.mark.parametrize(
@@ -64,10 +66,10 @@ async def test_a_token_that_would_cross_the_network_in_plain_text_is_warned_abou
     audit = {"GATEWAY_AUDIT_TARGET": target, "GATEWAY_AUDIT_TOKEN_FILE": str(token), **tls}
     configured = settings(monkeypatch, tmp_path / "state", **engine, **audit)
     with capture_logs() as logged:
-        recorded = open_recorded(configured, Answers(1))
-    for agent in recorded.agents:
+        audited = open_audited(configured, Answers(1))
+    for agent in audited.agents:
         await agent.aclose()
-    await recorded.record.aclose()
+    await audited.record.aclose()
     assert [line["event"] for line in logged].count("audit.token_in_plain_text") == warnings
 
 
@@ -94,10 +96,10 @@ async def test_the_gateways_own_key_is_kept_off_the_record(monkeypatch, tmp_path
         GATEWAY_OPENAI_MODEL="m",
         OPENAI_API_KEY=key,
     )
-    recorded = open_recorded(configured, Answers(1))
-    for agent in recorded.agents:
+    audited = open_audited(configured, Answers(1))
+    for agent in audited.agents:
         await agent.aclose()
-    await recorded.record.aclose()
+    await audited.record.aclose()
     assert key not in redact.redact_text(f"the server said {key} is wrong")
 
 
@@ -118,12 +120,12 @@ def test_without_a_file_no_mcp_package_is_loaded_and_without_the_package_the_fil
 import sys
 from gateway_svc.loop.answers import Answers
 from gateway_svc.errors import SettingsError
-from gateway_svc.assembly import open_recorded
+from gateway_svc.assembly import open_audited
 from gateway_svc.settings import GatewaySettings
 print([name for name in sys.modules if name == "mcp"])
 sys.modules["mcp"] = None
 try:
-    open_recorded(GatewaySettings(mcp_file=sys.argv[1]), Answers(1))
+    open_audited(GatewaySettings(mcp_file=sys.argv[1]), Answers(1))
 except SettingsError as error:
     print(error)
 """

@@ -17,7 +17,7 @@ from service_kit.access.guard import Address, GuardSettings, open_guard
 from service_kit.access.interceptor import rules_for
 from service_kit.errors import Context, ErrorInterceptor
 from service_kit.observing.metrics import new_registry
-from service_kit.run import Service, prepare_process, run
+from service_kit.run import Service, prepare_process, run_service
 
 log = structlog.get_logger(__name__)
 
@@ -134,7 +134,7 @@ def main() -> None:
 
     service = Service(NAME, add_sample, sample_interceptor(), _fit, begin_drain)
     guard = open_guard(settings, rules_for(NAME, {}))
-    asyncio.run(run(service, settings, guard, new_registry()))
+    asyncio.run(run_service(service, settings, guard, new_registry()))
 
 
 if __name__ == "__main__":
