@@ -24,11 +24,8 @@ MANIFESTS = sorted((REPOSITORY / "deploy/kubernetes").glob("*.yaml"))
 DOCUMENTS = [document for path in MANIFESTS for document in yaml.safe_load_all(path.read_text())]
 PODS = {d["metadata"]["name"]: d["spec"]["template"]["spec"] for d in DOCUMENTS if "template" in d.get("spec", {})}
 SETTINGS: dict[str, type[AuditSettings | GatewaySettings]] = {"audit": AuditSettings, "gateway": GatewaySettings}
-PARTS: list[type[BaseSettings]] = [
-    JailSettings,
-    *(kind.settings for kind in engine_kinds()),
-    *(kind.settings for kind in kinds().values()),
-]
+ENGINES = [kind.settings for kind in engine_kinds()]
+PARTS: list[type[BaseSettings]] = [JailSettings, *ENGINES, *(kind.settings for kind in kinds().values())]
 VARIABLES = {
     "audit": variables(AuditSettings),
     "gateway": variables(GatewaySettings).union(*(variables(part) for part in PARTS)),
