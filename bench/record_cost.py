@@ -18,6 +18,8 @@ from bench.figures import Figure, Target, compare_at
 from bench.rows import Baseline, make_rows, values_of
 from bench.services import start_ledger
 from bench.workers import Worker, answer, options, questions
+from gateway_svc.tools import kinds
+from recording import redact
 from recording.calls import Scope, ToolCall, ToolResult
 from recording.delivery.connection import Target as Address
 from recording.logger import AuditLogger
@@ -59,6 +61,7 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
 
 
 async def _work(place: str, address: str) -> None:
+    redact.show_fields(kinds.shown())
     records = {sync: open_record(Path(place) / sync, Address(address), sync=sync) for sync in _PROMISES}
     databases = {name: Baseline(Path(place) / f"{name}.db", name) for name in ("NORMAL", "FULL")}
     for record in records.values():

@@ -3,10 +3,12 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from itertools import islice
 from math import isfinite
 from typing import Any
 
+from recording.redact import exact
 from recording.redact.commands import without_content
 from recording.redact.fit import fold
 from recording.redact.randomness import is_name
@@ -43,10 +45,16 @@ def summarize_args(tool_name: str, arguments: str) -> str:
     summary = {name: show(value[name]) for name, show in shown.items() if name in value}
     for name in islice((name for name in value if name not in shown), _MAX_NAMED):
         if is_name(name):
-            summary[redact(name)] = _shape(value[name])
+            summary[_argument_name(exact.version(), name)] = _shape(value[name])
     if more := len(value) - len(summary):
         summary["$more"] = more
     return _encode(summary)
+
+
+@lru_cache(maxsize=1_024)
+def _argument_name(_version: int, name: str) -> str:
+    """A name of at most 40 characters; a tool has the same ones in each call."""
+    return redact(name)
 
 
 def show_fields(tools: Mapping[str, Mapping[str, Show]]) -> None:

@@ -88,7 +88,9 @@ def encode_record(number: int, kind: int, payload: bytes) -> bytes:
 def encode_varint(value: int) -> bytes:
     """Protobuf's encoding of a number that is 0 or more."""
     if value < 0x80:
-        return value.to_bytes(1, "little")
+        return bytes((value,))
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     digits = bytearray()
     while value >= 0x80:
         digits.append(value & 0x7F | 0x80)
