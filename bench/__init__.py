@@ -2,7 +2,7 @@
 
 file               measures
 throughput.py      (a) rows a second to a synced commit, one producer and eight
-record_cost.py     (b) what record() takes of the agent's thread
+record_cost.py     (b) what the record of a call takes of the agent's thread
 ack_time.py        (c) how long a row is on its way to its ack
 agent_loop.py      (d) a step of the agent loop, with a ledger and with broken ones
 recovery.py        (e) many rows that gathered while the ledger was down

@@ -88,8 +88,7 @@ class _Ledger:
     ) -> ToolCall:
         """A tool call, for `with`.
 
-        Of its arguments the record tells names, types and sizes, as of any tool that it does not know; of a tool named
-        like one of the gateway's, what it tells of that one.
+        Of its arguments the record has names, types and sizes. recording.redact.show_fields() lets more be shown.
 
         Raises:
             RuntimeError: the ledger was never opened.
