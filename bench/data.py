@@ -4,15 +4,18 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from google.protobuf.message import Message
+from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Accepted, Batch, Values
+from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Accepted, Batch
+from audit_svc.ledger.columns import Column
 from audit_svc.sqlite.open.connection import open_for_reading
 from audit_svc.sqlite.store import SqliteLedger
 from bench.services import wait_until_indexed
@@ -24,6 +27,9 @@ DAYS = 90
 RARE_TOOL = "deploy"
 RARE_TEXT = "needle-in-the-hay"
 """Both are in one call of 20,000."""
+
+Row = dict[str, Any]
+"""The values of columns by their names."""
 
 _BATCH_ROWS = 1_250
 _BATCHES_WAITING = 8
@@ -64,9 +70,9 @@ def batches(tool_calls: int, days: int, end_ms: int) -> Iterator[Batch]:
     for session in live:
         session.calls = chance.randrange(CALLS_A_SESSION)
     begun = len(live)
-    calls: list[Values] = []
-    costs: list[Values] = []
-    ended: list[Values] = []
+    calls: list[Row] = []
+    costs: list[Row] = []
+    ended: list[Row] = []
     for number in range(tool_calls):
         now_ms = began_at + number * days * _DAY_MS // tool_calls
         at = chance.randrange(_SESSIONS_AT_A_TIME)
@@ -107,21 +113,34 @@ async def fill(path: Path, tool_calls: int, days: int = DAYS) -> float:
     return time.perf_counter() - started
 
 
-def _batch(calls: list[Values], costs: list[Values], sessions: list[Values]) -> Batch:
+def _batch(calls: list[Row], costs: list[Row], sessions: list[Row]) -> Batch:
     """Straight to columns: the wire's part of ingest is measured elsewhere."""
     return Batch(
         "",
         0,
         0,
-        _accepted(calls, len(TOOL_CALL_COLUMNS), 0),
-        _accepted(costs, len(COST_COLUMNS), len(calls)),
-        _accepted(sessions, len(SESSION_COLUMNS) + 1, len(calls) + len(costs)),
+        _accepted(calls, _UNSET_CALL, 0),
+        _accepted(costs, _UNSET_COST, len(calls)),
+        _accepted(sessions, _UNSET_SESSION, len(calls) + len(costs)),
         (),
     )
 
 
-def _accepted(rows: list[Values], width: int, first: int) -> Accepted:
-    return Accepted([value for row in rows for value in row], width, range(first, first + len(rows)))
+def _accepted(rows: list[Row], unset: Row, first: int) -> Accepted:
+    """Rows by the names of their columns; those that a row does not name are as the wire has them when not set."""
+    values = [value for row in rows for value in (unset | row).values()]
+    if len(values) != len(rows) * len(unset):
+        raise ValueError("a row names a column that its table does not have")
+    return Accepted(values, len(unset), range(first, first + len(rows)))
+
+
+def _unset(columns: Sequence[Column], message: Message) -> Row:
+    return {column.name: column.store([getattr(message, column.wire_name)], [message])[0] for column in columns}
+
+
+_UNSET_CALL = _unset(TOOL_CALL_COLUMNS, audit_pb2.AuditRow())
+_UNSET_COST = _unset(COST_COLUMNS, audit_pb2.CostRow())
+_UNSET_SESSION = _unset(SESSION_COLUMNS, audit_pb2.SessionRow()) | {"labels": {}}
 
 
 def _id(chance: random.Random, now_ms: int) -> str:
@@ -137,44 +156,75 @@ def _session(chance: random.Random, now_ms: int, number: int) -> _Session:
     return _Session(_id(chance, now_ms), _id(chance, now_ms), engine, model, labels, now_ms)
 
 
-def _tail(chance: random.Random, number: int) -> tuple[Any, ...]:
-    """What a call has that is not its session's: the columns from tool_name to result_bytes, then the outcome."""
+def _tail(chance: random.Random, number: int) -> Row:
+    """What a call has that is not its session's."""
     tool = RARE_TOOL if number == 0 else chance.choices(_TOOLS, _TOOL_WEIGHTS)[0]
     end = chance.choices(_ENDS, _END_WEIGHTS)[0]
     word = RARE_TEXT if number == 1 else f"part-{chance.randrange(500)}"
     summary = f"path: src/{word}/module_{chance.randrange(900)}.py, offset: {chance.randrange(2_000)}, limit: 2000"
-    exit_code = int(chance.random() < 0.1) if tool == "bash" and end == "succeeded" else None
-    status = chance.choice((200, 200, 200, 404)) if tool == "webfetch" and end == "succeeded" else None
-    error = None if end == "succeeded" else f"the tool {end.replace('_', ' ')}"
-    took_ms = int(chance.lognormvariate(4.5, 1.5))
-    return tool, summary, took_ms, exit_code, status, error, 0, chance.randrange(50_000), end
+    return {
+        "tool_name": tool,
+        "args_summary": summary,
+        "exit_code": int(chance.random() < 0.1) if tool == "bash" and end == "succeeded" else None,
+        "http_status": chance.choice((200, 200, 200, 404)) if tool == "webfetch" and end == "succeeded" else None,
+        "error": None if end == "succeeded" else f"the tool {end.replace('_', ' ')}",
+        "duration_ms": int(chance.lognormvariate(4.5, 1.5)),
+        "result_bytes": chance.randrange(50_000),
+        "outcome": end,
+    }
 
 
-def _call(chance: random.Random, session: _Session, tail: tuple[Any, ...], now_ms: int) -> Values:
-    tool, summary, took_ms, exit_code, status, error, truncated, size, end = tail
+def _call(chance: random.Random, session: _Session, tail: Row, now_ms: int) -> Row:
     row_id = _id(chance, now_ms)
-    return (
-        row_id, session.id, session.engine, tool, summary, took_ms, exit_code, status, error, truncated, size,
-        now_ms, end, session.model, f"call_{row_id[-12:]}", session.turn_id, 1, 0, 0, "",
-    )  # fmt: skip
+    return {
+        **tail,
+        "id": row_id,
+        "session_id": session.id,
+        "turn_id": session.turn_id,
+        "engine": session.engine,
+        "model": session.model,
+        "tool_call_id": f"call_{row_id[-12:]}",
+        "redaction_version": 1,
+        "created_at": now_ms,
+    }
 
 
-def _cost(chance: random.Random, session: _Session, now_ms: int) -> Values:
+def _cost(chance: random.Random, session: _Session, now_ms: int) -> Row:
     read, written = chance.randrange(500, 30_000), chance.randrange(20, 2_000)
-    price = 0 if session.engine == "ollama" else read * 2 + written * 8
-    error = "the model server answered 503" if chance.random() < 0.01 else None
-    return (
-        _id(chance, now_ms), session.id, session.turn_id, session.engine, session.model, session.model,
-        read, written, read // 2, 0, price, 900 + written, error, now_ms, 0, 0, 0, "",
-    )  # fmt: skip
+    return {
+        "id": _id(chance, now_ms),
+        "session_id": session.id,
+        "turn_id": session.turn_id,
+        "engine": session.engine,
+        "model": session.model,
+        "requested_model": session.model,
+        "input_tokens": read,
+        "output_tokens": written,
+        "cached_input_tokens": read // 2,
+        "cost_micros": 0 if session.engine == "ollama" else read * 2 + written * 8,
+        "error": "the model server answered 503" if chance.random() < 0.01 else None,
+        "duration_ms": 900 + written,
+        "created_at": now_ms,
+    }
 
 
-def _ended(session: _Session, now_ms: int) -> Values:
-    status = "failed" if int(session.id[-2:], 16) < 8 else "idle"
-    return (
-        session.id, 1, session.engine, session.model, status, 1, 20, session.calls, 300_000, 20_000, 700_000, 0,
-        session.began_at, now_ms, session.labels,
-    )  # fmt: skip
+def _ended(session: _Session, now_ms: int) -> Row:
+    return {
+        "id": session.id,
+        "revision": 1,
+        "engine": session.engine,
+        "model": session.model,
+        "status": "failed" if int(session.id[-2:], 16) < 8 else "idle",
+        "turns": 1,
+        "steps": 20,
+        "tool_calls": session.calls,
+        "input_tokens": 300_000,
+        "output_tokens": 20_000,
+        "cost_micros": 700_000,
+        "created_at": session.began_at,
+        "updated_at": now_ms,
+        "labels": session.labels,
+    }
 
 
 def main(

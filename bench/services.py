@@ -13,8 +13,6 @@ from pathlib import Path
 
 from audit_svc.sqlite.open.connection import open_for_reading
 from audit_svc.sqlite.text.text_index import unindexed_rows
-from audit_svc.sqlite.text.text_rows import ZONE_ROWS
-from audit_svc.sqlite.text.text_segments import is_tidy
 from demo.processes import REPOSITORY, Service, start_service
 
 LATE_SECONDS = 10.0
@@ -38,10 +36,12 @@ def start_ledger(folder: Path, port: int = 0, listen_seconds: float = 30) -> Ser
 
 
 def wait_until_indexed(database: Path) -> None:
-    """Returns once the ledger's index of texts has all rows that it can have, and the ledger has nothing left to do."""
+    """Returns once the ledger's index of texts has all rows, and it commits nothing more."""
     with closing(open_for_reading(database)) as connection:
-        while unindexed_rows(connection) > ZONE_ROWS or not is_tidy(connection):
-            time.sleep(0.05)
+        seen = -1
+        while unindexed_rows(connection) or seen != connection.data_version():
+            seen = connection.data_version()
+            time.sleep(0.5)
 
 
 def closed_port() -> int:

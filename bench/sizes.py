@@ -19,7 +19,7 @@ from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.usage import Usage
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
-from audit_svc.sqlite.text.text_index import index_zones
+from audit_svc.sqlite.text.text_index import index_rows
 from audit_svc.sqlite.write.inserts import Inserts
 from bench.rows import make_rows
 from demo.processes import REPOSITORY
@@ -62,7 +62,7 @@ def fill(connection: apsw.Connection, count: int) -> None:
             connection.execute("COMMIT")
             inserts.committed()
             batch = []
-    for _ in index_zones(connection):
+    for _ in index_rows(connection):
         pass
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 # A dependency that is not named here goes into both images, so that a new one is never missing.
 ONLY = {
-    "audit": {"apsw", "pyroaring"},
+    "audit": {"apsw"},
     "gateway": {"genai-prices", "html-to-markdown", "httpx2"},
 }
 

@@ -1,9 +1,10 @@
 """Histograms of durations that can be added to each other: what percentiles of any sum of groups are made from.
 
-A histogram is a number made of 40-bit lanes, the lowest lane for the lowest bucket; in the database it is a BLOB, the
-same number with its highest byte first. So histograms are merged by adding numbers, which takes half a microsecond
-where the libraries' sketches take eleven and more (docs/decisions/store-rollups.md). Durations below 32 ms have a
-bucket each; above, each power of two is cut into 16, so that a quantile is off by at most 1/32 of itself.
+A histogram is a number made of 40-bit lanes, the lowest lane for the lowest bucket. In the database it is a BLOB: how
+many bytes a count has (1, 2 or 5), then the counts, that of the highest bucket first. So histograms are merged by
+adding numbers, which takes half a microsecond where the libraries' sketches take eleven and more
+(docs/decisions/store-rollups.md). Durations below 32 ms have a bucket each; above, each power of two is cut into 16,
+so that a quantile is off by at most 1/32 of itself.
 """
 
 import math
@@ -73,42 +74,32 @@ def bucket_sql(duration_ms: str, shift: int = 0, last: int = _MAX_SHIFT) -> str:
 
 def to_blob(histogram: int) -> bytes:
     """The histogram as the database keeps it."""
-    return histogram.to_bytes(-(-histogram.bit_length() // LANE_BITS) * _LANE_BYTES)
+    lanes = _lane_bytes(histogram)
+    if not histogram & _BEYOND_A_BYTE:
+        return b"\1" + lanes[4::5]
+    if not histogram & _BEYOND_TWO_BYTES:
+        narrow = bytearray(len(lanes) // _LANE_BYTES * 2)
+        narrow[::2], narrow[1::2] = lanes[3::5], lanes[4::5]
+        return b"\2" + narrow
+    return b"\5" + lanes
 
 
 def from_blob(blob: bytes) -> int:
     """The histogram of a BLOB. Histograms are merged by adding them."""
-    return int.from_bytes(blob)
+    return int.from_bytes(_widened(blob))
 
 
 def merged(sizes: str, blobs: bytes) -> int:
-    """The histogram of many BLOBs, one behind the other. sizes: their bytes, as in 10s5s."""
-    return sum(map(int.from_bytes, Struct(sizes).unpack(blobs)))
+    """The histogram of many BLOBs whose counts have the same bytes, that number once before them all.
 
-
-def to_narrow(histogram: int) -> bytes:
-    """The histogram as the narrow steps keep it: how many bytes a count has (1, 2 or 5), then as to_blob()."""
-    blob = to_blob(histogram)
-    if not histogram & _BEYOND_A_BYTE:
-        return b"\1" + blob[4::5]
-    if not histogram & _BEYOND_TWO_BYTES:
-        lanes = bytearray(len(blob) // _LANE_BYTES * 2)
-        lanes[::2], lanes[1::2] = blob[3::5], blob[4::5]
-        return b"\2" + lanes
-    return b"\5" + blob
-
-
-def from_narrow(blob: bytes) -> int:
-    """The histogram of what to_narrow() made."""
-    return from_blob(_widened(blob))
-
-
-def merged_narrow(sizes: str, blobs: bytes) -> int:
-    """The histogram of many of to_narrow() whose counts have the same bytes, that number once before them all.
-
-    sizes: the bytes that to_blob() has of each, as in 10s5s.
+    sizes: the bytes that each has when its counts have five, as in 10s5s.
     """
-    return merged(sizes, _widened(blobs))
+    return sum(map(int.from_bytes, Struct(sizes).unpack(_widened(blobs))))
+
+
+def _lane_bytes(histogram: int) -> bytes:
+    """The lanes, the highest first."""
+    return histogram.to_bytes(-(-histogram.bit_length() // LANE_BITS) * _LANE_BYTES)
 
 
 def _widened(blob: bytes) -> bytes:
@@ -136,7 +127,7 @@ def quantiles(histogram: int, shares: Sequence[float]) -> list[float]:
 
 def _lanes(histogram: int) -> Iterable[int]:
     """The counts, that of the lowest bucket first."""
-    lanes = bytearray(to_blob(histogram)[::-1])
+    lanes = bytearray(_lane_bytes(histogram)[::-1])
     high = lanes[_LANE_BYTES - 1 :: _LANE_BYTES]
     del lanes[_LANE_BYTES - 1 :: _LANE_BYTES]
     low = Struct(f"<{len(high)}I").unpack(lanes)

@@ -8,7 +8,7 @@ from typing import Any
 from audit_svc.ledger import histogram
 from audit_svc.ledger.batch import COST_COLUMNS, TOOL_CALL_COLUMNS, Accepted
 from audit_svc.ledger.columns import Column
-from audit_svc.ledger.steps import FINEST_MS
+from audit_svc.ledger.steps import HOUR_MS
 
 MAX_SUMMED = 2**36 - 1
 """What one row adds to a sum at most, so that no sum of a database that fits on a disk overflows."""
@@ -37,8 +37,8 @@ def add_sums(sums: Sums, others: Sums) -> None:
 
 
 def by_step(sums: Sums, step_ms: int) -> Sums:
-    """The sums of finer periods by those of step_ms."""
-    if step_ms == FINEST_MS:
+    """The sums of hours or days by periods of step_ms."""
+    if step_ms == HOUR_MS:
         return sums
     coarse: Sums = {}
     for (begins_at, *rest), values in sums.items():
@@ -48,7 +48,7 @@ def by_step(sums: Sums, step_ms: int) -> Sums:
 
 
 def count_calls(rows: Accepted) -> Sums:
-    """The sums of tool calls, by (begin of the finest step, engine, model, tool_name, outcome)."""
+    """The sums of tool calls, by (begin of the hour, engine, model, tool_name, outcome)."""
     columns = _Columns(TOOL_CALL_COLUMNS, rows)
     durations, sizes = columns.numbers("duration_ms"), columns.numbers("result_bytes")
     exits, statuses, errors = columns["exit_code"], columns["http_status"], columns["error"]
@@ -68,7 +68,7 @@ def count_calls(rows: Accepted) -> Sums:
 
 
 def count_requests(rows: Accepted) -> Sums:
-    """The sums of model requests, by (begin of the finest step, engine, model)."""
+    """The sums of model requests, by (begin of the hour, engine, model)."""
     columns = _Columns(COST_COLUMNS, rows)
     tokens = [
         columns.numbers(name) for name in ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
@@ -104,10 +104,10 @@ class _Columns:
     def groups(self, *names: str) -> Iterator[tuple[tuple[Any, ...], Callable[[list[Any]], Sequence[Any]]]]:
         """The keys, each with what takes the values of its rows out of a column. A text that is not set is empty."""
         times = self["created_at"]
-        first = min(times) // FINEST_MS * FINEST_MS
+        first = min(times) // HOUR_MS * HOUR_MS
         # Nearly all batches are of one period.
-        alike = max(times) < first + FINEST_MS
-        periods = [first] * len(times) if alike else [time - time % FINEST_MS for time in times]
+        alike = max(times) < first + HOUR_MS
+        periods = [first] * len(times) if alike else [time - time % HOUR_MS for time in times]
         groups = defaultdict[tuple[Any, ...], list[int]](list)
         for index, key in enumerate(zip(periods, *map(self.__getitem__, names), strict=True)):
             groups[key].append(index)

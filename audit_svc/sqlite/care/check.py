@@ -15,6 +15,7 @@ from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.files import reading
 from audit_svc.sqlite.text.text_index import text_index_differences
 from audit_svc.sqlite.usage.recount import rollup_differences
+from audit_svc.sqlite.usage.session_usage import session_differences
 
 State = Literal["ok", "note", "wrong"]
 
@@ -111,7 +112,8 @@ def rollups_off(connection: apsw.Connection, on_progress: OnProgress) -> dict[st
     # It makes temporary tables, which a connection that answers queries cannot.
     with closing(apsw.Connection(connection.filename, flags=apsw.SQLITE_OPEN_READONLY)) as counting:
         call_while_it_runs(counting, on_progress)
-        return rollup_differences(counting, from_ms)
+        differences = rollup_differences(counting, from_ms)
+        return {**differences, "session_usage": session_differences(counting)}
 
 
 def _rollups(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:

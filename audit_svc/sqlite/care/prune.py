@@ -17,8 +17,9 @@ from audit_svc.sqlite.care.pruned import pruned_before
 from audit_svc.sqlite.open.connection import Connection, open_for_writing, transaction, translated
 from audit_svc.sqlite.open.files import reading
 from audit_svc.sqlite.open.lock import FileLock
-from audit_svc.sqlite.text.text_index import remove_zones
+from audit_svc.sqlite.text.text_index import forget_rows, forget_zones
 from audit_svc.sqlite.usage.rollups import drop_rollups
+from audit_svc.sqlite.usage.session_usage import forget_sessions
 
 BATCH_ROWS = 1000
 """Rows that a transaction removes: some 10 ms of the writer's time."""
@@ -37,7 +38,7 @@ OLD_CALLS = "created_at < ? AND rowid < (SELECT max(rowid) FROM tool_call_log)"
 _CALLS = (
     "DELETE FROM tool_call_log WHERE rowid IN "  # noqa: S608 - texts of ours
     f"(SELECT rowid FROM tool_call_log WHERE {OLD_CALLS} ORDER BY created_at LIMIT ?) "
-    "RETURNING created_at, error IS NOT NULL"
+    "RETURNING created_at, error IS NOT NULL, rowid"
 )
 _REQUESTS = (
     "DELETE FROM cost_log WHERE rowid IN "
@@ -138,6 +139,7 @@ class Prune:
             self._remove_requests,
             self._remove_sessions,
             self._remove_usage,
+            self._remove_session_usage,
             self._remove_queries,
             self._finish,
             self._give_space_back,
@@ -166,11 +168,14 @@ class Prune:
 
     def _remove_calls(self, connection: Connection) -> bool:
         removed: list[Any] = connection.execute(_CALLS, (self.before_ms, BATCH_ROWS)).fetchall()
-        self._note(connection, removed, Removed(tool_calls=len(removed), errors=sum(failed for _, failed in removed)))
+        forget_rows(connection, [number for _, _, number in removed])
+        errors = sum(failed for _, failed, _ in removed)
+        self._note(connection, removed, Removed(tool_calls=len(removed), errors=errors))
         return len(removed) < BATCH_ROWS
 
     def _remove_texts(self, connection: Connection) -> bool:
-        return not remove_zones(connection, self.before_ms)
+        forget_zones(connection, self.before_ms)
+        return True
 
     def _remove_requests(self, connection: Connection) -> bool:
         removed = connection.execute(_REQUESTS, (self.before_ms, BATCH_ROWS)).fetchall()
@@ -197,6 +202,9 @@ class Prune:
         until_ms = self.before_ms if earliest is None else min(self.before_ms, int(earliest) + USAGE_MS)
         drop_rollups(connection, until_ms)
         return until_ms == self.before_ms
+
+    def _remove_session_usage(self, connection: Connection) -> bool:
+        return not forget_sessions(connection, self.before_ms, BATCH_ROWS)
 
     def _remove_queries(self, connection: Connection) -> bool:
         """Who asked what is kept as long as what was asked about."""

@@ -12,8 +12,8 @@ from audit_svc.sqlite.open.connection import open_for_writing, translated
 from audit_svc.sqlite.open.files import reading
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.text.text_index import rebuild_text_index, unindexed_rows
-from audit_svc.sqlite.text.text_rows import ZONE_ROWS
 from audit_svc.sqlite.usage.recount import rebuild_rollups
+from audit_svc.sqlite.usage.session_usage import rebuild_sessions
 
 
 def rebuild_file(path: Path, on_progress: OnProgress) -> None:
@@ -26,16 +26,18 @@ def rebuild_file(path: Path, on_progress: OnProgress) -> None:
     with _writing(path) as connection:
         call_while_it_runs(connection, on_progress)
         rebuild_rollups(connection)
+        for _ in rebuild_sessions(connection):
+            on_progress(0, 0)
 
 
 def rebuild_texts(path: Path, on_progress: OnProgress) -> None:
-    """Makes the index of texts again from the rows, part by part. Raises what rebuild_file() raises."""
+    """Makes the index of texts again from the rows, some at a time. Raises what rebuild_file() raises."""
     with _writing(path) as connection:
-        parts = 0
+        rows = 0
         for _ in rebuild_text_index(connection):
-            left = unindexed_rows(connection) // ZONE_ROWS
-            parts = max(parts, left)
-            on_progress(parts - left, parts)
+            left = unindexed_rows(connection)
+            rows = max(rows, left)
+            on_progress(rows - left, rows)
 
 
 @contextmanager

@@ -16,20 +16,19 @@ from audit_svc.ledger.query import Filter, Query
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing
 from audit_svc.sqlite.read.listing import Condition, Statement
+from audit_svc.sqlite.text.text_index import trigrams_of
 from audit_svc.sqlite.text.text_search import TextSearch
-from audit_svc.sqlite.text.text_trigrams import text_trigrams
 from service_kit.paging import Position
 
 MAX_PAIRS = 50
 """Walks along (engine, tool_name, created_at) at once, for filters on one of the two."""
 
 FIRST_WINDOW = 5_000
-LAST_WINDOW = 320_000
-PATIENCE_SECONDS = 1.0
+LAST_WINDOW = 160_000
+PATIENCE_SECONDS = 0.25
+"""After so long a page is not gone on with: its last window or zone of texts takes about as long at most."""
 LONG_WALK = 25_000
 """Rows. When a page is likely to need more, and looks for a text, the index of texts is quicker than the walk."""
-WALK_ROWS = 0.125
-"""The share of rows that may have a text: beyond it, an index of another filter meets fewer rows."""
 
 _NAMES = [column.name for column in TOOL_CALL_COLUMNS]
 _COLUMNS = ", ".join(_NAMES)
@@ -56,7 +55,7 @@ class Plan:
     filters: list[Condition] = field(default_factory=list)
     """All that is asked for, whatever is walked."""
     trigrams: list[str] = field(default_factory=list)
-    """Of the text that is asked for."""
+    """Of the text that is asked for, in lower case."""
 
     def statement(self, conditions: Sequence[Condition], limit: int, *, ascending: bool = False) -> Statement:
         """The first rows, at most limit, of the listing for which conditions hold too."""
@@ -111,7 +110,7 @@ def plan_of(connection: Connection, wanted: Filter) -> Plan:
     def by(walks: list[Walk], *known: str, is_short: bool = False) -> Plan:
         rest = [part for name, parts in others.items() if name not in known for part in parts]
         filters = [part for parts in others.values() for part in parts]
-        return Plan(walks, rest, is_short, filters, text_trigrams(wanted.contains))
+        return Plan(walks, rest, is_short, filters, trigrams_of(_lower(wanted.contains)))
 
     if "session_id" in equal:
         return by([Walk("idx_tool_call_log_session", others["session_id"])], "session_id", is_short=True)
@@ -172,9 +171,7 @@ def _by_text(
     connection: Connection, wanted: Filter, plan: Plan, position: Position, size: int, give_up: float
 ) -> tuple[list[Values], Position | None]:
     conditions = [*plan.filters, *listing.time_range(wanted)]
-    is_all = [walk.index for walk in plan.walks] == ["idx_tool_call_log_created"]
-    most_rows = 1.0 if is_all else WALK_ROWS
-    search = TextSearch(connection, plan.trigrams, conditions, wanted.from_ms or 0, size, give_up, most_rows)
+    search = TextSearch(connection, plan.trigrams, conditions, wanted.from_ms or 0, size, give_up)
     return search.rows(position)
 
 
@@ -216,8 +213,13 @@ def _unusual(wanted: Filter) -> list[Condition]:
 
 
 def _contains(text: str) -> list[Condition]:
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return [Condition("args_summary LIKE ? ESCAPE '\\'", (f"%{escaped}%",))] if text else []
+    # Not LIKE, which ends at a NUL: what a summary has behind one would be hidden.
+    return [Condition("instr(lower(args_summary), ?)", (_lower(text),))] if text else []
+
+
+def _lower(text: str) -> str:
+    """As SQLite's lower() has it: ASCII alone."""
+    return text.encode().lower().decode()
 
 
 def _pairs(connection: Connection, engine: str, tool_name: str) -> list[tuple[str, str]] | None:

@@ -1,12 +1,18 @@
-"""The index of texts in the writer's idle time: a step when nothing waits, so that a batch waits for one at most."""
+"""What is made of rows in the writer's idle time: the sums of sessions and the index of texts.
+
+A step is taken when nothing waits, so that a batch waits for one at most.
+"""
 
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import chain
 
 import apsw
 import structlog
 
-from audit_svc.sqlite.text.text_index import index_zones, unindexed_rows
+from audit_svc.sqlite.text.text_index import index_rows, unindexed_rows
+from audit_svc.sqlite.usage.session_usage import sum_sessions
 from audit_svc.sqlite.write.load import Load
 
 log = structlog.get_logger(__name__)
@@ -24,17 +30,18 @@ _END = object()
 
 
 class Indexer:
-    """Indexes what is committed. It is called by the writer's thread."""
+    """Goes on with what is committed. It is called by the writer's thread."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
+        self._works: deque[Callable[[apsw.Connection], Iterator[None]]] = deque([sum_sessions, index_rows])
         self._steps: Iterator[None] | None = None
         self._has_work = True
         self._committed_at = self._stepped_at = self._counted_at = self._failed_at = float("-inf")
         self._committing_seconds = 0.0
         self._load = Load(lambda: self._committing_seconds)
         self.unindexed_rows = 0
-        """Rows that no zone was made of when they were counted last."""
+        """Rows that the index did not have when they were counted last."""
 
     def committed(self, committing_seconds: float) -> None:
         """Rows may have come. committing_seconds: how long commits have taken in all."""
@@ -53,7 +60,7 @@ class Indexer:
 
     def step(self) -> None:
         """Some milliseconds of work, in a transaction of its own where it writes."""
-        self._steps = self._steps or index_zones(self._connection)
+        self._steps = self._steps or chain.from_iterable(work(self._connection) for work in tuple(self._works))
         try:
             self._has_work = next(self._steps, _END) is not _END
             self._count()
@@ -61,6 +68,8 @@ class Indexer:
             self._failed_at = time.monotonic()
             log.warning("store.indexing_failed", error=type(error).__name__, detail=str(error))
             self._steps = None
+            # What fails must not keep the other from its turn.
+            self._works.rotate()
         if not self._has_work:
             self._steps = None
         self._stepped_at = time.monotonic()

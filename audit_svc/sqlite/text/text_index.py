@@ -1,108 +1,187 @@
-"""The index of args_summary: which rows have which three characters in a row (trigrams).
+"""The index of args_summary: an FTS5 table of trigrams, filled after the rows in steps of some milliseconds.
 
-A zone is indexed as a whole, once it is full, and its rows are never looked at again. What is not in a zone that is
-indexed is looked at row by row.
+args_index (migration 0011) keeps no text. Beside its trigrams each row has a mark of its zone, ZONE_ROWS row numbers,
+so that a search looks at one zone at a time: FTS5 ends where the mark does, and not before. args_index_zones has the
+times between which the calls of a zone began.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
 import apsw
 
 from audit_svc.sqlite.open.connection import transaction
-from audit_svc.sqlite.text import text_rows
-from audit_svc.sqlite.text.text_rows import unpack
-from audit_svc.sqlite.text.text_segments import Segment, add_segment, remove_segment, rows_with, tidy, write_entries
-from audit_svc.sqlite.text.text_trigrams import Entry, Trigrams
 
-_SEGMENT_OF = (
-    "SELECT segment, zone FROM args_index_segments "
-    "WHERE zone <= :zone AND zone + zones > :zone AND earliest <= :earliest AND latest >= :latest"
+ZONE_ROWS = 262_144
+SHORTEST = 3
+"""Characters of the shortest text that has a trigram."""
+
+ROWS_A_STEP = 256
+CHARACTERS_A_STEP = 20_000
+PAGES_A_STEP = 8
+"""With these a step takes one to five milliseconds."""
+
+_MARKS = 0xF0000, 0xFFFE
+"""The first character of a plane for private use, and how many there are; marks of later zones begin again."""
+
+_LAST = "SELECT rowid FROM args_index ORDER BY rowid DESC LIMIT 1"
+_NEXT_ROWS = (
+    "SELECT max(number) FROM (SELECT number, sum(size) OVER (ORDER BY number) - size AS before FROM "
+    "(SELECT rowid AS number, length(args_summary) AS size FROM tool_call_log NOT INDEXED "
+    "WHERE rowid >= ? ORDER BY rowid LIMIT ?)) WHERE before < ?"
 )
+_ADD_ROWS = (
+    "INSERT INTO args_index (rowid, args_summary, zone) "
+    "SELECT rowid, args_summary, {mark} FROM tool_call_log NOT INDEXED WHERE rowid BETWEEN :first AND :last"
+)
+_ADD_TIMES = (
+    "INSERT INTO args_index_zones SELECT rowid / :zone_rows, min(created_at), max(created_at) "
+    "FROM tool_call_log NOT INDEXED WHERE rowid BETWEEN :first AND :last GROUP BY 1 ON CONFLICT (zone) DO UPDATE "
+    "SET earliest = min(earliest, excluded.earliest), latest = max(latest, excluded.latest)"
+)
+_MERGE = "INSERT INTO args_index (args_index, rank) VALUES ('merge', ?)"
+_REMOVE_TIMES = (
+    "DELETE FROM args_index_zones WHERE latest < :before AND NOT EXISTS (SELECT 1 FROM tool_call_log NOT INDEXED "
+    "WHERE tool_call_log.rowid >= zone * :zone_rows AND tool_call_log.rowid < (zone + 1) * :zone_rows)"
+)
+
+
+def trigrams_of(text: str) -> list[str]:
+    """The trigrams, three characters in a row, that a row with text in its args_summary has in the index."""
+    # FTS5 passes over NULs.
+    found = dict.fromkeys(text[at : at + SHORTEST] for at in range(len(text) - SHORTEST + 1))
+    return [trigram for trigram in found if "\0" not in trigram]
+
+
+def match(trigrams: Sequence[str], zone: int) -> str:
+    """What FTS5 is asked for rows of a zone that have all trigrams."""
+    terms = [*trigrams, _mark(zone)]
+    return " AND ".join('"{}"'.format(term.replace('"', '""')) for term in terms)
 
 
 def first_unindexed(connection: apsw.Connection) -> int:
     """The row number from which on rows are looked at one by one."""
-    ((zone,),) = connection.execute("SELECT coalesce(max(zone) + 1, 0) FROM args_index_zones")
-    return int(zone) * text_rows.ZONE_ROWS
+    ((last,),) = connection.execute(f"SELECT ({_LAST})")
+    return 0 if last is None else int(last) + 1
 
 
 def unindexed_rows(connection: apsw.Connection, _: object = None) -> int:
-    """How many row numbers there are from which no zone is made yet; less than a zone has when all that can be is."""
+    """How many row numbers there are that the index does not have yet; 0 when it has all rows."""
     ((first, last),) = connection.execute(
         "SELECT (SELECT min(rowid) FROM tool_call_log), max(rowid) FROM tool_call_log"
     )
     return 0 if last is None else max(0, int(last) + 1 - max(int(first), first_unindexed(connection)))
 
 
-def index_zones(connection: apsw.Connection) -> Iterator[None]:
-    """Indexes all zones that are full, in steps of some milliseconds.
+def index_rows(connection: apsw.Connection) -> Iterator[None]:
+    """Indexes all rows, and merges what was written before, in steps of some milliseconds.
 
-    The connection may do other things between two steps. When they are not gone on with, the next begins what was not
-    ended again.
+    The connection may do other things between two steps.
     """
-    yield from tidy(connection)
-    ((first,),) = connection.execute("SELECT min(rowid) FROM tool_call_log")
-    zone = max(first_unindexed(connection), int(first or 0)) // text_rows.ZONE_ROWS
-    if not _is_full(connection, zone):
-        return
-    with closing(Trigrams()) as trigrams:
-        while _is_full(connection, zone):
-            number, entries = yield from write_entries(connection, trigrams.of_zone(connection, zone))
-            if trigrams.times:
-                with transaction(connection):
-                    add_segment(connection, Segment(number, zone, 1, *trigrams.times), entries)
-                    connection.execute("INSERT INTO args_index_zones VALUES (?, ?, ?)", (zone, *trigrams.times))
-                yield
-            yield from tidy(connection)
-            zone += 1
+    yield from _merge(connection)
+    while _index_some(connection):
+        yield
+        yield from _merge(connection)
 
 
-def remove_zones(connection: apsw.Connection, before_ms: int) -> bool:
-    """Removes zones whose calls all began before before_ms, some entries at once; False when all have gone.
+def forget_rows(connection: apsw.Connection, numbers: Sequence[int]) -> None:
+    """Takes rows that were removed out of the index, in the transaction that is open."""
+    first = first_unindexed(connection)
+    indexed = json.dumps([number for number in numbers if number < first])
+    connection.execute("DELETE FROM args_index WHERE rowid IN (SELECT value FROM json_each(?))", (indexed,))
 
-    In the transaction that is open.
-    """
-    connection.execute("DELETE FROM args_index_zones WHERE latest < ?", (before_ms,))
-    return remove_segment(connection)
+
+def forget_zones(connection: apsw.Connection, before_ms: int) -> None:
+    """Forgets the zones whose rows are all gone and began before before_ms, in the transaction that is open."""
+    connection.execute(_REMOVE_TIMES, {"before": before_ms, "zone_rows": ZONE_ROWS})
 
 
 def rebuild_text_index(connection: apsw.Connection) -> Iterator[None]:
-    """Makes the index again from the rows, in steps as index_zones()."""
+    """Makes the index again from the rows, in steps as index_rows()."""
     with transaction(connection):
+        connection.execute("INSERT INTO args_index (args_index) VALUES ('delete-all')")
         connection.execute("DELETE FROM args_index_zones")
-        connection.execute("DELETE FROM args_index_segments")
-        connection.execute("DELETE FROM args_index")
-    yield from index_zones(connection)
+    yield from index_rows(connection)
 
 
 def text_index_differences(connection: apsw.Connection) -> Iterator[bool]:
-    """Of each zone that is indexed, whether the index lacks something that its rows have."""
-    with closing(Trigrams()) as trigrams:
-        zones: list[Any] = connection.execute("SELECT zone, earliest, latest FROM args_index_zones").fetchall()
-        for zone, earliest, latest in zones:
-            times = {"zone": zone, "earliest": earliest, "latest": latest}
-            lacks = (segment := connection.execute(_SEGMENT_OF, times).fetchone()) is None
-            for entries in trigrams.of_zone(connection, zone):
-                lacks = lacks or not all(_has(connection, segment, zone, entry) for entry in entries)
-            # It may have more, of rows that are gone.
-            if trigrams.times:
-                lacks |= not earliest <= trigrams.times[0] <= trigrams.times[1] <= latest
-            yield lacks
-
-
-def _has(connection: apsw.Connection, segment: Any, zone: int, entry: Entry) -> bool:
-    """Whether the index has an entry of a zone. segment: the number and the first zone of the one it is in."""
-    number, first = segment
-    trigram, packed = entry
+    """Of each zone that has rows, whether the index or the zone's times lack something that its rows have."""
+    ((first, last),) = connection.execute("SELECT min(rowid), max(rowid) FROM tool_call_log")
     try:
-        return unpack(packed).shift((zone - first) * text_rows.ZONE_ROWS) <= rows_with(connection, number, trigram)
+        last = min(last or 0, first_unindexed(connection) - 1)
     except apsw.CorruptError:
+        yield True
+        return
+    for zone in range(int(first or 0) // ZONE_ROWS, last // ZONE_ROWS + 1):
+        try:
+            yield _lacks(connection, zone, last)
+        except apsw.CorruptError:
+            yield True
+
+
+def _mark(zone: int) -> str:
+    first, count = _MARKS
+    return SHORTEST * chr(first + zone % count)
+
+
+def _mark_sql() -> str:
+    first, count = _MARKS
+    character = f"{first} + rowid / {ZONE_ROWS} % {count}"
+    return f"char({', '.join([character] * SHORTEST)})"
+
+
+def _index_some(connection: apsw.Connection) -> bool:
+    first = first_unindexed(connection)
+    ((last,),) = connection.execute(_NEXT_ROWS, (first, ROWS_A_STEP, CHARACTERS_A_STEP))
+    if last is None:
         return False
+    rows = {"first": first, "last": last}
+    with transaction(connection):
+        connection.execute(_ADD_ROWS.format(mark=_mark_sql()), rows)
+        connection.execute(_ADD_TIMES, {**rows, "zone_rows": ZONE_ROWS})
+    return True
 
 
-def _is_full(connection: apsw.Connection, zone: int) -> bool:
-    """Whether a row has come after it: the last row stays when all are pruned, and must not be in a zone that goes."""
-    ((last,),) = connection.execute("SELECT max(rowid) FROM tool_call_log")
-    return last is not None and int(last) >= (zone + 1) * text_rows.ZONE_ROWS
+def _merge(connection: apsw.Connection) -> Iterator[None]:
+    """Merges what FTS5 has in many places, and drops what it has of rows that are gone."""
+    while True:
+        before = connection.total_changes()
+        with transaction(connection):
+            connection.execute(_MERGE, (PAGES_A_STEP,))
+        # Source: https://sqlite.org/fts5.html#the_merge_command
+        if connection.total_changes() - before < 2:
+            return
+        yield
+
+
+def _lacks(connection: apsw.Connection, zone: int, last: int) -> bool:
+    rows = {"first": zone * ZONE_ROWS, "last": min(last, (zone + 1) * ZONE_ROWS - 1)}
+    ((earliest, latest),) = connection.execute(
+        "SELECT min(created_at), max(created_at) FROM tool_call_log NOT INDEXED WHERE rowid BETWEEN :first AND :last",
+        rows,
+    )
+    if earliest is None:
+        return False
+    known: Any = connection.execute("SELECT earliest, latest FROM args_index_zones WHERE zone = ?", (zone,)).fetchone()
+    if known is None or not known[0] <= earliest <= latest <= known[1]:
+        return True
+    with closing(apsw.Connection(":memory:")) as memory:
+        ((sql,),) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'args_index'")
+        memory.execute(str(sql))
+        memory.execute("CREATE VIRTUAL TABLE trigrams USING fts5vocab (args_index, instance)")
+        texts = connection.execute(
+            f"SELECT rowid, args_summary, {_mark_sql()} FROM tool_call_log NOT INDEXED "  # noqa: S608 - numbers of ours
+            "WHERE rowid BETWEEN :first AND :last",
+            rows,
+        )
+        with memory:
+            memory.executemany("INSERT INTO args_index (rowid, args_summary, zone) VALUES (?, ?, ?)", texts)
+        wanted = memory.execute("SELECT term, count(*), sum(doc) FROM trigrams GROUP BY term")
+        has = "SELECT count(*), sum(rowid) FROM args_index WHERE args_index MATCH ? AND rowid BETWEEN ? AND ?"
+        return any(
+            connection.execute(has, (match([str(term)], zone), rows["first"], rows["last"])).fetchone()
+            != (count, total)
+            for term, count, total in wanted
+        )

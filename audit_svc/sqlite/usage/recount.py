@@ -3,17 +3,12 @@
 Migrations that add rollups fill them with the same statements.
 """
 
-from collections.abc import Collection
-
 import apsw
 
 from audit_svc.ledger.steps import STEPS
 from audit_svc.ledger.usage import MAX_SUMMED
 from audit_svc.sqlite.open.connection import transaction
 from audit_svc.sqlite.usage.rollups import REQUEST_SUMS, ROLLUPS
-
-ALL = tuple(step.name for step in STEPS)
-"""The names of all steps."""
 
 
 def rebuild_rollups(connection: apsw.Connection) -> None:
@@ -50,26 +45,17 @@ def rollup_differences(connection: apsw.Connection, from_ms: int = 0) -> dict[st
     return differences
 
 
-def fill_script(schema: str, names: Collection[str] = ALL) -> str:
-    """SQL that fills the empty rollups of schema (main or temp) of the steps of these names."""
+def fill_script(schema: str) -> str:
+    """SQL that fills the empty rollups of schema (main or temp)."""
     fills, drops = [], []
     for step in STEPS:
-        if step.name not in names and step.name not in (other.made_of for other in STEPS):
-            continue
         texts = {"schema": schema, "name": step.name, "ms": step.ms, "made_of": step.made_of}
-        texts |= {"width": _NARROW, "head": "format('%02x', width) || "} if step.narrow else {"width": 5, "head": ""}
         # Counted once from the rows, then from what was counted for a finer step, which is less.
         count = _COUNT_ON if step.made_of else _COUNT_ROWS
-        first_folded = not step.live and step.made_of == "hourly"
-        fills.append(count.format(**texts, where=_FOLDED.format("begins_at") if first_folded else ""))
-        if step.name in names:
-            fills.append(_FILL_CALLS.format(**texts))
-            fills.append(_FILL_REQUESTS.format(**texts, where="" if step.live else _FOLDED.format("created_at")))
+        fills += [sql.format(**texts) for sql in (count, _FILL_CALLS, _FILL_REQUESTS)]
         drops.append(f"\nDROP TABLE temp.usage_counted_{step.name}")
     return "".join(f"{sql};\n" for sql in (*fills, *drops))
 
-
-_FOLDED = "\nWHERE {} < (SELECT before FROM main.usage_folded)"
 
 # How many bits a duration has beyond the five of its bucket. SQLite has no exact logarithm.
 _BITS = "\n        + ".join(
@@ -94,26 +80,28 @@ CREATE TEMP TABLE usage_counted_{name} AS
 SELECT begins_at - begins_at % {ms} AS begins_at, engine, model, tool_name, outcome, bucket, sum(calls) AS calls,
     sum(errors) AS errors, sum(nonzero_exits) AS nonzero_exits, sum(http_errors) AS http_errors,
     sum(result_bytes) AS result_bytes, sum(duration_ms) AS duration_ms
-FROM temp.usage_counted_{made_of}{where}
+FROM temp.usage_counted_{made_of}
 GROUP BY 1, 2, 3, 4, 5, 6"""
 
-# A histogram is its buckets' counts in hexadecimal, each followed by the empty ones down to the next.
+# A histogram is how many bytes a count has, then its buckets' counts in hexadecimal, each followed by the empty ones
+# down to the next.
 _FILL_CALLS = """
 INSERT INTO {schema}.tool_call_usage_{name}
 SELECT begins_at, engine, model, tool_name, outcome, sum(calls), sum(errors), sum(nonzero_exits), sum(http_errors),
-    sum(result_bytes), sum(duration_ms), unhex({head}group_concat(lanes, '' ORDER BY bucket DESC))
+    sum(result_bytes), sum(duration_ms), unhex(format('%02x', width) || group_concat(lanes, '' ORDER BY bucket DESC))
 FROM (
     SELECT *, format('%0*x', 2 * width, calls) || hex(zeroblob(width * (bucket - 1 - lag(bucket, 1, -1) OVER (
         PARTITION BY begins_at, engine, model, tool_name, outcome ORDER BY bucket
     )))) AS lanes
-    FROM (SELECT *, {width} AS width FROM temp.usage_counted_{name})
+    FROM (
+        SELECT *, CASE WHEN most < 256 THEN 1 WHEN most < 65536 THEN 2 ELSE 5 END AS width
+        FROM (
+            SELECT *, max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) AS most
+            FROM temp.usage_counted_{name}
+        )
+    )
 )
 GROUP BY begins_at, engine, model, tool_name, outcome"""
-
-_NARROW = """CASE
-        WHEN max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) < 256 THEN 1
-        WHEN max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) < 65536 THEN 2
-        ELSE 5 END"""
 
 _CAPPED = ",\n    ".join(f"sum(min({name}, {MAX_SUMMED}))" for name in REQUEST_SUMS[2:-2])
 _FILL_REQUESTS = f"""
@@ -121,5 +109,5 @@ INSERT INTO {{schema}}.request_usage_{{name}}
 SELECT created_at - created_at % {{ms}}, engine, model, count(*), count(error),
     {_CAPPED},
     coalesce(sum(min(cost_micros, {MAX_SUMMED})), 0), count(*) - count(cost_micros)
-FROM main.cost_log{{where}}
+FROM main.cost_log
 GROUP BY 1, 2, 3"""  # noqa: S608 - names of ours

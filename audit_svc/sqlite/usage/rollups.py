@@ -1,7 +1,7 @@
 """Rollups: what was used in each period of the steps, kept by the writer in the transaction of the rows themselves.
 
-For each of audit_svc.ledger.steps two tables (migrations 0012 and 0017), named by the step; begins_at is when the
-period began, in milliseconds since 1970:
+For each of audit_svc.ledger.steps two tables (migration 0010), named by the step; begins_at is when the period began,
+in milliseconds since 1970:
 
     tool_call_usage_hourly, ... by begins_at, engine, model, tool_name, outcome ('' for null):
         calls, errors (error is set), nonzero_exits, http_errors (statuses from 400), result_bytes,
@@ -11,19 +11,18 @@ period began, in milliseconds since 1970:
         cost_micros (what is known), unpriced_requests
 
 Calls of shadow engines have an outcome of their own (dry_run); their model requests cost money, and are counted. A row
-adds at most 2**36 - 1 to a sum. The tables of all steps say the same of what began before usage_folded.before, so a
-range is read from the long periods that lie in it and shorter ones at its ends.
+adds at most 2**36 - 1 to a sum. The tables of all steps say the same, so a range is read from the long periods that lie
+in it and shorter ones at its ends.
 """
 
 import operator
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import apsw
 
 from audit_svc.ledger import histogram
-from audit_svc.ledger.steps import HOUR_MS, STEPS, Step
+from audit_svc.ledger.steps import STEPS, Step
 from audit_svc.ledger.usage import Sums, Usage, by_step
 
 CALL_KEY = ("begins_at", "engine", "model", "tool_name", "outcome")
@@ -73,12 +72,6 @@ class Rollup:
 ROLLUPS = tuple(Rollup(kind, step) for kind in KINDS for step in STEPS)
 
 
-def folded_before(connection: apsw.Connection) -> int:
-    """What began before this is in the tables of all steps: milliseconds since 1970-01-01 UTC."""
-    ((before,),) = connection.execute("SELECT before FROM usage_folded")
-    return int(before)
-
-
 class Rollups:
     """Adds to the rollups. Remembers what it wrote last, since a read for each row would hand over Python's lock."""
 
@@ -86,47 +79,25 @@ class Rollups:
         self._connection = connection
         self._tables = [_Kept(connection, rollup) for rollup in ROLLUPS]
         self._version: int | None = None
-        self._folded_before = 0
         self.statements = [sql for table in self._tables for sql in table.statements]
 
     def begin(self) -> None:
         """At the begin of a transaction: forgets what may have been taken back, or changed by somebody else."""
         version, self._version = self._version, None
-        if version is None or version != self._connection.data_version():
-            self._folded_before = folded_before(self._connection)
-        elif sum(len(table.known) for table in self._tables) <= MAX_KNOWN:
-            return
-        for table in self._tables:
-            table.known.clear()
+        known = sum(len(table.known) for table in self._tables)
+        if version is None or version != self._connection.data_version() or known > MAX_KNOWN:
+            for table in self._tables:
+                table.known.clear()
 
-    def add(self, usage: Usage, now_ms: int) -> None:
+    def add(self, usage: Usage) -> None:
         """Adds usage in the transaction."""
-        if now_ms - HOUR_MS >= self._folded_before:
-            self._fold(now_ms - now_ms % HOUR_MS)
-        for kind, sums in (("tool_call_usage", usage.calls), ("request_usage", usage.requests)):
-            late = {key: values for key, values in sums.items() if key[0] < self._folded_before}
-            for table in self._of_kind(kind):
-                if its := sums if table.rollup.step.live else late:
-                    table.add(by_step(its, table.rollup.step.ms))
+        for table in self._tables:
+            sums = usage.calls if table.rollup.kind == "tool_call_usage" else usage.requests
+            table.add(by_step(sums, table.rollup.step.ms))
 
     def committed(self) -> None:
         """After the COMMIT: what was written may be remembered."""
         self._version = self._connection.data_version()
-
-    def _fold(self, before_ms: int) -> None:
-        """Adds the hours that have ended to the steps that are not live."""
-        for kind in KINDS:
-            tables = self._of_kind(kind)
-            (hourly,) = (table for table in tables if table.rollup.step.name == "hourly")
-            ended = hourly.read(self._folded_before, before_ms)
-            for table in tables if ended else ():
-                if not table.rollup.step.live:
-                    table.add(by_step(ended, table.rollup.step.ms))
-        self._connection.execute("UPDATE usage_folded SET before = ?", (before_ms,))
-        self._folded_before = before_ms
-
-    def _of_kind(self, kind: str) -> list["_Kept"]:
-        return [table for table in self._tables if table.rollup.kind == kind]
 
 
 class _Kept:
@@ -137,7 +108,6 @@ class _Kept:
         self.known: Sums = {}
         self._connection = connection
         self._is_calls = "durations" in rollup.sums
-        self._to_blob, self._from_blob = _forms(rollup.step)
         columns = (*rollup.key, *rollup.sums)
         row = f"({', '.join('?' * len(columns))})"
         where = " AND ".join(f"{name} = ?" for name in rollup.key)
@@ -158,7 +128,7 @@ class _Kept:
             values += key
             values += now
             if self._is_calls:
-                values[-1] = self._to_blob(now[-1])
+                values[-1] = histogram.to_blob(now[-1])
         width = UPSERT_ROWS * len(self.rollup.key + self.rollup.sums)
         for first in range(0, len(values), width):
             part = values[first : first + width]
@@ -178,23 +148,15 @@ class _Kept:
         return self._numbers(row) if row else None
 
     def _numbers(self, row: tuple[Any, ...]) -> list[int]:
-        return [*row[:-1], self._from_blob(row[-1])] if self._is_calls else list(row)
+        return [*row[:-1], histogram.from_blob(row[-1])] if self._is_calls else list(row)
 
 
 def drop_rollups(connection: apsw.Connection, before_ms: int) -> None:
     """Forgets, in the open transaction, the hours that began before a time; what it cuts keeps the later ones."""
-    folded = folded_before(connection)
     for kind in KINDS:
         tables = {step.name: _Kept(connection, Rollup(kind, step)) for step in STEPS}
         for step in STEPS:
             table, first = tables[step.name], before_ms - before_ms % step.ms
             connection.execute(f"DELETE FROM {table.rollup.name} WHERE begins_at < ?", (before_ms,))  # noqa: S608 - names of ours
             if first < before_ms:
-                until = first + step.ms if step.live else min(first + step.ms, folded)
-                table.add(by_step(tables[step.made_of].read(first, until), step.ms))
-
-
-def _forms(step: Step) -> tuple[Callable[[int], bytes], Callable[[bytes], int]]:
-    if step.narrow:
-        return histogram.to_narrow, histogram.from_narrow
-    return histogram.to_blob, histogram.from_blob
+                table.add(by_step(tables[step.made_of].read(first, first + step.ms), step.ms))

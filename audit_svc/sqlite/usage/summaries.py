@@ -1,9 +1,10 @@
 """Usage in groups: from the rollups where they know what is asked, else from the rows.
 
-A time range is summed up from the periods of several steps and the rows of those that its ends cut, so that the answer
-is exact.
+A time range is summed up from the periods that lie in it and the rows at its ends, so that the answer is exact. What is
+asked by session or label is in the sums of sessions, unless tools, outcomes or times are asked for with it.
 """
 
+import operator
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from audit_svc.ledger.steps import STEPS
 from audit_svc.sqlite.care.pruned import pruned_before
 from audit_svc.sqlite.read import listing
 from audit_svc.sqlite.read.listing import Condition
-from audit_svc.sqlite.usage.rollups import folded_before
+from audit_svc.sqlite.usage.session_usage import KINDS, is_short, session_parts
 from audit_svc.sqlite.usage.usage_tables import (
     CALL_ROWS,
     CALLS,
@@ -35,22 +36,28 @@ from audit_svc.sqlite.usage.usage_tables import (
 
 Group = tuple[int | str, ...]
 
+_NO_CALLS, _NO_REQUESTS = (0,) * len(CALLS), (0,) * len(REQUESTS)
 
-@dataclass(order=True)
+
+@dataclass
 class _Sums:
-    calls: list[int] = field(default_factory=lambda: [0] * len(CALLS))
-    durations: int = 0
-    """A histogram."""
-    requests: list[int] = field(default_factory=lambda: [0] * len(REQUESTS))
+    calls: Sequence[int] = _NO_CALLS
+    requests: Sequence[int] = _NO_REQUESTS
+    durations: list[tuple[Table, Any, Any]] = field(default_factory=list)
+    """What the histogram is made of, for the groups of a page alone."""
 
-    def add(self, table: Table, values: Sequence[Any], sign: int) -> None:
-        """Adds what a row of table says, or takes it off."""
+    def add(self, table: Table, values: Sequence[Any]) -> None:
+        """Adds what a row of table says."""
         if table.durations is None:
-            self.requests = [a + sign * b for a, b in zip(self.requests, values, strict=True)]
+            self.requests = values if self.requests is _NO_REQUESTS else list(map(operator.add, self.requests, values))
             return
         *sums, which, what = values
-        self.calls = [a + sign * b for a, b in zip(self.calls, sums, strict=True)]
-        self.durations += sign * table.durations.merge(which, what)
+        self.calls = sums if self.calls is _NO_CALLS else list(map(operator.add, self.calls, sums))
+        self.durations.append((table, which, what))
+
+    def histogram(self) -> int:
+        """Of the calls' durations."""
+        return sum(table.durations.merge(which, what) for table, which, what in self.durations if table.durations)
 
 
 def summarize_usage(connection: apsw.Connection, query: Query) -> Page[audit_pb2.UsageRow]:
@@ -60,48 +67,53 @@ def summarize_usage(connection: apsw.Connection, query: Query) -> Page[audit_pb2
     if not groups:
         return Page([_row([], found.get((), _Sums()))])
     after = None if query.after is None else list(map(str, query.after))
-    named = sorted(
-        ([group_name(*part) for part in zip(groups, group, strict=True)], sums) for group, sums in found.items()
-    )
-    rest = [entry for entry in named if after is None or entry[0] > after]
+    named = (([group_name(*part) for part in zip(groups, group, strict=True)], sums) for group, sums in found.items())
+    rest = sorted((entry for entry in named if after is None or entry[0] > after), key=operator.itemgetter(0))
     page = [_row(group, sums) for group, sums in rest[: query.size]]
     return Page(page, tuple(page[-1].group) if len(rest) > query.size else None)
 
 
 def _found(connection: apsw.Connection, wanted: Filter, groups: Sequence[str]) -> dict[Group, _Sums]:
-    """The sums of each group, of one moment: what is taken off must be in what it is taken off from."""
+    """The sums of each group, of one moment: a row that comes between two reads would be in both, or in neither."""
     found = defaultdict[Group, _Sums](_Sums)
     with connection:
-        for table, sign, conditions in _parts(connection, wanted, groups):
+        for table, conditions in _parts(connection, wanted, groups):
             for group, values in _read(connection, table, groups, conditions):
-                found[group].add(table, values, sign)
+                found[group].add(table, values)
     return {group: sums for group, sums in found.items() if sums.calls[0] or sums.requests[0]}
 
 
 def _parts(
     connection: apsw.Connection, wanted: Filter, groups: Sequence[str]
-) -> Iterator[tuple[Table, int, list[Condition]]]:
-    """What is to be read of calls and requests, each from the tables that know them; 1 to add it, -1 to take it off."""
+) -> Iterator[tuple[Table, list[Condition]]]:
+    """What is to be read of calls and requests, each from the tables that know them."""
     filters = _filters(connection, wanted)
-    by_session = bool("session_id" in wanted.equal or wanted.labels) or any(
-        name == "session" or name.startswith(LABEL) for name in groups
-    )
     # What is from before the mark counts as gone: a prune that is under way has removed rows before their rollups, and
     # one that has ended may have left a row.
     begin = max(wanted.from_ms or 0, pruned_before(connection))
     end = MAX_INT64 if wanted.before_ms is None else wanted.before_ms
+    if begin >= end:
+        return
+    only_calls = bool("tool_name" in wanted.equal or wanted.outcomes)
+    by_session = bool("session_id" in wanted.equal or wanted.labels) or any(
+        name == "session" or name.startswith(LABEL) for name in groups
+    )
+    if by_session and not only_calls and not {"tool", "outcome", *PERIODS} & set(groups):
+        until = None if end == MAX_INT64 else end
+        if not is_short(connection, begin, until):
+            for kind in KINDS:
+                for table, within in session_parts(connection, kind, begin, until):
+                    yield table, [*within, *filters]
+            return
     longest = min([PERIODS[name][0] for name in groups if name in PERIODS], default=MAX_INT64)
     steps = [step for step in STEPS if step.ms <= longest and not by_session]
-    kinds = [(CALL_ROWS, call_rollup)]
-    if not ("tool_name" in wanted.equal or wanted.outcomes):
-        kinds.append((REQUEST_ROWS, request_rollup))
-    pieces = list(cut(begin, end, steps, folded_before(connection)))
-    for rows, rollup in kinds:
-        for step, first, last, sign in pieces:
+    pieces = list(cut(begin, end, steps))
+    for rows, rollup in [(CALL_ROWS, call_rollup), (REQUEST_ROWS, request_rollup)][: 1 if only_calls else 2]:
+        for step, first, last in pieces:
             table = rollup(step) if step else rows
             within = [Condition(f"{table.time} >= ?", (first,))] if first else []
             within += [Condition(f"{table.time} < ?", (last,))] if last < MAX_INT64 else []
-            yield table, sign, [*within, *filters]
+            yield table, [*within, *filters]
 
 
 def _filters(connection: apsw.Connection, wanted: Filter) -> list[Condition]:
@@ -142,6 +154,8 @@ def _row(group: Sequence[str], sums: _Sums) -> audit_pb2.UsageRow:
         **dict(zip(CALLS, sums.calls, strict=True)),
         **dict(zip(REQUESTS, sums.requests, strict=True)),
     )
-    for name, value in zip(("p50", "p95", "p99"), histogram.quantiles(sums.durations, (0.5, 0.95, 0.99)), strict=False):
+    for name, value in zip(
+        ("p50", "p95", "p99"), histogram.quantiles(sums.histogram(), (0.5, 0.95, 0.99)), strict=False
+    ):
         setattr(row, f"duration_{name}_ms", value)
     return row

@@ -46,21 +46,26 @@ class Table:
     durations: Durations | None = None
     """None for requests."""
 
-    def statement(self, groups: Sequence[str], joins: str, conditions: Iterable[Condition]) -> Statement:
-        """The sums of each group, which may come in several rows: its values, the sums, then what durations tells.
+    def statement(
+        self, groups: Sequence[str], joins: str, conditions: Iterable[Condition], times: Sequence[str] = ()
+    ) -> Statement:
+        """The sums of each group, which may come in several rows: values, times, sums, then what durations tells.
 
         groups: expressions.
+        times: aggregates of a group's first and last time.
         """
         by = list(map(str, range(1, len(groups) + 1)))
         if self.durations is _BUCKETS:
             named = [*(f"{one} AS g{at}" for at, one in enumerate(groups)), f"{_BUCKET} AS bucket"]
+            named += [f"{one} AS t{at}" for at, one in enumerate(times)]
             named += [f"{one} AS s{at}" for at, one in enumerate(self.sums)]
             sql, arguments = listing.select(f"SELECT {', '.join(named)} FROM {self.name} r{joins}", conditions)  # noqa: S608 - names of ours
-            what = [*(f"g{at}" for at in range(len(groups))), *(f"sum(s{at})" for at in range(len(self.sums)))]
+            what = [f"g{at}" for at in range(len(groups))] + (["min(t0)", "max(t1)"] if times else [])
+            what += [f"sum(s{at})" for at in range(len(self.sums))]
             table = f"({sql} GROUP BY {', '.join([*by, str(len(by) + 1)])})"
             sql = f"SELECT {', '.join([*what, _BUCKETS.sql])} FROM {table}"  # noqa: S608 - names of ours
         else:
-            what = [*groups, *self.sums, *([self.durations.sql] if self.durations else [])]
+            what = [*groups, *times, *self.sums, *([self.durations.sql] if self.durations else [])]
             sql, arguments = listing.select(f"SELECT {', '.join(what)} FROM {self.name} r{joins}", conditions)  # noqa: S608 - names of ours
             by += [self.durations.apart] if self.durations else []
         return Statement(f"{sql}{' GROUP BY ' if by else ''}{', '.join(by)}", arguments)
@@ -71,18 +76,12 @@ def _of_texts(buckets: str, counts: str) -> int:
 
 
 # A text of SQLite may hold any bytes. The aggregates of a statement see its rows in one order.
-_BLOBS = Durations(
-    "group_concat(length(r.durations), 's') || 's', CAST(group_concat(r.durations, '') AS BLOB)",
-    histogram.merged,
-    f"r.rowid / {BLOBS_AT_ONCE}",
-)
-# Of steps that are so long or so short, and of so few bytes each, that they fit in a value.
 _WIDTH = "unicode(substr(r.durations, 1, 1))"
-_NARROW_BLOBS = Durations(
+BLOBS = Durations(
     f"group_concat((length(r.durations) - 1) / {_WIDTH} * 5, 's') || 's', "
     "CAST(substr(r.durations, 1, 1) || group_concat(substr(r.durations, 2), '') AS BLOB)",
-    histogram.merged_narrow,
-    _WIDTH,
+    histogram.merged,
+    f"{_WIDTH}, r.rowid / {BLOBS_AT_ONCE}",
 )
 # Counted by bucket first, so that what is gathered stays short however many rows there are.
 _BUCKET = histogram.bucket_sql("r.duration_ms")
@@ -122,8 +121,7 @@ REQUEST_ROWS = Table(
 def call_rollup(step: Step) -> Table:
     """The rollup of calls by a step."""
     sums = [f"sum(r.{name})" for name in CALLS]
-    blobs = _NARROW_BLOBS if step.narrow else _BLOBS
-    return Table(Rollup("tool_call_usage", step).name, "r.begins_at", _CALL_COLUMNS, sums, blobs)
+    return Table(Rollup("tool_call_usage", step).name, "r.begins_at", _CALL_COLUMNS, sums, BLOBS)
 
 
 def request_rollup(step: Step) -> Table:

@@ -80,7 +80,7 @@ class Inserts:
             is_whole = len(its_calls) == len(batch.tool_calls) and len(its_costs) == len(batch.costs)
             total.add(usage if is_whole else Usage(its_calls, its_costs))
             responses.append(_response(batch, sessions + len(its_calls) + len(its_costs), refused))
-        self._rollups.add(total, now_ms)
+        self._rollups.add(total)
         return responses
 
     def committed(self) -> None:

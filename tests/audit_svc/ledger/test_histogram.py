@@ -18,13 +18,6 @@ def test_sql_finds_the_bucket_of_every_duration():
         assert list(connection.execute(sql, (duration,))) == [(duration, histogram.bucket(duration))]
 
 
-@given(st.lists(st.lists(DURATIONS, min_size=1), min_size=1))
-def test_many_merged_at_once_are_the_histogram_of_all(groups):
-    blobs = [histogram.to_blob(histogram.count(group)) for group in groups]
-    sizes = "".join(f"{len(blob)}s" for blob in blobs)
-    assert histogram.merged(sizes, b"".join(blobs)) == histogram.count([one for group in groups for one in group])
-
-
 COUNTS = st.sampled_from([1, 2**8 - 1, 2**8, 2**16 - 1, 2**16, 2**32, 2**37])
 
 
@@ -35,19 +28,24 @@ COUNTS = st.sampled_from([1, 2**8 - 1, 2**8, 2**16 - 1, 2**16, 2**32, 2**37])
         max_size=8,
     )
 )
-def test_narrow_ones_merged_by_the_bytes_of_their_counts_are_the_histogram_of_all(groups):
+def test_many_merged_by_the_bytes_of_their_counts_are_the_histogram_of_all(groups):
     by_width: dict[int, list[bytes]] = {}
     for counts in groups:
-        blob = histogram.to_narrow(histogram.of_buckets(counts.keys(), counts.values()))
+        blob = histogram.to_blob(histogram.of_buckets(counts.keys(), counts.values()))
         assert blob[0] == next(width for width in (1, 2, 5) if max(counts.values()) < 1 << (8 * width))
         assert len(blob) == 1 + blob[0] * (max(counts) + 1)
-        assert histogram.from_narrow(blob) == histogram.of_buckets(counts.keys(), counts.values())
+        assert histogram.from_blob(blob) == histogram.of_buckets(counts.keys(), counts.values())
         by_width.setdefault(blob[0], []).append(blob[1:])
     merged = sum(
-        histogram.merged_narrow("".join(f"{len(one) // width * 5}s" for one in many), bytes((width,)) + b"".join(many))
+        histogram.merged("".join(f"{len(one) // width * 5}s" for one in many), bytes((width,)) + b"".join(many))
         for width, many in by_width.items()
     )
     assert merged == sum(histogram.of_buckets(counts.keys(), counts.values()) for counts in groups)
+
+
+@given(st.lists(DURATIONS))
+def test_a_histogram_counts_each_duration_in_its_bucket(durations):
+    assert histogram.count(durations) == sum(1 << (40 * histogram.bucket(one)) for one in durations)
 
 
 @given(st.dictionaries(st.integers(0, 527), st.integers(1, 2**40 - 1), min_size=1), st.sampled_from([0.01, 0.5, 1]))

@@ -1,13 +1,20 @@
 """The schema and its migrations."""
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
+from google.protobuf.message import Message
+from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import MigrationRefused
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.migrate import Migration, load_migrations
+from audit_svc.sqlite.text.text_index import index_rows
+from audit_svc.sqlite.usage.session_usage import sum_sessions
+from tests.audit_svc.asking import list_sessions, list_tool_calls, summarize_usage
 
 A = Migration(1, "a", "CREATE TABLE a (x TEXT) STRICT;", "DROP TABLE a;")
 B = Migration(7, "b", "CREATE TABLE b (x TEXT) STRICT; CREATE INDEX b_x ON b (x);", "DROP TABLE b;")
@@ -89,6 +96,72 @@ def test_r03_every_version_can_be_reached_and_left_both_ways_with_rows_kept(empt
     assert migrate.up(empty, migrations) == migrations
 
 
+def fill(connection: apsw.Connection, rows: int) -> None:
+    """Rows of fifty sessions each with what the required migrations know, over a hundred days."""
+    connection.execute(
+        "WITH numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < :rows - 1) "
+        "INSERT INTO tool_call_log (id, session_id, engine, tool_name, args_summary, duration_ms, exit_code, error, "
+        "result_truncated, result_bytes, created_at) SELECT printf('%08d', n), 's' || n / 50, 'engine-' || n % 3, "
+        "'tool-' || n % 7, 'path: src/part-' || n % 997, n % 5000, nullif(n % 4, 3), iif(n % 20, NULL, 'broken'), 0, "
+        "n, :begin + n * 86400 FROM numbers",
+        {"rows": rows, "begin": 1_780_000_000_000},
+    )
+    connection.execute(
+        "INSERT INTO cost_log (id, session_id, turn_id, engine, model, requested_model, input_tokens, output_tokens, "
+        "cached_input_tokens, reasoning_tokens, cost_micros, duration_ms, created_at, usage_incomplete) SELECT id, "
+        "session_id, '', engine, 'm', 'm', 100, 20, 0, 0, nullif(result_bytes % 10, 0), 5, created_at, 0 "
+        "FROM tool_call_log WHERE result_bytes % 3 = 0"
+    )
+    connection.execute(
+        "INSERT INTO sessions SELECT session_id, 1, 'engine-0', 'm', 'idle', 1, 1, 50, 0, 0, 0, 0, min(created_at), "
+        "max(created_at) FROM tool_call_log GROUP BY 1"
+    )
+    connection.execute("INSERT INTO session_labels SELECT id, 'user', 'u' || substr(id, 2) % 100 FROM sessions")
+
+
+def answers(connection: apsw.Connection) -> list[Message]:
+    """What a ledger says of its rows: by rollups, by sums of sessions, by texts and by each index of a listing."""
+    ends: dict[str, Any] = {"created_from_ms": 1_780_900_000_000, "created_before_ms": 1_786_543_210_000}
+    all_time: dict[str, Any] = {}
+    usage: list[list[str]] = [[], ["engine", "tool", "outcome"], ["day"], ["session"], ["label:user"]]
+    lists: list[dict[str, Any]] = [{"args_contain": "part-77"}, {"errors_only": True}, {"engine": "engine-1"}]
+    return [
+        *(
+            summarize_usage(connection, audit_pb2.SummarizeUsageRequest(group_by=groups, **times))
+            for groups in usage
+            for times in (all_time, ends)
+        ),
+        *(list_tool_calls(connection, audit_pb2.ListToolCallsRequest(**filters)) for filters in lists),
+        list_sessions(connection, audit_pb2.ListSessionsRequest(labels={"user": "u7"})),
+    ]
+
+
+@pytest.mark.long
+def test_r03_a_hundred_thousand_rows_answer_the_same_whatever_versions_they_went_through(empty):
+    """From each version to each, of those that have rows; what a version makes of the rows it makes again."""
+    migrations = load_migrations()
+    versions = [migration.version for migration in migrations if migration.version >= 7]
+    migrate.up(empty, [migration for migration in migrations if migration.version <= 7])
+    fill(empty, 100_000)
+    kept = [f"SELECT {', '.join(columns(empty, table))} FROM {table}" for table in ("tool_call_log", "cost_log")]
+    rows = [empty.execute(sql).fetchall() for sql in kept]
+    seen: list[list[Message]] = []
+    for at, version in enumerate(versions):
+        migrate.up(empty, [migration for migration in migrations if migration.version <= version])
+        for other in versions[at + 1 :]:
+            migrate.up(empty, [migration for migration in migrations if migration.version <= other])
+            if other == versions[-1]:
+                # Half of it has sums and an index of texts yet, as when the writer was interrupted.
+                for work in (sum_sessions, index_rows):
+                    list(itertools.islice(work(empty), 50))
+                seen.append(answers(empty))
+            migrate.down(empty, migrations, to=version)
+        assert [empty.execute(sql).fetchall() for sql in kept] == rows
+    assert migrate.pending(empty, migrations) == []
+    seen.append(answers(empty))
+    assert all(one == seen[0] for one in seen)
+
+
 def test_r03_a_file_that_fails_leaves_the_database_as_it_was_before_that_file(empty):
     broken = Migration(7, "broken", "CREATE TABLE half (x TEXT) STRICT; CREATE TABLE a (x TEXT) STRICT;", "")
     with pytest.raises(MigrationRefused, match="0007_broken failed"):
@@ -162,7 +235,8 @@ def test_a_folder_of_migrations_that_is_not_as_it_should_be_is_refused(tmp_path,
 
 def test_every_table_is_strict_and_has_a_text_primary_key(empty):
     migrate.up(empty, load_migrations())
-    for name, strict in empty.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'").fetchall():
+    own = "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
+    for name, strict in empty.execute(own).fetchall():
         assert strict or name.startswith("sqlite_"), name
     for name in ("sessions", "cost_log", "tool_call_log", "producers"):
         keys = empty.execute("SELECT name, type FROM pragma_table_info(?) WHERE pk", (name,)).fetchall()

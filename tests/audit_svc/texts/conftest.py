@@ -6,15 +6,13 @@ import apsw
 import pytest
 
 from audit_svc.sqlite.read import tool_calls
-from audit_svc.sqlite.text import indexer, text_rows, text_search, text_segments, text_trigrams
-from audit_svc.sqlite.text.text_index import index_zones
+from audit_svc.sqlite.text import indexer, text_index, text_search
+from audit_svc.sqlite.text.text_index import index_rows
 from tests.audit_svc.texts.ledger import call, write
 
 SMALL: dict[ModuleType, dict[str, object]] = {
-    text_rows: {"ZONE_ROWS": 32},
-    text_segments: {"SIZES": (1, 2, 4), "ENTRIES_A_STEP": 6, "ENTRIES_A_REMOVAL": 5, "ENTRIES_A_COMMIT": 3},
-    text_trigrams: {"TEXTS_A_STEP": 8, "CHARACTERS_A_STEP": 20, "ROWS_A_STEP": 120},
-    text_search: {"ROWS_AT_ONCE": 8},
+    text_index: {"ZONE_ROWS": 32, "ROWS_A_STEP": 8, "CHARACTERS_A_STEP": 60, "PAGES_A_STEP": 1},
+    text_search: {"VAIN": 1, "ROWS_SAMPLED": 4},
     tool_calls: {"LONG_WALK": -1, "FIRST_WINDOW": 2},
     indexer: {"QUIET_SECONDS": 0.0},
 }
@@ -31,8 +29,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def filled(connection: apsw.Connection) -> apsw.Connection:
-    """1,000 calls, of which a few have a rare text; all that can be is indexed."""
+    """1,000 calls, of which a few have a rare text; all are indexed."""
     for first in range(0, 1000, 100):
         write(connection, *[call(number) for number in range(first, first + 100)])
-    list(index_zones(connection))
+    list(index_rows(connection))
     return connection

@@ -1,5 +1,6 @@
-"""Calls with texts, and pages of them by the index and without it."""
+"""Calls with texts, and pages of them by the index and by a plain scan."""
 
+from collections.abc import Callable
 from typing import Any
 
 import apsw
@@ -25,11 +26,21 @@ def write(connection: apsw.Connection, *rows: audit_pb2.AuditRow) -> None:
         Inserts(connection).write([(accepted, Usage(accepted.tool_calls, accepted.costs))], NOW_MS)
 
 
-def plain(connection: apsw.Connection, text: str, filters: str = "1") -> list[str]:
-    """The ids of the rows that have text, by LIKE over all of them, in the listing's order."""
-    escaped = "".join(f"\\{character}" if character in "\\%_" else character for character in text)
-    sql = f"SELECT id FROM tool_call_log WHERE args_summary LIKE ? ESCAPE '\\' AND {filters}"
-    return [str(row[0]) for row in connection.execute(f"{sql} ORDER BY created_at DESC, id DESC", (f"%{escaped}%",))]
+def plain(connection: apsw.Connection, text: str, keep: Callable[[Any], bool] = lambda row: True) -> list[str]:
+    """The ids of the rows that have text, looked for in all of them by Python, in the listing's order.
+
+    keep: what else must hold of (id, args_summary, created_at, tool_name).
+    """
+    rows = connection.execute(
+        "SELECT id, args_summary, created_at, tool_name FROM tool_call_log ORDER BY created_at DESC, id DESC"
+    )
+    wanted = lower(text)
+    return [str(row[0]) for row in rows if wanted in lower(str(row[1])) and keep(row)]
+
+
+def lower(text: str) -> str:
+    """In ASCII alone: É and the Kelvin sign stay what they are."""
+    return "".join(chr(ord(one) + 32) if "A" <= one <= "Z" else one for one in text)
 
 
 def listed(connection: apsw.Connection, size: int, **filters: Any) -> list[str]:
@@ -57,10 +68,3 @@ def prune_all(connection: apsw.Connection, before_ms: int) -> None:
     while not done:
         with transaction(connection):
             done = prune.step(connection).done
-
-
-def left_over(connection: apsw.Connection) -> int:
-    """How many entries of the index mean nothing."""
-    sql = "SELECT count(*) FROM args_index WHERE segment NOT IN (SELECT segment FROM args_index_segments)"
-    ((count,),) = connection.execute(sql)
-    return int(count)

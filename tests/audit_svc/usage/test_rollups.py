@@ -13,7 +13,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.ledger import histogram
 from audit_svc.ledger.batch import read_batch
-from audit_svc.ledger.steps import HOUR_MS, STEPS, Step
+from audit_svc.ledger.steps import HOUR_MS, STEPS
 from audit_svc.ledger.usage import Usage
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
@@ -54,13 +54,12 @@ requests = st.builds(audit_pb2.RecordRequest, rows=st.lists(calls, max_size=8), 
 
 def truth(connection: apsw.Connection) -> dict[str, dict[tuple[Any, ...], list[Any]]]:
     """The rollups, counted row by row in the plainest way."""
-    ((folded,),) = connection.execute("SELECT before FROM usage_folded")
     tables: dict[str, dict[tuple[Any, ...], list[Any]]] = {rollup.name: {} for rollup in rollups.ROLLUPS}
     for at, engine, model, tool, outcome, error, code, status, size, took in connection.execute(
         "SELECT created_at, engine, model, tool_name, outcome, error, exit_code, http_status, result_bytes, "
         "duration_ms FROM tool_call_log"
     ):
-        for step in steps_of(at, folded):
+        for step in STEPS:
             key = (at // step.ms * step.ms, engine, model, tool, outcome or "")
             sums = tables[f"tool_call_usage_{step.name}"].setdefault(key, [0, 0, 0, 0, 0, 0, []])
             sums[0] += 1
@@ -74,16 +73,11 @@ def truth(connection: apsw.Connection) -> dict[str, dict[tuple[Any, ...], list[A
         "SELECT created_at, engine, model, error, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, "
         "cost_micros FROM cost_log"
     ):
-        for step in steps_of(at, folded):
+        for step in STEPS:
             sums = tables[f"request_usage_{step.name}"].setdefault((at // step.ms * step.ms, engine, model), [0] * 8)
             added = [1, error is not None, *(min(n, 2**36 - 1) for n in (*tokens, cost or 0)), cost is None]
             sums[:] = [one + other for one, other in zip(sums, added, strict=True)]
     return tables
-
-
-def steps_of(time_ms: int, folded_ms: int) -> list[Step]:
-    """The steps that have what began at a time: those that are not live once its hour is over."""
-    return [step for step in STEPS if step.live or time_ms < folded_ms]
 
 
 def kept(connection: apsw.Connection) -> dict[str, dict[tuple[Any, ...], list[Any]]]:
@@ -101,9 +95,8 @@ def same(connection: apsw.Connection) -> bool:
     """Whether the rollups are the truth."""
     true = truth(connection)
     for rollup in rollups.ROLLUPS:
-        to_blob = histogram.to_narrow if rollup.step.narrow else histogram.to_blob
         for sums in true[rollup.name].values() if rollup.kind == "tool_call_usage" else ():
-            sums[6] = to_blob(sum(1 << (40 * histogram.bucket(took)) for took in sums[6]))
+            sums[6] = histogram.to_blob(sum(1 << (40 * histogram.bucket(took)) for took in sums[6]))
     return true == kept(connection)
 
 
@@ -128,26 +121,18 @@ def test_rollups_equal_the_rows_whatever_batches_duplicates_conflicts_and_restar
 
 @pytest.mark.long
 @settings(max_examples=40, deadline=None)
-@given(
-    begin=st.integers(-80, 10),
-    commits=st.lists(st.tuples(st.integers(0, 30), requests, st.sampled_from(["COMMIT", "COMMIT", "ROLLBACK"]))),
-)
-def test_rollups_equal_the_rows_while_hours_end_between_commits(begin, commits):
-    """Rows of hours that go on, have ended or are still to come; a commit that ends an hour may be taken back."""
+@given(commits=st.lists(st.tuples(requests, st.sampled_from(["COMMIT", "COMMIT", "ROLLBACK"]))))
+def test_rollups_equal_the_rows_when_commits_are_taken_back(commits):
     connection = apsw.Connection(":memory:")
     migrate.up(connection, migrate.load_migrations())
-    now_ms = NOW_MS + begin * HOUR_MS
-    connection.execute("UPDATE usage_folded SET before = ?", (now_ms // HOUR_MS * HOUR_MS,))
     inserts = Inserts(connection)
-    for hours, sent, end in commits:
-        now_ms += hours * HOUR_MS
+    for sent, end in commits:
         batch = read_batch(sent, NOW_MS)
         connection.execute("BEGIN")
-        inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], now_ms)
+        inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], NOW_MS)
         connection.execute(end)
         if end == "COMMIT":
             inserts.committed()
-            assert rollups.folded_before(connection) == now_ms // HOUR_MS * HOUR_MS
         assert same(connection)
     assert set(recount.rollup_differences(connection).values()) == {0}
     connection.close()
@@ -176,7 +161,7 @@ def test_a_ledger_of_before_the_rollups_is_filled_when_it_is_opened(connection, 
     writer.close()
     connection = open_for_writing(database)
     migrations = migrate.load_migrations()
-    assert migrate.down(connection, migrations, to=11)
+    assert migrate.down(connection, migrations, to=9)
     migrate.up(connection, migrations)
     assert same(connection)
     assert set(recount.rollup_differences(connection).values()) == {0}
@@ -188,7 +173,6 @@ def test_a_ledger_of_before_the_rollups_is_filled_when_it_is_opened(connection, 
 def test_counts_of_two_bytes_and_of_five_are_made_from_the_rows_as_the_writer_makes_them(alike):
     connection = apsw.Connection(":memory:")
     migrate.up(connection, migrate.load_migrations())
-    connection.execute("UPDATE usage_folded SET before = ?", (NOW_MS,))
     connection.execute(
         "WITH numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?) "
         "INSERT INTO tool_call_log (id, session_id, engine, model, tool_name, args_summary, duration_ms, result_bytes, "
@@ -304,5 +288,5 @@ def test_nothing_has_no_quantiles():
 
 
 def test_the_migration_fills_as_the_rebuild_does():
-    migration = Path(migrate.MIGRATIONS / "0017_usage_steps.up.sql").read_text(encoding="utf-8")
-    assert migration.endswith(recount.fill_script("main", ["10min", "6h", "8d", "64d"]))
+    migration = Path(migrate.MIGRATIONS / "0010_usage.up.sql").read_text(encoding="utf-8")
+    assert migration.endswith(recount.fill_script("main").lstrip())

@@ -18,6 +18,8 @@ from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.ledger.usage import MAX_SUMMED, Usage
 from audit_svc.sqlite.care.prune import Prune
 from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.usage import session_usage, summaries
+from audit_svc.sqlite.usage.session_usage import session_differences
 from audit_svc.sqlite.usage.usage_tables import BLOBS_AT_ONCE
 from audit_svc.sqlite.write.inserts import Inserts
 from service_kit.paging import InvalidPage
@@ -33,8 +35,8 @@ TIMES = st.builds(
     HOURS,
     st.sampled_from([-1, 0, 1, 1_234_567, HOUR_MS // 2]) | st.integers(0, DAY_MS),
 )
-# What is folded ends before, among or after them.
-WRITTEN = st.tuples(HOURS, HOURS | st.just(NOW_MS)).map(lambda times: (min(times), max(times)))
+# How many rows the sums of sessions have of each kind: none, some or all.
+SUMMED_ROWS = st.tuples(st.integers(0, 30), st.integers(0, 12))
 SESSIONS = {
     "s1": {"user": "ada", "team": "red"},
     "s2": {"user": "ada"},
@@ -159,24 +161,39 @@ def empty() -> Iterator[apsw.Connection]:
 
 @contextmanager
 def holding(
-    connection: apsw.Connection, rows: list[Any], costs: list[Any], written: tuple[int, int] = (NOW_MS, NOW_MS)
+    connection: apsw.Connection, rows: list[Any], costs: list[Any], summed: tuple[int, int] = (0, 0)
 ) -> Iterator[Inserts]:
     """Has the writer's statements write rows, which are gone afterwards: one half of them after the other.
 
-    written: when, in milliseconds.
+    summed: how many calls and requests are added to the sums of sessions.
     """
     sessions = [session_row(id=name, labels=labels) for name, labels in SESSIONS.items()]
     inserts = Inserts(connection)
     connection.execute("BEGIN")
     try:
-        connection.execute("UPDATE usage_folded SET before = ?", (written[0] // HOUR_MS * HOUR_MS,))
-        for half, now_ms in enumerate(written):
+        for half in range(2):
             sent = audit_pb2.RecordRequest(rows=rows[half::2], costs=costs[half::2], sessions=sessions)
             batch = read_batch(sent, NOW_MS)
-            inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], now_ms)
+            inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], NOW_MS)
+        add_to_sums(connection, summed)
         yield inserts
     finally:
         connection.execute("ROLLBACK")
+
+
+def add_to_sums(connection: apsw.Connection, rows: tuple[int, int]) -> None:
+    """Adds so many calls and requests to the sums of sessions, a few at a time."""
+    for kind, count in zip(session_usage.KINDS, rows, strict=True):
+        for some in (count // 2, count - count // 2):
+            session_usage.sum_some(connection, kind, some)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sums_are_read() -> Iterator[None]:
+    """However few rows there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summaries, "is_short", lambda *_: False)
+        yield
 
 
 @pytest.mark.long
@@ -184,11 +201,11 @@ def holding(
 @given(
     rows=st.lists(calls, max_size=25),
     costs=st.lists(requests, max_size=10),
-    written=WRITTEN,
+    summed=SUMMED_ROWS,
     asked=st.lists(questions, min_size=4, max_size=8),
 )
-def test_usage_is_what_the_rows_say_for_any_groups_filters_and_range(empty, rows, costs, written, asked):
-    with holding(empty, rows, costs, written):
+def test_usage_is_what_the_rows_say_for_any_groups_filters_and_range(empty, rows, costs, summed, asked):
+    with holding(empty, rows, costs, summed):
         for one in asked:
             assert list(summarize_usage(empty, one).rows) == expected(one, rows, costs)
 
@@ -208,19 +225,22 @@ def take_away(connection: apsw.Connection, before_ms: int, steps: int = 100) -> 
     costs=st.lists(requests, max_size=10),
     before=HOURS,
     late=st.lists(calls, max_size=25),
-    written=WRITTEN,
+    summed=SUMMED_ROWS,
+    late_summed=SUMMED_ROWS,
     asked=st.lists(questions, min_size=4, max_size=8),
 )
 def test_usage_is_what_the_rows_say_that_a_prune_left_and_those_that_came_late(
-    empty, rows, costs, before, late, written, asked
+    empty, rows, costs, before, late, summed, late_summed, asked
 ):
     # The call that came last stays, however old it is.
     rows = [*rows, audit_row(session_id="s4", tool_name="read", engine="ollama", model="")]
-    with holding(empty, rows, costs, written) as inserts:
+    with holding(empty, rows, costs, summed) as inserts:
         take_away(empty, before)
         inserts.read_mark()
         batch = read_batch(audit_pb2.RecordRequest(rows=late), NOW_MS)
         inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], NOW_MS)
+        add_to_sums(empty, late_summed)
+        assert session_differences(empty) == 0
         left = [row for row in [*rows, *late] if row.created_at_ms >= before]
         costs = [row for row in costs if row.created_at_ms >= before]
         for one in asked:
@@ -240,15 +260,6 @@ def test_what_a_prune_left_in_the_rows_or_in_the_rollups_alone_counts_as_gone(em
             assert summarize_usage(empty, asked).rows[0].calls == calls
 
 
-def test_a_group_of_which_everything_was_taken_off_is_none(empty):
-    asked = audit_pb2.SummarizeUsageRequest(
-        group_by=["tool"], created_from_ms=MIDNIGHT + 60_000, created_before_ms=MIDNIGHT + HOUR_MS
-    )
-    before, within = audit_row(tool_name="read", created_at_ms=MIDNIGHT), audit_row(created_at_ms=MIDNIGHT + 60_000)
-    with holding(empty, [before, within], [cost_row(created_at_ms=MIDNIGHT)]):
-        assert list(summarize_usage(empty, asked).rows) == expected(asked, [within], [])
-
-
 def test_a_group_of_more_histograms_than_fit_in_a_value_is_whole(empty):
     rows = [audit_row(model=f"model-{number}", duration_ms=10**6 + number) for number in range(2 * BLOBS_AT_ONCE + 1)]
     limit = empty.limit(apsw.SQLITE_LIMIT_LENGTH, BLOBS_AT_ONCE * 1500)
@@ -259,22 +270,43 @@ def test_a_group_of_more_histograms_than_fit_in_a_value_is_whole(empty):
 
 
 def test_a_question_is_answered_of_one_moment_while_rows_come_in(writer, database, reading):
-    """Else a row that came in between would be taken off from an hour that did not have it yet."""
-    # The hour is read first, then, of its shorter part, the rows.
-    asked = audit_pb2.SummarizeUsageRequest(created_from_ms=MIDNIGHT + 60_000, created_before_ms=MIDNIGHT + HOUR_MS)
+    """Else a row that came in between would be in the rows that are read last, and not in the hours before."""
+    asked = audit_pb2.SummarizeUsageRequest(created_from_ms=MIDNIGHT, created_before_ms=MIDNIGHT + HOUR_MS + 60_000)
     written = 0
 
     def record_one(cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
         nonlocal written
         if "tool_call" in sql and written < 5:
             written += 1
-            batch = read_batch(audit_pb2.RecordRequest(rows=[audit_row(created_at_ms=MIDNIGHT)]), NOW_MS)
-            writer.record(batch).result()
+            rows = [audit_row(created_at_ms=MIDNIGHT), audit_row(created_at_ms=MIDNIGHT + HOUR_MS)]
+            writer.record(read_batch(audit_pb2.RecordRequest(rows=rows), NOW_MS)).result()
         return True
 
     reading.exec_trace = record_one
     assert summarize_usage(reading, asked).rows[0].calls == 0
     assert written > 1
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 4, 6])
+def test_rows_that_no_sum_of_a_session_has_yet_are_counted(empty, rows):
+    calls = [audit_row(session_id=f"s{1 + number % 3}", created_at_ms=MIDNIGHT + number) for number in range(6)]
+    asked = audit_pb2.SummarizeUsageRequest(group_by=["label:user"])
+    with holding(empty, calls, [], (rows, 0)):
+        assert list(summarize_usage(empty, asked).rows) == expected(asked, calls, [])
+
+
+def test_a_table_whose_rows_are_all_gone_begins_again_and_its_new_rows_are_counted(empty):
+    """SQLite gives their numbers again, and sums of those that had them have gone with them."""
+    asked = audit_pb2.SummarizeUsageRequest(group_by=["session"])
+    with holding(empty, [], [cost_row(created_at_ms=MIDNIGHT - DAY_MS) for _ in range(3)], (0, 3)) as inserts:
+        take_away(empty, MIDNIGHT)
+        inserts.read_mark()
+        new = [cost_row(created_at_ms=MIDNIGHT)]
+        batch = read_batch(audit_pb2.RecordRequest(costs=new), NOW_MS)
+        inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], NOW_MS)
+        assert list(summarize_usage(empty, asked).rows) == expected(asked, [], new)
+        add_to_sums(empty, (9, 9))
+        assert list(summarize_usage(empty, asked).rows) == expected(asked, [], new)
 
 
 @settings(max_examples=25, deadline=None)

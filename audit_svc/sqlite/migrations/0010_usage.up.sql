@@ -1,15 +1,24 @@
--- More steps beside the hour and the day, so that the answers of long ranges and of cut hours are short: 10 minutes, 6 hours, 8 and 64
--- days, counted from 1970 in UTC. Columns are those of the hour's tables, but durations has one byte before the counts, which says how many bytes
--- each of them has (1, 2 or 5).
---
--- 10 minutes, hours and days have every row. The others have what began before usage_folded.before: the writer adds an hour to them when it is over.
-CREATE TABLE usage_folded (
-    id     INTEGER PRIMARY KEY CHECK (id = 1),
-    before INTEGER NOT NULL
+-- What was used in each hour, day and 32 days (UTC, counted from 1970; begins_at is when the period began), kept beside the rows by the
+-- writer. A null outcome is '' here. No row adds more than 2^36 - 1 to a sum, so that no sum can overflow. durations is a histogram: how
+-- many bytes a count has (1, 2 or 5), then the big-endian counts of the buckets, the highest first; the bucket of d milliseconds is
+-- 16 * s + (d >> s), where s is how many bits d has beyond five.
+CREATE TABLE tool_call_usage_hourly (
+    begins_at     INTEGER NOT NULL,
+    engine        TEXT NOT NULL,
+    model         TEXT NOT NULL,
+    tool_name     TEXT NOT NULL,
+    outcome       TEXT NOT NULL,
+    calls         INTEGER NOT NULL,
+    errors        INTEGER NOT NULL,
+    nonzero_exits INTEGER NOT NULL,
+    http_errors   INTEGER NOT NULL,
+    result_bytes  INTEGER NOT NULL,
+    duration_ms   INTEGER NOT NULL,
+    durations     BLOB NOT NULL,
+    PRIMARY KEY (begins_at, engine, model, tool_name, outcome)
 ) STRICT;
-INSERT INTO usage_folded VALUES (1, unixepoch() / 3600 * 3600000);
 
-CREATE TABLE tool_call_usage_10min (
+CREATE TABLE tool_call_usage_daily (
     begins_at     INTEGER NOT NULL,
     engine        TEXT NOT NULL,
     model         TEXT NOT NULL,
@@ -23,9 +32,9 @@ CREATE TABLE tool_call_usage_10min (
     duration_ms   INTEGER NOT NULL,
     durations     BLOB NOT NULL,
     PRIMARY KEY (begins_at, engine, model, tool_name, outcome)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
-CREATE TABLE tool_call_usage_6h (
+CREATE TABLE tool_call_usage_32d (
     begins_at     INTEGER NOT NULL,
     engine        TEXT NOT NULL,
     model         TEXT NOT NULL,
@@ -39,41 +48,9 @@ CREATE TABLE tool_call_usage_6h (
     duration_ms   INTEGER NOT NULL,
     durations     BLOB NOT NULL,
     PRIMARY KEY (begins_at, engine, model, tool_name, outcome)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
-CREATE TABLE tool_call_usage_8d (
-    begins_at     INTEGER NOT NULL,
-    engine        TEXT NOT NULL,
-    model         TEXT NOT NULL,
-    tool_name     TEXT NOT NULL,
-    outcome       TEXT NOT NULL,
-    calls         INTEGER NOT NULL,
-    errors        INTEGER NOT NULL,
-    nonzero_exits INTEGER NOT NULL,
-    http_errors   INTEGER NOT NULL,
-    result_bytes  INTEGER NOT NULL,
-    duration_ms   INTEGER NOT NULL,
-    durations     BLOB NOT NULL,
-    PRIMARY KEY (begins_at, engine, model, tool_name, outcome)
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE tool_call_usage_64d (
-    begins_at     INTEGER NOT NULL,
-    engine        TEXT NOT NULL,
-    model         TEXT NOT NULL,
-    tool_name     TEXT NOT NULL,
-    outcome       TEXT NOT NULL,
-    calls         INTEGER NOT NULL,
-    errors        INTEGER NOT NULL,
-    nonzero_exits INTEGER NOT NULL,
-    http_errors   INTEGER NOT NULL,
-    result_bytes  INTEGER NOT NULL,
-    duration_ms   INTEGER NOT NULL,
-    durations     BLOB NOT NULL,
-    PRIMARY KEY (begins_at, engine, model, tool_name, outcome)
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE request_usage_10min (
+CREATE TABLE request_usage_hourly (
     begins_at           INTEGER NOT NULL,
     engine              TEXT NOT NULL,
     model               TEXT NOT NULL,
@@ -88,7 +65,7 @@ CREATE TABLE request_usage_10min (
     PRIMARY KEY (begins_at, engine, model)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE request_usage_6h (
+CREATE TABLE request_usage_daily (
     begins_at           INTEGER NOT NULL,
     engine              TEXT NOT NULL,
     model               TEXT NOT NULL,
@@ -103,7 +80,7 @@ CREATE TABLE request_usage_6h (
     PRIMARY KEY (begins_at, engine, model)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE request_usage_8d (
+CREATE TABLE request_usage_32d (
     begins_at           INTEGER NOT NULL,
     engine              TEXT NOT NULL,
     model               TEXT NOT NULL,
@@ -118,24 +95,41 @@ CREATE TABLE request_usage_8d (
     PRIMARY KEY (begins_at, engine, model)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE request_usage_64d (
-    begins_at           INTEGER NOT NULL,
+-- What each session used of each engine and model, and the times between which that began. It has the rows up to the row numbers of
+-- session_usage_summed: the writer adds those that came after them when it has nothing else to do.
+CREATE TABLE session_usage (
+    session_id          TEXT NOT NULL,
     engine              TEXT NOT NULL,
     model               TEXT NOT NULL,
-    requests            INTEGER NOT NULL,
+    earliest            INTEGER NOT NULL,
+    latest              INTEGER NOT NULL,
+    calls               INTEGER NOT NULL,
     errors              INTEGER NOT NULL,
+    nonzero_exits       INTEGER NOT NULL,
+    http_errors         INTEGER NOT NULL,
+    result_bytes        INTEGER NOT NULL,
+    durations           BLOB NOT NULL,
+    requests            INTEGER NOT NULL,
+    request_errors      INTEGER NOT NULL,
     input_tokens        INTEGER NOT NULL,
     output_tokens       INTEGER NOT NULL,
     cached_input_tokens INTEGER NOT NULL,
     reasoning_tokens    INTEGER NOT NULL,
     cost_micros         INTEGER NOT NULL,
     unpriced_requests   INTEGER NOT NULL,
-    PRIMARY KEY (begins_at, engine, model)
-) STRICT, WITHOUT ROWID;
+    PRIMARY KEY (session_id, engine, model)
+) STRICT;
+
+CREATE TABLE session_usage_summed (
+    id             INTEGER PRIMARY KEY CHECK (id = 1),
+    tool_calls     INTEGER NOT NULL,
+    model_requests INTEGER NOT NULL
+) STRICT;
+INSERT INTO session_usage_summed VALUES (1, 0, 0);
 
 -- The rows that are there already.
-CREATE TEMP TABLE usage_counted_10min AS
-SELECT created_at - created_at % 600000 AS begins_at, engine, model, tool_name, coalesce(outcome, '') AS outcome,
+CREATE TEMP TABLE usage_counted_hourly AS
+SELECT created_at - created_at % 3600000 AS begins_at, engine, model, tool_name, coalesce(outcome, '') AS outcome,
     16 * bits + (took_ms >> bits) AS bucket, count(*) AS calls, count(error) AS errors,
     count(nullif(exit_code, 0)) AS nonzero_exits, count(*) FILTER (WHERE http_status >= 400) AS http_errors,
     sum(min(result_bytes, 68719476735)) AS result_bytes, sum(took_ms) AS duration_ms
@@ -150,22 +144,25 @@ FROM (
 )
 GROUP BY 1, 2, 3, 4, 5, 6;
 
-INSERT INTO main.tool_call_usage_10min
+INSERT INTO main.tool_call_usage_hourly
 SELECT begins_at, engine, model, tool_name, outcome, sum(calls), sum(errors), sum(nonzero_exits), sum(http_errors),
     sum(result_bytes), sum(duration_ms), unhex(format('%02x', width) || group_concat(lanes, '' ORDER BY bucket DESC))
 FROM (
     SELECT *, format('%0*x', 2 * width, calls) || hex(zeroblob(width * (bucket - 1 - lag(bucket, 1, -1) OVER (
         PARTITION BY begins_at, engine, model, tool_name, outcome ORDER BY bucket
     )))) AS lanes
-    FROM (SELECT *, CASE
-        WHEN max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) < 256 THEN 1
-        WHEN max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) < 65536 THEN 2
-        ELSE 5 END AS width FROM temp.usage_counted_10min)
+    FROM (
+        SELECT *, CASE WHEN most < 256 THEN 1 WHEN most < 65536 THEN 2 ELSE 5 END AS width
+        FROM (
+            SELECT *, max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) AS most
+            FROM temp.usage_counted_hourly
+        )
+    )
 )
 GROUP BY begins_at, engine, model, tool_name, outcome;
 
-INSERT INTO main.request_usage_10min
-SELECT created_at - created_at % 600000, engine, model, count(*), count(error),
+INSERT INTO main.request_usage_hourly
+SELECT created_at - created_at % 3600000, engine, model, count(*), count(error),
     sum(min(input_tokens, 68719476735)),
     sum(min(output_tokens, 68719476735)),
     sum(min(cached_input_tokens, 68719476735)),
@@ -174,116 +171,76 @@ SELECT created_at - created_at % 600000, engine, model, count(*), count(error),
 FROM main.cost_log
 GROUP BY 1, 2, 3;
 
-CREATE TEMP TABLE usage_counted_hourly AS
-SELECT begins_at - begins_at % 3600000 AS begins_at, engine, model, tool_name, outcome, bucket, sum(calls) AS calls,
-    sum(errors) AS errors, sum(nonzero_exits) AS nonzero_exits, sum(http_errors) AS http_errors,
-    sum(result_bytes) AS result_bytes, sum(duration_ms) AS duration_ms
-FROM temp.usage_counted_10min
-GROUP BY 1, 2, 3, 4, 5, 6;
-
-CREATE TEMP TABLE usage_counted_6h AS
-SELECT begins_at - begins_at % 21600000 AS begins_at, engine, model, tool_name, outcome, bucket, sum(calls) AS calls,
+CREATE TEMP TABLE usage_counted_daily AS
+SELECT begins_at - begins_at % 86400000 AS begins_at, engine, model, tool_name, outcome, bucket, sum(calls) AS calls,
     sum(errors) AS errors, sum(nonzero_exits) AS nonzero_exits, sum(http_errors) AS http_errors,
     sum(result_bytes) AS result_bytes, sum(duration_ms) AS duration_ms
 FROM temp.usage_counted_hourly
-WHERE begins_at < (SELECT before FROM main.usage_folded)
 GROUP BY 1, 2, 3, 4, 5, 6;
 
-INSERT INTO main.tool_call_usage_6h
+INSERT INTO main.tool_call_usage_daily
 SELECT begins_at, engine, model, tool_name, outcome, sum(calls), sum(errors), sum(nonzero_exits), sum(http_errors),
     sum(result_bytes), sum(duration_ms), unhex(format('%02x', width) || group_concat(lanes, '' ORDER BY bucket DESC))
 FROM (
     SELECT *, format('%0*x', 2 * width, calls) || hex(zeroblob(width * (bucket - 1 - lag(bucket, 1, -1) OVER (
         PARTITION BY begins_at, engine, model, tool_name, outcome ORDER BY bucket
     )))) AS lanes
-    FROM (SELECT *, CASE
-        WHEN max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) < 256 THEN 1
-        WHEN max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) < 65536 THEN 2
-        ELSE 5 END AS width FROM temp.usage_counted_6h)
+    FROM (
+        SELECT *, CASE WHEN most < 256 THEN 1 WHEN most < 65536 THEN 2 ELSE 5 END AS width
+        FROM (
+            SELECT *, max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) AS most
+            FROM temp.usage_counted_daily
+        )
+    )
 )
 GROUP BY begins_at, engine, model, tool_name, outcome;
 
-INSERT INTO main.request_usage_6h
-SELECT created_at - created_at % 21600000, engine, model, count(*), count(error),
+INSERT INTO main.request_usage_daily
+SELECT created_at - created_at % 86400000, engine, model, count(*), count(error),
     sum(min(input_tokens, 68719476735)),
     sum(min(output_tokens, 68719476735)),
     sum(min(cached_input_tokens, 68719476735)),
     sum(min(reasoning_tokens, 68719476735)),
     coalesce(sum(min(cost_micros, 68719476735)), 0), count(*) - count(cost_micros)
 FROM main.cost_log
-WHERE created_at < (SELECT before FROM main.usage_folded)
 GROUP BY 1, 2, 3;
 
-CREATE TEMP TABLE usage_counted_8d AS
-SELECT begins_at - begins_at % 691200000 AS begins_at, engine, model, tool_name, outcome, bucket, sum(calls) AS calls,
+CREATE TEMP TABLE usage_counted_32d AS
+SELECT begins_at - begins_at % 2764800000 AS begins_at, engine, model, tool_name, outcome, bucket, sum(calls) AS calls,
     sum(errors) AS errors, sum(nonzero_exits) AS nonzero_exits, sum(http_errors) AS http_errors,
     sum(result_bytes) AS result_bytes, sum(duration_ms) AS duration_ms
-FROM temp.usage_counted_6h
+FROM temp.usage_counted_daily
 GROUP BY 1, 2, 3, 4, 5, 6;
 
-INSERT INTO main.tool_call_usage_8d
+INSERT INTO main.tool_call_usage_32d
 SELECT begins_at, engine, model, tool_name, outcome, sum(calls), sum(errors), sum(nonzero_exits), sum(http_errors),
     sum(result_bytes), sum(duration_ms), unhex(format('%02x', width) || group_concat(lanes, '' ORDER BY bucket DESC))
 FROM (
     SELECT *, format('%0*x', 2 * width, calls) || hex(zeroblob(width * (bucket - 1 - lag(bucket, 1, -1) OVER (
         PARTITION BY begins_at, engine, model, tool_name, outcome ORDER BY bucket
     )))) AS lanes
-    FROM (SELECT *, CASE
-        WHEN max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) < 256 THEN 1
-        WHEN max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) < 65536 THEN 2
-        ELSE 5 END AS width FROM temp.usage_counted_8d)
+    FROM (
+        SELECT *, CASE WHEN most < 256 THEN 1 WHEN most < 65536 THEN 2 ELSE 5 END AS width
+        FROM (
+            SELECT *, max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) AS most
+            FROM temp.usage_counted_32d
+        )
+    )
 )
 GROUP BY begins_at, engine, model, tool_name, outcome;
 
-INSERT INTO main.request_usage_8d
-SELECT created_at - created_at % 691200000, engine, model, count(*), count(error),
+INSERT INTO main.request_usage_32d
+SELECT created_at - created_at % 2764800000, engine, model, count(*), count(error),
     sum(min(input_tokens, 68719476735)),
     sum(min(output_tokens, 68719476735)),
     sum(min(cached_input_tokens, 68719476735)),
     sum(min(reasoning_tokens, 68719476735)),
     coalesce(sum(min(cost_micros, 68719476735)), 0), count(*) - count(cost_micros)
 FROM main.cost_log
-WHERE created_at < (SELECT before FROM main.usage_folded)
 GROUP BY 1, 2, 3;
-
-CREATE TEMP TABLE usage_counted_64d AS
-SELECT begins_at - begins_at % 5529600000 AS begins_at, engine, model, tool_name, outcome, bucket, sum(calls) AS calls,
-    sum(errors) AS errors, sum(nonzero_exits) AS nonzero_exits, sum(http_errors) AS http_errors,
-    sum(result_bytes) AS result_bytes, sum(duration_ms) AS duration_ms
-FROM temp.usage_counted_8d
-GROUP BY 1, 2, 3, 4, 5, 6;
-
-INSERT INTO main.tool_call_usage_64d
-SELECT begins_at, engine, model, tool_name, outcome, sum(calls), sum(errors), sum(nonzero_exits), sum(http_errors),
-    sum(result_bytes), sum(duration_ms), unhex(format('%02x', width) || group_concat(lanes, '' ORDER BY bucket DESC))
-FROM (
-    SELECT *, format('%0*x', 2 * width, calls) || hex(zeroblob(width * (bucket - 1 - lag(bucket, 1, -1) OVER (
-        PARTITION BY begins_at, engine, model, tool_name, outcome ORDER BY bucket
-    )))) AS lanes
-    FROM (SELECT *, CASE
-        WHEN max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) < 256 THEN 1
-        WHEN max(calls) OVER (PARTITION BY begins_at, engine, model, tool_name, outcome) < 65536 THEN 2
-        ELSE 5 END AS width FROM temp.usage_counted_64d)
-)
-GROUP BY begins_at, engine, model, tool_name, outcome;
-
-INSERT INTO main.request_usage_64d
-SELECT created_at - created_at % 5529600000, engine, model, count(*), count(error),
-    sum(min(input_tokens, 68719476735)),
-    sum(min(output_tokens, 68719476735)),
-    sum(min(cached_input_tokens, 68719476735)),
-    sum(min(reasoning_tokens, 68719476735)),
-    coalesce(sum(min(cost_micros, 68719476735)), 0), count(*) - count(cost_micros)
-FROM main.cost_log
-WHERE created_at < (SELECT before FROM main.usage_folded)
-GROUP BY 1, 2, 3;
-
-DROP TABLE temp.usage_counted_10min;
 
 DROP TABLE temp.usage_counted_hourly;
 
-DROP TABLE temp.usage_counted_6h;
+DROP TABLE temp.usage_counted_daily;
 
-DROP TABLE temp.usage_counted_8d;
-
-DROP TABLE temp.usage_counted_64d;
+DROP TABLE temp.usage_counted_32d;

@@ -1,0 +1,20 @@
+DROP INDEX idx_sessions_status;
+DROP INDEX idx_sessions_model;
+DROP INDEX idx_cost_log_created;
+DROP INDEX idx_tool_call_log_unusual;
+DROP INDEX idx_tool_call_log_model;
+DROP INDEX idx_tool_call_log_failed;
+DROP INDEX idx_tool_call_log_created;
+
+ALTER TABLE sessions DROP COLUMN recorded_by;
+ALTER TABLE cost_log DROP COLUMN trace_id;
+ALTER TABLE cost_log DROP COLUMN shadow;
+ALTER TABLE cost_log DROP COLUMN context_exceeded;
+ALTER TABLE tool_call_log DROP COLUMN trace_id;
+ALTER TABLE tool_call_log DROP COLUMN shadow;
+ALTER TABLE tool_call_log DROP COLUMN times_observed;
+ALTER TABLE tool_call_log DROP COLUMN redaction_version;
+ALTER TABLE tool_call_log DROP COLUMN turn_id;
+ALTER TABLE tool_call_log DROP COLUMN tool_call_id;
+ALTER TABLE tool_call_log DROP COLUMN model;
+ALTER TABLE tool_call_log DROP COLUMN outcome;

@@ -1,2 +1,0 @@
-DROP INDEX idx_tool_call_log_failed;
-DROP INDEX idx_tool_call_log_created;

@@ -1,2 +1,0 @@
-DROP INDEX idx_cost_log_created;
-DROP TABLE pruned;

@@ -1,9 +1,0 @@
-DROP TABLE request_usage_64d;
-DROP TABLE request_usage_8d;
-DROP TABLE request_usage_6h;
-DROP TABLE request_usage_10min;
-DROP TABLE tool_call_usage_64d;
-DROP TABLE tool_call_usage_8d;
-DROP TABLE tool_call_usage_6h;
-DROP TABLE tool_call_usage_10min;
-DROP TABLE usage_folded;
