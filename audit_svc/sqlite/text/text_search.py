@@ -23,6 +23,8 @@ MAX_TRIGRAMS = 8
 TRIGRAMS_SAMPLED = 64
 ROWS_SAMPLED = 500
 """Rows in which trigrams are counted before the rarest are chosen."""
+FREQUENT = 4
+"""A trigram that more than one in so many rows has is left when there are two rarer ones."""
 VAIN = 8
 """When more than one in so many rows of a zone has the trigrams, the walk is quicker."""
 MAX_UNINDEXED = 200_000
@@ -107,8 +109,8 @@ class TextSearch:
         newest = f"SELECT lower(args_summary) AS text FROM tool_call_log ORDER BY rowid DESC LIMIT {ROWS_SAMPLED}"  # noqa: S608 - a number of ours
         ((*found,),) = self.connection.execute(f"SELECT {counts} FROM ({newest})", some)  # noqa: S608 - numbers of ours
         # The rarest of all may be in none of these rows, so that some of few are asked for, not the first alone.
-        ranked = sorted(zip(found, range(len(some)), some, strict=True))
-        return [trigram for _, _, trigram in ranked[:MAX_TRIGRAMS]]
+        ranked = sorted(zip(found, range(len(some)), some, strict=True))[:MAX_TRIGRAMS]
+        return [trigram for at, (count, _, trigram) in enumerate(ranked) if at < 2 or count <= ROWS_SAMPLED / FREQUENT]
 
 
 def _place(row: Values) -> tuple[int, str]:

@@ -18,6 +18,8 @@ from audit_svc.sqlite.open.connection import transaction
 from audit_svc.sqlite.read.listing import Condition
 from audit_svc.sqlite.usage.usage_tables import BLOBS, CALL_ROWS, CALLS, REQUEST_ROWS, REQUESTS, Table
 
+SESSION_USAGE = "session_usage"
+"""The table."""
 ROWS_A_STEP = 1000
 """Some milliseconds of the writer's time."""
 
@@ -41,6 +43,8 @@ class Kind(NamedTuple):
     """Calls or requests."""
 
     rows: Table
+    later: Table
+    """The rows again, by their numbers: SQLite would rather go by an index that has them in the order of groups."""
     sums: Table
     straddlers: Table
     """The rows of sessions of which a range has only a part; s is the session's row."""
@@ -49,8 +53,9 @@ class Kind(NamedTuple):
 
 
 def _kind(rows: Table, columns: tuple[str, ...], summed: str) -> Kind:
-    sums = Table("session_usage", "", _COLUMNS, [f"sum(r.{name})" for name in columns], rows.durations and BLOBS)
-    return Kind(rows, sums, replace(rows, name=_STRADDLERS.format(rows.name)), summed)
+    sums = Table(SESSION_USAGE, "", _COLUMNS, [f"sum(r.{name})" for name in columns], rows.durations and BLOBS)
+    later = replace(rows, columns={name: f"+{sql}" for name, sql in rows.columns.items()})
+    return Kind(rows, later, sums, replace(rows, name=_STRADDLERS.format(rows.name)), summed)
 
 
 KINDS = (_kind(CALL_ROWS, CALLS, "tool_calls"), _kind(REQUEST_ROWS, REQUESTS, "model_requests"))
@@ -78,7 +83,7 @@ def session_parts(
         ]
         parts = [*overlaps, Condition(f"NOT ({cut})", tuple(time for _, time in ends)), Condition(_SAME)]
         yield kind.straddlers, [*parts, *within, Condition("+r.rowid <= ?", (last,))]
-    yield kind.rows, [Condition("r.rowid > ?", (last,)), *(Condition(f"+{sql}", x) for sql, x in within)]
+    yield kind.later, [Condition("r.rowid > ?", (last,)), *(Condition(f"+{sql}", x) for sql, x in within)]
 
 
 def is_short(connection: apsw.Connection, begin: int, end: int | None) -> bool:

@@ -23,7 +23,7 @@ from audit_svc.ledger.steps import STEPS
 from audit_svc.sqlite.care.pruned import pruned_before
 from audit_svc.sqlite.read import listing
 from audit_svc.sqlite.read.listing import Condition
-from audit_svc.sqlite.usage.session_usage import KINDS, is_short, session_parts
+from audit_svc.sqlite.usage.session_usage import KINDS, SESSION_USAGE, is_short, session_parts
 from audit_svc.sqlite.usage.usage_tables import (
     CALL_ROWS,
     CALLS,
@@ -35,6 +35,8 @@ from audit_svc.sqlite.usage.usage_tables import (
 )
 
 Group = tuple[int | str, ...]
+Part = tuple[Table, list[Condition]]
+"""Where a part of the answer is: r is the table's name in the conditions."""
 
 _NO_CALLS, _NO_REQUESTS = (0,) * len(CALLS), (0,) * len(REQUESTS)
 
@@ -63,7 +65,7 @@ class _Sums:
 def summarize_usage(connection: apsw.Connection, query: Query) -> Page[audit_pb2.UsageRow]:
     """A page of groups: see ReadableLedger."""
     groups = query.group_by
-    found = _found(connection, query.filter, groups)
+    found = _found(connection, query)
     if not groups:
         return Page([_row([], found.get((), _Sums()))])
     after = None if query.after is None else list(map(str, query.after))
@@ -73,19 +75,53 @@ def summarize_usage(connection: apsw.Connection, query: Query) -> Page[audit_pb2
     return Page(page, tuple(page[-1].group) if len(rest) > query.size else None)
 
 
-def _found(connection: apsw.Connection, wanted: Filter, groups: Sequence[str]) -> dict[Group, _Sums]:
-    """The sums of each group, of one moment: a row that comes between two reads would be in both, or in neither."""
+def _found(connection: apsw.Connection, query: Query) -> dict[Group, _Sums]:
+    """The sums of each group, of one moment: a row that comes between two reads would be in both, or in neither.
+
+    Of sessions and labels, which may be many, those of the page and one more at least.
+    """
+    groups = query.group_by
     found = defaultdict[Group, _Sums](_Sums)
     with connection:
-        for table, conditions in _parts(connection, wanted, groups):
+        parts = list(_parts(connection, query.filter, groups))
+        if groups and any(table.name == SESSION_USAGE for table, _ in parts):
+            parts = list(_of_page(connection, query, parts))
+        for table, conditions in parts:
             for group, values in _read(connection, table, groups, conditions):
                 found[group].add(table, values)
     return {group: sums for group, sums in found.items() if sums.calls[0] or sums.requests[0]}
 
 
-def _parts(
-    connection: apsw.Connection, wanted: Filter, groups: Sequence[str]
-) -> Iterator[tuple[Table, list[Condition]]]:
+def _of_page(connection: apsw.Connection, query: Query, parts: Sequence[Part]) -> Iterator[Part]:
+    """The parts with their groups alone that come on the page, and the next."""
+    groups: set[Group] = set()
+    # The sums of calls and those of requests have the same groups.
+    for table, conditions in {
+        (table.name, tuple(conditions)): (table, conditions) for table, conditions in parts
+    }.values():
+        columns, joins, keys = _columns(table, query.group_by)
+        after = [Condition(f"({', '.join(columns)}) > ({_places(columns)})", query.after)] if query.after else []
+        sql, arguments = listing.select(
+            f"SELECT DISTINCT {', '.join(columns)} FROM {table.name} r{joins}",  # noqa: S608 - names of ours
+            [*conditions, *after],
+        )
+        order = ", ".join(map(str, range(1, len(columns) + 1)))
+        groups |= set(connection.execute(f"{sql} ORDER BY {order} LIMIT {query.size + 1}", [*keys, *arguments]))
+    page = sorted(groups)[: query.size + 1]
+    for table, conditions in parts if page else ():
+        columns, _, _ = _columns(table, query.group_by)
+        group = f"({', '.join(columns)})"
+        ends = [
+            Condition(f"{group} {sign} ({_places(columns)})", end) for sign, end in ((">=", page[0]), ("<=", page[-1]))
+        ]
+        yield table, [*conditions, *ends]
+
+
+def _places(columns: Sequence[str]) -> str:
+    return ", ".join("?" * len(columns))
+
+
+def _parts(connection: apsw.Connection, wanted: Filter, groups: Sequence[str]) -> Iterator[Part]:
     """What is to be read of calls and requests, each from the tables that know them."""
     filters = _filters(connection, wanted)
     # What is from before the mark counts as gone: a prune that is under way has removed rows before their rollups, and
@@ -129,6 +165,16 @@ def _read(
     connection: apsw.Connection, table: Table, groups: Sequence[str], conditions: Sequence[Condition]
 ) -> Iterator[tuple[Group, Sequence[Any]]]:
     """The sums of each group; of calls what its histogram is made of besides."""
+    columns, joins, keys = _columns(table, groups)
+    sql, arguments = table.statement(columns, joins, conditions)
+    for row in connection.execute(sql, [*keys, *arguments]):
+        # Without any row, the sums of no group are null.
+        if None not in row:
+            yield tuple(row[: len(groups)]), row[len(groups) :]
+
+
+def _columns(table: Table, groups: Sequence[str]) -> tuple[list[str], str, list[str]]:
+    """The expressions of groups, the joins that they need, and the arguments of the joins."""
     joins: list[str] = []
     keys: list[str] = []
     columns: list[str] = []
@@ -141,11 +187,7 @@ def _read(
             columns.append(f"{table.time} - {table.time} % {PERIODS[name][0]}")
         else:
             columns.append(table.columns[name])
-    sql, arguments = table.statement(columns, "".join(joins), conditions)
-    for row in connection.execute(sql, [*keys, *arguments]):
-        # Without any row, the sums of no group are null.
-        if None not in row:
-            yield tuple(row[: len(groups)]), row[len(groups) :]
+    return columns, "".join(joins), keys
 
 
 def _row(group: Sequence[str], sums: _Sums) -> audit_pb2.UsageRow:
