@@ -34,7 +34,7 @@ class SpoolLogger:
         self._strict = mode == "strict"
 
     def intend(self, row: audit_pb2.AuditRow) -> None:
-        """See AuditLogger.
+        """Puts on the record that a tool is about to run.
 
         Raises:
             AuditRefused: the mode is `strict`, and the intent was not taken, or may not survive a power cut.
@@ -47,7 +47,7 @@ class SpoolLogger:
         self._spool.note_unrecorded(row.id)
 
     def record(self, row: Row) -> None:
-        """See AuditLogger. A row that cannot be taken is counted, warned about and told by a gap row.
+        """Takes a row. One that cannot be taken is counted, warned about and told by a gap row.
 
         Raises:
             SpoolClosed: the record was closed.

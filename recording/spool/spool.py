@@ -85,7 +85,7 @@ class Spool:
         """Puts on record that a call is about to run; append() of a row with its id closes it. False: it could not be.
 
         Raises:
-            SpoolClosed: it is.
+            SpoolClosed: the spool is closed.
         """
         return self._intake.append_intent(row) and (self._options.sync != "always" or self.sync())
 
@@ -93,7 +93,7 @@ class Spool:
         """Takes a row; the outcome of an open intent always. False: it could not be taken, and a gap row will tell.
 
         Raises:
-            SpoolClosed: it is.
+            SpoolClosed: the spool is closed.
         """
         taken = self._intake.append(row)
         if taken and self._options.sync == "always":
@@ -127,7 +127,11 @@ class Spool:
             return not self.sync_failed
 
     def read(self, max_rows: int, max_bytes: int) -> Batch | None:
-        """See Reader.read."""
+        """The next rows, in order; None when there are none now. A batch without rows says that there may be more.
+
+        Raises:
+            OSError: the disk cannot be read.
+        """
         return self._reader.read(max_rows, max_bytes)
 
     def ack(self, batch: Batch) -> None:

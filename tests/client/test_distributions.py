@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -40,6 +41,15 @@ def test_the_two_versions_agree():
     )
     assert f"onrecord-client=={client['version']}" in whole["dependencies"]
     assert whole["version"] == client["version"]
+
+
+def test_the_generated_half_of_the_client_blocks_and_is_current():
+    generate = REPOSITORY / "clients/python/generate.py"
+    run(sys.executable, generate, "--check", cwd=REPOSITORY)
+    for path in (REPOSITORY / "clients/python/lib/onrecord/client/sync").glob("*.py"):
+        assert not re.search(
+            r"\b(async|await|aio|Async\w+|asyncio)\b", path.read_text().replace("onrecord.client.aio", "")
+        )
 
 
 @pytest.mark.long
