@@ -112,7 +112,16 @@ class Baseline:
 
 
 def _schema() -> list[str]:
-    """The statements that make the ledger's tables and indexes as they are after all migrations."""
+    """The statements that make the ledger's tables and indexes as they are after all migrations.
+
+    Without its index of texts, which is filled in idle time and needs a newer SQLite than Python may have.
+    """
     ledger = apsw.Connection(":memory:")
     migrate.up(ledger, migrate.load_migrations())
-    return [sql for (sql,) in ledger.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")]
+    return [
+        sql
+        for (sql,) in ledger.execute(
+            "SELECT sql FROM sqlite_schema JOIN pragma_table_list AS tables ON tables.name = tbl_name "
+            "WHERE sql IS NOT NULL AND tables.type = 'table' ORDER BY sqlite_schema.rowid"
+        )
+    ]
