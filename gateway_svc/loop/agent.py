@@ -263,7 +263,7 @@ class Agent:
         turn.events.put(tool_call_finished(row))
 
     def in_shadow(self, done: Sequence[Message]) -> "Agent":
-        """See ShadowRunner. The engine's connections stay this agent's."""
+        """An agent whose tools do not run (the ShadowRunner protocol). The engine's connections stay this agent's."""
         shadow = copy(self)
         shadow._toolbox = DryRunToolbox(self._own_toolbox, done)
         shadow._logger = ShadowLogger(self._logger)

@@ -35,7 +35,7 @@ class DryRunToolbox:
         return "allow"
 
     def check(self, call: ToolCall) -> ToolResult | None:
-        """See Toolbox.check."""
+        """Why the call would be refused; None where it would run."""
         return self._toolbox.check(call)
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolResult:
@@ -57,7 +57,7 @@ class ShadowLogger:
         """Nothing is about to run."""
 
     def record(self, row: Row) -> None:
-        """See AuditLogger."""
+        """Records the row, marked as a shadow's."""
         if not isinstance(row, audit_pb2.SessionRow):
             row.shadow = True
         self._logger.record(row)

@@ -69,7 +69,7 @@ class SessionTurns:
         budgets: Budgets,
         shadows: Shadows,
     ) -> None:
-        """See Turns; `shadows` are started behind turns that have ended well."""
+        """`record` is given a session's state when it is saved; `shadows` run behind turns that have ended well."""
         self._runners = runners
         self._default_engine = default_engine
         self._record = record

@@ -82,6 +82,7 @@ async def _react(value: str, context: Context) -> None:
     if value == "abort":
         await context.abort(grpc.StatusCode.DATA_LOSS, "aborted by the handler")
     if value == "hang":
+        log.info("sample.hanging")
         while True:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(60)

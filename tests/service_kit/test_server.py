@@ -72,7 +72,7 @@ def test_a_call_that_will_not_end_does_not_keep_the_process():
     """It catches its cancellation again and again: soon after the grace the process ends, by exit code 3."""
     with start(grace="0.2") as service, grpc.insecure_channel(service.address) as channel:
         hanging = call(channel, "hang")
-        assert call(channel, "ready").result().value == "ready"
+        wait_for(service, "sample.hanging")
         service.process.terminate()
         assert service.process.wait(30) == EXIT_ENDED_BY_FORCE
         assert hanging.exception() is not None
