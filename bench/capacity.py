@@ -17,6 +17,7 @@ from uuid_utils import uuid7
 from bench.rows import make_rows
 from bench.services import start_ledger, wait_until_indexed
 from demo.processes import REPOSITORY
+from recording.channel.options import CLIENT_OPTIONS
 
 DAY_MS = 86_400_000
 ROWS_A_BATCH = 3000
@@ -63,7 +64,7 @@ def batches(calls: int) -> Iterator[audit_pb2.RecordRequest]:
 
 async def fill(address: str, calls: int) -> None:
     """Records a day's rows."""
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, CLIENT_OPTIONS) as channel:
         stub = audit_pb2_grpc.AuditServiceStub(channel)
         for batch in batches(calls):
             response = await stub.RecordBatch(batch)

@@ -15,6 +15,7 @@ from bench.figures import Figure, Target, percentile
 from bench.memory import memory_mb
 from bench.services import model_server, start_ledger
 from demo.processes import Service, start_service
+from recording.channel.options import DIRECT
 
 STEPS = 5
 TURNS = 500
@@ -101,7 +102,7 @@ async def _run(address: str, turns: int) -> _Turns:
     times = _Turns()
     async with AsyncExitStack() as stack:
         # gRPC lets 100 streams into a connection.
-        options = [("grpc.use_local_subchannel_pool", 1)]
+        options = [*DIRECT, ("grpc.use_local_subchannel_pool", 1)]
         stubs = [
             gateway_pb2_grpc.GatewayServiceStub(
                 await stack.enter_async_context(grpc.aio.insecure_channel(address, options))

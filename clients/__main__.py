@@ -14,6 +14,7 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from demo.__main__ import HERE as DEMO
 from demo.__main__ import Model, scripted
 from demo.processes import REPOSITORY, Service, start_service
+from recording.channel.options import CLIENT_OPTIONS
 from service_kit.access.roles import Role, make_token
 
 CLIENTS = ("python", "node", "go", "shell")
@@ -129,7 +130,7 @@ async def look_at_ledger(name: str, secrets: Secrets, audit: Service) -> None:
     """
     credentials = grpc.ssl_channel_credentials(secrets.ca.read_bytes())
     metadata = [("authorization", f"Bearer {secrets.audit_token.read_text().strip()}")]
-    async with grpc.aio.secure_channel(audit.address, credentials) as channel:
+    async with grpc.aio.secure_channel(audit.address, credentials, CLIENT_OPTIONS) as channel:
         stub = audit_pb2_grpc.AuditServiceStub(channel)
         own = await stub.ListToolCalls(audit_pb2.ListToolCallsRequest(engine=f"{name}-client"), metadata=metadata)
         tools = sorted(row.tool_name for row in own.rows)

@@ -22,6 +22,7 @@ from demo.model_server import ModelServer
 from demo.processes import Service, start_service
 from demo.script import Script
 from gateway_svc.terminal import TurnPrinter
+from recording.channel.options import CLIENT_OPTIONS
 
 HERE = Path(__file__).resolve().parent
 SECONDS_TO_ARRIVE = 60.0
@@ -143,7 +144,7 @@ def gateway_settings(state: Path, audit: Service, model: Model) -> dict[str, str
 async def run_turn(address: str, prompt: str) -> None:
     """Runs a turn and shows it as it goes."""
     printer = TurnPrinter()
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, CLIENT_OPTIONS) as channel:
         stub = gateway_pb2_grpc.GatewayServiceStub(channel)
         async for event in stub.RunTurn(gateway_pb2.RunTurnRequest(input=prompt, labels={"user": "demo"})):
             printer.show(event)
@@ -151,7 +152,7 @@ async def run_turn(address: str, prompt: str) -> None:
 
 async def show_rows(address: str, expected: int) -> None:
     """Shows the rows of the ledger, once as many as expected have arrived."""
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, CLIENT_OPTIONS) as channel:
         stub = audit_pb2_grpc.AuditServiceStub(channel)
         async with asyncio.timeout(SECONDS_TO_ARRIVE):
             rows: list[audit_pb2.AuditRow] = []

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 import grpc
 import typer
-from google.protobuf.json_format import MessageToJson
+from google.protobuf.json_format import MessageToDict
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
@@ -17,6 +17,7 @@ from rich.table import Table
 from gateway_svc.settings import ListenSettings
 from recording.channel.token import Metadata
 from service_kit.client import client_options, current_access, open_channel
+from service_kit.printable import PlainText, json_text, printable
 from service_kit.probe import probe
 from service_kit.settings import load_settings
 
@@ -88,7 +89,7 @@ def engines(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
         return
     table = Table("engine", "default model", "default")
     for engine in response.engines:
-        table.add_row(engine.name, engine.default_model, "yes" if engine.is_default else "")
+        table.add_row(printable(engine.name), printable(engine.default_model), "yes" if engine.is_default else "")
     out.print(table)
 
 
@@ -110,15 +111,15 @@ def sessions(
     table = Table("session", "engine", "model", "status", "turns", "tool calls", "tokens in/out", "cost", "labels")
     for session in response.sessions:
         table.add_row(
-            session.id,
-            session.engine,
-            session.model,
+            printable(session.id),
+            printable(session.engine),
+            printable(session.model),
             audit_pb2.SessionStatus.Name(session.status).removeprefix("SESSION_STATUS_").lower(),
             str(session.turns),
             str(session.tool_calls),
             f"{session.usage.input_tokens}/{session.usage.output_tokens}",
             _money(session.usage),
-            " ".join(f"{key}={value}" for key, value in sorted(session.labels.items())),
+            " ".join(f"{printable(key)}={printable(value)}" for key, value in sorted(session.labels.items())),
         )
     out.print(table)
 
@@ -139,22 +140,23 @@ class TurnPrinter:
 
     def __init__(self) -> None:
         self._in_text = False
+        self._text = PlainText()
 
     def show(self, event: pb.TurnEvent) -> None:
         match event.WhichOneof("event"):
             case "turn_started":
                 started = event.turn_started
-                err.print(f"session {started.session_id} · {started.engine} · {started.model}", style="dim")
+                err.print(printable(f"session {started.session_id} · {started.engine} · {started.model}"), style="dim")
             case "text_delta":
                 self._in_text = True
-                sys.stdout.write(event.text_delta.text)
+                sys.stdout.write(self._text.feed(event.text_delta.text))
                 sys.stdout.flush()
             case "tool_call_started":
                 self._end_text()
                 call = event.tool_call_started
-                err.print(f"▸ {call.tool_name} {call.args_summary}", style="cyan", markup=False)
+                err.print(printable(f"▸ {call.tool_name} {call.args_summary}"), style="cyan", markup=False)
                 if call.awaiting_answer:
-                    err.print(f"  waits for an answer (id {call.id})", style="yellow", markup=False)
+                    err.print(printable(f"  waits for an answer (id {call.id})"), style="yellow", markup=False)
             case "tool_call_finished":
                 self._end_text()
                 self._show_finished(event.tool_call_finished)
@@ -164,12 +166,12 @@ class TurnPrinter:
                     self._show_limit(event.rate_limit_changed)
             case "warning":
                 self._end_text()
-                err.print(f"  {event.warning.message}", style="yellow", markup=False)
+                err.print(printable(f"  {event.warning.message}"), style="yellow", markup=False)
             case "engine_changed":
                 self._end_text()
                 changed = event.engine_changed
                 line = f"  {changed.engine} · {changed.model} goes on: {changed.reason}"
-                err.print(line, style="yellow", markup=False)
+                err.print(printable(line), style="yellow", markup=False)
             case "turn_finished":
                 self._end_text()
                 finished = event.turn_finished
@@ -191,15 +193,16 @@ class TurnPrinter:
         if finished.HasField("error"):
             parts.append(finished.error)
         style = "green" if finished.outcome == audit_pb2.OUTCOME_SUCCEEDED else "red"
-        err.print(f"  {finished.tool_name}: {' · '.join(parts)}", style=style, markup=False)
+        err.print(printable(f"  {finished.tool_name}: {' · '.join(parts)}"), style=style, markup=False)
 
     def _show_limit(self, limit: pb.RateLimitChanged) -> None:
         near = "is near" if limit.status == pb.RATE_LIMIT_STATUS_NEAR else "is reached"
         used = f" · {limit.utilization:.0%} used" if limit.HasField("utilization") else ""
-        err.print(f"  the limit {limit.window} {near}{used}", style="yellow", markup=False)
+        err.print(printable(f"  the limit {limit.window} {near}{used}"), style="yellow", markup=False)
 
     def _end_text(self) -> None:
         if self._in_text:
+            self._text.end()
             sys.stdout.write("\n")
             sys.stdout.flush()
             self._in_text = False
@@ -229,7 +232,7 @@ def _money(usage: pb.Usage) -> str:
 
 
 def _print_json(message: Any) -> None:
-    sys.stdout.write(MessageToJson(message, indent=None, preserving_proto_field_name=True) + "\n")
+    sys.stdout.write(json_text(MessageToDict(message, preserving_proto_field_name=True), ascii_only=True) + "\n")
     sys.stdout.flush()
 
 
@@ -256,7 +259,7 @@ def _run(work: Coroutine[Any, Any, T], target: str) -> T:
         return asyncio.run(work)
     except grpc.aio.AioRpcError as error:
         hint = f" (is a gateway running at {target}?)" if error.code() == grpc.StatusCode.UNAVAILABLE else ""
-        err.print(f"{error.code().name}: {error.details()}{hint}", style="red", markup=False)
+        err.print(f"{error.code().name}: {printable(error.details() or '')}{hint}", style="red", markup=False)
         raise typer.Exit(EXIT_FAILED) from None
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_CANCELLED) from None

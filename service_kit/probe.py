@@ -5,6 +5,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from recording.channel.options import DIRECT
 from recording.channel.tls import ClientFiles
 from recording.channel.watched import WrongFile
 from service_kit.access.tls import ServerFiles
@@ -39,15 +40,15 @@ def probe(
 
 
 def _open(address: str, access: ClientAccess, own: ServerFiles | None) -> grpc.Channel:
-    options = []
+    options: list[tuple[str, int | str]] = [*DIRECT]
     if access.files is None and own is not None:
         from recording.channel.certificates import certificate_name  # only with TLS: it takes long to load
 
         shown = (own.certificate, own.key) if own.client_ca else (None, None)
         access = ClientAccess(ClientFiles(own.certificate, *shown))
         # The address of a probe is the loopback's, which certificates seldom name.
-        options = [("grpc.ssl_target_name_override", certificate_name(own.certificate))]
+        options.append(("grpc.ssl_target_name_override", certificate_name(own.certificate)))
     credentials = access.credentials()
     if credentials is None:
-        return grpc.insecure_channel(address)
+        return grpc.insecure_channel(address, options)
     return grpc.secure_channel(address, credentials, options)

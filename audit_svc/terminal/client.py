@@ -22,6 +22,7 @@ from recording.channel.options import CLIENT_OPTIONS
 from recording.channel.token import Metadata
 from service_kit.client import open_channel
 from service_kit.observing.logs import configure_logging
+from service_kit.printable import printable
 from service_kit.server import build_server
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ def run(source: Source, work: Coroutine[Any, Any, T]) -> T:
         except grpc.aio.AioRpcError as error:
             is_away = not source.db and error.code() is grpc.StatusCode.UNAVAILABLE
             hint = f" (is an audit service running at {source.target}?)" if is_away else ""
-            err.print(f"{error.code().name}: {error.details()}{hint}", style="red", markup=False)
+            err.print(f"{error.code().name}: {printable(error.details() or '')}{hint}", style="red", markup=False)
             raise typer.Exit(EXIT_FAILED) from None
         except KeyboardInterrupt:
             raise typer.Exit(EXIT_CANCELLED) from None

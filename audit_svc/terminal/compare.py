@@ -12,8 +12,9 @@ from audit_svc.terminal.client import EXIT_FAILED, listed
 from audit_svc.terminal.comparison import Beside, Comparison, Side
 from audit_svc.terminal.comparison import compare as compare_timeline
 from audit_svc.terminal.options import Source, with_options
-from audit_svc.terminal.plain import duration, json_line, money, printable
+from audit_svc.terminal.plain import duration, json_line, money
 from audit_svc.terminal.running import Json, err, out
+from service_kit.printable import printable
 
 MAX_ARGUMENTS = 80
 

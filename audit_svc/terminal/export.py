@@ -1,6 +1,7 @@
 """Tool calls into files that other programs read: JSON lines, CSV, Parquet."""
 
 import csv
+import re
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -16,10 +17,16 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from audit_svc.terminal.client import EXIT_FAILED, Client, ask
 from audit_svc.terminal.options import Calls, Contains, Labels, Source, Times, label_values, with_options
-from audit_svc.terminal.plain import json_line, printable, to_dict
+from audit_svc.terminal.plain import json_line, to_dict
 from audit_svc.terminal.running import err
+from service_kit.printable import printable
 
 COLUMNS = [field.name for field in audit_pb2.AuditRow.DESCRIPTOR.fields]
+
+_FORMULA = re.compile(
+    "((?:^|[,;|\\t\\n\\v\\f\\r\\x1c-\\x1e\\x85\u2028\u2029])[ \xa0\"']*)(?=[-=+@\uff0b\uff0d\uff1d\uff20])"
+)
+"""What a spreadsheet takes for the beginning of a formula, the full-width forms of the signs too."""
 
 
 class Format(StrEnum):
@@ -130,7 +137,7 @@ class _JsonLines:
 class _Csv:
     def __init__(self, file: IO[str]) -> None:
         self._file = file
-        self._writer = csv.DictWriter(file, COLUMNS)
+        self._writer = csv.DictWriter(file, COLUMNS, quoting=csv.QUOTE_ALL)
         self._is_shown = file.isatty()
         self._writer.writeheader()
 
@@ -143,10 +150,17 @@ class _Csv:
     def _cell(self, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        if self._is_shown:
-            value = printable(value)
-        # A spreadsheet takes a text that begins like this for a formula, and rows are written by others.
-        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+        return without_formulas(printable(value) if self._is_shown else value)
+
+
+def without_formulas(text: str) -> str:
+    """A cell in which no spreadsheet finds a formula, whichever separator it is told: rows are written by others.
+
+    An apostrophe, as spreadsheets want it, stands ahead of what would begin one: at the cell's beginning, and behind
+    what may separate cells or lines. Blanks do not count as separators, since commands are full of them.
+    """
+    text = _FORMULA.sub(r"\1'", text)
+    return f"'{text}" if text.startswith(("\t", "\r", "\n")) else text
 
 
 class _ParquetSink:

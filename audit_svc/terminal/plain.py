@@ -1,7 +1,5 @@
 """Rows as plain values: what --json, CSV and Parquet hold, and what a terminal may be shown."""
 
-import json
-import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+from service_kit.printable import json_text
 
 
 def to_dict(message: Message) -> dict[str, Any]:
@@ -26,8 +24,7 @@ def print_json(message: Message) -> None:
 
 def json_line(value: Any) -> str:
     """A value as JSON on a line of its own: nothing in it acts on a terminal, or breaks the line for other programs."""
-    text = json.dumps(value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8")
-    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
+    return json_text(value, ascii_only=sys.stdout.encoding.lower() != "utf-8") + "\n"
 
 
 def enum_name(field: Any, number: int) -> str:
@@ -35,11 +32,6 @@ def enum_name(field: Any, number: int) -> str:
     names = {value.number: str(value.name) for value in field.enum_type.values}
     prefix = names[0].removesuffix("UNSPECIFIED")
     return names.get(number, str(number)).removeprefix(prefix).lower() if number else ""
-
-
-def printable(text: str) -> str:
-    """What may be shown of text that others wrote: nothing that moves a cursor, colours or turns writing round."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def time_text(ms: int) -> str:

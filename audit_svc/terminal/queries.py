@@ -29,8 +29,9 @@ from audit_svc.terminal.options import (
     status_value,
     with_options,
 )
-from audit_svc.terminal.plain import print_json, printable
+from audit_svc.terminal.plain import print_json
 from audit_svc.terminal.running import Json, err, out
+from service_kit.printable import printable
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -14,6 +14,7 @@ from audit_svc.sqlite.open.files import sync
 from recording.channel.options import CLIENT_OPTIONS
 from recording.channel.watched import WrongFile
 from service_kit.client import current_access
+from service_kit.printable import printable
 
 
 class Refused(AuditError):
@@ -44,7 +45,7 @@ def service(target: str) -> Iterator[tuple["audit_pb2_grpc.AuditServiceStub", tu
         try:
             yield audit_pb2_grpc.AuditServiceStub(channel), tuple(metadata)
         except grpc.RpcError as error:
-            raise Refused(f"{target} answers {error.code().name}: {error.details()}") from None
+            raise Refused(f"{target} answers {error.code().name}: {printable(error.details() or '')}") from None
 
 
 def prune(target: str, before_ms: int, *, dry_run: bool) -> Iterator[audit_pb2.PruneResponse]:

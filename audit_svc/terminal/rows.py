@@ -6,8 +6,9 @@ from onrecord.audit.v1 import audit_pb2
 from rich.table import Table
 from rich.text import Text
 
-from audit_svc.terminal.plain import duration, enum_name, money, printable, time_text
+from audit_svc.terminal.plain import duration, enum_name, money, time_text
 from audit_svc.terminal.running import size
+from service_kit.printable import printable
 
 FINE = {"succeeded", "dry_run", ""}
 

@@ -15,6 +15,7 @@ from audit_svc.terminal.client import connect, run
 from audit_svc.terminal.options import DEFAULT_TARGET, Calls, Source, Target, with_options
 from audit_svc.terminal.plain import print_json
 from audit_svc.terminal.running import Json, err, out
+from service_kit.printable import printable
 
 _FIRST_BACKOFF_SECONDS = 0.2
 _MAX_BACKOFF_SECONDS = 10.0
@@ -56,7 +57,9 @@ async def _follow(source: Source, request: audit_pb2.TailToolCallsRequest, *, re
             if not reconnect or not request.page_token or error.code() not in _PASSING:
                 raise
             if not failures:
-                err.print(f"{error.code().name}: {error.details()}: waiting for the service", style="yellow")
+                err.print(
+                    f"{error.code().name}: {printable(error.details() or '')}: waiting for the service", style="yellow"
+                )
         ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** min(failures, 30))
         await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311 - only spreads retries
         failures += 1

@@ -15,7 +15,11 @@ KEEPALIVE: Options = [
     ("grpc.http2.max_pings_without_data", 0),
 ]
 
-CLIENT_OPTIONS: Options = [*KEEPALIVE, ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
+DIRECT: Options = [("grpc.enable_http_proxy", 0)]
+"""No way through a proxy that `http_proxy` or `grpc_proxy` names: it is there for the web, and would be shown a token
+that is sent without TLS. gRPC asks it even for addresses of this machine."""
+
+CLIENT_OPTIONS: Options = [*KEEPALIVE, *DIRECT, ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
 """Channel options for clients of our own: keepalive as often as the servers allow, messages as large as they send."""
 
 

@@ -1,0 +1,42 @@
+"""What people see of a gateway on a terminal: others' names as they are, and nothing that the terminal obeys."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc import terminal
+
+HARM = "\x1b[31m\u202e\u200b\x9b2J"
+
+
+def events() -> Iterator[pb.TurnEvent]:
+    yield pb.TurnEvent(turn_started=pb.TurnStarted(session_id=HARM, engine=HARM, model=HARM))
+    yield pb.TurnEvent(text_delta=pb.TextDelta(text="one \x1b"))
+    yield pb.TurnEvent(text_delta=pb.TextDelta(text="[31mtwo \u202e世界\r\n"))
+    yield pb.TurnEvent(
+        tool_call_started=pb.ToolCallStarted(id=HARM, tool_name=HARM, args_summary=HARM, awaiting_answer=True)
+    )
+    yield pb.TurnEvent(tool_call_finished=pb.ToolCallFinished(id=HARM, tool_name=HARM, error=HARM))
+    yield pb.TurnEvent(rate_limit_changed=pb.RateLimitChanged(status=pb.RATE_LIMIT_STATUS_REACHED, window=HARM))
+    yield pb.TurnEvent(warning=pb.Warning(message=HARM))
+    yield pb.TurnEvent(engine_changed=pb.EngineChanged(engine=HARM, model=HARM, reason=HARM))
+
+
+def test_a_turn_shows_nothing_that_a_terminal_obeys(capsys):
+    printer = terminal.TurnPrinter()
+    for event in events():
+        printer.show(event)
+    captured = capsys.readouterr()
+    assert captured.out == "one two 世界\n\n"
+    assert captured.err.count("\\x1b[31m\\u202e\\u200b\\x9b2J") == 13
+    assert all(character.isprintable() or character == "\n" for character in captured.err)
+
+
+@pytest.mark.parametrize("event", list(events()), ids=lambda event: event.WhichOneof("event"))
+def test_json_is_a_line_that_says_the_same(capsys, event):
+    terminal._print_json(event)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable()
+    assert json.loads(line)
