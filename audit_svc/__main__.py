@@ -4,8 +4,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from audit_svc.errors import StoreRefused
 from audit_svc.settings import AuditSettings
 from audit_svc.sqlite.open import migrate as migrations
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.terminal import care, compare, export, queries
+from audit_svc.terminal.running import Database, error_is_exit_code_1, ledger_path
 from audit_svc.terminal.tail import tail
 from audit_svc.terminal.ui import ui
 from service_kit.access.roles import Role
@@ -44,8 +43,6 @@ app.command()(tail)
 app.command()(ui)
 
 _NOT_WRITTEN = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-
-Database = Annotated[Path | None, typer.Option("--db", help="The database file; AUDIT_DB when not given.")]
 
 
 def main() -> None:
@@ -77,7 +74,7 @@ def serve(
     prepare_process(settings)
     from audit_svc.server import serve as serve_ledger  # only here, so that no other command loads it
 
-    with _refusal_is_exit_code_1():
+    with error_is_exit_code_1():
         serve_ledger(settings, apply_migrations=migrate)
 
 
@@ -97,8 +94,8 @@ def health(
 @migrate_app.command()
 def up(db: Database = None) -> None:
     """Apply pending migrations."""
-    path = _settings(db).db
-    with _refusal_is_exit_code_1(), _locked(path), closing(open_for_writing(path)) as connection:
+    path = ledger_path(db)
+    with error_is_exit_code_1(), FileLock(path), closing(open_for_writing(path)) as connection:
         applied = migrations.up(connection, migrations.load_migrations())
     typer.echo("\n".join(f"applied {migration.label}" for migration in applied) or "nothing is pending")
 
@@ -109,8 +106,8 @@ def down(
     db: Database = None,
 ) -> None:
     """Undo migrations, the newest first."""
-    path = _settings(db).db
-    with _refusal_is_exit_code_1(), _locked(path), closing(open_for_writing(path)) as connection:
+    path = ledger_path(db)
+    with error_is_exit_code_1(), FileLock(path), closing(open_for_writing(path)) as connection:
         undone = migrations.down(connection, migrations.load_migrations(), to)
     typer.echo("\n".join(f"undone {migration.label}" for migration in undone) or "nothing to undo")
 
@@ -118,8 +115,8 @@ def down(
 @migrate_app.command()
 def status(db: Database = None) -> None:
     """Show where each migration stands; exit code 1 when the service would refuse the database as it is."""
-    path = _settings(db).db
-    with _refusal_is_exit_code_1():
+    path = ledger_path(db)
+    with error_is_exit_code_1():
         known = migrations.load_migrations()
         table = Table("version", "name", "state", "applied at", box=None, pad_edge=False)
         with closing(open_for_reading(path)) as connection:
@@ -137,24 +134,6 @@ def status(db: Database = None) -> None:
 def _settings(db: Path | None) -> AuditSettings:
     settings = load_settings(AuditSettings)
     return settings if db is None else settings.model_copy(update={"db": db})
-
-
-@contextmanager
-def _refusal_is_exit_code_1() -> Iterator[None]:
-    try:
-        yield
-    except StoreRefused as refusal:
-        typer.echo(f"audit-svc: {refusal}", err=True)
-        raise typer.Exit(1) from None
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    lock = FileLock(path)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 LEAKING = """
 import threading
 import pytest
@@ -26,6 +28,7 @@ def test_uses_it_too(service): ...
 """
 
 
+@pytest.mark.long
 def test_a_leaked_thread_is_a_failure_of_its_test_and_does_not_keep_pytest_from_ending(tmp_path: Path) -> None:
     (tmp_path / "test_leaking.py").write_text(LEAKING)
     command = [

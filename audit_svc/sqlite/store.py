@@ -1,19 +1,18 @@
 """The ledger in one SQLite file: one writer, some readers, and a lock on the file."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import AuditError, MigrationRefused
+from audit_svc.errors import AuditError
 from audit_svc.ledger.batch import Batch, query_batch
 from audit_svc.ledger.observer import StoreObserver
 from audit_svc.ledger.pages import Page
 from audit_svc.ledger.protocol import Tail
-from audit_svc.ledger.pruning import Progress
 from audit_svc.ledger.query import Filter, Query
 from audit_svc.sqlite.care.online import OnlineCare
 from audit_svc.sqlite.open import migrate
@@ -48,12 +47,7 @@ class ReadableSqlite:
         """
         connection = open_for_reading(path)
         with translated(path):
-            waiting = migrate.pending(connection, migrate.load_migrations())
-        if waiting:
-            labels = ", ".join(migration.label for migration in waiting)
-            raise MigrationRefused(
-                f"{path} is of an older version ({labels} are missing): run `audit-svc migrate up --db {path}`"
-            )
+            migrate.refuse_older(connection, path)
         return cls(Reader([connection]))
 
     async def list_tool_calls(self, query: Query) -> Page[audit_pb2.AuditRow]:
@@ -98,6 +92,8 @@ class SqliteLedger(ReadableSqlite):
         self._writer = writer
         self._indexer = indexer
         self._care = care
+        self.prune, self.count_prunable, self.unfinished_prune = care.prune, care.count_prunable, care.unfinished_prune
+        self.back_up = care.back_up
 
     @classmethod
     def open(
@@ -111,13 +107,11 @@ class SqliteLedger(ReadableSqlite):
         lock = FileLock(path)
         try:
             connection = open_for_writing(path)
-            migrations = migrate.load_migrations()
             if apply_migrations:
-                for migration in migrate.up(connection, migrations):
+                for migration in migrate.up(connection, migrate.load_migrations()):
                     log.info("store.migrated", migration=migration.label)
-            elif waiting := migrate.pending(connection, migrations):
-                labels = ", ".join(migration.label for migration in waiting)
-                raise MigrationRefused(f"migrations are pending ({labels}): run `audit-svc migrate up --db {path}`")
+            else:
+                migrate.refuse_older(connection, path)
             readers = [open_for_reading(path) for _ in range(READERS)]
             indexer = Indexer(connection)
             writer = Writer(connection, queue_rows, observer, indexer)
@@ -150,18 +144,6 @@ class SqliteLedger(ReadableSqlite):
     async def log_queries(self, queries: Sequence[audit_pb2.QueryRow]) -> None:
         """Writes them with the next commit."""
         await self.record(query_batch(queries))
-
-    def prune(self, before_ms: int, by: str) -> AsyncGenerator[Progress, None]:
-        return self._care.prune(before_ms, by)
-
-    async def count_prunable(self, before_ms: int) -> Progress:
-        return await self._care.count_prunable(before_ms)
-
-    async def unfinished_prune(self) -> int | None:
-        return await self._care.unfinished_prune()
-
-    async def back_up(self) -> tuple[BinaryIO, int]:
-        return await self._care.copy()
 
     async def close(self) -> None:
         self._care.close()

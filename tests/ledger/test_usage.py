@@ -140,7 +140,7 @@ async def test_usage_is_what_a_plain_count_says(ledger):
     names = [field.name for field in audit_pb2.UsageRow.DESCRIPTOR.fields if not field.name.startswith("duration_")]
     for filters in FILTERS:
         for group_by in GROUPS:
-            request = audit_pb2.SummarizeUsageRequest(group_by=group_by, **filters, page_size=7)
+            request = audit_pb2.SummarizeUsageRequest(group_by=group_by, **filters, page_size=30)
             found = await all_pages(ledger.summarize_usage, request)
             counts, durations = counted(group_by, filters)
             assert [tuple(row.group) for row in found] == (sorted(counts) if group_by else [()]), (group_by, filters)

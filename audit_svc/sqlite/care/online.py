@@ -69,7 +69,7 @@ class OnlineCare:
         """The time of a prune that has not ended, in milliseconds since 1970-01-01 UTC."""
         return await asyncio.to_thread(self._read, unfinished)
 
-    async def copy(self) -> tuple[BinaryIO, int]:
+    async def back_up(self) -> tuple[BinaryIO, int]:
         """A checked copy of the database as it is now, open at its start, and how many rows producers sent of it.
 
         It has no name, and is gone once closed.

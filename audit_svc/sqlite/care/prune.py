@@ -6,7 +6,6 @@ that dies in the middle leaves nothing wrong behind, and the next prune goes on 
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from typing import Any
 from audit_svc.ledger.pruning import Progress, Removed
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.care.pruned import pruned_before
-from audit_svc.sqlite.open.connection import Connection, open_for_writing, transaction, translated
-from audit_svc.sqlite.open.files import reading
-from audit_svc.sqlite.open.lock import FileLock
+from audit_svc.sqlite.open.connection import Connection, transaction
+from audit_svc.sqlite.open.files import writing
 from audit_svc.sqlite.text.text_index import forget_rows, forget_zones
 from audit_svc.sqlite.usage.rollups import drop_rollups
 from audit_svc.sqlite.usage.session_usage import forget_sessions
@@ -75,21 +73,15 @@ def prune_file(path: Path, before_ms: int, by: str) -> Iterator[Progress]:
         StoreRefused: a service has it open, or it is no ledger of this version of the code.
         DiskFull: the disk has no room for a batch.
     """
-    with reading(path):
-        pass  # which refuses what is no ledger, before a lock file is made beside it
-    lock = FileLock(path)
-    try:
-        with translated(path), closing(open_for_writing(path)) as connection:
-            prune = Prune(before_ms, by)
-            done = False
-            while not done:
-                with transaction(connection):
-                    progress = prune.step(connection)
-                done = progress.done
-                yield progress
-            connection.pragma("wal_checkpoint(TRUNCATE)")
-    finally:
-        lock.release()
+    with writing(path) as connection:
+        prune = Prune(before_ms, by)
+        done = False
+        while not done:
+            with transaction(connection):
+                progress = prune.step(connection)
+            done = progress.done
+            yield progress
+        connection.pragma("wal_checkpoint(TRUNCATE)")
 
 
 def count(connection: Connection, before_ms: int) -> Progress:

@@ -1,16 +1,13 @@
 """Rebuilding what is kept beside the rows of a file that no service has open."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-
-import apsw
 
 from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.open.connection import open_for_writing, translated
-from audit_svc.sqlite.open.files import reading
-from audit_svc.sqlite.open.lock import FileLock
+from audit_svc.sqlite.open.connection import Connection
+from audit_svc.sqlite.open.files import writing
 from audit_svc.sqlite.text.text_index import rebuild_text_index, unindexed_rows
 from audit_svc.sqlite.usage.recount import rebuild_rollups
 from audit_svc.sqlite.usage.session_usage import rebuild_sessions
@@ -41,13 +38,7 @@ def rebuild_texts(path: Path, on_progress: OnProgress) -> None:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[apsw.Connection]:
-    with reading(path, exact_schema=False):
-        pass  # which refuses what is no ledger, before a file is made
-    lock = FileLock(path)
-    try:
-        with translated(path), closing(open_for_writing(path)) as connection:
-            migrate.up(connection, migrate.load_migrations())
-            yield connection
-    finally:
-        lock.release()
+def _writing(path: Path) -> Iterator[Connection]:
+    with writing(path, exact_schema=False) as connection:
+        migrate.up(connection, migrate.load_migrations())
+        yield connection

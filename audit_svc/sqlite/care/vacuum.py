@@ -1,14 +1,11 @@
 """Giving back the space of rows that are gone, by writing the whole file anew."""
 
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
 from audit_svc.sqlite.care.prune import INCREMENTAL
-from audit_svc.sqlite.open.connection import open_for_writing, translated
-from audit_svc.sqlite.open.files import reading
-from audit_svc.sqlite.open.lock import FileLock
+from audit_svc.sqlite.open.files import reading, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +32,7 @@ def vacuum(path: Path, on_progress: OnProgress) -> Space:
         StoreRefused: a service has it open, or it is no sound ledger.
         DiskFull: the disk has no room for a second copy, which is needed meanwhile.
     """
-    space(path)  # which refuses what is no ledger, before a lock file is made beside it
-    lock = FileLock(path)
-    try:
-        with translated(path), closing(open_for_writing(path)) as connection:
-            call_while_it_runs(connection, on_progress)
-            connection.execute("VACUUM")
-    finally:
-        lock.release()
+    with writing(path, exact_schema=False) as connection:
+        call_while_it_runs(connection, on_progress)
+        connection.execute("VACUUM")
     return space(path)

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from audit_svc.errors import StoreRefused
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.open.connection import Connection, open_for_reading, translated
+from audit_svc.sqlite.open.connection import Connection, open_for_reading, open_for_writing, translated
+from audit_svc.sqlite.open.lock import FileLock
 
 _HEADER = b"SQLite format 3\x00"
 
@@ -28,14 +29,25 @@ def reading(path: Path, *, exact_schema: bool = True) -> Iterator[Connection]:
         try:
             if not connection.table_exists(None, "schema_migrations"):
                 raise StoreRefused(f"{path} is a SQLite database, but no ledger of audit-svc")
-            if exact_schema and (waiting := migrate.pending(connection, migrate.load_migrations())):
-                raise StoreRefused(
-                    f"{path} has an older schema ({waiting[0].label} is not applied): "
-                    f"run `audit-svc migrate up --db {path}`"
-                )
+            if exact_schema:
+                migrate.refuse_older(connection, path)
             yield connection
         finally:
             connection.close()
+
+
+@contextmanager
+def writing(path: Path, *, exact_schema: bool = True) -> Iterator[Connection]:
+    """The connection that writes to a ledger which no service has open.
+
+    Raises:
+        StoreRefused: a service has it open, or as reading() does.
+        DiskFull: the disk has no room for what the body writes.
+    """
+    with reading(path, exact_schema=exact_schema):
+        pass  # which refuses what is no ledger, before a lock file is made beside it
+    with FileLock(path), translated(path), closing(open_for_writing(path)) as connection:
+        yield connection
 
 
 def sync(path: Path) -> None:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 from pathlib import Path
+from typing import Self
 
 from audit_svc.errors import Held, StoreRefused
 
@@ -37,6 +38,12 @@ class FileLock:
             ) from None
         self._file.truncate(0)
         self._file.write(str(os.getpid()).encode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """Lets the database go. It may be called again."""

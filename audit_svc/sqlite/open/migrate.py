@@ -16,6 +16,7 @@ from typing import Literal
 import apsw
 
 from audit_svc.errors import MigrationRefused
+from audit_svc.sqlite.open.connection import Connection
 
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
 
@@ -84,7 +85,7 @@ def load_migrations(folder: Path = MIGRATIONS) -> list[Migration]:
     return [migrations[version] for version in sorted(migrations)]
 
 
-def status(connection: apsw.Connection, migrations: Sequence[Migration]) -> list[Status]:
+def status(connection: Connection, migrations: Sequence[Migration]) -> list[Status]:
     """Where each migration stands, those that only the database knows included, by version."""
     applied = {version: (name, checksum, at) for version, name, checksum, at in _ledger(connection)}
     known = {migration.version: migration for migration in migrations}
@@ -104,7 +105,7 @@ def status(connection: apsw.Connection, migrations: Sequence[Migration]) -> list
     return statuses
 
 
-def pending(connection: apsw.Connection, migrations: Sequence[Migration]) -> list[Migration]:
+def pending(connection: Connection, migrations: Sequence[Migration]) -> list[Migration]:
     """The migrations that are still to be applied, after checking that the rest is as it must be.
 
     Raises:
@@ -133,7 +134,20 @@ def pending(connection: apsw.Connection, migrations: Sequence[Migration]) -> lis
     return waiting
 
 
-def up(connection: apsw.Connection, migrations: Sequence[Migration]) -> list[Migration]:
+def refuse_older(connection: Connection, path: Path) -> None:
+    """Refuses a ledger whose schema lacks migrations.
+
+    Raises:
+        MigrationRefused: it does, or as pending() does.
+    """
+    if waiting := pending(connection, load_migrations()):
+        labels = ", ".join(migration.label for migration in waiting)
+        raise MigrationRefused(
+            f"{path} has an older schema ({labels} not applied): run `audit-svc migrate up --db {path}`"
+        )
+
+
+def up(connection: Connection, migrations: Sequence[Migration]) -> list[Migration]:
     """Applies what is pending and returns it.
 
     Raises:
@@ -147,7 +161,7 @@ def up(connection: apsw.Connection, migrations: Sequence[Migration]) -> list[Mig
     return waiting
 
 
-def down(connection: apsw.Connection, migrations: Sequence[Migration], to: int) -> list[Migration]:
+def down(connection: Connection, migrations: Sequence[Migration], to: int) -> list[Migration]:
     """Undoes every migration above the version to, the newest first, and returns them.
 
     Raises:
@@ -161,7 +175,7 @@ def down(connection: apsw.Connection, migrations: Sequence[Migration], to: int) 
     return undone
 
 
-def _run(connection: apsw.Connection, label: str, script: str, ledger: str, entry: tuple[int | str, ...]) -> None:
+def _run(connection: Connection, label: str, script: str, ledger: str, entry: tuple[int | str, ...]) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(script)
@@ -173,7 +187,7 @@ def _run(connection: apsw.Connection, label: str, script: str, ledger: str, entr
         raise MigrationRefused(f"migration {label} failed, and was taken back: {error}") from error
 
 
-def _ledger(connection: apsw.Connection) -> list[tuple[int, str, str, int]]:
+def _ledger(connection: Connection) -> list[tuple[int, str, str, int]]:
     if not connection.table_exists(None, "schema_migrations"):
         return []
     try:
@@ -184,7 +198,7 @@ def _ledger(connection: apsw.Connection) -> list[tuple[int, str, str, int]]:
         ) from None
 
 
-def _check_schema(connection: apsw.Connection, applied: Sequence[Migration]) -> None:
+def _check_schema(connection: Connection, applied: Sequence[Migration]) -> None:
     expected = apsw.Connection(":memory:")
     for migration in applied:
         expected.execute(migration.up)
@@ -200,7 +214,7 @@ def _check_schema(connection: apsw.Connection, applied: Sequence[Migration]) -> 
         )
 
 
-def _schema(connection: apsw.Connection) -> dict[str, str]:
+def _schema(connection: Connection) -> dict[str, str]:
     query = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' AND name != ?"
     # ALTER TABLE edits a table's text, and leaves other white space than the same table has when made at once.
     rows = connection.execute(query, ("schema_migrations",))
