@@ -35,7 +35,7 @@ class CareRpcs(audit_pb2_grpc.AuditServiceServicer):
     async def Prune(  # noqa: N802 - named by the proto
         self, request: audit_pb2.PruneRequest, context: Context
     ) -> AsyncIterator[audit_pb2.PruneResponse]:
-        """Removes what began before a time. When the client leaves, it ends after the batch that is under way."""
+        """Removes what began before a time. When the client leaves, it stops after the current batch."""
         before_ms = whole_hour(request.created_before_ms, time.time_ns() // 1_000_000)
         if request.dry_run:
             yield response_of(await self._ledger.count_prunable(before_ms))

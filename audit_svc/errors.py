@@ -6,8 +6,8 @@ AuditError
 │   └── MigrationRefused    its schema is not what this version of the code knows                 exit code 1
 ├── InvalidRequest          the request can never be carried out as it is written    INVALID_ARGUMENT
 ├── NotFound                what the request names is not in the ledger              NOT_FOUND
-├── UnderWay                the ledger does such a thing already, and does one at a time      ABORTED
-├── Unsupported             the ledger's database leaves it to means of its own     UNIMPLEMENTED
+├── UnderWay                an operation of this kind is running already, and only one may      ABORTED
+├── Unsupported             this store does not do it: the message says what does   UNIMPLEMENTED
 ├── QueueFull               more rows wait for the disk than the ledger holds ready  RESOURCE_EXHAUSTED, RetryInfo
 ├── DiskFull                the disk has no room for a commit                        RESOURCE_EXHAUSTED, RetryInfo
 ├── Damaged                 a part of the database that was needed cannot be read    DATA_LOSS
@@ -47,11 +47,11 @@ class NotFound(AuditError):
 
 
 class UnderWay(AuditError):
-    """The ledger does such a thing already, and does one at a time."""
+    """An operation of this kind is running already, and only one may."""
 
 
 class Unsupported(AuditError):
-    """A database has means of its own for it, which the message names."""
+    """A store does not do this. The message says what does."""
 
 
 class QueueFull(AuditError):

@@ -68,7 +68,7 @@ class StoreMetrics:
 
 
 class StoreCollector(Collector):
-    """What is measured when it is asked for."""
+    """Gauges that are read when they are collected."""
 
     def __init__(self, database: Path, queued_rows: Callable[[], int], unindexed_rows: Callable[[], int]) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""The log of queries: each query leaves a row, which nobody waits for."""
+"""The log of queries: each query is recorded in the background."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class QueryLog:
-    """Gathers rows for a moment, and has them written with whatever the store commits."""
+    """Gathers rows for half a second, and writes them with the store's next commit."""
 
     def __init__(self, ledger: ReadableLedger, statuses: Mapping[type[Exception], grpc.StatusCode]) -> None:
         self._ledger = ledger
@@ -36,7 +36,7 @@ class QueryLog:
 
     @contextlib.contextmanager
     def logged(self, request: Message, context: Context) -> Iterator[audit_pb2.QueryRow]:
-        """Logs the query that the block answers, however it ends. The block counts the rows that it sends."""
+        """Logs the query that the block answers, however it ends. The block sets the number of rows that it sent."""
         row = audit_pb2.QueryRow(
             caller=caller_name(context)[:128],  # now: a call that its client has left can no longer be asked
             method=request.DESCRIPTOR.name.removesuffix("Request"),
@@ -59,7 +59,7 @@ class QueryLog:
             self._add(row)
 
     async def close(self) -> None:
-        """Has what still waits written."""
+        """Writes the rows that still wait."""
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.wait([self._writing])

@@ -91,7 +91,7 @@ class QuestionRpcs(audit_pb2_grpc.AuditServiceServicer):
     async def TailToolCalls(  # noqa: N802 - named by the proto
         self, request: audit_pb2.TailToolCallsRequest, context: Context
     ) -> AsyncIterator[audit_pb2.TailToolCallsResponse]:
-        """Rows as they are committed. The database is what they wait in, so that no client can make the writer wait."""
+        """Rows as they are committed, read from the database, so that no client can make the writer wait."""
         with self._query_log.logged(request, context) as logged:
             if self._tails >= MAX_TAILS:
                 raise QueueFull(f"{MAX_TAILS} tails are open already: end one of them")

@@ -67,7 +67,7 @@ async def _serve(settings: AuditSettings, guard: Guard, ledger: Ledger, registry
 
 
 def _tune_interpreter() -> None:
-    """Fits Python to ingest; see docs/decisions/store-group-commit.md for the figures."""
+    """Tunes the garbage collector and thread switching for ingest (docs/decisions/store-group-commit.md)."""
     # Batches are many short-lived objects without cycles, which are looked for at every 700 objects by default.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

@@ -1,4 +1,4 @@
-"""AuditService on a ledger: messages in, messages out, and which error is which status."""
+"""AuditService on a ledger: requests, responses, and the status of each error."""
 
 import asyncio
 import time
@@ -136,7 +136,7 @@ class AuditServicer(QuestionRpcs, CareRpcs):
         return await self._record(request)
 
     def begin_drain(self) -> None:
-        """Lets no stream read further. What was queued is committed and answered, then the stream ends in UNAVAILABLE.
+        """Stops reading from streams. What was queued is committed and answered, then each stream ends in UNAVAILABLE.
 
         A request that waited for its turn to be queued is not stored, and its producer sends it again.
         """
@@ -146,7 +146,7 @@ class AuditServicer(QuestionRpcs, CareRpcs):
             reading.cancel()
 
     async def close(self) -> None:
-        """Has the rows of the last queries written."""
+        """Writes the last rows of the log of queries."""
         await self._query_log.close()
 
     def _record(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
@@ -174,14 +174,14 @@ class AuditServicer(QuestionRpcs, CareRpcs):
     async def _read(
         self, requests: AsyncIterator[audit_pb2.RecordRequest], commits: Commits, room: asyncio.Semaphore
     ) -> None:
-        """Queues the commit of each request; raises what goes wrong, for Record to tell at its end."""
+        """Queues the commit of each request. An error is raised, and Record ends the stream with it."""
         async for request in requests:
             await room.acquire()
             commits.put_nowait(await self._record_when_there_is_room(request))
 
 
 def _admit(request: audit_pb2.RecordRequest) -> Batch:
-    """Every way in to the store begins here.
+    """Checks who sends a request, and reads it; every request to record comes through here.
 
     Raises:
         PermissionDenied: the caller would record as somebody else.

@@ -1,1 +1,1 @@
-"""The ledger without a database: what is stored and asked, and what a store of it can do."""
+"""The ledger without a database: what is stored, what is asked, and what a store can do."""

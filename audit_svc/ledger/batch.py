@@ -1,4 +1,4 @@
-"""The tables' columns, and batches: requests as they go into the tables, without the rows that can never be stored."""
+"""The tables' columns, and batches: checked requests, without the rows that can never be stored."""
 
 import operator
 from collections.abc import Iterator, Sequence

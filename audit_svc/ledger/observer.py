@@ -1,4 +1,4 @@
-"""Who is told of what the store does, for metrics."""
+"""What the metrics hear from a store."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,7 +7,7 @@ from onrecord.audit.v1 import audit_pb2
 
 
 class StoreObserver(Protocol):
-    """It is called from any thread, once a commit or a query, and never raises."""
+    """Called from any thread, once per commit or query. It never raises."""
 
     def committed(self, responses: Sequence[audit_pb2.RecordResponse], seconds: float) -> None:
         """Batches were committed and synced together."""
@@ -22,5 +22,5 @@ class StoreObserver(Protocol):
         ...
 
     def throttled(self, seconds: float) -> None:
-        """A query has waited so long for the writer's sake before it began; mostly 0."""
+        """A query waited this long for the writer before it began; mostly 0."""
         ...

@@ -1,4 +1,4 @@
-"""Pages: so many rows, or so many bytes, and the key that the next page begins after."""
+"""Pages: bounded in rows and bytes, with the key that the next page begins after."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

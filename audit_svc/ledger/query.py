@@ -1,4 +1,4 @@
-"""What is asked of a ledger: a request of the wire, checked and compiled once, for whatever store answers it."""
+"""Compiled queries: a request of the wire, checked and read once, for any store to answer."""
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ _EQUAL = ("session_id", "engine", "model", "tool_name", "caller", "method")
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which rows are wanted: those for which everything that is set here holds."""
+    """Which rows are wanted: those that meet every condition that is set."""
 
     equal: Mapping[str, str] = field(default_factory=dict)
     """Columns, and the one value of each that is wanted."""
@@ -59,7 +59,7 @@ class Query:
 
 
 def filter_of(request: Any) -> Filter:
-    """The filter of a request of any of the queries. A field that the request's type lacks is not filtered by.
+    """The filter of any request. Fields that the request's type lacks do not filter.
 
     Raises:
         InvalidRequest: a field has a value that no row can have.
@@ -87,7 +87,7 @@ def filter_of(request: Any) -> Filter:
 
 
 def query_of(request: Any, key: tuple[type[int] | type[str], ...] = (int, str)) -> Query:
-    """A request with its page. key: the types of what a row is found by, which its page tokens hold.
+    """A request and its page. key: the types of the key in its page tokens.
 
     Raises:
         InvalidRequest: a field has a value that no row can have.

@@ -34,7 +34,7 @@ EXIT_CANCELLED = 130
 
 
 class Client:
-    """Calls its RPCs by their names, with what each call carries."""
+    """Calls the ledger's RPCs by name, with the caller's token."""
 
     def __init__(self, stub: Any, metadata: Metadata) -> None:
         self._stub = stub
@@ -60,7 +60,7 @@ class Client:
 
 
 def ask(source: Source, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    """Does work with the ledger; what goes wrong ends the program with a sentence and exit code 1."""
+    """Runs work with a client of source. A failure ends the program with a sentence and exit code 1."""
 
     async def connected() -> T:
         async with connect(source) as client:
@@ -75,7 +75,7 @@ def listed(source: Source, rpc: str, request: Any, rows: str, limit: int = sys.m
 
 
 def run(source: Source, work: Coroutine[Any, Any, T]) -> T:
-    """Does work, which asks source; ends as ask() does."""
+    """Runs a coroutine that asks source. Failures end the program as in ask()."""
     with error_is_exit_code_1():
         try:
             return asyncio.run(work)
@@ -90,7 +90,7 @@ def run(source: Source, work: Coroutine[Any, Any, T]) -> T:
 
 @asynccontextmanager
 async def connect(source: Source) -> AsyncIterator[Client]:
-    """The service, or for a file one inside this process that reads it and cannot write it.
+    """A client of the service; for a file, of a read-only service inside this process.
 
     Raises:
         StoreRefused: the file cannot be read, or its schema is not what this version knows.

@@ -1,4 +1,4 @@
-"""What shadows did beside the engine that worked: which of its calls they made too, what they cost, how long they took.
+"""Compares shadows with the engine that did the work: which calls agree, what each cost, how long each took.
 
 Calls agree when they have the same tool and the same summary of the arguments, in the same turn. Only turns that a
 shadow ran are compared.
@@ -33,9 +33,9 @@ class Side:
     """Time of its requests."""
     calls: Counter[CallKey] = field(default_factory=Counter)
     agreed_calls: int = 0
-    """Calls that the engine that worked made too; of that engine itself, all."""
+    """Calls that the working engine made too; for the working engine itself, all."""
     missing_calls: int = 0
-    """Calls that only the engine that worked made."""
+    """Calls that only the working engine made."""
 
     @property
     def name(self) -> str:
@@ -44,7 +44,7 @@ class Side:
 
     @property
     def own_calls(self) -> int:
-        """Calls that the engine that worked did not make."""
+        """Calls that the working engine did not make."""
         return self.calls.total() - self.agreed_calls
 
     def per_turn(self, total: float) -> float:
@@ -58,7 +58,7 @@ class Side:
 
 @dataclass(slots=True)
 class Beside:
-    """What those that worked took together in the turns that one shadow ran."""
+    """The totals of the working engines in the turns that one shadow ran."""
 
     names: list[str] = field(default_factory=list)
     cost_micros: int = 0
@@ -77,10 +77,10 @@ class Comparison:
 
     sides: list[Side]
     worked: list[Side]
-    """The engines that worked once more, each turn for itself."""
+    """The working engines again, one entry for each turn."""
 
     def beside(self, shadow: Side) -> Beside:
-        """What a shadow is to be measured by: the same turns, on whatever engines they ran."""
+        """What to measure a shadow by: the same turns, on whichever engines ran them."""
         beside = Beside()
         for side in self.worked:
             if side.turns <= shadow.turns:

@@ -95,7 +95,7 @@ async def _copy(
 
 @contextmanager
 def _named_at_the_end(output: Path | None) -> Iterator[Path | None]:
-    """A file beside output that takes its name and place when all is there; a device or a pipe is written to itself."""
+    """A temporary file that replaces output once it is complete; a device or a pipe is written directly."""
     if output is None or (output.exists() and not output.is_file()):
         yield output
         return
@@ -118,7 +118,7 @@ def _open_sink(stack: ExitStack, form: Format, output: Path | None) -> Sink:
 
 
 def _progress(output: Path | None) -> Progress:
-    """Shown where somebody looks on while a file is written."""
+    """A progress display, where stderr is a terminal and a file is written."""
     columns = SpinnerColumn(), TextColumn("{task.completed:,.0f} {task.description}"), TimeElapsedColumn()
     return Progress(*columns, console=err, disable=output is None or not err.is_terminal, transient=True)
 

@@ -86,7 +86,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Listing:
-    """How much a command lists, and for whom."""
+    """How many rows a command lists, and in what form."""
 
     limit: Limit = 50
     as_json: Json = False
@@ -94,13 +94,13 @@ class Listing:
 
 @dataclass(frozen=True)
 class Times:
-    """When the rows that are asked for began."""
+    """A range of times in which rows began."""
 
     since: Since = ""
     until: Until = ""
 
     def fields(self) -> dict[str, Any]:
-        """As a request has them. Raises typer.BadParameter."""
+        """The request's fields. Raises typer.BadParameter."""
         begin, end = time_ms(self.since, "--since"), time_ms(self.until, "--until")
         return {"created_from_ms": begin, "created_before_ms": end}
 
@@ -123,7 +123,7 @@ class Calls:
     outcome: Outcomes = None
 
     def fields(self) -> dict[str, Any]:
-        """As a request has them. Raises typer.BadParameter."""
+        """The request's fields. Raises typer.BadParameter."""
         return {
             "session_id": self.session,
             "engine": self.engine,
@@ -134,9 +134,7 @@ class Calls:
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that typer can take, of one whose parameters may be dataclasses of options: their fields are options of
-    the command.
-    """
+    """Lets a command take dataclasses of options as parameters: typer sees their fields as options."""
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     parameters: list[Parameter] = []

@@ -23,7 +23,7 @@ def print_json(message: Message) -> None:
 
 
 def json_line(value: Any) -> str:
-    """A value as JSON on a line of its own: nothing in it acts on a terminal, or breaks the line for other programs."""
+    """A value as one line of JSON, with control characters escaped for terminals and other programs."""
     return json_text(value, ascii_only=sys.stdout.encoding.lower() != "utf-8") + "\n"
 
 

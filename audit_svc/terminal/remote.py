@@ -22,12 +22,12 @@ class Refused(AuditError):
 
 
 class TransferFailed(AuditError):
-    """What came from the service is not what it sent."""
+    """The copy that arrived is not the one that the service sent."""
 
 
 @contextmanager
 def service(target: str) -> Iterator[tuple["audit_pb2_grpc.AuditServiceStub", tuple[tuple[str, str], ...]]]:
-    """A stub of the service at target, "host:port", and what each call carries, as the command's options say.
+    """A stub of the service at target, "host:port", and the metadata of each call.
 
     Raises:
         Refused: an RPC in the body failed, or a file of those options cannot be used.

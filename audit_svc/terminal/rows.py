@@ -29,7 +29,7 @@ def outcome_text(row: audit_pb2.AuditRow) -> Text:
 
 
 def calls_table(rows: Iterable[audit_pb2.AuditRow], *, errors: bool = False) -> Table:
-    """Tool calls, one a line; with errors the reason instead of the arguments."""
+    """Tool calls, one per line; with errors, the reason in place of the arguments."""
     table = _table(
         "began", "session", "engine", "model", "tool", "outcome", "took", "result", (errors and "error") or "arguments"
     )
@@ -56,7 +56,7 @@ def call_line(row: audit_pb2.AuditRow) -> Text:
 
 
 def sessions_table(sessions: Iterable[audit_pb2.SessionRow]) -> Table:
-    """Sessions, one a line."""
+    """Sessions, one per line."""
     table = _table(
         "began", "session", "engine", "model", "status", "turns", "steps", "calls", "tokens in/out", "cost", "labels"
     )
@@ -146,7 +146,7 @@ def queries_table(queries: Iterable[audit_pb2.QueryRow]) -> Table:
 
 
 class Timeline:
-    """A session from its begin to its end, a line each: turns, model requests and tool calls, with their cost."""
+    """A session from start to end, one line each for turns, model requests and tool calls, with their cost."""
 
     def __init__(self, session: audit_pb2.SessionRow) -> None:
         """Begins with no turn."""

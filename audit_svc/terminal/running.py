@@ -1,4 +1,4 @@
-"""What commands share: where they find the ledger, how they tell progress, how they end."""
+"""What commands share: finding the ledger, showing progress, ending with an exit code."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +25,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 def ledger_path(db: Path | None) -> Path:
-    """The database that a command is about."""
+    """The database file that a command works on."""
     return db if db is not None else load_settings(AuditSettings).db
 
 
@@ -46,7 +46,7 @@ def say(text: str, fields: Mapping[str, Any], *, as_json: bool) -> None:
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, where that is a terminal, for what has been done and how much there is."""
+    """A progress bar on stderr, where that is a terminal. Called with how much is done, and of how much."""
     with Progress(
         TextColumn(title),
         BarColumn(),

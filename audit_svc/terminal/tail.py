@@ -1,4 +1,4 @@
-"""Tool calls as they are recorded, for as long as somebody looks on, whatever the service does meanwhile."""
+"""Tool calls as they are recorded, across restarts of the service."""
 
 import asyncio
 import random
@@ -36,7 +36,7 @@ def tail(
 
 
 async def _follow(source: Source, request: audit_pb2.TailToolCallsRequest, *, reconnect: bool, as_json: bool) -> None:
-    """Prints what comes. request's page token is always that of what was printed last.
+    """Prints rows as they come, and keeps the page token of the last one in request.
 
     Raises:
         grpc.aio.AioRpcError: the service was never there, refuses for good, or is away and reconnect is not asked for.

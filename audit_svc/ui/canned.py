@@ -1,4 +1,4 @@
-"""Questions that are asked often, as queries that people can read and change."""
+"""Common queries, which people can read and change."""
 
 # ruff: noqa: S608 - texts of ours are put together
 from typing import TypedDict

@@ -1,4 +1,4 @@
-"""Figures as SVG that needs no script and nothing from elsewhere."""
+"""Figures as SVG without scripts or external resources."""
 
 from dataclasses import dataclass
 from typing import Any, Literal

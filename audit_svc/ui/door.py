@@ -1,4 +1,4 @@
-"""The door: who has no token sees nothing, and nobody changes anything."""
+"""Access to the pages: read-only, and only with the token."""
 
 import hmac
 import secrets

@@ -1,4 +1,4 @@
-"""The pages that are ours, as a plugin of Datasette."""
+"""The charts, as a plugin of Datasette."""
 
 import time
 from typing import Any
@@ -30,7 +30,7 @@ def menu_links() -> list[dict[str, str]]:
 
 @hookimpl
 def prepare_connection(conn: Any, database: str) -> None:
-    """Takes writing from a connection that could not write anyway."""
+    """Makes a connection that is read-only refuse writes in SQLite too."""
     if database == DATABASE:
         conn.execute("PRAGMA query_only = 1")
 

@@ -1,4 +1,4 @@
-"""A copy of a ledger that others write to meanwhile: made of one moment, checked, and only then given its name."""
+"""A backup of a ledger that is being written to: one snapshot, checked before the file gets its name."""
 
 import os
 import secrets

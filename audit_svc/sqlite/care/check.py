@@ -1,4 +1,4 @@
-"""What must hold of a ledger, looked at in one moment, beside a running service too."""
+"""Checks a ledger in one snapshot, beside a running service too."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class OnlineCare:
-    """What an administrator does to the ledger of a running service. One prune and one copy at a time."""
+    """Prunes and backups of a running service, one of each at a time."""
 
     def __init__(self, path: Path, writer: Writer) -> None:
         """Removes what a process that died has left of a copy. The caller holds the lock of path."""
@@ -33,7 +33,7 @@ class OnlineCare:
             leftover.unlink()
 
     def close(self) -> None:
-        """Ends what is under way."""
+        """Cancels a backup that is under way."""
         self._closing.set()
 
     async def prune(self, before_ms: int, by: str) -> AsyncGenerator[Progress, None]:

@@ -1,4 +1,4 @@
-"""Pruning: what began before a whole hour goes, in batches short enough for ingest to live beside.
+"""Pruning: removes what began before a whole hour, in batches short enough not to delay ingest.
 
 The mark comes first: from then on such rows are refused, and what is still there of them counts as gone. So a process
 that dies in the middle leaves nothing wrong behind, and the next prune goes on where it ended.
@@ -199,7 +199,7 @@ class Prune:
         return not forget_sessions(connection, self.before_ms, BATCH_ROWS)
 
     def _remove_queries(self, connection: Connection) -> bool:
-        """Who asked what is kept as long as what was asked about."""
+        """The log of queries is kept as long as the rows."""
         connection.execute(_QUERIES, (self.before_ms, BATCH_ROWS))
         return connection.changes() < BATCH_ROWS
 
@@ -209,7 +209,7 @@ class Prune:
         return True
 
     def _give_space_back(self, connection: Connection) -> bool:
-        """Moves free pages to the end and cuts them off, where the file was made for it; see vacuum.py."""
+        """Returns free pages to the file system, where the file was created with incremental auto-vacuum."""
         connection.execute(f"PRAGMA incremental_vacuum({BATCH_PAGES})").fetchall()
         return bool(connection.pragma("auto_vacuum") != INCREMENTAL or connection.pragma("freelist_count") == 0)
 

@@ -1,4 +1,4 @@
-"""Giving back the space of rows that are gone, by writing the whole file anew."""
+"""Returns the space of removed rows by rewriting the whole file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ def space(path: Path) -> Space:
 
 
 def vacuum(path: Path, on_progress: OnProgress) -> Space:
-    """Writes the file anew without what is free in it, and gives on_progress signs of life. Returns how it is then.
+    """Rewrites the file without its free pages, and returns its size afterwards.
 
     Raises:
         StoreRefused: a service has it open, or it is no sound ledger.

@@ -23,7 +23,7 @@ _CACHED_STATEMENTS = 512
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """SQLite's errors in its body as the ledger's own.
+    """Translates SQLite's errors in its body into the ledger's own.
 
     Raises:
         StoreRefused: the file at path is damaged, or cannot be used.
@@ -41,7 +41,7 @@ def translated(path: Path) -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
-    """Commits what its body writes, or takes it back when the body or the commit raises."""
+    """A transaction: committed at the end of the body, rolled back when the body or the commit raises."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -54,7 +54,7 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 
 def leave_out_memory_statistics() -> None:
-    """Has SQLite not count the memory of the whole process under one lock, which nobody asks for and ingest waits for.
+    """Turns off SQLite's memory statistics, whose process-wide lock slows ingest.
 
     Before any connection is opened.
     """
@@ -142,7 +142,7 @@ def enter_wal(connection: Connection) -> None:
 
 
 def refuse_damage(path: Path) -> None:
-    """Reads the whole database and checks that its structure is sound.
+    """Checks the structure of the whole database with PRAGMA quick_check.
 
     What FTS5 keeps in it is checked by `audit-svc check` alone: that takes 6 µs a row.
 

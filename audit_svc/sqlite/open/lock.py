@@ -46,5 +46,5 @@ class FileLock:
         self.release()
 
     def release(self) -> None:
-        """Lets the database go. It may be called again."""
+        """Releases the lock. It may be called again."""
         self._file.close()

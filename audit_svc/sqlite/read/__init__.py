@@ -1,1 +1,1 @@
-"""Reading: read-only connections, and the SQL of each question."""
+"""Reading: read-only connections, and the SQL of each query."""

@@ -19,7 +19,7 @@ def last_position(connection: Connection) -> int:
 
 
 def tool_calls_after(connection: Connection, wanted: Filter, position: int) -> Tail:
-    """Goes on behind position through TAIL_ROWS rows, or as many as one message holds."""
+    """The rows after position: up to TAIL_ROWS of them are read, or as many as fit in one message."""
     last = last_position(connection)
     upto = min(last, position + TAIL_ROWS)
     if upto <= position:

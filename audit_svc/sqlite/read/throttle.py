@@ -1,4 +1,4 @@
-"""Queries give way to the writer: while it is at work without a pause, they take a bounded share of the machine.
+"""Queries give way to the writer: while it is busy, they take a bounded share of CPU time.
 
 Rows must never wait for those who read them, and both want the same cores. Without a bound, readers that ask again at
 once take two thirds of the writer's rate.
@@ -25,7 +25,7 @@ _LOOK_AGAIN_SECONDS = 0.05
 
 
 class Throttle:
-    """Lets queries in, in the order in which they came."""
+    """Admits queries in the order in which they came."""
 
     def __init__(self, load: Load) -> None:
         """load: the writer's."""
@@ -46,7 +46,7 @@ class Throttle:
         return time.monotonic() - began
 
     def spent(self, cpu_seconds: float) -> None:
-        """A query has taken so much. From any thread."""
+        """Charges a query's CPU time. From any thread."""
         with self._lock:
             self._credit -= min(cpu_seconds, MAX_CHARGE_SECONDS) + _ANSWER_SECONDS
 

@@ -20,7 +20,7 @@ class Checkpoints:
     """A thread with a connection of its own, which copies while the writer commits."""
 
     def __init__(self, writing: apsw.Connection) -> None:
-        """Takes over from the checkpoints that SQLite makes by itself on writing, the writer's connection."""
+        """Replaces SQLite's automatic checkpoints on the writer's connection."""
         self._connection = apsw.Connection(writing.filename, flags=apsw.SQLITE_OPEN_READWRITE)
         self._connection.wal_autocheckpoint(0)
         # A connection that has read nothing does not know of the WAL, and finds nothing to copy.

@@ -48,11 +48,11 @@ class Inserts:
         self.read_mark()
 
     def read_mark(self) -> None:
-        """Reads what the ledger is pruned to: anew after each prune."""
+        """Reads up to when the ledger is pruned. Call it again after each prune."""
         self._pruned_before = pruned_before(self._connection)
 
     def write(self, batches: Sequence[tuple[Batch, Usage]], now_ms: int) -> list[audit_pb2.RecordResponse]:
-        """Writes batches, each with the usage that its rows make, and says of each what became of its rows.
+        """Writes batches, each with the usage of its rows, and returns a response for each.
 
         The rows of all batches are inserted together: many producers with a few rows each cost what one with many does.
         """
@@ -181,7 +181,7 @@ def _response(batch: Batch, stored: int, rejections: Rejections) -> audit_pb2.Re
 
 
 def _take(accepted: Accepted, new: set[str]) -> Accepted:
-    """The first row of each id that is in new, which is taken out of it."""
+    """The first row of each id in new; removes those ids from new."""
     values: list[Any] = []
     positions: list[int] = []
     for position, row in zip(accepted.positions, accepted.rows(), strict=True):
@@ -227,7 +227,7 @@ def _names(columns: Sequence[Column]) -> str:
 
 
 def _upsert_session() -> str:
-    """A newer revision wins, if it is of the caller that recorded the session's first, or callers have no names."""
+    """A newer revision wins, if the session's first recorder sent it, or callers have no names."""
     names = [column.name for column in SESSION_COLUMNS]
     changes = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
     return (

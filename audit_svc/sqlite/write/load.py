@@ -1,4 +1,4 @@
-"""How busy the writer is: what everybody who would take from its time asks first."""
+"""How busy the writer is. Whoever would take some of its time asks first."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ _BUSY = 0.5
 
 
 class Load:
-    """Belongs to one thread; the writer may be another's."""
+    """Used by one thread, which need not be the writer's."""
 
     def __init__(self, committing_seconds: Callable[[], float]) -> None:
         """committing_seconds: how long the writer has committed so far, in all."""

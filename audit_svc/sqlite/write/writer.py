@@ -157,7 +157,7 @@ class Writer:
                     self._indexer.step()
 
     def _take(self) -> tuple[list[_Queued], _Job | None] | None:
-        """What the next commit is made of, and a job to do after it; neither when there is time for the indexer.
+        """The batches of the next commit and a job to run after it; neither when the indexer may run.
 
         None when the writer closes and all is done.
         """
