@@ -5,6 +5,7 @@ from typing import Any
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.ledger.batch import read_batch
+from audit_svc.ledger.pages import MAX_PAGE_BYTES
 from audit_svc.ledger.protocol import Ledger
 from audit_svc.ledger.query import query_of, session_query_of
 from tests.audit_svc.samples import NOW_MS
@@ -22,6 +23,7 @@ async def all_pages(ask: Any, request: Any, key: tuple[type, ...] = (int, str)) 
         query = query_of(request, key)
         page = await ask(query)
         assert len(page.rows) <= query.size
+        assert sum(row.ByteSize() for row in page.rows[:-1]) <= MAX_PAGE_BYTES
         found += page.rows
         request.page_token = query.token(page.next)
         if not request.page_token:

@@ -72,7 +72,7 @@ async def test_a_store_that_refuses_lets_its_database_go(database, open_ledger):
 
 
 async def test_without_migrating_a_schema_that_is_not_complete_is_refused(database, open_ledger):
-    with pytest.raises(MigrationRefused, match=r"pending \(0001_sessions, .*\): run `audit-svc migrate up --db "):
+    with pytest.raises(MigrationRefused, match=r"schema \(0001_sessions, .* not applied\): run `audit-svc migrate"):
         open_ledger(database, queue_rows=10_000, apply_migrations=False)
     await open_ledger(database, queue_rows=10_000).close()
     await open_ledger(database, queue_rows=10_000, apply_migrations=False).close()
