@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import apsw
-
 from audit_svc.ledger.batch import TOOL_CALL_COLUMNS, Values
+from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing
 from audit_svc.sqlite.read.listing import Condition, Statement
 from audit_svc.sqlite.text import text_index
@@ -48,7 +47,7 @@ _MATCHING = (
 class TextSearch:
     """Looks for the first size rows of the listing for which conditions hold, one of which is that of the text."""
 
-    connection: apsw.Connection
+    connection: Connection
     trigrams: list[str]
     """Of the text, at least one."""
     conditions: Sequence[Condition]

@@ -3,15 +3,13 @@
 Migrations that add rollups fill them with the same statements.
 """
 
-import apsw
-
 from audit_svc.ledger.steps import STEPS
 from audit_svc.ledger.usage import MAX_SUMMED
-from audit_svc.sqlite.open.connection import transaction
+from audit_svc.sqlite.open.connection import Connection, transaction
 from audit_svc.sqlite.usage.rollups import REQUEST_SUMS, ROLLUPS
 
 
-def rebuild_rollups(connection: apsw.Connection) -> None:
+def rebuild_rollups(connection: Connection) -> None:
     """Makes all rollups again from the rows, in one transaction: about a minute for ten million rows."""
     with transaction(connection):
         for rollup in ROLLUPS:
@@ -19,7 +17,7 @@ def rebuild_rollups(connection: apsw.Connection) -> None:
         connection.execute(fill_script("main"))
 
 
-def rollup_differences(connection: apsw.Connection, from_ms: int = 0) -> dict[str, int]:
+def rollup_differences(connection: Connection, from_ms: int = 0) -> dict[str, int]:
     """How many rows of each rollup are not what the rows themselves say, of one moment. All are 0 in a sound ledger.
 
     from_ms: only the periods that begin at this time or later are looked at.

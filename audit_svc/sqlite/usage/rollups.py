@@ -19,11 +19,10 @@ import operator
 from dataclasses import dataclass
 from typing import Any
 
-import apsw
-
 from audit_svc.ledger import histogram
 from audit_svc.ledger.steps import STEPS, Step
 from audit_svc.ledger.usage import Sums, Usage, by_step
+from audit_svc.sqlite.open.connection import Connection
 
 CALL_KEY = ("begins_at", "engine", "model", "tool_name", "outcome")
 CALL_SUMS = ("calls", "errors", "nonzero_exits", "http_errors", "result_bytes", "duration_ms", "durations")
@@ -75,7 +74,7 @@ ROLLUPS = tuple(Rollup(kind, step) for kind in KINDS for step in STEPS)
 class Rollups:
     """Adds to the rollups. Remembers what it wrote last, since a read for each row would hand over Python's lock."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._tables = [_Kept(connection, rollup) for rollup in ROLLUPS]
         self._version: int | None = None
@@ -103,7 +102,7 @@ class Rollups:
 class _Kept:
     """A rollup as the writer keeps it."""
 
-    def __init__(self, connection: apsw.Connection, rollup: Rollup) -> None:
+    def __init__(self, connection: Connection, rollup: Rollup) -> None:
         self.rollup = rollup
         self.known: Sums = {}
         self._connection = connection
@@ -151,7 +150,7 @@ class _Kept:
         return [*row[:-1], histogram.from_blob(row[-1])] if self._is_calls else list(row)
 
 
-def drop_rollups(connection: apsw.Connection, before_ms: int) -> None:
+def drop_rollups(connection: Connection, before_ms: int) -> None:
     """Forgets, in the open transaction, the hours that began before a time; what it cuts keeps the later ones."""
     for kind in KINDS:
         tables = {step.name: _Kept(connection, Rollup(kind, step)) for step in STEPS}

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import apsw
-
 from audit_svc.ledger import histogram
 from audit_svc.sqlite.care.pruned import pruned_before
-from audit_svc.sqlite.open.connection import transaction
+from audit_svc.sqlite.open.connection import Connection, transaction
 from audit_svc.sqlite.read.listing import Condition
 from audit_svc.sqlite.usage.usage_tables import BLOBS, CALL_ROWS, CALLS, REQUEST_ROWS, REQUESTS, Table
 
@@ -62,7 +60,7 @@ KINDS = (_kind(CALL_ROWS, CALLS, "tool_calls"), _kind(REQUEST_ROWS, REQUESTS, "m
 
 
 def session_parts(
-    connection: apsw.Connection, kind: Kind, begin: int, end: int | None
+    connection: Connection, kind: Kind, begin: int, end: int | None
 ) -> Iterator[tuple[Table, list[Condition]]]:
     """Where the usage of a range is, exactly: the sums of sessions that lie in it, the rows of those that do not, and
     the rows that no sum has yet.
@@ -86,7 +84,7 @@ def session_parts(
     yield kind.later, [Condition("r.rowid > ?", (last,)), *(Condition(f"+{sql}", x) for sql, x in within)]
 
 
-def is_short(connection: apsw.Connection, begin: int, end: int | None) -> bool:
+def is_short(connection: Connection, begin: int, end: int | None) -> bool:
     """Whether a range has fewer calls than there are sessions, so that its rows are sooner counted."""
     ((sessions,),) = connection.execute("SELECT max(rowid) FROM session_usage")
     ((calls,),) = connection.execute(
@@ -97,7 +95,7 @@ def is_short(connection: apsw.Connection, begin: int, end: int | None) -> bool:
     return int(calls) < int(sessions or 0)
 
 
-def sum_sessions(connection: apsw.Connection) -> Iterator[None]:
+def sum_sessions(connection: Connection) -> Iterator[None]:
     """Adds all rows that no sum has yet, in steps of some milliseconds; the connection may do other things between."""
     for kind in KINDS:
         while True:
@@ -108,7 +106,7 @@ def sum_sessions(connection: apsw.Connection) -> Iterator[None]:
             yield
 
 
-def sum_some(connection: apsw.Connection, kind: Kind, rows: int = ROWS_A_STEP) -> int | None:
+def sum_some(connection: Connection, kind: Kind, rows: int = ROWS_A_STEP) -> int | None:
     """Adds the next rows in the open transaction, and returns the number of the last; None when there are no more."""
     first = _summed(connection)[kind.summed]
     ((last,),) = connection.execute(
@@ -131,7 +129,7 @@ def sum_some(connection: apsw.Connection, kind: Kind, rows: int = ROWS_A_STEP) -
     return int(last)
 
 
-def forget_sessions(connection: apsw.Connection, before_ms: int, limit: int) -> bool:
+def forget_sessions(connection: Connection, before_ms: int, limit: int) -> bool:
     """Forgets sums of what ended before before_ms, at most limit of them; False when none is left.
 
     In the open transaction. What ended later stays as it is: it begins before what is pruned, so that it is counted
@@ -149,7 +147,7 @@ def forget_sessions(connection: apsw.Connection, before_ms: int, limit: int) -> 
     return connection.changes() == limit
 
 
-def rebuild_sessions(connection: apsw.Connection) -> Iterator[None]:
+def rebuild_sessions(connection: Connection) -> Iterator[None]:
     """Makes the sums again from the rows, in steps as sum_sessions()."""
     with transaction(connection):
         connection.execute("DELETE FROM session_usage")
@@ -157,7 +155,7 @@ def rebuild_sessions(connection: apsw.Connection) -> Iterator[None]:
     yield from sum_sessions(connection)
 
 
-def session_differences(connection: apsw.Connection) -> int:
+def session_differences(connection: Connection) -> int:
     """How many sums are not what the rows say that they have, of those that answers are made from."""
     mark = pruned_before(connection)
     wrong = set()
@@ -183,13 +181,13 @@ def session_differences(connection: apsw.Connection) -> int:
     return len(wrong)
 
 
-def _summed(connection: apsw.Connection) -> dict[str, int]:
+def _summed(connection: Connection) -> dict[str, int]:
     ((calls, requests),) = connection.execute("SELECT tool_calls, model_requests FROM session_usage_summed")
     return {"tool_calls": int(calls), "model_requests": int(requests)}
 
 
 def _grouped(
-    connection: apsw.Connection, table: Table, conditions: list[Condition], earliest: str, latest: str
+    connection: Connection, table: Table, conditions: list[Condition], earliest: str, latest: str
 ) -> Iterator[tuple[tuple[str, ...], int, int, list[int]]]:
     """The sums of each (session, engine, model) in a table, and its times; the last sum of calls is the histogram."""
     keys = [table.columns[name] for name in _KEY]

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import apsw
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.ledger import histogram
@@ -21,6 +20,7 @@ from audit_svc.ledger.query import Filter, Query
 from audit_svc.ledger.ranges import cut
 from audit_svc.ledger.steps import STEPS
 from audit_svc.sqlite.care.pruned import pruned_before
+from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing
 from audit_svc.sqlite.read.listing import Condition
 from audit_svc.sqlite.usage.session_usage import KINDS, SESSION_USAGE, is_short, session_parts
@@ -62,7 +62,7 @@ class _Sums:
         return sum(table.durations.merge(which, what) for table, which, what in self.durations if table.durations)
 
 
-def summarize_usage(connection: apsw.Connection, query: Query) -> Page[audit_pb2.UsageRow]:
+def summarize_usage(connection: Connection, query: Query) -> Page[audit_pb2.UsageRow]:
     """A page of groups: see ReadableLedger."""
     groups = query.group_by
     found = _found(connection, query)
@@ -75,7 +75,7 @@ def summarize_usage(connection: apsw.Connection, query: Query) -> Page[audit_pb2
     return Page(page, tuple(page[-1].group) if len(rest) > query.size else None)
 
 
-def _found(connection: apsw.Connection, query: Query) -> dict[Group, _Sums]:
+def _found(connection: Connection, query: Query) -> dict[Group, _Sums]:
     """The sums of each group, of one moment: a row that comes between two reads would be in both, or in neither.
 
     Of sessions and labels, which may be many, those of the page and one more at least.
@@ -92,7 +92,7 @@ def _found(connection: apsw.Connection, query: Query) -> dict[Group, _Sums]:
     return {group: sums for group, sums in found.items() if sums.calls[0] or sums.requests[0]}
 
 
-def _of_page(connection: apsw.Connection, query: Query, parts: Sequence[Part]) -> Iterator[Part]:
+def _of_page(connection: Connection, query: Query, parts: Sequence[Part]) -> Iterator[Part]:
     """The parts with their groups alone that come on the page, and the next."""
     groups: set[Group] = set()
     # The sums of calls and those of requests have the same groups.
@@ -121,7 +121,7 @@ def _places(columns: Sequence[str]) -> str:
     return ", ".join("?" * len(columns))
 
 
-def _parts(connection: apsw.Connection, wanted: Filter, groups: Sequence[str]) -> Iterator[Part]:
+def _parts(connection: Connection, wanted: Filter, groups: Sequence[str]) -> Iterator[Part]:
     """What is to be read of calls and requests, each from the tables that know them."""
     filters = _filters(connection, wanted)
     # What is from before the mark counts as gone: a prune that is under way has removed rows before their rollups, and
@@ -152,7 +152,7 @@ def _parts(connection: apsw.Connection, wanted: Filter, groups: Sequence[str]) -
             yield table, [*within, *filters]
 
 
-def _filters(connection: apsw.Connection, wanted: Filter) -> list[Condition]:
+def _filters(connection: Connection, wanted: Filter) -> list[Condition]:
     conditions = [Condition(f"r.{name} = ?", (value,)) for name, value in wanted.equal.items()]
     if wanted.outcomes:
         outcomes = tuple(name or "" for name in wanted.outcomes)
@@ -162,7 +162,7 @@ def _filters(connection: apsw.Connection, wanted: Filter) -> list[Condition]:
 
 
 def _read(
-    connection: apsw.Connection, table: Table, groups: Sequence[str], conditions: Sequence[Condition]
+    connection: Connection, table: Table, groups: Sequence[str], conditions: Sequence[Condition]
 ) -> Iterator[tuple[Group, Sequence[Any]]]:
     """The sums of each group; of calls what its histogram is made of besides."""
     columns, joins, keys = _columns(table, groups)
