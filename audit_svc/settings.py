@@ -6,10 +6,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from service_kit.access.guard import Address, GuardSettings
-
-
-def _default_db() -> Path:
-    return Path.home() / ".local" / "state" / "onrecord" / "audit" / "audit.db"
+from service_kit.settings import HomePath
 
 
 class AuditSettings(GuardSettings):
@@ -18,7 +15,7 @@ class AuditSettings(GuardSettings):
     model_config = SettingsConfigDict(env_prefix="AUDIT_", env_ignore_empty=True)
 
     listen: Address = "127.0.0.1:50052"
-    db: Path = Field(default_factory=_default_db)
+    db: HomePath = Field(Path("~/.local/state/onrecord/audit/audit.db"), validate_default=True)
     queue_rows: int = Field(50_000, ge=10_000)
     """Rows that may wait for the disk before producers are told to come again; the largest batch has 10,000."""
 

@@ -9,7 +9,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from gateway_svc.turns.budgets import LabelBudget
 from service_kit.access.guard import Address, GuardSettings
 from service_kit.access.roles import NAME_PATTERN
-from service_kit.settings import sentences_of, split_commas
+from service_kit.settings import HomePath, sentences_of, split_commas
 
 if TYPE_CHECKING:
     from gateway_svc.engines.kinds import EngineSettings
@@ -54,8 +54,8 @@ class GatewaySettings(ListenSettings):
     audit_tls_key: Path | None = None
     audit_token_file: Path | None = Field(None, description="holds the token for the audit service, and nothing else")
     producer_name: str = Field("", pattern=f"{NAME_PATTERN}|^$", description="the gateway's name on the ledger's list")
-    state_dir: Path = Field(default_factory=lambda: Path.home() / ".local" / "state" / "onrecord" / "gateway")
-    workspace: Path = Field(Path(), description="where tools work; a folder under state_dir when not given")
+    state_dir: HomePath = Field(Path("~/.local/state/onrecord/gateway"), validate_default=True)
+    workspace: HomePath = Field(Path(), description="where tools work; a folder under state_dir when not given")
 
     default_engine: str = Field("", description="the first configured one when not given")
 
@@ -69,7 +69,7 @@ class GatewaySettings(ListenSettings):
     budgets_from_ledger: bool = Field(False, description="whether the ledger is asked what labels have spent")
 
     tools: Policies = Field(default_factory=dict, description="all that there are, allowed, when not given")
-    mcp_file: Path | None = Field(None, description="names the MCP servers whose tools are offered")
+    mcp_file: HomePath | None = Field(None, description="names the MCP servers whose tools are offered")
     tool_seconds: float = Field(300, gt=0, description="how long any tool call may take")
     answer_seconds: float = Field(300, gt=0, description="how long a call whose policy is `ask` waits for its answer")
 
@@ -130,12 +130,12 @@ class GatewaySettings(ListenSettings):
 
     @model_validator(mode="after")
     def _check_folders(self) -> Self:
-        self.state_dir = self.state_dir.expanduser().resolve()
+        self.state_dir = self.state_dir.resolve()
         given = "workspace" in self.model_fields_set
-        self.workspace = self.workspace.expanduser().resolve() if given else self.state_dir / "workspace"
+        self.workspace = self.workspace.resolve() if given else self.state_dir / "workspace"
         if self.state_dir.is_relative_to(self.workspace):
             raise ValueError("GATEWAY_STATE_DIR: must not lie in GATEWAY_WORKSPACE, since tools could read it there")
-        self.mcp_file = self.mcp_file.expanduser().resolve() if self.mcp_file else None
+        self.mcp_file = self.mcp_file.resolve() if self.mcp_file else None
         if self.mcp_file and self.mcp_file.is_relative_to(self.workspace):
             raise ValueError("GATEWAY_MCP_FILE: must not lie in GATEWAY_WORKSPACE, since tools could write it there")
         return self

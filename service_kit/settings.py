@@ -4,9 +4,10 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import AliasChoices, AliasPath, BeforeValidator, ValidationError
+from pydantic import AfterValidator, AliasChoices, AliasPath, BeforeValidator, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsError
 
 S = TypeVar("S", bound=BaseSettings)
@@ -20,6 +21,17 @@ def split_commas(value: Any) -> Any:
 
 
 CommaList = Annotated[list[str], NoDecode, BeforeValidator(split_commas)]
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path} names a home folder that is not there: give an absolute path") from None
+
+
+HomePath = Annotated[Path, AfterValidator(_expanded)]
+"""A path that may begin with `~`; with `validate_default=True` as its default too. Not every account has a home."""
 
 _URL_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
 

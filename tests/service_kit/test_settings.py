@@ -1,12 +1,13 @@
 """Settings from the environment."""
 
-from typing import Annotated, Self
+from pathlib import Path
+from typing import Annotated, NoReturn, Self
 
 import pytest
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service_kit.settings import describe_settings, load_settings
+from service_kit.settings import HomePath, describe_settings, load_settings
 
 
 class Sample(BaseSettings):
@@ -25,6 +26,33 @@ class Sample(BaseSettings):
         if self.port == 13:
             raise ValueError("SAMPLE_PORT: 13 brings bad luck")
         return self
+
+
+class Homely(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="HOMELY_")
+
+    folder: HomePath = Field(Path("~/state"), validate_default=True)
+    file: HomePath | None = None
+
+
+def _no_account(number: int) -> NoReturn:
+    raise KeyError(number)
+
+
+def test_an_account_without_a_home_is_told_which_variable_to_set(monkeypatch, capsys):
+    """Neither the default nor what is given ends in a traceback; an absolute path needs no home."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", _no_account)
+    monkeypatch.setenv("HOMELY_FILE", "~nobody-here/x")
+    with pytest.raises(SystemExit):
+        load_settings(Homely)
+    assert capsys.readouterr().err.splitlines() == [
+        "HOMELY_FOLDER: ~/state names a home folder that is not there: give an absolute path",
+        "HOMELY_FILE: ~nobody-here/x names a home folder that is not there: give an absolute path",
+    ]
+    monkeypatch.setenv("HOMELY_FOLDER", "/state")
+    monkeypatch.delenv("HOMELY_FILE")
+    assert load_settings(Homely).folder == Path("/state")
 
 
 def sentences(monkeypatch, capsys, **env: str) -> list[str]:

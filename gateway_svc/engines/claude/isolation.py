@@ -82,7 +82,7 @@ def check(program: str, environment: Mapping[str, str], workspace: Path) -> None
         raise SettingsError(
             "GATEWAY_CLAUDE_COMMAND: must not lie in GATEWAY_WORKSPACE, since tools could write it there"
         )
-    homes = {"HOME": environment.get("HOME") or str(Path.home())}
+    homes = {"HOME": environment.get("HOME") or os.path.expanduser("~")}  # noqa: PTH111 - where there is none, it stays ~
     if folder := environment.get("CLAUDE_CONFIG_DIR"):
         homes["CLAUDE_CONFIG_DIR"] = folder
     for name, folder in homes.items():
