@@ -7,6 +7,7 @@ import typer
 
 from gateway_svc import terminal
 from gateway_svc.settings import GatewaySettings
+from gateway_svc.tool_list import tools
 from service_kit.access.roles import Role
 from service_kit.access.token_command import add_token_command
 from service_kit.run import prepare_process
@@ -14,6 +15,7 @@ from service_kit.settings import load_settings
 
 app = typer.Typer(name="gateway-svc", help=__doc__, no_args_is_help=True, pretty_exceptions_show_locals=False)
 terminal.add_commands(app)
+app.command()(tools)
 add_token_command(app, "GATEWAY_TOKENS_FILE", (Role.CALLER, Role.ADMIN))
 
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
@@ -20,12 +19,12 @@ from gateway_svc.errors import SettingsError
 from gateway_svc.loop.answers import Answers
 from gateway_svc.marks import Run
 from gateway_svc.servicer import GatewayServicer
-from gateway_svc.settings import GatewaySettings, Policy
+from gateway_svc.settings import GatewaySettings
 from gateway_svc.turns.budgets import Budgets, Spending
 from gateway_svc.turns.queue import Capacity, Turns
 from gateway_svc.turns.sessions import Sessions, SessionState
 from gateway_svc.turns.turn import Runner
-from gateway_svc.watching.metrics import CLAUDE_TOOLS, RecordCollector, TurnMetrics, add_waiting_gauge
+from gateway_svc.watching.metrics import CLAUDE_TOOLS, McpCollector, RecordCollector, TurnMetrics, add_waiting_gauge
 from gateway_svc.watching.readiness import EngineCheck
 from gateway_svc.watching.telemetry import Telemetry
 from gateway_svc.watching.tracing import Tracing, open_tracing
@@ -62,8 +61,6 @@ class Audited:
     """The MCP servers, where there are any."""
     tool_names: frozenset[str] = frozenset()
     """The gateway's own tools that are offered."""
-    unconfined: bool = False
-    """Whether some of them start programs without a jail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +126,8 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
     metrics = TurnMetrics(registry, {*own_tools, *CLAUDE_TOOLS}, servers)
     if audited:
         registry.register(RecordCollector(audited.record))
+    if audited and audited.mcp:
+        registry.register(McpCollector(audited.mcp.states))
     ask = audited.ledger.ask if audited and audited.ledger else None
     turns = Turns(
         sessions,
@@ -153,10 +152,8 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
         OSError: the state directory cannot be used.
     """
     from gateway_svc.engines.claude import ClaudeAudit
-    from gateway_svc.engines.claude.shown import SHOWN_OF_CLAUDE
-    from gateway_svc.tools import kinds
     from gateway_svc.tools.files import Files
-    from gateway_svc.tools.toolbox import Toolbox
+    from gateway_svc.toolset import open_tools
     from gateway_svc.turns.ledger_spending import LedgerSpending
     from recording import redact
     from recording.logger import safe_audit, safe_intend
@@ -164,12 +161,7 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
     from recording.rows import close_call, cost_row, open_call
 
     redact.protect(_secrets(settings))
-    redact.show_fields({**kinds.shown(), **SHOWN_OF_CLAUDE})
-    mcp = _build_mcp(settings) if settings.mcp_file else None
-    policies = _tool_policies(settings)
-    offered = kinds.build_tools(policies, settings.tool_seconds, [settings.state_dir])
-    policies = {tool.name: policies[tool.name] for tool in offered.tools}
-    toolbox = Toolbox(offered.tools, remote=mcp, policies=policies, timeout_seconds=settings.tool_seconds)
+    toolset = open_tools(settings)
     files = Files(settings.workspace)
     target = _open_target(settings)
     record = open_record(
@@ -180,7 +172,7 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
         sync_interval_ms=settings.spool_sync_interval_ms,
         max_bytes=settings.spool_max_bytes,
     )
-    agents = list(_build_agents(settings, toolbox, files, record.logger, answers))
+    agents = list(_build_agents(settings, toolset.toolbox, files, record.logger, answers))
     claude_audit = ClaudeAudit(
         open_call,
         close_call,
@@ -194,9 +186,8 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
         claude_audit,
         lambda state: safe_audit(record.logger, state.to_row()),
         LedgerSpending(target) if settings.budgets_from_ledger else None,
-        mcp,
-        frozenset(policies),
-        offered.unconfined,
+        toolset.mcp,
+        toolset.toolbox.names,
     )
 
 
@@ -239,36 +230,6 @@ def _build_agents(
             answers=answers,
             limits=limits,
         )
-
-
-def _tool_policies(settings: GatewaySettings) -> Mapping[str, Policy]:
-    """The tools that are wanted and their policies: all that there are, where the settings name none."""
-    from gateway_svc.tools import kinds
-
-    if unknown := sorted(settings.tools.keys() - kinds.kinds().keys()):
-        known = ", ".join(kinds.kinds())
-        raise SettingsError(f"GATEWAY_TOOLS: there is no tool {', '.join(unknown)}; the tools are {known}")
-    return settings.tools or dict.fromkeys(kinds.kinds(), "allow")
-
-
-def _build_mcp(settings: GatewaySettings) -> "McpServers":
-    try:
-        from gateway_svc.tools.mcp.servers import McpServers  # an extra, which most deployments do without
-        from gateway_svc.tools.mcp.settings import load_servers
-    except ImportError as error:
-        raise SettingsError(f"GATEWAY_MCP_FILE: install onrecord[mcp] for it ({error})") from None
-    from recording import redact
-    from recording.show import Show
-
-    servers = load_servers(settings.mcp_file or Path(), os.environ)
-    for name, server in servers.items():
-        redact.protect(server.secrets)
-        redact.show_fields(
-            {f"{name}.{tool}": dict.fromkeys(fields, Show.VALUE) for tool, fields in server.record.items()}
-        )
-        if server.timeout_seconds >= settings.tool_seconds:
-            raise SettingsError(f"GATEWAY_MCP_FILE: {name}: timeout_seconds must be less than GATEWAY_TOOL_SECONDS")
-    return McpServers(servers, settings.state_dir / "mcp")
 
 
 def _open_target(settings: GatewaySettings) -> "Target":

@@ -10,6 +10,7 @@ from gateway_svc.assembly import assemble
 from gateway_svc.errors import SettingsError
 from gateway_svc.servicer import RETRY_AFTER_SECONDS, ROLES, STATUSES
 from gateway_svc.settings import GatewaySettings
+from gateway_svc.workspace import check_workspace
 from service_kit.access.guard import open_guard
 from service_kit.access.interceptor import rules_for
 from service_kit.errors import ErrorInterceptor
@@ -29,8 +30,9 @@ async def serve(settings: GatewaySettings) -> None:
         SystemExit: with code 2 when a setting or a file cannot be used, with code 1 when the address cannot be had.
     """
     log.info("service.starting", **describe_settings(settings), **_describe_engines(settings))
-    guard, registry = open_guard(settings, rules_for(SERVICE, ROLES)), new_registry()
     try:
+        check_workspace(settings.workspace, [settings, *settings.engines.values()])
+        guard, registry = open_guard(settings, rules_for(SERVICE, ROLES)), new_registry()
         gateway = assemble(settings, registry)
     except (SettingsError, OSError) as error:
         sys.stderr.write(f"{error}\n")

@@ -107,6 +107,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
                     name=name,
                     default_model=self._runners[name].default_model,
                     is_default=name == self._default_engine,
+                    unconfined=self._runners[name].unconfined,
                 )
                 for name in names
             ]

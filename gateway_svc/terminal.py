@@ -87,9 +87,14 @@ def engines(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
         for engine in response.engines:
             _print_json(engine)
         return
-    table = Table("engine", "default model", "default")
+    table = Table("engine", "default model", "default", "commands")
     for engine in response.engines:
-        table.add_row(printable(engine.name), printable(engine.default_model), "yes" if engine.is_default else "")
+        table.add_row(
+            printable(engine.name),
+            printable(engine.default_model),
+            "yes" if engine.is_default else "",
+            "unconfined" if engine.unconfined else "",
+        )
     out.print(table)
 
 

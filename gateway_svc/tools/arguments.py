@@ -27,6 +27,11 @@ A = TypeVar("A", bound=BaseModel)
 class ArgumentsError(ValueError):
     """The arguments cannot be used; the message is for the model and the record."""
 
+    def __init__(self, message: str, *, told: str = "") -> None:
+        """`told` is what the model is told instead, where that is more than the record may have."""
+        super().__init__(message)
+        self.told = told or message
+
 
 def _without_nul(text: str) -> str:
     if "\0" in text:

@@ -36,6 +36,8 @@ class Offered:
     tools: list[Tool]
     unconfined: bool
     """Whether some of them start programs without a jail, as the deployment has said."""
+    left_out: Mapping[str, str]
+    """Why others are not offered, by their names."""
 
 
 def build_tools(names: Collection[str], call_seconds: float, hide: Collection[Path]) -> Offered:
@@ -52,6 +54,7 @@ def build_tools(names: Collection[str], call_seconds: float, hide: Collection[Pa
     without = jail_settings.sandbox == "off"
     surroundings = Surroundings(jail, Workers(), call_seconds)
     built: list[Tool] = []
+    left_out: dict[str, str] = {}
     unconfined = False
     for name in names:
         kind = kinds()[name]
@@ -60,7 +63,8 @@ def build_tools(names: Collection[str], call_seconds: float, hide: Collection[Pa
             if not without:
                 reason = "there is no jail for its programs; GATEWAY_BASH_SANDBOX=off offers it without one"
                 log.warning("tools.not_offered", tool=name, reason=reason)
+                left_out[name] = reason
                 continue
             unconfined = True
         built.append(kind.build(settings, surroundings) if kind.build else kind.tool())
-    return Offered(built, unconfined)
+    return Offered(built, unconfined, left_out)

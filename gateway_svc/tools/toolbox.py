@@ -71,6 +71,7 @@ class Toolbox:
         tools: Sequence[Tool],
         *,
         remote: RemoteTools | None = None,
+        unconfined: bool = False,
         policies: Mapping[str, Policy] | None = None,
         timeout_seconds: float = 300,
         max_characters: int = 50_000,
@@ -78,6 +79,7 @@ class Toolbox:
     ) -> None:
         """A tool that `policies` does not name is allowed.
 
+        `unconfined` says that some of them start programs without a jail.
         `timeout_seconds` ends a call whatever its tool does, so it should exceed the tools' own limits.
         `max_characters` and `max_lines` bound what a model is shown of one result.
 
@@ -87,6 +89,7 @@ class Toolbox:
         self._tools = {tool.name: tool for tool in tools}
         if len(self._tools) != len(tools):
             raise ValueError("two tools have one name")
+        self.unconfined = unconfined
         self._remote = remote or NoRemoteTools()
         self._policies = dict(policies or {})
         if strangers := sorted(self._policies.keys() - self._tools.keys()):
@@ -99,6 +102,11 @@ class Toolbox:
             for tool in tools
             if self.policy(tool.name) != "deny"
         ]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the gateway's own tools."""
+        return frozenset(self._tools)
 
     @property
     def revision(self) -> int:
@@ -142,14 +150,17 @@ class Toolbox:
         if remote is not None:
             return self._prepare_remote(remote, call)
         if tool is None:
-            offered = ", ".join(definition.name for definition in self.definitions())
-            return _invalid(f"there is no such tool; the tools are {offered}")
+            offered = [definition.name for definition in self.definitions()]
+            return _invalid(
+                f"there is no such tool among the {len(offered)} that are offered",
+                told=f"there is no such tool; the tools are {', '.join(offered)}",
+            )
         if self.policy(tool.name) == "deny":
             return denied("this deployment does not allow the tool")
         try:
             return _Prepared(tool, parse_arguments(call.arguments, tool.parameters))
         except ArgumentsError as error:
-            return _invalid(str(error))
+            return _invalid(str(error), told=error.told)
 
     def _prepare_remote(self, tool: RemoteTool, call: ToolCall) -> _Prepared | ToolResult:
         if self.policy(tool.name) == "deny":
@@ -158,7 +169,7 @@ class Toolbox:
             arguments = parse_object(call.arguments)
             tool.check(arguments)
         except ArgumentsError as error:
-            return _invalid(str(error))
+            return _invalid(str(error), told=error.told)
         return _Prepared(tool, arguments)
 
     async def _run(self, prepared: _Prepared, context: ToolContext) -> ToolResult:
@@ -199,5 +210,6 @@ def denied(reason: str) -> ToolResult:
     return ToolError(reason, outcome=audit_pb2.OUTCOME_DENIED).result
 
 
-def _invalid(reason: str) -> ToolResult:
-    return ToolError(reason, outcome=audit_pb2.OUTCOME_INVALID_CALL).result
+def _invalid(reason: str, *, told: str = "") -> ToolResult:
+    outcome = audit_pb2.OUTCOME_INVALID_CALL
+    return ToolError(reason, outcome=outcome, text=f"Error: {told or reason}").result

@@ -152,7 +152,13 @@ class SessionTurns:
             ),
             max_steps=request.max_steps or None,
         )
-        started = pb.TurnStarted(session_id=state.id, turn_id=running.turn_id, engine=runner.name, model=model)
+        started = pb.TurnStarted(
+            session_id=state.id,
+            turn_id=running.turn_id,
+            engine=runner.name,
+            model=model,
+            unconfined=runner.unconfined,
+        )
         running.events.put(pb.TurnEvent(turn_started=started))
         for sentence in labels.uncertain:
             turn.events.warn(pb.WARNING_CODE_BUDGET_UNCERTAIN, sentence)

@@ -36,6 +36,8 @@ class Runner(Protocol):
     name: str
     """The engine's name."""
     default_model: str
+    unconfined: bool
+    """Whether the gateway starts programs for its models without a jail."""
 
     async def run(self, turn: Turn) -> pb.StopReason.ValueType:
         """Runs the turn and returns why it stopped.

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
+    from gateway_svc.tools.mcp.servers import ServerState
     from recording.record import Record
 
 OTHER = "other"
@@ -210,3 +211,20 @@ class RecordCollector(Collector):
         for name in ("idle", "sending", "failing"):
             state.add_metric([name], float(name == current))
         yield state
+
+
+class McpCollector(Collector):
+    """How the MCP servers are, asked at each scrape."""
+
+    def __init__(self, states: "Callable[[], Iterator[ServerState]]") -> None:
+        self._states = states
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """See prometheus_client."""
+        up = GaugeMetricFamily("onrecord_mcp_up", "Whether an MCP server is connected.", labels=["server"])
+        tools = GaugeMetricFamily("onrecord_mcp_tools", "An MCP server's tools.", labels=["server", "state"])
+        for state in self._states():
+            up.add_metric([state.name], float(state.is_up))
+            tools.add_metric([state.name, "offered"], state.offered)
+            tools.add_metric([state.name, "left_out"], state.left_out)
+        yield from (up, tools)

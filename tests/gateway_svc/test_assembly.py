@@ -111,33 +111,3 @@ def test_the_token_for_the_audit_service_is_kept_off_the_record_and_the_next_one
     file.write_text(second + "\n")
     assert target.metadata() == (("authorization", f"Bearer {second}"),)
     assert second not in redact.redact_text(f"a file said {second}")
-
-
-def test_without_a_file_no_mcp_package_is_loaded_and_without_the_package_the_file_says_what_to_install(tmp_path):
-    """The package is an extra."""
-    (tmp_path / "mcp.json").write_text('{"mcpServers": {}}')
-    program = """
-import sys
-from gateway_svc.loop.answers import Answers
-from gateway_svc.errors import SettingsError
-from gateway_svc.assembly import open_audited
-from gateway_svc.settings import GatewaySettings
-print([name for name in sys.modules if name == "mcp"])
-sys.modules["mcp"] = None
-try:
-    open_audited(GatewaySettings(mcp_file=sys.argv[1]), Answers(1))
-except SettingsError as error:
-    print(error)
-"""
-    env = {
-        "PYTHONPATH": ":".join(sys.path),
-        "GATEWAY_STATE_DIR": str(tmp_path / "state"),
-        "GATEWAY_OLLAMA_URL": "http://127.0.0.1:9",
-        "GATEWAY_OLLAMA_MODEL": "m",
-        "GATEWAY_BASH_SANDBOX": "off",
-    }
-    argv = [sys.executable, "-c", program, str(tmp_path / "mcp.json")]
-    ran = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
-    loaded, told = ran.stdout.splitlines()[-2:]
-    assert loaded == "[]", ran.stderr
-    assert told.startswith("GATEWAY_MCP_FILE: install onrecord[mcp] for it")

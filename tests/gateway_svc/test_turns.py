@@ -29,6 +29,7 @@ class Runner:
     """Runs a turn as a test wants it."""
 
     default_model = "m1"
+    unconfined = False
 
     def __init__(self, name: str = "one", work: Callable[[Turn], Awaitable[None]] | None = None) -> None:
         self.name = name

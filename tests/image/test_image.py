@@ -32,7 +32,7 @@ for name in sys.argv[1:]:
         try:
             importlib.import_module(module.name)
         except ModuleNotFoundError as missing:
-            if missing.name not in ("mcp", "mcp_types", "datasette", "pygal", "uvicorn"):  # extras of the images
+            if missing.name not in ("datasette", "pygal", "uvicorn"):  # extras of the images
                 raise
 """
 

@@ -14,8 +14,6 @@ SCHEMA = {"type": "object", "properties": {"do": {"type": "string"}}}
 GO = {"name": "go", "inputSchema": SCHEMA, "outputSchema": {"type": "object", "required": ["count"]}}
 ANSWERS: dict[str, Any] = {
     "": {"content": [{"type": "text", "text": "gone"}], "structuredContent": {"count": 1}},
-    "hologram": {"content": [{"type": "hologram"}]},
-    "mismatch": {"content": [], "structuredContent": {"size": 1}},
 }
 
 

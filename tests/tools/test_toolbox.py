@@ -136,7 +136,8 @@ async def test_an_error_names_the_field_and_what_is_wrong_with_it():
 async def test_an_unknown_tool_is_told_which_there_are():
     result = await Toolbox([Probe()]).run(call("{}", name=SECRET), CONTEXT)
     assert result.outcome == audit_pb2.OUTCOME_INVALID_CALL
-    assert result.error == "there is no such tool; the tools are probe"
+    assert result.text == "Error: there is no such tool; the tools are probe"
+    assert result.error == "there is no such tool among the 1 that are offered"
 
 
 async def test_a_tools_own_error_is_the_result():

@@ -165,20 +165,21 @@ async def test_what_a_server_says_of_a_failure_is_told_to_the_model_alone(open_d
     assert (failed.outcome, failed.error) == (audit_pb2.OUTCOME_FAILED, "the tool reported an error")
     assert SENTINEL not in str(unfit.error)
     said = capsys.readouterr()
-    assert "mcp.line_skipped" in said.out
+    assert "mcp.messages_skipped" in said.out
     assert SENTINEL not in said.out + said.err
 
 
 async def test_arguments_that_cannot_be_used_run_nothing(open_desk):
     desk = await open_desk(t=of_tests())
     for arguments, error in (
-        ("{}", "missing: text"),
+        ("{}", "required arguments are missing"),
         ("[1]", "must be a JSON object"),
         ('{"text": ', "not valid JSON"),
     ):
         result = await desk.run("t.echo", arguments)
         assert result.outcome == audit_pb2.OUTCOME_INVALID_CALL
         assert error in str(result.error)
+    assert "missing: text" in (await desk.run("t.echo", "{}")).text
 
 
 @pytest.mark.long

@@ -29,6 +29,8 @@ class ClaudeRunner:
     """Runs turns by Claude's program (the Runner protocol)."""
 
     name = failures.ENGINE
+    unconfined = False
+    """The gateway starts no programs for it; its own do what their settings let them."""
 
     def __init__(
         self,

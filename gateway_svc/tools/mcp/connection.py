@@ -6,33 +6,31 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
-from mcp.client import Client, IncomingMessage
-from mcp.client._transport import TransportStreams
-from mcp.shared.exceptions import MCPError
-from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT, CallToolResult, Implementation, ToolListChangedNotification
 
-from gateway_svc.tools import ToolError
 from gateway_svc.tools.mcp import results
+from gateway_svc.tools.mcp.client import Client, Link, Lost
 from gateway_svc.tools.mcp.http import reach_server
-from gateway_svc.tools.mcp.listing import McpTool, list_tools, shown
+from gateway_svc.tools.mcp.listing import Listing, list_tools, shown
 from gateway_svc.tools.mcp.process import environment, run_server
 from gateway_svc.tools.mcp.settings import ServerSettings
+from gateway_svc.tools.mcp.wire import Refusal, Unreadable
 from recording.calls import ToolResult
 
-CONNECT_SECONDS = 30.0
+MAX_START_SECONDS = 600.0
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 60.0
 STEADY_SECONDS = 30.0
 """A connection that lasted so long makes the next retry quick again."""
 WAIT_SECONDS = 10.0
 """How long a call waits for a server that is being connected again."""
-CANCEL_SECONDS = 1.0
 LIST_SECONDS = 10.0
 """A server that does not say within this which tools it has is started again."""
+LIST_APART_SECONDS = 1.0
+LISTEN_SECONDS, LISTEN_AGAIN_SECONDS = 3600.0, 10.0
+CLOSE_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -44,17 +42,23 @@ class McpServer:
         """`folder` is where its program runs unless the settings say; `on_change` is called when its tools change."""
         self.name = name
         self.settings = settings
-        self.tools: dict[str, McpTool] = {}
+        self.listing = Listing()
         self.tried = asyncio.Event()
         """Set once it was connected, or could not be."""
         self._folder = settings.cwd or folder
         self._on_change = on_change
         self._client: Client | None = None
         self._up = asyncio.Event()
-        self._lost = asyncio.Event()
+        self._probes = True
+        """Whether the next try asks first for a server without a handshake: one may die of that question."""
         self._relist = asyncio.Event()
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is connected."""
+        return self._up.is_set()
 
     def start(self) -> None:
         """Begins to connect."""
@@ -64,7 +68,7 @@ class McpServer:
         """Ends the connection, and the program."""
         self._closing.set()
         if self._task:
-            await asyncio.wait([self._task], timeout=CONNECT_SECONDS / 3)
+            await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
             self._task.cancel()
             await asyncio.wait([self._task])
 
@@ -74,141 +78,125 @@ class McpServer:
         Raises:
             ToolError: the server is away, died, did not answer in time, or refused.
         """
-        client, lost = await self._connected(), self._lost
-        seconds = self.settings.timeout_seconds
-        calling = asyncio.create_task(client.call_tool(tool, arguments, read_timeout_seconds=seconds))
-        dying = asyncio.create_task(lost.wait())
+        client, seconds = await self._connected(), self.settings.timeout_seconds
         try:
-            await asyncio.wait([calling, dying], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if calling.done():
-                return self._result(calling, lost)
-            if dying.done():
-                raise results.died(self.name)
-            self._relist.set()  # which tells whether it is alive
-            raise results.timed_out(self.name, seconds)
-        finally:
-            dying.cancel()
-            if not calling.done():
-                calling.cancel()  # the server is told
-                await asyncio.wait([calling], timeout=CANCEL_SECONDS)
-
-    def _result(self, calling: "asyncio.Task[CallToolResult]", lost: asyncio.Event) -> ToolResult:
-        try:
-            answer = calling.result()
-        except MCPError as error:
-            if self.settings.url:
-                self._lose(lost)  # its session may be gone: a new one costs little
-            if error.code == CONNECTION_CLOSED:
-                self._lose(lost)
-                raise results.died(self.name) from None
-            if error.code == REQUEST_TIMEOUT:
-                self._relist.set()
-                raise results.timed_out(self.name, self.settings.timeout_seconds) from None
-            raise results.refused(self.name, error.code, error.message) from None
-        except (
-            ValueError,
-            RuntimeError,
-        ) as error:  # its library's for what is not the protocol's, or the tool's schema's
-            log.warning("mcp.answer_unreadable", server=self.name, error=type(error).__name__)
+            answer = await client.request("tools/call", {"name": tool, "arguments": arguments}, seconds)
+        except Refusal as refusal:
+            raise results.refused(self.name, refusal) from None
+        except Unreadable:
+            log.warning("mcp.answer_unreadable", server=self.name)
             raise results.unreadable(self.name) from None
-        except Exception as error:  # noqa: BLE001 - whatever its library raises, the call has failed and the server is suspect
-            self._lose(lost)
-            log.warning("mcp.call_failed", server=self.name, error=type(error).__name__)
-            raise results.died(self.name) from None
+        except TimeoutError:
+            self._relist.set()  # which tells whether it is alive
+            raise results.timed_out(self.name, seconds) from None
+        except Lost as lost:
+            client.lost.set()
+            raise (results.died if lost.begun else results.away)(self.name) from None
         return results.tool_result(answer)
 
     async def _connected(self) -> Client:
+        if self._client and self._client.lost.is_set():  # which its task has not seen yet
+            self._lose()
         with suppress(TimeoutError):
             async with asyncio.timeout(min(WAIT_SECONDS, self.settings.timeout_seconds)):
                 await self._up.wait()
         if self._client is None:
-            raise ToolError(f"the MCP server {self.name} is not running; it is being started again")
+            raise results.away(self.name)
         return self._client
 
     async def _serve(self) -> None:
-        wait_s = FIRST_RETRY_SECONDS
+        wait_s, start_s = FIRST_RETRY_SECONDS, self.settings.start_seconds
         while not self._closing.is_set():
             started = time.monotonic()
             try:
-                await self._serve_once(asyncio.Event())
+                await self._serve_once(start_s)
             except Exception as error:  # noqa: BLE001 - a server that fails never ends the gateway
                 log.warning("mcp.failed", server=self.name, reason=_reason(error))
             finally:
-                self._lose(self._lost)
+                self._lose()
                 self.tried.set()
-            if time.monotonic() - started > STEADY_SECONDS:
-                wait_s = FIRST_RETRY_SECONDS
+            if time.monotonic() - started > start_s + STEADY_SECONDS:
+                wait_s, start_s = FIRST_RETRY_SECONDS, self.settings.start_seconds
             if not self._closing.is_set():
                 log.info("mcp.connecting_again", server=self.name, wait_s=wait_s)
                 await _first_of([self._closing], wait_s * (1 + random.random()) / 2)  # noqa: S311 - it spreads retries
-            wait_s = min(wait_s * 2, LAST_RETRY_SECONDS)
+            wait_s, start_s = min(wait_s * 2, LAST_RETRY_SECONDS), min(start_s * 2, MAX_START_SECONDS)
 
-    async def _serve_once(self, lost: asyncio.Event) -> None:
+    async def _serve_once(self, start_seconds: float) -> None:
         """Connects, and stays connected until the connection is lost or nobody wants it any more."""
-        self._lost = lost
+        client = Client(self.name, self._hear)
         async with AsyncExitStack() as stack:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                client = await stack.enter_async_context(
-                    Client(
-                        self._transport(lost),
-                        client_info=Implementation(name="onrecord", version="1"),
-                        message_handler=self._hear,
-                        cache=None,
-                    )
-                )
-                await self._list(client)
+            opening = asyncio.create_task(self._open(client, stack, start_seconds))
+            closing = asyncio.create_task(self._closing.wait())
+            await asyncio.wait([opening, closing], return_when=asyncio.FIRST_COMPLETED)
+            closing.cancel()
+            if not opening.done():
+                opening.cancel()
+                await asyncio.wait([opening])
+                return
+            await opening
             self._client = client
             self._up.set()
             self.tried.set()
-            log.info("mcp.connected", server=self.name, tools=len(self.tools))
-            listening = asyncio.create_task(self._listen(client))
-            stack.callback(listening.cancel)
-            while not (self._closing.is_set() or lost.is_set()):
-                await _first_of([self._closing, lost, self._relist])
-                if self._relist.is_set() and not lost.is_set():
-                    async with asyncio.timeout(LIST_SECONDS):
-                        await self._list(client)
-            if lost.is_set():
+            log.info("mcp.connected", server=self.name, tools=len(self.listing.tools))
+            while not (self._closing.is_set() or client.lost.is_set()):
+                await _first_of([self._closing, client.lost, self._relist])
+                if self._relist.is_set() and not client.lost.is_set():
+                    await self._list(client)
+                    await _first_of([self._closing, client.lost], LIST_APART_SECONDS)
+            if client.lost.is_set():
                 log.warning("mcp.lost", server=self.name)
-            self._lose(lost)
+            self._lose()
 
-    def _lose(self, lost: asyncio.Event) -> None:
-        """A connection serves no more: calls under way end, and those that come wait for the next one."""
-        lost.set()
-        if lost is self._lost:
-            self._client = None
-            self._up.clear()
+    def _lose(self) -> None:
+        """Calls that come wait for the next connection."""
+        self._client = None
+        self._up.clear()
 
-    def _transport(self, lost: asyncio.Event) -> AbstractAsyncContextManager[TransportStreams]:
+    async def _open(self, client: Client, stack: AsyncExitStack, seconds: float) -> None:
+        link = await stack.enter_async_context(self._link(client))
+        self._probes, probe = not self._probes, self._probes
+        await client.open(link, seconds, probe=probe)
+        self._probes = probe
+        await self._list(client)
+        listening = asyncio.create_task(self._listen(client, link), name=f"mcp {self.name} listens")
+        stack.callback(listening.cancel)
+
+    def _link(self, client: Client) -> AbstractAsyncContextManager[Link]:
         settings = self.settings
         if settings.url:
-            return reach_server(settings.url, settings.headers, settings.timeout_seconds)
+            return reach_server(settings.url, settings.headers, settings.timeout_seconds, client)
         argv = [settings.command, *settings.args]
-        return run_server(argv, environment(os.environ, settings.env), self._folder, partial(self._lose, lost))
+        return run_server(self.name, argv, environment(os.environ, settings.env), self._folder, client)
 
-    async def _listen(self, client: Client) -> None:
-        """Hears of other tools from servers of the newer protocol, which tell only who asks."""
-        try:
-            async with client.listen(tools_list_changed=True) as changes:
-                async for _ in changes:
-                    self._relist.set()
-        except Exception as error:  # noqa: BLE001 - an older server, or one that has gone, which is seen elsewhere
-            log.debug("mcp.not_listening", server=self.name, reason=_reason(error))
+    async def _listen(self, client: Client, link: Link) -> None:
+        """Hears of other tools from servers that tell only who asks."""
+        while client.stateless:
+            with suppress(Refusal, Unreadable, TimeoutError, Lost):
+                await client.request(
+                    "subscriptions/listen", {"notifications": {"toolsListChanged": True}}, LISTEN_SECONDS
+                )
+            await asyncio.sleep(LISTEN_AGAIN_SECONDS)
+        if listen := getattr(link, "listen", None):
+            await listen()
 
-    async def _hear(self, message: IncomingMessage) -> None:
-        if isinstance(message, ToolListChangedNotification):
+    def _hear(self, method: str) -> None:
+        if method == "notifications/tools/list_changed":
             self._relist.set()
 
     async def _list(self, client: Client) -> None:
         """Asks which tools there are."""
         self._relist.clear()
-        tools = await list_tools(client, self.name, self.call)
+        listing = await list_tools(client, self.name, self.call, LIST_SECONDS)
         settings = self.settings
-        if unknown := sorted({*settings.tools, *settings.record} - {name.partition(".")[2] for name in tools}):
+        if unknown := sorted({*settings.tools, *settings.record} - {name.partition(".")[2] for name in listing.tools}):
             # a policy for a name that is misspelt holds for nothing
             log.warning("mcp.settings_name_unknown_tools", server=self.name, tools=unknown)
-        if shown(tools) != shown(self.tools):
-            self.tools = tools
+        if listing.left_out != self.listing.left_out and listing.left_out:
+            log.warning("mcp.tools_left_out", server=self.name, count=listing.left_out_count, reasons=listing.left_out)
+        changed = shown(listing.tools) != shown(self.listing.tools)
+        self.listing = listing
+        if changed:
             self._on_change()
 
 
@@ -223,8 +211,8 @@ async def _first_of(events: list[asyncio.Event], seconds: float | None = None) -
 
 def _reason(error: Exception) -> str:
     """What may be told of an error: its kind, and the system's own words; the rest may be content."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return f"{type(error).__name__} {error.code}" if isinstance(error, MCPError) else type(error).__name__
+    if isinstance(error, Refusal):
+        return f"the server refused ({error.name})"
+    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__

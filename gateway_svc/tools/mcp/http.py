@@ -1,59 +1,167 @@
-"""An MCP server at an address: streamable HTTP, by the transport of the package `mcp` over a client of ours."""
+"""An MCP server at an address: streamable HTTP, without a proxy and without following it to another origin.
 
+Each message is a POST; what answers it is a body of JSON, or a stream of events. A server that keeps sessions tells of
+other tools on a GET of its own.
+"""
+
+import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import cast
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import httpx2
-from mcp.client._transport import TransportStreams
-from mcp.client.streamable_http import streamable_http_client
 
-MAX_BODY_BYTES = 16 * 1024 * 1024
+from gateway_svc.tools.mcp.client import HANDSHAKE_VERSION, STATELESS_VERSION, Client, Lost
+from gateway_svc.tools.mcp.wire import MAX_MESSAGE_BYTES, Unreadable
+
 CONNECT_SECONDS = 10.0
+FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS = 1.0, 60.0
+NOT_FOUND, NO_STREAM = 404, 405
+EVENTS = "text/event-stream"
 
 
-class BodyTooLong(httpx2.ReadError):
-    """A server sent more than MAX_BODY_BYTES in answer to one request."""
+class _Http:
+    """The Link to an address."""
 
-    def __init__(self) -> None:
-        super().__init__(f"a body of more than {MAX_BODY_BYTES} bytes")
+    def __init__(self, url: str, http: httpx2.AsyncClient, client: Client) -> None:
+        self._url = url
+        self._http = http
+        self._client = client
+        self._session = ""
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """See Link."""
+        content = json.dumps(message, ensure_ascii=False).encode(errors="replace")
+        try:
+            async with self._http.stream(
+                "POST", self._url, content=content, headers=self._headers(message)
+            ) as response:
+                await self._take(response, asks="id" in message and "method" in message)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+            raise Lost(begun=False) from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError):
+            raise Lost from None
+
+    async def listen(self) -> None:
+        """Hears what a server with sessions says unasked, for as long as it has a stream for that."""
+        wait_s = FIRST_WAIT_SECONDS
+        while True:
+            with suppress(httpx2.HTTPError, OSError, Unreadable, Lost):
+                async with self._http.stream(
+                    "GET", self._url, headers={**self._headers({}), "accept": EVENTS}
+                ) as heard:
+                    if heard.status_code == NO_STREAM or _media(heard) != EVENTS:
+                        return
+                    async for event in _events(heard):
+                        self._client.take(event)
+                        wait_s = FIRST_WAIT_SECONDS
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, LAST_WAIT_SECONDS)
+
+    async def leave(self) -> None:
+        """Tells the server that its session is over."""
+        if self._session:
+            with suppress(httpx2.HTTPError, OSError, TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._http.delete(self._url, headers=self._headers({}))
+
+    def _headers(self, message: dict[str, Any]) -> dict[str, str]:
+        headers = {"accept": f"application/json, {EVENTS}", "content-type": "application/json"}
+        if self._session:
+            headers["mcp-session-id"] = self._session
+        if self._client.stateless:
+            headers["mcp-protocol-version"] = STATELESS_VERSION
+            headers["mcp-method"] = message.get("method", "")
+            name = message.get("params", {}).get("name", "")
+            if name and name.isascii():
+                headers["mcp-name"] = name
+        elif message.get("method") != "initialize":
+            headers["mcp-protocol-version"] = HANDSHAKE_VERSION
+        return headers
+
+    async def _take(self, response: httpx2.Response, *, asks: bool) -> None:
+        """Takes what answers a message.
+
+        Raises:
+            Lost: the server knows the session no more, or did not answer a request.
+            Unreadable: it sent what is no answer.
+        """
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise Unreadable  # nothing else was asked for, and it could become large
+        session = response.headers.get("mcp-session-id", "")
+        if session.isascii() and session.isprintable():
+            self._session = session or self._session
+        answered = False
+        if _media(response) == EVENTS:
+            async for event in _events(response):
+                answered |= self._client.take(event)
+                await asyncio.sleep(0)
+                if answered:
+                    return
+        else:
+            body = await _body(response)
+            answered = bool(body.strip()) and self._client.take(body)
+        if response.status_code == NOT_FOUND and self._session:
+            self._client.lost.set()  # its session is gone: a new one costs little
+            raise Lost(begun=False)
+        if asks and not answered:
+            raise Lost if response.status_code < 400 else Unreadable
 
 
-class _Capped(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        length = 0
-        async for chunk in self._stream:
-            length += len(chunk)
-            if length > MAX_BODY_BYTES:
-                raise BodyTooLong
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+def _media(response: httpx2.Response) -> str:
+    media: str = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media
 
 
-class _CappedTransport(httpx2.AsyncHTTPTransport):
-    """Bounds bodies that are read whole; streams of events are bounded event by event, by the package itself."""
+async def _body(response: httpx2.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_MESSAGE_BYTES:
+            raise Lost
+    return bytes(body)
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        response = await super().handle_async_request(request)
-        if not response.headers.get("content-type", "").startswith("text/event-stream"):
-            response.stream = _Capped(cast(httpx2.AsyncByteStream, response.stream))
-        return response
+
+async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
+    """The data of each event. One that is larger than MAX_MESSAGE_BYTES ends the stream."""
+    parts: list[bytes] = []
+    data: list[bytes] = []
+    length = 0
+    async for chunk in response.aiter_raw():
+        *whole, rest = chunk.split(b"\n")
+        for end in whole:
+            line = b"".join((*parts, end)).rstrip(b"\r")
+            parts = []
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+            elif not line and data:
+                yield b"\n".join(data)
+                data, length = [], 0
+        parts.append(rest)
+        length += len(chunk)
+        if length > MAX_MESSAGE_BYTES:
+            raise Lost
+    if data:
+        yield b"\n".join(data)
 
 
 @asynccontextmanager
-async def reach_server(url: str, headers: Mapping[str, str], timeout_seconds: float) -> AsyncIterator[TransportStreams]:
-    """Speaks to the server at url, without a proxy and without following it to another origin."""
-    client = httpx2.AsyncClient(
+async def reach_server(
+    url: str, headers: Mapping[str, str], timeout_seconds: float, client: Client
+) -> AsyncIterator[_Http]:
+    """Speaks to the server at url, and gives what it says to the client."""
+    http = httpx2.AsyncClient(
         headers={"user-agent": "onrecord", "accept-encoding": "identity", **headers},
         # a stream of events may be silent for longer than a call may take
         timeout=httpx2.Timeout(max(300.0, timeout_seconds), connect=CONNECT_SECONDS),
-        transport=_CappedTransport(),
+        limits=httpx2.Limits(max_connections=None),
         trust_env=False,
     )
-    async with client, streamable_http_client(url, http_client=client, max_sse_event_size=MAX_BODY_BYTES) as streams:
-        yield streams
+    async with http:
+        link = _Http(url, http, client)
+        try:
+            yield link
+        finally:
+            client.lost.set()
+            await link.leave()

@@ -1,25 +1,21 @@
-"""The tools that an MCP server lists, and what of them is taken."""
+"""The tools that an MCP server lists, read one by one: what is bad of the list is left out, and nothing else."""
 
-import json
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import structlog
-from mcp.client import Client
-from mcp_types import Tool as ListedTool
-
 from gateway_svc.tools import ToolContext
 from gateway_svc.tools.arguments import ArgumentsError
+from gateway_svc.tools.mcp.client import Client
+from gateway_svc.tools.mcp.schemas import Unusable, usable
 from recording.calls import ToolResult
 
 MAX_TOOLS, MAX_PAGES = 128, 16
-MAX_DESCRIPTION_CHARACTERS, MAX_SCHEMA_BYTES = 8_192, 65_536
+MAX_DESCRIPTION_CHARACTERS = 8_192
+MAX_TOLD = 20
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_./-]{1,90}")
-
-log = structlog.get_logger(__name__)
 
 Call = Callable[[str, dict[str, Any]], Awaitable[ToolResult]]
 """Calls a tool by the server's own name for it."""
@@ -37,47 +33,78 @@ class McpTool:
     def check(self, arguments: dict[str, Any]) -> None:
         """See RemoteTool. The server checks the rest itself."""
         required = self.schema.get("required")
-        missing = [field for field in required if field not in arguments] if isinstance(required, list) else []
+        missing = [name for name in required if name not in arguments] if isinstance(required, list) else []
         if missing:
-            raise ArgumentsError(f"missing: {', '.join(map(str, missing[:8]))}")
+            # the names are the server's words: for the model, and not for the record
+            raise ArgumentsError("required arguments are missing", told=f"missing: {', '.join(map(str, missing[:8]))}")
 
     async def run(self, arguments: dict[str, Any], context: ToolContext) -> ToolResult:
         """See RemoteTool."""
         return await self.call(arguments)
 
 
-async def list_tools(client: Client, server: str, call: Call) -> dict[str, McpTool]:
-    """The tools of the server of that name, by their names in full; `call` is how they are called.
+@dataclass(slots=True)
+class Listing:
+    """What a server has."""
+
+    tools: dict[str, McpTool] = field(default_factory=dict)
+    """By their names in full, `server.tool`."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Why tools are not offered, by their names, or by their places where the names are none; the first MAX_TOLD."""
+    left_out_count: int = 0
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Counts a tool that is not offered, and keeps why."""
+        self.left_out_count += 1
+        if len(self.left_out) < MAX_TOLD:
+            self.left_out[name] = reason
+
+
+async def list_tools(client: Client, server: str, call: Call, seconds: float) -> Listing:
+    """The tools of the server of that name; `call` is how they are called.
 
     Raises:
-        MCPError, ValidationError: the server does not answer as it should.
+        Lost, Refusal, Unreadable, TimeoutError: the server does not say which tools it has.
     """
-    tools: dict[str, McpTool] = {}
-    cursor = None
+    listing, cursor, seen = Listing(), None, 0
     for _ in range(MAX_PAGES):
-        page = await client.list_tools(cursor=cursor)
-        for listed in page.tools:
-            _take(listed, server, call, tools)
-        cursor = page.next_cursor
-        if not cursor:
+        page = await client.request("tools/list", {"cursor": cursor} if cursor else {}, seconds)
+        listed = page.get("tools")
+        for entry in listed if isinstance(listed, list) else []:
+            seen += 1
+            _take(entry, seen, server, call, listing)
+        cursor = page.get("nextCursor")
+        if not isinstance(cursor, str) or not cursor:
             break
-    return tools
+    return listing
 
 
-def _take(listed: ListedTool, server: str, call: Call, tools: dict[str, McpTool]) -> None:
-    schema: dict[str, object] = {"type": "object", "properties": {}, **listed.input_schema}
-    if not _TOOL_NAME.fullmatch(listed.name):
-        reason = "name"
-    elif len(json.dumps(schema)) > MAX_SCHEMA_BYTES:
-        reason = "schema too large"
-    elif len(tools) >= MAX_TOOLS:
-        reason = "too many"
-    else:
-        name = f"{server}.{listed.name}"
-        description = (listed.description or listed.title or "")[:MAX_DESCRIPTION_CHARACTERS]
-        tools[name] = McpTool(name, description, schema, partial(call, listed.name))
+def _take(entry: Any, number: int, server: str, call: Call, listing: Listing) -> None:
+    place = f"{server}.#{number}"
+    if not isinstance(entry, dict):
+        listing.leave_out(place, "no object")
         return
-    log.warning("mcp.tool_left_out", server=server, reason=reason)
+    named = entry.get("name")
+    if not isinstance(named, str) or not _TOOL_NAME.fullmatch(named):
+        listing.leave_out(place, "name is not one that every provider takes")
+        return
+    name = f"{server}.{named}"
+    if name in listing.tools:
+        listing.leave_out(place, "name is listed twice")
+    elif len(listing.tools) >= MAX_TOOLS:
+        listing.leave_out(name, f"more than {MAX_TOOLS} tools")
+    else:
+        try:
+            schema = usable(entry.get("inputSchema"))
+        except Unusable as unusable:
+            listing.leave_out(name, str(unusable))
+            return
+        listing.tools[name] = McpTool(name, _description(entry), schema, partial(call, named))
+
+
+def _description(entry: dict[str, Any]) -> str:
+    told = next((entry[key] for key in ("description", "title") if isinstance(entry.get(key), str)), "")
+    return told.encode(errors="replace").decode()[:MAX_DESCRIPTION_CHARACTERS]
 
 
 def shown(tools: dict[str, McpTool]) -> list[tuple[str, str, dict[str, object]]]:

@@ -1,37 +1,50 @@
-"""What the answer of an MCP server is to the model and to the record. Its words are content: no error quotes them."""
+"""What the answer of an MCP server is to the model and to the record. Its words are content: no error quotes them.
+
+A result is read part by part: a block that is none is named, and what stands beside it is told all the same. Nothing is
+held against the server's own output schema: the model reads what came.
+"""
 
 import json
+import re
+from typing import Any
 
-from mcp_types import (
-    AudioContent,
-    BlobResourceContents,
-    CallToolResult,
-    ContentBlock,
-    EmbeddedResource,
-    ImageContent,
-    ResourceLink,
-    TextContent,
-)
 from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.tools import ToolError
+from gateway_svc.tools.mcp.wire import Refusal
 from recording.calls import ToolResult
 
+MAX_BLOCKS = 10_000
+_MEDIA = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}", re.ASCII)
 
-def tool_result(answer: CallToolResult) -> ToolResult:
+
+def tool_result(answer: dict[str, Any]) -> ToolResult:
     """The result of a call that a server has answered.
 
     Raises:
-        ToolError: the server says that its tool could not do its work.
+        ToolError: the server says that its tool could not do its work, or its answer is none.
     """
-    parts = [_shown(block) for block in answer.content]
-    if not parts and answer.structured_content is not None:
-        structured = json.dumps(answer.structured_content, ensure_ascii=False)
-        parts = [(structured, len(structured.encode(errors="replace")))]
+    blocks = answer.get("content")
+    blocks = blocks if isinstance(blocks, list) else []
+    parts = [_shown(block) for block in blocks[:MAX_BLOCKS]]
+    if len(blocks) > MAX_BLOCKS:
+        parts.append((f"[{len(blocks) - MAX_BLOCKS} more blocks are left out]", 0))
+    if not any(size for _, size in parts) and answer.get("structuredContent") is not None:
+        structured = json.dumps(answer["structuredContent"], ensure_ascii=False)
+        parts.append((structured, _size(structured)))
     text, size = "\n".join(shown for shown, _ in parts), sum(size for _, size in parts)
-    if answer.is_error:
+    if answer.get("isError") is True:
         raise ToolError("the tool reported an error", text=f"Error: {text}", result_bytes=size)
+    if answer.get("resultType", "complete") != "complete":
+        raise ToolError(
+            "the tool asked for more input, which is not given", text=f"Error: more input is wanted\n{text}"
+        )
     return ToolResult(text or "(no output)", result_bytes=size)
+
+
+def away(server: str) -> ToolError:
+    """A server that cannot be asked now."""
+    return ToolError(f"the MCP server {server} is not running; it is being started again")
 
 
 def died(server: str) -> ToolError:
@@ -50,28 +63,37 @@ def timed_out(server: str, seconds: float) -> ToolError:
 
 
 def unreadable(server: str) -> ToolError:
-    """A server whose answer is not what the protocol, or the tool's own output schema, allows."""
+    """A server whose answer is not what the protocol allows."""
     return ToolError(f"the MCP server {server} gave an answer that cannot be read")
 
 
-def refused(server: str, code: int, told: str) -> ToolError:
-    """A server that answered with an error of the protocol's, such as an unknown tool."""
-    return ToolError(f"the MCP server {server} refused the call (code {code})", text=f"Error: {told}")
+def refused(server: str, refusal: Refusal) -> ToolError:
+    """A server that answered with an error of its own, such as an unknown tool."""
+    return ToolError(f"the MCP server {server} refused the call ({refusal.name})", text=f"Error: {refusal.message}")
 
 
-def _shown(block: ContentBlock) -> tuple[str, int]:
+def _shown(block: Any) -> tuple[str, int]:
     """A block as the model is shown it, and its size in bytes; what is no text is named instead."""
     match block:
-        case TextContent():
-            return block.text, len(block.text.encode(errors="replace"))
-        case ImageContent() | AudioContent():
-            size = len(block.data) * 3 // 4
-            return f"[{block.type} of type {block.mime_type}, {size} bytes]", size
-        case ResourceLink():
-            return f"[resource {block.uri}]", 0
-        case EmbeddedResource():
-            resource = block.resource
-            if isinstance(resource, BlobResourceContents):
-                size = len(resource.blob) * 3 // 4
-                return f"[resource {resource.uri}, {size} bytes]", size
-            return resource.text, len(resource.text.encode(errors="replace"))
+        case {"type": "text", "text": str(text)}:
+            return text, _size(text)
+        case {"type": "image" | "audio" as kind, "data": str(data)}:
+            size = len(data) * 3 // 4
+            return f"[{kind} of type {_media(block)}, {size} bytes]", size
+        case {"type": "resource_link", "uri": str(uri)}:
+            return f"[resource {uri}]", 0
+        case {"type": "resource", "resource": {"text": str(text)}}:
+            return text, _size(text)
+        case {"type": "resource", "resource": {"uri": str(uri), "blob": str(blob)}}:
+            size = len(blob) * 3 // 4
+            return f"[resource {uri}, {size} bytes]", size
+    return "[a part of the answer that cannot be read]", 0
+
+
+def _media(block: dict[str, Any]) -> str:
+    media = block.get("mimeType")
+    return media if isinstance(media, str) and _MEDIA.fullmatch(media) else "unknown"
+
+
+def _size(text: str) -> int:
+    return len(text.encode(errors="replace"))

@@ -1,9 +1,11 @@
 """All MCP servers of a deployment, and the tools that they offer together (the RemoteTools protocol)."""
 
 import asyncio
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
 
 from gateway_svc.tools import RemoteTool
 from gateway_svc.tools.mcp.connection import McpServer
@@ -11,8 +13,25 @@ from gateway_svc.tools.mcp.listing import McpTool
 from gateway_svc.tools.mcp.settings import ServerSettings
 from gateway_svc.tools.toolbox import Policy
 
+MAX_OFFERED = 128
+"""Of all tools together, the gateway's own included: a provider takes no more in a request."""
 START_SECONDS = 10.0
 """How long the start of the gateway waits for its servers; one that is slower offers its tools later."""
+
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """How a server is, for people and metrics."""
+
+    name: str
+    is_up: bool
+    offered: int
+    """How many of its tools are offered."""
+    left_out: int
+    """How many are not."""
 
 
 class McpServers:
@@ -26,7 +45,6 @@ class McpServers:
         Raises:
             OSError: a folder cannot be made.
         """
-        _silence()
         self.revision = 1
         self._servers = {
             name: McpServer(name, settings, folder / name, self._changed) for name, settings in servers.items()
@@ -34,6 +52,8 @@ class McpServers:
         for name in servers:
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._tools: dict[str, McpTool] = {}
+        self._room = MAX_OFFERED
+        self._crowded_out: dict[str, str] = {}
 
     async def start(self) -> None:
         """Connects to all servers, and waits until each was connected or could not be, but not for long."""
@@ -54,6 +74,23 @@ class McpServers:
         """See RemoteTools."""
         return self._tools
 
+    def make_room_for(self, others: int) -> None:
+        """Says how many tools are offered besides these."""
+        self._room = max(MAX_OFFERED - others, 0)
+        self._changed()
+
+    def left_out(self) -> dict[str, str]:
+        """Why tools are not offered, by their names: what is bad, and what there is no room for."""
+        reasons = {name: why for server in self._servers.values() for name, why in server.listing.left_out.items()}
+        return {**reasons, **self._crowded_out}
+
+    def states(self) -> Iterator[ServerState]:
+        """How each server is."""
+        for name, server in self._servers.items():
+            offered = sum(tool.startswith(f"{name}.") for tool in self._tools)
+            crowded = sum(tool.startswith(f"{name}.") for tool in self._crowded_out)
+            yield ServerState(name, server.is_up, offered, server.listing.left_out_count + crowded)
+
     @property
     def names(self) -> list[str]:
         """The servers' names, each the first part of its tools' names."""
@@ -66,12 +103,16 @@ class McpServers:
         return settings.tools.get(tool, settings.policy)
 
     def _changed(self) -> None:
-        self._tools = {name: tool for server in self._servers.values() for name, tool in server.tools.items()}
+        """Chooses what is offered: of each server the first tools in turn, as many as there is room for."""
+        listed = {
+            name: (place, order, tool)
+            for order, server in enumerate(self._servers.values())
+            for place, (name, tool) in enumerate(server.listing.tools.items())
+        }
+        wanted = sorted((name for name in listed if self.policy(name) != "deny"), key=lambda name: listed[name][:2])
+        crowded = wanted[self._room :]
+        if crowded and len(crowded) != len(self._crowded_out):
+            log.warning("mcp.tools_crowded_out", count=len(crowded), offered=self._room, first=crowded[0])
+        self._crowded_out = dict.fromkeys(crowded, f"more than {MAX_OFFERED} tools in all")
+        self._tools = {name: tool for name, (_, _, tool) in listed.items() if name not in self._crowded_out}
         self.revision += 1
-
-
-def _silence() -> None:
-    """The package logs what servers write, which may be content; what matters of it is logged by us."""
-    logger = logging.getLogger("mcp")
-    logger.propagate = False
-    logger.addHandler(logging.NullHandler())

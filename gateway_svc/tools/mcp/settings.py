@@ -36,6 +36,8 @@ class ServerSettings(BaseModel):
     disabled: bool = False
     timeout_seconds: float = Field(60, gt=0)
     """How long a call may take."""
+    start_seconds: float = Field(30, gt=0, le=600)
+    """How long the server may take to be ready at the first try; at each further one twice as long, up to 600."""
     policy: Policy = "allow"
     """Of the server's tools that `tools` does not name."""
     tools: dict[str, Policy] = {}

@@ -417,6 +417,7 @@ class TurnStarted(_message.Message):
     TURN_ID_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    UNCONFINED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session, new or given."""
     turn_id: _builtins.str
@@ -425,6 +426,8 @@ class TurnStarted(_message.Message):
     """The engine that runs it."""
     model: _builtins.str
     """The model that is asked for."""
+    unconfined: _builtins.bool
+    """Whether commands that the model asks for run without a jail, as the deployment has said."""
     def __init__(
         self,
         *,
@@ -432,10 +435,11 @@ class TurnStarted(_message.Message):
         turn_id: _builtins.str = ...,
         engine: _builtins.str = ...,
         model: _builtins.str = ...,
+        unconfined: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "model", b"model", "session_id", b"session_id", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "model", b"model", "session_id", b"session_id", "turn_id", b"turn_id", "unconfined", b"unconfined"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1174,22 +1178,26 @@ class Engine(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DEFAULT_MODEL_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    UNCONFINED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, such as ollama or openai."""
     default_model: _builtins.str
     """The model that it runs when none is asked for."""
     is_default: _builtins.bool
     """Whether it is the default engine."""
+    unconfined: _builtins.bool
+    """Whether commands that its models ask for run without a jail, as the deployment has said."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         default_model: _builtins.str = ...,
         is_default: _builtins.bool = ...,
+        unconfined: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_model", b"default_model", "is_default", b"is_default", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_model", b"default_model", "is_default", b"is_default", "name", b"name", "unconfined", b"unconfined"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

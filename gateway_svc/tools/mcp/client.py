@@ -1,0 +1,233 @@
+"""Requests to one MCP server over a link, and their answers. What happened to the link is said by the link alone."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+import structlog
+
+from gateway_svc.tools.mcp.wire import Refusal, Unreadable, message_id, read_messages, refusal_of
+
+CLIENT = {"name": "onrecord", "version": "1"}
+HANDSHAKE_VERSION, STATELESS_VERSION = "2025-11-25", "2026-07-28"
+META = "io.modelcontextprotocol"
+METHOD_NOT_FOUND = -32601
+GREETINGS = frozenset({"initialize", "server/discover"})
+"""These are never cancelled, as the protocol wants."""
+PROBE_SECONDS = 5.0
+TELL_SECONDS = 60.0
+CANCEL_SECONDS = 1.0
+LARGE_NOTICE_BYTES = 65_536
+"""A message of this size that answers nothing is not read at all."""
+
+log = structlog.get_logger(__name__)
+
+
+class Lost(Exception):
+    """The link to the server ended, or is not there."""
+
+    def __init__(self, *, begun: bool = True) -> None:
+        super().__init__("the connection was lost")
+        self.begun = begun
+        """Whether the request may have reached the server."""
+
+
+class Link(Protocol):
+    """How messages reach a server; what comes from it is given to the client's take()."""
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Sends a message. Over HTTP, it returns when the answer has been taken, too.
+
+        Raises:
+            Lost: the server cannot be reached.
+        """
+        ...
+
+
+class Client:
+    """A server, as far as it is asked for tools. It may be asked for several things at once."""
+
+    def __init__(self, server: str, heard: Callable[[str], None]) -> None:
+        """`heard` is told the method of each notification of the server's."""
+        self.lost = asyncio.Event()
+        """Set once the link serves no more."""
+        self.stateless = False
+        """Whether the server speaks the protocol without a handshake, where each request says all that is needed."""
+        self._server = server
+        self._heard = heard
+        self._link: Link | None = None
+        self._asked: dict[int, asyncio.Future[Any]] = {}
+        self._listening: set[int] = set()
+        """Of what was asked, what is not answered for hours."""
+        self._last_id = 0
+        self._stray, self._told_at = 0, -TELL_SECONDS
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def open(self, link: Link, seconds: float, *, probe: bool = True) -> None:
+        """Greets the server: as one without a handshake where `probe` is set, and by a handshake if it is none.
+
+        Raises:
+            Lost, Refusal, Unreadable, TimeoutError: it is no MCP server, or did not answer in time.
+        """
+        self._link = link
+        if probe and await self._discovers(min(PROBE_SECONDS, seconds)):
+            return
+        hello = {"protocolVersion": HANDSHAKE_VERSION, "capabilities": {}, "clientInfo": CLIENT}
+        try:
+            await self.request("initialize", hello, seconds)
+        except Refusal:  # one that knows no handshake any more, and was too slow for the question
+            if not await self._discovers(seconds):
+                raise
+        else:
+            await self.notify("notifications/initialized")
+
+    async def _discovers(self, seconds: float) -> bool:
+        """Whether the server speaks the protocol without a handshake."""
+        self.stateless = True
+        with suppress(Refusal, Unreadable, TimeoutError):
+            versions = (await self.request("server/discover", {}, seconds)).get("supportedVersions")
+            if isinstance(versions, list) and STATELESS_VERSION in versions:
+                return True
+        self.stateless = False
+        return False
+
+    async def request(self, method: str, params: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """The result of a request.
+
+        Raises:
+            Refusal: the server's own error.
+            Unreadable: its answer is none.
+            Lost: the link ended before there was an answer.
+            TimeoutError: there was none in time; the server has been told to stop.
+        """
+        self._last_id += 1
+        number, answer = self._last_id, asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        if method == "subscriptions/listen":
+            self._listening.add(number)
+        message = {"jsonrpc": "2.0", "id": number, "method": method, "params": self._stamped(params)}
+        sending = asyncio.create_task(self._send(message, answer))
+        lost = asyncio.create_task(self.lost.wait())
+        try:
+            await asyncio.wait([answer, lost], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                result = answer.result()
+                if not isinstance(result, dict):
+                    raise Unreadable
+                return result
+            if lost.done():
+                raise Lost
+            raise TimeoutError
+        finally:
+            del self._asked[number]
+            self._listening.discard(number)
+            lost.cancel()
+            if answer.done():
+                answer.exception()  # nobody else may have asked for it
+            else:
+                answer.cancel()
+                if not self.lost.is_set() and method not in GREETINGS:
+                    await self._cancel(number)
+            sending.cancel()
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        """Tells the server something.
+
+        Raises:
+            Lost: the link has ended.
+        """
+        if self._link is None or self.lost.is_set():
+            raise Lost(begun=False)
+        await self._link.send({"jsonrpc": "2.0", "method": method, "params": self._stamped(params or {})})
+
+    def take(self, line: bytes) -> bool:
+        """Takes what the server sent; returns whether it was an answer."""
+        if len(line) > LARGE_NOTICE_BYTES and b'"id"' not in line[:4096] + line[-4096:]:
+            self._count_stray()
+            return False
+        answered = False
+        try:
+            for message in read_messages(line):
+                answered |= self._take(message)
+        except Unreadable as unreadable:
+            number = next((number for number in unreadable.ids if number in self._asked), None)
+            if number is None:
+                self._count_stray()
+            else:
+                self._settle(number, error=unreadable)
+                answered = True
+        return answered
+
+    def _take(self, message: dict[str, Any]) -> bool:
+        method, number = message.get("method"), message_id(message)
+        if isinstance(method, str):
+            if "id" in message:
+                self._answer_later(message["id"], method)
+            else:
+                self._heard(method)
+            return False
+        if number is None and "error" in message and len(waiting := self._asked.keys() - self._listening) == 1:
+            number = next(iter(waiting))  # the server could not read its id
+        if number not in self._asked:
+            self._count_stray()
+            return False
+        if "result" in message:
+            self._settle(number, result=message["result"])
+        elif "error" in message:
+            self._settle(number, error=refusal_of(message["error"]))
+        else:
+            self._settle(number, error=Unreadable())
+        return True
+
+    def _settle(self, number: int, *, result: Any = None, error: Exception | None = None) -> None:
+        answer = self._asked[number]
+        if answer.done():
+            return
+        if error is None:
+            answer.set_result(result)
+        else:
+            answer.set_exception(error)
+
+    async def _send(self, message: dict[str, Any], answer: "asyncio.Future[Any]") -> None:
+        try:
+            if self._link is None or self.lost.is_set():
+                raise Lost(begun=False)
+            await self._link.send(message)
+        except (Lost, Refusal, Unreadable) as error:
+            if not answer.done():
+                answer.set_exception(error)
+
+    async def _cancel(self, number: int) -> None:
+        with suppress(Lost, Refusal, Unreadable, TimeoutError):
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await self.notify("notifications/cancelled", {"requestId": number, "reason": "cancelled"})
+
+    def _answer_later(self, number: Any, method: str) -> None:
+        """A server's own question: whether we are there. All else that it may ask for is not offered."""
+        answer: dict[str, Any] = {"result": {}}
+        if method != "ping":
+            answer = {"error": {"code": METHOD_NOT_FOUND, "message": "not offered"}}
+        if len(self._answering) < 64:
+            task = asyncio.create_task(self._answer({"jsonrpc": "2.0", "id": number, **answer}))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, message: dict[str, Any]) -> None:
+        if self._link is not None:
+            with suppress(Lost, Refusal, Unreadable):
+                await self._link.send(message)
+
+    def _stamped(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        if not self.stateless:
+            return dict(params)
+        about = {"protocolVersion": STATELESS_VERSION, "clientInfo": CLIENT, "clientCapabilities": {}}
+        return {**params, "_meta": {f"{META}/{name}": value for name, value in about.items()}}
+
+    def _count_stray(self) -> None:
+        """What is no message, or answers nothing, is told by its number, once a minute: it may be content."""
+        self._stray += 1
+        if time.monotonic() - self._told_at >= TELL_SECONDS:
+            log.warning("mcp.messages_skipped", server=self._server, messages=self._stray)
+            self._stray, self._told_at = 0, time.monotonic()

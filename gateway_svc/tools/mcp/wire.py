@@ -1,0 +1,110 @@
+"""JSON-RPC as MCP servers write it: lines in, messages out. What cannot be read is found out for whom it was.
+
+Servers are read with patience: a byte that is no UTF-8 and half of a surrogate pair cost one character each, an array
+is so many messages. Numbers of absurd lengths become floats, and nothing is larger inside than MAX_SIGNS.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_SIGNS = 1_000_000
+"""Of the signs that make parts of JSON, so that a message of small parts cannot become a hundred times its size."""
+MAX_DIGITS = 18
+SCANNED_BYTES = 65_536
+KNOWN_CODES = {
+    -32700: "parse error",
+    -32600: "invalid request",
+    -32601: "method not found",
+    -32602: "invalid params",
+    -32603: "internal error",
+    -32002: "resource not found",
+    -32022: "unsupported protocol version",
+}
+"""The codes that the protocol names. What a server makes up is told to the model, and recorded as `other`."""
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]')
+_NUMBER = re.compile(rb"\s*:\s*\"?(\d{1,15})\b")
+_ID = re.compile(rb'"id"\s*:\s*"?(\d{1,15})\b')
+_HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class Unreadable(Exception):
+    """A message that is no JSON-RPC."""
+
+    def __init__(self, ids: tuple[int, ...] = ()) -> None:
+        super().__init__("a message that cannot be read")
+        self.ids = ids
+        """The ids that it may be the answer to, the likeliest first."""
+
+
+class Refusal(Exception):
+    """A server's own answer to a request that it does not carry out. Its words are content."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__("the server refused")
+        self.code = code
+        self.message = message
+
+    @property
+    def name(self) -> str:
+        """The code's name in the protocol, or `other`."""
+        return KNOWN_CODES.get(self.code, "other")
+
+
+def read_messages(line: bytes) -> Iterator[dict[str, Any]]:
+    """The messages of a line, or of a body.
+
+    Raises:
+        Unreadable: it is none, or larger inside than is read.
+    """
+    if sum(map(line.count, (b",", b"[", b"{", b":"))) > MAX_SIGNS:
+        raise Unreadable(_ids(line))
+    try:
+        text = line.decode(errors="replace")
+        value = json.loads(text, parse_int=_integer)
+        if _HALF_PAIR.search(text):
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    except (ValueError, RecursionError):
+        raise Unreadable(_ids(line)) from None
+    for message in value if isinstance(value, list) else [value]:
+        if not isinstance(message, dict):
+            raise Unreadable
+        yield message
+
+
+def message_id(message: dict[str, Any]) -> int | None:
+    """The id of a request of ours that a message answers, as a number or as the same in text."""
+    value = message.get("id")
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= MAX_DIGITS:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def refusal_of(error: Any) -> Refusal:
+    """The error member of an answer, whatever is in it."""
+    fields = error if isinstance(error, dict) else {}
+    code, message = fields.get("code"), fields.get("message")
+    told = message if isinstance(message, str) else json.dumps(error)
+    return Refusal(code if isinstance(code, int) else 0, told)
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
+
+
+def _ids(line: bytes) -> tuple[int, ...]:
+    """The ids in what is no JSON: those of the outermost object first, then others."""
+    depth, found = 0, []
+    for token in _TOKEN.finditer(line, 0, SCANNED_BYTES):
+        match token[0]:
+            case b"{" | b"[":
+                depth += 1
+            case b"}" | b"]":
+                depth -= 1
+            case b'"id"' if depth == 1 and (number := _NUMBER.match(line, token.end())):
+                found.append(int(number[1]))
+    ends = line[:SCANNED_BYTES] + b" " + line[-SCANNED_BYTES:]
+    return tuple(dict.fromkeys([*found, *(int(number[1]) for number in _ID.finditer(ends))]))
