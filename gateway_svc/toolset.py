@@ -1,4 +1,4 @@
-"""The tools of a deployment put together from its settings: its own, those of MCP servers, and what the record shows."""
+"""The tools of a deployment: its own, those of MCP servers, and what the record shows of each."""
 
 import os
 from collections.abc import Mapping
