@@ -45,6 +45,8 @@ FEW = 20
 """Rows of a page of what is rare: a deep page of a million calls has as many too."""
 SUMS = "SELECT engine, tool_name, count(*), count(error), sum(result_bytes), avg(duration_ms) FROM tool_call_log"
 
+SESSION_SUMS = "SELECT {}, count(*), count(error), sum(result_bytes), avg(duration_ms) FROM tool_call_log {} GROUP BY 1"
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -66,15 +68,25 @@ class Question:
     sql: str
     arguments: Callable[[Sample], Sequence[int | str]]
     max_ms: float
+    """At the largest ledger."""
     percent: int = 99
     max_ratio: float = 1.5
-    """No bound where the answer is of ten times as much."""
+    """No bound where the answer is of ten times as much, or bounded by max_ms alone."""
 
 
 def listed(
-    name: str, sql: str, arguments: Callable[[Sample], Sequence[int | str]], size: int = 100, **filters: Any
+    name: str,
+    sql: str,
+    arguments: Callable[[Sample], Sequence[int | str]],
+    size: int = 100,
+    target: tuple[float, float] = (20, 1.5),
+    **filters: Any,
 ) -> list[Question]:
-    """The first page with filters, and one from the middle of the ledger."""
+    """The first page with filters, and one from the middle of the ledger.
+
+    target: milliseconds, and the ratio to a tenth of the rows.
+    """
+    max_ms, max_ratio = target
 
     def deep(sample: Sample) -> Message:
         request = Listing(page_size=size, **filters)
@@ -89,7 +101,8 @@ def listed(
             lambda _: Listing(page_size=size, **filters),
             f"{SELECT} {where} 1 {NEWEST} {size + 1}",
             arguments,
-            20,
+            max_ms,
+            max_ratio=max_ratio,
         ),
         Question(
             f"calls, {name}, deep page",
@@ -97,7 +110,8 @@ def listed(
             deep,
             f"{SELECT} {where} (created_at, id) < (?, '') {NEWEST} {size + 1}",
             lambda sample: (*arguments(sample), sample.time_ms),
-            20,
+            max_ms,
+            max_ratio=max_ratio,
         ),
     ]
 
@@ -115,6 +129,27 @@ def of_a_day(name: str, off_ms: int) -> Question:
 
     sql = f"{SUMS} WHERE created_at >= ? AND created_at < ? GROUP BY 1, 2"
     return Question(f"usage by engine and tool, {name}", "SummarizeUsage", ask, sql, ends, 50, 50)
+
+
+TEXTS = {
+    "text": "module_12",
+    "text of one in 900": "module_123.",
+    "rare text": RARE_TEXT,
+    "text that is nowhere": "module_999",
+    "text whose trigrams are in other rows": "00, limit: 1000",
+    "text of frequent trigrams": "limit: 2000 off",
+    "text of two characters": "zq",
+}
+
+
+def texts(name: str, text: str) -> list[Question]:
+    """Any text has the same bound. Pages are of what one in 20,000 has: a deep page of a million calls has as many."""
+    return listed(name, "args_summary LIKE ?", lambda _: (f"%{text}%",), FEW, (500, math.inf), args_contain=text)
+
+
+def summed(name: str, groups: list[str], sql: str, max_ms: float) -> Question:
+    """Usage of all time in groups of sessions, of which ten million calls have ten times as many as a million."""
+    return Question(name, "SummarizeUsage", lambda _: Usage(group_by=groups), sql, lambda _: (), max_ms, 50, math.inf)
 
 
 QUESTIONS = [
@@ -158,10 +193,7 @@ QUESTIONS = [
         lambda _: (),
         labels={"user": "user-7"},
     ),
-    *listed("text", "args_summary LIKE '%module_12%'", lambda _: (), args_contain="module_12"),
-    *listed("text of one in 900", "args_summary LIKE '%module_123.%'", lambda _: (), args_contain="module_123."),
-    *listed("rare text", f"args_summary LIKE '%{RARE_TEXT}%'", lambda _: (), FEW, args_contain=RARE_TEXT),
-    *listed("text that is nowhere", "args_summary LIKE '%module_999%'", lambda _: (), args_contain="module_999"),
+    *(question for name, text in TEXTS.items() for question in texts(name, text)),
     Question(
         "sessions, label and model",
         "ListSessions",
@@ -180,8 +212,16 @@ QUESTIONS = [
         lambda _: Usage(group_by=["engine", "tool"]),
         f"{SUMS} GROUP BY 1, 2",
         lambda _: (),
-        300,
         50,
+        50,
+        math.inf,
+    ),
+    summed("usage by session, all time", ["session"], SESSION_SUMS.format("session_id", ""), 100),
+    summed(
+        "usage by a label of many sessions, all time",
+        ["label:team"],
+        SESSION_SUMS.format("value", "LEFT JOIN session_labels l USING (session_id) WHERE key = 'team'"),
+        1000,
     ),
     Question(
         "usage by user, label of few",
