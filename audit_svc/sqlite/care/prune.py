@@ -36,7 +36,7 @@ OLD_CALLS = "created_at < ? AND rowid < (SELECT max(rowid) FROM tool_call_log)"
 _CALLS = (
     "DELETE FROM tool_call_log WHERE rowid IN "  # noqa: S608 - texts of ours
     f"(SELECT rowid FROM tool_call_log WHERE {OLD_CALLS} ORDER BY created_at LIMIT ?) "
-    "RETURNING created_at, error IS NOT NULL, rowid"
+    "RETURNING created_at, error IS NOT NULL, rowid, args_summary"
 )
 _REQUESTS = (
     "DELETE FROM cost_log WHERE rowid IN "
@@ -160,8 +160,8 @@ class Prune:
 
     def _remove_calls(self, connection: Connection) -> bool:
         removed: list[Any] = connection.execute(_CALLS, (self.before_ms, BATCH_ROWS)).fetchall()
-        forget_rows(connection, [number for _, _, number in removed])
-        errors = sum(failed for _, failed, _ in removed)
+        forget_rows(connection, [row[2:] for row in removed])
+        errors = sum(row[1] for row in removed)
         self._note(connection, removed, Removed(tool_calls=len(removed), errors=errors))
         return len(removed) < BATCH_ROWS
 

@@ -5,7 +5,6 @@ so that a search looks at one zone at a time: FTS5 ends where the mark does, and
 times between which the calls of a zone began.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
@@ -86,11 +85,15 @@ def index_rows(connection: apsw.Connection) -> Iterator[None]:
         yield from _merge(connection)
 
 
-def forget_rows(connection: apsw.Connection, numbers: Sequence[int]) -> None:
-    """Takes rows that were removed out of the index, in the transaction that is open."""
+def forget_rows(connection: apsw.Connection, rows: Sequence[tuple[int, str]]) -> None:
+    """Takes rows that were removed, by number and args_summary, out of the index, in the transaction that is open."""
     first = first_unindexed(connection)
-    indexed = json.dumps([number for number in numbers if number < first])
-    connection.execute("DELETE FROM args_index WHERE rowid IN (SELECT value FROM json_each(?))", (indexed,))
+    # FTS5 keeps no text, and is told what it had. Its option contentless_delete is not known to the SQLite of older
+    # Pythons, which read the ledger too (`audit-svc ui`).
+    connection.executemany(
+        "INSERT INTO args_index (args_index, rowid, args_summary, zone) VALUES ('delete', ?, ?, ?)",
+        [(number, text, _mark(number // ZONE_ROWS)) for number, text in rows if number < first],
+    )
 
 
 def forget_zones(connection: apsw.Connection, before_ms: int) -> None:

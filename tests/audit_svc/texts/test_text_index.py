@@ -129,7 +129,11 @@ NINTH = "rowid BETWEEN 288 AND 319"
 @pytest.mark.parametrize(
     ("damage", "parts"),
     [
-        ("DELETE FROM args_index WHERE rowid = 300", 1),
+        (
+            "INSERT INTO args_index (args_index, rowid, args_summary, zone) "
+            "SELECT 'delete', rowid, args_summary, '' FROM tool_call_log WHERE rowid = 300",
+            1,
+        ),
         (f"UPDATE tool_call_log SET args_summary = 'other' WHERE {NINTH}", 1),
         ("UPDATE args_index_zones SET latest = latest - 1 WHERE zone = 9", 1),
         ("UPDATE args_index_zones SET earliest = earliest + 1 WHERE zone < 3", 3),
