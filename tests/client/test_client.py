@@ -117,6 +117,7 @@ async def test_a_turn_can_be_cancelled_from_another_thread(make_pair):
     assert await asyncio.to_thread(run) is grpc.StatusCode.CANCELLED
 
 
+@pytest.mark.long
 async def test_exceptions_become_outcomes_and_go_on_and_no_message_is_recorded(make_pair, tmp_path):
     pair, _ = await start(make_pair)
     async with AsyncLedger(tmp_path / "app", pair.audit_address, session_id="s-1", model="m") as ledger:

@@ -31,6 +31,7 @@ def details_of(error: grpc.aio.AioRpcError) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 async def test_a_clients_deadline_cancels_the_turn_and_its_tool_whose_row_is_there(make_pair):
     pair = await make_pair(SLEEPS)
     pair.start_audit()

@@ -22,6 +22,7 @@ def lines_of(service: Service, event: str = "") -> list[dict[str, Any]]:
     return [line for line in lines if event in {"", line["event"]}]
 
 
+@pytest.mark.long
 async def test_each_line_of_a_turn_names_turn_session_trace_and_caller_and_no_content(make_pair):
     """Turns at once, one that works and one that fails: their lines can be told apart, those of the RPC included."""
     sentinel = f"Sentinel{secrets.token_hex(8)}"

@@ -63,6 +63,7 @@ async def test_a_call_has_one_row_of_the_tool_s_own_name_on_each_engine(make_pai
     assert (row.result_bytes, row.result_truncated, row.HasField("exit_code")) == (2, False, False)
 
 
+@pytest.mark.long
 async def test_a_server_killed_in_a_call_leaves_its_row_and_a_session_that_goes_on(make_pair, tmp_path):
     pair = await make_pair(calls_of(Call(name="t.sleep", arguments={"seconds": 60})))
     pair.start_audit()
@@ -87,6 +88,7 @@ async def test_a_server_killed_in_a_call_leaves_its_row_and_a_session_that_goes_
     assert row.outcome == audit_pb2.OUTCOME_SUCCEEDED
 
 
+@pytest.mark.long
 async def test_a_call_waits_for_its_answer_and_a_denied_one_has_its_row(make_pair, tmp_path):
     script = calls_of(Call(name="t.echo", arguments={"text": "hi"}), Call(name="t.die"))
     pair = await make_pair(script)
@@ -136,6 +138,7 @@ async def test_r12_no_content_of_an_mcp_call_is_on_the_record(make_pair, tmp_pat
         assert secret not in service.stderr_text() + audit.stderr_text()
 
 
+@pytest.mark.long
 async def test_a_gateway_that_ends_leaves_no_server_behind(make_pair, tmp_path):
     pair = await make_pair(calls_of(Call(name="t.sleep", arguments={"seconds": 60})))
     pair.start_audit()

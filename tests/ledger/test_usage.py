@@ -132,6 +132,7 @@ def counted(group_by: list[str], filters: dict[str, Any]) -> tuple[dict[Group, C
     return counts, durations
 
 
+@pytest.mark.long
 async def test_usage_is_what_a_plain_count_says(ledger):
     sessions = [session_row(id=name, labels=labels) for name, labels in LABELS.items()]
     # Some after the others, so that what is kept beside the rows is added to.

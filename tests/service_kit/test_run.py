@@ -90,6 +90,7 @@ def refused_calls_are_answered(address: str) -> None:
         assert call(channel, "fine").result().value == "fine"
 
 
+@pytest.mark.long
 def test_a_log_that_nobody_reads_any_more_fails_no_call(tmp_path):
     with served(tmp_path / "s", subprocess.PIPE) as (process, address):
         assert process.stderr.readline()
@@ -102,6 +103,7 @@ def test_a_log_that_stands_still_holds_no_call_up(tmp_path):
         refused_calls_are_answered(address)
 
 
+@pytest.mark.long
 def test_a_service_that_is_started_without_stderr_serves(tmp_path):
     """Descriptor 2 must not be that of a file of the service, which would get its log."""
     with served(tmp_path / "s", None, before=lambda: os.close(2)) as (process, address):
@@ -122,6 +124,7 @@ def full_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.long
 def test_a_log_on_a_full_disk_fails_no_call_and_goes_on_when_there_is_room(full_disk, tmp_path):
     filler, path = full_disk / "filler", full_disk / "log"
     with path.open("ab", buffering=0) as log, suppress(OSError):
@@ -193,6 +196,7 @@ def test_a_thread_that_dies_takes_health_with_it():
         assert '"threads died: frail"' in service.stderr_text()
 
 
+@pytest.mark.long
 def test_a_process_whose_interpreter_is_held_ends_all_the_same():
     """A regex that never ends lets no thread of Python's run: the kernel ends the process."""
     with (

@@ -69,6 +69,7 @@ def workers_running() -> list[str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", EXPLODING)
 async def test_a_page_that_explodes_ends_with_a_result_and_costs_the_gateway_no_memory(pages: Pages, workspace, name):
     body = gzip.compress(EXPLODING[name])

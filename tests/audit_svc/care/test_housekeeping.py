@@ -147,6 +147,7 @@ def minute_after(time_ms: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time_ms / 1000 + 60))
 
 
+@pytest.mark.long
 def test_prune_by_command_goes_through_the_service_or_to_the_file_and_never_both(tmp_path):
     database = tmp_path / "audit.db"
     make_ledger(database, hours=4)

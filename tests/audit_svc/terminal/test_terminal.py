@@ -115,6 +115,7 @@ def test_each_example_of_the_documents_works_and_says_something(place: Place, ex
     assert "\x1b" not in ran.stdout, "no colour where no terminal is, and none that a row brings"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("example", FOLLOWING)
 def test_a_tail_shows_what_is_recorded_until_it_is_interrupted(place: Place, example: str):
     tail = subprocess.Popen(
