@@ -112,7 +112,16 @@ def main() -> None:
         elif MODE == "stateless" and "io.modelcontextprotocol/protocolVersion" not in params.get("_meta", {}):
             tell({"id": number, "error": {"code": -32602, "message": "no version"}})
         elif method == "initialize":
-            tell({"id": number, "result": {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}}})
+            tell(
+                {
+                    "id": number,
+                    "result": {
+                        "protocolVersion": "2025-06-18",
+                        "capabilities": {"tools": {}},
+                        "serverInfo": {"name": "raw", "version": "1"},
+                    },
+                }
+            )
         elif MODE == "stateless" and method == "server/discover":
             tell({"id": number, "result": {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}})
         elif method == "subscriptions/listen":
