@@ -103,11 +103,13 @@ async def test_each_counter_of_the_gateway_says_what_happened(make_pair):
     assert up.value("onrecord_spool_oldest_row_seconds") == 0
 
 
-async def test_the_dashboard_and_the_manual_name_metrics_that_are_there(make_pair):
+async def test_the_dashboard_and_the_manual_name_metrics_that_are_there(make_pair, tmp_path):
     """Each name on the dashboard is scraped, and the manual's table is all that is scraped and no more."""
+    servers = tmp_path / "servers.json"
+    servers.write_text('{"mcpServers": {"gone": {"command": "false"}}}')
     pair = await make_pair(WORK)
     audit = pair.start_audit(AUDIT_METRICS_LISTEN=ON)
-    service = pair.start_gateway(GATEWAY_METRICS_LISTEN=ON)
+    service = pair.start_gateway(GATEWAY_METRICS_LISTEN=ON, GATEWAY_MCP_FILE=str(servers))
     gateway = await pair.gateway(service)
     for engine in ("openai", "ollama"):
         await run_turn(gateway, engine=engine)
