@@ -14,6 +14,7 @@ MAX_MEMORY_BYTES = {"search": 1024**3, "page": 512 * 1024**2}
 MAX_CPU_SECONDS = 30
 NICENESS = 5
 PR_SET_PDEATHSIG = 1
+ORPHANED = 9
 
 
 def limit(job: str) -> None:
@@ -23,8 +24,8 @@ def limit(job: str) -> None:
     """
     parent = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent or parent == 1:  # it ended before the line above
-        sys.exit(1)
+    if os.getppid() != parent:  # it ended before the line above
+        sys.exit(ORPHANED)
     for kind, most in (
         (resource.RLIMIT_DATA, MAX_MEMORY_BYTES[job]),
         (resource.RLIMIT_CPU, MAX_CPU_SECONDS),
