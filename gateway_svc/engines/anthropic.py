@@ -5,6 +5,7 @@ with its signature to the model that thought it: within a turn the API refuses c
 """
 
 import json
+import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from gateway_svc.engines.kinds import EngineKind, HttpEngineSettings
 from gateway_svc.engines.wire.encoding import build_calls, encode, history_arguments, join, parse_arguments
 from gateway_svc.engines.wire.failures import presentable
 from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, maybe_count, text
-from gateway_svc.engines.wire.history import NOTHING_SAID, Encoded, Form, Reader, fit
+from gateway_svc.engines.wire.history import Encoded, Form, Reader, fit, nonempty_text
 from gateway_svc.engines.wire.http import PATIENCE, Answer, BadEnd, ModelServerClient, Patience
 from gateway_svc.engines.wire.names import WireNames
 from gateway_svc.engines.wire.usage import TokenCounts
@@ -39,7 +40,7 @@ from gateway_svc.messages import (
 
 NAME = "anthropic"
 API_VERSION = "2023-06-01"
-MAX_ID_CHARACTERS = 64
+_ID_FORM = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _FINISHES: dict[str, Literal["stop", "length", "content_filter"]] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -164,14 +165,14 @@ class AnthropicEngine:
         return self._client.step(model, body, partial(_Answer, self._names, self._origin))
 
     def _reader(self, model: str, *, with_thoughts: bool = True) -> Reader:
-        return Reader(self._origin, model, with_thoughts, max_id_characters=MAX_ID_CHARACTERS)
+        return Reader(self._origin, model, with_thoughts, id_form=_ID_FORM)
 
     def _encode(self, message: Message, form: Form) -> bytes:
         match message:
             case SystemMessage():
                 return encode(message.text)
             case UserMessage():
-                return encode({"type": "text", "text": message.text if message.text.strip() else NOTHING_SAID})
+                return encode({"type": "text", "text": nonempty_text(message)})
             case AssistantMessage():
                 return encode({"role": "assistant", "content": list(self._blocks(message, form))})
             case ToolMessage():
@@ -185,7 +186,7 @@ class AnthropicEngine:
                 yield block | {"id": next(ids)} if block["type"] == "tool_use" else block
             return
         if message.text.strip() or not message.tool_calls:
-            yield {"type": "text", "text": message.text if message.text.strip() else NOTHING_SAID}
+            yield {"type": "text", "text": nonempty_text(message)}
         for call, tool_call_id in zip(message.tool_calls, form.ids, strict=True):
             name, written = self._names.to_wire(call.name), history_arguments(call.arguments)
             yield {"type": "tool_use", "id": tool_call_id, "name": name, "input": written}
@@ -207,6 +208,15 @@ class _Block:
     told: dict[str, Any] = field(default_factory=dict)
     pieces: list[str] = field(default_factory=list)
     is_done: bool = False
+
+    def kind(self) -> str:
+        """What it is; empty where nothing has told it."""
+        return label(self.told.get("type"))
+
+    def take_kind(self, kind: str) -> None:
+        """Takes the kind that a piece shows, where its begin has not told it."""
+        if self.kind() not in _BLOCK_FIELDS:
+            self.told["type"] = kind
 
     def arguments(self) -> str:
         """The input of a call, as JSON text."""
@@ -231,18 +241,16 @@ class _Answer(Answer):
         self._tokens = TokenCounts()
 
     def take(self, chunk: Fields) -> str:
+        # by what an event holds: its type may be missing behind a proxy, and says no more
+        if "message" in chunk:
+            return self._take_message(fields(chunk["message"]))
+        if "content_block" in chunk:
+            return self._begin(self._block(chunk), fields(chunk["content_block"]))
+        if "delta" in chunk:
+            return self._take_delta(chunk, fields(chunk["delta"]))
         match label(chunk.get("type")):
-            case "message_start":
-                return self._take_message(fields(chunk.get("message")))
-            case "content_block_start":
-                return self._begin(self._block(chunk), fields(chunk.get("content_block")))
-            case "content_block_delta":
-                return self._take_delta(self._block(chunk), fields(chunk.get("delta")))
             case "content_block_stop":
                 self._block(chunk).is_done = True
-            case "message_delta":
-                self._count(chunk.get("usage"))
-                self._take_end(fields(chunk.get("delta")).get("stop_reason"))
             case "message_stop":
                 self.ended = self.complete
             case "message":  # from a server that was asked to stream and does not
@@ -255,7 +263,7 @@ class _Answer(Answer):
 
     def result(self, model: str) -> StepResult:
         blocks = [self._blocks[at] for at in sorted(self._blocks)]
-        asked = [block for block in blocks if block.told.get("type") == "tool_use"]
+        asked = [block for block in blocks if block.kind() == "tool_use"]
         finish = _FINISHES[self._finish]
         if self._finish == "tool_use" and not asked:
             raise BadEnd("ended its answer to call tools, and called none")
@@ -266,7 +274,7 @@ class _Answer(Answer):
             for block in asked
         )
         said = "".join(self._text)
-        thought = clean("\n\n".join("".join(b.pieces) for b in blocks if b.told.get("type") == "thinking"))
+        thought = clean("\n\n".join("".join(b.pieces) for b in blocks if b.kind() == "thinking"))
         answered = bool(said or thought or calls)
         self._tokens.put("input", sum(self._read.values()))
         usage = self._tokens.usage(answered=answered)
@@ -281,26 +289,33 @@ class _Answer(Answer):
 
     def _begin(self, block: _Block, told: Fields) -> str:
         block.told |= told
-        match told.get("type"):
-            case "text":
-                return self._say(block, text(told.get("text")))
-            case "thinking":
-                block.pieces.append(text(told.get("thinking")))
+        if "name" in told or "input" in told:
+            block.take_kind("tool_use")
+        if "text" in told:
+            block.take_kind("text")
+            return self._say(block, text(told["text"]))
+        if "thinking" in told:
+            block.take_kind("thinking")
+            block.pieces.append(text(told["thinking"]))
         return ""
 
-    def _take_delta(self, block: _Block, delta: Fields) -> str:
-        match label(delta.get("type")):
-            case "text_delta":
-                block.told.setdefault("type", "text")
-                return self._say(block, text(delta.get("text")))
-            case "thinking_delta":
-                block.told.setdefault("type", "thinking")
-                block.pieces.append(text(delta.get("thinking")))
-            case "signature_delta":
-                block.told["signature"] = text(block.told.get("signature")) + text(delta.get("signature"))
-            case "input_json_delta":
-                block.told.setdefault("type", "tool_use")
-                block.pieces.append(text(delta.get("partial_json")))
+    def _take_delta(self, chunk: Fields, delta: Fields) -> str:
+        if "stop_reason" in delta or "usage" in chunk:
+            self._count(chunk.get("usage"))
+            self._take_end(delta.get("stop_reason"))
+            return ""
+        block = self._block(chunk)
+        if "text" in delta:
+            block.take_kind("text")
+            return self._say(block, text(delta["text"]))
+        if "thinking" in delta:
+            block.take_kind("thinking")
+            block.pieces.append(text(delta["thinking"]))
+        elif "partial_json" in delta:
+            block.take_kind("tool_use")
+            block.pieces.append(text(delta["partial_json"]))
+        elif "signature" in delta:
+            block.told["signature"] = text(block.told.get("signature")) + text(delta["signature"])
         return ""
 
     def _say(self, block: _Block, piece: str) -> str:
@@ -311,7 +326,7 @@ class _Answer(Answer):
 
     def _take_message(self, message: Fields) -> str:
         self._model = label(message.get("model")) or self._model
-        self._count(message.get("usage"))
+        self._count(message.get("usage"), is_whole=bool(message.get("stop_reason")))
         told = enumerate(map(fields, items(message.get("content"))))
         said = "".join(self._begin(self._blocks.setdefault(at, _Block()), block) for at, block in told)
         self._take_end(message.get("stop_reason"))
@@ -325,13 +340,16 @@ class _Answer(Answer):
             raise BadEnd(f"ended its answer for the reason {presentable(finish)[:100]}")
         self.complete, self._finish = True, finish
 
-    def _count(self, usage: object) -> None:
-        """Takes a usage. The API counts what was read from and put into its cache beside the input."""
+    def _count(self, usage: object, *, is_whole: bool = True) -> None:
+        """Takes a usage; at the begin of an answer its output is none yet. What was read from the API's cache, and put
+        into it, is counted beside the input.
+        """
         if not isinstance(usage, dict):
             return
         for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"):
             self._read[name] = max(maybe_count(usage.get(name)) or 0, self._read.get(name, 0))
-        self._tokens.put("output", maybe_count(usage.get("output_tokens")))
+        if is_whole:
+            self._tokens.put("output", maybe_count(usage.get("output_tokens")))
         self._tokens.put("cached", self._read["cache_read_input_tokens"])
         self._tokens.put("cache_write", self._read["cache_creation_input_tokens"])
         if isinstance(details := usage.get("output_tokens_details"), dict):
@@ -340,12 +358,12 @@ class _Answer(Answer):
 
 def _items_back(blocks: Sequence[_Block]) -> Iterator[str]:
     """The blocks for sending them back, each as JSON; none where text and calls say all of it."""
-    known = [block for block in blocks if block.told.get("type") in _BLOCK_FIELDS]
-    signed = [block for block in known if block.told.get("signature") or block.told["type"] == "redacted_thinking"]
+    known = [block for block in blocks if block.kind() in _BLOCK_FIELDS]
+    signed = [block for block in known if block.told.get("signature") or block.kind() == "redacted_thinking"]
     if not signed:
         return
     for block in known:
-        kind, said = block.told["type"], clean("".join(block.pieces))
+        kind, said = block.kind(), clean("".join(block.pieces))
         if (kind == "thinking" and block not in signed) or (kind == "text" and not said.strip()):
             continue
         whole: dict[str, Any] = {"thinking": said, "text": said, "input": history_arguments(block.arguments())}

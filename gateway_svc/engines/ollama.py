@@ -15,7 +15,7 @@ from gateway_svc.engines.kinds import EngineKind, HttpEngineSettings
 from gateway_svc.engines.wire.encoding import build_calls, encode, encode_tools, history_arguments, join
 from gateway_svc.engines.wire.failures import presentable
 from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, maybe_count, text
-from gateway_svc.engines.wire.history import NOTHING_SAID, Encoded, Form, Reader, fit
+from gateway_svc.engines.wire.history import Encoded, Form, Reader, fit, nonempty_text
 from gateway_svc.engines.wire.http import PATIENCE, Answer, BadEnd, ModelServerClient, Patience
 from gateway_svc.engines.wire.usage import TokenCounts
 from gateway_svc.messages import (
@@ -110,7 +110,7 @@ def _encode(message: Message, form: Form) -> bytes:
 
 def _assistant(message: AssistantMessage, form: Form) -> dict[str, Any]:
     if not message.tool_calls:
-        return {"role": "assistant", "content": message.text or NOTHING_SAID}
+        return {"role": "assistant", "content": nonempty_text(message)}
     encoded: dict[str, Any] = {"role": "assistant", "content": message.text}
     # within a turn a model reasons on from what it thought before its calls; later turns can do without
     if message.thinking and form.own:
@@ -148,7 +148,8 @@ class _Answer(Answer):
             reason = text(chunk.get("done_reason"))  # older servers tell none
             if reason not in ("", "stop", "length"):
                 raise BadEnd(f"ended its answer for the reason {presentable(reason)[:100]}")
-            self.complete = self.ended = True
+            self.complete = True
+            self.ended = bool(reason) or chunk.get("eval_count") is not None
             self._finish = "length" if reason == "length" else "stop"
         return piece
 

@@ -53,6 +53,9 @@ class Pair:
             "GATEWAY_OLLAMA_MODEL": "scripted",
             "GATEWAY_OPENAI_URL": self.model.openai_url,
             "GATEWAY_OPENAI_MODEL": "scripted",
+            "GATEWAY_ANTHROPIC_URL": self.model.anthropic_url,
+            "GATEWAY_ANTHROPIC_MODEL": "scripted",
+            "GATEWAY_DEFAULT_ENGINE": "ollama",
             "GATEWAY_WEBFETCH_ALLOW": self.model.url.removeprefix("http://"),
             **env,
         }

@@ -50,7 +50,15 @@ NAMES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     },
 }
 """What a row says of each call: the tool's name and its arguments, by whose tools they are."""
-TURNS = [("ollama", "chat"), ("openai", "chat"), ("claude", "chat"), ("openai", "responses"), ("ollama", "responses")]
+TURNS = [
+    ("ollama", "chat"),
+    ("openai", "chat"),
+    ("anthropic", "chat"),
+    ("claude", "chat"),
+    ("openai", "responses"),
+    ("anthropic", "responses"),
+    ("ollama", "responses"),
+]
 
 
 def arguments_of(summary: dict[str, Any], url: str) -> dict[str, Any]:
@@ -190,7 +198,8 @@ async def test_claude_s_program_killed_in_a_call_leaves_its_row_and_a_session_th
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("engine", "api", "chunks"), [("ollama", "chat", 3), ("openai", "chat", 3), ("openai", "responses", 7)]
+    ("engine", "api", "chunks"),
+    [("ollama", "chat", 3), ("openai", "chat", 3), ("openai", "responses", 7), ("anthropic", "chat", 6)],
 )
 async def test_a_model_server_cut_in_its_answer_leaves_its_cost_row_and_a_session_that_goes_on(
     make_pair, engine, api, chunks

@@ -47,7 +47,9 @@ def servers_running() -> list[int]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("engine", "api"), [("ollama", "chat"), ("openai", "chat"), ("openai", "responses")])
+@pytest.mark.parametrize(
+    ("engine", "api"), [("ollama", "chat"), ("openai", "chat"), ("openai", "responses"), ("anthropic", "chat")]
+)
 async def test_a_call_has_one_row_of_the_tool_s_own_name_on_each_engine(make_pair, tmp_path, engine, api):
     name = "t.echo" if engine == "ollama" else "t__echo"
     pair = await make_pair(calls_of(Call(name=name, arguments={"text": "hi", "note": "n"})))

@@ -25,7 +25,9 @@ def content_of(path: Path) -> bytes:
     return b""
 
 
-@pytest.mark.parametrize(("engine", "api"), [("ollama", "chat"), ("openai", "chat"), ("openai", "responses")])
+@pytest.mark.parametrize(
+    ("engine", "api"), [("ollama", "chat"), ("openai", "chat"), ("openai", "responses"), ("anthropic", "chat")]
+)
 @pytest.mark.parametrize("log_level", ["debug"])
 async def test_r12_a_sentinel_in_every_place_of_content_is_not_on_the_record(make_pair, engine, api, log_level):
     """Each tool handles the sentinel; the spool is looked at while the audit service is down, and all else after."""
@@ -73,6 +75,9 @@ async def test_r12_a_sentinel_in_every_place_of_content_is_not_on_the_record(mak
 
     sent = pair.model.requests[-1].json
     told = [m["content"] for m in sent.get("messages", ()) if m["role"] == "tool"]
+    if engine == "anthropic":
+        blocks = [block for message in sent["messages"] for block in message["content"]]
+        told += [block["content"] for block in blocks if block["type"] == "tool_result"]
     told += [item["output"] for item in sent.get("input", ()) if item["type"] == "function_call_output"]
     assert sum(sentinel in text for text in told) >= 4, "the model itself was told"
     transcripts = [f"sessions/{events[0].turn_started.session_id}.jsonl"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from demo.model_server import ModelServer
 from gateway_svc.engines import Engine, StepResult, TextDelta
+from gateway_svc.engines.anthropic import AnthropicEngine
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
@@ -23,6 +24,8 @@ def engine_for(server: ModelServer, name: str, patience: Patience = QUICK) -> En
     """An engine that asks the scripted model server."""
     if name == "ollama":
         return OllamaEngine(server.ollama_url, "scripted", patience=patience)
+    if name == "anthropic":
+        return AnthropicEngine(server.anthropic_url, "scripted", patience=patience)
     if name == "responses":
         return ResponsesEngine(server.openai_url, "scripted", patience=patience)
     return OpenAIEngine(server.openai_url, "scripted", patience=patience)

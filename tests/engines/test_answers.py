@@ -9,7 +9,7 @@ from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMes
 from recording.calls import Usage
 from tests.engines.asking import READ, ask, ask_again, engine_for
 
-pytestmark = pytest.mark.parametrize("name", ["ollama", "openai", "responses"])
+pytestmark = pytest.mark.parametrize("name", ["ollama", "openai", "responses", "anthropic"])
 
 TEXT = "Grüße, 世界! It is 5 o'clock. 🙂\n\nBye."
 

@@ -13,7 +13,7 @@ from gateway_svc.engines.wire.http import Patience
 from gateway_svc.messages import UserMessage
 from tests.engines.asking import ask, ask_again, engine_for, raw_server
 
-pytestmark = pytest.mark.parametrize("name", ["ollama", "openai", "responses"])
+pytestmark = pytest.mark.parametrize("name", ["ollama", "openai", "responses", "anthropic"])
 
 PATIENT = Patience(wait_s=3600)
 SLOW = Script(steps=(Step(text="one two three four five", chunk_delay_ms=60_000),))

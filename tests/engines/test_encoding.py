@@ -113,7 +113,7 @@ def test_both_send_tools_in_the_same_shape():
         assert json.loads(engine.encode_tools([READ])) == [{"type": "function", "function": function}]
 
 
-@pytest.mark.parametrize("name", ["ollama", "openai", "responses"])
+@pytest.mark.parametrize("name", ["ollama", "openai", "responses", "anthropic"])
 @pytest.mark.parametrize("arguments", MALFORMED)
 async def test_malformed_arguments_go_back_in_a_form_that_strict_servers_take(name, arguments):
     """The scripted server checks like Ollama and llama.cpp; the model sees what it wrote."""
@@ -123,12 +123,14 @@ async def test_malformed_arguments_go_back_in_a_form_that_strict_servers_take(na
         asked = AssistantMessage(tool_calls=(call,))
         _, result = await ask(engine_for(server, name), UserMessage("go"), asked, result_told)
         request = server.requests[0].json
-    if name == "responses":
+    if name == "anthropic":
+        sent = request["messages"][1]["content"][0]["input"]
+    elif name == "responses":
         sent = request["input"][1]["arguments"]
     else:
         sent = request["messages"][1]["tool_calls"][0]["function"]["arguments"]
     assert result.message.text == "second"
-    assert (sent if name == "ollama" else json.loads(sent)) == {"malformed_arguments": arguments}
+    assert (sent if isinstance(sent, dict) else json.loads(sent)) == {"malformed_arguments": arguments}
 
 
 async def test_a_name_that_openai_refuses_goes_back_as_one_that_it_takes():
@@ -145,7 +147,7 @@ async def test_a_name_that_openai_refuses_goes_back_as_one_that_it_takes():
         assert message["tool_calls"][0]["function"]["name"] == sent
 
 
-@pytest.mark.parametrize("name", ["ollama", "openai", "responses"])
+@pytest.mark.parametrize("name", ["ollama", "openai", "responses", "anthropic"])
 async def test_a_request_is_made_of_the_encoded_messages_as_they_are(name):
     """Encoding a conversation again for every step would make its cost quadratic."""
     async with ModelServer(Script(steps=(Step(text="ok"),))) as server:
@@ -159,6 +161,7 @@ async def test_a_request_is_made_of_the_encoded_messages_as_they_are(name):
         await engine.aclose()
         body = server.requests[0].body
     field = b'"input":[' if name == "responses" else b'"messages":['
+    field += b'{"role":"user","content":[' if name == "anthropic" else b""
     assert field + b",".join(message.data for message in messages) + b"]" in body
     assert body.endswith(b',"tools":' + tools + b"}")
 

@@ -10,6 +10,7 @@ import pytest
 from demo.model_server import ModelServer
 from demo.script import Refusal, Script, Step
 from gateway_svc.engines import TextDelta
+from gateway_svc.engines.anthropic import AnthropicEngine
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
@@ -28,10 +29,10 @@ from gateway_svc.messages import UserMessage
 from tests.engines.asking import QUICK, ask, engine_for, raw_server, response
 from tests.support.ports import own_port
 
-ENGINES = {"ollama": OllamaEngine, "openai": OpenAIEngine, "responses": ResponsesEngine}
-HEAD = {"ollama": 0, "openai": 0, "responses": 4}
+ENGINES = {"ollama": OllamaEngine, "openai": OpenAIEngine, "responses": ResponsesEngine, "anthropic": AnthropicEngine}
+HEAD = {"ollama": 0, "openai": 0, "responses": 4, "anthropic": 3}
 """How many chunks of a scripted stream come ahead of those with text."""
-both = pytest.mark.parametrize("name", ["ollama", "openai", "responses"])
+both = pytest.mark.parametrize("name", ["ollama", "openai", "responses", "anthropic"])
 
 
 async def failure_of(script: Script, name: str, patience: Patience = QUICK) -> tuple[EngineError, int, list[str]]:
@@ -207,7 +208,7 @@ async def test_an_error_line_that_may_pass_is_tried_again_only_before_the_first_
     assert made == 1
     assert pieces
     assert type(error) is EngineBrokeOff
-    assert f"status {500 if name == 'responses' else 503}" in str(error)
+    assert f"status {500 if name in ('responses', 'anthropic') else 503}" in str(error)
 
 
 @both

@@ -17,7 +17,7 @@ from gateway_svc.engines import StepEvent
 from gateway_svc.engines.openai.chat_answer import ChatAnswer
 from gateway_svc.engines.openai.dialect import STRICT_HOSTS, Dialect
 from gateway_svc.engines.wire.encoding import encode, encode_tools, history_arguments_text, join
-from gateway_svc.engines.wire.history import NOT_SHOWN, NOTHING_SAID, Encoded, Form, Reader, fit
+from gateway_svc.engines.wire.history import NOT_SHOWN, Encoded, Form, Reader, fit, nonempty_text
 from gateway_svc.engines.wire.http import PATIENCE, ModelServerClient, Patience
 from gateway_svc.engines.wire.names import WireNames
 from gateway_svc.errors import EngineRejected
@@ -132,7 +132,7 @@ class OpenAIEngine:
         if dialect.details_demanded and "reasoning_details" not in encoded:
             encoded["reasoning_details"] = [{"type": "reasoning.text", "text": message.thinking or NOT_SHOWN}]
         if not message.tool_calls:
-            return encoded | {"content": message.text or NOTHING_SAID}
+            return encoded | {"content": nonempty_text(message)}
         # DeepSeek and Moonshot refuse a history in which calls come without the thoughts that led to them
         thoughts = message.thinking if form.own else ""
         if dialect.reasoning_field and (thoughts or dialect.thoughts_demanded):

@@ -7,7 +7,7 @@ from gateway_svc.engines import StepResult
 from gateway_svc.engines.openai.dialect import REASONING_FIELDS
 from gateway_svc.engines.wire.encoding import build_calls, encode
 from gateway_svc.engines.wire.failures import presentable
-from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, text
+from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, maybe_count, text
 from gateway_svc.engines.wire.fragments import CallAssembler
 from gateway_svc.engines.wire.http import Answer, BadEnd
 from gateway_svc.engines.wire.names import WireNames
@@ -81,7 +81,7 @@ class ChatAnswer(Answer):
         return StepResult(message, usage, self._model or model, finish)
 
     def _take_choice(self, choice: Fields) -> str:
-        if choice.get("index") not in (None, 0, "0"):
+        if maybe_count(choice.get("index")):  # one answer is asked for
             return ""
         self._tokens.take(choice.get("usage"))  # Moonshot's place for it
         finish = text(choice.get("finish_reason"))  # some servers send an empty one until then

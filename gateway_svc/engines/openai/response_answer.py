@@ -77,6 +77,8 @@ class ResponseAnswer(Answer):
         self._origin = origin
         self._items: list[_Item] = []
         self._said: list[str] = []
+        self._is_torn = False
+        """Whether the pieces of a text do not make up the whole of it."""
         self._model = ""
         self._finish: Literal["stop", "length", "content_filter"] = "stop"
         self._tokens = TokenCounts()
@@ -114,6 +116,8 @@ class ResponseAnswer(Answer):
             self._items, key=lambda item: (item.arrival if item.index is None else item.index, item.arrival)
         )
         asked = [item for item in output if item.kind() == "function_call"]
+        if self._is_torn:
+            raise BadEnd("told its text in pieces that do not make up the whole")
         if self._finish == "stop" and not all(map(_is_whole, asked)):
             raise BadEnd("ended its answer with a call that is not whole")
         calls = build_calls(
@@ -155,6 +159,7 @@ class ResponseAnswer(Answer):
         whole = text(chunk.get("text")) or text(chunk.get("refusal"))
         streamed = "".join(item.pieces)
         if not whole.startswith(streamed):
+            self._is_torn = self._is_torn or bool(whole)
             return ""
         item.pieces.append(whole[len(streamed) :])
         return self._say(item.pieces[-1])
@@ -165,7 +170,9 @@ class ResponseAnswer(Answer):
         known.is_done = known.is_done or is_done
         if known.kind() != "message" or not is_done:
             return ""
-        rest = known.said()[len("".join(known.pieces)) :]
+        streamed, whole = "".join(known.pieces), known.said()
+        self._is_torn = self._is_torn or not whole.startswith(streamed)
+        rest = whole[len(streamed) :]
         known.pieces.append(rest)
         return self._say(rest)
 

@@ -6,6 +6,7 @@ be refused without the thought that led to it. Whoever else goes on with the con
 """
 
 import json
+import re
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -16,7 +17,7 @@ from gateway_svc.engines import StepEvent
 from gateway_svc.engines.openai.response_answer import ResponseAnswer
 from gateway_svc.engines.openai.response_items import MAX_ID_CHARACTERS
 from gateway_svc.engines.wire.encoding import encode, history_arguments_text, join
-from gateway_svc.engines.wire.history import NOTHING_SAID, Encoded, Form, Reader, fit
+from gateway_svc.engines.wire.history import Encoded, Form, Reader, fit, nonempty_text
 from gateway_svc.engines.wire.http import PATIENCE, ModelServerClient, Patience
 from gateway_svc.engines.wire.names import WireNames
 from gateway_svc.errors import EngineRejected
@@ -30,6 +31,7 @@ from gateway_svc.messages import (
 )
 from recording.calls import ToolCall
 
+_ID_FORM = re.compile(rf".{{1,{MAX_ID_CHARACTERS}}}", re.DOTALL)
 _HEAD = {"stream": True, "store": False}
 _ENCRYPTED = {"include": ["reasoning.encrypted_content"]}
 
@@ -109,7 +111,7 @@ class ResponsesEngine:
         return self._client.step(model, body, partial(ResponseAnswer, self._names, self._origin))
 
     def _reader(self, model: str, *, with_thoughts: bool = True) -> Reader:
-        return Reader(self._origin, model, with_thoughts, max_id_characters=MAX_ID_CHARACTERS)
+        return Reader(self._origin, model, with_thoughts, id_form=_ID_FORM)
 
     def _encode(self, message: Message, form: Form) -> bytes:
         match message:
@@ -126,8 +128,8 @@ class ResponsesEngine:
                 return encode({"type": "function_call_output", "call_id": form.ids[0], "output": message.text})
 
     def _plain(self, message: AssistantMessage, ids: Sequence[str]) -> Iterable[dict[str, object]]:
-        if message.text or not message.tool_calls:
-            yield _said("assistant", "output_text", message.text or NOTHING_SAID)
+        if message.text.strip() or not message.tool_calls:
+            yield _said("assistant", "output_text", nonempty_text(message))
         yield from map(self._call, message.tool_calls, ids)
 
     def _call(self, call: ToolCall, call_id: str) -> dict[str, object]:

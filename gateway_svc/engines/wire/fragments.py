@@ -65,7 +65,8 @@ class CallAssembler:
         """The id, name and arguments of each call. One that is told by its name alone has none: some models write
         nothing for a tool without parameters, and whoever knows that the answer is whole may take it so.
         """
-        return [(call.id, call.name, call.written() or "{}") for call in self._calls]
+        told = [call for call in self._calls if call.name or call.written()]
+        return [(call.id, call.name, call.written() or "{}") for call in told]
 
     def _call_at(self, index: int | None, given: str, name: str) -> _Call | None:
         """The call that is under way at the place of a fragment; None where there is none."""

@@ -9,12 +9,13 @@
 Each message is encoded once, and again only where it goes out in another form than before.
 """
 
+import re
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from gateway_svc.messages import AssistantMessage, Message, Native, ToolMessage
+from gateway_svc.messages import AssistantMessage, Message, Native, ToolMessage, UserMessage
 
 NOTHING_SAID = "(no answer)"
 NOT_SHOWN = "(not shown)"
@@ -35,7 +36,8 @@ class Reader:
     """What else a message's encoding depends on."""
     keeps_ids: bool = True
     """Whether ids that it gave itself go back as they are."""
-    max_id_characters: int = 2**16
+    id_form: re.Pattern[str] = re.compile(r".*", re.DOTALL)
+    """What an id has to look like to go back as it is."""
 
     def gave(self, message: AssistantMessage) -> bool:
         """Whether the answer is its own."""
@@ -82,7 +84,7 @@ class _Fitting:
                 return Form(self.reader, False, ())
 
     def _sent(self, given: str, *, own: bool) -> str:
-        kept = own and self.reader.keeps_ids and len(given) <= self.reader.max_id_characters
+        kept = own and self.reader.keeps_ids and self.reader.id_form.fullmatch(given)
         sent, again = given if kept else portable_id(given), 0
         while sent in self.taken:
             again += 1
@@ -128,6 +130,11 @@ def fit(history: Sequence[Encoded], reader: Reader) -> list[bytes]:
     for message in history[begin:]:
         message.fit(fitting)
     return [message.data for message in history]
+
+
+def nonempty_text(message: UserMessage | AssistantMessage) -> str:
+    """What a message says; never nothing, since many servers refuse an empty one."""
+    return message.text if message.text.strip() else NOTHING_SAID
 
 
 def portable_id(given: str, again: int = 0) -> str:

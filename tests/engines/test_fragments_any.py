@@ -1,0 +1,64 @@
+"""Fragments and ends of any kind never yield a call that no fragment with arguments made."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway_svc.engines.wire.fragments import CallAssembler
+
+NOTHING = ("", None)
+PIECES = ["", None, "{", '{"a', '": 1}', '{"a": 1}', "{}", " "]
+
+fragments = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "index": st.sampled_from([0, 1, None, "0"]),
+            "id": st.sampled_from(["", "A", "B", None, 7]),
+            "name": st.sampled_from(["", "read", "bash", None]),
+            "arguments": st.sampled_from(PIECES),
+        },
+    ),
+    max_size=8,
+)
+
+
+def assemble(told: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    assembler = CallAssembler()
+    for part in told:
+        function = {name: part[name] for name in ("name", "arguments") if name in part}
+        assembler.add({**{name: part[name] for name in ("index", "id") if name in part}, "function": function})
+    return assembler.calls()
+
+
+def written(told: list[dict[str, Any]]) -> list[str]:
+    return [part["arguments"] for part in told if (part.get("arguments") or "").strip()]
+
+
+@given(fragments)
+def test_all_arguments_are_in_some_call_and_none_is_made_up(told):
+    calls = assemble(told)
+    pieces = written(told)
+    in_calls = "".join(call[2] for call in calls if call[2] != "{}")
+    assert len(in_calls.replace(" ", "")) <= len("".join(pieces).replace(" ", ""))
+    made = sum(call[2] != "{}" for call in calls)
+    assert made <= len(pieces)
+
+
+@given(fragments)
+def test_a_call_without_arguments_is_one_that_begins_at_a_place_of_its_own(told):
+    """What only repeats a name or an id at the place of a call begins none."""
+    empty = [call for call in assemble(told) if call[2] == "{}"]
+    told_whole = sum(piece.strip() == "{}" for piece in written(told))
+    heads = {part.get("index") if part.get("index") != "0" else 0 for part in told}
+    assert len(empty) <= len(heads) + told_whole
+
+
+@given(fragments, st.sampled_from(["read", "bash"]), st.sampled_from(["A", "C", "", None]))
+def test_a_name_once_more_at_the_end_runs_nothing_twice(told, name, given_id):
+    at = [part for part in told if part.get("index") in (0, "0")]
+    if not assemble(at):
+        return
+    again = assemble([*at, {"index": 0, "id": given_id, "name": name, "arguments": ""}])
+    assert [call[2] for call in again] == [call[2] for call in assemble(at)]
