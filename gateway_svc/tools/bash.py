@@ -125,7 +125,7 @@ class BashTool:
         argv = [self._bash, "-c", self._prelude, "bash", command]
         if self._sandbox is None:
             here = f"/proc/self/fd/{files.root}"
-            return Program(argv, here, self._env, pass_fds=(files.root,), prefix=prefix)
+            return Program(argv, here, self._env, prefix=prefix)
         return self._sandbox.program(argv, files, self._env, network=self._network, prefix=prefix)
 
 

@@ -95,6 +95,12 @@ READING = (
     Attack("the home folder", "cat {outside}/home/.aws/credentials ~/.aws/credentials"),
     Attack("the password file", "head -c 1 /etc/shadow && echo BREACH"),
     Attack("files by their number", "cat /proc/self/fd/[3-9] /dev/fd/[3-9]", "held"),
+    Attack("a folder by its number", "for f in /proc/$$/fd/*; do cat $f/../secret.txt; done", "held"),
+    Attack(
+        "a folder of another process by its number",
+        "for f in /proc/[0-9]*/fd/* /proc/[0-9]*/task/*/fd/*; do cat $f/../secret.txt $f{outside}/secret.txt; done",
+    ),
+    Attack("a folder that a process is in", "cat /proc/[0-9]*/cwd/../secret.txt /proc/[0-9]*/root{outside}/secret.txt"),
     Attack("sockets of ours", "ls -l /proc/self/fd /proc/$$/fd | grep socket: && echo BREACH", "held"),
     Attack(
         "a raw disk", "head -c 1 /dev/vda /dev/sda /dev/nvme0n1 /dev/dm-0 && echo BREACH; ls /dev/*da && echo BREACH"
@@ -135,6 +141,11 @@ CHANGING = (
     Attack("a file outside made", "echo x > {outside}/made; mkdir {outside}/made-too; touch {state}/made"),
     Attack("a file outside removed", "rm -f {outside}/secret.txt; rm -rf {state}; mv {outside}/secret.txt ."),
     Attack("a file outside through a link", "ln -s {outside} l; echo x > l/secret.txt; echo x > l/made"),
+    Attack(
+        "a file outside by a folder's number",
+        "for f in /proc/$$/fd/*; do echo x > $f/../secret.txt; touch $f/../made; done",
+        "held",
+    ),
     Attack("the workspace moved", "mv {workspace} {outside}/moved"),
     Attack("the system changed", "touch /usr/{nap} /etc/{nap} /{nap} /dev/{nap} /var/{nap} /bin/{nap} && echo BREACH"),
     Attack(

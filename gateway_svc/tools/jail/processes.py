@@ -44,9 +44,10 @@ class Program:
 
     argv: Sequence[str]
     cwd: Path | str
+    """Where it starts. A folder that is held by a descriptor is told by its path in /proc/self/fd, and the descriptor is
+    not given on: in a jail, what is above such a folder could be reached by it."""
     env: Mapping[str, str]
     stdin: int = subprocess.DEVNULL
-    pass_fds: tuple[int, ...] = ()
     prefix: Sequence[str] = ()
     """A program that becomes argv when it has prepared what argv runs in."""
     starts_others: bool = True
@@ -113,7 +114,7 @@ class _Running:
     def _start(self, program: Program, write_end: int) -> subprocess.Popen[bytes]:
         with ExitStack() as after_start:
             options: list[str] = []
-            descriptors = list(program.pass_fds)
+            descriptors: list[int] = []
             if program.bubblewrap is not None:
                 options, read = after_start.enter_context(descriptors_of(program.bubblewrap))
                 descriptors += read

@@ -101,7 +101,7 @@ class Sandbox:
     ) -> Program:
         """What runs argv in the sandbox, in `folder`: the workspace, whose path is as it was outside, or one in it.
 
-        The workspace is bound by its descriptor, whatever has become of its path. Without `settings` nothing of /etc is
+        The workspace is bound as the folder that bubblewrap starts in, whatever has become of its path. Without `settings` nothing of /etc is
         there, for programs that need none.
         """
         workspace = str(files.path)
@@ -112,13 +112,13 @@ class Sandbox:
             *(() if network else ("--unshare-net",)),
             *(part for path in self.visible for part in ("--ro-bind-try", str(path), str(path))),
             *_masks(self.hide, self.visible),
-            *("--bind" if writable else "--ro-bind", f"/proc/self/fd/{files.root}", workspace),
+            *("--bind" if writable else "--ro-bind", ".", workspace),
             *_masks(self.hide, (files.path,)),
             *("--remount-ro", "/", "--chdir", str(files.path_of(folder)) if folder else workspace, "--"),
             *argv,
         ]
         read = {"--seccomp": self.system_calls} if self.system_calls else {}
-        return Program(command, "/", env, pass_fds=(files.root,), prefix=prefix, bubblewrap=read)
+        return Program(command, f"/proc/self/fd/{files.root}", env, prefix=prefix, bubblewrap=read)
 
 
 def find_sandbox(
@@ -223,7 +223,8 @@ def _probe(sandbox: Sandbox) -> str:
             options, descriptors = stack.enter_context(descriptors_of(program.bubblewrap or {}))
             done = subprocess.run(
                 [program.argv[0], *options, *program.argv[1:]],
-                pass_fds=(*program.pass_fds, *descriptors),
+                cwd=program.cwd,
+                pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 env={},

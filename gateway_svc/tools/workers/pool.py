@@ -46,8 +46,8 @@ class Workers:
             OSError: no process can be started.
         """
         argv = [sys.executable, "-I", "-S", MAIN, job, _packages() if job == "page" else "", json.dumps(wanted)]
-        here, passed = ("/", ()) if folder is None else (f"/proc/self/fd/{folder}", (folder,))
-        program = Program(argv, here, ENVIRONMENT, stdin=stdin, pass_fds=passed, starts_others=False)
+        here = "/" if folder is None else f"/proc/self/fd/{folder}"
+        program = Program(argv, here, ENVIRONMENT, stdin=stdin, starts_others=False)
         deadline = time.monotonic() + timeout_seconds
         try:
             async with asyncio.timeout(timeout_seconds):
