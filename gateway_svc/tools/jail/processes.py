@@ -44,8 +44,8 @@ class Program:
 
     argv: Sequence[str]
     cwd: Path | str
-    """Where it starts. A folder that is held by a descriptor is told by its path in /proc/self/fd, and the descriptor is
-    not given on: in a jail, what is above such a folder could be reached by it."""
+    """Where it starts. A folder that is held by a descriptor is told by its path in /proc/self/fd; the descriptor is
+    never given on, since it leads out of a jail to what is above the folder."""
     env: Mapping[str, str]
     stdin: int = subprocess.DEVNULL
     prefix: Sequence[str] = ()

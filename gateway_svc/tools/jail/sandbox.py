@@ -101,8 +101,8 @@ class Sandbox:
     ) -> Program:
         """What runs argv in the sandbox, in `folder`: the workspace, whose path is as it was outside, or one in it.
 
-        The workspace is bound as the folder that bubblewrap starts in, whatever has become of its path. Without `settings` nothing of /etc is
-        there, for programs that need none.
+        The workspace is bound as the folder that bubblewrap starts in, whatever has become of its path. Without
+        `settings` nothing of /etc is there, for programs that need none.
         """
         workspace = str(files.path)
         command = [
