@@ -100,6 +100,7 @@ async def test_a_tail_goes_on_from_each_of_several_responses_that_hold_large_row
     assert looks > 1
 
 
+@pytest.mark.long
 async def test_a_tail_that_reads_too_slowly_is_told_how_many_rows_it_missed(ledger, monkeypatch):
     """Rows of several KiB fill what gRPC holds for a client that does not read."""
     monkeypatch.setattr(questions, "MAX_BEHIND", 500)

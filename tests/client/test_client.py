@@ -75,6 +75,7 @@ async def test_the_examples_run_as_they_are_written(make_pair, tmp_path):
     assert rows[0].session_id == said[2].strip()
 
 
+@pytest.mark.long
 async def test_a_decision_lets_a_call_run_and_a_conversation_goes_on(make_pair):
     pair, address = await start(make_pair, GATEWAY_TOOLS="bash=ask")
     asked: list[str] = []

@@ -26,6 +26,7 @@ async def status_of(call) -> tuple[grpc.StatusCode, str]:
     return error.value.code(), error.value.details() or ""
 
 
+@pytest.mark.long
 async def test_each_bad_turn_is_told_and_a_good_one_follows(make_pair):
     pair = await make_pair(Script(steps=(Step(text="fine"),), models=("scripted",)))
     pair.start_audit()

@@ -24,6 +24,7 @@ def codes(events: list[pb.TurnEvent]) -> list[int]:
     return [event.warning.code for event in events if event.HasField("warning")]
 
 
+@pytest.mark.long
 async def test_a_turn_stops_when_its_budget_is_used_up(make_pair):
     pair = await make_pair(SCRIPT)
     pair.start_audit()

@@ -75,6 +75,7 @@ async def test_turns_beyond_the_queue_are_told_when_to_come_again(make_pair):
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
+@pytest.mark.long
 async def test_the_field_that_is_at_fault_is_named(make_pair):
     pair = await make_pair(SLEEPS)
     pair.start_audit()

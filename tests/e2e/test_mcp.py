@@ -159,6 +159,7 @@ async def test_a_gateway_that_ends_leaves_no_server_behind(make_pair, tmp_path):
     assert row.outcome == audit_pb2.OUTCOME_CANCELLED
 
 
+@pytest.mark.long
 async def test_a_file_that_is_wrong_stops_the_start_with_a_sentence(make_pair, tmp_path):
     pair = await make_pair(Script())
     pair.audit_address = "127.0.0.1:1"

@@ -45,6 +45,7 @@ async def until(get: Any, holds: Any) -> Scrape:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.long
 async def test_each_counter_of_the_gateway_says_what_happened(make_pair):
     """Two turns while the ledger is down, which is then started: every figure is known beforehand."""
     pair = await make_pair(WORK)
@@ -129,6 +130,7 @@ async def test_the_dashboard_and_the_manual_name_metrics_that_are_there(make_pai
     assert told == families
 
 
+@pytest.mark.long
 async def test_running_waiting_and_failed_turns_show(make_pair):
     """A turn under way is counted as running; one whose model server fails is counted as failed, and so is its step."""
     script = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 30"}),)),), models=("one",))

@@ -156,6 +156,7 @@ def test_each_error_has_a_code_of_its_own():
     assert str(failure_of(asyncio.CancelledError("secret plans"))) == "cancelled"
 
 
+@pytest.mark.long
 async def test_no_name_that_a_caller_chose_takes_a_session_off_the_record_or_a_secret_onto_it(make_pair):
     key = "sk-ant-" + secrets.token_hex(24)
     pair: Pair = await make_pair(Script(steps=(Step(text="Done."),), check=False))

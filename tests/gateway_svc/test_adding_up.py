@@ -42,6 +42,7 @@ async def run_some_turn(house: House, chance: random.Random, session_ids: list[s
         pass
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 async def test_the_figures_add_up(tmp_path, seed):
     chance = random.Random(seed)

@@ -98,6 +98,7 @@ def test_a_log_that_nobody_reads_any_more_fails_no_call(tmp_path):
         refused_calls_are_answered(address)
 
 
+@pytest.mark.long
 def test_a_log_that_stands_still_holds_no_call_up(tmp_path):
     with served(tmp_path / "s", subprocess.PIPE) as (_, address):
         refused_calls_are_answered(address)

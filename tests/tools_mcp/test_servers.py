@@ -169,6 +169,7 @@ async def test_what_a_server_says_of_a_failure_is_told_to_the_model_alone(open_d
     assert SENTINEL not in said.out + said.err
 
 
+@pytest.mark.long
 async def test_arguments_that_cannot_be_used_run_nothing(open_desk):
     desk = await open_desk(t=of_tests())
     for arguments, error in (

@@ -116,6 +116,7 @@ def test_a_service_with_a_retention_prunes_by_itself(tmp_path):
     assert len(found(database)) == 300 - removed
 
 
+@pytest.mark.long
 def test_a_backup_beside_ingest_has_all_that_was_acknowledged_before_it_and_whole_batches(tmp_path):
     database = tmp_path / "audit.db"
     with serve(database) as service:

@@ -249,6 +249,7 @@ def test_an_export_that_fails_leaves_the_file_of_before_as_it_was(place: Place):
     assert not list(place.folder.glob(".kept*"))
 
 
+@pytest.mark.long
 def test_a_label_that_no_session_has_is_told(place: Place):
     ran = place.run("usage", "--by", "usre,tool", "--since", "1h")
     assert ran.returncode == 0

@@ -71,6 +71,7 @@ def _shown_everywhere(text: str, limit: int) -> Iterator[str]:
         yield redact.summarize_args(tool, json.dumps({argument: text}, ensure_ascii=False))
 
 
+@pytest.mark.long
 @MANY
 @given(example=st.sampled_from(SHAPED), seed=SEED, before=AROUND, after=AROUND, limit=LIMIT)
 def test_a_secret_that_is_told_by_its_shape_is_not_shown_whatever_touches_it(example, seed, before, after, limit):
@@ -79,6 +80,7 @@ def test_a_secret_that_is_told_by_its_shape_is_not_shown_whatever_touches_it(exa
         assert not any(pieces_of(secret, shown) for secret in secrets)
 
 
+@pytest.mark.long
 @MANY
 @given(example=st.sampled_from(SAID), seed=SEED, before=AROUND, after=AROUND, limit=LIMIT)
 def test_a_secret_that_is_told_by_words_is_not_shown_whatever_else_is_said(example, seed, before, after, limit):
