@@ -75,6 +75,15 @@ EXHAUSTING = (
     Attack("a busy loop", "while :; do :; done", "held", 0.3),
     Attack("a core file", "ulimit -c unlimited; kill -SEGV $$; ls core* && echo BREACH", "held"),
     Attack("limits raised", "ulimit -f unlimited 2>/dev/null && echo BREACH", "held unless root"),
+    Attack("the sandbox's own process traced", "perl -e 'print \"BREACH\" if syscall({ptrace},16,1,0,0) == 0'"),
+    Attack(
+        "the sandbox's own process written", "for f in /proc/1/mem /proc/1/task/1/mem; do : <>$f && echo BREACH; done"
+    ),
+    Attack(
+        "the sandbox's own process changed",
+        'perl -e \'my $b=pack("a8","x"); my $v=pack("PQ",$b,8); syscall({process_vm_writev},1,$v,1,$v,1,0);'
+        ' print "BREACH" unless $!{{EPERM}}\'',
+    ),
 )
 READING = (
     Attack("the environment printed", "env; set; export -p; declare -p", "held"),

@@ -193,7 +193,8 @@ def _each_mount(tmp_bytes: int, *, settings: bool) -> Iterator[str]:
         elif path.exists():
             yield from ("--ro-bind-try", str(path), str(path))
     size = str(tmp_bytes)
-    yield from ("--proc", "/proc", "--dev", "/dev")
+    # /proc/1: the first process has none of a command's limits, and who may write to its memory could do without, too.
+    yield from ("--proc", "/proc", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1", "--dev", "/dev")
     yield from ("--size", size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev")  # noqa: S108 - its own
     yield from ("--size", size, "--tmpfs", "/tmp", "--dir", "/var", "--symlink", "/tmp", "/var/tmp")  # noqa: S108
     if os.geteuid() == 0:

@@ -3,7 +3,7 @@
 Sockets of the kinds that programs use are allowed and no others: a virtual machine's socket to its host, for one, knows
 no network namespace. Interfaces of the kernel are closed that ordinary programs do without, and that reach across
 namespaces or have often been a way out: keyrings, BPF, performance events, userfaultfd, io_uring (which makes sockets,
-too).
+too). The sandbox's first process, which has none of a command's limits, can be neither traced nor written to.
 """
 
 import errno
@@ -14,11 +14,12 @@ from collections.abc import Sequence
 
 # From the kernel's headers: linux/audit.h, asm/unistd.h, linux/filter.h, linux/seccomp.h.
 MACHINES = {
-    "x86_64": (0xC000_003E, 41, (248, 249, 250, 298, 321, 323, 425, 426, 427)),
-    "aarch64": (0xC000_00B7, 198, (217, 218, 219, 241, 280, 282, 425, 426, 427)),
+    "x86_64": (0xC000_003E, 41, 101, 311, (248, 249, 250, 298, 321, 323, 425, 426, 427)),
+    "aarch64": (0xC000_00B7, 198, 117, 271, (217, 218, 219, 241, 280, 282, 425, 426, 427)),
 }
-"""Architecture, the number of socket(), and those of add_key, request_key, keyctl, perf_event_open, bpf, userfaultfd,
-io_uring_setup, io_uring_enter and io_uring_register."""
+"""Architecture, the numbers of socket(), ptrace() and process_vm_writev(), and those of add_key, request_key, keyctl,
+perf_event_open, bpf, userfaultfd, io_uring_setup, io_uring_enter and io_uring_register."""
+FIRST_PROCESS = 1
 X32_BIT = 0x4000_0000
 SOCKET_FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 
@@ -26,7 +27,7 @@ LOAD = 0x20
 JUMP_EQUAL = 0x15
 JUMP_AT_LEAST = 0x35
 RETURN = 0x06
-NUMBER_AT, ARCHITECTURE_AT, FIRST_ARGUMENT_AT = 0, 4, 16
+NUMBER_AT, ARCHITECTURE_AT, FIRST_ARGUMENT_AT, SECOND_ARGUMENT_AT = 0, 4, 16, 24
 ALLOW = 0x7FFF_0000
 FAIL = 0x0005_0000
 
@@ -35,7 +36,7 @@ def system_call_filter() -> bytes | None:
     """The filter as bubblewrap's --seccomp reads it; None for a machine whose numbers are not listed here."""
     if platform.machine() not in MACHINES:
         return None
-    architecture, socket_number, closed = MACHINES[platform.machine()]
+    architecture, socket_number, ptrace, write, closed = MACHINES[platform.machine()]
     program = [
         (LOAD, 0, 0, ARCHITECTURE_AT),
         (JUMP_EQUAL, 1, 0, architecture),
@@ -44,6 +45,8 @@ def system_call_filter() -> bytes | None:
         (JUMP_AT_LEAST, 0, 1, X32_BIT),
         (RETURN, 0, 0, FAIL | errno.ENOSYS),
         *_fail_if_equal(closed, errno.EPERM),
+        *_fail_if_first_process(ptrace, SECOND_ARGUMENT_AT),
+        *_fail_if_first_process(write, FIRST_ARGUMENT_AT),
         (JUMP_EQUAL, 1, 0, socket_number),
         (RETURN, 0, 0, ALLOW),
         (LOAD, 0, 0, FIRST_ARGUMENT_AT),
@@ -55,6 +58,11 @@ def system_call_filter() -> bytes | None:
 
 def _fail_if_equal(values: Sequence[int], error: int) -> list[tuple[int, int, int, int]]:
     return [step for value in values for step in ((JUMP_EQUAL, 0, 1, value), (RETURN, 0, 0, FAIL | error))]
+
+
+def _fail_if_first_process(number: int, argument_at: int) -> list[tuple[int, int, int, int]]:
+    check = [(LOAD, 0, 0, argument_at), *_fail_if_equal([FIRST_PROCESS], errno.EPERM), (LOAD, 0, 0, NUMBER_AT)]
+    return [(JUMP_EQUAL, 0, len(check), number), *check]
 
 
 def _allow_if_equal(values: Sequence[int]) -> list[tuple[int, int, int, int]]:
