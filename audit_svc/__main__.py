@@ -68,6 +68,9 @@ def main() -> None:
 def serve(
     db: Database = None,
     migrate: Annotated[bool, typer.Option(help="Apply pending migrations; without it refuse to start.")] = True,
+    create: Annotated[
+        bool, typer.Option("--create", help="Begin an empty ledger where a served one is missing.")
+    ] = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = _settings(db)
@@ -75,7 +78,7 @@ def serve(
     from audit_svc.server import serve as serve_ledger  # only here, so that no other command loads it
 
     with error_is_exit_code_1():
-        serve_ledger(settings, apply_migrations=migrate)
+        serve_ledger(settings, apply_migrations=migrate, create=create)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 AuditError
 ├── StoreRefused            the database cannot be served as it is: the message says what to do   exit code 1
 │   ├── Held                another process has the database open                                 exit code 1
+│   ├── DatabaseVanished    a database that was served is missing                                 exit code 2
 │   └── MigrationRefused    its schema is not what this version of the code knows                 exit code 1
 ├── InvalidRequest          the request can never be carried out as it is written    INVALID_ARGUMENT
 ├── NotFound                what the request names is not in the ledger              NOT_FOUND
@@ -12,7 +13,8 @@ AuditError
 ├── DiskFull                the disk has no room for a commit                        RESOURCE_EXHAUSTED, RetryInfo
 ├── Damaged                 a part of the database that was needed cannot be read    DATA_LOSS
 └── StoreUnavailable        the database cannot be used now                          UNAVAILABLE
-    └── StoreClosed         the ledger is shutting down, or its database was closed  UNAVAILABLE
+    ├── StoreClosed         the ledger is shutting down, or its database was closed  UNAVAILABLE
+    └── FileLost            the database's path names another file now, or none      UNAVAILABLE
 
 The status codes are given in audit_svc.servicer, the one place that knows gRPC's.
 """
@@ -28,6 +30,10 @@ class StoreRefused(AuditError):
 
 class Held(StoreRefused):
     """Another process has the database open."""
+
+
+class DatabaseVanished(StoreRefused):
+    """A database that was served is missing. The message says what to do."""
 
 
 class MigrationRefused(StoreRefused):
@@ -72,3 +78,7 @@ class Damaged(AuditError):
 
 class StoreClosed(StoreUnavailable):
     """The ledger is shutting down, or its database was closed."""
+
+
+class FileLost(StoreUnavailable):
+    """The database's path names another file than the one that is open, or none."""

@@ -16,6 +16,9 @@ _QUERY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.
 class StoreMetrics:
     """Counts commits and queries (the StoreObserver protocol)."""
 
+    on_failed_commit: Callable[[], object] | None = None
+    """Called at each commit that failed, by the writer's thread."""
+
     def __init__(self, registry: CollectorRegistry) -> None:
         self._commit_seconds = Histogram(
             "onrecord_ledger_commit_seconds",
@@ -57,6 +60,8 @@ class StoreMetrics:
     def commit_failed(self) -> None:
         """Counts a commit that failed."""
         self._failed.inc()
+        if self.on_failed_commit:
+            self.on_failed_commit()
 
     def queried(self, seconds: float) -> None:
         """Notes how long a query took."""

@@ -10,7 +10,6 @@ from onrecord.audit.v1 import audit_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from audit_svc.care import keep_retention
-from audit_svc.ledger.protocol import Ledger
 from audit_svc.metrics import StoreCollector, StoreMetrics
 from audit_svc.servicer import ROLES, SERVICE, AuditServicer, error_interceptor
 from audit_svc.settings import AuditSettings
@@ -24,8 +23,11 @@ from service_kit.settings import describe_settings
 
 log = structlog.get_logger(__name__)
 
+WATCH_SECONDS = 1.0
+"""How often it is looked whether the database's path still names the file that is open."""
 
-def serve(settings: AuditSettings, *, apply_migrations: bool) -> None:
+
+def serve(settings: AuditSettings, *, apply_migrations: bool, create: bool = False) -> None:
     """Serves until a signal comes.
 
     Raises:
@@ -37,17 +39,24 @@ def serve(settings: AuditSettings, *, apply_migrations: bool) -> None:
     _tune_interpreter()
     leave_out_memory_statistics()
     registry = new_registry()
+    metrics = StoreMetrics(registry)
     ledger = SqliteLedger.open(
         settings.db,
         queue_rows=settings.queue_rows,
         apply_migrations=apply_migrations,
-        observer=StoreMetrics(registry),
+        create=create,
+        observer=metrics,
     )
     registry.register(StoreCollector(settings.db, lambda: ledger.queued_rows, lambda: ledger.unindexed_rows))
-    asyncio.run(_serve(settings, guard, ledger, registry))
+    asyncio.run(_serve(settings, guard, ledger, registry, metrics))
 
 
-async def _serve(settings: AuditSettings, guard: Guard, ledger: Ledger, registry: CollectorRegistry) -> None:
+async def _serve(
+    settings: AuditSettings, guard: Guard, ledger: SqliteLedger, registry: CollectorRegistry, metrics: StoreMetrics
+) -> None:
+    look = asyncio.Event()
+    metrics.on_failed_commit = partial(asyncio.get_running_loop().call_soon_threadsafe, look.set)
+    watching = asyncio.create_task(_watch_files(ledger, look))
     retention = asyncio.create_task(keep_retention(ledger, settings.retention_days))
     servicer = AuditServicer(ledger)
     service = Service(
@@ -55,15 +64,25 @@ async def _serve(settings: AuditSettings, guard: Guard, ledger: Ledger, registry
         add_to=partial(audit_pb2_grpc.add_AuditServiceServicer_to_server, servicer),
         errors=error_interceptor(),
         check=ledger.why_no_commit,
+        check_now=look,
         begin_drain=servicer.begin_drain,
     )
     try:
         await run_service(service, settings, guard, registry)
     finally:
-        retention.cancel()
-        await asyncio.wait([retention])
+        for task in (watching, retention):
+            task.cancel()
+        await asyncio.wait([watching, retention])
         await servicer.close()
         await ledger.close()
+
+
+async def _watch_files(ledger: SqliteLedger, look: asyncio.Event) -> None:
+    """Each second, since a service to which nobody writes has no commit that would notice."""
+    while True:
+        if ledger.why_lost():
+            look.set()
+        await asyncio.sleep(WATCH_SECONDS)
 
 
 def _tune_interpreter() -> None:

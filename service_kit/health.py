@@ -87,16 +87,25 @@ class Health(health_pb2_grpc.HealthServicer):
 
 
 @asynccontextmanager
-async def follow(health: Health, check: Check, *, every_seconds: float, within_seconds: float) -> AsyncIterator[None]:
+async def follow(
+    health: Health,
+    check: Check,
+    *,
+    every_seconds: float,
+    within_seconds: float,
+    check_now: asyncio.Event | None = None,
+) -> AsyncIterator[None]:
     """Sets health by check while the body runs; until the first answer it is NOT_SERVING.
 
-    The check is asked every so often, and at least each second while the answer is no. One that raises, or takes
-    longer than within_seconds, has failed; so has one while a thread of the process has died.
+    The check is asked every so often, when check_now is set, and at least each second while the answer is no. One that
+    raises, or takes longer than within_seconds, has failed; so has one while a thread of the process has died.
     """
+    wanted = check_now or asyncio.Event()
 
     async def repeat() -> None:
         told = ""
         while True:
+            wanted.clear()
             try:
                 async with asyncio.timeout(within_seconds):
                     reason = died_threads() or await check()
@@ -112,7 +121,9 @@ async def follow(health: Health, check: Check, *, every_seconds: float, within_s
             elif told and not reason:
                 log.info("health.serving_again")
             told = reason
-            await asyncio.sleep(min(every_seconds, CHECK_AGAIN_SECONDS) if reason else every_seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(every_seconds, CHECK_AGAIN_SECONDS) if reason else every_seconds):
+                    await wanted.wait()
 
     task = asyncio.create_task(repeat(), name="health")
     try:

@@ -49,6 +49,8 @@ class Service:
     """Called at the signal, before anything is awaited: begins nothing new."""
     drain: Callable[[], Awaitable[None]] | None = None
     """Brings what runs to its end, where it does not end by itself. It is cancelled when the drain time is over."""
+    check_now: asyncio.Event | None = None
+    """Set when check is not to wait for its time, since something failed."""
 
 
 def prepare_process(settings: GuardSettings) -> None:
@@ -89,7 +91,8 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
         log.info("service.draining", grace_seconds=settings.drain_seconds)
 
     check_every = settings.health_seconds
-    async with follow(health, service.check, every_seconds=check_every, within_seconds=CHECK_SECONDS):
+    now = service.check_now
+    async with follow(health, service.check, every_seconds=check_every, within_seconds=CHECK_SECONDS, check_now=now):
         with serve_metrics(settings.metrics_listen, registry):
             address = bind(server, settings.listen, guard.credentials)
             signalled = _at_first_signal(begin_drain, force_after + KILL_AFTER_SECONDS)

@@ -17,7 +17,9 @@ from audit_svc.ledger.query import Filter, Query
 from audit_svc.sqlite.care.online import OnlineCare
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import Connection, open_for_reading, open_for_writing, translated
+from audit_svc.sqlite.open.identity import FileIdentity
 from audit_svc.sqlite.open.lock import FileLock
+from audit_svc.sqlite.open.served import is_missing, mark_served
 from audit_svc.sqlite.read import queries, tail, tool_calls
 from audit_svc.sqlite.read.reader import Reader
 from audit_svc.sqlite.read.throttle import Throttle
@@ -86,27 +88,41 @@ class ReadableSqlite:
 class SqliteLedger(ReadableSqlite):
     """The ledger of a service, to which the file belongs (the Ledger protocol)."""
 
-    def __init__(self, lock: FileLock, writer: Writer, indexer: Indexer, reader: Reader, care: OnlineCare) -> None:
+    def __init__(
+        self, lock: FileLock, writer: Writer, indexer: Indexer, reader: Reader, care: OnlineCare, files: FileIdentity
+    ) -> None:
         super().__init__(reader)
         self._lock = lock
         self._writer = writer
         self._indexer = indexer
         self._care = care
+        self.why_lost = files.changed
         self.prune, self.count_prunable, self.unfinished_prune = care.prune, care.count_prunable, care.unfinished_prune
         self.back_up = care.back_up
 
     @classmethod
     def open(
-        cls, path: Path, *, queue_rows: int, apply_migrations: bool = True, observer: StoreObserver | None = None
+        cls,
+        path: Path,
+        *,
+        queue_rows: int,
+        apply_migrations: bool = True,
+        create: bool = False,
+        observer: StoreObserver | None = None,
     ) -> Self:
-        """Opens the database, which is made if it is not there, and applies pending migrations.
+        """Opens the database, which is made if there never was one, and applies pending migrations.
+
+        create: make it also where one was served before and is missing.
 
         Raises:
+            DatabaseVanished: one was served before and is missing.
             StoreRefused: the database cannot be served; the message says what to do.
         """
         lock = FileLock(path)
         try:
-            connection = open_for_writing(path)
+            if is_missing(path):
+                log.warning("store.created", path=str(path))
+            connection = open_for_writing(path, create=create)
             if apply_migrations:
                 for migration in migrate.up(connection, migrate.load_migrations()):
                     log.info("store.migrated", migration=migration.label)
@@ -114,12 +130,14 @@ class SqliteLedger(ReadableSqlite):
                 migrate.refuse_older(connection, path)
             readers = [open_for_reading(path) for _ in range(READERS)]
             indexer = Indexer(connection)
-            writer = Writer(connection, queue_rows, observer, indexer)
+            mark_served(path)
+            files = FileIdentity(path)
+            writer = Writer(connection, queue_rows, observer, indexer, files.changed)
         except BaseException:
             lock.release()
             raise
         reader = Reader(readers, observer, Throttle(Load(lambda: writer.committing_seconds)))
-        return cls(lock, writer, indexer, reader, OnlineCare(path, writer))
+        return cls(lock, writer, indexer, reader, OnlineCare(path, writer), files)
 
     @property
     def queued_rows(self) -> int:
@@ -139,7 +157,7 @@ class SqliteLedger(ReadableSqlite):
             await asyncio.wrap_future(self._writer.run(_touch))
         except AuditError as error:
             return str(error)
-        return ""
+        return self._writer.why_failing()
 
     async def log_queries(self, queries: Sequence[audit_pb2.QueryRow]) -> None:
         """Writes them with the next commit."""

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from audit_svc.errors import AuditError
+from audit_svc.errors import AuditError, DatabaseVanished
 from audit_svc.settings import AuditSettings
 from service_kit.settings import load_settings
 
@@ -31,12 +31,12 @@ def ledger_path(db: Path | None) -> Path:
 
 @contextmanager
 def error_is_exit_code_1() -> Iterator[None]:
-    """Turns the ledger's errors into a sentence on stderr and the exit code."""
+    """Turns the ledger's errors into a sentence on stderr and the exit code, 2 where a served database is missing."""
     try:
         yield
     except AuditError as error:
         typer.echo(f"audit-svc: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(2 if isinstance(error, DatabaseVanished) else 1) from None
 
 
 def say(text: str, fields: Mapping[str, Any], *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import apsw
 
 from audit_svc.errors import DiskFull, StoreRefused
+from audit_svc.sqlite.open.served import refuse_vanished
 
 Connection = apsw.Connection
 
@@ -63,13 +64,18 @@ def leave_out_memory_statistics() -> None:
     apsw.initialize()
 
 
-def open_for_writing(path: Path) -> Connection:
-    """A connection for the writer or a migration. The caller holds the FileLock.
+def open_for_writing(path: Path, *, create: bool = False) -> Connection:
+    """A connection for the writer or a migration. The caller holds the FileLock. A database that is not there is made.
+
+    create: make it also where one was served before.
 
     Raises:
+        DatabaseVanished: a database was served here, and is missing.
         StoreRefused: this SQLite, the file system or the file is not fit for a ledger.
     """
     refuse_wal_reset_bug(apsw.sqlite_lib_version())
+    if not create:
+        refuse_vanished(path)
     # SQLite gives its -wal and -shm files the mode of the database.
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -48,7 +48,10 @@ class Indexer:
         self._committed_at, self._committing_seconds = time.monotonic(), committing_seconds
         self._has_work = True
         if self._committed_at > self._counted_at + COUNT_SECONDS:
-            self._count()
+            try:
+                self._count()
+            except apsw.Error as error:
+                self._failed(error)
 
     def pause(self) -> float | None:
         """Seconds until the next step is due; None when there is nothing to do until rows come."""
@@ -65,14 +68,17 @@ class Indexer:
             self._has_work = next(self._steps, _END) is not _END
             self._count()
         except apsw.Error as error:
-            self._failed_at = time.monotonic()
-            log.warning("store.indexing_failed", error=type(error).__name__, detail=str(error))
+            self._failed(error)
             self._steps = None
             # What fails must not keep the other from its turn.
             self._works.rotate()
         if not self._has_work:
             self._steps = None
         self._stepped_at = time.monotonic()
+
+    def _failed(self, error: apsw.Error) -> None:
+        self._failed_at = time.monotonic()
+        log.warning("store.indexing_failed", error=type(error).__name__, detail=str(error))
 
     def _count(self) -> None:
         self.unindexed_rows = unindexed_rows(self._connection)

@@ -28,6 +28,7 @@ class Checkpoints:
         self._wanted = threading.Semaphore(0)
         self._is_copying = False
         self._has_copied = False
+        self._failure: apsw.Error | None = None
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="audit-checkpoints")
         self._thread.start()
@@ -44,7 +45,10 @@ class Checkpoints:
         """On the writer's thread, after each commit."""
         if self._has_copied:
             self._has_copied = False
-            _checkpoint(connection)
+            # Told by the other thread: between a commit and its answers nothing is logged.
+            if error := _checkpoint(connection):
+                self._failure = error
+                self._wanted.release()
         elif pages >= BEGIN_PAGES and not self._is_copying:
             self._is_copying = True
             self._wanted.release()
@@ -55,15 +59,19 @@ class Checkpoints:
             self._wanted.acquire()
             if self._is_closing:
                 return
-            self._has_copied = _checkpoint(self._connection)
-            self._is_copying = False
+            failure, self._failure = self._failure, None
+            if self._is_copying:
+                failure = _checkpoint(self._connection) or failure
+                self._has_copied = failure is None
+                self._is_copying = False
+            if failure:
+                log.warning("store.checkpoint_failed", error=type(failure).__name__)
 
 
-def _checkpoint(connection: apsw.Connection) -> bool:
-    """Whether it went well. If not, the rows are safe in the WAL, and the next commit asks again."""
+def _checkpoint(connection: apsw.Connection) -> apsw.Error | None:
+    """Why it failed. The rows are safe in the WAL then, and the next commit asks again."""
     try:
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
     except apsw.Error as error:
-        log.warning("store.checkpoint_failed", error=type(error).__name__)
-        return False
-    return True
+        return error
+    return None

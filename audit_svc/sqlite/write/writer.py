@@ -7,6 +7,7 @@ nobody waits for company.
 import asyncio
 import collections
 import errno
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,13 +15,14 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
 import structlog
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import AuditError, DiskFull, QueueFull, StoreClosed, StoreUnavailable
+from audit_svc.errors import AuditError, DiskFull, FileLost, QueueFull, StoreClosed, StoreUnavailable
 from audit_svc.ledger.batch import Batch
 from audit_svc.ledger.observer import StoreObserver
 from audit_svc.ledger.usage import Usage
@@ -35,6 +37,9 @@ log = structlog.get_logger(__name__)
 
 COMMIT_ROWS = 8000
 """A commit takes no further batch beyond this: larger ones gain nothing, and make those that came first wait."""
+
+ROOM_BYTES = 4 * 2**20
+"""Of a disk that was full: with as much it has room again."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
@@ -61,8 +66,11 @@ class Writer:
         queue_rows: int,
         observer: StoreObserver | None = None,
         indexer: Indexer | None = None,
+        why_lost: Callable[[], str] = str,
     ) -> None:
         """Prepares the statements and starts the thread. connection belongs to the writer from now on.
+
+        why_lost: says why what is committed would not be found, empty while it would; asked after each commit.
 
         Raises:
             StoreRefused: a table or a column is missing.
@@ -73,6 +81,9 @@ class Writer:
         self._max_queued_rows = queue_rows
         self._observer = observer
         self._indexer = indexer
+        self._why_lost = why_lost
+        self._failure: AuditError | None = None
+        """Of the last commit, until one succeeds or health has told it."""
         self._loop: asyncio.AbstractEventLoop | None = None
         """Sets the responses once record_async() was called on it."""
         self._queue: collections.deque[_Queued] = collections.deque()
@@ -134,6 +145,19 @@ class Writer:
             self._changed.notify()
         return job.answer
 
+    def why_failing(self) -> str:
+        """Why the last commit of rows failed, empty when it did not. From any thread, after a job that went well.
+
+        A failure is told once, since the job has shown that it is over. A full disk is told until it has room again or
+        a commit succeeds: a job needs less room than rows.
+        """
+        failure = self._failure
+        if failure is None:
+            return ""
+        if not isinstance(failure, DiskFull) or self._has_room():
+            self._failure = None
+        return str(failure)
+
     def close(self) -> None:
         """Commits what has queued, ends the thread and closes the connection."""
         with self._changed:
@@ -144,6 +168,19 @@ class Writer:
         self._connection.close()
 
     def _run(self) -> None:
+        try:
+            self._go_on()
+        except BaseException:
+            # A defect. Nobody may wait for ever for a thread that has died, which health tells.
+            with self._changed:
+                self._closing = True
+                queued, jobs = list(self._queue), list(self._jobs)
+            self._ack(partial(_fail, queued, StoreClosed("the ledger's writer has died; its log says why")))
+            for job in jobs:
+                job.answer.set_exception(StoreClosed("the ledger's writer has died; its log says why"))
+            raise
+
+    def _go_on(self) -> None:
         while (taken := self._take()) is not None:
             group, job = taken
             if group:
@@ -190,14 +227,17 @@ class Writer:
                 return
             # SQLite's messages quote no values; others might.
             detail = str(error) if isinstance(error, apsw.Error) else ""
+            if isinstance(reason, AuditError):
+                self._failure = reason
+            self._ack(partial(_fail, group, reason))
             if self._observer:
                 self._observer.commit_failed()
             log.warning("store.commit_failed", error=type(error).__name__, detail=detail, batches=len(group))
-            self._ack(partial(_fail, group, reason))
         else:
+            self._failure = None
+            self._ack(partial(_succeed, group, responses))
             if self._observer:
                 self._observer.committed(responses, time.perf_counter() - started)
-            self._ack(partial(_succeed, group, responses))
 
     def _ack(self, answer_all: Callable[[], None]) -> None:
         """Has the event loop answer all batches of a commit by one call, or does it here where no loop waits.
@@ -216,6 +256,7 @@ class Writer:
             with transaction(self._connection):
                 answer = job.work(self._connection)
             self._inserts.read_mark()
+            self._refuse_lost()
         except Exception as error:  # noqa: BLE001 - as in _commit
             log.warning("store.job_failed", error=type(error).__name__)
             job.answer.set_exception(self._translate(error))
@@ -228,9 +269,20 @@ class Writer:
             with transaction(self._connection):
                 responses = self._inserts.write([(queued.batch, queued.usage) for queued in group], now_ms)
             self._inserts.committed()
+            self._refuse_lost()
         finally:
             self.committing_seconds += time.perf_counter() - started
         return responses
+
+    def _refuse_lost(self) -> None:
+        if reason := self._why_lost():
+            raise FileLost(reason)
+
+    def _has_room(self) -> bool:
+        try:
+            return shutil.disk_usage(Path(self._connection.filename).parent).free >= ROOM_BYTES
+        except OSError:
+            return False
 
     def _translate(self, error: Exception) -> Exception:
         if isinstance(error, apsw.ConnectionClosedError):
@@ -246,9 +298,10 @@ class Writer:
 
 def _succeed(group: Sequence[_Queued], responses: Sequence[audit_pb2.RecordResponse]) -> None:
     for queued, response in zip(group, responses, strict=True):
+        queued.response.set_result(response)
+    for response in responses:
         if response.rejections:
             log.warning("store.rows_rejected", rows=len(response.rejections), sequence=response.sequence)
-        queued.response.set_result(response)
 
 
 def _fail(group: Sequence[_Queued], reason: Exception) -> None:

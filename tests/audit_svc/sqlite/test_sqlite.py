@@ -98,7 +98,7 @@ async def test_files_are_readable_by_their_owner_alone(tmp_path, open_ledger):
         await store.close()
     finally:
         os.umask(before)
-    assert set(names) == {"audit.db", "audit.db-wal", "audit.db-shm", "audit.db.lock"}
+    assert set(names) == {"audit.db", "audit.db-wal", "audit.db-shm", "audit.db.lock", "audit.db.served"}
     assert set(names.values()) == {0o600}
     assert mode(database.parent) == 0o700
 
@@ -150,7 +150,7 @@ async def test_a_store_that_was_closed_is_one_file(database, open_ledger):
     store = open_ledger(database, queue_rows=10_000)
     await store.record(batch(audit_row()))
     await store.close()
-    assert {path.name for path in database.parent.iterdir()} == {"audit.db", "audit.db.lock"}
+    assert {path.name for path in database.parent.iterdir()} == {"audit.db", "audit.db.lock", "audit.db.served"}
 
 
 def test_reading_a_database_that_is_not_there_is_refused(database):

@@ -11,7 +11,7 @@ import apsw
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import DiskFull, QueueFull, StoreUnavailable
+from audit_svc.errors import DiskFull, QueueFull, StoreClosed, StoreUnavailable
 from audit_svc.ledger.query import query_of
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
@@ -195,3 +195,43 @@ async def test_a_file_system_that_fills_up_loses_nothing_acknowledged_and_recove
     assert with_all.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     assert count(with_all) == acknowledged + 50
     with_all.close()
+
+
+class _Broken:
+    """An indexer with a defect, for the writer's thread to die of."""
+
+    unindexed_rows = 0
+
+    def committed(self, seconds: float) -> None:
+        raise AssertionError("a defect")
+
+    def pause(self) -> float | None:
+        return None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_writer_that_has_died(connection, database, open_writer):
+    writer = open_writer(connection, indexer=_Broken())
+    with held(database):
+        answered = writer.record(batch(audit_row()))
+        while writer._queued_rows:
+            pass
+        left = writer.record(batch(audit_row()))
+        job = writer.run(lambda connection: 1)
+    assert answered.result().stored == 1
+    for waiting in (left, job):
+        with pytest.raises(StoreClosed, match="has died"):
+            waiting.result(10)
+    with pytest.raises(StoreClosed):
+        writer.record(batch(audit_row()))
+
+
+def test_a_batch_is_answered_before_anything_is_logged(writer, monkeypatch):
+    """So that a log that stands still, or fails, keeps no answer back."""
+    order: list[str] = []
+    monkeypatch.setattr("audit_svc.sqlite.write.writer.log.warning", lambda *_, **__: order.append("logged"))
+    response = writer.record(batch(audit_row(id="")))
+    response.add_done_callback(lambda _: order.append("answered"))
+    response.result()
+    writer.run(lambda connection: 1).result()
+    assert order == ["answered", "logged"]
