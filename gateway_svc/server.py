@@ -10,7 +10,7 @@ from gateway_svc.assembly import assemble
 from gateway_svc.errors import SettingsError
 from gateway_svc.servicer import RETRY_AFTER_SECONDS, ROLES, STATUSES
 from gateway_svc.settings import GatewaySettings
-from gateway_svc.workspace import check_workspace
+from gateway_svc.workspace import check_state, check_workspace
 from service_kit.access.guard import open_guard
 from service_kit.access.interceptor import rules_for
 from service_kit.errors import ErrorInterceptor
@@ -31,6 +31,7 @@ async def serve(settings: GatewaySettings) -> None:
     """
     log.info("service.starting", **describe_settings(settings), **_describe_engines(settings))
     try:
+        check_state(settings.workspace, settings.state_dir)
         check_workspace(settings.workspace, [settings, *settings.engines.values()])
         guard, registry = open_guard(settings, rules_for(SERVICE, ROLES)), new_registry()
         gateway = assemble(settings, registry)

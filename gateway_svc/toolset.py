@@ -12,7 +12,7 @@ from gateway_svc.tools import kinds
 from gateway_svc.tools.mcp.servers import McpServers
 from gateway_svc.tools.mcp.settings import load_servers
 from gateway_svc.tools.toolbox import Toolbox
-from gateway_svc.workspace import check_programs
+from gateway_svc.workspace import check_environment, check_programs
 from recording import redact
 from recording.show import Show
 
@@ -62,7 +62,11 @@ def _policies(settings: GatewaySettings) -> Mapping[str, Policy]:
 def _build_mcp(settings: GatewaySettings) -> McpServers:
     servers = load_servers(settings.mcp_file or Path(), os.environ)
     for name, server in servers.items():
-        check_programs(settings.workspace, "GATEWAY_MCP_FILE", [server.command, *server.args] if server.command else [])
+        if server.command:
+            check_programs(settings.workspace, "GATEWAY_MCP_FILE", [server.command, *server.args])
+            check_environment(settings.workspace, server.env, f"GATEWAY_MCP_FILE: {name}: env: ")
+            if server.cwd and server.cwd.resolve().is_relative_to(settings.workspace):
+                raise SettingsError(f"GATEWAY_MCP_FILE: {name}: cwd must not lie in GATEWAY_WORKSPACE")
         redact.protect(server.secrets)
         shown = {f"{name}.{tool}": dict.fromkeys(fields, Show.VALUE) for tool, fields in server.record.items()}
         redact.show_fields(shown)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from gateway_svc import programs
 from gateway_svc.errors import SettingsError
+from gateway_svc.workspace import check_programs
 
 SOURCES = "--setting-sources"
 SWITCHES = {"CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1", "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1"}
@@ -72,16 +73,13 @@ def find_program(name: str, path: str, workspace: Path) -> str:
     raise FileNotFoundError(name)
 
 
-def check(program: str, environment: Mapping[str, str], workspace: Path) -> None:
-    """Refuses a workspace that holds the program, or the user's settings for it.
+def check(command: Sequence[str], environment: Mapping[str, str], workspace: Path) -> None:
+    """Refuses a workspace that holds the program, a file that it is given, or the user's settings for it.
 
     Raises:
         SettingsError: the program, the home folder, or the one in CLAUDE_CONFIG_DIR lies in the workspace.
     """
-    if os.sep in program and _within(program, workspace):
-        raise SettingsError(
-            "GATEWAY_CLAUDE_COMMAND: must not lie in GATEWAY_WORKSPACE, since tools could write it there"
-        )
+    check_programs(workspace.resolve(), "GATEWAY_CLAUDE_COMMAND", command)
     homes = {"HOME": environment.get("HOME") or os.path.expanduser("~")}  # noqa: PTH111 - where there is none, it stays ~
     if folder := environment.get("CLAUDE_CONFIG_DIR"):
         homes["CLAUDE_CONFIG_DIR"] = folder

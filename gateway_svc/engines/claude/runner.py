@@ -65,7 +65,7 @@ class ClaudeRunner:
         """
         self.default_model = default_model
         self._command = shlex.split(command)
-        check(self._command[0], os.environ, workspace)
+        check(self._command, os.environ, workspace)
         self._memory = Memory(state_dir / failures.ENGINE)
         self._workspace = workspace
         self._price = price
