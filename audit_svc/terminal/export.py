@@ -1,6 +1,7 @@
 """Tool calls into files that other programs read: JSON lines, CSV, Parquet."""
 
 import csv
+import os
 import re
 import secrets
 import sys
@@ -95,13 +96,14 @@ async def _copy(
 
 @contextmanager
 def _named_at_the_end(output: Path | None) -> Iterator[Path | None]:
-    """A temporary file that replaces output once it is complete; a device or a pipe is written directly."""
+    """A file for its user alone, which replaces output once it is complete; a device or a pipe is written directly."""
     if output is None or (output.exists() and not output.is_file()):
         yield output
         return
     output = output.resolve()
     partial = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
     try:
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         yield partial
         partial.replace(output)
     finally:
