@@ -19,7 +19,7 @@ from service_kit.access.guard import Guard, open_guard
 from service_kit.access.interceptor import rules_for
 from service_kit.observing.metrics import new_registry
 from service_kit.run import Service, run_service
-from service_kit.settings import describe_settings
+from service_kit.settings import check_disk, describe_settings
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +35,7 @@ def serve(settings: AuditSettings, *, apply_migrations: bool, create: bool = Fal
         SystemExit: the address cannot be had, or a file that settings name cannot be used.
     """
     log.info("service.starting", **describe_settings(settings))
+    check_disk(settings)
     guard = open_guard(settings, rules_for(SERVICE, ROLES))
     _tune_interpreter()
     leave_out_memory_statistics()

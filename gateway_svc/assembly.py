@@ -28,6 +28,7 @@ from gateway_svc.watching.metrics import CLAUDE_TOOLS, McpCollector, RecordColle
 from gateway_svc.watching.readiness import EngineCheck
 from gateway_svc.watching.telemetry import Telemetry
 from gateway_svc.watching.tracing import Tracing, open_tracing
+from service_kit.settings import name_variable
 
 if TYPE_CHECKING:
     from gateway_svc.engines.claude import ClaudeAudit
@@ -234,15 +235,16 @@ def _build_agents(
 
 def _open_target(settings: GatewaySettings) -> "Target":
     from recording.channel.tls import ClientFiles
-    from recording.channel.watched import WrongFile
+    from recording.channel.watched import WrongFile, warn_of_readers
     from recording.delivery.connection import open_target
 
     ca, certificate, key = settings.audit_tls_ca, settings.audit_tls_cert, settings.audit_tls_key
+    warn_of_readers(key, settings.audit_token_file)
     files = ClientFiles(ca, certificate, key) if ca else None
     try:
         return open_target(settings.audit_target, files, settings.audit_token_file, settings.producer_name)
     except WrongFile as error:
-        raise SettingsError(str(error)) from None
+        raise SettingsError(name_variable(settings, error)) from None
 
 
 def _secrets(settings: GatewaySettings) -> list[str]:

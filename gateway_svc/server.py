@@ -16,7 +16,7 @@ from service_kit.access.interceptor import rules_for
 from service_kit.errors import ErrorInterceptor
 from service_kit.observing.metrics import new_registry
 from service_kit.run import Service, run_service
-from service_kit.settings import EXIT_WRONG_SETTINGS, describe_settings
+from service_kit.settings import EXIT_WRONG_SETTINGS, check_disk, describe_settings
 
 SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name
 
@@ -30,6 +30,7 @@ async def serve(settings: GatewaySettings) -> None:
         SystemExit: with code 2 when a setting or a file cannot be used, with code 1 when the address cannot be had.
     """
     log.info("service.starting", **describe_settings(settings), **_describe_engines(settings))
+    check_disk(settings, *settings.engines.values())
     try:
         check_state(settings.workspace, settings.state_dir)
         check_workspace(settings.workspace, [settings, *settings.engines.values()])

@@ -7,9 +7,25 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from gateway_svc.turns.budgets import LabelBudget
-from service_kit.access.guard import Address, GuardSettings
-from service_kit.access.roles import NAME_PATTERN
-from service_kit.settings import HomePath, sentences_of, split_commas
+from service_kit.access.guard import GuardSettings
+from service_kit.access.roles import CallerName
+from service_kit.setting_types import (
+    Bytes,
+    CertificateFile,
+    Count,
+    CountOrZero,
+    Folder,
+    KeyFile,
+    ListenAddress,
+    Milliseconds,
+    ReadableFile,
+    Seconds,
+    Target,
+    Text,
+    TokenFile,
+    split_commas,
+)
+from service_kit.settings import sentences_of
 
 if TYPE_CHECKING:
     from gateway_svc.engines.kinds import EngineSettings
@@ -17,11 +33,19 @@ if TYPE_CHECKING:
 Policy = Literal["allow", "deny", "ask"]
 
 
-def _split_policies(value: Any) -> Any:
+def split_policies(value: Any) -> Any:
+    """The policies by tool of a text such as `read,bash=ask`; what is no text is returned as it is.
+
+    Raises:
+        ValueError: it names no tool, or one twice.
+    """
     if not isinstance(value, str):
         return value
-    parts = (part.partition("=") for part in split_commas(value))
-    return {name.strip(): policy.strip() or "allow" for name, _, policy in parts}
+    parts = [part.partition("=") for part in split_commas(value)]
+    policies = {name.strip(): policy.strip() if given else "allow" for name, given, policy in parts}
+    if len(policies) < len(parts):
+        raise ValueError("names a tool twice")
+    return policies
 
 
 def _parse_budgets(value: Any) -> Any:
@@ -29,15 +53,15 @@ def _parse_budgets(value: Any) -> Any:
 
 
 LabelBudgetList = Annotated[list[LabelBudget], NoDecode, BeforeValidator(_parse_budgets)]
-Policies = Annotated[dict[str, Policy], NoDecode, BeforeValidator(_split_policies)]
+Policies = Annotated[dict[Text, Policy], NoDecode, BeforeValidator(split_policies)]
 
 
 class ListenSettings(GuardSettings):
     """What a probe of the gateway has to know."""
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_")
 
-    listen: Address = "127.0.0.1:50051"
+    listen: ListenAddress = "127.0.0.1:50051"
 
 
 class GatewaySettings(ListenSettings):
@@ -48,35 +72,37 @@ class GatewaySettings(ListenSettings):
 
     _engines: "dict[str, EngineSettings]" = PrivateAttr(default_factory=dict)
 
-    audit_target: str = "127.0.0.1:50052"
-    audit_tls_ca: Path | None = Field(None, description="PEM; the connection to the audit service is TLS when set")
-    audit_tls_cert: Path | None = Field(None, description="PEM; shown to an audit service that asks for it")
-    audit_tls_key: Path | None = None
-    audit_token_file: Path | None = Field(None, description="holds the token for the audit service, and nothing else")
-    producer_name: str = Field("", pattern=f"{NAME_PATTERN}|^$", description="the gateway's name on the ledger's list")
-    state_dir: HomePath = Field(Path("~/.local/state/onrecord/gateway"), validate_default=True)
-    workspace: HomePath = Field(Path(), description="where tools work; a folder under state_dir when not given")
+    audit_target: Target = "127.0.0.1:50052"
+    audit_tls_ca: CertificateFile | None = Field(
+        None, description="PEM; when set, the audit service is called with TLS"
+    )
+    audit_tls_cert: CertificateFile | None = Field(None, description="PEM; shown to an audit service that asks for it")
+    audit_tls_key: KeyFile | None = None
+    audit_token_file: TokenFile | None = Field(None, description="the token for the audit service alone")
+    producer_name: CallerName = Field("", description="the gateway's name on the ledger's list")
+    state_dir: Folder = Field(Path("~/.local/state/onrecord/gateway"), validate_default=True)
+    workspace: Folder = Field(Path(), description="where tools work; a folder under state_dir when not given")
 
-    default_engine: str = Field("", description="the first configured one when not given")
+    default_engine: Text = Field("", description="the first configured one when not given")
 
-    max_turns: int = Field(1000, ge=1, description="turns that run at once")
-    max_queued_turns: int = Field(1000, ge=0, description="turns that may wait for their beginning")
-    max_steps: int = Field(50, ge=1)
-    max_turn_seconds: float = Field(600, gt=0)
-    max_parallel_tools: int = Field(8, ge=1)
+    max_turns: Count = Field(1000, description="turns that run at once")
+    max_queued_turns: CountOrZero = Field(1000, description="turns that may wait for their beginning")
+    max_steps: Count = 50
+    max_turn_seconds: Seconds = 600
+    max_parallel_tools: Count = 8
 
     budgets: LabelBudgetList = Field(default_factory=list, description="what sessions with a label may cost together")
     budgets_from_ledger: bool = Field(False, description="whether the ledger is asked what labels have spent")
 
     tools: Policies = Field(default_factory=dict, description="all that there are, allowed, when not given")
-    mcp_file: HomePath | None = Field(None, description="names the MCP servers whose tools are offered")
-    tool_seconds: float = Field(300, gt=0, description="how long any tool call may take")
-    answer_seconds: float = Field(300, gt=0, description="how long a call whose policy is `ask` waits for its answer")
+    mcp_file: ReadableFile | None = Field(None, description="names the MCP servers whose tools are offered")
+    tool_seconds: Seconds = Field(300, description="how long any tool call may take")
+    answer_seconds: Seconds = Field(300, description="how long a call whose policy is `ask` waits for its answer")
 
     audit_mode: Literal["best_effort", "strict"] = "best_effort"
     spool_sync: Literal["always", "interval", "never"] = "interval"
-    spool_sync_interval_ms: int = Field(100, ge=1)
-    spool_max_bytes: int = Field(2**30, ge=2**20)
+    spool_sync_interval_ms: Milliseconds = 100
+    spool_max_bytes: Bytes = Field(2**30, ge=2**20)
 
     traces: bool | None = Field(None, description="when not given: on when OTEL_… names a collector")
 

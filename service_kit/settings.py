@@ -5,35 +5,38 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args
 
-from pydantic import AfterValidator, AliasChoices, AliasPath, BeforeValidator, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsError
+from pydantic import AliasChoices, AliasPath, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from recording.channel.watched import WrongFile
+from service_kit.setting_types import OnDisk
 
 S = TypeVar("S", bound=BaseSettings)
 
 EXIT_WRONG_SETTINGS = 2
+MAX_SHOWN_CHARACTERS = 80
 
-
-def split_commas(value: Any) -> Any:
-    """The parts of a text between its commas, without blanks around them; anything else as it is."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-CommaList = Annotated[list[str], NoDecode, BeforeValidator(split_commas)]
-
-
-def _expanded(path: Path) -> Path:
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise ValueError(f"{path} names a home folder that is not there: give an absolute path") from None
-
-
-HomePath = Annotated[Path, AfterValidator(_expanded)]
-"""A path that may begin with `~`; with `validate_default=True` as its default too. Not every account has a home."""
-
+_REASONS = {
+    "missing": "is not set, and has no default",
+    "bool_parsing": "must be true or false",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+}
+"""By pydantic's types of errors, where its own words are for programmers."""
 _URL_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
+
+
+class Settings(BaseSettings):
+    """Settings from the environment. A variable that is empty is one that is not set."""
+
+    # an empty default says that there is none, which no variable can say
+    model_config = SettingsConfigDict(env_ignore_empty=True, validate_default=False)
 
 
 def load_settings(cls: type[S]) -> S:
@@ -49,7 +52,7 @@ def load_settings(cls: type[S]) -> S:
     except SettingsError as error:
         # Raised for a list or a map that is no JSON: the message names the field in quotes, and quotes no value.
         field = re.search(r'field "(\w+)"', str(error))
-        refuse([f"{_variable(cls, field[1]) if field else 'A setting'}: not valid JSON"])
+        refuse([f"{variable_of(cls, field[1]) if field else 'A setting'}: not valid JSON"])
 
 
 def describe_settings(settings: BaseSettings) -> dict[str, str]:
@@ -66,23 +69,90 @@ def refuse(sentences: list[str]) -> NoReturn:
 
 def variables(cls: type[BaseSettings]) -> set[str]:
     """The environment variables that settings are read from, each by its first name."""
-    return {_variable(cls, name) for name in cls.model_fields}
+    return {variable_of(cls, name) for name in cls.model_fields}
 
 
 def sentences_of(cls: type[BaseSettings], error: ValidationError) -> list[str]:
-    """A sentence for each setting that is wrong, which begins with its variable."""
-    sentences = []
-    for problem in error.errors(include_url=False, include_context=False, include_input=False):
-        reason = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "missing":
-            reason = "is not set, and has no default"
-        if problem["loc"]:
-            reason = f"{_variable(cls, str(problem['loc'][0]))}: {reason}"
-        sentences.append(reason)
-    return sentences
+    """A sentence for each setting that is wrong: its variable, what is allowed, and what was given if that is shown."""
+    reasons: dict[str, list[str]] = {}
+    given: dict[str, str] = {}
+    for problem in error.errors(include_url=False, include_context=False):
+        reason = _REASONS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+        field = str((*problem["loc"], "")[0])
+        reasons.setdefault(field, []).append(reason.replace("Input should be", "must be"))
+        given[field] = "" if problem["type"] == "missing" else _shown(cls, field, problem["input"])
+    # a rule over several settings has no field, and names the variables itself
+    return [
+        f"{variable_of(cls, field)}: {' or '.join(dict.fromkeys(said))}{given[field]}" if field else "; ".join(said)
+        for field, said in reasons.items()
+    ]
 
 
-def _variable(cls: type[BaseSettings], location: str) -> str:
+def check_disk(*parts: BaseSettings) -> None:
+    """Looks whether what settings name on this machine can be used.
+
+    Raises:
+        SystemExit: with code 2, after a sentence on stderr for each that cannot.
+    """
+    if wrong := [sentence for settings in parts for sentence in _wrong_on_disk(settings)]:
+        refuse(wrong)
+
+
+def name_variable(settings: BaseSettings, error: WrongFile) -> str:
+    """The error's message behind the variable that names the file."""
+    for name in type(settings).model_fields:
+        if getattr(settings, name) == error.path:
+            return f"{variable_of(type(settings), name)}: {error}"
+    return str(error)
+
+
+def _wrong_on_disk(settings: BaseSettings) -> Iterator[str]:
+    refused: list[Path] = []
+    for name, field in type(settings).model_fields.items():
+        marks = [mark for mark in _marks(field) if isinstance(mark, OnDisk)]
+        value = getattr(settings, name)
+        for path in value if isinstance(value, list) else [value]:
+            for mark in marks if isinstance(path, Path) else ():
+                if any(map(path.is_relative_to, refused)):
+                    continue  # a folder that follows from another one
+                try:
+                    mark.check(path)
+                except WrongFile as error:
+                    refused.append(path)
+                    shown = str(error)
+                    if mark.may_be_secret and not _leads_somewhere(path):
+                        shown = "must name a file (not shown, since it may be the secret itself)"
+                    yield f"{variable_of(type(settings), name)}: {shown}"
+
+
+def _leads_somewhere(path: Path) -> bool:
+    try:
+        return path.is_absolute() and path.parent.is_dir()
+    except OSError:
+        return False
+
+
+def _marks(field: FieldInfo) -> Iterator[Any]:
+    """What annotates a field or a part of its type."""
+    waiting: list[Any] = [*field.metadata, field.annotation]
+    for part in waiting:
+        yield part
+        waiting += get_args(part)
+
+
+def _shown(cls: type[BaseSettings], location: str, value: Any) -> str:
+    """What was given, in brackets; empty where it is, or may be, a secret."""
+    for name, field in cls.model_fields.items():
+        if location in {name, *_aliases(field.validation_alias)}:
+            marks = list(_marks(field))
+            if SecretStr in marks or any(isinstance(mark, OnDisk) and mark.may_be_secret for mark in marks):
+                return ""
+    # what stands before an @ or behind a ? of a URL may be a password, however wrong the rest is
+    text = re.sub(r"\?.*", "?***", re.sub(r"^(\w+://)?.*@", r"\1***@", str(value), flags=re.DOTALL), flags=re.DOTALL)
+    return f" (given: {text[:MAX_SHOWN_CHARACTERS]!r})"
+
+
+def variable_of(cls: type[BaseSettings], location: str) -> str:
     """The environment variable of a field that pydantic names by its own name or by one of its aliases."""
     for name, field in cls.model_fields.items():
         aliases = list(_aliases(field.validation_alias))

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import structlog
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field
 from pydantic_settings import SettingsConfigDict
 
 from gateway_svc.engines import StepEvent, StepResult
@@ -37,6 +37,7 @@ from gateway_svc.messages import (
     ToolMessage,
     UserMessage,
 )
+from service_kit.setting_types import Count, Secret
 
 NAME = "anthropic"
 API_VERSION = "2023-06-01"
@@ -66,14 +67,14 @@ class AnthropicSettings(HttpEngineSettings):
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_ANTHROPIC_")
 
-    api_key: SecretStr | None = Field(
+    api_key: Secret | None = Field(
         None, validation_alias=AliasChoices("GATEWAY_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY")
     )
-    max_tokens: int = Field(16_384, ge=1, description="of one answer, its thoughts included; the API wants a limit")
-    thinking: Literal["adaptive"] | int | None = Field(
+    max_tokens: Count = Field(16_384, description="of one answer, its thoughts included; the API wants a limit")
+    thinking: Literal["adaptive"] | Count | None = Field(
         None, description="adaptive, or the tokens that a model may think; where not given, the model's own default"
     )
-    context_tokens: int | None = Field(
+    context_tokens: Count | None = Field(
         None, ge=512, description="of the model's context; where not given, what the price list knows of the model"
     )
 

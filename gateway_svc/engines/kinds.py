@@ -6,15 +6,16 @@ Settings, wiring, health, prices, traces and the check of the documents iterate 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import AfterValidator, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import SecretStr, model_validator
 
 from gateway_svc import engines
 from gateway_svc.discovery import discover
 from gateway_svc.engines import Engine
 from recording.calls import Usage
+from service_kit.setting_types import HttpUrl, Text
+from service_kit.settings import Settings
 
 if TYPE_CHECKING:
     from gateway_svc.engines.claude.record import ClaudeAudit
@@ -24,19 +25,8 @@ Probe = Callable[[str], Awaitable[str]]
 """Asks a URL, without a key; returns why nobody is there, or an empty text."""
 
 
-def _http_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise ValueError("must begin with http:// or https://")
-    return value.rstrip("/")
-
-
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-
-
-class EngineSettings(BaseSettings):
+class EngineSettings(Settings):
     """What a deployment says of one engine. A kind's own class adds its fields, and the prefix of their variables."""
-
-    model_config = SettingsConfigDict(env_ignore_empty=True)
 
     configured_by: ClassVar[str]
     """The field that configures the engine by being set."""
@@ -76,7 +66,7 @@ class HttpEngineSettings(EngineSettings):
     configured_by = "url"
 
     url: HttpUrl | None = None
-    model: str | None = None
+    model: Text | None = None
 
     @property
     def is_local(self) -> bool:

@@ -27,6 +27,7 @@ from gateway_svc.messages import (
     ToolMessage,
     UserMessage,
 )
+from service_kit.setting_types import Count
 
 NAME = "ollama"
 
@@ -38,7 +39,7 @@ class OllamaSettings(HttpEngineSettings):
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_OLLAMA_")
 
-    num_ctx: int = Field(32768, ge=512, description="tokens; what Ollama would choose truncates in silence")
+    num_ctx: Count = Field(32768, ge=512, description="tokens; what Ollama would choose truncates in silence")
 
     @property
     def is_local(self) -> bool:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from onrecord.audit.v1 import audit_pb2
 from pydantic import BaseModel
-from pydantic_settings import BaseSettings
 
 from recording.calls import Scope, ToolResult
 from recording.show import Show
+from service_kit.settings import Settings
 
 if TYPE_CHECKING:
     from gateway_svc.tools.files import Files
@@ -107,7 +107,7 @@ class RemoteTool(Protocol):
         ...
 
 
-class NoSettings(BaseSettings):
+class NoSettings(Settings):
     """Of a tool that has none."""
 
 
@@ -130,7 +130,7 @@ class ToolKind:
     tool: type[Tool]
     build: Callable[[Any, Surroundings], Tool] | None = None
     """Makes the tool from its settings; where it is not given, the tool is made without arguments."""
-    settings: type[BaseSettings] = NoSettings
+    settings: type[Settings] = NoSettings
     """Its settings, whose prefix is `GATEWAY_` and its name: what their fields say is shown in docs/operations.md."""
     starts_programs: bool = field(default=False)
     """Whether it starts programs of the model's choice: without a jail it is offered only where that is asked for."""

@@ -14,7 +14,7 @@ from typing import Annotated
 import structlog
 from onrecord.audit.v1 import audit_pb2
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.programs import installed
@@ -26,6 +26,8 @@ from gateway_svc.tools.jail.processes import Ended, Program, run_program
 from gateway_svc.tools.jail.sandbox import Sandbox
 from recording.calls import ToolResult
 from recording.show import Show
+from service_kit import setting_types
+from service_kit.settings import Settings
 
 MAX_COMMAND_BYTES = 100_000
 PASSED_VARIABLES = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER")
@@ -191,13 +193,13 @@ def _hide_own_environment() -> None:
         log.warning("bash.environment_readable")
 
 
-class BashSettings(BaseSettings):
+class BashSettings(Settings):
     """What a deployment chooses for `bash`."""
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_BASH_", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_BASH_")
 
     network: bool = Field(False, description="whether commands reach the network that the gateway reaches")
-    seconds: float = Field(120, gt=0, description="the longest command; less than GATEWAY_TOOL_SECONDS")
+    seconds: setting_types.Seconds = Field(120, description="the longest command; less than GATEWAY_TOOL_SECONDS")
 
 
 def _build(settings: BashSettings, surroundings: Surroundings) -> BashTool:

@@ -13,7 +13,7 @@ from gateway_svc.tools import Surroundings, Tool, ToolKind
 from gateway_svc.tools.jail.sandbox import JailSettings, find_sandbox
 from gateway_svc.tools.workers import Workers
 from recording.show import Show
-from service_kit.settings import load_settings
+from service_kit.settings import check_disk, load_settings
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,8 @@ def build_tools(names: Collection[str], call_seconds: float, hide: Collection[Pa
         SystemExit: with code 2, when a setting is wrong.
     """
     jail_settings = load_settings(JailSettings)
-    jail = find_sandbox(jail_settings.sandbox, visible=[Path(path) for path in jail_settings.visible], hide=list(hide))
+    check_disk(jail_settings)
+    jail = find_sandbox(jail_settings.sandbox, visible=jail_settings.visible, hide=list(hide))
     without = jail_settings.sandbox == "off"
     surroundings = Surroundings(jail, Workers(), call_seconds)
     built: list[Tool] = []
@@ -59,6 +60,7 @@ def build_tools(names: Collection[str], call_seconds: float, hide: Collection[Pa
     for name in names:
         kind = kinds()[name]
         settings = load_settings(kind.settings)
+        check_disk(settings)
         if kind.starts_programs and jail is None:
             if not without:
                 reason = "there is no jail for its programs; GATEWAY_BASH_SANDBOX=off offers it without one"

@@ -8,17 +8,18 @@ from typing import Annotated
 
 import httpx2
 from onrecord.audit.v1 import audit_pb2
-from pydantic import BeforeValidator, Field
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, Field
+from pydantic_settings import SettingsConfigDict
 
 from gateway_svc.tools import Surroundings, ToolContext, ToolError, ToolKind
 from gateway_svc.tools.arguments import Arguments, Number, PlainText
-from gateway_svc.tools.web.destination import Destination, Destinations, Resolver, resolve
+from gateway_svc.tools.web.destination import Destination, Destinations, Resolver, check_allowed, resolve
 from gateway_svc.tools.web.page import encoding, is_text, make_page, named_type
 from gateway_svc.tools.workers import Workers
 from recording.calls import ToolResult
 from recording.show import Show
-from service_kit.settings import CommaList, split_commas
+from service_kit.setting_types import CommaList, PortList
+from service_kit.settings import Settings
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 10
@@ -213,16 +214,16 @@ def _told(error: httpx2.TransportError) -> str:
     return "the host broke the connection, or the protocol"
 
 
-Ports = Annotated[list[int], NoDecode, BeforeValidator(split_commas)]
+AllowList = Annotated[CommaList, AfterValidator(check_allowed)]
 
 
-class WebfetchSettings(BaseSettings):
+class WebfetchSettings(Settings):
     """What a deployment chooses for `webfetch`."""
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_WEBFETCH_", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_WEBFETCH_")
 
-    allow: CommaList = Field(default_factory=list, description="host or host:port that need not be public")
-    ports: Ports = Field(default_factory=lambda: [80, 443], description="ports that may be fetched")
+    allow: AllowList = Field(default_factory=list, description="host or host:port that need not be public")
+    ports: PortList = Field(default_factory=lambda: [80, 443], description="ports that may be fetched")
 
 
 def _build(settings: WebfetchSettings, surroundings: Surroundings) -> WebfetchTool:

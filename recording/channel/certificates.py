@@ -5,9 +5,11 @@ from pathlib import Path
 
 import structlog
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from recording.channel.watched import WrongFile
+from recording.channel.watched import WrongFile, read_file
 
 log = structlog.get_logger(__name__)
 
@@ -19,15 +21,13 @@ def certificate_name(certificate: Path) -> str:
         WrongFile: it cannot be read, or names no host.
     """
     try:
-        first = _certificates(certificate, certificate.read_bytes())[0]
+        first = _certificates(certificate, read_file(certificate))[0]
         names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except OSError as error:
-        raise WrongFile(f"{certificate}: cannot be read ({error.strerror})") from None
     except x509.ExtensionNotFound:
         names = x509.SubjectAlternativeName([])
     hosts = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
     if not hosts:
-        raise WrongFile(f"{certificate}: names no host: make it with a subject alternative name, such as DNS:localhost")
+        raise WrongFile(certificate, "names no host: make it with a subject alternative name, such as DNS:localhost")
     return hosts[0]
 
 
@@ -38,16 +38,21 @@ def check_pair(certificate_path: Path, certificate: bytes, key_path: Path, key: 
         WrongFile: it is not, or one of the two is no PEM.
     """
     first = _certificates(certificate_path, certificate)[0]
-    try:
-        public = load_pem_private_key(key, None).public_key()
-    except (ValueError, TypeError):
-        raise WrongFile(f"{key_path}: is no private key in PEM without a passphrase") from None
+    public = check_key(key_path, key).public_key()
     form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     if public.public_bytes(*form) != first.public_key().public_bytes(*form):
-        raise WrongFile(f"{key_path}: is not the key of {certificate_path}: give the two that were made together")
+        raise WrongFile(key_path, f"is not the key of {certificate_path}: give the two that were made together")
     if first.not_valid_after_utc < datetime.now(UTC):
         # Not refused: a service that ends because of a date is worse than one whose clients say why they stay away.
         log.error("tls.certificate_expired", path=str(certificate_path), since=first.not_valid_after_utc.isoformat())
+
+
+def check_key(path: Path, content: bytes) -> PrivateKeyTypes:
+    """The private key in the file at path. Raises WrongFile where it holds none, or one with a passphrase."""
+    try:
+        return load_pem_private_key(content, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise WrongFile(path, "is no private key in PEM without a passphrase") from None
 
 
 def check_certificates(path: Path, content: bytes) -> None:
@@ -59,4 +64,4 @@ def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(content)
     except ValueError:
-        raise WrongFile(f"{path}: holds no certificate in PEM (-----BEGIN CERTIFICATE-----)") from None
+        raise WrongFile(path, "holds no certificate in PEM (-----BEGIN CERTIFICATE-----)") from None

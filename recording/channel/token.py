@@ -14,14 +14,15 @@ def watch_token(path: Path) -> Watched[str]:
     Raises:
         WrongFile: it cannot be read, is empty, or holds more than one word.
     """
+    return Watched([path], lambda contents: check_token(path, contents[0]))
 
-    def load(contents: Sequence[bytes]) -> str:
-        words = contents[0].decode(errors="replace").split()
-        if len(words) != 1 or not words[0].isascii():
-            raise WrongFile(f"{path}: must hold a token and nothing else")
-        return words[0]
 
-    return Watched([path], load)
+def check_token(path: Path, content: bytes) -> str:
+    """The token in the content of the file at path. Raises WrongFile where it is not one word of printable ASCII."""
+    words = content.decode(errors="replace").split()
+    if len(words) != 1 or not (words[0].isascii() and words[0].isprintable()):
+        raise WrongFile(path, "must hold a token and nothing else")
+    return words[0]
 
 
 def token_metadata(token: str) -> Metadata:

@@ -1,5 +1,7 @@
 """Files that are read again when they change, so that certificates and tokens are replaced without a restart."""
 
+import os
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -16,6 +18,10 @@ _Stamp = tuple[tuple[int, int, int, int] | None, ...]
 class WrongFile(Exception):
     """A file cannot be used. The message says which one, why, and what to do."""
 
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+
 
 class Watched(Generic[T]):
     """What load() makes of the contents of some files. Any thread may ask."""
@@ -29,7 +35,7 @@ class Watched(Generic[T]):
         self._paths = paths
         self._load = load
         self._stamp = self._look()
-        self._value = load([_read(path) for path in paths])
+        self._value = load([read_file(path) for path in paths])
 
     def current(self) -> T:
         """The value of the files as they are now; the last good one when what they hold now is of no use.
@@ -41,7 +47,7 @@ class Watched(Generic[T]):
             self._stamp = stamp
             paths = [str(path) for path in self._paths]
             try:
-                self._value = self._load([_read(path) for path in self._paths])
+                self._value = self._load([read_file(path) for path in self._paths])
             except WrongFile as error:
                 log.error("files.kept_as_before", paths=paths, reason=str(error))
             else:
@@ -60,8 +66,29 @@ def _stamp(path: Path) -> tuple[int, int, int, int] | None:
     return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The contents of a file that decides who is trusted.
+
+    Raises:
+        WrongFile: it cannot be read, is no regular file, or every user of the machine may write it.
+    """
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise WrongFile(f"{path}: cannot be read ({error.strerror}): check the path and this user's rights") from None
+        # without waiting for the other end of a pipe
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read() if stat.S_ISREG(mode) else b""
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "no path"
+        raise WrongFile(path, f"cannot be read ({why}): check the path and this user's rights") from None
+    if not stat.S_ISREG(mode):
+        raise WrongFile(path, "is no regular file")
+    if mode & stat.S_IWOTH:
+        raise WrongFile(path, "can be written by every user of this machine: chmod o-w")
+    return content
+
+
+def warn_of_readers(*paths: Path | None) -> None:
+    """Warns of secret files that every user of the machine can read. Container platforms mount theirs so."""
+    for path in filter(None, paths):
+        if path.stat().st_mode & stat.S_IROTH:
+            log.warning("files.readable_by_all", path=str(path), hint="chmod o-r")

@@ -1,64 +1,47 @@
 """What stands between the network and a service, put together from its settings."""
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Self
 
 import grpc
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from recording.channel.options import Options, is_local
-from recording.channel.watched import Watched, WrongFile
+from recording.channel.watched import Watched, WrongFile, warn_of_readers
 from service_kit.access.interceptor import AccessInterceptor, Rules
 from service_kit.access.limits import LimitSettings, RateInterceptor
-from service_kit.access.roles import load_callers
+from service_kit.access.roles import check_callers, load_callers
 from service_kit.access.tls import ServerFiles, server_credentials
 from service_kit.observing.logs import LogLevel, LogStyle
-from service_kit.settings import refuse
+from service_kit.setting_types import (
+    CertificateFile,
+    KeyFile,
+    ListenAddress,
+    MetricsAddress,
+    Seconds,
+    SecondsOrZero,
+    file_with,
+)
+from service_kit.settings import name_variable, refuse
 
-T = TypeVar("T")
-
-_MAX_PORT = 65535
-
-
-def _address(value: str) -> str:
-    # gRPC takes a port beyond 65535 as well, and listens on another.
-    if not (value.startswith("unix:") and value != "unix:") and not _has_port(value):
-        raise ValueError("must be host:port with a port from 0, for a free one, to 65535, or unix:path")
-    return value
-
-
-def _metrics_address(value: str) -> str:
-    if value and not _has_port(value):
-        raise ValueError("must be host:port with a port from 0, for a free one, to 65535, or empty for nowhere")
-    return value
-
-
-def _has_port(value: str) -> bool:
-    host, _, port = value.rpartition(":")
-    return bool(host) and re.fullmatch(r"[0-9]{1,5}", port) is not None and int(port) <= _MAX_PORT
-
-
-Address = Annotated[str, AfterValidator(_address)]
-MetricsAddress = Annotated[str, AfterValidator(_metrics_address)]
+CallersFile = Annotated[Path, file_with(check_callers)]
 
 
 class GuardSettings(LimitSettings):
     """The settings that both services have, under prefixes of their own."""
 
-    listen: Address
+    listen: ListenAddress
 
-    tls_cert: Path | None = Field(None, description="PEM; with tls_key")
-    tls_key: Path | None = None
-    tls_client_ca: Path | None = Field(None, description="PEM; clients must show a certificate that it has signed")
-    tokens_file: Path | None = Field(None, description="who may call: see service_kit.access.roles")
+    tls_cert: CertificateFile | None = Field(None, description="PEM; with tls_key")
+    tls_key: KeyFile | None = None
+    tls_client_ca: CertificateFile | None = Field(None, description="PEM; clients must show a certificate of its")
+    tokens_file: CallersFile | None = Field(None, description="who may call: see service_kit.access.roles")
     allow_plaintext_on_network: bool = Field(False, description="listen beyond loopback although without TLS")
     reflection: bool = False
-    health_seconds: float = Field(10, gt=0, description="how often it is looked whether the service can do its work")
-    drain_seconds: float = Field(4, ge=0, description="how long what runs at SIGTERM may take to come to its end")
+    health_seconds: Seconds = Field(10, description="how often it is looked whether the service can do its work")
+    drain_seconds: SecondsOrZero = Field(4, description="how long what runs at SIGTERM may take to come to its end")
     log_level: LogLevel = "info"
     log_style: LogStyle = "json"
 
@@ -117,19 +100,14 @@ def open_guard(settings: GuardSettings, rules: Rules) -> Guard:
     Raises:
         SystemExit: with code 2, after a sentence, when a file cannot be used.
     """
-    files = settings.server_files
-    credentials = _told(lambda: server_credentials(files)) if files else None
+    warn_of_readers(settings.tls_key)
     interceptors: list[grpc.aio.ServerInterceptor] = []
-    if path := settings.tokens_file:
-        callers = _told(lambda: Watched([path], partial(load_callers, path)))
-        interceptors.append(AccessInterceptor(rules, callers))
+    try:
+        credentials = server_credentials(settings.server_files) if settings.server_files else None
+        if path := settings.tokens_file:
+            interceptors.append(AccessInterceptor(rules, Watched([path], partial(load_callers, path))))
+    except WrongFile as error:
+        refuse([name_variable(settings, error)])
     if settings.rate_per_second:
         interceptors.append(RateInterceptor(settings.rate_per_second))  # behind, so that it knows who calls
     return Guard(tuple(interceptors), settings.server_options(), credentials)
-
-
-def _told(read: Callable[[], T]) -> T:
-    try:
-        return read()
-    except WrongFile as error:
-        refuse([str(error)])

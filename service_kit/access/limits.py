@@ -10,26 +10,27 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 from pydantic import Field
-from pydantic_settings import BaseSettings
 
 from recording.channel.options import MAX_MESSAGE_BYTES, Options
 from service_kit.access.callers import current_caller
 from service_kit.errors import RateExceeded
 from service_kit.handlers import Context, Handler, rebuild
+from service_kit.setting_types import Bytes, Count, PerSecond, SecondsOrZero
+from service_kit.settings import Settings
 
 _HEALTH = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/"
 _MAX_BUCKETS = 10_000
 _NEVER_MS = 2**31 - 1
 
 
-class LimitSettings(BaseSettings):
+class LimitSettings(Settings):
     """The limits that both services have, under prefixes of their own."""
 
-    max_message_bytes: int = Field(MAX_MESSAGE_BYTES, ge=2**20, le=2**30)
-    max_concurrent_streams: int = Field(1000, ge=1, description="calls at once on one connection")
-    max_connection_age_seconds: float = Field(0, ge=0, description="then a client connects anew; 0: never")
-    max_connection_age_grace_seconds: float = Field(60, ge=0, description="for calls that run at that age")
-    rate_per_second: float = Field(0, ge=0, description="calls that one caller may begin; 0: any number")
+    max_message_bytes: Bytes = Field(MAX_MESSAGE_BYTES, ge=2**20, le=2**30)
+    max_concurrent_streams: Count = Field(1000, description="calls at once on one connection")
+    max_connection_age_seconds: SecondsOrZero = Field(0, description="then a client connects anew; 0: never")
+    max_connection_age_grace_seconds: SecondsOrZero = Field(60, description="for calls that run at that age")
+    rate_per_second: PerSecond = Field(0, description="calls that one caller may begin; 0: any number")
 
     def server_options(self) -> Options:
         """The limits that gRPC itself keeps."""

@@ -26,12 +26,28 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recording.channel.watched import WrongFile
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """A caller's name; without a slash, which parts it from the rest of a producer id."""
+
+
+def check_name(value: str) -> str:
+    """Returns value, if it can be a caller's name.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not re.fullmatch(NAME_PATTERN, value):
+        raise ValueError(
+            "a name has 1 to 64 letters, digits, dots, dashes and underscores, and begins with a letter or a digit"
+        )
+    return value
+
+
+CallerName = Annotated[str, AfterValidator(check_name)]
 
 
 class Role(StrEnum):
@@ -86,6 +102,16 @@ class Callers:
         return next((entry for entry in self.entries if entry.certificate in named and not entry.has_expired()), None)
 
 
+def check_callers(path: Path, content: bytes) -> None:
+    """Refuses a file that a service cannot start with. One that is emptied later lets nobody in.
+
+    Raises:
+        WrongFile: as load_callers(), or it lists nobody.
+    """
+    if not load_callers(path, [content]).entries:
+        raise WrongFile(path, "lists no caller, so nobody could call: add one with the command `token`")
+
+
 def load_callers(path: Path, contents: Sequence[bytes]) -> Callers:
     """The callers in the contents of the one file at path.
 
@@ -95,9 +121,9 @@ def load_callers(path: Path, contents: Sequence[bytes]) -> Callers:
     try:
         document: dict[str, Any] = tomllib.loads(contents[0].decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise WrongFile(f"{path}: is no TOML ({error})") from None
+        raise WrongFile(path, f"is no TOML ({error})") from None
     if set(document) - {"callers"} or not isinstance(entries := document.get("callers", []), list):
-        raise WrongFile(f"{path}: may hold [[callers]] tables and nothing else")
+        raise WrongFile(path, "may hold [[callers]] tables and nothing else")
     callers = []
     for number, entry in enumerate(entries, 1):
         try:
@@ -106,7 +132,7 @@ def load_callers(path: Path, contents: Sequence[bytes]) -> Callers:
             problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
             where = ".".join(map(str, problem["loc"]))
             reason = problem["msg"].removeprefix("Value error, ")
-            raise WrongFile(f"{path}: caller {number}: {where}{': ' if where else ''}{reason}") from None
+            raise WrongFile(path, f"caller {number}: {where}{': ' if where else ''}{reason}") from None
     return Callers(tuple(callers))
 
 
@@ -116,10 +142,7 @@ def make_token(name: str, roles: Sequence[Role], expires: datetime | None = None
     Raises:
         ValueError: the name cannot be one.
     """
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise ValueError(
-            "a name has 1 to 64 letters, digits, dots, dashes and underscores, and begins with none of these"
-        )
+    check_name(name)
     token = secrets.token_urlsafe(32)
     listed = ", ".join(f'"{role}"' for role in roles)
     lines = [

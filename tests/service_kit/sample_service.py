@@ -13,11 +13,12 @@ from google.protobuf.wrappers_pb2 import StringValue
 from pydantic_settings import SettingsConfigDict
 
 from service_kit import run as run_module
-from service_kit.access.guard import Address, GuardSettings, open_guard
+from service_kit.access.guard import GuardSettings, open_guard
 from service_kit.access.interceptor import rules_for
 from service_kit.errors import Context, ErrorInterceptor
 from service_kit.observing.metrics import new_registry
 from service_kit.run import Service, prepare_process, run_service
+from service_kit.setting_types import ListenAddress
 
 log = structlog.get_logger(__name__)
 
@@ -116,7 +117,7 @@ class SampleSettings(GuardSettings):
     """The settings of both services, under a prefix of the sample's."""
 
     model_config = SettingsConfigDict(env_prefix="SAMPLE_")
-    listen: Address = "127.0.0.1:0"
+    listen: ListenAddress = "127.0.0.1:0"
 
 
 async def _fit() -> str:

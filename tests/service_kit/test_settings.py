@@ -7,7 +7,8 @@ import pytest
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service_kit.settings import HomePath, describe_settings, load_settings
+from service_kit.setting_types import HomePath
+from service_kit.settings import describe_settings, load_settings
 
 
 class Sample(BaseSettings):

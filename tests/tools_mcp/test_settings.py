@@ -55,7 +55,7 @@ def test_json_and_toml_say_the_same(tmp_path):
         ({"a": {"command": "x", "type": "sse"}}, "a.type: Input should be"),
         ({"a": {"command": "x", "type": "http"}}, "a server of type http needs a url"),
         ({"a": {"url": "http://e", "type": "stdio"}}, "a server of type stdio needs a command"),
-        ({"a": {"url": "ftp://e"}}, "must begin with http"),
+        ({"a": {"url": "ftp://e"}}, "a.url: must be a URL such as https://"),
         ({"a": {"command": "x", "autoApprove": [SECRET]}}, "a.autoApprove: Extra inputs are not permitted"),
         ({"a": {"command": "x", "policy": "perhaps"}}, "a.policy"),
         ({"a": {"command": "x", "env": {"K": "${NOT_SET}"}}}, "a.env.K: the environment variable NOT_SET is not set"),

@@ -9,7 +9,7 @@ from pydantic_settings import SettingsConfigDict
 from gateway_svc.engines.claude.failures import ENGINE
 from gateway_svc.engines.claude.runner import ClaudeRunner
 from gateway_svc.engines.kinds import EngineSettings, Probe, RunnerKind, Surroundings
-from service_kit.settings import CommaList
+from service_kit.setting_types import CommaList, Command, Text
 
 PROGRAM = "claude"
 
@@ -21,9 +21,9 @@ class ClaudeSettings(EngineSettings):
 
     configured_by = "command"
 
-    command: str | None = Field(None, description="Claude's command-line agent, and arguments ahead of ours")
-    model: str = Field("", description="the program's own when not given")
-    permission_mode: str = Field("", description="the program's own when not given")
+    command: Command | None = Field(None, description="Claude's command-line agent, and arguments ahead of ours")
+    model: Text = Field("", description="the program's own when not given")
+    permission_mode: Text = Field("", description="the program's own when not given")
     allowed_tools: CommaList = Field(default_factory=list, description="tools that need no permission")
     audit: bool = Field(
         False, validation_alias="GATEWAY_AUDIT_CLAUDE", description="whether its own tool calls are put on the record"

@@ -3,13 +3,14 @@
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field
 from pydantic_settings import SettingsConfigDict
 
 from gateway_svc.engines import Engine
 from gateway_svc.engines.kinds import EngineKind, HttpEngineSettings
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
+from service_kit.setting_types import Count, Secret
 
 NAME = "openai"
 
@@ -19,12 +20,12 @@ class OpenAISettings(HttpEngineSettings):
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_OPENAI_")
 
-    api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("GATEWAY_OPENAI_API_KEY", "OPENAI_API_KEY"))
+    api_key: Secret | None = Field(None, validation_alias=AliasChoices("GATEWAY_OPENAI_API_KEY", "OPENAI_API_KEY"))
     api: Literal["chat", "responses"] | None = Field(
         None, description="by the server when not given: responses for api.openai.com, else chat completions"
     )
     local: bool = Field(False, description="the server is one's own, so that its requests cost nothing")
-    context_tokens: int | None = Field(
+    context_tokens: Count | None = Field(
         None, ge=512, description="of the model's context; where not given, what the price list knows of the model"
     )
 

@@ -18,14 +18,15 @@ from typing import Literal
 
 import structlog
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.programs import installed
 from gateway_svc.tools.files import Files, Found
 from gateway_svc.tools.jail.processes import Program, descriptors_of
 from gateway_svc.tools.jail.seccomp import system_call_filter
-from service_kit.settings import CommaList
+from service_kit.setting_types import PathList
+from service_kit.settings import Settings
 
 SandboxMode = Literal["required", "auto", "off"]
 
@@ -61,13 +62,13 @@ PROBE_SECONDS = 10
 log = structlog.get_logger(__name__)
 
 
-class JailSettings(BaseSettings):
+class JailSettings(Settings):
     """What a deployment chooses for the jail of all programs that a model has started."""
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_BASH_", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_BASH_")
 
     sandbox: SandboxMode = Field("auto", description="`required` does not start without it, `off` does without")
-    visible: CommaList = Field(default_factory=list, description="more paths that commands may read in the sandbox")
+    visible: PathList = Field(default_factory=list, description="more paths that commands may read in the sandbox")
 
 
 @dataclass(frozen=True, slots=True)

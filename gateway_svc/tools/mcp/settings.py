@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.tools.toolbox import Policy
+from service_kit.setting_types import HttpUrl, Seconds
 
 VARIABLE = "GATEWAY_MCP_FILE"
 _SERVER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,31}")
@@ -30,13 +31,13 @@ class ServerSettings(BaseModel):
     env: dict[str, str] = {}
     """Added to the few variables that every server gets; `${NAME}` in a value is taken from the gateway's own."""
     cwd: Path | None = None
-    url: str = ""
+    url: HttpUrl = ""
     headers: dict[str, str] = {}
     """Sent with each request; `${NAME}` as in env."""
     disabled: bool = False
-    timeout_seconds: float = Field(60, gt=0)
+    timeout_seconds: Seconds = 60
     """How long a call may take."""
-    start_seconds: float = Field(30, gt=0, le=600)
+    start_seconds: Seconds = Field(30, le=600)
     """How long the server may take to be ready at the first try; at each further one twice as long, up to 600."""
     policy: Policy = "allow"
     """Of the server's tools that `tools` does not name."""
@@ -52,8 +53,6 @@ class ServerSettings(BaseModel):
             raise ValueError(f"a server of type {self.type} needs a url")
         if self.type == "stdio" and not self.command:
             raise ValueError("a server of type stdio needs a command")
-        if self.url and not self.url.startswith(("http://", "https://")):
-            raise ValueError("url must begin with http:// or https://")
         return self
 
     _secrets: tuple[str, ...] = PrivateAttr(())

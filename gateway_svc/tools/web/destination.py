@@ -11,7 +11,6 @@ from ipaddress import ip_address
 
 import httpx2
 
-from gateway_svc.errors import SettingsError
 from gateway_svc.tools import ToolError
 from gateway_svc.tools.web.addresses import is_metadata, refusal
 
@@ -65,7 +64,7 @@ class Destinations:
         """`allow` lists hosts that may have an address that is not public: `host` (at the usual ports) or `host:port`.
 
         Raises:
-            SettingsError: an entry of `allow` is neither.
+            ValueError: an entry of `allow` is neither.
         """
         self._allow = frozenset(_allowed(entry) for entry in allow)
         self._ports = frozenset(ports)
@@ -128,6 +127,17 @@ def _parsed(url: str | httpx2.URL) -> httpx2.URL:
     return parsed
 
 
+def check_allowed(entries: list[str]) -> list[str]:
+    """Returns entries, if each is `host` or `host:port`.
+
+    Raises:
+        ValueError: one is neither.
+    """
+    for entry in entries:
+        _allowed(entry)
+    return entries
+
+
 def _allowed(entry: str) -> tuple[str, int | None]:
     host, port = entry.strip().lower().rstrip("."), None
     with contextlib.suppress(ValueError):
@@ -140,5 +150,5 @@ def _allowed(entry: str) -> tuple[str, int | None]:
     except (httpx2.InvalidURL, ValueError):
         ascii_host = ""
     if not HOST.fullmatch(ascii_host) or (port is not None and not 0 < port < 65536):
-        raise SettingsError(f"GATEWAY_WEBFETCH_ALLOW: {entry!r} is neither a host nor host:port")
+        raise ValueError(f"{entry!r} is neither a host nor host:port")
     return ascii_host, port

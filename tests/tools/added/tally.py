@@ -3,11 +3,12 @@
 import asyncio
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from gateway_svc.tools import ToolContext, ToolKind
 from gateway_svc.tools.arguments import Arguments, Flag, PathText
 from recording.calls import ToolResult
+from service_kit.settings import Settings
 
 
 class TallyArguments(Arguments):
@@ -36,7 +37,7 @@ class TallyTool:
         return ToolResult(f"{len(names)} files, {size} {self._unit}")
 
 
-class TallySettings(BaseSettings):
+class TallySettings(Settings):
     """What a deployment chooses for `tally`."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_TALLY_")

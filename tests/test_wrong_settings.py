@@ -1,0 +1,146 @@
+"""No setting of either service takes what cannot be meant. A new setting is tried here by itself."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_settings import BaseSettings, NoDecode
+
+from audit_svc.settings import AuditSettings
+from gateway_svc.engines.kinds import engine_kinds
+from gateway_svc.settings import GatewaySettings, split_policies
+from gateway_svc.tools.jail.sandbox import JailSettings
+from gateway_svc.tools.kinds import kinds
+from gateway_svc.tools.web.destination import check_allowed
+from gateway_svc.turns.budgets import LabelBudget
+from service_kit import setting_types as st
+from service_kit.access.guard import CallersFile
+from service_kit.access.roles import check_name
+from service_kit.settings import check_disk, load_settings, variable_of
+from tests.support.certificates import Authority
+
+CLASSES: list[type[BaseSettings]] = [
+    AuditSettings,
+    GatewaySettings,
+    JailSettings,
+    *(kind.settings for kind in engine_kinds()),
+    *(kind.settings for kind in kinds().values()),
+]
+RIGHT = {
+    "GATEWAY_OLLAMA_URL": "http://127.0.0.1:9",
+    "GATEWAY_OLLAMA_MODEL": "m",
+    "GATEWAY_STATE_DIR": "{tmp}/state",
+    **{f"{prefix}_TLS_CERT": "{tmp}/server.crt" for prefix in ("AUDIT", "GATEWAY", "GATEWAY_AUDIT")},
+    **{f"{prefix}_TLS_KEY": "{tmp}/server.key" for prefix in ("AUDIT", "GATEWAY", "GATEWAY_AUDIT")},
+    "AUDIT_TOKENS_FILE": "{tmp}/callers",
+    "GATEWAY_TOKENS_FILE": "{tmp}/callers",
+    "GATEWAY_AUDIT_TLS_CA": "{tmp}/ca.pem",
+    "GATEWAY_AUDIT_TOKEN_FILE": "{tmp}/token",
+}
+"""Settings that need one another, which are right."""
+PLANTED = "hunter2hunter2"
+
+NO_NUMBER = ("many", "1 5", "0x10", "--1", "1 000", "10s", "½", "nan", "inf", "-inf", "1e400", "10" * 30, "-1", "true")
+NO_LINE = (" ", "\t", " m", "m ", "m\n", "a\nb", "m\r", "\x07", "m\x1b[2J", "a\u2028b", "a\u202eb", "m\x7f", "m" * 5000)
+NO_PORT = ("host", ":1", "host:", "host:port", "host:-1", "host:70000", "host:1 ", " host:1", "a b:1", "http://host:1")
+NO_ADDRESS = (*NO_PORT, "1.2.3:1", "1.2.3.400:1", "[::1:1", "[::g]:1", "host\n:1", "a..b:1", "host:٣", "unix:")
+NO_PATH = ("~nobody-here/x", "{tmp}/file/below", "{tmp}/" + "x" * 300)
+NO_FILE = (*NO_PATH, "{tmp}", "{tmp}/none", "{tmp}/fifo", "{tmp}/anybody", "/dev/null", "x", "..")
+NO_CONTENT = (*NO_FILE, "{tmp}/file", "{tmp}/empty")
+
+WRONG: dict[object, tuple[str, ...]] = {
+    int: (*NO_NUMBER, "1.5", "1e30"),
+    float: (*NO_NUMBER, "1e20", "1..5"),
+    bool: ("maybe", "2", "-1", "10", "yess", "tru", "null", "None", "o n", "1.5", "✓", "truefalse"),
+    Literal: ("maybe", "-1", "none", "null", "*", "all", "True!", "0.5", "a,b", "ALLOW!", "off ", "è"),
+    st.check_text: NO_LINE,
+    st.check_secret: (*NO_LINE[:-1], f"{PLANTED} ", f"{PLANTED}\n", f"{PLANTED} x", f"{PLANTED}é"),
+    st.check_url: (
+        *("nonsense", "127.0.0.1:1", "ftp://h", "http://", "http:///x", "http://a b/", "http://h:x", "http://h:99999"),
+        *("http://h:0", "http://[::1", "http://h\n/x", "http://h/ ", " http://h", "http://1.2.3", f"u:{PLANTED}@h"),
+        *(f"http://u:{PLANTED}@h:x", f"http://h:x/?key={PLANTED}", "http://a..b", "http://é" + "x" * 70),
+    ),
+    st.check_listen_address: NO_ADDRESS,
+    st.check_metrics_address: (*NO_ADDRESS, "unix:/x"),
+    st.check_target: (*NO_ADDRESS, "nonsense", "host:0", "dns:///host", "dns://host:1", "ipv4:1.2.3.4", "xds:///x"),
+    st.check_command: (*NO_LINE, "'x", 'x "y', "x\\", "''"),
+    check_name: (*NO_LINE, "a/b", "-a", ".a", "a b", "ä", "x" * 65),
+    check_allowed: ("http://x", "a/b", "host:port", "host:0", "host:70000", "a b", "[:::1]", "x@y", "a,b c", "*"),
+    split_policies: (",", "read=maybe", "read=", "read=allow=deny", "read,read", "read,read=ask", "=ask", "re\nad"),
+    st.split_commas: (",", " , ", ",,", "\t,", " ", " ,,"),
+    st.Folder: (*NO_PATH, "{tmp}/file", "{tmp}/fifo", "{tmp}/fifo/x/y", "/dev/null", "/dev/null/x", "~nobody-here"),
+    st.NewFile: (*NO_PATH, "{tmp}", "/", "/dev/null/x", ".", "..", "{tmp}/fifo/x"),
+    st.ReadableFile: NO_FILE,
+    st.CertificateFile: (*NO_CONTENT, "{tmp}/words"),
+    st.KeyFile: (*NO_CONTENT, "{tmp}/words", PLANTED, f"x/{PLANTED}", f"/{PLANTED}/{PLANTED}"),
+    st.TokenFile: (*(p for p in NO_CONTENT if p != "{tmp}/file"), "{tmp}/words", PLANTED, f"x/{PLANTED}"),
+    CallersFile: (*NO_CONTENT, "{tmp}/words", "{tmp}/nobody"),
+    st.PathList: ("~nobody-here/x", "{tmp}/none", "x", "..", "{tmp},{tmp}/none", "/nowhere", ".", "~nobody-here"),
+    LabelBudget: ("team", "team=x", "team=x:-1", "=x:1", "team=:1", "team=x:1/year", "x:1", "a=b:1,c", "a=b:1.5", ":"),
+}
+"""By a type, a check, or whatever else makes out the type of a setting: values that it must refuse."""
+
+
+def marks_of(*parts: Any) -> Iterator[Any]:
+    """What makes out the type of a setting: its types, checks and marks, down to those of its items."""
+    for part in parts:
+        yield from marks_of(*getattr(part, "metadata", ()), *getattr(part, "__metadata__", ()), *get_args(part))
+        if isinstance(part, AfterValidator | BeforeValidator):
+            yield part.func
+        else:
+            yield get_origin(part) if get_origin(part) is Literal else part
+
+
+def on_disk(key: Any) -> Any:
+    """What marks settings of a type that names something on this machine; any other key as it is."""
+    return next((mark for mark in marks_of(key) if isinstance(mark, st.OnDisk)), key)
+
+
+def cases() -> Iterator[Any]:
+    table = {on_disk(key): values for key, values in WRONG.items()}
+    for cls in CLASSES:
+        for name, field in cls.model_fields.items():
+            marks = list(marks_of(*field.metadata, field.annotation))
+            known = [mark for mark in marks if getattr(mark, "__hash__", None) and mark in table]
+            if NoDecode in marks:  # a list: an item's policy stands behind its name, blanks around an item are allowed
+                wrong = [v for mark in known if mark is not Literal for v in table[mark] if v == v.strip()] + [","]
+            else:
+                wrong = [value for mark in known for value in table[mark]]
+            yield pytest.param(cls, name, wrong, id=variable_of(cls, name))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with files of all sorts."""
+    folder = tmp_path_factory.mktemp("files")
+    table = f'[[callers]]\nname = "ada"\nroles = ["admin"]\nsha256 = "{"0" * 64}"\n'
+    texts = {"file": "a\nb", "empty": "", "words": "no token", "nobody": "callers = []", "token": "t", "callers": table}
+    for name, content in texts.items():
+        (folder / name).write_text(content)
+    os.mkfifo(folder / "fifo")
+    (folder / "anybody").write_text("token")
+    (folder / "anybody").chmod(0o606)
+    Authority(folder).server()
+    return folder
+
+
+@pytest.mark.parametrize(("cls", "name", "wrong"), list(cases()))
+def test_a_wrong_value_is_refused_in_one_line_that_names_the_variable(cls, name, wrong, files, monkeypatch, capsys):
+    """A field of a type that this file knows nothing of has no wrong values, and fails."""
+    assert len(wrong) >= 6, "use a type of service_kit.setting_types, or add the new type's wrong values here"
+    for variable, value in RIGHT.items():
+        monkeypatch.setenv(variable, value.replace("{tmp}", str(files)))
+    check_disk(load_settings(cls))
+    variable = variable_of(cls, name)
+    for value in wrong:
+        monkeypatch.setenv(variable, value.replace("{tmp}", str(files)))
+        with pytest.raises(SystemExit) as ended:  # noqa: PT012 - either of the two may refuse it
+            check_disk(load_settings(cls))
+            pytest.fail(f"{variable}={value!r} is taken")
+        line, *more = capsys.readouterr().err.splitlines()
+        assert (ended.value.code, more) == (2, []), f"{variable}={value!r}"
+        assert line.startswith(f"{variable}: "), line
+        assert PLANTED not in line
