@@ -30,10 +30,11 @@ async def serve(settings: GatewaySettings) -> None:
         SystemExit: with code 2 when a setting or a file cannot be used, with code 1 when the address cannot be had.
     """
     log.info("service.starting", **describe_settings(settings), **_describe_engines(settings))
-    check_disk(settings, *settings.engines.values())
+    parts = [settings, *settings.engines.values()]
     try:
         check_state(settings.workspace, settings.state_dir)
-        check_workspace(settings.workspace, [settings, *settings.engines.values()])
+        check_workspace(settings.workspace, parts)
+        check_disk(*parts)
         guard, registry = open_guard(settings, rules_for(SERVICE, ROLES)), new_registry()
         gateway = assemble(settings, registry)
     except (SettingsError, OSError) as error:

@@ -113,7 +113,7 @@ def expand_home(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
-        raise ValueError(f"{path} names a home folder that is not there: give an absolute path") from None
+        raise ValueError("names a home folder that is not there: give an absolute path") from None
 
 
 def is_host(host: str) -> bool:

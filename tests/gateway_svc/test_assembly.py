@@ -73,6 +73,21 @@ async def test_a_token_that_would_cross_the_network_in_plain_text_is_warned_abou
     assert [line["event"] for line in logged].count("audit.token_in_plain_text") == warnings
 
 
+@pytest.mark.parametrize(("mode", "warnings"), [(0o600, 0), (0o640, 0), (0o444, 1)])
+async def test_a_token_that_every_user_can_read_is_warned_about(monkeypatch, tmp_path, mode, warnings):
+    (tmp_path / "token").write_text("secret")
+    (tmp_path / "token").chmod(mode)
+    engine = {"GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m"}
+    token = {"GATEWAY_AUDIT_TOKEN_FILE": str(tmp_path / "token")}
+    configured = settings(monkeypatch, tmp_path / "state", **engine, **token)
+    with capture_logs() as logged:
+        audited = open_audited(configured, Answers(1))
+    for agent in audited.agents:
+        await agent.aclose()
+    await audited.record.aclose()
+    assert [line["event"] for line in logged].count("files.readable_by_all") == warnings
+
+
 @pytest.mark.parametrize("audit", ["off", "on"])
 def test_r14_a_deployment_with_only_claude_loads_the_record_only_when_it_is_audited(tmp_path, audit):
     env = {

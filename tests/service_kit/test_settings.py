@@ -48,8 +48,8 @@ def test_an_account_without_a_home_is_told_which_variable_to_set(monkeypatch, ca
     with pytest.raises(SystemExit):
         load_settings(Homely)
     assert capsys.readouterr().err.splitlines() == [
-        "HOMELY_FOLDER: ~/state names a home folder that is not there: give an absolute path",
-        "HOMELY_FILE: ~nobody-here/x names a home folder that is not there: give an absolute path",
+        "HOMELY_FOLDER: names a home folder that is not there: give an absolute path (given: '~/state')",
+        "HOMELY_FILE: names a home folder that is not there: give an absolute path (given: '~nobody-here/x')",
     ]
     monkeypatch.setenv("HOMELY_FOLDER", "/state")
     monkeypatch.delenv("HOMELY_FILE")
@@ -68,10 +68,10 @@ def sentences(monkeypatch, capsys, **env: str) -> list[str]:
 
 def test_each_wrong_or_missing_variable_is_named_and_the_exit_code_is_2(monkeypatch, capsys):
     told = sentences(monkeypatch, capsys, SAMPLE_PORT="many")
-    assert told[0].startswith("SAMPLE_PORT: ")
-    assert "integer" in told[0]
-    assert told[1] == "SAMPLE_NAME: is not set, and has no default"
-    assert len(told) == 2
+    assert told == [
+        "SAMPLE_PORT: must be a whole number (given: 'many')",
+        "SAMPLE_NAME: is not set, and has no default",
+    ]
 
 
 @pytest.mark.parametrize("variable", ["SAMPLE_KEY", "OTHER_KEY"])
