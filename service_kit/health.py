@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Literal
+from typing import Any, Literal
 
 import grpc
 import structlog
@@ -56,6 +56,12 @@ class Health(health_pb2_grpc.HealthServicer):
         if request.service not in self._names:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service is served here")
         return health_pb2.HealthCheckResponse(status=self._status)
+
+    async def List(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """The status now of all names."""
+        status = health_pb2.HealthCheckResponse(status=self._status)
+        # its types are older than this RPC
+        return health_pb2.HealthListResponse(statuses=dict.fromkeys(self._names, status))  # type: ignore[attr-defined]
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:  # noqa: N802
         """The status now and at each change; of changes that come together the last."""

@@ -1,12 +1,16 @@
 """Every role calls every RPC of both services, and may what the table in docs/security.md says, and nothing else."""
 
 import asyncio
+import hashlib
 import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2
 
@@ -18,7 +22,9 @@ SERVICES = {
     service.name: service for pb in (audit_pb2, gateway_pb2) for service in pb.DESCRIPTOR.services_by_name.values()
 }
 METHODS = {f"{service.name}/{method.name}": method for service in SERVICES.values() for method in service.methods}
+Metadata = tuple[tuple[str, str | bytes], ...]
 REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].methods
 ANSWER_SECONDS = 3
 """A stream that is let in may say nothing for ever; after this long without a refusal it counts as let in."""
 
@@ -37,11 +43,13 @@ def test_the_table_has_every_rpc_and_no_other():
     assert table().keys() == METHODS.keys()
 
 
-async def outcome(channel: grpc.aio.Channel, name: str, token: str | None, seconds: float) -> grpc.StatusCode:
-    method = METHODS[name]
+def bearer(token: str) -> Metadata:
+    return (("authorization", f"Bearer {token}"),)
+
+
+async def outcome(channel: grpc.aio.Channel, method: Any, metadata: Metadata, seconds: float) -> grpc.StatusCode:
     kind = "_".join("stream" if side else "unary" for side in (method.client_streaming, method.server_streaming))
     call = getattr(channel, kind)(f"/{method.containing_service.full_name}/{method.name}")
-    metadata = (("authorization", f"Bearer {token}"),) if token is not None else None
     # A stream is opened and nothing written: a write that meets the refusal would hide it (grpc/grpc#36066).
     request = () if method.client_streaming else (b"",)
     started = call(*request, metadata=metadata, timeout=seconds)
@@ -58,27 +66,52 @@ async def outcome(channel: grpc.aio.Channel, name: str, token: str | None, secon
 @pytest.fixture
 async def tokens_and_addresses(make_pair, tmp_path):
     pair = await make_pair(Script())
-    made = {role: make_token(role, [role]) for role in Role}
+    made = {str(role): make_token(role, [role]) for role in Role}
+    made["expired"] = make_token("expired", list(Role), datetime.now(UTC) - timedelta(seconds=1))
     path = tmp_path / "callers.toml"
     path.write_text("\n".join(table for _, table in made.values()))
     audit = pair.start_audit(AUDIT_TOKENS_FILE=str(path))
     gateway = pair.start_gateway(GATEWAY_TOKENS_FILE=str(path))
-    tokens = {str(role): token for role, (token, _) in made.items()}
+    tokens = {name: token for name, (token, _) in made.items()}
     return tokens, {"AuditService": audit.address, "GatewayService": gateway.address}
+
+
+def strangers(tokens: Mapping[str, str]) -> dict[str, Metadata]:
+    """What says nobody's name, though it may hold an admin's token."""
+    admin = tokens["admin"]
+    return {
+        "nothing": (),
+        "a guess": bearer("guessed"),
+        "an expired token": bearer(tokens["expired"]),
+        "no token": bearer(""),
+        "a part of a token": bearer(admin[:-1]),
+        "a token and more": bearer(f"{admin}x"),
+        "two tokens": bearer(f"guessed, Bearer {admin}"),
+        "the hash of a token": bearer(hashlib.sha256(admin.encode()).hexdigest()),
+        "a name": bearer("admin"),
+        "another scheme": (("authorization", f"Basic {admin}"),),
+        "a second header": (*bearer("guessed"), *bearer(admin)),
+        "a binary header": (("authorization-bin", f"Bearer {admin}".encode()),),
+        "another header": (("x-authorization", f"Bearer {admin}"), ("cookie", admin)),
+    }
 
 
 async def test_each_role_may_what_the_table_says_and_nothing_else(tokens_and_addresses):
     tokens, addresses = tokens_and_addresses
-    cells = [(name, role, role in allowed) for name, allowed in table().items() for role in tokens]
+    cells = [(name, role, role in allowed) for name, allowed in table().items() for role in Role]
     assert len(cells) == len(METHODS) * len(Role)
     async with (
         grpc.aio.insecure_channel(addresses["AuditService"]) as audit,
         grpc.aio.insecure_channel(addresses["GatewayService"]) as gateway,
     ):
         channels = {"AuditService": audit, "GatewayService": gateway}
+
+        def of(name: str) -> grpc.aio.Channel:
+            return channels[name.partition("/")[0]]
+
         outcomes = await asyncio.gather(
             *(
-                outcome(channels[name.partition("/")[0]], name, tokens[role], ANSWER_SECONDS if allowed else 30)
+                outcome(of(name), METHODS[name], bearer(tokens[role]), ANSWER_SECONDS if allowed else 30)
                 for name, role, allowed in cells
             )
         )
@@ -88,8 +121,13 @@ async def test_each_role_may_what_the_table_says_and_nothing_else(tokens_and_add
             if (code in REFUSALS if allowed else code is not grpc.StatusCode.PERMISSION_DENIED)
         ]
         assert wrong == []
-        strangers = [(name, token) for name in METHODS for token in (None, "guessed")]
-        codes = await asyncio.gather(
-            *(outcome(channels[name.partition("/")[0]], name, token, 30) for name, token in strangers)
-        )
-    assert set(codes) == {grpc.StatusCode.UNAUTHENTICATED}
+        shown = [(name, who, shows) for name in METHODS for who, shows in strangers(tokens).items()]
+        codes = await asyncio.gather(*(outcome(of(name), METHODS[name], shows, 30) for name, _, shows in shown))
+        let_in = [
+            (name, who, code.name)
+            for (name, who, _), code in zip(shown, codes, strict=True)
+            if code is not grpc.StatusCode.UNAUTHENTICATED
+        ]
+        assert let_in == []
+        for channel in channels.values():
+            assert {await outcome(channel, method, (), 30) for method in HEALTH} == {grpc.StatusCode.OK}
