@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audit_svc.errors import AuditError, DatabaseVanished
 from audit_svc.settings import AuditSettings
+from service_kit.printable import printable
 from service_kit.settings import load_settings
 
 Database = Annotated[Path | None, typer.Option("--db", help="The database file; AUDIT_DB when not given.")]
@@ -40,8 +41,8 @@ def error_is_exit_code_1() -> Iterator[None]:
 
 
 def say(text: str, fields: Mapping[str, Any], *, as_json: bool) -> None:
-    """Prints a result, for people or for programs."""
-    typer.echo(json.dumps(fields) if as_json else text)
+    """Prints a result, for people or for programs: one line, whatever the producers' names in it hold."""
+    typer.echo(json.dumps(fields) if as_json else printable(text))
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import apsw
 import pytest
+from typer.testing import CliRunner
 
+from audit_svc.__main__ import app
 from audit_svc.errors import StoreRefused
 from audit_svc.ledger.steps import DAY_MS
 from audit_svc.sqlite.care.check import check
@@ -85,6 +87,19 @@ def test_what_a_producer_never_sent_is_a_note(database):
     assert findings(database, "wrong") == []
     change(database, "INSERT INTO producer_gaps VALUES ('gateway-1', 4, 5)")
     assert findings(database, "wrong") == ["producers: gateway-1: the gap 4 to 5 cannot be"]
+
+
+def test_no_producers_name_makes_a_line_of_its_own_or_turns_one_round(database):
+    """It is told by whoever records: a name may look like a finding."""
+    make_ledger(database, hours=1)
+    change(
+        database,
+        "INSERT INTO producers VALUES ('b/\u202ex\nok     producers', 10, 0, 0)",
+        "INSERT INTO producer_gaps VALUES ('b/\u202ex\nok     producers', 2, 4)",
+    )
+    said = CliRunner().invoke(app, ["check", "--db", str(database)]).stdout
+    assert r"b/\u202ex\nok     producers: records 2 to 4 never came" in said
+    assert all(line.isprintable() for line in said.split("\n"))
 
 
 def test_damage_is_found(database):
