@@ -98,7 +98,7 @@ def test_no_producers_name_makes_a_line_of_its_own_or_turns_one_round(database):
         "INSERT INTO producer_gaps VALUES ('b/\u202ex\nok     producers', 2, 4)",
     )
     said = CliRunner().invoke(app, ["check", "--db", str(database)]).stdout
-    assert r"b/\u202ex\nok     producers: records 2 to 4 never came" in said
+    assert r"b/\u202ex\x0aok     producers: records 2 to 4 never came" in said
     assert all(line.isprintable() for line in said.split("\n"))
 
 
