@@ -1,4 +1,4 @@
-"""What a producer says of a call, of its result and of a model request, before any of it is a row."""
+"""Tool calls, their results and token usage, as a producer describes them before they become rows."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from onrecord.audit.v1 import audit_pb2
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whom a tool call belongs to: what an audit row says besides the call itself."""
+    """What a tool call belongs to: the fields of an audit row that are not the call's own."""
 
     session_id: str
     engine: str
@@ -23,9 +23,9 @@ class ToolCall:
     """A model's request to run a tool."""
 
     id: str
-    """A UUIDv7 of ours, since a model server's ids may be missing or repeat: the id of the audit row."""
+    """The id of the audit row: a UUIDv7 of our own, since a model server's ids may be missing or repeat."""
     tool_call_id: str
-    """The model server's id, which its protocol wants back with the result; made up where the server gave none."""
+    """The model server's id, which its protocol wants back with the result; generated if the server sent none."""
     name: str
     """The tool's name as the model wrote it."""
     arguments: str
@@ -37,15 +37,15 @@ class ToolResult:
     """How a tool call ended."""
 
     text: str
-    """What the model is told."""
+    """The result as the model sees it."""
     outcome: audit_pb2.Outcome.ValueType = audit_pb2.OUTCOME_SUCCEEDED
     error: str | None = None
-    """Why the tool could not do its work: a sentence of ours, for the record. It quotes no content, no argument's value
-    and nobody else's words, which go into `text`."""
+    """Why the tool failed: a sentence of our own for the record. It quotes no content, no argument value and nobody
+    else's words; those go into `text`."""
     exit_code: int | None = None
     http_status: int | None = None
     result_bytes: int = 0
-    """The size of the whole result in bytes, before any cut."""
+    """The size of the whole result in bytes, before truncation."""
     result_truncated: bool = False
     started_at_ms: int = 0
     """When the call began, in milliseconds since 1970-01-01 UTC; set by run()."""
@@ -58,15 +58,15 @@ class Usage:
     """Tokens of one model request."""
 
     input_tokens: int = 0
-    """Tokens read, those from a cache included."""
+    """Tokens read, including those from a cache."""
     output_tokens: int = 0
-    """Tokens written, those of reasoning included."""
+    """Tokens written, including reasoning."""
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
     cache_write_input_tokens: int = 0
-    """Tokens read that were put into a cache, which some providers charge more for."""
+    """Tokens read that were written to a cache, which some providers charge more for."""
     complete: bool = True
-    """False when the answer was cut, or the server sent no usage, so that the counts are short of the truth."""
+    """False when the answer was cut off or the server sent no usage, so the counts are too low."""
 
 
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -74,14 +74,14 @@ _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a model request failed, as it may be recorded: no word of it comes from a server, a model or a caller."""
+    """Why a model request failed, in a form that may be recorded: no word comes from a server, a model or a caller."""
 
     code: str
-    """One of the producer's closed list, in snake_case."""
+    """From the producer's closed list, in snake_case."""
     http_status: int | None = None
-    """What the server answered, where it did."""
+    """The server's status, if it answered."""
 
     def __str__(self) -> str:
-        """As the cost row has it. A code that is none, such as a sentence, is `unknown`."""
+        """The text in the cost row. Anything that is not a code, such as a sentence, becomes `unknown`."""
         code = self.code if _CODE.fullmatch(self.code) else "unknown"
         return code if self.http_status is None else f"{code}, HTTP {self.http_status:d}"

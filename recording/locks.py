@@ -1,4 +1,4 @@
-"""Files that say by a lock whether their process is still there: the kernel lets go of it, however the process ends."""
+"""Lock files that show whether a process is alive: the kernel releases the lock however the process ends."""
 
 import fcntl
 import os
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def lock_file(path: Path) -> int | None:
-    """The file descriptor that holds path's lock; the file is made if it is not there.
+    """Creates the file if needed and locks it; returns the descriptor that holds the lock.
 
-    None when another holds it, or the file or its folder has gone meanwhile.
+    None if another process holds it, or if the file or its folder has been removed.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

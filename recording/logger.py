@@ -1,4 +1,4 @@
-"""The record: what a tool call leaves behind, and how it gets to the audit service without anybody waiting for it."""
+"""The audit logger's protocol, and calls to it that never fail."""
 
 from typing import Protocol
 
@@ -11,30 +11,30 @@ log = structlog.get_logger(__name__)
 
 
 class AuditRefused(Exception):
-    """In mode `strict`: the call's intent could not be put on the record, so the tool must not run."""
+    """In mode `strict`: the call's intent could not be recorded, so the tool must not run."""
 
 
 class AuditLogger(Protocol):
-    """Where rows go. Both methods return without waiting for the network, and may raise: see safe_audit."""
+    """Where rows go. Neither method waits for the network. Both may raise; safe_audit() and safe_intend() do not."""
 
     def intend(self, row: audit_pb2.AuditRow) -> None:
-        """Puts on the record that a tool is about to run: the row of its call, whose outcome is not known yet.
+        """Records that a tool is about to run: the row of its call, without an outcome.
 
-        record() of a row with the same id closes the intent. One that is never closed becomes a row with the outcome
-        `interrupted` when the record is recovered.
+        record() with a row of the same id closes the intent. If none comes, recovery turns the intent into a row with
+        the outcome `interrupted`.
 
         Raises:
-            AuditRefused: the mode is `strict` and the intent could not be taken.
+            AuditRefused: the mode is `strict` and the intent could not be recorded.
         """
         ...
 
     def record(self, row: Row) -> None:
-        """Takes a row. When it has returned, the row survives the death of this process."""
+        """Records a row. Once this returns, the row survives the death of this process."""
         ...
 
 
 def safe_audit(logger: AuditLogger, row: Row) -> None:
-    """Records row; whatever goes wrong is logged and changes nothing for the caller."""
+    """Records the row. A failure is logged and has no effect on the caller."""
     try:
         logger.record(row)
     except Exception:  # a broken audit path never changes what an engine, a tool or the loop does
@@ -42,7 +42,7 @@ def safe_audit(logger: AuditLogger, row: Row) -> None:
 
 
 def safe_intend(logger: AuditLogger, row: audit_pb2.AuditRow) -> str | None:
-    """Records the intent of row; returns why the tool must not run, or None when it may."""
+    """Records the intent. Returns why the tool must not run, or None if it may."""
     try:
         logger.intend(row)
     except AuditRefused as refusal:

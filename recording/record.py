@@ -1,4 +1,4 @@
-"""The audit logger over a spool and a sender, put together: what a gateway builds once and gives to its agent loop."""
+"""The audit logger on top of a spool and a sender. A gateway builds it once, for all its engines."""
 
 import asyncio
 from contextlib import suppress
@@ -18,8 +18,8 @@ log = structlog.get_logger(__name__)
 Mode = Literal["best_effort", "strict"]
 
 REFUSAL = (
-    "The tool was not run: this gateway may only run tools whose calls can be put on record, and its record can take "
-    "nothing now. Go on without tools, or try again later."
+    "The tool was not run: this gateway only runs tools whose calls it can record, and it cannot record anything now. "
+    "Continue without tools, or try again later."
 )
 
 _MAX_ADOPTED = 4
@@ -27,18 +27,18 @@ _ADOPTION_SECONDS = 30.0
 
 
 class SpoolLogger:
-    """The AuditLogger that the agent loop gets."""
+    """The AuditLogger that writes to a spool."""
 
     def __init__(self, spool: Spool, mode: Mode) -> None:
         self._spool = spool
         self._strict = mode == "strict"
 
     def intend(self, row: audit_pb2.AuditRow) -> None:
-        """Puts on the record that a tool is about to run.
+        """Records that a tool is about to run.
 
         Raises:
-            AuditRefused: the mode is `strict`, and the intent was not taken, or may not survive a power cut.
-            SpoolClosed: the record was closed.
+            AuditRefused: the mode is `strict`, and the intent was not recorded or may not survive a power cut.
+            SpoolClosed: the record is closed.
         """
         if self._spool.append_intent(row) and not (self._strict and self._spool.sync_failed):
             return
@@ -47,16 +47,16 @@ class SpoolLogger:
         self._spool.note_unrecorded(row.id)
 
     def record(self, row: Row) -> None:
-        """Takes a row. One that cannot be taken is counted, warned about and told by a gap row.
+        """Records a row. If the spool cannot take it, the row is counted, logged and reported by a gap row.
 
         Raises:
-            SpoolClosed: the record was closed.
+            SpoolClosed: the record is closed.
         """
         self._spool.append(row)
 
 
 class Record:
-    """Everything between the agent loop and the audit service."""
+    """The spool, its sender, and the adoption of spools that other processes left behind."""
 
     def __init__(self, folders: Folders, spool: Spool, sender: Sender, logger: SpoolLogger) -> None:
         self.logger = logger
@@ -68,31 +68,31 @@ class Record:
 
     @property
     def counters(self) -> Counters:
-        """What has happened since the process started."""
+        """Counts since the process started."""
         return self.spool.counters
 
     @property
     def sender_state(self) -> SenderState:
-        """What the sender does now."""
+        """What the sender is doing."""
         return self._sender.state
 
     @property
     def adopted(self) -> int:
-        """How many spools of other processes are being sent."""
+        """The number of other processes' spools that are being sent."""
         return self._sender.adopted
 
     def start(self) -> None:
-        """Begins to send, in the running event loop. Rows can be recorded before."""
+        """Starts sending, in the running event loop. Rows can be recorded before that."""
         self._sender.start()
         self._adopting = asyncio.create_task(self._adopt(), name="audit-adoption")
 
     async def drain(self, grace_seconds: float) -> bool:
-        """Waits until every row is in the ledger, but at most grace_seconds; says whether it is so."""
+        """Waits up to grace_seconds for every row to reach the ledger; returns whether they all did."""
         await self._stop_adopting()
         return await self._sender.drain(grace_seconds)
 
     async def aclose(self) -> None:
-        """Stops. What was not acked is sent after the next start; recording raises SpoolClosed from now on."""
+        """Stops. Unacked rows are sent after the next start; recording now raises SpoolClosed."""
         await self._stop_adopting()
         await self._sender.aclose()
         await asyncio.to_thread(self.spool.close)
@@ -109,7 +109,7 @@ class Record:
                     await self._ending.wait()
 
     async def _stop_adopting(self) -> None:
-        # Not by cancelling: what a thread has just adopted would be nobody's.
+        # Not by cancellation: a spool that the thread has just adopted would have no owner.
         self._ending.set()
         if self._adopting is not None:
             await self._adopting
@@ -125,9 +125,9 @@ def open_record(
     max_bytes: int = 2**30,
     ack_seconds: float = ACK_SECONDS,
 ) -> Record:
-    """Opens the spool below state_dir, and recovers what earlier processes left there.
+    """Opens the spool below state_dir and recovers what earlier processes left there.
 
-    From here on rows can be recorded; Record.start() begins to send them.
+    Rows can be recorded at once; Record.start() starts sending them.
 
     Raises:
         OSError: state_dir cannot be used.

@@ -1,24 +1,24 @@
-"""How a tool's argument is shown on the record. Who offers a tool says it; `redact` does it."""
+"""How a tool's argument is shown on the record. The tool declares it; `redact` applies it."""
 
 from enum import Enum
 
 
 class Show(Enum):
-    """What a summary has of an argument. Whatever is shown is redacted and cut."""
+    """What a summary shows of an argument. Whatever is shown is redacted and truncated."""
 
     SHAPE = "shape"
-    """Its type and size: what may be content."""
+    """Type and size alone, for what may be content."""
     NUMBER = "number"
-    """A number or a truth value, as it is."""
+    """A number or a boolean, unchanged."""
     VALUE = "value"
-    """A number as it is, text as TEXT."""
+    """A number unchanged, text as TEXT."""
     TEXT = "text"
     """Text, such as a pattern."""
     WORD = "word"
-    """Text that is a word or two, such as a mode."""
+    """A word or two, such as a mode."""
     PATH = "path"
     """The path of a file."""
     COMMAND = "command"
-    """A command line, without data that it holds."""
+    """A command line without the data in it."""
     URL = "url"
-    """A URL, without the values in it."""
+    """A URL without the values in it."""

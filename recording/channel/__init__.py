@@ -1,1 +1,1 @@
-"""How a client comes in to a service: TLS, tokens, and files that are read again when they change."""
+"""What a client needs to connect to a service: TLS, tokens, and files that are reloaded when they change."""

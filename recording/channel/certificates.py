@@ -1,4 +1,4 @@
-"""Certificates in PEM: whether they can be used, and what they name."""
+"""PEM certificates: checks them, and reads their host names."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 def certificate_name(certificate: Path) -> str:
-    """A host name that the certificate is for.
+    """The first host name of the certificate.
 
     Raises:
         WrongFile: it cannot be read, or names no host.
@@ -32,10 +32,10 @@ def certificate_name(certificate: Path) -> str:
 
 
 def check_pair(certificate_path: Path, certificate: bytes, key_path: Path, key: bytes) -> None:
-    """Looks whether a key is the certificate's; an expired certificate is told in the log.
+    """Checks that a key belongs to a certificate. An expired certificate is logged.
 
     Raises:
-        WrongFile: it is not, or one of the two is no PEM.
+        WrongFile: it does not, or one of the two is not PEM.
     """
     first = _certificates(certificate_path, certificate)[0]
     public = check_key(key_path, key).public_key()
@@ -43,7 +43,7 @@ def check_pair(certificate_path: Path, certificate: bytes, key_path: Path, key: 
     if public.public_bytes(*form) != first.public_key().public_bytes(*form):
         raise WrongFile(key_path, f"is not the key of {certificate_path}: give the two that were made together")
     if first.not_valid_after_utc < datetime.now(UTC):
-        # Not refused: a service that ends because of a date is worse than one whose clients say why they stay away.
+        # Not refused: clients refuse it and say why, which is better than a service that does not start.
         log.error("tls.certificate_expired", path=str(certificate_path), since=first.not_valid_after_utc.isoformat())
 
 
@@ -56,7 +56,7 @@ def check_key(path: Path, content: bytes) -> PrivateKeyTypes:
 
 
 def check_certificates(path: Path, content: bytes) -> None:
-    """Looks whether the file at path holds certificates. Raises WrongFile."""
+    """Checks that the file at path holds certificates. Raises WrongFile."""
     _certificates(path, content)
 
 

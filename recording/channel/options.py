@@ -1,4 +1,4 @@
-"""Options of gRPC channels, and where an address can be reached from."""
+"""Options of gRPC channels, and whether an address is local."""
 
 import ipaddress
 
@@ -16,15 +16,15 @@ KEEPALIVE: Options = [
 ]
 
 DIRECT: Options = [("grpc.enable_http_proxy", 0)]
-"""No way through a proxy that `http_proxy` or `grpc_proxy` names: it is there for the web, and would be shown a token
-that is sent without TLS. gRPC asks it even for addresses of this machine."""
+"""Ignores the proxies in `http_proxy` and `grpc_proxy`. They are meant for the web, would see a token that is sent
+without TLS, and gRPC uses them even for addresses of this machine."""
 
 CLIENT_OPTIONS: Options = [*KEEPALIVE, *DIRECT, ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
-"""Channel options for clients of our own: keepalive as often as the servers allow, messages as large as they send."""
+"""Options for our own clients: keepalive as often as the servers allow, messages as large as the servers send."""
 
 
 def is_local(listen: str) -> bool:
-    """Whether only this machine can connect to listen, as gRPC names addresses."""
+    """Whether only this machine can connect to listen, a gRPC address."""
     if listen.startswith("unix:"):
         return True
     host = listen.rpartition(":")[0].strip("[]")

@@ -1,4 +1,4 @@
-"""A client's TLS from files in PEM, which are read again when they change."""
+"""A client's TLS credentials from PEM files, which are reloaded when they change."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from recording.channel.watched import Watched
 
 @dataclass(frozen=True, slots=True)
 class ClientFiles:
-    """Which servers a client trusts, and what it shows them."""
+    """The CA that a client trusts, and its own certificate and key."""
 
     ca: Path | None = None
     """None: the system's CAs."""
@@ -20,12 +20,12 @@ class ClientFiles:
 
 
 def channel_credentials(files: ClientFiles) -> Callable[[], grpc.ChannelCredentials]:
-    """Gives the credentials of the files as they are, for each new channel.
+    """Returns a function that gives the credentials for a new channel, from the current files.
 
     Raises:
-        WrongFile: as in server_credentials().
+        WrongFile: a file is missing, is not PEM, or the key is not the certificate's.
     """
-    from recording.channel.certificates import check_certificates, check_pair  # only with TLS: it takes long to load
+    from recording.channel.certificates import check_certificates, check_pair  # only with TLS, since it loads slowly
 
     paths = [path for path in (files.ca, files.certificate, files.key) if path]
 

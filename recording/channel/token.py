@@ -1,4 +1,4 @@
-"""A token from a file, which is read again when it changes, and how a call shows it."""
+"""A token from a file, which is reloaded when it changes, and the metadata that carries it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ Metadata = Sequence[tuple[str, str]]
 
 
 def watch_token(path: Path) -> Watched[str]:
-    """The token in a file that holds nothing else.
+    """Watches a file that holds a token and nothing else.
 
     Raises:
         WrongFile: it cannot be read, is empty, or holds more than one word.
@@ -26,5 +26,5 @@ def check_token(path: Path, content: bytes) -> str:
 
 
 def token_metadata(token: str) -> Metadata:
-    """What a call carries to show token."""
+    """The metadata of a call with this token."""
     return (("authorization", f"Bearer {token}"),)

@@ -1,4 +1,4 @@
-"""Files that are read again when they change, so that certificates and tokens are replaced without a restart."""
+"""Files that are reloaded when they change, so that certificates and tokens can be replaced without a restart."""
 
 import os
 import stat
@@ -16,7 +16,7 @@ _Stamp = tuple[tuple[int, int, int, int] | None, ...]
 
 
 class WrongFile(Exception):
-    """A file cannot be used. The message says which one, why, and what to do."""
+    """A file cannot be used. The message says which, why, and what to do."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -24,13 +24,13 @@ class WrongFile(Exception):
 
 
 class Watched(Generic[T]):
-    """What load() makes of the contents of some files. Any thread may ask."""
+    """The value that load() makes of the contents of some files. Thread-safe."""
 
     def __init__(self, paths: Sequence[Path], load: Callable[[Sequence[bytes]], T]) -> None:
-        """Reads the files a first time. load() gets their contents in the order of paths.
+        """Reads the files. load() gets their contents in the order of paths.
 
         Raises:
-            WrongFile: one of them cannot be read, or load() says so.
+            WrongFile: a file cannot be read, or load() raised it.
         """
         self._paths = paths
         self._load = load
@@ -38,9 +38,9 @@ class Watched(Generic[T]):
         self._value = load([read_file(path) for path in paths])
 
     def current(self) -> T:
-        """The value of the files as they are now; the last good one when what they hold now is of no use.
+        """The value of the current files, or the last good one if they cannot be used, which is logged once.
 
-        Looking costs microseconds: sizes and times are compared. What is of no use is told in the log, once.
+        Costs microseconds while nothing changes: sizes and times are compared.
         """
         stamp = self._look()
         if stamp != self._stamp:

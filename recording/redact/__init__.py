@@ -1,7 +1,7 @@
-"""Redaction: what goes on the record holds no content and no secret.
+"""Redaction keeps content and secrets off the record.
 
-A whitelist of fields by tool, then the process's own secrets by their value, then patterns, then the cut: never the
-other way round, so that no half of a secret is left. docs/decisions/redaction.md says what is covered and what is not.
+The steps, in this order: a whitelist of fields per tool, the process's own secrets by value, patterns, truncation.
+Truncation comes last, since half a secret matches no pattern. docs/decisions/redaction.md says what is covered.
 """
 
 from recording.redact.exact import protect
@@ -21,4 +21,4 @@ __all__ = [
 ]
 
 POLICY_VERSION = 2
-"""Raised with every change of what is shown; each audit row carries it."""
+"""Incremented with every change of what is shown; each audit row carries it."""

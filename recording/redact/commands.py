@@ -1,16 +1,16 @@
-"""Commands without the content that they carry: here-documents, data that they write or send, long literals."""
+"""Removes content from commands: here-documents, data that they write or send, long literals."""
 
 import re
 
 from recording.redact.shell import Scanner, Token
 from recording.redact.spans import Span, replace
 
-# About a line: commands and messages are mostly shorter, and content is mostly longer.
+# About a line: most commands and messages are shorter, most content is longer.
 MAX_LITERAL = 80
 _MAX_WORD = 256
 _DEEPEST = 3
 
-# What may carry content at all: cheap tests that most commands do not pass.
+# Cheap tests for commands that may carry content; most match none.
 _SUSPECT_WORDS = ("<<", "\n", "echo", "printf", "sh -")
 _SUSPECT_FLAG = re.compile(r"[ \t]-(?:[dF]|-(?:data|json|form|post-data|body-))")
 _SUSPECT_LENGTH = re.compile(r"\S{256}")
@@ -34,7 +34,7 @@ _SCREEN = ("/dev/null", "/dev/std", "/dev/tty", "/dev/fd")
 
 
 def without_content(command: str, depth: int = 0) -> str:
-    """A command in which sizes stand for content; depth counts the shells around it."""
+    """A command with its content replaced by sizes; depth counts the shells around it."""
     if not _may_have_long_literal(command) and not _is_suspect(command):
         return command
     spans = _Content(command, depth).spans()
@@ -49,7 +49,7 @@ def _is_suspect(command: str) -> bool:
 
 
 def _may_have_long_literal(command: str) -> bool:
-    """Whether so much follows the first quote or comment, which may stay open."""
+    """Whether more than MAX_LITERAL follows the first quote or comment, which may never be closed."""
     first = _OPENING.search(command)
     return first is not None and len(command) - first.start() > MAX_LITERAL
 
@@ -61,12 +61,12 @@ class _Content:
         self._command = command
         self._depth = depth
         self._spans: list[Span] = []
-        self._printed: list[tuple[int, int]] = []  # what each echo prints, in parts where something else is between
-        self._last_writer = -1  # where the last thing that writes a file stands
+        self._printed: list[tuple[int, int]] = []  # what each echo prints, in parts if something lies between
+        self._last_writer = -1  # position of the last word that writes a file
         self._program = ""
-        self._outside: list[tuple[str, bool]] = []  # the programs around the parentheses that are open, and _feeds
-        self._feeds = False  # whether what is printed goes to the program outside, as in <(echo …)
-        self._before = ""  # the word or operator before
+        self._outside: list[tuple[str, bool]] = []  # _program and _feeds outside each open parenthesis
+        self._feeds = False  # whether output goes to the program outside, as in <(echo …)
+        self._before = ""  # the previous word or operator
 
     def spans(self) -> list[Span]:
         for token in Scanner(self._command).tokens():
@@ -128,7 +128,7 @@ class _Content:
             self._printed.append((token.start, token.end))
 
     def _sent(self, token: Token, text: str) -> bool:
-        """Drops what a program sends, and says whether this was it; of a file that it sends, the name stays."""
+        """Drops data that a program sends; returns whether this was any. The name of a file that it sends stays."""
         if (flag := _DATA_FLAG.fullmatch(self._before)) and not flag["assigned"] and not flag["value"]:
             start = token.start
         elif (flag := _DATA_FLAG.fullmatch(text)) and flag["value"]:
@@ -140,7 +140,7 @@ class _Content:
         return True
 
     def _script(self, token: Token, text: str) -> None:
-        """Shows a script that is given to a shell, without its content."""
+        """Shows a script passed to a shell, without its content."""
         if self._depth == _DEEPEST:
             self._drop(token.start, token.end, "script")
             return
@@ -152,7 +152,7 @@ class _Content:
         self._spans.append(Span(token.start, token.end, f"{quote}{script}{quote[-1]}"))
 
     def _literal(self, token: Token, text: str) -> None:
-        """Drops a long literal and what is joined to it, where the rest of a secret might be, but for `name=`."""
+        """Drops a long literal and what is joined to it, which may be the rest of a secret; a leading `name=` stays."""
         literal = self._command[token.literal_start : token.literal_end] if token.literal_start >= 0 else ""
         if (len(literal) > MAX_LITERAL or "\n" in literal or len(text) > _MAX_WORD) and not _URL.fullmatch(text):
             name = _ASSIGNED.match(text)

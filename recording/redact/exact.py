@@ -1,4 +1,4 @@
-"""The process's own secrets: its keys and tokens, found by their value in the forms that commands and URLs write."""
+"""The process's own keys and tokens, found by value, in every form that commands and URLs give them."""
 
 import base64
 import json
@@ -10,9 +10,9 @@ from urllib.parse import quote, quote_plus
 from recording.redact.fit import clean, fold
 from recording.redact.spans import Span, marker
 
-# A shorter value would also stand in texts that have nothing to do with it.
+# Shorter values would also match unrelated text.
 MIN_CHARACTERS = 8
-# Of a secret that somebody has cut, so much of its head or tail is enough to take it for the secret.
+# This much of a secret's head or tail counts as the secret, cut short.
 _PIECE = 12
 _ASCII = "".join(map(chr, range(128)))
 _MARKER = marker("own-secret")
@@ -22,7 +22,7 @@ _version = 0
 
 
 def protect(values: Iterable[str]) -> None:
-    """Registers secrets of this process, which are not shown from now on. Those under 8 characters are passed over."""
+    """Registers secrets of this process, to be redacted from now on. Those under 8 characters are ignored."""
     global _forms, _version
     known = dict.fromkeys(_forms)
     for value in values:
@@ -34,7 +34,7 @@ def protect(values: Iterable[str]) -> None:
 
 
 def version() -> int:
-    """Another number after each change of what is protected."""
+    """Changes whenever protect() is called."""
     return _version
 
 
@@ -44,7 +44,7 @@ def longest() -> int:
 
 
 def find(text: str) -> list[Span]:
-    """Where secrets of this process stand, whole or cut at one end."""
+    """The spans of this process's secrets, whole or cut at one end."""
     spans = []
     for form in _forms:
         head, tail = form[:_PIECE], form[-_PIECE:]
@@ -64,7 +64,7 @@ def find(text: str) -> list[Span]:
 
 
 def _shared(one: str, other: str) -> int:
-    """How many characters both begin with."""
+    """The length of the common prefix."""
     return next(
         (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
     )
@@ -77,14 +77,14 @@ def _written(secret: str) -> Iterable[str]:
     yield fold(secret)
     yield json.dumps(secret)[1:-1]
     yield json.dumps(secret, ensure_ascii=False)[1:-1]
-    yield re.sub(r"([^\w@%+=:,./-])", r"\\\1", secret)  # as a shell's backslashes write it
+    yield re.sub(r"([^\w@%+=:,./-])", r"\\\1", secret)  # escaped for a shell
     yield shlex.quote(secret)[1:-1]
     yield quote_plus(secret, errors="replace")
-    beyond_ascii = quote(secret, safe=_ASCII, errors="replace")  # how views.py reads what is percent-encoded
+    beyond_ascii = quote(secret, safe=_ASCII, errors="replace")  # as views.py decodes percent-encoding
     yield beyond_ascii
     yield re.sub(r"%[0-9A-F]{2}", lambda byte: byte[0].lower(), beyond_ascii)
     yield data.hex()
-    # What comes before a secret shifts its base64 by up to two bytes; the characters at its ends depend on neighbours.
+    # The bytes before a secret shift its base64 by up to two; the characters at its ends depend on its neighbours.
     for before in range(3):
         encoded = base64.b64encode(b"\0" * before + data)
         inner = encoded[(before * 8 + 5) // 6 : (before + len(data)) * 8 // 6].decode()

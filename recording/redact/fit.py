@@ -1,29 +1,29 @@
-"""Making a text fit its field: characters that can be written and shown, and no more bytes than it takes."""
+"""Makes text fit its field: only characters that can be encoded and displayed, and no more bytes than allowed."""
 
 import re
 
-# What ends a terminal's line, moves its cursor, turns its writing round or is no character at all.
+# Line separators, cursor movement, bidirectional controls and surrogates.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _SPACE = re.compile(r"\s{2,}")
 _MARK_BYTES = 40
-"""More than the mark in the middle of a text takes."""
+"""An upper bound for the size of the `[… N bytes …]` mark."""
 
 
 def clean(text: str) -> str:
-    """Text that UTF-8 can write and a terminal can show: other characters, each by itself, become U+FFFD."""
+    """Text that UTF-8 can encode and a terminal can display; each other character becomes U+FFFD."""
     return _UNSAFE.sub("\ufffd", text) if not (text.isascii() and text.isprintable()) else text
 
 
 def fold(text: str) -> str:
-    """Text in which each run of white space is one line break, where the run has one, or one blank."""
+    """Collapses each run of white space to one line break if it contains one, else to one space."""
     return _SPACE.sub(lambda run: "\n" if "\n" in run[0] else " ", text)
 
 
 def cut(text: str, limit: int, left_out: int = 0, end: str = "") -> str:
-    """Text of at most limit bytes of UTF-8: of a longer one its beginning, its end, and how many bytes are between.
+    """Truncates text to at most limit bytes of UTF-8: its beginning, its end, and the number of bytes between them.
 
-    left_out: how many bytes are missing already between text and end.
+    left_out: how many bytes are already missing between text and end.
     """
     if not left_out and len(text) * 4 <= limit:
         return text

@@ -1,4 +1,4 @@
-"""Secrets told by their shape, by the word before them, or by the program they go to: patterns.toml, compiled."""
+"""Finds secrets by their shape, by the word before them, or by the program they go to: patterns.toml, compiled."""
 
 import re
 import tomllib
@@ -10,9 +10,9 @@ from recording.redact.randomness import random_after_word
 from recording.redact.spans import Span, marker
 
 _FRAGMENT = re.compile(r"@([a-z]+)@")
-# What a token without keywords contains, and few commands do.
+# Every token without keywords contains this; few commands do.
 _RUN = re.compile(r"[A-Za-z0-9]{16}")
-# Shorter, it says nothing and is mostly a piece of code.
+# A shorter match is harmless, and mostly a piece of code.
 _SHORTEST = 4
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
@@ -22,21 +22,20 @@ class Pattern:
     """One pattern of the file."""
 
     regex: str
-    """With its fragments filled in."""
+    """With fragments substituted."""
     keywords: tuple[str, ...]
     example: str
     random: bool
 
 
 class Table:
-    """Patterns of one table as one alternation."""
+    """The patterns of one table, joined into one alternation."""
 
     def __init__(self, patterns: Mapping[str, Pattern], *, starts: str, lower: bool) -> None:
-        """Compiles patterns, to be matched against the text in lower case or as it is; starts is how any match begins.
+        """Compiles patterns for the text as it is or, if lower, in lower case; every match begins with starts.
 
-        Lower case is much faster than ignoring case. Each pattern is looked for at every position, within a lookahead,
-        so that what one of them takes is not lost for another. The alternation says where something begins, and only
-        there the patterns are asked one by one.
+        Lower-casing is much faster than ignoring case. The alternation is a lookahead that is tried at every position,
+        so that matches may overlap. It finds where something begins; only there each pattern is tried by itself.
         """
         self.patterns = patterns
         self.starts = starts
@@ -50,7 +49,7 @@ class Table:
         ]
 
     def find(self, text: str, lower: str) -> list[Span]:
-        """What matches in text, whose lower-case form of the same length is given with it."""
+        """The spans that match in text; lower is its lower-case form of the same length."""
         for keyword in self.keywords:
             if keyword in lower:
                 break
@@ -89,7 +88,7 @@ def _read() -> Iterator[Table]:
 
 
 def _any_of(words: Iterable[str]) -> str:
-    """A regular expression for any of the words that reads each character once."""
+    """A regular expression for any of the words, as a trie, which reads each character once."""
     rest: dict[str, list[str]] = {}
     for word in words:
         if not word:
@@ -100,12 +99,12 @@ def _any_of(words: Iterable[str]) -> str:
 
 TABLES = tuple(_read())
 _ANY_KEYWORD = re.compile(_any_of(keyword for table in TABLES for keyword in table.keywords))
-# One pass for all keywords is quicker in a short text, and looking for each of them in a long one.
+# In a short text, one pass for all keywords is faster; in a long one, a search for each keyword.
 _SHORT_TEXT = 128
 
 
 def find(text: str, tables: Iterable[Table] = TABLES) -> list[Span]:
-    """Spans of secrets that a pattern knows."""
+    """The spans of secrets that match a pattern."""
     lower = text.lower()
     if len(text) <= _SHORT_TEXT and not _ANY_KEYWORD.search(lower) and not _RUN.search(text):
         return []

@@ -1,4 +1,4 @@
-"""Telling random characters from names: keys that have no prefix and stand behind no telling word."""
+"""Tells random tokens from names, to find keys that have no known prefix and follow no word such as `key`."""
 
 import re
 
@@ -16,15 +16,15 @@ _KIND_OF = str.maketrans(
 _RUN = re.compile(r"a+|A+|0+|[^aA0]+")
 _HEX = re.compile(r"[0-9a-f]{16,}|[0-9A-F]{16,}")
 
-# Of random letters and digits, six neighbours in ten differ in kind and one character in six is a digit, which makes a
-# score of 0.9; names of several words and numbers, whose words count against them, mostly stay under 0.5.
+# Among random letters and digits, six neighbours in ten differ in kind and one character in six is a digit: a score of
+# 0.9. Names made of words and numbers mostly stay under 0.5, since words lower the score.
 _SCORE_ALONE = 0.5
 _SCORE_AFTER_WORD = 0.4
 _MOST_DIGITS = 0.45
-# Names that are joined of parts have short ones.
+# Compound names have short parts.
 _LONGEST_PIECE = 14
 _WORD = re.compile(r"a{5,}")
-# In random base64 there is one slash to 64 characters; in a path, one to a name.
+# Random base64 has one slash per 64 characters; a path has one per name.
 _CHARACTERS_A_SLASH = 16
 
 
@@ -42,13 +42,13 @@ def _random_alone(token: str) -> bool:
 
 
 def random_after_word(token: str) -> bool:
-    """Whether token, which stands behind a word such as `key`, looks random rather than like a name."""
+    """Whether a token that follows a word such as `key` looks random rather than like a name."""
     token = token.strip("\"'=")
     return not token.isdecimal() and (_HEX.fullmatch(token) is not None or _score(token) >= _SCORE_AFTER_WORD)
 
 
 def find(text: str) -> list[Span]:
-    """Tokens of 20 characters and more in mixed case with digits, which look random wherever they stand."""
+    """Tokens of at least 20 characters, in mixed case with digits, that look random regardless of context."""
     spans: list[Span] = []
     for match in _TOKEN.finditer(text):
         token = match.group()
@@ -68,5 +68,5 @@ _NAME = re.compile(r"[A-Za-z_][\w.\[\]-]{0,39}", re.ASCII)
 
 
 def is_name(text: str) -> bool:
-    """Whether text can be shown as the name of an argument or a query's field, which may be anything a model writes."""
+    """Whether text can be shown as the name of an argument or a query field; a model may write anything there."""
     return _NAME.fullmatch(text) is not None and not (len(text) >= 16 and random_after_word(text))

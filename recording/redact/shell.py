@@ -1,9 +1,9 @@
-"""What a command is made of, as far as it tells commands from content: words, operators, here-documents."""
+"""A tokenizer for shell commands, just good enough to tell commands from content: words, operators, here-documents."""
 
 import re
 from typing import Literal, NamedTuple
 
-# Deeper than anybody writes, and well within what Python's stack bears.
+# Deeper than anybody writes, and well within Python's stack.
 _DEEPEST = 20
 
 _BLANKS = re.compile(r"[^\S\n]+")
@@ -22,24 +22,23 @@ class Token(NamedTuple):
     start: int
     end: int
     literal_start: int = -1
-    """Where the word's longest quoted piece begins; -1 when nothing of it is quoted."""
+    """Where the word's longest quoted part begins; -1 if none is quoted."""
     literal_end: int = -1
 
 
 class Scanner:
-    """Reads a command from left to right as bash does, and where something stays open, to its end."""
+    """Reads a command from left to right as bash does. What is opened and never closed extends to the end."""
 
     def __init__(self, text: str) -> None:
-        """Takes the command."""
         self._text = text
         self._depth = 0
 
     def tokens(self) -> list[Token]:
-        """The command's parts, but the blanks between them."""
+        """The command's tokens, without the white space between them."""
         return self._scan(0, nested=False)[0]
 
     def _scan(self, position: int, *, nested: bool) -> tuple[list[Token], int]:
-        """Tokens from position to the end, or when nested, to the parenthesis that closes; and where that is."""
+        """Tokens from position to the end, or if nested to the closing parenthesis; and the position after them."""
         text = self._text
         tokens: list[Token] = []
         heredocs: list[tuple[str, bool]] = []
@@ -125,7 +124,7 @@ class Scanner:
         return len(text)
 
     def _heredoc_end(self, position: int, delimiter: str, *, tabs: bool) -> int:
-        """Where the line that closes a here-document begins."""
+        """The start of the line that closes a here-document."""
         while position < len(self._text):
             line_end = _find(self._text, "\n", position)
             line = self._text[position:line_end]
@@ -136,6 +135,6 @@ class Scanner:
 
 
 def _find(text: str, sign: str, position: int) -> int:
-    """Where sign is next, or the text's end."""
+    """The next position of sign, or the end of the text."""
     found = text.find(sign, position)
     return found if found >= 0 else len(text)

@@ -1,4 +1,4 @@
-"""Parts of a text that must not be shown, and the text without them."""
+"""Spans of a text that must not be shown, and their replacement."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,7 +7,7 @@ _KIND = "[redacted:"
 
 
 class Span(NamedTuple):
-    """Characters start to end of a text, and what stands there instead."""
+    """The characters from start to end, and what replaces them."""
 
     start: int
     end: int
@@ -15,15 +15,15 @@ class Span(NamedTuple):
 
 
 def marker(kind: str) -> str:
-    """What stands where a secret of this kind was."""
+    """The replacement for a secret of this kind."""
     return f"{_KIND}{kind}]"
 
 
 def replace(text: str, spans: Iterable[Span]) -> str:
-    """Text with each span replaced by its marker. Of spans that overlap, all characters go, and one marker stays."""
+    """Replaces each span by its marker. Overlapping spans are replaced together, by one marker."""
     pieces: list[str] = []
-    shown = 0  # up to here, the text is in pieces or gone
-    kept = ""  # the marker of what has gone last
+    shown = 0  # up to here, the text is in pieces or removed
+    kept = ""  # the marker of the last removed span
     for start, end, mark in sorted(spans):
         if start >= shown:
             pieces += (kept, text[shown:start])

@@ -1,4 +1,4 @@
-"""What of a call's arguments goes on the record: a few fields for each tool; of all others, names, types and sizes."""
+"""Summarises a call's arguments for the record: a few fields per tool are shown, all others by name, type and size."""
 
 import json
 import re
@@ -17,9 +17,9 @@ from recording.redact.urls import without_values
 from recording.show import Show
 
 MAX_BYTES = 4_096
-"""What the ledger takes; a summary is mostly under 200."""
+"""The ledger's limit; most summaries are under 200 bytes."""
 
-# More than a system passes to a program in one argument would not run.
+# Linux passes no longer argument to a program, so a longer command would not run.
 _MAX_COMMAND = 32_768
 _MAX_URL = 16_384
 _LONG_SPACE = re.compile(r"[ \t\n]{9,}")
@@ -30,10 +30,10 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def summarize_args(tool_name: str, arguments: str) -> str:
-    """Arguments, JSON text as a model wrote it, as compact JSON of at most MAX_BYTES without content and secrets.
+    """Turns arguments, JSON as a model wrote it, into compact JSON of at most MAX_BYTES without content or secrets.
 
-    What show_fields() has named is shown, without secrets and cut. All others tell their type and size, those of an
-    unknown tool too. Text that is no JSON object tells its size under `$malformed`.
+    Fields that show_fields() named are shown, redacted and truncated. All others, and all those of an unknown tool, are
+    shown by type and size. For text that is not a JSON object, `$malformed` has the size.
     """
     try:
         value = _decode(arguments.strip() or "{}")
@@ -53,12 +53,12 @@ def summarize_args(tool_name: str, arguments: str) -> str:
 
 @lru_cache(maxsize=1_024)
 def _argument_name(_version: int, name: str) -> str:
-    """A name of at most 40 characters; a tool has the same ones in each call."""
+    """A redacted name of at most 40 characters, cached since each call of a tool has the same names."""
     return redact(name)
 
 
 def show_fields(tools: Mapping[str, Mapping[str, Show]]) -> None:
-    """Says how arguments are shown, by tool and parameter. Of what nobody has named, type and size are shown."""
+    """Sets how arguments are shown, by tool and parameter. All others are shown by type and size."""
     for tool_name, fields in tools.items():
         _shown[tool_name] = {name: _HOW[how] for name, how in fields.items()}
 
@@ -102,14 +102,14 @@ def _command(value: Any) -> Any:
     if len(value) > _MAX_COMMAND:
         value = _LONG_SPACE.sub(_shorter_space, value)
     if len(value) > _MAX_COMMAND:
-        # What an end means that stands in no one knows which quotes or here-document cannot be told: it is not shown.
-        end = max(value.rfind(" ", 0, _MAX_COMMAND), value.rfind("\n", 0, _MAX_COMMAND)) + 1  # no half of a secret
+        # The rest is not shown: without its context, nobody can tell commands from the content of a here-document.
+        end = max(value.rfind(" ", 0, _MAX_COMMAND), value.rfind("\n", 0, _MAX_COMMAND)) + 1  # not inside a secret
         value, left_out = value[:end], _size(value[end:])
     return redact_text(fold(without_content(redact_own(value))), 1_024, left_out)
 
 
 def _shorter_space(run: re.Match[str]) -> str:
-    """A shorter run that a shell reads alike: a line ends a here-document afterwards just where it did before."""
+    """A shorter run that means the same to a shell: here-documents still end at the same line."""
     before, *lines = run[0].split("\n")
     shown = _one_of(before) + "\n" * min(len(lines), 2)
     return shown + _one_of(lines[-1]) if lines else shown
@@ -146,4 +146,4 @@ _HOW: Mapping[Show, _Show] = {
     Show.URL: _url,
 }
 _shown: dict[str, Mapping[str, _Show]] = {}
-"""What is shown of each tool, by its parameters; see show_fields."""
+"""How each tool's parameters are shown; set by show_fields()."""

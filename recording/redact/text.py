@@ -1,4 +1,4 @@
-"""Any text without its secrets: the process's own, then what patterns know; then cut, never the other way round."""
+"""Redacts any text: first the process's own secrets, then those that patterns find. Truncation comes last."""
 
 import re
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from recording.redact.fit import clean, cut
 from recording.redact.spans import Span, replace
 from recording.redact.views import view
 
-# How much of a text is looked at, from its beginning and before its end. Nothing of what is between is shown, nor of
-# the characters next to it, where a secret may have lost the part that it is told by.
+# How much of a text is scanned at its beginning and its end. What lies between is not shown, nor are the characters
+# next to it, where a secret may have lost the part that identifies it.
 _SCANNED = 4_096
 _SCANNED_END = 2_048
 _MARGIN = 1_024
 _MAX_REMEMBERED = 256
-# As OpenAI, Anthropic, vLLM and this program make them. They are random, and no two are alike.
+# As OpenAI, Anthropic, vLLM and this program generate them: random, each one different.
 _CALL_ID = re.compile(
     r"(?:call|toolu|fc|chatcmpl-tool)[_-](?!A3T|A[A-Z]{3})[A-Za-z0-9]{1,64}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 )
@@ -23,9 +23,9 @@ _KEY_ENDS = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 
 
 def redact_text(text: str, limit: int = 2_048, left_out: int = 0) -> str:
-    """Any text, such as an error's, without secrets and then cut to limit bytes of UTF-8.
+    """Redacts any text, such as an error message, then truncates it to limit bytes of UTF-8.
 
-    left_out: how many bytes of it are missing at its end already.
+    left_out: how many bytes are already missing at its end.
     """
     if len(text) <= _SCANNED:
         return cut(redact(text), limit, left_out)
@@ -40,16 +40,16 @@ def redact_text(text: str, limit: int = 2_048, left_out: int = 0) -> str:
 
 
 def _beginning_whole(end: str, margin: int) -> int:
-    """Where something whole begins: behind white space, and behind a key whose beginning is not there."""
+    """Where the first complete word begins: after white space, and after a key whose beginning is cut off."""
     if key := _KEY_ENDS.search(end):
         margin = max(margin, key.end())
     return next((at for at in range(margin, len(end)) if end[at].isspace()), len(end))
 
 
 def redact_name(name: str, limit: int) -> str:
-    """A name that others chose, such as a tool's or a model's, without secrets and then cut to limit characters.
+    """Redacts a name that others chose, such as a tool's or a model's, then truncates it to limit characters.
 
-    Random characters by themselves are kept: identifiers are made of them.
+    Random tokens are kept, since identifiers consist of them.
     """
     if len(name) > _MAX_REMEMBERED:
         return _redacted_name(name, limit)
@@ -62,7 +62,7 @@ def _redacted_name(name: str, limit: int) -> str:
 
 
 def redact_call_id(call_id: str, limit: int) -> str:
-    """The id of a tool call as its model server gave it. One of a usual form is looked through for own secrets only."""
+    """Redacts a tool call's id as the model server sent it. One of a known form is only checked for our own secrets."""
     if _CALL_ID.fullmatch(call_id) and not exact.find(call_id):
         return call_id
     return _redacted_name(call_id, limit)
@@ -70,7 +70,7 @@ def redact_call_id(call_id: str, limit: int) -> str:
 
 @lru_cache(maxsize=1_024)
 def _remembered_name(_version: int, name: str, limit: int) -> str:
-    """The names of engines, models, tools and sessions come again with each row."""
+    """Cached, since each row has the same names of engines, models, tools and sessions."""
     return _redacted_name(name, limit)
 
 

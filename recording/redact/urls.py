@@ -1,4 +1,4 @@
-"""URLs without their userinfo, the values of their query and their fragment."""
+"""Removes the userinfo, the query values and the fragment of URLs."""
 
 import re
 
@@ -6,7 +6,7 @@ from recording.redact.randomness import is_name
 from recording.redact.spans import Span, replace
 
 _DROPPED = "*"
-# What follows a scheme. A command's substitution is no part of it, so that `?q=$(cat file)` shows what was sent.
+# What follows a scheme. It ends at a command substitution, so that `?q=$(cat file)` shows what was sent.
 _AFTER_SCHEME = re.compile(r"://((?:[^\s\"'<>`|$]|\$(?!\())+)")
 _AUTHORITY_END = re.compile(r"[/?#\\]")
 _SCHEME = re.compile(r"\s*(?:([A-Za-z][A-Za-z0-9+.-]*):(?![0-9]))?([/\\]*)")
@@ -14,14 +14,14 @@ _FIELD = re.compile(r"([^&;=]*)(?:=([^&;]*))?[&;]?")
 
 
 def find(text: str) -> list[Span]:
-    """What must not be shown of the URLs in text."""
+    """The spans of URLs in text that must not be shown."""
     if "://" not in text:
         return []
     return [span for match in _AFTER_SCHEME.finditer(text) for span in _parts(text, match.start(1), match.end(1))]
 
 
 def without_values(url: str) -> str:
-    """A whole URL without what must not be shown of it; of one like `data:…`, the scheme alone."""
+    """A whole URL without what must not be shown; of a URL like `data:…`, only the scheme."""
     start = _SCHEME.match(url)
     if start and start[1] and not start[2]:
         return f"{start[1]}:{_DROPPED}"
@@ -34,7 +34,7 @@ def _parts(text: str, start: int, end: int) -> list[Span]:
     spans = []
     userinfo_end = text.rfind("@", start, authority_end)
     if userinfo_end < 0:
-        # A password with a slash in it, which its writer forgot to encode.
+        # A password that contains an unencoded slash.
         _, colon, port = text[start:authority_end].partition(":")
         if colon and not port.isdecimal():
             userinfo_end = text.rfind("@", authority_end, end)

@@ -1,4 +1,4 @@
-"""A text as the program that gets it will read it: escapes decoded, shell quotes taken away."""
+"""Text as its recipient reads it: escapes decoded, shell quotes removed."""
 
 import re
 from bisect import bisect_right
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from recording.redact.spans import Span
 
-# Cheap, and true of every text that reads otherwise than it is written.
+# A cheap test that matches every text with escapes or quotes to remove.
 _WRITTEN_OTHERWISE = re.compile(r"\\|%[0-9A-Fa-f]{2}|[^\s\"'=(,:;|&\[{<>][\"']+[^\s\"',:;|&)\]}<>]")
 _ESCAPE = re.compile(
     r"%(?P<percent>[0-7][0-9A-Fa-f])"
@@ -16,13 +16,13 @@ _ESCAPE = re.compile(
 
 
 class View:
-    """A text as it reads, and where each of its characters is written."""
+    """A decoded text, with the original position of each of its characters."""
 
     def __init__(self, text: str) -> None:
-        """Decodes one level of escapes of whatever kind they are."""
+        """Decodes one level of escapes of any kind."""
         pieces: list[str] = []
-        self._at = [0]  # from here, the view's characters are those of the text …
-        self._origin = [0]  # … from there
+        self._at = [0]  # the decoded text from here …
+        self._origin = [0]  # … is the original text from there
         length = done = 0
         for match in _ESCAPE.finditer(text):
             start, end = match.span()
@@ -40,7 +40,7 @@ class View:
         self.text = "".join(pieces)
 
     def written(self, spans: Iterable[Span]) -> list[Span]:
-        """Spans of the text that read as the given spans of the view."""
+        """The spans of the original text that correspond to the given spans of the decoded one."""
         return [Span(self._written(start), self._written(end), mark) for start, end, mark in spans]
 
     def _written(self, position: int) -> int:
@@ -49,7 +49,7 @@ class View:
 
 
 def view(text: str) -> View | None:
-    """How text reads, or None when it reads as it is written."""
+    """The decoded text, or None if there is nothing to decode."""
     if not ("\\" in text or "%" in text or '"' in text or "'" in text):
         return None
     return View(text) if _WRITTEN_OTHERWISE.search(text) else None

@@ -1,4 +1,4 @@
-"""The rows of the record, each built in one place. Whatever text goes into one comes through rows.fit."""
+"""The rows of the record, each built in one place. All text in them passes through rows.fit."""
 
 from recording.rows.cost import cost_row
 from recording.rows.session import session_row

@@ -18,17 +18,17 @@ def cost_row(
     failure: Failure | None = None,
     context_exceeded: bool = False,
 ) -> audit_pb2.CostRow:
-    """The row of a request that has ended, well or not. Never raises.
+    """The row of a finished request, successful or not. Never raises.
 
     Args:
-        scope: whom it belongs to; its model is the one that was asked for.
+        scope: what it belongs to; its model is the requested one.
         usage: the tokens that the server counted.
-        model: the model that answered, as its server names it.
-        cost_micros: the price in millionths of a US dollar; None where it is not known.
+        model: the model that answered, as the server names it.
+        cost_micros: the price in millionths of a US dollar; None if unknown.
         created_at_ms: when the request began, in milliseconds since 1970-01-01 UTC.
-        duration_ms: from the request to the last byte of its answer.
-        failure: why it failed. What the server said in words is for the caller alone.
-        context_exceeded: whether the server has cut the request in silence.
+        duration_ms: from the request to the last byte of the answer.
+        failure: why it failed. The server's own words are for the caller alone.
+        context_exceeded: whether the server silently cut the prompt.
     """
     return audit_pb2.CostRow(
         id=str(uuid7()),

@@ -1,6 +1,7 @@
-"""The one door for text: every string of every row comes through here, clean, without secrets, and not too long.
+"""Fits text and numbers to the fields of rows: every string of every row is cleaned, redacted and truncated here.
 
-Each limit is that of the field in audit.proto, since a row that the ledger must refuse is off the record.
+Each limit is that of the field in audit.proto. The ledger would refuse a row that exceeds one, and the row would be
+missing from the record.
 """
 
 import re
@@ -31,10 +32,9 @@ _label_value = partial(redact.redact_name, limit=256)
 
 
 def identifier(text: str) -> str:
-    """An id of a row, a session or a turn, kept as it is where it can be.
+    """The id of a row, a session or a turn, unchanged if possible.
 
-    One that is too long, or has something in it that must not be shown, ends in a digest of the whole instead: two that
-    differ must not become one.
+    If it is too long or must be redacted, it ends in a digest of the whole, so that different ids stay different.
     """
     if _UUID.fullmatch(text):
         return text
@@ -46,17 +46,17 @@ def identifier(text: str) -> str:
 
 
 def trace_id(text: str) -> str:
-    """A W3C trace id; empty where it is none."""
+    """A W3C trace id; empty if the text is not one."""
     return text if _TRACE_ID.fullmatch(text) else ""
 
 
 def label(key: str, value: str) -> tuple[str, str]:
-    """A label as rows have it, for who asks the ledger about one."""
+    """A label as rows store it. Queries for a label need the same form."""
     return _label_key(key), _label_value(value)
 
 
 def labels(given: Mapping[str, str]) -> dict[str, str]:
-    """The labels of a session: at most MAX_LABELS of them, none lost because two keys became the same."""
+    """The labels of a session, at most MAX_LABELS. Keys that become equal are numbered, so that none is lost."""
     fitted: dict[str, str] = {}
     for key, value in list(given.items())[:MAX_LABELS]:
         name, shown = label(key, value)
@@ -69,5 +69,5 @@ def labels(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def bounded(number: int, lowest: int = 0, highest: int = INT64_MAX) -> int:
-    """The number, or the nearest that its field can hold."""
+    """The number, or the nearest one that its field can hold."""
     return max(lowest, min(number, highest))

@@ -1,4 +1,4 @@
-"""The session row: what a session is at one revision."""
+"""The session row: the state of a session at one revision."""
 
 from collections.abc import Mapping
 
@@ -19,17 +19,17 @@ def session_row(
     updated_at_ms: int,
     **counts: int,
 ) -> audit_pb2.SessionRow:
-    """The row of a session. Never raises for what a caller chose.
+    """The row of a session. No value that a caller chose makes it raise.
 
     Args:
         session_id: the session.
-        revision: higher with each row of the session, from 1.
+        revision: starts at 1 and grows with each row of the session.
         status: what the session is doing.
-        engine: of the last turn.
-        model: of the last turn.
+        engine: that of the last turn.
+        model: that of the last turn.
         labels: as the caller gave them.
         created_at_ms: when the session began, in milliseconds since 1970-01-01 UTC.
-        updated_at_ms: when this state was reached, likewise.
+        updated_at_ms: when it reached this state, likewise.
         counts: turns, steps, tool_calls, input_tokens, output_tokens, cost_micros, unpriced_steps.
     """
     return audit_pb2.SessionRow(

@@ -1,6 +1,6 @@
 """The audit row of a tool call: opened before the tool runs, closed when it has ended.
 
-Its keys are a whitelist: the fields of AuditRow, none of which can carry content.
+The fields of AuditRow are a whitelist; none of them can carry content.
 """
 
 import time
@@ -13,9 +13,9 @@ from recording.rows import fit
 
 
 def open_call(call: ToolCall, scope: Scope | None = None) -> audit_pb2.AuditRow:
-    """The intent: what is known of a call before it runs, begun now. Its outcome is unset.
+    """The intent: what is known of a call before it runs. The call begins now; its outcome is unset.
 
-    Never raises, whatever a model wrote. Without a scope, session_id and engine stay unset.
+    Never raises, whatever the model wrote. Without a scope, session_id and engine stay unset.
     """
     row = audit_pb2.AuditRow(
         id=fit.identifier(call.id),
@@ -35,9 +35,9 @@ def open_call(call: ToolCall, scope: Scope | None = None) -> audit_pb2.AuditRow:
 
 
 def close_call(intent: audit_pb2.AuditRow, result: ToolResult) -> audit_pb2.AuditRow:
-    """The row of a call that has ended: a copy of its intent, and how it ended.
+    """The row of a finished call: a copy of its intent, plus how it ended.
 
-    Never raises, whatever a tool returned. A result that does not say when the call began leaves the intent's time.
+    Never raises, whatever the tool returned. If the result has no start time, the intent's stays.
     """
     row = audit_pb2.AuditRow()
     row.CopyFrom(intent)
@@ -56,5 +56,5 @@ def close_call(intent: audit_pb2.AuditRow, result: ToolResult) -> audit_pb2.Audi
 
 
 def build_audit_row(call: ToolCall, result: ToolResult, scope: Scope | None = None) -> audit_pb2.AuditRow:
-    """The row of a call that has ended, for who recorded no intent of it."""
+    """The row of a finished call for which no intent was recorded."""
     return close_call(open_call(call, scope), result)
