@@ -1,29 +1,29 @@
-"""Errors for the caller. What a model is told of a failed tool is no error but a tool result (see gateway_svc.tools).
+"""Errors for the caller. A failed tool is not an error but a tool result for the model (see gateway_svc.tools).
 
 GatewayError
 ├── SettingsError            a setting is wrong or missing                       exit code 2
 ├── InvalidRequest           the request cannot be carried out as written        INVALID_ARGUMENT
 ├── NotFound                 no such session, turn or waiting tool call          NOT_FOUND
 ├── Busy                     another process has the session open                 ABORTED
-├── EngineNotConfigured      the engine exists, but this deployment lacks it     FAILED_PRECONDITION
-├── BudgetUnknown            what a label has spent cannot be asked, mode strict  UNAVAILABLE
-├── Overloaded               a limit of the gateway's is reached                 RESOURCE_EXHAUSTED
-├── ShuttingDown             the gateway is about to end                         UNAVAILABLE
-└── EngineError              the model server did not answer as it should
+├── EngineNotConfigured      this deployment has not configured the engine       FAILED_PRECONDITION
+├── BudgetUnknown            mode strict, and the ledger does not answer         UNAVAILABLE
+├── Overloaded               a limit of the gateway is reached                   RESOURCE_EXHAUSTED
+├── ShuttingDown             the gateway is shutting down                        UNAVAILABLE
+└── EngineError              the model server failed
     ├── ModelNotFound        it does not have the model                          NOT_FOUND
     ├── EngineUnavailable    it cannot be reached, or answers 5xx                UNAVAILABLE
     ├── EngineRateLimited    it answers 429                                      RESOURCE_EXHAUSTED
     ├── EngineRejected       it refuses the request (another 4xx)                FAILED_PRECONDITION
-    │   ├── ContextExceeded  it does so since the conversation is too long       FAILED_PRECONDITION
-    │   └── ContentRefused   it does so for what the conversation says           FAILED_PRECONDITION
+    │   ├── ContextExceeded  because the conversation is too long                FAILED_PRECONDITION
+    │   └── ContentRefused   because of the conversation's content               FAILED_PRECONDITION
     └── EngineProtocolError  it breaks its own protocol                          INTERNAL
         ├── EngineBrokeOff   it fails in the middle of an answer                 INTERNAL
         └── CallNotParsed    it cannot parse the tool call that its model wrote  INTERNAL
 
-The status codes are given in gateway_svc.servicer, the one place that knows gRPC's.
+gateway_svc.servicer maps them to status codes; no other module knows gRPC.
 
-An error has two readers. Its message is for the caller and may quote a server's words. The record has its `code`, one
-of a closed list, and the HTTP status: a server's words may quote the prompt, the answer or a secret.
+An error has two readers. Its message is for the caller and may quote the server. The record gets its `code`, from a
+closed list, and the HTTP status, since a server's words may quote the prompt, the answer or a secret.
 """
 
 import asyncio
@@ -37,10 +37,10 @@ INTERNAL = Failure("internal_error")
 
 
 class GatewayError(Exception):
-    """The root of what a caller may be told."""
+    """The base class of errors that callers see."""
 
     code: ClassVar[str] = "gateway_error"
-    """What the record calls it; each class has its own."""
+    """Its name on the record; each class has its own."""
 
 
 class SettingsError(GatewayError):
@@ -50,7 +50,7 @@ class SettingsError(GatewayError):
 
 
 class InvalidRequest(GatewayError):
-    """The request cannot be carried out as it is written. `field` is its field that is at fault, if one is."""
+    """The request cannot be carried out as written. `field` names the field at fault, if there is one."""
 
     code = "invalid_request"
 
@@ -60,7 +60,7 @@ class InvalidRequest(GatewayError):
 
 
 class NotFound(GatewayError):
-    """What the request names is not there."""
+    """What the request names does not exist."""
 
     code = "not_found"
 
@@ -72,33 +72,33 @@ class Busy(GatewayError):
 
 
 class EngineNotConfigured(GatewayError):
-    """The engine is known, but this deployment has not configured it."""
+    """The engine exists, but this deployment has not configured it."""
 
     code = "engine_not_configured"
 
 
 class Overloaded(GatewayError):
-    """A limit of the gateway's is reached; trying again later can help."""
+    """A limit of the gateway is reached; trying again later can help."""
 
     code = "overloaded"
 
 
 class ShuttingDown(GatewayError):
-    """The gateway is about to end and begins nothing new; another one, or it after its restart, will."""
+    """The gateway is shutting down and starts nothing new; try another one, or this one after its restart."""
 
     code = "shutting_down"
 
 
 class BudgetUnknown(GatewayError):
-    """What a label has spent cannot be asked, and no turn may begin without."""
+    """The ledger does not answer what a label has spent, and in mode `strict` no turn may start without it."""
 
     code = "budget_unknown"
 
 
 class EngineError(GatewayError):
-    """The model server did not answer as it should.
+    """The model server failed.
 
-    The message names engine, model and, where there was one, the HTTP status.
+    The message names the engine, the model and the HTTP status, if there was one.
     """
 
     code = "engine_error"
@@ -119,13 +119,13 @@ class ModelNotFound(EngineError):
 
 
 class EngineUnavailable(EngineError):
-    """The model server cannot be reached, or says that it cannot serve now."""
+    """The model server cannot be reached, or says that it is unavailable."""
 
     code = "engine_unavailable"
 
 
 class EngineRateLimited(EngineError):
-    """The model server says that its limit is reached."""
+    """The model server says that a rate limit is reached."""
 
     code = "engine_rate_limited"
 
@@ -137,25 +137,25 @@ class EngineRejected(EngineError):
 
 
 class ContextExceeded(EngineRejected):
-    """The model server refuses the conversation since it is longer than the model's context."""
+    """The model server refuses the conversation because it exceeds the model's context."""
 
     code = "context_exceeded"
 
 
 class ContentRefused(EngineRejected):
-    """The model server refuses the conversation for its content."""
+    """The model server refuses the conversation because of its content."""
 
     code = "content_refused"
 
 
 class EngineProtocolError(EngineError):
-    """The model server sent what its protocol does not allow."""
+    """The model server violated its protocol."""
 
     code = "engine_protocol_error"
 
 
 class EngineBrokeOff(EngineProtocolError):
-    """The model server began an answer and did not end it: it died, was cut off, or says that it failed."""
+    """The model server began an answer and did not finish it: it died, lost the connection, or reported a failure."""
 
     code = "engine_broke_off"
 
@@ -167,7 +167,7 @@ class CallNotParsed(EngineProtocolError):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What the record says of an error that ended a model request."""
+    """What the record says about an error that ended a model request."""
     match error:
         case EngineError():
             return Failure(error.code, error.http_status)

@@ -1,7 +1,7 @@
-"""Kills what a program left behind, wherever it has gone, by a mark in its environment that all it starts inherits.
+"""Kills the processes that a program left behind, by a mark in their environment, which every child inherits.
 
-Each mark begins with the name of its gateway's run. A gateway that is killed can end nothing that it has begun: the
-next one finds its name in the state directory, without a lock, and ends it instead.
+Each mark begins with the id of the gateway's run. A gateway that is killed cannot clean up; the next one finds its run
+in the state directory, unlocked, and kills what that run had started.
 """
 
 import os
@@ -25,15 +25,15 @@ CLOCK_SECONDS = 0.02
 
 
 def new_mark() -> str:
-    """What no other program of this or any other gateway is marked with."""
+    """A mark that no other program of any gateway has."""
     return f"{_RUN}-{secrets.token_hex(8)}"
 
 
 class Run:
-    """The name of a gateway's run in its state directory, for the next one to find should this one be killed."""
+    """A gateway's run, as a locked file in its state directory, for the next gateway to find if this one is killed."""
 
     def __init__(self, state_dir: Path) -> None:
-        """Kills what killed gateways of state_dir had begun.
+        """Kills what earlier gateways with this state_dir left running when they were killed.
 
         Raises:
             OSError: state_dir cannot be written.
@@ -47,26 +47,26 @@ class Run:
                 name.unlink()
                 os.close(lock)
         self._name = names / _RUN
-        while (own := lock_file(self._name)) is None:  # another that starts has seen it without its lock
+        while (own := lock_file(self._name)) is None:  # another gateway that starts saw it unlocked
             names.mkdir(mode=0o700, exist_ok=True)
             time.sleep(ROUND_SECONDS)
         self._lock = own
 
     def close(self) -> None:
-        """Leaves nothing to find. Nothing that was marked is running any more."""
+        """Removes the file. Call it when nothing that was marked is running any more."""
         self._name.unlink(missing_ok=True)
         os.close(self._lock)
 
 
 def seconds_since_boot() -> float:
-    """The time that kill_marked compares a process's start with."""
+    """The clock that kill_marked compares start times of processes with."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def kill_marked(mark: str, started: float) -> int:
-    """Kills all processes whose environment holds `mark`, such as "NAME=value", and returns how many.
+    """Kills all processes whose environment contains `mark`, such as "NAME=value", and returns how many.
 
-    It looks again until none is found. `started` is when the first of them was started, by seconds_since_boot().
+    Repeats until none is found. `started` is when the first of them was started, by seconds_since_boot().
     """
     needle = mark.encode()
     killed: set[int] = set()
@@ -92,7 +92,7 @@ def kill_marked(mark: str, started: float) -> int:
 def _kill_if_marked(pid: int, needle: bytes) -> None:
     descriptor = os.pidfd_open(pid)
     try:
-        # Looked at again, since the number may have been given to another process before the descriptor held it.
+        # Checked again: the pid may have been reused before the descriptor was opened.
         if needle in _environment(pid):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     finally:
@@ -106,14 +106,14 @@ def _processes() -> list[int]:
 def _environment(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:  # another user's, or it has ended
+    except OSError:  # another user's process, or one that has ended
         return b""
 
 
 def _is_becoming_another(pid: int, started: float) -> bool:
-    """Whether a process that was started since is in the middle of an exec, where for a moment it shows none."""
+    """Whether a process started since then is in the middle of an exec, when its environment is empty for a moment."""
     try:
-        Path(f"/proc/{pid}/exe").readlink()  # fails for one that has ended, and for the kernel's own
+        Path(f"/proc/{pid}/exe").readlink()  # fails for zombies and kernel threads
         start_ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""What a conversation is made of, in no model server's format."""
+"""The messages of a conversation, independent of any model server's format."""
 
 from dataclasses import dataclass, field
 
@@ -7,45 +7,45 @@ from recording.calls import ToolCall
 
 @dataclass(frozen=True, slots=True)
 class SystemMessage:
-    """Instructions ahead of the conversation."""
+    """Instructions at the beginning of the conversation."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class UserMessage:
-    """What the user says."""
+    """The user's text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """An answer as its server sent it, for a server that wants it back as it was. Nobody else can read it."""
+    """An answer as its server sent it, for servers that want it back unchanged. No other server can read it."""
 
     origin: str
-    """The API and the server that it came from, as the engine names them."""
+    """The API and the server that sent it, as the engine names them."""
     model: str
-    """The model that was asked for."""
+    """The requested model."""
     items: tuple[str, ...]
-    """Its parts in their order, each as JSON text."""
+    """Its parts in order, each as JSON text."""
 
 
 @dataclass(frozen=True, slots=True)
 class AssistantMessage:
-    """What a model answered in one step."""
+    """A model's answer in one step."""
 
     text: str = ""
     thinking: str = ""
-    """The model's reasoning where the server shows it. Ollama wants it back with tool calls."""
+    """The model's reasoning, if the server shows it. Ollama wants it back with tool calls."""
     tool_calls: tuple[ToolCall, ...] = ()
     native: Native | None = None
-    """Set where the text and the calls are not all that the server wants back."""
+    """Set if the server wants more back than the text and the calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolMessage:
-    """A tool's result as the model is told it."""
+    """A tool's result as the model sees it."""
 
     tool_call_id: str
     tool_name: str
@@ -57,9 +57,9 @@ Message = SystemMessage | UserMessage | AssistantMessage | ToolMessage
 
 @dataclass(frozen=True, slots=True)
 class ToolDefinition:
-    """What a model is told about a tool."""
+    """A tool as it is described to a model."""
 
     name: str
     description: str
     parameters: dict[str, object] = field(default_factory=dict)
-    """JSON Schema of the arguments, an object."""
+    """The JSON Schema of the arguments, an object."""

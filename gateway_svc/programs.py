@@ -1,7 +1,7 @@
-"""Where the gateway looks for the programs that it starts.
+"""Finds the programs that the gateway starts.
 
-They are started in other folders than its own, mostly in the workspace, which models write. A relative entry of PATH
-would mean that folder, so none counts.
+They run in other folders, mostly in the workspace, which models can write. A relative entry of PATH would mean that
+folder, so relative entries are ignored.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Commands for people: they are a client of a running gateway."""
+"""Commands for people, which call a running gateway."""
 
 import asyncio
 import sys
@@ -30,13 +30,13 @@ EXIT_FAILED = 1
 EXIT_CANCELLED = 130
 GRPC_TIMEOUT_SECONDS = 10.0
 
-# without markup: what others wrote may hold brackets
+# without markup, since text from others may contain brackets
 out = Console(highlight=False, soft_wrap=True, markup=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Adds the commands of this module to app, and the options that they share."""
+    """Adds this module's commands to app, with the options that they share."""
     app.callback()(client_options)
     for command in (run, engines, sessions, health):
         app.command()(command)
@@ -46,15 +46,15 @@ def run(
     prompt: str,
     engine: Annotated[str, typer.Option(help="The engine; the default when not given.")] = "",
     model: Annotated[str, typer.Option(help="The model; the engine's default when not given.")] = "",
-    session: Annotated[str, typer.Option(help="The session to go on with; a new one when not given.")] = "",
+    session: Annotated[str, typer.Option(help="The session to continue; a new one when not given.")] = "",
     label: Annotated[list[str] | None, typer.Option(help="key=value, for attribution; may be repeated.")] = None,
     max_cost: Annotated[float, typer.Option(min=0, help="US dollars that the turn may cost; 0: no limit.")] = 0,
-    fallback: Annotated[str, typer.Option(help="ENGINE[:MODEL] that goes on when the engine is down or limited.")] = "",
+    fallback: Annotated[str, typer.Option(help="ENGINE[:MODEL] to use when the engine is down or rate-limited.")] = "",
     shadow: Annotated[list[str] | None, typer.Option(help="ENGINE[:MODEL] to compare with; may be repeated.")] = None,
     as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
-    """Give an agent a task, and watch it work."""
+    """Give an agent a task and watch it work."""
     labels = dict(_split_label(text) for text in label or [])
     request = pb.RunTurnRequest(
         input=prompt,
@@ -132,16 +132,18 @@ def sessions(
 def health(
     target: Target = DEFAULT_TARGET,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 3.0,
-    live: Annotated[bool, typer.Option("--live", help="Whether it answers, even that it cannot serve now.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Succeed if it answers at all, even that it cannot serve.")
+    ] = False,
 ) -> None:
-    """Ask a running gateway whether it serves; exit code 0 when it does, else 1."""
+    """Ask a running gateway whether it serves; the exit code is 0 if it does, else 1."""
     serves, said = probe(target, timeout, current_access(), load_settings(ListenSettings).server_files, live=live)
     typer.echo(said, err=not serves)
     raise typer.Exit(0 if serves else EXIT_FAILED)
 
 
 class TurnPrinter:
-    """Shows a turn as it goes: the answer on stdout, what happens around it on stderr."""
+    """Shows a turn as it runs: the answer on stdout, everything else on stderr."""
 
     def __init__(self) -> None:
         self._in_text = False
@@ -161,7 +163,7 @@ class TurnPrinter:
                 call = event.tool_call_started
                 err.print(printable(f"▸ {call.tool_name} {call.args_summary}"), style="cyan", markup=False)
                 if call.awaiting_answer:
-                    err.print(printable(f"  waits for an answer (id {call.id})"), style="yellow", markup=False)
+                    err.print(printable(f"  waiting for an answer (id {call.id})"), style="yellow", markup=False)
             case "tool_call_finished":
                 self._end_text()
                 self._show_finished(event.tool_call_finished)
@@ -175,7 +177,7 @@ class TurnPrinter:
             case "engine_changed":
                 self._end_text()
                 changed = event.engine_changed
-                line = f"  {changed.engine} · {changed.model} goes on: {changed.reason}"
+                line = f"  {changed.engine} · {changed.model} continues: {changed.reason}"
                 err.print(printable(line), style="yellow", markup=False)
             case "turn_finished":
                 self._end_text()
@@ -246,9 +248,9 @@ async def _await(call: Any) -> Any:
 
 
 def _call(target: str, work: Callable[[Any, Metadata], Coroutine[Any, Any, T]]) -> T:
-    """Does work with a stub of the gateway at target and the metadata of its calls.
+    """Runs work with a stub for the gateway at target and the metadata of its calls.
 
-    A failed call ends the program with a sentence.
+    If a call fails, prints the error and exits.
     """
 
     async def connected() -> T:
