@@ -1,4 +1,4 @@
-"""`make clients`: a pair with TLS and tokens, each client of this folder against it, then a look into the ledger."""
+"""`make clients`: starts a pair with TLS and tokens, runs each client of this folder, then checks the ledger."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from service_kit.access.roles import Role, make_token
 
 CLIENTS = ("python", "node", "go", "shell")
 TOOLS_ARE_MISSING = 3
-"""The exit code of FOLDER/run where a language's tools are not there."""
+"""The exit code of FOLDER/run if the language's tools are not installed."""
 SECONDS_TO_RUN = 300.0
 SECONDS_TO_ARRIVE = 60.0
 ROWS_OF_TURN, ROWS_OF_CLIENT = 4, 4
@@ -28,7 +28,7 @@ _NAME = "clients"
 
 
 class Wrong(Exception):
-    """What a client did is not what it is there to show."""
+    """A client did not do what it should."""
 
 
 class Secrets:
@@ -59,7 +59,7 @@ class Secrets:
             (self.folder / service / "callers.toml").write_text("\n\n".join(tables))
 
     def of_service(self, prefix: str, name: str) -> dict[str, str]:
-        """The environment of a service that lets in nobody without a token."""
+        """The environment of a service that requires tokens."""
         own = self.folder / name
         files = {"TLS_CERT": own / "cert.pem", "TLS_KEY": own / "key.pem", "TOKENS_FILE": own / "callers.toml"}
         return {f"{prefix}_{variable}": str(path) for variable, path in files.items()}
@@ -72,7 +72,7 @@ def start_audit(state: Path, secrets: Secrets) -> Service:
 
 
 def start_gateway(state: Path, secrets: Secrets, audit: Service, model: Model) -> Service:
-    """Starts the gateway, a caller of the audit service like others."""
+    """Starts the gateway, one of the audit service's callers."""
     env = {
         "GATEWAY_LISTEN": "127.0.0.1:0",
         "GATEWAY_STATE_DIR": str(state / "gateway"),
@@ -88,7 +88,7 @@ def start_gateway(state: Path, secrets: Secrets, audit: Service, model: Model) -
 
 
 async def run_client(name: str, secrets: Secrets, audit: Service, gateway: Service) -> bool:
-    """Runs a client and looks at what it left; False where its language's tools are missing.
+    """Runs a client and checks the rows that it left; False if its language's tools are missing.
 
     Raises:
         Wrong: it failed, or left something else than it should have.
@@ -118,12 +118,12 @@ async def run_client(name: str, secrets: Secrets, audit: Service, gateway: Servi
 
 
 def _by_name(service: Service) -> str:
-    """The address as the certificate says it; Node's TLS takes no number for a name."""
+    """The address with the certificate's host name, since Node's TLS takes no IP address for one."""
     return service.address.replace("127.0.0.1", "localhost")
 
 
 async def look_at_ledger(name: str, secrets: Secrets, audit: Service) -> None:
-    """Waits for the rows of one session: the turn's, and those that the client recorded, each once.
+    """Waits for the rows of one session: those of the turn and those that the client recorded, each once.
 
     Raises:
         Wrong: they are not there, or there are others.
@@ -147,7 +147,7 @@ async def look_at_ledger(name: str, secrets: Secrets, audit: Service) -> None:
 
 
 async def main() -> int:
-    """Runs all clients, or those that are named on the command line; returns the exit code."""
+    """Runs all clients, or those named on the command line; returns the exit code."""
     outcomes: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="onrecord-clients-") as folder:
         state = Path(folder)
@@ -168,7 +168,7 @@ async def main() -> int:
                         outcomes[name] = f"failed: {wrong}"
     for name, outcome in outcomes.items():
         print(f"{name:8}{outcome}")
-    # On a developer's machine a language may be missing; where everything is installed, nothing may.
+    # A language may be missing on a developer's machine, but not where everything is installed.
     accepted = ("passed",) if os.environ.get("CI") else ("passed", "its tools")
     return 0 if all(outcome.startswith(accepted) for outcome in outcomes.values()) else 1
 

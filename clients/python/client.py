@@ -1,4 +1,4 @@
-"""A client of both services with grpcio alone; see ../README.md for what it does and which variables it reads."""
+"""A client of both services that needs only grpcio; ../README.md says what it does and which variables it reads."""
 
 import os
 import time
@@ -14,20 +14,20 @@ TIMEOUT_SECONDS = 60
 
 
 def connect(address: str) -> grpc.Channel:
-    """TLS where a CA is given, plain text else."""
+    """A TLS channel if a CA is given, else plain text."""
     if ca := os.environ.get("ONRECORD_CA"):
         return grpc.secure_channel(address, grpc.ssl_channel_credentials(Path(ca).read_bytes()))
     return grpc.insecure_channel(address)
 
 
 def token(variable: str) -> tuple[tuple[str, str], ...]:
-    """What each call carries to say who calls."""
+    """The metadata that authenticates each call."""
     path = os.environ.get(variable)
     return (("authorization", f"Bearer {Path(path).read_text().strip()}"),) if path else ()
 
 
 def run_turn(gateway: gateway_pb2_grpc.GatewayServiceStub) -> str:
-    """Prints a turn as it goes, and returns its session."""
+    """Prints a turn as it runs; returns its session."""
     request = gateway_pb2.RunTurnRequest(input="What is in this folder?", labels={"user": "python"})
     session_id = ""
     for event in gateway.RunTurn(request, timeout=TIMEOUT_SECONDS, metadata=token("ONRECORD_GATEWAY_TOKEN")):
@@ -46,7 +46,7 @@ def run_turn(gateway: gateway_pb2_grpc.GatewayServiceStub) -> str:
 
 
 def row(session_id: str, tool_name: str) -> audit_pb2.AuditRow:
-    """A tool call of our own. The arguments are redacted by who sends them: the ledger stores what comes."""
+    """A tool call of our own. The sender redacts the arguments; the ledger stores them as they are."""
     return audit_pb2.AuditRow(
         id=str(uuid.uuid4()),
         session_id=session_id,
@@ -60,7 +60,7 @@ def row(session_id: str, tool_name: str) -> audit_pb2.AuditRow:
 
 
 def record(audit: audit_pb2_grpc.AuditServiceStub, session_id: str) -> None:
-    """Sends two batches and the first of them again. A batch is safe once its response has come."""
+    """Sends two batches, and the first one again. A batch is safe once its response has arrived."""
     producer = os.environ["ONRECORD_PRODUCER"]
     batches = [
         audit_pb2.RecordRequest(
@@ -80,7 +80,7 @@ def record(audit: audit_pb2_grpc.AuditServiceStub, session_id: str) -> None:
 
 
 def query(audit: audit_pb2_grpc.AuditServiceStub, session_id: str) -> None:
-    """Lists the session's tool calls page by page, and what each tool took."""
+    """Lists the session's tool calls page by page, and what each tool used."""
     metadata = token("ONRECORD_AUDIT_TOKEN")
     request = audit_pb2.ListToolCallsRequest(session_id=session_id, page_size=2)
     listed = 0

@@ -1,6 +1,6 @@
-"""Makes the client's half without asyncio out of the half for it. With --check it only compares.
+"""Generates the blocking client from the asyncio one. With --check it only compares.
 
-A library for this, unasync, has had no release since 2024-05 and needs setuptools; these lines do as much.
+A library for this, unasync, has had no release since 2024-05 and needs setuptools; these lines do the same.
 """
 
 import re
@@ -24,14 +24,14 @@ REWRITES = (
 
 
 def without_asyncio(source: str) -> str:
-    """The same module for programs that block."""
+    """The source of the blocking module."""
     for pattern, replacement in REWRITES:
         source = re.sub(pattern, replacement, source)
     return NOTE + source
 
 
 def main() -> None:
-    """Writes the files, or exits with code 1 when --check finds one that is not current."""
+    """Writes the files; with --check, exits with code 1 if one is not current."""
     made = {
         CLIENT / "sync" / path.name: without_asyncio(path.read_text())
         for path in sorted((CLIENT / "aio").glob("*.py"))

@@ -1,4 +1,4 @@
-"""Puts into onrecord-client what it carries: the client, the record, and the protos' generated code."""
+"""Builds onrecord-client from three folders: the client, the record, and the generated code of the protos."""
 
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ CARRIED = {
     "../../protos/onrecord": "onrecord",
     "../../recording": "recording",
 }
-"""Folders of the repository, by where they come to lie in a wheel."""
+"""Folders of the repository, and where they go in a wheel."""
 
 
 class CustomBuildHook(BuildHookInterface):
-    """Adds the folders to a wheel and to a source distribution; one in development mode finds them by its paths."""
+    """Adds the folders to a wheel and to a source distribution. An editable install finds them by its paths."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before each build."""
@@ -22,7 +22,7 @@ class CustomBuildHook(BuildHookInterface):
             return
         root = Path(self.root)
         for folder, carried in CARRIED.items():
-            # A source distribution has them as the wheel will.
+            # A source distribution has them where the wheel will.
             source = root / folder if (root / folder).is_dir() else root / carried
             for path in source.rglob("*"):
                 if path.suffix in (".py", ".pyi", ".toml", ".typed", ".proto") and "__pycache__" not in path.parts:

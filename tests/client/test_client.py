@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2
-from onrecord.client import Access, Answer, AsyncGateway, AsyncLedger, Gateway, Ledger, ToolCall
+from onrecord.client import Access, AsyncGateway, AsyncLedger, Decision, Gateway, Ledger, ToolCall
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.processes import REPOSITORY
@@ -80,9 +80,9 @@ async def test_a_decision_lets_a_call_run_and_a_conversation_goes_on(make_pair):
     pair, address = await start(make_pair, GATEWAY_TOOLS="bash=ask")
     asked: list[str] = []
 
-    async def decide(call: pb.ToolCallStarted) -> Answer:
+    async def decide(call: pb.ToolCallStarted) -> Decision:
         asked.append(call.args_summary)
-        return Answer(True)
+        return Decision(True)
 
     async with AsyncGateway(address) as gateway:
         turn = await gateway.run("go", decide=decide, labels={"user": "ada"}).wait()
@@ -92,7 +92,7 @@ async def test_a_decision_lets_a_call_run_and_a_conversation_goes_on(make_pair):
         pieces = []
         async for event in again:
             if event.HasField("tool_call_started"):
-                await gateway.answer(event.tool_call_started.id, Answer(False, "no"))
+                await gateway.answer(event.tool_call_started.id, Decision(False, "no"))
             if event.HasField("text_delta"):
                 pieces.append(event.text_delta.text)
         assert ("".join(pieces), again.session_id) == ("Done.", turn.session_id)

@@ -1,4 +1,4 @@
-"""onrecord from Python: run turns, answer what asks, and put an application's own tool calls on the record.
+"""onrecord from Python: run turns, decide on tool calls that ask, and record an application's own tool calls.
 
     from onrecord.client import Gateway, Ledger
 
@@ -17,7 +17,7 @@ AsyncGateway and AsyncLedger are the same for asyncio.
 from onrecord.client.access import Access
 from onrecord.client.aio.gateway import AsyncGateway
 from onrecord.client.aio.turn import AsyncTurn
-from onrecord.client.decisions import Answer, ask_in_terminal
+from onrecord.client.decisions import Decision, ask_in_terminal
 from onrecord.client.ledger import AsyncLedger, Ledger
 from onrecord.client.sync.gateway import Gateway
 from onrecord.client.sync.turn import Turn
@@ -25,10 +25,10 @@ from onrecord.client.tool_call import ToolCall
 
 __all__ = [
     "Access",
-    "Answer",
     "AsyncGateway",
     "AsyncLedger",
     "AsyncTurn",
+    "Decision",
     "Gateway",
     "Ledger",
     "ToolCall",

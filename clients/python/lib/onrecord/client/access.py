@@ -1,4 +1,4 @@
-"""How a client comes in to a service."""
+"""What a client needs to connect to a service."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,22 +11,22 @@ from recording.channel.token import token_metadata, watch_token
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a client trusts and shows. Without a CA it speaks plain text; without a token it shows none."""
+    """The CA that a client trusts, and its credentials. Without a CA the connection is plain text."""
 
     ca: Path | str | None = None
-    """The CA of the service's certificate, a file in PEM."""
+    """The CA of the service's certificate, a PEM file."""
     cert: Path | str | None = None
-    """A certificate to show, a file in PEM; it needs key and ca."""
+    """The client's certificate, a PEM file; needs key and ca."""
     key: Path | str | None = None
     token: str | None = field(default=None, repr=False)
     token_file: Path | str | None = None
-    """A file that holds a token and nothing else; it is read again when it changes."""
+    """A file that holds a token and nothing else; it is reloaded when it changes."""
 
     def files(self) -> ClientFiles | None:
-        """The files of TLS; None for plain text.
+        """The files for TLS; None for plain text.
 
         Raises:
-            ValueError: a certificate, its key and a CA belong together.
+            ValueError: only some of cert, key and ca are given.
         """
         if (self.cert is None) != (self.key is None) or (self.cert and not self.ca):
             raise ValueError("cert, key and ca belong together")
@@ -35,17 +35,17 @@ class Access:
         return ClientFiles(Path(self.ca), _path(self.cert), _path(self.key))
 
     def credentials(self) -> grpc.ChannelCredentials | None:
-        """For a new channel; None for plain text.
+        """The credentials of a new channel; None for plain text.
 
         Raises:
-            ValueError: see files().
+            ValueError: only some of cert, key and ca are given.
             WrongFile: a file cannot be used.
         """
         files = self.files()
         return channel_credentials(files)() if files else None
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """For each call.
+        """The metadata of each call.
 
         Raises:
             WrongFile: the token's file cannot be used.

@@ -1,4 +1,4 @@
-"""Decisions on tool calls that ask, and what a turn has told so far: what both halves of the client share."""
+"""Decisions on tool calls, and the state of a turn: what the asyncio and the blocking client share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,42 +9,42 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A decision on a tool call that asks."""
+class Decision:
+    """Whether a tool call that asks may run."""
 
     allow: bool
     reason: str = ""
-    """Told to the model when the call may not run."""
+    """Shown to the model if the call may not run."""
 
 
-def ask_in_terminal(call: pb.ToolCallStarted) -> Answer:
-    """Asks who sits at the terminal."""
+def ask_in_terminal(call: pb.ToolCallStarted) -> Decision:
+    """Asks the user at the terminal."""
     said = input(f"{call.tool_name} {call.args_summary}\nallow? [y/N] ")
-    return Answer(said.strip().lower() in ("y", "yes"), "the user said no")
+    return Decision(said.strip().lower() in ("y", "yes"), "the user said no")
 
 
-class Heard:
-    """What a turn has told so far."""
+class TurnState:
+    """The state of a turn, from its events so far."""
 
     def __init__(self) -> None:
         self.started: pb.TurnStarted | None = None
         self.finished: pb.TurnFinished | None = None
-        """Set when the turn has ended; why, and what it took."""
+        """Set when the turn has ended: why, and what it used."""
         self.answer = ""
         """All text so far."""
 
     @property
     def session_id(self) -> str:
-        """The session, for the next turn; empty before the first event."""
+        """The session's id, for the next turn; empty before the first event."""
         return self.started.session_id if self.started else ""
 
     @property
     def turn_id(self) -> str:
-        """The turn, for cancel(); empty before the first event."""
+        """The turn's id; empty before the first event."""
         return self.started.turn_id if self.started else ""
 
-    def hear(self, event: pb.TurnEvent) -> pb.ToolCallStarted | None:
-        """Takes an event; returns the call in it that asks."""
+    def update(self, event: pb.TurnEvent) -> pb.ToolCallStarted | None:
+        """Applies an event; returns the tool call in it if it asks."""
         match event.WhichOneof("event"):
             case "turn_started":
                 self.started = event.turn_started
@@ -57,15 +57,15 @@ class Heard:
         return None
 
 
-def answer_request(call_id: str, answer: Answer | bool) -> pb.AnswerToolCallRequest:
-    """The request that gives an answer."""
-    given = answer if isinstance(answer, Answer) else Answer(answer)
-    return pb.AnswerToolCallRequest(id=call_id, allow=given.allow, reason=given.reason)
+def answer_request(call_id: str, decision: Decision | bool) -> pb.AnswerToolCallRequest:
+    """The request that sends a decision."""
+    made = decision if isinstance(decision, Decision) else Decision(decision)
+    return pb.AnswerToolCallRequest(id=call_id, allow=made.allow, reason=made.reason)
 
 
 @contextmanager
-def unless_too_late() -> Iterator[None]:
-    """A call that waits no more was answered by others, or was given up: the turn goes on, and its events tell."""
+def ignore_too_late() -> Iterator[None]:
+    """Ignores that a call no longer waits: somebody else decided, or it timed out. The turn's events tell which."""
     try:
         yield
     except grpc.RpcError as error:

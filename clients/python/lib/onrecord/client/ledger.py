@@ -1,7 +1,7 @@
-"""The ledger for applications that run tools themselves: their calls go the way of a gateway's, over a spool on disk.
+"""The ledger for applications that run tools themselves. Calls go through a spool on disk, as in a gateway.
 
-So a call that is on the record survives the death of the application, nobody waits for the audit service, and what
-could not be sent is sent after the next start with the same state directory.
+So a recorded call survives the death of the application, nothing waits for the audit service, and what could not be
+sent is sent after the next start with the same state directory.
 """
 
 import asyncio
@@ -42,17 +42,17 @@ class _Ledger:
         mode: Literal["best_effort", "strict"] = "best_effort",
         drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
-        """Says where calls go. The spool is opened, and what an earlier process left there recovered, by `with`.
+        """Opens nothing yet: `with` opens the spool and recovers what an earlier process left there.
 
         Args:
-            state_dir: a folder of the application's own, which outlives it. Processes may share one.
+            state_dir: a persistent folder of the application's own. Processes may share one.
             target: the audit service, host:port.
-            access: how to come in there; a token needs the role producer.
-            engine: what makes the calls, as the rows say it.
-            model: the model that makes the calls, where there is one.
-            session_id: the session that calls belong to, where they name no other; a new one when not given.
-            producer_name: as the audit service's list of callers has it.
-            mode: `strict` refuses a call whose intent cannot be put on disk.
+            access: the credentials there; a token needs the role producer.
+            engine: what makes the calls, as it appears in the rows.
+            model: the model that makes the calls, if there is one.
+            session_id: the session of calls that name no other; a new one when not given.
+            producer_name: the application's name in the audit service's list of callers.
+            mode: `strict` refuses a call whose intent cannot be written to disk.
             drain_seconds: how long close() waits for the audit service.
 
         Raises:
@@ -74,7 +74,7 @@ class _Ledger:
 
     def _opened(self) -> Record:
         if self._record is None:
-            raise RuntimeError("open the ledger by `with` first")
+            raise RuntimeError("open the ledger with `with` first")
         return self._record
 
     def tool_call(
@@ -86,9 +86,9 @@ class _Ledger:
         turn_id: str = "",
         model: str = "",
     ) -> ToolCall:
-        """A tool call, for `with`.
+        """A tool call, to be used with `with`.
 
-        Of its arguments the record has names, types and sizes. recording.redact.show_fields() lets more be shown.
+        The record has the names, types and sizes of its arguments; recording.redact.show_fields() shows more.
 
         Raises:
             RuntimeError: the ledger was never opened.
@@ -109,10 +109,10 @@ class _Ledger:
 
 
 class AsyncLedger(_Ledger):
-    """The ledger for asyncio: `async with`, inside of which `with ledger.tool_call(...)` waits for nothing."""
+    """The ledger for asyncio, for `async with`. Inside it, `with ledger.tool_call(...)` never waits for the network."""
 
     async def close(self) -> bool:
-        """Sends what is there; says whether all of it is in the ledger. What is not is sent after the next start."""
+        """Sends all rows; returns whether all reached the ledger. The rest is sent after the next start."""
         return await self._end()
 
     async def __aenter__(self) -> Self:
@@ -131,10 +131,10 @@ class AsyncLedger(_Ledger):
 
 
 class Ledger(_Ledger):
-    """The ledger for programs without an event loop: it sends in a thread of its own. Calls may come from any."""
+    """The ledger for programs without an event loop. It sends in a thread of its own, and any thread may use it."""
 
     def close(self) -> bool:
-        """See AsyncLedger.close."""
+        """Sends all rows; returns whether all reached the ledger. The rest is sent after the next start."""
         try:
             return self._in_thread(self._end())
         finally:

@@ -22,9 +22,9 @@ log = structlog.get_logger(__name__)
 class ToolCall:
     """A tool call as a context manager: its intent is on disk before the body runs, its row when the body has ended.
 
-    The body may set what it knows of the result. An exception in it makes the call a failed one (a TimeoutError one
-    that timed out, a cancellation a cancelled one), and goes on: the record tells its type, and never its message,
-    which may hold content.
+    The body may set what it knows about the result. An exception makes the outcome `failed` (a TimeoutError
+    `timed_out`, a cancellation `cancelled`) and propagates. The record has its type, but not its message, which may
+    hold content.
     """
 
     def __init__(self, logger: AuditLogger, scope: Scope, name: str, arguments: Mapping[str, Any]) -> None:
@@ -33,11 +33,11 @@ class ToolCall:
         self.result_bytes = 0
         """The size of the whole result."""
         self.result_truncated = False
-        """Whether the model was shown less."""
+        """Whether the model saw only a part of it."""
         self.exit_code: int | None = None
         self.http_status: int | None = None
         self.error: str | None = None
-        """Why the tool could not do its work, where it raised nothing: a sentence that quotes no content."""
+        """Why the tool failed without raising: a sentence that quotes no content."""
         self._call = Call(self.id, "", name, _written(arguments))
         self._logger = logger
         self._scope = scope
@@ -47,7 +47,7 @@ class ToolCall:
         """Begins the call.
 
         Raises:
-            AuditRefused: the ledger is strict, and the intent could not be put on disk.
+            AuditRefused: the mode is `strict`, and the intent could not be written to disk.
         """
         self._intent = open_call(self._call, self._scope)
         refusal = safe_intend(self._logger, self._intent)
@@ -77,14 +77,14 @@ class ToolCall:
         try:
             return close_call(self._intent, result)
         except (TypeError, ValueError) as error:
-            # what the body said of its result fits no row: the call has one all the same
+            # the body's values fit no row, but the call must have one
             log.warning("ledger.result_unusable", error=type(error).__name__)
             known = ToolResult("", result.outcome, started_at_ms=self._started_at_ms, duration_ms=result.duration_ms)
             return close_call(self._intent, known)
 
 
 def _written(arguments: Mapping[str, Any]) -> str:
-    """The arguments as JSON. What it does not have, and what cannot be written at all, is named by its type."""
+    """The arguments as JSON. A value that JSON cannot represent is replaced by the name of its type."""
     try:
         return json.dumps(dict(arguments), ensure_ascii=False, default=_named)
     except (TypeError, ValueError, RecursionError):

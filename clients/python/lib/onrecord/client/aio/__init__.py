@@ -1,1 +1,1 @@
-"""The client for asyncio. clients/python/generate.py makes the other half, onrecord.client.sync, of it."""
+"""The client for asyncio. clients/python/generate.py generates the blocking one, onrecord.client.sync, from it."""

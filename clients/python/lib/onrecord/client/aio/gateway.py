@@ -1,4 +1,4 @@
-"""A gateway: run turns on it, answer calls from elsewhere."""
+"""A client of the gateway: runs turns, and decides on tool calls of any turn."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -7,7 +7,7 @@ from typing import Self
 import grpc
 from onrecord.client.access import Access
 from onrecord.client.aio.turn import AsyncDecide, AsyncTurn
-from onrecord.client.decisions import Answer, answer_request
+from onrecord.client.decisions import Decision, answer_request
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
@@ -17,7 +17,7 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 
 
 class AsyncGateway:
-    """A gateway. `stub` has the RPCs that have no method here."""
+    """A connection to a gateway. `stub` has the RPCs that have no method here."""
 
     def __init__(self, target: str = DEFAULT_TARGET, access: Access = Access()) -> None:  # noqa: B008 - it is frozen
         """`target` is host:port.
@@ -47,9 +47,9 @@ class AsyncGateway:
         max_cost_micros: int = 0,
         decide: AsyncDecide | None = None,
     ) -> AsyncTurn:
-        """Begins a turn; the parameters are those of RunTurnRequest, where the proto says what each means.
+        """Starts a turn. The parameters are the fields of RunTurnRequest, which the proto documents.
 
-        `decide` answers the calls that ask. Without it they wait, as long as the gateway lets them, for answer().
+        `decide` decides on tool calls that ask. Without it they wait for answer(), until the gateway's time limit.
         """
         request = pb.RunTurnRequest(
             input=text,
@@ -64,20 +64,20 @@ class AsyncGateway:
         return self.run_request(request, decide=decide)
 
     def run_request(self, request: pb.RunTurnRequest, *, decide: AsyncDecide | None = None) -> AsyncTurn:
-        """Begins a turn with whatever a request can say."""
+        """Starts a turn with a request of your own."""
         metadata = self._access.metadata()
         return AsyncTurn(self.stub, self.stub.RunTurn(request, metadata=metadata), metadata, decide)
 
-    async def answer(self, call_id: str, answer: Answer | bool) -> None:
-        """Answers a tool call that asks.
+    async def answer(self, call_id: str, decision: Decision | bool) -> None:
+        """Decides on a tool call that asks.
 
         Raises:
-            grpc.RpcError: no such call waits.
+            grpc.RpcError: no such call is waiting.
         """
-        await self.stub.AnswerToolCall(answer_request(call_id, answer), metadata=self._access.metadata())
+        await self.stub.AnswerToolCall(answer_request(call_id, decision), metadata=self._access.metadata())
 
     async def close(self) -> None:
-        """Closes the connection, which cancels what runs."""
+        """Closes the connection, which cancels running turns."""
         await self._channel.close()
 
     async def __aenter__(self) -> Self:

@@ -1,20 +1,20 @@
-"""A turn as its client hears it."""
+"""A turn, as its client sees it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self
 
-from onrecord.client.decisions import Answer, Heard, answer_request, unless_too_late
+from onrecord.client.decisions import Decision, TurnState, answer_request, ignore_too_late
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
-AsyncDecide = Callable[[pb.ToolCallStarted], Awaitable[Answer | bool]]
-"""Decides on a tool call that asks. It is called between two events, so that the turn's events wait for it."""
+AsyncDecide = Callable[[pb.ToolCallStarted], Awaitable[Decision | bool]]
+"""Decides on a tool call that asks. It is called between two events, which wait for it."""
 
 
-class AsyncTurn(Heard):
-    """A turn under way: iterate over it for its events, or over text(), or wait() for its end.
+class AsyncTurn(TurnState):
+    """A running turn: iterate over it for its events, or over text(), or wait() for its end.
 
-    Each raises grpc.RpcError when the turn fails; code() and details() say why. Who leaves the events early cancels it.
+    Each raises grpc.RpcError if the turn fails; code() and details() say why. Leaving the loop early cancels the turn.
     """
 
     def __init__(
@@ -29,14 +29,14 @@ class AsyncTurn(Heard):
     async def __aiter__(self) -> AsyncIterator[pb.TurnEvent]:
         try:
             async for event in self._call:
-                asking = self.hear(event)
+                asking = self.update(event)
                 yield event
                 if asking is not None and self._decide is not None:
                     request = answer_request(asking.id, await self._decide(asking))
-                    with unless_too_late():
+                    with ignore_too_late():
                         await self._stub.AnswerToolCall(request, metadata=self._metadata)
         finally:
-            self._call.cancel()  # of one that has ended, this does nothing
+            self._call.cancel()  # does nothing if it has ended
 
     async def text(self) -> AsyncIterator[str]:
         """The answer, piece by piece."""
@@ -45,11 +45,11 @@ class AsyncTurn(Heard):
                 yield event.text_delta.text
 
     async def wait(self) -> Self:
-        """Runs to the end of the turn, and returns it."""
+        """Waits for the end of the turn; returns the turn."""
         async for _ in self:
             pass
         return self
 
     def cancel(self) -> None:
-        """Cancels the turn. Its events end with an error: grpc.RpcError of the code CANCELLED, or a cancellation."""
+        """Cancels the turn. Its iterators end with an error: grpc.RpcError with code CANCELLED, or a cancellation."""
         self._call.cancel()
