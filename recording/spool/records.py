@@ -26,6 +26,7 @@ MAX_PAYLOAD_BYTES = 256 * 2**10
 MAGIC = b"\xffrec"  # 0xff occurs in no UTF-8 text, so that no text in a payload can pass for a record
 HEADER = struct.Struct("<4sIIQB")
 TORN = "the file ends inside a record"
+"""Also where zeros follow: a power cut can leave a file its new size without its last bytes."""
 
 _UNCHECKED_BYTES = 8
 _CHUNK_BYTES = 256 * 2**10
@@ -114,7 +115,8 @@ def scan(fd: int, start: int, stop: int, number: int) -> Iterator[Record | Damag
         found = window.parse(at, number)
         if isinstance(found, str):
             resumed = window.resynchronise(at + 1, number)
-            yield Damage(at, resumed, found)
+            torn = resumed == stop and (found == TORN or window.ends_in_zeros(at))
+            yield Damage(at, resumed, TORN if torn else found)
             at = resumed
         else:
             yield found
@@ -165,6 +167,20 @@ class _Window:
                 return at
             at += 1
         return self._stop
+
+    def ends_in_zeros(self, at: int) -> bool:
+        """Whether the file ends in zeros, and nothing lies before them but the beginning of one record at offset at."""
+        begun = os.pread(self._fd, HEADER.size, at).ljust(HEADER.size, b"\0")
+        if MAGIC.startswith(begun.rstrip(b"\0")):
+            at += len(MAGIC)
+        elif begun.startswith(MAGIC):
+            at += HEADER.size + HEADER.unpack(begun)[2]
+        at = min(at, self._stop - 1)
+        while chunk := os.pread(self._fd, min(_CHUNK_BYTES, self._stop - at), at):
+            if chunk.count(0) < len(chunk):
+                return False
+            at += len(chunk)
+        return True
 
     def _index(self, at: int, size: int) -> int | None:
         """Where the bytes [at, at + size) begin in self._bytes; None when the file ends before them."""

@@ -102,6 +102,19 @@ def test_damage_behind_the_last_record_shows_as_missing_rows(tmp_path: Path, beh
         assert spool.counters.missing >= 1
 
 
+@pytest.mark.parametrize("begun", [0, 2, 10, 60], ids=["whole", "in a magic", "in a header", "in a payload"])
+def test_zeros_at_the_end_are_a_torn_tail_and_accuse_one_record(tmp_path: Path, begun: int) -> None:
+    """A power cut can leave a file its new size without its bytes: eight megabytes of zeros are not 399,458 records."""
+    offsets = fill(tmp_path)
+    (segment,) = segments_of(tmp_path)
+    size = offsets[-1] + begun if begun else segment.stat().st_size
+    segment.write_bytes(segment.read_bytes()[:size] + bytes(8 * 2**20))
+    with opened(tmp_path) as spool:
+        spool.append(tool_call(99))
+        assert len(read_all(spool)) == (ROWS if begun else ROWS + 1)
+        assert (spool.counters.quarantined, spool.counters.missing) == (1, 1)
+
+
 def test_damaged_bytes_are_set_aside_once_with_the_reason(tmp_path: Path) -> None:
     offsets = fill(tmp_path)
     (segment,) = segments_of(tmp_path)

@@ -83,7 +83,9 @@ def damage_table() -> Iterator[tuple[str, bytes]]:
     record = encode_record(1, ROW, b"payload")
     yield "the file ends inside a record", record[:-1]
     yield "the file ends inside a record", record[:5]
-    yield "no record begins here", bytes(64)
+    yield "the file ends inside a record", bytes(64)
+    yield "the file ends inside a record", record[:10] + bytes(64)
+    yield "no record begins here", bytes(64) + b"!"
     yield "the length is impossible", record[:8] + b"\xff\xff\xff\xff" + record[12:]
     yield "the checksum does not fit", record[:-1] + b"!"
     yield "the kind is unknown", encode_record(1, 9, b"payload")
