@@ -5,7 +5,7 @@ A deployment that records nothing must not load the record: what needs it is imp
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -56,6 +56,8 @@ class Audited:
     """What the engine claude needs of the record."""
     record_session: Callable[[SessionState], None]
     """Puts a session's state on the record."""
+    synced: Callable[[], Awaitable[object]]
+    """Waits until what is on the record is as safe as the deployment promises."""
     ledger: "LedgerSpending | None"
     """Who is asked what labels have spent, where that is wished."""
     mcp: "McpServers | None" = None
@@ -76,6 +78,15 @@ class Gateway:
     audited: Audited | None
     tracing: Tracing | None
     run: Run
+
+    async def health(self) -> str:
+        """Why no turn can be run here now as the deployment promises; empty when turns can be run."""
+        trouble = self.audited.record.trouble() if self.audited else ""
+        return trouble or await self.check()
+
+    async def detail(self) -> str:
+        """What of the record an operator should look at."""
+        return await asyncio.to_thread(self.audited.record.detail) if self.audited else ""
 
     async def drain(self) -> None:
         """Lets the turns end, and sends their rows."""
@@ -138,6 +149,7 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
         Telemetry(metrics, tracing),
         Budgets(settings.budgets, Spending(settings.state_dir), ask, strict=settings.audit_mode == "strict"),
         Capacity(settings.max_turns, settings.max_queued_turns),
+        audited.synced if audited else None,
     )
     add_waiting_gauge(registry, lambda: turns.waiting)
     servicer = GatewayServicer(turns, sessions, answers, runners, settings.default_engine)
@@ -157,7 +169,7 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
     from gateway_svc.toolset import open_tools
     from gateway_svc.turns.ledger_spending import LedgerSpending
     from recording import redact
-    from recording.logger import safe_audit, safe_intend
+    from recording.logger import safe_audit, safe_intend, safe_synced
     from recording.record import open_record
     from recording.rows import close_call, cost_row, open_call
 
@@ -186,6 +198,7 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
         record,
         claude_audit,
         lambda state: safe_audit(record.logger, state.to_row()),
+        partial(safe_synced, record.logger),
         LedgerSpending(target) if settings.budgets_from_ledger else None,
         toolset.mcp,
         toolset.toolbox.names,

@@ -44,9 +44,10 @@ async def serve(settings: GatewaySettings) -> None:
         name=SERVICE,
         add_to=partial(gateway_pb2_grpc.add_GatewayServiceServicer_to_server, gateway.servicer),
         errors=ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS),
-        check=gateway.check,
+        check=gateway.health,
         begin_drain=gateway.turns.begin_drain,
         drain=gateway.drain,
+        detail=gateway.detail,
     )
     async with gateway.started():
         await run_service(service, settings, guard, registry)

@@ -5,18 +5,19 @@ import os
 from pathlib import Path
 
 
-def lock_file(path: Path) -> int | None:
+def lock_file(path: Path, dir_fd: int | None = None) -> int | None:
     """Creates the file if needed and locks it; returns the descriptor that holds the lock.
 
-    None if another process holds it, or if the file or its folder has been removed.
+    None if another process holds it, or if the file or its folder has been removed. With dir_fd, path is a name in the
+    folder that is open there.
     """
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600, dir_fd=dir_fd)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(fd), path.stat()):
+        if os.path.samestat(os.fstat(fd), os.stat(path, dir_fd=dir_fd)):
             return fd
     except (BlockingIOError, FileNotFoundError):
         pass

@@ -15,7 +15,7 @@ class AuditRefused(Exception):
 
 
 class AuditLogger(Protocol):
-    """Where rows go. Neither method waits for the network. Both may raise; safe_audit() and safe_intend() do not."""
+    """Where rows go. No method waits for the network. All may raise; safe_audit() and its like do not."""
 
     def intend(self, row: audit_pb2.AuditRow) -> None:
         """Records that a tool is about to run: the row of its call, without an outcome.
@@ -30,6 +30,16 @@ class AuditLogger(Protocol):
 
     def record(self, row: Row) -> None:
         """Records a row. Once this returns, the row survives the death of this process."""
+        ...
+
+    async def synced(self) -> None:
+        """Waits until what was taken before survives a power cut, where the deployment promises that of each row.
+
+        Elsewhere it returns at once.
+
+        Raises:
+            AuditRefused: the mode is `strict`, and the disk failed.
+        """
         ...
 
 
@@ -49,4 +59,15 @@ def safe_intend(logger: AuditLogger, row: audit_pb2.AuditRow) -> str | None:
         return str(refusal)
     except Exception:  # as in safe_audit
         log.warning("audit.intend_failed", row_id=row.id, exc_info=True)
+    return None
+
+
+async def safe_synced(logger: AuditLogger) -> str | None:
+    """Waits for the disk where that is promised; returns why a tool must not run, or None when it may."""
+    try:
+        await logger.synced()
+    except AuditRefused as refusal:
+        return str(refusal)
+    except Exception:  # as in safe_audit
+        log.warning("audit.sync_failed", exc_info=True)
     return None

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -9,9 +10,10 @@ import structlog
 from onrecord.audit.v1 import audit_pb2
 
 from recording.delivery.connection import Target
+from recording.delivery.dead_letters import DeadLetters
 from recording.delivery.sender import ACK_SECONDS, Sender, SenderState
 from recording.logger import AuditRefused, Row
-from recording.spool import Counters, Folders, Spool, SpoolOptions, Sync
+from recording.spool import Counters, Folders, Spool, SpoolClosed, SpoolOptions, Sync
 
 log = structlog.get_logger(__name__)
 
@@ -22,16 +24,26 @@ REFUSAL = (
     "Continue without tools, or try again later."
 )
 
+SLOW_SYNC_SECONDS = 5.0
+"""A sync that takes longer is told."""
+
 _MAX_ADOPTED = 4
 _ADOPTION_SECONDS = 30.0
+_LOOK_SECONDS = 1.0
 
 
 class SpoolLogger:
-    """The AuditLogger that writes to a spool."""
+    """The AuditLogger that writes to a spool. synced() belongs to one event loop, the rest to any thread."""
 
-    def __init__(self, spool: Spool, mode: Mode) -> None:
-        self._spool = spool
+    def __init__(self, spool: Spool, mode: Mode, sync: Sync) -> None:
+        self.spool = spool
+        """Where rows go now: another one when its folder was taken away."""
         self._strict = mode == "strict"
+        self.waits_for_sync = sync == "always"
+        """Whether synced() waits for the disk."""
+        self._taken = 0
+        self._synced = 0
+        self._syncing: asyncio.Task[bool] | None = None
 
     def intend(self, row: audit_pb2.AuditRow) -> None:
         """Records that a tool is about to run.
@@ -40,11 +52,19 @@ class SpoolLogger:
             AuditRefused: the mode is `strict`, and the intent was not recorded or may not survive a power cut.
             SpoolClosed: the record is closed.
         """
-        if self._spool.append_intent(row) and not (self._strict and self._spool.sync_failed):
-            return
+        self._taken += 1
+        spool = self.spool
+        try:
+            taken = spool.append_intent(row)
+        except SpoolClosed:
+            if spool is self.spool:
+                raise
+            return self.intend(row)
+        if taken and not (self._strict and spool.sync_failed):
+            return None
         if self._strict:
             raise AuditRefused(REFUSAL)
-        self._spool.note_unrecorded(row.id)
+        return self.spool.note_unrecorded(row.id)
 
     def record(self, row: Row) -> None:
         """Records a row. If the spool cannot take it, the row is counted, logged and reported by a gap row.
@@ -52,19 +72,55 @@ class SpoolLogger:
         Raises:
             SpoolClosed: the record is closed.
         """
-        self._spool.append(row)
+        self._taken += 1
+        spool = self.spool
+        try:
+            spool.append(row)
+        except SpoolClosed:
+            if spool is self.spool:
+                raise
+            self.record(row)
+
+    async def synced(self) -> None:
+        """Waits for the disk when it is to have each row at once. All that wait share a sync, and no other turn waits.
+
+        Raises:
+            AuditRefused: the mode is `strict`, and the disk failed.
+        """
+        taken = self._taken
+        while self.waits_for_sync and self._synced < taken:
+            if self._syncing is None:
+                self._syncing = asyncio.create_task(self._sync(), name="audit-sync")
+            if not await asyncio.shield(self._syncing) and self._strict:
+                raise AuditRefused(REFUSAL)
+
+    async def _sync(self) -> bool:
+        try:
+            taken = self._taken
+            succeeded = await asyncio.to_thread(self.spool.sync)
+            self._synced = taken  # also when it failed, which the log tells: who waits again finds another sync
+            return succeeded
+        finally:
+            self._syncing = None
 
 
 class Record:
     """The spool, its sender, and the adoption of spools that other processes left behind."""
 
-    def __init__(self, folders: Folders, spool: Spool, sender: Sender, logger: SpoolLogger) -> None:
+    def __init__(self, folders: Folders, sender: Sender, logger: SpoolLogger) -> None:
         self.logger = logger
-        self.spool = spool
+        self.dead_letters = DeadLetters(folders.root)
+        """Of all processes that share the state directory."""
         self._folders = folders
         self._sender = sender
-        self._adopting: asyncio.Task[None] | None = None
+        self._tending: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
+        self._homeless = ""
+
+    @property
+    def spool(self) -> Spool:
+        """The spool that rows go to now."""
+        return self.logger.spool
 
     @property
     def counters(self) -> Counters:
@@ -81,38 +137,86 @@ class Record:
         """The number of other processes' spools that are being sent."""
         return self._sender.adopted
 
+    def trouble(self) -> str:
+        """Why what is recorded now is not as safe as was promised, for people; empty while it is."""
+        if self._homeless or not self.logger.waits_for_sync:
+            return self._homeless
+        return self._slow_sync()
+
+    def detail(self) -> str:
+        """What an operator should look at, though rows are taken; empty when there is nothing. It reads files."""
+        refused = self.dead_letters.count()
+        told = [
+            self._slow_sync(),
+            f"{refused} rows that the ledger refused wait for a decision (dead-letters list)" if refused else "",
+            f"{self.counters.moved} times a spool's folder was taken away" if self.counters.moved else "",
+        ]
+        return "; ".join(filter(None, told))
+
+    def _slow_sync(self) -> str:
+        seconds = self.spool.sync_seconds()
+        return f"the spool's disk has been syncing for {seconds:.0f} s" if seconds > SLOW_SYNC_SECONDS else ""
+
     def start(self) -> None:
         """Starts sending, in the running event loop. Rows can be recorded before that."""
         self._sender.start()
-        self._adopting = asyncio.create_task(self._adopt(), name="audit-adoption")
+        self._tending = asyncio.create_task(self._tend(), name="audit-folders")
 
     async def drain(self, grace_seconds: float) -> bool:
         """Waits up to grace_seconds for every row to reach the ledger; returns whether they all did."""
-        await self._stop_adopting()
+        await self._stop_tending()
         return await self._sender.drain(grace_seconds)
 
     async def aclose(self) -> None:
         """Stops. Unacked rows are sent after the next start; recording now raises SpoolClosed."""
-        await self._stop_adopting()
+        await self._stop_tending()
         await self._sender.aclose()
         await asyncio.to_thread(self.spool.close)
 
-    async def _adopt(self) -> None:
+    async def _tend(self) -> None:
+        """Looks after the folders: those that dead processes left, and its own, which nobody should touch."""
+        loop = asyncio.get_running_loop()
+        adopt_at = 0.0
         while not self._ending.is_set():
             try:
-                for spool in await asyncio.to_thread(self._folders.adopt, _MAX_ADOPTED - self._sender.adopted):
-                    self._sender.adopt(spool)
+                if loop.time() >= adopt_at:
+                    adopt_at = loop.time() + _ADOPTION_SECONDS
+                    for spool in await asyncio.to_thread(self._folders.adopt, _MAX_ADOPTED - self._sender.adopted):
+                        self._sender.adopt(spool)
             except OSError as error:
                 log.warning("spool.adoption_failed", reason=str(error))
+            try:
+                await self._leave_what_is_gone()
+            except Exception:  # one folder that defies everything must not be the last that is looked after
+                log.exception("spool.tending_failed")
             with suppress(TimeoutError):
-                async with asyncio.timeout(_ADOPTION_SECONDS):
+                async with asyncio.timeout(_LOOK_SECONDS):
                     await self._ending.wait()
 
-    async def _stop_adopting(self) -> None:
+    async def _leave_what_is_gone(self) -> None:
+        """Continues in another folder where one was removed, moved or replaced."""
+        for spool in self._sender.spools:
+            try:
+                if await asyncio.to_thread(spool.is_there):
+                    if spool is self.spool:
+                        self._homeless = ""
+                elif spool is self.spool:
+                    fresh = await asyncio.to_thread(self._folders.make)
+                    await asyncio.to_thread(spool.move_to, fresh, partial(setattr, self.logger, "spool", fresh))
+                    self._sender.replace_own(fresh)
+                    self._homeless = ""
+                else:
+                    await asyncio.to_thread(spool.move_to, self.spool)
+            except OSError as error:
+                if not self._homeless:
+                    log.error("spool.folder_gone", reason=str(error), hint="no other can be made: rows are in danger")
+                self._homeless = f"the spool's folder is gone, and no other can be made: {error.strerror}"
+
+    async def _stop_tending(self) -> None:
         # Not by cancellation: a spool that the thread has just adopted would have no owner.
         self._ending.set()
-        if self._adopting is not None:
-            await self._adopting
+        if self._tending is not None:
+            await self._tending
 
 
 def open_record(
@@ -135,4 +239,4 @@ def open_record(
     options = SpoolOptions(sync=sync, sync_interval_ms=sync_interval_ms, max_bytes=max_bytes)
     folders = Folders(state_dir / "spool", options)
     spool = folders.open_own()
-    return Record(folders, spool, Sender(spool, target, ack_seconds=ack_seconds), SpoolLogger(spool, mode))
+    return Record(folders, Sender(spool, target, ack_seconds=ack_seconds), SpoolLogger(spool, mode, sync))

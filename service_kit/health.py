@@ -24,9 +24,17 @@ WRITE_SECONDS = 10.0
 LAST_STATUS_SECONDS = 0.5
 """How long a watcher's stream stays open after the last status: a client whose stream has ended may not read it."""
 
+DETAIL_KEY = "onrecord-health-bin"
+MAX_DETAIL_CHARACTERS = 500
+
 _Status = Literal[1, 2]
 Check = Callable[[], Awaitable[str]]
 """Says why the service cannot do its work now; empty when it can."""
+
+
+async def nothing() -> str:
+    """The check that finds nothing."""
+    return ""
 
 
 class Health(health_pb2_grpc.HealthServicer):
@@ -36,10 +44,12 @@ class Health(health_pb2_grpc.HealthServicer):
         self._names = frozenset(["", *services])
         self._status: _Status = NOT_SERVING
         self._draining = False
+        self._detail = ""
         self._watchers: set[asyncio.Event] = set()
 
-    def set(self, *, serves: bool) -> None:
-        """Changes the status, unless a drain has begun."""
+    def set(self, *, serves: bool, detail: str = "") -> None:
+        """Changes the status, unless a drain has begun. detail goes with each answer to Check, for people."""
+        self._detail = detail
         if not self._draining:
             self._status = SERVING if serves else NOT_SERVING
             self._wake()
@@ -52,9 +62,11 @@ class Health(health_pb2_grpc.HealthServicer):
     async def Check(  # noqa: N802 - named by the proto
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> health_pb2.HealthCheckResponse:
-        """The status now."""
+        """The status now, with a word on it in the metadata DETAIL_KEY."""
         if request.service not in self._names:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service is served here")
+        if self._detail:
+            context.set_trailing_metadata(((DETAIL_KEY, self._detail.encode()),))
         return health_pb2.HealthCheckResponse(status=self._status)
 
     async def List(self, request: Any, context: Context) -> Any:  # noqa: N802
@@ -96,6 +108,7 @@ class Health(health_pb2_grpc.HealthServicer):
 async def follow(
     health: Health,
     check: Check,
+    detail: Check = nothing,
     *,
     every_seconds: float,
     within_seconds: float,
@@ -103,25 +116,32 @@ async def follow(
 ) -> AsyncIterator[None]:
     """Sets health by check while the body runs; until the first answer it is NOT_SERVING.
 
+    detail says what to look at while it is SERVING: it is logged when it changes, and does not change the status.
+
     The check is asked every so often, when check_now is set, and at least each second while the answer is no. One that
     raises, or takes longer than within_seconds, has failed; so has one while a thread of the process has died.
     """
     wanted = check_now or asyncio.Event()
 
     async def repeat() -> None:
-        told = ""
+        told = noted = ""
         while True:
             wanted.clear()
+            note = noted
             try:
                 async with asyncio.timeout(within_seconds):
                     reason = died_threads() or await check()
+                    note = await detail()
             except TimeoutError:
                 reason = f"no answer within {within_seconds:g} s"
             except Exception as error:  # a check that cannot tell must not end health
                 reason = f"the check failed: {type(error).__name__}"
                 if not told:
                     log.exception("health.check_failed")
-            health.set(serves=not reason)
+            health.set(serves=not reason, detail=(reason or note)[:MAX_DETAIL_CHARACTERS])
+            if note != noted:
+                log.warning("health.detail", detail=note) if note else log.info("health.detail_settled")
+            noted = note
             if reason and not told:
                 log.warning("health.not_serving", reason=reason)
             elif told and not reason:

@@ -10,6 +10,8 @@ from recording.channel.tls import ClientFiles
 from recording.channel.watched import WrongFile
 from service_kit.access.tls import ServerFiles
 from service_kit.client import ClientAccess
+from service_kit.health import DETAIL_KEY
+from service_kit.printable import printable
 
 
 def probe(
@@ -32,11 +34,13 @@ def probe(
     with channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
+            answer, call = stub.Check.with_call(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
         except grpc.RpcError as error:
             return False, f"{address}: {error.code().name}"
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-    return live or answer.status == health_pb2.HealthCheckResponse.SERVING, f"{address}: {status}"
+    detail = dict(call.trailing_metadata() or ()).get(DETAIL_KEY, b"").decode("utf-8", "replace")
+    said = f"{address}: {status}" + (f": {printable(detail)}" if detail else "")
+    return live or answer.status == health_pb2.HealthCheckResponse.SERVING, said
 
 
 def _open(address: str, access: ClientAccess, own: ServerFiles | None) -> grpc.Channel:

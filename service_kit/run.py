@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from service_kit.access.guard import Guard, GuardSettings
 from service_kit.errors import ErrorInterceptor
-from service_kit.health import Check, Health, follow
+from service_kit.health import Check, Health, follow, nothing
 from service_kit.init_process import run_below_init
 from service_kit.observing.log_writer import LogWriter
 from service_kit.observing.logs import configure_logging
@@ -51,11 +51,14 @@ class Service:
     """Brings what runs to its end, where it does not end by itself. It is cancelled when the drain time is over."""
     check_now: asyncio.Event | None = None
     """Set when check is not to wait for its time, since something failed."""
+    detail: Check = nothing
+    """What an operator should look at although the service can do its work; empty when there is nothing."""
 
 
 def prepare_process(settings: GuardSettings) -> None:
     """Makes this process one that serves: its files, signals, logs, threads. Call it before there is any thread."""
     _open_standard_files()
+    _allow_many_files()
     run_below_init()
     configure_logging(settings.log_level, settings.log_style)
     watch_threads()
@@ -71,7 +74,6 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
     Raises:
         SystemExit: with code 1, when an address cannot be had.
     """
-    _allow_many_files()
     if writer := LogWriter.current:
         registry.register(writer)
     server = build_server([RpcObserver(registry), service.errors, *guard.interceptors], guard.options)
@@ -90,9 +92,8 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
         service.begin_drain()
         log.info("service.draining", grace_seconds=settings.drain_seconds)
 
-    check_every = settings.health_seconds
-    now = service.check_now
-    async with follow(health, service.check, every_seconds=check_every, within_seconds=CHECK_SECONDS, check_now=now):
+    every, within, now = settings.health_seconds, CHECK_SECONDS, service.check_now
+    async with follow(health, service.check, service.detail, every_seconds=every, within_seconds=within, check_now=now):
         with serve_metrics(settings.metrics_listen, registry):
             address = bind(server, settings.listen, guard.credentials)
             signalled = _at_first_signal(begin_drain, force_after + KILL_AFTER_SECONDS)
@@ -147,7 +148,7 @@ def _end_by_force(after_seconds: float) -> None:
 
 
 def _allow_many_files() -> None:
-    """As many as the machine allows: the usual limit of 1,024 is less than the connections that a peer can open."""
+    """As many as the machine allows: the usual limit of 1,024 is less than what peers and a backlog can ask for."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -23,7 +23,7 @@ from gateway_svc.tools.toolbox import Toolbox, denied
 from gateway_svc.turns.events import step_finished, tool_call_finished, tool_call_started
 from gateway_svc.turns.turn import Turn
 from recording.calls import ToolCall, ToolResult, Usage
-from recording.logger import AuditLogger, safe_audit, safe_intend
+from recording.logger import AuditLogger, safe_audit, safe_intend, safe_synced
 from recording.rows import close_call, cost_row, open_call
 
 STOP_REASONS = {
@@ -174,6 +174,7 @@ class Agent:
             )
             safe_audit(self._logger, cost)
             turn.account.add_step(cost, type(failed).__name__ if failed else "")
+        await safe_synced(self._logger)
         turn.events.put(step_finished(cost, turn.account.totals.steps))
         return answer
 
@@ -238,18 +239,24 @@ class Agent:
             intent, started = open_call(call, turn.scope), time.monotonic()
             asks = self._toolbox.policy(call.name) == "ask" and self._toolbox.check(call) is None
             turn.events.put(tool_call_started(intent, awaiting_answer=asks))
-            result = CANCELLED
+            result, cancelled = CANCELLED, True
             try:
                 refusal = await self._ask_client(call) if asks else None
-                refusal = refusal or safe_intend(self._logger, intent)
+                refusal = refusal or safe_intend(self._logger, intent) or await safe_synced(self._logger)
                 if refusal is None:
                     result = await self._toolbox.run(call, ToolContext(self._files, turn.scope))
                 else:
                     result = denied(refusal)
+                cancelled = False
             finally:
                 elapsed_ms = round((time.monotonic() - started) * 1000)
                 results[call.id] = result if result.started_at_ms else replace(result, duration_ms=elapsed_ms)
-                self._conclude(turn, intent, results[call.id])
+                row = self._record(intent, results[call.id])
+                try:
+                    if not cancelled:
+                        await safe_synced(self._logger)
+                finally:
+                    _tell(turn, row)
 
     async def _ask_client(self, call: ToolCall) -> str | None:
         """Why the client does not let the call run, or None when it does."""
@@ -257,11 +264,14 @@ class Agent:
         return None if answer.allow else f"The call was refused. {answer.reason}".strip()
 
     def _conclude(self, turn: Turn, intent: audit_pb2.AuditRow, result: ToolResult) -> None:
-        """Puts an ended call on the record, and tells the client. The one place where audit rows are closed."""
+        """Puts a call that did not run on the record, and tells the client."""
+        _tell(turn, self._record(intent, result))
+
+    def _record(self, intent: audit_pb2.AuditRow, result: ToolResult) -> audit_pb2.AuditRow:
+        """Puts an ended call on the record. The one place where audit rows are closed."""
         row = close_call(intent, result)
         safe_audit(self._logger, row)
-        turn.account.add_tool_call(row)
-        turn.events.put(tool_call_finished(row))
+        return row
 
     def in_shadow(self, done: Sequence[Message]) -> "Agent":
         """An agent whose tools do not run (the ShadowRunner protocol). The engine's connections stay this agent's."""
@@ -273,6 +283,12 @@ class Agent:
     async def aclose(self) -> None:
         """Closes the connections to the model server."""
         await self._engine.aclose()
+
+
+def _tell(turn: Turn, row: audit_pb2.AuditRow) -> None:
+    """Tells the client how a call ended."""
+    turn.account.add_tool_call(row)
+    turn.events.put(tool_call_finished(row))
 
 
 def _with_system_prompt(turn: Turn) -> list[Message]:

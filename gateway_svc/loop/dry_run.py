@@ -62,6 +62,10 @@ class ShadowLogger:
             row.shadow = True
         self._logger.record(row)
 
+    async def synced(self) -> None:
+        """As the turn's own logger does it."""
+        await self._logger.synced()
+
 
 def _key(call: ToolCall) -> tuple[str, str]:
     return call.name, summarize_args(call.name, call.arguments)

@@ -1,7 +1,7 @@
 """Turns under way: each runs on its session, can be cancelled from elsewhere, and leaves the session ready for more."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -51,13 +51,17 @@ class Turns:
         telemetry: Telemetry | None = None,
         budgets: Budgets | None = None,
         capacity: Capacity | None = None,
+        synced: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """`record` is given a session's state at the begin and the end of each turn, and must not raise."""
+        """`record` is given a session's state at the begin and the end of each turn, and must not raise.
+
+        `synced` is awaited before a client is told that its turn has ended: see AuditLogger.synced.
+        """
         self._sessions = sessions
         self._record = record
         self._shadows = Shadows(sessions, runners)
         self._on_session = SessionTurns(
-            runners, default_engine, record, telemetry or Telemetry(), budgets or Budgets(), self._shadows
+            runners, default_engine, record, telemetry or Telemetry(), budgets or Budgets(), self._shadows, synced
         )
         self._capacity = capacity or Capacity()
         self._places = asyncio.Semaphore(self._capacity.running)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -68,8 +68,10 @@ class SessionTurns:
         telemetry: Telemetry,
         budgets: Budgets,
         shadows: Shadows,
+        synced: Callable[[], Awaitable[object]] | None,
     ) -> None:
         """`record` is given a session's state when it is saved; `shadows` run behind turns that have ended well."""
+        self._synced = synced
         self._runners = runners
         self._default_engine = default_engine
         self._record = record
@@ -113,6 +115,8 @@ class SessionTurns:
             self.save(session, status)
             telemetry.end(stop_reason, totals, error_type)
             log.info("turn.finished", engine=runner.name, steps=totals.steps, tool_calls=totals.tool_calls)
+        if self._synced is not None:
+            await self._synced()
         running.events.put(turn_finished(stop_reason, totals, round((time.monotonic() - started) * 1000)))
         if status == audit_pb2.SESSION_STATUS_IDLE and session.state.shadows:
             self._shadows.start(Shadow(turn, begin, request.max_cost_micros), session.state.shadows)

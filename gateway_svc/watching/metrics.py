@@ -174,13 +174,15 @@ class RecordCollector(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """The metrics now (prometheus_client's Collector)."""
-        spool, counters = self._record.spool, self._record.counters
+        spool, counters, letters = self._record.spool, self._record.counters, self._record.dead_letters
         gauges = {
             "spool_records": ("Records that are not acked, intents included.", spool.depth),
             "spool_bytes": ("What the spool takes on disk.", spool.spooled_bytes),
             "spool_oldest_row_seconds": ("The age of the oldest row that is not acked.", spool.oldest_age_seconds()),
             "spool_adopted": ("Spools of other processes that are being sent.", self._record.adopted),
-            "dead_letter_bytes": ("What this process's dead letters take on disk.", spool.dead_letters.size_bytes()),
+            "dead_letters": ("Rows that the ledger refused and nobody has decided on.", letters.count()),
+            "dead_letter_bytes": ("What the dead letters take on disk.", letters.size_bytes()),
+            "spool_sync_running_seconds": ("How long the sync under way has taken so far.", spool.sync_seconds()),
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"onrecord_{name}", text, value=value)
@@ -195,6 +197,8 @@ class RecordCollector(Collector):
             "interrupted_calls": ("Tool calls found open when a spool was recovered.", counters.interrupted),
             "quarantined_pieces": ("Damaged pieces of the spool that were set aside.", counters.quarantined),
             "missing_records": ("Record numbers that a spool should hold and does not.", counters.missing),
+            "lost_rows": ("Rows that were taken, and lost with their files before they were sent.", counters.lost),
+            "spools_moved": ("Spools that went on in another folder, since theirs was taken away.", counters.moved),
             "spool_sync_failures": ("Syncs of the spool that failed.", counters.sync_failures),
             "sender_reconnects": (
                 "Connections to the audit service that ended, or were never made.",

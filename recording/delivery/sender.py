@@ -27,6 +27,7 @@ from recording.delivery.connection import (
     refuses_batch,
     retry_after_seconds,
 )
+from recording.delivery.dead_letters import DeadLetters
 from recording.delivery.verdicts import Verdict, isolate
 from recording.spool import Batch, Spool
 
@@ -86,6 +87,16 @@ class Sender:
         """Sends what lies in spool too, and removes it when nothing is left."""
         self._turns.append(spool)
         self._wake.set()
+
+    def replace_own(self, spool: Spool) -> None:
+        """Sends what lies in spool in the place of its own, which was moved there: what is left of that is removed."""
+        self._own = spool
+        self.adopt(spool)
+
+    @property
+    def spools(self) -> tuple[Spool, ...]:
+        """Its own and the adopted ones."""
+        return tuple(self._turns)
 
     @property
     def adopted(self) -> int:
@@ -231,7 +242,7 @@ class Sender:
         """Does what an answer asks for: dead letters reach their file before the batch leaves the spool."""
         letters = verdict.rejected + verdict.refused
         if letters:
-            await asyncio.to_thread(sent.spool.dead_letters.write, letters)
+            await asyncio.to_thread(DeadLetters(sent.spool.root).write, sent.spool.id, letters)
             self._counters.rejected += len(letters)
             log.error("audit.rows_rejected", count=len(letters), code=letters[0].code, reason=letters[0].message)
         sent.spool.ack(sent.batch)

@@ -7,8 +7,8 @@ import grpc
 from onrecord.audit.v1 import audit_pb2
 
 from recording.delivery.connection import describe, refuses_batch
+from recording.delivery.dead_letters import DeadLetter
 from recording.spool import Batch
-from recording.spool.dead_letters import DeadLetter
 from recording.spool.records import decode_row
 
 _MAX_ID_CHARACTERS = 128

@@ -1,7 +1,7 @@
 """The spool: where rows wait, on this machine's disk, until the audit service has stored them.
 
     layer                 file            responsibility
-    folders               folders.py      locks; a folder of one's own; adoption of what dead processes left
+    folders               folders.py      a folder of one's own; adoption of what dead processes left
     one folder            spool.py        puts the layers below together; sync, trim, recovery
     writing end           intake.py       any thread; bounds, open intents, gaps
     reading end           reader.py       batches in order, from disk; damage and missing numbers
@@ -11,7 +11,7 @@
     beside the records    state.py        how far it is acked; the gap that is not told yet
                           gap.py          what could not be taken, and the row that tells it
                           quarantine.py   damaged bytes
-                          dead_letters.py rows that the ledger refused for good
+                          salvage.py      what can be read of a folder that was taken away
                           keeper.py       the thread that syncs and trims
 
 Below GATEWAY_STATE_DIR:

@@ -4,15 +4,19 @@ import errno
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
+from recording.held_folder import HeldFolder
 from recording.spool import segments
-from recording.spool.records import HEADER, TORN, Record, encode_record, scan
+from recording.spool.records import HEADER, ROW, TORN, Record, encode_record, scan
 from recording.spool.reservation import keep_room
 from recording.spool.segments import SEGMENT_HEADER, Segment
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +28,7 @@ _AHEAD_BYTES = 256 * 2**10
 class Appender:
     """Appends records. Its caller sees to it that one thread at a time calls any method but sync()."""
 
-    def __init__(self, folder: Path, acked: int, segment_bytes: int) -> None:
+    def __init__(self, folder: HeldFolder, acked: int, segment_bytes: int) -> None:
         """Finds where numbering goes on. It never writes to a segment of an earlier run: what tore there stays.
 
         Raises:
@@ -35,13 +39,14 @@ class Appender:
         self._segment_bytes = segment_bytes
         self.segments = segments.list_segments(folder)
         """The oldest first. The tuple is replaced, never changed, so that other threads can read it at any time."""
-        if self.segments and segments.holds_nothing(self.segments[-1]):
-            self.segments[-1].path.unlink()
+        if self.segments and bool(self._read(self.segments[-1], segments.holds_nothing)):
+            folder.unlink(self.segments[-1].name)
             self.segments = self.segments[:-1]
         self.next = acked + 1
         """The number of the next record."""
         if self.segments:
-            self.next = max(self.next, _next_number(self.segments[-1]))
+            last = self.segments[-1]
+            self.next = max(self.next, self._read(last, lambda fd: _next_number(fd, last)))
         self.first_of_run = self.next
         """Segments below this number are from earlier runs."""
         self.bytes = sum(segment.size for segment in self.segments)
@@ -50,7 +55,9 @@ class Appender:
         self._kept_to = 0
         """Up to here the growing segment has its blocks."""
         # A process that was killed has not synced its last rows.
-        self._sealed = [os.open(segment.path, os.O_RDONLY) for segment in self.segments]
+        self._unsynced = tuple(segment.name for segment in self.segments)
+        self._sealed: dict[int, int] = {}
+        """Descriptors of segments of this run that do not grow any more and are not synced, by their first numbers."""
         self._folder_changed = True
 
     def append(self, kind: int, payload: bytes, keep_bytes: int | None = 0) -> int:
@@ -78,21 +85,38 @@ class Appender:
         except OSError:
             self._cut_back(fd)
             raise
-        self.segments[-1].size += size
+        segment = self.segments[-1]
+        segment.size += size
+        if kind == ROW and segment.rows is not None:
+            segment.rows += 1
         self.bytes += size
         self.next += 1
         return self.next - 1
 
     def take_unsynced(self) -> "Unsynced":
         """What is to be synced now."""
-        taken = Unsynced(self._folder if self._folder_changed else None, self._sealed, self._fd)
-        self._sealed, self._folder_changed = [], False
+        taken = Unsynced(self._folder, self._unsynced, [*self._sealed.values()], self._fd, names=self._folder_changed)
+        self._unsynced, self._sealed, self._folder_changed = (), {}, False
         return taken
+
+    def is_there(self) -> bool:
+        """Whether the growing segment's name still leads to it."""
+        return self._fd is None or self._folder.holds(self.segments[-1].name, self._fd)
+
+    def open_segment(self, segment: Segment) -> int:
+        """A descriptor to read a segment, also where its name has gone while this process has it open.
+
+        Raises:
+            OSError: it cannot be had.
+        """
+        own = self._fd if self.segments and segment.first == self.segments[-1].first else None
+        own = self._sealed.get(segment.first) if own is None else own
+        return self._folder.open(segment.name, os.O_RDONLY) if own is None else os.dup(own)
 
     def abandon_segment(self) -> None:
         """Begins another segment with the next record. What the old one holds can still be read."""
         if self._fd is not None:
-            self._sealed.append(self._fd)
+            self._sealed[self.segments[-1].first] = self._fd
             self._fd = None
 
     def begin_segment(self, keep_bytes: int) -> None:
@@ -112,6 +136,13 @@ class Appender:
         self.bytes -= sum(segment.size for segment in forgotten)
         return forgotten
 
+    def _read(self, segment: Segment, look: Callable[[int], T]) -> T:
+        fd = self._folder.open(segment.name, os.O_RDONLY)
+        try:
+            return look(fd)
+        finally:
+            os.close(fd)
+
     def _keep_room(self, fd: int, size: int, more: int) -> int:
         """Takes the room of more bytes at the end of a segment; returns up to where it has room."""
         ahead = min(_AHEAD_BYTES, self._segment_bytes)
@@ -123,10 +154,9 @@ class Appender:
         return size + more + ahead if kept else sys.maxsize
 
     def _begin_segment(self, keep_bytes: int) -> int:
-        segment = Segment(self.next, segments.segment_path(self._folder, self.next), len(SEGMENT_HEADER))
+        segment = Segment(self.next, len(SEGMENT_HEADER), time.time_ns() // 1_000_000, rows=0)
         # A file of this name holds at most the beginning of a record that was never taken.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-        fd = os.open(segment.path, flags, segments.FILE_MODE)
+        fd = self._folder.open(segment.name, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         try:
             if os.write(fd, SEGMENT_HEADER) != len(SEGMENT_HEADER):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -134,8 +164,10 @@ class Appender:
         except OSError:
             os.close(fd)
             with suppress(OSError):
-                segment.path.unlink()
+                self._folder.unlink(segment.name)
             raise
+        if (same := self._sealed.pop(segment.first, None)) is not None:
+            os.close(same)
         self.abandon_segment()
         self._fd = fd
         # One that was abandoned before its first record has the same name, and is this file now.
@@ -149,17 +181,22 @@ class Appender:
         try:
             os.ftruncate(fd, size)  # which gives back the room that was kept
         except OSError as error:
-            log.warning("spool.segment_abandoned", segment=self.segments[-1].path.name, reason=error.strerror)
+            log.warning("spool.segment_abandoned", segment=self.segments[-1].name, reason=error.strerror)
             self.abandon_segment()
 
 
 class Unsynced:
     """Files that have to reach the disk. Syncing them takes no lock, so that nobody who appends waits for it."""
 
-    def __init__(self, folder: Path | None, sealed: list[int], growing: int | None) -> None:
+    def __init__(
+        self, folder: HeldFolder, earlier: tuple[str, ...], sealed: list[int], growing: int | None, *, names: bool
+    ) -> None:
+        """Takes over `sealed`. `earlier` are segments of earlier runs; `names`: whether the folder's names changed."""
         self._folder = folder
+        self._earlier = earlier
         self._sealed = sealed
         self._growing = growing
+        self._names = names
 
     def sync(self) -> None:
         """Syncs them, and closes those that do not grow any more.
@@ -167,37 +204,51 @@ class Unsynced:
         Raises:
             OSError: something did not reach the disk. All the rest was tried.
         """
-        failed: OSError | None = None
-        for fd in [*self._sealed, *([] if self._growing is None else [self._growing])]:
-            try:
-                os.fdatasync(fd)
-            except OSError as error:
-                failed = error
+        failures = [*map(_sync_file, self._sealed), *map(self._sync_earlier, self._earlier)]
+        if self._growing is not None:
+            failures.append(_sync_file(self._growing))
         self.close()
-        if self._folder is not None:
-            segments.sync_folder(self._folder)
-        if failed is not None:
-            raise failed
+        if self._names:
+            self._folder.sync()
+        for failure in filter(None, failures):
+            raise failure
 
     def close(self) -> None:
         """Closes those that do not grow any more."""
         while self._sealed:
             os.close(self._sealed.pop())
 
+    def _sync_earlier(self, name: str) -> OSError | None:
+        """One by one, since a backlog may have more segments than a process may have files open."""
+        try:
+            fd = self._folder.open(name, os.O_RDONLY)
+        except FileNotFoundError:  # trimmed meanwhile, or taken away: then it shows as missing when it is read
+            return None
+        except OSError as error:
+            return error
+        try:
+            return _sync_file(fd)
+        finally:
+            os.close(fd)
 
-def _next_number(segment: Segment) -> int:
+
+def _sync_file(fd: int) -> OSError | None:
+    try:
+        os.fdatasync(fd)
+    except OSError as error:
+        return error
+    return None
+
+
+def _next_number(fd: int, segment: Segment) -> int:
     """A number that no record of segment has, however it is damaged at its end."""
     number = following = segment.first
-    fd = os.open(segment.path, os.O_RDONLY)
-    try:
-        for count, found in enumerate(scan(fd, segments.first_record(fd), segment.size, segment.first)):
-            if isinstance(found, Record):
-                following = number = found.number + 1
-            else:
-                # Whatever records lay there, none of their numbers is given again, so that they show as missing.
-                following = number + (1 if found.reason == TORN else 1 + (found.stop - found.start) // HEADER.size)
-            if count % _RECORDS_PER_TURN == 0:
-                time.sleep(0)  # a thread that opens an adopted folder lets the event loop have its turns
-    finally:
-        os.close(fd)
+    for count, found in enumerate(scan(fd, segments.first_record(fd), segment.size, segment.first)):
+        if isinstance(found, Record):
+            following = number = found.number + 1
+        else:
+            # Whatever records lay there, none of their numbers is given again, so that they show as missing.
+            following = number + (1 if found.reason == TORN else 1 + (found.stop - found.start) // HEADER.size)
+        if count % _RECORDS_PER_TURN == 0:
+            time.sleep(0)  # a thread that opens an adopted folder lets the event loop have its turns
     return following

@@ -11,6 +11,10 @@ class Counters:
     """Rows taken by record(); intents are not counted."""
     dropped: int = 0
     """Rows that could not be taken: each is told by a gap row."""
+    lost: int = 0
+    """Rows that were taken and whose files were taken away before they were sent: each is told by a gap row."""
+    moved: int = 0
+    """Folders that were left for another, since they or a file in them were taken away."""
     interrupted: int = 0
     """Tool calls that were found open when a spool was recovered."""
     quarantined: int = 0

@@ -1,10 +1,9 @@
 """The folders of all spools below one state directory: who owns which, and who takes over what the dead left.
 
-A folder belongs to the process that holds the flock of its file `lock`. A process that starts takes a free folder as
+A folder belongs to the process that holds its lock (folder.py). A process that starts takes a free folder as
 its own, or makes one; the other free ones it adopts: it sends what lies in them under their own ids, and deletes them.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +11,11 @@ from pathlib import Path
 import structlog
 import uuid_utils
 
-from recording.locks import lock_file
-from recording.spool.segments import FOLDER_MODE, ForeignVersion, sync_folder
+from recording.held_folder import FOLDER_MODE, HeldFolder
+from recording.spool.segments import ForeignVersion, sync_folder
 from recording.spool.spool import Spool, SpoolOptions
 
 log = structlog.get_logger(__name__)
-
-LOCK = "lock"
 
 _NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -32,9 +29,11 @@ class Folders:
         Raises:
             OSError: it cannot be made, or is not this user's.
         """
-        self._root = root
+        self.root = root
+        """Where they lie."""
         self._options = options
-        self._refused: set[str] = set()
+        self._refused: dict[str, str] = {}
+        """Why folders cannot be used now, by their names."""
         root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         root.chmod(FOLDER_MODE)
 
@@ -44,14 +43,21 @@ class Folders:
         Raises:
             OSError: none can be made.
         """
-        own = next(self._free_spools(), None)
-        while own is None:
-            folder = self._root / str(uuid_utils.uuid7())
-            folder.mkdir(mode=FOLDER_MODE)
-            sync_folder(self._root)
-            lock = lock_file(folder / LOCK)  # None: another process saw it first, and has a folder of its own now
-            own = None if lock is None else Spool(folder, lock, self._options)
-        return own
+        return next(self._free_spools(), None) or self.make()
+
+    def make(self) -> Spool:
+        """A spool in a new folder.
+
+        Raises:
+            OSError: none can be made.
+        """
+        while True:
+            self.root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            path = self.root / str(uuid_utils.uuid7())
+            path.mkdir(mode=FOLDER_MODE)
+            sync_folder(self.root)
+            if (folder := HeldFolder.hold(path)) is not None:  # else another process saw it first, and has it now
+                return self._open(folder)
 
     def adopt(self, limit: int) -> list[Spool]:
         """At most limit spools that nobody owns."""
@@ -64,14 +70,23 @@ class Folders:
         return adopted
 
     def _free_spools(self) -> Iterator[Spool]:
-        for folder in sorted(path for path in self._root.iterdir() if _NAME.fullmatch(path.name)):
-            if folder.name in self._refused or (lock := lock_file(folder / LOCK)) is None:
-                continue
+        """Those that nobody owns. One that cannot be opened is told once, and tried again the next time."""
+        for path in sorted(path for path in self.root.iterdir() if _NAME.fullmatch(path.name)):
             try:
-                spool = Spool(folder, lock, self._options)
+                if (folder := HeldFolder.hold(path)) is None:
+                    continue
+                spool = self._open(folder)
             except (ForeignVersion, OSError) as error:
-                os.close(lock)
-                self._refused.add(folder.name)
-                log.error("spool.folder_refused", folder=str(folder), reason=str(error))
+                if self._refused.get(path.name) != str(error):
+                    self._refused[path.name] = str(error)
+                    log.error("spool.folder_refused", folder=str(path), reason=str(error))
             else:
+                self._refused.pop(path.name, None)
                 yield spool
+
+    def _open(self, folder: HeldFolder) -> Spool:
+        try:
+            return Spool(folder, self._options)
+        except BaseException:
+            folder.close()
+            raise

@@ -45,6 +45,17 @@ class Gap:
         else:
             self.session_states += 1
 
+    def joined(self, other: "Gap") -> "Gap":
+        """Both as one, with this one's id."""
+        return Gap(
+            self.id,
+            min(self.from_ms, other.from_ms),
+            max(self.to_ms, other.to_ms),
+            self.tool_calls + other.tool_calls,
+            self.model_requests + other.model_requests,
+            self.session_states + other.session_states,
+        )
+
     def row(self) -> audit_pb2.AuditRow:
         """The row that tells the gap: the same bytes for the same gap."""
         return audit_pb2.AuditRow(
@@ -54,7 +65,7 @@ class Gap:
             args_summary=f'{{"tool_calls": {self.tool_calls}, "model_requests": {self.model_requests}, '
             f'"session_states": {self.session_states}, "from_ms": {self.from_ms}, "to_ms": {self.to_ms}}}',
             error=f"{self.tool_calls} tool calls between {_iso(self.from_ms)} and {_iso(self.to_ms)} went unrecorded: "
-            "the spool could not take them",
+            "the spool could not take or keep them",
             created_at_ms=self.from_ms,
             duration_ms=self.to_ms - self.from_ms,
         )

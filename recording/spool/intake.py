@@ -12,7 +12,7 @@ from recording.logger import Row
 from recording.spool.appender import Appender
 from recording.spool.counters import Counters
 from recording.spool.gap import Gap
-from recording.spool.records import HEADER, INTENT, MAX_PAYLOAD_BYTES, ROW, encode_row
+from recording.spool.records import HEADER, INTENT, MAX_PAYLOAD_BYTES, ROW, decode_row, encode_row
 from recording.spool.state import State
 
 log = structlog.get_logger(__name__)
@@ -104,11 +104,51 @@ class Intake:
 
         Raises:
             OSError: not all were written; all may be appended again.
+            SpoolClosed: the spool is closed.
         """
         with self.lock:
+            self._ensure_open()
             for row in rows:
                 self.last_row = self._log.append(ROW, encode_row(row))
             self._wake_keeper()
+
+    def append_moved(self, payloads: list[bytes]) -> None:
+        """Appends rows that another spool has taken, full or not. What the disk does not take is counted as lost."""
+        with self.lock:
+            lost = [payload for payload in payloads if not self._write(ROW, payload, self.kept_bytes)]
+            for payload in lost:
+                self._drop(decode_row(payload), "rows of another folder could not be taken over")
+
+    def hand_over(self, other: "Intake", switch: Callable[[], None]) -> None:
+        """Closes this one. Its open intents, what waits for room and what is to be told of a gap go to other.
+
+        switch is called before anybody can append to other again.
+        """
+        with self.lock, other.lock:
+            self._closed = True
+            switch()
+            for call_id, (_, payload) in self._open.items():
+                other._open[call_id] = (other._write(INTENT, payload, other.kept_bytes + _OUTCOME_BYTES), payload)
+            self._open.clear()
+            other._held.extend(self._held)
+            self._held.clear()
+            mine, theirs = self._state, other._state
+            theirs.running_unrecorded |= mine.running_unrecorded
+            if mine.gap is not None:
+                theirs.gap = mine.gap if theirs.gap is None else theirs.gap.joined(mine.gap)
+            mine.gap, mine.running_unrecorded = None, set()
+            theirs.save()
+            mine.save()
+
+    def note_lost(self, rows: int, from_ms: int) -> None:
+        """Has a gap row tell that so many rows, recorded since from_ms, were taken and are lost."""
+        if rows:
+            with self.lock:
+                gap = self._state.gap = self._state.gap or Gap.begin()
+                gap.tool_calls += rows
+                gap.from_ms = min(gap.from_ms, from_ms)
+                self._state.save()
+                self._wake_keeper()
 
     def note_unrecorded(self, call_id: str) -> None:
         """Says that a call runs whose intent was not taken: it is told by a gap row unless its outcome is taken."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import structlog
 
+from recording.held_folder import FILE_MODE, FOLDER_MODE
 from recording.spool.records import Damage
-from recording.spool.segments import FILE_MODE, FOLDER_MODE
 
 log = structlog.get_logger(__name__)
 
@@ -22,13 +22,13 @@ class Quarantine:
         self._producer_id = producer_id
         self._known: set[str] = set()
 
-    def set_aside(self, segment: Path, damage: Damage) -> bool:
-        """Copies the damaged bytes of segment; False when they have been set aside before, in this run or another.
+    def set_aside(self, segment: str, fd: int, damage: Damage) -> bool:
+        """Copies the damaged bytes of the segment open as fd; False when they were set aside before, in any run.
 
         A disk that has no room for the copy does not hold up the rows behind the damage: the log tells, and the bytes
         stay in the segment for as long as it does.
         """
-        name = f"{self._producer_id}-{segment.stem}-{damage.start}"
+        name = f"{self._producer_id}-{segment.removesuffix('.segment')}-{damage.start}"
         path = self._folder / name
         if name in self._known or path.exists():
             return False
@@ -37,24 +37,23 @@ class Quarantine:
         log.error("spool.damage_quarantined", file=str(path), reason=damage.reason, size_bytes=size)
         try:
             self._folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            self._copy(segment, damage, path)
+            self._copy(segment, fd, damage, path)
         except OSError as error:
             log.error("spool.quarantine_failed", file=str(path), reason=error.strerror)
         return True
 
-    def _copy(self, segment: Path, damage: Damage, path: Path) -> None:
+    def _copy(self, segment: str, fd: int, damage: Damage, path: Path) -> None:
         about = {
             "producer_id": self._producer_id,
-            "segment": segment.name,
+            "segment": segment,
             "start": damage.start,
             "stop": damage.stop,
             "reason": damage.reason,
         }
         target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-        with segment.open("rb") as source, os.fdopen(target, "wb") as copy:
+        with os.fdopen(target, "wb") as copy:
             copy.write(json.dumps(about).encode() + b"\n")
-            source.seek(damage.start)
-            left = damage.stop - damage.start
-            while left and (chunk := source.read(min(left, _CHUNK_BYTES))):
+            at = damage.start
+            while chunk := os.pread(fd, min(damage.stop - at, _CHUNK_BYTES), at):
                 copy.write(chunk)
-                left -= len(chunk)
+                at += len(chunk)

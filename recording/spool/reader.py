@@ -4,7 +4,6 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import structlog
@@ -73,7 +72,7 @@ class Reader:
         appender: Appender,
         acked: int,
         counters: Counters,
-        quarantine: Callable[[Path, Damage], bool],
+        quarantine: Callable[[str, int, Damage], bool],
         recover: Callable[[list[bytes]], None],
     ) -> None:
         self._appender = appender
@@ -153,12 +152,15 @@ class Reader:
         for segment in self._appender.segments:
             if segment.first < position.segment:
                 continue
-            with segment.path.open("rb") as file:
+            fd = self._appender.open_segment(segment)
+            try:
                 start = position.offset if segment.first == position.segment else 0
-                start = start or segments.first_record(file.fileno())
-                for found in scan(file.fileno(), start, segment.size, position.number):
+                start = start or segments.first_record(fd)
+                for found in scan(fd, start, segment.size, position.number):
                     if isinstance(found, Record) and found.kind == ROW and found.number > self._acked_before:
                         return found.payload
+            finally:
+                os.close(fd)
         return None
 
     def close(self) -> None:
@@ -190,9 +192,9 @@ class Reader:
     def _begin_scan(self, segment: Segment) -> None:
         if self._fd is None:
             try:
-                self._segment, self._fd = segment, os.open(segment.path, os.O_RDONLY)
+                self._segment, self._fd = segment, self._appender.open_segment(segment)
             except FileNotFoundError:
-                log.warning("spool.segment_missing", segment=segment.path.name)
+                log.warning("spool.segment_missing", segment=segment.name)
                 self._offset = segment.size
                 return
         self._offset = self._offset or segments.first_record(self._fd)
@@ -242,9 +244,10 @@ class Reader:
         self.recovered = True
 
     def _set_aside(self, damage: Damage) -> None:
-        assert self._segment is not None  # noqa: S101 - damage is found by a scan, and a scan is of a segment
+        # Damage is found by a scan, and a scan is of an open segment.
+        assert self._segment is not None and self._fd is not None  # noqa: S101, PT018
         self._offset = damage.stop
-        if self._quarantine(self._segment.path, damage):
+        if self._quarantine(self._segment.name, self._fd, damage):
             self._counters.quarantined += 1
 
     def _note_missing(self, expected: int, found: int) -> None:

@@ -4,10 +4,9 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 SEGMENT_HEADER = b"onrecord/spool 1"
-FILE_MODE = 0o600
-FOLDER_MODE = 0o700
 
 _NAME = re.compile(r"(\d{20})\.segment")
 _ANY_VERSION = re.compile(rb"onrecord/spool \d")
@@ -17,46 +16,67 @@ class ForeignVersion(Exception):
     """A segment was written by a version of this program with another format. The message names the file."""
 
 
+class Files(Protocol):
+    """A folder's files; see HeldFolder."""
+
+    def names(self) -> list[str]:
+        """The names in it."""
+        ...
+
+    def open(self, name: str, flags: int) -> int:
+        """A descriptor of one of its files."""
+        ...
+
+
 @dataclass(slots=True)
 class Segment:
     """One file."""
 
     first: int
     """The lowest number that it can hold."""
-    path: Path
     size: int
     """Bytes that may be read: up to here all writes have ended."""
+    began_ms: int
+    """When its first record was written; of a segment of an earlier run, when its last was."""
+    rows: int | None = None
+    """How many of its records are rows; None for a segment of an earlier run."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the folder."""
+        return f"{self.first:020d}.segment"
 
 
-def segment_path(folder: Path, first: int) -> Path:
-    """Where the segment that begins with the number `first` lies."""
-    return folder / f"{first:020d}.segment"
-
-
-def list_segments(folder: Path) -> tuple[Segment, ...]:
+def list_segments(folder: Files) -> tuple[Segment, ...]:
     """The segments of a folder, the oldest first.
 
     Raises:
+        OSError: one cannot be read.
         ForeignVersion: one has a format of another version, so that the folder is not this program's to touch.
     """
     found = []
-    for path in folder.iterdir():
-        if match := _NAME.fullmatch(path.name):
-            start = _first_bytes(path)
+    for name in folder.names():
+        if match := _NAME.fullmatch(name):
+            fd = folder.open(name, os.O_RDONLY)
+            try:
+                start, about = _first_bytes(fd), os.fstat(fd)
+            finally:
+                os.close(fd)
             if _ANY_VERSION.fullmatch(start) and start != SEGMENT_HEADER:
-                raise ForeignVersion(f"{path} has a format that this version does not know: {start!r}")
-            found.append(Segment(int(match[1]), path, path.stat().st_size))
+                raise ForeignVersion(f"{name} has a format that this version does not know: {start!r}")
+            found.append(Segment(int(match[1]), about.st_size, about.st_mtime_ns // 1_000_000))
     return tuple(sorted(found, key=lambda segment: segment.first))
 
 
 def first_record(fd: int) -> int:
     """The offset at which the records of the segment fd begin: 0 when its header is damaged, so that it is told."""
-    return len(SEGMENT_HEADER) if os.pread(fd, len(SEGMENT_HEADER), 0) == SEGMENT_HEADER else 0
+    return len(SEGMENT_HEADER) if _first_bytes(fd) == SEGMENT_HEADER else 0
 
 
-def holds_nothing(segment: Segment) -> bool:
-    """Whether the process that made the segment died before its first record."""
-    return segment.size <= len(SEGMENT_HEADER) and SEGMENT_HEADER.startswith(_first_bytes(segment.path))
+def holds_nothing(fd: int) -> bool:
+    """Whether the process that made the segment fd died before its first record."""
+    start = os.pread(fd, len(SEGMENT_HEADER) + 1, 0)
+    return SEGMENT_HEADER.startswith(start)
 
 
 def sync_folder(folder: Path) -> None:
@@ -68,6 +88,5 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _first_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(len(SEGMENT_HEADER))
+def _first_bytes(fd: int) -> bytes:
+    return os.pread(fd, len(SEGMENT_HEADER), 0)

@@ -1,27 +1,26 @@
 """One spool: a folder that this process holds the lock of."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
 
+from recording.held_folder import LOCK, HeldFolder
 from recording.logger import Row
 from recording.spool.appender import Appender
 from recording.spool.counters import Counters
-from recording.spool.dead_letters import DeadLetters
 from recording.spool.intake import Intake
 from recording.spool.keeper import Keeper
 from recording.spool.quarantine import Quarantine
 from recording.spool.reader import Batch, Reader
-from recording.spool.records import decode_row
-from recording.spool.state import State
+from recording.spool.records import decode_row, encode_row
+from recording.spool.salvage import read_out
+from recording.spool.state import STATE, State
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +36,9 @@ class SpoolOptions:
     """How the spools of a process behave."""
 
     sync: Sync = "interval"
-    """When rows reach the disk itself: before append() returns, every sync_interval_ms, or when the system likes."""
+    """When rows reach the disk itself: when who recorded them waits for sync(), every sync_interval_ms, or when the
+    system likes.
+    """
     sync_interval_ms: int = 100
     max_bytes: int = 2**30
     """What the segments of one spool may take; at least 1 MiB."""
@@ -50,21 +51,21 @@ class Spool:
     A row that append() took is on disk until its batch is acked. A power cut can take the rows since the last sync.
     """
 
-    def __init__(self, folder: Path, lock: int, options: SpoolOptions) -> None:
-        """Takes over folder, whose lock is held through the file descriptor lock, which close() closes.
+    def __init__(self, folder: HeldFolder, options: SpoolOptions) -> None:
+        """Takes over folder, which close() gives free.
 
         Raises:
             OSError: the folder cannot be read or written.
             ForeignVersion: another version of this program wrote it.
         """
-        self.id = folder.name
+        self.id = folder.path.name
         """The producer's id. It stays with the folder, whoever sends what lies in it."""
         self.counters = options.counters
         self.sync_failed = False
         """Whether the last sync failed, so that what was taken since may not survive a power cut."""
-        self.dead_letters = DeadLetters(folder.parent / "dead-letters", self.id)
+        self.root = folder.path.parent
+        """Where the folders of all spools lie, and what is set aside beside them."""
         self._folder = folder
-        self._folder_lock = lock
         self._options = options
         self._state = State(folder)
         try:
@@ -72,10 +73,12 @@ class Spool:
         except BaseException:
             self._state.close()
             raise
-        quarantine = Quarantine(folder.parent / "quarantine", self.id)
+        quarantine = Quarantine(self.root / "quarantine", self.id)
         self._reader = Reader(self._log, self._state.acked, self.counters, quarantine.set_aside, self._recover)
         self._acked = self._reader.position
         self._trim_before = 0
+        self._moved = False
+        self._sync_began: float | None = None
         self._sync_lock = threading.Lock()
         self._keeper = Keeper(f"spool-{self.id}", options.sync_interval_ms / 1000, self._keep)
         self._intake = Intake(self._log, self._state, options.max_bytes, self.counters, self._keeper.wake)
@@ -87,7 +90,7 @@ class Spool:
         Raises:
             SpoolClosed: the spool is closed.
         """
-        return self._intake.append_intent(row) and (self._options.sync != "always" or self.sync())
+        return self._intake.append_intent(row)
 
     def append(self, row: Row) -> bool:
         """Takes a row; the outcome of an open intent always. False: it could not be taken, and a gap row will tell.
@@ -95,10 +98,7 @@ class Spool:
         Raises:
             SpoolClosed: the spool is closed.
         """
-        taken = self._intake.append(row)
-        if taken and self._options.sync == "always":
-            self.sync()
-        return taken
+        return self._intake.append(row)
 
     def note_unrecorded(self, call_id: str) -> None:
         """Says that a call runs whose intent was not taken: it is told by a gap row unless its outcome is taken."""
@@ -110,6 +110,7 @@ class Spool:
         After a failure another segment is begun, since the system may count the old one's pages as written.
         """
         with self._sync_lock:
+            self._sync_began = time.monotonic()
             try:
                 with self._intake.lock:
                     if self.sync_failed:
@@ -124,7 +125,49 @@ class Spool:
                 self.sync_failed = True
             else:
                 self.sync_failed = False
+            finally:
+                self._sync_began = None
             return not self.sync_failed
+
+    def sync_seconds(self) -> float:
+        """How long the sync that is under way has taken so far; 0 when none is."""
+        began = self._sync_began
+        return 0.0 if began is None else time.monotonic() - began
+
+    def is_there(self) -> bool:
+        """Whether the folder, and the file that rows are written to, still lie where the next process looks for them.
+
+        A lock file that was taken away is made again.
+        """
+        with self._intake.lock:
+            return self._moved or (self._folder.is_there() and self._log.is_there())
+
+    def move_to(self, other: "Spool", switch: Callable[[], None] = lambda: None) -> None:
+        """Hands other all that is not acked and can still be read; what cannot be read is told by other's gap row.
+
+        From then on this one takes and gives nothing. switch is called between: what was taken before is handed over,
+        and whoever records afterwards must find other.
+        """
+        with self._sync_lock:
+            self._intake.hand_over(other._intake, switch)
+            self._moved = True
+            found = read_out(self._log, self._state.acked + 1, pair=not self._reader.recovered)
+            for payloads in found.rows:
+                other._intake.append_moved(payloads)
+            other._intake.append_moved([encode_row(_interrupted(intent)) for intent in found.open_intents])
+            other._intake.note_lost(found.lost_rows, found.lost_from_ms)
+        self.counters.moved += 1
+        self.counters.lost += found.lost_rows
+        self.counters.interrupted += len(found.open_intents)
+        other.sync()
+        log.error(
+            "spool.folder_gone",
+            folder=str(self._folder.path),
+            moved_rows=found.moved_rows,
+            lost_rows=found.lost_rows,
+            went_on_in=other.id,
+            hint="somebody removed, moved or replaced the folder, or a file in it, while the gateway ran",
+        )
 
     def read(self, max_rows: int, max_bytes: int) -> Batch | None:
         """The next rows, in order; None when there are none now. A batch without rows says that there may be more.
@@ -132,7 +175,7 @@ class Spool:
         Raises:
             OSError: the disk cannot be read.
         """
-        return self._reader.read(max_rows, max_bytes)
+        return None if self._moved else self._reader.read(max_rows, max_bytes)
 
     def ack(self, batch: Batch) -> None:
         """Says that batch, the oldest that was read and not acked, is stored, so that its rows may go."""
@@ -152,6 +195,8 @@ class Spool:
 
     def has_unread(self) -> bool:
         """Whether read() has something to do."""
+        if self._moved:
+            return False
         reader = self._reader
         return not reader.recovered or self._intake.last_row >= max(reader.next_number, reader.read_to)
 
@@ -190,52 +235,47 @@ class Spool:
 
     def close(self) -> None:
         """Brings everything to the disk and gives the folder free. Nothing can be appended afterwards."""
+        self._close(keep_folder=False)
+
+    def _close(self, *, keep_folder: bool) -> None:
         self._intake.close()
         self._keeper.stop()
         if not self._intake.settle():
             log.error(
                 "spool.closed_with_unwritten_rows", hint="the disk takes nothing; the calls are told as interrupted"
             )
-        self._log.abandon_segment()
-        unsynced = self._log.take_unsynced()
-        if self._options.sync == "never":
-            unsynced.close()
-        else:
-            with suppress(OSError):  # told by the log when it failed before, and there is no other way now
-                unsynced.sync()
-        self._reader.close()
-        self._state.close()
-        os.close(self._folder_lock)
+        with self._sync_lock:
+            self._log.abandon_segment()
+            unsynced = self._log.take_unsynced()
+            if self._options.sync == "never":
+                unsynced.close()
+            else:
+                with suppress(OSError):  # told by the log when it failed before, and there is no other way now
+                    unsynced.sync()
+            self._reader.close()
+            self._state.close()
+            if not keep_folder:
+                self._folder.close()
 
     def remove(self) -> None:
         """Closes it and deletes the folder: for one that was read to its end and acked."""
         # Held to the end: who opens the lock in between holds the lock of a file that is gone, and sees it.
-        lock = os.dup(self._folder_lock)
+        self._close(keep_folder=True)
         try:
-            self.close()
-            for path in [
-                *(segment.path for segment in self._log.segments),
-                *map(self._folder.joinpath, ["state", "lock"]),
-            ]:
-                path.unlink(missing_ok=True)
-            self._folder.rmdir()
+            if self._folder.is_there():  # or what lies there is somebody else's
+                for name in [*(segment.name for segment in self._log.segments), STATE, LOCK]:
+                    self._folder.unlink(name)
+                self._folder.path.rmdir()
         except OSError as error:
-            log.warning("spool.folder_not_removed", folder=str(self._folder), reason=error.strerror)
+            log.warning("spool.folder_not_removed", folder=str(self._folder.path), reason=error.strerror)
         finally:
-            os.close(lock)
+            self._folder.close()
 
     def _recover(self, intents: list[bytes]) -> None:
         """Makes rows of the intents that earlier runs left open. Each is made of its intent alone, so that making it a
         second time gives a duplicate.
         """
-        rows = []
-        for payload in intents:
-            row = decode_row(payload)
-            assert isinstance(row, audit_pb2.AuditRow)  # noqa: S101 - append_intent takes no other
-            row.outcome = audit_pb2.OUTCOME_INTERRUPTED
-            row.error = INTERRUPTED
-            row.duration_ms = 0
-            rows.append(row)
+        rows = list(map(_interrupted, intents))
         self._intake.append_recovered(rows)
         self.counters.interrupted += len(rows)
         if rows:
@@ -264,4 +304,14 @@ class Spool:
         with self._intake.lock:
             forgotten = self._log.forget_segments(before)
         for segment in forgotten:
-            segment.path.unlink(missing_ok=True)
+            self._folder.unlink(segment.name)
+
+
+def _interrupted(payload: bytes) -> audit_pb2.AuditRow:
+    """The row of an intent whose call did not end in its process."""
+    row = decode_row(payload)
+    assert isinstance(row, audit_pb2.AuditRow)  # noqa: S101 - append_intent takes no other
+    row.outcome = audit_pb2.OUTCOME_INTERRUPTED
+    row.error = INTERRUPTED
+    row.duration_ms = 0
+    return row

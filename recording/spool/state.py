@@ -4,10 +4,11 @@ import os
 import struct
 import zlib
 from contextlib import suppress
-from pathlib import Path
 
+from recording.held_folder import HeldFolder
 from recording.spool.gap import Gap
-from recording.spool.segments import FILE_MODE
+
+STATE = "state"
 
 _HEADER = b"onrecord/state 1"
 _BODY = struct.Struct("<16sQQ16sQQQqq")
@@ -24,13 +25,13 @@ class State:
     only has rows sent again, which the ledger counts as duplicates.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: HeldFolder) -> None:
         """Reads it; one that is missing or damaged counts as new.
 
         Raises:
             OSError: it can be neither opened nor made.
         """
-        self._fd = os.open(folder / "state", os.O_RDWR | os.O_CREAT, FILE_MODE)
+        self._fd = folder.open(STATE, os.O_RDWR | os.O_CREAT)
         self._serial = 0
         self.acked = 0
         """The number up to which all records are acked."""

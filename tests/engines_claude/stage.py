@@ -50,6 +50,8 @@ class Ledger:
         elif isinstance(row, audit_pb2.CostRow):
             self.costs.append(row)
 
+    async def synced(self) -> None: ...
+
     def audit(self) -> ClaudeAudit:
         return ClaudeAudit(
             open_call=open_call,

@@ -38,6 +38,8 @@ class Logger:
 
     def intend(self, row: audit_pb2.AuditRow) -> None: ...
 
+    async def synced(self) -> None: ...
+
     def record(self, row: Row) -> None:
         self.rows.append(row)
 

@@ -2,6 +2,8 @@
 
 import ast
 import asyncio
+import os
+import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,7 +26,9 @@ from gateway_svc.turns.account import TurnAccount
 from gateway_svc.turns.events import TurnEvents
 from gateway_svc.turns.turn import Turn
 from recording.calls import Scope
+from recording.delivery.connection import Target
 from recording.logger import AuditRefused, Row
+from recording.record import open_record
 
 SCOPE = Scope("session-1", "ollama", "scripted", "turn-1")
 TWO_TOOLS = Script(
@@ -56,6 +60,8 @@ class Logger:
         if self._error:
             raise self._error
         self.intents.append(row)
+
+    async def synced(self) -> None: ...
 
     def record(self, row: Row) -> None:
         if self._error:
@@ -198,3 +204,35 @@ async def test_a_model_has_one_name_on_the_record_however_random_it_looks(worksp
         await agent.run(turn)
     costs = [row for row in logger.rows if isinstance(row, audit_pb2.CostRow)]
     assert {row.requested_model for row in costs} == {row.model for row in logger.calls} == {model}
+
+
+async def test_with_syncs_always_a_tool_runs_after_its_intent_is_synced_and_other_work_goes_on_meanwhile(
+    tmp_path, monkeypatch
+):
+    free, asked = threading.Event(), threading.Event()
+    real = os.fdatasync
+
+    def fdatasync(fd: int) -> None:
+        asked.set()
+        free.wait()
+        real(fd)
+
+    record = open_record(tmp_path / "state", Target("127.0.0.1:1"), sync="always")
+    ran = tmp_path / "ran"
+    script = Script(
+        steps=(Step(tool_calls=(Call(name="bash", arguments={"command": f"touch {ran}"}),)), Step(text="done"))
+    )
+    async with agent_for(script, tmp_path, record.logger) as (agent, _):
+        monkeypatch.setattr(os, "fdatasync", fdatasync)
+        turn = new_turn()
+        running = asyncio.create_task(agent.run(turn))
+        while not asked.is_set():
+            await asyncio.sleep(0.001)
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+        assert not ran.exists()
+        assert not running.done()
+        free.set()
+        assert await running == pb.STOP_REASON_COMPLETED
+        assert ran.exists()
+    await record.aclose()

@@ -7,7 +7,7 @@ from typing import Any
 from grpc_health.v1 import health_pb2
 from structlog.testing import capture_logs
 
-from service_kit.health import NOT_SERVING, SERVING, Health, follow
+from service_kit.health import DETAIL_KEY, NOT_SERVING, SERVING, Health, follow
 
 
 class Need:
@@ -23,10 +23,25 @@ class Need:
         return self.reason
 
 
+class Answered:
+    """Stands for the context of a call."""
+
+    detail = ""
+
+    def set_trailing_metadata(self, metadata: Any) -> None:
+        ((key, value),) = metadata
+        assert key == DETAIL_KEY
+        self.detail = value.decode()
+
+
+async def ask(health: Health, service: str) -> tuple[int, str]:
+    context: Any = Answered()
+    answer = await health.Check(health_pb2.HealthCheckRequest(service=service), context)
+    return int(answer.status), context.detail
+
+
 async def status_of(health: Health, service: str) -> int:
-    no_context: Any = None
-    answer = await health.Check(health_pb2.HealthCheckRequest(service=service), no_context)
-    return int(answer.status)
+    return (await ask(health, service))[0]
 
 
 async def becomes(health: Health, status: int) -> None:
@@ -83,3 +98,21 @@ async def test_a_check_that_raises_counts_as_failed_and_is_asked_again():
         await becomes(health, NOT_SERVING)
         raises = False
         await becomes(health, SERVING)
+
+
+async def test_what_to_look_at_is_told_with_the_status_and_does_not_change_it():
+    health, need, note = Health(["a.B"]), Need(""), Need("3 rows were refused")
+    with capture_logs() as logged:
+        async with follow(health, need, note, every_seconds=0.01, within_seconds=30):
+            await becomes(health, SERVING)
+            assert await ask(health, "a.B") == (SERVING, "3 rows were refused")
+            need.reason = "no engine"
+            await becomes(health, NOT_SERVING)
+            assert await ask(health, "") == (NOT_SERVING, "no engine"), "why it does not serve comes first"
+            need.reason = note.reason = ""
+            await becomes(health, SERVING)
+            assert await ask(health, "") == (SERVING, "")
+    assert [event["event"] for event in logged if "detail" in event["event"]] == [
+        "health.detail",
+        "health.detail_settled",
+    ]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
+from recording.delivery.dead_letters import DeadLetters
 from recording.logger import Row
 from recording.spool import SpoolClosed
 from tests.recording.samples import (
@@ -123,7 +124,7 @@ def test_nobody_else_can_read_what_is_spooled(tmp_path: Path) -> None:
         with opened(left) as spool:
             read_all(spool)
             batch_rows = spool.counters.quarantined
-            spool.dead_letters.write([])
+            DeadLetters(spool.root).write(spool.id, [])
         assert batch_rows == 1
     finally:
         os.umask(before)

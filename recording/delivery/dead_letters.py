@@ -1,0 +1,194 @@
+"""Rows that the audit service will never store: kept in files, each with the reason, until somebody decides on them.
+
+A file is `dead-letters/<producer id>.jsonl` below the spool's root. Who changes the folder holds the flock of its file
+`.lock`, so that a command works beside a gateway that writes.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+from onrecord.audit.v1 import audit_pb2
+
+from recording.held_folder import FILE_MODE, FOLDER_MODE
+from recording.logger import Row
+from recording.spool.records import decode_row
+from recording.spool.segments import sync_folder
+
+FOLDER = "dead-letters"
+
+_LOCK = ".lock"
+_KINDS: dict[str, type[Row]] = {
+    kind.DESCRIPTOR.name: kind for kind in (audit_pb2.AuditRow, audit_pb2.CostRow, audit_pb2.SessionRow)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A row, and why it was not stored."""
+
+    number: int
+    """The record's number in its spool."""
+    payload: bytes
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLetter:
+    """A dead letter as it was found in a file."""
+
+    line: bytes
+    about: dict[str, Any]
+    """What the line says; empty when it cannot be read."""
+
+    @property
+    def id(self) -> str:
+        """The row's id; empty when the line cannot be read."""
+        return str(self.about["row"].get("id", "")) if self.about else ""
+
+    def row(self) -> Row:
+        """The row.
+
+        Raises:
+            ValueError: it cannot be read by this version.
+        """
+        try:
+            return json_format.ParseDict(self.about["row"], _KINDS[self.about["kind"]]())
+        except (KeyError, json_format.ParseError) as error:
+            raise ValueError(f"this version cannot read the row of the dead letter: {error}") from None
+
+
+class DeadLetters:
+    """The folder."""
+
+    def __init__(self, root: Path) -> None:
+        """`root` is where the spools lie. Nothing is made before the first letter."""
+        self._folder = root / FOLDER
+        self._counted: tuple[object, int] = ((), 0)
+
+    def write(self, producer_id: str, letters: Sequence[DeadLetter]) -> None:
+        """Appends letters; when it has returned they are on disk. A row may be there twice when its ack was lost.
+
+        Raises:
+            OSError: they could not be written.
+        """
+        lines = b"".join(_line(producer_id, letter) for letter in letters)
+        self._folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        with self._locked():
+            fd = os.open(self._folder / f"{producer_id}.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, FILE_MODE)
+            with os.fdopen(fd, "r+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                if size and os.pread(fd, 1, size - 1) != b"\n":
+                    lines = b"\n" + lines  # a power cut has torn the last one
+                file.write(lines)
+                file.flush()
+                os.fsync(fd)
+            sync_folder(self._folder)
+
+    def read(self) -> list[KeptLetter]:
+        """All letters, those of each producer in the order in which they came; one of each row.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        return [letter for path in self._files() for letter in _distinct(path.read_bytes())]
+
+    def remove(self, letters: Collection[KeptLetter]) -> None:
+        """Takes letters out of their files. When it has returned they are gone, and the others are on disk.
+
+        Raises:
+            OSError: not all were taken out.
+        """
+        gone, ids = {letter.line for letter in letters}, {letter.id for letter in letters if letter.id}
+        if not gone:
+            return
+        with self._locked():
+            for path in self._files():
+                lines = path.read_bytes().splitlines(keepends=True)
+                kept = [line for line in lines if line not in gone and _read(line).id not in ids]
+                if len(kept) == len(lines):
+                    continue
+                if not kept:
+                    path.unlink()
+                    continue
+                fresh = path.with_suffix(".new")
+                with open(fresh, "wb", opener=_private) as file:
+                    file.writelines(kept)
+                    file.flush()
+                    os.fsync(file.fileno())
+                fresh.replace(path)
+            sync_folder(self._folder)
+
+    def size_bytes(self) -> int:
+        """What the files take."""
+        return sum(size for _, size, _ in self._state())
+
+    def count(self) -> int:
+        """How many rows are there. The files are read when they have changed."""
+        state = self._state()
+        if self._counted[0] != state:
+            self._counted = (state, len(self.read()))
+        return self._counted[1]
+
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob("*.jsonl"))
+
+    def _state(self) -> list[tuple[str, int, int]]:
+        state = []
+        for path in self._files():
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                continue
+            state.append((path.name, found.st_size, found.st_mtime_ns))
+        return state
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        fd = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+
+def _line(producer_id: str, letter: DeadLetter) -> bytes:
+    row = decode_row(letter.payload)
+    about = {
+        "time_ms": time.time_ns() // 1_000_000,
+        "producer_id": producer_id,
+        "number": letter.number,
+        "code": letter.code,
+        "message": letter.message,
+        "kind": row.DESCRIPTOR.name,
+        "row": json_format.MessageToDict(row, preserving_proto_field_name=True),
+    }
+    return json.dumps(about, ensure_ascii=False).encode() + b"\n"
+
+
+def _read(line: bytes) -> KeptLetter:
+    try:
+        about = json.loads(line)
+        whole = isinstance(about, dict) and isinstance(about.get("row"), dict)
+    except ValueError:
+        whole = False
+    return KeptLetter(line, about if whole else {})
+
+
+def _distinct(lines: bytes) -> list[KeptLetter]:
+    """One letter of each row: the last, whose ack may have come. A line that cannot be read stands for itself."""
+    letters = [_read(line) for line in lines.splitlines(keepends=True)]
+    return list({letter.id or letter.line: letter for letter in letters}.values())
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, FILE_MODE)

@@ -1,0 +1,129 @@
+"""The folder of one spool, held: files in it are reached through its descriptor, wherever its name has gone.
+
+The lock is a flock of the folder itself, so that nobody who tidies up can take it away with a file. The file `lock` is
+locked too, for file systems that lock no folders (NFS) and for earlier versions, which lock nothing else.
+"""
+
+import errno
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from recording.locks import lock_file
+
+LOCK = "lock"
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+
+_LOCKS_NO_FOLDERS = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+class HeldFolder:
+    """A folder that this process holds the lock of."""
+
+    def __init__(self, path: Path, fd: int, lock: int) -> None:
+        """Takes over the descriptors of the folder and of its locked lock file. See hold()."""
+        self.path = path
+        self._fd = fd
+        self._lock = lock
+
+    @classmethod
+    def hold(cls, path: Path) -> "HeldFolder | None":
+        """The folder at path, locked. None when another holds it, or it has gone, or is no folder.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            lock = lock_file(Path(LOCK), fd) if _lock_folder(fd) else None
+            if lock is None:
+                os.close(fd)
+                return None
+        except BaseException:
+            os.close(fd)
+            raise
+        held = cls(path, fd, lock)
+        if held.is_there():
+            return held
+        held.close()
+        return None
+
+    def is_there(self) -> bool:
+        """Whether path still names this folder, and nobody else holds it. A lock file that is gone is made again."""
+        if not _same(self._fd, self.path, None):
+            return False
+        if not _same(self._lock, Path(LOCK), self._fd):
+            try:
+                lock = lock_file(Path(LOCK), self._fd)
+            except OSError:  # out of descriptors or of disk: nothing says that another has it
+                return True
+            if lock is None:
+                return False
+            os.close(self._lock)
+            self._lock = lock
+        return True
+
+    def names(self) -> list[str]:
+        """The names of the files in it."""
+        return os.listdir(self._fd)  # noqa: PTH208 - a Path knows no descriptor
+
+    def open(self, name: str, flags: int) -> int:
+        """A descriptor of one of its files.
+
+        Raises:
+            OSError: as os.open() does; FileNotFoundError too where the folder was removed.
+        """
+        return os.open(name, flags, FILE_MODE, dir_fd=self._fd)
+
+    def holds(self, name: str, fd: int) -> bool:
+        """Whether the file of that name is the open file fd."""
+        return _same(fd, Path(name), self._fd)
+
+    def unlink(self, name: str) -> None:
+        """Removes a file, if it is there.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._fd)
+
+    def sync(self) -> None:
+        """Makes the names in it durable.
+
+        Raises:
+            OSError: they did not reach the disk.
+        """
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Gives it free."""
+        os.close(self._lock)
+        os.close(self._fd)
+
+
+def _lock_folder(fd: int) -> bool:
+    """False when another holds its lock. True where this file system locks no folders: the lock file decides."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _LOCKS_NO_FOLDERS:
+            raise
+    return True
+
+
+def _same(fd: int, path: Path, dir_fd: int | None) -> bool:
+    """Whether path is the open file fd. One that cannot be looked at for another reason than its absence counts so."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path, dir_fd=dir_fd))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True

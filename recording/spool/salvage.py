@@ -1,0 +1,87 @@
+"""What can still be read of a spool whose folder, or a file in it, was taken away under the process that writes it.
+
+A file that the process has open can be read although its name is gone, and so can all of a folder that was moved.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from recording.spool import segments
+from recording.spool.appender import Appender
+from recording.spool.records import INTENT, ROW, Record, decode_row, is_tool_call, scan
+from recording.spool.segments import Segment
+
+_ROWS_AT_ONCE = 256
+
+
+@dataclass(slots=True)
+class Salvage:
+    """What was found. The counts are whole when `rows` was read to its end."""
+
+    rows: Iterator[list[bytes]] = field(default_factory=lambda: iter(()))
+    """The payloads of the rows that are not acked, in order, some at a time."""
+    open_intents: list[bytes] = field(default_factory=list)
+    """Payloads of intents of earlier runs whose outcomes were not found."""
+    moved_rows: int = 0
+    lost_rows: int = 0
+    """At most so many rows are lost: intents of earlier runs cannot be told from them."""
+    lost_from_ms: int = 0
+    """The first of what is lost was recorded after this time; 0 when nothing is lost."""
+
+
+def read_out(log: Appender, acked_before: int, *, pair: bool) -> Salvage:
+    """Reads the records from the number acked_before on. pair: whether intents of earlier runs still wait for outcomes.
+
+    Nobody may append meanwhile.
+    """
+    found = Salvage()
+    found.rows = _rows(log, acked_before, found, pair=pair)
+    return found
+
+
+def _rows(log: Appender, acked_before: int, found: Salvage, *, pair: bool) -> Iterator[list[bytes]]:
+    intents: dict[str, bytes] = {}
+    ends = [*(segment.first for segment in log.segments[1:]), log.next]
+    for segment, end in zip(log.segments, ends, strict=False):
+        rows: list[bytes] = []
+        seen = seen_rows = 0
+        for record in _records(log, segment):
+            if pair and record.number < log.first_of_run:
+                if record.kind == INTENT:
+                    intents[decode_row(record.payload).id] = record.payload
+                elif is_tool_call(record.payload):
+                    intents.pop(decode_row(record.payload).id, None)
+            seen_rows += record.kind == ROW
+            if record.number < acked_before:
+                continue
+            seen += 1
+            if record.kind == ROW:
+                found.moved_rows += 1
+                rows.append(record.payload)
+                if len(rows) == _ROWS_AT_ONCE:
+                    yield rows
+                    rows = []
+        yield rows
+        lost = max(0, end - max(segment.first, acked_before) - seen)
+        if segment.rows is not None:
+            lost = min(lost, segment.rows - seen_rows)
+        if lost:
+            found.lost_rows += lost
+            found.lost_from_ms = min(found.lost_from_ms or segment.began_ms, segment.began_ms)
+    found.open_intents = list(intents.values())
+
+
+def _records(log: Appender, segment: Segment) -> Iterator[Record]:
+    try:
+        fd = log.open_segment(segment)
+    except OSError:
+        return
+    try:
+        for record in scan(fd, segments.first_record(fd), segment.size, segment.first):
+            if isinstance(record, Record):
+                yield record
+    except OSError:
+        return
+    finally:
+        os.close(fd)
