@@ -86,6 +86,8 @@ class Reader:
         """`next_number` follows the number of the last record that was read."""
         self.read_to = 0
         """Below this number nothing is left to read, whether all of it was there or not."""
+        self.missed = False
+        """Whether a segment was not there, and no record behind it has told so by its number."""
         self._uncovered = first
         self._open: dict[str, tuple[int, bytes]] = {}
         self._peeked: Record | Damage | None = None
@@ -196,6 +198,7 @@ class Reader:
             except FileNotFoundError:
                 log.warning("spool.segment_missing", segment=segment.name)
                 self._offset = segment.size
+                self.missed = True
                 return
         self._offset = self._offset or segments.first_record(self._fd)
         self._scan = scan(self._fd, self._offset, segment.size, max(self.next_number, segment.first))
@@ -218,6 +221,7 @@ class Reader:
 
     def _take(self, batch: Batch, found: Record) -> None:
         number, kind, payload, stop = found
+        self.missed = False
         if number != self.next_number:
             self._note_missing(self.next_number, number)
             batch.first = self._uncovered = number

@@ -140,7 +140,8 @@ class Spool:
         A lock file that was taken away is made again.
         """
         with self._intake.lock:
-            return self._moved or (self._folder.is_there() and self._log.is_there())
+            whole = not self._reader.missed and self._log.is_there()
+            return self._moved or (whole and self._folder.is_there())
 
     def move_to(self, other: "Spool", switch: Callable[[], None] = lambda: None) -> None:
         """Hands other all that is not acked and can still be read; what cannot be read is told by other's gap row.
@@ -202,7 +203,8 @@ class Spool:
 
     def is_read_out(self) -> bool:
         """Whether everything was read, and nothing that is to be told waits for room."""
-        return not self._intake.owes_gap and not self.has_unread()
+        missed = self._reader.missed and not self._moved
+        return not self._intake.owes_gap and not missed and not self.has_unread()
 
     def unread_records(self) -> int:
         """How many records lie ahead of the reader, intents included."""

@@ -27,7 +27,7 @@ from gateway_svc.turns.events import TurnEvents
 from gateway_svc.turns.turn import Turn
 from recording.calls import Scope
 from recording.delivery.connection import Target
-from recording.logger import AuditRefused, Row
+from recording.logger import AuditLogger, AuditRefused, Row
 from recording.record import open_record
 
 SCOPE = Scope("session-1", "ollama", "scripted", "turn-1")
@@ -74,7 +74,7 @@ class Logger:
 
 
 @asynccontextmanager
-async def agent_for(script: Script, workspace: Path, logger: Logger, limits: Limits = Limits()):  # noqa: B008 - frozen
+async def agent_for(script: Script, workspace: Path, logger: AuditLogger, limits: Limits = Limits()):  # noqa: B008 - frozen
     async with ModelServer(script) as server:
         toolbox = Toolbox([ReadTool(), BashTool(None)])
         engine = OllamaEngine(server.ollama_url, "scripted")

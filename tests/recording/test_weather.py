@@ -132,7 +132,8 @@ async def test_a_record_whose_folder_is_removed_goes_on_and_says_so(tmp_path: Pa
         await record.aclose()
 
 
-async def test_an_adopted_folder_that_is_removed_is_told_by_a_gap_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("noticed_by", ["who sends", "who looks"])
+async def test_an_adopted_folder_that_is_removed_is_told_by_a_gap_row(tmp_path: Path, noticed_by: str) -> None:
     """Its rows were somebody's: what cannot be read any more is on the record of who was to send it."""
     service = FakeAudit()
     async with serving(service) as target:
@@ -143,6 +144,12 @@ async def test_an_adopted_folder_that_is_removed_is_told_by_a_gap_row(tmp_path: 
         (adopted,) = await asyncio.to_thread(record._folders.adopt, 1)
         record._sender.adopt(adopted)
         shutil.rmtree(adopted.root / adopted.id)
+        if noticed_by == "who sends":
+            while adopted.read(1, 2**20) is not None:
+                pass
+            assert not adopted.is_read_out(), "it would be taken for one that was sent"
+        else:
+            await record._leave_what_is_gone()
         record.start()
         while not service.ledger:
             await asyncio.sleep(0.01)
