@@ -214,7 +214,7 @@ def test_a_result_that_no_row_can_hold_changes_nothing_for_the_body(tmp_path):
 
 
 def test_a_ledger_that_is_not_open_says_so(tmp_path):
-    with pytest.raises(RuntimeError, match="open the ledger by `with` first"):
+    with pytest.raises(RuntimeError, match="open the ledger with `with` first"):
         Ledger(tmp_path).tool_call("lookup")
 
 
