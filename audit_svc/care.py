@@ -40,7 +40,14 @@ class CareRpcs(audit_pb2_grpc.AuditServiceServicer):
         if request.dry_run:
             yield response_of(await self._ledger.count_prunable(before_ms))
             return
-        async with contextlib.aclosing(_prune(self._ledger, before_ms, caller_name(context))) as progresses:
+        caller = caller_name(context)
+        if request.reset_mark:
+            progress = await self._ledger.reset_mark(before_ms, caller)
+            log.warning("prune.mark_reset", by=caller, pruned_before=progress.pruned_before)
+            yield response_of(progress)
+            return
+        pruning = _prune(self._ledger, before_ms, caller, confirm_clock=request.confirm_clock)
+        async with contextlib.aclosing(pruning) as progresses:
             async for progress in progresses:
                 yield response_of(progress)
 
@@ -92,9 +99,11 @@ async def keep_retention(ledger: Ledger, retention_days: int | None) -> None:
         await asyncio.sleep((HOUR_MS - now_ms % HOUR_MS) / 1000 + 1)
 
 
-async def _prune(ledger: Ledger, before_ms: int, by: str) -> AsyncGenerator[Progress, None]:
+async def _prune(
+    ledger: Ledger, before_ms: int, by: str, *, confirm_clock: bool = False
+) -> AsyncGenerator[Progress, None]:
     progress = None
-    async with contextlib.aclosing(ledger.prune(before_ms, by)) as progresses:
+    async with contextlib.aclosing(ledger.prune(before_ms, by, confirm_clock=confirm_clock)) as progresses:
         async for progress in progresses:
             yield progress
     if progress is not None:

@@ -8,6 +8,7 @@ AuditError
 ├── InvalidRequest          the request can never be carried out as it is written    INVALID_ARGUMENT
 ├── NotFound                what the request names is not in the ledger              NOT_FOUND
 ├── UnderWay                an operation of this kind is running already, and only one may      ABORTED
+├── ClockJumped             the clock shows a time that cannot be believed without being confirmed   FAILED_PRECONDITION
 ├── Unsupported             this store does not do it: the message says what does   UNIMPLEMENTED
 ├── QueueFull               more rows wait for the disk than the ledger holds ready  RESOURCE_EXHAUSTED, RetryInfo
 ├── DiskFull                the disk has no room for a commit                        RESOURCE_EXHAUSTED, RetryInfo
@@ -54,6 +55,10 @@ class NotFound(AuditError):
 
 class UnderWay(AuditError):
     """An operation of this kind is running already, and only one may."""
+
+
+class ClockJumped(AuditError):
+    """The ledger's clock shows a time that cannot be believed. The message says how to confirm it."""
 
 
 class Unsupported(AuditError):

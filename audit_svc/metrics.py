@@ -33,6 +33,11 @@ class StoreMetrics:
         self._duplicates = Counter("onrecord_ledger_duplicate_rows", "Rows that were there already.", registry=registry)
         self._rejected = Counter("onrecord_ledger_rejected_rows", "Rows refused for good.", registry=registry)
         self._failed = Counter("onrecord_ledger_failed_commits", "Commits that failed.", registry=registry)
+        self._suspect = Counter(
+            "onrecord_ledger_clock_suspect_rows",
+            "Rows whose time the ledger's clock, or what it was pruned to, contradicts.",
+            registry=registry,
+        )
         self._query_seconds = Histogram(
             "onrecord_ledger_query_seconds",
             "How long a query took in SQLite.",
@@ -63,6 +68,10 @@ class StoreMetrics:
         if self.on_failed_commit:
             self.on_failed_commit()
 
+    def suspected(self, rows: int) -> None:
+        """Counts rows that were marked clock_suspect."""
+        self._suspect.inc(rows)
+
     def queried(self, seconds: float) -> None:
         """Notes how long a query took."""
         self._query_seconds.observe(seconds)
@@ -75,8 +84,15 @@ class StoreMetrics:
 class StoreCollector(Collector):
     """Gauges that are read when they are collected."""
 
-    def __init__(self, database: Path, queued_rows: Callable[[], int], unindexed_rows: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        database: Path,
+        queued_rows: Callable[[], int],
+        unindexed_rows: Callable[[], int],
+        clock_jump_ms: Callable[[], int],
+    ) -> None:
         self._database = database
+        self._clock_jump_ms = clock_jump_ms
         self._queued_rows = queued_rows
         self._unindexed_rows = unindexed_rows
 
@@ -89,6 +105,11 @@ class StoreCollector(Collector):
             "onrecord_ledger_unindexed_rows",
             "Tool calls that the index of texts has not yet.",
             value=self._unindexed_rows(),
+        )
+        yield GaugeMetricFamily(
+            "onrecord_ledger_clock_jump_seconds",
+            "How far the clock is ahead of what it can be: nothing is pruned until it is confirmed.",
+            value=self._clock_jump_ms() / 1000,
         )
         for name, suffix, text in (("database", "", "The database"), ("wal", "-wal", "Its write-ahead log")):
             path = self._database.with_name(self._database.name + suffix)

@@ -48,7 +48,9 @@ def serve(settings: AuditSettings, *, apply_migrations: bool, create: bool = Fal
         create=create,
         observer=metrics,
     )
-    registry.register(StoreCollector(settings.db, lambda: ledger.queued_rows, lambda: ledger.unindexed_rows))
+    registry.register(
+        StoreCollector(settings.db, lambda: ledger.queued_rows, lambda: ledger.unindexed_rows, ledger.clock_jump_ms)
+    )
     asyncio.run(_serve(settings, guard, ledger, registry, metrics))
 
 

@@ -9,6 +9,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.care import CareRpcs
 from audit_svc.errors import (
+    ClockJumped,
     Damaged,
     DiskFull,
     InvalidRequest,
@@ -56,6 +57,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     InvalidPage: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
     StoreRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    ClockJumped: grpc.StatusCode.FAILED_PRECONDITION,
     UnderWay: grpc.StatusCode.ABORTED,
     Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     Damaged: grpc.StatusCode.DATA_LOSS,

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import InvalidRequest
+from audit_svc.ledger.clock import MAX_AHEAD_MS
 from audit_svc.ledger.columns import MAX_INT64, UNKNOWN, Choice, Column, Flag, Labels, Number, Text, Time, enum_names
 
 MAX_ROWS = 10_000
@@ -81,6 +82,15 @@ SESSION_COLUMNS: tuple[Column, ...] = (
 )
 
 
+def _place(columns: Sequence[Column], name: str) -> int:
+    return [column.name for column in columns].index(name)
+
+
+CALL_BEGAN = _place(TOOL_CALL_COLUMNS, "created_at")
+REQUEST_BEGAN = _place(COST_COLUMNS, "created_at")
+SESSION_UPDATED = _place(SESSION_COLUMNS, "updated_at")
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """Rows of one kind that passed all checks, as their tables take them."""
@@ -124,6 +134,10 @@ class Batch:
     """The name of the caller; empty where callers have no names."""
     queries: Sequence[audit_pb2.QueryRow] = ()
     """Rows of the log of queries, which no producer sends."""
+    received_ms: int = 0
+    """When it came, by the ledger's clock."""
+    is_ahead: bool = False
+    """Whether a row says that it began after the batch came, by more than clocks differ."""
 
     def __len__(self) -> int:
         """The number of rows to store."""
@@ -132,6 +146,8 @@ class Batch:
 
 def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str = "") -> Batch:
     """Checks a request of the caller recorded_by, row by row, against the limits of the proto.
+
+    now_ms: when it came, by the ledger's clock, which marks rows and refuses none.
 
     Raises:
         InvalidRequest: the request as a whole can never be stored.
@@ -144,12 +160,30 @@ def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str =
     if request.sequence > MAX_INT64 or request.first_sequence > request.sequence:
         raise InvalidRequest(f"first_sequence to sequence is no range within 0 to {MAX_INT64}", "sequence")
     rejections: list[tuple[int, audit_pb2.Rejection]] = []
-    tool_calls = _accept(TOOL_CALL_COLUMNS, request.rows, now_ms, 0, rejections)
-    costs = _accept(COST_COLUMNS, request.costs, now_ms, len(request.rows), rejections)
+    tool_calls = _accept(TOOL_CALL_COLUMNS, request.rows, 0, rejections)
+    costs = _accept(COST_COLUMNS, request.costs, len(request.rows), rejections)
     labelled = (*SESSION_COLUMNS, Labels("labels"))
-    sessions = _accept(labelled, request.sessions, now_ms, len(request.rows) + len(request.costs), rejections)
+    sessions = _accept(labelled, request.sessions, len(request.rows) + len(request.costs), rejections)
     first = request.first_sequence or request.sequence
-    return Batch(request.producer_id, first, request.sequence, tool_calls, costs, sessions, rejections, recorded_by)
+    latest = max(
+        (
+            max(rows.values[place :: rows.width], default=0)
+            for rows, place in ((tool_calls, CALL_BEGAN), (costs, REQUEST_BEGAN), (sessions, SESSION_UPDATED))
+        ),
+        default=0,
+    )
+    return Batch(
+        request.producer_id,
+        first,
+        request.sequence,
+        tool_calls,
+        costs,
+        sessions,
+        rejections,
+        recorded_by,
+        received_ms=now_ms,
+        is_ahead=latest > now_ms + MAX_AHEAD_MS,
+    )
 
 
 def query_batch(queries: Sequence[audit_pb2.QueryRow]) -> Batch:
@@ -198,7 +232,6 @@ _TOOL_CALL_WIRE, _COST_WIRE, _SESSION_WIRE = map(_Wire, (TOOL_CALL_COLUMNS, COST
 def _accept(
     columns: Sequence[Column],
     rows: Sequence[Message],
-    now_ms: int,
     offset: int,
     rejections: list[tuple[int, audit_pb2.Rejection]],
 ) -> Accepted:
@@ -216,21 +249,20 @@ def _accept(
         stored = column.store(found, messages)
         if stored is not found:
             values[index::width] = stored
-        are_good = are_good and column.holds(stored, now_ms)
+        are_good = are_good and column.holds(stored)
     accepted = Accepted(values, width, range(offset, offset + len(messages)))
-    return accepted if are_good else _accept_singly(columns, accepted, now_ms, rejections)
+    return accepted if are_good else _accept_singly(columns, accepted, rejections)
 
 
 def _accept_singly(
     columns: Sequence[Column],
     rows: Accepted,
-    now_ms: int,
     rejections: list[tuple[int, audit_pb2.Rejection]],
 ) -> Accepted:
     kept: list[Any] = []
     positions: list[int] = []
     for position, row in zip(rows.positions, rows.rows(), strict=True):
-        checks = (column.problem(value, now_ms) for column, value in zip(columns, row, strict=True))
+        checks = (column.problem(value) for column, value in zip(columns, row, strict=True))
         problem = next((found for found in checks if found is not None), None)
         if problem is None:
             kept.extend(row)

@@ -14,7 +14,8 @@ from onrecord.audit.v1 import audit_pb2
 
 MAX_INT64 = 2**63 - 1
 MIN_TIME_MS = 946_684_800_000
-MAX_AHEAD_MS = 30 * 24 * 3600 * 1000
+MAX_TIME_MS = 253_402_300_799_999
+"""The end of the year 9999, beyond which few libraries have times."""
 
 UNKNOWN = "unknown"
 """What a row that has no scope is stored with."""
@@ -62,11 +63,11 @@ class Column:
         """What makes the field's value of a value of the table; None where they are the same."""
         return None
 
-    def holds(self, values: Sequence[Any], now_ms: int) -> bool:
+    def holds(self, values: Sequence[Any]) -> bool:
         """Whether all values of a column of the table can be stored."""
         return True
 
-    def problem(self, value: Any, now_ms: int) -> Problem | None:
+    def problem(self, value: Any) -> Problem | None:
         """Why one value of the table cannot be stored."""
         return None
 
@@ -89,15 +90,15 @@ class Text(Column):
             return [value or self.default for value in values]
         return Column.store(self, values, messages)
 
-    def holds(self, values: Sequence[Any], now_ms: int) -> bool:
+    def holds(self, values: Sequence[Any]) -> bool:
         texts = self.present(values)
         lengths = list(map(len, texts))
         # A character has at most 4 bytes, so that few texts need to be encoded to know their size.
         if not lengths or max(lengths) <= (self.limit // 4 if self.in_bytes else self.limit):
             return not self.required or 0 not in lengths
-        return all(self.problem(text, now_ms) is None for text in texts)
+        return all(self.problem(text) is None for text in texts)
 
-    def problem(self, value: Any, now_ms: int) -> Problem | None:
+    def problem(self, value: Any) -> Problem | None:
         if not value:
             return self._invalid("is empty") if self.required else None
         if len(value.encode() if self.in_bytes else value) <= self.limit:
@@ -112,11 +113,11 @@ class Number(Column):
 
     minimum: int = 0
 
-    def holds(self, values: Sequence[Any], now_ms: int) -> bool:
+    def holds(self, values: Sequence[Any]) -> bool:
         numbers = self.present(values)
         return not numbers or bool(min(numbers) >= self.minimum and max(numbers) <= MAX_INT64)
 
-    def problem(self, value: Any, now_ms: int) -> Problem | None:
+    def problem(self, value: Any) -> Problem | None:
         if value is None or self.minimum <= value <= MAX_INT64:
             return None
         return self._invalid(f"is not in {self.minimum} to {MAX_INT64}")
@@ -124,16 +125,16 @@ class Number(Column):
 
 @dataclass(frozen=True, slots=True)
 class Time(Column):
-    """A time in milliseconds since 1970-01-01 UTC."""
+    """A time in milliseconds since 1970-01-01 UTC. Its bounds are fixed: no clock refuses a row."""
 
-    def holds(self, values: Sequence[Any], now_ms: int) -> bool:
-        return bool(min(values) >= MIN_TIME_MS and max(values) <= now_ms + MAX_AHEAD_MS)
+    def holds(self, values: Sequence[Any]) -> bool:
+        return bool(min(values) >= MIN_TIME_MS and max(values) <= MAX_TIME_MS)
 
-    def problem(self, value: Any, now_ms: int) -> Problem | None:
+    def problem(self, value: Any) -> Problem | None:
         if value < MIN_TIME_MS:
             return self._invalid("is before the year 2000")
-        if value > now_ms + MAX_AHEAD_MS:
-            return self._invalid("is more than 30 days ahead of the ledger's clock")
+        if value > MAX_TIME_MS:
+            return self._invalid("is after the year 9999")
         return None
 
 
@@ -159,10 +160,10 @@ class Choice(Column):
     def loader(self) -> Callable[[Any], Any]:
         return {name: number for number, name in (self.names or {}).items()}.__getitem__
 
-    def holds(self, values: Sequence[Any], now_ms: int) -> bool:
+    def holds(self, values: Sequence[Any]) -> bool:
         return set(values) <= set((self.names or {}).values())
 
-    def problem(self, value: Any, now_ms: int) -> Problem | None:
+    def problem(self, value: Any) -> Problem | None:
         if value in (self.names or {}).values():
             return None
         return self._invalid("has a value that this ledger does not know")
@@ -175,10 +176,10 @@ class Labels(Column):
     def store(self, values: Sequence[Any], messages: Sequence[Message]) -> Sequence[Any]:
         return [dict(value) for value in values]
 
-    def holds(self, values: Sequence[Any], now_ms: int) -> bool:
-        return all(self.problem(value, now_ms) is None for value in values)
+    def holds(self, values: Sequence[Any]) -> bool:
+        return all(self.problem(value) is None for value in values)
 
-    def problem(self, value: Any, now_ms: int) -> Problem | None:
+    def problem(self, value: Any) -> Problem | None:
         if len(value) > 32:
             return Problem(audit_pb2.REJECTION_CODE_TOO_LARGE, f"{self.wire_name} has more than 32 entries")
         for limit, part, texts in ((64, "key", value.keys()), (256, "value", value.values())):

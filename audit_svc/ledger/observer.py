@@ -17,6 +17,10 @@ class StoreObserver(Protocol):
         """Nothing of a group of batches was stored."""
         ...
 
+    def suspected(self, rows: int) -> None:
+        """So many rows of a commit have a time that the ledger's clock contradicts."""
+        ...
+
     def queried(self, seconds: float) -> None:
         """A query has ended, however it did."""
         ...

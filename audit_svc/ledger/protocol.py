@@ -105,12 +105,26 @@ class Ledger(ReadableLedger, Protocol):
         """Tries a commit: why it cannot be done, empty when it can."""
         ...
 
-    def prune(self, before_ms: int, by: str) -> AsyncGenerator[Progress, None]:
+    def prune(self, before_ms: int, by: str, *, confirm_clock: bool = False) -> AsyncGenerator[Progress, None]:
         """Removes what began before before_ms, a whole hour, and tells after each batch how far it is.
 
+        confirm_clock: an operator says that the clock is right; this is put into the log of queries.
+
         Raises:
+            ClockJumped: the clock shows a time that must be confirmed.
             UnderWay: another prune is.
             StoreClosed, DiskFull, StoreUnavailable: what was removed until then is gone, and the next prune goes on.
+        """
+        ...
+
+    async def reset_mark(self, before_ms: int, by: str) -> Progress:
+        """Sets the time that the ledger is pruned to back to before_ms, where it is later. What was removed stays so.
+
+        It is put into the log of queries.
+
+        Raises:
+            UnderWay: a prune is.
+            StoreClosed, DiskFull, StoreUnavailable: the mark is as it was.
         """
         ...
 

@@ -35,6 +35,8 @@ class Filter:
     """Labels that the row's session must all have."""
     contains: str = ""
     """A text within the summary of the arguments, whatever the case of its ASCII letters."""
+    clock_suspect: bool = False
+    """Only rows whose time the ledger's clock, or what it was pruned to, contradicts."""
     from_ms: int | None = None
     before_ms: int | None = None
 
@@ -82,6 +84,7 @@ def filter_of(request: Any) -> Filter:
         bool("errors_only" in has and request.errors_only),
         tuple(sorted(labels.items())),
         contains,
+        bool("clock_suspect" in has and request.clock_suspect),
         *_time_range(request, has),
     )
 

@@ -96,7 +96,8 @@ class SqliteLedger(ReadableSqlite):
         self._writer = writer
         self._indexer = indexer
         self._care = care
-        self.why_lost = files.changed
+        self.why_lost, self.clock_jump_ms = files.changed, writer.clock.jump_ms
+        self.reset_mark = care.reset_mark
         self.prune, self.count_prunable, self.unfinished_prune = care.prune, care.count_prunable, care.unfinished_prune
         self.back_up = care.back_up
 
@@ -154,7 +155,7 @@ class SqliteLedger(ReadableSqlite):
 
     async def why_no_commit(self) -> str:
         try:
-            await asyncio.wrap_future(self._writer.run(_touch))
+            await asyncio.wrap_future(self._writer.run(self._touch))
         except AuditError as error:
             return str(error)
         return self._writer.why_failing()
@@ -170,7 +171,7 @@ class SqliteLedger(ReadableSqlite):
         await asyncio.to_thread(self._writer.close)
         self._lock.release()
 
-
-def _touch(connection: Connection) -> None:
-    """Writes the first page as it is. The store itself has no use for the number that is in it."""
-    connection.pragma("user_version", connection.pragma("user_version"))
+    def _touch(self, connection: Connection) -> None:
+        """Writes the first page as it is. The store itself has no use for the number that is in it."""
+        connection.pragma("user_version", connection.pragma("user_version"))
+        self._writer.clock.look()

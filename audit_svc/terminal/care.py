@@ -101,23 +101,36 @@ def prune(
     db: Database = None,
     target: Target = None,
     dry_run: DryRun = False,
+    confirm_clock: Annotated[
+        bool, typer.Option("--confirm-clock", help="Say that the ledger's clock is right, though it has jumped.")
+    ] = False,
+    reset_mark: Annotated[
+        bool, typer.Option("--reset-mark", help="Remove nothing; set the time that was pruned to back to --before.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Remove what began before a time, rounded down to a whole hour; a summary stays, and nothing of it comes back."""
     now_ms = time.time_ns() // 1_000_000
     with error_is_exit_code_1():
         before_ms = whole_hour(parse_time(before, now_ms), now_ms)
+        request = audit_pb2.PruneRequest(
+            created_before_ms=before_ms, dry_run=dry_run, confirm_clock=confirm_clock, reset_mark=reset_mark
+        )
         last = None
         with progress("pruning") as on_progress:
-            for response in _prune(before_ms, target, db, dry_run=dry_run):
+            for response in _prune(request, target, db):
                 last = response
                 on_progress(response.tool_calls, 0)
         if last is None:
             raise remote.Refused(f"{target} has told nothing of its prune")
         verb = "would remove" if dry_run else "removed"
         said = (
-            f"{verb} {last.tool_calls} tool calls, {last.model_requests} model requests and {last.sessions} sessions "
-            f"from before {show_time(last.pruned_before_ms)}"
+            f"{'would set' if dry_run else 'set'} the mark to {show_time(last.pruned_before_ms)}"
+            if reset_mark
+            else (
+                f"{verb} {last.tool_calls} tool calls, {last.model_requests} model requests and "
+                f"{last.sessions} sessions from before {show_time(last.pruned_before_ms)}"
+            )
         )
         fields = {
             "pruned_before": show_time(last.pruned_before_ms),
@@ -129,17 +142,20 @@ def prune(
         say(said, fields, as_json=as_json)
 
 
-def _prune(before_ms: int, target: str | None, db: Path | None, *, dry_run: bool) -> Iterator[audit_pb2.PruneResponse]:
+def _prune(request: audit_pb2.PruneRequest, target: str | None, db: Path | None) -> Iterator[audit_pb2.PruneResponse]:
     if target:
-        yield from remote.prune(target, before_ms, dry_run=dry_run)
+        yield from remote.prune(target, request)
         return
-    path = ledger_path(db)
-    if dry_run:
+    path, before_ms, by = ledger_path(db), request.created_before_ms, getpass.getuser()
+    if request.dry_run:
         with reading(path) as connection:
             yield response_of(prunes.count(connection, before_ms))
         return
     try:
-        for progressed in prunes.prune_file(path, before_ms, getpass.getuser()):
+        if request.reset_mark:
+            yield response_of(prunes.reset_mark_of_file(path, before_ms, by))
+            return
+        for progressed in prunes.prune_file(path, before_ms, by, confirm_clock=request.confirm_clock):
             yield response_of(progressed)
     except Held:
         raise Held(f"a service has {path} open: prune through it with --target HOST:PORT") from None

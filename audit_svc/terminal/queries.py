@@ -24,6 +24,7 @@ from audit_svc.terminal.options import (
     Model,
     RecentTimes,
     Source,
+    Suspect,
     Times,
     label_values,
     status_value,
@@ -41,11 +42,21 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def calls(
-    calls: Calls, times: Times, listing: Listing, source: Source, label: Labels = None, contains: Contains = ""
+    calls: Calls,
+    times: Times,
+    listing: Listing,
+    source: Source,
+    label: Labels = None,
+    contains: Contains = "",
+    clock_suspect: Suspect = False,
 ) -> None:
     """List tool calls, the newest first."""
     request = audit_pb2.ListToolCallsRequest(
-        **calls.fields(), **times.fields(), labels=label_values(label), args_contain=contains
+        **calls.fields(),
+        **times.fields(),
+        labels=label_values(label),
+        args_contain=contains,
+        clock_suspect=clock_suspect,
     )
     found = listed(source, "ListToolCalls", request, "rows", listing.limit)
     _print(listing, found, rows.calls_table)

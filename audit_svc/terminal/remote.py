@@ -48,9 +48,8 @@ def service(target: str) -> Iterator[tuple["audit_pb2_grpc.AuditServiceStub", tu
             raise Refused(f"{target} answers {error.code().name}: {printable(error.details() or '')}") from None
 
 
-def prune(target: str, before_ms: int, *, dry_run: bool) -> Iterator[audit_pb2.PruneResponse]:
+def prune(target: str, request: audit_pb2.PruneRequest) -> Iterator[audit_pb2.PruneResponse]:
     """Prunes, or counts, and tells how far it is. Raises Refused."""
-    request = audit_pb2.PruneRequest(created_before_ms=before_ms, dry_run=dry_run)
     with service(target) as (stub, metadata):
         yield from stub.Prune(request, metadata=metadata)
 

@@ -135,7 +135,7 @@ def test_the_migrate_commands_tell_what_they_do(tmp_path):
     assert run(database, "migrate", "up").returncode == 0
     assert run(database, "migrate", "up").stdout == "nothing is pending\n"
     undone = run(database, "migrate", "down", "--to", "8")
-    assert undone.stdout.splitlines()[-1] == "undone 0009_producers"
+    assert undone.stdout.splitlines()[-1] == "undone 0009_ledger"
     status = run(database, "migrate", "status")
     assert status.returncode == 0
     states = {line.split()[0]: line.split()[2] for line in status.stdout.splitlines() if line[:1].isdigit()}

@@ -1,16 +1,16 @@
-"""A gateway whose rows come too late: the ledger has been pruned past them."""
+"""A gateway whose rows come late: the ledger has been pruned past them."""
 
 from pathlib import Path
 
+from audit_svc.sqlite.open.connection import open_for_reading
 from recording.delivery.connection import Target
 from recording.delivery.sender import Sender
 from tests.audit_svc.aged import ago, make_ledger
-from tests.audit_svc.test_process import found, run, serve
+from tests.audit_svc.test_process import run, serve
 from tests.recording.samples import opened, tool_call
-from tests.recording.test_verdicts import dead_letters
 
 
-async def test_a_row_that_is_too_old_becomes_a_dead_letter_with_its_reason_and_holds_nothing_up(tmp_path: Path) -> None:
+async def test_a_row_that_comes_after_its_time_was_pruned_is_kept_and_marked(tmp_path: Path) -> None:
     database = tmp_path / "audit.db"
     make_ledger(database, hours=5)
     assert run(database, "prune", "--before", "3h").returncode == 0
@@ -24,7 +24,7 @@ async def test_a_row_that_is_too_old_becomes_a_dead_letter_with_its_reason_and_h
         finally:
             await sender.aclose()
         service.terminate()
-        (letter,) = dead_letters(tmp_path, spool)
-    assert (letter["code"], letter["row"]["id"]) == ("TOO_OLD", "call-1")
-    assert "pruned" in letter["message"]
-    assert {"call-2"} == set(found(database)) & {"call-1", "call-2"}
+    connection = open_for_reading(database)
+    sent = "SELECT id, clock_suspect IS NOT NULL FROM tool_call_log WHERE id IN ('call-1', 'call-2') ORDER BY id"
+    assert connection.execute(sent).fetchall() == [("call-1", 1), ("call-2", 0)]
+    connection.close()

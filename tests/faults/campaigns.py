@@ -191,6 +191,53 @@ def clock_backwards(world: World) -> None:
     world.pause(0.05, 0.15)
 
 
+def audit_clock(world: World) -> None:
+    """The audit service's clock is ten years ahead at one start, two years behind at the next; rows older than 90 days
+    are to be pruned.
+    """
+    world.start()
+    world.start_producer()
+    world.wait_for_rows()
+    days = [3650, -730]
+    world.rng.shuffle(days)
+    for ahead in days:
+        world.pause(0, 0.1)
+        world.kill_audit()
+        world.start_audit(AUDIT_RETENTION_DAYS="90", FAULTS_CLOCK_DAYS=str(ahead))
+        if ahead > 0:
+            world.wait_for_log("prune.failed")
+        world.pause(0.05, 0.2)
+    world.kill_audit()
+    world.start_audit(AUDIT_RETENTION_DAYS="90")
+
+
+def audit_files_lost(world: World) -> None:
+    """The database's folder is moved away under the running service and comes back, or its file is removed, and is put
+    back from a link before the next start.
+    """
+    world.start()
+    world.start_producer()
+    world.wait_for_rows()
+    world.pause(0.05, 0.2)
+    folder, elsewhere = world.audit_folder, world.audit_folder.with_name("elsewhere")
+    if world.rng.random() < 0.5:
+        folder.rename(elsewhere)
+        world.wait_for_failed_commit()
+        world.pause(0, 0.2)
+        elsewhere.rename(folder)
+        return
+    elsewhere.mkdir()
+    names = ["audit.db", "audit.db-wal"]
+    for name in names:
+        (elsewhere / name).hardlink_to(folder / name)
+    (folder / world.rng.choice(names)).unlink()
+    world.wait_for_failed_commit()
+    world.pause(0, 0.2)
+    world.kill_audit()
+    for name in names:
+        (elsewhere / name).replace(folder / name)
+
+
 @dataclass(frozen=True)
 class Campaign:
     """A kind of round."""
@@ -217,6 +264,8 @@ CAMPAIGNS = [
     Campaign("damaged and torn spool", damaged_spool),
     Campaign("two gateways on one folder", two_gateways),
     Campaign("clock going backwards", clock_backwards),
+    Campaign("audit service's clock ten years ahead", audit_clock),
+    Campaign("audit service's files moved or removed", audit_files_lost),
 ]
 
 

@@ -85,9 +85,9 @@ class World:
         self.start_audit()
         self.proxy = self._stack.enter_context(Proxy(self._audit_address))
 
-    def start_audit(self) -> None:
+    def start_audit(self, **settings: str) -> None:
         """Starts the audit service, always at the same address."""
-        env = {"AUDIT_LISTEN": self._audit_address, "AUDIT_DB": str(self.audit_folder / "audit.db")}
+        env = {"AUDIT_LISTEN": self._audit_address, "AUDIT_DB": str(self.audit_folder / "audit.db"), **settings}
         self._audit = self._stack.enter_context(start_service("tests.faults.audit_service", env, "serve"))
 
     @property
@@ -143,6 +143,12 @@ class World:
         audit = self._audit
         assert audit is not None
         wait_for(lambda: "store.commit_failed" in audit.stderr_text(), "the database's disk was never full")
+
+    def wait_for_log(self, event: str) -> None:
+        """Until the audit service has logged event."""
+        audit = self._audit
+        assert audit is not None
+        wait_for(lambda: event in audit.stderr_text(), f"the audit service never logged {event}")
 
     def settle(self) -> Findings:
         """Starts again what is dead, heals the network, delivers everything, kills the audit service, and looks."""

@@ -10,6 +10,7 @@ from onrecord.audit.v1 import audit_pb2
 from audit_svc.errors import NotFound, StoreClosed, UnderWay, Unsupported
 from audit_svc.ledger import groups
 from audit_svc.ledger.batch import Accepted, Batch, cost_row, rejection, session_row, tool_call_row
+from audit_svc.ledger.clock import MAX_AHEAD_MS, SeenClock, wall_ms
 from audit_svc.ledger.pages import Page, by_time, take_page
 from audit_svc.ledger.protocol import TAIL_ROWS, Tail
 from audit_svc.ledger.pruning import Progress, Removed
@@ -33,12 +34,19 @@ class ListLedger:
         self._covered: dict[str, set[int]] = defaultdict(set)
         self._position = 0
         self._pruned_before = 0
+        self._suspects: dict[str, int] = {}
+        self._clock = SeenClock(None)
         self._is_pruning = self._is_closed = False
 
     def record(self, batch: Batch) -> Awaitable[audit_pb2.RecordResponse]:
         if self._is_closed:
             raise StoreClosed("the ledger is shutting down")
         refused = list(batch.rejections)
+        self._is_new = not self._covered.get(batch.producer_id, set()) & {
+            *range(batch.first_sequence, batch.sequence + 1)
+        }
+        self._is_new &= bool(batch.producer_id and batch.sequence)
+        self._received_ms = batch.received_ms
         stored = self._add_sessions(batch, refused)
         stored += self._add(self._calls, batch.tool_calls, tool_call_row, refused)
         stored += self._add(self._costs, batch.costs, cost_row, refused)
@@ -130,9 +138,13 @@ class ListLedger:
     async def why_no_commit(self) -> str:
         return ""
 
-    async def prune(self, before_ms: int, by: str) -> AsyncGenerator[Progress, None]:
+    async def prune(self, before_ms: int, by: str, *, confirm_clock: bool = False) -> AsyncGenerator[Progress, None]:
         if self._is_pruning:
             raise UnderWay("a prune is under way already: wait for its end")
+        if confirm_clock:
+            self._clock.confirm()
+            await self._log_care(by)
+        self._clock.refuse_jump()
         self._is_pruning = True
         try:
             self._pruned_before = max(before_ms, self._pruned_before)
@@ -143,6 +155,15 @@ class ListLedger:
             yield progress
         finally:
             self._is_pruning = False
+
+    async def reset_mark(self, before_ms: int, by: str) -> Progress:
+        self._pruned_before = min(before_ms, self._pruned_before)
+        await self._log_care(by)
+        return Progress(self._pruned_before, Removed(), done=True)
+
+    async def _log_care(self, by: str) -> None:
+        row = audit_pb2.QueryRow(caller=by, method="Prune", filters="{}", status="OK", created_at_ms=wall_ms())
+        await self.log_queries([row])
 
     async def count_prunable(self, before_ms: int) -> Progress:
         calls, costs, sessions = self._kept(before_ms)
@@ -179,12 +200,14 @@ class ListLedger:
     ) -> int:
         before = len(table)
         for place, row in zip(rows.positions, map(read, rows.rows()), strict=True):
-            if row.created_at_ms < self._pruned_before:
+            if row.created_at_ms < self._pruned_before and not self._is_new and row.id not in self._suspects:
                 message = "created_at_ms is before what the ledger has been pruned to"
                 refused.append((place, rejection(row.id, audit_pb2.REJECTION_CODE_TOO_OLD, message)))
             elif row.id not in table:
                 self._position += 1
                 table[row.id] = self._position, row
+                if row.created_at_ms < self._pruned_before or row.created_at_ms > self._received_ms + MAX_AHEAD_MS:
+                    self._suspects[row.id] = self._received_ms
             elif table[row.id][1] != row:
                 message = "the ledger has a row with this id and other content"
                 refused.append((place, rejection(row.id, audit_pb2.REJECTION_CODE_CONFLICT, message)))
@@ -195,7 +218,7 @@ class ListLedger:
         for place, (*values, labels) in zip(batch.sessions.positions, batch.sessions.rows(), strict=True):
             row = session_row(values, labels)
             known, owner = self._sessions.get(row.id, (None, ""))
-            if known is None and row.updated_at_ms < self._pruned_before:
+            if known is None and row.updated_at_ms < self._pruned_before and not self._is_new:
                 message = "updated_at_ms is before what the ledger has been pruned to"
                 refused.append((place, rejection(row.id, audit_pb2.REJECTION_CODE_TOO_OLD, message)))
             elif owner and batch.recorded_by and owner != batch.recorded_by:
@@ -203,6 +226,8 @@ class ListLedger:
                 refused.append((place, rejection(row.id, audit_pb2.REJECTION_CODE_CONFLICT, message)))
             elif known is None or row.revision > known.revision:
                 self._sessions[row.id] = row, owner or batch.recorded_by
+                if row.updated_at_ms > self._received_ms + MAX_AHEAD_MS:
+                    self._suspects[row.id] = self._received_ms
                 stored += 1
         return stored
 
@@ -210,7 +235,12 @@ class ListLedger:
         return dict(self._sessions[session_id][0].labels) if session_id in self._sessions else {}
 
     def _matching(self, wanted: Filter, table: dict[str, tuple[int, Any]]) -> list[Any]:
-        return [row for _, row in table.values() if _holds(wanted, row, self._labels(row.session_id))]
+        return [
+            row
+            for _, row in table.values()
+            if _holds(wanted, row, self._labels(row.session_id))
+            and (not wanted.clock_suspect or row.id in self._suspects)
+        ]
 
     def _group(self, names: Iterable[str], row: Any) -> tuple[str, ...]:
         is_call = isinstance(row, audit_pb2.AuditRow)
@@ -227,14 +257,18 @@ class ListLedger:
 
     def _kept(self, before_ms: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         calls, costs = (
-            {row_id: entry for row_id, entry in table.items() if entry[1].created_at_ms >= before_ms}
+            {
+                row_id: entry
+                for row_id, entry in table.items()
+                if max(entry[1].created_at_ms, self._suspects.get(row_id, 0)) >= before_ms
+            }
             for table in (self._calls, self._costs)
         )
         used = {row.session_id for _, row in (*calls.values(), *costs.values())}
         sessions = {
             row.id: (row, owner)
             for row, owner in self._sessions.values()
-            if row.id in used or max(row.created_at_ms, row.updated_at_ms) >= before_ms
+            if row.id in used or max(row.created_at_ms, row.updated_at_ms, self._suspects.get(row.id, 0)) >= before_ms
         }
         return calls, costs, sessions
 

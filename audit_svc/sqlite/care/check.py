@@ -3,14 +3,17 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import apsw
 
 from audit_svc.errors import StoreRefused
+from audit_svc.ledger.clock import wall_ms
+from audit_svc.ledger.columns import MAX_TIME_MS
 from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
-from audit_svc.sqlite.care.prune import OLD_CALLS
+from audit_svc.sqlite.care.prune import OLD, OLD_CALLS
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.files import reading
 from audit_svc.sqlite.text.text_index import text_index_differences
@@ -90,15 +93,37 @@ def _pruned(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Fi
     ((mark, under_way),) = connection.execute("SELECT max(pruned_before), sum(finished_at IS NULL) FROM pruned")
     if mark is None:
         return
+    if mark > wall_ms():
+        yield Finding(
+            "pruned",
+            "wrong",
+            f"it is pruned to {_time(mark)}, which is in the future: a clock was wrong. Run prune --reset-mark",
+        )
+        return
     if under_way:
         yield Finding(
             "pruned", "note", "a prune has not ended: the service goes on with it, and so does `audit-svc prune`"
         )
         return
-    for table, old in (("tool_call_log", OLD_CALLS), ("cost_log", "created_at < ?")):
+    for table, old in (("tool_call_log", OLD_CALLS), ("cost_log", OLD)):
         ((count,),) = connection.execute(f"SELECT count(*) FROM {table} WHERE {old}", (mark,))  # noqa: S608 - texts of ours
         if count:
             yield Finding("pruned", "wrong", f"{count} rows of {table} are older than what was pruned")
+
+
+def _clock(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:
+    for table, what in (("tool_call_log", "tool calls"), ("cost_log", "model requests"), ("sessions", "sessions")):
+        ((count, earliest, latest),) = connection.execute(
+            f"SELECT count(*), min(created_at), max(created_at) FROM {table} WHERE clock_suspect IS NOT NULL"  # noqa: S608 - names of ours
+        )
+        if count:
+            between = f"between {_time(earliest)} and {_time(latest)}"
+            yield Finding("clock", "note", f"{count} {what} say that they began {between}, when a clock was wrong")
+
+
+def _time(at_ms: int) -> str:
+    """Bounded as the times of rows are, though a mark may be any number."""
+    return datetime.fromtimestamp(min(at_ms, MAX_TIME_MS) / 1000, UTC).isoformat(timespec="seconds")
 
 
 def rollups_off(connection: apsw.Connection, on_progress: OnProgress) -> dict[str, int]:
@@ -140,6 +165,7 @@ _CHECKS: tuple[tuple[str, Callable[[apsw.Connection, OnProgress], Iterator[Findi
     ("labels", _labels),
     ("producers", _producers),
     ("pruned", _pruned),
+    ("clock", _clock),
     ("rollups", _rollups),
     ("texts", _texts),
 )

@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeVar
 from audit_svc.errors import StoreClosed, UnderWay
 from audit_svc.ledger.pruning import Progress
 from audit_svc.sqlite.care.backup import copy
-from audit_svc.sqlite.care.prune import Prune, count, unfinished
+from audit_svc.sqlite.care.prune import Prune, count, reset_mark, unfinished
 from audit_svc.sqlite.open.connection import Connection, open_for_reading, translated
 from audit_svc.sqlite.write.writer import Writer
 
@@ -36,10 +36,11 @@ class OnlineCare:
         """Cancels a backup that is under way."""
         self._closing.set()
 
-    async def prune(self, before_ms: int, by: str) -> AsyncGenerator[Progress, None]:
+    async def prune(self, before_ms: int, by: str, *, confirm_clock: bool = False) -> AsyncGenerator[Progress, None]:
         """Removes what began before before_ms, a whole hour, and tells after each batch how far it is.
 
         Raises:
+            ClockJumped: the clock shows a time that must be confirmed.
             UnderWay: another prune is.
             StoreClosed, DiskFull, StoreUnavailable: what was removed until then is gone, and the next prune goes on.
         """
@@ -47,7 +48,7 @@ class OnlineCare:
             raise UnderWay("a prune is under way already: wait for its end")
         self._pruning = True
         try:
-            work = Prune(before_ms, by)
+            work = Prune(before_ms, by, self._writer.clock, confirm_clock)
             done = False
             loop = asyncio.get_running_loop()
             while not done:
@@ -60,6 +61,17 @@ class OnlineCare:
                 await asyncio.sleep(0 if done else pause)
         finally:
             self._pruning = False
+
+    async def reset_mark(self, before_ms: int, by: str) -> Progress:
+        """Sets the mark back to before_ms, where it is later.
+
+        Raises:
+            UnderWay: a prune is.
+            StoreClosed, DiskFull, StoreUnavailable: the mark is as it was.
+        """
+        if self._pruning:
+            raise UnderWay("a prune is under way: wait for its end")
+        return await asyncio.wrap_future(self._writer.run(lambda connection: reset_mark(connection, before_ms, by)))
 
     async def count_prunable(self, before_ms: int) -> Progress:
         """What a prune would remove now."""

@@ -4,12 +4,14 @@ The mark comes first: from then on such rows are refused, and what is still ther
 that dies in the middle leaves nothing wrong behind, and the next prune goes on where it ended.
 """
 
-import time
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from audit_svc.errors import ClockJumped
+from audit_svc.ledger.clock import SeenClock, wall_ms
 from audit_svc.ledger.pruning import Progress, Removed
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.care.pruned import pruned_before
@@ -18,6 +20,7 @@ from audit_svc.sqlite.open.files import writing
 from audit_svc.sqlite.text.text_index import forget_rows, forget_zones
 from audit_svc.sqlite.usage.rollups import drop_rollups
 from audit_svc.sqlite.usage.session_usage import forget_sessions
+from audit_svc.sqlite.write.clock import LedgerClock
 
 BATCH_ROWS = 1000
 """Rows that a transaction removes: some 10 ms of the writer's time."""
@@ -30,17 +33,19 @@ INCREMENTAL = 2
 
 # SQLite gives the next row the number above the highest. Were that row removed, a number would come twice, and who
 # follows the rows by their numbers would miss some: it stays until another has come.
-OLD_CALLS = "created_at < ? AND rowid < (SELECT max(rowid) FROM tool_call_log)"
-"""What there is to remove of tool_call_log before a time."""
+OLD = "created_at < ?1 AND coalesce(clock_suspect, 0) < ?1"
+"""What there is to remove of a table before a time. A row with a suspect time stays as long after it came."""
+OLD_CALLS = f"{OLD} AND rowid < (SELECT max(rowid) FROM tool_call_log)"  # noqa: S608 - texts of ours
+"""What there is to remove of tool_call_log."""
 
 _CALLS = (
     "DELETE FROM tool_call_log WHERE rowid IN "  # noqa: S608 - texts of ours
-    f"(SELECT rowid FROM tool_call_log WHERE {OLD_CALLS} ORDER BY created_at LIMIT ?) "
+    f"(SELECT rowid FROM tool_call_log WHERE {OLD_CALLS} ORDER BY created_at LIMIT ?2) "
     "RETURNING created_at, error IS NOT NULL, rowid, args_summary"
 )
 _REQUESTS = (
-    "DELETE FROM cost_log WHERE rowid IN "
-    "(SELECT rowid FROM cost_log WHERE created_at < ? ORDER BY created_at LIMIT ?) "
+    "DELETE FROM cost_log WHERE rowid IN "  # noqa: S608 - texts of ours
+    f"(SELECT rowid FROM cost_log WHERE {OLD} ORDER BY created_at LIMIT ?2) "
     "RETURNING created_at, input_tokens, output_tokens, coalesce(cost_micros, 0)"
 )
 _QUERIES = (
@@ -51,7 +56,8 @@ _SESSIONS_LOOKED_AT = (
     "ORDER BY created_at, rowid LIMIT ?"
 )
 _IS_OVER = (
-    "updated_at < ? AND NOT EXISTS (SELECT 1 FROM tool_call_log WHERE session_id = sessions.id) "
+    "max(updated_at, coalesce(clock_suspect, 0)) < ? "
+    "AND NOT EXISTS (SELECT 1 FROM tool_call_log WHERE session_id = sessions.id) "
     "AND NOT EXISTS (SELECT 1 FROM cost_log WHERE session_id = sessions.id)"
 )
 _SESSIONS = (
@@ -66,15 +72,16 @@ def unfinished(connection: Connection) -> int | None:
     return None if mark is None else int(mark)
 
 
-def prune_file(path: Path, before_ms: int, by: str) -> Iterator[Progress]:
+def prune_file(path: Path, before_ms: int, by: str, *, confirm_clock: bool = False) -> Iterator[Progress]:
     """Prunes a ledger that no service has open, and tells after each batch how far it is.
 
     Raises:
+        ClockJumped: the clock shows a time that must be confirmed.
         StoreRefused: a service has it open, or it is no ledger of this version of the code.
         DiskFull: the disk has no room for a batch.
     """
     with writing(path) as connection:
-        prune = Prune(before_ms, by)
+        prune = Prune(before_ms, by, LedgerClock(connection), confirm_clock)
         done = False
         while not done:
             with transaction(connection):
@@ -84,6 +91,34 @@ def prune_file(path: Path, before_ms: int, by: str) -> Iterator[Progress]:
         connection.pragma("wal_checkpoint(TRUNCATE)")
 
 
+def reset_mark_of_file(path: Path, before_ms: int, by: str) -> Progress:
+    """reset_mark() for a ledger that no service has open. Raises as prune_file()."""
+    with writing(path) as connection, transaction(connection):
+        return reset_mark(connection, before_ms, by)
+
+
+def reset_mark(connection: Connection, before_ms: int, by: str) -> Progress:
+    """Sets the mark back to before_ms where it is later, in the open transaction; a prune to there has ended.
+
+    What was removed stays removed. Rows that are sent from now on are taken or refused by the mark as it is then.
+    """
+    connection.execute(
+        "UPDATE pruned SET pruned_before = ?1, finished_at = coalesce(finished_at, ?2) WHERE pruned_before > ?1",
+        (before_ms, wall_ms()),
+    )
+    log_care(connection, by, {"created_before_ms": before_ms, "reset_mark": True})
+    return Progress(pruned_before(connection), Removed(), done=True)
+
+
+def log_care(connection: Connection, by: str, asked: Mapping[str, Any]) -> None:
+    """Puts what an operator decided into the log of queries, in the transaction that does it."""
+    connection.execute(
+        "INSERT INTO query_log (caller, method, filters, rows, duration_ms, status, created_at) "
+        "VALUES (?, 'Prune', ?, 0, 0, 'OK', ?)",
+        (by[:128], json.dumps(asked), wall_ms()),
+    )
+
+
 def count(connection: Connection, before_ms: int) -> Progress:
     """What a prune would remove now."""
     ((calls, errors),) = connection.execute(
@@ -91,15 +126,16 @@ def count(connection: Connection, before_ms: int) -> Progress:
         (before_ms,),
     )
     ((requests, *tokens_and_cost),) = connection.execute(
-        "SELECT count(*), total(input_tokens), total(output_tokens), total(cost_micros) "
-        "FROM cost_log WHERE created_at < ?",
+        f"SELECT count(*), total(input_tokens), total(output_tokens), total(cost_micros) FROM cost_log WHERE {OLD}",  # noqa: S608 - a text of ours
         (before_ms,),
     )
     ((sessions,),) = connection.execute(
-        "SELECT count(*) FROM sessions WHERE created_at < :before AND updated_at < :before AND NOT EXISTS "
+        "SELECT count(*) FROM sessions WHERE created_at < :before "
+        "AND max(updated_at, coalesce(clock_suspect, 0)) < :before AND NOT EXISTS "
         "(SELECT 1 FROM tool_call_log WHERE session_id = sessions.id AND (created_at >= :before "
-        "OR rowid = (SELECT max(rowid) FROM tool_call_log))) AND NOT EXISTS "
-        "(SELECT 1 FROM cost_log WHERE session_id = sessions.id AND created_at >= :before)",
+        "OR clock_suspect >= :before OR rowid = (SELECT max(rowid) FROM tool_call_log))) AND NOT EXISTS "
+        "(SELECT 1 FROM cost_log WHERE session_id = sessions.id AND max(created_at, coalesce(clock_suspect, 0)) "
+        ">= :before)",
         {"before": before_ms},
     )
     counts: list[Any] = [calls, errors, requests, *tokens_and_cost, sessions]
@@ -117,6 +153,9 @@ class Prune:
     """A whole hour."""
     by: str
     """Who asked for it."""
+    clock: SeenClock
+    confirm_clock: bool = False
+    """Whether an operator says that the clock is right."""
     _stage: int = 0
     _row: int = 0
     _seen: tuple[int, int] = (-1, -1)
@@ -140,11 +179,20 @@ class Prune:
         return Progress(self.before_ms, replace(self._removed), done=self._stage == len(stages))
 
     def _mark(self, connection: Connection) -> bool:
-        now_ms = time.time_ns() // 1_000_000
+        if self.confirm_clock:
+            self.clock.confirm()
+            log_care(connection, self.by, {"created_before_ms": self.before_ms, "confirm_clock": True})
+        self.clock.refuse_jump()
+        now_ms = self.clock.seen_ms
         begun = connection.execute("SELECT id, pruned_before FROM pruned WHERE finished_at IS NULL").fetchone()
         if begun is not None:
             self._row = begun[0]
             self.before_ms = max(self.before_ms, begun[1])
+            if self.before_ms > now_ms:
+                raise ClockJumped(
+                    "a prune that has not ended goes to a time in the future, so a clock was wrong: set the mark back "
+                    "with `audit-svc prune --before TIME --reset-mark`"
+                )
             connection.execute("UPDATE pruned SET pruned_before = ? WHERE id = ?", (self.before_ms, self._row))
         elif self.before_ms > pruned_before(connection):
             connection.execute(
@@ -204,7 +252,7 @@ class Prune:
         return connection.changes() < BATCH_ROWS
 
     def _finish(self, connection: Connection) -> bool:
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = wall_ms()
         connection.execute("UPDATE pruned SET finished_at = ? WHERE id = ?", (now_ms, self._row))
         return True
 

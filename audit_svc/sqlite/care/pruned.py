@@ -1,24 +1,19 @@
-"""The mark that the ledger is pruned to: rows that began before it are refused, so that none comes back."""
+"""The mark that the ledger is pruned to: what was pruned does not come back, and what is new is kept.
 
-from collections.abc import Callable, Sequence
+A row that began before the mark is one or the other. Its producer's numbers decide, not a clock: rows of a batch of
+which no number has come before are new, and are kept and marked as suspect. Others are refused: also those of a
+producer that keeps no numbers, or sends old numbers together with new ones.
+"""
+
+from collections.abc import Callable
 from dataclasses import replace
 
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Accepted, Batch, Values, rejection
-from audit_svc.ledger.columns import Column
+from audit_svc.ledger.batch import CALL_BEGAN, REQUEST_BEGAN, SESSION_UPDATED, Accepted, Batch, Values, rejection
 from audit_svc.sqlite.open.connection import Connection
 
 Rejections = list[tuple[int, audit_pb2.Rejection]]
-
-
-def _place(columns: Sequence[Column], name: str) -> int:
-    return [column.name for column in columns].index(name)
-
-
-_CALL_BEGAN = _place(TOOL_CALL_COLUMNS, "created_at")
-_REQUEST_BEGAN = _place(COST_COLUMNS, "created_at")
-_SESSION_UPDATED = _place(SESSION_COLUMNS, "updated_at")
 
 
 def pruned_before(connection: Connection) -> int:
@@ -27,21 +22,48 @@ def pruned_before(connection: Connection) -> int:
     return int(mark or 0)
 
 
-def refuse_old(connection: Connection, batch: Batch, mark: int, rejections: Rejections) -> Batch:
-    """The batch without what began before mark; adds what it leaves out to rejections.
+def refuse_old(connection: Connection, batch: Batch, mark: int, rejections: Rejections) -> tuple[Batch, bool]:
+    """The batch without what was pruned, and whether it has rows from before mark that are new.
+
+    Adds what it leaves out to rejections.
 
     A session that the ledger still has may go on, however old its row is.
     """
 
-    def known(row: Values) -> bool:
-        return connection.execute("SELECT 1 FROM sessions WHERE id = ?", (row[0],)).fetchone() is not None
+    def known(where: str) -> Callable[[Values], bool]:
+        return lambda row: connection.execute(f"SELECT 1 FROM {where}", (row[0],)).fetchone() is not None  # noqa: S608 - texts of ours
 
-    return replace(
-        batch,
-        tool_calls=_recent(batch.tool_calls, _CALL_BEGAN, "created_at_ms", mark, rejections),
-        costs=_recent(batch.costs, _REQUEST_BEGAN, "created_at_ms", mark, rejections),
-        sessions=_recent(batch.sessions, _SESSION_UPDATED, "updated_at_ms", mark, rejections, spare=known),
+    refused: Rejections = []
+    kept_calls, kept_costs = (
+        known(f"{table} WHERE id = ? AND clock_suspect IS NOT NULL") for table in ("tool_call_log", "cost_log")
     )
+    recent = replace(
+        batch,
+        tool_calls=_recent(batch.tool_calls, CALL_BEGAN, "created_at_ms", mark, refused, spare=kept_calls),
+        costs=_recent(batch.costs, REQUEST_BEGAN, "created_at_ms", mark, refused, spare=kept_costs),
+        sessions=_recent(
+            batch.sessions, SESSION_UPDATED, "updated_at_ms", mark, refused, spare=known("sessions WHERE id = ?")
+        ),
+    )
+    if refused and is_new(connection, batch):
+        return batch, True
+    rejections.extend(refused)
+    return recent, False
+
+
+def is_new(connection: Connection, batch: Batch) -> bool:
+    """Whether none of the batch's numbers has come before. It has come before where it has no numbers."""
+    if not batch.producer_id or not batch.sequence:
+        return False
+    found = connection.execute("SELECT highest_sequence FROM producers WHERE id = ?", (batch.producer_id,)).fetchone()
+    if found is None or batch.first_sequence > found[0]:
+        return True
+    within = "producer_id = ? AND first_sequence <= ? AND last_sequence >= ?"
+    gap = connection.execute(
+        f"SELECT 1 FROM producer_gaps WHERE {within}",  # noqa: S608 - a text of ours
+        (batch.producer_id, batch.first_sequence, batch.sequence),
+    )
+    return gap.fetchone() is not None
 
 
 def _recent(

@@ -102,6 +102,7 @@ def plan_of(connection: Connection, wanted: Filter) -> Plan:
         # The text first: few rows have it, and it lies before the other columns.
         "text": _contains(wanted.contains),
         **{name: [Condition(f"{name} = ?", (value,))] for name, value in equal.items()},
+        "suspect": [Condition("clock_suspect IS NOT NULL")] if wanted.clock_suspect else [],
         "errors": [Condition("error IS NOT NULL")] if wanted.errors_only else [],
         "outcomes": _outcomes(wanted),
         "labels": listing.has_labels(wanted.labels, "tool_call_log.session_id"),
@@ -116,6 +117,8 @@ def plan_of(connection: Connection, wanted: Filter) -> Plan:
         return by([Walk("idx_tool_call_log_session", others["session_id"])], "session_id", is_short=True)
     if label := listing.with_rare_label(connection, wanted.labels, "session_id"):
         return by([Walk("idx_tool_call_log_session", [label])], is_short=True)
+    if wanted.clock_suspect:
+        return by([Walk("idx_tool_call_log_suspect", others["suspect"])], "suspect")
     if unusual := _unusual(wanted):
         return by([Walk("idx_tool_call_log_unusual", [outcome]) for outcome in unusual], "outcomes")
     if wanted.errors_only:

@@ -8,11 +8,22 @@ import apsw
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import StoreRefused
-from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Accepted, Batch, rejection
+from audit_svc.ledger.batch import (
+    CALL_BEGAN,
+    COST_COLUMNS,
+    REQUEST_BEGAN,
+    SESSION_COLUMNS,
+    SESSION_UPDATED,
+    TOOL_CALL_COLUMNS,
+    Accepted,
+    Batch,
+    rejection,
+)
 from audit_svc.ledger.columns import Column
 from audit_svc.ledger.usage import Usage
 from audit_svc.sqlite.care.pruned import pruned_before, refuse_old
 from audit_svc.sqlite.usage.rollups import Rollups
+from audit_svc.sqlite.write.clock import mark_suspects
 from audit_svc.sqlite.write.producers import Covered
 
 CHUNKS = (250, 50, 10, 2, 1)
@@ -50,6 +61,8 @@ class Inserts:
     def read_mark(self) -> None:
         """Reads up to when the ledger is pruned. Call it again after each prune."""
         self._pruned_before = pruned_before(self._connection)
+        self.suspect_rows = 0
+        """How many rows of the last write() have a time that the ledger's clock contradicts."""
 
     def write(self, batches: Sequence[tuple[Batch, Usage]], now_ms: int) -> list[audit_pb2.RecordResponse]:
         """Writes batches, each with the usage of its rows, and returns a response for each.
@@ -57,14 +70,17 @@ class Inserts:
         The rows of all batches are inserted together: many producers with a few rows each cost what one with many does.
         """
         self._rollups.begin()
+        self.suspect_rows = 0
         covered = Covered(self._connection, now_ms)
         rejections = [list(batch.rejections) for batch, _ in batches]
-        kept, stored = [], []
+        kept, stored, suspicious = [], [], []
         for (batch, _), refused in zip(batches, rejections, strict=True):
+            has_old = False
             if self._pruned_before:
-                batch = refuse_old(self._connection, batch, self._pruned_before, refused)
+                batch, has_old = refuse_old(self._connection, batch, self._pruned_before, refused)
             kept.append(batch)
-            stored.append(self._write_sessions(batch.sessions, batch.recorded_by, refused))
+            suspicious.append(has_old or batch.is_ahead)
+            stored.append(self._write_sessions(batch, refused, suspicious[-1]))
             if batch.queries:
                 self._connection.executemany(self._insert_query, map(_QUERY_VALUES, batch.queries))
             if batch.producer_id and batch.sequence:
@@ -74,21 +90,28 @@ class Inserts:
         costs = self._costs.write([batch.costs for batch in kept], rejections)
         total = Usage()
         responses = []
-        for (batch, usage), sessions, its_calls, its_costs, refused in zip(
-            batches, stored, calls, costs, rejections, strict=True
+        for (batch, usage), sessions, its_calls, its_costs, refused, is_suspicious in zip(
+            batches, stored, calls, costs, rejections, suspicious, strict=True
         ):
+            if is_suspicious:
+                self._mark("tool_call_log", its_calls, CALL_BEGAN, batch.received_ms)
+                self._mark("cost_log", its_costs, REQUEST_BEGAN, batch.received_ms)
             is_whole = len(its_calls) == len(batch.tool_calls) and len(its_costs) == len(batch.costs)
             total.add(usage if is_whole else Usage(its_calls, its_costs))
             responses.append(_response(batch, sessions + len(its_calls) + len(its_costs), refused))
         self._rollups.add(total)
         return responses
 
+    def _mark(self, table: str, rows: Accepted, time: int, received_ms: int) -> None:
+        mark = self._pruned_before
+        self.suspect_rows += mark_suspects(self._connection, table, rows, time, mark, received_ms)
+
     def committed(self) -> None:
         """After the COMMIT of what was written."""
         self._rollups.committed()
 
-    def _write_sessions(self, sessions: Accepted, recorded_by: str, rejections: Rejections) -> int:
-        stored = 0
+    def _write_sessions(self, batch: Batch, rejections: Rejections, is_suspicious: bool) -> int:
+        sessions, recorded_by, stored = batch.sessions, batch.recorded_by, 0
         for position, (*values, labels) in zip(sessions.positions, sessions.rows(), strict=True):
             self._connection.execute(self._upsert_session, (*values, recorded_by))
             if not self._connection.changes():
@@ -100,6 +123,9 @@ class Inserts:
                 self._connection.execute("DELETE FROM session_labels WHERE session_id = ?", (values[0],))
                 rows = [(values[0], key, value) for key, value in labels.items()]
                 self._connection.executemany("INSERT INTO session_labels VALUES (?, ?, ?)", rows)
+                if is_suspicious:
+                    alone = Accepted([*values, labels], sessions.width, (position,))
+                    self._mark("sessions", alone, SESSION_UPDATED, batch.received_ms)
         return stored
 
     def _recorder(self, session_id: str) -> str:

@@ -24,11 +24,13 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import AuditError, DiskFull, FileLost, QueueFull, StoreClosed, StoreUnavailable
 from audit_svc.ledger.batch import Batch
+from audit_svc.ledger.clock import wall_ms
 from audit_svc.ledger.observer import StoreObserver
 from audit_svc.ledger.usage import Usage
 from audit_svc.sqlite.open.connection import transaction
 from audit_svc.sqlite.text.indexer import Indexer
 from audit_svc.sqlite.write.checkpoints import Checkpoints
+from audit_svc.sqlite.write.clock import LedgerClock
 from audit_svc.sqlite.write.inserts import Inserts
 
 T = TypeVar("T")
@@ -77,6 +79,8 @@ class Writer:
         """
         self._connection = connection
         self._inserts = Inserts(connection)
+        self.clock = LedgerClock(connection)
+        """For jobs alone, and to be read from any thread."""
         self._checkpoints = Checkpoints(connection)
         self._max_queued_rows = queue_rows
         self._observer = observer
@@ -238,6 +242,10 @@ class Writer:
             self._ack(partial(_succeed, group, responses))
             if self._observer:
                 self._observer.committed(responses, time.perf_counter() - started)
+            if suspects := self._inserts.suspect_rows:
+                if self._observer:
+                    self._observer.suspected(suspects)
+                log.warning("store.clock_suspect", rows=suspects)
 
     def _ack(self, answer_all: Callable[[], None]) -> None:
         """Has the event loop answer all batches of a commit by one call, or does it here where no loop waits.
@@ -264,10 +272,11 @@ class Writer:
             job.answer.set_result(answer)
 
     def _transaction(self, group: list[_Queued]) -> list[audit_pb2.RecordResponse]:
-        started, now_ms = time.perf_counter(), time.time_ns() // 1_000_000
+        started, now_ms = time.perf_counter(), wall_ms()
         try:
             with transaction(self._connection):
                 responses = self._inserts.write([(queued.batch, queued.usage) for queued in group], now_ms)
+                self.clock.look()
             self._inserts.committed()
             self._refuse_lost()
         finally:

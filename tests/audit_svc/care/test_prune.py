@@ -11,6 +11,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import Held, InvalidRequest
 from audit_svc.ledger.batch import read_batch
+from audit_svc.ledger.clock import SeenClock
 from audit_svc.ledger.pruning import Removed, whole_hour
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.care import prune
@@ -119,7 +120,7 @@ def test_a_session_that_is_still_there_goes_on_however_old_its_row_is(database, 
 def test_the_writer_refuses_from_the_moment_that_the_mark_is_committed(database, open_writer):
     make_ledger(database, hours=6)
     writer = open_writer(open_for_writing(database), 50_000)
-    writer.run(Prune(ago(3), "ada").step).result()
+    writer.run(Prune(ago(3), "ada", writer.clock).step).result()
     response = writer.record(read_batch(hour_of_rows(5), NOW_MS)).result()
     # The session's row has not been removed yet, so that it counts as a duplicate.
     assert ({rejection.code for rejection in response.rejections}, response.duplicates) == ({TOO_OLD}, 1)
@@ -133,7 +134,7 @@ def test_an_end_after_any_step_leaves_nothing_wrong_and_the_next_prune_goes_on(t
     while True:
         database = tmp_path / f"after-{steps}.db"
         make_ledger(database, hours=6)
-        first = Prune(ago(3), "ada")
+        first = Prune(ago(3), "ada", SeenClock(None))
         connection = open_for_writing(database)
         done = False
         for _ in range(steps):

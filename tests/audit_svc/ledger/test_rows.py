@@ -15,7 +15,7 @@ from audit_svc.ledger.batch import (
     read_batch,
     tool_call_row,
 )
-from audit_svc.ledger.columns import MAX_AHEAD_MS, MIN_TIME_MS
+from audit_svc.ledger.columns import MAX_TIME_MS, MIN_TIME_MS
 from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, request, session_row
 
 INVALID = audit_pb2.REJECTION_CODE_INVALID
@@ -48,9 +48,9 @@ WRONG = [
     (batch(audit_row(created_at_ms=0)), INVALID, "created_at_ms is before the year 2000"),
     (batch(audit_row(created_at_ms=MIN_TIME_MS - 1)), INVALID, "created_at_ms is before the year 2000"),
     (
-        batch(audit_row(created_at_ms=NOW_MS + MAX_AHEAD_MS + 1)),
+        batch(audit_row(created_at_ms=MAX_TIME_MS + 1)),
         INVALID,
-        "created_at_ms is more than 30 days ahead of the ledger's clock",
+        "created_at_ms is after the year 9999",
     ),
     (
         batch(audit_pb2.AuditRow.FromString(audit_row(id="a").SerializeToString() + b"\x68\x63")),
@@ -109,7 +109,7 @@ def test_a_row_beyond_a_limit_is_rejected_with_a_sentence_that_names_the_field_a
         ),
         audit_row(exit_code=-(2**31), duration_ms=2**63 - 1, result_bytes=2**63 - 1, redaction_version=2**32 - 1),
         audit_row(created_at_ms=MIN_TIME_MS),
-        audit_row(created_at_ms=NOW_MS + MAX_AHEAD_MS),
+        audit_row(created_at_ms=MAX_TIME_MS),
         audit_row(args_summary="", model="", tool_call_id="", turn_id="", outcome=audit_pb2.OUTCOME_UNSPECIFIED),
     ],
     ids=["longest texts", "largest numbers", "earliest", "latest", "least"],

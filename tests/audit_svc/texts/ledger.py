@@ -7,6 +7,7 @@ import apsw
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.ledger.batch import read_batch
+from audit_svc.ledger.clock import SeenClock
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.ledger.usage import Usage
 from audit_svc.sqlite.care.prune import Prune
@@ -63,7 +64,7 @@ def call(number: int) -> audit_pb2.AuditRow:
 
 
 def prune_all(connection: apsw.Connection, before_ms: int) -> None:
-    prune = Prune(before_ms, "ada")
+    prune = Prune(before_ms, "ada", SeenClock(None))
     done = False
     while not done:
         with transaction(connection):

@@ -14,6 +14,7 @@ from onrecord.audit.v1 import audit_pb2
 from audit_svc.errors import InvalidRequest
 from audit_svc.ledger import histogram
 from audit_svc.ledger.batch import read_batch
+from audit_svc.ledger.clock import SeenClock
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.ledger.usage import MAX_SUMMED, Usage
 from audit_svc.sqlite.care.prune import Prune
@@ -212,7 +213,7 @@ def test_usage_is_what_the_rows_say_for_any_groups_filters_and_range(empty, rows
 
 def take_away(connection: apsw.Connection, before_ms: int, steps: int = 100) -> None:
     """Prunes within the open transaction: all of it, or the first steps."""
-    prune = Prune(before_ms, "ada")
+    prune = Prune(before_ms, "ada", SeenClock(None))
     for _ in range(steps):
         if prune.step(connection).done:
             break

@@ -180,8 +180,9 @@ class AuditRow(_message.Message):
     result_bytes: _builtins.int
     """The size of the whole result in bytes, 0 or more."""
     created_at_ms: _builtins.int
-    """When the call began: milliseconds since 1970-01-01 UTC by the producer's clock, not before the year 2000 and not more
-    than 30 days ahead of the ledger's clock.
+    """When the call began: milliseconds since 1970-01-01 UTC by the producer's clock, not before the year 2000 and not after
+    the year 9999. A row that is more than a day ahead of the ledger's clock, or new and from before what the ledger was
+    pruned to, is stored and marked clock_suspect.
     """
     outcome: Global___Outcome.ValueType
     """How the call ended."""
@@ -597,6 +598,7 @@ class ListToolCallsRequest(_message.Message):
     OUTCOMES_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     ARGS_CONTAIN_FIELD_NUMBER: _builtins.int
+    CLOCK_SUSPECT_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Rows a page: 1 to 1000; 0 means 100. INVALID_ARGUMENT below 0; above 1000 counts as 1000."""
     page_token: _builtins.str
@@ -617,6 +619,8 @@ class ListToolCallsRequest(_message.Message):
     """Only this model."""
     args_contain: _builtins.str
     """Only calls whose summary of the arguments contains this text, upper and lower case alike in ASCII."""
+    clock_suspect: _builtins.bool
+    """Only calls whose time and the ledger's clock cannot both be right: see AuditRow.created_at_ms."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedScalarFieldContainer[Global___Outcome.ValueType]:
         """Only calls that ended in one of these ways."""
@@ -640,10 +644,11 @@ class ListToolCallsRequest(_message.Message):
         outcomes: _abc.Iterable[Global___Outcome.ValueType] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         args_contain: _builtins.str = ...,
+        clock_suspect: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "args_contain", b"args_contain", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "errors_only", b"errors_only", "labels", b"labels", "model", b"model", "outcomes", b"outcomes", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "tool_name", b"tool_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "args_contain", b"args_contain", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "errors_only", b"errors_only", "labels", b"labels", "model", b"model", "outcomes", b"outcomes", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "tool_name", b"tool_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_before_ms: _TypeAlias = _typing.Literal["created_before_ms"]  # noqa: Y015
     _WhichOneofArgType__created_before_ms: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms"]  # noqa: Y015
@@ -1376,19 +1381,31 @@ class PruneRequest(_message.Message):
 
     CREATED_BEFORE_MS_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    CONFIRM_CLOCK_FIELD_NUMBER: _builtins.int
+    RESET_MARK_FIELD_NUMBER: _builtins.int
     created_before_ms: _builtins.int
     """What began before this time is removed: milliseconds since 1970-01-01 UTC, rounded down to a whole hour. Required."""
     dry_run: _builtins.bool
     """Whether to count only, and remove nothing."""
+    confirm_clock: _builtins.bool
+    """Whether an operator says that the ledger's clock is right, though it is more than a day ahead of what it showed last
+    and of what has passed since. Without it such a prune is FAILED_PRECONDITION. Recorded in the log of queries.
+    """
+    reset_mark: _builtins.bool
+    """Whether to remove nothing, and to set the time that the ledger is pruned to back to created_before_ms where it is
+    later, as after a prune by a clock that was ahead. Recorded in the log of queries.
+    """
     def __init__(
         self,
         *,
         created_before_ms: _builtins.int = ...,
         dry_run: _builtins.bool = ...,
+        confirm_clock: _builtins.bool = ...,
+        reset_mark: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_before_ms", b"created_before_ms", "dry_run", b"dry_run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirm_clock", b"confirm_clock", "created_before_ms", b"created_before_ms", "dry_run", b"dry_run", "reset_mark", b"reset_mark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
