@@ -26,6 +26,7 @@ from gateway_svc.turns.turn import Runner, ShadowRunner
 from gateway_svc.watching.telemetry import Telemetry
 
 MAX_INPUT_BYTES = 2**20
+MAX_MODEL_CHARACTERS = 2**14
 MAX_SHADOWS_PER_SESSION = 4
 log = structlog.get_logger(__name__)
 
@@ -178,8 +179,7 @@ class Turns:
     def _check(self, request: pb.RunTurnRequest) -> None:
         if not request.input.strip():
             raise InvalidRequest("input is empty: say what the agent should do", "input")
-        if len(request.input.encode()) > MAX_INPUT_BYTES:
-            raise InvalidRequest(f"input is longer than {MAX_INPUT_BYTES} bytes", "input")
+        _check_length(request.input, "input")
         if request.max_steps < 0:
             raise InvalidRequest("max_steps is negative: leave it 0 for the gateway's own limit", "max_steps")
         if request.engine:
@@ -192,13 +192,17 @@ class Turns:
         Raises:
             EngineNotConfigured, InvalidRequest: it cannot be had.
         """
+        if len(request.shadow.engines) > MAX_SHADOWS_PER_SESSION:
+            raise InvalidRequest(f"shadow: a session has at most {MAX_SHADOWS_PER_SESSION} shadows", "shadow")
+        _check_length(request.system_prompt, "system_prompt")
+        for name in (request.model, request.fallback.model, *(choice.model for choice in request.shadow.engines)):
+            if len(name) > MAX_MODEL_CHARACTERS:
+                raise InvalidRequest(f"a model's name is longer than {MAX_MODEL_CHARACTERS} characters", "model")
         for budget in ("max_cost_micros", "session_max_cost_micros"):
             if getattr(request, budget, 0) < 0:
                 raise InvalidRequest(f"{budget} is negative: leave it 0 for none", budget)
         if request.fallback.engine:
             self._on_session.runner(request.fallback.engine)
-        if len(request.shadow.engines) > MAX_SHADOWS_PER_SESSION:
-            raise InvalidRequest(f"shadow: a session has at most {MAX_SHADOWS_PER_SESSION} shadows", "shadow")
         for choice in request.shadow.engines:
             if not isinstance(self._on_session.runner(choice.engine), ShadowRunner):
                 raise InvalidRequest(
@@ -219,3 +223,8 @@ class Turns:
         running.events.close()
         if not running.task.cancelled() and (error := running.task.exception()):
             log.info("turn.failed", trace_id=running.trace_id, error=type(error).__name__)
+
+
+def _check_length(text: str, field: str) -> None:
+    if len(text.encode()) > MAX_INPUT_BYTES:
+        raise InvalidRequest(f"{field} is longer than {MAX_INPUT_BYTES} bytes", field)

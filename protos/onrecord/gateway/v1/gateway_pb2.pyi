@@ -174,7 +174,7 @@ class RunTurnRequest(_message.Message):
     input: _builtins.str
     """What the user says: not empty, at most 1 MiB."""
     system_prompt: _builtins.str
-    """Instructions ahead of the conversation; empty keeps the session's."""
+    """Instructions ahead of the conversation, at most 1 MiB; empty keeps the session's."""
     max_steps: _builtins.int
     """At most this many steps in this turn; 0 means the gateway's limit, which it cannot exceed. INVALID_ARGUMENT below 0."""
     max_cost_micros: _builtins.int
@@ -968,7 +968,7 @@ class CreateSessionRequest(_message.Message):
     model: _builtins.str
     """The model of its turns; empty means the engine's default."""
     system_prompt: _builtins.str
-    """Instructions ahead of the conversation."""
+    """Instructions ahead of the conversation, at most 1 MiB."""
     max_cost_micros: _builtins.int
     """At most this much for the session, its shadows included, in millionths of a US dollar; 0 means no budget.
     INVALID_ARGUMENT below 0.
