@@ -5,7 +5,7 @@ import os
 
 import typer
 
-from gateway_svc import terminal
+from gateway_svc import dead_letters, terminal
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.tool_list import tools
 from service_kit.access.roles import Role
@@ -16,6 +16,7 @@ from service_kit.settings import load_settings
 app = typer.Typer(name="gateway-svc", help=__doc__, no_args_is_help=True, pretty_exceptions_show_locals=False)
 terminal.add_commands(app)
 app.command()(tools)
+app.add_typer(dead_letters.commands, name="dead-letters")
 add_token_command(app, "GATEWAY_TOKENS_FILE", (Role.CALLER, Role.ADMIN))
 
 

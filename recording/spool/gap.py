@@ -56,7 +56,7 @@ class Gap:
             self.session_states + other.session_states,
         )
 
-    def row(self) -> audit_pb2.AuditRow:
+    def row(self, reason: str = "the spool could not take or keep them") -> audit_pb2.AuditRow:
         """The row that tells the gap: the same bytes for the same gap."""
         return audit_pb2.AuditRow(
             id=str(uuid_utils.UUID(bytes=self.id)),
@@ -65,7 +65,7 @@ class Gap:
             args_summary=f'{{"tool_calls": {self.tool_calls}, "model_requests": {self.model_requests}, '
             f'"session_states": {self.session_states}, "from_ms": {self.from_ms}, "to_ms": {self.to_ms}}}',
             error=f"{self.tool_calls} tool calls between {_iso(self.from_ms)} and {_iso(self.to_ms)} went unrecorded: "
-            "the spool could not take or keep them",
+            f"{reason}",
             created_at_ms=self.from_ms,
             duration_ms=self.to_ms - self.from_ms,
         )

@@ -1,0 +1,166 @@
+"""Commands on the rows that the ledger refused. They work on the state directory, beside a running gateway or without.
+
+A gateway that runs on the same directory takes what is sent again within half a minute; else the next start does.
+"""
+
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+from rich.console import Console
+from rich.table import Column, Table
+
+from service_kit.printable import json_text, printable
+from service_kit.setting_types import HomePath
+from service_kit.settings import Settings, load_settings
+
+if TYPE_CHECKING:  # a gateway that records nothing must not load the record
+    from recording.delivery.dead_letters import DeadLetters, KeptLetter
+    from recording.spool import Folders
+
+commands = typer.Typer(help="Rows that the ledger refused: list, show, resend or drop them.", no_args_is_help=True)
+out = Console(highlight=False, soft_wrap=True, markup=False)
+
+DROPPED = "an operator dropped them, which the ledger had refused"
+
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids of rows, as `list` shows them.", show_default=False)]
+All = Annotated[bool, typer.Option("--all", help="All of them.")]
+Code = Annotated[str, typer.Option(help="Those that were refused for this reason, such as TOO_OLD.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+
+class StateSettings(Settings):
+    """Where the gateway keeps its state."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_")
+
+    state_dir: HomePath = Field(Path("~/.local/state/onrecord/gateway"), validate_default=True)
+
+
+@commands.command("list")
+def list_letters(as_json: Json = False) -> None:
+    """List the rows that the ledger refused, with the reason."""
+    letters = _open()[0].read()
+    if as_json:
+        for letter in letters:
+            _print_json(_about(letter))
+        return
+    table = Table(Column("id", no_wrap=True), "kind", "refused at", "code", "reason")
+    for letter in letters:
+        about = _about(letter)
+        table.add_row(*(printable(str(about[key])) for key in ("id", "kind", "refused_at", "code", "message")))
+    out.print(table)
+
+
+@commands.command()
+def show(ids: Ids = None, every: All = False, code: Code = "") -> None:
+    """Show refused rows as they were recorded, one JSON object a line."""
+    for letter in _chosen(_open()[0], ids, every=every, code=code):
+        _print_json(letter.about or _about(letter))
+
+
+@commands.command()
+def resend(ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun = False) -> None:
+    """Send refused rows again, once what they were refused for is mended. Their ids stay, so none is stored twice."""
+    letters, folders = _open()
+    chosen = _chosen(letters, ids, every=every, code=code)
+    rows = [letter.row() for letter in chosen if letter.about]
+    if dry_run or not rows:
+        typer.echo(f"{len(rows)} rows would be sent again")
+        return
+    spool = folders.make()  # numbers of its own; it is free once it is closed, and adopted like a dead gateway's
+    try:
+        taken = [spool.append(row) for row in rows]
+        whole = all(taken) and spool.sync()
+    finally:
+        spool.close()
+    if not whole:
+        _fail("The disk does not take them: nothing was removed from the dead letters.")
+    letters.remove([letter for letter in chosen if letter.about])
+    typer.echo(f"{len(rows)} rows are on their way to the ledger again, as producer {spool.id}")
+
+
+@commands.command()
+def drop(ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun = False) -> None:
+    """Remove refused rows for good. It says which, and a row `onrecord.gap` tells the ledger how many."""
+    from recording.spool.gap import Gap
+
+    letters, folders = _open()
+    chosen = _chosen(letters, ids, every=every, code=code)
+    for letter in chosen:
+        _print_json(_about(letter))
+    if dry_run or not chosen:
+        typer.echo(f"{len(chosen)} rows would be dropped")
+        return
+    kinds = Counter(str(_about(letter)["kind"]) for letter in chosen)
+    times = [int(letter.about["time_ms"]) for letter in chosen if letter.about]
+    now_ms = time.time_ns() // 1_000_000
+    gap = Gap.begin()
+    gap.from_ms, gap.to_ms = min(times, default=now_ms), max(times, default=now_ms)
+    gap.model_requests, gap.session_states = kinds["CostRow"], kinds["SessionRow"]
+    gap.tool_calls = len(chosen) - gap.model_requests - gap.session_states
+    spool = folders.make()
+    try:
+        told = spool.append(gap.row(DROPPED)) and spool.sync()
+    finally:
+        spool.close()
+    if not told:
+        _fail("The disk does not take the row that tells of it: nothing was dropped.")
+    letters.remove(chosen)
+    typer.echo(f"{len(chosen)} rows dropped")
+
+
+def _open() -> "tuple[DeadLetters, Folders]":
+    from recording.delivery.dead_letters import DeadLetters
+    from recording.spool import Folders, SpoolOptions
+
+    root = load_settings(StateSettings).state_dir.resolve() / "spool"
+    if not root.is_dir():
+        _fail(f"There is no spool at {root}: set GATEWAY_STATE_DIR as the gateway has it.")
+    return DeadLetters(root), Folders(root, SpoolOptions())
+
+
+def _chosen(letters: "DeadLetters", ids: list[str] | None, *, every: bool, code: str) -> "list[KeptLetter]":
+    if not (ids or every or code):
+        _fail("Name rows by their ids, by --code, or take them --all.")
+    wanted = set(ids or ())
+    found = letters.read()
+    if missing := wanted - {letter.id for letter in found}:
+        _fail(f"There is no dead letter with the id {printable(min(missing))}.")
+    return [
+        letter
+        for letter in found
+        if every or (letter.id and letter.id in wanted) or (code and letter.about.get("code") == code)
+    ]
+
+
+def _about(letter: "KeptLetter") -> dict[str, Any]:
+    """What is said of a letter in a list: names and numbers."""
+    about = letter.about
+    if not about:
+        return {"id": "", "kind": "unreadable", "refused_at": "", "code": "", "message": f"{len(letter.line)} bytes"}
+    refused_at = datetime.fromtimestamp(int(about["time_ms"]) / 1000, UTC).isoformat(timespec="seconds")
+    return {
+        "id": letter.id,
+        "kind": about["kind"],
+        "refused_at": refused_at,
+        "code": about["code"],
+        "message": about["message"],
+        "producer_id": about["producer_id"],
+        "number": about["number"],
+    }
+
+
+def _print_json(about: dict[str, Any]) -> None:
+    typer.echo(json_text(about, ascii_only=True))
+
+
+def _fail(sentence: str) -> NoReturn:
+    typer.echo(sentence, err=True)
+    raise typer.Exit(1)
