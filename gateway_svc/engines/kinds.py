@@ -1,6 +1,6 @@
-"""The kinds of engines. Each module of this package that is an engine offers its own as `KIND`, and no list names it.
+"""The kinds of engines. Each module of this package that is an engine defines its `KIND`; no list names it.
 
-Settings, wiring, health, prices, traces and the check of the documents iterate over engine_kinds().
+Settings, assembly, health, prices, traces and the check of the documents iterate over engine_kinds().
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,36 +22,36 @@ if TYPE_CHECKING:
     from gateway_svc.turns.turn import Runner
 
 Probe = Callable[[str], Awaitable[str]]
-"""Asks a URL, without a key; returns why nobody is there, or an empty text."""
+"""Requests a URL without a key; returns why nobody answers, or an empty string."""
 
 
 class EngineSettings(Settings):
-    """What a deployment says of one engine. A kind's own class adds its fields, and the prefix of their variables."""
+    """The settings of one engine. A kind's own class adds fields and the prefix of their variables."""
 
     configured_by: ClassVar[str]
-    """The field that configures the engine by being set."""
+    """The field that configures the engine when it is set."""
 
     @property
     def is_configured(self) -> bool:
-        """Whether this deployment has the engine."""
+        """Whether this deployment has configured the engine."""
         return bool(getattr(self, self.configured_by))
 
     @property
     def keeps_record(self) -> bool:
-        """Whether what the engine does is put on the record."""
+        """Whether the engine's tool calls and requests are recorded."""
         return self.is_configured
 
     @property
     def secrets(self) -> list[str]:
-        """The keys among the settings, which are kept off the record."""
+        """The keys among the settings, to be kept off the record."""
         values = (getattr(self, name) for name in type(self).model_fields)
         return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
 
     def configure_by_default(self) -> None:
-        """Configures the engine where no other one is, if it can be found on this machine."""
+        """Called if no engine is configured: configures this one if it is installed on this machine."""
 
     async def probe(self, ask: Probe) -> str:
-        """Why the engine cannot be reached; empty when it can."""
+        """Why the engine cannot be reached; empty if it can."""
         raise NotImplementedError
 
     @classmethod
@@ -61,7 +61,7 @@ class EngineSettings(Settings):
 
 
 class HttpEngineSettings(EngineSettings):
-    """What every model server that is reached by HTTP is told by."""
+    """The settings that all model servers over HTTP have."""
 
     configured_by = "url"
 
@@ -70,16 +70,16 @@ class HttpEngineSettings(EngineSettings):
 
     @property
     def is_local(self) -> bool:
-        """Whether the server is one's own: its requests cost nothing, and it may cut a long conversation in silence."""
+        """Whether the server is self-hosted: its requests cost nothing, and it may silently cut a long conversation."""
         return False
 
     @property
     def context_limit(self) -> int | None:
-        """The context of the server's models in tokens; None: what the price list knows of each."""
+        """The context size of the server's models in tokens; None: as the price list says for each."""
         return None
 
     async def probe(self, ask: Probe) -> str:
-        """See EngineSettings."""
+        """Why the server cannot be reached; empty if it can."""
         return await ask(self.url or "")
 
     @model_validator(mode="after")
@@ -94,19 +94,19 @@ S = TypeVar("S", bound=EngineSettings)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind(Generic[S]):
-    """What is known of an engine before any is built."""
+    """What is known about an engine before one is built."""
 
     name: str
     """Its name in requests, events and rows."""
     settings: type[S]
     provider: str
-    """Whose models it runs: `gen_ai.provider.name` in traces, and in prices where the URL does not tell it."""
+    """The provider of its models: `gen_ai.provider.name` in traces, and for prices if the URL does not identify one."""
     lists_prices: bool = False
-    """Whether all its models are the provider's own, and so have its prices behind any address."""
+    """Whether all its models are the provider's own, so that its prices apply at any address."""
 
     @property
     def price_provider(self) -> str | None:
-        """The provider whose prices hold where the URL does not tell it; None: those of a model's maker."""
+        """The provider whose prices apply if the URL does not identify one; None: the maker of each model."""
         return self.provider if self.lists_prices else None
 
 
@@ -115,14 +115,14 @@ H = TypeVar("H", bound=HttpEngineSettings)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineKind(Kind[H]):
-    """A model server, which the gateway's own loop asks for one step at a time."""
+    """A model server, driven by the gateway's own loop, one step at a time."""
 
     build: Callable[[H], Engine]
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What an engine with a loop of its own needs of the deployment."""
+    """What an engine with its own loop needs from the deployment."""
 
     state_dir: Path
     workspace: Path
@@ -130,16 +130,16 @@ class Surroundings:
     max_steps: int
     max_turn_seconds: float
     audit: "ClaudeAudit | None"
-    """None: it is not put on the record."""
+    """None: it is not recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerKind(Kind[S]):
-    """An engine that brings its own loop and its own tools."""
+    """An engine with its own loop and its own tools."""
 
     build: "Callable[[S, Surroundings], Runner]"
 
 
 def engine_kinds() -> list[Kind[Any]]:
-    """All kinds: model servers by name, then engines with a loop of their own. The first configured is the default."""
+    """All kinds: model servers by name, then engines with their own loop. The first configured one is the default."""
     return sorted(discover(engines, Kind), key=lambda kind: (isinstance(kind, RunnerKind), kind.name))

@@ -1,7 +1,7 @@
-"""HTTP clients that share many requests out between them.
+"""Spreads requests over several HTTP clients.
 
-For each request httpcore2 looks at all connections of its pool, so that with hundreds of them a step takes longer than
-all else that a turn does. In pools of few it does not matter how many there are.
+For each request, httpcore2 scans all connections of its pool. With hundreds of them, that takes longer than everything
+else in a step. Many small pools avoid it.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ class _Lent:
 
 
 class Clients:
-    """As many clients as the requests at hand need. The first ones serve until they are full."""
+    """As many clients as the current requests need. A new one is made when all others are full."""
 
     def __init__(self, make: Callable[[], httpx2.AsyncClient]) -> None:
         self._make = make

@@ -1,4 +1,4 @@
-"""What the engines' wire formats share: JSON, and tool calls in both directions."""
+"""What the wire formats share: JSON, and tool calls in both directions."""
 
 import json
 from collections.abc import Iterable
@@ -15,19 +15,19 @@ _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def encode(value: object) -> bytes:
-    """JSON without blanks, in UTF-8. Lone surrogates, which UTF-8 cannot carry, become question marks."""
+    """Compact JSON in UTF-8. Lone surrogates, which UTF-8 cannot encode, become question marks."""
     return _encoder.encode(value).encode("utf-8", "replace")
 
 
 def join(head: dict[str, Any], messages: Iterable[bytes], tools: bytes, *, field: bytes = b"messages") -> bytes:
-    """A request's body: the fields of head, then the encoded messages and tools as they are."""
+    """A request's body: the fields of head, then messages and tools, which are already encoded."""
     body = b"".join((encode(head)[:-1], b',"', field, b'":[', b",".join(messages), b"]"))
     # OpenAI refuses an empty list of tools
     return body + b"}" if tools in (b"", b"[]") else b"".join((body, b',"tools":', tools, b"}"))
 
 
 def encode_tools(tools: Iterable[ToolDefinition]) -> bytes:
-    """A request's list of tools, the same for all servers."""
+    """A request's list of tools, in the form that all servers share."""
     return encode(
         [
             {
@@ -40,7 +40,7 @@ def encode_tools(tools: Iterable[ToolDefinition]) -> bytes:
 
 
 def parse_arguments(arguments: str) -> dict[str, Any] | None:
-    """A call's arguments, or None where the model wrote no JSON object."""
+    """A call's arguments, or None if the model did not write a JSON object."""
     try:
         parsed = json.loads(arguments, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -49,24 +49,24 @@ def parse_arguments(arguments: str) -> dict[str, Any] | None:
 
 
 def history_arguments(arguments: str) -> dict[str, Any]:
-    """A call's arguments as they go back to the server.
+    """A call's arguments, to be sent back to the server.
 
-    Most servers refuse a history in which they are anything but an object, so malformed ones are wrapped in one.
+    Most servers refuse a history in which they are not an object, so malformed ones are wrapped in one.
     """
     parsed = parse_arguments(arguments)
     return {"malformed_arguments": arguments} if parsed is None else parsed
 
 
 def history_arguments_text(arguments: str) -> str:
-    """The same for servers that want them as text: as the model wrote them wherever that is an object."""
+    """The same, for servers that expect text: what the model wrote, if that is an object."""
     return arguments if parse_arguments(arguments) is not None else encode(history_arguments(arguments)).decode()
 
 
 def build_calls(calls: Iterable[tuple[str, str, str]]) -> tuple[ToolCall, ...]:
-    """Tool calls from the server's id (empty where it gave none), the name and the arguments of each.
+    """Builds tool calls from the server's id (empty if it sent none), the name and the arguments of each.
 
-    An id that is missing, or that an earlier call of the same answer has, is made up: a result is told by it. Nine
-    letters and digits are a form that all servers take (see gateway_svc.engines.wire.history).
+    If an id is missing, or an earlier call of the same answer has it, a new one is generated, since results refer to
+    it. All servers accept nine letters and digits (see gateway_svc.engines.wire.history).
     """
     built: list[ToolCall] = []
     taken: set[str] = set()
@@ -78,4 +78,4 @@ def build_calls(calls: Iterable[tuple[str, str, str]]) -> tuple[ToolCall, ...]:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(constant)  # NaN and Infinity are Python's, not JSON's
+    raise ValueError(constant)  # NaN and Infinity are not JSON

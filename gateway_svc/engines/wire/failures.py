@@ -1,4 +1,4 @@
-"""What a model server's refusal means: the error that it becomes, and whether asking again can help."""
+"""Maps a model server's failure to an error, and says whether a retry can help."""
 
 import json
 import math
@@ -43,7 +43,7 @@ _STATUSES = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-"""The HTTP status that a response would have had for a code or a type that is told in the middle of a stream."""
+"""The HTTP status for an error code or type that arrives in the middle of a stream."""
 _TOO_LONG = re.compile(
     r"context_length_exceeded|exceed_context_size|maximum context length|context (window|length|size)|"
     r"prompt is too long|input (is )?too long|too many (input )?tokens|input token count|reduce the length|"
@@ -66,31 +66,31 @@ _WAIT = re.compile(
 )
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
 LOADING_SECONDS = 60.0
-"""How long a server that loads its model is waited for when it does not say how long that takes."""
+"""How long to wait for a server that is loading its model and does not say how long that takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a server says about its failure."""
+    """What a server says about a failure."""
 
     text: str = ""
     code: str = ""
     status: int | None = None
-    """The HTTP status that an error within a stream gives."""
+    """The HTTP status in an error within a stream."""
     after_s: float | None = None
-    """The wait that it asks for in words or in a field of the body."""
+    """The wait that it asks for, in words or in a field of the body."""
 
     @property
     def is_loading(self) -> bool:
-        """Whether the server says that it loads its model."""
+        """Whether the server says that it is loading its model."""
         return _LOADING.search(self.text) is not None
 
 
 def error_in(payload: object) -> Told | None:
-    """The error in a piece of JSON; None where it is no error.
+    """The error in a JSON value; None if it is not an error.
 
-    The shapes are those of Ollama, OpenAI (also within an event `error` or `response.failed`), Anthropic, OpenRouter
-    (also within a choice), vLLM, and Google, whose body is a list.
+    Knows the forms of Ollama, OpenAI (also within an event `error` or `response.failed`), Anthropic, OpenRouter (also
+    within a choice), vLLM, and Google, whose body is a list.
     """
     if isinstance(payload, list):
         return next(filter(None, map(error_in, payload)), None)
@@ -115,7 +115,7 @@ def error_in_body(body: bytes, content_type: str) -> Told:
     try:
         payload = json.loads(body)
     except (ValueError, RecursionError):
-        # a proxy's page says nothing in its markup that its status does not
+        # a proxy's HTML page says no more than its status
         page = "html" in content_type or body.lstrip().startswith(b"<")
         return Told() if page else Told(body.decode("utf-8", "replace"))
     told = error_in(payload)
@@ -142,7 +142,7 @@ def _told(error: object, payload: Mapping[str, Any]) -> Told:
 
 
 def _sentences(error: object) -> Iterator[str]:
-    """All that an error says, wherever its server puts it."""
+    """All sentences of an error, wherever the server puts them."""
     if isinstance(error, str):
         yield error.strip()
     elif isinstance(error, list):
@@ -172,7 +172,7 @@ def _parsed(raw: str) -> Mapping[str, Any] | None:
 
 
 def _wait_in(error: Mapping[str, Any]) -> float | None:
-    """The wait that Google (`retryDelay`), Hugging Face (`estimated_time`) or OpenRouter put into a field."""
+    """The wait in a field of Google's (`retryDelay`), Hugging Face's (`estimated_time`) or OpenRouter's errors."""
     details = error.get("details")
     for part in [error, *(details if isinstance(details, list) else ())]:
         if not isinstance(part, Mapping):
@@ -188,13 +188,13 @@ def _wait_in(error: Mapping[str, Any]) -> float | None:
 
 
 def presentable(text: str) -> str:
-    """A server's words for a message: one line, without control characters, cut."""
+    """A server's text for use in a message: one line, without control characters, truncated."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text[:4096]).split())
     return line if len(line) <= MAX_TOLD_CHARACTERS else line[: MAX_TOLD_CHARACTERS - 1] + "…"
 
 
 def error_class(status: int, told: Told) -> type[EngineError]:
-    """The error that a response with this status is."""
+    """The class of error for a response with this status."""
     if told.code == "tool_use_failed" or (status in (400, 422, 500) and _NOT_PARSED.search(told.text)):
         return CallNotParsed
     if status in _TOO_LONG_STATUSES and (told.code == "context_length_exceeded" or _TOO_LONG.search(told.text)):
@@ -206,7 +206,7 @@ def error_class(status: int, told: Told) -> type[EngineError]:
     if status >= 500 or status in _PASSING_4XX:
         return EngineUnavailable
     if status in (400, 404):
-        # 404 alone may as well be a wrong path; OpenRouter says 400
+        # 404 alone may also be a wrong path; OpenRouter sends 400
         text = told.text.lower()
         if told.code == "model_not_found" or "not a valid model" in text or (status == 404 and "model" in text):
             return ModelNotFound
@@ -214,9 +214,9 @@ def error_class(status: int, told: Told) -> type[EngineError]:
 
 
 def is_passing(status: int, told: Told) -> bool:
-    """Whether asking again can help."""
+    """Whether a retry can help."""
     kind = error_class(status, told)
-    if kind is CallNotParsed:  # the model may write it rightly the next time
+    if kind is CallNotParsed:  # the model may get it right the next time
         return True
     if issubclass(kind, EngineRejected):
         return False
@@ -224,7 +224,7 @@ def is_passing(status: int, told: Told) -> bool:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a server asks to wait, by its headers retry-after-ms and retry-after (RFC 9110, 10.2.3)."""
+    """The seconds to wait according to the headers retry-after-ms and retry-after (RFC 9110, 10.2.3)."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) * unit

@@ -1,6 +1,6 @@
-"""Reads what a model server sent: each function takes a value of any kind and raises ValueError where it is another.
+"""Reads fields that a model server sent. Each function takes any value, and raises ValueError if the type is wrong.
 
-What is missing or null counts as empty, since servers differ in which of the two they send.
+Missing and null both count as empty, since servers differ in which they send.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 Fields = Mapping[str, Any]
 
 MAX_COUNT = 2**53
-"""No server has counted more tokens; a larger number would not fit where counts are kept."""
+"""No real count is larger, and a larger one would overflow where counts are kept."""
 
 
 def fields(value: object) -> Fields:
@@ -31,7 +31,7 @@ def items(value: object) -> Sequence[Any]:
 
 
 def text(value: object) -> str:
-    """A string; a number as it is written. It may hold lone surrogates, since JSON can: see clean."""
+    """A string; a number is converted to one. It may contain lone surrogates, as JSON may: see clean()."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -42,12 +42,12 @@ def text(value: object) -> str:
 
 
 def label(value: object) -> str:
-    """A name that the answer does not depend on, such as the model's: of any other kind it counts as absent."""
+    """A name that the answer does not depend on, such as the model's. Any other type counts as absent."""
     return value if isinstance(value, str) else ""
 
 
 def clean(string: str) -> str:
-    """The string as UTF-8 and proto strings can carry it: surrogates that are no pair are replaced."""
+    """The string with lone surrogates replaced, which UTF-8 and protobuf cannot encode."""
     try:
         string.encode()
     except UnicodeEncodeError:
@@ -56,7 +56,7 @@ def clean(string: str) -> str:
 
 
 def maybe_count(value: object) -> int | None:
-    """A number of tokens, also as a float or in digits; None where it is none: it is no reason to lose an answer."""
+    """A token count, also as a float or as digits; None if it is not one, since that must not lose the answer."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
@@ -65,7 +65,7 @@ def maybe_count(value: object) -> int | None:
 
 
 def count(value: object) -> int:
-    """The same, 0 where it is none."""
+    """The same, but 0 instead of None."""
     return maybe_count(value) or 0
 
 

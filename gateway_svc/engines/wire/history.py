@@ -1,12 +1,12 @@
-"""Fits a conversation to the server that it goes to, whoever has answered in it so far.
+"""Adapts a conversation to the server that it is sent to, whichever servers have answered in it so far.
 
-- An answer goes back as its server sent it (`Native`) to that server and model alone; to all others by text and calls.
-- Ids of calls are unique within a request. Those of another server or model, and those that come again in a later step,
-  are replaced by nine letters and digits, which every server takes: Mistral takes no others, Anthropic no dots, OpenAI
-  none of more than 40 or 64 characters.
-- An answer without text and calls is told as NOTHING_SAID, since many servers refuse an empty one.
+- An answer goes back unchanged (`Native`) only to the server and model that gave it; others get its text and calls.
+- Ids of calls are unique within a request. Those of another server or model, and those that are repeated in a later
+  step, are replaced by nine letters and digits, which every server accepts: Mistral accepts nothing else, Anthropic no
+  dots, OpenAI no more than 40 or 64 characters.
+- An answer without text and calls becomes NOTHING_SAID, since many servers refuse an empty one.
 
-Each message is encoded once, and again only where it goes out in another form than before.
+Each message is encoded once, and again only if it is sent in another form than before.
 """
 
 import re
@@ -19,7 +19,7 @@ from gateway_svc.messages import AssistantMessage, Message, Native, ToolMessage,
 
 NOTHING_SAID = "(no answer)"
 NOT_SHOWN = "(not shown)"
-"""In place of thoughts, for a server that demands some with every call, of an answer that it did not give itself."""
+"""Replaces the thoughts of another server's answer, for a server that requires thoughts with every call."""
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_CHARACTERS = 9
@@ -27,46 +27,46 @@ _ID_CHARACTERS = 9
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Who is to read a history."""
+    """The server and model that a history is sent to."""
 
     origin: str
     """The API and the server."""
     model: str
     rules: Hashable = None
-    """What else a message's encoding depends on."""
+    """What else the encoding of a message depends on."""
     keeps_ids: bool = True
-    """Whether ids that it gave itself go back as they are."""
+    """Whether its own ids go back unchanged."""
     id_form: re.Pattern[str] = re.compile(r".*", re.DOTALL)
-    """What an id has to look like to go back as it is."""
+    """The form of ids that go back unchanged."""
 
     def gave(self, message: AssistantMessage) -> bool:
-        """Whether the answer is its own."""
+        """Whether it gave this answer."""
         return message.native is not None and (message.native.origin, message.native.model) == (self.origin, self.model)
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How one message goes out."""
+    """The form in which a message is sent."""
 
     reader: Reader
     own: bool
-    """Whether the reader gave the answer itself."""
+    """Whether the reader itself gave the answer."""
     ids: tuple[str, ...]
-    """The ids of its calls, or the id of the call that it is the result of."""
+    """The ids of its calls, or the id of the call whose result it is."""
 
     def native(self, message: AssistantMessage) -> Native | None:
-        """What the reader sent beside text and calls."""
+        """The answer as the reader sent it; None if another server gave it."""
         return message.native if self.own else None
 
 
 @dataclass(eq=False, slots=True)
 class _Fitting:
-    """How far one conversation has been fitted to one reader."""
+    """The state of adapting one conversation to one reader."""
 
     reader: Reader
     taken: set[str] = field(default_factory=set)
     open: dict[str, deque[str]] = field(default_factory=dict)
-    """The ids that go out for the last answer's calls, by those that they have."""
+    """The ids sent for the last answer's calls, by their original ids."""
 
     def form(self, message: Message) -> Form:
         match message:
@@ -97,12 +97,12 @@ Encode = Callable[[Message, Form], bytes]
 
 
 class Encoded:
-    """A message, and its bytes in the form in which it went out last."""
+    """A message, and its bytes in the form in which it was last sent."""
 
     __slots__ = ("_encode", "_form", "_size", "data", "fitting", "message")
 
     def __init__(self, message: Message, encode: Encode, reader: Reader) -> None:
-        """`reader` is the one that is likely to be asked."""
+        """`reader` is the likely recipient."""
         self.message = message
         self._encode = encode
         self._form = _Fitting(reader).form(message)
@@ -114,7 +114,7 @@ class Encoded:
         return self._size
 
     def fit(self, fitting: _Fitting) -> None:
-        """Takes the form in which the next request has it."""
+        """Takes the form for the next request."""
         form = fitting.form(self.message)
         if form != self._form:
             self._form, self.data = form, self._encode(self.message, form)
@@ -122,7 +122,7 @@ class Encoded:
 
 
 def fit(history: Sequence[Encoded], reader: Reader) -> list[bytes]:
-    """The messages as the reader takes them. What it was sent before is not looked at again."""
+    """The messages in the form for reader. Those that it was sent before are not processed again."""
     fitting = history[0].fitting if history else None
     begin = next((at for at, message in enumerate(history) if message.fitting is not fitting), len(history))
     if fitting is None or fitting.reader != reader or any(m.fitting is fitting for m in history[begin:]):
@@ -133,12 +133,12 @@ def fit(history: Sequence[Encoded], reader: Reader) -> list[bytes]:
 
 
 def nonempty_text(message: UserMessage | AssistantMessage) -> str:
-    """What a message says; never nothing, since many servers refuse an empty one."""
+    """A message's text, never empty, since many servers refuse that."""
     return message.text if message.text.strip() else NOTHING_SAID
 
 
 def portable_id(given: str, again: int = 0) -> str:
-    """An id in a form that every server takes: always the same for the same one."""
+    """An id in a form that every server accepts; the same input gives the same id."""
     if not again and len(given) == _ID_CHARACTERS and given.isascii() and given.isalnum():
         return given
     number = int.from_bytes(sha256(f"{again} {given}".encode("utf-8", "replace")).digest()[:8], "big")

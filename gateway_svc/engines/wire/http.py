@@ -33,9 +33,9 @@ from gateway_svc.errors import EngineBrokeOff, EngineError, EngineProtocolError,
 _DONE = b"[DONE]"
 _DRAIN_S = 0.5
 _AFTERWARDS_S = 5.0
-"""How long what may follow a complete answer, such as its usage, is waited for."""
+"""How long to wait for what may follow a complete answer, such as its usage."""
 _MASKED_ANYWHERE_CHARACTERS = 12
-"""A shorter secret is masked as a word alone: it may be a part of many words."""
+"""A shorter secret is masked only as a whole word, since it may be part of many words."""
 _MAX_ERROR_BODY_BYTES = 64 * 1024
 _MAX_WAIT_S = 8.0
 
@@ -44,50 +44,50 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often an engine tries, and how long it waits."""
+    """How often an engine retries, and how long it waits."""
 
     attempts: int = 4
-    """Requests at most for one step."""
+    """The most requests for one step."""
     wait_s: float = 0.5
-    """Before the second try; doubled for each further one, up to 8 s, and jittered."""
+    """Before the second try; doubled for each further one, up to 8 s, with jitter."""
     max_retry_after_s: float = 60.0
-    """A server that asks for a longer wait is not asked again."""
+    """If a server asks for a longer wait, there is no retry."""
     connect_s: float = 5.0
     read_s: float = 600.0
     """Between two reads: a model may think for minutes before its first token."""
     loading_s: float = LOADING_SECONDS
-    """How long a server that loads its model is asked again."""
+    """How long to retry while a server is loading its model."""
 
 
 PATIENCE = Patience()
 
 
 class BadEnd(ValueError):
-    """An answer did not end well. The message says how, behind the engine's name."""
+    """An answer ended badly. The message says how; it follows the engine's name."""
 
 
 class Answer:
-    """Puts the pieces of one streamed answer together. Each wire format has its own."""
+    """Assembles one streamed answer. Each wire format has its own subclass."""
 
     complete = False
-    """Whether it would be whole if the stream ended here. What comes afterwards cannot spoil it."""
+    """Whether the answer is complete if the stream ends here. Nothing that follows can spoil it."""
     ended = False
-    """Whether the server has said that nothing more comes."""
+    """Whether the server has said that nothing more follows."""
 
     def take(self, chunk: Fields) -> str:
-        """Takes a piece and returns the text in it. Raises ValueError where it is none, BadEnd."""
+        """Takes a chunk; returns the text in it. Raises ValueError if it is malformed, BadEnd."""
         raise NotImplementedError
 
     def done(self) -> None:
-        """Takes `[DONE]`, by which streams of OpenAI's end. Some servers send it too early, others for all end."""
+        """Takes `[DONE]`, the end of OpenAI's streams. Some servers send it too early, others send nothing else."""
 
     def result(self, model: str) -> StepResult:
-        """The whole answer; model is the one that was asked. Raises ValueError, BadEnd."""
+        """The whole answer; model is the requested one. Raises ValueError, BadEnd."""
         raise NotImplementedError
 
 
 class _TryAgain(Exception):
-    """A failure that may pass. `error` is what the caller is told if it does not."""
+    """A transient failure. `error` is for the caller if it persists."""
 
     def __init__(self, error: EngineError, after_s: float | None = None, *, is_loading: bool = False) -> None:
         super().__init__(error)
@@ -109,7 +109,7 @@ class ModelServerClient:
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """`path` is put behind the path of base_url. `api_key` is sent as a bearer token, unless `headers` say how."""
+        """`path` is appended to base_url's. `api_key` is sent as a bearer token unless `headers` are given."""
         url = httpx2.URL(base_url)
         given = {"authorization": f"Bearer {api_key}"} if api_key and headers is None else dict(headers or {})
         self._engine = engine
@@ -118,9 +118,9 @@ class ModelServerClient:
         self._url = url.copy_with(path=url.path.rstrip("/") + path, userinfo=b"")
         self._origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
         self.address = f"{self._origin}{url.path.rstrip('/')}"
-        """Where the server is: whatever it gave goes back there alone."""
-        # a container may reach the model server only through a proxy, and is told so by HTTPS_PROXY, NO_PROXY and
-        # SSL_CERT_FILE; but no proxy reaches what runs on this machine
+        """The server's address. What a server sent goes back only to the same address."""
+        # a container may need a proxy (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE) to reach the model server; but no proxy
+        # reaches this machine
         trust_env = not is_loopback(url.host)
         verify = httpx2.create_ssl_context(trust_env=trust_env)
         self._clients = Clients(
@@ -128,13 +128,13 @@ class ModelServerClient:
                 auth=httpx2.BasicAuth(url.username, url.password) if url.userinfo else None,
                 headers={
                     "content-type": "application/json",
-                    # a compressor on the way would hold tokens back
+                    # compression on the way would delay tokens
                     "accept-encoding": "identity",
                     "user-agent": "onrecord",
                     **given,
                 },
                 timeout=httpx2.Timeout(patience.read_s, connect=patience.connect_s, pool=None),
-                # how many turns run at once is limited where turns are
+                # concurrency is limited by the number of turns
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0),
                 trust_env=trust_env,
                 verify=verify,
@@ -142,7 +142,7 @@ class ModelServerClient:
         )
 
     async def step(self, model: str, body: bytes, answer: Callable[[], Answer]) -> AsyncGenerator[StepEvent, None]:
-        """Posts body and streams the answer as Engine.step says. `answer` makes an empty one, for each try its own."""
+        """Posts body and streams the answer, as Engine.step() specifies. `answer` makes an empty one for each try."""
         begun, started = False, time.monotonic()
         for attempt in itertools.count(1):
             try:
@@ -170,7 +170,7 @@ class ModelServerClient:
         loads = failure.is_loading and elapsed_s < self._patience.loading_s
         if attempt >= self._patience.attempts and not loads:
             return None
-        jitter = random.random()  # noqa: S311 - it spreads clients, and guards nothing
+        jitter = random.random()  # noqa: S311 - it spreads retries, and is no secret
         if asked_s is not None:
             return asked_s * (1 + jitter / 10)
         return min(self._patience.wait_s * 2.0 ** (attempt - 1), _MAX_WAIT_S) * (1 + jitter) / 2
@@ -192,7 +192,7 @@ class ModelServerClient:
                 raise EngineBrokeOff(self._engine, model, "its stream ended before the answer was complete")
         except (EngineError, _TryAgain, TimeoutError) as failure:
             if not answer.complete:
-                # step() does so only as long as nothing has been told
+                # step() retries only if no text has been passed on
                 silent = isinstance(failure.__cause__, httpx2.ReadTimeout)
                 if isinstance(failure, EngineBrokeOff) and not silent:
                     raise _TryAgain(failure) from failure.__cause__
@@ -253,7 +253,7 @@ class ModelServerClient:
                 await response.aclose()
 
     async def _post(self, client: httpx2.AsyncClient, model: str, body: bytes) -> httpx2.Response:
-        """Sends the request and waits for the head of the response. An error's own words can hold the key: left out."""
+        """Sends the request and waits for the response's headers. httpx2's own messages may hold the key: left out."""
         try:
             return await client.send(client.build_request("POST", self._url, content=body), stream=True)
         except httpx2.ConnectTimeout as error:
@@ -289,7 +289,7 @@ class ModelServerClient:
         return _TryAgain(error, told.after_s if after_s is None else after_s, is_loading=told.is_loading)
 
     def _broken_off(self, model: str, told: Told) -> Exception:
-        """The error of a server that tells it in the stream of an answer which began with 200."""
+        """The error in the stream of an answer that began with status 200."""
         if told.status is None:
             return EngineBrokeOff(self._engine, model, f"broke off its answer {self._words(told)}")
         kind = error_class(told.status, told)
@@ -306,15 +306,15 @@ class ModelServerClient:
 
 
 async def _next(payloads: AsyncGenerator[bytes, None]) -> bytes | None:
-    """What follows a complete answer; None at the end of the stream. Raises TimeoutError."""
+    """The next payload after a complete answer; None at the end of the stream. Raises TimeoutError."""
     async with asyncio.timeout(_AFTERWARDS_S):
         return await anext(payloads, None)
 
 
 async def _drain(payloads: AsyncGenerator[bytes, None]) -> None:
-    """Reads what follows the end of an answer, so that its connection serves the next step too.
+    """Reads what follows the end of an answer, so that its connection can be reused for the next step.
 
-    Usually it is there already. A server that keeps its stream open loses the connection, and no longer matters.
+    Usually it has already arrived. If the server keeps the stream open, the connection is closed.
     """
     with suppress(EngineError, TimeoutError):
         async with asyncio.timeout(_DRAIN_S):
@@ -323,7 +323,7 @@ async def _drain(payloads: AsyncGenerator[bytes, None]) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether host is this machine, which no proxy reaches."""
+    """Whether host is this machine, which is never reached through a proxy."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

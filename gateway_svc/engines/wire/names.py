@@ -1,8 +1,8 @@
-"""Tools' names on the wires of OpenAI's APIs, which take letters, digits, `_` and `-`, and 64 characters at most.
+"""Tool names in OpenAI's APIs, which accept at most 64 letters, digits, `_` and `-`.
 
-The gateway's own names fit; those of MCP tools (`server.tool`) and what a model made up may not. A name that fits stays
-as it is, a dot becomes `__`, whatever else does not fit becomes `_`, and a name that was changed is told apart from
-others of the same look by a few digits of its hash.
+The gateway's own names fit; those of MCP tools (`server.tool`) and those that a model made up may not. A name that fits
+is unchanged. Otherwise a dot becomes `__` and any other character that does not fit becomes `_`. Names that are then
+too long, or the same as another's, end in a few digits of a hash.
 """
 
 import re
@@ -16,14 +16,14 @@ _HASH_CHARACTERS = 8
 
 
 class WireNames:
-    """The names of the tools that an engine offers, in both directions."""
+    """The names of an engine's tools, in both directions."""
 
     def __init__(self) -> None:
         self._own: dict[str, str] = {}
         self._wire: dict[str, str] = {}
 
     def offer(self, names: Iterable[str]) -> None:
-        """Takes the names of all tools. Those that fit keep their name, whoever comes first."""
+        """Registers the names of all tools. Those that fit are never changed, in whatever order they come."""
         for name in sorted(names, key=lambda name: _FITS.fullmatch(name) is None):
             wire = self.to_wire(name)
             if self._own.get(wire, name) != name:
@@ -31,7 +31,7 @@ class WireNames:
             self._own[wire], self._wire[name] = name, wire
 
     def to_wire(self, name: str) -> str:
-        """How a name is written on the wire, also one that is not offered: a history may have any."""
+        """The name on the wire, also for a tool that is not offered, since a history may have any name."""
         if (known := self._wire.get(name)) is not None:
             return known
         if _FITS.fullmatch(name):
@@ -40,7 +40,7 @@ class WireNames:
         return wire if len(wire) <= MAX_CHARACTERS else _told_apart(wire, name)
 
     def to_own(self, wire: str) -> str:
-        """The name of the tool that a model asks for."""
+        """The name of the tool that a model called."""
         return self._own.get(wire, wire)
 
 

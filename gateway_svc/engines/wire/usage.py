@@ -1,4 +1,4 @@
-"""What a model request used, by what servers tell of it: in several places, under several names, sometimes wrong."""
+"""Token counts of a model request, which servers report in several places, under several names, sometimes wrong."""
 
 from gateway_svc.engines.wire.fields import Fields, maybe_count
 from recording.calls import Usage
@@ -12,13 +12,13 @@ _CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens"
 
 
 class TokenCounts:
-    """Takes each usage that a server tells, and keeps the highest of each count: a last one may tell zeros."""
+    """Collects the usage that a server reports, and keeps the highest of each count, since the last may be zeros."""
 
     def __init__(self) -> None:
         self._highest: dict[str, int] = {}
 
     def take(self, usage: object) -> None:
-        """Takes a usage of OpenAI's APIs, or of a server that has one of them. What cannot be read tells nothing."""
+        """Takes a usage in the form of OpenAI's APIs. What cannot be read is ignored."""
         if not isinstance(usage, dict):
             return
         read, written = _details(usage, _READ_DETAILS), _details(usage, _WRITTEN_DETAILS)
