@@ -17,7 +17,7 @@ from audit_svc.settings import AuditSettings
 from audit_svc.sqlite.open import migrate as migrations
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
 from audit_svc.sqlite.open.lock import FileLock
-from audit_svc.terminal import care, compare, export, queries
+from audit_svc.terminal import care, compare, export, producers, queries
 from audit_svc.terminal.running import Database, error_is_exit_code_1, ledger_path
 from audit_svc.terminal.tail import tail
 from audit_svc.terminal.ui import ui
@@ -37,7 +37,7 @@ app.callback()(client_options)
 add_token_command(app, "AUDIT_TOKENS_FILE", (Role.PRODUCER, Role.READER, Role.ADMIN))
 migrate_app = typer.Typer(help="Look at the database's schema and change it, while no service has it open.")
 app.add_typer(migrate_app, name="migrate", no_args_is_help=True)
-for commands in (queries, compare, export, care):
+for commands in (queries, compare, export, producers, care):
     commands.add_commands(app)
 app.command()(tail)
 app.command()(ui)

@@ -1,6 +1,6 @@
 """Every store of the ledger, empty and open, for the suite that all of them must pass.
 
-A store is added by a line in STORES: how it is opened in a folder of its own, and how its gaps are read.
+A store is added by a line in STORES: how it is opened in a folder of its own, and how its gaps and refusals are read.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +12,7 @@ import pytest
 
 from audit_svc.ledger.protocol import Ledger
 from audit_svc.sqlite.store import SqliteLedger
-from tests.ledger.lists import Gap, ListLedger
+from tests.ledger.lists import Gap, ListLedger, Refused
 
 
 async def sqlite_gaps(ledger: Any) -> list[Gap]:
@@ -26,17 +26,31 @@ async def list_gaps(ledger: Any) -> list[Gap]:
     return found
 
 
+async def sqlite_refusals(ledger: Any) -> list[Refused]:
+    statement = "SELECT producer_id, code, rows, first_sequence, last_sequence FROM refusals ORDER BY 1, 2"
+    found: list[Refused] = await ledger._reader.ask(lambda connection: connection.execute(statement).fetchall())
+    return found
+
+
+async def list_refusals(ledger: Any) -> list[Refused]:
+    found: list[Refused] = ledger.refusals()
+    return found
+
+
 @dataclass(frozen=True)
 class Store:
     """One implementation of the Ledger protocol."""
 
     open: Callable[[Path], Ledger]
     gaps: Callable[[Any], Any]
+    refusals: Callable[[Any], Any]
 
 
 STORES = {
-    "lists": Store(lambda _: ListLedger(), list_gaps),
-    "sqlite": Store(lambda folder: SqliteLedger.open(folder / "audit.db", queue_rows=50_000), sqlite_gaps),
+    "lists": Store(lambda _: ListLedger(), list_gaps, list_refusals),
+    "sqlite": Store(
+        lambda folder: SqliteLedger.open(folder / "audit.db", queue_rows=50_000), sqlite_gaps, sqlite_refusals
+    ),
 }
 
 

@@ -19,6 +19,7 @@ from service_kit.paging import Position
 
 Rejections = list[tuple[int, audit_pb2.Rejection]]
 Gap = tuple[str, int, int]
+Refused = tuple[str, str, int, int, int]
 
 
 class ListLedger:
@@ -35,6 +36,7 @@ class ListLedger:
         self._position = 0
         self._pruned_before = 0
         self._suspects: dict[str, int] = {}
+        self._refusals: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
         self._clock = SeenClock(None)
         self._is_pruning = self._is_closed = False
 
@@ -52,6 +54,9 @@ class ListLedger:
         stored += self._add(self._costs, batch.costs, cost_row, refused)
         if batch.producer_id and batch.sequence:
             self._covered[batch.producer_id].update(range(batch.first_sequence, batch.sequence + 1))
+        for _, entry in refused:
+            code = audit_pb2.RejectionCode.Name(entry.code).removeprefix("REJECTION_CODE_").lower()
+            self._refusals[batch.producer_id, code].append((batch.first_sequence, batch.sequence))
         response = asyncio.get_running_loop().create_future()
         response.set_result(
             audit_pb2.RecordResponse(
@@ -194,6 +199,13 @@ class ListLedger:
                 else:
                     found.append((producer, number, number))
         return found
+
+    def refusals(self) -> list[Refused]:
+        """How many rows of each producer were refused for each reason, and the numbers of their batches."""
+        return [
+            (*key, len(ranges), min(first for first, _ in ranges), max(last for _, last in ranges))
+            for key, ranges in sorted(self._refusals.items())
+        ]
 
     def _add(
         self, table: dict[str, tuple[int, Any]], rows: Accepted, read: Callable[[Any], Any], refused: Rejections

@@ -122,3 +122,19 @@ async def test_a_closed_ledger_refuses_rows_at_once(store, tmp_path):
     await ledger.close()
     with pytest.raises(StoreClosed):
         ledger.record(batch(audit_row()))
+
+
+async def test_rows_that_were_refused_are_on_the_record_summed_up(ledger, store):
+    """By producer and reason, so that nobody fills the disk with refusals."""
+    bad = [audit_row(id=""), audit_row(tool_name="x" * 129)]
+    for number in range(1, 51):
+        await record(ledger, rows=[*bad, audit_row()], producer_id="p", sequence=number)
+    await record(ledger, rows=bad[:1])
+    found = await store.refusals(ledger)
+    # In two, where a minute has ended meanwhile.
+    assert len(found) <= 6
+    sums: dict[tuple[str, str], int] = {}
+    for producer, code, rows, first, last in found:
+        sums[producer, code] = sums.get((producer, code), 0) + rows
+        assert (first, last) == (0, 0) if not producer else 1 <= first <= last <= 50
+    assert sums == {("p", "invalid"): 50, ("p", "too_large"): 50, ("", "invalid"): 1}

@@ -87,6 +87,14 @@ def _producers(connection: apsw.Connection, on_progress: OnProgress) -> Iterator
             yield Finding("producers", "wrong", f"{producer}: the gap {first} to {last} cannot be")
         else:
             yield Finding("producers", "note", f"{producer}: records {first} to {last} never came ({last - first + 1})")
+    refusals = connection.execute(
+        "SELECT producer_id, code, sum(rows), min(first_sequence), max(last_sequence), max(minute) FROM refusals "
+        "GROUP BY producer_id, code ORDER BY producer_id, code"
+    )
+    for producer, code, rows, first, last, minute in refusals:
+        which = f"records {first} to {last}: " if last else ""
+        told = f"{which}rows refused as {code}: {rows}, the last at {_time(minute)}; its dead letters have them"
+        yield Finding("producers", "note", f"{producer or 'without numbers'}: {told}")
 
 
 def _pruned(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:

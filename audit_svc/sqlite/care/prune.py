@@ -247,7 +247,8 @@ class Prune:
         return not forget_sessions(connection, self.before_ms, BATCH_ROWS)
 
     def _remove_queries(self, connection: Connection) -> bool:
-        """The log of queries is kept as long as the rows."""
+        """The log of queries and the refusals are kept as long as the rows."""
+        connection.execute("DELETE FROM refusals WHERE minute < ?", (self.before_ms,))
         connection.execute(_QUERIES, (self.before_ms, BATCH_ROWS))
         return connection.changes() < BATCH_ROWS
 

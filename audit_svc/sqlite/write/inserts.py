@@ -25,6 +25,7 @@ from audit_svc.sqlite.care.pruned import pruned_before, refuse_old
 from audit_svc.sqlite.usage.rollups import Rollups
 from audit_svc.sqlite.write.clock import mark_suspects
 from audit_svc.sqlite.write.producers import Covered
+from audit_svc.sqlite.write.refusals import note_refusals
 
 CHUNKS = (250, 50, 10, 2, 1)
 """Rows of one INSERT, as many as there are. While SQLite runs it, the thread lets go of Python's lock, so that the next
@@ -98,6 +99,8 @@ class Inserts:
                 self._mark("cost_log", its_costs, REQUEST_BEGAN, batch.received_ms)
             is_whole = len(its_calls) == len(batch.tool_calls) and len(its_costs) == len(batch.costs)
             total.add(usage if is_whole else Usage(its_calls, its_costs))
+            if refused:
+                note_refusals(self._connection, batch, refused)
             responses.append(_response(batch, sessions + len(its_calls) + len(its_costs), refused))
         self._rollups.add(total)
         return responses

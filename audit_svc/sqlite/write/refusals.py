@@ -1,0 +1,26 @@
+"""Rows that were refused for good, on the record: summed up, so that refusals cannot fill a disk."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.ledger.batch import Batch
+from audit_svc.sqlite.open.connection import Connection
+
+MINUTE_MS = 60_000
+
+_ADD = (
+    "INSERT INTO refusals VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows, "
+    "first_sequence = min(first_sequence, excluded.first_sequence), "
+    "last_sequence = max(last_sequence, excluded.last_sequence)"
+)
+
+
+def note_refusals(connection: Connection, batch: Batch, refused: Sequence[tuple[int, audit_pb2.Rejection]]) -> None:
+    """Adds the refused rows of a batch, in the open transaction. A batch that is sent again is counted again."""
+    minute = batch.received_ms - batch.received_ms % MINUTE_MS
+    for code, rows in Counter(rejection.code for _, rejection in refused).items():
+        name = audit_pb2.RejectionCode.Name(code).removeprefix("REJECTION_CODE_").lower()
+        key = (batch.recorded_by, batch.producer_id, name, minute)
+        connection.execute(_ADD, (*key, rows, batch.first_sequence, batch.sequence))

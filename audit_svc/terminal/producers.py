@@ -1,0 +1,77 @@
+"""The producers of a ledger: what each has sent, what never came, and what was refused."""
+
+import sys
+from dataclasses import asdict, dataclass
+
+import typer
+from rich.table import Table
+
+from audit_svc.sqlite.open.connection import Connection
+from audit_svc.sqlite.open.files import reading
+from audit_svc.terminal.plain import json_line
+from audit_svc.terminal.running import Database, Json, error_is_exit_code_1, ledger_path, out
+from audit_svc.terminal.times import show_time
+from service_kit.printable import printable
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds the command of this module to app."""
+    app.command()(producers)
+
+
+@dataclass(frozen=True, slots=True)
+class Producer:
+    """One producer; times as the commands show them, empty where it keeps no numbers."""
+
+    id: str
+    highest_sequence: int
+    first_seen: str
+    last_seen: str
+    missing: int
+    """Numbers below the highest that never came."""
+    refused: int
+    """Rows that were refused for good: the producer keeps them in its dead letters."""
+    reasons: str
+
+
+def producers(db: Database = None, as_json: Json = False) -> None:
+    """List producers: the numbers that came, those that never did, and the rows that were refused for good."""
+    with error_is_exit_code_1(), reading(ledger_path(db)) as connection:
+        found = list_producers(connection)
+    if as_json:
+        for producer in found:
+            sys.stdout.write(json_line(asdict(producer)))
+        return
+    table = Table("producer", "numbers", "missing", "refused", "first seen", "last seen", box=None, pad_edge=False)
+    for each in found:
+        refused = f"{each.refused} ({each.reasons})" if each.refused else "0"
+        table.add_row(
+            printable(each.id) or "(without numbers)",
+            str(each.highest_sequence),
+            str(each.missing),
+            refused,
+            each.first_seen,
+            each.last_seen,
+        )
+    out.print(table)
+
+
+def list_producers(connection: Connection) -> list[Producer]:
+    """All producers by id, also those of which every row was refused."""
+    rows = connection.execute(
+        "SELECT id, max(highest), max(first_seen), max(last_seen), sum(missing), sum(refused), "
+        "coalesce(group_concat(DISTINCT code), '') FROM ("
+        "SELECT id, highest_sequence AS highest, first_seen_at AS first_seen, last_seen_at AS last_seen, "
+        "0 AS missing, 0 AS refused, NULL AS code FROM producers "
+        "UNION ALL SELECT producer_id, 0, 0, 0, last_sequence - first_sequence + 1, 0, NULL FROM producer_gaps "
+        "UNION ALL SELECT producer_id, 0, 0, 0, 0, rows, code FROM refusals"
+        ") GROUP BY id ORDER BY id"
+    )
+    return [
+        Producer(name, highest, _time(first), _time(last), missing, refused, codes.replace(",", ", "))
+        for name, highest, first, last, missing, refused, codes in rows
+    ]
+
+
+def _time(at_ms: int) -> str:
+    return show_time(at_ms) if at_ms else ""
