@@ -1,4 +1,4 @@
-"""(c) How long a row is on its way from record() to its ack, against one INSERT at FULL in process."""
+"""(c) The time of a row from record() to its ack, against one in-process INSERT with synchronous=FULL."""
 
 import asyncio
 import time
@@ -44,7 +44,7 @@ async def _work(place: str, address: str) -> None:
         recorded.append(time.perf_counter())
         record.logger.record(row)
 
-    record.spool.ack = note_ack  # type: ignore[method-assign]  # the sender tells nobody else when an ack comes
+    record.spool.ack = note_ack  # type: ignore[method-assign]  # the sender reports acks to nobody else
     record.start()
     take(next(make_rows(1)))  # opens the connection
     async for question in questions():

@@ -12,9 +12,9 @@ from bench.workers import Worker
 STEPS = 50
 MANY_STEPS = MAX_STEPS
 SHORT_TURNS = 4
-"""Turns of few steps to each one of many."""
+"""Short turns for each long one."""
 AS_MUCH = 1.1
-"""How far apart two times may lie that are called the same: a turn's own noise."""
+"""Times that differ by no more than this, the noise of a turn, count as equal."""
 
 
 def measure(place: Path, *, short: bool) -> list[Figure]:
@@ -82,12 +82,12 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
 
 
 def batched(times: list[float], size: int) -> list[list[float]]:
-    """times in lists of size each."""
+    """Splits times into lists of this size."""
     return [times[first : first + size] for first in range(0, len(times), size)]
 
 
 def _run(workers: dict[str, Worker], steps: int, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds a step: each worker's turn in each round, in another order each time."""
+    """Milliseconds per step of each worker's turns. The order of the workers changes each round."""
     names = list(workers)
     times: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""What a row takes on the ledger's disk: `python -m bench.capacity`. docs/operations.md quotes it, for planning."""
+"""The size of a row on the ledger's disk: `python -m bench.capacity`. docs/operations.md quotes it for planning."""
 
 import asyncio
 import itertools
@@ -21,11 +21,11 @@ from recording.channel.options import CLIENT_OPTIONS
 
 DAY_MS = 86_400_000
 ROWS_A_BATCH = 3000
-"""Tool calls; there are as many model requests in a batch, and a session now and then."""
+"""Tool calls in a batch, which has as many model requests and a session now and then."""
 
 
 def batches(calls: int) -> Iterator[audit_pb2.RecordRequest]:
-    """A day of tool calls, each with the model request that asked for it, and the sessions that they belong to."""
+    """A day of tool calls, each with its model request, and their sessions."""
     begin = time.time_ns() // 1_000_000 - DAY_MS
     numbered = enumerate(make_rows(calls))
     sessions: set[str] = set()
@@ -73,7 +73,7 @@ async def fill(address: str, calls: int) -> None:
 
 
 def report(path: Path, calls: int) -> Iterator[str]:
-    """The file's size, and what each table takes with its indexes."""
+    """The file's size, and that of each table with its indexes."""
     database = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     sizes = database.execute(
         "SELECT tbl_name, sum(pgsize) FROM dbstat JOIN sqlite_schema USING (name) GROUP BY tbl_name ORDER BY 2 DESC"
@@ -85,7 +85,7 @@ def report(path: Path, calls: int) -> Iterator[str]:
 
 
 def main(calls: Annotated[int, typer.Option(help="Tool calls of the day.")] = 1_000_000) -> None:
-    """Fill a ledger with a day's rows, and tell what they take."""
+    """Fill a ledger with a day's rows and print their size."""
     state = REPOSITORY / ".state"
     state.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=state, prefix="capacity-") as folder:

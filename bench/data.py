@@ -1,4 +1,4 @@
-"""A large ledger, made through the store's own writer: what `make bench-data` makes and bench.queries asks."""
+"""Makes a large ledger through the store's own writer, for bench.queries (`make bench-data`)."""
 
 import asyncio
 import random
@@ -26,10 +26,10 @@ CALLS_A_REQUEST = 2.5
 DAYS = 90
 RARE_TOOL = "deploy"
 RARE_TEXT = "needle-in-the-hay"
-"""Both are in one call of 20,000."""
+"""One call in 20,000 contains both."""
 
 Row = dict[str, Any]
-"""The values of columns by their names."""
+"""Values by column name."""
 
 _BATCH_ROWS = 1_250
 _BATCHES_WAITING = 8
@@ -61,12 +61,12 @@ class _Session:
 
 
 def batches(tool_calls: int, days: int, end_ms: int) -> Iterator[Batch]:
-    """tool_calls evenly over days up to end_ms, some tens of sessions at a time, with their requests and labels."""
+    """Tool calls spread evenly over the days before end_ms, in dozens of concurrent sessions, with their requests."""
     chance = random.Random(7)
     tails = [_tail(chance, number) for number in range(_TAILS)]
     began_at = end_ms - days * _DAY_MS
     live = [_session(chance, began_at, number) for number in range(_SESSIONS_AT_A_TIME)]
-    # Their first sessions are shorter, or all would end together.
+    # The first sessions are shorter, or all would end at once.
     for session in live:
         session.calls = chance.randrange(CALLS_A_SESSION)
     begun = len(live)
@@ -92,7 +92,7 @@ def batches(tool_calls: int, days: int, end_ms: int) -> Iterator[Batch]:
 
 
 async def fill(path: Path, tool_calls: int, days: int = DAYS) -> float:
-    """Makes a ledger of the last days at path and returns the seconds that it took."""
+    """Makes a ledger of the last days at path; returns the seconds it took."""
     started = time.perf_counter()
     store = SqliteLedger.open(path, queue_rows=100_000)
     waiting: deque[Awaitable[object]] = deque()
@@ -114,7 +114,7 @@ async def fill(path: Path, tool_calls: int, days: int = DAYS) -> float:
 
 
 def _batch(calls: list[Row], costs: list[Row], sessions: list[Row]) -> Batch:
-    """Straight to columns: the wire's part of ingest is measured elsewhere."""
+    """Builds columns directly, since ingest over the wire is measured elsewhere."""
     return Batch(
         "",
         0,
@@ -127,7 +127,7 @@ def _batch(calls: list[Row], costs: list[Row], sessions: list[Row]) -> Batch:
 
 
 def _accepted(rows: list[Row], unset: Row, first: int) -> Accepted:
-    """Rows by the names of their columns; those that a row does not name are as the wire has them when not set."""
+    """Rows from values by column name; columns that a row does not name get the wire's default."""
     values = [value for row in rows for value in (unset | row).values()]
     if len(values) != len(rows) * len(unset):
         raise ValueError("a row names a column that its table does not have")
@@ -144,20 +144,20 @@ _UNSET_SESSION = _unset(SESSION_COLUMNS, audit_pb2.SessionRow()) | {"labels": {}
 
 
 def _id(chance: random.Random, now_ms: int) -> str:
-    """A UUIDv7 of a time that is not now."""
+    """A UUIDv7 with a given time."""
     time_part, tail = f"{now_ms:012x}", f"{chance.getrandbits(72):018x}"
     return f"{time_part[:8]}-{time_part[8:]}-7{tail[:3]}-b{tail[3:6]}-{tail[6:]}"
 
 
 def _session(chance: random.Random, now_ms: int, number: int) -> _Session:
     engine, model = chance.choice(_ENGINES)
-    # One user of many has few sessions, one team of few has many.
+    # There are many users with few sessions each, and few teams with many.
     labels = {"user": f"user-{chance.randrange(2_000)}", "team": f"team-{number % 20}", "env": "production"}
     return _Session(_id(chance, now_ms), _id(chance, now_ms), engine, model, labels, now_ms)
 
 
 def _tail(chance: random.Random, number: int) -> Row:
-    """What a call has that is not its session's."""
+    """The values of a call that are not its session's."""
     tool = RARE_TOOL if number == 0 else chance.choices(_TOOLS, _TOOL_WEIGHTS)[0]
     end = chance.choices(_ENDS, _END_WEIGHTS)[0]
     word = RARE_TEXT if number == 1 else f"part-{chance.randrange(500)}"
@@ -232,7 +232,7 @@ def main(
     tool_calls: Annotated[int, typer.Option(min=1, help="How many.")] = 10_000_000,
     days: Annotated[int, typer.Option(min=1, help="In how many days up to now.")] = DAYS,
 ) -> None:
-    """Make a ledger to measure queries on, and print what it takes on disk."""
+    """Make a ledger to measure queries on, and print its size on disk."""
     if path.exists():
         raise typer.BadParameter(f"{path} is there already: remove it first")
     seconds = asyncio.run(fill(path, tool_calls, days))

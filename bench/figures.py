@@ -1,4 +1,4 @@
-"""Figures: what was measured, against what, and whether that is enough."""
+"""Figures: a measurement, its baseline, and its target."""
 
 import math
 import statistics
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a figure has to reach."""
+    """The target of a figure."""
 
     max_ours: float = math.inf
     """In the figure's unit."""
@@ -25,7 +25,7 @@ class Figure:
     ours: float
     baseline: float | None = None
     ratio: float | None = None
-    """Ours by the baseline's."""
+    """Our value divided by the baseline's."""
     target: Target | None = None
 
     def holds(self) -> bool:
@@ -35,7 +35,7 @@ class Figure:
         return self.ours <= target.max_ours and (ratio is None or target.min_ratio <= ratio <= target.max_ratio)
 
     def cells(self) -> list[str]:
-        """The line's texts."""
+        """The cells of the line."""
         return [
             self.name,
             f"{_short(self.ours)} {self.unit}",
@@ -58,7 +58,7 @@ class Figure:
 
 
 def compare(name: str, unit: str, ours: Sequence[float], baseline: Sequence[float], target: Target | None) -> Figure:
-    """The figure of interleaved rounds: medians, and the median of the rounds' ratios, which noise moves less."""
+    """The figure of interleaved rounds: medians, and the median of the ratios per round, which is less noisy."""
     ratios = [one / other for one, other in zip(ours, baseline, strict=True)]
     return Figure(name, unit, statistics.median(ours), statistics.median(baseline), statistics.median(ratios), target)
 
@@ -72,7 +72,7 @@ def compare_at(
 
 
 def percentile(samples: Sequence[float], percent: int) -> float:
-    """The smallest sample that percent of all samples do not exceed."""
+    """The smallest sample that is at least as large as this percentage of all samples."""
     return sorted(samples)[max(0, math.ceil(len(samples) * percent / 100) - 1)]
 
 

@@ -1,4 +1,4 @@
-"""(h) The ledger with 64 producers at once: how much it takes, and whether each has its part."""
+"""(h) The ledger with 64 producers at once: its throughput, and whether each producer gets its share."""
 
 import asyncio
 import statistics
@@ -34,7 +34,7 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
         for _ in range(rounds):
             wait_until_indexed(place / "audit.db")
             one.append(rows / _all(workers[:1], 1, rows)[0][-1])
-            # After the first rows, since they fill SQLite's cache whoever sends them.
+            # Starts after the first rows, which fill SQLite's cache.
             before = before or memory_mb("VmHWM", ledger.pid)
             wait_until_indexed(place / "audit.db")
             acks = _all(workers, PRODUCERS // PROCESSES, rows // PRODUCERS)
@@ -51,7 +51,7 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
 
 
 def _all(workers: list[Worker], producers: int, rows: int) -> list[list[float]]:
-    """When each producer's batches were acked, in seconds from the common start."""
+    """When each producer's batches were acked, in seconds since the common start."""
     for worker in workers:
         worker.tell(producers=producers, rows=rows)
     for worker in workers:
@@ -63,7 +63,7 @@ def _all(workers: list[Worker], producers: int, rows: int) -> list[list[float]]:
 
 
 class _Producer:
-    """A stream, open and in use before the time is taken: gateways stay connected for days."""
+    """A stream that is open and in use before the measurement, as gateways stay connected for days."""
 
     def __init__(self, address: str, rows: int) -> None:
         self._link = Connection(Address(address))

@@ -58,7 +58,7 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
         url = stack.enter_context(model_server(place, SCRIPT))
         ledger = stack.enter_context(start_ledger(place))
         gateway = stack.enter_context(_start_gateway(place, workspace, url, ledger.address, turns))
-        asyncio.run(_run(gateway.address, 10))  # what is loaded at first use is no turn's
+        asyncio.run(_run(gateway.address, 10))  # warm up
         before = memory_mb("VmRSS", gateway.pid)
         started = time.perf_counter()
         times = asyncio.run(_run(gateway.address, turns))
@@ -101,7 +101,7 @@ def _start_gateway(place: Path, workspace: Path, url: str, ledger: str, turns: i
 async def _run(address: str, turns: int) -> _Turns:
     times = _Turns()
     async with AsyncExitStack() as stack:
-        # gRPC lets 100 streams into a connection.
+        # A connection takes at most 100 streams by default.
         options = [*DIRECT, ("grpc.use_local_subchannel_pool", 1)]
         stubs = [
             gateway_pb2_grpc.GatewayServiceStub(

@@ -1,4 +1,4 @@
-"""The loops that are compared: the product's agent loop, a bare one, and one that only sends the bytes."""
+"""The loops to compare: the product's agent loop, a bare one, and one that only sends the bytes."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ Loop = Callable[[int], Awaitable[object]]
 
 
 class ProbeArguments(BaseModel):
-    """What the tool is given."""
+    """The tool's arguments."""
 
     number: int
 
@@ -54,7 +54,7 @@ class Probe:
 
 
 def agent_loop(url: str, place: Path, address: str) -> Loop:
-    """The product's loop, with its record. What a client would be sent is made and thrown away."""
+    """The product's loop, with its record. Events for the client are built and dropped."""
     record = open_record(place, Target(address))
     record.start()
     engine = OllamaEngine(url, MODEL)
@@ -80,7 +80,7 @@ def agent_loop(url: str, place: Path, address: str) -> Loop:
 
 
 def bare_loop(url: str) -> Loop:
-    """As short as a loop can be written that streams, runs the tool and keeps the history."""
+    """The shortest loop that streams, runs the tool and keeps the history."""
     client = httpx2.AsyncClient(timeout=60)
 
     async def run(steps: int) -> None:
@@ -101,7 +101,7 @@ def bare_loop(url: str) -> Loop:
 
 
 def bytes_loop(url: str) -> Loop:
-    """Sends requests of the same sizes that were made beforehand, and does not look at the answers."""
+    """Sends prepared requests of the same sizes and ignores the answers."""
     client = httpx2.AsyncClient(timeout=60)
     call = {"id": "call_12345678", "function": {"name": "probe", "arguments": {"number": 1}}}
     step: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""What the system says of a process's memory."""
+"""A process's memory, as the system reports it."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Literal
 
 
 def memory_mb(which: Literal["VmRSS", "VmHWM"], pid: int | Literal["self"] = "self") -> float:
-    """VmRSS: the memory that a process has now; VmHWM: the most that it ever had. In MiB."""
+    """A field of /proc/PID/status in MiB: VmRSS is the current resident memory, VmHWM its peak."""
     found = re.search(rf"^{which}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="ascii"), re.MULTILINE)
     assert found is not None
     return int(found[1]) / 1024

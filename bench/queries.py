@@ -34,7 +34,7 @@ from recording.channel.options import CLIENT_OPTIONS
 from service_kit.paging import encode_token
 
 PATIENCE_SECONDS = 10.0
-"""No question is asked longer. Plain SQL that takes longer is stopped, and counted as having taken this."""
+"""The longest time for a query. Plain SQL that takes longer is stopped and counted as this."""
 
 Listing = audit_pb2.ListToolCallsRequest
 Usage = audit_pb2.SummarizeUsageRequest
@@ -42,7 +42,7 @@ DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 SELECT = "SELECT * FROM tool_call_log"
 NEWEST = "ORDER BY created_at DESC, id DESC LIMIT"
 FEW = 20
-"""Rows of a page of what is rare: a deep page of a million calls has as many too."""
+"""The page size for rare matches, so that a deep page of a million calls is as large."""
 SUMS = "SELECT engine, tool_name, count(*), count(error), sum(result_bytes), avg(duration_ms) FROM tool_call_log"
 
 SESSION_SUMS = "SELECT {}, count(*), count(error), sum(result_bytes), avg(duration_ms) FROM tool_call_log {} GROUP BY 1"
@@ -50,7 +50,7 @@ SESSION_SUMS = "SELECT {}, count(*), count(error), sum(result_bytes), avg(durati
 
 @dataclass(frozen=True)
 class Sample:
-    """What is asked for: some session that there is, and a time within its ledger."""
+    """What to query: an existing session, and a time within the ledger."""
 
     session_id: str
     user: str
@@ -71,7 +71,7 @@ class Question:
     """At the largest ledger."""
     percent: int = 99
     max_ratio: float = 1.5
-    """No bound where the answer is of ten times as much, or bounded by max_ms alone."""
+    """None if the answer itself is ten times as large, or if only max_ms bounds it."""
 
 
 def listed(
@@ -117,7 +117,7 @@ def listed(
 
 
 def of_a_day(name: str, off_ms: int) -> Question:
-    """Usage of 24 hours, which begin and end off_ms before the last whole hour."""
+    """Usage of 24 hours that end off_ms before the last full hour."""
 
     def ends(sample: Sample) -> tuple[int, int]:
         end_ms = sample.last_ms // HOUR_MS * HOUR_MS - off_ms
@@ -143,12 +143,12 @@ TEXTS = {
 
 
 def texts(name: str, text: str) -> list[Question]:
-    """Any text has the same bound. Pages are of what one in 20,000 has: a deep page of a million calls has as many."""
+    """Text searches. One call in 20,000 matches, so that a deep page of a million calls is as large."""
     return listed(name, "args_summary LIKE ?", lambda _: (f"%{text}%",), FEW, (500, math.inf), args_contain=text)
 
 
 def summed(name: str, groups: list[str], sql: str, max_ms: float) -> Question:
-    """Usage of all time in groups of sessions, of which ten million calls have ten times as many as a million."""
+    """Usage of all time by session; ten million calls have ten times as many sessions as a million."""
     return Question(name, "SummarizeUsage", lambda _: Usage(group_by=groups), sql, lambda _: (), max_ms, 50, math.inf)
 
 
@@ -204,7 +204,7 @@ QUESTIONS = [
         20,
     ),
     of_a_day("24 whole hours", 0),
-    # The worst: most rows are read, to add them or to take them off.
+    # The worst case: the most rows are read, to be added or subtracted.
     of_a_day("24 h that begin and end at half past", HOUR_MS // 2),
     Question(
         "usage by engine and tool, all time",
@@ -238,7 +238,7 @@ QUESTIONS = [
 
 
 class Ledger:
-    """A ledger in a process of its own, and what there is in it to ask for."""
+    """A ledger in its own process, and what to query in it."""
 
     def __init__(self, folder: Path, seed: int = 7) -> None:
         self.path = folder / "audit.db"
@@ -258,7 +258,7 @@ class Ledger:
         wait_until_indexed(self.path)
 
     async def ask(self, question: Question, times: int) -> list[float]:
-        """Milliseconds of each of times answers, one after the other, after a few that do not count."""
+        """The milliseconds of each of `times` answers in sequence, after a warm-up."""
         took: list[float] = []
         async with grpc.aio.insecure_channel(self.service.address, options=CLIENT_OPTIONS) as channel:
             call = getattr(audit_pb2_grpc.AuditServiceStub(channel), question.method)
@@ -273,7 +273,7 @@ class Ledger:
         return took
 
     def plain(self, question: Question, times: int) -> list[float]:
-        """Milliseconds of the same by plain SQL over the rows, in process, by the standard library's sqlite3."""
+        """The milliseconds of the same question in plain SQL over the rows, with the standard library's sqlite3."""
         connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
         took = []
         for sample in self.samples[:times]:
@@ -304,7 +304,7 @@ def _is_past(end: float) -> bool:
 
 
 def measure(small: Ledger, large: Ledger, quiet: Ledger, *, short: bool) -> list[Figure]:
-    """For each question: the large ledger against the small one, then against plain SQL over its rows."""
+    """Compares, for each question, the large ledger with the small one, and with plain SQL over its rows."""
     figures = []
     for question in QUESTIONS:
         figure, median = compare(question, small, large, "", short=short)
@@ -339,7 +339,7 @@ def main(
         Path, typer.Option(help="Where ledgers are kept, each in a folder named by its calls and days.")
     ] = REPOSITORY / ".state" / "bench-data",
 ) -> None:
-    """Measure the ledger's answers; ledgers that are not there are made first."""
+    """Measure the ledger's answers. Makes the ledgers first if they do not exist."""
     large = 100_000 if short else 10_000_000
     small, whole, quiet = (
         data / name for name in (f"{large // 10}-in-{DAYS // 10}-days", f"{large}", f"{large // 10}")

@@ -1,4 +1,4 @@
-"""Ingest while readers ask and a tail follows, against ingest alone."""
+"""Ingest beside readers and a tail, against ingest alone."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ from recording.channel.options import CLIENT_OPTIONS
 
 READERS = 8
 PACES = {"ask ten times a second each": 0.1, "ask again at once": 0.0}
-"""Seconds between an answer and a reader's next question: people and dashboards in a hurry, and programs."""
+"""Seconds between an answer and the reader's next question: people, impatient dashboards, and programs."""
 
 TARGET = Target(min_ratio=0.7)
 
@@ -25,7 +25,7 @@ _DAY_MS = 86_400_000
 
 
 def measure(folder: Path, *, short: bool) -> list[Figure]:
-    """Rows a second with readers and a tail, and without. folder has the ledger, which grows."""
+    """Rows per second with and without readers and a tail. The ledger in folder grows."""
     rows, rounds = (20_000, 3) if short else (100_000, 8)
     alone = list[float]()
     ours: dict[str, list[float]] = {pace: [] for pace in PACES}

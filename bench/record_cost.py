@@ -1,4 +1,4 @@
-"""(b) What the whole record of a call takes of the agent's thread, against one INSERT in process with the same promise.
+"""(b) The time that recording a call takes in the agent's thread, against one in-process INSERT with the same promise.
 
 The record of a call: open_call(), its intent into the spool, close_call(), its row into the spool. Synced every 100 ms,
 both it and an INSERT at synchronous NORMAL survive the death of the process; synced always, and an INSERT at FULL, that
@@ -43,7 +43,7 @@ Item = TypeVar("Item")
 
 
 def measure(place: Path, *, short: bool) -> list[Figure]:
-    """The figures of both promises, with a sender and a ledger at work."""
+    """The figures of both promises, with a running sender and ledger."""
     with start_ledger(place) as ledger, Worker("bench.record_cost", place=str(place), address=ledger.address) as worker:
         samples = worker.ask(rounds=6 if short else 40)
     return [
@@ -98,7 +98,7 @@ def _recording(logger: AuditLogger) -> Callable[[ToolCall], None]:
 
 
 async def _time(act: Callable[[Item], None], items: Sequence[Item]) -> list[float]:
-    """Microseconds of each call. The event loop gets its turn between them, as it does between an agent's calls."""
+    """The microseconds of each call. The event loop runs between them, as it does between an agent's calls."""
     samples = []
     for number, item in enumerate(items, 1):
         started = time.perf_counter_ns()

@@ -1,4 +1,4 @@
-"""(e) Memory and time of many rows that gathered while the ledger was down."""
+"""(e) Memory and time to deliver the rows that piled up while the ledger was down."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ _GRACE_SECONDS = 600.0
 
 
 def measure(place: Path, *, short: bool) -> list[Figure]:
-    """The figures of a million rows; short: of 100,000. Half of the baseline runs before them, half after."""
+    """The figures of a million rows (short: 100,000). Half of the baseline runs before, half after."""
     rows = 100_000 if short else 1_000_000
     sample = [values_of(row) for row in make_rows(rows // 5)]
     port = closed_port()

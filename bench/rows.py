@@ -58,7 +58,7 @@ def make_rows(count: int) -> Iterator[audit_pb2.AuditRow]:
 
 
 def values_of(row: audit_pb2.AuditRow) -> Values:
-    """row as it goes into the table."""
+    """The row as inserted into the table."""
     return (
         row.id,
         row.session_id,
@@ -84,7 +84,7 @@ def values_of(row: audit_pb2.AuditRow) -> Values:
 
 
 class Baseline:
-    """The ledger's schema in standard-library sqlite3: WAL, all other pragmas as they come."""
+    """The ledger's schema in standard-library sqlite3: WAL, all other pragmas at their defaults."""
 
     def __init__(self, path: Path, synchronous: Literal["NORMAL", "FULL"] = "FULL") -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
@@ -94,11 +94,11 @@ class Baseline:
             self._connection.execute(sql)
 
     def insert(self, values: Values) -> None:
-        """One row as a transaction of its own, by a statement that the connection has prepared."""
+        """Inserts one row in its own transaction, with a prepared statement."""
         self._connection.execute(_INSERT, values)
 
     def insert_many(self, rows: Sequence[Values]) -> float:
-        """Rows in transactions of 1,000; returns the rows a second."""
+        """Inserts rows in transactions of 1,000; returns rows per second."""
         started = time.perf_counter()
         for first in range(0, len(rows), ROWS_A_TRANSACTION):
             self._connection.execute("BEGIN")

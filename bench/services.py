@@ -1,4 +1,4 @@
-"""The ledger and the model server as processes of their own, and ledgers that do not answer."""
+"""The ledger and the model server in their own processes, and ledgers that do not answer."""
 
 import asyncio
 import json
@@ -30,13 +30,13 @@ SCRIPT = {
 
 
 def start_ledger(folder: Path, port: int = 0, listen_seconds: float = 30) -> Service:
-    """audit_svc on a database in folder, which it reads to its end before it listens."""
+    """audit_svc on a database in folder. The file is read once before the service starts."""
     env = {"AUDIT_LISTEN": f"127.0.0.1:{port}", "AUDIT_DB": str(folder / "audit.db"), "AUDIT_LOG_LEVEL": "info"}
     return start_service("audit_svc", env, "serve", listen_seconds=listen_seconds)
 
 
 def wait_until_indexed(database: Path) -> None:
-    """Returns once the ledger's index of texts has all rows, and it commits nothing more."""
+    """Waits until the ledger's text index has all rows and it commits nothing more."""
     with closing(open_for_reading(database)) as connection:
         seen = -1
         while unindexed_rows(connection) or seen != connection.data_version():
@@ -52,21 +52,21 @@ def closed_port() -> int:
 
 @contextmanager
 def black_hole() -> Iterator[str]:
-    """The address of a ledger that lets connections come, and never reads or says anything."""
+    """The address of a ledger that accepts connections, but never reads or writes."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @contextmanager
 def late_ledger(address: str) -> Iterator[str]:
-    """The address of a ledger whose every answer comes LATE_SECONDS late: the one at address, behind a proxy."""
+    """The address of a proxy that delays every answer of the ledger at address by LATE_SECONDS."""
     with _printing_address([sys.executable, "-m", "bench.services", address]) as line:
         yield line
 
 
 @contextmanager
 def model_server(folder: Path, said: Mapping[str, object] = SCRIPT) -> Iterator[str]:
-    """The URL of a model server with that script; by default its model always wants the tool `probe`."""
+    """The URL of a model server with that script; by default its model always calls the tool `probe`."""
     script = folder / "script.json"
     script.write_text(json.dumps(said), encoding="utf-8")
     with _printing_address([sys.executable, "-m", "demo.model_server", "--script", str(script)]) as line:

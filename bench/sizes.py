@@ -32,7 +32,7 @@ def main(
     db: Annotated[Path | None, typer.Option(help="A ledger; without it one is made.")] = None,
     rows: Annotated[int, typer.Option(help="Tool calls of the one that is made.")] = 300_000,
 ) -> None:
-    """Print what a tool call takes on disk, by table and index."""
+    """Print the size of a tool call on disk, by table and index."""
     if db is not None:
         with closing(open_for_reading(db)) as connection:
             show(connection)
@@ -67,7 +67,7 @@ def fill(connection: apsw.Connection, count: int) -> None:
 
 
 def sizes(connection: apsw.Connection) -> list[tuple[str, int]]:
-    """Tables and indexes, the largest first, with their bytes; free pages are an entry of their own."""
+    """The bytes of tables and indexes, largest first; free pages are a separate entry."""
     found: list[tuple[str, int]] = [
         (str(name), int(size))
         for name, size in connection.execute(

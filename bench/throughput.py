@@ -28,7 +28,7 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
     figures = []
     for producers in (1, 8):
         pairs: list[tuple[float, float]] = []
-        # How fast a ledger is depends on the start of its process too, by up to 15 %.
+        # The speed of a ledger varies by up to 15 % from one process start to another.
         for start in range(starts):
             pairs += _measure(place / f"{producers}-{start}", producers, rows, rounds)
         ours, baseline = zip(*pairs, strict=True)
@@ -38,14 +38,14 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
 
 
 def _measure(place: Path, producers: int, rows: int, rounds: int) -> Iterator[tuple[float, float]]:
-    """The rows a second of a ledger and of the baseline, round by round."""
+    """The rows per second of a ledger and of the baseline, round by round."""
     place.mkdir()
     sqlite = Baseline(place / "baseline.db")
     with ExitStack() as stack:
         ledger = stack.enter_context(start_ledger(place))
         workers = [stack.enter_context(Worker("bench.throughput", address=ledger.address)) for _ in range(producers)]
         for _ in range(rounds):
-            # Texts are indexed after the rows; what is left of it must not be at the cost of the baseline.
+            # Texts are indexed later; wait, so that this does not slow the baseline down.
             wait_until_indexed(place / "audit.db")
             baseline = sqlite.insert_many([values_of(row) for row in make_rows(rows)])
             _all(workers, prepare=rows // producers)
@@ -63,7 +63,7 @@ def _all(workers: list[Worker], *, prepare: int) -> None:
 
 
 async def _work(address: str) -> None:
-    """A producer: makes the batches that it is asked for, then sends them as the gateway's sender does."""
+    """A producer: makes batches, then sends them as the gateway's sender does."""
     link = Connection(Address(address))
     call, producer, batches, number = link.record(), str(uuid7()), list[Batch](), 1
     async for question in questions():
@@ -76,7 +76,7 @@ async def _work(address: str) -> None:
 
 
 def batches_of(rows: Iterable[audit_pb2.AuditRow], number: int = 1) -> list[Batch]:
-    """Batches as a sender makes them of rows, which are numbered from number on."""
+    """The batches that a sender makes of rows, numbered from `number`."""
     payloads, batches = [encode_row(row) for row in rows], []
     for first in range(0, len(payloads), MAX_ROWS):
         part = payloads[first : first + MAX_ROWS]

@@ -1,4 +1,4 @@
-"""(f) Each tool against the bare operation: what holding against hostile arguments costs."""
+"""(f) Each tool against the bare operation: the cost of protection against hostile arguments."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ LINES = 200
 LINE = "a line of a file, as files have them\n"
 PAGE = "<html><body><h1>Tides</h1><p>High water comes 50 minutes later each day.</p></body></html>"
 BUNCH = 20
-"""Quick operations are timed by so many."""
+"""Fast operations are timed in groups of this size."""
 
 Operation = Callable[[], Awaitable[object]]
 
@@ -137,7 +137,7 @@ async def _compare(name: str, times: int, rounds: int, ours: Operation, bare: Op
 
 
 def _bare(operation: Callable[[], object]) -> Operation:
-    """In a thread, as a service has to do it: the event loop must not wait for a disk."""
+    """Runs in a thread, as in a service: the event loop must not wait for a disk."""
 
     async def run() -> None:
         await asyncio.to_thread(operation)
@@ -168,7 +168,7 @@ def _shell(command: str) -> Operation:
 
 
 def _get(url: str) -> Operation:
-    # Without certificates, which are not asked for here, and which it would take 20 ms to read.
+    # Without CA certificates, which are not needed here and take 20 ms to load.
     async def run() -> None:
         async with httpx2.AsyncClient(trust_env=False, verify=False) as client:
             (await client.get(url)).raise_for_status()

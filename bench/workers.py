@@ -1,4 +1,4 @@
-"""Workers: processes of their own that measure what they are asked, so that nothing measured shares a thread."""
+"""Workers: processes that do the measuring, so that nothing measured shares a thread."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from service_kit.observing.logs import configure_logging
 
 
 class Worker:
-    """A process that runs `python -m module`, as a context manager. Questions and answers are JSON objects."""
+    """A process that runs `python -m module`, as a context manager. Requests and answers are JSON objects."""
 
     def __init__(self, module: str, **options: Any) -> None:
         """`options` are what the worker's options() returns."""
@@ -29,7 +29,7 @@ class Worker:
         )
 
     def tell(self, **question: Any) -> None:
-        """Sends a question."""
+        """Sends a request."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(question) + "\n")
         self._process.stdin.flush()
@@ -47,7 +47,7 @@ class Worker:
         return json.loads(line)
 
     def ask(self, **question: Any) -> Any:
-        """Sends a question and waits for the answer."""
+        """Sends a request and waits for the answer."""
         self.tell(**question)
         return self.hear()
 
@@ -60,17 +60,17 @@ class Worker:
 
 
 def options() -> Any:
-    """In a worker: what it was made with. Logs go to stderr from then on, since answers go to stdout."""
+    """In a worker: its options. From now on logs go to stderr, since answers go to stdout."""
     configure_logging("error", "console")
     return json.loads(sys.argv[1])
 
 
 async def questions() -> AsyncIterator[Any]:
-    """In a worker: the questions. The event loop goes on while it waits for the next."""
+    """In a worker: the requests. The event loop keeps running while it waits for the next."""
     while line := await asyncio.to_thread(sys.stdin.readline):
         yield json.loads(line)
 
 
 def answer(value: Any) -> None:
-    """In a worker: answers a question."""
+    """In a worker: answers a request."""
     print(json.dumps(value), flush=True)

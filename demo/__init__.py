@@ -1,1 +1,1 @@
-"""What shows the pair at work without a model server of one's own."""
+"""A demo of both services that needs no model server, and the scripted model server that tests use."""

@@ -1,4 +1,4 @@
-"""`make demo`: both services, an agent that runs real tools, and the rows that it left in the ledger."""
+"""`make demo`: starts both services, has an agent run real tools, and shows the rows in the ledger."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ from recording.channel.options import CLIENT_OPTIONS
 HERE = Path(__file__).resolve().parent
 SECONDS_TO_ARRIVE = 60.0
 TABLE_WIDTH = 132
-"""Columns of the ledger's table, also where the terminal is narrower or there is none."""
+"""The width of the ledger's table, whatever the terminal's."""
 
 console = Console(highlight=False, soft_wrap=True)
 HAS_JAIL = shutil.which("bwrap") is not None
@@ -43,10 +43,10 @@ class Model:
     """A model server to run the demo with."""
 
     settings: dict[str, str]
-    """The gateway's environment variables for it."""
+    """The environment variables that point the gateway to it."""
     prompt: str
     calls: int = 1
-    """How many tool calls are expected at least."""
+    """The least number of tool calls to expect."""
     allowed_hosts: list[str] = field(default_factory=list)
 
 
@@ -70,7 +70,7 @@ async def scripted() -> AsyncIterator[Model]:
 @asynccontextmanager
 async def gemma() -> AsyncIterator[Model]:
     """A real model inside this process, from a wheel."""
-    from demo.real_model import RealModel, RealModelUnavailable  # the extra `gemma` is not always there
+    from demo.real_model import RealModel, RealModelUnavailable  # needs the extra `gemma`
 
     async with AsyncExitStack() as stack:
         try:
@@ -90,7 +90,7 @@ async def gemma() -> AsyncIterator[Model]:
 
 @asynccontextmanager
 async def ollama() -> AsyncIterator[Model]:
-    """The user's own Ollama: the settings come from the environment, as for the gateway."""
+    """The user's own Ollama, with the gateway's settings from the environment."""
     url = os.environ.get("GATEWAY_OLLAMA_URL", "http://127.0.0.1:11434")
     model = os.environ.get("GATEWAY_OLLAMA_MODEL", "qwen3:4b")
     yield Model(
@@ -142,7 +142,7 @@ def gateway_settings(state: Path, audit: Service, model: Model) -> dict[str, str
 
 
 async def run_turn(address: str, prompt: str) -> None:
-    """Runs a turn and shows it as it goes."""
+    """Runs a turn and shows it as it runs."""
     printer = TurnPrinter()
     async with grpc.aio.insecure_channel(address, CLIENT_OPTIONS) as channel:
         stub = gateway_pb2_grpc.GatewayServiceStub(channel)
@@ -151,7 +151,7 @@ async def run_turn(address: str, prompt: str) -> None:
 
 
 async def show_rows(address: str, expected: int) -> None:
-    """Shows the rows of the ledger, once as many as expected have arrived."""
+    """Waits for the expected number of rows in the ledger, and shows them."""
     async with grpc.aio.insecure_channel(address, CLIENT_OPTIONS) as channel:
         stub = audit_pb2_grpc.AuditServiceStub(channel)
         async with asyncio.timeout(SECONDS_TO_ARRIVE):

@@ -2,7 +2,7 @@
 
     python -m demo.model_server --script script.toml --port 0
 
-prints `model server on http://127.0.0.1:PORT` and serves until it is ended:
+prints `model server on http://127.0.0.1:PORT` and serves until it is killed:
 
     POST /api/chat              Ollama, streaming or not
     GET  /api/tags              Ollama's models
@@ -13,8 +13,8 @@ prints `model server on http://127.0.0.1:PORT` and serves until it is ended:
     GET  /v1/models             OpenAI's models
     GET  /pages/...             the script's pages
 
-What a script can say is in demo.script. Requests are checked as the real servers
-check them, and refused in their words.
+demo.script documents the script. Requests are checked as the real servers check
+them, and refused with the same messages.
 """
 
 import argparse
@@ -41,11 +41,11 @@ _FORMATS: dict[str, Format] = {
     "/v1/messages": AnthropicFormat(),
 }
 _SKIMMED = ("/api/chat", "/v1/chat/completions")
-"""What an answer needs to know of their requests can be had without parsing."""
+"""Paths whose requests can be answered without parsing them."""
 _PROBED = ("/", "/v1")
-"""What a gateway asks for, whenever it likes, to learn whether somebody listens here."""
+"""The paths of readiness probes, which may come at any time."""
 _ACCEPT_ROUNDS = 5
-"""Rounds of the event loop in which a connection that was taken is made: close() would lose those that are not."""
+"""Rounds of the event loop until an accepted connection is set up; close() would lose one that is not."""
 _JSON = "application/json; charset=utf-8"
 
 
@@ -53,7 +53,7 @@ class ModelServer:
     """A scripted model server on a port of its own, as an async context manager."""
 
     def __init__(self, script: Script, *, host: str = "127.0.0.1", port: int = 0, keep_requests: int = 1000) -> None:
-        """`keep_requests` bounds `requests`, which holds what came last, but for what only asks whether it is there."""
+        """`requests` keeps the last `keep_requests` requests, without readiness probes."""
         self.script = script
         self.requests: deque[Received] = deque(maxlen=keep_requests)
         self._host = host
@@ -83,31 +83,31 @@ class ModelServer:
             self._server.close()
             for connection in tuple(self._connections):
                 connection.abort()
-            await asyncio.sleep(0)  # in which they are closed
+            await asyncio.sleep(0)  # so that they close
             await self._server.wait_closed()
 
     @property
     def url(self) -> str:
-        """Where it listens: `http://127.0.0.1:PORT`."""
+        """Its address, `http://127.0.0.1:PORT`."""
         return f"http://{self._host}:{self._port}"
 
     @property
     def ollama_url(self) -> str:
-        """What GATEWAY_OLLAMA_URL wants."""
+        """The value for GATEWAY_OLLAMA_URL."""
         return self.url
 
     @property
     def anthropic_url(self) -> str:
-        """What GATEWAY_ANTHROPIC_URL wants."""
+        """The value for GATEWAY_ANTHROPIC_URL."""
         return self.url
 
     @property
     def openai_url(self) -> str:
-        """What GATEWAY_OPENAI_URL wants."""
+        """The value for GATEWAY_OPENAI_URL."""
         return f"{self.url}/v1"
 
     async def received(self, count: int) -> None:
-        """Waits until this many of what `requests` holds have come since the server was made."""
+        """Waits until this many requests, not counting readiness probes, have arrived since the server was made."""
         while self._received < count:
             self._arrival.clear()
             await self._arrival.wait()
@@ -227,7 +227,7 @@ def _check(form: Format, body: dict[str, Any], script: Script, authorization: st
 
 
 async def serve(script: Script, host: str, port: int) -> None:
-    """Serves until it is cancelled."""
+    """Serves until cancelled."""
     async with ModelServer(script, host=host, port=port) as server:
         print(f"model server on {server.url}", flush=True)
         await asyncio.get_running_loop().create_future()

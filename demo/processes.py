@@ -1,4 +1,4 @@
-"""Starts the services as the processes that they are in production, and ends them in every way that they can end."""
+"""Starts the services as real processes, and ends them in every possible way."""
 
 import os
 import re
@@ -17,11 +17,11 @@ _ADDRESS = re.compile(r'service\.listening\W.*?address"?[=:] ?"?([^\s",}]+)|addr
 
 
 class ServiceEnded(Exception):
-    """The process ended before it listened; the message holds its exit code and what it wrote to stderr."""
+    """The process ended before it listened; the message has its exit code and its stderr."""
 
 
 class Service:
-    """A service as a process of its own. As a context manager it leaves no process behind."""
+    """A service in its own process. Used as a context manager, it leaves no process behind."""
 
     def __init__(self, process: subprocess.Popen[bytes], stderr: IO[bytes]) -> None:
         self.process = process
@@ -34,13 +34,13 @@ class Service:
         return self.process.pid
 
     def stderr_text(self) -> str:
-        """All that it has written to stderr: its log."""
-        # Not by seeking: the process writes where this file stands, and would write over its first lines.
+        """Its log: everything that it has written to stderr."""
+        # Without seeking: the process shares the file position, and would overwrite its first lines.
         fd = self._stderr.fileno()
         return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
 
     def wait_until_listening(self, timeout: float = 90.0) -> None:
-        """Waits for the log line `service.listening`, and takes the address from it."""
+        """Waits for the log line `service.listening` and returns the address in it."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             ended = self.process.poll() is not None
@@ -58,7 +58,7 @@ class Service:
         return self.process.wait(timeout)
 
     def kill(self) -> None:
-        """Ends it by SIGKILL, and has waited when it returns."""
+        """Kills it with SIGKILL and waits for its end."""
         self.process.kill()
         self.process.wait()
 
@@ -97,7 +97,7 @@ def start_service(module: str, env: Mapping[str, str], *args: str, listen_second
 
 
 def run_command(module: str, env: Mapping[str, str], *args: str) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m module args` with env to its end."""
+    """Runs `python -m module args` with env and waits for its end."""
     return subprocess.run(
         [sys.executable, "-m", module, *args],
         env=_environment(env),

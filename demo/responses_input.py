@@ -1,4 +1,4 @@
-"""What OpenAI's Responses API refuses in a request's input and tools, in its words."""
+"""Refuses what OpenAI's Responses API refuses in a request's input and tools, with its messages."""
 
 import base64
 import re
@@ -10,18 +10,18 @@ from demo.script_formats import Rejected
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _THOUGHT_DIGITS = 16
 _ID_DIGITS = 2 * _THOUGHT_DIGITS
-"""An item that a thought led to has the thought's digits ahead of its own in its id."""
+"""The id of an item begins with the digits of the thought that led to it."""
 _PARTS = {"user": ("input_text",), "assistant": ("output_text", "refusal")}
 _ANSWER_KINDS = ("reasoning", "function_call", "message")
 
 
 def encrypted(item_id: str, model: str) -> str:
-    """The content of a thought, which only this item of this model can bring back."""
+    """The encrypted content of a thought, valid only for this item and model."""
     return base64.b64encode(f"scripted {item_id} {model}".encode()).decode()
 
 
 def turns_of(request: Mapping[str, Any]) -> list[str]:
-    """The roles of a conversation's messages, the items of one answer counting as one."""
+    """The roles of a conversation's messages; the items of one answer count as one message."""
     roles: list[str] = []
     for item in _items(request):
         role = _role(item)
@@ -39,7 +39,7 @@ class InputCheck:
         self._thoughts: set[str] = set()
 
     def run(self) -> None:
-        """Checks all of it."""
+        """Checks everything."""
         if self._request.get("previous_response_id"):
             _refuse("previous_response_id", "Previous response not found.", "previous_response_not_found")
         for at, tool in enumerate(self._request.get("tools") or ()):

@@ -1,4 +1,4 @@
-"""A script for the model server: which steps a model takes, as a TOML or JSON file or as these objects.
+"""A script for the model server: the steps that a model takes, as a TOML or JSON file or as these objects.
 
 A script in TOML, with everything that is usual in it:
 
@@ -45,11 +45,11 @@ class Call(_Part):
     arguments: dict[str, Any] | str = {}
     """An object, or the text that the model wrote, which need not be JSON."""
     id: str | None = None
-    """None: the server makes one up, as the real ones do. Empty: it sends none. The same id may come again."""
+    """None: the server generates one, as real servers do. Empty: it sends none. Ids may repeat."""
 
 
 class Tokens(_Part):
-    """What the server says it counted, in tokens; what is None is counted for you."""
+    """The token counts that the server reports; None: the real count."""
 
     input: int | None = None
     output: int | None = None
@@ -65,20 +65,20 @@ class Refusal(_Part):
     code: str | None = None
     """OpenAI's error code, such as `insufficient_quota`."""
     body: str | None = None
-    """Sent as it is instead of the error body of the server's format."""
+    """Sent unchanged, in place of an error body in the server's format."""
     headers: dict[str, str] = {}
     times: PositiveInt | None = None
-    """How many requests it meets before the step is answered, over all conversations; None: every one."""
+    """How many requests fail before the step is answered, over all conversations; None: all."""
 
 
 class Step(_Part):
-    """One answer of the model's, or how it goes wrong."""
+    """One answer of the model, or a way to fail."""
 
     text: str = ""
     thinking: str = ""
     tool_calls: tuple[Call, ...] = ()
     finish: str | None = None
-    """Why the model stopped, in the server's word; None: what the real server would say."""
+    """Why the model stopped, in the server's term; None: what the real server would say."""
     tokens: Tokens = Tokens()
     repeat: PositiveInt = 1
     """How many times in a row the step is taken."""
@@ -86,25 +86,25 @@ class Step(_Part):
     delay_ms: float = Field(default=0, ge=0)
     """Before the first byte of the response."""
     chunk_delay_ms: float = Field(default=0, ge=0)
-    """Before each further chunk of a stream. A stream without it is written at once."""
+    """Before each further chunk of a stream. Without it, a stream is written at once."""
     argument_chars: PositiveInt | None = None
     """OpenAI streams a call's arguments in fragments of this many characters; None: token by token."""
     split_bytes: PositiveInt | None = None
-    """The bytes of a stream are cut into pieces of this size, wherever that falls."""
+    """The bytes of a stream are split into pieces of this size, wherever that falls."""
 
     refuse: Refusal | None = None
     error_after: int | None = Field(default=None, ge=0)
-    """After this many chunks of a stream that began with 200 comes an error line, and nothing more."""
+    """After this many chunks of a stream with status 200, an error line ends it."""
     error_status: int | None = None
-    """The status that the error line tells, where the format has a place for it."""
+    """The status in the error line, if the format has a place for it."""
     cut_after: int | None = Field(default=None, ge=0)
     """After this many chunks the connection is cut."""
     omit: frozenset[Literal["usage", "finish", "done"]] = frozenset()
-    """Parts that a stream goes without. `done` is Ollama's last chunk, and OpenAI's `[DONE]`."""
+    """Parts to leave out of a stream. `done` is Ollama's last chunk and OpenAI's `[DONE]`."""
 
 
 class Page(_Part):
-    """Something to fetch."""
+    """A page to fetch."""
 
     body: str | bytes = ""
     content_type: str = "text/html; charset=utf-8"
@@ -114,19 +114,19 @@ class Page(_Part):
 
 
 class Script(_Part):
-    """All that a model server does."""
+    """Everything that a model server does."""
 
     steps: tuple[Step, ...] = ()
     models: tuple[str, ...] = ()
-    """The models it has; empty: whatever it is asked for."""
+    """The models it has; empty: any."""
     capabilities: frozenset[str] = frozenset({"completion", "tools", "thinking"})
-    """What Ollama says that its models can do; a request for more is refused."""
+    """The capabilities that Ollama reports for its models; a request for more is refused."""
     context_tokens: PositiveInt | None = None
-    """The context of its models, in tokens: OpenAI's format refuses more, and Ollama's cuts it without a word."""
+    """The context size of its models in tokens: OpenAI's format refuses more, Ollama's silently truncates."""
     api_key: str | None = None
-    """OpenAI's format wants this key."""
+    """The key that OpenAI's format requires."""
     check: bool = True
-    """Refuse what the real servers refuse. Without, requests are not even parsed, which benchmarks want: parsing a long
+    """Refuse what the real servers refuse. Otherwise requests are not even parsed, for benchmarks: parsing a long
     history takes longer than answering it."""
     pages: dict[str, Page] = {}
     """By path, such as `/pages/hello.html`."""
@@ -136,7 +136,7 @@ class Script(_Part):
         return list(accumulate(step.repeat for step in self.steps))
 
     def step_at(self, position: int) -> tuple[int, Step] | None:
-        """The step at this position of a conversation, with its number among the steps; None behind the last one."""
+        """The step at this position of a conversation, with its index; None after the last one."""
         number = bisect_right(self._ends, position)
         return (number, self.steps[number]) if number < len(self.steps) else None
 
@@ -153,7 +153,7 @@ def load_script(path: Path) -> Script:
 
 
 def position(roles: Iterable[str]) -> int:
-    """How many assistant messages have come since the last message of the user."""
+    """The number of assistant messages since the last user message."""
     answers = 0
     for role in roles:
         if role == "user":

@@ -32,12 +32,12 @@ Block = dict[str, Any]
 
 
 class AnthropicFormat:
-    """See demo.script_formats.Format."""
+    """Anthropic's Messages API (the Format protocol)."""
 
     stream_type = "text/event-stream; charset=utf-8"
 
     def check(self, request: dict[str, Any], script: Script, authorization: str) -> None:
-        """Raises Rejected where Anthropic would."""
+        """Raises Rejected if Anthropic would refuse the request."""
         if script.api_key is not None and authorization != f"Bearer {script.api_key}":
             raise Rejected(401, "invalid x-api-key")
         for name in ("model", "max_tokens", "messages"):
@@ -75,7 +75,7 @@ class AnthropicFormat:
         return [role for name, found in kinds for role in (["tool"] if found == {"tool_result"} else [name])]
 
     def check_size(self, tokens: int, context_tokens: int | None) -> None:
-        """Raises Rejected where Anthropic would for a request of more tokens than the context holds."""
+        """Raises Rejected if Anthropic would refuse a request of this many tokens."""
         if context_tokens is not None and tokens > context_tokens:
             raise Rejected(400, f"prompt is too long: {tokens} tokens > {context_tokens} maximum")
 
@@ -84,7 +84,7 @@ class AnthropicFormat:
         return request.get("stream") is True
 
     def chunks(self, request: dict[str, Any], step: Step, counts: Counts) -> list[bytes]:
-        """The events of a message: its begin, each block in pieces, its end with the usage."""
+        """The events of a message: its start, each block in pieces, its end with the usage."""
         usage = {} if "usage" in step.omit else _usage(counts)
         begun = _message(request, [], None, usage | ({"output_tokens": 1} if usage else {}))
         events: list[Block] = [{"type": "message_start", "message": begun}, {"type": "ping"}]
@@ -107,7 +107,7 @@ class AnthropicFormat:
         return encode(_error(rejected.status, rejected.message))
 
     def error_chunk(self, message: str, status: int | None) -> bytes:
-        """The event that tells an error in the middle of a stream."""
+        """The event for an error in the middle of a stream."""
         return _event(_error(status or 500, message))
 
 

@@ -1,4 +1,4 @@
-"""What a wire format must tell the model server, and what both formats share."""
+"""The protocol of a wire format, and what the formats share."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from demo.script import Script, Step
 
 BYTES_PER_TOKEN = 4
-"""A request's tokens are estimated, since counting them exactly would cost more than everything else here."""
+"""A request's tokens are estimated, since an exact count would cost more than everything else here."""
 
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -19,7 +19,7 @@ _TOKEN = re.compile(r"\s*\w{1,6}|\s*[^\w\s]+|\s+")
 
 
 class Rejected(Exception):
-    """The request is not what the real server takes; this is how the real server says so."""
+    """The real server would refuse the request, with this error."""
 
     def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class Format(Protocol):
     """The content type of a stream."""
 
     def check(self, request: dict[str, Any], script: Script, authorization: str) -> None:
-        """Raises Rejected where the real server would."""
+        """Raises Rejected if the real server would refuse the request."""
         ...
 
     def roles(self, request: dict[str, Any]) -> list[str]:
@@ -54,7 +54,7 @@ class Format(Protocol):
         ...
 
     def check_size(self, tokens: int, context_tokens: int | None) -> None:
-        """Raises Rejected where the real server would for a request of more tokens than the context holds."""
+        """Raises Rejected if the real server would refuse a request of this many tokens."""
         ...
 
     def streams(self, request: dict[str, Any]) -> bool:
@@ -79,17 +79,17 @@ class Format(Protocol):
 
 
 def encode(value: object) -> bytes:
-    """JSON as the real servers write it: UTF-8 without blanks."""
+    """JSON as the real servers write it: compact, in UTF-8."""
     return _encoder.encode(value).encode()
 
 
 def tokens_of(text: str) -> list[str]:
-    """Cuts text into the pieces that a model would write one by one; joined, they are the text again."""
+    """Splits text into the pieces that a model would stream; joined, they are the text again."""
     return _TOKEN.findall(text)
 
 
 def count(step: Step, request_bytes: int, context_tokens: int | None = None) -> Counts:
-    """The tokens of an answer: as the script says, else counted, and no more than the context holds."""
+    """The token counts of an answer: the script's or the real ones, at most as many as the context holds."""
     told, reasoning = step.tokens, len(tokens_of(step.thinking))
     arguments = (
         call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments) for call in step.tool_calls

@@ -1,4 +1,4 @@
-"""The HTTP side of the model server: h11 on asyncio, one connection at a time, with every byte of an answer in hand."""
+"""The HTTP side of the model server: h11 on asyncio, with control over every byte of an answer."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import h11
 
 @dataclass(slots=True)
 class Received:
-    """A request as it came."""
+    """A request as received."""
 
     method: str
     path: str
@@ -20,9 +20,9 @@ class Received:
     """By lower-case name."""
     body: bytes
     client: str
-    """Address and port of the other end: requests of one connection have the same."""
+    """The client's address and port, the same for all requests of a connection."""
     gone: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
-    """Set when the client leaves before its answer is complete."""
+    """Set when the client disconnects before the answer is complete."""
 
     @property
     def json(self) -> Any:
@@ -36,7 +36,7 @@ class HttpConnection(asyncio.Protocol):
     def __init__(
         self, answer: Callable[[Received, "Reply"], Awaitable[None]], connections: set["HttpConnection"]
     ) -> None:
-        """`connections` holds this one while it is open."""
+        """`connections` contains this one while it is open."""
         self._answer = answer
         self._connections = connections
         self._http = h11.Connection(h11.SERVER)
@@ -52,7 +52,7 @@ class HttpConnection(asyncio.Protocol):
         self._connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Called by asyncio. An answer under way ends here."""
+        """Called by asyncio. Ends a running answer."""
         self._connections.discard(self)
         if self._task is not None and self._request is not None:
             self._request.gone.set()
@@ -98,15 +98,15 @@ class HttpConnection(asyncio.Protocol):
         self._transport.write(b"".join(self._http.send(event) or b"" for event in events))
 
     def write_chunks(self, chunks: Iterable[bytes]) -> None:
-        """Sends HTTP chunks in one write. Framed here: h11 is slower than all the rest of a token."""
+        """Sends HTTP chunks in one write. Framed here, since h11 would take longer than everything else for a token."""
         self._transport.write(b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks))
 
     def abort(self) -> None:
-        """Cuts the connection, unsent bytes and all."""
+        """Cuts the connection and drops unsent bytes."""
         self._transport.abort()
 
     def close(self) -> None:
-        """Sends what is written, then cuts the connection although the answer is not complete."""
+        """Flushes, then cuts the connection although the answer is not complete."""
         self._transport.close()
 
 

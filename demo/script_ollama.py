@@ -16,12 +16,12 @@ _GO_TYPES = {str: "string", list: "array", dict: "object", int: "number", float:
 
 
 class OllamaFormat:
-    """See demo.script_formats.Format."""
+    """Ollama's API (the Format protocol)."""
 
     stream_type = "application/x-ndjson"
 
     def check(self, request: dict[str, Any], script: Script, authorization: str) -> None:
-        """Raises Rejected where Ollama would."""
+        """Raises Rejected if Ollama would refuse the request."""
         model = request.get("model")
         if not model:
             raise Rejected(400, "model is required")
@@ -49,18 +49,18 @@ class OllamaFormat:
                 raise _mismatch(arguments, "messages.tool_calls.function.arguments", "api.ToolCallFunctionArguments")
 
     def roles(self, request: dict[str, Any]) -> list[str]:
-        """See Format."""
+        """The roles of the messages."""
         return roles_of(messages_of(request))
 
     def check_size(self, tokens: int, context_tokens: int | None) -> None:
-        """Ollama refuses nothing for its size."""
+        """Ollama refuses no request for its size."""
 
     def streams(self, request: dict[str, Any]) -> bool:
-        """Ollama streams unless it is told not to."""
+        """Ollama streams unless told not to."""
         return request.get("stream", True) is not False
 
     def chunks(self, request: dict[str, Any], step: Step, counts: Counts) -> list[bytes]:
-        """One line a token, one a tool call, and the last one with the counts."""
+        """A line for each token, one for each tool call, and a last one with the counts."""
         head = {"model": request["model"], "created_at": _now()}
         messages: list[dict[str, Any]] = [{"content": "", "thinking": token} for token in tokens_of(step.thinking)]
         messages += [{"content": token} for token in tokens_of(step.text)]

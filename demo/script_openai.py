@@ -15,12 +15,12 @@ from demo.script_formats import Counts, Rejected, encode, messages_of, roles_of,
 
 
 class OpenAIFormat:
-    """See demo.script_formats.Format."""
+    """OpenAI's chat completions (the Format protocol)."""
 
     stream_type = "text/event-stream; charset=utf-8"
 
     def check(self, request: dict[str, Any], script: Script, authorization: str) -> None:
-        """Raises Rejected where OpenAI would."""
+        """Raises Rejected if OpenAI would refuse the request."""
         if script.api_key is not None and authorization != f"Bearer {script.api_key}":
             raise Rejected(
                 401, f"Incorrect API key provided: {authorization.removeprefix('Bearer ')}.", code="invalid_api_key"
@@ -74,11 +74,11 @@ class OpenAIFormat:
         return ids
 
     def roles(self, request: dict[str, Any]) -> list[str]:
-        """See Format."""
+        """The roles of the messages."""
         return roles_of(messages_of(request))
 
     def check_size(self, tokens: int, context_tokens: int | None) -> None:
-        """Raises Rejected where OpenAI would for a request of more tokens than the context holds."""
+        """Raises Rejected if OpenAI would refuse a request of this many tokens."""
         if context_tokens is not None and tokens > context_tokens:
             text = (
                 f"This model's maximum context length is {context_tokens} tokens. However, your messages resulted in "
@@ -86,11 +86,11 @@ class OpenAIFormat:
             raise Rejected(400, f"{text}{tokens} tokens.", code="context_length_exceeded", param="messages")
 
     def streams(self, request: dict[str, Any]) -> bool:
-        """OpenAI streams only when it is asked to."""
+        """OpenAI streams only if asked to."""
         return request.get("stream") is True
 
     def chunks(self, request: dict[str, Any], step: Step, counts: Counts) -> list[bytes]:
-        """One event a token or fragment, one with the finish reason, one with the usage if asked for, and the end."""
+        """An event for each token or fragment, one with the finish reason, one with the usage if requested, the end."""
         wants_usage = bool((request.get("stream_options") or {}).get("include_usage")) and "usage" not in step.omit
         head = _head(request, "chat.completion.chunk") | ({"usage": None} if wants_usage else {})
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
@@ -127,7 +127,7 @@ class OpenAIFormat:
         return encode({"error": error})
 
     def error_chunk(self, message: str, status: int | None) -> bytes:
-        """The event with which compatible servers tell an error in the middle of a stream."""
+        """The event that compatible servers send for an error in the middle of a stream."""
         return (
             b"data: "
             + encode({"error": {"message": message, "type": "server_error", "param": None, "code": status}})

@@ -19,12 +19,12 @@ Item = dict[str, Any]
 
 
 class ResponsesFormat:
-    """See demo.script_formats.Format."""
+    """OpenAI's Responses API (the Format protocol)."""
 
     stream_type = "text/event-stream; charset=utf-8"
 
     def check(self, request: dict[str, Any], script: Script, authorization: str) -> None:
-        """Raises Rejected where OpenAI would."""
+        """Raises Rejected if OpenAI would refuse the request."""
         if script.api_key is not None and authorization != f"Bearer {script.api_key}":
             raise Rejected(401, "Incorrect API key provided.", code="invalid_api_key")
         model = request.get("model")
@@ -37,21 +37,21 @@ class ResponsesFormat:
         InputCheck(request).run()
 
     def roles(self, request: dict[str, Any]) -> list[str]:
-        """One assistant for each answer, of however many items."""
+        """The roles of the messages: one `assistant` for each answer, however many items it has."""
         return turns_of(request)
 
     def check_size(self, tokens: int, context_tokens: int | None) -> None:
-        """Raises Rejected where OpenAI would for a request of more tokens than the context holds."""
+        """Raises Rejected if OpenAI would refuse a request of this many tokens."""
         if context_tokens is not None and tokens > context_tokens:
             text = "Your input exceeds the context window of this model. Please adjust your input and try again."
             raise Rejected(400, text, code="context_length_exceeded", param="input")
 
     def streams(self, request: dict[str, Any]) -> bool:
-        """OpenAI streams only when it is asked to."""
+        """OpenAI streams only if asked to."""
         return request.get("stream") is True
 
     def chunks(self, request: dict[str, Any], step: Step, counts: Counts) -> list[bytes]:
-        """The events of a response: its begin, each item with its pieces, and its end with the usage."""
+        """The events of a response: its start, each item in pieces, and its end with the usage."""
         response = _response(request, step, counts)
         output, usage, details = response["output"], response.pop("usage", None), response.pop("incomplete_details")
         begun = response | {"status": "in_progress", "output": []}
@@ -74,7 +74,7 @@ class ResponsesFormat:
         return encode({"error": error})
 
     def error_chunk(self, message: str, status: int | None) -> bytes:
-        """The event that tells an error in the middle of a stream."""
+        """The event for an error in the middle of a stream."""
         code = {429: "rate_limit_exceeded", 400: "invalid_prompt"}.get(status or 500, "server_error")
         return _event({"type": "error", "code": code, "message": message, "param": None, "sequence_number": 99})
 

@@ -1,4 +1,4 @@
-"""Prints what pip has to install for an image: what both distributions depend on, less what only the other image needs.
+"""Prints what pip must install for an image: the dependencies of both distributions, without those of the other image.
 
 Usage: requirements.py common|audit|gateway [EXTRA …]
 """
@@ -8,7 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-# A dependency that is not named here goes into both images, so that a new one is never missing.
+# A dependency that is not listed here goes into both images, so that a new one is never missing.
 ONLY = {
     "audit": {"apsw"},
     "gateway": {"genai-prices", "html-to-markdown", "httpx2"},
