@@ -11,11 +11,10 @@ ARG PIP_CERT
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 RUN python3 -m venv /pip && python3 -m venv --without-pip /opt/onrecord
-COPY pyproject.toml constraints.txt deploy/requirements.py ./
+COPY pyproject.toml constraints.txt deploy/requirements.py deploy/requirements.lock deploy/install-locked ./
 COPY clients/python/pyproject.toml clients/python/
-RUN /pip/bin/pip install --quiet -c constraints.txt hatchling && \
-    python3 requirements.py common > common.txt && \
-    /pip/bin/pip --python /opt/onrecord/bin/python install --quiet -c constraints.txt -r common.txt
+RUN echo hatchling > build.txt && ./install-locked build.txt /pip/bin/python && rm -r /wheels && \
+    python3 requirements.py common > common.txt && ./install-locked common.txt
 COPY README.md LICENSE ./
 COPY protos protos
 COPY service_kit service_kit
@@ -30,16 +29,14 @@ RUN /pip/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheel
 FROM build AS build-audit
 ARG EXTRAS_AUDIT=""
 # hadolint ignore=SC2086
-RUN python3 requirements.py audit ${EXTRAS_AUDIT} > audit.txt && \
-    /pip/bin/pip --python /opt/onrecord/bin/python install --quiet -c constraints.txt -r audit.txt && \
+RUN python3 requirements.py audit ${EXTRAS_AUDIT} > audit.txt && ./install-locked audit.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \
     rm -r /opt/onrecord/bin/gateway-svc /opt/onrecord/lib/python3*/site-packages/gateway_svc
 
 FROM build AS build-gateway
 ARG EXTRAS_GATEWAY="otel"
 # hadolint ignore=SC2086
-RUN python3 requirements.py gateway ${EXTRAS_GATEWAY} > gateway.txt && \
-    /pip/bin/pip --python /opt/onrecord/bin/python install --quiet -c constraints.txt -r gateway.txt && \
+RUN python3 requirements.py gateway ${EXTRAS_GATEWAY} > gateway.txt && ./install-locked gateway.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \
     rm -r /opt/onrecord/bin/audit-svc /opt/onrecord/lib/python3*/site-packages/audit_svc
 

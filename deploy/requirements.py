@@ -1,11 +1,13 @@
 """Prints what pip must install for an image: the dependencies of both distributions, without those of the other image.
 
 Usage: requirements.py common|audit|gateway [EXTRA …]
+       requirements.py locked FOLDER    the entries of requirements.lock, with their hashes, of the wheels in a folder
 """
 
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 # A dependency that is not listed here goes into both images, so that a new one is never missing.
@@ -30,10 +32,32 @@ def requirements(part: str, dependencies: list[str]) -> list[str]:
     return [line for line in dependencies if name_of(line) not in OWN and wanted.get(name_of(line), "common") == part]
 
 
-if __name__ == "__main__":
+def locked(lock: Path, folder: Path) -> Iterator[str]:
+    """The lock's entry of each wheel.
+
+    Raises:
+        SystemExit: it has none.
+    """
+    entries = {re.split("==", entry)[0]: entry for entry in re.split(r"\n(?=\S)", lock.read_text().strip())}
+    for wheel in sorted(folder.glob("*.whl")):
+        name = re.sub(r"[-_.]+", "-", wheel.name.partition("-")[0]).lower()
+        if name not in entries:
+            raise SystemExit(f"{wheel.name} is not in {lock.name}: run deploy/lock")
+        yield entries[name]
+
+
+def main() -> None:
+    """Prints what the arguments ask for."""
+    if sys.argv[1] == "locked":
+        print("\n".join(locked(Path(__file__).with_name("requirements.lock"), Path(sys.argv[2]))))
+        return
     project, client = (
         tomllib.loads(Path(folder, "pyproject.toml").read_text())["project"] for folder in (".", "clients/python")
     )
     extras = [line for extra in sys.argv[2:] for line in project["optional-dependencies"][extra]]
     dependencies = sorted({*project["dependencies"], *client["dependencies"]})
     print("\n".join([*requirements(sys.argv[1], dependencies), *extras]))
+
+
+if __name__ == "__main__":
+    main()
