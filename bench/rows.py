@@ -19,7 +19,7 @@ Values = tuple[str | int | None, ...]
 
 _ROWS_A_SESSION = 40
 _SESSIONS_AT_A_TIME = 32
-_INSERT = f"INSERT INTO tool_call_log VALUES ({','.join('?' * 20)})"
+_INSERT = f"INSERT INTO tool_call_log VALUES ({','.join('?' * 20)}, 0)"
 _CALLS = (
     ("read", "path: docs/architecture.md, offset: 0, limit: 2000"),
     ("bash", "command: git log --oneline -20, timeout_seconds: 60"),

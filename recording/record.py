@@ -114,6 +114,8 @@ class Record:
         self._folders = folders
         self._sender = sender
         self._tending: asyncio.Task[None] | None = None
+        self._adopts = True
+        self._adopting = asyncio.Lock()
         self._ending = asyncio.Event()
         self._homeless = ""
 
@@ -164,12 +166,17 @@ class Record:
 
     async def drain(self, grace_seconds: float) -> bool:
         """Waits up to grace_seconds for every row to reach the ledger; returns whether they all did."""
-        await self._stop_tending()
+        async with self._adopting:  # which may have a spool in its hands
+            self._adopts = False
         return await self._sender.drain(grace_seconds)
 
     async def aclose(self) -> None:
         """Stops. Unacked rows are sent after the next start; recording now raises SpoolClosed."""
-        await self._stop_tending()
+        # Not by cancellation: a spool that the thread has just adopted would have no owner.
+        self._ending.set()
+        if self._tending is not None:
+            await self._tending
+            await self._leave_what_is_gone()  # what was taken away since the last look must not end with the process
         await self._sender.aclose()
         await asyncio.to_thread(self.spool.close)
 
@@ -179,10 +186,11 @@ class Record:
         adopt_at = 0.0
         while not self._ending.is_set():
             try:
-                if loop.time() >= adopt_at:
-                    adopt_at = loop.time() + _ADOPTION_SECONDS
-                    for spool in await asyncio.to_thread(self._folders.adopt, _MAX_ADOPTED - self._sender.adopted):
-                        self._sender.adopt(spool)
+                async with self._adopting:
+                    if self._adopts and loop.time() >= adopt_at:
+                        adopt_at = loop.time() + _ADOPTION_SECONDS
+                        for spool in await asyncio.to_thread(self._folders.adopt, _MAX_ADOPTED - self._sender.adopted):
+                            self._sender.adopt(spool)
             except OSError as error:
                 log.warning("spool.adoption_failed", reason=str(error))
             try:
@@ -211,12 +219,6 @@ class Record:
                 if not self._homeless:
                     log.error("spool.folder_gone", reason=str(error), hint="no other can be made: rows are in danger")
                 self._homeless = f"the spool's folder is gone, and no other can be made: {error.strerror}"
-
-    async def _stop_tending(self) -> None:
-        # Not by cancellation: a spool that the thread has just adopted would have no owner.
-        self._ending.set()
-        if self._tending is not None:
-            await self._tending
 
 
 def open_record(

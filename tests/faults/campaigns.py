@@ -1,6 +1,7 @@
 """The campaigns: what each does to the pair in a round. Each ends when its fault is over or everything is dead."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -238,6 +239,53 @@ def audit_files_lost(world: World) -> None:
         (elsewhere / name).replace(folder / name)
 
 
+def lock_files_cleaned(world: World) -> None:
+    """Somebody tidies lock files up, again and again, while gateways live, come and die on one folder."""
+    world.start()
+    world.proxy.behaviour = world.rng.choice(BEHAVIOURS)
+    world.start_producer()
+    doomed = world.start_producer()
+    for number in range(4):
+        world.pause(0.02, 0.1)
+        for lock in world.state_dir.glob("spool/*/lock"):
+            lock.unlink(missing_ok=True)
+        world.start_producer(wait=world.rng.random() < 0.5)
+        if number == 2:
+            world.kill_producer(doomed)
+
+
+def spool_taken_away(world: World) -> None:
+    """The folder of a spool that lives, or its file, is removed or moved; the gateway has a second to notice."""
+    world.start()
+    world.proxy.behaviour = world.rng.choice(BEHAVIOURS)
+    world.start_producer()
+    world.wait_for_rows()
+    for number in range(2):
+        world.pause(0.05, 0.2)
+        (folder,) = [path.parent for path in world.state_dir.glob("spool/*/lock")]
+        match world.rng.randrange(3):
+            case 0:
+                shutil.rmtree(folder)
+            case 1:
+                folder.rename(world.folder / f"aside-{number}")
+            case _:
+                max(folder.glob("*.segment")).unlink()
+        world.wait_for_another_spool(folder)
+
+
+def descriptors_run_out(world: World) -> None:
+    """A gateway has no descriptor left, again and again, with the folders of dead ones to adopt."""
+    world.start()
+    world.proxy.behaviour = "refuse"
+    doomed = [world.start_producer(padding=500, max_bytes=2**20) for _ in range(3)]
+    world.pause(0.1, 0.3)
+    for producer in doomed:
+        world.kill_producer(producer)
+    world.proxy.behaviour = world.rng.choice(BEHAVIOURS)
+    world.start_producer(hogs_descriptors=True, padding=500, max_bytes=2**24)
+    world.pause(0.5, 1)
+
+
 @dataclass(frozen=True)
 class Campaign:
     """A kind of round."""
@@ -263,6 +311,9 @@ CAMPAIGNS = [
     Campaign("spool at its bound", spool_bound),
     Campaign("damaged and torn spool", damaged_spool),
     Campaign("two gateways on one folder", two_gateways),
+    Campaign("lock files cleaned away", lock_files_cleaned),
+    Campaign("spool's folder taken away", spool_taken_away),
+    Campaign("descriptors run out", descriptors_run_out),
     Campaign("clock going backwards", clock_backwards),
     Campaign("audit service's clock ten years ahead", audit_clock),
     Campaign("audit service's files moved or removed", audit_files_lost),

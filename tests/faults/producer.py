@@ -7,8 +7,10 @@ when the row was taken, `d ID` when it was not. A kill between two lines leaves 
 import asyncio
 import logging
 import os
+import resource
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,6 +43,8 @@ class Orders:
     """Characters that make each row larger."""
     max_bytes: int = 2**30
     clock_backwards: bool = False
+    hogs_descriptors: bool = False
+    """Has no descriptor left for half of the time."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +72,49 @@ async def _record(orders: Orders, control: Connection) -> None:
     journal = os.open(orders.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     calls = _calls(orders)
     control.send("records")
+    hog = Hog() if orders.hogs_descriptors else None
     last = time.monotonic()
     while not control.poll():
+        if hog is not None:
+            hog.turn()
         due, last = orders.rows_per_second * (time.monotonic() - last), time.monotonic()
         for _ in range(round(due)):
             _run_call(record, next(calls), journal)
         await asyncio.sleep(_TICK_SECONDS)
+    if hog is not None:
+        hog.let_go()
     began = time.monotonic()
     # One that ends with its grace alone was not woken when there was nothing left.
     drained = await record.drain(GRACE_SECONDS) and time.monotonic() - began < GRACE_SECONDS
     await record.aclose()
     control.send(Ended(drained, asdict(record.counters)))
+
+
+class Hog:
+    """Takes all descriptors for a tenth of a second, and lets go of them for another."""
+
+    def __init__(self) -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        self._taken: list[int] = []
+        self._turn_at = 0.0
+
+    def turn(self) -> None:
+        """Does what it is time for."""
+        if time.monotonic() < self._turn_at:
+            return
+        self._turn_at = time.monotonic() + 0.1
+        if self._taken:
+            self.let_go()
+            return
+        with suppress(OSError):
+            while True:
+                self._taken.append(os.open(os.devnull, os.O_RDONLY))
+
+    def let_go(self) -> None:
+        """Closes all."""
+        while self._taken:
+            os.close(self._taken.pop())
 
 
 def _run_call(record: Record, row: Row, journal: int) -> None:

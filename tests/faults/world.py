@@ -130,6 +130,13 @@ class World:
         """Until rows were accepted: a producer that has opened its record may have had no turn since."""
         wait_for(lambda: bool(self.journal().accepted), "no row was accepted")
 
+    def wait_for_another_spool(self, folder: Path) -> None:
+        """Until its producer goes on in another folder than this one, and has a row there."""
+        others = self.state_dir / "spool"
+        wait_for(
+            lambda: any(segment.parent != folder for segment in others.glob("*/*.segment")), "no other folder was made"
+        )
+
     def wait_for_lost_acks(self) -> None:
         """Until the proxy has kept acks to itself."""
         wait_for(lambda: self.proxy.swallowed_bytes > 0, "no ack was lost")
