@@ -1,5 +1,6 @@
 """The tools glob and grep: the same answers with ripgrep, with ripgrep in the sandbox, and without it."""
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -218,3 +219,25 @@ async def test_a_file_name_that_is_no_text_does_not_end_the_call(workspace: Path
     (workspace / os.fsdecode(b"\xff\xfe.txt")).write_text("needle\n")
     assert (await run(GlobTool(Workers()), workspace, pattern="*.txt")).text == "\ufffd\ufffd.txt"
     assert (await run(grep, workspace, pattern="needle")).text.endswith(".txt:1:needle")
+
+
+def command_lines_of_children() -> bytes:
+    pids = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return b" ".join(Path("/proc", pid, "cmdline").read_bytes() for pid in pids)
+
+
+async def test_what_a_worker_looks_for_is_on_no_command_line(workspace: Path):
+    """Every user of the machine can read those."""
+    read_end, write_end = os.pipe()
+    wanted = {"do": "grep", "stdin": True, "pattern": "canary-5512", "glob": None, "ignore_case": None}
+    working = asyncio.create_task(
+        Workers().run("search", wanted, stdin=read_end, timeout_seconds=60, max_output_bytes=1_000)
+    )
+    async with asyncio.timeout(30):
+        while b"main.py" not in (lines := command_lines_of_children()):
+            await asyncio.sleep(0.01)
+    os.write(write_end, b"x\ncanary-5512\n")
+    os.close(write_end)
+    assert (await working).output.text() == "2:canary-5512\n"
+    os.close(read_end)
+    assert b"canary" not in lines

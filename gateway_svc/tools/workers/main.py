@@ -1,4 +1,4 @@
-"""The program that each worker is: `python -I -S main.py JOB PACKAGES WANTED`. Takes its limits, then does the job.
+"""The program that each worker is: `WANTED=… python -I -S main.py JOB PACKAGES`. Takes its limits, then does the job.
 
 It ends with the gateway, whatever it is busy with, and can use no more memory or time than here.
 """
@@ -38,13 +38,13 @@ def limit(job: str) -> None:
     os.nice(NICENESS)
 
 
-def main(job: str, packages: str, wanted: str) -> int:
+def main(job: str, packages: str) -> int:
     """Runs the job; its answer goes to stdout, its exit code says how it ended."""
     limit(job)
     # Ahead of nothing and behind the standard library: a package cannot take the place of a module of Python's.
     sys.path += [os.path.dirname(os.path.abspath(__file__)), *([packages] if packages else [])]  # noqa: PTH100, PTH120 - pathlib is slow to load
     module = __import__(job)
-    return int(module.main(json.loads(wanted)))
+    return int(module.main(json.loads(os.environ["WANTED"])))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from gateway_svc.tools.jail.processes import Ended, Program, run_program
 from gateway_svc.tools.output import HeadTail
 
 MAIN = str(Path(__file__).with_name("main.py").resolve())
+WANTED = "WANTED"
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": os.defpath}
 
 Job = Literal["search", "page"]
@@ -45,9 +46,11 @@ class Workers:
         Raises:
             OSError: no process can be started.
         """
-        argv = [sys.executable, "-I", "-S", MAIN, job, _packages() if job == "page" else "", json.dumps(wanted)]
+        argv = [sys.executable, "-I", "-S", MAIN, job, _packages() if job == "page" else ""]
         here = "/" if folder is None else f"/proc/self/fd/{folder}"
-        program = Program(argv, here, ENVIRONMENT, stdin=stdin, starts_others=False)
+        # Not in argv, which every user of the machine can read: a URL or a pattern may hold a secret.
+        env = {**ENVIRONMENT, WANTED: json.dumps(wanted)}
+        program = Program(argv, here, env, stdin=stdin, starts_others=False)
         deadline = time.monotonic() + timeout_seconds
         try:
             async with asyncio.timeout(timeout_seconds):
