@@ -92,6 +92,7 @@ class Sender:
         """Sends what lies in spool in the place of its own, which was moved there: what is left of that is removed."""
         self._own = spool
         self.adopt(spool)
+        self._progress.set()
 
     @property
     def spools(self) -> tuple[Spool, ...]:
@@ -133,7 +134,8 @@ class Sender:
 
     def _busy(self) -> bool:
         removing = self._removal is not None and not self._removal.done()
-        return bool(self._in_flight or self.adopted or removing or not self._own.is_read_out())
+        waiting = self._own.moved or not self._own.is_read_out()
+        return bool(self._in_flight or self.adopted or removing or waiting)
 
     async def _run(self) -> None:
         while True:

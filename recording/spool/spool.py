@@ -77,7 +77,8 @@ class Spool:
         self._reader = Reader(self._log, self._state.acked, self.counters, quarantine.set_aside, self._recover)
         self._acked = self._reader.position
         self._trim_before = 0
-        self._moved = False
+        self.moved = False
+        """Whether another spool has all that this one had."""
         self._sync_began: float | None = None
         self._sync_lock = threading.Lock()
         self._keeper = Keeper(f"spool-{self.id}", options.sync_interval_ms / 1000, self._keep)
@@ -141,7 +142,7 @@ class Spool:
         """
         with self._intake.lock:
             whole = not self._reader.missed and self._log.is_there()
-            return self._moved or (whole and self._folder.is_there())
+            return self.moved or (whole and self._folder.is_there())
 
     def move_to(self, other: "Spool", switch: Callable[[], None] = lambda: None) -> None:
         """Hands other all that is not acked and can still be read; what cannot be read is told by other's gap row.
@@ -151,7 +152,7 @@ class Spool:
         """
         with self._sync_lock:
             self._intake.hand_over(other._intake, switch)
-            self._moved = True
+            self.moved = True
             found = read_out(self._log, self._state.acked + 1, pair=not self._reader.recovered)
             for payloads in found.rows:
                 other._intake.append_moved(payloads)
@@ -176,7 +177,7 @@ class Spool:
         Raises:
             OSError: the disk cannot be read.
         """
-        return None if self._moved else self._reader.read(max_rows, max_bytes)
+        return None if self.moved else self._reader.read(max_rows, max_bytes)
 
     def ack(self, batch: Batch) -> None:
         """Says that batch, the oldest that was read and not acked, is stored, so that its rows may go."""
@@ -196,14 +197,14 @@ class Spool:
 
     def has_unread(self) -> bool:
         """Whether read() has something to do."""
-        if self._moved:
+        if self.moved:
             return False
         reader = self._reader
         return not reader.recovered or self._intake.last_row >= max(reader.next_number, reader.read_to)
 
     def is_read_out(self) -> bool:
         """Whether everything was read, and nothing that is to be told waits for room."""
-        missed = self._reader.missed and not self._moved
+        missed = self._reader.missed and not self.moved
         return not self._intake.owes_gap and not missed and not self.has_unread()
 
     def unread_records(self) -> int:
