@@ -123,7 +123,7 @@ class Agent:
         except ContextExceeded as refusal:
             scope, sent_bytes = turn.scope, context.size + len(self._tools)
             context_tokens = self._contexts.refused(scope.model, refusal.reason, sent_bytes)
-            self._gauge.lower(scope.session_id, scope.model, sent_bytes, 0, context_tokens)
+            self._gauge.refuse(scope.session_id, scope.model, sent_bytes, context_tokens)
             if not self._fit(turn, context):
                 raise
         except CallNotParsed:

@@ -1,8 +1,9 @@
 """What of a conversation is sent to a model, so that it fits the model's context. The transcript keeps all of it.
 
 Tokens are estimated from bytes: three bytes a token until the model server has counted a request of the session, then
-what that count says, between one and four. A quarter of the context, at most 16,384 tokens, is left for the answer, and
-a tenth of the rest for errors of the estimate. Where that is exceeded,
+what that count says, between one and four. What a server has refused for its length sets a ceiling for the session. A
+quarter of the context, at most 16,384 tokens, is left for the answer, and a tenth of the rest for errors of the
+estimate. Where that is exceeded,
 
 1. results of tools in earlier turns are shortened;
 2. earlier turns are left out whole, the oldest first, behind a mark in the user's next message;
@@ -13,8 +14,10 @@ So a tool call never goes without its result. What is left out is more than need
 token of the context: what is sent then begins alike for many turns, which is what model servers' caches want.
 """
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from gateway_svc.engines import Encoded
@@ -44,28 +47,47 @@ class _Shortened(ToolMessage):
     __slots__ = ()
 
 
+@dataclass(slots=True)
+class _Gauged:
+    """What is known of one model in one session."""
+
+    bytes_per_token: float = BYTES_PER_TOKEN
+    most_bytes: int = sys.maxsize
+    """The ceiling that a refusal has taught."""
+
+
 class Gauge:
-    """How many bytes make a token, by what model servers count."""
+    """How many bytes make a token, by what model servers count and refuse."""
 
     def __init__(self) -> None:
-        self._bytes_per_token: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._gauged: OrderedDict[tuple[str, str], _Gauged] = OrderedDict()
 
     def room_bytes(self, session_id: str, model: str, context_tokens: int) -> int:
         """How many bytes may be sent to a model whose context has so many tokens."""
         tokens = context_tokens - min(context_tokens // 4, MAX_ANSWER_TOKENS)
-        return int(tokens * 0.9 * self._bytes_per_token.get((session_id, model), BYTES_PER_TOKEN))
+        gauged = self._gauged.get((session_id, model), _Gauged())
+        return min(int(tokens * 0.9 * gauged.bytes_per_token), gauged.most_bytes)
 
     def learn(self, session_id: str, model: str, sent_bytes: int, input_tokens: int) -> None:
         """Takes a server's count of a request of sent_bytes."""
         found = sent_bytes / max(input_tokens, 1)
-        self._bytes_per_token[session_id, model] = min(max(found, MIN_BYTES_PER_TOKEN), MAX_BYTES_PER_TOKEN)
-        self._bytes_per_token.move_to_end((session_id, model))
-        if len(self._bytes_per_token) > MAX_GAUGED:
-            self._bytes_per_token.popitem(last=False)
+        gauged = self._gauged.setdefault((session_id, model), _Gauged())
+        gauged.bytes_per_token = min(max(found, MIN_BYTES_PER_TOKEN), MAX_BYTES_PER_TOKEN)
+        self._gauged.move_to_end((session_id, model))
+        if len(self._gauged) > MAX_GAUGED:
+            self._gauged.popitem(last=False)
 
     def lower(self, session_id: str, model: str, sent_bytes: int, input_tokens: int, context_tokens: int) -> None:
         """Lowers the estimate after a request that its server cut: it had more tokens than the context."""
         self.learn(session_id, model, int(sent_bytes * 0.9), max(input_tokens, context_tokens))
+
+    def refuse(self, session_id: str, model: str, sent_bytes: int, context_tokens: int) -> None:
+        """Lowers the estimate after a request that its server refused for its length, and keeps it down: no later count
+        raises it, since each try to send more would be refused again.
+        """
+        self.lower(session_id, model, sent_bytes, 0, context_tokens)
+        room = self.room_bytes(session_id, model, context_tokens)
+        self._gauged[session_id, model].most_bytes = min(room, sent_bytes * 3 // 4)
 
 
 class Context:

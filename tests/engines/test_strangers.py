@@ -18,6 +18,7 @@ from gateway_svc.engines.openai.responses import ResponsesEngine
 from gateway_svc.engines.pricing import cost_micros
 from gateway_svc.engines.wire.http import Patience
 from gateway_svc.errors import (
+    CallNotParsed,
     EngineBrokeOff,
     EngineError,
     EngineProtocolError,
@@ -286,3 +287,29 @@ async def test_a_refusal_teaches_nothing_that_is_not_known(tmp_path):
     )
     assert isinstance(played.turns[0], EngineRejected)
     assert len(played.server.requests) <= 4
+
+
+UNPARSED = Reply(b'{"error": {"message": "Failed to parse tool call arguments as JSON: SENTINEL"}}', 500, "application/json")
+
+
+async def test_a_model_is_told_of_a_call_that_could_not_be_parsed_and_goes_on(tmp_path):
+    asked = [UNPARSED] * QUICK.attempts
+    played = await play(tmp_path, "01-unknown-finish-reason.sse", [*asked, DONE])
+    assert (played.text, played.stop, len(played.server.requests)) == ("done", "COMPLETED", QUICK.attempts + 1)
+    before, last = played.server.requests[0]["messages"], played.server.requests[-1]["messages"]
+    assert [message["role"] for message in last[len(before) :]] == ["assistant", "user"]
+    assert "could not be parsed" in last[-1]["content"]
+    assert "SENTINEL" not in json.dumps(last)
+
+
+async def test_a_call_that_can_never_be_parsed_ends_its_turn_and_is_not_asked_for_ever(tmp_path):
+    played = await play(tmp_path, "01-unknown-finish-reason.sse", [UNPARSED])
+    (error,) = played.turns
+    assert isinstance(error, CallNotParsed)
+    assert len(played.server.requests) == 2 * QUICK.attempts
+    assert all("call_not_parsed" in cost.error for cost in played.costs)
+
+
+async def test_a_refusal_for_the_length_is_met_once_and_not_in_each_later_turn(tmp_path):
+    played = await play(tmp_path, "37-context-refused.txt")
+    assert played.server.refused <= 1

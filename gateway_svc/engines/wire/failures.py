@@ -60,10 +60,9 @@ _NOT_PARSED = re.compile(
     r"(error parsing|failed to parse|failed to call|could not parse).{0,20}(tool|function)", re.IGNORECASE
 )
 _LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
-_WAIT = re.compile(
-    r"(?:again|retry|back|wait)[^0-9]{0,20}?(\d+(?:\.\d+)?) ?(ms|milliseconds?|s|sec(?:onds?)?|m|min(?:utes?)?)\b",
-    re.IGNORECASE,
-)
+_AMOUNT = r"(\d{1,9}(?:\.\d{1,18})?) ?(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?)(?![a-z])"
+_WAIT = re.compile(rf"(?:again|retry|back|wait)[^0-9]{{0,20}}?((?:{_AMOUNT},? ?)+)", re.IGNORECASE)
+"""A wait in words, such as `try again in 7m12.5s`."""
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
 LOADING_SECONDS = 60.0
 """How long to wait for a server that is loading its model and does not say how long that takes."""
@@ -80,10 +79,9 @@ class Told:
     after_s: float | None = None
     """The wait that it asks for, in words or in a field of the body."""
 
-    @property
-    def is_loading(self) -> bool:
-        """Whether the server says that it is loading its model."""
-        return _LOADING.search(self.text) is not None
+    def is_loading(self, status: int) -> bool:
+        """Whether the server says that it loads its model. An error of loading has another status, and stays."""
+        return status == 503 and _LOADING.search(self.text) is not None
 
 
 def error_in(payload: object) -> Told | None:
@@ -135,9 +133,10 @@ def _told(error: object, payload: Mapping[str, Any]) -> Told:
         statuses += [_STATUSES[value] for value in named if value in _STATUSES]
         status = next((value for value in statuses if _is_status(value)), None)
         after_s = _wait_in(error)
+    if after_s is None:
+        after_s = _wait_in(payload)
     if after_s is None and (wait := _WAIT.search(text)):
-        unit = wait[2].lower()
-        after_s = float(wait[1]) * (0.001 if unit.startswith(("ms", "mil")) else 60 if unit.startswith("m") else 1)
+        after_s = sum(_seconds(*amount) for amount in re.findall(_AMOUNT, wait[1], re.IGNORECASE))
     return Told(text, code, status if _is_status(status) else None, after_s)
 
 
@@ -187,6 +186,13 @@ def _wait_in(error: Mapping[str, Any]) -> float | None:
     return None
 
 
+def _seconds(number: str, unit: str) -> float:
+    unit = unit.lower()
+    if unit.startswith(("ms", "mil")):
+        return float(number) / 1000
+    return float(number) * {"s": 1, "m": 60, "h": 3600}[unit[0]]
+
+
 def presentable(text: str) -> str:
     """A server's text for use in a message: one line, without control characters, truncated."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text[:4096]).split())
@@ -234,7 +240,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
             return max(0.0, seconds)
     try:
         when = parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+    except (ValueError, OverflowError, TypeError, IndexError):  # what email.utils makes of absurd years and zones
         return None
     return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 

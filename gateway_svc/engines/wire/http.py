@@ -38,6 +38,8 @@ _MASKED_ANYWHERE_CHARACTERS = 12
 """A shorter secret is masked only as a whole word, since it may be part of many words."""
 _MAX_ERROR_BODY_BYTES = 64 * 1024
 _MAX_WAIT_S = 8.0
+_MAX_LOADING_S = 600.0
+"""A server that says that it will load its model for longer is not waited for."""
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +58,7 @@ class Patience:
     read_s: float = 600.0
     """Between two reads: a model may think for minutes before its first token."""
     loading_s: float = LOADING_SECONDS
-    """How long to retry while a server is loading its model."""
+    """How long a server that loads its model is asked again; one that says how long it takes is waited for that long."""
 
 
 PATIENCE = Patience()
@@ -164,10 +166,9 @@ class ModelServerClient:
         await self._clients.aclose()
 
     def _wait_s(self, attempt: int, failure: _TryAgain, elapsed_s: float) -> float | None:
-        asked_s = failure.after_s
-        if (asked_s or 0) > self._patience.max_retry_after_s:
+        asked_s, loads = failure.after_s, failure.is_loading and elapsed_s < self._patience.loading_s
+        if (asked_s or 0) > (_MAX_LOADING_S if loads else self._patience.max_retry_after_s):
             return None
-        loads = failure.is_loading and elapsed_s < self._patience.loading_s
         if attempt >= self._patience.attempts and not loads:
             return None
         jitter = random.random()  # noqa: S311 - it spreads retries, and is no secret
@@ -286,7 +287,7 @@ class ModelServerClient:
         if not is_passing(status, told):
             return error
         after_s = retry_after_s(response.headers)
-        return _TryAgain(error, told.after_s if after_s is None else after_s, is_loading=told.is_loading)
+        return _TryAgain(error, told.after_s if after_s is None else after_s, is_loading=told.is_loading(status))
 
     def _broken_off(self, model: str, told: Told) -> Exception:
         """The error in the stream of an answer that began with status 200."""
@@ -295,7 +296,7 @@ class ModelServerClient:
         kind = error_class(told.status, told)
         kind = EngineBrokeOff if kind is EngineUnavailable and told.status >= 500 else kind
         error = kind(self._engine, model, f"broke off its answer with status {told.status} {self._words(told)}")
-        return _TryAgain(error, told.after_s, is_loading=told.is_loading) if is_passing(told.status, told) else error
+        return _TryAgain(error, told.after_s, is_loading=told.is_loading(told.status)) if is_passing(told.status, told) else error
 
     def _words(self, told: Told) -> str:
         text = told.text
