@@ -18,6 +18,7 @@ GatewayError
     │   └── ContentRefused   because of the conversation's content               FAILED_PRECONDITION
     └── EngineProtocolError  it breaks its own protocol                          INTERNAL
         ├── EngineBrokeOff   it fails in the middle of an answer                 INTERNAL
+        ├── AnswerTooLarge   its answer goes beyond a bound                      INTERNAL
         └── CallNotParsed    it cannot parse the tool call that its model wrote  INTERNAL
 
 gateway_svc.servicer maps them to status codes; no other module knows gRPC.
@@ -160,6 +161,16 @@ class EngineBrokeOff(EngineProtocolError):
     code = "engine_broke_off"
 
 
+class AnswerTooLarge(EngineProtocolError):
+    """The model server's answer goes beyond a bound, whose name is `bound` (see service_kit.bounds)."""
+
+    code = "answer_too_large"
+
+    def __init__(self, engine: str, model: str, reason: str, bound: str) -> None:
+        super().__init__(engine, model, reason)
+        self.bound = bound
+
+
 class CallNotParsed(EngineProtocolError):
     """The model server could not parse the tool call that its model wrote."""
 
@@ -169,6 +180,8 @@ class CallNotParsed(EngineProtocolError):
 def failure_of(error: BaseException) -> Failure:
     """What the record says about an error that ended a model request."""
     match error:
+        case AnswerTooLarge():
+            return Failure(f"over_{error.bound}")
         case EngineError():
             return Failure(error.code, error.http_status)
         case GatewayError():

@@ -37,6 +37,7 @@ from gateway_svc.messages import (
     ToolMessage,
     UserMessage,
 )
+from service_kit.bounds import ARGUMENTS, HELD, PARTS
 from service_kit.setting_types import Count, Secret
 
 NAME = "anthropic"
@@ -286,9 +287,16 @@ class _Answer(Answer):
 
     def _block(self, chunk: Fields) -> _Block:
         index = maybe_count(chunk.get("index"))
-        return self._blocks.setdefault(len(self._blocks) if index is None else index, _Block())
+        return self._at(len(self._blocks) if index is None else index)
+
+    def _at(self, index: int) -> _Block:
+        if index not in self._blocks:
+            self.tally.add(PARTS)
+            self._blocks[index] = _Block()
+        return self._blocks[index]
 
     def _begin(self, block: _Block, told: Fields) -> str:
+        self.tally.add(HELD, len(encode(told)))
         block.told |= told
         if "name" in told or "input" in told:
             block.take_kind("tool_use")
@@ -297,7 +305,7 @@ class _Answer(Answer):
             return self._say(block, text(told["text"]))
         if "thinking" in told:
             block.take_kind("thinking")
-            block.pieces.append(text(told["thinking"]))
+            self._think(block, text(told["thinking"]))
         return ""
 
     def _take_delta(self, chunk: Fields, delta: Fields) -> str:
@@ -311,13 +319,20 @@ class _Answer(Answer):
             return self._say(block, text(delta["text"]))
         if "thinking" in delta:
             block.take_kind("thinking")
-            block.pieces.append(text(delta["thinking"]))
+            self._think(block, text(delta["thinking"]))
         elif "partial_json" in delta:
             block.take_kind("tool_use")
             block.pieces.append(text(delta["partial_json"]))
+            self.tally.add(ARGUMENTS, len(block.pieces[-1]))
         elif "signature" in delta:
+            self.tally.add(HELD, len(text(delta["signature"])))
             block.told["signature"] = text(block.told.get("signature")) + text(delta["signature"])
         return ""
+
+    def _think(self, block: _Block, piece: str) -> None:
+        """Keeps all of it, as far as it is bounded: signed, it goes back whole."""
+        self.tally.add(HELD, len(piece))
+        block.pieces.append(piece)
 
     def _say(self, block: _Block, piece: str) -> str:
         piece = clean(piece)
@@ -329,7 +344,7 @@ class _Answer(Answer):
         self._model = label(message.get("model")) or self._model
         self._count(message.get("usage"), is_whole=bool(message.get("stop_reason")))
         told = enumerate(map(fields, items(message.get("content"))))
-        said = "".join(self._begin(self._blocks.setdefault(at, _Block()), block) for at, block in told)
+        said = "".join(self._begin(self._at(at), block) for at, block in told)
         self._take_end(message.get("stop_reason"))
         return said
 

@@ -17,6 +17,7 @@ from gateway_svc.engines.wire.failures import presentable
 from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, maybe_count, text
 from gateway_svc.engines.wire.history import Encoded, Form, Reader, fit, nonempty_text
 from gateway_svc.engines.wire.http import PATIENCE, Answer, BadEnd, ModelServerClient, Patience
+from gateway_svc.engines.wire.thoughts import Thoughts
 from gateway_svc.engines.wire.usage import TokenCounts
 from gateway_svc.messages import (
     AssistantMessage,
@@ -27,6 +28,7 @@ from gateway_svc.messages import (
     ToolMessage,
     UserMessage,
 )
+from service_kit.bounds import ARGUMENTS, CALLS
 from service_kit.setting_types import Count
 
 NAME = "ollama"
@@ -129,7 +131,7 @@ class _Answer(Answer):
     def __init__(self, origin: str) -> None:
         self._origin = origin
         self._text: list[str] = []
-        self._thinking: list[str] = []
+        self._thinking = Thoughts()
         self._calls: list[tuple[str, str, str]] = []
         self._model = ""
         self._finish: Literal["stop", "length"] = "stop"
@@ -141,7 +143,10 @@ class _Answer(Answer):
         self._text.append(piece)
         self._thinking.append(text(message.get("thinking")))
         # a call comes whole, and its index need not be unique
-        self._calls += map(_call, items(message.get("tool_calls")))
+        for call in map(_call, items(message.get("tool_calls"))):
+            self.tally.add(CALLS)
+            self.tally.add(ARGUMENTS, len(call[2]))
+            self._calls.append(call)
         self._model = label(chunk.get("model")) or self._model
         self._tokens.put("input", maybe_count(chunk.get("prompt_eval_count")))
         self._tokens.put("output", maybe_count(chunk.get("eval_count")))
@@ -155,7 +160,7 @@ class _Answer(Answer):
         return piece
 
     def result(self, model: str) -> StepResult:
-        said, thought, calls = "".join(self._text), clean("".join(self._thinking)), build_calls(self._calls)
+        said, thought, calls = "".join(self._text), self._thinking.text(), build_calls(self._calls)
         answered = bool(said or thought or calls)
         usage = self._tokens.usage(answered=answered)
         if not answered and not usage.output_tokens and self._finish == "stop":

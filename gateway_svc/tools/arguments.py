@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from recording.show import Show
+from service_kit.bounds import ARGUMENT_FIELDS, Exceeded, check_json
 
 MAX_ARGUMENT_CHARACTERS = 4_000_000
 MAX_TOLD_PROBLEMS = 8
@@ -71,9 +72,12 @@ def parse_object(text: str) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
+        check_json(text)
         value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except ArgumentsError:
         raise
+    except Exceeded as over:
+        raise ArgumentsError(f"the arguments hold {over}") from None
     except RecursionError:
         raise ArgumentsError("the arguments are nested too deeply") from None
     except json.JSONDecodeError as error:
@@ -82,6 +86,8 @@ def parse_object(text: str) -> dict[str, Any]:
         raise ArgumentsError("the arguments hold a number that is too long") from None
     if not isinstance(value, dict):
         raise ArgumentsError("the arguments must be a JSON object")
+    if len(value) > ARGUMENT_FIELDS:
+        raise ArgumentsError(f"the arguments have more than {ARGUMENT_FIELDS:,} fields")
     _refuse_half_characters(text, value)
     return value
 

@@ -18,6 +18,7 @@ from gateway_svc.tools.web.page import encoding, is_text, make_page, named_type
 from gateway_svc.tools.workers import Workers
 from recording.calls import ToolResult
 from recording.show import Show
+from service_kit.http_client import CONNECTION_ERRORS, bound_head, take_head
 from service_kit.setting_types import CommaList, PortList
 from service_kit.settings import Settings
 
@@ -75,7 +76,8 @@ class WebfetchTool:
         self._max_characters = max_characters
         # Connections are not kept: one made to an address for one host must not serve another host there.
         limits = httpx2.Limits(max_keepalive_connections=0)
-        self._transport = httpx2.AsyncHTTPTransport(verify=tls or httpx2.create_ssl_context(), limits=limits)
+        transport = httpx2.AsyncHTTPTransport(verify=tls or httpx2.create_ssl_context(), limits=limits)
+        self._transport = bound_head(transport)
 
     async def run(self, arguments: WebfetchArguments, context: ToolContext) -> ToolResult:
         """Fetches the page. An answer such as 404 is a result.
@@ -98,7 +100,7 @@ class WebfetchTool:
             message = f"the fetch took longer than {self._timeout_seconds:g} s and was ended"
             outcome = audit_pb2.OUTCOME_TIMED_OUT
             raise ToolError(message, outcome=outcome, http_status=progress.http_status) from None
-        except httpx2.TransportError as error:
+        except CONNECTION_ERRORS as error:
             raise ToolError(_told(error), http_status=progress.http_status) from None
 
     async def _fetch(self, arguments: WebfetchArguments, progress: "_Progress") -> ToolResult:
@@ -126,9 +128,12 @@ class WebfetchTool:
                 extensions={"sni_hostname": destination.host, "timeout": {"connect": CONNECT_SECONDS}},
             )
             try:
-                return await self._transport.handle_async_request(request)
+                response = await self._transport.handle_async_request(request)
             except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
                 unreachable = error
+            else:
+                take_head(response)
+                return response
         raise unreachable or httpx2.ConnectError("no address")
 
     async def _follow(self, destination: Destination, location: str) -> Destination:
@@ -201,7 +206,7 @@ class _Progress:
     http_status: int | None = None
 
 
-def _told(error: httpx2.TransportError) -> str:
+def _told(error: Exception) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

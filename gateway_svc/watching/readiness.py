@@ -9,6 +9,7 @@ import httpx2
 
 from gateway_svc.engines.kinds import EngineSettings
 from gateway_svc.engines.wire.http import is_loopback
+from service_kit.http_client import CONNECTION_ERRORS, bound_heads
 
 _CONNECT_SECONDS = 3.0
 _AWAY = (502, 503, 504)
@@ -23,8 +24,9 @@ class EngineCheck:
         """`engines` are the settings of the configured engines by their names."""
         self._engines = engines
         timeout = httpx2.Timeout(_CONNECT_SECONDS)
-        self._direct = httpx2.AsyncClient(timeout=timeout, trust_env=False)
-        self._proxied = httpx2.AsyncClient(timeout=timeout)
+        verify = httpx2.create_ssl_context()
+        self._direct = bound_heads(httpx2.AsyncClient(timeout=timeout, trust_env=False, verify=verify))
+        self._proxied = bound_heads(httpx2.AsyncClient(timeout=timeout, verify=verify))
 
     async def __call__(self) -> str:
         """Why there is no engine; empty when there is one."""
@@ -39,7 +41,7 @@ class EngineCheck:
         try:
             async with client.stream("GET", url) as response:
                 return f"HTTP {response.status_code}" if response.status_code in _AWAY else ""
-        except httpx2.HTTPError as error:
+        except CONNECTION_ERRORS as error:
             return type(error).__name__
 
     async def __aenter__(self) -> Self:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway_svc.engines.wire.encoding import build_calls
 from gateway_svc.engines.wire.fragments import CallAssembler
+from service_kit.bounds import Tally
 
 A, B = '{"path": "a"}', '{"path": "b"}'
 BOTH = [("1", "read", A), ("2", "read", B)]
@@ -24,7 +25,7 @@ def fragment(
 
 
 def assemble(*fragments: dict[str, Any]) -> list[tuple[str, str, str]]:
-    assembler = CallAssembler()
+    assembler = CallAssembler(Tally())
     for piece in fragments:
         assembler.add(piece)
     return assembler.calls()

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_svc.engines.wire.fragments import CallAssembler
+from service_kit.bounds import Tally
 
 NOTHING = ("", None)
 PIECES = ["", None, "{", '{"a', '": 1}', '{"a": 1}', "{}", " "]
@@ -25,7 +26,7 @@ fragments = st.lists(
 
 
 def assemble(told: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
-    assembler = CallAssembler()
+    assembler = CallAssembler(Tally())
     for part in told:
         function = {name: part[name] for name in ("name", "arguments") if name in part}
         assembler.add({**{name: part[name] for name in ("index", "id") if name in part}, "function": function})

@@ -84,7 +84,7 @@ async def test_a_stream_with_one_fault_is_the_answer_or_an_error(path):
     engine: Any = kind("http://127.0.0.1:9", "m", patience=ONCE)
     sent: list[bytes] = []
 
-    async def payloads(model: str, body: bytes) -> AsyncGenerator[bytes, None]:
+    async def payloads(*_: object) -> AsyncGenerator[bytes, None]:
         decoder = AnswerDecoder()
         for payload in [*decoder.feed(b"".join(sent)), *decoder.flush()]:
             yield payload

@@ -289,7 +289,9 @@ async def test_a_refusal_teaches_nothing_that_is_not_known(tmp_path):
     assert len(played.server.requests) <= 4
 
 
-UNPARSED = Reply(b'{"error": {"message": "Failed to parse tool call arguments as JSON: SENTINEL"}}', 500, "application/json")
+UNPARSED = Reply(
+    b'{"error": {"message": "Failed to parse tool call arguments as JSON: SENTINEL"}}', 500, "application/json"
+)
 
 
 async def test_a_model_is_told_of_a_call_that_could_not_be_parsed_and_goes_on(tmp_path):

@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway_svc.engines.wire import streams
-from gateway_svc.engines.wire.streams import Decoder, EventDecoder, LineDecoder, PayloadTooLong, WholeDecoder
+from gateway_svc.engines.wire.streams import Decoder, EventDecoder, LineDecoder, WholeDecoder
+from service_kit.bounds import Bound, Exceeded
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -58,7 +59,7 @@ def test_an_event_of_several_data_lines_is_one_payload(cuts, newline):
 def test_only_a_single_payload_is_limited_not_their_sum(
     decoder: Callable[[], Decoder], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(streams, "MAX_PAYLOAD_BYTES", 20)
+    monkeypatch.setattr(streams, "EVENT", Bound("event_bytes", 20, "bytes"))
     endless, payloads = decoder(), 0
     for _ in range(50):
         payloads += len(endless.feed(b"data: x")) + len(endless.feed(b"y\n\n"))
@@ -83,12 +84,12 @@ def test_a_body_that_is_no_stream_is_one_payload(cuts):
 def test_a_payload_without_an_end_is_refused_before_it_fills_the_memory(
     decoder: Callable[[], Decoder], piece: bytes, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(streams, "MAX_PAYLOAD_BYTES", 1000)
+    monkeypatch.setattr(streams, "EVENT", Bound("event_bytes", 1000, "bytes"))
     endless = decoder()
 
     def feed() -> None:
         for _ in range(1001):
             endless.feed(piece)
 
-    with pytest.raises(PayloadTooLong):
+    with pytest.raises(Exceeded):
         feed()

@@ -211,9 +211,15 @@ async def dripping_head(writer: asyncio.StreamWriter) -> None:
 
 async def continuing(writer: asyncio.StreamWriter) -> None:
     while True:
-        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         await writer.drain()
         await asyncio.sleep(0.001)
+
+
+async def flooding(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+        await writer.drain()
 
 
 async def silent(writer: asyncio.StreamWriter) -> None:
@@ -237,6 +243,15 @@ async def test_a_server_that_takes_its_time_is_left_at_the_deadline(pages: Pages
     assert result.outcome == audit_pb2.OUTCOME_TIMED_OUT
     assert result.error == f"the fetch took longer than {seconds} s and was ended"
     assert result.http_status == status
+
+
+async def test_a_server_that_answers_for_information_only_is_left_before_the_deadline(pages: Pages):
+    pages.add_raw("/flood", flooding)
+    result = await fetch(pages, "/flood", timeout_seconds=60)
+    assert (result.outcome, result.error) == (
+        audit_pb2.OUTCOME_FAILED,
+        "the host broke the connection, or the protocol",
+    )
 
 
 async def test_the_deadline_is_for_all_redirects_together(pages: Pages):

@@ -5,14 +5,17 @@ from typing import Any, Literal
 
 from gateway_svc.engines import StepResult
 from gateway_svc.engines.openai.dialect import REASONING_FIELDS
+from gateway_svc.engines.openai.kept_parts import KeptParts
 from gateway_svc.engines.wire.encoding import build_calls, encode
 from gateway_svc.engines.wire.failures import presentable
 from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, maybe_count, text
 from gateway_svc.engines.wire.fragments import CallAssembler
 from gateway_svc.engines.wire.http import Answer, BadEnd
 from gateway_svc.engines.wire.names import WireNames
+from gateway_svc.engines.wire.thoughts import Thoughts
 from gateway_svc.engines.wire.usage import TokenCounts
 from gateway_svc.messages import AssistantMessage, Native
+from service_kit.bounds import HELD
 
 Finish = Literal["stop", "length", "content_filter"]
 
@@ -42,9 +45,10 @@ class ChatAnswer(Answer):
         self._origin = origin
         self._learn_reasoning_field = learn_reasoning_field
         self._text: list[str] = []
-        self._thinking: list[str] = []
-        self._calls = CallAssembler()
+        self._thinking = Thoughts()
+        self._calls = CallAssembler(self.tally)
         self._kept: dict[str, Any] = {}
+        self._kept_parts: dict[str, KeptParts] = {}
         self._kept_of_calls: dict[int, dict[str, Any]] = {}
         self._model = ""
         self._finish = ""
@@ -70,11 +74,12 @@ class ChatAnswer(Answer):
             raise BadEnd("ended its answer to call tools, and called none")
         finish = _FINISHES[self._finish or "stop"]
         calls = build_calls((given, self._names.to_own(name), arguments) for given, name, arguments in asked)
-        said, thought = "".join(self._text), clean("".join(self._thinking))
+        said, thought = "".join(self._text), self._thinking.text()
         answered = bool(said or thought or calls)
         usage = self._tokens.usage(answered=answered)
         if not answered and not usage.output_tokens and finish == "stop":
             raise BadEnd("ended its answer without having said anything")
+        self._kept |= {name: parts.whole() for name, parts in self._kept_parts.items()}
         kept = {"message": self._kept, "tool_calls": [self._kept_of_calls.get(at, {}) for at in range(len(calls))]}
         extras = (encode(kept).decode(),) if self._kept or self._kept_of_calls else ()
         message = AssistantMessage(said, thought, calls, Native(self._origin, model, extras))
@@ -131,14 +136,17 @@ class ChatAnswer(Answer):
         at = self._calls.add(fragment)
         kept = {name: fragment[name] for name in _KEPT_OF_CALL if fragment.get(name)}
         if kept:
+            self.tally.add(HELD, len(encode(kept)))
             self._kept_of_calls.setdefault(at, {}).update(kept)
 
     def _keep(self, delta: Fields) -> None:
         for name in _KEPT_OF_MESSAGE:
-            value = delta.get(name)
+            if not (value := delta.get(name)):
+                continue
+            self.tally.add(HELD, len(encode(value)))
             if isinstance(value, list):
-                _add_parts(self._kept.setdefault(name, []), value)
-            elif value:
+                self._kept_parts.setdefault(name, KeptParts()).add(value)
+            else:
                 self._kept[name] = value
 
     def _content(self, content: object) -> str:
@@ -152,19 +160,3 @@ class ChatAnswer(Answer):
                 self._thinking.append(text(fields(thought).get("text")))
             said.append(text(part.get("text")))
         return "".join(said)
-
-
-def _add_parts(parts: list[Any], more: list[Any]) -> None:
-    """Joins parts that are streamed: those that follow one another with the same type and index are one."""
-    for part in more:
-        last = parts[-1] if parts else None
-        if isinstance(part, dict) and isinstance(last, dict) and _same_part(part, last):
-            for name, value in part.items():
-                grows = name in ("text", "summary", "data", "thinking") and isinstance(last.get(name), str)
-                last[name] = last[name] + value if grows and isinstance(value, str) else value
-        else:
-            parts.append(dict(part) if isinstance(part, dict) else part)
-
-
-def _same_part(part: dict[str, Any], last: dict[str, Any]) -> bool:
-    return "index" in part and all(part.get(name) == last.get(name) for name in ("type", "index", "id"))

@@ -18,6 +18,7 @@ from gateway_svc.engines.wire.http import Answer, BadEnd
 from gateway_svc.engines.wire.names import WireNames
 from gateway_svc.engines.wire.usage import TokenCounts
 from gateway_svc.messages import AssistantMessage, Native
+from service_kit.bounds import ARGUMENTS, HELD, PARTS
 
 _PLAIN_KINDS = ("message", "function_call")
 _INCOMPLETE: dict[str, Literal["length", "content_filter"]] = {
@@ -93,10 +94,13 @@ class ResponseAnswer(Answer):
             case "response.output_text.done" | "response.refusal.done":
                 return self._take_text(chunk)
             case "response.function_call_arguments.delta":
-                self._item(chunk, "function_call").pieces.append(text(chunk.get("delta")))
+                piece = text(chunk.get("delta"))
+                self.tally.add(ARGUMENTS, len(piece))
+                self._item(chunk, "function_call").pieces.append(piece)
             case "response.function_call_arguments.done":
                 item = self._item(chunk, "function_call")
                 item.whole, item.is_done = text(chunk.get("arguments")), True
+                self.tally.add(HELD, len(item.whole))
             case "response.output_item.added":
                 self._take_item(chunk, fields(chunk.get("item")), is_done=False)
             case "response.output_item.done":
@@ -149,6 +153,7 @@ class ResponseAnswer(Answer):
         )
         if found := next((item for way in ways for item in way), None):
             return found
+        self.tally.add(PARTS)
         made = _Item(index, len(self._items))
         made.item = {"type": kind} | ({"id": item_id} if item_id else {})
         self._items.append(made)
@@ -165,6 +170,7 @@ class ResponseAnswer(Answer):
         return self._say(item.pieces[-1])
 
     def _take_item(self, chunk: Fields, told: Fields, *, is_done: bool) -> str:
+        self.tally.add(HELD, len(encode(told)))
         known = self._item(chunk, label(told.get("type")), told)
         known.item |= {name: value for name, value in told.items() if value not in (None, "", [], {})}
         known.is_done = known.is_done or is_done

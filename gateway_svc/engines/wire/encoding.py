@@ -10,6 +10,7 @@ from uuid_utils import uuid7
 from gateway_svc.engines.wire.fields import clean
 from gateway_svc.messages import ToolDefinition
 from recording.calls import ToolCall
+from service_kit.bounds import CALLS, Exceeded, check_json
 
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -42,8 +43,9 @@ def encode_tools(tools: Iterable[ToolDefinition]) -> bytes:
 def parse_arguments(arguments: str) -> dict[str, Any] | None:
     """A call's arguments, or None if the model did not write a JSON object."""
     try:
+        check_json(arguments)
         parsed = json.loads(arguments, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, Exceeded):
         return None
     return parsed if isinstance(parsed, dict) else None
 
@@ -66,13 +68,14 @@ def build_calls(calls: Iterable[tuple[str, str, str]]) -> tuple[ToolCall, ...]:
     """Builds tool calls from the server's id (empty if it sent none), the name and the arguments of each.
 
     If an id is missing, or an earlier call of the same answer has it, a new one is generated, since results refer to
-    it. All servers accept nine letters and digits (see gateway_svc.engines.wire.history).
+    it. All servers accept nine letters and digits (see gateway_svc.engines.wire.history). Raises Exceeded.
     """
     built: list[ToolCall] = []
     taken: set[str] = set()
     for given, name, arguments in calls:
         tool_call_id = given if given and given not in taken else uuid4().hex[:9]
         taken.add(tool_call_id)
+        CALLS.check(len(taken))
         built.append(ToolCall(str(uuid7()), clean(tool_call_id), clean(name), clean(arguments)))
     return tuple(built)
 

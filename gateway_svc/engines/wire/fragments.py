@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from gateway_svc.engines.wire.encoding import encode, parse_arguments
 from gateway_svc.engines.wire.fields import Fields, fields, maybe_count, text
+from service_kit.bounds import ARGUMENTS, CALLS, FRAGMENTS, REREAD, Tally
 
 
 @dataclass(slots=True, eq=False)
@@ -28,25 +29,33 @@ class _Call:
     """Id and name of a call that is to follow at this place, if arguments for it come."""
 
     def written(self) -> str:
-        return "".join(self.arguments).strip()
+        self.arguments = ["".join(self.arguments)]
+        return self.arguments[0].strip()
 
-    def is_whole(self) -> bool:
-        return parse_arguments(self.written()) is not None
+    def ends_as_whole(self) -> bool:
+        last = next((piece for piece in reversed(self.arguments) if piece.strip()), "")
+        return last.rstrip().endswith("}")
 
 
 class CallAssembler:
     """Takes the fragments of one answer in the order in which they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
 
     def add(self, fragment: Fields) -> int:
-        """Takes one element of delta.tool_calls; returns which call it is of. Raises ValueError where it is none."""
+        """Takes one element of delta.tool_calls; returns which call it is of.
+
+        Raises ValueError where it is none, Exceeded.
+        """
+        self._tally.add(FRAGMENTS)
         function = fields(fragment.get("function"))
         given, name, index = text(fragment.get("id")), text(function.get("name")), maybe_count(fragment.get("index"))
         written = function.get("arguments")
         arguments = encode(written).decode() if isinstance(written, dict) else text(written)
+        self._tally.add(ARGUMENTS, len(arguments))
         call = self._call_at(index, given, name)
         if call is None:
             call = self._begin(index, given, name)
@@ -54,7 +63,7 @@ class CallAssembler:
             if _differs(call, given, name):
                 call.announced = given, name or call.name
         elif arguments:
-            if _repeats(call, index, given, name, arguments):
+            if self._repeats(call, index, given, name, arguments):
                 return self._calls.index(call)
             call = self._following(call, index, given, name)
         call.id, call.name = call.id or given, call.name or name
@@ -82,6 +91,7 @@ class CallAssembler:
         return latest
 
     def _begin(self, index: int | None, given: str, name: str) -> _Call:
+        self._tally.add(CALLS)
         call = _Call(given, name)
         self._calls.append(call)
         if index is not None:
@@ -91,20 +101,28 @@ class CallAssembler:
     def _following(self, call: _Call, index: int | None, given: str, name: str) -> _Call:
         """The call that arguments belong to, at the place of another one."""
         head = (given, name) if name and _differs(call, given, name) else call.announced
-        if head is None and given and given != call.id and call.is_whole():
+        if head is None and given and given != call.id and self._is_whole(call):
             head = given, name or call.name
-        if head is None and name and not given and call.is_whole():
+        if head is None and name and not given and self._is_whole(call):
             head = given, name
-        if head is None or not (call.is_whole() or (call.name and head[1] != call.name)):
+        if head is None or not ((call.name and head[1] != call.name) or self._is_whole(call)):
             return call
         return self._begin(index, *head)
+
+    def _repeats(self, call: _Call, index: int | None, given: str, name: str, arguments: str) -> bool:
+        """Whether a fragment is a whole call once more."""
+        if not name or given != call.id or not (given or index is not None):
+            return False
+        return self._is_whole(call) and arguments.strip() == call.written()
+
+    def _is_whole(self, call: _Call) -> bool:
+        """Whether the arguments so far are all. They are read again for it, so that has a bound."""
+        if not call.ends_as_whole():
+            return False
+        written = call.written()
+        self._tally.add(REREAD, len(written))
+        return parse_arguments(written) is not None
 
 
 def _differs(call: _Call, given: str, name: str) -> bool:
     return bool((given and given != call.id) or (name and call.name and name != call.name))
-
-
-def _repeats(call: _Call, index: int | None, given: str, name: str, arguments: str) -> bool:
-    """Whether a fragment is a whole call once more."""
-    same_place = bool(given) or index is not None
-    return bool(name) and given == call.id and same_place and call.is_whole() and arguments.strip() == call.written()

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import ip_address
 
 import httpx2
@@ -27,8 +28,11 @@ from gateway_svc.engines.wire.failures import (
     retry_after_s,
 )
 from gateway_svc.engines.wire.fields import Fields, fields
-from gateway_svc.engines.wire.streams import AnswerDecoder, PageInstead, PayloadTooLong
-from gateway_svc.errors import EngineBrokeOff, EngineError, EngineProtocolError, EngineUnavailable
+from gateway_svc.engines.wire.streams import AnswerDecoder, PageInstead
+from gateway_svc.engines.wire.unpacking import UnknownEncoding, unpacked
+from gateway_svc.errors import AnswerTooLarge, EngineBrokeOff, EngineError, EngineProtocolError, EngineUnavailable
+from service_kit.bounds import AFTER_END_BYTES, EVENTS, PIECES, RESPONSE, TEXT, Exceeded, Tally, check_json
+from service_kit.http_client import CONNECTION_ERRORS, bound_heads, take_head
 
 _DONE = b"[DONE]"
 _DRAIN_S = 0.5
@@ -37,7 +41,11 @@ _AFTERWARDS_S = 5.0
 _MASKED_ANYWHERE_CHARACTERS = 12
 """A shorter secret is masked only as a whole word, since it may be part of many words."""
 _MAX_ERROR_BODY_BYTES = 64 * 1024
+_ERROR_BODY_S = 10.0
+"""How long the body of an error is waited for; its status says enough."""
 _MAX_WAIT_S = 8.0
+_TURNS_OF_OTHERS = 256
+"""So many pieces or events are taken at once before others have their turn: all of them may have come together."""
 _MAX_LOADING_S = 600.0
 """A server that says that it will load its model for longer is not waited for."""
 
@@ -58,7 +66,7 @@ class Patience:
     read_s: float = 600.0
     """Between two reads: a model may think for minutes before its first token."""
     loading_s: float = LOADING_SECONDS
-    """How long a server that loads its model is asked again; one that says how long it takes is waited for that long."""
+    """How long a server that loads its model is asked again. One that says how long is waited for that long."""
 
 
 PATIENCE = Patience()
@@ -76,15 +84,20 @@ class Answer:
     ended = False
     """Whether the server has said that nothing more follows."""
 
+    @cached_property
+    def tally(self) -> Tally:
+        """What it has taken up, of what bounds bound."""
+        return Tally()
+
     def take(self, chunk: Fields) -> str:
-        """Takes a chunk; returns the text in it. Raises ValueError if it is malformed, BadEnd."""
+        """Takes a chunk; returns the text in it. Raises ValueError if it is malformed, BadEnd, Exceeded."""
         raise NotImplementedError
 
     def done(self) -> None:
         """Takes `[DONE]`, the end of OpenAI's streams. Some servers send it too early, others send nothing else."""
 
     def result(self, model: str) -> StepResult:
-        """The whole answer; model is the requested one. Raises ValueError, BadEnd."""
+        """The whole answer; model is the requested one. Raises ValueError, BadEnd, Exceeded."""
         raise NotImplementedError
 
 
@@ -124,22 +137,24 @@ class ModelServerClient:
         # a container may need a proxy (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE) to reach the model server; but no proxy
         # reaches this machine
         trust_env = not is_loopback(url.host)
-        verify = httpx2.create_ssl_context(trust_env=trust_env)
+        verify = httpx2.create_ssl_context()
         self._clients = Clients(
-            lambda: httpx2.AsyncClient(
-                auth=httpx2.BasicAuth(url.username, url.password) if url.userinfo else None,
-                headers={
-                    "content-type": "application/json",
-                    # compression on the way would delay tokens
-                    "accept-encoding": "identity",
-                    "user-agent": "onrecord",
-                    **given,
-                },
-                timeout=httpx2.Timeout(patience.read_s, connect=patience.connect_s, pool=None),
-                # concurrency is limited by the number of turns
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0),
-                trust_env=trust_env,
-                verify=verify,
+            lambda: bound_heads(
+                httpx2.AsyncClient(
+                    auth=httpx2.BasicAuth(url.username, url.password) if url.userinfo else None,
+                    headers={
+                        "content-type": "application/json",
+                        # compression on the way would delay tokens
+                        "accept-encoding": "identity",
+                        "user-agent": "onrecord",
+                        **given,
+                    },
+                    timeout=httpx2.Timeout(patience.read_s, connect=patience.connect_s, pool=None),
+                    # concurrency is limited by the number of turns
+                    limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0),
+                    trust_env=trust_env,
+                    verify=verify,
+                )
             )
         )
 
@@ -178,7 +193,7 @@ class ModelServerClient:
 
     async def _try(self, model: str, body: bytes, answer: Answer) -> AsyncGenerator[StepEvent, None]:
         try:
-            async with aclosing(self._payloads(model, body)) as payloads:
+            async with aclosing(self._payloads(model, body, answer)) as payloads:
                 async for payload in payloads:
                     if text := self._take(model, payload, answer):
                         yield TextDelta(text)
@@ -192,7 +207,7 @@ class ModelServerClient:
             if not answer.complete:
                 raise EngineBrokeOff(self._engine, model, "its stream ended before the answer was complete")
         except (EngineError, _TryAgain, TimeoutError) as failure:
-            if not answer.complete:
+            if not answer.complete or isinstance(failure, AnswerTooLarge):
                 # step() retries only if no text has been passed on
                 silent = isinstance(failure.__cause__, httpx2.ReadTimeout)
                 if isinstance(failure, EngineBrokeOff) and not silent:
@@ -203,6 +218,8 @@ class ModelServerClient:
             result = answer.result(model)
         except BadEnd as end:
             raise _TryAgain(EngineBrokeOff(self._engine, model, str(end))) from None
+        except Exceeded as over:
+            raise self._too_large(model, over) from None
         except ValueError as error:
             raise self._unreadable(model, error) from error
         yield result
@@ -212,30 +229,49 @@ class ModelServerClient:
             answer.done()
             return ""
         try:
+            answer.tally.add(EVENTS)
+            check_json(payload)
             chunk = json.loads(payload.decode("utf-8", "replace"))
             told = error_in(chunk)
             if told is None:
-                return answer.take(fields(chunk))
+                text = answer.take(fields(chunk))
+                answer.tally.add(TEXT, len(text))
+                return text
         except BadEnd as end:
             raise EngineBrokeOff(self._engine, model, str(end)) from None
+        except Exceeded as over:
+            raise self._too_large(model, over) from None
         except (ValueError, RecursionError) as error:
             raise self._unreadable(model, error) from error
         raise self._broken_off(model, told)
+
+    def _too_large(self, model: str, over: Exceeded) -> AnswerTooLarge:
+        """Asking again would cost as much again."""
+        return AnswerTooLarge(self._engine, model, f"sent {over}", over.bound.name)
 
     def _unreadable(self, model: str, error: Exception) -> Exception:
         reason = f"sent what its protocol does not have: {presentable(str(error))}"
         return _TryAgain(EngineProtocolError(self._engine, model, reason))
 
-    async def _payloads(self, model: str, body: bytes) -> AsyncGenerator[bytes, None]:
+    async def _payloads(self, model: str, body: bytes, answer: Answer) -> AsyncGenerator[bytes, None]:
         with self._clients.lend() as client:
             response = await self._post(client, model, body)
             try:
+                take_head(response)
                 if response.status_code != 200:
                     raise await self._refusal(model, response)
-                decode = AnswerDecoder()
-                async for data in response.aiter_bytes():
+                decode, taken, left = AnswerDecoder(), itertools.count(1), AFTER_END_BYTES
+                async for data in unpacked(response):
+                    answer.tally.add(PIECES)
+                    answer.tally.add(RESPONSE, len(data))
+                    if answer.ended and (left := left - len(data)) < 0:
+                        return
                     for payload in decode.feed(data):
                         yield payload
+                        if next(taken) % _TURNS_OF_OTHERS == 0:
+                            await asyncio.sleep(0)
+                    if next(taken) % _TURNS_OF_OTHERS == 0:
+                        await asyncio.sleep(0)
                 for payload in decode.flush():
                     yield payload
             except httpx2.ReadTimeout as error:
@@ -244,10 +280,11 @@ class ModelServerClient:
             except PageInstead as error:
                 reason = f"sent a page instead of an answer: look at GATEWAY_{self._engine.upper()}_URL"
                 raise EngineProtocolError(self._engine, model, reason) from error
-            except PayloadTooLong as error:
-                reason = f"broke in the middle of its answer: {error}"
-                raise EngineProtocolError(self._engine, model, reason) from error
-            except httpx2.HTTPError as error:
+            except UnknownEncoding as error:
+                raise EngineProtocolError(self._engine, model, f"sent {error}") from error
+            except Exceeded as over:
+                raise self._too_large(model, over) from None
+            except CONNECTION_ERRORS as error:
                 reason = f"broke in the middle of its answer: {type(error).__name__}"
                 raise EngineBrokeOff(self._engine, model, reason) from error
             finally:
@@ -269,18 +306,19 @@ class ModelServerClient:
         except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.InvalidURL) as error:
             reason = f"the request to {self._origin} cannot be sent: {type(error).__name__}"
             raise EngineUnavailable(self._engine, model, reason) from error
-        except httpx2.HTTPError as error:
+        except CONNECTION_ERRORS as error:
             reason = f"the connection to {self._origin} broke before an answer: {type(error).__name__}"
             raise _TryAgain(EngineUnavailable(self._engine, model, reason)) from error
 
     async def _refusal(self, model: str, response: httpx2.Response) -> Exception:
-        status, body = response.status_code, b""
-        with suppress(httpx2.HTTPError):
-            async for data in response.aiter_bytes():
-                body += data
-                if len(body) > _MAX_ERROR_BODY_BYTES:
-                    break
-        told = error_in_body(body, response.headers.get("content-type", ""))
+        status, body = response.status_code, bytearray()
+        with suppress(*CONNECTION_ERRORS, UnknownEncoding):
+            async with asyncio.timeout(_ERROR_BODY_S):
+                async for data in unpacked(response):
+                    body += data
+                    if len(body) > _MAX_ERROR_BODY_BYTES:
+                        break
+        told = error_in_body(bytes(body), response.headers.get("content-type", ""))
         if 300 <= status < 400:
             told = Told(f"look at {response.headers.get('location', 'another address')}")
         error = error_class(status, told)(self._engine, model, self._words(told), status)
@@ -296,7 +334,11 @@ class ModelServerClient:
         kind = error_class(told.status, told)
         kind = EngineBrokeOff if kind is EngineUnavailable and told.status >= 500 else kind
         error = kind(self._engine, model, f"broke off its answer with status {told.status} {self._words(told)}")
-        return _TryAgain(error, told.after_s, is_loading=told.is_loading(told.status)) if is_passing(told.status, told) else error
+        return (
+            _TryAgain(error, told.after_s, is_loading=told.is_loading(told.status))
+            if is_passing(told.status, told)
+            else error
+        )
 
     def _words(self, told: Told) -> str:
         text = told.text

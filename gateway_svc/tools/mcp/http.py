@@ -14,6 +14,7 @@ import httpx2
 
 from gateway_svc.tools.mcp.client import HANDSHAKE_VERSION, STATELESS_VERSION, Client, Lost
 from gateway_svc.tools.mcp.wire import MAX_MESSAGE_BYTES, Unreadable
+from service_kit.http_client import bound_heads, take_head
 
 CONNECT_SECONDS = 10.0
 FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS = 1.0, 60.0
@@ -37,6 +38,7 @@ class _Http:
             async with self._http.stream(
                 "POST", self._url, content=content, headers=self._headers(message)
             ) as response:
+                take_head(response)
                 await self._take(response, asks="id" in message and "method" in message)
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
             raise Lost(begun=False) from None
@@ -51,6 +53,7 @@ class _Http:
                 async with self._http.stream(
                     "GET", self._url, headers={**self._headers({}), "accept": EVENTS}
                 ) as heard:
+                    take_head(heard)
                     if heard.status_code == NO_STREAM or _media(heard) != EVENTS:
                         return
                     async for event in _events(heard):
@@ -158,7 +161,7 @@ async def reach_server(
         limits=httpx2.Limits(max_connections=None),
         trust_env=False,
     )
-    async with http:
+    async with bound_heads(http):
         link = _Http(url, http, client)
         try:
             yield link

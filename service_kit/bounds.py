@@ -1,0 +1,95 @@
+"""The bounds on what a model server may send, by what it becomes here: characters, parts, work.
+
+docs/security.md has them all, with what one sees when one is met.
+
+They are far above what models write, so that an honest answer never meets one; none of them has a setting.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The most of something in one answer."""
+
+    name: str
+    """What the record calls it, in snake_case."""
+    limit: int
+    of: str
+    """What is counted, in the plural."""
+
+    def check(self, count: int) -> None:
+        """Raises Exceeded where there is more than the limit."""
+        if count > self.limit:
+            raise Exceeded(self)
+
+
+class Exceeded(Exception):
+    """An answer goes beyond a bound."""
+
+    def __init__(self, bound: Bound) -> None:
+        super().__init__(f"more than {bound.limit:,} {bound.of}")
+        self.bound = bound
+
+
+class Tally:
+    """What one answer has taken up so far."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, bound: Bound, count: int = 1) -> None:
+        """Counts more of something. Raises Exceeded."""
+        self._counts[bound.name] += count
+        bound.check(self._counts[bound.name])
+
+
+RESPONSE = Bound("response_bytes", 256 * MIB, "bytes in one response")
+"""After unpacking. A long answer has about 50 million, since each token comes in an object of its own."""
+PIECES = Bound("response_pieces", 250_000, "pieces in one response")
+"""Chunks of HTTP, as far as they come one by one."""
+EVENTS = Bound("response_events", 500_000, "events in one response")
+EVENT = Bound("event_bytes", 16 * MIB, "bytes in one event")
+HEAD = Bound("response_head_bytes", 128 * 1024, "bytes ahead of a response")
+"""The head of a response, and all informational (1xx) responses ahead of it."""
+AFTER_END_BYTES = 64 * 1024
+"""What is read behind the end of an answer, so that its connection can serve again; one with more is closed."""
+
+TEXT = Bound("answer_text", 4 * MIB, "characters of text in one answer")
+ARGUMENTS = Bound("answer_arguments", 8 * MIB, "characters of arguments in one answer")
+CALLS = Bound("answer_calls", 256, "tool calls in one answer")
+FRAGMENTS = Bound("answer_fragments", 250_000, "fragments of tool calls in one answer")
+REREAD = Bound("answer_fragments_reread", 64 * MIB, "characters of arguments that fragments make one read again")
+PARTS = Bound("answer_parts", 2_048, "parts in one answer")
+"""Content blocks of Anthropic's Messages API, items of OpenAI's Responses API."""
+HELD = Bound("answer_held", 32 * MIB, "characters of reasoning and items that are to go back to their server")
+REASONING_CHARACTERS = MIB
+"""What is kept of a model's reasoning, half of it from the beginning and half from the end."""
+
+JSON_VALUES = Bound("json_values", 250_000, "values in one piece of JSON")
+"""Of a model's arguments, and of each event. A value takes up to thirty times the memory of its text."""
+ARGUMENT_FIELDS = 1_000
+"""Of one call's arguments."""
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+
+
+def check_json(text: str | bytes) -> None:
+    """Counts the signs that make values (`,` `[` `{` `:`) before a text is parsed; those within strings make none.
+
+    Raises:
+        Exceeded: there are more than JSON_VALUES.
+    """
+    if len(text) <= JSON_VALUES.limit:
+        return
+    data = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    if _signs(data) > JSON_VALUES.limit:
+        JSON_VALUES.check(_signs(_STRING.sub(b"", data)))
+
+
+def _signs(data: bytes) -> int:
+    return sum(map(data.count, (b",", b"[", b"{", b":")))

@@ -1,0 +1,104 @@
+"""What every HTTP client of ours holds to, whoever answers it."""
+
+import ssl
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore2
+import httpx2
+
+from service_kit.bounds import HEAD
+
+CONNECTION_ERRORS = (httpx2.HTTPError, OSError)
+"""All that a connection can raise. httpx2 does not translate the errors of TLS that come behind the handshake, such as
+a server's refusal of a client without a certificate in TLS 1.3; they are OSErrors."""
+_READ_BYTES = 4096
+"""At once, ahead of a response: so others have their turn between small informational responses."""
+
+
+class BoundedStream(httpcore2.AsyncNetworkStream):
+    """A connection that gives up on a server which sends more than HEAD ahead of its response.
+
+    httpcore2 bounds each head, but passes over informational responses without an end.
+    """
+
+    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._head_bytes: int | None = None
+        """What has come ahead of the response; None behind its head."""
+
+    def take_head(self) -> None:
+        """Says that the head of the response has come."""
+        self._head_bytes = None
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore2's own
+        """See AsyncNetworkStream."""
+        if self._head_bytes is None:
+            return await self._stream.read(max_bytes, timeout)
+        data = await self._stream.read(min(max_bytes, _READ_BYTES), timeout)
+        self._head_bytes += len(data)
+        if self._head_bytes > HEAD.limit:
+            raise httpcore2.RemoteProtocolError(f"more than {HEAD.limit:,} {HEAD.of}")
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore2's own
+        """See AsyncNetworkStream. A request is written: what comes then is ahead of its response."""
+        if self._head_bytes is None:
+            self._head_bytes = 0
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """See AsyncNetworkStream."""
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore2's own
+    ) -> httpcore2.AsyncNetworkStream:
+        """See AsyncNetworkStream."""
+        return BoundedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        """See AsyncNetworkStream."""
+        return self._stream.get_extra_info(info)
+
+
+class _BoundedBackend(httpcore2.AsyncNetworkBackend):
+    def __init__(self) -> None:
+        self._backend = httpcore2.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore2's own
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        return BoundedStream(await self._backend.connect_tcp(host, port, timeout, local_address, socket_options))
+
+    async def sleep(self, seconds: float) -> None:
+        await self._backend.sleep(seconds)
+
+
+def bound_heads(client: httpx2.AsyncClient) -> httpx2.AsyncClient:
+    """Bounds what may come ahead of each response. httpx2 has no option for it, so this reaches for its pools."""
+    for transport in (client._transport, *client._mounts.values()):
+        if isinstance(transport, httpx2.AsyncHTTPTransport):
+            bound_head(transport)
+    return client
+
+
+def bound_head(transport: httpx2.AsyncHTTPTransport) -> httpx2.AsyncHTTPTransport:
+    """The same for one transport."""
+    transport._pool._network_backend = _BoundedBackend()
+    return transport
+
+
+def take_head(response: httpx2.Response) -> None:
+    """Lets the body of a response come without the bound."""
+    stream = response.extensions.get("network_stream")
+    if isinstance(stream, BoundedStream):
+        stream.take_head()

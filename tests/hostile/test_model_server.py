@@ -1,0 +1,183 @@
+"""A model server that means harm ends its own turn, by a bound that has a name; turns on another one go on."""
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+from onrecord.gateway.v1 import gateway_pb2_grpc
+
+from demo.model_server import ModelServer
+from demo.processes import Service
+from demo.script import Script, Step
+from gateway_svc.engines import Engine
+from gateway_svc.engines.anthropic import AnthropicEngine
+from gateway_svc.engines.ollama import OllamaEngine
+from gateway_svc.engines.openai.chat import OpenAIEngine
+from gateway_svc.engines.openai.responses import ResponsesEngine
+from gateway_svc.engines.wire.http import Patience
+from gateway_svc.errors import EngineError, EngineUnavailable, failure_of
+from gateway_svc.watching.readiness import EngineCheck
+from tests.engines.asking import ask
+from tests.hostile.conftest import Start, forget_peak, memory
+from tests.hostile.model_attacks import FORMS, model_attacks
+from tests.support.certificates import Authority
+
+pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
+
+MIB = 2**20
+COMPLETED, FAILED = "COMPLETED", "INTERNAL"
+PARTS = (FAILED, "2,048 parts in one answer")
+BACK = (FAILED, "characters of reasoning and items that are to go back")
+REREAD = (FAILED, "256 tool calls|read again")
+ENDS: dict[str, dict[str, tuple[str, str]]] = {
+    "reasoning": {"": (COMPLETED, ""), "anthropic": BACK},
+    "text": {"": (FAILED, "4,194,304 characters of text in one answer")},
+    "arguments": {"": (FAILED, "8,388,608 characters of arguments in one answer")},
+    "calls": {"": (FAILED, "256 tool calls in one answer"), "anthropic": PARTS, "responses": PARTS},
+    "fragments": {"chat": REREAD},
+    "values": {"": (FAILED, "250,000 values in one piece of JSON")},
+    "values of arguments": {"": (COMPLETED, "")},
+    "fields of arguments": {"": (COMPLETED, "")},
+    "small chunks": {"": (FAILED, "250,000 pieces in one response")},
+    "informational": {"": ("UNAVAILABLE", "before an answer")},
+    "trailers": {"": (COMPLETED, "")},
+    "a large head": {"": ("UNAVAILABLE", "before an answer")},
+    "behind the end": {"": (COMPLETED, "")},
+    "gzip": {"": (FAILED, "268,435,456 bytes in one response")},
+    "an absurd wait": {"": ("UNAVAILABLE", "503")},
+}
+"""How a turn ends, by the form of the server where that matters."""
+
+
+def engine_of(form: str, url: str) -> Engine:
+    patience = Patience(attempts=1)
+    match form:
+        case "ollama":
+            return OllamaEngine(url, "m", patience=patience)
+        case "chat":
+            return OpenAIEngine(url, "m", patience=patience)
+        case "responses":
+            return ResponsesEngine(url, "m", patience=patience)
+        case _:
+            return AnthropicEngine(url, "m", patience=patience)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("attack", "bounds"),
+    [
+        ("text", {"answer_text"}),
+        ("arguments", {"answer_arguments"}),
+        ("calls", {"answer_calls", "answer_parts"}),
+        ("values", {"json_values"}),
+        ("gzip", {"response_bytes"}),
+        ("small chunks", {"response_pieces"}),
+    ],
+)
+async def test_the_record_says_which_bound_was_met(form, attack, bounds):
+    async with model_attacks() as server:
+        with pytest.raises(EngineError) as caught:
+            await ask(engine_of(form, server.url), model=attack)
+        assert server.requests == 1, "it is not asked again"
+    failure = failure_of(caught.value)
+    assert failure.code.removeprefix("over_") in bounds
+
+
+@asynccontextmanager
+async def honest(stub: Any, engine: str) -> AsyncIterator[list[int]]:
+    """Ten calls a second on another engine; how each turn of them ended."""
+    ends: list[int] = []
+
+    async def call() -> None:
+        async for event in stub.RunTurn(pb.RunTurnRequest(input="go", engine=engine), timeout=60):
+            if event.HasField("turn_finished"):
+                ends.append(event.turn_finished.stop_reason)
+
+    async def keep_calling() -> None:
+        async with asyncio.TaskGroup() as group:
+            while not over.is_set():
+                group.create_task(call())
+                await asyncio.sleep(0.1)
+
+    over = asyncio.Event()
+    calling = asyncio.create_task(keep_calling())
+    try:
+        yield ends
+    finally:
+        over.set()
+        await calling
+
+
+async def end_of(stub: Any, engine: str, attack: str) -> tuple[str, str, list[int]]:
+    """How a turn ended: the status or the stop reason, what the caller is told, and the outcomes of its calls."""
+    outcomes: list[int] = []
+    try:
+        async for event in stub.RunTurn(pb.RunTurnRequest(input="go", engine=engine, model=attack), timeout=120):
+            if event.HasField("tool_call_finished"):
+                outcomes.append(event.tool_call_finished.outcome)
+            if event.HasField("turn_finished"):
+                stop = pb.StopReason.Name(event.turn_finished.stop_reason).removeprefix("STOP_REASON_")
+                return stop, "", outcomes
+    except grpc.aio.AioRpcError as error:
+        return error.code().name, error.details() or "", outcomes
+    raise AssertionError("the turn did not end")
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_each_attack_ends_its_own_turn_and_nobody_else_feels_it(start: Start, form: str):
+    async with model_attacks() as server, ModelServer(Script(steps=(Step(text="done", repeat=1000),))) as model:
+        name, other = ("openai", "ollama") if form in ("chat", "responses") else (form, "openai")
+        hostile = {
+            f"GATEWAY_{name.upper()}_URL": server.url,
+            f"GATEWAY_{name.upper()}_MODEL": "m",
+            **({"GATEWAY_OPENAI_API": form} if name == "openai" else {}),
+        }
+        kind = {"GATEWAY_OPENAI_URL": model.openai_url, "GATEWAY_OPENAI_MODEL": "m", "GATEWAY_OPENAI_API": "chat"}
+        friendly = kind if other == "openai" else {"GATEWAY_OLLAMA_URL": model.ollama_url}
+        service: Service = await asyncio.to_thread(start, "gateway_svc", **{**hostile, **friendly})
+        async with grpc.aio.insecure_channel(service.address) as channel:
+            stub = gateway_pb2_grpc.GatewayServiceStub(channel)
+            async with honest(stub, other) as ends:
+                for attack, by_form in ENDS.items():
+                    if (expected := by_form.get(form, by_form.get(""))) is None:  # the form has no such thing
+                        continue
+                    before = forget_peak(service)
+                    end, told, outcomes = await end_of(stub, name, attack)
+                    assert end == expected[0], f"{attack}: {told}"
+                    assert re.search(expected[1], told), f"{attack}: {told}"
+                    if attack.endswith("of arguments"):
+                        assert outcomes == [audit_pb2.OUTCOME_INVALID_CALL], attack
+                    assert memory(service, "VmHWM") - before < 256 * MIB, attack
+            assert len(ends) > 10
+            assert set(ends) == {pb.STOP_REASON_COMPLETED}
+
+
+async def test_a_server_that_asks_for_a_certificate_of_its_client_is_told_as_away(tmp_path, monkeypatch):
+    """In TLS 1.3 it refuses behind the handshake, by an error that httpx2 does not translate."""
+    authority = Authority(tmp_path)
+    pair = authority.server()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(pair.certificate, pair.key)
+    context.load_verify_locations(authority.path)
+    context.verify_mode = ssl.CERT_REQUIRED
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        for form in FORMS:
+            with pytest.raises(EngineUnavailable, match="broke before an answer"):
+                await ask(engine_of(form, url), model="m")
+        async with EngineCheck({}) as check:
+            assert await check._ask(url)
