@@ -17,6 +17,8 @@ _CACHE_KIB = 16 * 1024
 nearly every commit (`pcache1TruncateUnsafe`), which took 0.35 ms with 256 MiB."""
 _PAGE_BYTES = 8192
 _CHECKPOINT_PAGES = 5000
+WAL_BYTES = 64 * 2**20
+"""The WAL is cut to this length when it begins anew: a reader that stays long makes it as long as it stays."""
 _BUSY_MS = 5000
 # The most that apsw allows: a statement is forgotten when as many others have run since.
 _CACHED_STATEMENTS = 512
@@ -92,6 +94,7 @@ def open_for_writing(path: Path, *, create: bool = False) -> Connection:
         connection.pragma("synchronous", "FULL")
         connection.pragma("cache_size", -_CACHE_KIB)
         connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
+        connection.pragma("journal_size_limit", WAL_BYTES)
         refuse_damage(path)
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise StoreRefused(f"{path} is damaged or no SQLite database ({error}): restore a backup") from None
