@@ -1,9 +1,10 @@
-"""The log of queries: each query is recorded in the background."""
+"""The log of queries: each query is recorded in the background, and what is asked again within a minute in one line."""
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -20,6 +21,10 @@ from service_kit.errors import Context
 MAX_FILTERS_BYTES = 2048
 MAX_WAITING = 1000
 GATHER_SECONDS = 0.5
+REPEAT_SECONDS = 60.0
+"""The same caller's same question is one row for so long after the first: a page that polls must not fill the disk."""
+MAX_REPEATED = 1000
+"""Questions that are remembered to be counted. Others have a row each time."""
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +36,7 @@ class QueryLog:
         self._ledger = ledger
         self._statuses = statuses
         self._waiting: list[audit_pb2.QueryRow] = []
+        self._asked: dict[tuple[str, ...], _Repeated] = {}
         self._lost = 0
         self._writing: asyncio.Task[None] | None = None
 
@@ -42,6 +48,7 @@ class QueryLog:
             method=request.DESCRIPTOR.name.removesuffix("Request"),
             filters=filters_of(request),
             status="OK",
+            times=1,
             created_at_ms=time.time_ns() // 1_000_000,
         )
         started = time.monotonic()
@@ -56,14 +63,34 @@ class QueryLog:
             raise
         finally:
             row.duration_ms = round((time.monotonic() - started) * 1000)
-            self._add(row)
+            self._add_or_count((row.caller, row.method, row.status, filters_of(request, with_times=False)), row)
 
     async def close(self) -> None:
-        """Writes the rows that still wait."""
+        """Writes the rows that still wait, and what was counted."""
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.wait([self._writing])
+        self._end_repeated(float("inf"))
         await self._write()
+
+    def _add_or_count(self, question: tuple[str, ...], row: audit_pb2.QueryRow) -> None:
+        self._end_repeated(time.monotonic())
+        repeated = self._asked.get(question)
+        if repeated is not None:
+            repeated.add(row)
+            return
+        if len(self._asked) < MAX_REPEATED:
+            self._asked[question] = _Repeated(time.monotonic() + REPEAT_SECONDS)
+        self._add(row)
+
+    def _end_repeated(self, now: float) -> None:
+        # In the order in which they were asked first.
+        for question, repeated in list(self._asked.items()):
+            if repeated.until > now:
+                return
+            del self._asked[question]
+            if repeated.row is not None:
+                self._add(repeated.row)
 
     def _add(self, row: audit_pb2.QueryRow) -> None:
         if len(self._waiting) >= MAX_WAITING:
@@ -74,8 +101,9 @@ class QueryLog:
             self._writing = asyncio.create_task(self._write_soon())
 
     async def _write_soon(self) -> None:
-        while self._waiting:
+        while self._waiting or self._asked:
             await asyncio.sleep(GATHER_SECONDS)
+            self._end_repeated(time.monotonic())
             await self._write()
 
     async def _write(self) -> None:
@@ -93,14 +121,36 @@ class QueryLog:
             self._lost = 0
 
 
-def filters_of(request: Message) -> str:
-    """A request as JSON without its page token. Of a text that was searched for only the length: it may be a secret."""
+@dataclass
+class _Repeated:
+    """What a caller asked again until a time by the monotonic clock."""
+
+    until: float
+    row: audit_pb2.QueryRow | None = None
+
+    def add(self, row: audit_pb2.QueryRow) -> None:
+        if self.row is None:
+            self.row = row
+            return
+        self.row.times += row.times
+        self.row.rows += row.rows
+        self.row.duration_ms += row.duration_ms
+
+
+def filters_of(request: Message, *, with_times: bool = True) -> str:
+    """A request as JSON without its page token. Of a text that was searched for only the length: it may be a secret.
+
+    with_times: whether with the times between which rows began, which are others each time that a page is loaded.
+    """
     copy = type(request)()
     copy.CopyFrom(request)
     fields = copy.DESCRIPTOR.fields_by_name
     if "page_token" in fields:
         copy.ClearField("page_token")
     filters: Any = getattr(copy, "filter", copy)
+    if not with_times:
+        for name in {"created_from_ms", "created_before_ms"} & set(filters.DESCRIPTOR.fields_by_name):
+            filters.ClearField(name)
     if text := getattr(filters, "args_contain", ""):
         filters.args_contain = f"({len(text)} characters)"
     encoded = MessageToJson(copy, indent=None, preserving_proto_field_name=True).encode()

@@ -131,12 +131,13 @@ def usage_table(groups: Sequence[str], rows: Iterable[audit_pb2.UsageRow]) -> Ta
 
 def queries_table(queries: Iterable[audit_pb2.QueryRow]) -> Table:
     """Who asked the ledger what."""
-    table = _table("asked", "caller", "query", "rows", "took", "status", "filters")
+    table = _table("asked", "caller", "query", "times", "rows", "took", "status", "filters")
     for query in queries:
         table.add_row(
             time_text(query.created_at_ms),
             printable(query.caller),
             printable(query.method),
+            f"{query.times:,}",
             f"{query.rows:,}",
             duration(query.duration_ms),
             printable(query.status),

@@ -1,9 +1,11 @@
 """The log of queries: what it may ask of a call, and when."""
 
+import asyncio
 from typing import Any
 
 from onrecord.audit.v1 import audit_pb2
 
+from audit_svc import query_log
 from audit_svc.query_log import QueryLog, filters_of
 
 
@@ -47,3 +49,36 @@ def test_of_a_text_that_was_searched_for_the_length_alone_is_kept():
         assert "hunter2" not in filters_of(request)
         assert "(7 characters)" in filters_of(request)
         assert "abc" not in filters_of(request)
+
+
+async def test_a_question_that_is_asked_again_within_a_minute_is_counted_in_one_row(monkeypatch):
+    """As a page asks that is loaded every second: with other times each time."""
+    kept = Kept()
+    log = QueryLog(kept, {})  # type: ignore[arg-type] # the one method that it uses
+    for number in range(100):
+        asked = audit_pb2.ListToolCallsRequest(engine="ollama", created_from_ms=1000 + number)
+        with log.logged(asked, Call()) as logged:  # type: ignore[arg-type] # as above
+            logged.rows = 2
+    with log.logged(audit_pb2.ListToolCallsRequest(engine="other"), Call()):  # type: ignore[arg-type] # as above
+        pass
+    await log.close()
+    rows = sorted((row.filters, row.times, row.rows) for row in kept.rows)
+    assert rows == [
+        ('{"engine": "ollama", "created_from_ms": "1000"}', 1, 2),
+        ('{"engine": "ollama", "created_from_ms": "1001"}', 99, 198),
+        ('{"engine": "other"}', 1, 0),
+    ]
+
+
+async def test_what_was_asked_again_is_written_when_its_minute_is_over(monkeypatch):
+    monkeypatch.setattr(query_log, "REPEAT_SECONDS", 0.2)
+    monkeypatch.setattr(query_log, "GATHER_SECONDS", 0.05)
+    kept = Kept()
+    log = QueryLog(kept, {})  # type: ignore[arg-type] # the one method that it uses
+    for _ in range(3):
+        with log.logged(audit_pb2.ListToolCallsRequest(), Call()):  # type: ignore[arg-type] # as above
+            pass
+    while sum(row.times for row in kept.rows) < 3:
+        await asyncio.sleep(0.01)
+    assert len(kept.rows) == 2
+    await log.close()

@@ -25,7 +25,7 @@ from service_kit.paging import Position
 _SESSION_NAMES = [column.name for column in SESSION_COLUMNS]
 _SESSIONS = f"SELECT {', '.join(_SESSION_NAMES)} FROM sessions"  # noqa: S608 - names of ours
 _LABELS = "json((SELECT json_group_object(key, value) FROM session_labels WHERE session_id = id))"
-_QUERY_NAMES = ["id", "caller", "method", "filters", "rows", "duration_ms", "status", "created_at"]
+_QUERY_NAMES = ["id", "caller", "method", "filters", "rows", "duration_ms", "status", "times", "created_at"]
 _QUERIES = f"SELECT {', '.join(_QUERY_NAMES)} FROM query_log"  # noqa: S608 - names of ours
 _TIMELINE = {
     "tool_call_log": (TOOL_CALL_COLUMNS, "idx_tool_call_log_session"),
@@ -112,7 +112,7 @@ def _entry_key(entry: audit_pb2.TimelineEntry) -> Position:
 
 
 def _query(values: Values) -> audit_pb2.QueryRow:
-    names = ("id", "caller", "method", "filters", "rows", "duration_ms", "status", "created_at_ms")
+    names = ("id", "caller", "method", "filters", "rows", "duration_ms", "status", "times", "created_at_ms")
     return audit_pb2.QueryRow(**dict(zip(names, values, strict=True)))
 
 

@@ -35,7 +35,7 @@ beyond 16,384 characters would not be cached."""
 Rejections = list[tuple[int, audit_pb2.Rejection]]
 
 
-_QUERY_COLUMNS = ("caller", "method", "filters", "rows", "duration_ms", "status", "created_at")
+_QUERY_COLUMNS = ("caller", "method", "filters", "rows", "duration_ms", "status", "times", "created_at")
 _QUERY_VALUES = operator.attrgetter(*_QUERY_COLUMNS[:-1], "created_at_ms")
 
 

@@ -1260,6 +1260,7 @@ class QueryRow(_message.Message):
     DURATION_MS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     CREATED_AT_MS_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Its number, in the order in which queries ended."""
     caller: _builtins.str
@@ -1276,6 +1277,10 @@ class QueryRow(_message.Message):
     """The gRPC status code that it ended with, such as OK."""
     created_at_ms: _builtins.int
     """When it began: milliseconds since 1970-01-01 UTC by the ledger's clock."""
+    times: _builtins.int
+    """How many questions the row stands for: the same caller's same question, times apart, that came again within a minute
+    of the first is one row. rows and duration_ms are their sums, filters and created_at_ms those of the first of them.
+    """
     def __init__(
         self,
         *,
@@ -1287,10 +1292,11 @@ class QueryRow(_message.Message):
         duration_ms: _builtins.int = ...,
         status: _builtins.str = ...,
         created_at_ms: _builtins.int = ...,
+        times: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "created_at_ms", b"created_at_ms", "duration_ms", b"duration_ms", "filters", b"filters", "id", b"id", "method", b"method", "rows", b"rows", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "created_at_ms", b"created_at_ms", "duration_ms", b"duration_ms", "filters", b"filters", "id", b"id", "method", b"method", "rows", b"rows", "status", b"status", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
