@@ -11,6 +11,7 @@ import apsw
 from onrecord.audit.v1 import audit_pb2
 from uuid_utils import uuid7
 
+from audit_svc.ledger.batch import TOOL_CALL_COLUMNS
 from audit_svc.sqlite.open import migrate
 
 ROWS_A_TRANSACTION = 1000
@@ -19,7 +20,8 @@ Values = tuple[str | int | None, ...]
 
 _ROWS_A_SESSION = 40
 _SESSIONS_AT_A_TIME = 32
-_INSERT = f"INSERT INTO tool_call_log VALUES ({','.join('?' * 20)}, 0)"
+_NAMES = [column.name for column in TOOL_CALL_COLUMNS]
+_INSERT = f"INSERT INTO tool_call_log ({', '.join(_NAMES)}) VALUES ({','.join('?' * len(_NAMES))})"
 _CALLS = (
     ("read", "path: docs/architecture.md, offset: 0, limit: 2000"),
     ("bash", "command: git log --oneline -20, timeout_seconds: 60"),
@@ -58,7 +60,7 @@ def make_rows(count: int) -> Iterator[audit_pb2.AuditRow]:
 
 
 def values_of(row: audit_pb2.AuditRow) -> Values:
-    """The row as inserted into the table."""
+    """row as it goes into the table."""
     return (
         row.id,
         row.session_id,
@@ -84,7 +86,7 @@ def values_of(row: audit_pb2.AuditRow) -> Values:
 
 
 class Baseline:
-    """The ledger's schema in standard-library sqlite3: WAL, all other pragmas at their defaults."""
+    """The ledger's schema in standard-library sqlite3: WAL, all other pragmas as they come."""
 
     def __init__(self, path: Path, synchronous: Literal["NORMAL", "FULL"] = "FULL") -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
@@ -94,11 +96,11 @@ class Baseline:
             self._connection.execute(sql)
 
     def insert(self, values: Values) -> None:
-        """Inserts one row in its own transaction, with a prepared statement."""
+        """One row as a transaction of its own, by a statement that the connection has prepared."""
         self._connection.execute(_INSERT, values)
 
     def insert_many(self, rows: Sequence[Values]) -> float:
-        """Inserts rows in transactions of 1,000; returns rows per second."""
+        """Rows in transactions of 1,000; returns the rows a second."""
         started = time.perf_counter()
         for first in range(0, len(rows), ROWS_A_TRANSACTION):
             self._connection.execute("BEGIN")
