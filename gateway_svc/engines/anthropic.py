@@ -42,6 +42,8 @@ from service_kit.setting_types import Count, Secret
 
 NAME = "anthropic"
 API_VERSION = "2023-06-01"
+_OTHERS_KINDS = ("server_tool_use", "mcp_tool_use", "_tool_result")
+"""The ends of the kinds of blocks that tell of tools which the provider runs itself: no calls of ours."""
 _ID_FORM = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _FINISHES: dict[str, Literal["stop", "length", "content_filter"]] = {
     "end_turn": "stop",
@@ -217,7 +219,7 @@ class _Block:
 
     def take_kind(self, kind: str) -> None:
         """Takes the kind that a piece shows, where its begin has not told it."""
-        if self.kind() not in _BLOCK_FIELDS:
+        if self.kind() not in _BLOCK_FIELDS and not self.kind().endswith(_OTHERS_KINDS):
             self.told["type"] = kind
 
     def arguments(self) -> str:
@@ -254,6 +256,7 @@ class _Answer(Answer):
             case "content_block_stop":
                 self._block(chunk).is_done = True
             case "message_stop":
+                self._take_end(chunk.get("stop_reason"))
                 self.ended = self.complete
             case "message":  # from a server that was asked to stream and does not
                 said = self._take_message(chunk)
@@ -287,7 +290,9 @@ class _Answer(Answer):
 
     def _block(self, chunk: Fields) -> _Block:
         index = maybe_count(chunk.get("index"))
-        return self._at(len(self._blocks) if index is None else index)
+        if index is None:  # a proxy that leaves it out tells one block after another
+            index = max(self._blocks, default=-1) + ("content_block" in chunk or not self._blocks)
+        return self._at(index)
 
     def _at(self, index: int) -> _Block:
         if index not in self._blocks:
@@ -350,6 +355,7 @@ class _Answer(Answer):
 
     def _take_end(self, reason: object) -> None:
         finish = text(reason)
+        finish = finish.lower() if finish.lower() in _FINISHES else finish
         if not finish:
             return
         if finish not in _FINISHES:

@@ -139,11 +139,12 @@ class _Answer(Answer):
 
     def take(self, chunk: Fields) -> str:
         message = fields(chunk.get("message"))
-        piece = clean(text(message.get("content")))
+        piece = clean(text(message.get("content")) or label(chunk.get("response")))
         self._text.append(piece)
-        self._thinking.append(text(message.get("thinking")))
+        self._thinking.append(text(message.get("thinking")) or label(message.get("reasoning")))
         # a call comes whole, and its index need not be unique
-        for call in map(_call, items(message.get("tool_calls"))):
+        told = message.get("tool_calls")
+        for call in map(_call, [told] if isinstance(told, dict) else items(told)):
             self.tally.add(CALLS)
             self.tally.add(ARGUMENTS, len(call[2]))
             self._calls.append(call)
@@ -151,8 +152,8 @@ class _Answer(Answer):
         self._tokens.put("input", maybe_count(chunk.get("prompt_eval_count")))
         self._tokens.put("output", maybe_count(chunk.get("eval_count")))
         if chunk.get("done") is True:
-            reason = text(chunk.get("done_reason"))  # older servers tell none
-            if reason not in ("", "stop", "length"):
+            reason = text(chunk.get("done_reason")).lower()  # older servers tell none
+            if reason not in ("", "stop", "length") and not (reason == "tool_calls" and self._calls):
                 raise BadEnd(f"ended its answer for the reason {presentable(reason)[:100]}")
             self.complete = True
             self.ended = bool(reason) or chunk.get("eval_count") is not None
@@ -170,7 +171,7 @@ class _Answer(Answer):
 
 
 def _call(call: object) -> tuple[str, str, str]:
-    function = fields(fields(call).get("function"))
+    function = fields(fields(call).get("function")) or fields(call)
     arguments = function.get("arguments")
     written = arguments if isinstance(arguments, str) else encode({} if arguments is None else arguments).decode()
     return text(fields(call).get("id")), text(function.get("name")), text(written)

@@ -28,9 +28,14 @@ _FINISHES: dict[str, Finish] = {
     "model_length": "length",  # Mistral
     "eos_token": "stop",  # Hugging Face's text-generation-inference
     "stop_sequence": "stop",
+    "eos": "stop",
+    "end_turn": "stop",  # proxies before Anthropic's models
+    "tool_use": "stop",
+    "max_tokens": "length",
+    "safety": "content_filter",  # proxies before Gemini
 }
 """The good ends, and those that are told as such. Any other is a failure by its name."""
-_CALLING = ("tool_calls", "function_call")
+_CALLING = ("tool_calls", "function_call", "tool_use")
 _KEPT_OF_MESSAGE = ("reasoning_details", "extra_content", "thinking_blocks")
 _KEPT_OF_CALL = ("extra_content", "provider_specific_fields")
 """What servers send beside text and calls, and want back: OpenRouter, Gemini and LiteLLM."""
@@ -89,9 +94,11 @@ class ChatAnswer(Answer):
         if maybe_count(choice.get("index")):  # one answer is asked for
             return ""
         self._tokens.take(choice.get("usage"))  # Moonshot's place for it
-        finish = text(choice.get("finish_reason"))  # some servers send an empty one until then
+        finish = _reason(choice.get("finish_reason"))  # some servers send an empty one until then
         said = self._take_delta(fields(choice.get("delta")), last=bool(finish))
         said += self._take_message(fields(choice.get("message")))
+        if "delta" not in choice and "message" not in choice:  # the shape of the older completions
+            said += self._take_delta({"content": choice.get("text")}, last=bool(finish))
         if finish:
             if finish not in _FINISHES:
                 raise BadEnd(f"ended its answer for the reason {presentable(finish)[:100]}")
@@ -100,12 +107,13 @@ class ChatAnswer(Answer):
 
     def _take_delta(self, delta: Fields, *, last: bool) -> str:
         for name in REASONING_FIELDS:
-            if thought := text(delta.get(name)):
+            if thought := _part_text(delta.get(name)):
                 self._thinking.append(thought)
                 self._learn_reasoning_field(name)
                 break
         self._keep(delta)
-        for fragment in map(fields, items(delta.get("tool_calls"))):
+        told = delta.get("tool_calls")
+        for fragment in map(fields, [told] if isinstance(told, dict) else items(told)):
             self._take_call(fragment)
         if delta.get("function_call"):  # what tool_calls was called before
             self._take_call({"index": 0, "function": delta["function_call"]})
@@ -152,7 +160,7 @@ class ChatAnswer(Answer):
     def _content(self, content: object) -> str:
         """The text of a message. Models of Mistral's that think send it in parts, their thoughts among them."""
         if not isinstance(content, list):
-            return text(content)
+            return _part_text(content) if isinstance(content, dict) else text(content)
         said = []
         for part in map(fields, content):
             thoughts = part.get("thinking")
@@ -160,3 +168,14 @@ class ChatAnswer(Answer):
                 self._thinking.append(text(fields(thought).get("text")))
             said.append(text(part.get("text")))
         return "".join(said)
+
+
+def _reason(reason: object) -> str:
+    """Why an answer ended; empty where it has not. SGLang's own format tells an object."""
+    told = text(reason.get("type") if isinstance(reason, dict) else reason)
+    return "" if told.lower() in ("", "null", "none") else told.lower() if told.lower() in _FINISHES else told
+
+
+def _part_text(part: object) -> str:
+    """A text, also where it stands in an object. Of thoughts, whatever else comes tells nothing."""
+    return label(part.get("text") or part.get("content")) if isinstance(part, dict) else label(part)

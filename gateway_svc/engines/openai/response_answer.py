@@ -23,6 +23,7 @@ from service_kit.bounds import ARGUMENTS, HELD, PARTS
 _PLAIN_KINDS = ("message", "function_call")
 _INCOMPLETE: dict[str, Literal["length", "content_filter"]] = {
     "max_output_tokens": "length",
+    "max_tokens": "length",
     "content_filter": "content_filter",
 }
 """The reasons for which a response that is incomplete ended well enough to be told. Any other is a failure."""
@@ -58,7 +59,8 @@ class _Item:
 
     def said(self) -> str:
         """The text of a message."""
-        parts = map(fields, items(self.item.get("content")))
+        content = self.item.get("content")
+        parts = map(fields, [{"text": content}] if isinstance(content, str) else items(content))
         told = "".join(text(part.get("text")) or text(part.get("refusal")) for part in parts)
         return max((told, self.whole or "", "".join(self.pieces)), key=len)
 
@@ -101,6 +103,11 @@ class ResponseAnswer(Answer):
                 item = self._item(chunk, "function_call")
                 item.whole, item.is_done = text(chunk.get("arguments")), True
                 self.tally.add(HELD, len(item.whole))
+                if name := label(chunk.get("name")):
+                    item.item.setdefault("name", name)
+            case "response.content_part.done":
+                part = fields(chunk.get("part"))
+                return "" if "reasoning" in label(part.get("type")) else self._take_text({**chunk, **part})
             case "response.output_item.added":
                 self._take_item(chunk, fields(chunk.get("item")), is_done=False)
             case "response.output_item.done":
@@ -163,6 +170,8 @@ class ResponseAnswer(Answer):
         item = self._item(chunk, "message")
         whole = text(chunk.get("text")) or text(chunk.get("refusal"))
         streamed = "".join(item.pieces)
+        if whole and streamed.endswith(whole):  # a part behind others
+            return ""
         if not whole.startswith(streamed):
             self._is_torn = self._is_torn or bool(whole)
             return ""
@@ -185,7 +194,7 @@ class ResponseAnswer(Answer):
     def _take_end(self, response: Fields, event: str) -> str:
         self._model = label(response.get("model")) or self._model
         self._tokens.take(response.get("usage"))
-        status = label(response.get("status")) or (event if event != "done" else "")
+        status = label(response.get("status")).lower() or (event if event != "done" else "")
         if status == "incomplete":
             reason = text(fields(response.get("incomplete_details")).get("reason"))
             if reason not in _INCOMPLETE:
@@ -198,6 +207,8 @@ class ResponseAnswer(Answer):
         said, output = "", [dict(fields(item)) for item in items(response.get("output"))]
         for at, item in enumerate(output):
             said += self._take_last(at, item, output[:at])
+        if not self._said and not output:
+            said = self._say(label(response.get("output_text")))
         self.complete = self.ended = True
         return said
 

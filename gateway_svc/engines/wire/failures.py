@@ -100,12 +100,24 @@ def error_in(payload: object) -> Told | None:
         error = (response.get("error") if isinstance(response, Mapping) else None) or "the response failed"
     if not error and "error" in (payload.get("type"), payload.get("object")):
         error = payload
+    if not error and isinstance(groq := payload.get("x_groq"), Mapping):
+        error = groq.get("error")
+    if not error and _is_bare_error(payload):
+        error = payload
     choices = payload.get("choices")
     if not error and isinstance(choices, list):
         error = next(
             (choice["error"] for choice in choices if isinstance(choice, Mapping) and choice.get("error")), None
         )
     return _told(error, payload) if error else None
+
+
+def _is_bare_error(payload: Mapping[str, Any]) -> bool:
+    """Whether a piece of JSON says nothing but what went wrong: FastAPI, Bedrock, Cloudflare, older llama.cpp."""
+    if any(name in payload for name in ("choices", "delta", "response", "item", "content", "output")):
+        return False
+    said = any(isinstance(payload.get(name), str) and payload[name] for name in ("message", "detail"))
+    return said or bool(payload.get("errors")) or isinstance(payload.get("detail"), list)
 
 
 def error_in_body(body: bytes, content_type: str) -> Told:
@@ -126,7 +138,7 @@ def _told(error: object, payload: Mapping[str, Any]) -> Told:
     text = "; ".join(dict.fromkeys(filter(None, _sentences(error))))
     code, status, after_s = "", payload.get("status"), None
     if isinstance(error, Mapping):
-        codes = [error.get(name) for name in ("code", "type", "status", "status_code", "http_status")]
+        codes = [error.get(name) for name in ("code", "type", "status", "status_code", "statusCode", "http_status")]
         named = [value for value in codes if isinstance(value, str)]
         code = next(iter(named), "")
         statuses = [status, *codes, *(int(value) for value in named if value.isdigit() and len(value) == 3)]

@@ -54,7 +54,7 @@ class CallAssembler:
         function = fields(fragment.get("function"))
         given, name, index = text(fragment.get("id")), text(function.get("name")), maybe_count(fragment.get("index"))
         written = function.get("arguments")
-        arguments = encode(written).decode() if isinstance(written, dict) else text(written)
+        arguments = encode(written).decode() if isinstance(written, dict | list) else text(written)
         self._tally.add(ARGUMENTS, len(arguments))
         call = self._call_at(index, given, name)
         if call is None:
@@ -66,6 +66,8 @@ class CallAssembler:
             if self._repeats(call, index, given, name, arguments):
                 return self._calls.index(call)
             call = self._following(call, index, given, name)
+        if arguments.lstrip().startswith("{") and call.written() == "{}":
+            call.arguments.clear()  # some proxies begin with an empty object, and write the true one behind it
         call.id, call.name = call.id or given, call.name or name
         call.arguments.append(arguments)
         return self._calls.index(call)

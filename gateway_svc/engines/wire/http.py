@@ -35,6 +35,8 @@ from service_kit.bounds import AFTER_END_BYTES, EVENTS, PIECES, RESPONSE, TEXT, 
 from service_kit.http_client import CONNECTION_ERRORS, bound_heads, take_head
 
 _DONE = b"[DONE]"
+_SHORT_BYTES = 32
+_JSON_SIGNS = re.compile(rb"[{}:,]")
 _DRAIN_S = 0.5
 _AFTERWARDS_S = 5.0
 """How long to wait for what may follow a complete answer, such as its usage."""
@@ -225,9 +227,10 @@ class ModelServerClient:
         yield result
 
     def _take(self, model: str, payload: bytes, answer: Answer) -> str:
-        if payload.strip() == _DONE:
-            answer.done()
-            return ""
+        if len(payload) < _SHORT_BYTES and (word := payload.strip().strip(b'"')) and not _JSON_SIGNS.search(word):
+            if word.upper() == _DONE:
+                answer.done()
+            return ""  # a ping in words
         try:
             answer.tally.add(EVENTS)
             check_json(payload)

@@ -131,17 +131,23 @@ class EventDecoder:
         payloads: list[bytes] = []
         for line in self._lines.lines(data):
             if line.startswith(b"data:"):
-                self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+                said = line[6:] if line.startswith(b"data: ") else line[5:]
+                if self._data and self._data[-1].endswith(b"}") and said.startswith((b"{", b"[DONE]")):
+                    self._end(payloads)
+                self._data.append(said)
                 self._size = _checked(self._size + len(line))
             elif not line and self._data:
-                payload = b"\n".join(self._data)
-                if payload.strip():
-                    payloads.append(payload)
-                self._data.clear()
-                self._size = 0
-            elif line.startswith(b"{"):
-                payloads.append(line)
+                self._end(payloads)
+            elif line.startswith((b"{", b"error: {")):
+                payloads.append(line.removeprefix(b"error: "))
         return payloads
+
+    def _end(self, payloads: list[bytes]) -> None:
+        payload = b"\n".join(self._data)
+        if payload.strip():
+            payloads.append(payload)
+        self._data.clear()
+        self._size = 0
 
     def flush(self) -> list[bytes]:
         """See Decoder."""
