@@ -171,9 +171,22 @@ async def test_a_server_that_asks_for_a_certificate_of_its_client_is_told_as_awa
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Tells why it refuses, and leaves the connection open: a reset would be another error."""
+        coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls, refused = context.wrap_bio(coming, going, server_side=True), False
+        while data := await reader.read(65_536):
+            coming.write(data)
+            try:
+                if not refused:
+                    tls.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError:
+                refused = True
+            writer.write(going.read())
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
     async with server:
         for form in FORMS:
