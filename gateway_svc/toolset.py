@@ -35,7 +35,8 @@ def open_tools(settings: GatewaySettings) -> Toolset:
         SettingsError: the tools cannot be had as they are set.
         OSError: a folder of an MCP server cannot be made.
     """
-    redact.show_fields({**kinds.shown(), **SHOWN_OF_CLAUDE})
+    redact.show_fields(kinds.shown(), complete=True)
+    redact.show_fields(SHOWN_OF_CLAUDE)
     mcp = _build_mcp(settings) if settings.mcp_file else None
     policies = _policies(settings)
     offered = kinds.build_tools(policies, settings.tool_seconds, [settings.state_dir])

@@ -33,7 +33,8 @@ def summarize_args(tool_name: str, arguments: str) -> str:
     """Turns arguments, JSON as a model wrote it, into compact JSON of at most MAX_BYTES without content or secrets.
 
     Fields that show_fields() named are shown, redacted and truncated. All others, and all those of an unknown tool, are
-    shown by type and size. For text that is not a JSON object, `$malformed` has the size.
+    shown by type and size, unless the tool is known to have no such parameter: a name that a model made up may be
+    content, so it is only counted. For text that is not a JSON object, `$malformed` has the size.
     """
     try:
         value = _decode(arguments.strip() or "{}")
@@ -43,7 +44,8 @@ def summarize_args(tool_name: str, arguments: str) -> str:
         return _encode({"$malformed": _shape(value)})
     shown = _shown.get(tool_name, {})
     summary = {name: show(value[name]) for name, show in shown.items() if name in value}
-    for name in islice((name for name in value if name not in shown), _MAX_NAMED):
+    others = () if tool_name in _complete else islice((name for name in value if name not in shown), _MAX_NAMED)
+    for name in others:
         if is_name(name):
             summary[_argument_name(exact.version(), name)] = _shape(value[name])
     if more := len(value) - len(summary):
@@ -57,10 +59,16 @@ def _argument_name(_version: int, name: str) -> str:
     return redact(name)
 
 
-def show_fields(tools: Mapping[str, Mapping[str, Show]]) -> None:
-    """Sets how arguments are shown, by tool and parameter. All others are shown by type and size."""
+def show_fields(tools: Mapping[str, Mapping[str, Show]], *, complete: bool = False) -> None:
+    """Sets how arguments are shown, by tool and parameter.
+
+    All others are shown by name, type and size. Where tools are `complete`, with every parameter that they have, others are
+    only counted.
+    """
     for tool_name, fields in tools.items():
         _shown[tool_name] = {name: _HOW[how] for name, how in fields.items()}
+        if complete:
+            _complete.add(tool_name)
 
 
 def _integer(digits: str) -> int | float:
@@ -147,3 +155,5 @@ _HOW: Mapping[Show, _Show] = {
 }
 _shown: dict[str, Mapping[str, _Show]] = {}
 """How each tool's parameters are shown; set by show_fields()."""
+_complete: set[str] = set()
+"""Tools whose every parameter is in _shown."""

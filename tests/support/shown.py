@@ -7,4 +7,5 @@ from recording import redact
 
 def hand_over() -> None:
     """Shows the tools' arguments as in a gateway."""
-    redact.show_fields({**kinds.shown(), **SHOWN_OF_CLAUDE})
+    redact.show_fields(kinds.shown(), complete=True)
+    redact.show_fields(SHOWN_OF_CLAUDE)

@@ -73,10 +73,6 @@ def test_an_unknown_tool_shows_names_types_and_sizes(tool):
     }
 
 
-def test_a_field_that_a_tool_does_not_have_shows_its_name_type_and_size():
-    assert summary("read", path="f", body=CANARY) == {"path": "f", "body": {"type": "string", "bytes": len(CANARY)}}
-
-
 @pytest.mark.parametrize("value", [["x", CANARY], {"path": CANARY}, 5, None, True])
 def test_a_field_of_another_type_than_its_tool_takes_shows_type_and_size(value):
     for tool, field in (("read", "path"), ("bash", "command"), ("webfetch", "url")):
@@ -210,3 +206,8 @@ def test_a_secret_that_is_cut_where_a_command_is_too_long_is_not_shown_in_part()
 
 def test_a_command_of_one_huge_word_shows_nothing_of_it():
     assert CANARY not in summary("bash", command=CANARY + "x" * 40_000)["command"]
+
+
+def test_a_parameter_that_a_known_tool_does_not_have_is_counted_and_never_named():
+    """A model can put what it has read into the name of an argument."""
+    assert summary("bash", command="true", thepatienthasgout=1) == {"command": "true", "$more": 1}
