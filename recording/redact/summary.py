@@ -62,8 +62,8 @@ def _argument_name(_version: int, name: str) -> str:
 def show_fields(tools: Mapping[str, Mapping[str, Show]], *, complete: bool = False) -> None:
     """Sets how arguments are shown, by tool and parameter.
 
-    All others are shown by name, type and size. Where tools are `complete`, with every parameter that they have, others are
-    only counted.
+    All others are shown by name, type and size. Where tools are `complete`, with every parameter that they have,
+    others are only counted.
     """
     for tool_name, fields in tools.items():
         _shown[tool_name] = {name: _HOW[how] for name, how in fields.items()}
