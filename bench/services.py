@@ -30,7 +30,7 @@ SCRIPT = {
 
 
 def start_ledger(folder: Path, port: int = 0, listen_seconds: float = 30) -> Service:
-    """audit_svc on a database in folder. The file is read once before the service starts."""
+    """audit_svc on a database in folder. It reads a large one for seconds before it listens."""
     env = {"AUDIT_LISTEN": f"127.0.0.1:{port}", "AUDIT_DB": str(folder / "audit.db"), "AUDIT_LOG_LEVEL": "info"}
     return start_service("audit_svc", env, "serve", listen_seconds=listen_seconds)
 
