@@ -1,13 +1,13 @@
-"""What can go wrong in the ledger, and for whom.
+"""The ledger's errors.
 
 AuditError
 ├── StoreRefused            the database cannot be served as it is: the message says what to do   exit code 1
-│   ├── Held                another process has the database open                                 exit code 1
+│   ├── DatabaseInUse       another process has the database open                                 exit code 1
 │   ├── DatabaseVanished    a database that was served is missing                                 exit code 2
 │   └── MigrationRefused    its schema is not what this version of the code knows                 exit code 1
 ├── InvalidRequest          the request can never be carried out as it is written    INVALID_ARGUMENT
 ├── NotFound                what the request names is not in the ledger              NOT_FOUND
-├── UnderWay                an operation of this kind is running already, and only one may      ABORTED
+├── AlreadyRunning          an operation of this kind is running already, and only one may      ABORTED
 ├── ClockJumped             the clock shows a time that cannot be believed without being confirmed   FAILED_PRECONDITION
 ├── Unsupported             this store does not do it: the message says what does   UNIMPLEMENTED
 ├── QueueFull               more rows wait for the disk than the ledger holds ready  RESOURCE_EXHAUSTED, RetryInfo
@@ -17,7 +17,7 @@ AuditError
     ├── StoreClosed         the ledger is shutting down, or its database was closed  UNAVAILABLE
     └── FileLost            the database's path names another file now, or none      UNAVAILABLE
 
-The status codes are given in audit_svc.servicer, the one place that knows gRPC's.
+audit_svc.servicer maps them to status codes; no other module knows gRPC.
 """
 
 
@@ -29,7 +29,7 @@ class StoreRefused(AuditError):
     """The database cannot be served as it is. The message says why and what to do."""
 
 
-class Held(StoreRefused):
+class DatabaseInUse(StoreRefused):
     """Another process has the database open."""
 
 
@@ -53,7 +53,7 @@ class NotFound(AuditError):
     """What the request names is not in the ledger."""
 
 
-class UnderWay(AuditError):
+class AlreadyRunning(AuditError):
     """An operation of this kind is running already, and only one may."""
 
 

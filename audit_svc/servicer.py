@@ -9,6 +9,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.care import CareRpcs
 from audit_svc.errors import (
+    AlreadyRunning,
     ClockJumped,
     Damaged,
     DiskFull,
@@ -18,7 +19,6 @@ from audit_svc.errors import (
     StoreClosed,
     StoreRefused,
     StoreUnavailable,
-    UnderWay,
     Unsupported,
 )
 from audit_svc.ledger.batch import Batch, read_batch
@@ -58,7 +58,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     NotFound: grpc.StatusCode.NOT_FOUND,
     StoreRefused: grpc.StatusCode.FAILED_PRECONDITION,
     ClockJumped: grpc.StatusCode.FAILED_PRECONDITION,
-    UnderWay: grpc.StatusCode.ABORTED,
+    AlreadyRunning: grpc.StatusCode.ABORTED,
     Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     Damaged: grpc.StatusCode.DATA_LOSS,
     QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,

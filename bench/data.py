@@ -14,7 +14,7 @@ import typer
 from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Accepted, Batch
+from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Batch, ValidRows
 from audit_svc.ledger.columns import Column
 from audit_svc.sqlite.open.connection import open_for_reading
 from audit_svc.sqlite.store import SqliteLedger
@@ -126,12 +126,12 @@ def _batch(calls: list[Row], costs: list[Row], sessions: list[Row]) -> Batch:
     )
 
 
-def _accepted(rows: list[Row], unset: Row, first: int) -> Accepted:
+def _accepted(rows: list[Row], unset: Row, first: int) -> ValidRows:
     """Rows from values by column name; columns that a row does not name get the wire's default."""
     values = [value for row in rows for value in (unset | row).values()]
     if len(values) != len(rows) * len(unset):
         raise ValueError("a row names a column that its table does not have")
-    return Accepted(values, len(unset), range(first, first + len(rows)))
+    return ValidRows(values, len(unset), range(first, first + len(rows)))
 
 
 def _unset(columns: Sequence[Column], message: Message) -> Row:

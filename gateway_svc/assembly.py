@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from gateway_svc.engines.kinds import EngineKind, RunnerKind, Surroundings, engine_kinds
+from gateway_svc.engines.kinds import EngineKind, RunnerContext, RunnerKind, engine_kinds
 from gateway_svc.engines.pricing import context_tokens, cost_micros
 from gateway_svc.errors import SettingsError
 from gateway_svc.loop.answers import Answers
@@ -212,7 +212,7 @@ def _build_runners(settings: GatewaySettings, audited: Audited | None) -> Iterat
         if isinstance(kind, RunnerKind) and (chosen := settings.engines.get(kind.name)):
             yield kind.build(
                 chosen,
-                Surroundings(
+                RunnerContext(
                     settings.state_dir,
                     settings.workspace,
                     price=partial(cost_micros, None, kind.price_provider, local=False),

@@ -92,7 +92,7 @@ SESSION_UPDATED = _place(SESSION_COLUMNS, "updated_at")
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class ValidRows:
     """Rows of one kind that passed all checks, as their tables take them."""
 
     values: list[Any]
@@ -124,9 +124,9 @@ class Batch:
     """Empty for a producer that keeps no sequence."""
     first_sequence: int
     sequence: int
-    tool_calls: Accepted
-    costs: Accepted
-    sessions: Accepted
+    tool_calls: ValidRows
+    costs: ValidRows
+    sessions: ValidRows
     """The last value of each is the dictionary of its labels."""
     rejections: Sequence[tuple[int, audit_pb2.Rejection]]
     """Rows that can never be stored, by position."""
@@ -188,7 +188,7 @@ def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str =
 
 def query_batch(queries: Sequence[audit_pb2.QueryRow]) -> Batch:
     """A batch of rows of the log of queries alone."""
-    none = Accepted([], 0, ())
+    none = ValidRows([], 0, ())
     return Batch("", 0, 0, none, none, none, (), queries=queries)
 
 
@@ -234,10 +234,10 @@ def _accept(
     rows: Sequence[Message],
     offset: int,
     rejections: list[tuple[int, audit_pb2.Rejection]],
-) -> Accepted:
+) -> ValidRows:
     width = len(columns)
     if not rows:
-        return Accepted([], width, ())
+        return ValidRows([], width, ())
     messages = list(rows)
     read = operator.attrgetter(*(column.wire_name for column in columns))
     values: list[Any] = []
@@ -250,15 +250,15 @@ def _accept(
         if stored is not found:
             values[index::width] = stored
         are_good = are_good and column.holds(stored)
-    accepted = Accepted(values, width, range(offset, offset + len(messages)))
+    accepted = ValidRows(values, width, range(offset, offset + len(messages)))
     return accepted if are_good else _accept_singly(columns, accepted, rejections)
 
 
 def _accept_singly(
     columns: Sequence[Column],
-    rows: Accepted,
+    rows: ValidRows,
     rejections: list[tuple[int, audit_pb2.Rejection]],
-) -> Accepted:
+) -> ValidRows:
     kept: list[Any] = []
     positions: list[int] = []
     for position, row in zip(rows.positions, rows.rows(), strict=True):
@@ -269,4 +269,4 @@ def _accept_singly(
             positions.append(position)
         else:
             rejections.append((position, rejection(row[0], problem.code, problem.message)))
-    return Accepted(kept, len(columns), positions)
+    return ValidRows(kept, len(columns), positions)

@@ -112,7 +112,7 @@ class Ledger(ReadableLedger, Protocol):
 
         Raises:
             ClockJumped: the clock shows a time that must be confirmed.
-            UnderWay: another prune is.
+            AlreadyRunning: another prune is.
             StoreClosed, DiskFull, StoreUnavailable: what was removed until then is gone, and the next prune goes on.
         """
         ...
@@ -123,7 +123,7 @@ class Ledger(ReadableLedger, Protocol):
         It is put into the log of queries.
 
         Raises:
-            UnderWay: a prune is.
+            AlreadyRunning: a prune is.
             StoreClosed, DiskFull, StoreUnavailable: the mark is as it was.
         """
         ...
@@ -143,7 +143,7 @@ class Ledger(ReadableLedger, Protocol):
 
         Raises:
             Unsupported: copies of this store are made by its database's own means.
-            UnderWay: another copy is being made.
+            AlreadyRunning: another copy is being made.
             StoreRefused, DiskFull, StoreClosed: it cannot be made.
         """
         ...

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from audit_svc.ledger import histogram
-from audit_svc.ledger.batch import COST_COLUMNS, TOOL_CALL_COLUMNS, Accepted
+from audit_svc.ledger.batch import COST_COLUMNS, TOOL_CALL_COLUMNS, ValidRows
 from audit_svc.ledger.columns import Column
 from audit_svc.ledger.steps import HOUR_MS
 
@@ -20,7 +20,7 @@ Sums = dict[tuple[Any, ...], list[int]]
 class Usage:
     """What rows add to the rollups."""
 
-    def __init__(self, tool_calls: Accepted | None = None, costs: Accepted | None = None) -> None:
+    def __init__(self, tool_calls: ValidRows | None = None, costs: ValidRows | None = None) -> None:
         self.calls: Sums = count_calls(tool_calls) if tool_calls else {}
         self.requests: Sums = count_requests(costs) if costs else {}
 
@@ -47,7 +47,7 @@ def by_step(sums: Sums, step_ms: int) -> Sums:
     return coarse
 
 
-def count_calls(rows: Accepted) -> Sums:
+def count_calls(rows: ValidRows) -> Sums:
     """The sums of tool calls, by (begin of the hour, engine, model, tool_name, outcome)."""
     columns = _Columns(TOOL_CALL_COLUMNS, rows)
     durations, sizes = columns.numbers("duration_ms"), columns.numbers("result_bytes")
@@ -67,7 +67,7 @@ def count_calls(rows: Accepted) -> Sums:
     return sums
 
 
-def count_requests(rows: Accepted) -> Sums:
+def count_requests(rows: ValidRows) -> Sums:
     """The sums of model requests, by (begin of the hour, engine, model)."""
     columns = _Columns(COST_COLUMNS, rows)
     tokens = [
@@ -90,7 +90,7 @@ def count_requests(rows: Accepted) -> Sums:
 class _Columns:
     """The rows of a batch by columns."""
 
-    def __init__(self, columns: Sequence[Column], rows: Accepted) -> None:
+    def __init__(self, columns: Sequence[Column], rows: ValidRows) -> None:
         self._names = [column.name for column in columns]
         self._rows = rows
 

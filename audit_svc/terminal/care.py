@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import Held
+from audit_svc.errors import DatabaseInUse
 from audit_svc.ledger.pruning import response_of, whole_hour
 from audit_svc.sqlite.care import backup as copies
 from audit_svc.sqlite.care import check as checks
@@ -157,8 +157,8 @@ def _prune(request: audit_pb2.PruneRequest, target: str | None, db: Path | None)
             return
         for progressed in prunes.prune_file(path, before_ms, by, confirm_clock=request.confirm_clock):
             yield response_of(progressed)
-    except Held:
-        raise Held(f"a service has {path} open: prune through it with --target HOST:PORT") from None
+    except DatabaseInUse:
+        raise DatabaseInUse(f"a service has {path} open: prune through it with --target HOST:PORT") from None
 
 
 def rebuild_rollups(db: Database = None, dry_run: DryRun = False, as_json: Json = False) -> None:

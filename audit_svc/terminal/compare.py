@@ -9,7 +9,7 @@ from onrecord.audit.v1 import audit_pb2
 from rich.table import Table
 
 from audit_svc.terminal.client import EXIT_FAILED, listed
-from audit_svc.terminal.comparison import Beside, Comparison, Side
+from audit_svc.terminal.comparison import Baseline, Comparison, Side
 from audit_svc.terminal.comparison import compare as compare_timeline
 from audit_svc.terminal.options import Source, with_options
 from audit_svc.terminal.plain import duration, json_line, money
@@ -78,7 +78,7 @@ def _calls_table(comparison: Comparison) -> Table:
     return table
 
 
-def _sentence(shadow: Side, worked: Beside) -> str:
+def _sentence(shadow: Side, worked: Baseline) -> str:
     wanted = shadow.agreed_calls + shadow.missing_calls
     alike = f"{shadow.agreed_calls} of {wanted} calls alike" if wanted else "no calls to compare"
     parts = [f"{alike}, {shadow.own_calls} of its own"]

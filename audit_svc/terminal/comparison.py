@@ -57,7 +57,7 @@ class Side:
 
 
 @dataclass(slots=True)
-class Beside:
+class Baseline:
     """The totals of the working engines in the turns that one shadow ran."""
 
     names: list[str] = field(default_factory=list)
@@ -79,9 +79,9 @@ class Comparison:
     worked: list[Side]
     """The working engines again, one entry for each turn."""
 
-    def beside(self, shadow: Side) -> Beside:
+    def beside(self, shadow: Side) -> Baseline:
         """What to measure a shadow by: the same turns, on whichever engines ran them."""
-        beside = Beside()
+        beside = Baseline()
         for side in self.worked:
             if side.turns <= shadow.turns:
                 beside.names += [side.name] if side.name not in beside.names else []

@@ -27,7 +27,7 @@ def ui(
 ) -> None:
     """Show the ledger as pages with charts, read-only, to whoever has the token. Needs the extra `ui`."""
     try:
-        from audit_svc.ui import door, serve
+        from audit_svc.ui import middleware, serve
     except ImportError as missing:
         typer.echo(f"audit-svc: {missing.name} is not installed: pip install 'onrecord[ui]'", err=True)
         raise typer.Exit(1) from None
@@ -42,7 +42,7 @@ def ui(
         path = ledger_path(db)
         with reading(path):
             pass  # which refuses what is no ledger of this version
-        token = _token(login_file) if login_file else door.new_token()
+        token = _token(login_file) if login_file else middleware.new_token()
         host, _, port = listen.rpartition(":")
         try:
             listening = serve.listen(host.strip("[]"), int(port))

@@ -1,4 +1,4 @@
-"""The pages' server: a socket, Datasette on a file that it cannot write, and the door in front."""
+"""The pages' server: a socket, Datasette on a read-only file, and the middleware that asks for the token."""
 
 import socket
 from pathlib import Path
@@ -11,7 +11,7 @@ from datasette.database import Database
 from datasette.plugins import pm
 
 from audit_svc.ui import pages
-from audit_svc.ui.door import App, Door
+from audit_svc.ui.middleware import App, TokenMiddleware
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ def build(ledger: Path, token: str) -> App:
         },
     )
     datasette.add_database(_Ledger(datasette, path=str(ledger), is_mutable=True), name=pages.DATABASE)
-    return Door(datasette.app(), token)
+    return TokenMiddleware(datasette.app(), token)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -121,7 +121,7 @@ class EngineKind(Kind[H]):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RunnerContext:
     """What an engine with its own loop needs from the deployment."""
 
     state_dir: Path
@@ -137,7 +137,7 @@ class Surroundings:
 class RunnerKind(Kind[S]):
     """An engine with its own loop and its own tools."""
 
-    build: "Callable[[S, Surroundings], Runner]"
+    build: "Callable[[S, RunnerContext], Runner]"
 
 
 def engine_kinds() -> list[Kind[Any]]:

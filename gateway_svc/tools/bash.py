@@ -22,7 +22,7 @@ from gateway_svc.tools import Surroundings, ToolContext, ToolError, ToolKind
 from gateway_svc.tools.arguments import Arguments, PlainText, Seconds
 from gateway_svc.tools.files import Files
 from gateway_svc.tools.jail.cgroups import find_process_groups
-from gateway_svc.tools.jail.processes import Ended, Program, run_program
+from gateway_svc.tools.jail.processes import Program, ProgramResult, run_program
 from gateway_svc.tools.jail.sandbox import Sandbox
 from recording.calls import ToolResult
 from recording.show import Show
@@ -131,7 +131,7 @@ class BashTool:
         return self._sandbox.program(argv, files, self._env, network=self._network, prefix=prefix)
 
 
-def _result(ended: Ended, seconds: float) -> ToolResult:
+def _result(ended: ProgramResult, seconds: float) -> ToolResult:
     output = ended.output.text()
     size, truncated = ended.output.total, ended.output.truncated
     if ended.timed_out:

@@ -12,7 +12,7 @@ from gateway_svc.programs import installed
 from gateway_svc.tools import Surroundings, ToolContext, ToolError, ToolKind
 from gateway_svc.tools.arguments import Arguments, Flag, PathText, PlainText
 from gateway_svc.tools.files import Files, Found
-from gateway_svc.tools.jail.processes import Ended, Program, run_program
+from gateway_svc.tools.jail.processes import Program, ProgramResult, run_program
 from gateway_svc.tools.jail.sandbox import Sandbox
 from gateway_svc.tools.workers import Workers, search
 from recording.calls import ToolResult
@@ -89,7 +89,7 @@ class GrepTool:
         folder = "" if path == "." else f"{path.rstrip('/')}/"
         return self._result(ended, ("./", folder) if found.is_folder else ("", f"{path}:"))
 
-    async def _run_worker(self, arguments: GrepArguments, found: Found) -> Ended:
+    async def _run_worker(self, arguments: GrepArguments, found: Found) -> ProgramResult:
         wanted = arguments.model_dump(include={"pattern", "glob", "ignore_case"})
         place = {"folder": found.descriptor} if found.is_folder else {"stdin": found.descriptor}
         return await self._workers.run(
@@ -103,7 +103,7 @@ class GrepTool:
 
     async def _run_ripgrep(
         self, ripgrep: str, jail: Sandbox, arguments: GrepArguments, files: Files, found: Found
-    ) -> Ended:
+    ) -> ProgramResult:
         argv = [
             ripgrep,
             *RIPGREP_OPTIONS,
@@ -125,7 +125,7 @@ class GrepTool:
             stop_at_bytes=self._max_output_bytes,
         )
 
-    def _result(self, ended: Ended, replacement: tuple[str, str]) -> ToolResult:
+    def _result(self, ended: ProgramResult, replacement: tuple[str, str]) -> ToolResult:
         told, shown = replacement
         output, cut = ended.output.text(), ended.output.total > self._max_output_bytes
         if cut:

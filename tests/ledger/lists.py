@@ -7,9 +7,9 @@ from typing import Any, BinaryIO
 
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import NotFound, StoreClosed, UnderWay, Unsupported
+from audit_svc.errors import AlreadyRunning, NotFound, StoreClosed, Unsupported
 from audit_svc.ledger import groups
-from audit_svc.ledger.batch import Accepted, Batch, cost_row, rejection, session_row, tool_call_row
+from audit_svc.ledger.batch import Batch, ValidRows, cost_row, rejection, session_row, tool_call_row
 from audit_svc.ledger.clock import MAX_AHEAD_MS, SeenClock, wall_ms
 from audit_svc.ledger.pages import Page, by_time, take_page
 from audit_svc.ledger.protocol import TAIL_ROWS, Tail
@@ -145,7 +145,7 @@ class ListLedger:
 
     async def prune(self, before_ms: int, by: str, *, confirm_clock: bool = False) -> AsyncGenerator[Progress, None]:
         if self._is_pruning:
-            raise UnderWay("a prune is under way already: wait for its end")
+            raise AlreadyRunning("a prune is under way already: wait for its end")
         if confirm_clock:
             self._clock.confirm()
             await self._log_care(by)
@@ -208,7 +208,7 @@ class ListLedger:
         ]
 
     def _add(
-        self, table: dict[str, tuple[int, Any]], rows: Accepted, read: Callable[[Any], Any], refused: Rejections
+        self, table: dict[str, tuple[int, Any]], rows: ValidRows, read: Callable[[Any], Any], refused: Rejections
     ) -> int:
         before = len(table)
         for place, row in zip(rows.positions, map(read, rows.rows()), strict=True):

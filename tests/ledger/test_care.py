@@ -6,7 +6,7 @@ import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
-from audit_svc.errors import UnderWay, Unsupported
+from audit_svc.errors import AlreadyRunning, Unsupported
 from audit_svc.ledger.protocol import Ledger
 from audit_svc.ledger.pruning import Progress
 from audit_svc.ledger.query import query_of
@@ -74,7 +74,7 @@ async def test_what_was_pruned_does_not_come_back_and_a_session_that_is_there_go
 async def test_one_prune_at_a_time(aged):
     first = aged.prune(MARK, "tests")
     await anext(first)
-    with pytest.raises(UnderWay):
+    with pytest.raises(AlreadyRunning):
         await anext(aged.prune(MARK, "tests"))
     async for _ in first:
         pass

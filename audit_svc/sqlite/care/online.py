@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from audit_svc.errors import StoreClosed, UnderWay
+from audit_svc.errors import AlreadyRunning, StoreClosed
 from audit_svc.ledger.pruning import Progress
 from audit_svc.sqlite.care.backup import copy
 from audit_svc.sqlite.care.prune import Prune, count, reset_mark, unfinished
@@ -41,11 +41,11 @@ class OnlineCare:
 
         Raises:
             ClockJumped: the clock shows a time that must be confirmed.
-            UnderWay: another prune is.
+            AlreadyRunning: another prune is.
             StoreClosed, DiskFull, StoreUnavailable: what was removed until then is gone, and the next prune goes on.
         """
         if self._pruning:
-            raise UnderWay("a prune is under way already: wait for its end")
+            raise AlreadyRunning("a prune is under way already: wait for its end")
         self._pruning = True
         try:
             work = Prune(before_ms, by, self._writer.clock, confirm_clock)
@@ -66,11 +66,11 @@ class OnlineCare:
         """Sets the mark back to before_ms, where it is later.
 
         Raises:
-            UnderWay: a prune is.
+            AlreadyRunning: a prune is.
             StoreClosed, DiskFull, StoreUnavailable: the mark is as it was.
         """
         if self._pruning:
-            raise UnderWay("a prune is under way: wait for its end")
+            raise AlreadyRunning("a prune is under way: wait for its end")
         return await asyncio.wrap_future(self._writer.run(lambda connection: reset_mark(connection, before_ms, by)))
 
     async def count_prunable(self, before_ms: int) -> Progress:
@@ -87,11 +87,11 @@ class OnlineCare:
         It has no name, and is gone once closed.
 
         Raises:
-            UnderWay: another copy is being made.
+            AlreadyRunning: another copy is being made.
             StoreRefused, DiskFull, StoreClosed: it cannot be made.
         """
         if self._copying:
-            raise UnderWay("a backup is under way already: wait for its end")
+            raise AlreadyRunning("a backup is under way already: wait for its end")
         self._copying = True
         given_up = threading.Event()
         try:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.ledger.batch import CALL_BEGAN, REQUEST_BEGAN, SESSION_UPDATED, Accepted, Batch, Values, rejection
+from audit_svc.ledger.batch import CALL_BEGAN, REQUEST_BEGAN, SESSION_UPDATED, Batch, ValidRows, Values, rejection
 from audit_svc.sqlite.open.connection import Connection
 
 Rejections = list[tuple[int, audit_pb2.Rejection]]
@@ -67,13 +67,13 @@ def is_new(connection: Connection, batch: Batch) -> bool:
 
 
 def _recent(
-    accepted: Accepted,
+    accepted: ValidRows,
     place: int,
     field: str,
     mark: int,
     rejections: Rejections,
     spare: Callable[[Values], bool] = lambda row: False,
-) -> Accepted:
+) -> ValidRows:
     if not accepted or min(accepted.values[place :: accepted.width]) >= mark:
         return accepted
     kept: list[object] = []
@@ -85,4 +85,4 @@ def _recent(
         else:
             message = f"{field} is before what the ledger has been pruned to"
             rejections.append((position, rejection(row[0], audit_pb2.REJECTION_CODE_TOO_OLD, message)))
-    return Accepted(kept, accepted.width, positions)
+    return ValidRows(kept, accepted.width, positions)

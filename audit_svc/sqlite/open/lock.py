@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Self
 
-from audit_svc.errors import Held, StoreRefused
+from audit_svc.errors import DatabaseInUse, StoreRefused
 
 
 class FileLock:
@@ -15,7 +15,7 @@ class FileLock:
         """Takes the lock; makes the folder, readable by its owner alone, if it is not there.
 
         Raises:
-            Held: another process holds the database.
+            DatabaseInUse: another process holds the database.
             StoreRefused: its folder cannot be written.
         """
         # Resolved, since a link to a database is the same database.
@@ -33,7 +33,7 @@ class FileLock:
         except BlockingIOError:
             holder = self._file.read(20).decode()
             self._file.close()
-            raise Held(
+            raise DatabaseInUse(
                 f"process {holder} has the database {database} open: stop it first, or choose another with AUDIT_DB"
             ) from None
         self._file.truncate(0)

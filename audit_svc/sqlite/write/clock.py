@@ -1,6 +1,6 @@
 """The ledger's clock as the database remembers it, and the rows whose time it contradicts."""
 
-from audit_svc.ledger.batch import Accepted
+from audit_svc.ledger.batch import ValidRows
 from audit_svc.ledger.clock import MAX_AHEAD_MS, SeenClock
 from audit_svc.sqlite.open.connection import Connection
 
@@ -28,7 +28,7 @@ class LedgerClock(SeenClock):
         self._kept_ms = self.seen_ms
 
 
-def mark_suspects(connection: Connection, table: str, rows: Accepted, time: int, mark: int, received_ms: int) -> int:
+def mark_suspects(connection: Connection, table: str, rows: ValidRows, time: int, mark: int, received_ms: int) -> int:
     """Marks the rows whose time cannot be right if the ledger's is, and returns how many. They are in table already.
 
     time: the place of the time in a row. mark: the time that the ledger is pruned to. received_ms: when they came.

@@ -15,8 +15,8 @@ from audit_svc.ledger.batch import (
     SESSION_COLUMNS,
     SESSION_UPDATED,
     TOOL_CALL_COLUMNS,
-    Accepted,
     Batch,
+    ValidRows,
     rejection,
 )
 from audit_svc.ledger.columns import Column
@@ -105,7 +105,7 @@ class Inserts:
         self._rollups.add(total)
         return responses
 
-    def _mark(self, table: str, rows: Accepted, time: int, received_ms: int) -> None:
+    def _mark(self, table: str, rows: ValidRows, time: int, received_ms: int) -> None:
         mark = self._pruned_before
         self.suspect_rows += mark_suspects(self._connection, table, rows, time, mark, received_ms)
 
@@ -127,7 +127,7 @@ class Inserts:
                 rows = [(values[0], key, value) for key, value in labels.items()]
                 self._connection.executemany("INSERT INTO session_labels VALUES (?, ?, ?)", rows)
                 if is_suspicious:
-                    alone = Accepted([*values, labels], sessions.width, (position,))
+                    alone = ValidRows([*values, labels], sessions.width, (position,))
                     self._mark("sessions", alone, SESSION_UPDATED, batch.received_ms)
         return stored
 
@@ -149,7 +149,7 @@ class _LogTable:
         for sql in (*self._inserts.values(), self._select, self._select_newest):
             prepare(connection, sql)
 
-    def write(self, groups: Sequence[Accepted], rejections: Sequence[Rejections]) -> list[Accepted]:
+    def write(self, groups: Sequence[ValidRows], rejections: Sequence[Rejections]) -> list[ValidRows]:
         """Inserts the rows of all groups and returns those of each that are new; adds those whose id has other content
         to the group's rejections.
         """
@@ -187,7 +187,7 @@ class _LogTable:
                 self._connection.execute(insert, waiting[first : first + rows * self._width])
                 first += rows * self._width
 
-    def _conflicts(self, accepted: Accepted) -> Iterator[tuple[int, audit_pb2.Rejection]]:
+    def _conflicts(self, accepted: ValidRows) -> Iterator[tuple[int, audit_pb2.Rejection]]:
         """After the INSERT: the rows that are not what the table has under their id."""
         for position, row in zip(accepted.positions, accepted.rows(), strict=True):
             found = self._connection.execute(self._select, (row[0],)).fetchone()
@@ -209,7 +209,7 @@ def _response(batch: Batch, stored: int, rejections: Rejections) -> audit_pb2.Re
     )
 
 
-def _take(accepted: Accepted, new: set[str]) -> Accepted:
+def _take(accepted: ValidRows, new: set[str]) -> ValidRows:
     """The first row of each id in new; removes those ids from new."""
     values: list[Any] = []
     positions: list[int] = []
@@ -218,7 +218,7 @@ def _take(accepted: Accepted, new: set[str]) -> Accepted:
             new.remove(row[0])
             values.extend(row)
             positions.append(position)
-    return Accepted(values, accepted.width, positions)
+    return ValidRows(values, accepted.width, positions)
 
 
 def prepare(connection: apsw.Connection, sql: str) -> None:

@@ -8,7 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from gateway_svc.engines.claude.failures import ENGINE
 from gateway_svc.engines.claude.runner import ClaudeRunner
-from gateway_svc.engines.kinds import EngineSettings, Probe, RunnerKind, Surroundings
+from gateway_svc.engines.kinds import EngineSettings, Probe, RunnerContext, RunnerKind
 from service_kit.setting_types import CommaList, Command, Text
 
 PROGRAM = "claude"
@@ -45,7 +45,7 @@ class ClaudeSettings(EngineSettings):
         return "" if shutil.which(program) else f"there is no program {program}"
 
 
-def _build(settings: ClaudeSettings, surroundings: Surroundings) -> ClaudeRunner:
+def _build(settings: ClaudeSettings, surroundings: RunnerContext) -> ClaudeRunner:
     return ClaudeRunner(
         settings.command or "",
         settings.model,

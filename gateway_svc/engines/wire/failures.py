@@ -21,7 +21,7 @@ from gateway_svc.errors import (
     ModelNotFound,
 )
 
-MAX_TOLD_CHARACTERS = 500
+MAX_QUOTED_CHARACTERS = 500
 _PASSING_4XX = (408, 409, 425, 429)
 """Request timeout, conflict, too early, too many requests."""
 _STATUSES = {
@@ -69,7 +69,7 @@ LOADING_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ReportedError:
     """What a server says about a failure."""
 
     text: str = ""
@@ -84,7 +84,7 @@ class Told:
         return status == 503 and _LOADING.search(self.text) is not None
 
 
-def error_in(payload: object) -> Told | None:
+def error_in(payload: object) -> ReportedError | None:
     """The error in a JSON value; None if it is not an error.
 
     Knows the forms of Ollama, OpenAI (also within an event `error` or `response.failed`), Anthropic, OpenRouter (also
@@ -109,7 +109,7 @@ def error_in(payload: object) -> Told | None:
         error = next(
             (choice["error"] for choice in choices if isinstance(choice, Mapping) and choice.get("error")), None
         )
-    return _told(error, payload) if error else None
+    return _reported(error, payload) if error else None
 
 
 def _is_bare_error(payload: Mapping[str, Any]) -> bool:
@@ -120,21 +120,21 @@ def _is_bare_error(payload: Mapping[str, Any]) -> bool:
     return said or bool(payload.get("errors")) or isinstance(payload.get("detail"), list)
 
 
-def error_in_body(body: bytes, content_type: str) -> Told:
+def error_in_body(body: bytes, content_type: str) -> ReportedError:
     """What the body of an error response says."""
     try:
         payload = json.loads(body)
     except (ValueError, RecursionError):
         # a proxy's HTML page says no more than its status
         page = "html" in content_type or body.lstrip().startswith(b"<")
-        return Told() if page else Told(body.decode("utf-8", "replace"))
-    told = error_in(payload)
-    if told is None and isinstance(payload, Mapping):
-        told = _told(payload, payload)
-    return told or Told()
+        return ReportedError() if page else ReportedError(body.decode("utf-8", "replace"))
+    reported = error_in(payload)
+    if reported is None and isinstance(payload, Mapping):
+        reported = _reported(payload, payload)
+    return reported or ReportedError()
 
 
-def _told(error: object, payload: Mapping[str, Any]) -> Told:
+def _reported(error: object, payload: Mapping[str, Any]) -> ReportedError:
     text = "; ".join(dict.fromkeys(filter(None, _sentences(error))))
     code, status, after_s = "", payload.get("status"), None
     if isinstance(error, Mapping):
@@ -149,7 +149,7 @@ def _told(error: object, payload: Mapping[str, Any]) -> Told:
         after_s = _wait_in(payload)
     if after_s is None and (wait := _WAIT.search(text)):
         after_s = sum(_seconds(*amount) for amount in re.findall(_AMOUNT, wait[1], re.IGNORECASE))
-    return Told(text, code, status if _is_status(status) else None, after_s)
+    return ReportedError(text, code, status if _is_status(status) else None, after_s)
 
 
 def _sentences(error: object) -> Iterator[str]:
@@ -208,16 +208,16 @@ def _seconds(number: str, unit: str) -> float:
 def presentable(text: str) -> str:
     """A server's text for use in a message: one line, without control characters, truncated."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text[:4096]).split())
-    return line if len(line) <= MAX_TOLD_CHARACTERS else line[: MAX_TOLD_CHARACTERS - 1] + "…"
+    return line if len(line) <= MAX_QUOTED_CHARACTERS else line[: MAX_QUOTED_CHARACTERS - 1] + "…"
 
 
-def error_class(status: int, told: Told) -> type[EngineError]:
+def error_class(status: int, reported: ReportedError) -> type[EngineError]:
     """The class of error for a response with this status."""
-    if told.code == "tool_use_failed" or (status in (400, 422, 500) and _NOT_PARSED.search(told.text)):
+    if reported.code == "tool_use_failed" or (status in (400, 422, 500) and _NOT_PARSED.search(reported.text)):
         return CallNotParsed
-    if status in _TOO_LONG_STATUSES and (told.code == "context_length_exceeded" or _TOO_LONG.search(told.text)):
+    if status in _TOO_LONG_STATUSES and (reported.code == "context_length_exceeded" or _TOO_LONG.search(reported.text)):
         return ContextExceeded
-    if status in (400, 403, 422) and (told.code in _CONTENT_CODES or _CONTENT.search(told.text)):
+    if status in (400, 403, 422) and (reported.code in _CONTENT_CODES or _CONTENT.search(reported.text)):
         return ContentRefused
     if status == 429:
         return EngineRateLimited
@@ -225,20 +225,20 @@ def error_class(status: int, told: Told) -> type[EngineError]:
         return EngineUnavailable
     if status in (400, 404):
         # 404 alone may also be a wrong path; OpenRouter sends 400
-        text = told.text.lower()
-        if told.code == "model_not_found" or "not a valid model" in text or (status == 404 and "model" in text):
+        text = reported.text.lower()
+        if reported.code == "model_not_found" or "not a valid model" in text or (status == 404 and "model" in text):
             return ModelNotFound
     return EngineRejected if status >= 300 else EngineProtocolError
 
 
-def is_passing(status: int, told: Told) -> bool:
+def is_passing(status: int, reported: ReportedError) -> bool:
     """Whether a retry can help."""
-    kind = error_class(status, told)
+    kind = error_class(status, reported)
     if kind is CallNotParsed:  # the model may get it right the next time
         return True
     if issubclass(kind, EngineRejected):
         return False
-    return (status >= 500 or status in _PASSING_4XX) and told.code != "insufficient_quota"
+    return (status >= 500 or status in _PASSING_4XX) and reported.code != "insufficient_quota"
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

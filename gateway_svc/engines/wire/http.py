@@ -19,7 +19,7 @@ from gateway_svc.engines import StepEvent, StepResult, TextDelta
 from gateway_svc.engines.wire.clients import Clients
 from gateway_svc.engines.wire.failures import (
     LOADING_SECONDS,
-    Told,
+    ReportedError,
     error_class,
     error_in,
     error_in_body,
@@ -235,8 +235,8 @@ class ModelServerClient:
             answer.tally.add(EVENTS)
             check_json(payload)
             chunk = json.loads(payload.decode("utf-8", "replace"))
-            told = error_in(chunk)
-            if told is None:
+            reported = error_in(chunk)
+            if reported is None:
                 text = answer.take(fields(chunk))
                 answer.tally.add(TEXT, len(text))
                 return text
@@ -246,7 +246,7 @@ class ModelServerClient:
             raise self._too_large(model, over) from None
         except (ValueError, RecursionError) as error:
             raise self._unreadable(model, error) from error
-        raise self._broken_off(model, told)
+        raise self._broken_off(model, reported)
 
     def _too_large(self, model: str, over: Exceeded) -> AnswerTooLarge:
         """Asking again would cost as much again."""
@@ -321,30 +321,32 @@ class ModelServerClient:
                     body += data
                     if len(body) > _MAX_ERROR_BODY_BYTES:
                         break
-        told = error_in_body(bytes(body), response.headers.get("content-type", ""))
+        reported = error_in_body(bytes(body), response.headers.get("content-type", ""))
         if 300 <= status < 400:
-            told = Told(f"look at {response.headers.get('location', 'another address')}")
-        error = error_class(status, told)(self._engine, model, self._words(told), status)
-        if not is_passing(status, told):
+            reported = ReportedError(f"look at {response.headers.get('location', 'another address')}")
+        error = error_class(status, reported)(self._engine, model, self._words(reported), status)
+        if not is_passing(status, reported):
             return error
         after_s = retry_after_s(response.headers)
-        return _TryAgain(error, told.after_s if after_s is None else after_s, is_loading=told.is_loading(status))
+        return _TryAgain(
+            error, reported.after_s if after_s is None else after_s, is_loading=reported.is_loading(status)
+        )
 
-    def _broken_off(self, model: str, told: Told) -> Exception:
+    def _broken_off(self, model: str, reported: ReportedError) -> Exception:
         """The error in the stream of an answer that began with status 200."""
-        if told.status is None:
-            return EngineBrokeOff(self._engine, model, f"broke off its answer {self._words(told)}")
-        kind = error_class(told.status, told)
-        kind = EngineBrokeOff if kind is EngineUnavailable and told.status >= 500 else kind
-        error = kind(self._engine, model, f"broke off its answer with status {told.status} {self._words(told)}")
+        if reported.status is None:
+            return EngineBrokeOff(self._engine, model, f"broke off its answer {self._words(reported)}")
+        kind = error_class(reported.status, reported)
+        kind = EngineBrokeOff if kind is EngineUnavailable and reported.status >= 500 else kind
+        error = kind(self._engine, model, f"broke off its answer with status {reported.status} {self._words(reported)}")
         return (
-            _TryAgain(error, told.after_s, is_loading=told.is_loading(told.status))
-            if is_passing(told.status, told)
+            _TryAgain(error, reported.after_s, is_loading=reported.is_loading(reported.status))
+            if is_passing(reported.status, reported)
             else error
         )
 
-    def _words(self, told: Told) -> str:
-        text = told.text
+    def _words(self, reported: ReportedError) -> str:
+        text = reported.text
         for secret in self._secrets:
             anywhere = len(secret) >= _MASKED_ANYWHERE_CHARACTERS
             text = re.sub(re.escape(secret) if anywhere else rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)

@@ -29,7 +29,7 @@ FLOOD_PAUSE_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ProgramResult:
     """How a program ended."""
 
     exit_code: int | None
@@ -58,7 +58,7 @@ class Program:
 
 async def run_program(
     program: Program, *, timeout_seconds: float, max_output_bytes: int, stop_at_bytes: int | None = None
-) -> Ended:
+) -> ProgramResult:
     """Runs to the program's end, or to the time limit. Cancelling it kills the program.
 
     Past `stop_at_bytes` of output the program is killed, since nobody wants more.
@@ -75,7 +75,7 @@ async def run_program(
             await running.wait(TERM_GRACE_SECONDS)
     finally:
         await carry_out(running.end())
-    return Ended(None if timed_out or running.stopped else running.exit_code, running.output, timed_out)
+    return ProgramResult(None if timed_out or running.stopped else running.exit_code, running.output, timed_out)
 
 
 class _Running:

@@ -25,7 +25,7 @@ LARGE_NOTICE_BYTES = 65_536
 log = structlog.get_logger(__name__)
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """The link to the server ended, or is not there."""
 
     def __init__(self, *, begun: bool = True) -> None:
@@ -41,7 +41,7 @@ class Link(Protocol):
         """Sends a message. Over HTTP, it returns when the answer has been taken, too.
 
         Raises:
-            Lost: the server cannot be reached.
+            ConnectionLost: the server cannot be reached.
         """
         ...
 
@@ -69,7 +69,7 @@ class Client:
         """Greets the server: as one without a handshake where `probe` is set, and by a handshake if it is none.
 
         Raises:
-            Lost, Refusal, Unreadable, TimeoutError: it is no MCP server, or did not answer in time.
+            ConnectionLost, Refusal, Unreadable, TimeoutError: it is no MCP server, or did not answer in time.
         """
         self._link = link
         if probe and await self._discovers(min(PROBE_SECONDS, seconds)):
@@ -99,7 +99,7 @@ class Client:
         Raises:
             Refusal: the server's own error.
             Unreadable: its answer is none.
-            Lost: the link ended before there was an answer.
+            ConnectionLost: the link ended before there was an answer.
             TimeoutError: there was none in time; the server has been told to stop.
         """
         self._last_id += 1
@@ -118,7 +118,7 @@ class Client:
                     raise Unreadable
                 return result
             if lost.done():
-                raise Lost
+                raise ConnectionLost
             raise TimeoutError
         finally:
             del self._asked[number]
@@ -136,10 +136,10 @@ class Client:
         """Tells the server something.
 
         Raises:
-            Lost: the link has ended.
+            ConnectionLost: the link has ended.
         """
         if self._link is None or self.lost.is_set():
-            raise Lost(begun=False)
+            raise ConnectionLost(begun=False)
         await self._link.send({"jsonrpc": "2.0", "method": method, "params": self._stamped(params or {})})
 
     def take(self, line: bytes) -> bool:
@@ -193,14 +193,14 @@ class Client:
     async def _send(self, message: dict[str, Any], answer: "asyncio.Future[Any]") -> None:
         try:
             if self._link is None or self.lost.is_set():
-                raise Lost(begun=False)
+                raise ConnectionLost(begun=False)
             await self._link.send(message)
-        except (Lost, Refusal, Unreadable) as error:
+        except (ConnectionLost, Refusal, Unreadable) as error:
             if not answer.done():
                 answer.set_exception(error)
 
     async def _cancel(self, number: int) -> None:
-        with suppress(Lost, Refusal, Unreadable, TimeoutError):
+        with suppress(ConnectionLost, Refusal, Unreadable, TimeoutError):
             async with asyncio.timeout(CANCEL_SECONDS):
                 await self.notify("notifications/cancelled", {"requestId": number, "reason": "cancelled"})
 
@@ -216,7 +216,7 @@ class Client:
 
     async def _answer(self, message: dict[str, Any]) -> None:
         if self._link is not None:
-            with suppress(Lost, Refusal, Unreadable):
+            with suppress(ConnectionLost, Refusal, Unreadable):
                 await self._link.send(message)
 
     def _stamped(self, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from gateway_svc.tools.mcp import results
-from gateway_svc.tools.mcp.client import Client, Link, Lost
+from gateway_svc.tools.mcp.client import Client, ConnectionLost, Link
 from gateway_svc.tools.mcp.http import reach_server
 from gateway_svc.tools.mcp.listing import Listing, list_tools, shown
 from gateway_svc.tools.mcp.process import environment, run_server
@@ -89,7 +89,7 @@ class McpServer:
         except TimeoutError:
             self._relist.set()  # which tells whether it is alive
             raise results.timed_out(self.name, seconds) from None
-        except Lost as lost:
+        except ConnectionLost as lost:
             client.lost.set()
             raise (results.died if lost.begun else results.away)(self.name) from None
         return results.tool_result(answer)
@@ -172,7 +172,7 @@ class McpServer:
     async def _listen(self, client: Client, link: Link) -> None:
         """Hears of other tools from servers that tell only who asks."""
         while client.stateless:
-            with suppress(Refusal, Unreadable, TimeoutError, Lost):
+            with suppress(Refusal, Unreadable, TimeoutError, ConnectionLost):
                 await client.request(
                     "subscriptions/listen", {"notifications": {"toolsListChanged": True}}, LISTEN_SECONDS
                 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from gateway_svc.tools.mcp.client import HANDSHAKE_VERSION, STATELESS_VERSION, Client, Lost
+from gateway_svc.tools.mcp.client import HANDSHAKE_VERSION, STATELESS_VERSION, Client, ConnectionLost
 from gateway_svc.tools.mcp.wire import MAX_MESSAGE_BYTES, Unreadable
 from service_kit.http_client import bound_heads, take_head
 
@@ -41,15 +41,15 @@ class _Http:
                 take_head(response)
                 await self._take(response, asks="id" in message and "method" in message)
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
-            raise Lost(begun=False) from None
+            raise ConnectionLost(begun=False) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError):
-            raise Lost from None
+            raise ConnectionLost from None
 
     async def listen(self) -> None:
         """Hears what a server with sessions says unasked, for as long as it has a stream for that."""
         wait_s = FIRST_WAIT_SECONDS
         while True:
-            with suppress(httpx2.HTTPError, OSError, Unreadable, Lost):
+            with suppress(httpx2.HTTPError, OSError, Unreadable, ConnectionLost):
                 async with self._http.stream(
                     "GET", self._url, headers={**self._headers({}), "accept": EVENTS}
                 ) as heard:
@@ -87,7 +87,7 @@ class _Http:
         """Takes what answers a message.
 
         Raises:
-            Lost: the server knows the session no more, or did not answer a request.
+            ConnectionLost: the server knows the session no more, or did not answer a request.
             Unreadable: it sent what is no answer.
         """
         if response.headers.get("content-encoding", "identity") != "identity":
@@ -107,9 +107,9 @@ class _Http:
             answered = bool(body.strip()) and self._client.take(body)
         if response.status_code == NOT_FOUND and self._session:
             self._client.lost.set()  # its session is gone: a new one costs little
-            raise Lost(begun=False)
+            raise ConnectionLost(begun=False)
         if asks and not answered:
-            raise Lost if response.status_code < 400 else Unreadable
+            raise ConnectionLost if response.status_code < 400 else Unreadable
 
 
 def _media(response: httpx2.Response) -> str:
@@ -122,7 +122,7 @@ async def _body(response: httpx2.Response) -> bytes:
     async for chunk in response.aiter_raw():
         body += chunk
         if len(body) > MAX_MESSAGE_BYTES:
-            raise Lost
+            raise ConnectionLost
     return bytes(body)
 
 
@@ -144,7 +144,7 @@ async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
         parts.append(rest)
         length += len(chunk)
         if length > MAX_MESSAGE_BYTES:
-            raise Lost
+            raise ConnectionLost
     if data:
         yield b"\n".join(data)
 

@@ -64,7 +64,7 @@ async def list_tools(client: Client, server: str, call: Call, seconds: float) ->
     """The tools of the server of that name; `call` is how they are called.
 
     Raises:
-        Lost, Refusal, Unreadable, TimeoutError: the server does not say which tools it has.
+        ConnectionLost, Refusal, Unreadable, TimeoutError: the server does not say which tools it has.
     """
     listing, cursor, seen = Listing(), None, 0
     for _ in range(MAX_PAGES):

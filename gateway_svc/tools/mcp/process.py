@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from gateway_svc.marks import kill_marked, new_mark, seconds_since_boot
-from gateway_svc.tools.mcp.client import Client, Lost
+from gateway_svc.tools.mcp.client import Client, ConnectionLost
 from gateway_svc.tools.mcp.wire import MAX_MESSAGE_BYTES
 
 MARKER = "ONRECORD_MCP"
@@ -55,7 +55,7 @@ class _Pipes:
                 self._input.write(line)
                 await self._input.drain()
         except (OSError, RuntimeError):
-            raise Lost from None
+            raise ConnectionLost from None
 
     async def read(self, client: Client, server: str) -> None:
         """Gives each line to the client. A line that never ends ends the link."""

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from gateway_svc.tools.jail.processes import Ended, Program, run_program
+from gateway_svc.tools.jail.processes import Program, ProgramResult, run_program
 from gateway_svc.tools.output import HeadTail
 
 MAIN = str(Path(__file__).with_name("main.py").resolve())
@@ -38,7 +38,7 @@ class Workers:
         timeout_seconds: float,
         max_output_bytes: int,
         stop_at_bytes: int | None = None,
-    ) -> Ended:
+    ) -> ProgramResult:
         """Does a job in a worker of its own. Waiting for a place counts as its time.
 
         `wanted` is told to the job as JSON. `folder` is the descriptor of the folder that it works in.
@@ -56,7 +56,7 @@ class Workers:
             async with asyncio.timeout(timeout_seconds):
                 await self._places[job].acquire()
         except TimeoutError:
-            return Ended(None, HeadTail(0), timed_out=True)
+            return ProgramResult(None, HeadTail(0), timed_out=True)
         try:
             return await run_program(
                 program,

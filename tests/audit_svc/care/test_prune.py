@@ -9,7 +9,7 @@ import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import Held, InvalidRequest
+from audit_svc.errors import DatabaseInUse, InvalidRequest
 from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.clock import SeenClock
 from audit_svc.ledger.pruning import Removed, whole_hour
@@ -244,9 +244,9 @@ def test_a_file_from_before_gives_its_space_back_after_one_vacuum(database):
 def test_a_ledger_in_service_is_neither_pruned_nor_vacuumed_as_a_file(database):
     make_ledger(database, hours=2)
     lock = FileLock(database)
-    with pytest.raises(Held):
+    with pytest.raises(DatabaseInUse):
         list(prune_file(database, ago(1), "ada"))
-    with pytest.raises(Held):
+    with pytest.raises(DatabaseInUse):
         vacuum(database, lambda done, pages: None)
     lock.release()
     assert len(ids(database, "tool_call_log")) == 20

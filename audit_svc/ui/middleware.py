@@ -14,7 +14,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 COOKIE = "onrecord_ui"
 
-# Nothing is loaded from elsewhere, and no other page shows or hears of these.
+# Nothing is loaded from other sites, and no other page can embed these pages or learn their addresses.
 _HEADERS = (
     (b"content-security-policy", b"default-src 'self'; style-src 'self' 'unsafe-inline'; "
      b"script-src 'self' 'unsafe-inline'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'"),
@@ -29,10 +29,10 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-class Door:
-    """Lets requests in that show the token: as a bearer, as the cookie, or once as ?token=, which becomes the cookie.
+class TokenMiddleware:
+    """Admits requests with the token: as a bearer, as the cookie, or once as ?token=, which sets the cookie.
 
-    Whatever is not read with GET or HEAD is refused before Datasette sees it.
+    Any method but GET and HEAD is refused before Datasette sees it.
     """
 
     def __init__(self, app: App, token: str) -> None:
