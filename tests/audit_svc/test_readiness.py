@@ -15,7 +15,7 @@ from tests.audit_svc.samples import audit_row, request
 
 def probe(service: Service, *args: str) -> tuple[int, str]:
     ran = run_command("audit_svc", {}, "health", "--timeout", "30", "--target", service.address, *args)
-    return ran.returncode, (ran.stdout or ran.stderr).strip().rpartition(" ")[2]
+    return ran.returncode, (ran.stdout or ran.stderr).strip().removeprefix(f"{service.address}: ").partition(":")[0]
 
 
 def watch_until(service: Service, name: str, status: int) -> None:

@@ -27,6 +27,7 @@ Responses = list[Future[audit_pb2.RecordResponse]]
 def held(database: Path) -> Iterator[None]:
     """Keeps the writer from committing, as a slow disk would: another connection holds the write lock."""
     other = apsw.Connection(str(database))
+    other.set_busy_timeout(10_000)
     other.execute("BEGIN IMMEDIATE")
     yield
     other.execute("ROLLBACK")
