@@ -97,6 +97,7 @@ def test_a_folder_that_comes_back_is_served_again_with_every_row(tmp_path):
     assert {"before", "after"} <= set(found(database))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_emptied", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_database_that_was_served_is_not_begun_anew_in_silence(tmp_path, is_emptied):
     database = tmp_path / "audit.db"

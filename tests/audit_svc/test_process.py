@@ -74,6 +74,7 @@ class Sender(threading.Thread):
             time.sleep(0.005)
 
 
+@pytest.mark.long
 def test_an_acknowledged_row_survives_kill_9_and_is_there_once(tmp_path):
     database = tmp_path / "audit.db"
     acknowledged: list[str] = []
@@ -90,6 +91,7 @@ def test_an_acknowledged_row_survives_kill_9_and_is_there_once(tmp_path):
     assert set(acknowledged) <= set(ids)
 
 
+@pytest.mark.long
 def test_sigterm_answers_what_was_taken_and_ends_with_exit_code_0(tmp_path):
     database = tmp_path / "audit.db"
     settings = {"AUDIT_DB": str(database), "AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DRAIN_SECONDS": "30"}

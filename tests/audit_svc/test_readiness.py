@@ -50,6 +50,7 @@ def test_the_ledger_serves_while_it_can_commit(small_disk):
     assert probe(audit, "--live") == (1, "UNAVAILABLE")
 
 
+@pytest.mark.long
 def test_a_commit_that_failed_counts_for_health_at_once(small_disk):
     """The check itself would be asked hours later, and writes so little that it may find room."""
     env = {

@@ -23,6 +23,7 @@ def tokens(tmp_path: Path) -> dict[str, str]:
     return {name: token for name, (token, _) in made.items()}
 
 
+@pytest.mark.long
 async def test_a_session_is_seen_gone_on_with_and_cancelled_by_its_caller_alone(make_pair, tokens, tmp_path):
     pair = await make_pair(SCRIPT)
     pair.start_audit()

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from audit_svc.sqlite.open.connection import open_for_reading
 from recording.delivery.connection import Target
 from recording.delivery.sender import Sender
@@ -10,6 +12,7 @@ from tests.audit_svc.test_process import run, serve
 from tests.recording.samples import opened, tool_call
 
 
+@pytest.mark.long
 async def test_a_row_that_comes_after_its_time_was_pruned_is_kept_and_marked(tmp_path: Path) -> None:
     database = tmp_path / "audit.db"
     make_ledger(database, hours=5)

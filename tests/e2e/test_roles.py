@@ -96,6 +96,7 @@ def strangers(tokens: Mapping[str, str]) -> dict[str, Metadata]:
     }
 
 
+@pytest.mark.long
 async def test_each_role_may_what_the_table_says_and_nothing_else(tokens_and_addresses):
     tokens, addresses = tokens_and_addresses
     cells = [(name, role, role in allowed) for name, allowed in table().items() for role in Role]

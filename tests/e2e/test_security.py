@@ -94,6 +94,7 @@ async def rows(guarded: Guarded, count: int) -> Any:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.long
 async def test_a_turn_over_mtls_and_tokens_leaves_its_row_under_the_gateways_name(guarded):
     async with secure(guarded.gateway.address, guarded.ca, guarded.client) as channel:
         stub = gateway_pb2_grpc.GatewayServiceStub(channel)
@@ -108,6 +109,7 @@ async def probe(module: str, env: dict[str, str], service: Service) -> subproces
     return await asyncio.to_thread(run_command, module, env, "health", "--target", service.address)
 
 
+@pytest.mark.long
 async def test_the_probes_and_the_command_line_come_in_over_mtls(guarded, tmp_path):
     for module, service, env in (
         ("gateway_svc", guarded.gateway, guarded.env("GATEWAY", "gateway")),
@@ -141,6 +143,7 @@ async def refusal(call: Any) -> grpc.StatusCode:
     return refused.value.code()
 
 
+@pytest.mark.long
 async def test_a_compromised_gateway_can_neither_read_nor_change_what_is_on_the_record(guarded):
     mine = audit_pb2.AuditRow(id="0197a1b2-0000-7000-8000-000000000001", engine="e", tool_name="bash")
     mine.session_id, mine.outcome, mine.created_at_ms = "s", audit_pb2.OUTCOME_SUCCEEDED, 1_764_000_000_000
@@ -188,6 +191,7 @@ async def test_a_compromised_gateway_can_neither_read_nor_change_what_is_on_the_
     assert row.outcome == audit_pb2.OUTCOME_SUCCEEDED
 
 
+@pytest.mark.long
 async def test_rows_wait_while_the_gateways_token_is_revoked_and_come_with_the_next_one(guarded, tmp_path):
     async with secure(guarded.gateway.address, guarded.ca, guarded.client) as channel:
         stub = gateway_pb2_grpc.GatewayServiceStub(channel)

@@ -3,6 +3,8 @@
 import asyncio
 import json
 
+import pytest
+
 from demo.processes import run_command
 from demo.script import Call, Script, Step
 
@@ -11,6 +13,7 @@ async def command(address: str, *args: str):
     return await asyncio.to_thread(run_command, "gateway_svc", {"GATEWAY_LISTEN": address, "COLUMNS": "200"}, *args)
 
 
+@pytest.mark.long
 async def test_people_can_run_an_agent_and_look_at_what_there_is(make_pair):
     call = Call(name="bash", arguments={"command": "exit 3"})
     pair = await make_pair(Script(steps=(Step(text="Look: ", tool_calls=(call,)), Step(text="done"))))
@@ -69,6 +72,7 @@ async def test_people_can_run_an_agent_and_look_at_what_there_is(make_pair):
             pass
 
 
+@pytest.mark.long
 async def test_a_failed_call_is_one_sentence(make_pair):
     pair = await make_pair(Script())
     pair.start_audit()

@@ -30,6 +30,7 @@ WORK = Script(
 ERROR = trace_pb2.Status.STATUS_CODE_ERROR
 
 
+@pytest.mark.long
 async def test_a_turn_is_a_trace_by_the_conventions_that_goes_on_from_the_callers(make_pair):
     """A span for each turn, request and tool call, below the caller's; rows carry the trace's id; no content."""
     pair = await make_pair(WORK)
@@ -88,6 +89,7 @@ async def test_a_turn_is_a_trace_by_the_conventions_that_goes_on_from_the_caller
         assert SECRET.encode() not in collector.raw()
 
 
+@pytest.mark.long
 async def test_a_turn_without_a_callers_trace_begins_its_own(make_pair):
     """Two turns are two traces, each of which is on its rows; what fails says with which class of error."""
     refused = Script(
@@ -125,6 +127,7 @@ async def test_without_traces_the_callers_trace_is_on_the_rows_all_the_same(make
     assert [row.trace_id for row in rows] == [TRACE_ID, TRACE_ID, "", ""]
 
 
+@pytest.mark.long
 async def test_a_collector_that_does_not_answer_delays_neither_turns_nor_the_end(make_pair):
     """The address leads nowhere: the turn is as it is, and SIGTERM ends the gateway with exit code 0."""
     pair = await make_pair(WORK)

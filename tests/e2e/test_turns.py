@@ -38,6 +38,7 @@ WORK = Script(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_the_same_turn_works_on_each_engine(make_pair, engine):
     script = WORK
@@ -134,6 +135,7 @@ async def test_limits_are_stop_reasons_and_the_session_goes_on(make_pair):
     assert text_of(await run_turn(gateway, session_id=session_id, engine="openai")) == "Fresh."
 
 
+@pytest.mark.long
 async def test_cancelling_the_rpc_stops_the_turn_and_its_tool_at_once(make_pair):
     command = "echo $$ > pid; sleep 60"
     pair = await make_pair(Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": command}),)),)))
@@ -189,6 +191,7 @@ async def test_a_conversation_goes_on_after_the_gateway_was_killed(make_pair):
     assert (session.turns, session.steps, session.status) == (2, 2, audit_pb2.SESSION_STATUS_IDLE)
 
 
+@pytest.mark.long
 async def test_a_tool_call_that_the_gateway_did_not_survive_is_an_interrupted_row(make_pair):
     command = "touch begun; sleep 60"
     pair = await make_pair(Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": command}),)),)))
@@ -211,6 +214,7 @@ async def test_a_tool_call_that_the_gateway_did_not_survive_is_an_interrupted_ro
     assert row.args_summary == f'{{"command":"{command}"}}'
 
 
+@pytest.mark.long
 async def test_a_turn_needs_no_audit_service_and_its_rows_arrive_when_there_is_one(make_pair):
     call = Call(name="read", arguments={"path": "notes.txt"})
     pair = await make_pair(Script(steps=(Step(tool_calls=(call,)), Step(text="Done."))))
@@ -224,6 +228,7 @@ async def test_a_turn_needs_no_audit_service_and_its_rows_arrive_when_there_is_o
     assert len(await pair.rows(3)) == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
@@ -254,6 +259,7 @@ async def test_a_call_that_asks_runs_only_when_it_is_allowed(make_pair, answer, 
     assert ("not today" in told) is (answer is not None and not answer.allow)
 
 
+@pytest.mark.long
 async def test_sigterm_ends_both_services_at_once_with_their_rows_in_the_ledger(make_pair):
     pair = await make_pair(Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 60"}),)),)))
     audit, service = pair.start_audit(), pair.start_gateway()

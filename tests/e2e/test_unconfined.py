@@ -13,6 +13,7 @@ from tests.e2e.conftest import run_turn
 from tests.tools_mcp import played
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tools", ["read,bash", "read"])
 async def test_a_turn_and_the_list_of_engines_say_whether_commands_are_unconfined(make_pair, tools):
     pair = await make_pair(Script(steps=(Step(text="Done."),)))
@@ -25,6 +26,7 @@ async def test_a_turn_and_the_list_of_engines_say_whether_commands_are_unconfine
     assert {engine.unconfined for engine in engines} == {unconfined}
 
 
+@pytest.mark.long
 def test_the_command_tools_shows_what_is_offered_and_why_the_rest_is_not(tmp_path):
     file = tmp_path / "mcp.json"
     server = {"command": sys.executable, "args": [str(Path(played.__file__)), "noschema"]}

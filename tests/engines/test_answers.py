@@ -41,6 +41,7 @@ async def test_text_comes_token_by_token_and_whole_in_the_end(name):
     assert finish == "stop"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("split_bytes", [1, 2, 3, 7, 1000])
 async def test_an_answer_is_the_same_wherever_the_network_splits_it(name, split_bytes):
     calls = (Call(name="read", arguments={"path": "ä🙂.txt"}), Call(name="bash", arguments={"command": "ls"}))

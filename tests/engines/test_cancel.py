@@ -72,6 +72,7 @@ async def test_a_cancelled_step_leaves_the_engine_fit_for_others(name):
         await engine.aclose()
 
 
+@pytest.mark.long
 async def test_a_server_that_keeps_the_stream_open_behind_the_end_is_not_waited_for(name):
     end = (
         '{"message": {"content": "ok"}, "done": true}\n'

@@ -238,6 +238,7 @@ async def test_a_stream_that_ends_politely_but_too_early_is_an_error(name):
     assert pieces == ["one", " two", " three"]
 
 
+@pytest.mark.long
 @both
 async def test_a_server_that_falls_silent_is_given_up(name):
     quick = Patience(attempts=3, wait_s=0.001, read_s=0.5)

@@ -79,6 +79,7 @@ def histories(draw: st.DrawFn) -> list[Message]:
     return [*messages, UserMessage("go on")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SERVERS)
 @given(history=histories())
 @settings(max_examples=60)

@@ -75,6 +75,7 @@ def told(result: StepResult) -> tuple[str, list[tuple[str, str]]]:
     return result.message.text, calls
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", ENGINES)
 async def test_a_stream_with_one_fault_is_the_answer_or_an_error(path):
     """A piece of text that is lost on the way cannot be known: what is mutated is all else."""

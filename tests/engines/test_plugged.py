@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import grpc
+import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
@@ -22,6 +23,7 @@ asyncio.run(serve(GatewaySettings()))
 """
 
 
+@pytest.mark.long
 async def test_a_file_in_the_folder_of_engines_is_an_engine(tmp_path):
     answer = events({"content": "It "}, {"content": "continues."}, {"stop": True, "tokens_evaluated": 7}, done=False)
     async with raw_server(answer) as server:

@@ -121,6 +121,7 @@ async def test_the_lines_are_good(stage):
     assert [row.usage_incomplete for row in stage.ledger.costs] == [False, False]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.long) for part in range(1, 8))])
 async def test_one_thing_wrong_costs_at_most_that(stage, part):
     for at, (what, number, lines) in enumerate(mutations()):

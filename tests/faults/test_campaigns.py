@@ -19,6 +19,7 @@ SCHEMA = """
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("campaign", PLAYED, ids=[campaign.name for campaign in PLAYED])
 def test_a_round_loses_and_doubles_nothing(campaign: Campaign) -> None:
     line, problems = run_round(campaign, "test")

@@ -66,6 +66,7 @@ def test_a_state_directory_that_cannot_be_made_is_told(tmp_path):
     assert "file/state" in ran.stderr
 
 
+@pytest.mark.long
 def test_secrets_are_masked_in_the_start_line(tmp_path):
     env = {
         "GATEWAY_OPENAI_URL": "http://ada:hunter22@127.0.0.1:9/v1",

@@ -159,6 +159,7 @@ def test_a_sentence_is_no_code(told):
     assert row.error == "unknown, HTTP 500"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["AuditRow", "CostRow", "SessionRow"])
 def test_rows_are_built_in_one_place(kind):
     """What a spool tells of itself holds nobody's words, and without a record Claude's rows go to the client alone."""

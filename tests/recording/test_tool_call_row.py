@@ -197,6 +197,7 @@ RESULTS = st.builds(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(
     asked=st.builds(ToolCall, id=ANY_TEXT, tool_call_id=ANY_TEXT, name=ANY_TEXT, arguments=ANY_TEXT),

@@ -165,6 +165,7 @@ def test_a_long_text_in_a_status_is_cut_and_hides_neither_its_code_nor_its_end()
             assert len(error.details().encode()) <= MAX_STATUS_BYTES
 
 
+@pytest.mark.long
 def test_a_watcher_that_never_reads_freezes_neither_health_nor_the_end():
     with (
         start_service(MODULE, {"SAMPLE_HEALTH_SECONDS": "0.05"}) as service,

@@ -222,6 +222,7 @@ async def test_a_command_that_is_too_long_is_told(bash: BashTool, workspace: Pat
     assert (await run(bash, workspace, command="true " + "x" * 90_000)).exit_code == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("limits", "command", "ended"),
     [

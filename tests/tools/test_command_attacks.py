@@ -152,6 +152,7 @@ def test_the_suite_is_as_large_as_it_says():
     assert len({attack.name for attack in ATTACKS}) == len(ATTACKS) >= 60
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 async def test_a_command_in_the_sandbox_is_held(attack: Attack, machine_sandbox: Sandbox | None, world: World):
     if machine_sandbox is None:
@@ -163,6 +164,7 @@ async def test_a_command_in_the_sandbox_is_held(attack: Attack, machine_sandbox:
     await hold(attack, machine_sandbox, world)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("attack", [a for a in ATTACKS if a.bare != "not held"], ids=lambda attack: attack.name)
 async def test_a_command_without_a_sandbox_is_held_as_far_as_the_docs_say(attack: Attack, world: World):
     if attack.bare == "held unless root" and os.geteuid() == 0:

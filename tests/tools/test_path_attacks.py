@@ -84,6 +84,7 @@ def test_the_suite_is_as_large_as_it_says():
     assert len(set(REFUSED + INSIDE)) == len(REFUSED + INSIDE) >= 60
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name, kind in kinds.kinds().items() if not kind.starts_programs])
 async def test_no_tool_lets_a_path_out(mined: Path, name: str):
     """Content outside is neither told nor changed, nothing is made there, and no error quotes the path.

@@ -83,6 +83,7 @@ async def fetch_by_redirect(tool: WebfetchTool, pages: Pages, workspace: Path, l
     return await run(tool, workspace, url=f"{pages.url}/start")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", REFUSED)
 async def test_a_redirect_to_a_hostile_url_is_refused_too(kind: str, tool: WebfetchTool, pages: Pages, workspace: Path):
     urls = [url for url in REFUSED[kind][0] if url.isascii() and url.isprintable() and "//" in url[:9]]

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from onrecord.audit.v1 import audit_pb2
 
 from gateway_svc.tools.mcp import connection
@@ -15,6 +16,7 @@ def raw(*options: str, **more: Any) -> ServerSettings:
     return ServerSettings(command=sys.executable, args=(str(Path(raw_mcp_server.__file__)), *options), **more)
 
 
+@pytest.mark.long
 async def test_a_server_that_is_frozen_is_started_again(open_desk, monkeypatch):
     monkeypatch.setattr(connection, "LIST_SECONDS", 0.5)
     desk = await open_desk(t=raw(timeout_seconds=2))

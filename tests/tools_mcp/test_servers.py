@@ -88,6 +88,7 @@ async def test_a_server_that_comes_late_offers_its_tools_then(open_desk, http_se
     assert (await desk.run("web.echo", '{"text": "hi"}')).text == "hi"
 
 
+@pytest.mark.long
 async def test_a_server_that_dies_in_a_call_is_started_again(open_desk):
     """Whether the tool finished is not known; the next call has a new server."""
     desk = await open_desk(t=of_tests())

@@ -153,6 +153,7 @@ async def test_a_server_that_tells_of_changes_behind_each_list_is_asked_once_a_s
     assert (await desk.run("t.go")).text == "fine"
 
 
+@pytest.mark.long
 async def test_a_server_that_is_slow_to_start_gets_more_time_at_each_try(open_desk, monkeypatch):
     """Here 1 s, then 2, then 4, where it takes 3; the limit can be set too."""
     monkeypatch.setattr("gateway_svc.tools.mcp.servers.START_SECONDS", 0.1)

@@ -30,6 +30,7 @@ def highest(connection: apsw.Connection, producer: str = "p") -> object:
 ranges = st.tuples(st.integers(1, 40), st.integers(0, 8)).map(lambda pair: (pair[0], sum(pair)))
 
 
+@pytest.mark.long
 @given(st.lists(ranges, min_size=1, max_size=12))
 def test_what_is_missing_is_exactly_what_no_batch_has_covered(batches):
     connection = fresh()

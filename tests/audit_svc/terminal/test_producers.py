@@ -2,12 +2,15 @@
 
 import json
 
+import pytest
+
 from audit_svc.ledger.batch import read_batch
 from audit_svc.sqlite.care.check import check
 from tests.audit_svc.samples import NOW_MS, audit_row, request
 from tests.audit_svc.test_process import run
 
 
+@pytest.mark.long
 def test_what_never_came_and_what_was_refused_is_told_of_each_producer(writer, database):
     for number in (1, 2, 5):
         sent = request(audit_row(), audit_row(id=""), producer_id="gateway-1", sequence=number)

@@ -126,6 +126,7 @@ def said(database: Path) -> dict[str, str]:
 NINTH = "rowid BETWEEN 288 AND 319"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("damage", "parts"),
     [

@@ -52,6 +52,7 @@ def some_calls(chance: random.Random, count: int) -> Iterator[audit_pb2.AuditRow
         )
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), steps=STEPS, size=st.integers(2, 20))
 def test_pages_are_those_of_a_plain_scan_over_all_rows(monkeypatch, seed, steps, size):
@@ -127,6 +128,7 @@ def steps_of(connection: apsw.Connection, text: str) -> int:
     return machine_steps(connection, lambda: listed(connection, 100, args_contain=text))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", ["needle", "nowhere", "file-1needle", "path: file-1needle"])
 def test_a_text_that_is_rare_or_nowhere_costs_a_part_of_the_walk(filled, monkeypatch, text):
     monkeypatch.setattr(text_index, "ZONE_ROWS", 1024)

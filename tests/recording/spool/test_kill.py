@@ -32,6 +32,7 @@ def record_and_kill(state_dir: Path, sync: str, first: int) -> tuple[set[int], s
     return taken["i"], taken["o"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sync", ["always", "interval", "never"])
 def test_every_row_that_was_taken_survives_kill_9(tmp_path: Path, sync: str) -> None:
     intents: set[int] = set()
