@@ -56,8 +56,8 @@ async def test_a_gateway_serves_while_an_engine_answers(tmp_path, port):
     with start_service("gateway_svc", env, "serve") as gateway:
         while "health.not_serving" not in gateway.stderr_text():
             await asyncio.sleep(0.05)
-        assert await probe("gateway_svc", gateway) == (1, "NOT_SERVING")
-        assert await probe("gateway_svc", gateway, "--live") == (0, "NOT_SERVING")
+        assert await probe("gateway_svc", gateway) == (1, "ConnectError")
+        assert await probe("gateway_svc", gateway, "--live") == (0, "ConnectError")
         server = await model_server(port)
         await watch_until(gateway.address, "onrecord.gateway.v1.GatewayService", SERVING)
         assert await probe("gateway_svc", gateway) == (0, "SERVING")

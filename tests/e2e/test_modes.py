@@ -49,6 +49,7 @@ def open_to_others(folder: Path) -> list[str]:
 async def test_all_that_is_made_is_for_its_user_alone(make_pair, tmp_path):
     servers = tmp_path / "mcp.json"
     servers.write_text(json.dumps({"mcpServers": {"a": {"command": sys.executable, "args": [str(SERVER)]}}}))
+    servers.chmod(0o644)  # a file that everybody may write is refused
     pair = await make_pair(SCRIPT)
     pair.start_audit(AUDIT_RETENTION_DAYS="1")
     gateway = pair.start_gateway(

@@ -10,7 +10,7 @@ SERVICES = {
     "audit_svc": ("AUDIT", {}),
     "gateway_svc": ("GATEWAY", {"GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m"}),
 }
-SERVES = {"audit_svc": "SERVING", "gateway_svc": "NOT_SERVING"}
+SERVES = {"audit_svc": "SERVING", "gateway_svc": "NOT_SERVING: ollama: ConnectError"}
 """The gateway's engine is not there."""
 
 

@@ -51,6 +51,12 @@ class _Item:
         other_call = call_id and self.item.get("call_id") not in (None, call_id)
         return self.kind() in ("", kind) and not other_call
 
+    def is_call(self, call_id: str, index: int | None, item_id: str) -> bool:
+        """Whether it is the call with this id. Two calls of one answer may share it: then place and name differ."""
+        placed_otherwise = None not in (index, self.index) and index != self.index
+        named_otherwise = bool(item_id and self.item.get("id")) and item_id != self.item.get("id")
+        return bool(call_id) and self.item.get("call_id") == call_id and not (placed_otherwise and named_otherwise)
+
     def is_open(self, index: int | None, item_id: str) -> bool:
         """Whether more of it may come that does not name it, or names it for the first time."""
         named_otherwise = item_id and self.item.get("id")
@@ -153,7 +159,7 @@ class ResponseAnswer(Answer):
         item_id, call_id = label(chunk.get("item_id")) or label(told.get("id")), label(told.get("call_id"))
         known = [item for item in self._items if item.may_be(kind, call_id)]
         ways = (
-            (item for item in known if call_id and item.item.get("call_id") == call_id),
+            (item for item in known if item.is_call(call_id, index, item_id)),
             (item for item in known if index is not None and item.index == index),
             (item for item in known if item_id and item.item.get("id") == item_id),
             (item for item in reversed(known) if item.is_open(index, item_id)),

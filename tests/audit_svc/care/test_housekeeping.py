@@ -85,7 +85,8 @@ def test_a_kill_in_the_middle_of_a_prune_beside_ingest_leaves_nothing_wrong_and_
             again = stub.RecordBatch(hour_of_rows(5, calls=500))
         assert {rejection.code for rejection in again.rejections} == {audit_pb2.REJECTION_CODE_TOO_OLD}
         assert service.terminate() == 0
-    assert checked(database) == []
+    (refused,) = checked(database)
+    assert (refused["check"], refused["state"]) == ("producers", "note")
     connection = open_for_reading(database)
     ((calls, errors, by),) = connection.execute("SELECT tool_calls, errors, pruned_by FROM pruned")
     connection.close()
