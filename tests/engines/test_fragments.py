@@ -134,3 +134,8 @@ def test_ids_that_are_missing_or_repeated_are_made_up_and_audit_ids_are_always_o
     assert len({call.id for call in calls}) == 4
     assert [call.id for call in calls] == sorted(call.id for call in calls)
     assert all(call.id[14] == "7" for call in calls)
+
+
+def test_a_name_that_comes_in_pieces_is_one_name_and_no_call_of_its_first_piece():
+    pieces = fragment(index=0, call_id="1", name="re"), fragment(index=0, name="ad"), fragment(A, index=0)
+    assert assemble(*pieces) == [("1", "read", A)]

@@ -7,6 +7,7 @@ Servers that speak OpenAI's format break it in these ways, each of them seen:
 - another id in every fragment of one call;
 - the name once more at the end, or the whole call once more;
 - whole calls without ids, all with the index 0;
+- a name in pieces;
 - arguments as an object instead of text, indexes and ids as text or number.
 
 At an index that has a call, or without an index behind one, another one begins only with arguments, and only where the
@@ -60,7 +61,9 @@ class CallAssembler:
         if call is None:
             call = self._begin(index, given, name)
         elif (given or name) and not arguments.strip():
-            if _differs(call, given, name):
+            if name and given in ("", call.id) and name != call.name and call.name and not call.written():
+                call.name += name  # a name in pieces; of two calls it makes a tool that nobody has, which runs nothing
+            elif _differs(call, given, name):
                 call.announced = given, name or call.name
         elif arguments:
             if self._repeats(call, index, given, name, arguments):
