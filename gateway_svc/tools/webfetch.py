@@ -11,6 +11,7 @@ from onrecord.audit.v1 import audit_pb2
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
+from gateway_svc.http_client import CONNECTION_ERRORS, bound_head, take_head
 from gateway_svc.tools import Surroundings, ToolContext, ToolError, ToolKind
 from gateway_svc.tools.arguments import Arguments, Number, PlainText
 from gateway_svc.tools.web.destination import Destination, Destinations, Resolver, check_allowed, resolve
@@ -18,7 +19,6 @@ from gateway_svc.tools.web.page import encoding, is_text, make_page, named_type
 from gateway_svc.tools.workers import Workers
 from recording.calls import ToolResult
 from recording.show import Show
-from service_kit.http_client import CONNECTION_ERRORS, bound_head, take_head
 from service_kit.setting_types import CommaList, PortList
 from service_kit.settings import Settings
 

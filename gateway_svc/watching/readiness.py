@@ -9,7 +9,7 @@ import httpx2
 
 from gateway_svc.engines.kinds import EngineSettings
 from gateway_svc.engines.wire.http import is_loopback
-from service_kit.http_client import CONNECTION_ERRORS, bound_heads
+from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads
 
 _CONNECT_SECONDS = 3.0
 _AWAY = (502, 503, 504)

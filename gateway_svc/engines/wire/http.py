@@ -31,8 +31,8 @@ from gateway_svc.engines.wire.fields import Fields, fields
 from gateway_svc.engines.wire.streams import AnswerDecoder, PageInstead
 from gateway_svc.engines.wire.unpacking import UnknownEncoding, unpacked
 from gateway_svc.errors import AnswerTooLarge, EngineBrokeOff, EngineError, EngineProtocolError, EngineUnavailable
+from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads, take_head
 from service_kit.bounds import AFTER_END_BYTES, EVENTS, PIECES, RESPONSE, TEXT, Exceeded, Tally, check_json
-from service_kit.http_client import CONNECTION_ERRORS, bound_heads, take_head
 
 _DONE = b"[DONE]"
 _SHORT_BYTES = 32

@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx2
 
+from gateway_svc.http_client import bound_heads, take_head
 from gateway_svc.tools.mcp.client import HANDSHAKE_VERSION, STATELESS_VERSION, Client, ConnectionLost
 from gateway_svc.tools.mcp.wire import MAX_MESSAGE_BYTES, Unreadable
-from service_kit.http_client import bound_heads, take_head
 
 CONNECT_SECONDS = 10.0
 FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS = 1.0, 60.0
