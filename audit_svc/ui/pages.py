@@ -14,6 +14,9 @@ DATABASE = "ledger"
 CHARTS = "/-/ledger"
 SESSION = "/-/ledger/session"
 MAX_DAYS = 3660
+SQLITE_LIMIT_LENGTH = 0
+MAX_TEXT_BYTES = 100_000
+"""Of one value or row that a query makes: a page has a thousand rows."""
 
 
 @hookimpl
@@ -30,8 +33,9 @@ def menu_links() -> list[dict[str, str]]:
 
 @hookimpl
 def prepare_connection(conn: Any, database: str) -> None:
-    """Makes a connection that is read-only refuse writes in SQLite too."""
+    """Makes a connection that is read-only refuse writes in SQLite too, and texts longer than any that it holds."""
     if database == DATABASE:
+        conn.setlimit(SQLITE_LIMIT_LENGTH, MAX_TEXT_BYTES)
         conn.execute("PRAGMA query_only = 1")
 
 

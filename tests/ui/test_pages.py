@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -149,6 +150,13 @@ def test_nothing_can_be_written(pages):
     assert pages.database.read_bytes() == before
     assert not [path for path in folder.iterdir() if path.name in {"other.db", "copy.db", "file"}]
     assert pages.ask("/ledger.db", Authorization=f"Bearer {TOKEN}").status in {403, 404}
+
+
+@pytest.mark.parametrize("value", ["zeroblob(9000000)", "hex(zeroblob(9000000))", "printf('%.*c', 9000000, 'x')"])
+def test_no_query_makes_a_long_value(pages, value):
+    """300 MB of it were 9 GB in the process, beside the ledger."""
+    answer = pages.ask(f"/ledger.json?sql=select+{quote(value)}", Authorization=f"Bearer {TOKEN}")
+    assert len(answer.text) < 10_000
 
 
 def test_what_a_model_wrote_is_shown_as_text(pages):
