@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import os
 import resource
+import signal
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -96,11 +97,15 @@ async def test_junk_behind_the_end_of_a_compressed_body_is_not_read(pages: Pages
     assert (result.error, result.result_bytes) == (None, 1)
 
 
-@pytest.mark.long
 async def test_a_conversion_ends_with_its_deadline(pages: Pages, workspace):
-    """A worker that is still at it is killed."""
-    pages.add("/page", gzip.compress(EXPLODING["rows by the widest"]), headers=f"{HTML}\r\nContent-Encoding: gzip")
-    result = await run(fetcher(pages, timeout_seconds=0.3), workspace, url=f"{pages.url}/page")
+    """A worker that stands still is killed."""
+    pages.add("/page", gzip.compress(EXPLODING["open paragraphs"]), headers=f"{HTML}\r\nContent-Encoding: gzip")
+    call = asyncio.create_task(run(fetcher(pages, timeout_seconds=1), workspace, url=f"{pages.url}/page"))
+    while not (workers := workers_running()) and not call.done():
+        await asyncio.sleep(0.005)
+    for worker in workers:
+        os.kill(int(worker), signal.SIGSTOP)
+    result = await call
     assert result.outcome in (audit_pb2.OUTCOME_TIMED_OUT, audit_pb2.OUTCOME_FAILED)
     assert workers_running() == []
 
