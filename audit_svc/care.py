@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import BinaryIO
 
 import structlog
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import administration_pb2, audit_pb2_grpc
 
 from audit_svc.errors import AuditError
 from audit_svc.ledger.protocol import Ledger
@@ -33,8 +33,8 @@ class CareRpcs(audit_pb2_grpc.AuditServiceServicer):
         self._query_log = query_log
 
     async def Prune(  # noqa: N802 - named by the proto
-        self, request: audit_pb2.PruneRequest, context: Context
-    ) -> AsyncIterator[audit_pb2.PruneResponse]:
+        self, request: administration_pb2.PruneRequest, context: Context
+    ) -> AsyncIterator[administration_pb2.PruneResponse]:
         """Removes what began before a time. When the client leaves, it stops after the current batch."""
         before_ms = whole_hour(request.created_before_ms, time.time_ns() // 1_000_000)
         if request.dry_run:
@@ -52,8 +52,8 @@ class CareRpcs(audit_pb2_grpc.AuditServiceServicer):
                 yield response_of(progress)
 
     async def Backup(  # noqa: N802 - named by the proto
-        self, request: audit_pb2.BackupRequest, context: Context
-    ) -> AsyncIterator[audit_pb2.BackupResponse]:
+        self, request: administration_pb2.BackupRequest, context: Context
+    ) -> AsyncIterator[administration_pb2.BackupResponse]:
         """Makes a copy, checks it, and sends it."""
         with self._query_log.logged(request, context) as logged:
             copy, logged.rows = await self._ledger.back_up()
@@ -63,7 +63,7 @@ class CareRpcs(audit_pb2_grpc.AuditServiceServicer):
                     yield part
 
 
-async def _parts(copy: BinaryIO) -> AsyncGenerator[audit_pb2.BackupResponse, None]:
+async def _parts(copy: BinaryIO) -> AsyncGenerator[administration_pb2.BackupResponse, None]:
     """A backup in parts, the first with its size, the last with its SHA-256. Closes it."""
     with copy:
         digest = hashlib.sha256()
@@ -73,7 +73,7 @@ async def _parts(copy: BinaryIO) -> AsyncGenerator[audit_pb2.BackupResponse, Non
         while sent < size:
             part = await asyncio.to_thread(copy.read, PART_BYTES)
             digest.update(part)
-            yield audit_pb2.BackupResponse(
+            yield administration_pb2.BackupResponse(
                 data=part,
                 total_bytes=0 if sent else size,
                 sha256=digest.hexdigest() if sent + len(part) == size else "",

@@ -11,7 +11,7 @@ import grpc
 import structlog
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2
 
 from audit_svc.errors import AuditError
 from audit_svc.ledger.protocol import ReadableLedger
@@ -35,15 +35,15 @@ class QueryLog:
     def __init__(self, ledger: ReadableLedger, statuses: Mapping[type[Exception], grpc.StatusCode]) -> None:
         self._ledger = ledger
         self._statuses = statuses
-        self._waiting: list[audit_pb2.QueryRow] = []
+        self._waiting: list[administration_pb2.QueryRow] = []
         self._asked: dict[tuple[str, ...], _Repeated] = {}
         self._lost = 0
         self._writing: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
-    def logged(self, request: Message, context: Context) -> Iterator[audit_pb2.QueryRow]:
+    def logged(self, request: Message, context: Context) -> Iterator[administration_pb2.QueryRow]:
         """Logs the query that the block answers, however it ends. The block sets the number of rows that it sent."""
-        row = audit_pb2.QueryRow(
+        row = administration_pb2.QueryRow(
             caller=caller_name(context)[:128],  # now: a call that its client has left can no longer be asked
             method=request.DESCRIPTOR.name.removesuffix("Request"),
             filters=filters_of(request),
@@ -73,7 +73,7 @@ class QueryLog:
         self._end_repeated(float("inf"))
         await self._write()
 
-    def _add_or_count(self, question: tuple[str, ...], row: audit_pb2.QueryRow) -> None:
+    def _add_or_count(self, question: tuple[str, ...], row: administration_pb2.QueryRow) -> None:
         self._end_repeated(time.monotonic())
         repeated = self._asked.get(question)
         if repeated is not None:
@@ -92,7 +92,7 @@ class QueryLog:
             if repeated.row is not None:
                 self._add(repeated.row)
 
-    def _add(self, row: audit_pb2.QueryRow) -> None:
+    def _add(self, row: administration_pb2.QueryRow) -> None:
         if len(self._waiting) >= MAX_WAITING:
             self._lost += 1
             return
@@ -126,9 +126,9 @@ class _Repeated:
     """What a caller asked again until a time by the monotonic clock."""
 
     until: float
-    row: audit_pb2.QueryRow | None = None
+    row: administration_pb2.QueryRow | None = None
 
-    def add(self, row: audit_pb2.QueryRow) -> None:
+    def add(self, row: administration_pb2.QueryRow) -> None:
         if self.row is None:
             self.row = row
             return

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import administration_pb2, audit_pb2_grpc, questions_pb2
 
 from audit_svc.errors import QueueFull, StoreClosed
 from audit_svc.ledger.pages import Page, by_time, in_parts
@@ -35,62 +35,62 @@ class QuestionRpcs(audit_pb2_grpc.AuditServiceServicer):
         self._ending = asyncio.Event()
 
     async def ListToolCalls(  # noqa: N802 - named by the proto
-        self, request: audit_pb2.ListToolCallsRequest, context: Context
-    ) -> audit_pb2.ListToolCallsResponse:
+        self, request: questions_pb2.ListToolCallsRequest, context: Context
+    ) -> questions_pb2.ListToolCallsResponse:
         """One page of audit rows."""
         rows, token = await self._page(self._readable.list_tool_calls, request, context)
-        return audit_pb2.ListToolCallsResponse(rows=rows, next_page_token=token)
+        return questions_pb2.ListToolCallsResponse(rows=rows, next_page_token=token)
 
     async def ListSessions(  # noqa: N802 - named by the proto
-        self, request: audit_pb2.ListSessionsRequest, context: Context
-    ) -> audit_pb2.ListSessionsResponse:
+        self, request: questions_pb2.ListSessionRecordsRequest, context: Context
+    ) -> questions_pb2.ListSessionRecordsResponse:
         """One page of sessions."""
         rows, token = await self._page(self._readable.list_sessions, request, context)
-        return audit_pb2.ListSessionsResponse(sessions=rows, next_page_token=token)
+        return questions_pb2.ListSessionRecordsResponse(sessions=rows, next_page_token=token)
 
     async def GetSession(  # noqa: N802 - named by the proto
-        self, request: audit_pb2.GetSessionRequest, context: Context
-    ) -> audit_pb2.GetSessionResponse:
+        self, request: questions_pb2.GetSessionRecordRequest, context: Context
+    ) -> questions_pb2.GetSessionRecordResponse:
         """One session and a page of its timeline."""
         with self._query_log.logged(request, context) as logged:
             query = session_query_of(request)
             session, page = await self._readable.get_session(query)
             logged.rows = len(page.rows)
             token = query.token(page.next)
-            return audit_pb2.GetSessionResponse(session=session, timeline=page.rows, next_page_token=token)
+            return questions_pb2.GetSessionRecordResponse(session=session, timeline=page.rows, next_page_token=token)
 
     async def SummarizeUsage(  # noqa: N802 - named by the proto
-        self, request: audit_pb2.SummarizeUsageRequest, context: Context
-    ) -> audit_pb2.SummarizeUsageResponse:
+        self, request: questions_pb2.SummarizeUsageRequest, context: Context
+    ) -> questions_pb2.SummarizeUsageResponse:
         """One page of groups."""
         rows, token = await self._page(self._readable.summarize_usage, request, context)
-        return audit_pb2.SummarizeUsageResponse(rows=rows, next_page_token=token)
+        return questions_pb2.SummarizeUsageResponse(rows=rows, next_page_token=token)
 
     async def ListQueries(  # noqa: N802 - named by the proto
-        self, request: audit_pb2.ListQueriesRequest, context: Context
-    ) -> audit_pb2.ListQueriesResponse:
+        self, request: administration_pb2.ListQueriesRequest, context: Context
+    ) -> administration_pb2.ListQueriesResponse:
         """One page of the log of queries."""
         rows, token = await self._page(self._readable.list_queries, request, context, (int, int))
-        return audit_pb2.ListQueriesResponse(queries=rows, next_page_token=token)
+        return administration_pb2.ListQueriesResponse(queries=rows, next_page_token=token)
 
     async def ExportToolCalls(  # noqa: N802 - named by the proto
-        self, request: audit_pb2.ExportToolCallsRequest, context: Context
-    ) -> AsyncIterator[audit_pb2.ExportToolCallsResponse]:
+        self, request: questions_pb2.ExportToolCallsRequest, context: Context
+    ) -> AsyncIterator[questions_pb2.ExportToolCallsResponse]:
         """All rows that were there when it began, read piece by piece."""
         with self._query_log.logged(request, context) as logged:
             wanted, last_position, after = filter_of(request.filter), await self._readable.last_position(), None
             while True:
                 rows = await self._readable.export_tool_calls(wanted, after, last_position, EXPORT_ROWS)
                 for part in in_parts(rows):
-                    yield audit_pb2.ExportToolCallsResponse(rows=part)
+                    yield questions_pb2.ExportToolCallsResponse(rows=part)
                 logged.rows += len(rows)
                 if len(rows) < EXPORT_ROWS:
                     return
                 after = by_time(rows[-1])
 
     async def TailToolCalls(  # noqa: N802 - named by the proto
-        self, request: audit_pb2.TailToolCallsRequest, context: Context
-    ) -> AsyncIterator[audit_pb2.TailToolCallsResponse]:
+        self, request: questions_pb2.TailToolCallsRequest, context: Context
+    ) -> AsyncIterator[questions_pb2.TailToolCallsResponse]:
         """Rows as they are committed, read from the database, so that no client can make the writer wait."""
         with self._query_log.logged(request, context) as logged:
             if self._tails >= MAX_TAILS:
@@ -108,12 +108,12 @@ class QuestionRpcs(audit_pb2_grpc.AuditServiceServicer):
         """Has all tails end with StoreClosed."""
         self._ending.set()
 
-    async def _tail(self, query: Query) -> AsyncGenerator[audit_pb2.TailToolCallsResponse, None]:
+    async def _tail(self, query: Query) -> AsyncGenerator[questions_pb2.TailToolCallsResponse, None]:
         last = await self._readable.last_position()
         # A token from before a restore may be beyond all rows.
         at = min(int(query.after[0]), last) if query.after else last
         # So that a client knows from where on it sees everything, also while there is nothing to see.
-        yield audit_pb2.TailToolCallsResponse(page_token=query.token((at,)))
+        yield questions_pb2.TailToolCallsResponse(page_token=query.token((at,)))
         is_live = False
         while not self._ending.is_set():
             missed = 0
@@ -124,7 +124,7 @@ class QuestionRpcs(audit_pb2_grpc.AuditServiceServicer):
             is_live = is_live or at == last
             if tail.rows or missed:
                 token = query.token((at,))
-                yield audit_pb2.TailToolCallsResponse(rows=tail.rows, missed=missed, page_token=token)
+                yield questions_pb2.TailToolCallsResponse(rows=tail.rows, missed=missed, page_token=token)
             if is_live:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ending.wait(), TAIL_SECONDS)

@@ -12,6 +12,7 @@ import apsw
 import grpc
 import typer
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.common.v1 import common_pb2
 from uuid_utils import uuid7
 
 from bench.rows import make_rows
@@ -54,7 +55,7 @@ def batches(calls: int) -> Iterator[audit_pb2.RecordRequest]:
                     revision=1,
                     engine=row.engine,
                     model=row.model,
-                    status=audit_pb2.SESSION_STATUS_IDLE,
+                    status=common_pb2.SESSION_STATUS_IDLE,
                     labels={"user": f"user-{number % 50}", "team": "research"},
                     created_at_ms=row.created_at_ms,
                     updated_at_ms=row.created_at_ms,

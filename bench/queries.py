@@ -22,7 +22,8 @@ import apsw
 import grpc
 import typer
 from google.protobuf.message import Message
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import audit_pb2_grpc, questions_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.ledger.query import fingerprint_of
 from bench import reading
@@ -36,8 +37,8 @@ from service_kit.paging import encode_token
 PATIENCE_SECONDS = 10.0
 """The longest time for a query. Plain SQL that takes longer is stopped and counted as this."""
 
-Listing = audit_pb2.ListToolCallsRequest
-Usage = audit_pb2.SummarizeUsageRequest
+Listing = questions_pb2.ListToolCallsRequest
+Usage = questions_pb2.SummarizeUsageRequest
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 SELECT = "SELECT * FROM tool_call_log"
 NEWEST = "ORDER BY created_at DESC, id DESC LIMIT"
@@ -156,7 +157,7 @@ QUESTIONS = [
     Question(
         "a session's timeline",
         "GetSession",
-        lambda sample: audit_pb2.GetSessionRequest(session_id=sample.session_id),
+        lambda sample: questions_pb2.GetSessionRecordRequest(session_id=sample.session_id),
         "SELECT * FROM tool_call_log WHERE session_id = ? ORDER BY created_at, id",
         lambda sample: (sample.session_id,),
         10,
@@ -171,7 +172,7 @@ QUESTIONS = [
         "outcome",
         "outcome = 'timed_out'",
         lambda _: (),
-        outcomes=[audit_pb2.OUTCOME_TIMED_OUT],
+        outcomes=[common_pb2.OUTCOME_TIMED_OUT],
     ),
     *listed(
         "engine, tool, outcome",
@@ -179,7 +180,7 @@ QUESTIONS = [
         lambda _: (),
         engine="claude",
         tool_name="grep",
-        outcomes=[audit_pb2.OUTCOME_DENIED],
+        outcomes=[common_pb2.OUTCOME_DENIED],
     ),
     *listed(
         "label of many",
@@ -197,7 +198,7 @@ QUESTIONS = [
     Question(
         "sessions, label and model",
         "ListSessions",
-        lambda _: audit_pb2.ListSessionsRequest(model="gpt-x", labels={"team": "team-3"}),
+        lambda _: questions_pb2.ListSessionRecordsRequest(model="gpt-x", labels={"team": "team-3"}),
         "SELECT * FROM sessions WHERE model = 'gpt-x' AND id IN "
         f"(SELECT session_id FROM session_labels WHERE key = 'team' AND value = 'team-3') {NEWEST} 101",
         lambda _: (),

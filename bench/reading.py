@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import audit_pb2_grpc, questions_pb2
 
 from bench.figures import Figure, Target, compare
 from bench.services import start_ledger
@@ -72,7 +72,7 @@ class _Readers:
 
     async def start(self, rest_seconds: float) -> None:
         self.counts = [0, 0, 0]
-        stream = self._stub.TailToolCalls(audit_pb2.TailToolCallsRequest())
+        stream = self._stub.TailToolCalls(questions_pb2.TailToolCallsRequest())
         self._tasks = [asyncio.create_task(self._read(number, rest_seconds)) for number in range(READERS)]
         self._tasks.append(asyncio.create_task(self._follow(stream)))
 
@@ -83,7 +83,7 @@ class _Readers:
 
     async def _read(self, number: int, rest_seconds: float) -> None:
         chance = random.Random(number)
-        listing, usage = audit_pb2.ListToolCallsRequest, audit_pb2.SummarizeUsageRequest
+        listing, usage = questions_pb2.ListToolCallsRequest, questions_pb2.SummarizeUsageRequest
         while True:
             since_ms = time.time_ns() // 1_000_000 - 30 * _DAY_MS
             ask, request = chance.choice(
@@ -91,7 +91,7 @@ class _Readers:
                     (self._stub.ListToolCalls, listing(tool_name="bash")),
                     (self._stub.ListToolCalls, listing(errors_only=True, created_from_ms=since_ms)),
                     (self._stub.ListToolCalls, listing(labels={"user": f"user-{chance.randrange(2000)}"})),
-                    (self._stub.ListSessions, audit_pb2.ListSessionsRequest(engine="openai")),
+                    (self._stub.ListSessions, questions_pb2.ListSessionRecordsRequest(engine="openai")),
                     (self._stub.SummarizeUsage, usage(group_by=["engine", "tool"], created_from_ms=since_ms)),
                 ]
             )

@@ -9,6 +9,7 @@ from typing import Literal
 
 import apsw
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from uuid_utils import uuid7
 
 from audit_svc.ledger.batch import TOOL_CALL_COLUMNS
@@ -54,7 +55,7 @@ def make_rows(count: int) -> Iterator[audit_pb2.AuditRow]:
             error="the file does not exist" if failed else None,
             result_bytes=chance.randrange(50_000),
             created_at_ms=time.time_ns() // 1_000_000,
-            outcome=audit_pb2.OUTCOME_FAILED if failed else audit_pb2.OUTCOME_SUCCEEDED,
+            outcome=common_pb2.OUTCOME_FAILED if failed else common_pb2.OUTCOME_SUCCEEDED,
             redaction_version=1,
         )
 
@@ -74,7 +75,7 @@ def values_of(row: audit_pb2.AuditRow) -> Values:
         row.result_truncated,
         row.result_bytes,
         row.created_at_ms,
-        audit_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_").lower(),
+        common_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_").lower(),
         row.model,
         row.tool_call_id,
         row.turn_id,

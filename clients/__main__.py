@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import grpc
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import audit_pb2_grpc, questions_pb2
 
 from demo.__main__ import HERE as DEMO
 from demo.__main__ import Model, scripted
@@ -132,11 +132,11 @@ async def look_at_ledger(name: str, secrets: Secrets, audit: Service) -> None:
     metadata = [("authorization", f"Bearer {secrets.audit_token.read_text().strip()}")]
     async with grpc.aio.secure_channel(audit.address, credentials, CLIENT_OPTIONS) as channel:
         stub = audit_pb2_grpc.AuditServiceStub(channel)
-        own = await stub.ListToolCalls(audit_pb2.ListToolCallsRequest(engine=f"{name}-client"), metadata=metadata)
+        own = await stub.ListToolCalls(questions_pb2.ListToolCallsRequest(engine=f"{name}-client"), metadata=metadata)
         tools = sorted(row.tool_name for row in own.rows)
         if tools != ["measure", "measure", "report", "report"]:
             raise Wrong(f"the ledger has of it {tools}")
-        session = audit_pb2.ListToolCallsRequest(session_id=own.rows[0].session_id)
+        session = questions_pb2.ListToolCallsRequest(session_id=own.rows[0].session_id)
         deadline = time.monotonic() + SECONDS_TO_ARRIVE
         while (
             count := len((await stub.ListToolCalls(session, metadata=metadata)).rows)

@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 
 import grpc
 import typer
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from rich.console import Console
 from rich.table import Table
@@ -158,7 +159,7 @@ async def show_rows(address: str, expected: int) -> None:
             rows: list[audit_pb2.AuditRow] = []
             while len(rows) < expected:
                 await asyncio.sleep(0.05)
-                rows = list((await stub.ListToolCalls(audit_pb2.ListToolCallsRequest())).rows)
+                rows = list((await stub.ListToolCalls(questions_pb2.ListToolCallsRequest())).rows)
     table = Table(
         "tool", "arguments", "outcome", "ms", "exit code", "http status", "error", "bytes", title="the ledger"
     )
@@ -166,7 +167,7 @@ async def show_rows(address: str, expected: int) -> None:
         table.add_row(
             row.tool_name,
             row.args_summary,
-            audit_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_").lower(),
+            common_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_").lower(),
             str(row.duration_ms),
             str(row.exit_code) if row.HasField("exit_code") else "",
             str(row.http_status) if row.HasField("http_status") else "",

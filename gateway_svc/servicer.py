@@ -5,8 +5,8 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc
+from onrecord.gateway.v1 import approvals_pb2, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
-from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from gateway_svc import errors
 from gateway_svc.loop.answers import Answer, Answers
@@ -76,11 +76,11 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         return pb.CancelTurnResponse(turn_id=self._turns.cancel(request.turn_id, request.session_id, _viewer()))
 
     async def AnswerToolCall(  # noqa: N802
-        self, request: pb.AnswerToolCallRequest, context: Context
-    ) -> pb.AnswerToolCallResponse:
+        self, request: approvals_pb2.AnswerToolCallRequest, context: Context
+    ) -> approvals_pb2.AnswerToolCallResponse:
         """Allows or refuses a waiting tool call."""
         self._answers.give(request.id, Answer(request.allow, request.reason))
-        return pb.AnswerToolCallResponse()
+        return approvals_pb2.AnswerToolCallResponse()
 
     async def CreateSession(self, request: pb.CreateSessionRequest, context: Context) -> pb.CreateSessionResponse:  # noqa: N802
         """Makes a session."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import grpc
 import typer
 from google.protobuf.json_format import MessageToDict
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 from rich.console import Console
@@ -119,7 +119,7 @@ def sessions(
             printable(session.id),
             printable(session.engine),
             printable(session.model),
-            audit_pb2.SessionStatus.Name(session.status).removeprefix("SESSION_STATUS_").lower(),
+            common_pb2.SessionStatus.Name(session.status).removeprefix("SESSION_STATUS_").lower(),
             str(session.turns),
             str(session.tool_calls),
             f"{session.usage.input_tokens}/{session.usage.output_tokens}",
@@ -191,7 +191,7 @@ class TurnPrinter:
                 )
 
     def _show_finished(self, finished: pb.ToolCallFinished) -> None:
-        outcome = audit_pb2.Outcome.Name(finished.outcome).removeprefix("OUTCOME_").lower()
+        outcome = common_pb2.Outcome.Name(finished.outcome).removeprefix("OUTCOME_").lower()
         parts = [outcome, f"{finished.duration_ms} ms"]
         if finished.HasField("exit_code"):
             parts.append(f"exit code {finished.exit_code}")
@@ -199,7 +199,7 @@ class TurnPrinter:
             parts.append(f"HTTP {finished.http_status}")
         if finished.HasField("error"):
             parts.append(finished.error)
-        style = "green" if finished.outcome == audit_pb2.OUTCOME_SUCCEEDED else "red"
+        style = "green" if finished.outcome == common_pb2.OUTCOME_SUCCEEDED else "red"
         err.print(printable(f"  {finished.tool_name}: {' · '.join(parts)}"), style=style, markup=False)
 
     def _show_limit(self, limit: pb.RateLimitChanged) -> None:
@@ -231,7 +231,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _money(usage: pb.Usage) -> str:
+def _money(usage: common_pb2.Usage) -> str:
     known = f"${usage.known_cost_micros / 1_000_000:.6f}"
     if usage.HasField("cost_micros"):
         return known

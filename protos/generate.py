@@ -17,7 +17,7 @@ def generate(target: Path) -> None:
     # where protoc-gen-mypy lies
     os.environ["PATH"] = sysconfig.get_path("scripts") + os.pathsep + os.environ.get("PATH", "")
     well_known = str(Path(protoc.__file__).parent / "_proto")
-    sources = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.proto"))
+    sources = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "onrecord").rglob("*.proto"))
     outputs = [f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
     arguments = ["protoc", f"-I{ROOT}", f"-I{well_known}", *outputs, *sources]
     if protoc.main(arguments) != 0:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class ToolResult:
 
     text: str
     """The result as the model sees it."""
-    outcome: audit_pb2.Outcome.ValueType = audit_pb2.OUTCOME_SUCCEEDED
+    outcome: common_pb2.Outcome.ValueType = common_pb2.OUTCOME_SUCCEEDED
     error: str | None = None
     """Why the tool failed: a sentence of our own for the record. It quotes no content, no argument value and nobody
     else's words; those go into `text`."""

@@ -7,7 +7,8 @@ from itertools import chain
 from typing import Any
 
 from google.protobuf.message import Message
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import InvalidRequest
 from audit_svc.ledger.clock import MAX_AHEAD_MS
@@ -33,7 +34,7 @@ TOOL_CALL_COLUMNS: tuple[Column, ...] = (
     Flag("result_truncated"),
     Number("result_bytes"),
     Time("created_at", field="created_at_ms"),
-    Choice("outcome", names=enum_names("OUTCOME_", audit_pb2.Outcome.items())),
+    Choice("outcome", names=enum_names("OUTCOME_", common_pb2.Outcome.items())),
     Text("model", limit=256),
     Text("tool_call_id", limit=256),
     Text("turn_id", limit=128),
@@ -69,7 +70,7 @@ SESSION_COLUMNS: tuple[Column, ...] = (
     Number("revision", minimum=1),
     Text("engine", limit=64),
     Text("model", limit=256),
-    Choice("status", names=enum_names("SESSION_STATUS_", audit_pb2.SessionStatus.items())),
+    Choice("status", names=enum_names("SESSION_STATUS_", common_pb2.SessionStatus.items())),
     Number("turns"),
     Number("steps"),
     Number("tool_calls"),
@@ -132,7 +133,7 @@ class Batch:
     """Rows that can never be stored, by position."""
     recorded_by: str = ""
     """The name of the caller; empty where callers have no names."""
-    queries: Sequence[audit_pb2.QueryRow] = ()
+    queries: Sequence[administration_pb2.QueryRow] = ()
     """Rows of the log of queries, which no producer sends."""
     received_ms: int = 0
     """When it came, by the ledger's clock."""
@@ -186,7 +187,7 @@ def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str =
     )
 
 
-def query_batch(queries: Sequence[audit_pb2.QueryRow]) -> Batch:
+def query_batch(queries: Sequence[administration_pb2.QueryRow]) -> Batch:
     """A batch of rows of the log of queries alone."""
     none = ValidRows([], 0, ())
     return Batch("", 0, 0, none, none, none, (), queries=queries)

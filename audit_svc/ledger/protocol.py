@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 
 from audit_svc.ledger.batch import Batch
 from audit_svc.ledger.pages import Page
@@ -44,15 +44,15 @@ class ReadableLedger(Protocol):
         """A page of sessions."""
         ...
 
-    async def get_session(self, query: Query) -> tuple[audit_pb2.SessionRow, Page[audit_pb2.TimelineEntry]]:
+    async def get_session(self, query: Query) -> tuple[audit_pb2.SessionRow, Page[questions_pb2.Entry]]:
         """A session and a page of its timeline. Raises NotFound."""
         ...
 
-    async def summarize_usage(self, query: Query) -> Page[audit_pb2.UsageRow]:
+    async def summarize_usage(self, query: Query) -> Page[questions_pb2.UsageGroup]:
         """A page of groups in the order of their names; without group_by one row, also when nothing was used."""
         ...
 
-    async def list_queries(self, query: Query) -> Page[audit_pb2.QueryRow]:
+    async def list_queries(self, query: Query) -> Page[administration_pb2.QueryRow]:
         """A page of the log of queries."""
         ...
 
@@ -73,7 +73,7 @@ class ReadableLedger(Protocol):
         """Tool calls that were committed after position, as many as one message holds."""
         ...
 
-    def log_queries(self, queries: Sequence[audit_pb2.QueryRow]) -> Awaitable[None]:
+    def log_queries(self, queries: Sequence[administration_pb2.QueryRow]) -> Awaitable[None]:
         """Adds to the log of queries; their ids are given by the store. Raises what record() raises."""
         ...
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2
 
 from audit_svc.errors import InvalidRequest
 from audit_svc.ledger.steps import HOUR_MS
@@ -47,9 +47,9 @@ def whole_hour(before_ms: int, now_ms: int) -> int:
     return before_ms - before_ms % HOUR_MS
 
 
-def response_of(progress: Progress) -> audit_pb2.PruneResponse:
+def response_of(progress: Progress) -> administration_pb2.PruneResponse:
     """Progress as the wire has it."""
-    return audit_pb2.PruneResponse(
+    return administration_pb2.PruneResponse(
         pruned_before_ms=progress.pruned_before,
         tool_calls=progress.removed.tool_calls,
         model_requests=progress.removed.model_requests,

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import Message
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import questions_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import InvalidRequest
 from audit_svc.ledger.columns import enum_names
@@ -16,8 +17,8 @@ MAX_LABELS = 32
 MAX_TEXT = 4096
 """Characters of a text to look for: as long as the longest summary of arguments."""
 
-OUTCOMES = enum_names("OUTCOME_", audit_pb2.Outcome.items())
-STATUSES = enum_names("SESSION_STATUS_", audit_pb2.SessionStatus.items())
+OUTCOMES = enum_names("OUTCOME_", common_pb2.Outcome.items())
+STATUSES = enum_names("SESSION_STATUS_", common_pb2.SessionStatus.items())
 
 _EQUAL = ("session_id", "engine", "model", "tool_name", "caller", "method")
 
@@ -107,7 +108,7 @@ def query_of(request: Any, key: tuple[type[int] | type[str], ...] = (int, str)) 
     return Query(wanted, size, after, group_by, fingerprint)
 
 
-def session_query_of(request: audit_pb2.GetSessionRequest) -> Query:
+def session_query_of(request: questions_pb2.GetSessionRecordRequest) -> Query:
     """A request for a session and a page of its timeline.
 
     Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 import structlog
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 
 from audit_svc.errors import AuditError
 from audit_svc.ledger.batch import Batch, query_batch
@@ -58,13 +58,13 @@ class ReadableSqlite:
     async def list_sessions(self, query: Query) -> Page[audit_pb2.SessionRow]:
         return await self._reader.ask(queries.list_sessions, query)
 
-    async def get_session(self, query: Query) -> tuple[audit_pb2.SessionRow, Page[audit_pb2.TimelineEntry]]:
+    async def get_session(self, query: Query) -> tuple[audit_pb2.SessionRow, Page[questions_pb2.Entry]]:
         return await self._reader.ask(queries.get_session, query)
 
-    async def list_queries(self, query: Query) -> Page[audit_pb2.QueryRow]:
+    async def list_queries(self, query: Query) -> Page[administration_pb2.QueryRow]:
         return await self._reader.ask(queries.list_queries, query)
 
-    async def summarize_usage(self, query: Query) -> Page[audit_pb2.UsageRow]:
+    async def summarize_usage(self, query: Query) -> Page[questions_pb2.UsageGroup]:
         return await self._reader.ask(summarize_usage, query, heavy=True)
 
     async def export_tool_calls(
@@ -78,7 +78,7 @@ class ReadableSqlite:
     async def tool_calls_after(self, wanted: Filter, position: int) -> Tail:
         return await self._reader.ask(tail.tool_calls_after, wanted, position)
 
-    async def log_queries(self, queries: Sequence[audit_pb2.QueryRow]) -> None:
+    async def log_queries(self, queries: Sequence[administration_pb2.QueryRow]) -> None:
         """Forgets them: who can read the file needs no leave."""
 
     async def close(self) -> None:
@@ -160,7 +160,7 @@ class SqliteLedger(ReadableSqlite):
             return str(error)
         return self._writer.why_failing()
 
-    async def log_queries(self, queries: Sequence[audit_pb2.QueryRow]) -> None:
+    async def log_queries(self, queries: Sequence[administration_pb2.QueryRow]) -> None:
         """Writes them with the next commit."""
         await self.record(query_batch(queries))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2
 
 from audit_svc.errors import DatabaseInUse
 from audit_svc.ledger.pruning import response_of, whole_hour
@@ -113,7 +113,7 @@ def prune(
     now_ms = time.time_ns() // 1_000_000
     with error_is_exit_code_1():
         before_ms = whole_hour(parse_time(before, now_ms), now_ms)
-        request = audit_pb2.PruneRequest(
+        request = administration_pb2.PruneRequest(
             created_before_ms=before_ms, dry_run=dry_run, confirm_clock=confirm_clock, reset_mark=reset_mark
         )
         last = None
@@ -142,7 +142,9 @@ def prune(
         say(said, fields, as_json=as_json)
 
 
-def _prune(request: audit_pb2.PruneRequest, target: str | None, db: Path | None) -> Iterator[audit_pb2.PruneResponse]:
+def _prune(
+    request: administration_pb2.PruneRequest, target: str | None, db: Path | None
+) -> Iterator[administration_pb2.PruneResponse]:
     if target:
         yield from remote.prune(target, request)
         return

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import questions_pb2
 from rich.table import Table
 
 from audit_svc.terminal.client import EXIT_FAILED, listed
@@ -30,7 +30,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Show an engine beside its shadows: which calls agree, what each cost, how long it took."""
-    request = audit_pb2.GetSessionRequest(session_id=session)
+    request = questions_pb2.GetSessionRecordRequest(session_id=session)
     comparison = compare_timeline(listed(source, "GetSession", request, "timeline"))
     if not comparison.shadows:
         err.print(f"no shadow ran in session {session}", style="red", markup=False)

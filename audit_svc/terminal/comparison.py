@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
 
 CallKey = tuple[str, str, str]
 """Turn, tool, arguments."""
@@ -110,7 +110,7 @@ class Comparison:
         return {"engines": [side.to_json() for side in self.sides], "calls": calls}
 
 
-def compare(entries: Iterable[audit_pb2.TimelineEntry]) -> Comparison:
+def compare(entries: Iterable[questions_pb2.Entry]) -> Comparison:
     """Compares what the timeline of a session tells."""
     timeline = list(entries)
     compared = {_row(entry).turn_id for entry in timeline if _row(entry).shadow}
@@ -141,7 +141,7 @@ def compare(entries: Iterable[audit_pb2.TimelineEntry]) -> Comparison:
     return Comparison(ordered, list(worked_in.values()))
 
 
-def _row(entry: audit_pb2.TimelineEntry) -> audit_pb2.CostRow | audit_pb2.AuditRow:
+def _row(entry: questions_pb2.Entry) -> audit_pb2.CostRow | audit_pb2.AuditRow:
     return entry.model_request if entry.HasField("model_request") else entry.tool_call
 
 

@@ -13,7 +13,7 @@ from typing import IO, Annotated, Any, Protocol
 
 import typer
 from google.protobuf.descriptor import FieldDescriptor
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from audit_svc.terminal.client import EXIT_FAILED, Client, ask
@@ -67,10 +67,10 @@ def export(
     contains: Contains = "",
 ) -> None:
     """Write tool calls to a file, the oldest first."""
-    filters = audit_pb2.ListToolCallsRequest(
+    filters = questions_pb2.ListToolCallsRequest(
         **calls.fields(), **times.fields(), labels=label_values(label), args_contain=contains
     )
-    request = audit_pb2.ExportToolCallsRequest(filter=filters)
+    request = questions_pb2.ExportToolCallsRequest(filter=filters)
     try:
         with _named_at_the_end(output) as path, ExitStack() as stack:
             sink = _open_sink(stack, form, path)
@@ -85,9 +85,9 @@ def export(
 
 
 async def _copy(
-    client: Client, request: audit_pb2.ExportToolCallsRequest, sink: Sink, advance: Callable[[int], None]
+    client: Client, request: questions_pb2.ExportToolCallsRequest, sink: Sink, advance: Callable[[int], None]
 ) -> None:
-    stream: AsyncIterator[audit_pb2.ExportToolCallsResponse] = client.call("ExportToolCalls", request)
+    stream: AsyncIterator[questions_pb2.ExportToolCallsResponse] = client.call("ExportToolCalls", request)
     async for response in stream:
         sink.write(response.rows)
         advance(len(response.rows))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.running import Json
 from audit_svc.terminal.times import parse_time
@@ -46,22 +46,22 @@ def time_ms(text: str, option: str) -> int | None:
         raise
 
 
-def outcome_values(names: Sequence[str] | None) -> list[audit_pb2.Outcome.ValueType]:
+def outcome_values(names: Sequence[str] | None) -> list[common_pb2.Outcome.ValueType]:
     """Outcomes by the names that the commands print, such as timed_out.
 
     Raises:
         typer.BadParameter: one has no such name.
     """
-    return [_value("--outcome", audit_pb2.Outcome.items(), "OUTCOME_", name) for name in names or []]
+    return [_value("--outcome", common_pb2.Outcome.items(), "OUTCOME_", name) for name in names or []]
 
 
-def status_value(name: str) -> audit_pb2.SessionStatus.ValueType:
+def status_value(name: str) -> common_pb2.SessionStatus.ValueType:
     """A session's status by its name; 0 for no name.
 
     Raises:
         typer.BadParameter: there is none of this name.
     """
-    return _value("--status", audit_pb2.SessionStatus.items(), "SESSION_STATUS_", name or "unspecified")
+    return _value("--status", common_pb2.SessionStatus.items(), "SESSION_STATUS_", name or "unspecified")
 
 
 def label_values(labels: Sequence[str] | None) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from google.protobuf.message import Message
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2, questions_pb2
 from rich.table import Table
 from rich.text import Text
 
@@ -51,7 +51,7 @@ def calls(
     clock_suspect: Suspect = False,
 ) -> None:
     """List tool calls, the newest first."""
-    request = audit_pb2.ListToolCallsRequest(
+    request = questions_pb2.ListToolCallsRequest(
         **calls.fields(),
         **times.fields(),
         labels=label_values(label),
@@ -64,7 +64,7 @@ def calls(
 
 def errors(calls: Calls, times: RecentTimes, listing: Listing, source: Source) -> None:
     """List the tool calls that failed, the newest first, with the reason."""
-    request = audit_pb2.ListToolCallsRequest(**calls.fields(), **times.fields(), errors_only=True)
+    request = questions_pb2.ListToolCallsRequest(**calls.fields(), **times.fields(), errors_only=True)
     found = listed(source, "ListToolCalls", request, "rows", listing.limit)
     _print(listing, found, partial(rows.calls_table, errors=True))
 
@@ -79,7 +79,7 @@ def sessions(
     label: Labels = None,
 ) -> None:
     """List sessions, the newest first."""
-    request = audit_pb2.ListSessionsRequest(
+    request = questions_pb2.ListSessionRecordsRequest(
         **times.fields(), engine=engine, model=model, status=status_value(status), labels=label_values(label)
     )
     _print(listing, listed(source, "ListSessions", request, "sessions", listing.limit), rows.sessions_table)
@@ -91,7 +91,7 @@ def show(
     """Show what happened in a session, from its begin to its end."""
 
     async def work(client: Client) -> None:
-        request = audit_pb2.GetSessionRequest(session_id=session, page_size=PAGE)
+        request = questions_pb2.GetSessionRecordRequest(session_id=session, page_size=PAGE)
         timeline = None
         while timeline is None or request.page_token:
             page = await client.call("GetSession", request, PAGE_SECONDS)
@@ -122,7 +122,7 @@ def usage(
     """Count calls, requests, tokens and money in groups."""
     names = [name.strip() for name in by.split(",") if name.strip()]
     group_by = [name if name in DIMENSIONS or name.startswith(LABEL) else LABEL + name for name in names]
-    request = audit_pb2.SummarizeUsageRequest(
+    request = questions_pb2.SummarizeUsageRequest(
         **calls.fields(), **times.fields(), group_by=group_by, labels=label_values(label)
     )
     found = listed(source, "SummarizeUsage", request, "rows", limit)
@@ -140,7 +140,7 @@ def queries(
     method: Annotated[str, typer.Option(help="Only this RPC's, such as ListToolCalls.")] = "",
 ) -> None:
     """List who asked the ledger what, the newest first."""
-    request = audit_pb2.ListQueriesRequest(**times.fields(), caller=caller, method=method)
+    request = administration_pb2.ListQueriesRequest(**times.fields(), caller=caller, method=method)
     _print(listing, listed(source, "ListQueries", request, "queries", listing.limit), rows.queries_table)
 
 

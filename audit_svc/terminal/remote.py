@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import administration_pb2, audit_pb2_grpc
 
 from audit_svc.errors import AuditError
 from audit_svc.sqlite.care.backup import OnProgress, new_file
@@ -48,7 +48,7 @@ def service(target: str) -> Iterator[tuple["audit_pb2_grpc.AuditServiceStub", tu
             raise Refused(f"{target} answers {error.code().name}: {printable(error.details() or '')}") from None
 
 
-def prune(target: str, request: audit_pb2.PruneRequest) -> Iterator[audit_pb2.PruneResponse]:
+def prune(target: str, request: administration_pb2.PruneRequest) -> Iterator[administration_pb2.PruneResponse]:
     """Prunes, or counts, and tells how far it is. Raises Refused."""
     with service(target) as (stub, metadata):
         yield from stub.Prune(request, metadata=metadata)
@@ -67,7 +67,7 @@ def back_up(target: str, path: Path, on_progress: OnProgress) -> tuple[int, str]
         total = received = 0
         named = ""
         with partial.open("wb") as file:
-            for part in stub.Backup(audit_pb2.BackupRequest(), metadata=metadata):
+            for part in stub.Backup(administration_pb2.BackupRequest(), metadata=metadata):
                 total = total or part.total_bytes
                 file.write(part.data)
                 digest.update(part.data)

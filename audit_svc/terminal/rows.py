@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 from rich.table import Table
 from rich.text import Text
 
@@ -93,7 +93,7 @@ def labels_of(session: audit_pb2.SessionRow) -> str:
     return " ".join(f"{printable(key)}={printable(value)}" for key, value in sorted(session.labels.items()))
 
 
-def usage_table(groups: Sequence[str], rows: Iterable[audit_pb2.UsageRow]) -> Table:
+def usage_table(groups: Sequence[str], rows: Iterable[questions_pb2.UsageGroup]) -> Table:
     """What each group took."""
     table = _table(*groups)
     for name in (
@@ -129,7 +129,7 @@ def usage_table(groups: Sequence[str], rows: Iterable[audit_pb2.UsageRow]) -> Ta
     return table
 
 
-def queries_table(queries: Iterable[audit_pb2.QueryRow]) -> Table:
+def queries_table(queries: Iterable[administration_pb2.QueryRow]) -> Table:
     """Who asked the ledger what."""
     table = _table("asked", "caller", "query", "times", "rows", "took", "status", "filters")
     for query in queries:
@@ -166,7 +166,7 @@ class Timeline:
             f"{session.input_tokens:,} tokens in, {session.output_tokens:,} out · {cost_of(session)}"
         )
 
-    def lines(self, entries: Iterable[audit_pb2.TimelineEntry]) -> Iterator[Text]:
+    def lines(self, entries: Iterable[questions_pb2.Entry]) -> Iterator[Text]:
         """The next entries, each turn below its name."""
         for entry in entries:
             request = entry.HasField("model_request")
@@ -205,7 +205,7 @@ def _offset(ms: int) -> str:
     return f"+{ms / 1000:.3f}s"
 
 
-def _quantiles(row: audit_pb2.UsageRow) -> Iterator[str]:
+def _quantiles(row: questions_pb2.UsageGroup) -> Iterator[str]:
     for name in ("duration_p50_ms", "duration_p95_ms", "duration_p99_ms"):
         yield duration(getattr(row, name)) if row.HasField(name) else "-"
 

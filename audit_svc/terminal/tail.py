@@ -8,7 +8,7 @@ from typing import Annotated
 
 import grpc
 import typer
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.terminal import rows
 from audit_svc.terminal.client import connect, run
@@ -31,11 +31,13 @@ def tail(
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Show tool calls as they are recorded, until interrupted."""
-    request = audit_pb2.TailToolCallsRequest(**calls.fields(), errors_only=errors_only)
+    request = questions_pb2.TailToolCallsRequest(**calls.fields(), errors_only=errors_only)
     run(Source(target), _follow(Source(target), request, reconnect=reconnect, as_json=as_json))
 
 
-async def _follow(source: Source, request: audit_pb2.TailToolCallsRequest, *, reconnect: bool, as_json: bool) -> None:
+async def _follow(
+    source: Source, request: questions_pb2.TailToolCallsRequest, *, reconnect: bool, as_json: bool
+) -> None:
     """Prints rows as they come, and keeps the page token of the last one in request.
 
     Raises:
@@ -45,7 +47,7 @@ async def _follow(source: Source, request: audit_pb2.TailToolCallsRequest, *, re
     while True:
         try:
             async with connect(source) as client:
-                stream: AsyncIterator[audit_pb2.TailToolCallsResponse] = client.call("TailToolCalls", request)
+                stream: AsyncIterator[questions_pb2.TailToolCallsResponse] = client.call("TailToolCalls", request)
                 async for response in stream:
                     if failures:
                         err.print("the service is back: going on", style="yellow")
@@ -65,7 +67,7 @@ async def _follow(source: Source, request: audit_pb2.TailToolCallsRequest, *, re
         failures += 1
 
 
-def _print(response: audit_pb2.TailToolCallsResponse, *, as_json: bool) -> None:
+def _print(response: questions_pb2.TailToolCallsResponse, *, as_json: bool) -> None:
     if response.missed:
         err.print(f"{response.missed:,} rows were missed, since they came faster than they were read", style="yellow")
     for row in response.rows:

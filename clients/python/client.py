@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 TIMEOUT_SECONDS = 60
@@ -39,7 +40,7 @@ def run_turn(gateway: gateway_pb2_grpc.GatewayServiceStub) -> str:
                 print(event.text_delta.text, end="", flush=True)
             case "tool_call_finished":
                 call = event.tool_call_finished
-                print(f"tool call {call.tool_name}: {audit_pb2.Outcome.Name(call.outcome)}")
+                print(f"tool call {call.tool_name}: {common_pb2.Outcome.Name(call.outcome)}")
             case "turn_finished":
                 print(f"\nturn finished: {gateway_pb2.StopReason.Name(event.turn_finished.stop_reason)}")
     return session_id
@@ -55,7 +56,7 @@ def row(session_id: str, tool_name: str) -> audit_pb2.AuditRow:
         args_summary="step=1",
         duration_ms=12,
         created_at_ms=time.time_ns() // 1_000_000,
-        outcome=audit_pb2.OUTCOME_SUCCEEDED,
+        outcome=common_pb2.OUTCOME_SUCCEEDED,
     )
 
 
@@ -82,7 +83,7 @@ def record(audit: audit_pb2_grpc.AuditServiceStub, session_id: str) -> None:
 def query(audit: audit_pb2_grpc.AuditServiceStub, session_id: str) -> None:
     """Lists the session's tool calls page by page, and what each tool used."""
     metadata = token("ONRECORD_AUDIT_TOKEN")
-    request = audit_pb2.ListToolCallsRequest(session_id=session_id, page_size=2)
+    request = questions_pb2.ListToolCallsRequest(session_id=session_id, page_size=2)
     listed = 0
     while True:
         page = audit.ListToolCalls(request, timeout=TIMEOUT_SECONDS, metadata=metadata)
@@ -92,7 +93,7 @@ def query(audit: audit_pb2_grpc.AuditServiceStub, session_id: str) -> None:
         request.page_token = page.next_page_token
     print(f"ledger: {listed} calls")
     usage = audit.SummarizeUsage(
-        audit_pb2.SummarizeUsageRequest(session_id=session_id, group_by=["tool"]),
+        questions_pb2.SummarizeUsageRequest(session_id=session_id, group_by=["tool"]),
         timeout=TIMEOUT_SECONDS,
         metadata=metadata,
     )

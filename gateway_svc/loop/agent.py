@@ -8,6 +8,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.engines import Engine, StepResult, TextDelta
@@ -31,7 +32,7 @@ STOP_REASONS = {
     "length": pb.STOP_REASON_MAX_OUTPUT_TOKENS,
     "content_filter": pb.STOP_REASON_CONTENT_FILTER,
 }
-CANCELLED = ToolResult("The call was cancelled.", audit_pb2.OUTCOME_CANCELLED, "cancelled")
+CANCELLED = ToolResult("The call was cancelled.", common_pb2.OUTCOME_CANCELLED, "cancelled")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.messages import AssistantMessage, Message, ToolMessage
 from gateway_svc.tools import ToolContext
@@ -44,7 +45,7 @@ class DryRunToolbox:
             return refused
         results = self._results.get(_key(call))
         text = DRY_RUN if not results else results.popleft() if len(results) > 1 else results[0]
-        return ToolResult(text, audit_pb2.OUTCOME_DRY_RUN)
+        return ToolResult(text, common_pb2.OUTCOME_DRY_RUN)
 
 
 class ShadowLogger:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
 from recording.calls import ToolResult
@@ -12,12 +12,12 @@ CUT_CALLS = {
     "length": ToolResult(
         "The call was not run: the limit of output tokens cut your answer before it was whole. Write less at once, such"
         " as a long file in several parts.",
-        audit_pb2.OUTCOME_INVALID_CALL,
+        common_pb2.OUTCOME_INVALID_CALL,
         "the answer was cut by the limit of output tokens",
     ),
     "content_filter": ToolResult(
         "The call was not run: a content filter cut your answer.",
-        audit_pb2.OUTCOME_INVALID_CALL,
+        common_pb2.OUTCOME_INVALID_CALL,
         "the answer was cut by a content filter",
     ),
 }

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from pydantic import BaseModel
 
 from recording.calls import Scope, ToolResult
@@ -37,7 +38,7 @@ class ToolError(Exception):
         self,
         message: str,
         *,
-        outcome: audit_pb2.Outcome.ValueType = audit_pb2.OUTCOME_FAILED,
+        outcome: common_pb2.Outcome.ValueType = common_pb2.OUTCOME_FAILED,
         exit_code: int | None = None,
         http_status: int | None = None,
         text: str | None = None,

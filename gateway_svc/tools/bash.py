@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import structlog
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -138,7 +138,7 @@ def _result(ended: ProgramResult, seconds: float) -> ToolResult:
         message = f"the command ran longer than {seconds:g} s and was ended"
         raise ToolError(
             message,
-            outcome=audit_pb2.OUTCOME_TIMED_OUT,
+            outcome=common_pb2.OUTCOME_TIMED_OUT,
             text=f"{output}\n[Error: {message}]".lstrip("\n"),
             result_bytes=size,
             result_truncated=truncated,

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from pydantic import Field
 
 from gateway_svc.tools import ToolContext, ToolError, ToolKind
@@ -69,7 +69,7 @@ class GlobTool:
         *names, _ = ended.output.text().split("\0")
         if ended.timed_out and not names:
             message = f"the search took longer than {self._timeout_seconds:g} s and was ended"
-            raise ToolError(message, outcome=audit_pb2.OUTCOME_TIMED_OUT)
+            raise ToolError(message, outcome=common_pb2.OUTCOME_TIMED_OUT)
         if ended.exit_code not in (0, 3, None):
             raise ToolError("the search could not be made: the pattern, or the folder, is too much for it")
         why_cut = ""

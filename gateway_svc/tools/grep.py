@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from pydantic import Field
 
 from gateway_svc.programs import installed
@@ -143,7 +143,7 @@ class GrepTool:
             message = f"the search took longer than {self._timeout_seconds:g} s and was ended"
             raise ToolError(
                 message,
-                outcome=audit_pb2.OUTCOME_TIMED_OUT,
+                outcome=common_pb2.OUTCOME_TIMED_OUT,
                 text=f"{found}\n[Error: {message}]".lstrip("\n"),
                 result_bytes=size,
                 result_truncated=True,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import structlog
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.messages import ToolDefinition
@@ -183,7 +183,7 @@ class Toolbox:
             if deadline.expired():
                 return ToolError(
                     f"the call ran longer than {self._timeout_seconds:g} s and was ended",
-                    outcome=audit_pb2.OUTCOME_TIMED_OUT,
+                    outcome=common_pb2.OUTCOME_TIMED_OUT,
                 ).result
             # The exception's text may quote content, so the log names only its type and where it was raised.
             place = traceback.extract_tb(failure.__traceback__)[-1]
@@ -207,9 +207,9 @@ class Toolbox:
 
 def denied(reason: str) -> ToolResult:
     """The result of a call that a rule or a person refused. The reason is for the model and the record."""
-    return ToolError(reason, outcome=audit_pb2.OUTCOME_DENIED).result
+    return ToolError(reason, outcome=common_pb2.OUTCOME_DENIED).result
 
 
 def _invalid(reason: str, *, told: str = "") -> ToolResult:
-    outcome = audit_pb2.OUTCOME_INVALID_CALL
+    outcome = common_pb2.OUTCOME_INVALID_CALL
     return ToolError(reason, outcome=outcome, text=f"Error: {told or reason}").result

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import httpx2
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
@@ -98,7 +98,7 @@ class WebfetchTool:
             if not deadline.expired():
                 raise
             message = f"the fetch took longer than {self._timeout_seconds:g} s and was ended"
-            outcome = audit_pb2.OUTCOME_TIMED_OUT
+            outcome = common_pb2.OUTCOME_TIMED_OUT
             raise ToolError(message, outcome=outcome, http_status=progress.http_status) from None
         except CONNECTION_ERRORS as error:
             raise ToolError(_told(error), http_status=progress.http_status) from None

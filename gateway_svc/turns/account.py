@@ -6,6 +6,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.turns.budgets import Budget, LabelBudgets
@@ -43,9 +44,9 @@ class Totals:
         for counter in fields(Totals):
             setattr(self, counter.name, getattr(self, counter.name) + getattr(others, counter.name))
 
-    def to_usage(self) -> pb.Usage:
+    def to_usage(self) -> common_pb2.Usage:
         """The totals on the wire: the cost is unset when a part of it is not known."""
-        return pb.Usage(
+        return common_pb2.Usage(
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
             cached_input_tokens=self.cached_input_tokens,

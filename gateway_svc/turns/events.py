@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.turns.account import Totals
@@ -129,7 +130,7 @@ def tool_call_finished(row: audit_pb2.AuditRow) -> pb.TurnEvent:
 
 def step_finished(cost: audit_pb2.CostRow, step: int) -> pb.TurnEvent:
     """What a client is told of the row of a model request, the turn's step-th."""
-    usage = pb.Usage(
+    usage = common_pb2.Usage(
         input_tokens=cost.input_tokens,
         output_tokens=cost.output_tokens,
         cached_input_tokens=cost.cached_input_tokens,

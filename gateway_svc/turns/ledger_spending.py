@@ -3,7 +3,7 @@
 import asyncio
 
 import grpc
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import audit_pb2_grpc, questions_pb2
 
 from gateway_svc.errors import BudgetUnknown
 from gateway_svc.turns.budgets import Account
@@ -27,7 +27,7 @@ class LedgerSpending:
         Raises:
             BudgetUnknown: the ledger does not answer, or not to this gateway.
         """
-        request = audit_pb2.SummarizeUsageRequest(labels=dict([label(account.key, account.value)]))
+        request = questions_pb2.SummarizeUsageRequest(labels=dict([label(account.key, account.value)]))
         if account.created_from_ms is not None:
             request.created_from_ms = account.created_from_ms
         try:

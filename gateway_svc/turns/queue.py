@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.errors import (
@@ -145,9 +145,9 @@ class Turns:
         for session_id in await asyncio.to_thread(self._sessions.left_running):
             with suppress(NotFound, Busy):  # gone, or run by another gateway
                 async with self._sessions.hold(session_id) as session:
-                    if session.state.status == audit_pb2.SESSION_STATUS_RUNNING:
-                        session.close_history(NOTES[audit_pb2.SESSION_STATUS_RUNNING])
-                        self._on_session.save(session, audit_pb2.SESSION_STATUS_FAILED)
+                    if session.state.status == common_pb2.SESSION_STATUS_RUNNING:
+                        session.close_history(NOTES[common_pb2.SESSION_STATUS_RUNNING])
+                        self._on_session.save(session, common_pb2.SESSION_STATUS_FAILED)
 
     async def cancel_all(self) -> None:
         """Cancels all turns and waits for their end."""

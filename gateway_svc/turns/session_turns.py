@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import structlog
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from uuid_utils import uuid7
 
@@ -24,10 +24,10 @@ from recording.calls import Scope
 from service_kit.observing.trace_context import CALLERS_TRACE
 
 NOTES = {
-    audit_pb2.SESSION_STATUS_CANCELLED: "(The turn was cancelled.)",
-    audit_pb2.SESSION_STATUS_FAILED: "(The turn failed before it was finished.)",
-    audit_pb2.SESSION_STATUS_IDLE: "(The turn was stopped at its limit.)",
-    audit_pb2.SESSION_STATUS_RUNNING: "(The turn was interrupted.)",
+    common_pb2.SESSION_STATUS_CANCELLED: "(The turn was cancelled.)",
+    common_pb2.SESSION_STATUS_FAILED: "(The turn failed before it was finished.)",
+    common_pb2.SESSION_STATUS_IDLE: "(The turn was stopped at its limit.)",
+    common_pb2.SESSION_STATUS_RUNNING: "(The turn was interrupted.)",
 }
 """What a model reads in a history in which a turn ended in its middle, by the status of its session."""
 
@@ -94,17 +94,17 @@ class SessionTurns:
 
     async def run(self, session: Session, running: Running, request: pb.RunTurnRequest) -> None:
         """Runs a turn on its session, which is saved at its begin and at its end."""
-        session.close_history(NOTES[audit_pb2.SESSION_STATUS_RUNNING])  # what a crash may have left
+        session.close_history(NOTES[common_pb2.SESSION_STATUS_RUNNING])  # what a crash may have left
         labels = await self._budgets.of(session.state.labels | dict(request.labels))
         turn, runner, telemetry = self._begin(session, running, request, labels)
         begin, totals = len(turn.history) - 1, turn.account.totals
-        status, stop_reason, error_type = audit_pb2.SESSION_STATUS_FAILED, pb.STOP_REASON_UNSPECIFIED, ""
+        status, stop_reason, error_type = common_pb2.SESSION_STATUS_FAILED, pb.STOP_REASON_UNSPECIFIED, ""
         started = time.monotonic()
         try:
             stop_reason = await self._run_engines(runner, turn, session.state.fallback)
-            status = audit_pb2.SESSION_STATUS_IDLE
+            status = common_pb2.SESSION_STATUS_IDLE
         except asyncio.CancelledError:
-            status, stop_reason = audit_pb2.SESSION_STATUS_CANCELLED, pb.STOP_REASON_CANCELLED
+            status, stop_reason = common_pb2.SESSION_STATUS_CANCELLED, pb.STOP_REASON_CANCELLED
             if not running.cancel_asked:
                 raise
         except BaseException as error:
@@ -118,7 +118,7 @@ class SessionTurns:
         if self._synced is not None:
             await self._synced()
         running.events.put(turn_finished(stop_reason, totals, round((time.monotonic() - started) * 1000)))
-        if status == audit_pb2.SESSION_STATUS_IDLE and session.state.shadows:
+        if status == common_pb2.SESSION_STATUS_IDLE and session.state.shadows:
             self._shadows.start(Shadow(turn, begin, request.max_cost_micros), session.state.shadows)
 
     def _begin(
@@ -132,7 +132,7 @@ class SessionTurns:
         state.engine, state.model = runner.name, model
         state.system_prompt = request.system_prompt or state.system_prompt
         state.turns += 1
-        self.save(session, audit_pb2.SESSION_STATUS_RUNNING)
+        self.save(session, common_pb2.SESSION_STATUS_RUNNING)
         session.append(UserMessage(request.input))
         telemetry = self._telemetry.begin_turn(runner.name, state.id, running.turn_id)
         running.trace_id = telemetry.trace_id
@@ -198,7 +198,7 @@ class SessionTurns:
             turn.append(UserMessage(GO_ON))
         return pb.STOP_REASON_MAX_COST if turn.account.is_over_budget() else await other.run(turn)
 
-    def save(self, session: Session, status: audit_pb2.SessionStatus.ValueType) -> None:
+    def save(self, session: Session, status: common_pb2.SessionStatus.ValueType) -> None:
         """Writes the session's state, and puts its row on the record."""
         session.state.status = status
         session.save()

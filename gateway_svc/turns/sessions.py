@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from uuid_utils import uuid7
 
@@ -38,7 +39,7 @@ class SessionState:
     model: str = ""
     system_prompt: str = ""
     labels: dict[str, str] = field(default_factory=dict)
-    status: int = audit_pb2.SESSION_STATUS_IDLE
+    status: int = common_pb2.SESSION_STATUS_IDLE
     revision: int = 0
     turns: int = 0
     totals: Totals = field(default_factory=Totals)
@@ -105,7 +106,7 @@ class SessionState:
         return session_row(
             self.id,
             self.revision,
-            audit_pb2.SessionStatus.ValueType(self.status),
+            common_pb2.SessionStatus.ValueType(self.status),
             engine=self.engine,
             model=self.model,
             labels=self.labels,
@@ -126,7 +127,7 @@ class SessionState:
             id=self.id,
             engine=self.engine,
             model=self.model,
-            status=audit_pb2.SessionStatus.ValueType(self.status),
+            status=common_pb2.SessionStatus.ValueType(self.status),
             turns=self.turns,
             steps=self.totals.steps,
             tool_calls=self.totals.tool_calls,
@@ -237,8 +238,8 @@ class Sessions:
             NotFound: there is no such session, or none that viewer may know of.
         """
         state = SessionState.from_json(read_state(self._path(session_id)))
-        if state.status == audit_pb2.SESSION_STATUS_RUNNING and session_id not in self._queues:
-            state.status = audit_pb2.SESSION_STATUS_FAILED  # the process that ran it is gone
+        if state.status == common_pb2.SESSION_STATUS_RUNNING and session_id not in self._queues:
+            state.status = common_pb2.SESSION_STATUS_FAILED  # the process that ran it is gone
         if not state.is_visible_to(viewer):
             raise NotFound(f"session {session_id} is not known to this gateway")
         return state
@@ -255,7 +256,7 @@ class Sessions:
         running = []
         for path in self._folder.glob("*.jsonl"):
             with suppress(NotFound):
-                if read_state(path)["status"] == audit_pb2.SESSION_STATUS_RUNNING:
+                if read_state(path)["status"] == common_pb2.SESSION_STATUS_RUNNING:
                     running.append(path.stem)
         return running
 

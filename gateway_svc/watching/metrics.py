@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -48,7 +49,7 @@ class TurnMetrics:
         self._tools = frozenset(tools)
         self._servers = frozenset(servers)
         self._engines: dict[str, _EngineSeries] = {}
-        self._tool_calls: dict[tuple[str, audit_pb2.Outcome.ValueType], tuple[Counter, Histogram]] = {}
+        self._tool_calls: dict[tuple[str, common_pb2.Outcome.ValueType], tuple[Counter, Histogram]] = {}
         self._running = Gauge("onrecord_turns_running", "Turns under way.", ["engine"], registry=registry)
         self._turns = Counter(
             "onrecord_turns", "Turns that have ended, by why they did.", ["engine", "stop_reason"], registry=registry
@@ -134,7 +135,7 @@ class TurnMetrics:
             )
         return self._engines[engine]
 
-    def _of_tool(self, key: tuple[str, audit_pb2.Outcome.ValueType]) -> tuple[Counter, Histogram]:
+    def _of_tool(self, key: tuple[str, common_pb2.Outcome.ValueType]) -> tuple[Counter, Histogram]:
         """Kept for the deployment's own tools: models make other names up without end."""
         tool = self._label(key[0])
         series = self._calls.labels(tool, outcome_label(key[1])), self._call_seconds.labels(tool)
@@ -161,9 +162,9 @@ def stop_label(stop_reason: pb.StopReason.ValueType) -> str:
     return pb.StopReason.Name(stop_reason).removeprefix("STOP_REASON_").lower()
 
 
-def outcome_label(outcome: audit_pb2.Outcome.ValueType) -> str:
+def outcome_label(outcome: common_pb2.Outcome.ValueType) -> str:
     """How a tool call ended, as a label."""
-    return audit_pb2.Outcome.Name(outcome).removeprefix("OUTCOME_").lower()
+    return common_pb2.Outcome.Name(outcome).removeprefix("OUTCOME_").lower()
 
 
 class RecordCollector(Collector):

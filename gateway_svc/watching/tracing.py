@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.engines.kinds import engine_kinds
 from gateway_svc.errors import SettingsError
@@ -117,8 +118,8 @@ class TurnTrace:
             "gen_ai.tool.call.id": row.tool_call_id,
             "onrecord.audit_row.id": row.id,
         }
-        outcome = audit_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_").lower()
-        failure = "" if row.outcome in {audit_pb2.OUTCOME_SUCCEEDED, audit_pb2.OUTCOME_DRY_RUN} else outcome
+        outcome = common_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_").lower()
+        failure = "" if row.outcome in {common_pb2.OUTCOME_SUCCEEDED, common_pb2.OUTCOME_DRY_RUN} else outcome
         self._add(
             f"execute_tool {row.tool_name}",
             self._otel.SpanKind.INTERNAL,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from recording.rows import fit
 
@@ -10,7 +11,7 @@ from recording.rows import fit
 def session_row(
     session_id: str,
     revision: int,
-    status: audit_pb2.SessionStatus.ValueType,
+    status: common_pb2.SessionStatus.ValueType,
     *,
     engine: str,
     model: str,

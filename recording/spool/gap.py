@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import uuid_utils
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from recording.logger import Row
 
@@ -61,7 +62,7 @@ class Gap:
         return audit_pb2.AuditRow(
             id=str(uuid_utils.UUID(bytes=self.id)),
             tool_name=GAP_TOOL_NAME,
-            outcome=audit_pb2.OUTCOME_FAILED,
+            outcome=common_pb2.OUTCOME_FAILED,
             args_summary=f'{{"tool_calls": {self.tool_calls}, "model_requests": {self.model_requests}, '
             f'"session_states": {self.session_states}, "from_ms": {self.from_ms}, "to_ms": {self.to_ms}}}',
             error=f"{self.tool_calls} tool calls between {_iso(self.from_ms)} and {_iso(self.to_ms)} went unrecorded: "

@@ -9,6 +9,7 @@ from typing import Literal
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from recording.held_folder import LOCK, HeldFolder
 from recording.logger import Row
@@ -314,7 +315,7 @@ def _interrupted(payload: bytes) -> audit_pb2.AuditRow:
     """The row of an intent whose call did not end in its process."""
     row = decode_row(payload)
     assert isinstance(row, audit_pb2.AuditRow)  # noqa: S101 - append_intent takes no other
-    row.outcome = audit_pb2.OUTCOME_INTERRUPTED
+    row.outcome = common_pb2.OUTCOME_INTERRUPTED
     row.error = INTERRUPTED
     row.duration_ms = 0
     return row

@@ -3,32 +3,34 @@
 from typing import Any
 
 import apsw
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.ledger.query import query_of, session_query_of
 from audit_svc.sqlite.read import queries, tool_calls
 from audit_svc.sqlite.usage import summaries
 
 
-def list_tool_calls(connection: apsw.Connection, request: Any) -> audit_pb2.ListToolCallsResponse:
+def list_tool_calls(connection: apsw.Connection, request: Any) -> questions_pb2.ListToolCallsResponse:
     query = query_of(request)
     page = tool_calls.list_tool_calls(connection, query)
-    return audit_pb2.ListToolCallsResponse(rows=page.rows, next_page_token=query.token(page.next))
+    return questions_pb2.ListToolCallsResponse(rows=page.rows, next_page_token=query.token(page.next))
 
 
-def list_sessions(connection: apsw.Connection, request: Any) -> audit_pb2.ListSessionsResponse:
+def list_sessions(connection: apsw.Connection, request: Any) -> questions_pb2.ListSessionRecordsResponse:
     query = query_of(request)
     page = queries.list_sessions(connection, query)
-    return audit_pb2.ListSessionsResponse(sessions=page.rows, next_page_token=query.token(page.next))
+    return questions_pb2.ListSessionRecordsResponse(sessions=page.rows, next_page_token=query.token(page.next))
 
 
-def get_session(connection: apsw.Connection, request: Any) -> audit_pb2.GetSessionResponse:
+def get_session(connection: apsw.Connection, request: Any) -> questions_pb2.GetSessionRecordResponse:
     query = session_query_of(request)
     session, page = queries.get_session(connection, query)
-    return audit_pb2.GetSessionResponse(session=session, timeline=page.rows, next_page_token=query.token(page.next))
+    return questions_pb2.GetSessionRecordResponse(
+        session=session, timeline=page.rows, next_page_token=query.token(page.next)
+    )
 
 
-def summarize_usage(connection: apsw.Connection, request: Any) -> audit_pb2.SummarizeUsageResponse:
+def summarize_usage(connection: apsw.Connection, request: Any) -> questions_pb2.SummarizeUsageResponse:
     query = query_of(request)
     page = summaries.summarize_usage(connection, query)
-    return audit_pb2.SummarizeUsageResponse(rows=page.rows, next_page_token=query.token(page.next))
+    return questions_pb2.SummarizeUsageResponse(rows=page.rows, next_page_token=query.token(page.next))

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from uuid_utils import uuid7
 
 from audit_svc.ledger.batch import Batch, read_batch
@@ -23,7 +24,7 @@ def audit_row(**fields: Any) -> audit_pb2.AuditRow:
         "exit_code": 0,
         "result_bytes": 345,
         "created_at_ms": NOW_MS,
-        "outcome": audit_pb2.OUTCOME_SUCCEEDED,
+        "outcome": common_pb2.OUTCOME_SUCCEEDED,
         "model": "llama3.2:3b",
         "tool_call_id": "call_1",
         "turn_id": "turn-1",
@@ -57,7 +58,7 @@ def session_row(**fields: Any) -> audit_pb2.SessionRow:
         "revision": 1,
         "engine": "ollama",
         "model": "llama3.2:3b",
-        "status": audit_pb2.SESSION_STATUS_RUNNING,
+        "status": common_pb2.SESSION_STATUS_RUNNING,
         "turns": 1,
         "labels": {"user": "ada", "team": "engines"},
         "created_at_ms": NOW_MS,

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import questions_pb2
 
 from audit_svc import query_log
 from audit_svc.query_log import QueryLog, filters_of
@@ -33,7 +33,7 @@ async def test_a_tail_that_ends_after_its_call_is_logged_without_asking_the_call
     """The generator of a stream whose client has left is closed by the event loop, when gRPC has let the call go."""
     kept, call = Kept(), Call()
     log = QueryLog(kept, {})  # type: ignore[arg-type] # the one method that it uses
-    with log.logged(audit_pb2.TailToolCallsRequest(engine="ollama"), call) as logged:  # type: ignore[arg-type] # as above
+    with log.logged(questions_pb2.TailToolCallsRequest(engine="ollama"), call) as logged:  # type: ignore[arg-type] # as above
         logged.rows = 3
         call.is_open = False
     await log.close()
@@ -43,8 +43,8 @@ async def test_a_tail_that_ends_after_its_call_is_logged_without_asking_the_call
 
 def test_of_a_text_that_was_searched_for_the_length_alone_is_kept():
     for request in (
-        audit_pb2.ListToolCallsRequest(args_contain="hunter2", page_token="abc"),
-        audit_pb2.ExportToolCallsRequest(filter=audit_pb2.ListToolCallsRequest(args_contain="hunter2")),
+        questions_pb2.ListToolCallsRequest(args_contain="hunter2", page_token="abc"),
+        questions_pb2.ExportToolCallsRequest(filter=questions_pb2.ListToolCallsRequest(args_contain="hunter2")),
     ):
         assert "hunter2" not in filters_of(request)
         assert "(7 characters)" in filters_of(request)
@@ -56,10 +56,10 @@ async def test_a_question_that_is_asked_again_within_a_minute_is_counted_in_one_
     kept = Kept()
     log = QueryLog(kept, {})  # type: ignore[arg-type] # the one method that it uses
     for number in range(100):
-        asked = audit_pb2.ListToolCallsRequest(engine="ollama", created_from_ms=1000 + number)
+        asked = questions_pb2.ListToolCallsRequest(engine="ollama", created_from_ms=1000 + number)
         with log.logged(asked, Call()) as logged:  # type: ignore[arg-type] # as above
             logged.rows = 2
-    with log.logged(audit_pb2.ListToolCallsRequest(engine="other"), Call()):  # type: ignore[arg-type] # as above
+    with log.logged(questions_pb2.ListToolCallsRequest(engine="other"), Call()):  # type: ignore[arg-type] # as above
         pass
     await log.close()
     rows = sorted((row.filters, row.times, row.rows) for row in kept.rows)
@@ -76,7 +76,7 @@ async def test_what_was_asked_again_is_written_when_its_minute_is_over(monkeypat
     kept = Kept()
     log = QueryLog(kept, {})  # type: ignore[arg-type] # the one method that it uses
     for _ in range(3):
-        with log.logged(audit_pb2.ListToolCallsRequest(), Call()):  # type: ignore[arg-type] # as above
+        with log.logged(questions_pb2.ListToolCallsRequest(), Call()):  # type: ignore[arg-type] # as above
             pass
     while sum(row.times for row in kept.rows) < 3:
         await asyncio.sleep(0.01)

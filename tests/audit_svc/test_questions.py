@@ -6,7 +6,7 @@ import json
 
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 
 from audit_svc import questions
 from tests.audit_svc.samples import NOW_MS, audit_row, request, session_row
@@ -14,9 +14,9 @@ from tests.audit_svc.samples import NOW_MS, audit_row, request, session_row
 SECRET = "hunter2-hunter2"
 
 
-async def read(stream, count: int) -> list[audit_pb2.TailToolCallsResponse]:
+async def read(stream, count: int) -> list[questions_pb2.TailToolCallsResponse]:
     """Responses until they hold count rows."""
-    responses: list[audit_pb2.TailToolCallsResponse] = []
+    responses: list[questions_pb2.TailToolCallsResponse] = []
     async with asyncio.timeout(30):
         while sum(len(response.rows) for response in responses) < count:
             responses.append(await stream.read())
@@ -29,7 +29,7 @@ def ids(responses) -> list[str]:
 
 async def test_a_tail_begins_now_and_shows_what_its_filters_let_through(ledger):
     await ledger.RecordBatch(request(audit_row(id="before")))
-    tail = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest(tool_name="bash", errors_only=True))
+    tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(tool_name="bash", errors_only=True))
     await tail.wait_for_connection()
     for number in range(3):
         await ledger.RecordBatch(
@@ -44,7 +44,7 @@ async def test_a_tail_begins_now_and_shows_what_its_filters_let_through(ledger):
 
 
 async def test_a_tail_goes_on_from_its_token_without_losing_or_doubling_a_row(ledger):
-    asked = audit_pb2.TailToolCallsRequest(engine="ollama")
+    asked = questions_pb2.TailToolCallsRequest(engine="ollama")
     tail = ledger.TailToolCalls(asked)
     await tail.wait_for_connection()
     sent = [f"row-{number}" for number in range(40)]
@@ -59,30 +59,30 @@ async def test_a_tail_goes_on_from_its_token_without_losing_or_doubling_a_row(le
         [*_, last] = responses = await read(tail, min(7, len(sent) - len(seen)))
         seen += ids(responses)
         tail.cancel()
-        tail = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest(engine="ollama", page_token=last.page_token))
+        tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(engine="ollama", page_token=last.page_token))
     await recording
     tail.cancel()
     assert seen == sent
-    other = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest(engine="openai", page_token=last.page_token))
+    other = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(engine="openai", page_token=last.page_token))
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await other.read()
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_a_tail_that_has_seen_nothing_can_go_on_from_where_it_began(ledger):
-    tail = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest())
+    tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest())
     first = await tail.read()
     assert not first.rows
     tail.cancel()
     await ledger.RecordBatch(request(audit_row(id="meanwhile")))
-    tail = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest(page_token=first.page_token))
+    tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(page_token=first.page_token))
     assert ids(await read(tail, 1)) == ["meanwhile"]
     tail.cancel()
 
 
 async def test_a_tail_goes_on_from_each_of_several_responses_that_hold_large_rows(ledger):
     """What is more than one response holds comes in several, and no token is beyond what its response shows."""
-    began = await ledger.TailToolCalls(audit_pb2.TailToolCallsRequest()).read()
+    began = await ledger.TailToolCalls(questions_pb2.TailToolCallsRequest()).read()
     sent = [audit_row(id=f"{number:04}", args_summary="x" * 4000, error="y" * 2000) for number in range(1000)]
     await ledger.RecordBatch(request(*sent[:500]))
     await ledger.RecordBatch(request(*sent[500:]))
@@ -90,7 +90,7 @@ async def test_a_tail_goes_on_from_each_of_several_responses_that_hold_large_row
     looks = 0
     token = began.page_token
     while len(seen) < len(sent):
-        tail = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest(page_token=token))
+        tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(page_token=token))
         responses = await read(tail, 1)
         tail.cancel()
         seen += ids(responses)
@@ -104,7 +104,7 @@ async def test_a_tail_goes_on_from_each_of_several_responses_that_hold_large_row
 async def test_a_tail_that_reads_too_slowly_is_told_how_many_rows_it_missed(ledger, monkeypatch):
     """Rows of several KiB fill what gRPC holds for a client that does not read."""
     monkeypatch.setattr(questions, "MAX_BEHIND", 500)
-    tail = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest())
+    tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest())
     await tail.wait_for_connection()
     total = 0
     for _ in range(30):
@@ -123,17 +123,17 @@ async def test_a_tail_that_reads_too_slowly_is_told_how_many_rows_it_missed(ledg
 
 async def test_tails_have_a_limit_and_give_their_places_back(ledger, monkeypatch):
     monkeypatch.setattr(questions, "MAX_TAILS", 2)
-    tails = [ledger.TailToolCalls(audit_pb2.TailToolCallsRequest()) for _ in range(2)]
+    tails = [ledger.TailToolCalls(questions_pb2.TailToolCallsRequest()) for _ in range(2)]
     for tail in tails:
         await tail.wait_for_connection()
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await ledger.TailToolCalls(audit_pb2.TailToolCallsRequest()).read()
+        await ledger.TailToolCalls(questions_pb2.TailToolCallsRequest()).read()
     assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     for tail in tails:
         tail.cancel()
     async with asyncio.timeout(30):
         while True:
-            another = ledger.TailToolCalls(audit_pb2.TailToolCallsRequest())
+            another = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest())
             with contextlib.suppress(grpc.aio.AioRpcError):
                 await another.wait_for_connection()
                 break
@@ -143,7 +143,7 @@ async def test_tails_have_a_limit_and_give_their_places_back(ledger, monkeypatch
 async def test_an_export_is_what_was_there_when_it_began(ledger):
     sent = [audit_row(created_at_ms=NOW_MS - number % 50) for number in range(1300)]
     await ledger.RecordBatch(request(*sent))
-    asked = audit_pb2.ExportToolCallsRequest(filter=audit_pb2.ListToolCallsRequest(tool_name="bash"))
+    asked = questions_pb2.ExportToolCallsRequest(filter=questions_pb2.ListToolCallsRequest(tool_name="bash"))
     export = aiter(ledger.ExportToolCalls(asked))
     rows = list((await anext(export)).rows)
     await ledger.RecordBatch(request(*[audit_row(created_at_ms=NOW_MS + 5) for _ in range(10)]))
@@ -154,15 +154,15 @@ async def test_an_export_is_what_was_there_when_it_began(ledger):
 
 async def test_each_query_leaves_a_row_with_who_asked_what_and_how_it_ended(ledger):
     await ledger.RecordBatch(audit_pb2.RecordRequest(rows=[audit_row()], sessions=[session_row()]))
-    await ledger.ListToolCalls(audit_pb2.ListToolCallsRequest(session_id="session-1", args_contain=SECRET))
+    await ledger.ListToolCalls(questions_pb2.ListToolCallsRequest(session_id="session-1", args_contain=SECRET))
     with pytest.raises(grpc.aio.AioRpcError):
-        await ledger.GetSession(audit_pb2.GetSessionRequest(session_id="nobody"))
-    async for _ in ledger.ExportToolCalls(audit_pb2.ExportToolCallsRequest()):
+        await ledger.GetSession(questions_pb2.GetSessionRecordRequest(session_id="nobody"))
+    async for _ in ledger.ExportToolCalls(questions_pb2.ExportToolCallsRequest()):
         pass
     async with asyncio.timeout(30):
-        found: dict[str, audit_pb2.QueryRow] = {}
+        found: dict[str, administration_pb2.QueryRow] = {}
         while not {"ExportToolCalls", "GetSession", "ListToolCalls"} <= found.keys():
-            response = await ledger.ListQueries(audit_pb2.ListQueriesRequest())
+            response = await ledger.ListQueries(administration_pb2.ListQueriesRequest())
             found = {query.method: query for query in response.queries}
             await asyncio.sleep(0.1)
     export, session, listing = (found[method] for method in ("ExportToolCalls", "GetSession", "ListToolCalls"))
@@ -170,19 +170,21 @@ async def test_each_query_leaves_a_row_with_who_asked_what_and_how_it_ended(ledg
     assert json.loads(listing.filters) == {"session_id": "session-1", "args_contain": "(15 characters)"}
     assert (session.method, session.status) == ("GetSession", "NOT_FOUND")
     assert (export.method, export.rows) == ("ExportToolCalls", 1)
-    only = await ledger.ListQueries(audit_pb2.ListQueriesRequest(method="GetSession"))
+    only = await ledger.ListQueries(administration_pb2.ListQueriesRequest(method="GetSession"))
     assert [query.id for query in only.queries] == [session.id]
-    page = await ledger.ListQueries(audit_pb2.ListQueriesRequest(page_size=1))
-    rest = await ledger.ListQueries(audit_pb2.ListQueriesRequest(page_token=page.next_page_token))
+    page = await ledger.ListQueries(administration_pb2.ListQueriesRequest(page_size=1))
+    rest = await ledger.ListQueries(administration_pb2.ListQueriesRequest(page_token=page.next_page_token))
     assert page.queries[0].id not in [query.id for query in rest.queries]
 
 
 async def test_a_query_whose_deadline_has_passed_ends_and_is_logged_as_cancelled(ledger):
     await ledger.RecordBatch(request(*[audit_row() for _ in range(2000)]))
-    export = ledger.ExportToolCalls(audit_pb2.ExportToolCallsRequest())
+    export = ledger.ExportToolCalls(questions_pb2.ExportToolCallsRequest())
     await export.read()
     export.cancel()
     async with asyncio.timeout(30):
-        while not (found := (await ledger.ListQueries(audit_pb2.ListQueriesRequest(method="ExportToolCalls"))).queries):
+        while not (
+            found := (await ledger.ListQueries(administration_pb2.ListQueriesRequest(method="ExportToolCalls"))).queries
+        ):
             await asyncio.sleep(0.1)
     assert found[0].status in ("CANCELLED", "OK")

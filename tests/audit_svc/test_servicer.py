@@ -9,7 +9,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2
 
 from audit_svc import servicer
 from audit_svc.errors import QueueFull
@@ -20,7 +20,7 @@ from service_kit.server import bind, build_server
 from tests.audit_svc.samples import audit_row, request, session_row
 from tests.audit_svc.sqlite.test_writer import held
 
-Listing = audit_pb2.ListToolCallsRequest
+Listing = questions_pb2.ListToolCallsRequest
 
 
 async def listed(ledger: Any, **filters: Any) -> list[audit_pb2.AuditRow]:
@@ -95,10 +95,10 @@ async def test_a_stream_that_breaks_in_the_middle_leaves_the_service_as_it_was(l
     [
         ("ListToolCalls", Listing(page_size=-1), "INVALID_ARGUMENT", "page_size must not be negative"),
         ("ListToolCalls", Listing(page_token="forged"), "INVALID_ARGUMENT", "page_token is not one"),
-        ("ListSessions", audit_pb2.ListSessionsRequest(page_size=-1), "INVALID_ARGUMENT", "page_size"),
-        ("ListSessions", audit_pb2.ListSessionsRequest(page_token="AAAA"), "INVALID_ARGUMENT", "page_token"),
-        ("GetSession", audit_pb2.GetSessionRequest(), "INVALID_ARGUMENT", "session_id is empty"),
-        ("GetSession", audit_pb2.GetSessionRequest(session_id="x"), "NOT_FOUND", "no session with this id"),
+        ("ListSessions", questions_pb2.ListSessionRecordsRequest(page_size=-1), "INVALID_ARGUMENT", "page_size"),
+        ("ListSessions", questions_pb2.ListSessionRecordsRequest(page_token="AAAA"), "INVALID_ARGUMENT", "page_token"),
+        ("GetSession", questions_pb2.GetSessionRecordRequest(), "INVALID_ARGUMENT", "session_id is empty"),
+        ("GetSession", questions_pb2.GetSessionRecordRequest(session_id="x"), "NOT_FOUND", "no session with this id"),
         ("RecordBatch", request(*[audit_row(id="x")] * 10_001), "INVALID_ARGUMENT", "10001 rows"),
         ("RecordBatch", request(audit_row(tool_name="x" * 17 * 2**20)), "RESOURCE_EXHAUSTED", "larger than max"),
     ],
@@ -130,9 +130,9 @@ async def test_a_bad_row_is_rejected_and_its_neighbours_are_stored(ledger):
 
 async def test_sessions_can_be_listed_and_got(ledger):
     await ledger.RecordBatch(audit_pb2.RecordRequest(sessions=[session_row(id="a"), session_row(id="b")]))
-    found = await ledger.ListSessions(audit_pb2.ListSessionsRequest(engine="ollama"))
+    found = await ledger.ListSessions(questions_pb2.ListSessionRecordsRequest(engine="ollama"))
     assert list(found.sessions) == [session_row(id="b"), session_row(id="a")]
-    got = await ledger.GetSession(audit_pb2.GetSessionRequest(session_id="a"))
+    got = await ledger.GetSession(questions_pb2.GetSessionRecordRequest(session_id="a"))
     assert got.session == session_row(id="a")
 
 

@@ -16,6 +16,7 @@ import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2
 from onrecord.client import Access, AsyncGateway, AsyncLedger, Decision, Gateway, Ledger, ToolCall
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.processes import REPOSITORY
@@ -68,8 +69,8 @@ async def test_the_examples_run_as_they_are_written(make_pair, tmp_path):
     assert not (pair.workspace / "ran").exists(), "the decision of the second example kept it from running"
     rows = [row for row in await pair.rows(5) if row.engine == "my-app"]
     assert [(row.tool_name, row.args_summary, row.outcome) for row in rows] == [
-        ("lookup", '{"city":{"type":"string","bytes":4}}', audit_pb2.OUTCOME_SUCCEEDED),
-        ("publish", '{"words":{"type":"number"}}', audit_pb2.OUTCOME_SUCCEEDED),
+        ("lookup", '{"city":{"type":"string","bytes":4}}', common_pb2.OUTCOME_SUCCEEDED),
+        ("publish", '{"words":{"type":"number"}}', common_pb2.OUTCOME_SUCCEEDED),
     ]
     assert rows[0].result_bytes == len("high tide in Kiel at noon")
     assert rows[0].session_id == said[2].strip()
@@ -129,10 +130,10 @@ async def test_exceptions_become_outcomes_and_go_on_and_no_message_is_recorded(m
             call.error, call.http_status, call.exit_code = "it is not there", 404, 3
     rows = await pair.rows(4)
     assert [(row.outcome, row.error) for row in rows] == [
-        (audit_pb2.OUTCOME_FAILED, "the tool raised ValueError"),
-        (audit_pb2.OUTCOME_TIMED_OUT, "the tool raised TimeoutError"),
-        (audit_pb2.OUTCOME_CANCELLED, "the tool raised CancelledError"),
-        (audit_pb2.OUTCOME_FAILED, "it is not there"),
+        (common_pb2.OUTCOME_FAILED, "the tool raised ValueError"),
+        (common_pb2.OUTCOME_TIMED_OUT, "the tool raised TimeoutError"),
+        (common_pb2.OUTCOME_CANCELLED, "the tool raised CancelledError"),
+        (common_pb2.OUTCOME_FAILED, "it is not there"),
     ]
     assert (rows[3].http_status, rows[3].exit_code) == (404, 3)
     assert {(row.session_id, row.engine, row.model) for row in rows} == {("s-1", "application", "m")}
@@ -151,7 +152,7 @@ with Ledger({str(tmp_path / "app")!r}, {pair.audit_address!r}) as ledger, ledger
     assert ended.returncode == -9
     async with AsyncLedger(tmp_path / "app", pair.audit_address):
         [row] = await pair.rows(1)
-    assert (row.tool_name, row.outcome) == ("lookup", audit_pb2.OUTCOME_INTERRUPTED)
+    assert (row.tool_name, row.outcome) == ("lookup", common_pb2.OUTCOME_INTERRUPTED)
 
 
 def test_strict_refuses_what_cannot_be_put_on_disk(tmp_path):
@@ -196,7 +197,7 @@ def test_whatever_its_arguments_are_a_call_runs_and_has_its_row(tmp_path, argume
         ledger.tool_call("lookup", arguments),
     ):
         pass
-    assert [(row.args_summary, row.outcome) for row in rows] == [(summary, audit_pb2.OUTCOME_SUCCEEDED)]
+    assert [(row.args_summary, row.outcome) for row in rows] == [(summary, common_pb2.OUTCOME_SUCCEEDED)]
 
 
 def told(call: ToolCall, error: Exception) -> Exception:
@@ -210,7 +211,7 @@ def test_a_result_that_no_row_can_hold_changes_nothing_for_the_body(tmp_path):
             raise told(call, KeyError())
         with ledger.tool_call("lookup") as call:
             call.http_status = "200"  # type: ignore[assignment]
-    assert [row.outcome for row in rows] == [audit_pb2.OUTCOME_FAILED, audit_pb2.OUTCOME_SUCCEEDED]
+    assert [row.outcome for row in rows] == [common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_SUCCEEDED]
 
 
 def test_a_ledger_that_is_not_open_says_so(tmp_path):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
@@ -129,11 +130,11 @@ async def test_a_turn_through_the_pair_leaves_the_models_call_in_the_ledger(serv
         rows: Sequence[audit_pb2.AuditRow] = []
         while not rows:
             await asyncio.sleep(0.05)
-            rows = (await ledger.ListToolCalls(audit_pb2.ListToolCallsRequest())).rows
+            rows = (await ledger.ListToolCalls(questions_pb2.ListToolCallsRequest())).rows
         (row,) = rows
         assert (row.engine, row.model, row.tool_name) == ("openai", server.model, "read")
         assert "README.md" in row.args_summary
-        assert row.outcome == audit_pb2.OUTCOME_SUCCEEDED
+        assert row.outcome == common_pb2.OUTCOME_SUCCEEDED
         assert row.result_bytes == len(README.encode())
 
 

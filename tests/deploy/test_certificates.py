@@ -9,14 +9,14 @@ from pathlib import Path
 import grpc
 import pytest
 from cryptography import x509
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from demo.model_server import ModelServer
 from demo.processes import REPOSITORY, Service, run_command, start_service
 from demo.script import Script
 
-LIST = audit_pb2.ListToolCallsRequest()
+LIST = questions_pb2.ListToolCallsRequest()
 
 
 def make_certificates(folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
@@ -78,7 +78,7 @@ class Pair:
         audit = await self.audit()
         async with asyncio.timeout(SECONDS_TO_ARRIVE):
             while True:
-                response = await audit.ListToolCalls(audit_pb2.ListToolCallsRequest(page_size=1000, **filters))
+                response = await audit.ListToolCalls(questions_pb2.ListToolCallsRequest(page_size=1000, **filters))
                 if len(response.rows) >= count:
                     return list(response.rows)[::-1]
                 await asyncio.sleep(0.02)

@@ -5,7 +5,8 @@ from typing import Any
 
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Refusal, Script, Step
@@ -16,7 +17,11 @@ C = grpc.StatusCode
 
 def audit_row(id_: str, *, tool_name: str = "read", created_at_ms: int = 1_790_000_000_000) -> audit_pb2.AuditRow:
     return audit_pb2.AuditRow(
-        id=id_, tool_name=tool_name, args_summary="{}", created_at_ms=created_at_ms, outcome=audit_pb2.OUTCOME_SUCCEEDED
+        id=id_,
+        tool_name=tool_name,
+        args_summary="{}",
+        created_at_ms=created_at_ms,
+        outcome=common_pb2.OUTCOME_SUCCEEDED,
     )
 
 
@@ -88,8 +93,8 @@ async def test_bad_pages_are_refused_by_both_services(make_pair):
     gateway, audit = await pair.gateway(pair.start_gateway()), await pair.audit()
     for call, request in (
         (gateway.ListSessions, pb.ListSessionsRequest),
-        (audit.ListToolCalls, audit_pb2.ListToolCallsRequest),
-        (audit.ListSessions, audit_pb2.ListSessionsRequest),
+        (audit.ListToolCalls, questions_pb2.ListToolCallsRequest),
+        (audit.ListSessions, questions_pb2.ListSessionRecordsRequest),
     ):
         assert (await status_of(call(request(page_size=-1))))[0] == C.INVALID_ARGUMENT
         assert (await status_of(call(request(page_token="forged"))))[0] == C.INVALID_ARGUMENT
@@ -134,4 +139,4 @@ async def test_a_tool_call_named_by_megabytes_still_has_its_row(make_pair):
     gateway = await pair.gateway(pair.start_gateway())
     assert text_of(await run_turn(gateway)) == "Done."
     [row] = await pair.rows(1)
-    assert row.outcome == audit_pb2.OUTCOME_INVALID_CALL
+    assert row.outcome == common_pb2.OUTCOME_INVALID_CALL

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Page, Script, Step
@@ -96,7 +97,7 @@ def claude(folder: Path, url: str) -> dict[str, str]:
 
 def shown(row: audit_pb2.AuditRow) -> tuple[str, int | None, int | None, bool]:
     return (
-        audit_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_"),
+        common_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_"),
         row.exit_code if row.HasField("exit_code") else None,
         row.http_status if row.HasField("http_status") else None,
         row.HasField("error"),
@@ -190,7 +191,7 @@ async def test_claude_s_program_killed_in_a_call_leaves_its_row_and_a_session_th
 
     events = await failed_turn(gateway, "claude", "ended by signal 9 in the middle of an answer", kill)
     (row,) = await pair.rows(1)
-    assert (row.engine, row.tool_name, row.outcome) == ("claude", "Bash", audit_pb2.OUTCOME_INTERRUPTED)
+    assert (row.engine, row.tool_name, row.outcome) == ("claude", "Bash", common_pb2.OUTCOME_INTERRUPTED)
     session_id = events[0].turn_started.session_id
     assert text_of(await run_turn(gateway, session_id=session_id)) == "Here again."
     assert text_of(await run_turn(gateway, session_id=session_id, engine="ollama")) == "Going on."

@@ -7,7 +7,8 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Script, Step
@@ -48,11 +49,11 @@ async def test_a_clients_deadline_cancels_the_turn_and_its_tool_whose_row_is_the
     assert ended.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert kinds(events)[-1] == "tool_call_started"
     (row,) = await pair.rows(1)
-    assert row.outcome == audit_pb2.OUTCOME_CANCELLED
+    assert row.outcome == common_pb2.OUTCOME_CANCELLED
     assert row.duration_ms < 30_000
     get = pb.GetSessionRequest(session_id=row.session_id)
     async with asyncio.timeout(30):
-        while (await gateway.GetSession(get)).session.status != audit_pb2.SESSION_STATUS_CANCELLED:
+        while (await gateway.GetSession(get)).session.status != common_pb2.SESSION_STATUS_CANCELLED:
             await asyncio.sleep(0.02)
 
 
@@ -88,11 +89,11 @@ async def test_the_field_that_is_at_fault_is_named(make_pair):
         (gateway.ListSessions(pb.ListSessionsRequest(page_size=-1)), "page_size"),
         (run_turn(gateway, max_cost_micros=-1), "max_cost_micros"),
         (run_turn(gateway, session_max_cost_micros=-1), "session_max_cost_micros"),
-        (audit.ListToolCalls(audit_pb2.ListToolCallsRequest(page_token="x")), "page_token"),
-        (audit.Prune(audit_pb2.PruneRequest()).read(), "created_before_ms"),
-        (audit.Prune(audit_pb2.PruneRequest(created_before_ms=2**62)).read(), "created_before_ms"),
+        (audit.ListToolCalls(questions_pb2.ListToolCallsRequest(page_token="x")), "page_token"),
+        (audit.Prune(administration_pb2.PruneRequest()).read(), "created_before_ms"),
+        (audit.Prune(administration_pb2.PruneRequest(created_before_ms=2**62)).read(), "created_before_ms"),
         (audit.RecordBatch(audit_pb2.RecordRequest(rows=[audit_pb2.AuditRow()] * 10_001)), "rows"),
-        (audit.GetSession(audit_pb2.GetSessionRequest()), "session_id"),
+        (audit.GetSession(questions_pb2.GetSessionRecordRequest()), "session_id"),
         (audit.RecordBatch(audit_pb2.RecordRequest(producer_id="x" * 129)), "producer_id"),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as refused:

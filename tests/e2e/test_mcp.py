@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
+from onrecord.gateway.v1 import approvals_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.processes import run_command
@@ -60,7 +61,7 @@ async def test_a_call_has_one_row_of_the_tool_s_own_name_on_each_engine(make_pai
     asked = next(request.json for request in pair.model.requests if request.method == "POST")
     assert name in json.dumps(asked["tools"])
     (row,) = await pair.rows(1)
-    assert (row.engine, row.tool_name, row.outcome) == (engine, "t.echo", audit_pb2.OUTCOME_SUCCEEDED)
+    assert (row.engine, row.tool_name, row.outcome) == (engine, "t.echo", common_pb2.OUTCOME_SUCCEEDED)
     assert json.loads(row.args_summary) == {"note": "n", "text": {"type": "string", "bytes": 2}}
     assert (row.result_bytes, row.result_truncated, row.HasField("exit_code")) == (2, False, False)
 
@@ -79,7 +80,7 @@ async def test_a_server_killed_in_a_call_leaves_its_row_and_a_session_that_goes_
             os.kill(server, signal.SIGKILL)
     assert text_of(events) == "Done."
     (row,) = await pair.rows(1)
-    assert (row.tool_name, row.outcome) == ("t.sleep", audit_pb2.OUTCOME_INTERRUPTED)
+    assert (row.tool_name, row.outcome) == ("t.sleep", common_pb2.OUTCOME_INTERRUPTED)
     assert "ended in the middle of the call" in row.error
 
     pair.model.script = calls_of(Call(name="t.echo", arguments={"text": "hi"}))
@@ -87,7 +88,7 @@ async def test_a_server_killed_in_a_call_leaves_its_row_and_a_session_that_goes_
     events = await run_turn(gateway, session_id=session_id)
     assert text_of(events) == "Done."
     _, row = await pair.rows(2)
-    assert row.outcome == audit_pb2.OUTCOME_SUCCEEDED
+    assert row.outcome == common_pb2.OUTCOME_SUCCEEDED
 
 
 @pytest.mark.long
@@ -101,11 +102,13 @@ async def test_a_call_waits_for_its_answer_and_a_denied_one_has_its_row(make_pai
     async for event in gateway.RunTurn(pb.RunTurnRequest(input="go", engine="ollama")):
         if event.tool_call_started.awaiting_answer:
             waited.append(event.tool_call_started.tool_name)
-            await gateway.AnswerToolCall(pb.AnswerToolCallRequest(id=event.tool_call_started.id, allow=False))
+            await gateway.AnswerToolCall(
+                approvals_pb2.AnswerToolCallRequest(id=event.tool_call_started.id, allow=False)
+            )
     assert waited == ["t.echo"]
     assert {row.tool_name: row.outcome for row in await pair.rows(2)} == {
-        "t.echo": audit_pb2.OUTCOME_DENIED,
-        "t.die": audit_pb2.OUTCOME_DENIED,
+        "t.echo": common_pb2.OUTCOME_DENIED,
+        "t.die": common_pb2.OUTCOME_DENIED,
     }
 
 
@@ -156,7 +159,7 @@ async def test_a_gateway_that_ends_leaves_no_server_behind(make_pair, tmp_path):
     assert service.process.wait(30) == 0
     assert server not in servers_running()
     (row,) = await pair.rows(1)
-    assert row.outcome == audit_pb2.OUTCOME_CANCELLED
+    assert row.outcome == common_pb2.OUTCOME_CANCELLED
 
 
 @pytest.mark.long

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import questions_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Script, Step, Tokens
@@ -170,9 +170,9 @@ async def test_each_counter_of_the_ledger_says_what_happened(make_pair):
     # A commit is counted behind its answers. Queries leave rows too, which are committed when some have come.
     before = await until(service, lambda seen: seen.value("onrecord_ledger_commit_seconds_count") == 3)
     assert before.value("onrecord_ledger_commit_rows_sum") == 7
-    await audit.ListToolCalls(audit_pb2.ListToolCallsRequest())
+    await audit.ListToolCalls(questions_pb2.ListToolCallsRequest())
     with pytest.raises(grpc.aio.AioRpcError):
-        await audit.GetSession(audit_pb2.GetSessionRequest(session_id="none"))
+        await audit.GetSession(questions_pb2.GetSessionRecordRequest(session_id="none"))
     async with grpc.aio.insecure_channel(service.address) as channel:
         call: Any = channel.unary_unary(f"/{INVENTED}/Method")
         with pytest.raises(grpc.aio.AioRpcError):

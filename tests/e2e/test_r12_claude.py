@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from demo.script import Call, Script, Step
 from tests.e2e.conftest import Pair, run_turn, text_of
@@ -78,7 +79,7 @@ async def test_r12_what_claude_s_own_tools_handle_is_not_on_the_record(make_pair
     rows = await pair.rows(calls)
     assert {row.engine for row in rows} == {"claude"}
     assert all(row.times_observed for row in rows)
-    assert rows[-1].outcome == audit_pb2.OUTCOME_INTERRUPTED
+    assert rows[-1].outcome == common_pb2.OUTCOME_INTERRUPTED
     await asyncio.sleep(0.2)
     transcript = f"sessions/{events[0].turn_started.session_id}.jsonl"
     for secret in (sentinel, password):

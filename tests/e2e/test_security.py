@@ -7,7 +7,8 @@ from typing import Any
 
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import administration_pb2, audit_pb2, audit_pb2_grpc, questions_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
@@ -87,7 +88,7 @@ async def rows(guarded: Guarded, count: int) -> Any:
         stub = audit_pb2_grpc.AuditServiceStub(channel)
         while True:
             listed = await stub.ListToolCalls(
-                audit_pb2.ListToolCallsRequest(), metadata=bearer(guarded.tokens["reader"])
+                questions_pb2.ListToolCallsRequest(), metadata=bearer(guarded.tokens["reader"])
             )
             if len(listed.rows) >= count:
                 return listed.rows
@@ -146,7 +147,7 @@ async def refusal(call: Any) -> grpc.StatusCode:
 @pytest.mark.long
 async def test_a_compromised_gateway_can_neither_read_nor_change_what_is_on_the_record(guarded):
     mine = audit_pb2.AuditRow(id="0197a1b2-0000-7000-8000-000000000001", engine="e", tool_name="bash")
-    mine.session_id, mine.outcome, mine.created_at_ms = "s", audit_pb2.OUTCOME_SUCCEEDED, 1_764_000_000_000
+    mine.session_id, mine.outcome, mine.created_at_ms = "s", common_pb2.OUTCOME_SUCCEEDED, 1_764_000_000_000
     theirs = bearer(guarded.tokens["producer"])
     async with secure(guarded.audit.address, guarded.ca, guarded.client) as channel:
         stub = audit_pb2_grpc.AuditServiceStub(channel)
@@ -165,7 +166,7 @@ async def test_a_compromised_gateway_can_neither_read_nor_change_what_is_on_the_
 
         changed = audit_pb2.AuditRow()
         changed.CopyFrom(mine)
-        changed.outcome = audit_pb2.OUTCOME_DENIED
+        changed.outcome = common_pb2.OUTCOME_DENIED
         (rejection,) = (await record("gateway-1", changed)).rejections
         assert rejection.code == audit_pb2.REJECTION_CODE_CONFLICT
         session = audit_pb2.SessionRow(id="s", revision=1, created_at_ms=1_764_000_000_000)
@@ -180,15 +181,15 @@ async def test_a_compromised_gateway_can_neither_read_nor_change_what_is_on_the_
         answer = await stub.RecordBatch(audit_pb2.RecordRequest(sessions=[session]), metadata=other)
         assert answer.stored == 1
         for call in (
-            stub.ListToolCalls(audit_pb2.ListToolCallsRequest(), metadata=theirs),
-            stub.GetSession(audit_pb2.GetSessionRequest(session_id="s"), metadata=theirs),
-            stub.TailToolCalls(audit_pb2.TailToolCallsRequest(), metadata=theirs).read(),
-            stub.Prune(audit_pb2.PruneRequest(), metadata=theirs).read(),
-            stub.Backup(audit_pb2.BackupRequest(), metadata=theirs).read(),
+            stub.ListToolCalls(questions_pb2.ListToolCallsRequest(), metadata=theirs),
+            stub.GetSession(questions_pb2.GetSessionRecordRequest(session_id="s"), metadata=theirs),
+            stub.TailToolCalls(questions_pb2.TailToolCallsRequest(), metadata=theirs).read(),
+            stub.Prune(administration_pb2.PruneRequest(), metadata=theirs).read(),
+            stub.Backup(administration_pb2.BackupRequest(), metadata=theirs).read(),
         ):
             assert await refusal(call) == grpc.StatusCode.PERMISSION_DENIED
     (row,) = await rows(guarded, 1)
-    assert row.outcome == audit_pb2.OUTCOME_SUCCEEDED
+    assert row.outcome == common_pb2.OUTCOME_SUCCEEDED
 
 
 @pytest.mark.long

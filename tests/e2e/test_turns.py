@@ -5,7 +5,8 @@ import time
 
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
+from onrecord.gateway.v1 import approvals_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Page, Script, Step, Tokens
@@ -71,7 +72,7 @@ async def test_the_same_turn_works_on_each_engine(make_pair, engine):
     rows = await pair.rows(expected_calls, session_id=started.session_id)
     assert {row.engine for row in rows} == {engine}
     assert {row.turn_id for row in rows} == {started.turn_id}
-    by_kind = {(row.tool_name, audit_pb2.Outcome.Name(row.outcome)): row for row in rows}
+    by_kind = {(row.tool_name, common_pb2.Outcome.Name(row.outcome)): row for row in rows}
     bash = by_kind["bash", "OUTCOME_SUCCEEDED"]
     assert bash.exit_code == 3
     assert not bash.HasField("error")
@@ -129,7 +130,7 @@ async def test_limits_are_stop_reasons_and_the_session_goes_on(make_pair):
     assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_MAX_TURN_SECONDS
     assert time.monotonic() - begun < 15, "the tool was ended, not waited for"
     rows = await pair.rows(7)
-    assert rows[-1].outcome == audit_pb2.OUTCOME_CANCELLED
+    assert rows[-1].outcome == common_pb2.OUTCOME_CANCELLED
 
     pair.model.script = Script(steps=(Step(text="Fresh."),))
     assert text_of(await run_turn(gateway, session_id=session_id, engine="openai")) == "Fresh."
@@ -150,12 +151,12 @@ async def test_cancelling_the_rpc_stops_the_turn_and_its_tool_at_once(make_pair)
         await asyncio.sleep(0.01)
     call.cancel()
     [row] = await pair.rows(1)
-    assert row.outcome == audit_pb2.OUTCOME_CANCELLED
+    assert row.outcome == common_pb2.OUTCOME_CANCELLED
     assert row.error == "cancelled"
     assert row.duration_ms < 30_000
     async with asyncio.timeout(30):
         while (await gateway.ListSessions(pb.ListSessionsRequest())).sessions[0].status != (
-            audit_pb2.SESSION_STATUS_CANCELLED
+            common_pb2.SESSION_STATUS_CANCELLED
         ):
             await asyncio.sleep(0.01)
 
@@ -188,7 +189,7 @@ async def test_a_conversation_goes_on_after_the_gateway_was_killed(make_pair):
     said = [m["content"] for m in pair.model.requests[-1].json["messages"]]
     assert said == ["remember 7", "one", "which number?"]
     session = (await gateway.GetSession(pb.GetSessionRequest(session_id=session_id))).session
-    assert (session.turns, session.steps, session.status) == (2, 2, audit_pb2.SESSION_STATUS_IDLE)
+    assert (session.turns, session.steps, session.status) == (2, 2, common_pb2.SESSION_STATUS_IDLE)
 
 
 @pytest.mark.long
@@ -208,7 +209,7 @@ async def test_a_tool_call_that_the_gateway_did_not_survive_is_an_interrupted_ro
     assert await call.code() == grpc.StatusCode.UNAVAILABLE
     pair.start_gateway()
     [row] = await pair.rows(1)
-    assert row.outcome == audit_pb2.OUTCOME_INTERRUPTED
+    assert row.outcome == common_pb2.OUTCOME_INTERRUPTED
     assert row.error.startswith("interrupted")
     await pair.until("SELECT status FROM sessions", [("failed",)])
     assert row.args_summary == f'{{"command":"{command}"}}'
@@ -232,9 +233,9 @@ async def test_a_turn_needs_no_audit_service_and_its_rows_arrive_when_there_is_o
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
-        (pb.AnswerToolCallRequest(allow=True), audit_pb2.OUTCOME_SUCCEEDED),
-        (pb.AnswerToolCallRequest(allow=False, reason="not today"), audit_pb2.OUTCOME_DENIED),
-        (None, audit_pb2.OUTCOME_DENIED),
+        (approvals_pb2.AnswerToolCallRequest(allow=True), common_pb2.OUTCOME_SUCCEEDED),
+        (approvals_pb2.AnswerToolCallRequest(allow=False, reason="not today"), common_pb2.OUTCOME_DENIED),
+        (None, common_pb2.OUTCOME_DENIED),
     ],
 )
 async def test_a_call_that_asks_runs_only_when_it_is_allowed(make_pair, answer, outcome):
@@ -254,7 +255,7 @@ async def test_a_call_that_asks_runs_only_when_it_is_allowed(make_pair, answer, 
     assert event.turn_finished.stop_reason == pb.STOP_REASON_COMPLETED
     [row] = await pair.rows(1)
     assert row.outcome == outcome
-    assert (pair.workspace / "ran").exists() is (outcome == audit_pb2.OUTCOME_SUCCEEDED)
+    assert (pair.workspace / "ran").exists() is (outcome == common_pb2.OUTCOME_SUCCEEDED)
     told = pair.model.requests[-1].json["messages"][-1]["content"]
     assert ("not today" in told) is (answer is not None and not answer.allow)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.engines import Engine
@@ -90,7 +91,7 @@ async def test_a_turn_with_a_tool_a_thought_and_a_failure_over_each_wire_format(
         assert text_of(events) == "It says high tide at noon."
         session_id = events[0].turn_started.session_id
         rows = [row for row in logger.rows if isinstance(row, audit_pb2.AuditRow)]
-        assert [(row.tool_name, row.outcome) for row in rows] == [("read", audit_pb2.OUTCOME_SUCCEEDED)]
+        assert [(row.tool_name, row.outcome) for row in rows] == [("read", common_pb2.OUTCOME_SUCCEEDED)]
         events = [event async for event in turns.run(pb.RunTurnRequest(input="think", session_id=session_id))]
         assert text_of(events) == "Thought."
         with pytest.raises(EngineUnavailable, match="HTTP 529 and says: overloaded"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.engines import Engine
@@ -66,7 +67,7 @@ class Played:
     @property
     def rows(self) -> list[tuple[str, str]]:
         rows = [row for row in self.logger.rows if isinstance(row, audit_pb2.AuditRow)]
-        return [(row.tool_name, audit_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_")) for row in rows]
+        return [(row.tool_name, common_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_")) for row in rows]
 
     @property
     def costs(self) -> list[audit_pb2.CostRow]:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.engines.claude.memory import Memory
@@ -135,7 +135,7 @@ async def test_one_thing_wrong_costs_at_most_that(stage, part):
         for tool_use_id, call in CALLS.items():
             if not touches(number, tool_use_id):
                 (row,) = [row for row in rows if row.tool_call_id == tool_use_id]
-                assert (row.tool_name, row.outcome) == (call["name"], audit_pb2.OUTCOME_SUCCEEDED), where
+                assert (row.tool_name, row.outcome) == (call["name"], common_pb2.OUTCOME_SUCCEEDED), where
         for row in stage.ledger.costs:
             assert row.input_tokens or row.output_tokens or row.usage_incomplete or row.error, where
         if ended == "STOP_REASON_COMPLETED":

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.errors import EngineRejected
 from gateway_svc.messages import AssistantMessage, ToolMessage
@@ -27,7 +27,7 @@ async def test_a_turn_with_tools_and_the_next_that_goes_on_with_it(stage, model)
         assert "Be brief." in str(api.requests[0]["system"])
         assert stage.text() == "LookingDone"
         rows = {row.tool_call_id: row for row in stage.ledger.calls}
-        assert [audit_pb2.Outcome.Name(rows[call["id"]].outcome)[8:] for call in calls] == [
+        assert [common_pb2.Outcome.Name(rows[call["id"]].outcome)[8:] for call in calls] == [
             *("SUCCEEDED", "SUCCEEDED", "DENIED", "INVALID_CALL")
         ]
         assert rows["toolu_2"].exit_code == 3
@@ -54,7 +54,7 @@ async def test_a_cancelled_command_ends_and_the_cost_is_known(stage, model):
         with pytest.raises(asyncio.CancelledError):
             await task
         assert len(api.requests) == 1
-    assert [row.outcome for row in stage.ledger.calls] == [audit_pb2.OUTCOME_CANCELLED]
+    assert [row.outcome for row in stage.ledger.calls] == [common_pb2.OUTCOME_CANCELLED]
     assert [row.cost_micros > 0 for row in stage.ledger.costs] == [True]
 
 
@@ -119,5 +119,5 @@ async def test_a_call_whose_input_is_no_object_is_malformed(stage, model):
     with model({"tools": [call, tool_use("toolu_2", "Bash", {"command": "exit 3"})]}, {"text": "Done"}):
         assert await stage.run(runner=runner(stage)) == "STOP_REASON_COMPLETED"
     rows = {row.tool_call_id: row for row in stage.ledger.calls}
-    assert rows["toolu_1"].outcome == audit_pb2.OUTCOME_INVALID_CALL
+    assert rows["toolu_1"].outcome == common_pb2.OUTCOME_INVALID_CALL
     assert rows["toolu_2"].exit_code == 3

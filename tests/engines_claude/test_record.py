@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.errors import EngineError, EngineProtocolError
 from tests.engines_claude.stage import Stage
@@ -34,7 +34,7 @@ async def test_a_call_has_its_intent_its_row_and_its_events_under_one_id(stage):
     (intent,), (row,) = stage.ledger.intents, stage.ledger.calls
     assert intent.id == row.id == stage.of_kind("tool_call_started")[0].id == stage.of_kind("tool_call_finished")[0].id
     assert (row.session_id, row.turn_id, row.engine, row.model) == ("session-1", "turn-1", "claude", MODEL)
-    assert (row.tool_name, row.tool_call_id, row.outcome) == ("Bash", "toolu_1", audit_pb2.OUTCOME_SUCCEEDED)
+    assert (row.tool_name, row.tool_call_id, row.outcome) == ("Bash", "toolu_1", common_pb2.OUTCOME_SUCCEEDED)
     assert row.created_at_ms >= intent.created_at_ms > 0
     assert (row.exit_code, row.result_bytes) == (0, 2)
     assert row.HasField("exit_code")
@@ -110,7 +110,7 @@ async def test_how_a_call_ended(stage, name, lines, outcome, exit_code, http_sta
     play_call(stage, tool_use("toolu_1", name, {}), *lines)
     await stage.run()
     (row,) = stage.ledger.calls
-    assert row.outcome == audit_pb2.Outcome.Value(f"OUTCOME_{outcome}")
+    assert row.outcome == common_pb2.Outcome.Value(f"OUTCOME_{outcome}")
     assert (row.exit_code if row.HasField("exit_code") else None) == exit_code
     assert (row.http_status if row.HasField("http_status") else None) == http_status
     assert row.HasField("error") == (outcome != "SUCCEEDED")
@@ -137,15 +137,15 @@ async def test_a_call_whose_result_never_came_is_interrupted(stage):
     with pytest.raises(EngineProtocolError, match="signal 9 in the middle"):
         await stage.run()
     (row,) = stage.ledger.calls
-    assert row.outcome == audit_pb2.OUTCOME_INTERRUPTED
-    assert stage.of_kind("tool_call_finished")[0].outcome == audit_pb2.OUTCOME_INTERRUPTED
+    assert row.outcome == common_pb2.OUTCOME_INTERRUPTED
+    assert stage.of_kind("tool_call_finished")[0].outcome == common_pb2.OUTCOME_INTERRUPTED
     assert stage.history[-1].text == "The call's result never came."
 
 
 async def test_a_call_without_result_in_a_run_that_ended_well_is_interrupted_too(stage):
     play_call(stage, tool_use("toolu_1", "Bash", {}))
     await stage.run()
-    assert stage.ledger.calls[0].outcome == audit_pb2.OUTCOME_INTERRUPTED
+    assert stage.ledger.calls[0].outcome == common_pb2.OUTCOME_INTERRUPTED
 
 
 async def test_a_cancelled_turn_s_calls_are_cancelled(stage):
@@ -161,7 +161,7 @@ async def test_a_cancelled_turn_s_calls_are_cancelled(stage):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert [row.outcome for row in stage.ledger.calls] == [audit_pb2.OUTCOME_CANCELLED] * 2
+    assert [row.outcome for row in stage.ledger.calls] == [common_pb2.OUTCOME_CANCELLED] * 2
 
 
 async def test_a_result_for_no_call_and_a_call_told_twice_leave_one_row(stage):
@@ -200,7 +200,7 @@ async def test_without_audit_the_client_hears_of_calls_and_of_no_argument(stage)
     await stage.run(runner=stage.runner(audit=False))
     (started,), (finished,) = stage.of_kind("tool_call_started"), stage.of_kind("tool_call_finished")
     assert (started.tool_name, started.args_summary) == ("Bash", "")
-    assert (finished.id, finished.outcome, finished.exit_code) == (started.id, audit_pb2.OUTCOME_SUCCEEDED, 3)
+    assert (finished.id, finished.outcome, finished.exit_code) == (started.id, common_pb2.OUTCOME_SUCCEEDED, 3)
     assert stage.totals.tool_calls == 1
     assert stage.ledger.calls == stage.ledger.costs == []
 

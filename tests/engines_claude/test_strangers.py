@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.engines.claude.speech import AGAIN
 from gateway_svc.messages import AssistantMessage
@@ -33,7 +33,7 @@ def lines_of(path: Path) -> list[Line]:
 
 def input_is_text(stage: Stage) -> None:
     (row,) = stage.ledger.calls
-    assert (row.tool_name, row.tool_call_id, row.outcome) == ("Bash", "t1", audit_pb2.OUTCOME_SUCCEEDED)
+    assert (row.tool_name, row.tool_call_id, row.outcome) == ("Bash", "t1", common_pb2.OUTCOME_SUCCEEDED)
     assert "$malformed" in row.args_summary
     assert [intent.id for intent in stage.ledger.intents] == [row.id]
     assert [event.id for event in stage.of_kind("tool_call_started")] == [row.id]
@@ -51,7 +51,7 @@ def odd_usage(stage: Stage) -> None:
 
 def background_server(stage: Stage) -> None:
     assert stage.text() == "startingIt runs."
-    assert [row.outcome for row in stage.ledger.calls] == [audit_pb2.OUTCOME_SUCCEEDED]
+    assert [row.outcome for row in stage.ledger.calls] == [common_pb2.OUTCOME_SUCCEEDED]
 
 
 def second_result(stage: Stage) -> None:
@@ -106,7 +106,7 @@ async def test_a_call_with_an_odd_part_is_a_row_and_costs_its_neighbours_nothing
     assert await stage.run() == "STOP_REASON_COMPLETED"
     assert len(stage.ledger.intents) == len(stage.ledger.calls) == len(stage.of_kind("tool_call_finished")) == 2
     outcomes = {row.tool_call_id: row.outcome for row in stage.ledger.calls}
-    assert outcomes["toolu_good"] == audit_pb2.OUTCOME_SUCCEEDED
+    assert outcomes["toolu_good"] == common_pb2.OUTCOME_SUCCEEDED
     assert stage.text() == "besidewordsDone"
 
 
@@ -119,7 +119,7 @@ async def test_a_call_whose_own_line_cannot_be_read_is_told_by_the_stream(stage)
     stage.play([init(), *told, tool_result("toolu_1", "x"), *message("msg_2", "Done"), result({})])
     await stage.run()
     (row,) = stage.ledger.calls
-    assert (row.tool_name, row.outcome) == ("Bash", audit_pb2.OUTCOME_SUCCEEDED)
+    assert (row.tool_name, row.outcome) == ("Bash", common_pb2.OUTCOME_SUCCEEDED)
     assert "$malformed" in row.args_summary
 
 
@@ -138,7 +138,7 @@ async def test_a_call_that_the_model_s_server_ran_is_a_row(stage):
     stage.play([init(), assistant(used), assistant(found), *message("msg_2", "Done"), result({})])
     await stage.run()
     (row,) = stage.ledger.calls
-    assert (row.tool_name, row.outcome) == ("web_search", audit_pb2.OUTCOME_FAILED)
+    assert (row.tool_name, row.outcome) == ("web_search", common_pb2.OUTCOME_FAILED)
 
 
 # kind 15: a stream that breaks off (92-claude-cut-stream.txt)
@@ -291,7 +291,7 @@ async def test_what_a_command_or_a_server_says_is_not_the_program_s_word(stage, 
     )
     await stage.run()
     (row,) = stage.ledger.calls
-    assert (row.outcome, row.exit_code) == (audit_pb2.Outcome.Value(f"OUTCOME_{outcome}"), exit_code)
+    assert (row.outcome, row.exit_code) == (common_pb2.Outcome.Value(f"OUTCOME_{outcome}"), exit_code)
 
 
 # kind 6: a count that cannot be read

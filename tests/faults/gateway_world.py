@@ -8,7 +8,7 @@ from pathlib import Path
 
 import apsw
 import grpc
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from demo.model_server import ModelServer
@@ -28,7 +28,7 @@ class GatewayWorld(World):
         super().__init__(rng)
         self._workspace = self.folder / "workspace"
         self._started: set[str] = set()
-        self._finished: dict[str, audit_pb2.Outcome.ValueType] = {}
+        self._finished: dict[str, common_pb2.Outcome.ValueType] = {}
         self._clients: list[threading.Thread] = []
         self._gateways: list[Service] = []
         self._loop = asyncio.new_event_loop()
@@ -122,7 +122,7 @@ class GatewayWorld(World):
         outcomes = {row[0]: row[1] for row in rows}
         findings.report("doubled", (call for call, count in Counter(row[2] for row in rows).items() if count > 1))
         findings.report("lost", self._started - outcomes.keys())
-        name = audit_pb2.Outcome.Name
+        name = common_pb2.Outcome.Name
         told = {call: name(outcome).removeprefix("OUTCOME_").lower() for call, outcome in self._finished.items()}
         findings.report("lost", (f"{call}, {told[call]}" for call in told if outcomes.get(call) != told[call]))
         log = self._workspace / "ran.log"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from recording.delivery.connection import Target
 from recording.logger import Row
@@ -145,7 +146,7 @@ def _calls(orders: Orders) -> Iterator[Row]:
                 engine="faults",
                 tool_name="bash",
                 args_summary="x" * orders.padding,
-                outcome=audit_pb2.OUTCOME_SUCCEEDED,
+                outcome=common_pb2.OUTCOME_SUCCEEDED,
                 created_at_ms=now_ms,
             )
 

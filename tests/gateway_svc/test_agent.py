@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.model_server import ModelServer
@@ -153,7 +154,7 @@ async def test_a_refusing_record_keeps_the_tool_from_running_and_tells_the_model
         assert await agent.run(new_turn()) == pb.STOP_REASON_COMPLETED
         assert "the record is full" in server.requests[-1].json["messages"][-1]["content"]
     assert not (workspace / "ran").exists()
-    assert [row.outcome for row in logger.calls] == [audit_pb2.OUTCOME_DENIED]
+    assert [row.outcome for row in logger.calls] == [common_pb2.OUTCOME_DENIED]
     assert logger.calls[0].created_at_ms > 1_700_000_000_000
 
 
@@ -172,7 +173,7 @@ async def test_every_call_of_a_cancelled_step_has_one_row_and_one_result(workspa
         with pytest.raises(asyncio.CancelledError):
             await task
     assert len(logger.calls) == len({row.id for row in logger.calls}) == 6
-    assert {row.outcome for row in logger.calls} == {audit_pb2.OUTCOME_CANCELLED}
+    assert {row.outcome for row in logger.calls} == {common_pb2.OUTCOME_CANCELLED}
     assert len(turn.history) == 2 + 6
 
 

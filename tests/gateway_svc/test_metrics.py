@@ -4,6 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from prometheus_client import generate_latest
 
@@ -70,7 +71,7 @@ async def test_every_counter_of_the_record_is_scraped(tmp_path: Path):
 
 
 def test_every_outcome_and_stop_reason_has_a_label():
-    assert {outcome_label(number) for number in audit_pb2.Outcome.values()} >= {"succeeded", "dry_run", "interrupted"}
+    assert {outcome_label(number) for number in common_pb2.Outcome.values()} >= {"succeeded", "dry_run", "interrupted"}
     assert {stop_label(number) for number in pb.StopReason.values()} >= {"completed", "failed", "max_steps"}
 
 
@@ -79,7 +80,7 @@ def test_tools_of_a_server_have_one_label_and_invented_names_none():
     registry = new_registry()
     metrics = TurnMetrics(registry, {"read"}, {"files"})
     for name in ("read", "files.a", "files.b", "others.a", "reads", "files"):
-        metrics.count_tool_call(audit_pb2.AuditRow(tool_name=name, outcome=audit_pb2.OUTCOME_SUCCEEDED))
+        metrics.count_tool_call(audit_pb2.AuditRow(tool_name=name, outcome=common_pb2.OUTCOME_SUCCEEDED))
     seen = Scrape(generate_latest(registry).decode())
     assert seen.labels("onrecord_tool_calls_total", "tool") == {"read", "files.*", "other"}
     assert seen.value("onrecord_tool_calls_total", tool="files.*") == 3

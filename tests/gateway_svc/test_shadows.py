@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Refusal, Script, Step, Tokens
@@ -41,15 +41,15 @@ async def test_a_shadow_runs_nothing_is_told_what_the_turn_was_told_and_leaves_m
         started = events[0].turn_started
         rows = [row for row in house.calls if row.shadow]
         assert sorted((row.tool_name, row.outcome) for row in rows) == [
-            ("bash", audit_pb2.OUTCOME_DRY_RUN),
-            ("nope", audit_pb2.OUTCOME_INVALID_CALL),
-            ("read", audit_pb2.OUTCOME_DRY_RUN),
-            ("read", audit_pb2.OUTCOME_DRY_RUN),
+            ("bash", common_pb2.OUTCOME_DRY_RUN),
+            ("nope", common_pb2.OUTCOME_INVALID_CALL),
+            ("read", common_pb2.OUTCOME_DRY_RUN),
+            ("read", common_pb2.OUTCOME_DRY_RUN),
         ]
         assert {(row.session_id, row.turn_id, row.engine) for row in rows} == {
             (started.session_id, started.turn_id, "openai")
         }
-        assert [row.outcome for row in house.calls if not row.shadow] == [audit_pb2.OUTCOME_SUCCEEDED]
+        assert [row.outcome for row in house.calls if not row.shadow] == [common_pb2.OUTCOME_SUCCEEDED]
         assert not (house.workspace / "made-by-the-shadow").exists()
         messages = house.openai.requests[-1].json["messages"]
         told = [message["content"] for message in messages if message["role"] == "tool"]

@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.errors import (
@@ -81,7 +82,7 @@ def asking_for(house: House, session_id: str) -> int:
 
 
 def statuses(house: House) -> list[str]:
-    return [audit_pb2.SessionStatus.Name(row.status).removeprefix("SESSION_STATUS_") for row in house.rows]
+    return [common_pb2.SessionStatus.Name(row.status).removeprefix("SESSION_STATUS_") for row in house.rows]
 
 
 async def test_a_turn_tells_its_begin_its_text_and_its_end(tmp_path):
@@ -268,11 +269,11 @@ async def test_a_session_whose_process_died_in_a_turn_is_shown_as_failed_and_goe
     house = House(tmp_path, Runner())
     state = house.turns.create_session(pb.CreateSessionRequest())
     session = Session.open(tmp_path / "sessions" / f"{state.id}.jsonl")
-    session.state.status = audit_pb2.SESSION_STATUS_RUNNING
+    session.state.status = common_pb2.SESSION_STATUS_RUNNING
     session.save()
     session.append(UserMessage("hi"))
     session.close()
-    assert house.sessions.get(state.id).status == audit_pb2.SESSION_STATUS_FAILED
+    assert house.sessions.get(state.id).status == common_pb2.SESSION_STATUS_FAILED
     await house.turns.recover()
     assert statuses(house)[-1] == "FAILED", "the ledger hears of it"
     told = len(house.rows)

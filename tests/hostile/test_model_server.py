@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
@@ -153,7 +153,7 @@ async def test_each_attack_ends_its_own_turn_and_nobody_else_feels_it(start: Sta
                     assert end == expected[0], f"{attack}: {told}"
                     assert re.search(expected[1], told), f"{attack}: {told}"
                     if attack.endswith("of arguments"):
-                        assert outcomes == [audit_pb2.OUTCOME_INVALID_CALL], attack
+                        assert outcomes == [common_pb2.OUTCOME_INVALID_CALL], attack
                     assert memory(service, "VmHWM") - before < 256 * MIB, attack
             assert len(ends) > 10
             assert set(ends) == {pb.STOP_REASON_COMPLETED}

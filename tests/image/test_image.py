@@ -12,7 +12,8 @@ from pathlib import Path
 import grpc
 import pytest
 import yaml
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import audit_pb2_grpc, questions_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from demo.model_server import ModelServer
@@ -162,6 +163,6 @@ async def test_the_two_images_work_together_as_compose_sets_them_up(images, secr
             async with grpc.aio.secure_channel(audit_address, shown) as channel:
                 audit = audit_pb2_grpc.AuditServiceStub(channel)
                 async with asyncio.timeout(60):
-                    while not (rows := (await audit.ListToolCalls(audit_pb2.ListToolCallsRequest())).rows):
+                    while not (rows := (await audit.ListToolCalls(questions_pb2.ListToolCallsRequest())).rows):
                         await asyncio.sleep(0.1)
-    assert [(row.tool_name, row.outcome) for row in rows] == [("glob", audit_pb2.OUTCOME_SUCCEEDED)]
+    assert [(row.tool_name, row.outcome) for row in rows] == [("glob", common_pb2.OUTCOME_SUCCEEDED)]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
 
 from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.pages import MAX_PAGE_BYTES
@@ -32,7 +32,7 @@ async def all_pages(ask: Any, request: Any, key: tuple[type, ...] = (int, str)) 
 
 async def timeline(ledger: Ledger, session_id: str, size: int = 100) -> tuple[audit_pb2.SessionRow, list[Any]]:
     """A session and all pages of its timeline."""
-    request = audit_pb2.GetSessionRequest(session_id=session_id, page_size=size)
+    request = questions_pb2.GetSessionRecordRequest(session_id=session_id, page_size=size)
     found: list[Any] = []
     while True:
         query = session_query_of(request)

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, BinaryIO
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 
 from audit_svc.errors import AlreadyRunning, NotFound, StoreClosed, Unsupported
 from audit_svc.ledger import groups
@@ -31,7 +31,7 @@ class ListLedger:
         self._calls: dict[str, tuple[int, audit_pb2.AuditRow]] = {}
         self._costs: dict[str, tuple[int, audit_pb2.CostRow]] = {}
         self._sessions: dict[str, tuple[audit_pb2.SessionRow, str]] = {}
-        self._queries: list[audit_pb2.QueryRow] = []
+        self._queries: list[administration_pb2.QueryRow] = []
         self._covered: dict[str, set[int]] = defaultdict(set)
         self._position = 0
         self._pruned_before = 0
@@ -68,9 +68,9 @@ class ListLedger:
         )
         return response
 
-    async def log_queries(self, queries: Sequence[audit_pb2.QueryRow]) -> None:
+    async def log_queries(self, queries: Sequence[administration_pb2.QueryRow]) -> None:
         for row in queries:
-            self._queries.append(audit_pb2.QueryRow(id=len(self._queries) + 1))
+            self._queries.append(administration_pb2.QueryRow(id=len(self._queries) + 1))
             self._queries[-1].MergeFrom(row)
 
     async def list_tool_calls(self, query: Query) -> Page[audit_pb2.AuditRow]:
@@ -80,10 +80,10 @@ class ListLedger:
         found = [row for row, _ in self._sessions.values() if _holds(query.filter, row, row.labels)]
         return _page(found, query)
 
-    async def list_queries(self, query: Query) -> Page[audit_pb2.QueryRow]:
+    async def list_queries(self, query: Query) -> Page[administration_pb2.QueryRow]:
         return _page([row for row in self._queries if _holds(query.filter, row, {})], query)
 
-    async def get_session(self, query: Query) -> tuple[audit_pb2.SessionRow, Page[audit_pb2.TimelineEntry]]:
+    async def get_session(self, query: Query) -> tuple[audit_pb2.SessionRow, Page[questions_pb2.Entry]]:
         session_id = query.filter.equal["session_id"]
         if session_id not in self._sessions:
             raise NotFound("the ledger has no session with this id")
@@ -92,12 +92,12 @@ class ListLedger:
         page = take_page(rest, lambda row: row, query.size, by_time)
         return self._sessions[session_id][0], Page(list(map(_entry, page.rows)), page.next)
 
-    async def summarize_usage(self, query: Query) -> Page[audit_pb2.UsageRow]:
-        found: dict[tuple[str, ...], audit_pb2.UsageRow] = {}
+    async def summarize_usage(self, query: Query) -> Page[questions_pb2.UsageGroup]:
+        found: dict[tuple[str, ...], questions_pb2.UsageGroup] = {}
         durations = defaultdict[tuple[str, ...], list[int]](list)
         for call in self._matching(query.filter, self._calls):
             key = self._group(query.group_by, call)
-            row = found.setdefault(key, audit_pb2.UsageRow(group=key))
+            row = found.setdefault(key, questions_pb2.UsageGroup(group=key))
             row.calls += 1
             row.errors += call.HasField("error")
             row.nonzero_exits += call.exit_code != 0
@@ -108,7 +108,7 @@ class ListLedger:
         if not ("tool_name" in wanted.equal or wanted.outcomes):
             for cost in self._matching(wanted, self._costs):
                 key = self._group(query.group_by, cost)
-                row = found.setdefault(key, audit_pb2.UsageRow(group=key))
+                row = found.setdefault(key, questions_pb2.UsageGroup(group=key))
                 row.requests += 1
                 row.request_errors += cost.HasField("error")
                 for name in ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens", "cost_micros"):
@@ -118,7 +118,7 @@ class ListLedger:
             for percent in (50, 95, 99):
                 setattr(found[key], f"duration_p{percent}_ms", sorted(took)[-(-len(took) * percent // 100) - 1])
         if not query.group_by:
-            return Page([found.get((), audit_pb2.UsageRow())])
+            return Page([found.get((), questions_pb2.UsageGroup())])
         rest = [found[key] for key in sorted(found) if query.after is None or key > query.after]
         return take_page(rest, lambda row: row, query.size, lambda row: tuple(row.group))
 
@@ -167,7 +167,7 @@ class ListLedger:
         return Progress(self._pruned_before, Removed(), done=True)
 
     async def _log_care(self, by: str) -> None:
-        row = audit_pb2.QueryRow(caller=by, method="Prune", filters="{}", status="OK", created_at_ms=wall_ms())
+        row = administration_pb2.QueryRow(caller=by, method="Prune", filters="{}", status="OK", created_at_ms=wall_ms())
         await self.log_queries([row])
 
     async def count_prunable(self, before_ms: int) -> Progress:
@@ -307,7 +307,7 @@ def _holds(wanted: Filter, row: Any, labels: Any) -> bool:
     )
 
 
-def _entry(row: Any) -> audit_pb2.TimelineEntry:
+def _entry(row: Any) -> questions_pb2.Entry:
     if isinstance(row, audit_pb2.CostRow):
-        return audit_pb2.TimelineEntry(model_request=row)
-    return audit_pb2.TimelineEntry(tool_call=row)
+        return questions_pb2.Entry(model_request=row)
+    return questions_pb2.Entry(tool_call=row)

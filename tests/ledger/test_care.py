@@ -4,7 +4,7 @@ import hashlib
 
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import administration_pb2, audit_pb2, audit_pb2_grpc, questions_pb2
 
 from audit_svc.errors import AlreadyRunning, Unsupported
 from audit_svc.ledger.protocol import Ledger
@@ -31,7 +31,10 @@ SESSIONS = [
 async def aged(ledger):
     await record(ledger, rows=[*OLD, *NEW], costs=COSTS, sessions=SESSIONS)
     await ledger.log_queries(
-        [audit_pb2.QueryRow(method="Backup", filters="{}", status="OK", created_at_ms=at) for at in (MARK - 1, MARK)]
+        [
+            administration_pb2.QueryRow(method="Backup", filters="{}", status="OK", created_at_ms=at)
+            for at in (MARK - 1, MARK)
+        ]
     )
     return ledger
 
@@ -48,17 +51,17 @@ async def test_a_prune_removes_what_it_counted_and_nothing_else(aged):
     assert (counted.removed.model_requests, counted.removed.sessions) == (1, 1)
     assert (await prune(aged)).removed == counted.removed
     assert await aged.unfinished_prune() is None
-    left = await all_pages(aged.list_tool_calls, audit_pb2.ListToolCallsRequest())
+    left = await all_pages(aged.list_tool_calls, questions_pb2.ListToolCallsRequest())
     assert left == NEW[::-1]
-    sessions = await all_pages(aged.list_sessions, audit_pb2.ListSessionsRequest())
+    sessions = await all_pages(aged.list_sessions, questions_pb2.ListSessionRecordsRequest())
     assert [row.id for row in sessions] == ["new", "long"]
-    assert len(await all_pages(aged.list_queries, audit_pb2.ListQueriesRequest(), (int, int))) == 1
+    assert len(await all_pages(aged.list_queries, administration_pb2.ListQueriesRequest(), (int, int))) == 1
     assert (await aged.count_prunable(MARK)).removed.tool_calls == 0
 
 
 async def test_usage_forgets_what_was_pruned(aged):
     await prune(aged)
-    page = await aged.summarize_usage(query_of(audit_pb2.SummarizeUsageRequest()))
+    page = await aged.summarize_usage(query_of(questions_pb2.SummarizeUsageRequest()))
     assert (page.rows[0].calls, page.rows[0].requests, page.rows[0].errors) == (20, 1, 0)
 
 
@@ -87,7 +90,7 @@ async def test_a_tail_misses_nothing_that_is_committed_after_a_prune(aged):
     new = [audit_row() for _ in range(3)]
     await record(aged, rows=new)
     assert (
-        await aged.tool_calls_after(query_of(audit_pb2.TailToolCallsRequest(), (int,)).filter, position)
+        await aged.tool_calls_after(query_of(questions_pb2.TailToolCallsRequest(), (int,)).filter, position)
     ).rows == new
 
 
@@ -101,7 +104,7 @@ async def test_a_backup_is_sent_whole_or_refused_as_unimplemented_with_a_sentenc
         async with grpc.aio.insecure_channel(address) as channel:
             parts, refusal = [], None
             try:
-                async for part in audit_pb2_grpc.AuditServiceStub(channel).Backup(audit_pb2.BackupRequest()):
+                async for part in audit_pb2_grpc.AuditServiceStub(channel).Backup(administration_pb2.BackupRequest()):
                     parts.append(part)
             except grpc.aio.AioRpcError as error:
                 refusal = error

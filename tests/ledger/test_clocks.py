@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 
 from audit_svc.errors import ClockJumped
 from audit_svc.ledger import clock
@@ -29,7 +29,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 async def ids(ledger: Ledger, *, suspect: bool = False) -> set[str]:
-    request = audit_pb2.ListToolCallsRequest(clock_suspect=suspect)
+    request = questions_pb2.ListToolCallsRequest(clock_suspect=suspect)
     return {row.id for row in await all_pages(ledger.list_tool_calls, request)}
 
 
@@ -39,7 +39,7 @@ async def prune(ledger: Ledger, before_ms: int, *, confirm_clock: bool = False) 
 
 
 async def queries(ledger: Ledger) -> list[tuple[str, str]]:
-    rows = await all_pages(ledger.list_queries, audit_pb2.ListQueriesRequest(), (int, int))
+    rows = await all_pages(ledger.list_queries, administration_pb2.ListQueriesRequest(), (int, int))
     return [(row.caller, row.method) for row in rows]
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import NotFound
 from audit_svc.ledger.pages import by_time
@@ -15,14 +16,14 @@ from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
 from tests.ledger.asking import all_pages, record, timeline
 
 CHANCE = random.Random(7)
-FAILED, SUCCEEDED = audit_pb2.OUTCOME_FAILED, audit_pb2.OUTCOME_SUCCEEDED
+FAILED, SUCCEEDED = common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_SUCCEEDED
 CALLS = [
     audit_row(
         session_id=f"s{n % 5}",
         engine=("ollama", "openai")[n % 2],
         tool_name=("read", "bash", "webfetch")[n % 3],
         model=("small", "large")[n // 60],
-        outcome=(FAILED, SUCCEEDED, SUCCEEDED, audit_pb2.OUTCOME_UNSPECIFIED)[n % 4],
+        outcome=(FAILED, SUCCEEDED, SUCCEEDED, common_pb2.OUTCOME_UNSPECIFIED)[n % 4],
         error="broken" if n % 4 == 0 else None,
         args_summary=f'{{"path":"Notes_{n % 9}%.txt"}}',
         # Several rows of one millisecond, in no order of their ids.
@@ -36,7 +37,7 @@ SESSIONS = [
         id=f"s{n}",
         engine=("ollama", "openai")[n % 2],
         model=("small", "large")[n // 10],
-        status=audit_pb2.SESSION_STATUS_RUNNING if n % 5 == 0 else audit_pb2.SESSION_STATUS_IDLE,
+        status=common_pb2.SESSION_STATUS_RUNNING if n % 5 == 0 else common_pb2.SESSION_STATUS_IDLE,
         created_at_ms=NOW_MS - n // 3,
         labels={"n": str(n), "half": str(n // 10)},
     )
@@ -48,7 +49,7 @@ CALL_FILTERS: dict[str, Any] = {
     "tool_name": "bash",
     "model": "small",
     "errors_only": True,
-    "outcomes": [FAILED, audit_pb2.OUTCOME_UNSPECIFIED],
+    "outcomes": [FAILED, common_pb2.OUTCOME_UNSPECIFIED],
     "labels": {"n": "1", "half": "0"},
     "args_contain": "notes_1%",
     "created_from_ms": NOW_MS - 30,
@@ -57,7 +58,7 @@ CALL_FILTERS: dict[str, Any] = {
 SESSION_FILTERS: dict[str, Any] = {
     "engine": "openai",
     "model": "large",
-    "status": audit_pb2.SESSION_STATUS_RUNNING,
+    "status": common_pb2.SESSION_STATUS_RUNNING,
     "labels": {"half": "1"},
     "created_from_ms": NOW_MS - 5,
     "created_before_ms": NOW_MS - 2,
@@ -94,21 +95,21 @@ async def filled(ledger):
 
 async def test_pages_hold_every_call_that_matches_once_the_newest_first(filled):
     for filters in combinations(CALL_FILTERS):
-        found = await all_pages(filled.list_tool_calls, audit_pb2.ListToolCallsRequest(**filters, page_size=7))
+        found = await all_pages(filled.list_tool_calls, questions_pb2.ListToolCallsRequest(**filters, page_size=7))
         wanted = [row for row in CALLS if matches(row, filters, {"n": row.session_id[1:], "half": "0"})]
         assert found == newest_first(wanted), filters
 
 
 async def test_pages_hold_every_session_that_matches_once_the_newest_first(filled):
     for filters in combinations(SESSION_FILTERS):
-        found = await all_pages(filled.list_sessions, audit_pb2.ListSessionsRequest(**filters, page_size=3))
+        found = await all_pages(filled.list_sessions, questions_pb2.ListSessionRecordsRequest(**filters, page_size=3))
         assert found == newest_first(row for row in SESSIONS if matches(row, filters, dict(row.labels))), filters
 
 
 async def test_a_page_ends_before_it_is_larger_than_clients_take_and_loses_nothing(ledger):
     rows = [audit_row(args_summary="x" * 4096, error="y" * 2048) for _ in range(1000)]
     await record(ledger, rows=rows)
-    found = await all_pages(ledger.list_tool_calls, audit_pb2.ListToolCallsRequest(page_size=1000))
+    found = await all_pages(ledger.list_tool_calls, questions_pb2.ListToolCallsRequest(page_size=1000))
     assert found == newest_first(rows)
 
 
@@ -116,7 +117,7 @@ async def test_an_export_holds_what_was_there_when_it_began_the_oldest_first(fil
     last = await filled.last_position()
     await record(filled, rows=[audit_row(created_at_ms=NOW_MS - 20), audit_row()])
     for filters in combinations(CALL_FILTERS, most=1):
-        wanted, found, after = filter_of(audit_pb2.ListToolCallsRequest(**filters)), list[Any](), None
+        wanted, found, after = filter_of(questions_pb2.ListToolCallsRequest(**filters)), list[Any](), None
         while rows := await filled.export_tool_calls(wanted, after, last, 9):
             found += rows
             after = by_time(rows[-1])
@@ -141,7 +142,7 @@ async def test_a_session_that_has_no_row_is_not_found(filled):
 
 async def test_the_log_of_queries_is_listed_by_caller_method_and_time(ledger):
     rows = [
-        audit_pb2.QueryRow(
+        administration_pb2.QueryRow(
             caller=("ada", "bob")[n % 2],
             method=("ListToolCalls", "GetSession", "Backup")[n % 3],
             filters="{}",
@@ -160,7 +161,7 @@ async def test_the_log_of_queries_is_listed_by_caller_method_and_time(ledger):
         {"caller": "bob", "created_from_ms": NOW_MS + 3},
     ]
     for filters in asked:
-        request = audit_pb2.ListQueriesRequest(**filters, page_size=4)
+        request = administration_pb2.ListQueriesRequest(**filters, page_size=4)
         found = await all_pages(ledger.list_queries, request, (int, int))
         assert found == newest_first(found)
         assert len({row.id for row in found}) == len(found)
@@ -170,7 +171,7 @@ async def test_the_log_of_queries_is_listed_by_caller_method_and_time(ledger):
 
 
 async def test_an_empty_ledger_answers_with_nothing(ledger):
-    assert await all_pages(ledger.list_tool_calls, audit_pb2.ListToolCallsRequest()) == []
-    assert await all_pages(ledger.list_sessions, audit_pb2.ListSessionsRequest()) == []
-    assert await all_pages(ledger.list_queries, audit_pb2.ListQueriesRequest(), (int, int)) == []
-    assert await ledger.export_tool_calls(filter_of(audit_pb2.ListToolCallsRequest()), None, 0, 9) == []
+    assert await all_pages(ledger.list_tool_calls, questions_pb2.ListToolCallsRequest()) == []
+    assert await all_pages(ledger.list_sessions, questions_pb2.ListSessionRecordsRequest()) == []
+    assert await all_pages(ledger.list_queries, administration_pb2.ListQueriesRequest(), (int, int)) == []
+    assert await ledger.export_tool_calls(filter_of(questions_pb2.ListToolCallsRequest()), None, 0, 9) == []

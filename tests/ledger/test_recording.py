@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
 
 from audit_svc.errors import StoreClosed
 from audit_svc.ledger.protocol import Ledger
@@ -13,7 +13,7 @@ from tests.ledger.asking import all_pages, record, timeline
 
 
 async def rows_of(ledger: Ledger) -> list[Any]:
-    return await all_pages(ledger.list_tool_calls, audit_pb2.ListToolCallsRequest())
+    return await all_pages(ledger.list_tool_calls, questions_pb2.ListToolCallsRequest())
 
 
 async def test_each_row_is_stored_a_duplicate_a_conflict_or_rejected_and_none_costs_its_neighbours(ledger):

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import questions_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.ledger.pages import MAX_PAGE_BYTES
 from audit_svc.ledger.protocol import TAIL_ROWS, Ledger
@@ -11,7 +12,7 @@ from audit_svc.ledger.query import Filter, filter_of
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row
 from tests.ledger.asking import record
 
-ALL = filter_of(audit_pb2.TailToolCallsRequest())
+ALL = filter_of(questions_pb2.TailToolCallsRequest())
 
 
 async def follow(ledger: Ledger, wanted: Filter = ALL, position: int = 0) -> list[Any]:
@@ -56,7 +57,7 @@ async def test_a_tail_goes_on_where_it_was(ledger):
         {"tool_name": "bash"},
         {"model": "large"},
         {"errors_only": True},
-        {"outcomes": [audit_pb2.OUTCOME_FAILED]},
+        {"outcomes": [common_pb2.OUTCOME_FAILED]},
         {"outcomes": [0], "session_id": "s1"},
         {"session_id": "nothing"},
     ],
@@ -70,7 +71,7 @@ async def test_a_filtered_tail_passes_over_the_rows_that_it_does_not_show(ledger
             tool_name=("read", "bash")[n % 2],
             model=("small", "large")[n // 20],
             error="broken" if n % 5 == 0 else None,
-            outcome=(audit_pb2.OUTCOME_FAILED, audit_pb2.OUTCOME_SUCCEEDED, 0)[n % 3],
+            outcome=(common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_SUCCEEDED, 0)[n % 3],
         )
         for n in range(40)
     ]
@@ -83,7 +84,7 @@ async def test_a_filtered_tail_passes_over_the_rows_that_it_does_not_show(ledger
         and (not filters.get("errors_only") or row.HasField("error"))
         and row.outcome in filters.get("outcomes", [row.outcome])
     ]
-    assert await follow(ledger, filter_of(audit_pb2.TailToolCallsRequest(**filters))) == wanted
+    assert await follow(ledger, filter_of(questions_pb2.TailToolCallsRequest(**filters))) == wanted
 
 
 async def test_one_look_is_bounded_in_rows_and_in_bytes(ledger):

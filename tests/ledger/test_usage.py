@@ -5,7 +5,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.ledger.groups import group_name
 from audit_svc.ledger.query import OUTCOMES
@@ -60,7 +61,7 @@ FILTERS: list[dict[str, Any]] = [
     {"engine": "ollama"},
     {"model": "small", "engine": "openai"},
     {"tool_name": "bash"},
-    {"outcomes": [audit_pb2.OUTCOME_FAILED, audit_pb2.OUTCOME_UNSPECIFIED]},
+    {"outcomes": [common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_UNSPECIFIED]},
     {"labels": {"user": "ada"}},
     {"labels": {"user": "ada", "team": "red"}, "created_from_ms": NOON - 10 * DAY_MS},
     {"created_from_ms": NOON - HOUR_MS, "created_before_ms": NOON + 1},
@@ -138,10 +139,12 @@ async def test_usage_is_what_a_plain_count_says(ledger):
     # Some after the others, so that what is kept beside the rows is added to.
     await record(ledger, rows=CALLS[:200], costs=COSTS[:50], sessions=sessions[:2])
     await record(ledger, rows=CALLS[150:], costs=COSTS[50:], sessions=sessions)
-    names = [field.name for field in audit_pb2.UsageRow.DESCRIPTOR.fields if not field.name.startswith("duration_")]
+    names = [
+        field.name for field in questions_pb2.UsageGroup.DESCRIPTOR.fields if not field.name.startswith("duration_")
+    ]
     for filters in FILTERS:
         for group_by in GROUPS:
-            request = audit_pb2.SummarizeUsageRequest(group_by=group_by, **filters, page_size=30)
+            request = questions_pb2.SummarizeUsageRequest(group_by=group_by, **filters, page_size=30)
             found = await all_pages(ledger.summarize_usage, request)
             counts, durations = counted(group_by, filters)
             assert [tuple(row.group) for row in found] == (sorted(counts) if group_by else [()]), (group_by, filters)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from recording.logger import Row
 from recording.spool import Folders, Spool, SpoolOptions
@@ -22,7 +23,7 @@ def tool_call(number: int, **fields: object) -> audit_pb2.AuditRow:
         tool_name="bash",
         args_summary='{"command": "pytest -q"}',
         duration_ms=12,
-        outcome=audit_pb2.OUTCOME_SUCCEEDED,
+        outcome=common_pb2.OUTCOME_SUCCEEDED,
         created_at_ms=1_790_000_000_000 + number,
     )
     row.MergeFrom(audit_pb2.AuditRow(**fields))  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from demo.processes import REPOSITORY
 from recording import redact
@@ -45,7 +46,7 @@ def rows_with(text: str) -> Iterator[Row]:
     yield session_row(
         text,
         1,
-        audit_pb2.SESSION_STATUS_IDLE,
+        common_pb2.SESSION_STATUS_IDLE,
         engine=text,
         model=text,
         labels={text: text, text + "x": text},
@@ -136,7 +137,7 @@ def session_of(session_id: str, **labels: str) -> audit_pb2.SessionRow:
     return session_row(
         session_id,
         1,
-        audit_pb2.SESSION_STATUS_IDLE,
+        common_pb2.SESSION_STATUS_IDLE,
         engine="",
         model="",
         labels=labels,

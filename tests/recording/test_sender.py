@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from recording.delivery.connection import Target
 from recording.delivery.sender import MAX_IN_FLIGHT, MAX_ROWS, Sender
@@ -347,7 +348,7 @@ async def test_adopted_spools_are_sent_under_their_own_ids_and_go(tmp_path: Path
     assert len(service.ledger) == 3 * 601
     interrupted = service.ledger["call-1999"]
     assert isinstance(interrupted, audit_pb2.AuditRow)
-    assert interrupted.outcome == audit_pb2.OUTCOME_INTERRUPTED
+    assert interrupted.outcome == common_pb2.OUTCOME_INTERRUPTED
 
 
 async def test_numbers_that_a_spool_has_lost_are_not_covered(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from recording import redact
 from recording.calls import Scope, ToolCall, ToolResult
@@ -68,7 +69,7 @@ def test_r11_a_read_leaves_its_path_and_its_size():
         result_truncated=True,
         result_bytes=13,
         created_at_ms=1_700_000_000_000,
-        outcome=audit_pb2.OUTCOME_SUCCEEDED,
+        outcome=common_pb2.OUTCOME_SUCCEEDED,
         model="qwen3",
         tool_call_id="call_1",
         turn_id="t-1",
@@ -93,9 +94,9 @@ def test_r11_a_webfetch_leaves_its_url_and_its_http_status():
 
 
 def test_a_tool_that_could_not_do_its_work_leaves_why_without_secrets():
-    result = ToolResult("", outcome=audit_pb2.OUTCOME_FAILED, error="cannot fetch https://me:pw@a.example/: refused")
+    result = ToolResult("", outcome=common_pb2.OUTCOME_FAILED, error="cannot fetch https://me:pw@a.example/: refused")
     row = build_audit_row(call("webfetch", url="https://me:pw@a.example/"), result, SCOPE)
-    assert row.outcome == audit_pb2.OUTCOME_FAILED
+    assert row.outcome == common_pb2.OUTCOME_FAILED
     assert row.error == "cannot fetch https://*@a.example/: refused"
 
 
@@ -111,7 +112,7 @@ def test_an_intent_is_the_row_but_for_what_only_the_end_tells(monkeypatch):
     asked = call("bash", command="make", timeout_seconds=5)
     intent = open_call(asked, SCOPE)
     assert intent.created_at_ms == 1_700_000_000_123
-    assert intent.outcome == audit_pb2.OUTCOME_UNSPECIFIED
+    assert intent.outcome == common_pb2.OUTCOME_UNSPECIFIED
     assert optional_fields(intent) == set()
     row = build_audit_row(asked, ToolResult("", exit_code=1, started_at_ms=1_700_000_000_200, duration_ms=9), SCOPE)
     for name in ("outcome", "exit_code", "duration_ms"):
@@ -186,7 +187,7 @@ ANY_NUMBER = st.integers()
 RESULTS = st.builds(
     ToolResult,
     text=st.just(""),
-    outcome=st.sampled_from(audit_pb2.Outcome.values()),
+    outcome=st.sampled_from(common_pb2.Outcome.values()),
     error=st.none() | ANY_TEXT,
     exit_code=st.none() | ANY_NUMBER,
     http_status=st.none() | ANY_NUMBER,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.tools import ToolContext, ToolError
@@ -68,7 +68,7 @@ async def test_a_command_gives_its_output_and_its_exit_code(
     """A command that exits 1 has run: that is no error of the tool's."""
     result = await run(bash, workspace, command=command)
     assert text is None or result.text.replace("/usr/bin/bash", "bash").replace("/bin/bash", "bash") == text
-    assert (result.exit_code, result.error, result.outcome) == (exit_code, None, audit_pb2.OUTCOME_SUCCEEDED)
+    assert (result.exit_code, result.error, result.outcome) == (exit_code, None, common_pb2.OUTCOME_SUCCEEDED)
 
 
 async def test_it_runs_in_the_workspace_and_what_it_writes_stays(bash: BashTool, workspace: Path):
@@ -104,7 +104,7 @@ async def test_output_without_end_takes_no_memory(sandbox: Sandbox | None, works
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert result.outcome == audit_pb2.OUTCOME_TIMED_OUT
+    assert result.outcome == common_pb2.OUTCOME_TIMED_OUT
     assert result.result_bytes > 500_000
     assert peak < 2_000_000
 
@@ -112,7 +112,7 @@ async def test_output_without_end_takes_no_memory(sandbox: Sandbox | None, works
 async def test_a_command_that_runs_too_long_is_asked_to_end_and_told_so(bash: BashTool, workspace: Path):
     command = "echo begun; trap 'echo tidied up; exit 0' TERM; while :; do sleep 0.02; done"
     result = await run(bash, workspace, command=command, timeout_seconds=1)
-    assert (result.outcome, result.exit_code) == (audit_pb2.OUTCOME_TIMED_OUT, None)
+    assert (result.outcome, result.exit_code) == (common_pb2.OUTCOME_TIMED_OUT, None)
     assert result.error == "the command ran longer than 1 s and was ended"
     assert result.text.startswith("begun\n")
     assert "tidied up\n" in result.text
@@ -125,7 +125,7 @@ async def test_a_command_that_ignores_that_is_killed(
     monkeypatch.setattr(processes, "TERM_GRACE_SECONDS", 0.1)
     command = f"trap '' TERM; sleep {nap} & sleep {nap}"
     result = await run(bash, workspace, command=command, timeout_seconds=0.2)
-    assert result.outcome == audit_pb2.OUTCOME_TIMED_OUT
+    assert result.outcome == common_pb2.OUTCOME_TIMED_OUT
     assert not running(nap)
 
 

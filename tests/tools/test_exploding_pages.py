@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools.webfetch import WebfetchTool
 from gateway_svc.tools.workers import Workers
@@ -106,7 +106,7 @@ async def test_a_conversion_ends_with_its_deadline(pages: Pages, workspace):
     for worker in workers:
         os.kill(int(worker), signal.SIGSTOP)
     result = await call
-    assert result.outcome in (audit_pb2.OUTCOME_TIMED_OUT, audit_pb2.OUTCOME_FAILED)
+    assert result.outcome in (common_pb2.OUTCOME_TIMED_OUT, common_pb2.OUTCOME_FAILED)
     assert workers_running() == []
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools import Tool, ToolKind, kinds
 from gateway_svc.tools.edit import EditTool
@@ -72,7 +72,7 @@ async def leaks(kind: ToolKind, mined: Path, paths: Sequence[str] = REFUSED) -> 
         for path in paths if is_path else paths[::12]:
             result = await run(tool, mined, **{**arguments_for(kind), parameter: filled(path, mined)})
             told = result.text + (result.error or "")
-            refused = result.outcome in (audit_pb2.OUTCOME_FAILED, audit_pb2.OUTCOME_INVALID_CALL)
+            refused = result.outcome in (common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_INVALID_CALL)
             refused = refused and bool(result.error) and "secret.txt" not in str(result.error)
             must_refuse = is_path and not (kind.name in READS_FOLDERS and path in FOLDERS)
             if SECRET in told or surroundings(mined) != before or (must_refuse and not refused):

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools.read import ReadTool
 from tests.tools.running import run
@@ -14,7 +14,7 @@ async def test_a_small_file_is_given_whole(workspace: Path):
     (workspace / "a.txt").write_text("one\ntwo\nthré")
     result = await run(ReadTool(), workspace, path="a.txt")
     assert (result.text, result.result_bytes, result.result_truncated) == ("one\ntwo\nthré", 13, False)
-    assert (result.outcome, result.error) == (audit_pb2.OUTCOME_SUCCEEDED, None)
+    assert (result.outcome, result.error) == (common_pb2.OUTCOME_SUCCEEDED, None)
     assert (result.exit_code, result.http_status) == (None, None)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools.glob import GlobTool
 from gateway_svc.tools.grep import GrepTool
@@ -74,7 +74,7 @@ def grep(request: pytest.FixtureRequest, machine_sandbox: Sandbox | None) -> Gre
 async def test_grep_finds_lines(tree: Path, grep: GrepTool, arguments: dict[str, object], lines: list[str]):
     result = await run(grep, tree, **arguments)
     assert [line.rstrip("\r") for line in result.text.split("\n")] == lines
-    assert (result.outcome, result.error, result.result_truncated) == (audit_pb2.OUTCOME_SUCCEEDED, None, False)
+    assert (result.outcome, result.error, result.result_truncated) == (common_pb2.OUTCOME_SUCCEEDED, None, False)
 
 
 async def test_grep_takes_an_absolute_path(tree: Path, grep: GrepTool):
@@ -109,14 +109,14 @@ async def test_an_expression_that_never_ends_is_ended(tree: Path):
     (tree / "trap").write_text("a" * 60 + "!\n")
     ours = await run(GrepTool(None, Workers(), timeout_seconds=0.5), tree, pattern="(a|aa)+$")
     assert (ours.outcome, ours.error) == (
-        audit_pb2.OUTCOME_TIMED_OUT,
+        common_pb2.OUTCOME_TIMED_OUT,
         "the search took longer than 0.5 s and was ended",
     )
 
 
 async def test_an_expression_that_wants_all_memory_is_ended(tree: Path):
     result = await run(GrepTool(None, Workers(), timeout_seconds=10), tree, pattern="((a{1,5000}){1,5000}){1,5000}")
-    assert result.outcome in (audit_pb2.OUTCOME_FAILED, audit_pb2.OUTCOME_TIMED_OUT, audit_pb2.OUTCOME_SUCCEEDED)
+    assert result.outcome in (common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_TIMED_OUT, common_pb2.OUTCOME_SUCCEEDED)
     assert "Traceback" not in result.text
 
 
@@ -137,7 +137,7 @@ async def test_an_expression_that_wants_all_memory_is_ended(tree: Path):
 async def test_glob_lists_files(tree: Path, arguments: dict[str, object], files: list[str]):
     result = await run(GlobTool(Workers()), tree, **arguments)
     assert result.text.split("\n") == files
-    assert (result.outcome, result.error) == (audit_pb2.OUTCOME_SUCCEEDED, None)
+    assert (result.outcome, result.error) == (common_pb2.OUTCOME_SUCCEEDED, None)
 
 
 async def test_glob_tells_when_it_lists_only_some(tree: Path):

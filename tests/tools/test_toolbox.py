@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import structlog
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from pydantic import BaseModel, Field
 
 from gateway_svc.errors import SettingsError
@@ -82,7 +82,7 @@ def test_a_definition_is_plain_json_schema():
 async def test_good_arguments_reach_the_tool():
     tool = Probe()
     result = await run(tool, '{"title": "t", "count": "3", "inner": null}')
-    assert (result.text, result.outcome, result.error) == ("done", audit_pb2.OUTCOME_SUCCEEDED, None)
+    assert (result.text, result.outcome, result.error) == ("done", common_pb2.OUTCOME_SUCCEEDED, None)
     assert tool.calls == [ProbeArguments(title="t", count=3)]
 
 
@@ -118,7 +118,7 @@ MALFORMED = {
 async def test_unusable_arguments_run_nothing_and_are_told_without_quoting_them(arguments: str):
     tool = Probe()
     result = await run(tool, arguments)
-    assert result.outcome == audit_pb2.OUTCOME_INVALID_CALL
+    assert result.outcome == common_pb2.OUTCOME_INVALID_CALL
     assert tool.calls == []
     assert result.error
     assert len(result.error) < 500
@@ -135,7 +135,7 @@ async def test_an_error_names_the_field_and_what_is_wrong_with_it():
 
 async def test_an_unknown_tool_is_told_which_there_are():
     result = await Toolbox([Probe()]).run(call("{}", name=SECRET), CONTEXT)
-    assert result.outcome == audit_pb2.OUTCOME_INVALID_CALL
+    assert result.outcome == common_pb2.OUTCOME_INVALID_CALL
     assert result.text == "Error: there is no such tool; the tools are probe"
     assert result.error == "there is no such tool among the 1 that are offered"
 
@@ -145,7 +145,7 @@ async def test_a_tools_own_error_is_the_result():
         raise ToolError("it is closed", exit_code=3, text="shown", result_bytes=7)
 
     result = await run(Probe(act))
-    assert (result.outcome, result.error, result.text) == (audit_pb2.OUTCOME_FAILED, "it is closed", "shown")
+    assert (result.outcome, result.error, result.text) == (common_pb2.OUTCOME_FAILED, "it is closed", "shown")
     assert (result.exit_code, result.result_bytes) == (3, 7)
 
 
@@ -157,7 +157,7 @@ async def test_an_unexpected_exception_is_told_and_logged_by_its_type_only():
 
     with structlog.testing.capture_logs() as logs:
         result = await run(Probe(act))
-    assert result.outcome == audit_pb2.OUTCOME_FAILED
+    assert result.outcome == common_pb2.OUTCOME_FAILED
     assert result.error == "the tool failed unexpectedly (KeyError)"
     assert [(entry["event"], entry["error_type"]) for entry in logs] == [("tool.failed", "KeyError")]
     assert SECRET not in result.text + json.dumps(logs)
@@ -174,7 +174,7 @@ async def test_a_tool_that_runs_too_long_is_ended():
         return ToolResult("late")
 
     result = await run(Probe(act), timeout_seconds=0.05)
-    assert result.outcome == audit_pb2.OUTCOME_TIMED_OUT
+    assert result.outcome == common_pb2.OUTCOME_TIMED_OUT
     assert result.error == "the call ran longer than 0.05 s and was ended"
     assert ended == [True]
 
@@ -183,7 +183,7 @@ async def test_a_tools_own_timeout_error_is_a_failure_not_a_time_out():
     def act() -> ToolResult:
         raise TimeoutError
 
-    assert (await run(Probe(act))).outcome == audit_pb2.OUTCOME_FAILED
+    assert (await run(Probe(act))).outcome == common_pb2.OUTCOME_FAILED
 
 
 async def test_cancellation_propagates_after_the_tools_cleanup():
@@ -251,7 +251,7 @@ async def test_a_denied_tool_is_not_offered_and_does_not_run():
     toolbox = Toolbox([tool], policies={"probe": "deny"})
     result = await toolbox.run(call('{"title": "t"}'), CONTEXT)
     assert toolbox.definitions() == []
-    assert result.outcome == audit_pb2.OUTCOME_DENIED
+    assert result.outcome == common_pb2.OUTCOME_DENIED
     assert tool.calls == []
 
 
@@ -260,20 +260,20 @@ async def test_policies_are_told_and_a_tool_whose_client_was_asked_runs():
     toolbox = Toolbox([tool], policies={"probe": "ask"})
     assert (toolbox.policy("probe"), toolbox.policy("unheard of")) == ("ask", "allow")
     assert len(toolbox.definitions()) == 1
-    assert (await toolbox.run(call('{"title": "t"}'), CONTEXT)).outcome == audit_pb2.OUTCOME_SUCCEEDED
+    assert (await toolbox.run(call('{"title": "t"}'), CONTEXT)).outcome == common_pb2.OUTCOME_SUCCEEDED
 
 
 def test_a_call_can_be_checked_before_its_client_is_asked():
     toolbox = Toolbox([Probe()], policies={"probe": "ask"})
     refused = toolbox.check(call("{}"))
     assert refused is not None
-    assert refused.outcome == audit_pb2.OUTCOME_INVALID_CALL
+    assert refused.outcome == common_pb2.OUTCOME_INVALID_CALL
     assert toolbox.check(call('{"title": "t"}')) is None
 
 
 def test_a_denial_has_its_outcome_and_reason():
     result = denied("Not on a Sunday.")
-    assert (result.outcome, result.error) == (audit_pb2.OUTCOME_DENIED, "Not on a Sunday.")
+    assert (result.outcome, result.error) == (common_pb2.OUTCOME_DENIED, "Not on a Sunday.")
     assert result.text == "Error: Not on a Sunday."
 
 

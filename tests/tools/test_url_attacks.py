@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools import ToolError
 from gateway_svc.tools.web.addresses import refusal
@@ -50,7 +50,7 @@ async def test_a_hostile_url_is_refused_before_anything_is_connected_to(kind: st
     tool = WebfetchTool(Workers(), resolver=Resolver(), timeout_seconds=5)
     for url in urls:
         result = await run(tool, workspace, url=url)
-        assert result.outcome == audit_pb2.OUTCOME_FAILED, url
+        assert result.outcome == common_pb2.OUTCOME_FAILED, url
         assert result.error, url
         assert any(piece in result.error for piece in told), (url, result.error)
         assert result.http_status is None, url
@@ -68,7 +68,7 @@ async def test_allowing_one_host_allows_no_other_way_to_write_it(pages: Pages, w
         Workers(), allow=[f"allowed.test:{pages.port}"], ports=(80, 443, pages.port), resolver=Resolver()
     )
     result = await run(tool, workspace, url=f"http://{host}:{pages.port}/secret")
-    assert result.outcome == audit_pb2.OUTCOME_FAILED
+    assert result.outcome == common_pb2.OUTCOME_FAILED
     assert pages.requests == []
 
 
@@ -92,7 +92,7 @@ async def test_a_redirect_to_a_hostile_url_is_refused_too(kind: str, tool: Webfe
             continue  # relative to a page, these are URLs of another kind
         pages.requests.clear()
         result = await fetch_by_redirect(tool, pages, workspace, url.strip())
-        assert result.outcome == audit_pb2.OUTCOME_FAILED, url
+        assert result.outcome == common_pb2.OUTCOME_FAILED, url
         assert result.http_status == 302, url
         assert result.error, url
         assert result.error.startswith(("the page redirects to", "the page leads on")), url
@@ -246,7 +246,7 @@ async def test_a_resolver_that_does_not_answer_is_not_waited_for(workspace: Path
     result = await run(
         WebfetchTool(Workers(), resolver=silent, timeout_seconds=0.1), workspace, url="http://public.test/"
     )
-    assert result.outcome == audit_pb2.OUTCOME_TIMED_OUT
+    assert result.outcome == common_pb2.OUTCOME_TIMED_OUT
 
 
 @pytest.mark.parametrize("make", [lambda port: f"127.0.0.1:{port}", lambda port: f" 127.0.0.1:{port} "])

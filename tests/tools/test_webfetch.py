@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools.webfetch import WebfetchTool
 from gateway_svc.tools.workers import Workers
@@ -42,7 +42,7 @@ async def fetch(pages: Pages, path: str, *, max_characters: int | None = None, *
 async def test_html_comes_as_markdown_without_what_is_not_for_readers(pages: Pages):
     pages.add("/page", PAGE, headers="Content-Type: text/html; charset=utf-8")
     result = await fetch(pages, "/page")
-    assert (result.outcome, result.error, result.http_status) == (audit_pb2.OUTCOME_SUCCEEDED, None, 200)
+    assert (result.outcome, result.error, result.http_status) == (common_pb2.OUTCOME_SUCCEEDED, None, 200)
     assert (result.result_bytes, result.result_truncated) == (len(PAGE), False)
     head, _, text = result.text.partition("\n\n")
     assert head == f"[HTTP 200, text/html, {pages.url}/page]"
@@ -81,7 +81,11 @@ async def test_other_text_comes_as_it_is(pages: Pages, content_type: str, body: 
 async def test_what_is_no_text_is_told_by_its_type_and_size(pages: Pages, content_type: str, body: bytes):
     pages.add("/file", body, headers=f"Content-Type: {content_type}")
     result = await fetch(pages, "/file")
-    assert (result.outcome, result.error, result.http_status) == (audit_pb2.OUTCOME_FAILED, "the page is not text", 200)
+    assert (result.outcome, result.error, result.http_status) == (
+        common_pb2.OUTCOME_FAILED,
+        "the page is not text",
+        200,
+    )
     assert f"{content_type or 'application/octet-stream'}, {len(body)} bytes" in result.text
 
 
@@ -93,7 +97,7 @@ async def test_an_answer_that_is_an_error_is_a_result(pages: Pages, status: str)
     body = "" if status.startswith("304") else "went wrong"
     pages.add("/page", body, status=status)
     result = await fetch(pages, "/page")
-    assert (result.outcome, result.error, result.http_status) == (audit_pb2.OUTCOME_SUCCEEDED, None, int(status[:3]))
+    assert (result.outcome, result.error, result.http_status) == (common_pb2.OUTCOME_SUCCEEDED, None, int(status[:3]))
     assert result.text == f"[HTTP {status[:3]}, text/plain, {pages.url}/page]\n\n{body}"
 
 
@@ -240,7 +244,7 @@ async def test_a_server_that_takes_its_time_is_left_at_the_deadline(pages: Pages
     pages.add_raw("/slow", answer)
     seconds = 1 if status else 0.3  # its status must have come by then
     result = await fetch(pages, "/slow", timeout_seconds=seconds)
-    assert result.outcome == audit_pb2.OUTCOME_TIMED_OUT
+    assert result.outcome == common_pb2.OUTCOME_TIMED_OUT
     assert result.error == f"the fetch took longer than {seconds} s and was ended"
     assert result.http_status == status
 
@@ -249,7 +253,7 @@ async def test_a_server_that_answers_for_information_only_is_left_before_the_dea
     pages.add_raw("/flood", flooding)
     result = await fetch(pages, "/flood", timeout_seconds=60)
     assert (result.outcome, result.error) == (
-        audit_pb2.OUTCOME_FAILED,
+        common_pb2.OUTCOME_FAILED,
         "the host broke the connection, or the protocol",
     )
 
@@ -261,7 +265,7 @@ async def test_the_deadline_is_for_all_redirects_together(pages: Pages):
 
     pages.add_raw("/slow", slowly)
     result = await fetch(pages, "/slow", timeout_seconds=2)
-    assert (result.outcome, result.http_status) == (audit_pb2.OUTCOME_TIMED_OUT, 302)
+    assert (result.outcome, result.http_status) == (common_pb2.OUTCOME_TIMED_OUT, 302)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +285,7 @@ async def test_the_deadline_is_for_all_redirects_together(pages: Pages):
 async def test_a_server_that_breaks_the_protocol_is_told(pages: Pages, answer: bytes):
     pages.add_raw("/page", answer)
     result = await fetch(pages, "/page")
-    assert result.outcome == audit_pb2.OUTCOME_FAILED
+    assert result.outcome == common_pb2.OUTCOME_FAILED
     assert result.error == "the host broke the connection, or the protocol"
 
 
@@ -289,7 +293,7 @@ async def test_a_port_where_nobody_listens_is_told():
     with own_port() as port:
         tool = WebfetchTool(Workers(), allow=[f"127.0.0.1:{port}"])
         result = await run(tool, Path("/"), url=f"http://127.0.0.1:{port}/")
-    assert (result.outcome, result.error) == (audit_pb2.OUTCOME_FAILED, "the host cannot be connected to")
+    assert (result.outcome, result.error) == (common_pb2.OUTCOME_FAILED, "the host cannot be connected to")
 
 
 async def test_the_next_address_is_tried_when_one_does_not_answer(pages: Pages):
@@ -328,7 +332,7 @@ async def test_a_hostile_page_does_not_stop_the_gateway(pages: Pages, body: str)
     """Each of these keeps some converter busy for minutes, or overruns its stack."""
     pages.add("/page", body, headers="Content-Type: text/html")
     result = await fetch(pages, "/page", timeout_seconds=10)
-    assert (result.outcome, result.http_status) == (audit_pb2.OUTCOME_SUCCEEDED, 200)
+    assert (result.outcome, result.http_status) == (common_pb2.OUTCOME_SUCCEEDED, 200)
     assert len(result.text) < 50_100
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools.edit import EditTool
 from gateway_svc.tools.write import WriteTool
@@ -13,7 +13,7 @@ from tests.tools.running import run, run_all
 
 async def test_write_makes_a_file_and_its_folders(workspace: Path):
     result = await run(WriteTool(), workspace, path="a/b/c.txt", content="grün\n")
-    assert (result.text, result.outcome) == ("Made the file (6 bytes).", audit_pb2.OUTCOME_SUCCEEDED)
+    assert (result.text, result.outcome) == ("Made the file (6 bytes).", common_pb2.OUTCOME_SUCCEEDED)
     assert (workspace / "a/b/c.txt").read_text() == "grün\n"
 
 
@@ -103,7 +103,7 @@ async def test_edit_replaces_every_place_only_when_asked(workspace: Path):
 async def test_edit_says_why_it_did_nothing(workspace: Path, content: bytes, old: str, new: str, error: str):
     (workspace / "a").write_bytes(content)
     result = await run(EditTool(max_bytes=100), workspace, path="a", old_string=old, new_string=new)
-    assert (result.error, result.outcome) == (error, audit_pb2.OUTCOME_FAILED)
+    assert (result.error, result.outcome) == (error, common_pb2.OUTCOME_FAILED)
     assert (workspace / "a").read_bytes() == content
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools.mcp import connection
 from gateway_svc.tools.mcp.settings import ServerSettings
@@ -21,7 +21,7 @@ async def test_a_server_that_is_frozen_is_started_again(open_desk, monkeypatch):
     monkeypatch.setattr(connection, "LIST_SECONDS", 0.5)
     desk = await open_desk(t=raw(timeout_seconds=2))
     result = await desk.run("t.go", '{"do": "freeze"}')
-    assert result.outcome == audit_pb2.OUTCOME_TIMED_OUT
+    assert result.outcome == common_pb2.OUTCOME_TIMED_OUT
     await desk.until(lambda: not desk.servers._servers["t"]._up.is_set())
     await desk.until(desk.servers._servers["t"]._up.is_set)
     assert (await desk.run("t.go")).text == "gone"

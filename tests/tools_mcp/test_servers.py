@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools.mcp.settings import ServerSettings
 from tests.engines_claude.stage import has_run_name, is_running
@@ -26,7 +26,7 @@ async def test_tools_are_offered_under_their_server_s_name_with_their_schema(ope
     assert properties.keys() == {"text", "note"}
     assert echo.parameters["required"] == ["text"]
     result = await desk.run("files.echo", '{"text": "hi"}')
-    assert (result.text, result.outcome, result.result_bytes) == ("hi", audit_pb2.OUTCOME_SUCCEEDED, 2)
+    assert (result.text, result.outcome, result.result_bytes) == ("hi", common_pb2.OUTCOME_SUCCEEDED, 2)
 
 
 @pytest.mark.long
@@ -36,7 +36,7 @@ async def test_a_server_of_pypi(open_desk):
     result = await desk.run("time.get_current_time", '{"timezone": "Europe/Berlin"}')
     assert json.loads(result.text)["timezone"] == "Europe/Berlin"
     refused = await desk.run("time.get_current_time", '{"timezone": "Nowhere/Land"}')
-    assert (refused.outcome, refused.error) == (audit_pb2.OUTCOME_FAILED, "the tool reported an error")
+    assert (refused.outcome, refused.error) == (common_pb2.OUTCOME_FAILED, "the tool reported an error")
     assert "Nowhere/Land" in refused.text
 
 
@@ -53,7 +53,7 @@ async def test_a_server_of_npm(open_desk):
     picture = await desk.run("every.get-tiny-image")
     assert "[image of type image/png," in picture.text
     assert picture.result_bytes > 1000
-    assert (await desk.run("every.get-sum", '{"a": 1, "b": "x"}')).outcome == audit_pb2.OUTCOME_FAILED
+    assert (await desk.run("every.get-sum", '{"a": 1, "b": "x"}')).outcome == common_pb2.OUTCOME_FAILED
 
 
 @pytest.mark.long
@@ -72,7 +72,7 @@ async def test_a_server_that_cannot_be_had_stops_nothing(open_desk):
     assert {name.partition(".")[0] for name in desk.names()} == {"good"}
     assert (await desk.run("good.echo", '{"text": "hi"}')).text == "hi"
     result = await desk.run("gone.echo")
-    assert result.outcome == audit_pb2.OUTCOME_INVALID_CALL
+    assert result.outcome == common_pb2.OUTCOME_INVALID_CALL
     assert "there is no such tool" in str(result.error)
 
 
@@ -93,7 +93,7 @@ async def test_a_server_that_dies_in_a_call_is_started_again(open_desk):
     """Whether the tool finished is not known; the next call has a new server."""
     desk = await open_desk(t=of_tests())
     result = await desk.run("t.die")
-    assert result.outcome == audit_pb2.OUTCOME_INTERRUPTED
+    assert result.outcome == common_pb2.OUTCOME_INTERRUPTED
     assert result.error == "the MCP server t ended in the middle of the call: whether the tool finished is not known"
     assert (await desk.run("t.echo", '{"text": "again"}')).text == "again"
 
@@ -101,7 +101,7 @@ async def test_a_server_that_dies_in_a_call_is_started_again(open_desk):
 @pytest.mark.long
 async def test_an_address_that_goes_away_in_a_call_is_asked_again(open_desk, http_server):
     desk = await open_desk(web=ServerSettings(url=http_server.url))
-    assert (await desk.run("web.die")).outcome == audit_pb2.OUTCOME_INTERRUPTED
+    assert (await desk.run("web.die")).outcome == common_pb2.OUTCOME_INTERRUPTED
     http_server.kill()
     http_server.start()
 
@@ -117,7 +117,7 @@ async def test_a_call_that_takes_too_long_is_ended_and_the_server_goes_on(open_d
     connected = server._client
     result = await desk.run("t.sleep", '{"seconds": 60}')
     assert (result.outcome, result.error) == (
-        audit_pb2.OUTCOME_TIMED_OUT,
+        common_pb2.OUTCOME_TIMED_OUT,
         "the MCP server t did not answer within 0.5 s",
     )
     async with asyncio.timeout(30):
@@ -154,7 +154,7 @@ async def test_output_without_an_end_costs_the_server_its_connection_and_the_gat
         http_server.start("json")
     desk = await open_desk(t=of_tests() if over == "stdio" else ServerSettings(url=http_server.url))
     result = await desk.run("t.flood", '{"megabytes": 40}')
-    assert result.outcome in (audit_pb2.OUTCOME_INTERRUPTED, audit_pb2.OUTCOME_FAILED)
+    assert result.outcome in (common_pb2.OUTCOME_INTERRUPTED, common_pb2.OUTCOME_FAILED)
     assert (await desk.run("t.echo", '{"text": "again"}')).text == "again"
 
 
@@ -163,7 +163,7 @@ async def test_what_a_server_says_of_a_failure_is_told_to_the_model_alone(open_d
     desk = await open_desk(t=ServerSettings(command="sh", args=("-c", noisy)))
     failed = await desk.run("t.fail", json.dumps({"text": SENTINEL}))
     unfit = await desk.run("t.echo", json.dumps({"text": {"a": SENTINEL}}))
-    assert (failed.outcome, failed.error) == (audit_pb2.OUTCOME_FAILED, "the tool reported an error")
+    assert (failed.outcome, failed.error) == (common_pb2.OUTCOME_FAILED, "the tool reported an error")
     assert SENTINEL not in str(unfit.error)
     said = capsys.readouterr()
     assert "mcp.messages_skipped" in said.out
@@ -179,7 +179,7 @@ async def test_arguments_that_cannot_be_used_run_nothing(open_desk):
         ('{"text": ', "not valid JSON"),
     ):
         result = await desk.run("t.echo", arguments)
-        assert result.outcome == audit_pb2.OUTCOME_INVALID_CALL
+        assert result.outcome == common_pb2.OUTCOME_INVALID_CALL
         assert error in str(result.error)
     assert "missing: text" in (await desk.run("t.echo", "{}")).text
 
@@ -240,7 +240,7 @@ async def test_policies_are_the_file_s_by_tool_and_by_server(open_desk):
     policies = {name: desk.toolbox.policy(name) for name in ("t.echo", "t.die", "t.sleep", "u.die")}
     assert policies == {"t.echo": "allow", "t.die": "deny", "t.sleep": "ask", "u.die": "allow"}
     assert "t.die" not in desk.names()
-    assert (await desk.run("t.die")).outcome == audit_pb2.OUTCOME_DENIED
+    assert (await desk.run("t.die")).outcome == common_pb2.OUTCOME_DENIED
 
 
 @pytest.mark.long

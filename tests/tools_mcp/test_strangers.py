@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools import ToolError
 from gateway_svc.tools.mcp import results
@@ -21,7 +21,7 @@ from gateway_svc.tools.mcp.settings import ServerSettings
 from gateway_svc.tools.mcp.wire import Unreadable, read_messages
 from tests.tools_mcp import played
 
-SUCCEEDED, FAILED = audit_pb2.OUTCOME_SUCCEEDED, audit_pb2.OUTCOME_FAILED
+SUCCEEDED, FAILED = common_pb2.OUTCOME_SUCCEEDED, common_pb2.OUTCOME_FAILED
 
 
 def plays(mode: str, *options: str, **more: Any) -> ServerSettings:
@@ -84,7 +84,7 @@ async def test_no_more_tools_are_offered_than_a_provider_takes(open_desk):
     assert len(names) == 128 - 7
     assert {name.partition(".")[0] for name in names} == {"a", "b", "small"}
     assert len(desk.servers.left_out()) == 201 - len(names)
-    assert (await desk.run("b.t99")).outcome == audit_pb2.OUTCOME_INVALID_CALL
+    assert (await desk.run("b.t99")).outcome == common_pb2.OUTCOME_INVALID_CALL
 
 
 ANSWERS = {

@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Iterator
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 
 from audit_svc.errors import NotFound
 from audit_svc.ledger.batch import (
@@ -58,7 +58,7 @@ def sessions_statement(connection: Connection, query: Query) -> Statement:
     return listing.first(statement, "created_at DESC, id DESC", query.size)
 
 
-def get_session(connection: Connection, query: Query) -> tuple[audit_pb2.SessionRow, Page[audit_pb2.TimelineEntry]]:
+def get_session(connection: Connection, query: Query) -> tuple[audit_pb2.SessionRow, Page[questions_pb2.Entry]]:
     """A session and a page of its timeline.
 
     Raises:
@@ -74,7 +74,7 @@ def get_session(connection: Connection, query: Query) -> tuple[audit_pb2.Session
     return _session(sessions[0]), take_page(found, _entry, query.size, _entry_key)
 
 
-def list_queries(connection: Connection, query: Query) -> Page[audit_pb2.QueryRow]:
+def list_queries(connection: Connection, query: Query) -> Page[administration_pb2.QueryRow]:
     """A page of the queries that were put to the ledger."""
     statement = listing.select(
         f"{_QUERIES} INDEXED BY idx_query_log_created",
@@ -101,19 +101,19 @@ def _timeline(connection: Connection, table: str, session_id: str, query: Query)
         yield table, row[time_at], row[0], row
 
 
-def _entry(found: Values) -> audit_pb2.TimelineEntry:
+def _entry(found: Values) -> questions_pb2.Entry:
     if found[0] == "cost_log":
-        return audit_pb2.TimelineEntry(model_request=cost_row(found[3]))
-    return audit_pb2.TimelineEntry(tool_call=tool_call_row(found[3]))
+        return questions_pb2.Entry(model_request=cost_row(found[3]))
+    return questions_pb2.Entry(tool_call=tool_call_row(found[3]))
 
 
-def _entry_key(entry: audit_pb2.TimelineEntry) -> Position:
+def _entry_key(entry: questions_pb2.Entry) -> Position:
     return by_time(entry.model_request if entry.HasField("model_request") else entry.tool_call)
 
 
-def _query(values: Values) -> audit_pb2.QueryRow:
+def _query(values: Values) -> administration_pb2.QueryRow:
     names = ("id", "caller", "method", "filters", "rows", "duration_ms", "status", "times", "created_at_ms")
-    return audit_pb2.QueryRow(**dict(zip(names, values, strict=True)))
+    return administration_pb2.QueryRow(**dict(zip(names, values, strict=True)))
 
 
 def _fetch_sessions(connection: Connection, statement: Statement) -> list[Values]:

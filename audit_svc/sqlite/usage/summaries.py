@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.ledger import histogram
 from audit_svc.ledger.columns import MAX_INT64
@@ -62,7 +62,7 @@ class _Sums:
         return sum(table.durations.merge(which, what) for table, which, what in self.durations if table.durations)
 
 
-def summarize_usage(connection: Connection, query: Query) -> Page[audit_pb2.UsageRow]:
+def summarize_usage(connection: Connection, query: Query) -> Page[questions_pb2.UsageGroup]:
     """A page of groups: see ReadableLedger."""
     groups = query.group_by
     found = _found(connection, query)
@@ -190,8 +190,8 @@ def _columns(table: Table, groups: Sequence[str]) -> tuple[list[str], str, list[
     return columns, "".join(joins), keys
 
 
-def _row(group: Sequence[str], sums: _Sums) -> audit_pb2.UsageRow:
-    row = audit_pb2.UsageRow(
+def _row(group: Sequence[str], sums: _Sums) -> questions_pb2.UsageGroup:
+    row = questions_pb2.UsageGroup(
         group=group,
         **dict(zip(CALLS, sums.calls, strict=True)),
         **dict(zip(REQUESTS, sums.requests, strict=True)),

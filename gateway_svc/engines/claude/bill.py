@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.engines.claude.lines import a_word
@@ -108,7 +109,7 @@ class Bill:
         step = pb.StepFinished(
             step=self._steps,
             model=request.model,
-            usage=pb.Usage(
+            usage=common_pb2.Usage(
                 input_tokens=usage.input_tokens,
                 output_tokens=usage.output_tokens,
                 cached_input_tokens=usage.cached_input_tokens,

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.engines.claude.lines import a_word, an_object
 from gateway_svc.engines.wire.fields import Fields
@@ -20,10 +20,10 @@ TIMED_OUT = re.compile(r"Exit code 143\nCommand timed out after [\d.]+ ?(ms|s|m|
 NO_PERMISSION = "Claude requested permissions to"
 """Begins the result of a call without permission in programs that send no `permission_denied` line."""
 
-CANCELLED = ToolResult("The call was cancelled.", audit_pb2.OUTCOME_CANCELLED, "cancelled")
+CANCELLED = ToolResult("The call was cancelled.", common_pb2.OUTCOME_CANCELLED, "cancelled")
 INTERRUPTED = ToolResult(
     "The call's result never came.",
-    audit_pb2.OUTCOME_INTERRUPTED,
+    common_pb2.OUTCOME_INTERRUPTED,
     "Claude's program ended before it told the call's result",
 )
 
@@ -47,16 +47,16 @@ def observed_result(name: str, block: Fields, line: Fields, *, denied: bool) -> 
     if not _failed(block):
         return _with(told, exit_code=_exit_code_of_success(name, detail), http_status=_http_status(name, detail))
     if denied or shown.startswith(NO_PERMISSION):
-        return _with(told, audit_pb2.OUTCOME_DENIED, "the call had no permission")
+        return _with(told, common_pb2.OUTCOME_DENIED, "the call had no permission")
     if NOT_RUN.match(shown):
-        return _with(told, audit_pb2.OUTCOME_INVALID_CALL, "no such tool, or arguments that do not fit it")
+        return _with(told, common_pb2.OUTCOME_INVALID_CALL, "no such tool, or arguments that do not fit it")
     # The program's own text, which shells out of the model's reach cannot forge: it is ahead of the output.
     exited = EXIT_CODE.match(shown) if name == "Bash" else None
     if exited and TIMED_OUT.match(shown):
-        return _with(told, audit_pb2.OUTCOME_TIMED_OUT, "the command ran past its time limit")
+        return _with(told, common_pb2.OUTCOME_TIMED_OUT, "the command ran past its time limit")
     if exited:
         return _with(told, exit_code=int(exited[1]))
-    return _with(told, audit_pb2.OUTCOME_FAILED, "the tool reported an error")
+    return _with(told, common_pb2.OUTCOME_FAILED, "the tool reported an error")
 
 
 def _failed(block: Fields) -> bool:
@@ -67,7 +67,7 @@ def _failed(block: Fields) -> bool:
 
 def _with(
     told: ToolResult,
-    outcome: audit_pb2.Outcome.ValueType = audit_pb2.OUTCOME_SUCCEEDED,
+    outcome: common_pb2.Outcome.ValueType = common_pb2.OUTCOME_SUCCEEDED,
     error: str | None = None,
     exit_code: int | None = None,
     http_status: int | None = None,

@@ -8,7 +8,7 @@ import json
 import re
 from typing import Any
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools import ToolError
 from gateway_svc.tools.mcp.wire import Refusal
@@ -51,14 +51,14 @@ def died(server: str) -> ToolError:
     """A server that ended, or went out of reach, before it had answered."""
     return ToolError(
         f"the MCP server {server} ended in the middle of the call: whether the tool finished is not known",
-        outcome=audit_pb2.OUTCOME_INTERRUPTED,
+        outcome=common_pb2.OUTCOME_INTERRUPTED,
     )
 
 
 def timed_out(server: str, seconds: float) -> ToolError:
     """A server that did not answer in time."""
     return ToolError(
-        f"the MCP server {server} did not answer within {seconds:g} s", outcome=audit_pb2.OUTCOME_TIMED_OUT
+        f"the MCP server {server} did not answer within {seconds:g} s", outcome=common_pb2.OUTCOME_TIMED_OUT
     )
 
 

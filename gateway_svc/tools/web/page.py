@@ -5,7 +5,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools import ToolError
 from gateway_svc.tools.workers import Workers
@@ -97,7 +97,7 @@ async def make_page(
     finally:
         os.close(descriptor)
     if ended.timed_out:
-        raise ToolError("the page took too long to read and was given up", outcome=audit_pb2.OUTCOME_TIMED_OUT)
+        raise ToolError("the page took too long to read and was given up", outcome=common_pb2.OUTCOME_TIMED_OUT)
     if ended.exit_code:
         raise ToolError(
             {

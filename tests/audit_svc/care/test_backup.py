@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import administration_pb2, audit_pb2, audit_pb2_grpc
 
 from audit_svc.errors import DiskFull, StoreRefused
 from audit_svc.sqlite.care import backup
@@ -139,7 +139,7 @@ def test_a_damaged_ledger_makes_no_backup(database, tmp_path):
 
 async def test_the_rpc_sends_parts_a_size_and_a_hash_and_leaves_nothing_behind(ledger, database):
     await ledger.RecordBatch(audit_pb2.RecordRequest(rows=[audit_row(args_summary="x" * 4000) for _ in range(1000)]))
-    parts = [part async for part in ledger.Backup(audit_pb2.BackupRequest())]
+    parts = [part async for part in ledger.Backup(administration_pb2.BackupRequest())]
     data = b"".join(part.data for part in parts)
     assert len(parts) > 4
     assert max(len(part.data) for part in parts) <= 2**20
@@ -168,8 +168,8 @@ class Liar(audit_pb2_grpc.AuditServiceServicer):
     """Sends other bytes than it names."""
 
     async def Backup(self, request, context):  # noqa: N802
-        yield audit_pb2.BackupResponse(data=b"one", total_bytes=6)
-        yield audit_pb2.BackupResponse(data=b"two", sha256=hashlib.sha256(b"onetwO").hexdigest())
+        yield administration_pb2.BackupResponse(data=b"one", total_bytes=6)
+        yield administration_pb2.BackupResponse(data=b"two", sha256=hashlib.sha256(b"onetwO").hexdigest())
 
 
 async def test_a_copy_that_was_changed_on_the_way_is_not_kept(tmp_path):

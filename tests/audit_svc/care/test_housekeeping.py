@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import administration_pb2, audit_pb2, audit_pb2_grpc
 from typer.testing import CliRunner, Result
 
 from audit_svc.__main__ import app
@@ -52,10 +52,10 @@ def wait_until_pruned(database: Path) -> None:
     assert old_calls(database) == 0
 
 
-def kill_in_the_middle_of_a_prune(service: Service) -> audit_pb2.PruneResponse:
+def kill_in_the_middle_of_a_prune(service: Service) -> administration_pb2.PruneResponse:
     with grpc.insecure_channel(service.address) as channel:
         stub: Any = audit_pb2_grpc.AuditServiceStub(channel)
-        for response in stub.Prune(audit_pb2.PruneRequest(created_before_ms=ago(1))):
+        for response in stub.Prune(administration_pb2.PruneRequest(created_before_ms=ago(1))):
             if response.tool_calls >= 3000:
                 service.kill()
                 return response  # type: ignore[no-any-return]

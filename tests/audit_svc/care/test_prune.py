@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 
 from audit_svc.errors import DatabaseInUse, InvalidRequest
 from audit_svc.ledger.batch import read_batch
@@ -272,7 +272,7 @@ async def test_the_rpc_counts_removes_and_tells_how_far_it_is(ledger, monkeypatc
     monkeypatch.setattr(prune, "BATCH_ROWS", 10)
     for hour in (6, 5, 4, 3, 2, 1):
         await ledger.RecordBatch(hour_of_rows(hour))
-    request = audit_pb2.PruneRequest(created_before_ms=ago(3) + 5, dry_run=True)
+    request = administration_pb2.PruneRequest(created_before_ms=ago(3) + 5, dry_run=True)
     counted = [response async for response in ledger.Prune(request)]
     assert [(one.pruned_before_ms, one.tool_calls, one.done) for one in counted] == [(ago(3), 30, True)]
     request.dry_run = False
@@ -289,7 +289,7 @@ async def test_the_rpc_counts_removes_and_tells_how_far_it_is(ledger, monkeypatc
 )
 async def test_the_rpc_refuses_a_time_that_makes_no_sense(ledger, before_ms):
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        [response async for response in ledger.Prune(audit_pb2.PruneRequest(created_before_ms=before_ms))]
+        [response async for response in ledger.Prune(administration_pb2.PruneRequest(created_before_ms=before_ms))]
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -297,18 +297,18 @@ async def test_a_second_prune_meanwhile_is_refused_and_one_after_it_goes_on(ledg
     monkeypatch.setattr(prune, "BATCH_ROWS", 1)
     for hour in (6, 5, 4, 3, 2, 1):
         await ledger.RecordBatch(hour_of_rows(hour, calls=100))
-    request = audit_pb2.PruneRequest(created_before_ms=ago(3))
+    request = administration_pb2.PruneRequest(created_before_ms=ago(3))
     first = ledger.Prune(request)
     assert not (await first.read()).done
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         [response async for response in ledger.Prune(request)]
     assert refused.value.code() == grpc.StatusCode.ABORTED
     first.cancel()
-    told: list[audit_pb2.PruneResponse] = []
+    told: list[administration_pb2.PruneResponse] = []
     while not told:
         # The first ends after the batch that is under way, not before its client has left.
         with contextlib.suppress(grpc.aio.AioRpcError):
             told = [response async for response in ledger.Prune(request)]
     assert told[-1].done
-    rows = (await ledger.ListToolCalls(audit_pb2.ListToolCallsRequest(page_size=1000))).rows
+    rows = (await ledger.ListToolCalls(questions_pb2.ListToolCallsRequest(page_size=1000))).rows
     assert len(rows) == 300

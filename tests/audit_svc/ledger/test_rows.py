@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import InvalidRequest
 from audit_svc.ledger.batch import (
@@ -110,7 +111,7 @@ def test_a_row_beyond_a_limit_is_rejected_with_a_sentence_that_names_the_field_a
         audit_row(exit_code=-(2**31), duration_ms=2**63 - 1, result_bytes=2**63 - 1, redaction_version=2**32 - 1),
         audit_row(created_at_ms=MIN_TIME_MS),
         audit_row(created_at_ms=MAX_TIME_MS),
-        audit_row(args_summary="", model="", tool_call_id="", turn_id="", outcome=audit_pb2.OUTCOME_UNSPECIFIED),
+        audit_row(args_summary="", model="", tool_call_id="", turn_id="", outcome=common_pb2.OUTCOME_UNSPECIFIED),
     ],
     ids=["longest texts", "largest numbers", "earliest", "latest", "least"],
 )
@@ -168,7 +169,7 @@ rows = st.builds(
     error=st.none() | texts.filter(bool),
     result_truncated=st.booleans(),
     created_at_ms=st.integers(MIN_TIME_MS, NOW_MS),
-    outcome=st.sampled_from(audit_pb2.Outcome.values()),
+    outcome=st.sampled_from(common_pb2.Outcome.values()),
 )
 
 

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
 
 from audit_svc.ledger.usage import Usage
 from audit_svc.sqlite.write.inserts import Inserts
@@ -41,6 +41,6 @@ def test_the_first_content_of_an_id_stays_and_every_row_is_accounted_for(batches
         (response,) = inserts.write([(batch(*sent), Usage())], 1)
         assert (response.stored, response.duplicates) == (stored, duplicates)
         assert [(one.id, one.code) for one in response.rejections] == rejected
-    found = asking.list_tool_calls(connection, audit_pb2.ListToolCallsRequest(page_size=1000)).rows
+    found = asking.list_tool_calls(connection, questions_pb2.ListToolCallsRequest(page_size=1000)).rows
     assert {row.id: row for row in found} == kept
     assert len(found) == len(kept)

@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 import pytest
 from google.protobuf.message import Message
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.errors import MigrationRefused
 from audit_svc.sqlite.open import migrate
@@ -127,12 +127,12 @@ def answers(connection: apsw.Connection) -> list[Message]:
     lists: list[dict[str, Any]] = [{"args_contain": "part-77"}, {"errors_only": True}, {"engine": "engine-1"}]
     return [
         *(
-            summarize_usage(connection, audit_pb2.SummarizeUsageRequest(group_by=groups, **times))
+            summarize_usage(connection, questions_pb2.SummarizeUsageRequest(group_by=groups, **times))
             for groups in usage
             for times in (all_time, ends)
         ),
-        *(list_tool_calls(connection, audit_pb2.ListToolCallsRequest(**filters)) for filters in lists),
-        list_sessions(connection, audit_pb2.ListSessionsRequest(labels={"user": "u7"})),
+        *(list_tool_calls(connection, questions_pb2.ListToolCallsRequest(**filters)) for filters in lists),
+        list_sessions(connection, questions_pb2.ListSessionRecordsRequest(labels={"user": "u7"})),
     ]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import apsw
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import InvalidRequest, NotFound
 from audit_svc.ledger.batch import read_batch
@@ -22,7 +23,7 @@ from tests.audit_svc import asking
 from tests.audit_svc.asking import summarize_usage
 from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, session_row
 
-Request = audit_pb2.ListToolCallsRequest
+Request = questions_pb2.ListToolCallsRequest
 RANDOM = random.Random(7)
 ROWS = [
     audit_row(
@@ -30,7 +31,7 @@ ROWS = [
         engine=("ollama", "openai")[n % 2],
         tool_name=("read", "bash", "webfetch")[n % 3],
         model=("small", "large")[n // 100],
-        outcome=audit_pb2.OUTCOME_FAILED if n % 4 == 0 else audit_pb2.OUTCOME_SUCCEEDED,
+        outcome=common_pb2.OUTCOME_FAILED if n % 4 == 0 else common_pb2.OUTCOME_SUCCEEDED,
         error="broken" if n % 4 == 0 else None,
         args_summary=f'{{"path":"Notes_{n % 9}%.txt"}}',
         # Several rows of one millisecond, in no order of their ids.
@@ -43,7 +44,7 @@ SESSIONS = [
         id=f"s{n}",
         engine=("ollama", "openai")[n % 2],
         model=("small", "large")[n // 25],
-        status=audit_pb2.SESSION_STATUS_RUNNING if n % 5 == 0 else audit_pb2.SESSION_STATUS_IDLE,
+        status=common_pb2.SESSION_STATUS_RUNNING if n % 5 == 0 else common_pb2.SESSION_STATUS_IDLE,
         created_at_ms=NOW_MS - n // 3,
         labels={"n": str(n), "half": str(n // 25)},
     )
@@ -101,7 +102,7 @@ SETTINGS: dict[str, Any] = {
     "tool_name": "bash",
     "model": "small",
     "errors_only": True,
-    "outcomes": [audit_pb2.OUTCOME_FAILED, audit_pb2.OUTCOME_TIMED_OUT],
+    "outcomes": [common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_TIMED_OUT],
     "labels": {"n": "1"},
     "args_contain": "notes_1%",
     "created_from_ms": NOW_MS - 30,
@@ -110,12 +111,12 @@ SETTINGS: dict[str, Any] = {
 FILTERS = [
     dict(chosen) for size in (0, 1, 2, len(SETTINGS)) for chosen in itertools.combinations(SETTINGS.items(), size)
 ]
-FILTERS += [{"outcomes": [audit_pb2.OUTCOME_SUCCEEDED]}, {"outcomes": [0]}, {"labels": {"n": "1", "half": "0"}}]
+FILTERS += [{"outcomes": [common_pb2.OUTCOME_SUCCEEDED]}, {"outcomes": [0]}, {"labels": {"n": "1", "half": "0"}}]
 FILTERS += [{"session_id": "s1", "labels": {"n": "2"}}, {"tool_name": "nothing"}, {"args_contain": "_1%.TXT"}]
 SESSION_SETTINGS: dict[str, Any] = {
     "engine": "openai",
     "model": "large",
-    "status": audit_pb2.SESSION_STATUS_RUNNING,
+    "status": common_pb2.SESSION_STATUS_RUNNING,
     "labels": {"half": "1"},
     "created_from_ms": NOW_MS - 15,
     "created_before_ms": NOW_MS - 2,
@@ -179,7 +180,9 @@ def test_r15_every_listing_walks_indexes_in_its_own_order(filled, patient, filte
 
 @pytest.mark.parametrize("filters", SESSION_FILTERS, ids=lambda filters: "+".join(filters) or "all")
 def test_r15_every_listing_of_sessions_walks_an_index(filled, patient, filters):
-    found = plan(filled, *queries.sessions_statement(filled, query_of(audit_pb2.ListSessionsRequest(**filters))))
+    found = plan(
+        filled, *queries.sessions_statement(filled, query_of(questions_pb2.ListSessionRecordsRequest(**filters)))
+    )
     assert "SEARCH sessions USING INDEX" in found or "SCAN sessions USING INDEX idx_sessions_created" in found
     assert "AUTOMATIC" not in found
     assert ("USE TEMP B-TREE FOR ORDER BY" in found) == (patient == "few" and "labels" in filters)
@@ -216,7 +219,7 @@ def test_pages_of_sessions_hold_every_matching_one_with_its_labels(filled, patie
     found: list[audit_pb2.SessionRow] = []
     token = ""
     while True:
-        asked = audit_pb2.ListSessionsRequest(**filters, page_size=4, page_token=token)
+        asked = questions_pb2.ListSessionRecordsRequest(**filters, page_size=4, page_token=token)
         page = asking.list_sessions(filled, asked)
         found.extend(page.sessions)
         token = page.next_page_token
@@ -234,7 +237,7 @@ def test_a_timeline_has_requests_and_calls_in_their_order(writer, reading):
     found: list[audit_pb2.AuditRow | audit_pb2.CostRow] = []
     token = ""
     while True:
-        asked = audit_pb2.GetSessionRequest(session_id="s", page_size=3, page_token=token)
+        asked = questions_pb2.GetSessionRecordRequest(session_id="s", page_size=3, page_token=token)
         page = asking.get_session(reading, asked)
         assert page.session == session_row(id="s")
         found.extend(entry.tool_call if entry.HasField("tool_call") else entry.model_request for entry in page.timeline)
@@ -265,16 +268,18 @@ def test_filters_that_no_row_can_meet_are_refused(filled, filters, said):
     [
         lambda connection, outcomes: asking.list_tool_calls(connection, Request(outcomes=outcomes)),
         lambda connection, outcomes: tail.tool_calls_after(
-            connection, filter_of(audit_pb2.TailToolCallsRequest(outcomes=outcomes)), 0
+            connection, filter_of(questions_pb2.TailToolCallsRequest(outcomes=outcomes)), 0
         ),
-        lambda connection, outcomes: summarize_usage(connection, audit_pb2.SummarizeUsageRequest(outcomes=outcomes)),
+        lambda connection, outcomes: summarize_usage(
+            connection, questions_pb2.SummarizeUsageRequest(outcomes=outcomes)
+        ),
     ],
     ids=["list", "tail", "usage"],
 )
 def test_outcomes_may_be_said_often_and_must_be_known(filled, ask):
-    ask(filled, [audit_pb2.OUTCOME_FAILED] * 100_000)
+    ask(filled, [common_pb2.OUTCOME_FAILED] * 100_000)
     with pytest.raises(InvalidRequest, match="does not know"):
-        ask(filled, [audit_pb2.OUTCOME_FAILED, 99])
+        ask(filled, [common_pb2.OUTCOME_FAILED, 99])
 
 
 def test_rows_that_come_while_one_pages_change_nothing_of_what_is_older(writer, reading):
@@ -302,15 +307,15 @@ def test_a_page_token_is_good_for_its_own_filters_and_method_alone(filled):
             asking.list_tool_calls(filled, asked)
     of_all = asking.list_tool_calls(filled, Request(page_size=1)).next_page_token
     with pytest.raises(InvalidPage):
-        asking.list_sessions(filled, audit_pb2.ListSessionsRequest(page_token=of_all))
+        asking.list_sessions(filled, questions_pb2.ListSessionRecordsRequest(page_token=of_all))
     other_size = Request(page_size=9, engine="ollama", page_token=token)
     assert len(asking.list_tool_calls(filled, other_size).rows) == 9
 
 
 def test_a_session_that_is_not_there_is_not_found(filled):
-    assert asking.get_session(filled, audit_pb2.GetSessionRequest(session_id="s3")).session == SESSIONS[3]
+    assert asking.get_session(filled, questions_pb2.GetSessionRecordRequest(session_id="s3")).session == SESSIONS[3]
     with pytest.raises(NotFound):
-        asking.get_session(filled, audit_pb2.GetSessionRequest(session_id="s999"))
+        asking.get_session(filled, questions_pb2.GetSessionRecordRequest(session_id="s999"))
 
 
 def test_a_reading_connection_cannot_write(filled):

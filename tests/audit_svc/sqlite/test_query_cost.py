@@ -7,7 +7,8 @@ from typing import Any
 import apsw
 import pytest
 from google.protobuf.message import Message
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.query import fingerprint_of
@@ -70,7 +71,7 @@ def ledgers() -> Iterator[tuple[apsw.Connection, apsw.Connection]]:
     many.close()
 
 
-def deep(request: audit_pb2.ListToolCallsRequest) -> audit_pb2.ListToolCallsRequest:
+def deep(request: questions_pb2.ListToolCallsRequest) -> questions_pb2.ListToolCallsRequest:
     """The page that begins a day ago."""
     request.page_token = encode_token((END - DAY_MS, ""), fingerprint_of(request))
     return request
@@ -85,7 +86,7 @@ CALLS: list[dict[str, Any]] = [
     {"engine": "engine-0", "tool_name": "tool-0"},
     {"model": "model-2"},
     {"errors_only": True},
-    {"outcomes": [audit_pb2.OUTCOME_FAILED]},
+    {"outcomes": [common_pb2.OUTCOME_FAILED]},
     {"labels": {"user": "u2"}},
 ]
 QUESTIONS: list[tuple[str, Ask, Message]] = [
@@ -93,33 +94,33 @@ QUESTIONS: list[tuple[str, Ask, Message]] = [
         (f"calls by {'+'.join(filters) or 'nothing'}, {name} page", asking.list_tool_calls, page)
         for filters in CALLS
         for name, page in (
-            ("first", audit_pb2.ListToolCallsRequest(page_size=10, **filters)),
-            ("deep", deep(audit_pb2.ListToolCallsRequest(page_size=10, **filters))),
+            ("first", questions_pb2.ListToolCallsRequest(page_size=10, **filters)),
+            ("deep", deep(questions_pb2.ListToolCallsRequest(page_size=10, **filters))),
         )
     ),
-    ("timeline", asking.get_session, audit_pb2.GetSessionRequest(session_id="s9")),
-    ("sessions", asking.list_sessions, audit_pb2.ListSessionsRequest(page_size=10)),
+    ("timeline", asking.get_session, questions_pb2.GetSessionRecordRequest(session_id="s9")),
+    ("sessions", asking.list_sessions, questions_pb2.ListSessionRecordsRequest(page_size=10)),
     (
         "sessions by engine",
         asking.list_sessions,
-        audit_pb2.ListSessionsRequest(page_size=10, engine="ollama", labels={"team": "engines"}),
+        questions_pb2.ListSessionRecordsRequest(page_size=10, engine="ollama", labels={"team": "engines"}),
     ),
-    ("sessions by label", asking.list_sessions, audit_pb2.ListSessionsRequest(labels={"user": "u2"})),
+    ("sessions by label", asking.list_sessions, questions_pb2.ListSessionRecordsRequest(labels={"user": "u2"})),
     (
         "usage of whole hours",
         summarize_usage,
-        audit_pb2.SummarizeUsageRequest(group_by=["engine", "tool"], created_from_ms=END - DAY_MS - 3 * HOUR_MS),
+        questions_pb2.SummarizeUsageRequest(group_by=["engine", "tool"], created_from_ms=END - DAY_MS - 3 * HOUR_MS),
     ),
-    ("usage of all time", summarize_usage, audit_pb2.SummarizeUsageRequest(group_by=["engine", "tool"])),
+    ("usage of all time", summarize_usage, questions_pb2.SummarizeUsageRequest(group_by=["engine", "tool"])),
     (
         "usage of a session",
         summarize_usage,
-        audit_pb2.SummarizeUsageRequest(group_by=["tool"], session_id="s9"),
+        questions_pb2.SummarizeUsageRequest(group_by=["tool"], session_id="s9"),
     ),
     (
         "usage of a label",
         summarize_usage,
-        audit_pb2.SummarizeUsageRequest(group_by=["tool", "session"], labels={"user": "u2"}),
+        questions_pb2.SummarizeUsageRequest(group_by=["tool", "session"], labels={"user": "u2"}),
     ),
 ]
 

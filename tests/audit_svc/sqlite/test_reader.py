@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.errors import Damaged, NotFound, StoreClosed
 from audit_svc.sqlite.open.connection import open_for_reading
@@ -34,7 +34,7 @@ async def test_a_query_is_ended_when_its_caller_is_cancelled(reader):
     outcomes = await asyncio.gather(*endless, return_exceptions=True)
     assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
     with pytest.raises(NotFound):
-        await reader.ask(asking.get_session, audit_pb2.GetSessionRequest(session_id="none"))
+        await reader.ask(asking.get_session, questions_pb2.GetSessionRecordRequest(session_id="none"))
 
 
 async def test_closing_ends_queries_that_run(connection, database):

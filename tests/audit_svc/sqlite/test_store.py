@@ -6,7 +6,8 @@ from pathlib import Path
 
 import apsw
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import StoreClosed, StoreRefused
 from audit_svc.ledger.batch import read_batch
@@ -23,7 +24,7 @@ def record(writer: Writer, *rows: audit_pb2.AuditRow) -> Response:
 
 
 def stored(reading: apsw.Connection, session_id: str = "") -> list[audit_pb2.AuditRow]:
-    listing = audit_pb2.ListToolCallsRequest(page_size=1000, session_id=session_id)
+    listing = questions_pb2.ListToolCallsRequest(page_size=1000, session_id=session_id)
     return list(asking.list_tool_calls(reading, listing).rows)
 
 
@@ -38,8 +39,8 @@ def count(reading: apsw.Connection, table: str) -> object:
         audit_row(tool_name="bash", exit_code=0),
         audit_row(tool_name="bash", exit_code=127, result_truncated=True),
         audit_row(tool_name="webfetch", exit_code=None, http_status=404),
-        audit_row(tool_name="webfetch", exit_code=None, outcome=audit_pb2.OUTCOME_FAILED, error="no such name"),
-        *[audit_row(outcome=outcome) for outcome in audit_pb2.Outcome.values()],
+        audit_row(tool_name="webfetch", exit_code=None, outcome=common_pb2.OUTCOME_FAILED, error="no such name"),
+        *[audit_row(outcome=outcome) for outcome in common_pb2.Outcome.values()],
     ],
     ids=lambda row: f"{row.tool_name}-{row.outcome}-{row.exit_code}",
 )
@@ -179,11 +180,11 @@ def test_of_two_session_rows_the_higher_revision_stays_with_its_labels(writer, r
         response = writer.record(read_batch(audit_pb2.RecordRequest(sessions=sessions), NOW_MS)).result()
         return response.stored, response.duplicates
 
-    newest = session_row(revision=3, turns=2, status=audit_pb2.SESSION_STATUS_IDLE, labels={"user": "grace"})
+    newest = session_row(revision=3, turns=2, status=common_pb2.SESSION_STATUS_IDLE, labels={"user": "grace"})
     assert send(session_row(revision=1)) == (1, 0)
     assert send(newest) == (1, 0)
     assert send(session_row(revision=2), session_row(revision=3, turns=99)) == (0, 2)
-    assert asking.get_session(reading, audit_pb2.GetSessionRequest(session_id="session-1")).session == newest
+    assert asking.get_session(reading, questions_pb2.GetSessionRecordRequest(session_id="session-1")).session == newest
 
 
 def test_an_empty_batch_is_answered(writer):

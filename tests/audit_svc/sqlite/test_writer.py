@@ -9,7 +9,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
 
 from audit_svc.errors import DiskFull, QueueFull, StoreClosed, StoreUnavailable
 from audit_svc.ledger.query import query_of
@@ -159,7 +159,9 @@ def test_a_full_disk_refuses_writers_lets_readers_go_on_and_is_over_when_there_i
     for _ in range(3):
         with pytest.raises(DiskFull):
             writer.record(batch(*large)).result()
-        assert [row.id for row in asking.list_tool_calls(reading, audit_pb2.ListToolCallsRequest()).rows] == ["before"]
+        assert [row.id for row in asking.list_tool_calls(reading, questions_pb2.ListToolCallsRequest()).rows] == [
+            "before"
+        ]
     connection.pragma("max_page_count", before)
     assert writer.record(batch(*large)).result().stored == 100
     assert reading.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -185,7 +187,7 @@ async def test_a_file_system_that_fills_up_loses_nothing_acknowledged_and_recove
     rows = [audit_row(args_summary="x" * 2000) for _ in range(50)]
     with pytest.raises(DiskFull):
         await store.record(batch(*rows))
-    listing = audit_pb2.ListToolCallsRequest(page_size=1000)
+    listing = questions_pb2.ListToolCallsRequest(page_size=1000)
     assert acknowledged > 0
     assert len((await store.list_tool_calls(query_of(listing))).rows) == acknowledged
     ballast.unlink()

@@ -1,22 +1,20 @@
 """Shadows are compared call by call, turn by turn, and only in turns that they ran."""
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
 
 from audit_svc.terminal.comparison import compare
 
 
-def call(
-    turn: str, tool: str, arguments: str = "{}", *, shadow: bool = False, engine: str = ""
-) -> audit_pb2.TimelineEntry:
+def call(turn: str, tool: str, arguments: str = "{}", *, shadow: bool = False, engine: str = "") -> questions_pb2.Entry:
     row = audit_pb2.AuditRow(
         turn_id=turn, tool_name=tool, args_summary=arguments, shadow=shadow, engine=engine or ("b" if shadow else "a")
     )
-    return audit_pb2.TimelineEntry(tool_call=row)
+    return questions_pb2.Entry(tool_call=row)
 
 
 def request(
     turn: str, cost: int | None = 5, *, shadow: bool = False, error: str | None = None, engine: str = ""
-) -> audit_pb2.TimelineEntry:
+) -> questions_pb2.Entry:
     row = audit_pb2.CostRow(
         turn_id=turn,
         engine=engine or ("b" if shadow else "a"),
@@ -27,7 +25,7 @@ def request(
         output_tokens=3,
         error=error,
     )
-    return audit_pb2.TimelineEntry(model_request=row)
+    return questions_pb2.Entry(model_request=row)
 
 
 def test_calls_agree_by_turn_tool_and_arguments_as_often_as_they_were_made():

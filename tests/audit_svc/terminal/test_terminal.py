@@ -19,6 +19,7 @@ from typing import Any
 import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.common.v1 import common_pb2
 from pyarrow import parquet
 
 from demo.processes import REPOSITORY, Service, start_service
@@ -91,8 +92,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             ],
             rows=[
                 call(1),
-                call(2, outcome=audit_pb2.OUTCOME_TIMED_OUT, error="it took longer than 120 s", exit_code=None),
-                call(3, tool_name="webfetch", outcome=audit_pb2.OUTCOME_FAILED, error="\x1b[31mno such host"),
+                call(2, outcome=common_pb2.OUTCOME_TIMED_OUT, error="it took longer than 120 s", exit_code=None),
+                call(3, tool_name="webfetch", outcome=common_pb2.OUTCOME_FAILED, error="\x1b[31mno such host"),
             ],
             costs=[
                 cost_row(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import apsw
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
 
 from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.clock import SeenClock
@@ -16,7 +16,7 @@ from audit_svc.sqlite.write.inserts import Inserts
 from tests.audit_svc import asking
 from tests.audit_svc.samples import NOW_MS, audit_row
 
-Request = audit_pb2.ListToolCallsRequest
+Request = questions_pb2.ListToolCallsRequest
 BEGIN = NOW_MS - NOW_MS % HOUR_MS - 10 * HOUR_MS
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.ledger import histogram
 from audit_svc.ledger.batch import read_batch
@@ -31,7 +32,7 @@ calls = st.builds(
     id=st.sampled_from(["a", "b", "c", "d", "e", "f", ""]),
     engine=st.sampled_from(["", "ollama"]),
     tool_name=st.sampled_from(["read", "bash"]),
-    outcome=st.sampled_from([0, audit_pb2.OUTCOME_SUCCEEDED, audit_pb2.OUTCOME_DRY_RUN]),
+    outcome=st.sampled_from([0, common_pb2.OUTCOME_SUCCEEDED, common_pb2.OUTCOME_DRY_RUN]),
     exit_code=st.sampled_from([None, 0, 1, -9]),
     http_status=st.sampled_from([None, 200, 399, 400, 503]),
     error=st.sampled_from([None, "failed"]),

@@ -9,7 +9,7 @@ import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
 
 from audit_svc.errors import InvalidRequest
 from audit_svc.ledger import histogram
@@ -75,7 +75,7 @@ requests = st.builds(
     created_at_ms=TIMES,
 )
 questions = st.builds(
-    lambda times, **fields: audit_pb2.SummarizeUsageRequest(
+    lambda times, **fields: questions_pb2.SummarizeUsageRequest(
         **fields,
         created_from_ms=None if times[0] is None else times[0],
         created_before_ms=None if times[1] is None else times[1],
@@ -94,9 +94,11 @@ questions = st.builds(
 )
 
 
-def expected(asked: audit_pb2.SummarizeUsageRequest, rows: list[Any], costs: list[Any]) -> list[audit_pb2.UsageRow]:
+def expected(
+    asked: questions_pb2.SummarizeUsageRequest, rows: list[Any], costs: list[Any]
+) -> list[questions_pb2.UsageGroup]:
     """The answer, counted row by row in the plainest way."""
-    groups: dict[tuple[str, ...], audit_pb2.UsageRow] = {}
+    groups: dict[tuple[str, ...], questions_pb2.UsageGroup] = {}
     durations: dict[tuple[str, ...], list[int]] = {}
     only_calls = asked.tool_name or asked.outcomes
     for row in [*rows, *([] if only_calls else costs)]:
@@ -126,7 +128,7 @@ def expected(asked: audit_pb2.SummarizeUsageRequest, rows: list[Any], costs: lis
             "label:team": labels.get("team", ""),
         }
         key = tuple(values[name] for name in asked.group_by)
-        group = groups.setdefault(key, audit_pb2.UsageRow(group=key))
+        group = groups.setdefault(key, questions_pb2.UsageGroup(group=key))
         if is_call:
             group.calls += 1
             group.errors += row.HasField("error")
@@ -147,7 +149,7 @@ def expected(asked: audit_pb2.SummarizeUsageRequest, rows: list[Any], costs: lis
             for name, value in zip(("p50", "p95", "p99"), histogram.quantiles(counted, (0.5, 0.95, 0.99)), strict=True):
                 setattr(group, f"duration_{name}_ms", value)
     if not asked.group_by:
-        return [groups.get((), audit_pb2.UsageRow())]
+        return [groups.get((), questions_pb2.UsageGroup())]
     return [groups[key] for key in sorted(groups)]
 
 
@@ -255,7 +257,7 @@ def test_what_a_prune_left_in_the_rows_or_in_the_rollups_alone_counts_as_gone(em
     with holding(empty, rows, []):
         take_away(empty, MIDNIGHT + HOUR_MS, steps)
         for begin, end, calls in ((10, 75, 1), (40, 66, 1), (61, 75, 1), (66, 75, 0), (-60, 55, 0), (-60, 20, 0)):
-            asked = audit_pb2.SummarizeUsageRequest(
+            asked = questions_pb2.SummarizeUsageRequest(
                 created_from_ms=MIDNIGHT + begin * 60_000, created_before_ms=MIDNIGHT + end * 60_000
             )
             assert summarize_usage(empty, asked).rows[0].calls == calls
@@ -265,14 +267,14 @@ def test_a_group_of_more_histograms_than_fit_in_a_value_is_whole(empty):
     rows = [audit_row(model=f"model-{number}", duration_ms=10**6 + number) for number in range(2 * BLOBS_AT_ONCE + 1)]
     limit = empty.limit(apsw.SQLITE_LIMIT_LENGTH, BLOBS_AT_ONCE * 1500)
     with holding(empty, rows, []):
-        for asked in (audit_pb2.SummarizeUsageRequest(), audit_pb2.SummarizeUsageRequest(group_by=["tool"])):
+        for asked in (questions_pb2.SummarizeUsageRequest(), questions_pb2.SummarizeUsageRequest(group_by=["tool"])):
             assert list(summarize_usage(empty, asked).rows) == expected(asked, rows, [])
     empty.limit(apsw.SQLITE_LIMIT_LENGTH, limit)
 
 
 def test_a_question_is_answered_of_one_moment_while_rows_come_in(writer, database, reading):
     """Else a row that came in between would be in the rows that are read last, and not in the hours before."""
-    asked = audit_pb2.SummarizeUsageRequest(created_from_ms=MIDNIGHT, created_before_ms=MIDNIGHT + HOUR_MS + 60_000)
+    asked = questions_pb2.SummarizeUsageRequest(created_from_ms=MIDNIGHT, created_before_ms=MIDNIGHT + HOUR_MS + 60_000)
     written = 0
 
     def record_one(cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
@@ -291,14 +293,14 @@ def test_a_question_is_answered_of_one_moment_while_rows_come_in(writer, databas
 @pytest.mark.parametrize("rows", [0, 1, 3, 4, 6])
 def test_rows_that_no_sum_of_a_session_has_yet_are_counted(empty, rows):
     calls = [audit_row(session_id=f"s{1 + number % 3}", created_at_ms=MIDNIGHT + number) for number in range(6)]
-    asked = audit_pb2.SummarizeUsageRequest(group_by=["label:user"])
+    asked = questions_pb2.SummarizeUsageRequest(group_by=["label:user"])
     with holding(empty, calls, [], (rows, 0)):
         assert list(summarize_usage(empty, asked).rows) == expected(asked, calls, [])
 
 
 def test_a_table_whose_rows_are_all_gone_begins_again_and_its_new_rows_are_counted(empty):
     """SQLite gives their numbers again, and sums of those that had them have gone with them."""
-    asked = audit_pb2.SummarizeUsageRequest(group_by=["session"])
+    asked = questions_pb2.SummarizeUsageRequest(group_by=["session"])
     with holding(empty, [], [cost_row(created_at_ms=MIDNIGHT - DAY_MS) for _ in range(3)], (0, 3)) as inserts:
         take_away(empty, MIDNIGHT)
         inserts.read_mark()
@@ -314,7 +316,7 @@ def test_a_table_whose_rows_are_all_gone_begins_again_and_its_new_rows_are_count
 @given(rows=st.lists(calls, max_size=25), asked=questions, size=st.integers(1, 4))
 def test_pages_of_usage_hold_every_group_once_in_order(empty, rows, asked, size):
     with holding(empty, rows, []):
-        asked.page_size, found = size, list[audit_pb2.UsageRow]()
+        asked.page_size, found = size, list[questions_pb2.UsageGroup]()
         while True:
             page = summarize_usage(empty, asked)
             found.extend(page.rows)
@@ -337,13 +339,13 @@ def test_pages_of_usage_hold_every_group_once_in_order(empty, rows, asked, size)
 )
 def test_what_cannot_be_summed_up_is_refused(empty, filters: dict[str, Any], said: str):
     with pytest.raises(InvalidRequest, match=said):
-        summarize_usage(empty, audit_pb2.SummarizeUsageRequest(**filters))
+        summarize_usage(empty, questions_pb2.SummarizeUsageRequest(**filters))
 
 
 def test_a_token_of_other_groups_is_refused(empty):
     rows = [audit_row(tool_name="bash"), audit_row(tool_name="read")]
     with holding(empty, rows, []):
-        asked = audit_pb2.SummarizeUsageRequest(group_by=["engine", "tool"], page_size=1)
+        asked = questions_pb2.SummarizeUsageRequest(group_by=["engine", "tool"], page_size=1)
         token = summarize_usage(empty, asked).next_page_token
         with pytest.raises(InvalidPage):
-            summarize_usage(empty, audit_pb2.SummarizeUsageRequest(group_by=["tool"], page_token=token))
+            summarize_usage(empty, questions_pb2.SummarizeUsageRequest(group_by=["tool"], page_token=token))

@@ -11,6 +11,7 @@ from typing import TypeGuard
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from recording.logger import Row
 from recording.spool import Spool
@@ -61,7 +62,7 @@ def test_a_full_spool_drops_counts_and_tells_by_one_row(tmp_path: Path) -> None:
     assert (counts["tool_calls"], counts["model_requests"], counts["session_states"]) == (5, 1, 1)
     assert spool.counters.dropped == 7
     assert spool.counters.accepted == taken + 1
-    assert gap.outcome == audit_pb2.OUTCOME_FAILED
+    assert gap.outcome == common_pb2.OUTCOME_FAILED
     assert gap.error.startswith("5 tool calls between 20")
     assert gap.created_at_ms == counts["from_ms"] <= counts["to_ms"]
 
@@ -203,7 +204,7 @@ def test_outcomes_survive_a_kill_on_a_full_disk(small_disk: Path, tmp_path: Path
         spool.close()
     with opened(left) as spool:
         rows = {row.id: row for row in read_all(spool) if isinstance(row, audit_pb2.AuditRow)}
-        assert {rows[f"call-{number}"].outcome for number in calls} == {audit_pb2.OUTCOME_SUCCEEDED}
+        assert {rows[f"call-{number}"].outcome for number in calls} == {common_pb2.OUTCOME_SUCCEEDED}
 
 
 def test_a_disk_that_takes_no_new_segment_is_full_too(small_disk: Path) -> None:

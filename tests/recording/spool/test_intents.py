@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from recording.logger import Row
 from tests.recording.samples import crash, ids, intent, opened, read_all, segments_of, tool_call
@@ -10,7 +11,7 @@ from tests.recording.samples import crash, ids, intent, opened, read_all, segmen
 
 def interrupted(rows: list[Row]) -> list[str]:
     return [
-        row.id for row in rows if isinstance(row, audit_pb2.AuditRow) and row.outcome == audit_pb2.OUTCOME_INTERRUPTED
+        row.id for row in rows if isinstance(row, audit_pb2.AuditRow) and row.outcome == common_pb2.OUTCOME_INTERRUPTED
     ]
 
 
@@ -35,7 +36,7 @@ def test_a_call_that_a_kill_cut_short_becomes_an_interrupted_row(tmp_path: Path)
         rows = read_all(spool)
         assert ids(rows) == ["call-2", "call-1", "call-3"]
         expected = intent(1)
-        expected.outcome = audit_pb2.OUTCOME_INTERRUPTED
+        expected.outcome = common_pb2.OUTCOME_INTERRUPTED
         expected.error = "interrupted: the gateway ended while the tool ran, so whether it finished is not known"
         assert rows[1] == expected
         assert spool.counters.interrupted == 2

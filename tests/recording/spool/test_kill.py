@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from demo.processes import REPOSITORY
 from tests.recording.samples import opened, read_all
@@ -52,7 +53,7 @@ def test_every_row_that_was_taken_survives_kill_9(tmp_path: Path, sync: str) -> 
     ended = {
         number
         for number, row in found.items()
-        if isinstance(row, audit_pb2.AuditRow) and row.outcome == audit_pb2.OUTCOME_SUCCEEDED
+        if isinstance(row, audit_pb2.AuditRow) and row.outcome == common_pb2.OUTCOME_SUCCEEDED
     }
     assert ended >= outcomes
     assert len(found) - len(ended) <= 3

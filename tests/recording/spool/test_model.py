@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from recording.spool import Batch, Spool
 from recording.spool.gap import GAP_TOOL_NAME
@@ -211,7 +212,7 @@ class SpoolMachine(RuleBasedStateMachine):
         lost = [number for number in certain if number not in self.ledger]
         assert not lost, f"taken and lost: {lost}"
         for number in certain:
-            assert self.ledger[number].outcome == audit_pb2.OUTCOME_SUCCEEDED, f"call {number} was taken whole"
+            assert self.ledger[number].outcome == common_pb2.OUTCOME_SUCCEEDED, f"call {number} was taken whole"
         order = [number for number in self.ledger if number in set(certain)]
         assert order == certain, "not in the order in which they were taken"
         invented = set(self.ledger) - set(range(1, self.next_id + 1))

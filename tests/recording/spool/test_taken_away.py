@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from recording.held_folder import LOCK
 from recording.logger import Row
@@ -132,7 +133,7 @@ def test_what_is_not_sent_goes_on_in_another_folder(tmp_path: Path, take_away: C
     with opened(left) as survivor:
         (interrupted,) = [row for row in read_all(survivor) if row.id == "call-101"]
         assert isinstance(interrupted, audit_pb2.AuditRow)
-        assert interrupted.outcome == audit_pb2.OUTCOME_INTERRUPTED
+        assert interrupted.outcome == common_pb2.OUTCOME_INTERRUPTED
     other.close()
     if take_away is replaced:
         assert [path.name for path in folder_of(spool).iterdir()] == ["notes"]
@@ -148,7 +149,7 @@ def test_calls_that_an_earlier_process_left_open_are_told_though_the_folder_is_g
     renamed(folder_of(spool))
     other = moved(spool, left)
     outcomes = {row.id: row.outcome for row in read_all(other) if isinstance(row, audit_pb2.AuditRow)}
-    assert outcomes == {"call-1": audit_pb2.OUTCOME_INTERRUPTED, "call-2": audit_pb2.OUTCOME_SUCCEEDED}
+    assert outcomes == {"call-1": common_pb2.OUTCOME_INTERRUPTED, "call-2": common_pb2.OUTCOME_SUCCEEDED}
     other.close()
 
 

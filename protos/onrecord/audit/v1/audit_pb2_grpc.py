@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AuditServiceStub:
-    """AuditService owns the ledger. Producers record; operators query.
+    """AuditService takes the record of producers.
     """
 
     def __init__(self, channel):
@@ -45,62 +45,18 @@ class AuditServiceStub:
                 request_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.RecordRequest.SerializeToString,
                 response_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.RecordResponse.FromString,
                 _registered_method=True)
-        self.ListToolCalls = channel.unary_unary(
-                '/onrecord.audit.v1.AuditService/ListToolCalls',
-                request_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ListToolCallsRequest.SerializeToString,
-                response_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ListToolCallsResponse.FromString,
-                _registered_method=True)
-        self.ListSessions = channel.unary_unary(
-                '/onrecord.audit.v1.AuditService/ListSessions',
-                request_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ListSessionsRequest.SerializeToString,
-                response_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ListSessionsResponse.FromString,
-                _registered_method=True)
-        self.GetSession = channel.unary_unary(
-                '/onrecord.audit.v1.AuditService/GetSession',
-                request_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.GetSessionRequest.SerializeToString,
-                response_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.GetSessionResponse.FromString,
-                _registered_method=True)
-        self.SummarizeUsage = channel.unary_unary(
-                '/onrecord.audit.v1.AuditService/SummarizeUsage',
-                request_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.SummarizeUsageRequest.SerializeToString,
-                response_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.SummarizeUsageResponse.FromString,
-                _registered_method=True)
-        self.TailToolCalls = channel.unary_stream(
-                '/onrecord.audit.v1.AuditService/TailToolCalls',
-                request_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.TailToolCallsRequest.SerializeToString,
-                response_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.TailToolCallsResponse.FromString,
-                _registered_method=True)
-        self.ExportToolCalls = channel.unary_stream(
-                '/onrecord.audit.v1.AuditService/ExportToolCalls',
-                request_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ExportToolCallsRequest.SerializeToString,
-                response_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ExportToolCallsResponse.FromString,
-                _registered_method=True)
-        self.ListQueries = channel.unary_unary(
-                '/onrecord.audit.v1.AuditService/ListQueries',
-                request_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ListQueriesRequest.SerializeToString,
-                response_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ListQueriesResponse.FromString,
-                _registered_method=True)
-        self.Prune = channel.unary_stream(
-                '/onrecord.audit.v1.AuditService/Prune',
-                request_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.PruneRequest.SerializeToString,
-                response_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.PruneResponse.FromString,
-                _registered_method=True)
-        self.Backup = channel.unary_stream(
-                '/onrecord.audit.v1.AuditService/Backup',
-                request_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.BackupRequest.SerializeToString,
-                response_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.BackupResponse.FromString,
-                _registered_method=True)
 
 
 class AuditServiceServicer:
-    """AuditService owns the ledger. Producers record; operators query.
+    """AuditService takes the record of producers.
     """
 
     def Record(self, request_iterator, context):
         """Record takes batches and answers each with one RecordResponse, in the order of the requests. A response says that the
         batch is committed and synced to disk. A batch that could not be stored at all ends the stream with a status:
-        UNAVAILABLE and RESOURCE_EXHAUSTED ask for another try, INVALID_ARGUMENT says that the request can never be stored.
-        Whatever has no response by then is to be sent again: what is stored already counts as a duplicate.
+        UNAVAILABLE, RESOURCE_EXHAUSTED and FAILED_PRECONDITION with the reason ROW_VERSION_TOO_NEW ask for another try,
+        INVALID_ARGUMENT says that the request can never be stored. Whatever has no response by then is to be sent again: what
+        is stored already counts as a duplicate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,71 +64,6 @@ class AuditServiceServicer:
 
     def RecordBatch(self, request, context):
         """RecordBatch is Record for clients that send one batch and wait.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListToolCalls(self, request, context):
-        """ListToolCalls lists audit rows, the newest first.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListSessions(self, request, context):
-        """ListSessions lists sessions, the newest first.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def GetSession(self, request, context):
-        """GetSession returns one session and a page of its timeline. NOT_FOUND when the ledger does not know it.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def SummarizeUsage(self, request, context):
-        """SummarizeUsage counts calls, requests, tokens and money in groups. INVALID_ARGUMENT names a grouping that is unknown.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def TailToolCalls(self, request, context):
-        """TailToolCalls streams audit rows as they are committed, from now or from a page token. A client that reads too slowly
-        is told how many rows it missed. The stream ends when the client ends it, or with UNAVAILABLE when the service does.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ExportToolCalls(self, request, context):
-        """ExportToolCalls streams all audit rows that the filters let through, the oldest first, as they were when it began.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListQueries(self, request, context):
-        """ListQueries lists who asked the ledger what, the newest first: each query leaves a row.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Prune(self, request, context):
-        """Prune removes what began before a time, in batches beside ingest, and tells after each batch how far it is. What is
-        left is whole hours; a summary of what went stays. A pruned row that is sent again is rejected as TOO_OLD.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Backup(self, request, context):
-        """Backup streams a copy of the database as it is now, verified before its first byte is sent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -191,51 +82,6 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     request_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.RecordRequest.FromString,
                     response_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.RecordResponse.SerializeToString,
             ),
-            'ListToolCalls': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListToolCalls,
-                    request_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ListToolCallsRequest.FromString,
-                    response_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ListToolCallsResponse.SerializeToString,
-            ),
-            'ListSessions': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListSessions,
-                    request_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ListSessionsRequest.FromString,
-                    response_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ListSessionsResponse.SerializeToString,
-            ),
-            'GetSession': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetSession,
-                    request_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.GetSessionRequest.FromString,
-                    response_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.GetSessionResponse.SerializeToString,
-            ),
-            'SummarizeUsage': grpc.unary_unary_rpc_method_handler(
-                    servicer.SummarizeUsage,
-                    request_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.SummarizeUsageRequest.FromString,
-                    response_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.SummarizeUsageResponse.SerializeToString,
-            ),
-            'TailToolCalls': grpc.unary_stream_rpc_method_handler(
-                    servicer.TailToolCalls,
-                    request_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.TailToolCallsRequest.FromString,
-                    response_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.TailToolCallsResponse.SerializeToString,
-            ),
-            'ExportToolCalls': grpc.unary_stream_rpc_method_handler(
-                    servicer.ExportToolCalls,
-                    request_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ExportToolCallsRequest.FromString,
-                    response_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ExportToolCallsResponse.SerializeToString,
-            ),
-            'ListQueries': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListQueries,
-                    request_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ListQueriesRequest.FromString,
-                    response_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.ListQueriesResponse.SerializeToString,
-            ),
-            'Prune': grpc.unary_stream_rpc_method_handler(
-                    servicer.Prune,
-                    request_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.PruneRequest.FromString,
-                    response_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.PruneResponse.SerializeToString,
-            ),
-            'Backup': grpc.unary_stream_rpc_method_handler(
-                    servicer.Backup,
-                    request_deserializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.BackupRequest.FromString,
-                    response_serializer=onrecord_dot_audit_dot_v1_dot_audit__pb2.BackupResponse.SerializeToString,
-            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'onrecord.audit.v1.AuditService', rpc_method_handlers)
@@ -245,7 +91,7 @@ def add_AuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
-    """AuditService owns the ledger. Producers record; operators query.
+    """AuditService takes the record of producers.
     """
 
     @staticmethod
@@ -292,249 +138,6 @@ class AuditService:
             '/onrecord.audit.v1.AuditService/RecordBatch',
             onrecord_dot_audit_dot_v1_dot_audit__pb2.RecordRequest.SerializeToString,
             onrecord_dot_audit_dot_v1_dot_audit__pb2.RecordResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListToolCalls(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/onrecord.audit.v1.AuditService/ListToolCalls',
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.ListToolCallsRequest.SerializeToString,
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.ListToolCallsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListSessions(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/onrecord.audit.v1.AuditService/ListSessions',
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.ListSessionsRequest.SerializeToString,
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.ListSessionsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def GetSession(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/onrecord.audit.v1.AuditService/GetSession',
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.GetSessionRequest.SerializeToString,
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.GetSessionResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def SummarizeUsage(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/onrecord.audit.v1.AuditService/SummarizeUsage',
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.SummarizeUsageRequest.SerializeToString,
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.SummarizeUsageResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def TailToolCalls(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/onrecord.audit.v1.AuditService/TailToolCalls',
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.TailToolCallsRequest.SerializeToString,
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.TailToolCallsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ExportToolCalls(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/onrecord.audit.v1.AuditService/ExportToolCalls',
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.ExportToolCallsRequest.SerializeToString,
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.ExportToolCallsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListQueries(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/onrecord.audit.v1.AuditService/ListQueries',
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.ListQueriesRequest.SerializeToString,
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.ListQueriesResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Prune(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/onrecord.audit.v1.AuditService/Prune',
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.PruneRequest.SerializeToString,
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.PruneResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Backup(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/onrecord.audit.v1.AuditService/Backup',
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.BackupRequest.SerializeToString,
-            onrecord_dot_audit_dot_v1_dot_audit__pb2.BackupResponse.FromString,
             options,
             channel_credentials,
             insecure,

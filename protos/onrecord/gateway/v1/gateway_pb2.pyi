@@ -5,10 +5,12 @@ The gateway: sessions in which engines run agents with tools."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-from onrecord.audit.v1 import audit_pb2 as _audit_pb2
+from google.rpc import status_pb2 as _status_pb2
+from onrecord.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +21,54 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _StopReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StopReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STOP_REASON_UNSPECIFIED: _StopReason.ValueType  # 0
+    """Not set."""
+    STOP_REASON_COMPLETED: _StopReason.ValueType  # 1
+    """The model gave its final answer."""
+    STOP_REASON_MAX_STEPS: _StopReason.ValueType  # 2
+    """The step limit was reached."""
+    STOP_REASON_MAX_TURN_SECONDS: _StopReason.ValueType  # 3
+    """The time limit was reached."""
+    STOP_REASON_MAX_OUTPUT_TOKENS: _StopReason.ValueType  # 4
+    """The model reached its output limit in the middle of its answer."""
+    STOP_REASON_CONTENT_FILTER: _StopReason.ValueType  # 5
+    """The model server withheld the answer."""
+    STOP_REASON_CANCELLED: _StopReason.ValueType  # 6
+    """CancelTurn was called, the client went away, or the gateway was shut down."""
+    STOP_REASON_MAX_COST: _StopReason.ValueType  # 7
+    """A budget was used up: the turn's, the session's or a label's."""
+    STOP_REASON_FAILED: _StopReason.ValueType  # 8
+    """The turn failed: TurnFinished.error says why."""
+
+class StopReason(_StopReason, metaclass=_StopReasonEnumTypeWrapper):
+    """StopReason says why a turn ended. A value that a client does not know says that the turn has ended."""
+
+STOP_REASON_UNSPECIFIED: StopReason.ValueType  # 0
+"""Not set."""
+STOP_REASON_COMPLETED: StopReason.ValueType  # 1
+"""The model gave its final answer."""
+STOP_REASON_MAX_STEPS: StopReason.ValueType  # 2
+"""The step limit was reached."""
+STOP_REASON_MAX_TURN_SECONDS: StopReason.ValueType  # 3
+"""The time limit was reached."""
+STOP_REASON_MAX_OUTPUT_TOKENS: StopReason.ValueType  # 4
+"""The model reached its output limit in the middle of its answer."""
+STOP_REASON_CONTENT_FILTER: StopReason.ValueType  # 5
+"""The model server withheld the answer."""
+STOP_REASON_CANCELLED: StopReason.ValueType  # 6
+"""CancelTurn was called, the client went away, or the gateway was shut down."""
+STOP_REASON_MAX_COST: StopReason.ValueType  # 7
+"""A budget was used up: the turn's, the session's or a label's."""
+STOP_REASON_FAILED: StopReason.ValueType  # 8
+"""The turn failed: TurnFinished.error says why."""
+Global___StopReason: _TypeAlias = StopReason  # noqa: Y015
 
 class _WarningCode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -56,50 +106,6 @@ WARNING_CODE_BUDGET_UNCERTAIN: WarningCode.ValueType  # 5
 """The ledger could not be asked what a label has spent; what this gateway knows is counted."""
 Global___WarningCode: _TypeAlias = WarningCode  # noqa: Y015
 
-class _StopReason:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _StopReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopReason.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    STOP_REASON_UNSPECIFIED: _StopReason.ValueType  # 0
-    """Not set."""
-    STOP_REASON_COMPLETED: _StopReason.ValueType  # 1
-    """The model gave its final answer."""
-    STOP_REASON_MAX_STEPS: _StopReason.ValueType  # 2
-    """The step limit was reached."""
-    STOP_REASON_MAX_TURN_SECONDS: _StopReason.ValueType  # 3
-    """The time limit was reached."""
-    STOP_REASON_MAX_OUTPUT_TOKENS: _StopReason.ValueType  # 4
-    """The model reached its output limit in the middle of its answer."""
-    STOP_REASON_CONTENT_FILTER: _StopReason.ValueType  # 5
-    """The model server withheld the answer."""
-    STOP_REASON_CANCELLED: _StopReason.ValueType  # 6
-    """CancelTurn was called."""
-    STOP_REASON_MAX_COST: _StopReason.ValueType  # 7
-    """A budget was used up: the turn's, the session's or a label's."""
-
-class StopReason(_StopReason, metaclass=_StopReasonEnumTypeWrapper):
-    """StopReason says why a turn ended."""
-
-STOP_REASON_UNSPECIFIED: StopReason.ValueType  # 0
-"""Not set."""
-STOP_REASON_COMPLETED: StopReason.ValueType  # 1
-"""The model gave its final answer."""
-STOP_REASON_MAX_STEPS: StopReason.ValueType  # 2
-"""The step limit was reached."""
-STOP_REASON_MAX_TURN_SECONDS: StopReason.ValueType  # 3
-"""The time limit was reached."""
-STOP_REASON_MAX_OUTPUT_TOKENS: StopReason.ValueType  # 4
-"""The model reached its output limit in the middle of its answer."""
-STOP_REASON_CONTENT_FILTER: StopReason.ValueType  # 5
-"""The model server withheld the answer."""
-STOP_REASON_CANCELLED: StopReason.ValueType  # 6
-"""CancelTurn was called."""
-STOP_REASON_MAX_COST: StopReason.ValueType  # 7
-"""A budget was used up: the turn's, the session's or a label's."""
-Global___StopReason: _TypeAlias = StopReason  # noqa: Y015
-
 class _RateLimitStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -129,8 +135,8 @@ RATE_LIMIT_STATUS_REACHED: RateLimitStatus.ValueType  # 3
 Global___RateLimitStatus: _TypeAlias = RateLimitStatus  # noqa: Y015
 
 @_typing.final
-class RunTurnRequest(_message.Message):
-    """RunTurnRequest is one input of a user."""
+class SessionSettings(_message.Message):
+    """SessionSettings are what a session's turns run with."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -154,75 +160,59 @@ class RunTurnRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    SESSION_ID_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
-    INPUT_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
-    MAX_STEPS_FIELD_NUMBER: _builtins.int
     MAX_COST_MICROS_FIELD_NUMBER: _builtins.int
-    SESSION_MAX_COST_MICROS_FIELD_NUMBER: _builtins.int
     FALLBACK_FIELD_NUMBER: _builtins.int
-    SHADOW_FIELD_NUMBER: _builtins.int
-    session_id: _builtins.str
-    """The session to go on with; empty starts a new one."""
+    SHADOWS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
-    """The engine; empty means the session's last, else the default."""
+    """The engine; empty means the default."""
     model: _builtins.str
-    """The model; empty means the session's last on this engine, else the engine's default."""
-    input: _builtins.str
-    """What the user says: not empty, at most 1 MiB."""
+    """The model; empty means the engine's default."""
     system_prompt: _builtins.str
-    """Instructions ahead of the conversation, at most 1 MiB; empty keeps the session's."""
-    max_steps: _builtins.int
-    """At most this many steps in this turn; 0 means the gateway's limit, which it cannot exceed. INVALID_ARGUMENT below 0."""
+    """Instructions ahead of the conversation, at most 1 MiB. Never in an answer."""
     max_cost_micros: _builtins.int
-    """At most this much for this turn, in millionths of a US dollar; 0 means no budget of its own. It is looked at before each
-    step, so that a turn exceeds it by one step at most, and then ends with STOP_REASON_MAX_COST. INVALID_ARGUMENT below 0.
+    """At most this much for the session, its shadows included, in millionths of a US dollar; unset means no budget, and 0 that
+    nothing may be spent. INVALID_ARGUMENT below 0.
     """
-    session_max_cost_micros: _builtins.int
-    """At most this much for the session, its shadows included; unset keeps the session's, 0 takes it away. INVALID_ARGUMENT
-    below 0.
-    """
-    @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels for attribution, added to the session's: at most 32, keys to 64 and values to 256 characters."""
-
     @_builtins.property
     def fallback(self) -> Global___EngineChoice:
-        """What goes on with a turn when its engine is rate limited or down; unset keeps the session's, an empty engine takes it
-        away.
+        """What goes on with a turn when its engine is rate limited or down; unset means nothing does."""
+
+    @_builtins.property
+    def shadows(self) -> _containers.RepeatedCompositeFieldContainer[Global___EngineChoice]:
+        """Engines to compare with the one that works, at most 4. Each runs the turn again when it has ended, from the same
+        history, and nothing that it asks for is run: a call that the turn made too is told the turn's result, any other that it
+        is a dry run. Their rows are marked, their cost counts for the budgets of session and labels, and no turn waits for
+        them. INVALID_ARGUMENT for an engine that brings its own tools.
         """
 
     @_builtins.property
-    def shadow(self) -> Global___ShadowEngines:
-        """What gets the same input with tools that do not run; unset keeps the session's, an empty list takes it away."""
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """For attribution, such as user or team: at most 32, keys to 64 and values to 256 characters."""
 
     def __init__(
         self,
         *,
-        session_id: _builtins.str = ...,
         engine: _builtins.str = ...,
         model: _builtins.str = ...,
-        input: _builtins.str = ...,
         system_prompt: _builtins.str = ...,
-        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        max_steps: _builtins.int = ...,
-        max_cost_micros: _builtins.int = ...,
-        session_max_cost_micros: _builtins.int | None = ...,
+        max_cost_micros: _builtins.int | None = ...,
         fallback: Global___EngineChoice | None = ...,
-        shadow: Global___ShadowEngines | None = ...,
+        shadows: _abc.Iterable[Global___EngineChoice] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_session_max_cost_micros", b"_session_max_cost_micros", "fallback", b"fallback", "session_max_cost_micros", b"session_max_cost_micros", "shadow", b"shadow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_cost_micros", b"_max_cost_micros", "fallback", b"fallback", "max_cost_micros", b"max_cost_micros"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_session_max_cost_micros", b"_session_max_cost_micros", "engine", b"engine", "fallback", b"fallback", "input", b"input", "labels", b"labels", "max_cost_micros", b"max_cost_micros", "max_steps", b"max_steps", "model", b"model", "session_id", b"session_id", "session_max_cost_micros", b"session_max_cost_micros", "shadow", b"shadow", "system_prompt", b"system_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost_micros", b"_max_cost_micros", "engine", b"engine", "fallback", b"fallback", "labels", b"labels", "max_cost_micros", b"max_cost_micros", "model", b"model", "shadows", b"shadows", "system_prompt", b"system_prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__session_max_cost_micros: _TypeAlias = _typing.Literal["session_max_cost_micros"]  # noqa: Y015
-    _WhichOneofArgType__session_max_cost_micros: _TypeAlias = _typing.Literal["_session_max_cost_micros", b"_session_max_cost_micros"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__session_max_cost_micros) -> _WhichOneofReturnType__session_max_cost_micros | None: ...
+    _WhichOneofReturnType__max_cost_micros: _TypeAlias = _typing.Literal["max_cost_micros"]  # noqa: Y015
+    _WhichOneofArgType__max_cost_micros: _TypeAlias = _typing.Literal["_max_cost_micros", b"_max_cost_micros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost_micros) -> _WhichOneofReturnType__max_cost_micros | None: ...
 
-Global___RunTurnRequest: _TypeAlias = RunTurnRequest  # noqa: Y015
+Global___SessionSettings: _TypeAlias = SessionSettings  # noqa: Y015
 
 @_typing.final
 class EngineChoice(_message.Message):
@@ -251,50 +241,137 @@ class EngineChoice(_message.Message):
 Global___EngineChoice: _TypeAlias = EngineChoice  # noqa: Y015
 
 @_typing.final
-class ShadowEngines(_message.Message):
-    """ShadowEngines are engines to compare with the one that works. Each runs the turn again when it has ended, from the same
-    history, and nothing that it asks for is run: a call that the turn made too is told the turn's result, any other that it
-    is a dry run. Their rows are marked, their cost counts for the budgets of session and labels, and no turn waits for them.
-    """
+class RunTurnRequest(_message.Message):
+    """RunTurnRequest is one input of a user."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ENGINES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    NEW_SESSION_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MAX_STEPS_FIELD_NUMBER: _builtins.int
+    MAX_COST_MICROS_FIELD_NUMBER: _builtins.int
+    KEEP_ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Chosen by the client, at most 128 characters, so that the turn runs once however often it is asked for: the same caller,
+    request_id and content attaches to the turn that the first request began, if that runs or ended within the last hour.
+    Another content under the same request_id is ALREADY_EXISTS. Empty: each request is a turn.
+    """
+    session_id: _builtins.str
+    """The session to go on with."""
+    input: _builtins.str
+    """What the user says: not empty, at most 1 MiB."""
+    engine: _builtins.str
+    """The engine from this turn on; empty keeps the session's."""
+    model: _builtins.str
+    """The model from this turn on; empty keeps the session's on its engine, else takes the engine's default."""
+    max_steps: _builtins.int
+    """At most this many steps in this turn; unset means the gateway's limit, which it cannot exceed. INVALID_ARGUMENT below 1."""
+    max_cost_micros: _builtins.int
+    """At most this much for this turn, in millionths of a US dollar; unset means no budget of its own, and 0 that nothing may
+    be spent. It is looked at before each step, so that a turn exceeds it by one step at most, and then ends with
+    STOP_REASON_MAX_COST. INVALID_ARGUMENT below 0.
+    """
+    keep_on_disconnect: _builtins.bool
+    """Whether the turn runs on when the client goes away, so that AttachTurn can go on with it."""
     @_builtins.property
-    def engines(self) -> _containers.RepeatedCompositeFieldContainer[Global___EngineChoice]:
-        """At most 4. INVALID_ARGUMENT for an engine that brings its own tools."""
+    def new_session(self) -> Global___SessionSettings:
+        """The settings of a new session, which begins with this turn."""
 
     def __init__(
         self,
         *,
-        engines: _abc.Iterable[Global___EngineChoice] | None = ...,
+        request_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        new_session: Global___SessionSettings | None = ...,
+        input: _builtins.str = ...,
+        engine: _builtins.str = ...,
+        model: _builtins.str = ...,
+        max_steps: _builtins.int | None = ...,
+        max_cost_micros: _builtins.int | None = ...,
+        keep_on_disconnect: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_cost_micros", b"_max_cost_micros", "_max_steps", b"_max_steps", "max_cost_micros", b"max_cost_micros", "max_steps", b"max_steps", "new_session", b"new_session", "session", b"session", "session_id", b"session_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engines", b"engines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost_micros", b"_max_cost_micros", "_max_steps", b"_max_steps", "engine", b"engine", "input", b"input", "keep_on_disconnect", b"keep_on_disconnect", "max_cost_micros", b"max_cost_micros", "max_steps", b"max_steps", "model", b"model", "new_session", b"new_session", "request_id", b"request_id", "session", b"session", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_cost_micros: _TypeAlias = _typing.Literal["max_cost_micros"]  # noqa: Y015
+    _WhichOneofArgType__max_cost_micros: _TypeAlias = _typing.Literal["_max_cost_micros", b"_max_cost_micros"]  # noqa: Y015
+    _WhichOneofReturnType__max_steps: _TypeAlias = _typing.Literal["max_steps"]  # noqa: Y015
+    _WhichOneofArgType__max_steps: _TypeAlias = _typing.Literal["_max_steps", b"_max_steps"]  # noqa: Y015
+    _WhichOneofReturnType_session: _TypeAlias = _typing.Literal["session_id", "new_session"]  # noqa: Y015
+    _WhichOneofArgType_session: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost_micros) -> _WhichOneofReturnType__max_cost_micros | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_steps) -> _WhichOneofReturnType__max_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_session) -> _WhichOneofReturnType_session | None: ...
 
-Global___ShadowEngines: _TypeAlias = ShadowEngines  # noqa: Y015
+Global___RunTurnRequest: _TypeAlias = RunTurnRequest  # noqa: Y015
 
 @_typing.final
-class TurnEvent(_message.Message):
-    """TurnEvent is one thing that happened in a turn."""
+class AttachTurnRequest(_message.Message):
+    """AttachTurnRequest names a turn."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    turn_id: _builtins.str
+    """TurnAccepted.turn_id."""
+    after_sequence: _builtins.int
+    """TurnEvent.sequence of the last event that was read; 0 for all."""
+    def __init__(
+        self,
+        *,
+        turn_id: _builtins.str = ...,
+        after_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachTurnRequest: _TypeAlias = AttachTurnRequest  # noqa: Y015
+
+@_typing.final
+class TurnEvent(_message.Message):
+    """TurnEvent is one thing that happened in a turn. A kind that a client does not know is to be ignored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    TURN_ACCEPTED_FIELD_NUMBER: _builtins.int
     TURN_STARTED_FIELD_NUMBER: _builtins.int
     TEXT_DELTA_FIELD_NUMBER: _builtins.int
     TOOL_CALL_STARTED_FIELD_NUMBER: _builtins.int
     TOOL_CALL_FINISHED_FIELD_NUMBER: _builtins.int
     STEP_FINISHED_FIELD_NUMBER: _builtins.int
     TURN_FINISHED_FIELD_NUMBER: _builtins.int
-    RATE_LIMIT_CHANGED_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
     WARNING_FIELD_NUMBER: _builtins.int
     ENGINE_CHANGED_FIELD_NUMBER: _builtins.int
+    RATE_LIMIT_CHANGED_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """The event's number in the turn, from 1; 0 for a heartbeat."""
+    at_ms: _builtins.int
+    """When it happened: milliseconds since 1970-01-01 UTC."""
+    step: _builtins.int
+    """The step in which it happened, from 1; 0 before the first."""
+    @_builtins.property
+    def turn_accepted(self) -> Global___TurnAccepted:
+        """The gateway has taken the turn. Always the first event, and sent before the turn waits for its session."""
+
     @_builtins.property
     def turn_started(self) -> Global___TurnStarted:
-        """The turn left the session's queue and began. Always the first event."""
+        """The turn left the session's queue and began."""
 
     @_builtins.property
     def text_delta(self) -> Global___TextDelta:
@@ -314,11 +391,11 @@ class TurnEvent(_message.Message):
 
     @_builtins.property
     def turn_finished(self) -> Global___TurnFinished:
-        """The turn ended. Always the last event of a stream that ends with OK."""
+        """The turn ended. Always the last event."""
 
     @_builtins.property
-    def rate_limit_changed(self) -> Global___RateLimitChanged:
-        """The engine told of a limit of the account that it runs on. The turn goes on, as long as nothing else is told."""
+    def heartbeat(self) -> Global___Heartbeat:
+        """A sign of life, sent when nothing else was for 15 seconds."""
 
     @_builtins.property
     def warning(self) -> Global___Warning:
@@ -328,28 +405,329 @@ class TurnEvent(_message.Message):
     def engine_changed(self) -> Global___EngineChanged:
         """Another engine goes on with the turn. Text since the last step_finished belongs to a step that was given up."""
 
+    @_builtins.property
+    def rate_limit_changed(self) -> Global___RateLimitChanged:
+        """The engine told of a limit of the account that it runs on. The turn goes on, as long as nothing else is told."""
+
     def __init__(
         self,
         *,
+        sequence: _builtins.int = ...,
+        at_ms: _builtins.int = ...,
+        step: _builtins.int = ...,
+        turn_accepted: Global___TurnAccepted | None = ...,
         turn_started: Global___TurnStarted | None = ...,
         text_delta: Global___TextDelta | None = ...,
         tool_call_started: Global___ToolCallStarted | None = ...,
         tool_call_finished: Global___ToolCallFinished | None = ...,
         step_finished: Global___StepFinished | None = ...,
         turn_finished: Global___TurnFinished | None = ...,
-        rate_limit_changed: Global___RateLimitChanged | None = ...,
+        heartbeat: Global___Heartbeat | None = ...,
         warning: Global___Warning | None = ...,
         engine_changed: Global___EngineChanged | None = ...,
+        rate_limit_changed: Global___RateLimitChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["engine_changed", b"engine_changed", "event", b"event", "rate_limit_changed", b"rate_limit_changed", "step_finished", b"step_finished", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started", "turn_finished", b"turn_finished", "turn_started", b"turn_started", "warning", b"warning"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["engine_changed", b"engine_changed", "event", b"event", "heartbeat", b"heartbeat", "rate_limit_changed", b"rate_limit_changed", "step_finished", b"step_finished", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started", "turn_accepted", b"turn_accepted", "turn_finished", b"turn_finished", "turn_started", b"turn_started", "warning", b"warning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_changed", b"engine_changed", "event", b"event", "rate_limit_changed", b"rate_limit_changed", "step_finished", b"step_finished", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started", "turn_finished", b"turn_finished", "turn_started", b"turn_started", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "engine_changed", b"engine_changed", "event", b"event", "heartbeat", b"heartbeat", "rate_limit_changed", b"rate_limit_changed", "sequence", b"sequence", "step", b"step", "step_finished", b"step_finished", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started", "turn_accepted", b"turn_accepted", "turn_finished", b"turn_finished", "turn_started", b"turn_started", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["turn_started", "text_delta", "tool_call_started", "tool_call_finished", "step_finished", "turn_finished", "rate_limit_changed", "warning", "engine_changed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["turn_accepted", "turn_started", "text_delta", "tool_call_started", "tool_call_finished", "step_finished", "turn_finished", "heartbeat", "warning", "engine_changed", "rate_limit_changed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___TurnEvent: _TypeAlias = TurnEvent  # noqa: Y015
+
+@_typing.final
+class TurnAccepted(_message.Message):
+    """TurnAccepted names the turn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session, new or given."""
+    turn_id: _builtins.str
+    """The turn, for CancelTurn and AttachTurn."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        turn_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TurnAccepted: _TypeAlias = TurnAccepted  # noqa: Y015
+
+@_typing.final
+class TurnStarted(_message.Message):
+    """TurnStarted names what runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENGINE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    UNCONFINED_FIELD_NUMBER: _builtins.int
+    engine: _builtins.str
+    """The engine that runs it."""
+    model: _builtins.str
+    """The model that is asked for."""
+    unconfined: _builtins.bool
+    """Whether commands that the model asks for run without a jail, as the deployment has said."""
+    def __init__(
+        self,
+        *,
+        engine: _builtins.str = ...,
+        model: _builtins.str = ...,
+        unconfined: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "model", b"model", "unconfined", b"unconfined"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TurnStarted: _TypeAlias = TurnStarted  # noqa: Y015
+
+@_typing.final
+class TextDelta(_message.Message):
+    """TextDelta is a piece of the model's answer; pieces are joined as they come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The piece."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextDelta: _TypeAlias = TextDelta  # noqa: Y015
+
+@_typing.final
+class ToolCallStarted(_message.Message):
+    """ToolCallStarted tells that a tool is about to run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
+    TOOL_NAME_FIELD_NUMBER: _builtins.int
+    ARGS_SUMMARY_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    tool_call_id: _builtins.str
+    """The audit row's id."""
+    tool_name: _builtins.str
+    """The tool's name as the model gave it."""
+    args_summary: _builtins.str
+    """The arguments, summarised and redacted."""
+    @_builtins.property
+    def pending(self) -> Global___PendingAnswer:
+        """Set when the call waits for AnswerToolCall before it runs."""
+
+    def __init__(
+        self,
+        *,
+        tool_call_id: _builtins.str = ...,
+        tool_name: _builtins.str = ...,
+        args_summary: _builtins.str = ...,
+        pending: Global___PendingAnswer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pending", b"pending"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args_summary", b"args_summary", "pending", b"pending", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolCallStarted: _TypeAlias = ToolCallStarted  # noqa: Y015
+
+@_typing.final
+class PendingAnswer(_message.Message):
+    """PendingAnswer tells of a call that waits for somebody's answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    expires_at_ms: _builtins.int
+    """When the call is refused for want of an answer: milliseconds since 1970-01-01 UTC."""
+    def __init__(
+        self,
+        *,
+        expires_at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at_ms", b"expires_at_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PendingAnswer: _TypeAlias = PendingAnswer  # noqa: Y015
+
+@_typing.final
+class ToolCallFinished(_message.Message):
+    """ToolCallFinished tells how a tool call ended. The fields mean what they mean in onrecord.audit.v1.AuditRow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
+    TOOL_NAME_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    DURATION_MS_FIELD_NUMBER: _builtins.int
+    EXIT_CODE_FIELD_NUMBER: _builtins.int
+    HTTP_STATUS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    RESULT_TRUNCATED_FIELD_NUMBER: _builtins.int
+    RESULT_BYTES_FIELD_NUMBER: _builtins.int
+    tool_call_id: _builtins.str
+    """The audit row's id."""
+    tool_name: _builtins.str
+    """The tool's name as the model gave it."""
+    outcome: _common_pb2.Outcome.ValueType
+    """How it ended."""
+    duration_ms: _builtins.int
+    """How long it took, in milliseconds."""
+    exit_code: _builtins.int
+    """The exit code of a command, when one ended by itself."""
+    http_status: _builtins.int
+    """The HTTP status of a fetch, when a response came."""
+    error: _builtins.str
+    """Why the tool could not do its work, redacted."""
+    result_truncated: _builtins.bool
+    """Whether the model was shown less than the whole result."""
+    result_bytes: _builtins.int
+    """The size of the whole result in bytes."""
+    def __init__(
+        self,
+        *,
+        tool_call_id: _builtins.str = ...,
+        tool_name: _builtins.str = ...,
+        outcome: _common_pb2.Outcome.ValueType = ...,
+        duration_ms: _builtins.int = ...,
+        exit_code: _builtins.int | None = ...,
+        http_status: _builtins.int | None = ...,
+        error: _builtins.str | None = ...,
+        result_truncated: _builtins.bool = ...,
+        result_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "duration_ms", b"duration_ms", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status", "outcome", b"outcome", "result_bytes", b"result_bytes", "result_truncated", b"result_truncated", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
+    _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
+    _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
+    _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
+    _WhichOneofReturnType__http_status: _TypeAlias = _typing.Literal["http_status"]  # noqa: Y015
+    _WhichOneofArgType__http_status: _TypeAlias = _typing.Literal["_http_status", b"_http_status"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_code) -> _WhichOneofReturnType__exit_code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__http_status) -> _WhichOneofReturnType__http_status | None: ...
+
+Global___ToolCallFinished: _TypeAlias = ToolCallFinished  # noqa: Y015
+
+@_typing.final
+class StepFinished(_message.Message):
+    """StepFinished tells what one model request took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    DURATION_MS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model that answered, as its server names it."""
+    duration_ms: _builtins.int
+    """From the request to the last byte of its answer, in milliseconds."""
+    @_builtins.property
+    def usage(self) -> _common_pb2.Usage:
+        """What the request took."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        usage: _common_pb2.Usage | None = ...,
+        duration_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_ms", b"duration_ms", "model", b"model", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepFinished: _TypeAlias = StepFinished  # noqa: Y015
+
+@_typing.final
+class TurnFinished(_message.Message):
+    """TurnFinished sums a turn up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOP_REASON_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    DURATION_MS_FIELD_NUMBER: _builtins.int
+    stop_reason: Global___StopReason.ValueType
+    """Why it ended."""
+    tool_calls: _builtins.int
+    """Tool calls made."""
+    duration_ms: _builtins.int
+    """From its start to its end, in milliseconds."""
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why it failed, with the details that a status of a call has; set with STOP_REASON_FAILED alone."""
+
+    @_builtins.property
+    def usage(self) -> _common_pb2.Usage:
+        """What all its model requests took together."""
+
+    def __init__(
+        self,
+        *,
+        stop_reason: Global___StopReason.ValueType = ...,
+        error: _status_pb2.Status | None = ...,
+        tool_calls: _builtins.int = ...,
+        usage: _common_pb2.Usage | None = ...,
+        duration_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_ms", b"duration_ms", "error", b"error", "stop_reason", b"stop_reason", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TurnFinished: _TypeAlias = TurnFinished  # noqa: Y015
+
+@_typing.final
+class Heartbeat(_message.Message):
+    """Heartbeat says that the turn is alive."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class Warning(_message.Message):
@@ -408,285 +786,6 @@ class EngineChanged(_message.Message):
 Global___EngineChanged: _TypeAlias = EngineChanged  # noqa: Y015
 
 @_typing.final
-class TurnStarted(_message.Message):
-    """TurnStarted names what runs."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SESSION_ID_FIELD_NUMBER: _builtins.int
-    TURN_ID_FIELD_NUMBER: _builtins.int
-    ENGINE_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    UNCONFINED_FIELD_NUMBER: _builtins.int
-    session_id: _builtins.str
-    """The session, new or given."""
-    turn_id: _builtins.str
-    """The turn, for CancelTurn."""
-    engine: _builtins.str
-    """The engine that runs it."""
-    model: _builtins.str
-    """The model that is asked for."""
-    unconfined: _builtins.bool
-    """Whether commands that the model asks for run without a jail, as the deployment has said."""
-    def __init__(
-        self,
-        *,
-        session_id: _builtins.str = ...,
-        turn_id: _builtins.str = ...,
-        engine: _builtins.str = ...,
-        model: _builtins.str = ...,
-        unconfined: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "model", b"model", "session_id", b"session_id", "turn_id", b"turn_id", "unconfined", b"unconfined"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TurnStarted: _TypeAlias = TurnStarted  # noqa: Y015
-
-@_typing.final
-class TextDelta(_message.Message):
-    """TextDelta is a piece of the model's answer; pieces are joined as they come."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TEXT_FIELD_NUMBER: _builtins.int
-    text: _builtins.str
-    """The piece."""
-    def __init__(
-        self,
-        *,
-        text: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TextDelta: _TypeAlias = TextDelta  # noqa: Y015
-
-@_typing.final
-class ToolCallStarted(_message.Message):
-    """ToolCallStarted tells that a tool is about to run."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ID_FIELD_NUMBER: _builtins.int
-    TOOL_NAME_FIELD_NUMBER: _builtins.int
-    ARGS_SUMMARY_FIELD_NUMBER: _builtins.int
-    AWAITING_ANSWER_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """The audit row's id."""
-    tool_name: _builtins.str
-    """The tool's name as the model gave it."""
-    args_summary: _builtins.str
-    """The arguments, summarised and redacted."""
-    awaiting_answer: _builtins.bool
-    """Whether the call waits for AnswerToolCall before it runs."""
-    def __init__(
-        self,
-        *,
-        id: _builtins.str = ...,
-        tool_name: _builtins.str = ...,
-        args_summary: _builtins.str = ...,
-        awaiting_answer: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args_summary", b"args_summary", "awaiting_answer", b"awaiting_answer", "id", b"id", "tool_name", b"tool_name"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ToolCallStarted: _TypeAlias = ToolCallStarted  # noqa: Y015
-
-@_typing.final
-class ToolCallFinished(_message.Message):
-    """ToolCallFinished tells how a tool call ended. The fields mean what they mean in onrecord.audit.v1.AuditRow."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ID_FIELD_NUMBER: _builtins.int
-    TOOL_NAME_FIELD_NUMBER: _builtins.int
-    OUTCOME_FIELD_NUMBER: _builtins.int
-    DURATION_MS_FIELD_NUMBER: _builtins.int
-    EXIT_CODE_FIELD_NUMBER: _builtins.int
-    HTTP_STATUS_FIELD_NUMBER: _builtins.int
-    ERROR_FIELD_NUMBER: _builtins.int
-    RESULT_TRUNCATED_FIELD_NUMBER: _builtins.int
-    RESULT_BYTES_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """The audit row's id."""
-    tool_name: _builtins.str
-    """The tool's name as the model gave it."""
-    outcome: _audit_pb2.Outcome.ValueType
-    """How it ended."""
-    duration_ms: _builtins.int
-    """How long it took, in milliseconds."""
-    exit_code: _builtins.int
-    """The exit code of a command, when one ended by itself."""
-    http_status: _builtins.int
-    """The HTTP status of a fetch, when a response came."""
-    error: _builtins.str
-    """Why the tool could not do its work, redacted."""
-    result_truncated: _builtins.bool
-    """Whether the model was shown less than the whole result."""
-    result_bytes: _builtins.int
-    """The size of the whole result in bytes."""
-    def __init__(
-        self,
-        *,
-        id: _builtins.str = ...,
-        tool_name: _builtins.str = ...,
-        outcome: _audit_pb2.Outcome.ValueType = ...,
-        duration_ms: _builtins.int = ...,
-        exit_code: _builtins.int | None = ...,
-        http_status: _builtins.int | None = ...,
-        error: _builtins.str | None = ...,
-        result_truncated: _builtins.bool = ...,
-        result_bytes: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "duration_ms", b"duration_ms", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status", "id", b"id", "outcome", b"outcome", "result_bytes", b"result_bytes", "result_truncated", b"result_truncated", "tool_name", b"tool_name"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
-    _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
-    _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
-    _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
-    _WhichOneofReturnType__http_status: _TypeAlias = _typing.Literal["http_status"]  # noqa: Y015
-    _WhichOneofArgType__http_status: _TypeAlias = _typing.Literal["_http_status", b"_http_status"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_code) -> _WhichOneofReturnType__exit_code | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__http_status) -> _WhichOneofReturnType__http_status | None: ...
-
-Global___ToolCallFinished: _TypeAlias = ToolCallFinished  # noqa: Y015
-
-@_typing.final
-class Usage(_message.Message):
-    """Usage counts tokens and money."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
-    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
-    CACHED_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
-    REASONING_TOKENS_FIELD_NUMBER: _builtins.int
-    COST_MICROS_FIELD_NUMBER: _builtins.int
-    KNOWN_COST_MICROS_FIELD_NUMBER: _builtins.int
-    input_tokens: _builtins.int
-    """Tokens read, those from a cache included."""
-    output_tokens: _builtins.int
-    """Tokens written, those of reasoning included."""
-    cached_input_tokens: _builtins.int
-    """The part of input_tokens that came from a cache."""
-    reasoning_tokens: _builtins.int
-    """The part of output_tokens that was reasoning."""
-    cost_micros: _builtins.int
-    """The price in millionths of a US dollar; unset when any part of it is not known."""
-    known_cost_micros: _builtins.int
-    """What is known of the price, in millionths of a US dollar: all of it when cost_micros is set, else a part."""
-    def __init__(
-        self,
-        *,
-        input_tokens: _builtins.int = ...,
-        output_tokens: _builtins.int = ...,
-        cached_input_tokens: _builtins.int = ...,
-        reasoning_tokens: _builtins.int = ...,
-        cost_micros: _builtins.int | None = ...,
-        known_cost_micros: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "cost_micros", b"cost_micros"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "cached_input_tokens", b"cached_input_tokens", "cost_micros", b"cost_micros", "input_tokens", b"input_tokens", "known_cost_micros", b"known_cost_micros", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__cost_micros: _TypeAlias = _typing.Literal["cost_micros"]  # noqa: Y015
-    _WhichOneofArgType__cost_micros: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_micros) -> _WhichOneofReturnType__cost_micros | None: ...
-
-Global___Usage: _TypeAlias = Usage  # noqa: Y015
-
-@_typing.final
-class StepFinished(_message.Message):
-    """StepFinished tells what one model request took."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    STEP_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    USAGE_FIELD_NUMBER: _builtins.int
-    DURATION_MS_FIELD_NUMBER: _builtins.int
-    step: _builtins.int
-    """The step's number in the turn, from 1."""
-    model: _builtins.str
-    """The model that answered, as its server names it."""
-    duration_ms: _builtins.int
-    """From the request to the last byte of its answer, in milliseconds."""
-    @_builtins.property
-    def usage(self) -> Global___Usage:
-        """What the request took."""
-
-    def __init__(
-        self,
-        *,
-        step: _builtins.int = ...,
-        model: _builtins.str = ...,
-        usage: Global___Usage | None = ...,
-        duration_ms: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_ms", b"duration_ms", "model", b"model", "step", b"step", "usage", b"usage"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___StepFinished: _TypeAlias = StepFinished  # noqa: Y015
-
-@_typing.final
-class TurnFinished(_message.Message):
-    """TurnFinished sums a turn up."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    STOP_REASON_FIELD_NUMBER: _builtins.int
-    STEPS_FIELD_NUMBER: _builtins.int
-    TOOL_CALLS_FIELD_NUMBER: _builtins.int
-    USAGE_FIELD_NUMBER: _builtins.int
-    DURATION_MS_FIELD_NUMBER: _builtins.int
-    stop_reason: Global___StopReason.ValueType
-    """Why it ended."""
-    steps: _builtins.int
-    """Model requests made."""
-    tool_calls: _builtins.int
-    """Tool calls made."""
-    duration_ms: _builtins.int
-    """From its start to its end, in milliseconds."""
-    @_builtins.property
-    def usage(self) -> Global___Usage:
-        """What all requests took together."""
-
-    def __init__(
-        self,
-        *,
-        stop_reason: Global___StopReason.ValueType = ...,
-        steps: _builtins.int = ...,
-        tool_calls: _builtins.int = ...,
-        usage: Global___Usage | None = ...,
-        duration_ms: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_ms", b"duration_ms", "steps", b"steps", "stop_reason", b"stop_reason", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TurnFinished: _TypeAlias = TurnFinished  # noqa: Y015
-
-@_typing.final
 class RateLimitChanged(_message.Message):
     """RateLimitChanged tells of a limit, as far as the engine tells it."""
 
@@ -736,26 +835,28 @@ class CancelTurnRequest(_message.Message):
     TURN_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
-    """TurnStarted.turn_id. When empty, session_id names the session whose running turn is meant."""
+    """TurnAccepted.turn_id."""
     session_id: _builtins.str
-    """The session whose running turn is meant; ignored when turn_id is set."""
+    """The session whose running turn is meant."""
     def __init__(
         self,
         *,
         turn_id: _builtins.str = ...,
         session_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "target", b"target", "turn_id", b"turn_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "target", b"target", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["turn_id", "session_id"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
 
 Global___CancelTurnRequest: _TypeAlias = CancelTurnRequest  # noqa: Y015
 
 @_typing.final
 class CancelTurnResponse(_message.Message):
-    """CancelTurnResponse says that the turn has been told to stop."""
+    """CancelTurnResponse says that the turn has been told to stop, or has ended."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -776,155 +877,60 @@ class CancelTurnResponse(_message.Message):
 Global___CancelTurnResponse: _TypeAlias = CancelTurnResponse  # noqa: Y015
 
 @_typing.final
-class AnswerToolCallRequest(_message.Message):
-    """AnswerToolCallRequest is a person's or a policy's decision."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ID_FIELD_NUMBER: _builtins.int
-    ALLOW_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """ToolCallStarted.id."""
-    allow: _builtins.bool
-    """Whether the call may run."""
-    reason: _builtins.str
-    """Told to the model when the call may not run; may be empty."""
-    def __init__(
-        self,
-        *,
-        id: _builtins.str = ...,
-        allow: _builtins.bool = ...,
-        reason: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow", b"allow", "id", b"id", "reason", b"reason"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AnswerToolCallRequest: _TypeAlias = AnswerToolCallRequest  # noqa: Y015
-
-@_typing.final
-class AnswerToolCallResponse(_message.Message):
-    """AnswerToolCallResponse says that the answer was taken."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AnswerToolCallResponse: _TypeAlias = AnswerToolCallResponse  # noqa: Y015
-
-@_typing.final
 class Session(_message.Message):
     """Session is a conversation that the gateway keeps."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class LabelsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     ID_FIELD_NUMBER: _builtins.int
-    ENGINE_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     TURNS_FIELD_NUMBER: _builtins.int
-    STEPS_FIELD_NUMBER: _builtins.int
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
+    SHADOW_USAGE_FIELD_NUMBER: _builtins.int
     CREATED_AT_MS_FIELD_NUMBER: _builtins.int
     UPDATED_AT_MS_FIELD_NUMBER: _builtins.int
-    MAX_COST_MICROS_FIELD_NUMBER: _builtins.int
-    FALLBACK_FIELD_NUMBER: _builtins.int
-    SHADOW_ENGINES_FIELD_NUMBER: _builtins.int
-    SHADOW_USAGE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The session's id."""
-    engine: _builtins.str
-    """The engine of its last turn, or the one that its next turn takes."""
-    model: _builtins.str
-    """The model of its last turn, or the one that its next turn takes."""
-    status: _audit_pb2.SessionStatus.ValueType
+    status: _common_pb2.SessionStatus.ValueType
     """What it is doing."""
     turns: _builtins.int
     """Turns begun."""
-    steps: _builtins.int
-    """Model requests made."""
     tool_calls: _builtins.int
     """Tool calls made."""
     created_at_ms: _builtins.int
     """When it began: milliseconds since 1970-01-01 UTC."""
     updated_at_ms: _builtins.int
     """When it last changed: milliseconds since 1970-01-01 UTC."""
-    max_cost_micros: _builtins.int
-    """At most this much for the session, in millionths of a US dollar; 0 means no budget."""
     @_builtins.property
-    def usage(self) -> Global___Usage:
-        """What all requests took together."""
+    def settings(self) -> Global___SessionSettings:
+        """What its turns run with: the engine and the model of its last turn, or those that its next turn takes."""
 
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels for attribution."""
+    def usage(self) -> _common_pb2.Usage:
+        """What all its model requests took together."""
 
     @_builtins.property
-    def fallback(self) -> Global___EngineChoice:
-        """What goes on with a turn when its engine is rate limited or down."""
-
-    @_builtins.property
-    def shadow_engines(self) -> _containers.RepeatedCompositeFieldContainer[Global___EngineChoice]:
-        """What gets the same input with tools that do not run."""
-
-    @_builtins.property
-    def shadow_usage(self) -> Global___Usage:
-        """What the shadows took together; not part of usage."""
+    def shadow_usage(self) -> _common_pb2.Usage:
+        """What its shadows took together; not part of usage."""
 
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
-        engine: _builtins.str = ...,
-        model: _builtins.str = ...,
-        status: _audit_pb2.SessionStatus.ValueType = ...,
+        settings: Global___SessionSettings | None = ...,
+        status: _common_pb2.SessionStatus.ValueType = ...,
         turns: _builtins.int = ...,
-        steps: _builtins.int = ...,
         tool_calls: _builtins.int = ...,
-        usage: Global___Usage | None = ...,
-        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        usage: _common_pb2.Usage | None = ...,
+        shadow_usage: _common_pb2.Usage | None = ...,
         created_at_ms: _builtins.int = ...,
         updated_at_ms: _builtins.int = ...,
-        max_cost_micros: _builtins.int = ...,
-        fallback: Global___EngineChoice | None = ...,
-        shadow_engines: _abc.Iterable[Global___EngineChoice] | None = ...,
-        shadow_usage: Global___Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "shadow_usage", b"shadow_usage", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings", "shadow_usage", b"shadow_usage", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "engine", b"engine", "fallback", b"fallback", "id", b"id", "labels", b"labels", "max_cost_micros", b"max_cost_micros", "model", b"model", "shadow_engines", b"shadow_engines", "shadow_usage", b"shadow_usage", "status", b"status", "steps", b"steps", "tool_calls", b"tool_calls", "turns", b"turns", "updated_at_ms", b"updated_at_ms", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "id", b"id", "settings", b"settings", "shadow_usage", b"shadow_usage", "status", b"status", "tool_calls", b"tool_calls", "turns", b"turns", "updated_at_ms", b"updated_at_ms", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -936,69 +942,19 @@ class CreateSessionRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class LabelsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    ENGINE_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
-    MAX_COST_MICROS_FIELD_NUMBER: _builtins.int
-    FALLBACK_FIELD_NUMBER: _builtins.int
-    SHADOW_FIELD_NUMBER: _builtins.int
-    engine: _builtins.str
-    """The engine of its turns; empty means the default."""
-    model: _builtins.str
-    """The model of its turns; empty means the engine's default."""
-    system_prompt: _builtins.str
-    """Instructions ahead of the conversation, at most 1 MiB."""
-    max_cost_micros: _builtins.int
-    """At most this much for the session, its shadows included, in millionths of a US dollar; 0 means no budget.
-    INVALID_ARGUMENT below 0.
-    """
+    SETTINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels for attribution: at most 32, keys to 64 and values to 256 characters."""
-
-    @_builtins.property
-    def fallback(self) -> Global___EngineChoice:
-        """What goes on with a turn when its engine is rate limited or down."""
-
-    @_builtins.property
-    def shadow(self) -> Global___ShadowEngines:
-        """What gets the same input with tools that do not run."""
+    def settings(self) -> Global___SessionSettings:
+        """Its settings."""
 
     def __init__(
         self,
         *,
-        engine: _builtins.str = ...,
-        model: _builtins.str = ...,
-        system_prompt: _builtins.str = ...,
-        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        max_cost_micros: _builtins.int = ...,
-        fallback: Global___EngineChoice | None = ...,
-        shadow: Global___ShadowEngines | None = ...,
+        settings: Global___SessionSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "shadow", b"shadow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "fallback", b"fallback", "labels", b"labels", "max_cost_micros", b"max_cost_micros", "model", b"model", "shadow", b"shadow", "system_prompt", b"system_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1027,6 +983,66 @@ class CreateSessionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateSessionResponse: _TypeAlias = CreateSessionResponse  # noqa: Y015
+
+@_typing.final
+class UpdateSessionRequest(_message.Message):
+    """UpdateSessionRequest changes a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    @_builtins.property
+    def settings(self) -> Global___SessionSettings:
+        """The new settings."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of settings that are changed, such as "max_cost_micros" or "labels"; one that is named and not set is taken
+        away. A map or a list is replaced as a whole. INVALID_ARGUMENT when empty, or when it names no field of settings.
+        """
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        settings: Global___SessionSettings | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "settings", b"settings", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSessionRequest: _TypeAlias = UpdateSessionRequest  # noqa: Y015
+
+@_typing.final
+class UpdateSessionResponse(_message.Message):
+    """UpdateSessionResponse is the session as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session(self) -> Global___Session:
+        """The session."""
+
+    def __init__(
+        self,
+        *,
+        session: Global___Session | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSessionResponse: _TypeAlias = UpdateSessionResponse  # noqa: Y015
 
 @_typing.final
 class GetSessionRequest(_message.Message):

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GatewayServiceStub:
-    """GatewayService runs turns. Every tool call of a turn leaves an audit row.
+    """GatewayService keeps sessions and runs turns. Every tool call of a turn leaves an audit row.
     """
 
     def __init__(self, channel):
@@ -40,20 +40,25 @@ class GatewayServiceStub:
                 request_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.RunTurnRequest.SerializeToString,
                 response_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.TurnEvent.FromString,
                 _registered_method=True)
+        self.AttachTurn = channel.unary_stream(
+                '/onrecord.gateway.v1.GatewayService/AttachTurn',
+                request_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.AttachTurnRequest.SerializeToString,
+                response_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.TurnEvent.FromString,
+                _registered_method=True)
         self.CancelTurn = channel.unary_unary(
                 '/onrecord.gateway.v1.GatewayService/CancelTurn',
                 request_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.CancelTurnRequest.SerializeToString,
                 response_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.CancelTurnResponse.FromString,
                 _registered_method=True)
-        self.AnswerToolCall = channel.unary_unary(
-                '/onrecord.gateway.v1.GatewayService/AnswerToolCall',
-                request_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.AnswerToolCallRequest.SerializeToString,
-                response_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.AnswerToolCallResponse.FromString,
-                _registered_method=True)
         self.CreateSession = channel.unary_unary(
                 '/onrecord.gateway.v1.GatewayService/CreateSession',
                 request_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.CreateSessionRequest.SerializeToString,
                 response_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.CreateSessionResponse.FromString,
+                _registered_method=True)
+        self.UpdateSession = channel.unary_unary(
+                '/onrecord.gateway.v1.GatewayService/UpdateSession',
+                request_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.UpdateSessionRequest.SerializeToString,
+                response_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.UpdateSessionResponse.FromString,
                 _registered_method=True)
         self.GetSession = channel.unary_unary(
                 '/onrecord.gateway.v1.GatewayService/GetSession',
@@ -73,29 +78,35 @@ class GatewayServiceStub:
 
 
 class GatewayServiceServicer:
-    """GatewayService runs turns. Every tool call of a turn leaves an audit row.
+    """GatewayService keeps sessions and runs turns. Every tool call of a turn leaves an audit row.
     """
 
     def RunTurn(self, request, context):
         """RunTurn gives an input to a session and streams what happens until the turn's end. Turns of one session run one after
-        another in the order of their calls. Cancelling the call cancels the turn. Failures, as statuses: INVALID_ARGUMENT
-        (empty input, malformed request), NOT_FOUND (unknown session, or a model that the engine's server does not have),
-        FAILED_PRECONDITION (engine not configured), UNAVAILABLE (model server down), RESOURCE_EXHAUSTED (model server's
-        limit), INTERNAL (the model server broke its protocol).
+        another in the order of their calls. Cancelling the call cancels the turn, unless it was asked to be kept.
+
+        A status without events means that nothing ran: INVALID_ARGUMENT (empty input, malformed request), NOT_FOUND (unknown
+        session), ALREADY_EXISTS (the request_id stands for another request), FAILED_PRECONDITION (engine not configured),
+        RESOURCE_EXHAUSTED (the gateway runs as many turns as it takes), UNAVAILABLE (it is shutting down). From the first
+        event on, turn_accepted, the turn ends in one way: turn_finished, and OK. A stream that ends otherwise was cut: attach
+        to the turn.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AttachTurn(self, request, context):
+        """AttachTurn streams the events of a turn that runs or has ended within the last hour, those that were told already
+        included. Leaving it does not cancel the turn. NOT_FOUND when the gateway does not keep such a turn, OUT_OF_RANGE with
+        the reason EVENTS_GONE when it does not keep all the events that are asked for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelTurn(self, request, context):
-        """CancelTurn cancels a running or waiting turn. NOT_FOUND when there is none of that id.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def AnswerToolCall(self, request, context):
-        """AnswerToolCall allows or refuses a call that ToolCallStarted showed as awaiting an answer. NOT_FOUND when none waits.
+        """CancelTurn cancels a running or waiting turn. OK also when the turn has ended already; NOT_FOUND when the gateway does
+        not keep such a turn.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,6 +114,13 @@ class GatewayServiceServicer:
 
     def CreateSession(self, request, context):
         """CreateSession makes a session before its first turn.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSession(self, request, context):
+        """UpdateSession changes settings of a session, from its next turn on. NOT_FOUND when the gateway does not keep it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,20 +155,25 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     request_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.RunTurnRequest.FromString,
                     response_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.TurnEvent.SerializeToString,
             ),
+            'AttachTurn': grpc.unary_stream_rpc_method_handler(
+                    servicer.AttachTurn,
+                    request_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.AttachTurnRequest.FromString,
+                    response_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.TurnEvent.SerializeToString,
+            ),
             'CancelTurn': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelTurn,
                     request_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.CancelTurnRequest.FromString,
                     response_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.CancelTurnResponse.SerializeToString,
             ),
-            'AnswerToolCall': grpc.unary_unary_rpc_method_handler(
-                    servicer.AnswerToolCall,
-                    request_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.AnswerToolCallRequest.FromString,
-                    response_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.AnswerToolCallResponse.SerializeToString,
-            ),
             'CreateSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateSession,
                     request_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.CreateSessionRequest.FromString,
                     response_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.CreateSessionResponse.SerializeToString,
+            ),
+            'UpdateSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSession,
+                    request_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.UpdateSessionRequest.FromString,
+                    response_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.UpdateSessionResponse.SerializeToString,
             ),
             'GetSession': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSession,
@@ -176,7 +199,7 @@ def add_GatewayServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GatewayService:
-    """GatewayService runs turns. Every tool call of a turn leaves an audit row.
+    """GatewayService keeps sessions and runs turns. Every tool call of a turn leaves an audit row.
     """
 
     @staticmethod
@@ -195,6 +218,33 @@ class GatewayService:
             target,
             '/onrecord.gateway.v1.GatewayService/RunTurn',
             onrecord_dot_gateway_dot_v1_dot_gateway__pb2.RunTurnRequest.SerializeToString,
+            onrecord_dot_gateway_dot_v1_dot_gateway__pb2.TurnEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AttachTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/onrecord.gateway.v1.GatewayService/AttachTurn',
+            onrecord_dot_gateway_dot_v1_dot_gateway__pb2.AttachTurnRequest.SerializeToString,
             onrecord_dot_gateway_dot_v1_dot_gateway__pb2.TurnEvent.FromString,
             options,
             channel_credentials,
@@ -234,33 +284,6 @@ class GatewayService:
             _registered_method=True)
 
     @staticmethod
-    def AnswerToolCall(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/onrecord.gateway.v1.GatewayService/AnswerToolCall',
-            onrecord_dot_gateway_dot_v1_dot_gateway__pb2.AnswerToolCallRequest.SerializeToString,
-            onrecord_dot_gateway_dot_v1_dot_gateway__pb2.AnswerToolCallResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def CreateSession(request,
             target,
             options=(),
@@ -277,6 +300,33 @@ class GatewayService:
             '/onrecord.gateway.v1.GatewayService/CreateSession',
             onrecord_dot_gateway_dot_v1_dot_gateway__pb2.CreateSessionRequest.SerializeToString,
             onrecord_dot_gateway_dot_v1_dot_gateway__pb2.CreateSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onrecord.gateway.v1.GatewayService/UpdateSession',
+            onrecord_dot_gateway_dot_v1_dot_gateway__pb2.UpdateSessionRequest.SerializeToString,
+            onrecord_dot_gateway_dot_v1_dot_gateway__pb2.UpdateSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

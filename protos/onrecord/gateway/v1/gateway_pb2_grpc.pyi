@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GatewayServiceStub:
-    """GatewayService runs turns. Every tool call of a turn leaves an audit row."""
+    """GatewayService keeps sessions and runs turns. Every tool call of a turn leaves an audit row."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,17 +35,27 @@ class GatewayServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GatewayServiceAsyncStub: ...
     RunTurn: _grpc.UnaryStreamMultiCallable[_gateway_pb2.RunTurnRequest, _gateway_pb2.TurnEvent]
     """RunTurn gives an input to a session and streams what happens until the turn's end. Turns of one session run one after
-    another in the order of their calls. Cancelling the call cancels the turn. Failures, as statuses: INVALID_ARGUMENT
-    (empty input, malformed request), NOT_FOUND (unknown session, or a model that the engine's server does not have),
-    FAILED_PRECONDITION (engine not configured), UNAVAILABLE (model server down), RESOURCE_EXHAUSTED (model server's
-    limit), INTERNAL (the model server broke its protocol).
+    another in the order of their calls. Cancelling the call cancels the turn, unless it was asked to be kept.
+
+    A status without events means that nothing ran: INVALID_ARGUMENT (empty input, malformed request), NOT_FOUND (unknown
+    session), ALREADY_EXISTS (the request_id stands for another request), FAILED_PRECONDITION (engine not configured),
+    RESOURCE_EXHAUSTED (the gateway runs as many turns as it takes), UNAVAILABLE (it is shutting down). From the first
+    event on, turn_accepted, the turn ends in one way: turn_finished, and OK. A stream that ends otherwise was cut: attach
+    to the turn.
+    """
+    AttachTurn: _grpc.UnaryStreamMultiCallable[_gateway_pb2.AttachTurnRequest, _gateway_pb2.TurnEvent]
+    """AttachTurn streams the events of a turn that runs or has ended within the last hour, those that were told already
+    included. Leaving it does not cancel the turn. NOT_FOUND when the gateway does not keep such a turn, OUT_OF_RANGE with
+    the reason EVENTS_GONE when it does not keep all the events that are asked for.
     """
     CancelTurn: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.CancelTurnRequest, _gateway_pb2.CancelTurnResponse]
-    """CancelTurn cancels a running or waiting turn. NOT_FOUND when there is none of that id."""
-    AnswerToolCall: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.AnswerToolCallRequest, _gateway_pb2.AnswerToolCallResponse]
-    """AnswerToolCall allows or refuses a call that ToolCallStarted showed as awaiting an answer. NOT_FOUND when none waits."""
+    """CancelTurn cancels a running or waiting turn. OK also when the turn has ended already; NOT_FOUND when the gateway does
+    not keep such a turn.
+    """
     CreateSession: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.CreateSessionRequest, _gateway_pb2.CreateSessionResponse]
     """CreateSession makes a session before its first turn."""
+    UpdateSession: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.UpdateSessionRequest, _gateway_pb2.UpdateSessionResponse]
+    """UpdateSession changes settings of a session, from its next turn on. NOT_FOUND when the gateway does not keep it."""
     GetSession: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetSessionRequest, _gateway_pb2.GetSessionResponse]
     """GetSession returns a session. NOT_FOUND when the gateway does not keep it."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListSessionsRequest, _gateway_pb2.ListSessionsResponse]
@@ -55,22 +65,32 @@ class GatewayServiceStub:
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
-    """GatewayService runs turns. Every tool call of a turn leaves an audit row."""
+    """GatewayService keeps sessions and runs turns. Every tool call of a turn leaves an audit row."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RunTurn: _aio.UnaryStreamMultiCallable[_gateway_pb2.RunTurnRequest, _gateway_pb2.TurnEvent]  # type: ignore[assignment]
     """RunTurn gives an input to a session and streams what happens until the turn's end. Turns of one session run one after
-    another in the order of their calls. Cancelling the call cancels the turn. Failures, as statuses: INVALID_ARGUMENT
-    (empty input, malformed request), NOT_FOUND (unknown session, or a model that the engine's server does not have),
-    FAILED_PRECONDITION (engine not configured), UNAVAILABLE (model server down), RESOURCE_EXHAUSTED (model server's
-    limit), INTERNAL (the model server broke its protocol).
+    another in the order of their calls. Cancelling the call cancels the turn, unless it was asked to be kept.
+
+    A status without events means that nothing ran: INVALID_ARGUMENT (empty input, malformed request), NOT_FOUND (unknown
+    session), ALREADY_EXISTS (the request_id stands for another request), FAILED_PRECONDITION (engine not configured),
+    RESOURCE_EXHAUSTED (the gateway runs as many turns as it takes), UNAVAILABLE (it is shutting down). From the first
+    event on, turn_accepted, the turn ends in one way: turn_finished, and OK. A stream that ends otherwise was cut: attach
+    to the turn.
+    """
+    AttachTurn: _aio.UnaryStreamMultiCallable[_gateway_pb2.AttachTurnRequest, _gateway_pb2.TurnEvent]  # type: ignore[assignment]
+    """AttachTurn streams the events of a turn that runs or has ended within the last hour, those that were told already
+    included. Leaving it does not cancel the turn. NOT_FOUND when the gateway does not keep such a turn, OUT_OF_RANGE with
+    the reason EVENTS_GONE when it does not keep all the events that are asked for.
     """
     CancelTurn: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CancelTurnRequest, _gateway_pb2.CancelTurnResponse]  # type: ignore[assignment]
-    """CancelTurn cancels a running or waiting turn. NOT_FOUND when there is none of that id."""
-    AnswerToolCall: _aio.UnaryUnaryMultiCallable[_gateway_pb2.AnswerToolCallRequest, _gateway_pb2.AnswerToolCallResponse]  # type: ignore[assignment]
-    """AnswerToolCall allows or refuses a call that ToolCallStarted showed as awaiting an answer. NOT_FOUND when none waits."""
+    """CancelTurn cancels a running or waiting turn. OK also when the turn has ended already; NOT_FOUND when the gateway does
+    not keep such a turn.
+    """
     CreateSession: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CreateSessionRequest, _gateway_pb2.CreateSessionResponse]  # type: ignore[assignment]
     """CreateSession makes a session before its first turn."""
+    UpdateSession: _aio.UnaryUnaryMultiCallable[_gateway_pb2.UpdateSessionRequest, _gateway_pb2.UpdateSessionResponse]  # type: ignore[assignment]
+    """UpdateSession changes settings of a session, from its next turn on. NOT_FOUND when the gateway does not keep it."""
     GetSession: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetSessionRequest, _gateway_pb2.GetSessionResponse]  # type: ignore[assignment]
     """GetSession returns a session. NOT_FOUND when the gateway does not keep it."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListSessionsRequest, _gateway_pb2.ListSessionsResponse]  # type: ignore[assignment]
@@ -79,7 +99,7 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """ListEngines lists the configured engines."""
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
-    """GatewayService runs turns. Every tool call of a turn leaves an audit row."""
+    """GatewayService keeps sessions and runs turns. Every tool call of a turn leaves an audit row."""
 
     @_abc_1.abstractmethod
     def RunTurn(
@@ -88,10 +108,24 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.TurnEvent], _abc.AsyncIterator[_gateway_pb2.TurnEvent]]:
         """RunTurn gives an input to a session and streams what happens until the turn's end. Turns of one session run one after
-        another in the order of their calls. Cancelling the call cancels the turn. Failures, as statuses: INVALID_ARGUMENT
-        (empty input, malformed request), NOT_FOUND (unknown session, or a model that the engine's server does not have),
-        FAILED_PRECONDITION (engine not configured), UNAVAILABLE (model server down), RESOURCE_EXHAUSTED (model server's
-        limit), INTERNAL (the model server broke its protocol).
+        another in the order of their calls. Cancelling the call cancels the turn, unless it was asked to be kept.
+
+        A status without events means that nothing ran: INVALID_ARGUMENT (empty input, malformed request), NOT_FOUND (unknown
+        session), ALREADY_EXISTS (the request_id stands for another request), FAILED_PRECONDITION (engine not configured),
+        RESOURCE_EXHAUSTED (the gateway runs as many turns as it takes), UNAVAILABLE (it is shutting down). From the first
+        event on, turn_accepted, the turn ends in one way: turn_finished, and OK. A stream that ends otherwise was cut: attach
+        to the turn.
+        """
+
+    @_abc_1.abstractmethod
+    def AttachTurn(
+        self,
+        request: _gateway_pb2.AttachTurnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gateway_pb2.TurnEvent], _abc.AsyncIterator[_gateway_pb2.TurnEvent]]:
+        """AttachTurn streams the events of a turn that runs or has ended within the last hour, those that were told already
+        included. Leaving it does not cancel the turn. NOT_FOUND when the gateway does not keep such a turn, OUT_OF_RANGE with
+        the reason EVENTS_GONE when it does not keep all the events that are asked for.
         """
 
     @_abc_1.abstractmethod
@@ -100,15 +134,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.CancelTurnRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.CancelTurnResponse, _abc.Awaitable[_gateway_pb2.CancelTurnResponse]]:
-        """CancelTurn cancels a running or waiting turn. NOT_FOUND when there is none of that id."""
-
-    @_abc_1.abstractmethod
-    def AnswerToolCall(
-        self,
-        request: _gateway_pb2.AnswerToolCallRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_gateway_pb2.AnswerToolCallResponse, _abc.Awaitable[_gateway_pb2.AnswerToolCallResponse]]:
-        """AnswerToolCall allows or refuses a call that ToolCallStarted showed as awaiting an answer. NOT_FOUND when none waits."""
+        """CancelTurn cancels a running or waiting turn. OK also when the turn has ended already; NOT_FOUND when the gateway does
+        not keep such a turn.
+        """
 
     @_abc_1.abstractmethod
     def CreateSession(
@@ -117,6 +145,14 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.CreateSessionResponse, _abc.Awaitable[_gateway_pb2.CreateSessionResponse]]:
         """CreateSession makes a session before its first turn."""
+
+    @_abc_1.abstractmethod
+    def UpdateSession(
+        self,
+        request: _gateway_pb2.UpdateSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.UpdateSessionResponse, _abc.Awaitable[_gateway_pb2.UpdateSessionResponse]]:
+        """UpdateSession changes settings of a session, from its next turn on. NOT_FOUND when the gateway does not keep it."""
 
     @_abc_1.abstractmethod
     def GetSession(

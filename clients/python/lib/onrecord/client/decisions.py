@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
+from onrecord.gateway.v1 import approvals_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 
@@ -57,10 +58,10 @@ class TurnState:
         return None
 
 
-def answer_request(call_id: str, decision: Decision | bool) -> pb.AnswerToolCallRequest:
+def answer_request(call_id: str, decision: Decision | bool) -> approvals_pb2.AnswerToolCallRequest:
     """The request that sends a decision."""
     made = decision if isinstance(decision, Decision) else Decision(decision)
-    return pb.AnswerToolCallRequest(id=call_id, allow=made.allow, reason=made.reason)
+    return approvals_pb2.AnswerToolCallRequest(id=call_id, allow=made.allow, reason=made.reason)
 
 
 @contextmanager

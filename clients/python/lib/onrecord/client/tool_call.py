@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 from uuid_utils import uuid7
 
 from recording.calls import Scope, ToolResult
@@ -96,13 +97,13 @@ def _named(value: object) -> str:
     return f"<{type(value).__name__}>"
 
 
-def _outcome(error: BaseException | None, told: str | None) -> audit_pb2.Outcome.ValueType:
+def _outcome(error: BaseException | None, told: str | None) -> common_pb2.Outcome.ValueType:
     match error:
         case None:
-            return audit_pb2.OUTCOME_SUCCEEDED if told is None else audit_pb2.OUTCOME_FAILED
+            return common_pb2.OUTCOME_SUCCEEDED if told is None else common_pb2.OUTCOME_FAILED
         case TimeoutError():
-            return audit_pb2.OUTCOME_TIMED_OUT
+            return common_pb2.OUTCOME_TIMED_OUT
         case asyncio.CancelledError() | KeyboardInterrupt() | SystemExit() | GeneratorExit():
-            return audit_pb2.OUTCOME_CANCELLED
+            return common_pb2.OUTCOME_CANCELLED
         case _:
-            return audit_pb2.OUTCOME_FAILED
+            return common_pb2.OUTCOME_FAILED
