@@ -47,7 +47,7 @@ class AssistantMessage:
 class ToolMessage:
     """A tool's result as the model sees it."""
 
-    tool_call_id: str
+    provider_call_id: str
     tool_name: str
     text: str
 

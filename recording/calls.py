@@ -24,7 +24,7 @@ class ToolCall:
 
     id: str
     """The id of the audit row: a UUIDv7 of our own, since a model server's ids may be missing or repeat."""
-    tool_call_id: str
+    provider_call_id: str
     """The model server's id, which its protocol wants back with the result; generated if the server sent none."""
     name: str
     """The tool's name as the model wrote it."""

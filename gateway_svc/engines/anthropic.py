@@ -191,9 +191,9 @@ class AnthropicEngine:
             return
         if message.text.strip() or not message.tool_calls:
             yield {"type": "text", "text": nonempty_text(message)}
-        for call, tool_call_id in zip(message.tool_calls, form.ids, strict=True):
+        for call, provider_call_id in zip(message.tool_calls, form.ids, strict=True):
             name, written = self._names.to_wire(call.name), history_arguments(call.arguments)
-            yield {"type": "tool_use", "id": tool_call_id, "name": name, "input": written}
+            yield {"type": "tool_use", "id": provider_call_id, "name": name, "input": written}
 
 
 def _turns(sent: Iterable[tuple[Message, bytes]]) -> Iterator[bytes]:

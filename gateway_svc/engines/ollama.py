@@ -119,8 +119,8 @@ def _assistant(message: AssistantMessage, form: Form) -> dict[str, Any]:
     if message.thinking and form.own:
         encoded["thinking"] = message.thinking
     encoded["tool_calls"] = [
-        {"id": tool_call_id, "function": {"name": call.name, "arguments": history_arguments(call.arguments)}}
-        for call, tool_call_id in zip(message.tool_calls, form.ids, strict=True)
+        {"id": provider_call_id, "function": {"name": call.name, "arguments": history_arguments(call.arguments)}}
+        for call, provider_call_id in zip(message.tool_calls, form.ids, strict=True)
     ]
     return encoded
 

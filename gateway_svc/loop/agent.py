@@ -138,7 +138,7 @@ class Agent:
             intent, result = open_call(call, turn.scope), CUT_CALLS[answer.finish]
             turn.events.put(tool_call_started(intent, awaiting_answer=False))
             self._conclude(turn, intent, result)
-            self._append(turn, context, ToolMessage(call.tool_call_id, call.name, result.text))
+            self._append(turn, context, ToolMessage(call.provider_call_id, call.name, result.text))
 
     def _append(self, turn: Turn, context: Context, message: Message) -> None:
         turn.append(message)
@@ -231,7 +231,7 @@ class Agent:
                 if call.id not in results:  # cancelled before it got a place: it has its row all the same
                     results[call.id] = CANCELLED
                     self._conclude(turn, open_call(call, turn.scope), CANCELLED)
-                self._append(turn, context, ToolMessage(call.tool_call_id, call.name, results[call.id].text))
+                self._append(turn, context, ToolMessage(call.provider_call_id, call.name, results[call.id].text))
 
     async def _run_tool(
         self, turn: Turn, call: ToolCall, results: dict[str, ToolResult], places: asyncio.Semaphore

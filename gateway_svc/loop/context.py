@@ -175,7 +175,7 @@ class Context:
                 return
             if isinstance(message, ToolMessage) and len(message.text) > characters + 100:
                 text, _ = shorten(message.text, characters, 2_000)
-                self._replace(at, _Shortened(message.tool_call_id, message.tool_name, text))
+                self._replace(at, _Shortened(message.provider_call_id, message.tool_name, text))
                 self.shortened_results += not isinstance(message, _Shortened)
 
     def _leave_out_turns(self, room_bytes: int, piece_bytes: int) -> None:

@@ -25,11 +25,11 @@ class DryRunToolbox:
         """`done` is what the turn has added to the conversation."""
         self._toolbox = toolbox
         self._results: dict[tuple[str, str], deque[str]] = defaultdict(deque)
-        texts = {message.tool_call_id: message.text for message in done if isinstance(message, ToolMessage)}
+        texts = {message.provider_call_id: message.text for message in done if isinstance(message, ToolMessage)}
         for message in done:
             for call in message.tool_calls if isinstance(message, AssistantMessage) else ():
-                if call.tool_call_id in texts:
-                    self._results[_key(call)].append(texts[call.tool_call_id])
+                if call.provider_call_id in texts:
+                    self._results[_key(call)].append(texts[call.provider_call_id])
 
     def policy(self, name: str) -> Policy:
         """Nobody is asked about what does not run."""

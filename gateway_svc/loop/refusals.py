@@ -70,8 +70,8 @@ def withhold(messages: Sequence[Message]) -> list[Message]:
             continue
         for at in range(mark - 1, -1, -1):
             match told[at]:
-                case ToolMessage(tool_call_id, tool_name):
-                    told[at] = ToolMessage(tool_call_id, tool_name, _WITHHELD)
+                case ToolMessage(provider_call_id, tool_name):
+                    told[at] = ToolMessage(provider_call_id, tool_name, _WITHHELD)
                 case UserMessage() if at == mark - 1:
                     told[at] = UserMessage(_WITHHELD)
                     break

@@ -174,4 +174,4 @@ def closing_messages(messages: list[Message], note: str) -> list[Message]:
     if isinstance(last, AssistantMessage) and not last.tool_calls:
         return []
     unanswered = last.tool_calls[results:] if isinstance(last, AssistantMessage) else ()
-    return [*(ToolMessage(call.tool_call_id, call.name, note) for call in unanswered), AssistantMessage(note)]
+    return [*(ToolMessage(call.provider_call_id, call.name, note) for call in unanswered), AssistantMessage(note)]

@@ -115,7 +115,7 @@ class TurnTrace:
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": row.tool_name,
             "gen_ai.tool.type": "function",
-            "gen_ai.tool.call.id": row.tool_call_id,
+            "gen_ai.tool.call.id": row.provider_call_id,
             "onrecord.audit_row.id": row.id,
         }
         outcome = common_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_").lower()

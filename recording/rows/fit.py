@@ -23,7 +23,7 @@ _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 engine = partial(redact.redact_name, limit=64)
 model = partial(redact.redact_name, limit=256)
 tool_name = partial(redact.redact_name, limit=128)
-tool_call_id = partial(redact.redact_call_id, limit=256)
+provider_call_id = partial(redact.redact_call_id, limit=256)
 args_summary = redact.summarize_args
 error = partial(redact.redact_text, limit=_MAX_ERROR_BYTES)
 

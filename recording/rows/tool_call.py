@@ -22,7 +22,7 @@ def open_call(call: ToolCall, scope: Scope | None = None) -> audit_pb2.AuditRow:
         tool_name=fit.tool_name(call.name) or "(none)",
         args_summary=fit.args_summary(call.name, call.arguments),
         created_at_ms=time.time_ns() // 1_000_000,
-        tool_call_id=fit.tool_call_id(call.tool_call_id),
+        provider_call_id=fit.provider_call_id(call.provider_call_id),
         redaction_version=POLICY_VERSION,
     )
     if scope is not None:

@@ -77,13 +77,15 @@ async def test_the_model_calls_a_tool_by_itself_and_answers_from_its_result(serv
     text, result = await take_step(engine, messages)
     (call,) = result.message.tool_calls
     assert (text, call.name, json.loads(call.arguments)) == ("", "read", {"path": "README.md"})
-    assert call.tool_call_id
+    assert call.provider_call_id
     assert result.model == server.model
     assert (result.usage.complete, result.usage.cached_input_tokens) == (True, 0)
     assert result.usage.input_tokens > 200
     assert result.usage.output_tokens > 10
 
-    text, answer = await take_step(engine, [*messages, result.message, ToolMessage(call.tool_call_id, "read", README)])
+    text, answer = await take_step(
+        engine, [*messages, result.message, ToolMessage(call.provider_call_id, "read", README)]
+    )
     assert "sample project" in text
     assert answer.message.text == text
     assert answer.message.tool_calls == ()

@@ -30,7 +30,7 @@ async def run_turn(engine: Engine, steps: int) -> list[AssistantMessage]:
         answers.append(result.message)
         messages.append(result.message)
         calls = result.message.tool_calls
-        messages += [ToolMessage(call.tool_call_id, call.name, f"result of {call.name}") for call in calls]
+        messages += [ToolMessage(call.provider_call_id, call.name, f"result of {call.name}") for call in calls]
     return answers
 
 
@@ -76,7 +76,10 @@ async def test_the_reason_why_the_model_stopped_is_told(name, told):
 async def test_two_calls_of_one_step_keep_order_ids_and_arguments(name):
     calls = (Call(name="read", arguments={"path": "a"}, id="call_a"), Call(name="bash", arguments={}, id="call_b"))
     _, message, _, _ = await answer_to(Step(tool_calls=calls), name)
-    assert [(call.tool_call_id, call.name) for call in message.tool_calls] == [("call_a", "read"), ("call_b", "bash")]
+    assert [(call.provider_call_id, call.name) for call in message.tool_calls] == [
+        ("call_a", "read"),
+        ("call_b", "bash"),
+    ]
     assert [call.arguments.replace(" ", "") for call in message.tool_calls] == ['{"path":"a"}', "{}"]
 
 

@@ -127,7 +127,7 @@ def test_a_fragment_of_another_shape_is_refused(broken):
 
 def test_ids_that_are_missing_or_repeated_are_made_up_and_audit_ids_are_always_ours():
     calls = build_calls([("a", "read", A), ("a", "read", B), ("", "read", A), ("", "bash", A)])
-    ids = [call.tool_call_id for call in calls]
+    ids = [call.provider_call_id for call in calls]
     assert ids[0] == "a"
     assert len(set(ids)) == 4
     assert all(len(made_up) == 9 and made_up.isalnum() for made_up in ids[1:]), "a form that every server takes"

@@ -74,7 +74,7 @@ def histories(draw: st.DrawFn) -> list[Message]:
             names = draw(st.sampled_from(["read", "t.echo", "a b", ""]))
             calls = tuple(ToolCall(f"row-{at}", given, names, draw(written)) for at, given in enumerate(ids))
             messages.append(AssistantMessage(draw(words), draw(words), calls, draw(natives)))
-            messages += [ToolMessage(call.tool_call_id, call.name, draw(words)) for call in calls]
+            messages += [ToolMessage(call.provider_call_id, call.name, draw(words)) for call in calls]
         messages.append(AssistantMessage(draw(words), draw(words), (), draw(natives)))
     return [*messages, UserMessage("go on")]
 

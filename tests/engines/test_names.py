@@ -44,7 +44,7 @@ async def test_a_tool_with_a_dot_is_offered_called_and_told_back(name):
         _, result = await ask(engine_for(server, name), tools=[tool])
         (call,) = result.message.tool_calls
         assert call.name == "files.read"
-        told = ToolMessage(call.tool_call_id, call.name, "x")
+        told = ToolMessage(call.provider_call_id, call.name, "x")
         await ask(engine_for(server, name), UserMessage("go"), result.message, told)
         first, second = (request.json for request in server.requests)
     assert "files__read" in json.dumps(first["tools"])

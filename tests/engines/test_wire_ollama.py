@@ -45,7 +45,7 @@ async def test_a_thinking_model_with_calls_in_several_chunks():
     assert pieces == []
     assert result.model == "qwen3:8b"
     assert result.message.thinking == "Let me see."
-    assert [(one.tool_call_id, one.name, one.arguments) for one in result.message.tool_calls] == [
+    assert [(one.provider_call_id, one.name, one.arguments) for one in result.message.tool_calls] == [
         ("call_4jx1abcd", "read", '{"path":"a","limit":3}'),
         ("call_9kq2efgh", "bash", '{"command":"echo \'é\'"}'),
     ]
@@ -59,7 +59,7 @@ async def test_an_older_server_gives_no_ids_and_calls_in_the_last_chunk():
     }
     _, result = await ask_ollama(ndjson(piece(content="Hm."), last))
     assert [(one.name, one.arguments) for one in result.message.tool_calls] == [("read", '{"path":"a"}'), ("now", "{}")]
-    assert len({one.tool_call_id for one in result.message.tool_calls}) == 2
+    assert len({one.provider_call_id for one in result.message.tool_calls}) == 2
     assert result.message.text == "Hm."
 
 

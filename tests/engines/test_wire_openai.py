@@ -19,7 +19,7 @@ def chunk(delta: object = None, finish: str | None = None, **more: object) -> di
 
 
 def calls(result: StepResult) -> list[tuple[str, str, str]]:
-    return [(call.tool_call_id, call.name, call.arguments) for call in result.message.tool_calls]
+    return [(call.provider_call_id, call.name, call.arguments) for call in result.message.tool_calls]
 
 
 async def test_openai():

@@ -66,7 +66,7 @@ def items_back(result: StepResult) -> tuple[str, ...]:
 
 
 def calls(result: StepResult) -> list[tuple[str, str, str]]:
-    return [(call.tool_call_id, call.name, call.arguments) for call in result.message.tool_calls]
+    return [(call.provider_call_id, call.name, call.arguments) for call in result.message.tool_calls]
 
 
 async def test_openai():
@@ -217,7 +217,7 @@ SCRIPT = Script(
 async def take(engine: Any, history: list[Message], model: str = "scripted") -> AssistantMessage:
     """One step; its answer, and a result for each of its calls, are added to the history."""
     message = (await ask_again(engine, *history, tools=[READ], model=model))[1].message
-    history += [message, *(ToolMessage(call.tool_call_id, call.name, "x") for call in message.tool_calls)]
+    history += [message, *(ToolMessage(call.provider_call_id, call.name, "x") for call in message.tool_calls)]
     return message
 
 

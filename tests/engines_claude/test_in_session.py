@@ -45,6 +45,6 @@ async def test_a_session_goes_on_after_a_cancelled_turn(stage, sessions, turns):
     async with sessions.hold(session_id) as session:
         _, asked, told, *_, answer = session.history
         assert closing_messages(session.history, "") == []
-    assert asked.tool_calls[0].tool_call_id == "toolu_1"
+    assert asked.tool_calls[0].provider_call_id == "toolu_1"
     assert told == ToolMessage("toolu_1", "Bash", "The call was cancelled.")
     assert answer == AssistantMessage("All is well")

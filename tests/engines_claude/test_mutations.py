@@ -134,7 +134,7 @@ async def test_one_thing_wrong_costs_at_most_that(stage, part):
         assert len({row.id for row in rows}) == len(rows), where
         for tool_use_id, call in CALLS.items():
             if not touches(number, tool_use_id):
-                (row,) = [row for row in rows if row.tool_call_id == tool_use_id]
+                (row,) = [row for row in rows if row.provider_call_id == tool_use_id]
                 assert (row.tool_name, row.outcome) == (call["name"], common_pb2.OUTCOME_SUCCEEDED), where
         for row in stage.ledger.costs:
             assert row.input_tokens or row.output_tokens or row.usage_incomplete or row.error, where

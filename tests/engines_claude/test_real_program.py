@@ -26,7 +26,7 @@ async def test_a_turn_with_tools_and_the_next_that_goes_on_with_it(stage, model)
         assert await stage.run("do it", runner=runner(stage), system_prompt="Be brief.") == "STOP_REASON_COMPLETED"
         assert "Be brief." in str(api.requests[0]["system"])
         assert stage.text() == "LookingDone"
-        rows = {row.tool_call_id: row for row in stage.ledger.calls}
+        rows = {row.provider_call_id: row for row in stage.ledger.calls}
         assert [common_pb2.Outcome.Name(rows[call["id"]].outcome)[8:] for call in calls] == [
             *("SUCCEEDED", "SUCCEEDED", "DENIED", "INVALID_CALL")
         ]
@@ -118,6 +118,6 @@ async def test_a_call_whose_input_is_no_object_is_malformed(stage, model):
     call = {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": "text"}
     with model({"tools": [call, tool_use("toolu_2", "Bash", {"command": "exit 3"})]}, {"text": "Done"}):
         assert await stage.run(runner=runner(stage)) == "STOP_REASON_COMPLETED"
-    rows = {row.tool_call_id: row for row in stage.ledger.calls}
+    rows = {row.provider_call_id: row for row in stage.ledger.calls}
     assert rows["toolu_1"].outcome == common_pb2.OUTCOME_INVALID_CALL
     assert rows["toolu_2"].exit_code == 3

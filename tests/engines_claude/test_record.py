@@ -34,7 +34,7 @@ async def test_a_call_has_its_intent_its_row_and_its_events_under_one_id(stage):
     (intent,), (row,) = stage.ledger.intents, stage.ledger.calls
     assert intent.id == row.id == stage.of_kind("tool_call_started")[0].id == stage.of_kind("tool_call_finished")[0].id
     assert (row.session_id, row.turn_id, row.engine, row.model) == ("session-1", "turn-1", "claude", MODEL)
-    assert (row.tool_name, row.tool_call_id, row.outcome) == ("Bash", "toolu_1", common_pb2.OUTCOME_SUCCEEDED)
+    assert (row.tool_name, row.provider_call_id, row.outcome) == ("Bash", "toolu_1", common_pb2.OUTCOME_SUCCEEDED)
     assert row.created_at_ms >= intent.created_at_ms > 0
     assert (row.exit_code, row.result_bytes) == (0, 2)
     assert row.HasField("exit_code")

@@ -33,7 +33,7 @@ def lines_of(path: Path) -> list[Line]:
 
 def input_is_text(stage: Stage) -> None:
     (row,) = stage.ledger.calls
-    assert (row.tool_name, row.tool_call_id, row.outcome) == ("Bash", "t1", common_pb2.OUTCOME_SUCCEEDED)
+    assert (row.tool_name, row.provider_call_id, row.outcome) == ("Bash", "t1", common_pb2.OUTCOME_SUCCEEDED)
     assert "$malformed" in row.args_summary
     assert [intent.id for intent in stage.ledger.intents] == [row.id]
     assert [event.id for event in stage.of_kind("tool_call_started")] == [row.id]
@@ -42,7 +42,7 @@ def input_is_text(stage: Stage) -> None:
 
 
 def odd_usage(stage: Stage) -> None:
-    assert [row.tool_call_id for row in stage.ledger.calls] == ["t1"]
+    assert [row.provider_call_id for row in stage.ledger.calls] == ["t1"]
     odd = stage.ledger.costs[0]
     assert (odd.input_tokens, odd.usage_incomplete, odd.HasField("cost_micros")) == (0, True, False)
     assert sum(row.input_tokens for row in stage.ledger.costs) == 46
@@ -105,7 +105,7 @@ async def test_a_call_with_an_odd_part_is_a_row_and_costs_its_neighbours_nothing
     stage.play([init(), line, *results, *message("msg_2", "Done"), result({MODEL: spent(2, 0.00108)})])
     assert await stage.run() == "STOP_REASON_COMPLETED"
     assert len(stage.ledger.intents) == len(stage.ledger.calls) == len(stage.of_kind("tool_call_finished")) == 2
-    outcomes = {row.tool_call_id: row.outcome for row in stage.ledger.calls}
+    outcomes = {row.provider_call_id: row.outcome for row in stage.ledger.calls}
     assert outcomes["toolu_good"] == common_pb2.OUTCOME_SUCCEEDED
     assert stage.text() == "besidewordsDone"
 

@@ -113,7 +113,7 @@ async def test_tool_calls_are_told_and_kept_in_their_order(stage):
     assert await stage.run() == "STOP_REASON_COMPLETED"
     _, asked, *results, answer = stage.history
     assert asked.text == "Looking"
-    assert [(call.name, call.tool_call_id, call.arguments) for call in asked.tool_calls] == [
+    assert [(call.name, call.provider_call_id, call.arguments) for call in asked.tool_calls] == [
         ("Read", "toolu_1", '{"file_path": "/w/a.txt"}'),
         ("Bash", "toolu_2", '{"command": "true"}'),
     ]

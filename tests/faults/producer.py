@@ -141,7 +141,7 @@ def _calls(orders: Orders) -> Iterator[Row]:
         else:
             yield audit_pb2.AuditRow(
                 id=row_id,
-                tool_call_id=row_id,
+                provider_call_id=row_id,
                 session_id="s",
                 engine="faults",
                 tool_name="bash",

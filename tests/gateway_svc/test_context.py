@@ -22,7 +22,7 @@ def turn_of(number: int, results: list[int], *, done: bool = True) -> list[Messa
     messages: list[Message] = [UserMessage(f"question {number}")]
     for step, size in enumerate(results):
         call = ToolCall(f"row-{number}-{step}", f"call_{number}_{step}", "read", "{}")
-        messages += [AssistantMessage("", "", (call,)), ToolMessage(call.tool_call_id, "read", "x" * size)]
+        messages += [AssistantMessage("", "", (call,)), ToolMessage(call.provider_call_id, "read", "x" * size)]
     return [*messages, AssistantMessage(f"answer {number}")] if done else messages
 
 

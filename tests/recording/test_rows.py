@@ -24,7 +24,7 @@ from tests.recording.redact.samples import fill, pieces_of
 
 CHARACTERS = {
     "AuditRow": {"id": 128, "session_id": 128, "engine": 64, "tool_name": 128, "trace_id": 32, "model": 256}
-    | {"tool_call_id": 256, "turn_id": 128},
+    | {"provider_call_id": 256, "turn_id": 128},
     "CostRow": {"id": 128, "session_id": 128, "turn_id": 128, "engine": 64, "model": 256, "requested_model": 256}
     | {"trace_id": 32},
     "SessionRow": {"id": 128, "engine": 64, "model": 256, "labels": 256},
@@ -111,7 +111,7 @@ def test_a_secret_in_any_text_is_in_no_row(example, seed, around):
     text, secrets = fill(example, random.Random(seed))
     for row in rows_with(around + text):
         for name, value in strings_of(row):
-            if name != "tool_call_id":  # has a rule of its own, see redact_call_id
+            if name != "provider_call_id":  # has a rule of its own, see redact_call_id
                 assert not any(pieces_of(secret, value) for secret in secrets), (type(row).__name__, name)
 
 

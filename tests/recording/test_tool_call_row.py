@@ -31,20 +31,20 @@ FIELDS = {
     "created_at_ms",
     "outcome",
     "model",
-    "tool_call_id",
+    "provider_call_id",
     "turn_id",
     "redaction_version",
     "times_observed",
     "shadow",
     "trace_id",
 }
-MAX_CHARACTERS = {"id": 128, "session_id": 128, "engine": 64, "tool_name": 128, "model": 256, "tool_call_id": 256}
+MAX_CHARACTERS = {"id": 128, "session_id": 128, "engine": 64, "tool_name": 128, "model": 256, "provider_call_id": 256}
 MAX_CHARACTERS |= {"turn_id": 128}
 MAX_BYTES = {"args_summary": 4_096, "error": 2_048}
 
 
 def call(tool: str, **arguments: object) -> ToolCall:
-    return ToolCall(id="0190-1", tool_call_id="call_1", name=tool, arguments=json.dumps(arguments))
+    return ToolCall(id="0190-1", provider_call_id="call_1", name=tool, arguments=json.dumps(arguments))
 
 
 def optional_fields(row: audit_pb2.AuditRow) -> set[str]:
@@ -71,7 +71,7 @@ def test_r11_a_read_leaves_its_path_and_its_size():
         created_at_ms=1_700_000_000_000,
         outcome=common_pb2.OUTCOME_SUCCEEDED,
         model="qwen3",
-        tool_call_id="call_1",
+        provider_call_id="call_1",
         turn_id="t-1",
         redaction_version=redact.POLICY_VERSION,
     )
@@ -153,7 +153,7 @@ def test_a_secret_of_the_process_enters_a_row_by_no_field_that_others_write(monk
     monkeypatch.setattr(exact, "_forms", ())
     secret = "abc-def-ghi-jkl"
     redact.protect([secret])
-    hostile = ToolCall(id="1", tool_call_id=secret, name=f"x{secret}", arguments=json.dumps({secret: secret}))
+    hostile = ToolCall(id="1", provider_call_id=secret, name=f"x{secret}", arguments=json.dumps({secret: secret}))
     scope = Scope("s", f"e{secret}", f"m{secret}", "t")
     row = build_audit_row(hostile, ToolResult(secret, error=f"no {secret}"), scope)
     assert secret.encode() not in row.SerializeToString()
@@ -174,7 +174,7 @@ def test_identifiers_are_kept_as_they_are():
     """A provider's id looks random, and an operator has to find it again."""
     asked = ToolCall("0190b5c2-7e3a-7c31-9f0e-3a5b6c7d8e9f", "call_aB3dE5fG7hJ9kL1mN3pQ5rS7", "read", "{}")
     row = build_audit_row(asked, ToolResult(""), Scope("sess-aB3dE5fG7hJ9kL1mN3pQ5rS7", "openai"))
-    assert (row.id, row.tool_call_id) == (asked.id, asked.tool_call_id)
+    assert (row.id, row.provider_call_id) == (asked.id, asked.provider_call_id)
     assert row.session_id == "sess-aB3dE5fG7hJ9kL1mN3pQ5rS7"
 
 
@@ -201,7 +201,7 @@ RESULTS = st.builds(
 @pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(
-    asked=st.builds(ToolCall, id=ANY_TEXT, tool_call_id=ANY_TEXT, name=ANY_TEXT, arguments=ANY_TEXT),
+    asked=st.builds(ToolCall, id=ANY_TEXT, provider_call_id=ANY_TEXT, name=ANY_TEXT, arguments=ANY_TEXT),
     result=RESULTS,
     scope=st.none() | st.builds(Scope, session_id=ANY_TEXT, engine=ANY_TEXT, model=ANY_TEXT, turn_id=ANY_TEXT),
 )

@@ -25,6 +25,6 @@ async def run_all(tool: Tool, workspace: Path, *calls: dict[str, object]) -> lis
 
 async def run_text(tool: Tool, workspace: Path, arguments: str) -> ToolResult:
     """The result of a call of the tool with arguments as a model may write them."""
-    call = ToolCall(id="row-1", tool_call_id="call-1", name=tool.name, arguments=arguments)
+    call = ToolCall(id="row-1", provider_call_id="call-1", name=tool.name, arguments=arguments)
     with Files(workspace) as files:
         return await Toolbox([tool]).run(call, ToolContext(files))

@@ -44,12 +44,12 @@ class Calls:
 
     def begin(self, call: ToolCall) -> bool:
         """The model has asked for a tool, and the program runs it. False when it was told before."""
-        if call.tool_call_id in self._seen:
+        if call.provider_call_id in self._seen:
             return False
-        self._seen.add(call.tool_call_id)
+        self._seen.add(call.provider_call_id)
         intent = self._audit.open_call(call, self.scope) if self._audit else self._bare_row(call)
         intent.times_observed = True
-        self._open[call.tool_call_id] = _Open(call, intent)
+        self._open[call.provider_call_id] = _Open(call, intent)
         if self._audit:
             self._audit.intend(intent)
         started = pb.ToolCallStarted(id=intent.id, tool_name=intent.tool_name, args_summary=intent.args_summary)
@@ -61,20 +61,20 @@ class Calls:
         """Whether a call waits for its result."""
         return bool(self._open)
 
-    def deny(self, tool_call_id: str) -> None:
+    def deny(self, provider_call_id: str) -> None:
         """The program says that a call has no permission; its result follows."""
-        self._denied.add(tool_call_id)
+        self._denied.add(provider_call_id)
 
     def finish(self, block: Fields, line: Fields) -> ToolResult | None:
         """A `tool_result` has come; None when it belongs to no open call."""
-        tool_call_id = a_word(block.get("tool_use_id"))
-        if tool_call_id not in self._open:
+        provider_call_id = a_word(block.get("tool_use_id"))
+        if provider_call_id not in self._open:
             return None
-        name = self._open[tool_call_id].call.name
-        result = observed_result(name, block, line, denied=tool_call_id in self._denied)
+        name = self._open[provider_call_id].call.name
+        result = observed_result(name, block, line, denied=provider_call_id in self._denied)
         if self.stopping and block.get("is_error") not in (None, False):
             result = CANCELLED
-        self._conclude(self._open.pop(tool_call_id), result)
+        self._conclude(self._open.pop(provider_call_id), result)
         return result
 
     def abandon(self, result: ToolResult) -> None:

@@ -50,9 +50,9 @@ class Conversation:
         self._calls.append(call)
         self.empty = False
 
-    def add_result(self, tool_call_id: str, shown: str) -> None:
+    def add_result(self, provider_call_id: str, shown: str) -> None:
         """Adds what the model was told of a call."""
-        self._results[tool_call_id] = shown
+        self._results[provider_call_id] = shown
 
     def append(self, missing: str, *, answered: bool = False) -> None:
         """Appends the message that was put together, with `missing` for the results that did not come.
@@ -64,7 +64,9 @@ class Conversation:
         calls, results = tuple(self._calls), self._results
         self._turn.append(AssistantMessage("\n\n".join(self._text), "\n\n".join(self._thinking), calls))
         for call in calls:
-            self._turn.append(ToolMessage(call.tool_call_id, call.name, results.get(call.tool_call_id, missing)))
+            self._turn.append(
+                ToolMessage(call.provider_call_id, call.name, results.get(call.provider_call_id, missing))
+            )
         self._text, self._thinking, self._calls, self._results = [], [], [], {}
 
 
@@ -77,7 +79,7 @@ def tool_call(block: Fields, tool_use_id: str) -> ToolCall:
         arguments = ""
     return ToolCall(
         id=call_id,
-        tool_call_id=tool_use_id or a_word(block.get("id")) or call_id,
+        provider_call_id=tool_use_id or a_word(block.get("id")) or call_id,
         name=a_word(block.get("name")),
         arguments=clean(arguments),
     )

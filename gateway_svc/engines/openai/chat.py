@@ -145,7 +145,7 @@ class OpenAIEngine:
                 call.setdefault("extra_content", _UNSIGNED)
         return encoded
 
-    def _call(self, call: Any, tool_call_id: str) -> dict[str, Any]:
+    def _call(self, call: Any, provider_call_id: str) -> dict[str, Any]:
         # OpenAI refuses a history with names of another form, and a model can write any
         function = {"name": self._names.to_wire(call.name), "arguments": history_arguments_text(call.arguments)}
-        return {"id": tool_call_id, "type": "function", "function": function}
+        return {"id": provider_call_id, "type": "function", "function": function}

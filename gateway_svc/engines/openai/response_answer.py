@@ -148,7 +148,7 @@ class ResponseAnswer(Answer):
         if not answered and not usage.output_tokens and self._finish == "stop":
             raise BadEnd("ended its answer without having said anything")
         items_back: tuple[str, ...] = ()
-        if [call.tool_call_id for call in calls] == [call.item.get("call_id") for call in asked]:
+        if [call.provider_call_id for call in calls] == [call.item.get("call_id") for call in asked]:
             items_back = _items_back(output)
         message = AssistantMessage(said, thought, calls, Native(self._origin, model, items_back))
         return StepResult(message, usage, self._model or model, self._finish)

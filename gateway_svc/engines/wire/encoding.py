@@ -73,10 +73,10 @@ def build_calls(calls: Iterable[tuple[str, str, str]]) -> tuple[ToolCall, ...]:
     built: list[ToolCall] = []
     taken: set[str] = set()
     for given, name, arguments in calls:
-        tool_call_id = given if given and given not in taken else uuid4().hex[:9]
-        taken.add(tool_call_id)
+        provider_call_id = given if given and given not in taken else uuid4().hex[:9]
+        taken.add(provider_call_id)
         CALLS.check(len(taken))
-        built.append(ToolCall(str(uuid7()), clean(tool_call_id), clean(name), clean(arguments)))
+        built.append(ToolCall(str(uuid7()), clean(provider_call_id), clean(name), clean(arguments)))
     return tuple(built)
 
 

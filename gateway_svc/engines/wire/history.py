@@ -72,14 +72,16 @@ class _Fitting:
         match message:
             case AssistantMessage():
                 own = self.reader.gave(message)
-                sent = [(call.tool_call_id, self._sent(call.tool_call_id, own=own)) for call in message.tool_calls]
+                sent = [
+                    (call.provider_call_id, self._sent(call.provider_call_id, own=own)) for call in message.tool_calls
+                ]
                 self.open = {given: deque() for given, _ in sent}
                 for given, as_sent in sent:
                     self.open[given].append(as_sent)
                 return Form(self.reader, own, tuple(as_sent for _, as_sent in sent))
-            case ToolMessage(tool_call_id):
-                waiting = self.open.get(tool_call_id)
-                return Form(self.reader, False, (waiting.popleft() if waiting else portable_id(tool_call_id),))
+            case ToolMessage(provider_call_id):
+                waiting = self.open.get(provider_call_id)
+                return Form(self.reader, False, (waiting.popleft() if waiting else portable_id(provider_call_id),))
             case _:
                 return Form(self.reader, False, ())
 
