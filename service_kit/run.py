@@ -5,7 +5,7 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -40,8 +40,8 @@ CHECK_SECONDS = 10.0
 class Service:
     """What a service is to run_service()."""
 
-    name: str
-    """Its full name in gRPC, such as onrecord.audit.v1.AuditService."""
+    names: Sequence[str]
+    """The full names of its gRPC services, such as onrecord.audit.v1.AuditService."""
     add_to: Callable[[grpc.aio.Server], None]
     errors: ErrorInterceptor
     check: Check
@@ -78,10 +78,10 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
         registry.register(writer)
     server = build_server([RpcObserver(registry), service.errors, *guard.interceptors], guard.options)
     service.add_to(server)
-    health = Health([service.name])
+    health = Health(service.names)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     if settings.reflection:
-        add_reflection(server, [service.name])
+        add_reflection(server, service.names)
     deadline, force_after = 0.0, settings.drain_seconds + FORCE_AFTER_SECONDS
 
     def begin_drain() -> None:

@@ -134,7 +134,7 @@ def main() -> None:
     def begin_drain() -> None:
         _draining.append(True)
 
-    service = Service(NAME, add_sample, sample_interceptor(), _fit, begin_drain)
+    service = Service((NAME,), add_sample, sample_interceptor(), _fit, begin_drain)
     guard = open_guard(settings, rules_for(NAME, {}))
     asyncio.run(run_service(service, settings, guard, new_registry()))
 
