@@ -13,8 +13,8 @@ from recording import redact
 from recording.channel.options import CLIENT_OPTIONS, is_local
 from recording.channel.tls import ClientFiles, channel_credentials
 from recording.channel.token import Metadata, token_metadata, watch_token
+from recording.rows import ROW_VERSION
 from recording.spool import Batch
-from recording.spool.records import encode_varint
 
 log = structlog.get_logger(__name__)
 
@@ -23,9 +23,6 @@ RecordCall = grpc.aio.StreamStreamCall[bytes, audit_pb2.RecordResponse]
 _SERVICE = f"/{audit_pb2.DESCRIPTOR.services_by_name['AuditService'].full_name}"
 _STATUS_DETAILS = "grpc-status-details-bin"
 _MAX_RETRY_SECONDS = 300.0
-_PRODUCER_ID_TAG = bytes([audit_pb2.RecordRequest.PRODUCER_ID_FIELD_NUMBER << 3 | 2])
-_SEQUENCE_TAG = bytes([audit_pb2.RecordRequest.SEQUENCE_FIELD_NUMBER << 3])
-_FIRST_SEQUENCE_TAG = bytes([audit_pb2.RecordRequest.FIRST_SEQUENCE_FIELD_NUMBER << 3])
 
 # Nobody is let in or understood: an operator has to do something, and until then every row is kept.
 _REFUSALS = {
@@ -35,6 +32,10 @@ _REFUSALS = {
     grpc.StatusCode.INVALID_ARGUMENT: "the audit service takes nothing that this gateway sends: compare their versions",
     grpc.StatusCode.FAILED_PRECONDITION: "look at the audit service's log",
 }
+
+
+class ProtocolBroken(Exception):
+    """What answers is no audit service as we know it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +111,15 @@ class Connection:
         await self._channel.close()
 
 
-def encode_request(producer_id: str, batch: Batch) -> bytes:
-    """The RecordRequest of batch."""
-    producer = producer_id.encode()
-    head = [
-        _PRODUCER_ID_TAG,
-        encode_varint(len(producer)),
-        producer,
-        _SEQUENCE_TAG,
-        encode_varint(batch.last),
-        _FIRST_SEQUENCE_TAG,
-        encode_varint(batch.first),
-    ]
-    return b"".join(head + batch.payloads)
+def range_of(producer_id: str, batch: Batch) -> audit_pb2.SequenceRange:
+    """What batch covers."""
+    return audit_pb2.SequenceRange(producer_id=producer_id, first=batch.first, last=batch.last)
+
+
+def encode_request(covered: audit_pb2.SequenceRange, batch: Batch) -> bytes:
+    """The RecordRequest of batch: what its rows do not tell, and behind it the rows as they lie on disk."""
+    head = audit_pb2.RecordRequest(range=covered, row_version=ROW_VERSION)
+    return b"".join([head.SerializeToString(), *batch.payloads])
 
 
 def retry_after_seconds(error: BaseException | None) -> float:

@@ -19,10 +19,12 @@ from onrecord.audit.v1 import audit_pb2
 
 from recording.delivery.connection import (
     Connection,
+    ProtocolBroken,
     RecordCall,
     Target,
     describe,
     encode_request,
+    range_of,
     refusal_hint,
     refuses_batch,
     retry_after_seconds,
@@ -46,14 +48,11 @@ _DRAINING_BACKOFF_SECONDS = 0.2
 SenderState = Literal["idle", "sending", "failing"]
 
 
-class ProtocolBroken(Exception):
-    """What answers is no audit service as we know it."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Sent:
     spool: Spool
     batch: Batch
+    covered: audit_pb2.SequenceRange
 
 
 class Sender:
@@ -195,14 +194,15 @@ class Sender:
                     self._progress.set()  # what was read may have been the last there was, and no ack will come for it
                     await asyncio.sleep(0)
                     continue
-                self._in_flight.append(_Sent(spool, batch))
+                covered = range_of(self._target.producer_id(spool.id), batch)
+                self._in_flight.append(_Sent(spool, batch, covered))
                 if len(self._in_flight) == 1:
                     self._expect_ack()
-                await call.write(encode_request(self._target.producer_id(spool.id), batch))
+                await call.write(encode_request(covered, batch))
 
     async def _take_acks(self, call: RecordCall) -> None:
         while isinstance(response := await call.read(), audit_pb2.RecordResponse):
-            if not self._in_flight or response.sequence != self._in_flight[0].batch.last:
+            if not self._in_flight or response.range != self._in_flight[0].covered:
                 raise ProtocolBroken("the audit service acked what was not sent, or not in order")
             sent = self._in_flight[0]
             verdict = Verdict()
@@ -226,7 +226,7 @@ class Sender:
             await isolate(
                 sent.batch,
                 lambda part: link.record_batch(
-                    encode_request(self._target.producer_id(sent.spool.id), part), self._ack_seconds
+                    encode_request(range_of(sent.covered.producer_id, part), part), self._ack_seconds
                 ),
                 verdict,
             )
@@ -234,7 +234,7 @@ class Sender:
             if len(verdict.refused) < len(sent.batch.payloads):
                 await self._settle(sent, verdict)
                 return True
-        except (grpc.aio.AioRpcError, OSError) as error:
+        except (grpc.aio.AioRpcError, ProtocolBroken, OSError) as error:
             log.warning("audit.isolation_failed", reason=describe(error))
         finally:
             await link.aclose()

@@ -1,17 +1,16 @@
 """What the audit service says about single rows, and how to find the rows for which it refuses a whole batch."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 import grpc
 from onrecord.audit.v1 import audit_pb2
 
-from recording.delivery.connection import describe, refuses_batch
+from recording.delivery.connection import ProtocolBroken, describe, refuses_batch
 from recording.delivery.dead_letters import DeadLetter
 from recording.spool import Batch
-from recording.spool.records import decode_row
-
-_MAX_ID_CHARACTERS = 128
+from recording.spool.records import kind_of_row
 
 
 @dataclass(slots=True)
@@ -26,7 +25,11 @@ class Verdict:
     """Rows that the service ended the call for, each sent alone."""
 
     def add(self, batch: Batch, response: audit_pb2.RecordResponse) -> None:
-        """Takes the response to batch."""
+        """Takes the response to batch.
+
+        Raises:
+            ProtocolBroken: it rejects a row that is not in the batch.
+        """
         self.stored += response.stored
         self.duplicates += response.duplicates
         if response.rejections:
@@ -38,6 +41,7 @@ async def isolate(batch: Batch, send: Callable[[Batch], Awaitable[audit_pb2.Reco
 
     Raises:
         grpc.aio.AioRpcError: a part was not stored for another reason than its rows.
+        ProtocolBroken: see Verdict.add.
     """
     try:
         response = await send(batch)
@@ -54,10 +58,21 @@ async def isolate(batch: Batch, send: Callable[[Batch], Awaitable[audit_pb2.Reco
 
 
 def _rejected(batch: Batch, response: audit_pb2.RecordResponse) -> Iterator[DeadLetter]:
-    """The rejected rows. When several have one id, all of them: the response does not say which it was."""
-    rejections = {rejection.id: rejection for rejection in response.rejections}
+    """The rejected rows: each is named by its list and its place in that."""
+    rejections = {(rejection.kind, rejection.index): rejection for rejection in response.rejections}
+    passed: Counter[audit_pb2.RowKind.ValueType] = Counter()
     for number, payload in zip(batch.numbers, batch.payloads, strict=True):
-        rejection = rejections.get(decode_row(payload).id[:_MAX_ID_CHARACTERS])
+        kind = kind_of_row(payload)
+        rejection = rejections.pop((kind, passed[kind]), None)
+        passed[kind] += 1
         if rejection is not None:
-            code = audit_pb2.RejectionCode.Name(rejection.code).removeprefix("REJECTION_CODE_")
-            yield DeadLetter(number, payload, code, rejection.message)
+            yield DeadLetter(number, payload, _code_name(rejection.code), rejection.message)
+    if rejections:
+        raise ProtocolBroken("the audit service rejected rows that were not in the batch")
+
+
+def _code_name(code: audit_pb2.RejectionCode.ValueType) -> str:
+    try:
+        return audit_pb2.RejectionCode.Name(code).removeprefix("REJECTION_CODE_")
+    except ValueError:  # of a newer service
+        return str(code)

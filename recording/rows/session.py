@@ -15,10 +15,12 @@ def session_row(
     *,
     engine: str,
     model: str,
+    turns: int,
+    tool_calls: int,
+    usage: common_pb2.Usage,
     labels: Mapping[str, str],
     created_at_ms: int,
     updated_at_ms: int,
-    **counts: int,
 ) -> audit_pb2.SessionRow:
     """The row of a session. No value that a caller chose makes it raise.
 
@@ -28,10 +30,12 @@ def session_row(
         status: what the session is doing.
         engine: that of the last turn.
         model: that of the last turn.
+        turns: turns begun.
+        tool_calls: tool calls made.
+        usage: what the session's model requests took together.
         labels: as the caller gave them.
         created_at_ms: when the session began, in milliseconds since 1970-01-01 UTC.
         updated_at_ms: when it reached this state, likewise.
-        counts: turns, steps, tool_calls, input_tokens, output_tokens, cost_micros, unpriced_steps.
     """
     return audit_pb2.SessionRow(
         id=fit.identifier(session_id),
@@ -39,8 +43,10 @@ def session_row(
         engine=fit.engine(engine),
         model=fit.model(model),
         status=status,
+        turns=fit.bounded(turns),
+        tool_calls=fit.bounded(tool_calls),
+        usage=common_pb2.Usage(**{field.name: fit.bounded(count) for field, count in usage.ListFields()}),
         labels=fit.labels(labels),
         created_at_ms=fit.bounded(created_at_ms),
         updated_at_ms=fit.bounded(updated_at_ms),
-        **{name: fit.bounded(count) for name, count in counts.items()},
     )

@@ -33,11 +33,16 @@ _CHUNK_BYTES = 256 * 2**10
 _FRAME = struct.Struct("<4sI")
 _HEAD = struct.Struct("<IQB")
 _TAGS: dict[type, bytes] = {
-    audit_pb2.AuditRow: bytes([audit_pb2.RecordRequest.ROWS_FIELD_NUMBER << 3 | 2]),
-    audit_pb2.CostRow: bytes([audit_pb2.RecordRequest.COSTS_FIELD_NUMBER << 3 | 2]),
+    audit_pb2.AuditRow: bytes([audit_pb2.RecordRequest.TOOL_CALLS_FIELD_NUMBER << 3 | 2]),
+    audit_pb2.CostRow: bytes([audit_pb2.RecordRequest.MODEL_REQUESTS_FIELD_NUMBER << 3 | 2]),
     audit_pb2.SessionRow: bytes([audit_pb2.RecordRequest.SESSIONS_FIELD_NUMBER << 3 | 2]),
 }
 _TOOL_CALL_TAG = _TAGS[audit_pb2.AuditRow]
+_KINDS = {
+    _TAGS[audit_pb2.AuditRow][0]: audit_pb2.ROW_KIND_TOOL_CALL,
+    _TAGS[audit_pb2.CostRow][0]: audit_pb2.ROW_KIND_MODEL_REQUEST,
+    _TAGS[audit_pb2.SessionRow][0]: audit_pb2.ROW_KIND_SESSION,
+}
 
 
 class Record(NamedTuple):
@@ -71,8 +76,13 @@ def decode_row(payload: bytes) -> Row:
         google.protobuf.message.DecodeError: it is none.
     """
     request = audit_pb2.RecordRequest.FromString(payload)
-    rows: list[Row] = [*request.rows, *request.costs, *request.sessions]
+    rows: list[Row] = [*request.tool_calls, *request.model_requests, *request.sessions]
     return rows[0]
+
+
+def kind_of_row(payload: bytes) -> audit_pb2.RowKind.ValueType:
+    """Which list of a RecordRequest the row of a payload is in."""
+    return _KINDS[payload[0]]
 
 
 def is_tool_call(payload: bytes) -> bool:

@@ -32,13 +32,13 @@ class FakeAudit:
 
     async def store(self, request: audit_pb2.RecordRequest, _context: Context) -> audit_pb2.RecordResponse:
         """What the audit service does on a good day."""
-        response = audit_pb2.RecordResponse(sequence=request.sequence)
+        response = audit_pb2.RecordResponse(range=request.range)
         for row in rows_of(request):
             if self.ledger.setdefault(row.id, row) is row:
                 response.stored += 1
             else:
                 response.duplicates += 1
-        self.covered.setdefault(request.producer_id, []).append((request.first_sequence, request.sequence))
+        self.covered.setdefault(request.range.producer_id, []).append((request.range.first, request.range.last))
         async with self.changed:
             self.changed.notify_all()
         return response
@@ -117,7 +117,7 @@ async def serving(
 
 def rows_of(request: audit_pb2.RecordRequest) -> list[Row]:
     """Its rows of all kinds."""
-    return [*request.rows, *request.costs, *request.sessions]
+    return [*request.tool_calls, *request.model_requests, *request.sessions]
 
 
 def refusing(code: grpc.StatusCode, details: str = "no", retry_after_seconds: float | None = None) -> Behaviour:

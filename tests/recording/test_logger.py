@@ -128,8 +128,8 @@ class Forgetful(FakeAudit):
     async def _note_request(self, request):
         return None
     async def store(self, request, context):
-        self.ledger["count"] = self.ledger.get("count", 0) + len(request.rows)
-        return type(await FakeAudit().store(type(request)(), context))(sequence=request.sequence)
+        self.ledger["count"] = self.ledger.get("count", 0) + len(request.tool_calls)
+        return type(await FakeAudit().store(type(request)(), context))(range=request.range)
 
 async def main():
     record = open_record(Path(sys.argv[1]), Target("127.0.0.1:1"))

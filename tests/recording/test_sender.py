@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -138,7 +139,7 @@ async def test_what_comes_while_a_batch_is_under_way_goes_together(tmp_path: Pat
                 await asyncio.sleep(0)
             gate.set()
             assert await sender.drain(20)
-        assert [len(request.rows) for request in service.requests] == [1, 99]
+        assert [len(request.tool_calls) for request in service.requests] == [1, 99]
 
 
 async def test_a_lost_ack_costs_a_resend_and_no_double(tmp_path: Path) -> None:
@@ -265,12 +266,16 @@ async def test_a_connection_into_a_black_hole_is_left(tmp_path: Path) -> None:
     await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("shift", [-1, 1, 500])
-async def test_an_ack_for_something_else_trims_nothing(tmp_path: Path, shift: int) -> None:
+@pytest.mark.parametrize("other", [{"last": 0}, {"last": 501}, {"first": 2}, {"producer_id": "another"}])
+async def test_an_ack_for_something_else_trims_nothing(tmp_path: Path, other: dict[str, Any]) -> None:
     service = FakeAudit()
 
     async def confuse(request: audit_pb2.RecordRequest, _context: Context) -> audit_pb2.RecordResponse:
-        return audit_pb2.RecordResponse(sequence=request.sequence + shift)
+        covered = audit_pb2.SequenceRange()
+        covered.CopyFrom(request.range)
+        for name, value in other.items():
+            setattr(covered, name, value)
+        return audit_pb2.RecordResponse(range=covered)
 
     service.behave = failing_once(service, confuse)
     with opened(tmp_path) as spool:

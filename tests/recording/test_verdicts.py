@@ -14,6 +14,8 @@ from tests.recording.fake_audit import Context, FakeAudit, refusing, rows_of, se
 from tests.recording.samples import opened, tool_call
 from tests.recording.test_sender import failing_once, names, record, sending
 
+CONFLICT = audit_pb2.REJECTION_CODE_CONFLICT
+
 
 class PickyAudit(FakeAudit):
     """Refuses whole calls for the rows whose ids are in `poison`, as a service does that they make fail."""
@@ -38,14 +40,19 @@ async def test_rejected_rows_are_kept_with_the_reason_and_their_neighbours_are_s
     service = FakeAudit()
 
     async def reject(request: audit_pb2.RecordRequest, context: Context) -> audit_pb2.RecordResponse:
-        rejected = [row for row in rows_of(request) if row.id in ("call-3", "cost")]
-        for row in rejected:
-            (request.rows if isinstance(row, audit_pb2.AuditRow) else request.costs).remove(row)  # type: ignore[arg-type]
-        response = await service.store(request, context)
-        for row in rejected:
-            response.rejections.add(
-                id=row.id, code=audit_pb2.REJECTION_CODE_CONFLICT, message="it is there, and differs"
+        rejections = [
+            audit_pb2.Rejection(kind=kind, index=index, id=row.id, code=CONFLICT, message="it is there, and differs")
+            for kind, rows in (
+                (audit_pb2.ROW_KIND_TOOL_CALL, request.tool_calls),
+                (audit_pb2.ROW_KIND_MODEL_REQUEST, request.model_requests),
             )
+            for index, row in enumerate(rows)
+            if row.id in ("call-3", "cost")
+        ]
+        for one in rejections:
+            del (request.tool_calls if one.kind == audit_pb2.ROW_KIND_TOOL_CALL else request.model_requests)[one.index]
+        response = await service.store(request, context)
+        response.rejections.extend(rejections)
         return response
 
     service.behave = reject
@@ -68,13 +75,53 @@ async def test_rejected_rows_are_kept_with_the_reason_and_their_neighbours_are_s
     assert json_format.ParseDict(letters[1]["row"], audit_pb2.CostRow()) == cost
 
 
+async def test_of_rows_with_one_id_only_the_rejected_one_is_kept(tmp_path: Path) -> None:
+    service = FakeAudit()
+
+    async def reject(request: audit_pb2.RecordRequest, context: Context) -> audit_pb2.RecordResponse:
+        response = await service.store(request, context)
+        response.rejections.add(kind=audit_pb2.ROW_KIND_MODEL_REQUEST, index=1, id="same", code=CONFLICT)
+        return response
+
+    service.behave = reject
+    with opened(tmp_path) as spool:
+        spool.append(audit_pb2.CostRow(id="same", model="first"))
+        spool.append(tool_call(1, id="same"))
+        spool.append(audit_pb2.CostRow(id="same", model="second"))
+        async with serving(service) as target, sending(spool, target) as sender:
+            assert await sender.drain(20)
+        letters = dead_letters(tmp_path, spool)
+    assert [(letter["number"], letter["row"]) for letter in letters] == [(3, {"id": "same", "model": "second"})]
+
+
+@pytest.mark.parametrize(
+    "named", [{"index": 0}, {"kind": audit_pb2.ROW_KIND_SESSION}, {"kind": audit_pb2.ROW_KIND_TOOL_CALL, "index": 10}]
+)
+async def test_a_rejection_of_what_was_not_sent_trims_nothing(tmp_path: Path, named: dict[str, Any]) -> None:
+    service = FakeAudit()
+
+    async def confuse(request: audit_pb2.RecordRequest, _context: Context) -> audit_pb2.RecordResponse:
+        rejection = audit_pb2.Rejection(id="call-0", code=CONFLICT, **named)
+        return audit_pb2.RecordResponse(range=request.range, rejections=[rejection])
+
+    service.behave = failing_once(service, confuse)
+    with opened(tmp_path) as spool:
+        record(spool, 0, 10)
+        async with serving(service) as target, sending(spool, target) as sender:
+            assert await sender.drain(20)
+        assert dead_letters(tmp_path, spool) == []
+    assert list(service.ledger) == names(0, 10)
+
+
 async def test_dead_letters_are_on_disk_before_the_batch_leaves_the_spool(tmp_path: Path) -> None:
     """When their file cannot be written, the rows stay, and are asked for again until it can."""
     service = FakeAudit()
 
     async def reject(request: audit_pb2.RecordRequest, _context: Context) -> audit_pb2.RecordResponse:
-        rejection = audit_pb2.Rejection(id=request.rows[0].id, code=audit_pb2.REJECTION_CODE_INVALID, message="no")
-        return audit_pb2.RecordResponse(sequence=request.sequence, rejections=[rejection])
+        rejection = audit_pb2.Rejection(
+            kind=audit_pb2.ROW_KIND_TOOL_CALL, code=audit_pb2.REJECTION_CODE_INVALID, message="no"
+        )
+        return audit_pb2.RecordResponse(range=request.range, rejections=[rejection])
 
     service.behave = reject
     folder = tmp_path / "spool" / "dead-letters"

@@ -98,8 +98,8 @@ def test_damage_says_what_it_is(reason: str, data: bytes) -> None:
 
 @given(st.integers(0, 2**63 - 1))
 def test_a_varint_is_what_protobuf_writes(value: int) -> None:
-    request = audit_pb2.RecordRequest(sequence=value)
-    assert request.SerializeToString() == (b"\x10" + records.encode_varint(value) if value else b"")
+    covered = audit_pb2.SequenceRange(first=value)
+    assert covered.SerializeToString() == (b"\x10" + records.encode_varint(value) if value else b"")
 
 
 def test_payloads_behind_each_other_are_a_request() -> None:
@@ -109,10 +109,12 @@ def test_payloads_behind_each_other_are_a_request() -> None:
     session = audit_pb2.SessionRow(id="session", labels={"team": "x" * 200})
     rows: list[Row] = [first, cost, session, last]
     data = b"".join(map(records.encode_row, rows))
-    expected = audit_pb2.RecordRequest(rows=[first, last], costs=[cost], sessions=[session])
+    expected = audit_pb2.RecordRequest(tool_calls=[first, last], model_requests=[cost], sessions=[session])
     assert audit_pb2.RecordRequest.FromString(data) == expected
     assert [records.decode_row(records.encode_row(row)) for row in rows] == rows
     assert [records.is_tool_call(records.encode_row(row)) for row in rows] == [True, False, False, True]
+    kinds = [audit_pb2.RowKind.Name(records.kind_of_row(records.encode_row(row))) for row in rows]
+    assert kinds == ["ROW_KIND_TOOL_CALL", "ROW_KIND_MODEL_REQUEST", "ROW_KIND_SESSION", "ROW_KIND_TOOL_CALL"]
 
 
 def test_kinds_are_told_apart(tmp_path: Path) -> None:
