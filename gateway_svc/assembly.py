@@ -18,7 +18,7 @@ from gateway_svc.engines.pricing import context_tokens, cost_micros
 from gateway_svc.errors import SettingsError
 from gateway_svc.loop.answers import Answers
 from gateway_svc.marks import Run
-from gateway_svc.servicer import GatewayServicer
+from gateway_svc.servicer import ApprovalServicer, GatewayServicer
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.turns.budgets import Budgets, Spending
 from gateway_svc.turns.queue import Capacity, Turns
@@ -73,6 +73,7 @@ class Gateway:
     settings: GatewaySettings
     turns: Turns
     servicer: GatewayServicer
+    approvals: ApprovalServicer
     runners: Mapping[str, Runner]
     check: EngineCheck
     audited: Audited | None
@@ -152,9 +153,9 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
         audited.synced if audited else None,
     )
     add_waiting_gauge(registry, lambda: turns.waiting)
-    servicer = GatewayServicer(turns, sessions, answers, runners, settings.default_engine)
-    check = EngineCheck(settings.engines)
-    return Gateway(settings, turns, servicer, runners, check, audited, tracing, Run(settings.state_dir))
+    servicer = GatewayServicer(turns, sessions, runners, settings.default_engine)
+    approvals, check = ApprovalServicer(answers), EngineCheck(settings.engines)
+    return Gateway(settings, turns, servicer, approvals, runners, check, audited, tracing, Run(settings.state_dir))
 
 
 def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:

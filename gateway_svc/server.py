@@ -3,12 +3,13 @@
 import sys
 from functools import partial
 
+import grpc
 import structlog
-from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from onrecord.gateway.v1 import approvals_pb2_grpc, gateway_pb2_grpc
 
-from gateway_svc.assembly import assemble
+from gateway_svc.assembly import Gateway, assemble
 from gateway_svc.errors import SettingsError
-from gateway_svc.servicer import RETRY_AFTER_SECONDS, ROLES, STATUSES
+from gateway_svc.servicer import APPROVALS, GATEWAY, RETRY_AFTER_SECONDS, ROLES, STATUSES
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.workspace import check_state, check_workspace
 from service_kit.access.guard import open_guard
@@ -18,7 +19,7 @@ from service_kit.observing.metrics import new_registry
 from service_kit.run import Service, run_service
 from service_kit.settings import EXIT_WRONG_SETTINGS, check_disk, describe_settings
 
-SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name
+RULES = {**rules_for(GATEWAY, ROLES[GATEWAY]), **rules_for(APPROVALS, ROLES[APPROVALS])}
 
 log = structlog.get_logger(__name__)
 
@@ -35,14 +36,14 @@ async def serve(settings: GatewaySettings) -> None:
         check_state(settings.workspace, settings.state_dir)
         check_workspace(settings.workspace, parts)
         check_disk(*parts)
-        guard, registry = open_guard(settings, rules_for(SERVICE, ROLES)), new_registry()
+        guard, registry = open_guard(settings, RULES), new_registry()
         gateway = assemble(settings, registry)
     except (SettingsError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(EXIT_WRONG_SETTINGS) from None
     service = Service(
-        name=SERVICE,
-        add_to=partial(gateway_pb2_grpc.add_GatewayServiceServicer_to_server, gateway.servicer),
+        names=tuple(ROLES),
+        add_to=partial(_add_services, gateway),
         errors=ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS),
         check=gateway.health,
         begin_drain=gateway.turns.begin_drain,
@@ -51,6 +52,11 @@ async def serve(settings: GatewaySettings) -> None:
     )
     async with gateway.started():
         await run_service(service, settings, guard, registry)
+
+
+def _add_services(gateway: Gateway, server: grpc.aio.Server) -> None:
+    gateway_pb2_grpc.add_GatewayServiceServicer_to_server(gateway.servicer, server)
+    approvals_pb2_grpc.add_ApprovalServiceServicer_to_server(gateway.approvals, server)
 
 
 def _describe_engines(settings: GatewaySettings) -> dict[str, str]:

@@ -1,11 +1,12 @@
-"""GatewayService: requests in, events out. What is decided here is only which status belongs to which error."""
+"""The gateway's services: requests in, events out. What is decided here is which status belongs to which error."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
 import grpc
-from onrecord.gateway.v1 import approvals_pb2, gateway_pb2_grpc
+from onrecord.common.v1 import common_pb2
+from onrecord.gateway.v1 import approvals_pb2, approvals_pb2_grpc, gateway_pb2, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc import errors
@@ -38,30 +39,36 @@ RETRY_AFTER_SECONDS: Mapping[type[Exception], float] = {
     errors.EngineRateLimited: 5.0,
 }
 
+GATEWAY = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name
+APPROVALS = approvals_pb2.DESCRIPTOR.services_by_name["ApprovalService"].full_name
+
 _CALLERS, _CALLERS_AND_ADMINS = frozenset({Role.CALLER}), frozenset({Role.CALLER, Role.ADMIN})
-ROLES: Mapping[str, frozenset[Role]] = {
-    "RunTurn": _CALLERS,
-    "CancelTurn": _CALLERS_AND_ADMINS,
-    "AnswerToolCall": _CALLERS,
-    "CreateSession": _CALLERS,
-    "GetSession": _CALLERS_AND_ADMINS,
-    "ListSessions": _CALLERS_AND_ADMINS,
-    "ListEngines": _CALLERS_AND_ADMINS,
+ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
+    GATEWAY: {
+        "RunTurn": _CALLERS,
+        "AttachTurn": _CALLERS,
+        "CancelTurn": _CALLERS_AND_ADMINS,
+        "CreateSession": _CALLERS,
+        "UpdateSession": _CALLERS,
+        "GetSession": _CALLERS_AND_ADMINS,
+        "ListSessions": _CALLERS_AND_ADMINS,
+        "ListEngines": _CALLERS_AND_ADMINS,
+    },
+    APPROVALS: {"AnswerToolCall": _CALLERS},
 }
-"""Who may call what; docs/security.md has it as a table."""
+"""Who may call what, by service; docs/security.md has it as a table."""
+
+NOT_BUILT = "this version of the gateway does not have it"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
-    """The gateway's RPCs; the proto says what each does and how it fails."""
+    """Sessions and turns; the proto says what each RPC does and how it fails."""
 
-    def __init__(
-        self, turns: Turns, sessions: Sessions, answers: Answers, runners: Mapping[str, Runner], default_engine: str
-    ) -> None:
+    def __init__(self, turns: Turns, sessions: Sessions, runners: Mapping[str, Runner], default_engine: str) -> None:
         self._turns = turns
         self._sessions = sessions
-        self._answers = answers
         self._runners = runners
         self._default_engine = default_engine
 
@@ -71,20 +78,22 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             async for event in events:
                 yield event
 
+    async def AttachTurn(self, request: pb.AttachTurnRequest, context: Context) -> AsyncGenerator[pb.TurnEvent, None]:  # noqa: N802
+        """Is not built."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, NOT_BUILT)
+        yield  # as RPCs that stream do
+
     async def CancelTurn(self, request: pb.CancelTurnRequest, context: Context) -> pb.CancelTurnResponse:  # noqa: N802
         """Cancels a turn."""
-        return pb.CancelTurnResponse(turn_id=self._turns.cancel(request.turn_id, request.session_id, _viewer()))
-
-    async def AnswerToolCall(  # noqa: N802
-        self, request: approvals_pb2.AnswerToolCallRequest, context: Context
-    ) -> approvals_pb2.AnswerToolCallResponse:
-        """Allows or refuses a waiting tool call."""
-        self._answers.give(request.id, Answer(request.allow, request.reason))
-        return approvals_pb2.AnswerToolCallResponse()
+        return pb.CancelTurnResponse(turn_id=self._turns.cancel(request, _viewer()))
 
     async def CreateSession(self, request: pb.CreateSessionRequest, context: Context) -> pb.CreateSessionResponse:  # noqa: N802
         """Makes a session."""
-        return pb.CreateSessionResponse(session=self._turns.create_session(request, _viewer()).to_message())
+        return pb.CreateSessionResponse(session=self._turns.create_session(request.settings, _viewer()).to_message())
+
+    async def UpdateSession(self, request: pb.UpdateSessionRequest, context: Context) -> pb.UpdateSessionResponse:  # noqa: N802
+        """Is not built."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, NOT_BUILT)
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:  # noqa: N802
         """Returns a session."""
@@ -112,6 +121,27 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
                 for name in names
             ]
         )
+
+
+class ApprovalServicer(approvals_pb2_grpc.ApprovalServiceServicer):
+    """Decisions on tool calls that wait for one."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    async def AnswerToolCall(  # noqa: N802
+        self, request: approvals_pb2.AnswerToolCallRequest, context: Context
+    ) -> approvals_pb2.AnswerToolCallResponse:
+        """Allows or refuses a waiting tool call."""
+        if not request.tool_call_id:
+            raise errors.InvalidRequest("tool_call_id is empty: name the call", "tool_call_id")
+        if request.verdict not in (common_pb2.VERDICT_ALLOWED, common_pb2.VERDICT_DENIED):
+            raise errors.InvalidRequest(
+                "verdict is neither VERDICT_ALLOWED nor VERDICT_DENIED: the call waits on", "verdict"
+            )
+        allow = request.verdict == common_pb2.VERDICT_ALLOWED
+        self._answers.give(request.tool_call_id, Answer(allow, request.reason))
+        return approvals_pb2.AnswerToolCallResponse()
 
 
 def _viewer() -> str | None:

@@ -48,24 +48,30 @@ def run(
     model: Annotated[str, typer.Option(help="The model; the engine's default when not given.")] = "",
     session: Annotated[str, typer.Option(help="The session to continue; a new one when not given.")] = "",
     label: Annotated[list[str] | None, typer.Option(help="key=value, for attribution; may be repeated.")] = None,
-    max_cost: Annotated[float, typer.Option(min=0, help="US dollars that the turn may cost; 0: no limit.")] = 0,
+    max_cost: Annotated[float | None, typer.Option(min=0, help="US dollars that the turn may cost.")] = None,
     fallback: Annotated[str, typer.Option(help="ENGINE[:MODEL] to use when the engine is down or rate-limited.")] = "",
     shadow: Annotated[list[str] | None, typer.Option(help="ENGINE[:MODEL] to compare with; may be repeated.")] = None,
     as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Give an agent a task and watch it work."""
-    labels = dict(_split_label(text) for text in label or [])
+    settings = pb.SessionSettings(
+        labels=dict(_split_label(text) for text in label or []),
+        fallback=_choice(fallback) if fallback else None,
+        shadows=map(_choice, shadow or []),
+    )
+    if session and settings.ListFields():
+        raise typer.BadParameter("--label, --fallback and --shadow are for a new session", param_hint="--session")
     request = pb.RunTurnRequest(
         input=prompt,
         engine=engine,
         model=model,
-        session_id=session,
-        labels=labels,
-        max_cost_micros=round(max_cost * 1_000_000),
-        fallback=_choice(fallback) if fallback else None,
-        shadow=pb.ShadowEngines(engines=map(_choice, shadow)) if shadow else None,
+        max_cost_micros=None if max_cost is None else round(max_cost * 1_000_000),
     )
+    if session:
+        request.session_id = session
+    else:
+        request.new_session.CopyFrom(settings)
     show = _print_json if as_json else TurnPrinter().show
 
     async def stream(stub: "gateway_pb2_grpc.GatewayServiceAsyncStub", metadata: Metadata) -> None:
@@ -117,14 +123,14 @@ def sessions(
     for session in response.sessions:
         table.add_row(
             printable(session.id),
-            printable(session.engine),
-            printable(session.model),
+            printable(session.settings.engine),
+            printable(session.settings.model),
             common_pb2.SessionStatus.Name(session.status).removeprefix("SESSION_STATUS_").lower(),
             str(session.turns),
             str(session.tool_calls),
             f"{session.usage.input_tokens}/{session.usage.output_tokens}",
             _money(session.usage),
-            " ".join(f"{printable(key)}={printable(value)}" for key, value in sorted(session.labels.items())),
+            " ".join(f"{printable(key)}={printable(value)}" for key, value in sorted(session.settings.labels.items())),
         )
     out.print(table)
 
@@ -147,13 +153,16 @@ class TurnPrinter:
 
     def __init__(self) -> None:
         self._in_text = False
+        self._session_id = ""
         self._text = PlainText()
 
     def show(self, event: pb.TurnEvent) -> None:
         match event.WhichOneof("event"):
+            case "turn_accepted":
+                self._session_id = event.turn_accepted.session_id
             case "turn_started":
                 started = event.turn_started
-                err.print(printable(f"session {started.session_id} · {started.engine} · {started.model}"), style="dim")
+                err.print(printable(f"session {self._session_id} · {started.engine} · {started.model}"), style="dim")
             case "text_delta":
                 self._in_text = True
                 sys.stdout.write(self._text.feed(event.text_delta.text))
@@ -162,8 +171,9 @@ class TurnPrinter:
                 self._end_text()
                 call = event.tool_call_started
                 err.print(printable(f"▸ {call.tool_name} {call.args_summary}"), style="cyan", markup=False)
-                if call.awaiting_answer:
-                    err.print(printable(f"  waiting for an answer (id {call.id})"), style="yellow", markup=False)
+                if call.HasField("pending"):
+                    waiting = f"  waiting for an answer (id {call.tool_call_id})"
+                    err.print(printable(waiting), style="yellow", markup=False)
             case "tool_call_finished":
                 self._end_text()
                 self._show_finished(event.tool_call_finished)
@@ -184,7 +194,8 @@ class TurnPrinter:
                 finished = event.turn_finished
                 reason = pb.StopReason.Name(finished.stop_reason).removeprefix("STOP_REASON_").lower()
                 err.print(
-                    f"{reason} · {_count(finished.steps, 'step')} · {_count(finished.tool_calls, 'tool call')} · "
+                    f"{reason} · {_count(finished.usage.requests, 'model request')} · "
+                    f"{_count(finished.tool_calls, 'tool call')} · "
                     f"{finished.usage.input_tokens} tokens in, {finished.usage.output_tokens} out · "
                     f"{_money(finished.usage)} · {finished.duration_ms} ms",
                     style="dim",
@@ -233,7 +244,7 @@ def _count(number: int, noun: str) -> str:
 
 def _money(usage: common_pb2.Usage) -> str:
     known = f"${usage.known_cost_micros / 1_000_000:.6f}"
-    if usage.HasField("cost_micros"):
+    if not usage.unpriced_requests:
         return known
     return f"at least {known}" if usage.known_cost_micros else "cost unknown"
 

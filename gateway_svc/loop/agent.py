@@ -94,7 +94,9 @@ class Agent:
         deadline = asyncio.timeout(self._limits.max_turn_seconds - (time.monotonic() - turn.started))
         try:
             async with deadline:
-                while turn.account.totals.steps < min(turn.max_steps or self._limits.max_steps, self._limits.max_steps):
+                while turn.account.totals.requests < min(
+                    turn.max_steps or self._limits.max_steps, self._limits.max_steps
+                ):
                     if turn.account.is_over_budget():
                         return pb.STOP_REASON_MAX_COST
                     answer = await self._ask_until_read(turn, context)
@@ -136,7 +138,7 @@ class Agent:
         """Leaves a row for each call of an answer that did not end well, and tells the model why none was run."""
         for call in answer.message.tool_calls:
             intent, result = open_call(call, turn.scope), CUT_CALLS[answer.finish]
-            turn.events.put(tool_call_started(intent, awaiting_answer=False))
+            turn.events.put(tool_call_started(intent))
             self._conclude(turn, intent, result)
             self._append(turn, context, ToolMessage(call.provider_call_id, call.name, result.text))
 
@@ -148,6 +150,7 @@ class Agent:
         """One model request. It leaves a cost row however it ends."""
         self._offer_tools()
         self._fit(turn, context)
+        turn.events.begin_step()
         usage, model, failed, exceeded = Usage(complete=False), turn.scope.model, None, False
         created_at_ms, started = time.time_ns() // 1_000_000, time.monotonic()
         try:
@@ -176,7 +179,7 @@ class Agent:
             safe_audit(self._logger, cost)
             turn.account.add_step(cost, type(failed).__name__ if failed else "")
         await safe_synced(self._logger)
-        turn.events.put(step_finished(cost, turn.account.totals.steps))
+        turn.events.put(step_finished(cost))
         return answer
 
     def _offer_tools(self) -> None:
@@ -239,7 +242,7 @@ class Agent:
         async with places:
             intent, started = open_call(call, turn.scope), time.monotonic()
             asks = self._toolbox.policy(call.name) == "ask" and self._toolbox.check(call) is None
-            turn.events.put(tool_call_started(intent, awaiting_answer=asks))
+            turn.events.put(tool_call_started(intent, self._answers.expires_at_ms() if asks else None))
             result, cancelled = CANCELLED, True
             try:
                 refusal = await self._ask_client(call) if asks else None

@@ -1,6 +1,7 @@
 """Tool calls that wait for somebody to allow them."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from gateway_svc.errors import NotFound
@@ -21,6 +22,10 @@ class Answers:
         """Waits at most `seconds` for each answer."""
         self._seconds = seconds
         self._waiting: dict[str, asyncio.Future[Answer]] = {}
+
+    def expires_at_ms(self) -> int:
+        """When a call that begins to wait now is refused: milliseconds since 1970-01-01 UTC, for the client to show."""
+        return time.time_ns() // 1_000_000 + round(self._seconds * 1000)
 
     async def wait_for(self, call_id: str) -> Answer:
         """The answer to a call; a refusal when none comes in time."""

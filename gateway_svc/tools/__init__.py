@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
-from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 from pydantic import BaseModel
 

@@ -1,8 +1,8 @@
 """What turns, sessions and labels have used and may spend: counted in one place, looked at before each step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Protocol
+from typing import Protocol, Self
 from weakref import WeakValueDictionary
 
 from onrecord.audit.v1 import audit_pb2
@@ -15,29 +15,37 @@ Warn = Callable[[pb.WarningCode.ValueType, str], None]
 """Tells the client something that does not end the turn."""
 
 
+INT64_MAX = 2**63 - 1
+
+
 @dataclass(slots=True)
 class Totals:
     """What model requests took together."""
 
-    steps: int = 0
+    requests: int = 0
     tool_calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
-    cost_micros: int = 0
-    unpriced_steps: int = 0
-    """Requests whose price is not known, so that cost_micros is short of the truth."""
+    known_cost_micros: int = 0
+    unpriced_requests: int = 0
+    """Requests whose price is not known, so that known_cost_micros is short of the truth."""
 
-    def add_step(self, cost: audit_pb2.CostRow) -> None:
+    @classmethod
+    def from_json(cls, value: Mapping[str, int]) -> Self:
+        """The totals that a transcript holds; older ones count steps and have a cost."""
+        return cls(**{_OLDER_NAMES.get(name, name): count for name, count in value.items()})
+
+    def add_request(self, cost: audit_pb2.CostRow) -> None:
         """Counts one model request."""
-        self.steps += 1
+        self.requests += 1
         self.input_tokens += cost.input_tokens
         self.output_tokens += cost.output_tokens
         self.cached_input_tokens += cost.cached_input_tokens
         self.reasoning_tokens += cost.reasoning_tokens
-        self.cost_micros += cost.cost_micros
-        self.unpriced_steps += not cost.HasField("cost_micros")
+        self.known_cost_micros += cost.cost_micros
+        self.unpriced_requests += not cost.HasField("cost_micros")
 
     def add(self, others: "Totals") -> None:
         """Adds what others have counted."""
@@ -45,15 +53,19 @@ class Totals:
             setattr(self, counter.name, getattr(self, counter.name) + getattr(others, counter.name))
 
     def to_usage(self) -> common_pb2.Usage:
-        """The totals on the wire: the cost is unset when a part of it is not known."""
+        """The totals on the wire, where a sum that would pass the largest number stays there."""
         return common_pb2.Usage(
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens,
-            cached_input_tokens=self.cached_input_tokens,
-            reasoning_tokens=self.reasoning_tokens,
-            cost_micros=None if self.unpriced_steps else self.cost_micros,
-            known_cost_micros=self.cost_micros,
+            requests=self.requests,
+            input_tokens=min(self.input_tokens, INT64_MAX),
+            output_tokens=min(self.output_tokens, INT64_MAX),
+            cached_input_tokens=min(self.cached_input_tokens, INT64_MAX),
+            reasoning_tokens=min(self.reasoning_tokens, INT64_MAX),
+            known_cost_micros=min(self.known_cost_micros, INT64_MAX),
+            unpriced_requests=self.unpriced_requests,
         )
+
+
+_OLDER_NAMES = {"steps": "requests", "cost_micros": "known_cost_micros", "unpriced_steps": "unpriced_requests"}
 
 
 class StepObserver(Protocol):
@@ -95,13 +107,14 @@ class SharedBudgets:
 
     session: SessionSpending = field(default_factory=SessionSpending)
     labels: LabelBudgets = field(default_factory=LabelBudgets)
-    max_micros: int = 0
-    """The session's budget; 0: none."""
+    max_micros: int | None = None
+    """The session's budget; None: it has none."""
 
     def list(self) -> list[Budget]:
         """Each budget."""
-        own = [Budget("this session", self.max_micros, lambda: self.session.micros)] if self.max_micros else []
-        return [*own, *self.labels.budgets]
+        if self.max_micros is None:
+            return self.labels.budgets
+        return [Budget("this session", self.max_micros, lambda: self.session.micros), *self.labels.budgets]
 
     def spend(self, micros: int) -> None:
         """Adds what a request cost."""
@@ -117,20 +130,21 @@ class TurnAccount:
         warn: Warn,
         shared: SharedBudgets | None = None,
         *,
-        max_micros: int = 0,
+        max_micros: int | None = None,
         session_totals: Totals | None = None,
         save: Callable[[], None] | None = None,
         observer: StepObserver | None = None,
     ) -> None:
         """Opens the account.
 
-        `max_micros` is the turn's own budget; 0: none. `session_totals` are added to as well. `save` is called when
-        something was spent, so that a crash forgets no cost.
+        `max_micros` is the turn's own budget; None: it has none. `session_totals` are added to as well. `save` is
+        called when something was spent, so that a crash forgets no cost.
         """
         self.totals = Totals()
         self.shared = shared or SharedBudgets()
-        own = [Budget("this turn", max_micros, lambda: self.totals.cost_micros)] if max_micros else []
-        self.budgets = [*own, *self.shared.list()]
+        self.budgets = self.shared.list()
+        if max_micros is not None:
+            self.budgets = [Budget("this turn", max_micros, lambda: self.totals.known_cost_micros), *self.budgets]
         self.observer = observer
         self._warn = warn
         self._session_totals = session_totals
@@ -139,9 +153,9 @@ class TurnAccount:
 
     def add_step(self, cost: audit_pb2.CostRow, error_type: str = "") -> None:
         """Counts one model request; error_type is the name of the class of the error that ended it."""
-        self.totals.add_step(cost)
+        self.totals.add_request(cost)
         if self._session_totals:
-            self._session_totals.add_step(cost)
+            self._session_totals.add_request(cost)
         if self.observer:
             self.observer.step_finished(cost, error_type)
         if cost.cost_micros:

@@ -1,10 +1,10 @@
 """What a turn's client hears of it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 from onrecord.audit.v1 import audit_pb2
-from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.turns.account import Totals
@@ -16,14 +16,22 @@ MAX_WAITING_BYTES = 2**20
 """How much may wait for a client, besides what gRPC and the kernel hold."""
 
 
+def now_ms() -> int:
+    """The time in milliseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1_000_000
+
+
 class TurnEvents:
     """The events of one turn, from the loop that makes them to the RPC that streams them.
 
-    Putting never waits, so an event can be put wherever one happens. Who puts many awaits writable() in between: a
-    client that does not read holds up its own turn, and does not fill the gateway's memory.
+    Each gets its number, its time and its step here. Putting never waits, so an event can be put wherever one happens.
+    Who puts many awaits writable() in between: a client that does not read holds up its own turn, and does not fill the
+    gateway's memory.
     """
 
     def __init__(self) -> None:
+        self._sequence = 0
+        self._step = 0
         self._events: list[pb.TurnEvent] = []
         self._text: list[str] = []
         self._ready = asyncio.Event()
@@ -36,6 +44,12 @@ class TurnEvents:
         """Waits until less than MAX_WAITING_BYTES wait for the client."""
         await self._writable.wait()
 
+    def begin_step(self) -> None:
+        """A step begins: what is put from now on happens in it."""
+        if self._text:
+            self._flush_text()
+        self._step += 1
+
     def put_text(self, text: str) -> None:
         """Adds a piece of the answer."""
         self._text.append(text)
@@ -46,7 +60,7 @@ class TurnEvents:
         """Adds an event."""
         if self._text:
             self._flush_text()
-        self._events.append(event)
+        self._append(event)
         self._count(event.ByteSize())
         self._ready.set()
 
@@ -88,8 +102,13 @@ class TurnEvents:
     def _flush_text(self) -> None:
         # A character outside the basic plane may have come in two halves; what stays half is replaced.
         text = "".join(self._text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        self._events.append(pb.TurnEvent(text_delta=pb.TextDelta(text=text)))
+        self._append(pb.TurnEvent(text_delta=pb.TextDelta(text=text)))
         self._text.clear()
+
+    def _append(self, event: pb.TurnEvent) -> None:
+        self._sequence += 1
+        event.sequence, event.at_ms, event.step = self._sequence, now_ms(), self._step
+        self._events.append(event)
 
 
 class SilentEvents(TurnEvents):
@@ -102,11 +121,14 @@ class SilentEvents(TurnEvents):
         """Forgets it."""
 
 
-def tool_call_started(row: audit_pb2.AuditRow, *, awaiting_answer: bool) -> pb.TurnEvent:
-    """What a client is told of the intent of a call."""
+def tool_call_started(row: audit_pb2.AuditRow, expires_at_ms: int | None = None) -> pb.TurnEvent:
+    """What a client is told of the intent of a call; expires_at_ms is set where it waits for an answer until then."""
     return pb.TurnEvent(
         tool_call_started=pb.ToolCallStarted(
-            id=row.id, tool_name=row.tool_name, args_summary=row.args_summary, awaiting_answer=awaiting_answer
+            tool_call_id=row.id,
+            tool_name=row.tool_name,
+            args_summary=row.args_summary,
+            pending=None if expires_at_ms is None else pb.PendingAnswer(expires_at_ms=expires_at_ms),
         )
     )
 
@@ -115,7 +137,7 @@ def tool_call_finished(row: audit_pb2.AuditRow) -> pb.TurnEvent:
     """What a client is told of the row of a call that has ended."""
     return pb.TurnEvent(
         tool_call_finished=pb.ToolCallFinished(
-            id=row.id,
+            tool_call_id=row.id,
             tool_name=row.tool_name,
             outcome=row.outcome,
             duration_ms=row.duration_ms,
@@ -128,16 +150,11 @@ def tool_call_finished(row: audit_pb2.AuditRow) -> pb.TurnEvent:
     )
 
 
-def step_finished(cost: audit_pb2.CostRow, step: int) -> pb.TurnEvent:
-    """What a client is told of the row of a model request, the turn's step-th."""
-    usage = common_pb2.Usage(
-        input_tokens=cost.input_tokens,
-        output_tokens=cost.output_tokens,
-        cached_input_tokens=cost.cached_input_tokens,
-        reasoning_tokens=cost.reasoning_tokens,
-        cost_micros=cost.cost_micros if cost.HasField("cost_micros") else None,
-    )
-    finished = pb.StepFinished(step=step, model=cost.model, usage=usage, duration_ms=cost.duration_ms)
+def step_finished(cost: audit_pb2.CostRow) -> pb.TurnEvent:
+    """What a client is told of the row of a model request."""
+    totals = Totals()
+    totals.add_request(cost)
+    finished = pb.StepFinished(model=cost.model, usage=totals.to_usage(), duration_ms=cost.duration_ms)
     return pb.TurnEvent(step_finished=finished)
 
 
@@ -146,7 +163,6 @@ def turn_finished(stop_reason: pb.StopReason.ValueType, totals: Totals, duration
     return pb.TurnEvent(
         turn_finished=pb.TurnFinished(
             stop_reason=stop_reason,
-            steps=totals.steps,
             tool_calls=totals.tool_calls,
             usage=totals.to_usage(),
             duration_ms=duration_ms,

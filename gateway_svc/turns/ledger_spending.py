@@ -3,7 +3,7 @@
 import asyncio
 
 import grpc
-from onrecord.audit.v1 import audit_pb2_grpc, questions_pb2
+from onrecord.audit.v1 import questions_pb2, questions_pb2_grpc
 
 from gateway_svc.errors import BudgetUnknown
 from gateway_svc.turns.budgets import Account
@@ -27,18 +27,19 @@ class LedgerSpending:
         Raises:
             BudgetUnknown: the ledger does not answer, or not to this gateway.
         """
-        request = questions_pb2.SummarizeUsageRequest(labels=dict([label(account.key, account.value)]))
-        if account.created_from_ms is not None:
-            request.created_from_ms = account.created_from_ms
+        spent_by = questions_pb2.ToolCallFilter(
+            labels=dict([label(account.key, account.value)]), created_from_ms=account.created_from_ms
+        )
+        request = questions_pb2.SummarizeUsageRequest(filter=spent_by)
         try:
-            stub: audit_pb2_grpc.AuditServiceAsyncStub = audit_pb2_grpc.AuditServiceStub(self._open())
+            stub: questions_pb2_grpc.QuestionServiceAsyncStub = questions_pb2_grpc.QuestionServiceStub(self._open())
             async with asyncio.timeout(ASK_SECONDS):
                 response = await stub.SummarizeUsage(request, metadata=tuple(self._target.metadata()))
         except grpc.aio.AioRpcError as error:
             raise BudgetUnknown(f"the ledger cannot be asked what is spent ({describe(error)})") from error
         except TimeoutError as error:
             raise BudgetUnknown(f"the ledger did not say within {ASK_SECONDS:g} s what is spent") from error
-        return sum(row.cost_micros for row in response.rows)
+        return sum(group.usage.known_cost_micros for group in response.groups)
 
     async def aclose(self) -> None:
         """Closes the connection."""

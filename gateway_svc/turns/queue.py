@@ -19,15 +19,13 @@ from gateway_svc.errors import (
 from gateway_svc.turns.account import Totals
 from gateway_svc.turns.budgets import Budgets
 from gateway_svc.turns.events import turn_finished
+from gateway_svc.turns.session_settings import check_budget, check_length, check_model, check_settings
 from gateway_svc.turns.session_turns import NOTES, Running, SessionTurns
 from gateway_svc.turns.sessions import Sessions, SessionState
 from gateway_svc.turns.shadows import Shadows
-from gateway_svc.turns.turn import Runner, ShadowRunner
+from gateway_svc.turns.turn import Runner
 from gateway_svc.watching.telemetry import Telemetry
 
-MAX_INPUT_BYTES = 2**20
-MAX_MODEL_CHARACTERS = 2**14
-MAX_SHADOWS_PER_SESSION = 4
 log = structlog.get_logger(__name__)
 
 
@@ -69,28 +67,14 @@ class Turns:
         self._running: dict[str, Running] = {}
         self._draining = False
 
-    def create_session(
-        self, request: pb.CreateSessionRequest | pb.RunTurnRequest, owner: str | None = None
-    ) -> SessionState:
+    def create_session(self, settings: pb.SessionSettings, owner: str | None = None) -> SessionState:
         """Makes a session, which only the caller named owner and administrators see; None: everybody does.
 
         Raises:
-            EngineNotConfigured, InvalidRequest: what the request names cannot be had.
+            EngineNotConfigured, InvalidRequest: the settings cannot be had.
         """
-        runner = self._on_session.runner(request.engine)
-        self._check_options(request)
-        state = SessionState(
-            id="",
-            engine=runner.name,
-            model=request.model or runner.default_model,
-            system_prompt=request.system_prompt,
-            owner=owner or "",
-        )
-        state.add_labels(request.labels)
-        state.apply_options(request)
-        self._sessions.create(state)
-        self._record(state)
-        return state
+        check_settings(settings, self._on_session.runner, "settings")
+        return self._create(settings, owner)
 
     async def run(self, request: pb.RunTurnRequest, caller: str | None = None) -> AsyncGenerator[pb.TurnEvent, None]:
         """Runs a turn and yields its events. Closing the generator, or cancelling its consumer, cancels the turn.
@@ -104,13 +88,12 @@ class Turns:
             raise ShuttingDown("the gateway is shutting down and begins no turn")
         if len(self._running) >= self._capacity.running + self._capacity.queued:
             raise Overloaded(f"{len(self._running)} turns run or wait here already: come again later")
-        self._check(request)
-        if request.session_id and caller is not None:
-            self._sessions.get(request.session_id, caller)
-        session_id = request.session_id or self.create_session(request, caller).id
-        running = Running(session_id)
+        running = Running(self._find_session(request, caller))
         # Here, so that the lines of the turn and those of its RPC have them; both end with their task's context.
-        structlog.contextvars.bind_contextvars(session_id=session_id, turn_id=running.turn_id)
+        structlog.contextvars.bind_contextvars(session_id=running.session_id, turn_id=running.turn_id)
+        running.events.put(
+            pb.TurnEvent(turn_accepted=pb.TurnAccepted(session_id=running.session_id, turn_id=running.turn_id))
+        )
         running.task = asyncio.create_task(self._run(running, request))
         self._running[running.turn_id] = running
         running.task.add_done_callback(lambda _: self._end(running))
@@ -125,19 +108,24 @@ class Turns:
                 running.task.cancel()
                 await asyncio.wait([running.task])
 
-    def cancel(self, turn_id: str, session_id: str, viewer: str | None = None) -> str:
+    def cancel(self, request: pb.CancelTurnRequest, viewer: str | None = None) -> str:
         """Cancels a turn by its id, or the running one of a session that viewer may know of, and returns its id.
 
         Raises:
+            InvalidRequest: the request names neither.
             NotFound: no such turn is running or waiting.
         """
+        target = request.WhichOneof("target") or "target"
+        wanted = request.turn_id or request.session_id
+        if not wanted:
+            raise InvalidRequest(f"{target} is empty: name the turn, or the session whose turn is meant", target)
         for running in self._running.values():
-            meant = running.turn_id == turn_id or (not turn_id and running.session_id == session_id and running.begun)
+            meant = running.turn_id == wanted if request.turn_id else running.session_id == wanted and running.begun
             if meant and (viewer is None or self._sessions.get(running.session_id).is_visible_to(viewer)):
                 running.ask_to_cancel()
                 return running.turn_id
         raise NotFound(
-            f"no turn {turn_id!r} is running or waiting" if turn_id else "no turn of this session is running"
+            f"no turn {wanted!r} is running or waiting" if request.turn_id else "no turn of this session is running"
         )
 
     async def recover(self) -> None:
@@ -176,38 +164,35 @@ class Turns:
             await asyncio.wait(turns, timeout=grace_seconds)
         await self.cancel_all()
 
-    def _check(self, request: pb.RunTurnRequest) -> None:
-        if not request.input.strip():
-            raise InvalidRequest("input is empty: say what the agent should do", "input")
-        _check_length(request.input, "input")
-        if request.max_steps < 0:
-            raise InvalidRequest("max_steps is negative: leave it 0 for the gateway's own limit", "max_steps")
-        if request.engine:
-            self._on_session.runner(request.engine)
-        self._check_options(request)
-
-    def _check_options(self, request: pb.CreateSessionRequest | pb.RunTurnRequest) -> None:
-        """Checks what a request chooses for its session.
+    def _find_session(self, request: pb.RunTurnRequest, caller: str | None) -> str:
+        """The id of the session that a turn is for: the one that it names, or a new one. Nothing is left of a refusal.
 
         Raises:
-            EngineNotConfigured, InvalidRequest: it cannot be had.
+            EngineNotConfigured, InvalidRequest, NotFound: the turn cannot be run.
         """
-        if len(request.shadow.engines) > MAX_SHADOWS_PER_SESSION:
-            raise InvalidRequest(f"shadow: a session has at most {MAX_SHADOWS_PER_SESSION} shadows", "shadow")
-        _check_length(request.system_prompt, "system_prompt")
-        for name in (request.model, request.fallback.model, *(choice.model for choice in request.shadow.engines)):
-            if len(name) > MAX_MODEL_CHARACTERS:
-                raise InvalidRequest(f"a model's name is longer than {MAX_MODEL_CHARACTERS} characters", "model")
-        for budget in ("max_cost_micros", "session_max_cost_micros"):
-            if getattr(request, budget, 0) < 0:
-                raise InvalidRequest(f"{budget} is negative: leave it 0 for none", budget)
-        if request.fallback.engine:
-            self._on_session.runner(request.fallback.engine)
-        for choice in request.shadow.engines:
-            if not isinstance(self._on_session.runner(choice.engine), ShadowRunner):
-                raise InvalidRequest(
-                    f"engine {choice.engine} brings its own tools, which cannot be kept from running", "shadow.engines"
-                )
+        if not request.input.strip():
+            raise InvalidRequest("input is empty: say what the agent should do", "input")
+        check_length(request.input, "input")
+        if request.HasField("max_steps") and request.max_steps < 1:
+            raise InvalidRequest("max_steps is below 1: leave it unset for the gateway's own limit", "max_steps")
+        check_model(request.model, "model")
+        check_budget(request, "max_cost_micros")
+        if request.HasField("session_id"):
+            state = self._sessions.get(request.session_id, caller)
+            self._on_session.choose(state.settings, request.engine, request.model)  # what is read here is thrown away
+            return state.id
+        check_settings(request.new_session, self._on_session.runner, "new_session")
+        return self._create(request.new_session, caller, request.engine, request.model).id
+
+    def _create(
+        self, settings: pb.SessionSettings, owner: str | None, engine: str = "", model: str = ""
+    ) -> SessionState:
+        state = SessionState(id="", owner=owner or "")
+        state.settings.CopyFrom(settings)
+        self._on_session.choose(state.settings, engine, model)
+        self._sessions.create(state)
+        self._record(state)
+        return state
 
     async def _run(self, running: Running, request: pb.RunTurnRequest) -> None:
         # Its session first: a turn that waits for another of its session takes nobody's place.
@@ -223,8 +208,3 @@ class Turns:
         running.events.close()
         if not running.task.cancelled() and (error := running.task.exception()):
             log.info("turn.failed", trace_id=running.trace_id, error=type(error).__name__)
-
-
-def _check_length(text: str, field: str) -> None:
-    if len(text.encode()) > MAX_INPUT_BYTES:
-        raise InvalidRequest(f"{field} is longer than {MAX_INPUT_BYTES} bytes", field)

@@ -16,6 +16,7 @@ from gateway_svc.messages import AssistantMessage, UserMessage
 from gateway_svc.turns.account import SessionSpendings, SharedBudgets, TurnAccount
 from gateway_svc.turns.budgets import Budgets, LabelBudgets
 from gateway_svc.turns.events import TurnEvents, turn_finished
+from gateway_svc.turns.session_settings import budget
 from gateway_svc.turns.sessions import Session, SessionState
 from gateway_svc.turns.shadows import Shadow, Shadows
 from gateway_svc.turns.turn import Runner, Turn
@@ -92,16 +93,30 @@ class SessionTurns:
             raise EngineNotConfigured(f"engine {engine[:64]!r} is not configured here; configured: {configured}")
         return self._runners[engine]
 
+    def choose(self, settings: pb.SessionSettings, engine: str = "", model: str = "") -> Runner:
+        """Takes over what a request chooses, of what is empty what the settings have: the runner is that of the engine.
+
+        A model stays as long as its engine does.
+
+        Raises:
+            EngineNotConfigured: this deployment has no such engine.
+        """
+        kept = settings.engine or self._default_engine
+        runner = self.runner(engine or kept)
+        settings.model = model or (settings.model if runner.name == kept else "") or runner.default_model
+        settings.engine = runner.name
+        return runner
+
     async def run(self, session: Session, running: Running, request: pb.RunTurnRequest) -> None:
         """Runs a turn on its session, which is saved at its begin and at its end."""
         session.close_history(NOTES[common_pb2.SESSION_STATUS_RUNNING])  # what a crash may have left
-        labels = await self._budgets.of(session.state.labels | dict(request.labels))
+        labels = await self._budgets.of(session.state.settings.labels)
         turn, runner, telemetry = self._begin(session, running, request, labels)
         begin, totals = len(turn.history) - 1, turn.account.totals
         status, stop_reason, error_type = common_pb2.SESSION_STATUS_FAILED, pb.STOP_REASON_UNSPECIFIED, ""
         started = time.monotonic()
         try:
-            stop_reason = await self._run_engines(runner, turn, session.state.fallback)
+            stop_reason = await self._run_engines(runner, turn, session.state.settings)
             status = common_pb2.SESSION_STATUS_IDLE
         except asyncio.CancelledError:
             status, stop_reason = common_pb2.SESSION_STATUS_CANCELLED, pb.STOP_REASON_CANCELLED
@@ -114,23 +129,19 @@ class SessionTurns:
             session.close_history(NOTES[status])
             self.save(session, status)
             telemetry.end(stop_reason, totals, error_type)
-            log.info("turn.finished", engine=runner.name, steps=totals.steps, tool_calls=totals.tool_calls)
+            log.info("turn.finished", engine=runner.name, requests=totals.requests, tool_calls=totals.tool_calls)
         if self._synced is not None:
             await self._synced()
         running.events.put(turn_finished(stop_reason, totals, round((time.monotonic() - started) * 1000)))
-        if status == common_pb2.SESSION_STATUS_IDLE and session.state.shadows:
-            self._shadows.start(Shadow(turn, begin, request.max_cost_micros), session.state.shadows)
+        if status == common_pb2.SESSION_STATUS_IDLE and session.state.settings.shadows:
+            self._shadows.start(Shadow(turn, begin, budget(request)), session.state.settings.shadows)
 
     def _begin(
         self, session: Session, running: Running, request: pb.RunTurnRequest, labels: LabelBudgets
     ) -> tuple[Turn, Runner, TurnTelemetry]:
         state = session.state
-        runner = self.runner(request.engine or state.engine)
-        model = request.model or (state.model if runner.name == state.engine else "") or runner.default_model
-        state.add_labels(request.labels)
-        state.apply_options(request)
-        state.engine, state.model = runner.name, model
-        state.system_prompt = request.system_prompt or state.system_prompt
+        runner = self.choose(state.settings, request.engine, request.model)
+        model = state.settings.model
         state.turns += 1
         self.save(session, common_pb2.SESSION_STATUS_RUNNING)
         session.append(UserMessage(request.input))
@@ -138,43 +149,34 @@ class SessionTurns:
         running.trace_id = telemetry.trace_id
         structlog.contextvars.bind_contextvars(trace_id=telemetry.trace_id)
         log.info("turn.started", engine=runner.name)
-        spent = state.totals.cost_micros + state.shadow_totals.cost_micros
-        shared = SharedBudgets(self._spendings.of(state.id, spent), labels, state.max_cost_micros)
+        spent = state.totals.known_cost_micros + state.shadow_totals.known_cost_micros
+        shared = SharedBudgets(self._spendings.of(state.id, spent), labels, budget(state.settings))
         turn = Turn(
             scope=Scope(state.id, runner.name, model, running.turn_id, telemetry.trace_id),
-            system_prompt=state.system_prompt,
+            system_prompt=state.settings.system_prompt,
             history=session.history,
             append=session.append,
             events=running.events,
             account=TurnAccount(
                 running.events.warn,
                 shared,
-                max_micros=request.max_cost_micros,
+                max_micros=budget(request),
                 session_totals=state.totals,
                 save=partial(_save_cost, session),
                 observer=telemetry,
             ),
-            max_steps=request.max_steps or None,
+            max_steps=request.max_steps if request.HasField("max_steps") else None,
         )
-        started = pb.TurnStarted(
-            session_id=state.id,
-            turn_id=running.turn_id,
-            engine=runner.name,
-            model=model,
-            unconfined=runner.unconfined,
-        )
+        started = pb.TurnStarted(engine=runner.name, model=model, unconfined=runner.unconfined)
         running.events.put(pb.TurnEvent(turn_started=started))
         for sentence in labels.uncertain:
             turn.events.warn(pb.WARNING_CODE_BUDGET_UNCERTAIN, sentence)
         return turn, runner, telemetry
 
-    async def _run_engines(
-        self, runner: Runner, turn: Turn, fallback: tuple[str, str] | None
-    ) -> pb.StopReason.ValueType:
+    async def _run_engines(self, runner: Runner, turn: Turn, settings: pb.SessionSettings) -> pb.StopReason.ValueType:
         """Runs a turn on its engine and, where that cannot work now, on the session's fallback.
 
-        The turn's budgets hold on both; its scope changes with the engine. `fallback` is engine and model, empty for
-        the engine's default; None where the session has none.
+        The turn's budgets hold on both; its scope changes with the engine.
 
         Raises:
             GatewayError: for the caller.
@@ -184,10 +186,10 @@ class SessionTurns:
         try:
             return await runner.run(turn)
         except (EngineUnavailable, EngineRateLimited, EngineBrokeOff) as error:
-            other = self._runners.get(fallback[0]) if fallback else None
-            if fallback is None or other is None:
+            other = self._runners.get(settings.fallback.engine)
+            if other is None:
                 raise
-            model = fallback[1] or other.default_model
+            model = settings.fallback.model or other.default_model
             if (other.name, model) == (turn.scope.engine, turn.scope.model):
                 raise
             log.warning("turn.engine_changed", engine=other.name, model=model, error=type(error).__name__)

@@ -2,8 +2,7 @@
 
 import asyncio
 import re
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -17,17 +16,13 @@ from uuid_utils import uuid7
 
 from gateway_svc.errors import InvalidRequest, NotFound
 from gateway_svc.messages import Message
+from gateway_svc.turns import session_settings
 from gateway_svc.turns.account import Totals
+from gateway_svc.turns.events import now_ms
 from gateway_svc.turns.transcript import Transcript, closing_messages, read_state, to_line
 
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 """What a session id may look like, since it is the name of a file."""
-MAX_LABELS, MAX_LABEL_KEY, MAX_LABEL_VALUE = 32, 64, 256
-
-
-def now_ms() -> int:
-    """The time in milliseconds since 1970-01-01 UTC."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(slots=True)
@@ -35,21 +30,14 @@ class SessionState:
     """What a session is, besides its messages."""
 
     id: str
-    engine: str = ""
-    model: str = ""
-    system_prompt: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
+    settings: pb.SessionSettings = field(default_factory=pb.SessionSettings)
+    """With the engine and the model of its last turn, or those that its next turn takes."""
     status: int = common_pb2.SESSION_STATUS_IDLE
     revision: int = 0
     turns: int = 0
     totals: Totals = field(default_factory=Totals)
     created_at_ms: int = 0
     updated_at_ms: int = 0
-    max_cost_micros: int = 0
-    """0: no budget."""
-    fallback: tuple[str, str] | None = None
-    """Engine and model, empty for the engine's default."""
-    shadows: list[tuple[str, str]] = field(default_factory=list)
     shadow_totals: Totals = field(default_factory=Totals)
     owner: str = ""
     """The caller that made it; empty where callers have no names."""
@@ -57,47 +45,23 @@ class SessionState:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """The state that a transcript holds."""
-        fallback = value.get("fallback")
-        return cls(
-            **{
-                **value,
-                "totals": Totals(**value["totals"]),
-                "fallback": (fallback[0], fallback[1]) if fallback else None,
-                "shadows": [(engine, model) for engine, model in value.get("shadows", ())],
-                "shadow_totals": Totals(**value.get("shadow_totals", {})),
-            }
-        )
+        rest = dict(value)
+        settings = session_settings.from_json(rest)
+        totals, shadow_totals = (Totals.from_json(rest.pop(name, {})) for name in ("totals", "shadow_totals"))
+        return cls(**rest, settings=settings, totals=totals, shadow_totals=shadow_totals)
+
+    def to_json(self) -> dict[str, Any]:
+        """The state for a transcript."""
+        return {
+            **{name: getattr(self, name) for name in self.__slots__},
+            "settings": session_settings.to_json(self.settings),
+            "totals": asdict(self.totals),
+            "shadow_totals": asdict(self.shadow_totals),
+        }
 
     def is_visible_to(self, viewer: str | None) -> bool:
         """Whether the caller named viewer may know of it; None is everybody who may know of all sessions."""
         return viewer is None or self.owner in ("", viewer)
-
-    def add_labels(self, labels: Mapping[str, str]) -> None:
-        """Adds labels, the later value of a key counting.
-
-        Raises:
-            InvalidRequest: there are too many, or one is too long.
-        """
-        for key, value in labels.items():
-            if not 0 < len(key) <= MAX_LABEL_KEY or len(value) > MAX_LABEL_VALUE:
-                raise InvalidRequest(
-                    f"labels: a key has 1 to {MAX_LABEL_KEY} characters and a value at most {MAX_LABEL_VALUE}", "labels"
-                )
-        merged = self.labels | dict(labels)
-        if len(merged) > MAX_LABELS:
-            raise InvalidRequest(f"labels: a session has at most {MAX_LABELS}", "labels")
-        self.labels = merged
-
-    def apply_options(self, request: pb.CreateSessionRequest | pb.RunTurnRequest) -> None:
-        """Takes over what a checked request chooses besides the engine: budget, fallback, shadows."""
-        if isinstance(request, pb.CreateSessionRequest):
-            self.max_cost_micros = request.max_cost_micros
-        elif request.HasField("session_max_cost_micros"):
-            self.max_cost_micros = request.session_max_cost_micros
-        if request.HasField("fallback"):
-            self.fallback = (request.fallback.engine, request.fallback.model) if request.fallback.engine else None
-        if request.HasField("shadow"):
-            self.shadows = [(choice.engine, choice.model) for choice in request.shadow.engines]
 
     def to_row(self) -> audit_pb2.SessionRow:
         """The session's row in the ledger."""
@@ -107,43 +71,33 @@ class SessionState:
             self.id,
             self.revision,
             common_pb2.SessionStatus.ValueType(self.status),
-            engine=self.engine,
-            model=self.model,
-            labels=self.labels,
+            engine=self.settings.engine,
+            model=self.settings.model,
+            labels=self.settings.labels,
             created_at_ms=self.created_at_ms,
             updated_at_ms=self.updated_at_ms,
             turns=self.turns,
-            steps=self.totals.steps,
             tool_calls=self.totals.tool_calls,
-            input_tokens=self.totals.input_tokens,
-            output_tokens=self.totals.output_tokens,
-            cost_micros=self.totals.cost_micros,
-            unpriced_steps=self.totals.unpriced_steps,
+            usage=self.totals.to_usage(),
         )
 
     def to_message(self) -> pb.Session:
-        """The session as the gateway's clients see it."""
-        return pb.Session(
+        """The session as the gateway's clients see it: without its system prompt."""
+        session = pb.Session(
             id=self.id,
-            engine=self.engine,
-            model=self.model,
+            settings=self.settings,
             status=common_pb2.SessionStatus.ValueType(self.status),
             turns=self.turns,
-            steps=self.totals.steps,
             tool_calls=self.totals.tool_calls,
             usage=self.totals.to_usage(),
-            labels=self.labels,
             created_at_ms=self.created_at_ms,
             updated_at_ms=self.updated_at_ms,
-            max_cost_micros=self.max_cost_micros,
-            fallback=_choice(self.fallback) if self.fallback else None,
-            shadow_engines=map(_choice, self.shadows),
-            shadow_usage=self.shadow_totals.to_usage() if self.shadows or self.shadow_totals.steps else None,
+            shadow_usage=self.shadow_totals.to_usage()
+            if self.settings.shadows or self.shadow_totals.requests
+            else None,
         )
-
-
-def _choice(choice: tuple[str, str]) -> pb.EngineChoice:
-    return pb.EngineChoice(engine=choice[0], model=choice[1])
+        session.settings.ClearField("system_prompt")
+        return session
 
 
 class Session:
@@ -184,7 +138,7 @@ class Session:
         """Writes the state, one revision further."""
         self.state.revision += 1
         self.state.updated_at_ms = now_ms()
-        self._transcript.append({"session": asdict(self.state)})
+        self._transcript.append({"session": self.state.to_json()})
 
     def close(self) -> None:
         """Closes the transcript."""
@@ -212,6 +166,7 @@ class Sessions:
         """Opens a session for one turn, after all who asked for it before.
 
         Raises:
+            InvalidRequest: the id is empty.
             NotFound: there is no such session.
             Busy: another process has it open.
         """
@@ -235,6 +190,7 @@ class Sessions:
         """What a session is now.
 
         Raises:
+            InvalidRequest: the id is empty.
             NotFound: there is no such session, or none that viewer may know of.
         """
         state = SessionState.from_json(read_state(self._path(session_id)))
@@ -261,6 +217,8 @@ class Sessions:
         return running
 
     def _path(self, session_id: str) -> Path:
+        if not session_id:
+            raise InvalidRequest("session_id is empty: name the session", "session_id")
         if not SESSION_ID.fullmatch(session_id):
             raise NotFound("session_id is not the id of a session")
         return self._folder / f"{session_id}.jsonl"

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import structlog
+from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.errors import Busy, EngineError, NotFound
 from gateway_svc.messages import Message
@@ -31,8 +32,8 @@ class Shadow:
     """The turn that has ended."""
     begin: int
     """Where it begins in its history: the user's input."""
-    max_cost_micros: int
-    """The turn's budget, which each shadow has too; 0: none."""
+    max_cost_micros: int | None
+    """The turn's budget, which each shadow has too; None: it has none."""
     done: Sequence[Message] = field(init=False)
     """What the turn has added to the conversation."""
     told: Sequence[Message] = field(init=False)
@@ -55,18 +56,18 @@ class Shadows:
         """Those of the tasks that only have to save what they cost."""
         self._closed = False
 
-    def start(self, shadow: Shadow, choices: Sequence[tuple[str, str]]) -> None:
+    def start(self, shadow: Shadow, choices: Sequence[pb.EngineChoice]) -> None:
         """Starts a shadow of the turn on each of the engines, with their models."""
         if self._closed:
             return
-        for engine, model in choices:
-            runner = self._runners.get(engine)
+        for choice in choices:
+            runner = self._runners.get(choice.engine)
             if not isinstance(runner, ShadowRunner):
-                log.warning("shadow.engine_missing", engine=engine)
+                log.warning("shadow.engine_missing", engine=choice.engine)
             elif len(self._tasks) >= MAX_RUNNING:
-                log.warning("shadow.left_out", engine=engine, running=len(self._tasks))
+                log.warning("shadow.left_out", engine=choice.engine, running=len(self._tasks))
             else:
-                turn = _shadow_turn(shadow, engine, model or runner.default_model)
+                turn = _shadow_turn(shadow, choice.engine, choice.model or runner.default_model)
                 task = asyncio.create_task(self._run(runner.in_shadow(shadow.done), turn))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -96,7 +97,7 @@ class Shadows:
         finally:
             if (task := asyncio.current_task()) is not None:
                 self._ended.add(task)
-            log.info("shadow.finished", engine=turn.scope.engine, steps=totals.steps, error=error_type)
+            log.info("shadow.finished", engine=turn.scope.engine, requests=totals.requests, error=error_type)
             await self._save(turn.scope.session_id, totals)
 
     async def _save(self, session_id: str, totals: Totals) -> None:

@@ -151,12 +151,17 @@ def _from_line(line: dict[str, Any]) -> Message:
     if "user" in line:
         return UserMessage(line["user"])
     if "tool" in line:
-        return ToolMessage(**line["tool"])
+        return ToolMessage(**_renamed(line["tool"]))
     fields = dict(line["assistant"])
-    fields["tool_calls"] = tuple(ToolCall(**call) for call in fields["tool_calls"])
+    fields["tool_calls"] = tuple(ToolCall(**_renamed(call)) for call in fields["tool_calls"])
     if native := fields.get("native"):
         fields["native"] = Native(**{**native, "items": tuple(native["items"])})
     return AssistantMessage(**fields)
+
+
+def _renamed(fields: dict[str, Any]) -> dict[str, Any]:
+    """Older transcripts have the model server's id of a call under another name."""
+    return {"provider_call_id" if name == "tool_call_id" else name: value for name, value in fields.items()}
 
 
 def closing_messages(messages: list[Message], note: str) -> list[Message]:

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from onrecord.audit.v1 import audit_pb2
-from onrecord.common.v1 import common_pb2
-from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.engines.claude.lines import a_word
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.claude.usage import Counts, Spent, added, difference, spent_by_model, total_spent
 from gateway_svc.engines.wire.fields import Fields
+from gateway_svc.turns.events import step_finished
 from gateway_svc.turns.turn import Turn
 from recording.calls import Failure, Scope, Usage
 
@@ -65,7 +64,6 @@ class Bill:
         self._before: dict[str, Spent] = {}
         self._sent: tuple[int, float] | None = None
         """When the next request was sent, in milliseconds since the epoch and by a monotonic clock."""
-        self._steps = 0
         self._rows = 0
 
     @property
@@ -86,6 +84,7 @@ class Bill:
             request = self._last
         else:
             self._write_last()
+            self._turn.events.begin_step()
             self._ids.add(message_id)
             request = self._last = Request(model, streamed=streamed)
             if self._sent:
@@ -104,21 +103,15 @@ class Bill:
         if request is None or request.complete:
             return
         request.complete = True
-        self._steps += 1
-        usage = request.usage
-        step = pb.StepFinished(
-            step=self._steps,
+        cost = _bare_row(
+            self._turn.scope,
+            request.usage,
             model=request.model,
-            usage=common_pb2.Usage(
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                cached_input_tokens=usage.cached_input_tokens,
-                reasoning_tokens=usage.reasoning_tokens,
-                cost_micros=self._price(request.model, usage),
-            ),
+            cost_micros=self._price(request.model, request.usage),
+            created_at_ms=request.created_at_ms,
             duration_ms=request.duration_ms,
         )
-        self._turn.events.put(pb.TurnEvent(step_finished=step))
+        self._turn.events.put(step_finished(cost))
 
     def settle(self, result: Fields, failure: Failure | None = None) -> None:
         """Writes what is left, so that the rows since the last result come to what this one says.
@@ -217,9 +210,9 @@ def _bare_row(
     cost_micros: int | None,
     created_at_ms: int,
     duration_ms: int,
-    failure: Failure | None,
+    failure: Failure | None = None,
 ) -> audit_pb2.CostRow:
-    """What the turn counts without audit."""
+    """What the client is told, and what the turn counts without audit."""
     return audit_pb2.CostRow(
         engine=scope.engine,
         model=model,

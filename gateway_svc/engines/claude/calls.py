@@ -8,13 +8,12 @@ import time
 from dataclasses import dataclass, field, replace
 
 from onrecord.audit.v1 import audit_pb2
-from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.engines.claude.lines import a_word
 from gateway_svc.engines.claude.outcomes import CANCELLED, observed_result
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.wire.fields import Fields
-from gateway_svc.turns.events import tool_call_finished
+from gateway_svc.turns.events import tool_call_finished, tool_call_started
 from gateway_svc.turns.turn import Turn
 from recording.calls import Scope, ToolCall, ToolResult
 
@@ -52,8 +51,7 @@ class Calls:
         self._open[call.provider_call_id] = _Open(call, intent)
         if self._audit:
             self._audit.intend(intent)
-        started = pb.ToolCallStarted(id=intent.id, tool_name=intent.tool_name, args_summary=intent.args_summary)
-        self._turn.events.put(pb.TurnEvent(tool_call_started=started))
+        self._turn.events.put(tool_call_started(intent))
         return True
 
     @property

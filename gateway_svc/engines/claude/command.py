@@ -42,8 +42,8 @@ class Options:
     allowed_tools: Sequence[str] = ()
     """Tools that need no permission, as `Read` or `Bash(git log:*)`."""
     max_steps: int = 0
-    max_cost_micros: int = 0
-    """The program ends by itself when it has spent more; 0: no limit."""
+    max_cost_micros: int | None = None
+    """The program ends by itself when it has spent more; None: no limit."""
 
     def arguments(self) -> list[str]:
         """The arguments after the program's name. Each value is bound to its option by `=`, so that none can be one.
@@ -58,7 +58,7 @@ class Options:
             "--permission-mode": self.permission_mode,
             "--allowedTools": ",".join(self.allowed_tools),
             "--max-turns": str(self.max_steps) if self.max_steps else "",
-            "--max-budget-usd": f"{self.max_cost_micros / 1_000_000:.6f}" if self.max_cost_micros > 0 else "",
+            "--max-budget-usd": _dollars(self.max_cost_micros),
         }
         for option, value in values.items():
             if "\0" in value or len(value.encode(errors="replace")) > MAX_ARGUMENT_BYTES:
@@ -67,6 +67,11 @@ class Options:
                     " or holds a NUL"
                 )
         return [*INPUT_OUTPUT, *(f"{option}={value}" for option, value in values.items() if value)]
+
+
+def _dollars(micros: int | None) -> str:
+    # the program takes no limit below the smallest amount
+    return "" if micros is None else f"{max(1, micros) / 1_000_000:.6f}"
 
 
 def environment(gateway: Mapping[str, str]) -> dict[str, str]:

@@ -99,7 +99,7 @@ class ClaudeRunner:
             permission_mode=self._permission_mode,
             allowed_tools=self._allowed_tools,
             max_steps=min(turn.max_steps or self._max_steps, self._max_steps),
-            max_cost_micros=min((budget.left_micros for budget in turn.account.budgets), default=0),
+            max_cost_micros=min((budget.left_micros for budget in turn.account.budgets), default=None),
         )
         program, *ahead = self._command
         arguments = [*ahead, *options.arguments(), *sources(ahead)]

@@ -1,0 +1,119 @@
+"""The settings of a session: checked where a client gives them, and kept in its transcript as JSON."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict, ParseDict
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc.errors import InvalidRequest
+from gateway_svc.turns.turn import Runner, ShadowRunner
+
+MAX_TEXT_BYTES = 2**20
+"""Of an input, and of a system prompt."""
+MAX_MODEL_CHARACTERS = 2**14
+MAX_SHADOWS = 4
+MAX_LABELS, MAX_LABEL_KEY, MAX_LABEL_VALUE = 32, 64, 256
+
+
+def check_settings(settings: pb.SessionSettings, runner: Callable[[str], Runner], path: str) -> None:
+    """Checks what a client has given; `runner` finds an engine's, and path is where the request has them.
+
+    Raises:
+        EngineNotConfigured, InvalidRequest: it cannot be had.
+    """
+    check_length(settings.system_prompt, f"{path}.system_prompt")
+    check_model(settings.model, f"{path}.model")
+    check_budget(settings, f"{path}.max_cost_micros")
+    _check_labels(settings.labels, f"{path}.labels")
+    if settings.engine:
+        runner(settings.engine)
+    if settings.HasField("fallback"):
+        _check_choice(settings.fallback, runner, f"{path}.fallback")
+    if len(settings.shadows) > MAX_SHADOWS:
+        raise InvalidRequest(f"{path}.shadows: a session has at most {MAX_SHADOWS} shadows", f"{path}.shadows")
+    for choice in settings.shadows:
+        if not isinstance(_check_choice(choice, runner, f"{path}.shadows"), ShadowRunner):
+            raise InvalidRequest(
+                f"engine {choice.engine} brings its own tools, which cannot be kept from running", f"{path}.shadows"
+            )
+
+
+def check_length(text: str, field: str) -> None:
+    """Bounds a text.
+
+    Raises:
+        InvalidRequest: it is too long.
+    """
+    if len(text.encode()) > MAX_TEXT_BYTES:
+        raise InvalidRequest(f"{field} is longer than {MAX_TEXT_BYTES} bytes", field)
+
+
+def check_model(name: str, field: str) -> None:
+    """Bounds a model's name.
+
+    Raises:
+        InvalidRequest: it is too long.
+    """
+    if len(name) > MAX_MODEL_CHARACTERS:
+        raise InvalidRequest(f"{field} is longer than {MAX_MODEL_CHARACTERS} characters", field)
+
+
+def check_budget(given: pb.SessionSettings | pb.RunTurnRequest, field: str) -> None:
+    """Checks the budget of a session or of a turn.
+
+    Raises:
+        InvalidRequest: it is negative.
+    """
+    if given.max_cost_micros < 0:
+        raise InvalidRequest(f"{field} is negative: leave it unset for no budget", field)
+
+
+def budget(given: pb.SessionSettings | pb.RunTurnRequest) -> int | None:
+    """The budget of a session or of a turn in millionths of a US dollar; None where it has none."""
+    return given.max_cost_micros if given.HasField("max_cost_micros") else None
+
+
+def to_json(settings: pb.SessionSettings) -> dict[str, Any]:
+    """The settings as a transcript keeps them: the message's JSON, with the names of the proto."""
+    return MessageToDict(settings, preserving_proto_field_name=True)
+
+
+def from_json(state: dict[str, Any]) -> pb.SessionSettings:
+    """Takes the settings out of a session's state as its transcript has it.
+
+    Older transcripts have them beside the rest: budgets of 0 for none, and choices as pairs.
+    """
+    if (kept := state.pop("settings", None)) is not None:
+        return ParseDict(kept, pb.SessionSettings())
+    fallback = state.pop("fallback", None)
+    return pb.SessionSettings(
+        engine=state.pop("engine"),
+        model=state.pop("model"),
+        system_prompt=state.pop("system_prompt"),
+        labels=state.pop("labels"),
+        max_cost_micros=state.pop("max_cost_micros", 0) or None,
+        fallback=_choice(*fallback) if fallback else None,
+        shadows=[_choice(*pair) for pair in state.pop("shadows", ())],
+    )
+
+
+def _choice(engine: str, model: str) -> pb.EngineChoice:
+    return pb.EngineChoice(engine=engine, model=model)
+
+
+def _check_choice(choice: pb.EngineChoice, runner: Callable[[str], Runner], field: str) -> Runner:
+    if not choice.engine:
+        raise InvalidRequest(f"{field}.engine is empty: name the engine", f"{field}.engine")
+    check_model(choice.model, f"{field}.model")
+    return runner(choice.engine)
+
+
+def _check_labels(labels: Mapping[str, str], field: str) -> None:
+    for key, value in labels.items():
+        if not 0 < len(key) <= MAX_LABEL_KEY or len(value) > MAX_LABEL_VALUE:
+            raise InvalidRequest(
+                f"{field}: a key has 1 to {MAX_LABEL_KEY} characters and a value at most {MAX_LABEL_VALUE}", field
+            )
+    if len(labels) > MAX_LABELS:
+        raise InvalidRequest(f"{field}: a session has at most {MAX_LABELS}", field)
