@@ -1,8 +1,8 @@
 """A service's own errors become gRPC statuses in one place, so that handlers only raise them.
 
-Each status has an ErrorInfo: reason is the error's name in capitals, such as QUEUE_FULL, and domain is `onrecord`. An
-error with a `field`, the path of the request's field that is at fault, adds a BadRequest, and one that passes a
-RetryInfo.
+Each status has an ErrorInfo of the domain `onrecord.dev`. Its reason is the error's name in capitals, such as QUEUE_FULL,
+or that of its nearest ancestor that common.proto lists as an ErrorReason. An error with a `field`, the path of the
+request's field that is at fault, adds a BadRequest, and one that passes a RetryInfo.
 """
 
 import contextlib
@@ -18,13 +18,14 @@ import structlog
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from onrecord.common.v1 import common_pb2
 
 from service_kit.handlers import Context as Context
 from service_kit.handlers import Handler, rebuild
 
 log = structlog.get_logger(__name__)
 
-ERROR_DOMAIN = "onrecord"
+ERROR_DOMAIN = "onrecord.dev"
 MAX_STATUS_BYTES = 1000
 """Of a status's text, in UTF-8. It goes out three times (text, details, BadRequest), percent-encoded or in base64, and
 gRPC's peers take 8 KiB of trailers."""
@@ -46,6 +47,7 @@ class RateExceeded(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+_REASONS = frozenset(common_pb2.ErrorReason.keys())
 _COMMON = {
     DecodeError: grpc.StatusCode.INVALID_ARGUMENT,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
@@ -69,8 +71,13 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         """Takes the status of an error by its type, of a type and its ancestors the nearest.
 
         retry_after_seconds: for the types whose status carries a RetryInfo, how long a client should wait.
+
+        Raises:
+            ValueError: a type has no reason in ErrorReason.
         """
         self._statuses = {**_COMMON, **statuses}
+        for cls in self._statuses:
+            _reason(cls)
         self._retry_after_seconds = dict(retry_after_seconds or {})
 
     async def intercept_service(
@@ -128,7 +135,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         code = self._statuses[cls]
         message = "the request is not a valid message of its type" if isinstance(error, DecodeError) else str(error)
         log.info("rpc.refused", method=method, code=code.name, error=type(error).__name__)
-        status = _status(code, message, type(error).__name__)
+        status = _status(code, message, _reason(type(error)))
         if field := getattr(error, "field", ""):
             violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=cut(message))
             status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
@@ -145,11 +152,18 @@ def _internal(error: Exception, method: str) -> status_pb2.Status:
     frames = "".join(traceback.format_tb(error.__traceback__))
     log.error("rpc.failed", method=method, reference=reference, error=type(error).__qualname__, traceback=frames)
     message = f"an error that is not the caller's; the service's log has it under reference {reference}"
-    return _status(grpc.StatusCode.INTERNAL, message, "Internal", reference=reference)
+    return _status(grpc.StatusCode.INTERNAL, message, "INTERNAL", reference=reference)
 
 
-def _status(code: grpc.StatusCode, message: str, error: str, **metadata: str) -> status_pb2.Status:
-    reason = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", error).upper()
+def _reason(cls: type) -> str:
+    for ancestor in cls.__mro__:
+        reason = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", ancestor.__name__).upper()
+        if f"ERROR_REASON_{reason}" in _REASONS:
+            return reason
+    raise ValueError(f"{cls.__name__} has no reason: common.proto's ErrorReason lists all that clients may see")
+
+
+def _status(code: grpc.StatusCode, message: str, reason: str, **metadata: str) -> status_pb2.Status:
     status = status_pb2.Status(code=code.value[0], message=cut(message))
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=ERROR_DOMAIN, metadata=metadata))
     return status

@@ -43,8 +43,10 @@ def encode_token(position: Position, filters: bytes) -> str:
     return base64.urlsafe_b64encode(_checksum(payload, filters) + payload).decode().rstrip("=")
 
 
-def decode_token(token: str, filters: bytes, shape: tuple[type[int] | type[str], ...]) -> Position:
-    """The position that encode_token was given; its elements have the types of shape.
+def decode_token(
+    token: str, filters: bytes, shape: tuple[type[int] | type[str], ...], field: str = "page_token"
+) -> Position:
+    """The position that encode_token was given; its elements have the types of shape. field: where the token came.
 
     Raises:
         InvalidPage: the token was not made by encode_token with the same filters.
@@ -58,10 +60,10 @@ def decode_token(token: str, filters: bytes, shape: tuple[type[int] | type[str],
         json.dumps(position, ensure_ascii=False).encode()  # which half a surrogate pair cannot be
     # A token whose checksum somebody worked out is still read with care.
     except (InvalidPage, binascii.Error, ValueError, RecursionError):
-        raise InvalidPage("page_token is not one that this service gave for these filters") from None
+        raise InvalidPage(f"{field} is not one that this service gave for these filters", field) from None
     fits = isinstance(position, list) and tuple(map(type, position)) == shape
     if not fits or any(isinstance(part, int) and part not in _INT64 for part in position):
-        raise InvalidPage("page_token is not one that this service gave for these filters")
+        raise InvalidPage(f"{field} is not one that this service gave for these filters", field)
     return tuple(position)
 
 

@@ -9,6 +9,7 @@ import pytest
 from google.protobuf import json_format
 from onrecord.audit.v1 import audit_pb2
 
+from recording.logger import Row
 from recording.spool import Spool
 from tests.recording.fake_audit import Context, FakeAudit, refusing, rows_of, serving
 from tests.recording.samples import opened, tool_call
@@ -40,19 +41,17 @@ async def test_rejected_rows_are_kept_with_the_reason_and_their_neighbours_are_s
     service = FakeAudit()
 
     async def reject(request: audit_pb2.RecordRequest, context: Context) -> audit_pb2.RecordResponse:
-        rejections = [
-            audit_pb2.Rejection(kind=kind, index=index, id=row.id, code=CONFLICT, message="it is there, and differs")
-            for kind, rows in (
-                (audit_pb2.ROW_KIND_TOOL_CALL, request.tool_calls),
-                (audit_pb2.ROW_KIND_MODEL_REQUEST, request.model_requests),
-            )
-            for index, row in enumerate(rows)
-            if row.id in ("call-3", "cost")
-        ]
-        for one in rejections:
-            del (request.tool_calls if one.kind == audit_pb2.ROW_KIND_TOOL_CALL else request.model_requests)[one.index]
+        calls = [(audit_pb2.ROW_KIND_TOOL_CALL, *found) for found in enumerate(request.tool_calls)]
+        rows: list[tuple[audit_pb2.RowKind.ValueType, int, Row]] = [*calls]
+        rows += ((audit_pb2.ROW_KIND_MODEL_REQUEST, *found) for found in enumerate(request.model_requests))
+        rejected = [named for named in rows if named[2].id in ("call-3", "cost")]
+        for kind, index, _ in rejected:
+            del (request.tool_calls if kind == audit_pb2.ROW_KIND_TOOL_CALL else request.model_requests)[index]
         response = await service.store(request, context)
-        response.rejections.extend(rejections)
+        for kind, index, row in rejected:
+            response.rejections.add(
+                kind=kind, index=index, id=row.id, code=CONFLICT, message="it is there, and differs"
+            )
         return response
 
     service.behave = reject

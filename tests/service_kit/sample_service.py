@@ -27,19 +27,19 @@ NAME = "sample.Sample"
 _draining: list[bool] = []
 
 
-class Unwanted(Exception):
+class Unsupported(Exception):
     """An error with a status."""
 
 
-class UnwantedHere(Unwanted):
+class UnsupportedHere(Unsupported):
     """An error whose ancestor has a status."""
 
 
-class Ending(Exception):
+class ShuttingDown(Exception):
     """What is said while it drains."""
 
 
-class Full(Exception):
+class QueueFull(Exception):
     """An error with a status and a RetryInfo."""
 
 
@@ -65,11 +65,11 @@ async def repeat_all(requests: AsyncIterator[StringValue], context: Context) -> 
 
 async def _react(value: str, context: Context) -> None:
     if _draining:
-        raise Ending("the sample is about to end")
+        raise ShuttingDown("the sample is about to end")
     if value == "unwanted":
-        raise UnwantedHere("this is not wanted here")
+        raise UnsupportedHere("this is not wanted here")
     if value.startswith("long "):
-        raise UnwantedHere(f"{value} ends here")
+        raise UnsupportedHere(f"{value} ends here")
     if value == "kill a thread":
         threading.Thread(target=lambda: [][0], name="frail").start()
     if value == "hold the interpreter":
@@ -77,7 +77,7 @@ async def _react(value: str, context: Context) -> None:
         await asyncio.sleep(0.1)
         re.match(r"(a+)+$", "a" * 64 + "b")
     if value == "full":
-        raise Full("there is no room")
+        raise QueueFull("there is no room")
     if value.startswith("crash"):
         raise RuntimeError(value)
     if value == "abort":
@@ -106,11 +106,11 @@ def add_sample(server: grpc.aio.Server) -> None:
 def sample_interceptor() -> ErrorInterceptor:
     """Maps the errors of the sample."""
     statuses = {
-        Unwanted: grpc.StatusCode.FAILED_PRECONDITION,
-        Full: grpc.StatusCode.RESOURCE_EXHAUSTED,
-        Ending: grpc.StatusCode.UNAVAILABLE,
+        Unsupported: grpc.StatusCode.FAILED_PRECONDITION,
+        QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        ShuttingDown: grpc.StatusCode.UNAVAILABLE,
     }
-    return ErrorInterceptor(statuses, retry_after_seconds={Full: 1.5})
+    return ErrorInterceptor(statuses, retry_after_seconds={QueueFull: 1.5})
 
 
 class SampleSettings(GuardSettings):

@@ -60,7 +60,7 @@ class Guarded:
         status, info = rpc_status.from_call(cast(Any, refused.value)), error_details_pb2.ErrorInfo()
         assert status is not None
         assert status.details[0].Unpack(info)
-        assert info.domain == "onrecord"
+        assert info.domain == "onrecord.dev"
         return refused.value.code(), info.reason
 
 

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from structlog.testing import capture_logs
 
+from service_kit.errors import ErrorInterceptor
 from service_kit.server import bind, build_server
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
 
@@ -71,9 +72,18 @@ async def test_an_error_that_passes_tells_when_to_try_again(channel, method):
     status = rpc_status.from_call(error)
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     assert status.details[0].Unpack(info)
-    assert (info.reason, info.domain) == ("FULL", "onrecord")
+    assert (info.reason, info.domain) == ("QUEUE_FULL", "onrecord.dev")
     assert status.details[1].Unpack(retry)
     assert retry.retry_delay.ToMilliseconds() == 1500
+
+
+async def test_the_reason_is_that_of_the_nearest_ancestor_that_the_protos_list(channel):
+    status = rpc_status.from_call(await refusal(channel, "Repeat", "unwanted"))
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert info.reason == "UNSUPPORTED"
+    with pytest.raises(ValueError, match="LookupError has no reason"):
+        ErrorInterceptor({LookupError: grpc.StatusCode.NOT_FOUND})
 
 
 @pytest.mark.parametrize("method", METHODS)
