@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import grpc
-from onrecord.audit.v1 import audit_pb2_grpc, questions_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2, questions_pb2_grpc
 
 from demo.__main__ import HERE as DEMO
 from demo.__main__ import Model, scripted
@@ -131,16 +131,19 @@ async def look_at_ledger(name: str, secrets: Secrets, audit: Service) -> None:
     credentials = grpc.ssl_channel_credentials(secrets.ca.read_bytes())
     metadata = [("authorization", f"Bearer {secrets.audit_token.read_text().strip()}")]
     async with grpc.aio.secure_channel(audit.address, credentials, CLIENT_OPTIONS) as channel:
-        stub = audit_pb2_grpc.AuditServiceStub(channel)
-        own = await stub.ListToolCalls(questions_pb2.ListToolCallsRequest(engine=f"{name}-client"), metadata=metadata)
-        tools = sorted(row.tool_name for row in own.rows)
+        stub = questions_pb2_grpc.QuestionServiceStub(channel)
+
+        async def ask(**conditions: str) -> list[audit_pb2.AuditRow]:
+            asked = questions_pb2.ListToolCallsRequest(filter=questions_pb2.ToolCallFilter(**conditions))
+            answer = await stub.ListToolCalls(asked, metadata=metadata)
+            return [record.tool_call for record in answer.tool_calls]
+
+        own = await ask(engine=f"{name}-client")
+        tools = sorted(row.tool_name for row in own)
         if tools != ["measure", "measure", "report", "report"]:
             raise Wrong(f"the ledger has of it {tools}")
-        session = questions_pb2.ListToolCallsRequest(session_id=own.rows[0].session_id)
         deadline = time.monotonic() + SECONDS_TO_ARRIVE
-        while (
-            count := len((await stub.ListToolCalls(session, metadata=metadata)).rows)
-        ) != ROWS_OF_TURN + ROWS_OF_CLIENT:
+        while (count := len(await ask(session_id=own[0].session_id))) != ROWS_OF_TURN + ROWS_OF_CLIENT:
             if time.monotonic() > deadline:
                 raise Wrong(f"the ledger has {count} rows of its session")
             await asyncio.sleep(0.05)

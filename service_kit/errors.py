@@ -1,8 +1,8 @@
 """A service's own errors become gRPC statuses in one place, so that handlers only raise them.
 
-Each status has an ErrorInfo of the domain `onrecord.dev`. Its reason is the error's name in capitals, such as QUEUE_FULL,
-or that of its nearest ancestor that common.proto lists as an ErrorReason. An error with a `field`, the path of the
-request's field that is at fault, adds a BadRequest, and one that passes a RetryInfo.
+Each status has an ErrorInfo of the domain `onrecord.dev`. Its reason is the error's name in capitals, such as
+QUEUE_FULL, or that of its nearest ancestor that common.proto lists as an ErrorReason. An error with a `field`, the path
+of the request's field that is at fault, adds a BadRequest, and one that passes a RetryInfo.
 """
 
 import contextlib

@@ -15,11 +15,15 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 
-	audit "onrecord/audit/v1"
-	gateway "onrecord/gateway/v1"
+	audit "onrecord.dev/protos/onrecord/audit/v1"
+	common "onrecord.dev/protos/onrecord/common/v1"
+	gateway "onrecord.dev/protos/onrecord/gateway/v1"
 )
 
 const timeout = time.Minute
+
+// rowVersion is that of the rows that this program was written for; protos/README.md lists them.
+const rowVersion = 1
 
 // connect speaks TLS where a CA is given, plain text else.
 func connect(address string) *grpc.ClientConn {
@@ -47,7 +51,11 @@ func withToken(ctx context.Context, variable string) context.Context {
 
 // runTurn prints a turn as it goes, and returns its session.
 func runTurn(ctx context.Context, client gateway.GatewayServiceClient) string {
-	request := &gateway.RunTurnRequest{Input: "What is in this folder?", Labels: map[string]string{"user": "go"}}
+	settings := &gateway.SessionSettings{Labels: map[string]string{"user": "go"}}
+	request := &gateway.RunTurnRequest{
+		Input:   "What is in this folder?",
+		Session: &gateway.RunTurnRequest_NewSession{NewSession: settings},
+	}
 	events, err := client.RunTurn(withToken(ctx, "ONRECORD_GATEWAY_TOKEN"), request)
 	check(err)
 	sessionID := ""
@@ -58,8 +66,9 @@ func runTurn(ctx context.Context, client gateway.GatewayServiceClient) string {
 		}
 		check(err)
 		switch {
+		case event.GetTurnAccepted() != nil:
+			sessionID = event.GetTurnAccepted().GetSessionId()
 		case event.GetTurnStarted() != nil:
-			sessionID = event.GetTurnStarted().GetSessionId()
 			fmt.Printf("turn started on %s\n", event.GetTurnStarted().GetEngine())
 		case event.GetTextDelta() != nil:
 			fmt.Print(event.GetTextDelta().GetText())
@@ -85,7 +94,7 @@ func newRow(sessionID, toolName string) *audit.AuditRow {
 		ArgsSummary: "step=1",
 		DurationMs:  12,
 		CreatedAtMs: time.Now().UnixNano() / int64(time.Millisecond),
-		Outcome:     audit.Outcome_OUTCOME_SUCCEEDED,
+		Outcome:     common.Outcome_OUTCOME_SUCCEEDED,
 	}
 }
 
@@ -96,9 +105,13 @@ func record(ctx context.Context, client audit.AuditServiceClient, sessionID stri
 	batches := make([]*audit.RecordRequest, 2)
 	for i := range batches {
 		batches[i] = &audit.RecordRequest{
-			ProducerId: os.Getenv("ONRECORD_PRODUCER"),
-			Sequence:   uint64(i + 1),
-			Rows:       []*audit.AuditRow{newRow(sessionID, "measure"), newRow(sessionID, "report")},
+			Range: &audit.SequenceRange{
+				ProducerId: os.Getenv("ONRECORD_PRODUCER"),
+				First:      int64(i + 1),
+				Last:       int64(i + 1),
+			},
+			RowVersion: rowVersion,
+			ToolCalls:  []*audit.AuditRow{newRow(sessionID, "measure"), newRow(sessionID, "report")},
 		}
 	}
 	for _, batch := range append(batches, batches[0]) {
@@ -111,7 +124,7 @@ func record(ctx context.Context, client audit.AuditServiceClient, sessionID stri
 			return
 		}
 		check(err)
-		fmt.Printf("batch %d: %d stored, %d there already\n", response.GetSequence(), response.GetStored(), response.GetDuplicates())
+		fmt.Printf("batch %d: %d stored, %d there already\n", response.GetRange().GetLast(), response.GetStored(), response.GetDuplicates())
 		for _, rejection := range response.GetRejections() {
 			log.Fatalf("rejected for good: %s", rejection.GetMessage())
 		}
@@ -119,28 +132,29 @@ func record(ctx context.Context, client audit.AuditServiceClient, sessionID stri
 }
 
 // query lists the session's tool calls page by page, and what each tool took.
-func query(ctx context.Context, client audit.AuditServiceClient, sessionID string) {
+func query(ctx context.Context, client audit.QuestionServiceClient, sessionID string) {
 	ctx = withToken(ctx, "ONRECORD_AUDIT_TOKEN")
-	request := &audit.ListToolCallsRequest{SessionId: sessionID, PageSize: 2}
+	session := &audit.ToolCallFilter{SessionId: sessionID}
+	request := &audit.ListToolCallsRequest{Filter: session, PageSize: 2}
 	listed := 0
 	for {
 		page, err := client.ListToolCalls(ctx, request)
 		check(err)
-		listed += len(page.GetRows())
+		listed += len(page.GetToolCalls())
 		request.PageToken = page.GetNextPageToken()
 		if request.PageToken == "" {
 			break
 		}
 	}
 	fmt.Printf("ledger: %d calls\n", listed)
-	usage, err := client.SummarizeUsage(ctx, &audit.SummarizeUsageRequest{SessionId: sessionID, GroupBy: []string{"tool"}})
+	usage, err := client.SummarizeUsage(ctx, &audit.SummarizeUsageRequest{Filter: session, GroupBy: []string{"tool"}})
 	check(err)
-	for _, group := range usage.GetRows() {
-		name := group.GetGroup()[0]
+	for _, group := range usage.GetGroups() {
+		name := group.GetValues()[0]
 		if name == "" {
 			name = "the model"
 		}
-		fmt.Printf("used: %s: %d calls, %d tokens read\n", name, group.GetCalls(), group.GetInputTokens())
+		fmt.Printf("used: %s: %d calls, %d tokens read\n", name, group.GetToolCalls(), group.GetUsage().GetInputTokens())
 	}
 }
 
@@ -159,7 +173,6 @@ func main() {
 	defer ledger.Close()
 
 	sessionID := runTurn(ctx, gateway.NewGatewayServiceClient(turns))
-	client := audit.NewAuditServiceClient(ledger)
-	record(ctx, client, sessionID)
-	query(ctx, client, sessionID)
+	record(ctx, audit.NewAuditServiceClient(ledger), sessionID)
+	query(ctx, audit.NewQuestionServiceClient(ledger), sessionID)
 }

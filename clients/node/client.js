@@ -12,7 +12,7 @@ const protoLoader = require("@grpc/proto-loader");
 
 const { env } = process;
 const definition = protoLoader.loadSync(
-  ["onrecord/gateway/v1/gateway.proto", "onrecord/audit/v1/audit.proto"],
+  ["onrecord/gateway/v1/gateway.proto", "onrecord/audit/v1/audit.proto", "onrecord/audit/v1/questions.proto"],
   // 64-bit integers as strings, since a JavaScript number holds 53 bits.
   { includeDirs: [join(__dirname, "../../protos")], keepCase: true, longs: String, enums: String, oneofs: true },
 );
@@ -24,6 +24,10 @@ const credentials = env.ONRECORD_CA
   : grpc.credentials.createInsecure();
 const gateway = new onrecord.gateway.v1.GatewayService(env.ONRECORD_GATEWAY, credentials);
 const audit = new onrecord.audit.v1.AuditService(env.ONRECORD_AUDIT, credentials);
+const questions = new onrecord.audit.v1.QuestionService(env.ONRECORD_AUDIT, credentials);
+
+// The version of the rows that this program was written for; protos/README.md lists them.
+const ROW_VERSION = 1;
 
 // What each call carries to say who calls.
 function token(path) {
@@ -36,13 +40,15 @@ const options = () => ({ deadline: Date.now() + 60_000 });
 
 // Prints a turn as it goes, and returns its session.
 async function runTurn() {
-  const request = { input: "What is in this folder?", labels: { user: "node" } };
+  const request = { input: "What is in this folder?", new_session: { labels: { user: "node" } } };
   let sessionId = "";
   for await (const event of gateway.RunTurn(request, token(env.ONRECORD_GATEWAY_TOKEN), options())) {
     const value = event[event.event];
     switch (event.event) {
-      case "turn_started":
+      case "turn_accepted":
         sessionId = value.session_id;
+        break;
+      case "turn_started":
         console.log(`turn started on ${value.engine}`);
         break;
       case "text_delta":
@@ -76,9 +82,9 @@ function row(sessionId, toolName) {
 // Sends two batches and the first of them again. A batch is safe once its response has come.
 async function record(sessionId) {
   const batches = [1, 2].map((number) => ({
-    producer_id: env.ONRECORD_PRODUCER,
-    sequence: number,
-    rows: [row(sessionId, "measure"), row(sessionId, "report")],
+    range: { producer_id: env.ONRECORD_PRODUCER, first: number, last: number },
+    row_version: ROW_VERSION,
+    tool_calls: [row(sessionId, "measure"), row(sessionId, "report")],
   }));
   const call = audit.Record(token(env.ONRECORD_AUDIT_TOKEN), options());
   for (const batch of [...batches, batches[0]]) {
@@ -86,28 +92,28 @@ async function record(sessionId) {
   }
   call.end();
   for await (const response of call) {
-    console.log(`batch ${response.sequence}: ${response.stored ?? 0} stored, ${response.duplicates ?? 0} there already`);
+    console.log(`batch ${response.range.last}: ${response.stored ?? 0} stored, ${response.duplicates ?? 0} there already`);
     for (const rejection of response.rejections ?? []) throw new Error(`rejected for good: ${rejection.message}`);
   }
 }
 
 // Lists the session's tool calls page by page, and what each tool took.
 async function query(sessionId) {
-  const listToolCalls = promisify(audit.ListToolCalls.bind(audit));
+  const listToolCalls = promisify(questions.ListToolCalls.bind(questions));
   let listed = 0;
   let pageToken = "";
   do {
-    const request = { session_id: sessionId, page_size: 2, page_token: pageToken };
+    const request = { filter: { session_id: sessionId }, page_size: 2, page_token: pageToken };
     const page = await listToolCalls(request, token(env.ONRECORD_AUDIT_TOKEN), options());
-    listed += page.rows?.length ?? 0;
+    listed += page.tool_calls?.length ?? 0;
     pageToken = page.next_page_token;
   } while (pageToken);
   console.log(`ledger: ${listed} calls`);
-  const summarizeUsage = promisify(audit.SummarizeUsage.bind(audit));
-  const request = { session_id: sessionId, group_by: ["tool"] };
+  const summarizeUsage = promisify(questions.SummarizeUsage.bind(questions));
+  const request = { filter: { session_id: sessionId }, group_by: ["tool"] };
   const usage = await summarizeUsage(request, token(env.ONRECORD_AUDIT_TOKEN), options());
-  for (const { group, calls, input_tokens } of usage.rows) {
-    console.log(`used: ${group[0] || "the model"}: ${calls ?? 0} calls, ${input_tokens ?? 0} tokens read`);
+  for (const { values, tool_calls: calls, usage: models } of usage.groups) {
+    console.log(`used: ${values[0] || "the model"}: ${calls ?? 0} calls, ${models?.input_tokens ?? 0} tokens read`);
   }
 }
 
@@ -117,6 +123,7 @@ async function main() {
   await query(sessionId);
   gateway.close();
   audit.close();
+  questions.close();
 }
 
 main().catch((error) => {

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2, questions_pb2_grpc
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 TIMEOUT_SECONDS = 60
+ROW_VERSION = 1
+"""The version of the rows that this program was written for; protos/README.md lists them."""
 
 
 def connect(address: str) -> grpc.Channel:
@@ -29,12 +31,14 @@ def token(variable: str) -> tuple[tuple[str, str], ...]:
 
 def run_turn(gateway: gateway_pb2_grpc.GatewayServiceStub) -> str:
     """Prints a turn as it runs; returns its session."""
-    request = gateway_pb2.RunTurnRequest(input="What is in this folder?", labels={"user": "python"})
+    settings = gateway_pb2.SessionSettings(labels={"user": "python"})
+    request = gateway_pb2.RunTurnRequest(input="What is in this folder?", new_session=settings)
     session_id = ""
     for event in gateway.RunTurn(request, timeout=TIMEOUT_SECONDS, metadata=token("ONRECORD_GATEWAY_TOKEN")):
         match event.WhichOneof("event"):
+            case "turn_accepted":
+                session_id = event.turn_accepted.session_id
             case "turn_started":
-                session_id = event.turn_started.session_id
                 print(f"turn started on {event.turn_started.engine}")
             case "text_delta":
                 print(event.text_delta.text, end="", flush=True)
@@ -65,7 +69,9 @@ def record(audit: audit_pb2_grpc.AuditServiceStub, session_id: str) -> None:
     producer = os.environ["ONRECORD_PRODUCER"]
     batches = [
         audit_pb2.RecordRequest(
-            producer_id=producer, sequence=number, rows=[row(session_id, "measure"), row(session_id, "report")]
+            range=audit_pb2.SequenceRange(producer_id=producer, first=number, last=number),
+            row_version=ROW_VERSION,
+            tool_calls=[row(session_id, "measure"), row(session_id, "report")],
         )
         for number in (1, 2)
     ]
@@ -75,30 +81,32 @@ def record(audit: audit_pb2_grpc.AuditServiceStub, session_id: str) -> None:
 
     metadata = token("ONRECORD_AUDIT_TOKEN")
     for response in audit.Record(requests(), timeout=TIMEOUT_SECONDS, metadata=metadata):
-        print(f"batch {response.sequence}: {response.stored} stored, {response.duplicates} there already")
+        print(f"batch {response.range.last}: {response.stored} stored, {response.duplicates} there already")
         for rejection in response.rejections:
             raise SystemExit(f"rejected for good: {rejection.message}")
 
 
-def query(audit: audit_pb2_grpc.AuditServiceStub, session_id: str) -> None:
+def query(questions: questions_pb2_grpc.QuestionServiceStub, session_id: str) -> None:
     """Lists the session's tool calls page by page, and what each tool used."""
     metadata = token("ONRECORD_AUDIT_TOKEN")
-    request = questions_pb2.ListToolCallsRequest(session_id=session_id, page_size=2)
+    session = questions_pb2.ToolCallFilter(session_id=session_id)
+    request = questions_pb2.ListToolCallsRequest(filter=session, page_size=2)
     listed = 0
     while True:
-        page = audit.ListToolCalls(request, timeout=TIMEOUT_SECONDS, metadata=metadata)
-        listed += len(page.rows)
+        page = questions.ListToolCalls(request, timeout=TIMEOUT_SECONDS, metadata=metadata)
+        listed += len(page.tool_calls)
         if not page.next_page_token:
             break
         request.page_token = page.next_page_token
     print(f"ledger: {listed} calls")
-    usage = audit.SummarizeUsage(
-        questions_pb2.SummarizeUsageRequest(session_id=session_id, group_by=["tool"]),
+    usage = questions.SummarizeUsage(
+        questions_pb2.SummarizeUsageRequest(filter=session, group_by=["tool"]),
         timeout=TIMEOUT_SECONDS,
         metadata=metadata,
     )
-    for group in usage.rows:
-        print(f"used: {group.group[0] or 'the model'}: {group.calls} calls, {group.input_tokens} tokens read")
+    for group in usage.groups:
+        name = group.values[0] or "the model"
+        print(f"used: {name}: {group.tool_calls} calls, {group.usage.input_tokens} tokens read")
 
 
 def main() -> None:
@@ -106,9 +114,8 @@ def main() -> None:
     with connect(os.environ["ONRECORD_GATEWAY"]) as channel:
         session_id = run_turn(gateway_pb2_grpc.GatewayServiceStub(channel))
     with connect(os.environ["ONRECORD_AUDIT"]) as channel:
-        audit = audit_pb2_grpc.AuditServiceStub(channel)
-        record(audit, session_id)
-        query(audit, session_id)
+        record(audit_pb2_grpc.AuditServiceStub(channel), session_id)
+        query(questions_pb2_grpc.QuestionServiceStub(channel), session_id)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ REWRITES = (
     (r", Awaitable\b", ""),
     (r"\bgrpc\.aio\b", "grpc"),
     (r"\bonrecord\.client\.aio\b", "onrecord.client.sync"),
-    (r"\bGatewayServiceAsyncStub\b", "GatewayServiceStub"),
+    (r"ServiceAsyncStub\b", "ServiceStub"),
     (r"\bAsync(?=[A-Z])", ""),
     (r"\b__a(?=enter|exit|iter)", "__"),
     (r" for asyncio\.", " without asyncio."),

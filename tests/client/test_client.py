@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2
-from onrecord.client import Access, AsyncGateway, AsyncLedger, Decision, Gateway, Ledger, ToolCall
+from onrecord.client import Access, AsyncGateway, AsyncLedger, Decision, Gateway, Ledger, SessionSettings, ToolCall
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
@@ -86,14 +86,14 @@ async def test_a_decision_lets_a_call_run_and_a_conversation_goes_on(make_pair):
         return Decision(True)
 
     async with AsyncGateway(address) as gateway:
-        turn = await gateway.run("go", decide=decide, labels={"user": "ada"}).wait()
+        turn = await gateway.run("go", decide=decide, new_session=SessionSettings(labels={"user": "ada"})).wait()
         assert (turn.answer, asked) == ("Done.", ['{"command":"touch ran"}'])
         assert (pair.workspace / "ran").exists()
         again = gateway.run("again", session_id=turn.session_id)
         pieces = []
         async for event in again:
             if event.HasField("tool_call_started"):
-                await gateway.answer(event.tool_call_started.id, Decision(False, "no"))
+                await gateway.answer(event.tool_call_started.tool_call_id, Decision(False, "no"))
             if event.HasField("text_delta"):
                 pieces.append(event.text_delta.text)
         assert ("".join(pieces), again.session_id) == ("Done.", turn.session_id)
@@ -162,6 +162,11 @@ def test_strict_refuses_what_cannot_be_put_on_disk(tmp_path):
         with pytest.raises(AuditRefused), ledger.tool_call("lookup"):
             ran = True
         assert not ran
+
+
+def test_a_turn_belongs_to_a_session_or_begins_one():
+    with Gateway("127.0.0.1:9") as gateway, pytest.raises(ValueError, match="give one of them"):
+        gateway.run("go", session_id="s-1", new_session=SessionSettings())
 
 
 def test_what_belongs_together_is_asked_for_together(tmp_path):

@@ -22,6 +22,7 @@ from onrecord.client.ledger import AsyncLedger, Ledger
 from onrecord.client.sync.gateway import Gateway
 from onrecord.client.sync.turn import Turn
 from onrecord.client.tool_call import ToolCall
+from onrecord.gateway.v1.gateway_pb2 import SessionSettings
 
 __all__ = [
     "Access",
@@ -31,6 +32,7 @@ __all__ = [
     "Decision",
     "Gateway",
     "Ledger",
+    "SessionSettings",
     "ToolCall",
     "Turn",
     "ask_in_terminal",

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import approvals_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
@@ -28,6 +29,7 @@ class TurnState:
     """The state of a turn, from its events so far."""
 
     def __init__(self) -> None:
+        self.accepted: pb.TurnAccepted | None = None
         self.started: pb.TurnStarted | None = None
         self.finished: pb.TurnFinished | None = None
         """Set when the turn has ended: why, and what it used."""
@@ -37,21 +39,23 @@ class TurnState:
     @property
     def session_id(self) -> str:
         """The session's id, for the next turn; empty before the first event."""
-        return self.started.session_id if self.started else ""
+        return self.accepted.session_id if self.accepted else ""
 
     @property
     def turn_id(self) -> str:
         """The turn's id; empty before the first event."""
-        return self.started.turn_id if self.started else ""
+        return self.accepted.turn_id if self.accepted else ""
 
     def update(self, event: pb.TurnEvent) -> pb.ToolCallStarted | None:
         """Applies an event; returns the tool call in it if it asks."""
         match event.WhichOneof("event"):
+            case "turn_accepted":
+                self.accepted = event.turn_accepted
             case "turn_started":
                 self.started = event.turn_started
             case "text_delta":
                 self.answer += event.text_delta.text
-            case "tool_call_started" if event.tool_call_started.awaiting_answer:
+            case "tool_call_started" if event.tool_call_started.HasField("pending"):
                 return event.tool_call_started
             case "turn_finished":
                 self.finished = event.turn_finished
@@ -61,7 +65,8 @@ class TurnState:
 def answer_request(call_id: str, decision: Decision | bool) -> approvals_pb2.AnswerToolCallRequest:
     """The request that sends a decision."""
     made = decision if isinstance(decision, Decision) else Decision(decision)
-    return approvals_pb2.AnswerToolCallRequest(id=call_id, allow=made.allow, reason=made.reason)
+    verdict = common_pb2.VERDICT_ALLOWED if made.allow else common_pb2.VERDICT_DENIED
+    return approvals_pb2.AnswerToolCallRequest(tool_call_id=call_id, verdict=verdict, reason=made.reason)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """A client of the gateway: runs turns, and decides on tool calls of any turn."""
 
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -8,8 +7,8 @@ import grpc
 from onrecord.client.access import Access
 from onrecord.client.aio.turn import AsyncDecide, AsyncTurn
 from onrecord.client.decisions import Decision, answer_request
+from onrecord.gateway.v1 import approvals_pb2_grpc, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
-from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from recording.channel.options import CLIENT_OPTIONS
 
@@ -17,7 +16,7 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 
 
 class AsyncGateway:
-    """A connection to a gateway. `stub` has the RPCs that have no method here."""
+    """A connection to a gateway. `stub` and `approvals` have the RPCs that have no method here."""
 
     def __init__(self, target: str = DEFAULT_TARGET, access: Access = Access()) -> None:  # noqa: B008 - it is frozen
         """`target` is host:port.
@@ -33,40 +32,46 @@ class AsyncGateway:
             else grpc.aio.secure_channel(target, credentials, options=CLIENT_OPTIONS)
         )
         self.stub: gateway_pb2_grpc.GatewayServiceAsyncStub = gateway_pb2_grpc.GatewayServiceStub(self._channel)
+        self.approvals: approvals_pb2_grpc.ApprovalServiceAsyncStub
+        self.approvals = approvals_pb2_grpc.ApprovalServiceStub(self._channel)
 
     def run(
         self,
         text: str,
         *,
         session_id: str = "",
+        new_session: pb.SessionSettings | None = None,
         engine: str = "",
         model: str = "",
-        system_prompt: str = "",
-        labels: Mapping[str, str] | None = None,
-        max_steps: int = 0,
-        max_cost_micros: int = 0,
+        max_steps: int | None = None,
+        max_cost_micros: int | None = None,
         decide: AsyncDecide | None = None,
     ) -> AsyncTurn:
         """Starts a turn. The parameters are the fields of RunTurnRequest, which the proto documents.
 
         `decide` decides on tool calls that ask. Without it they wait for answer(), until the gateway's time limit.
+
+        Raises:
+            ValueError: both a session and settings for a new one are given.
         """
+        if session_id and new_session is not None:
+            raise ValueError("session_id goes on with a session, new_session begins one: give one of them")
         request = pb.RunTurnRequest(
             input=text,
-            session_id=session_id,
+            new_session=new_session,
             engine=engine,
             model=model,
-            system_prompt=system_prompt,
-            labels=labels,
             max_steps=max_steps,
             max_cost_micros=max_cost_micros,
         )
+        if session_id:
+            request.session_id = session_id
         return self.run_request(request, decide=decide)
 
     def run_request(self, request: pb.RunTurnRequest, *, decide: AsyncDecide | None = None) -> AsyncTurn:
         """Starts a turn with a request of your own."""
         metadata = self._access.metadata()
-        return AsyncTurn(self.stub, self.stub.RunTurn(request, metadata=metadata), metadata, decide)
+        return AsyncTurn(self.approvals, self.stub.RunTurn(request, metadata=metadata), metadata, decide)
 
     async def answer(self, call_id: str, decision: Decision | bool) -> None:
         """Decides on a tool call that asks.
@@ -74,7 +79,7 @@ class AsyncGateway:
         Raises:
             grpc.RpcError: no such call is waiting.
         """
-        await self.stub.AnswerToolCall(answer_request(call_id, decision), metadata=self._access.metadata())
+        await self.approvals.AnswerToolCall(answer_request(call_id, decision), metadata=self._access.metadata())
 
     async def close(self) -> None:
         """Closes the connection, which cancels running turns."""

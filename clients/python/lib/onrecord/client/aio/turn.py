@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self
 
 from onrecord.client.decisions import Decision, TurnState, answer_request, ignore_too_late
+from onrecord.gateway.v1 import approvals_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
-from onrecord.gateway.v1 import gateway_pb2_grpc
 
 AsyncDecide = Callable[[pb.ToolCallStarted], Awaitable[Decision | bool]]
 """Decides on a tool call that asks. It is called between two events, which wait for it."""
@@ -18,10 +18,14 @@ class AsyncTurn(TurnState):
     """
 
     def __init__(
-        self, stub: "gateway_pb2_grpc.GatewayServiceAsyncStub", call: Any, metadata: Any, decide: AsyncDecide | None
+        self,
+        approvals: "approvals_pb2_grpc.ApprovalServiceAsyncStub",
+        call: Any,
+        metadata: Any,
+        decide: AsyncDecide | None,
     ) -> None:
         super().__init__()
-        self._stub = stub
+        self._approvals = approvals
         self._call = call
         self._metadata = metadata
         self._decide = decide
@@ -32,9 +36,9 @@ class AsyncTurn(TurnState):
                 asking = self.update(event)
                 yield event
                 if asking is not None and self._decide is not None:
-                    request = answer_request(asking.id, await self._decide(asking))
+                    request = answer_request(asking.tool_call_id, await self._decide(asking))
                     with ignore_too_late():
-                        await self._stub.AnswerToolCall(request, metadata=self._metadata)
+                        await self._approvals.AnswerToolCall(request, metadata=self._metadata)
         finally:
             self._call.cancel()  # does nothing if it has ended
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Callable
 from typing import Any, Self
 
 from onrecord.client.decisions import Decision, TurnState, answer_request, ignore_too_late
+from onrecord.gateway.v1 import approvals_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
-from onrecord.gateway.v1 import gateway_pb2_grpc
 
 Decide = Callable[[pb.ToolCallStarted], Decision | bool]
 """Decides on a tool call that asks. It is called between two events, which wait for it."""
@@ -19,10 +19,14 @@ class Turn(TurnState):
     """
 
     def __init__(
-        self, stub: "gateway_pb2_grpc.GatewayServiceStub", call: Any, metadata: Any, decide: Decide | None
+        self,
+        approvals: "approvals_pb2_grpc.ApprovalServiceStub",
+        call: Any,
+        metadata: Any,
+        decide: Decide | None,
     ) -> None:
         super().__init__()
-        self._stub = stub
+        self._approvals = approvals
         self._call = call
         self._metadata = metadata
         self._decide = decide
@@ -33,9 +37,9 @@ class Turn(TurnState):
                 asking = self.update(event)
                 yield event
                 if asking is not None and self._decide is not None:
-                    request = answer_request(asking.id, self._decide(asking))
+                    request = answer_request(asking.tool_call_id, self._decide(asking))
                     with ignore_too_late():
-                        self._stub.AnswerToolCall(request, metadata=self._metadata)
+                        self._approvals.AnswerToolCall(request, metadata=self._metadata)
         finally:
             self._call.cancel()  # does nothing if it has ended
 
