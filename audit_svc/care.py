@@ -1,4 +1,4 @@
-"""Care of a running ledger: the RPCs that an administrator calls, and the prunes that retention makes."""
+"""Care of a running ledger: onrecord.audit.v1.AdministrationService, and the prunes that retention makes."""
 
 import asyncio
 import contextlib
@@ -9,10 +9,10 @@ from dataclasses import asdict
 from typing import BinaryIO
 
 import structlog
-from onrecord.audit.v1 import administration_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import administration_pb2, administration_pb2_grpc
 
 from audit_svc.errors import AuditError
-from audit_svc.ledger.protocol import Ledger
+from audit_svc.ledger.protocol import Ledger, ReadableLedger
 from audit_svc.ledger.pruning import Progress, response_of, whole_hour
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.query_log import QueryLog
@@ -25,12 +25,27 @@ PART_BYTES = 2**20
 """The largest part of a backup."""
 
 
-class CareRpcs(audit_pb2_grpc.AuditServiceServicer):
-    """Prune and Backup of onrecord.audit.v1.AuditService."""
+class QueriesServicer(administration_pb2_grpc.AdministrationServiceServicer):
+    """ListQueries of onrecord.audit.v1.AdministrationService, for which a ledger that is only read is enough."""
+
+    def __init__(self, ledger: ReadableLedger, query_log: QueryLog) -> None:
+        self._queries = ledger.list_queries
+        self._query_log = query_log
+
+    async def ListQueries(  # noqa: N802 - named by the proto
+        self, request: administration_pb2.ListQueriesRequest, context: Context
+    ) -> administration_pb2.ListQueriesResponse:
+        """One page of the log of queries."""
+        rows, token = await self._query_log.page(self._queries, request, context, (int, int))
+        return administration_pb2.ListQueriesResponse(queries=rows, next_page_token=token)
+
+
+class AdministrationServicer(QueriesServicer):
+    """The RPCs of onrecord.audit.v1.AdministrationService."""
 
     def __init__(self, ledger: Ledger, query_log: QueryLog) -> None:
+        super().__init__(ledger, query_log)
         self._ledger = ledger
-        self._query_log = query_log
 
     async def Prune(  # noqa: N802 - named by the proto
         self, request: administration_pb2.PruneRequest, context: Context

@@ -11,13 +11,14 @@ AuditError
 ├── ClockJumped             the clock shows a time that cannot be believed without being confirmed   FAILED_PRECONDITION
 ├── Unsupported             this store does not do it: the message says what does   UNIMPLEMENTED
 ├── QueueFull               more rows wait for the disk than the ledger holds ready  RESOURCE_EXHAUSTED, RetryInfo
+├── TailBehind              a tail reads too slowly, and has not asked to skip        RESOURCE_EXHAUSTED
 ├── DiskFull                the disk has no room for a commit                        RESOURCE_EXHAUSTED, RetryInfo
 ├── Damaged                 a part of the database that was needed cannot be read    DATA_LOSS
 └── StoreUnavailable        the database cannot be used now                          UNAVAILABLE
     ├── StoreClosed         the ledger is shutting down, or its database was closed  UNAVAILABLE
     └── FileLost            the database's path names another file now, or none      UNAVAILABLE
 
-audit_svc.servicer maps them to status codes; no other module knows gRPC.
+audit_svc.services maps them to status codes; no other module knows gRPC.
 """
 
 
@@ -67,6 +68,10 @@ class Unsupported(AuditError):
 
 class QueueFull(AuditError):
     """More rows wait for the disk than the ledger holds ready; trying again later helps."""
+
+
+class TailBehind(AuditError):
+    """A tail is further behind than its client lets it skip. The message says how to go on."""
 
 
 class DiskFull(AuditError):

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import structlog
@@ -14,7 +14,9 @@ from google.protobuf.message import Message
 from onrecord.audit.v1 import administration_pb2
 
 from audit_svc.errors import AuditError
+from audit_svc.ledger.pages import Page
 from audit_svc.ledger.protocol import ReadableLedger
+from audit_svc.ledger.query import Query, query_of
 from service_kit.access.callers import caller_name
 from service_kit.errors import Context
 
@@ -25,6 +27,8 @@ REPEAT_SECONDS = 60.0
 """The same caller's same question is one row for so long after the first: a page that polls must not fill the disk."""
 MAX_REPEATED = 1000
 """Questions that are remembered to be counted. Others have a row each time."""
+
+Row = TypeVar("Row", bound=Message)
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +68,23 @@ class QueryLog:
         finally:
             row.duration_ms = round((time.monotonic() - started) * 1000)
             self._add_or_count((row.caller, row.method, row.status, filters_of(request, with_times=False)), row)
+
+    async def page(
+        self,
+        ask: Callable[[Query], Awaitable[Page[Row]]],
+        request: Any,
+        context: Context,
+        key: tuple[type[int] | type[str], ...] = (int, str),
+    ) -> tuple[list[Row], str]:
+        """Answers a request for a page, and logs it: the rows, and the token of the next page.
+
+        key: the types of the key in its page tokens.
+        """
+        with self.logged(request, context) as logged:
+            query = query_of(request, key)
+            page = await ask(query)
+            logged.rows = len(page.rows)
+            return page.rows, query.token(page.next)
 
     async def close(self) -> None:
         """Writes the rows that still wait, and what was counted."""
@@ -138,15 +159,15 @@ class _Repeated:
 
 
 def filters_of(request: Message, *, with_times: bool = True) -> str:
-    """A request as JSON without its page token. Of a text that was searched for only the length: it may be a secret.
+    """A request as JSON without its tokens. Of a text that was searched for only the length: it may be a secret.
 
     with_times: whether with the times between which rows began, which are others each time that a page is loaded.
     """
     copy = type(request)()
     copy.CopyFrom(request)
     fields = copy.DESCRIPTOR.fields_by_name
-    if "page_token" in fields:
-        copy.ClearField("page_token")
+    for name in {"page_token", "resume_token"} & set(fields):
+        copy.ClearField(name)
     filters: Any = getattr(copy, "filter", copy)
     if not with_times:
         for name in {"created_from_ms", "created_before_ms"} & set(filters.DESCRIPTOR.fields_by_name):

@@ -6,17 +6,15 @@ import sys
 from functools import partial
 
 import structlog
-from onrecord.audit.v1 import audit_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from audit_svc.care import keep_retention
 from audit_svc.metrics import StoreCollector, StoreMetrics
-from audit_svc.servicer import ROLES, SERVICE, AuditServicer, error_interceptor
+from audit_svc.services import ROLES, LedgerServices, error_interceptor, rules
 from audit_svc.settings import AuditSettings
 from audit_svc.sqlite.open.connection import leave_out_memory_statistics
 from audit_svc.sqlite.store import SqliteLedger
 from service_kit.access.guard import Guard, open_guard
-from service_kit.access.interceptor import rules_for
 from service_kit.observing.metrics import new_registry
 from service_kit.run import Service, run_service
 from service_kit.settings import check_disk, describe_settings
@@ -36,7 +34,7 @@ def serve(settings: AuditSettings, *, apply_migrations: bool, create: bool = Fal
     """
     log.info("service.starting", **describe_settings(settings))
     check_disk(settings)
-    guard = open_guard(settings, rules_for(SERVICE, ROLES))
+    guard = open_guard(settings, rules())
     _tune_interpreter()
     leave_out_memory_statistics()
     registry = new_registry()
@@ -61,14 +59,14 @@ async def _serve(
     metrics.on_failed_commit = partial(asyncio.get_running_loop().call_soon_threadsafe, look.set)
     watching = asyncio.create_task(_watch_files(ledger, look))
     retention = asyncio.create_task(keep_retention(ledger, settings.retention_days))
-    servicer = AuditServicer(ledger)
+    services = LedgerServices(ledger)
     service = Service(
-        name=SERVICE,
-        add_to=partial(audit_pb2_grpc.add_AuditServiceServicer_to_server, servicer),
+        names=tuple(ROLES),
+        add_to=services.add_to,
         errors=error_interceptor(),
         check=ledger.why_no_commit,
         check_now=look,
-        begin_drain=servicer.begin_drain,
+        begin_drain=services.begin_drain,
     )
     try:
         await run_service(service, settings, guard, registry)
@@ -76,7 +74,7 @@ async def _serve(
         for task in (watching, retention):
             task.cancel()
         await asyncio.wait([watching, retention])
-        await servicer.close()
+        await services.close()
         await ledger.close()
 
 

@@ -1,70 +1,16 @@
-"""AuditService on a ledger: requests, responses, and the status of each error."""
+"""onrecord.audit.v1.AuditService on a ledger: what producers send is queued, committed and answered in order."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable
 
-import grpc
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
-from audit_svc.care import CareRpcs
-from audit_svc.errors import (
-    AlreadyRunning,
-    ClockJumped,
-    Damaged,
-    DiskFull,
-    InvalidRequest,
-    NotFound,
-    QueueFull,
-    StoreClosed,
-    StoreRefused,
-    StoreUnavailable,
-    Unsupported,
-)
+from audit_svc.errors import QueueFull, StoreClosed
 from audit_svc.ledger.batch import Batch, read_batch
 from audit_svc.ledger.protocol import Ledger
-from audit_svc.query_log import QueryLog
-from audit_svc.questions import QuestionRpcs
 from service_kit.access.callers import current_caller
-from service_kit.access.roles import Role
-from service_kit.errors import Context, ErrorInterceptor, PermissionDenied
-from service_kit.paging import InvalidPage
-
-SERVICE = audit_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
-
-_PRODUCERS, _READERS, _ADMINS = (
-    frozenset({Role.PRODUCER}),
-    frozenset({Role.READER, Role.ADMIN}),
-    frozenset({Role.ADMIN}),
-)
-ROLES: Mapping[str, frozenset[Role]] = {
-    "Record": _PRODUCERS,
-    "RecordBatch": _PRODUCERS,
-    "ListToolCalls": _READERS,
-    "ListSessions": _READERS,
-    "GetSession": _READERS,
-    "SummarizeUsage": _READERS,
-    "TailToolCalls": _READERS,
-    "ExportToolCalls": _READERS,
-    "ListQueries": _ADMINS,
-    "Prune": _ADMINS,
-    "Backup": _ADMINS,
-}
-"""Who may call what; docs/security.md has it as a table."""
-
-STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
-    InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
-    InvalidPage: grpc.StatusCode.INVALID_ARGUMENT,
-    NotFound: grpc.StatusCode.NOT_FOUND,
-    StoreRefused: grpc.StatusCode.FAILED_PRECONDITION,
-    ClockJumped: grpc.StatusCode.FAILED_PRECONDITION,
-    AlreadyRunning: grpc.StatusCode.ABORTED,
-    Unsupported: grpc.StatusCode.UNIMPLEMENTED,
-    Damaged: grpc.StatusCode.DATA_LOSS,
-    QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
-}
+from service_kit.errors import Context, PermissionDenied
 
 Commits = asyncio.Queue[Awaitable[audit_pb2.RecordResponse] | None]
 
@@ -78,18 +24,11 @@ _LAST_ANSWERS_SECONDS = 0.5
 _LOOK_AGAIN_SECONDS = 0.002
 
 
-def error_interceptor() -> ErrorInterceptor:
-    """Gives the ledger's errors their status codes."""
-    return ErrorInterceptor(STATUSES, retry_after_seconds={QueueFull: 0.25, DiskFull: 5.0})
-
-
-class AuditServicer(QuestionRpcs, CareRpcs):
+class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     """The RPCs of onrecord.audit.v1.AuditService."""
 
     def __init__(self, ledger: Ledger) -> None:
-        query_log = QueryLog(ledger, STATUSES)
-        QuestionRpcs.__init__(self, ledger, query_log)
-        CareRpcs.__init__(self, ledger, query_log)
+        self._ledger = ledger
         self._streams: set[asyncio.Task[None]] = set()
         self._draining = False
         self._entrance = asyncio.Lock()
@@ -143,13 +82,8 @@ class AuditServicer(QuestionRpcs, CareRpcs):
         A request that waited for its turn to be queued is not stored, and its producer sends it again.
         """
         self._draining = True
-        self.end_tails()
         for reading in self._streams:
             reading.cancel()
-
-    async def close(self) -> None:
-        """Writes the last rows of the log of queries."""
-        await self._query_log.close()
 
     def _record(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
         return self._ledger.record(_admit(request))
@@ -190,7 +124,7 @@ def _admit(request: audit_pb2.RecordRequest) -> Batch:
         InvalidRequest: the request as a whole can never be stored.
     """
     caller = current_caller()
-    if caller and request.producer_id and not caller.may_produce(request.producer_id):
+    if caller and request.HasField("range") and not caller.may_produce(request.range.producer_id):
         raise PermissionDenied(
             f"{caller.name!r} may record as {caller.name!r} or {caller.name + '/…'!r}, and as nobody else: "
             f"a gateway is told its name by GATEWAY_PRODUCER_NAME"

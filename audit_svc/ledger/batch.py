@@ -1,10 +1,10 @@
 """The tables' columns, and batches: checked requests, without the rows that can never be stored."""
 
 import operator
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 from onrecord.audit.v1 import administration_pb2, audit_pb2
@@ -12,7 +12,18 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import InvalidRequest
 from audit_svc.ledger.clock import MAX_AHEAD_MS
-from audit_svc.ledger.columns import MAX_INT64, UNKNOWN, Choice, Column, Flag, Labels, Number, Text, Time, enum_names
+from audit_svc.ledger.columns import (
+    UNKNOWN,
+    Choice,
+    Column,
+    Flag,
+    Labels,
+    Number,
+    Problem,
+    Text,
+    Time,
+    enum_names,
+)
 
 MAX_ROWS = 10_000
 
@@ -36,7 +47,7 @@ TOOL_CALL_COLUMNS: tuple[Column, ...] = (
     Time("created_at", field="created_at_ms"),
     Choice("outcome", names=enum_names("OUTCOME_", common_pb2.Outcome.items())),
     Text("model", limit=256),
-    Text("tool_call_id", limit=256),
+    Text("provider_call_id", limit=256),
     Text("turn_id", limit=128),
     Number("redaction_version"),
     Flag("times_observed"),
@@ -72,12 +83,14 @@ SESSION_COLUMNS: tuple[Column, ...] = (
     Text("model", limit=256),
     Choice("status", names=enum_names("SESSION_STATUS_", common_pb2.SessionStatus.items())),
     Number("turns"),
-    Number("steps"),
     Number("tool_calls"),
-    Number("input_tokens"),
-    Number("output_tokens"),
-    Number("cost_micros"),
-    Number("unpriced_steps"),
+    Number("requests", field="usage.requests"),
+    Number("input_tokens", field="usage.input_tokens"),
+    Number("output_tokens", field="usage.output_tokens"),
+    Number("cached_input_tokens", field="usage.cached_input_tokens"),
+    Number("reasoning_tokens", field="usage.reasoning_tokens"),
+    Number("known_cost_micros", field="usage.known_cost_micros"),
+    Number("unpriced_requests", field="usage.unpriced_requests"),
     Time("created_at", field="created_at_ms"),
     Time("updated_at", field="updated_at_ms"),
 )
@@ -92,6 +105,14 @@ REQUEST_BEGAN = _place(COST_COLUMNS, "created_at")
 SESSION_UPDATED = _place(SESSION_COLUMNS, "updated_at")
 
 
+class Numbers(NamedTuple):
+    """The records of a producer that a batch covers."""
+
+    producer_id: str
+    first: int
+    last: int
+
+
 @dataclass(frozen=True, slots=True)
 class ValidRows:
     """Rows of one kind that passed all checks, as their tables take them."""
@@ -101,11 +122,24 @@ class ValidRows:
     width: int
     """How many values a row has."""
     positions: Sequence[int]
-    """Where in the request each row was, counted over all kinds."""
+    """Where in its list of the request each row was."""
+    kind: audit_pb2.RowKind.ValueType = audit_pb2.ROW_KIND_UNSPECIFIED
+    """Which list that is."""
 
     def __len__(self) -> int:
         """The number of rows."""
         return len(self.positions)
+
+    def rejection(self, position: int, row_id: str, problem: Problem) -> audit_pb2.Rejection:
+        """A Rejection of the row at position. Its id is no longer than an id may be."""
+        return audit_pb2.Rejection(
+            kind=self.kind,
+            index=position,
+            id=row_id[:128],
+            code=problem.code,
+            field=problem.field,
+            message=problem.message,
+        )
 
     def span(self, first: int, last: int) -> list[Any]:
         """The values of the rows from first to before last."""
@@ -121,16 +155,14 @@ class ValidRows:
 class Batch:
     """A RecordRequest as it goes into the tables."""
 
-    producer_id: str
-    """Empty for a producer that keeps no sequence."""
-    first_sequence: int
-    sequence: int
+    numbers: Numbers | None
+    """None for a producer that keeps no sequence."""
     tool_calls: ValidRows
-    costs: ValidRows
+    model_requests: ValidRows
     sessions: ValidRows
     """The last value of each is the dictionary of its labels."""
-    rejections: Sequence[tuple[int, audit_pb2.Rejection]]
-    """Rows that can never be stored, by position."""
+    rejections: Sequence[audit_pb2.Rejection]
+    """Rows that can never be stored."""
     recorded_by: str = ""
     """The name of the caller; empty where callers have no names."""
     queries: Sequence[administration_pb2.QueryRow] = ()
@@ -142,7 +174,7 @@ class Batch:
 
     def __len__(self) -> int:
         """The number of rows to store."""
-        return len(self.tool_calls) + len(self.costs) + len(self.sessions)
+        return len(self.tool_calls) + len(self.model_requests) + len(self.sessions)
 
 
 def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str = "") -> Batch:
@@ -153,19 +185,15 @@ def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str =
     Raises:
         InvalidRequest: the request as a whole can never be stored.
     """
-    size = len(request.rows) + len(request.costs) + len(request.sessions)
+    size = len(request.tool_calls) + len(request.model_requests) + len(request.sessions)
     if size > MAX_ROWS:
-        raise InvalidRequest(f"the batch has {size} rows: send at most {MAX_ROWS} at once", "rows")
-    if len(request.producer_id) > 128:
-        raise InvalidRequest("producer_id is longer than 128 characters", "producer_id")
-    if request.sequence > MAX_INT64 or request.first_sequence > request.sequence:
-        raise InvalidRequest(f"first_sequence to sequence is no range within 0 to {MAX_INT64}", "sequence")
-    rejections: list[tuple[int, audit_pb2.Rejection]] = []
-    tool_calls = _accept(TOOL_CALL_COLUMNS, request.rows, 0, rejections)
-    costs = _accept(COST_COLUMNS, request.costs, len(request.rows), rejections)
+        raise InvalidRequest(f"the batch has {size} rows: send at most {MAX_ROWS} at once", "tool_calls")
+    numbers = _numbers(request.range) if request.HasField("range") else None
+    rejections: list[audit_pb2.Rejection] = []
+    tool_calls = _accept(audit_pb2.ROW_KIND_TOOL_CALL, TOOL_CALL_COLUMNS, request.tool_calls, rejections)
+    costs = _accept(audit_pb2.ROW_KIND_MODEL_REQUEST, COST_COLUMNS, request.model_requests, rejections)
     labelled = (*SESSION_COLUMNS, Labels("labels"))
-    sessions = _accept(labelled, request.sessions, len(request.rows) + len(request.costs), rejections)
-    first = request.first_sequence or request.sequence
+    sessions = _accept(audit_pb2.ROW_KIND_SESSION, labelled, request.sessions, rejections)
     latest = max(
         (
             max(rows.values[place :: rows.width], default=0)
@@ -174,9 +202,7 @@ def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str =
         default=0,
     )
     return Batch(
-        request.producer_id,
-        first,
-        request.sequence,
+        numbers,
         tool_calls,
         costs,
         sessions,
@@ -190,55 +216,33 @@ def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str =
 def query_batch(queries: Sequence[administration_pb2.QueryRow]) -> Batch:
     """A batch of rows of the log of queries alone."""
     none = ValidRows([], 0, ())
-    return Batch("", 0, 0, none, none, none, (), queries=queries)
+    return Batch(None, none, none, none, (), queries=queries)
 
 
-def rejection(row_id: str, code: audit_pb2.RejectionCode.ValueType, message: str) -> audit_pb2.Rejection:
-    """A Rejection whose id is no longer than an id may be."""
-    return audit_pb2.Rejection(id=row_id[:128], code=code, message=message)
+def in_order(rejections: Iterable[audit_pb2.Rejection]) -> list[audit_pb2.Rejection]:
+    """Rejections in the order of the request."""
+    return sorted(rejections, key=lambda rejection: (rejection.kind, rejection.index))
 
 
-def tool_call_row(values: Values) -> audit_pb2.AuditRow:
-    """A row of the wire from the values of TOOL_CALL_COLUMNS."""
-    return audit_pb2.AuditRow(**_TOOL_CALL_WIRE.fields(values))
-
-
-def cost_row(values: Values) -> audit_pb2.CostRow:
-    """A row of the wire from the values of COST_COLUMNS."""
-    return audit_pb2.CostRow(**_COST_WIRE.fields(values))
-
-
-def session_row(values: Values, labels: dict[str, str]) -> audit_pb2.SessionRow:
-    """A row of the wire from the values of SESSION_COLUMNS."""
-    return audit_pb2.SessionRow(labels=labels, **_SESSION_WIRE.fields(values))
-
-
-class _Wire:
-    """What a row of the table is on the wire. Nearly all columns are the same in both."""
-
-    def __init__(self, columns: Sequence[Column]) -> None:
-        self._names = tuple(column.wire_name for column in columns)
-        self._others = [(column.wire_name, load) for column in columns if (load := column.loader()) is not None]
-
-    def fields(self, values: Values) -> dict[str, Any]:
-        fields = dict(zip(self._names, values, strict=True))
-        for name, load in self._others:
-            fields[name] = load(fields[name])
-        return fields
-
-
-_TOOL_CALL_WIRE, _COST_WIRE, _SESSION_WIRE = map(_Wire, (TOOL_CALL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS))
+def _numbers(covered: audit_pb2.SequenceRange) -> Numbers:
+    if not 1 <= len(covered.producer_id) <= 128:
+        raise InvalidRequest("range.producer_id does not have 1 to 128 characters", "range.producer_id")
+    if covered.first < 1:
+        raise InvalidRequest("range.first is below 1, where numbers begin", "range.first")
+    if covered.last < covered.first:
+        raise InvalidRequest("range.last is below range.first", "range.last")
+    return Numbers(covered.producer_id, covered.first, covered.last)
 
 
 def _accept(
+    kind: audit_pb2.RowKind.ValueType,
     columns: Sequence[Column],
     rows: Sequence[Message],
-    offset: int,
-    rejections: list[tuple[int, audit_pb2.Rejection]],
+    rejections: list[audit_pb2.Rejection],
 ) -> ValidRows:
     width = len(columns)
     if not rows:
-        return ValidRows([], width, ())
+        return ValidRows([], width, (), kind)
     messages = list(rows)
     read = operator.attrgetter(*(column.wire_name for column in columns))
     values: list[Any] = []
@@ -251,14 +255,14 @@ def _accept(
         if stored is not found:
             values[index::width] = stored
         are_good = are_good and column.holds(stored)
-    accepted = ValidRows(values, width, range(offset, offset + len(messages)))
+    accepted = ValidRows(values, width, range(len(messages)), kind)
     return accepted if are_good else _accept_singly(columns, accepted, rejections)
 
 
 def _accept_singly(
     columns: Sequence[Column],
     rows: ValidRows,
-    rejections: list[tuple[int, audit_pb2.Rejection]],
+    rejections: list[audit_pb2.Rejection],
 ) -> ValidRows:
     kept: list[Any] = []
     positions: list[int] = []
@@ -269,5 +273,5 @@ def _accept_singly(
             kept.extend(row)
             positions.append(position)
         else:
-            rejections.append((position, rejection(row[0], problem.code, problem.message)))
-    return ValidRows(kept, len(columns), positions)
+            rejections.append(rows.rejection(position, row[0], problem))
+    return replace(rows, values=kept, positions=positions)

@@ -26,6 +26,8 @@ class Problem(NamedTuple):
 
     code: audit_pb2.RejectionCode.ValueType
     message: str
+    field: str = ""
+    """The field of the wire that is at fault; empty when it is the row as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Column:
 
     name: str
     field: str = ""
+    """A path where the field is in a message of the row, such as usage.requests."""
     optional: bool = False
     """Null in the table where the field is not set."""
     zero_is_null: bool = False
@@ -41,7 +44,7 @@ class Column:
 
     @property
     def wire_name(self) -> str:
-        """The field's name."""
+        """The field's name, or its path."""
         return self.field or self.name
 
     def store(self, values: Sequence[Any], messages: Sequence[Message]) -> Sequence[Any]:
@@ -72,7 +75,10 @@ class Column:
         return None
 
     def _invalid(self, reason: str) -> Problem:
-        return Problem(audit_pb2.REJECTION_CODE_INVALID, f"{self.wire_name} {reason}")
+        return Problem(audit_pb2.REJECTION_CODE_INVALID, f"{self.wire_name} {reason}", self.wire_name)
+
+    def _too_large(self, reason: str) -> Problem:
+        return Problem(audit_pb2.REJECTION_CODE_TOO_LARGE, f"{self.wire_name} {reason}", self.wire_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,7 @@ class Text(Column):
         if len(value.encode() if self.in_bytes else value) <= self.limit:
             return None
         unit = "bytes" if self.in_bytes else "characters"
-        return Problem(audit_pb2.REJECTION_CODE_TOO_LARGE, f"{self.wire_name} is longer than {self.limit} {unit}")
+        return self._too_large(f"is longer than {self.limit} {unit}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,10 @@ class Flag(Column):
 
 @dataclass(frozen=True, slots=True)
 class Choice(Column):
-    """An enum, stored as the lower-case end of its value's name, and as null where it is not set."""
+    """An enum that must be set, stored as the lower-case end of its value's name.
+
+    Null in the table is a row of a ledger that took rows without it.
+    """
 
     names: Mapping[int, str | None] | None = None
 
@@ -161,9 +170,11 @@ class Choice(Column):
         return {name: number for number, name in (self.names or {}).items()}.__getitem__
 
     def holds(self, values: Sequence[Any]) -> bool:
-        return set(values) <= set((self.names or {}).values())
+        return None not in values and set(values) <= set((self.names or {}).values())
 
     def problem(self, value: Any) -> Problem | None:
+        if value is None:
+            return self._invalid("is not set")
         if value in (self.names or {}).values():
             return None
         return self._invalid("has a value that this ledger does not know")
@@ -181,11 +192,10 @@ class Labels(Column):
 
     def problem(self, value: Any) -> Problem | None:
         if len(value) > 32:
-            return Problem(audit_pb2.REJECTION_CODE_TOO_LARGE, f"{self.wire_name} has more than 32 entries")
+            return self._too_large("has more than 32 entries")
         for limit, part, texts in ((64, "key", value.keys()), (256, "value", value.values())):
             if any(len(text) > limit for text in texts):
-                message = f"{self.wire_name} has a {part} that is longer than {limit} characters"
-                return Problem(audit_pb2.REJECTION_CODE_TOO_LARGE, message)
+                return self._too_large(f"has a {part} that is longer than {limit} characters")
         return None
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from onrecord.audit.v1 import questions_pb2
+
 from service_kit.paging import Position
 
 MAX_PAGE_BYTES = 3 * 2**20
@@ -39,6 +41,22 @@ def take_page(
 def by_time(row: Any) -> Position:
     """The key of most listings: (created_at_ms, id)."""
     return row.created_at_ms, row.id
+
+
+def call_key(record: questions_pb2.ToolCallRecord) -> Position:
+    """by_time() of a tool call."""
+    return by_time(record.tool_call)
+
+
+def session_key(record: questions_pb2.SessionRecord) -> Position:
+    """by_time() of a session."""
+    return by_time(record.session)
+
+
+def entry_key(entry: questions_pb2.Entry) -> Position:
+    """by_time() of an entry of a timeline."""
+    is_request = entry.HasField("model_request")
+    return entry.at_ms, entry.model_request.model_request.id if is_request else entry.tool_call.tool_call.id
 
 
 def in_parts(rows: Iterable[Row]) -> Iterator[list[Row]]:

@@ -20,7 +20,7 @@ TAIL_ROWS = 1000
 class Tail:
     """What was committed after a position."""
 
-    rows: list[audit_pb2.AuditRow]
+    rows: list[questions_pb2.ToolCallRecord]
     """Those that the filter lets through, in the order of their commits."""
     position: int
     """How far it has looked."""
@@ -36,20 +36,20 @@ class ReadableLedger(Protocol):
     may raise StoreUnavailable, StoreClosed, or Damaged.
     """
 
-    async def list_tool_calls(self, query: Query) -> Page[audit_pb2.AuditRow]:
+    async def list_tool_calls(self, query: Query) -> Page[questions_pb2.ToolCallRecord]:
         """A page of tool calls. It may be short, or empty, though another follows."""
         ...
 
-    async def list_sessions(self, query: Query) -> Page[audit_pb2.SessionRow]:
+    async def list_sessions(self, query: Query) -> Page[questions_pb2.SessionRecord]:
         """A page of sessions."""
         ...
 
-    async def get_session(self, query: Query) -> tuple[audit_pb2.SessionRow, Page[questions_pb2.Entry]]:
+    async def get_session(self, query: Query) -> tuple[questions_pb2.SessionRecord, Page[questions_pb2.Entry]]:
         """A session and a page of its timeline. Raises NotFound."""
         ...
 
     async def summarize_usage(self, query: Query) -> Page[questions_pb2.UsageGroup]:
-        """A page of groups in the order of their names; without group_by one row, also when nothing was used."""
+        """A page of groups in the order of their names; without group_by one, also when nothing was used."""
         ...
 
     async def list_queries(self, query: Query) -> Page[administration_pb2.QueryRow]:
@@ -58,7 +58,7 @@ class ReadableLedger(Protocol):
 
     async def export_tool_calls(
         self, wanted: Filter, after: Position | None, last_position: int, size: int
-    ) -> list[audit_pb2.AuditRow]:
+    ) -> list[questions_pb2.ToolCallRecord]:
         """The next rows of an export, fewer than size at its end.
 
         after: (created_at_ms, id) of the last row before them. last_position: what was committed later is left out.

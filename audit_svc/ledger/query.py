@@ -1,6 +1,6 @@
 """Compiled queries: a request of the wire, checked and read once, for any store to answer."""
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ OUTCOMES = enum_names("OUTCOME_", common_pb2.Outcome.items())
 STATUSES = enum_names("SESSION_STATUS_", common_pb2.SessionStatus.items())
 
 _EQUAL = ("session_id", "engine", "model", "tool_name", "caller", "method")
+_WHERE_TO_GO_ON = {"page_size", "page_token", "resume_token", "after_position", "skip_when_behind"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +32,24 @@ class Filter:
     """Columns, and the one value of each that is wanted."""
     outcomes: tuple[str | None, ...] = ()
     """Any of these; None stands for a call without an outcome."""
-    errors_only: bool = False
+    statuses: tuple[str | None, ...] = ()
+    """Any of these; None stands for a session without a status."""
+    has_error: bool | None = None
+    shadow: bool | None = None
+    clock_suspect: bool | None = None
+    """Whether the ledger's clock, or what it was pruned to, contradicts the row's time."""
     labels: tuple[tuple[str, str], ...] = ()
     """Labels that the row's session must all have."""
     contains: str = ""
     """A text within the summary of the arguments, whatever the case of its ASCII letters."""
-    clock_suspect: bool = False
-    """Only rows whose time the ledger's clock, or what it was pruned to, contradicts."""
     from_ms: int | None = None
     before_ms: int | None = None
+
+    @property
+    def is_of_calls(self) -> bool:
+        """Whether no model request can meet it, since it asks for what only tool calls have."""
+        of_calls = (self.has_error, self.clock_suspect)
+        return bool("tool_name" in self.equal or self.outcomes or self.contains) or of_calls != (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,32 +72,16 @@ class Query:
 
 
 def filter_of(request: Any) -> Filter:
-    """The filter of any request. Fields that the request's type lacks do not filter.
+    """The filter of any request: its field `filter` where it has one, else its own fields.
+
+    Fields that the filter's type lacks do not filter.
 
     Raises:
         InvalidRequest: a field has a value that no row can have.
     """
-    has = request.DESCRIPTOR.fields_by_name
-    equal = {name: value for name in _EQUAL if name in has and (value := getattr(request, name))}
-    if "status" in has and request.status:
-        equal["status"] = str(_name(STATUSES, request.status, "status"))
-    labels = request.labels if "labels" in has else {}
-    if len(labels) > MAX_LABELS:
-        raise InvalidRequest(f"labels has more than {MAX_LABELS} entries, which no session has", "labels")
-    contains = request.args_contain if "args_contain" in has else ""
-    if len(contains) > MAX_TEXT:
-        raise InvalidRequest(
-            f"args_contain is longer than {MAX_TEXT} characters, and so than any summary", "args_contain"
-        )
-    return Filter(
-        equal,
-        outcomes_of(request.outcomes if "outcomes" in has else ()),
-        bool("errors_only" in has and request.errors_only),
-        tuple(sorted(labels.items())),
-        contains,
-        bool("clock_suspect" in has and request.clock_suspect),
-        *_time_range(request, has),
-    )
+    if "filter" in request.DESCRIPTOR.fields_by_name:
+        return _Reader(request.filter, "filter.").read()
+    return _Reader(request).read()
 
 
 def query_of(request: Any, key: tuple[type[int] | type[str], ...] = (int, str)) -> Query:
@@ -97,65 +91,102 @@ def query_of(request: Any, key: tuple[type[int] | type[str], ...] = (int, str)) 
         InvalidRequest: a field has a value that no row can have.
         InvalidPage: the page size is negative, or the token was given for other filters.
     """
-    has = request.DESCRIPTOR.fields_by_name
-    group_by = check_groups(request.group_by) if "group_by" in has else ()
-    wanted = filter_of(request)
-    size = page_size(request.page_size if "page_size" in has else 0)
-    fingerprint = fingerprint_of(request)
-    after = None
-    if request.page_token:
-        after = decode_token(request.page_token, fingerprint, (str,) * len(group_by) if "group_by" in has else key)
-    return Query(wanted, size, after, group_by, fingerprint)
+    group_by = check_groups(request.group_by) if "group_by" in request.DESCRIPTOR.fields_by_name else None
+    shape = key if group_by is None else (str,) * len(group_by)
+    return _paged(request, filter_of(request), shape, group_by or ())
 
 
 def session_query_of(request: questions_pb2.GetSessionRecordRequest) -> Query:
-    """A request for a session and a page of its timeline.
+    """A request for a session and a page of its timeline. Its filter has the session's id, and who recorded it.
 
     Raises:
         InvalidRequest: it names no session.
         InvalidPage: the page size is negative, or the token is of another session.
     """
-    if not request.session_id:
-        raise InvalidRequest("session_id is empty", "session_id")
-    return query_of(request)
-
-
-def outcomes_of(outcomes: Iterable[int]) -> tuple[str | None, ...]:
-    """The stored names of outcomes, each once; None for OUTCOME_UNSPECIFIED.
-
-    Raises:
-        InvalidRequest: one is not known.
-    """
-    return tuple(_name(OUTCOMES, outcome, "outcomes") for outcome in dict.fromkeys(outcomes))
-
-
-def _name(names: Mapping[int, str | None], number: int, field_name: str) -> str | None:
-    if number not in names:
-        raise InvalidRequest(f"{field_name} has a value that this ledger does not know", field_name)
-    return names[number]
-
-
-def _time_range(request: Any, has: Container[str]) -> tuple[int | None, int | None]:
-    begin, end = (
-        getattr(request, name) if name in has and request.HasField(name) else None
-        for name in ("created_from_ms", "created_before_ms")
-    )
-    if min(begin or 0, end or 0) < 0:
-        raise InvalidRequest(
-            "created_from_ms and created_before_ms are milliseconds since 1970: they are not negative",
-            "created_from_ms",
-        )
-    if begin is not None and end is not None and begin >= end:
-        raise InvalidRequest(
-            "created_from_ms is not before created_before_ms, so that no time is in the range", "created_from_ms"
-        )
-    return begin, end
+    if not request.session.id:
+        raise InvalidRequest("session.id is empty", "session.id")
+    equal = {"session_id": request.session.id}
+    if request.session.recorded_by:
+        equal["recorded_by"] = request.session.recorded_by
+    return _paged(request, Filter(equal), (int, str))
 
 
 def fingerprint_of(request: Message) -> bytes:
     """What the page tokens of a request are bound to: the method, and the request without its page."""
     copy = type(request)()
     copy.CopyFrom(request)
-    for name in {"page_size", "page_token"} & set(request.DESCRIPTOR.fields_by_name):
+    for name in _WHERE_TO_GO_ON & set(request.DESCRIPTOR.fields_by_name):
         copy.ClearField(name)
     return type(request).__name__.encode() + copy.SerializeToString(deterministic=True)
+
+
+def _paged(
+    request: Any, wanted: Filter, shape: tuple[type[int] | type[str], ...], group_by: tuple[str, ...] = ()
+) -> Query:
+    has = request.DESCRIPTOR.fields_by_name
+    size = page_size(request.page_size if "page_size" in has else 0)
+    fingerprint = fingerprint_of(request)
+    name = "page_token" if "page_token" in has else "resume_token"
+    token = getattr(request, name)
+    after = decode_token(token, fingerprint, shape, name) if token else None
+    return Query(wanted, size, after, group_by, fingerprint)
+
+
+class _Reader:
+    """Reads a message of conditions."""
+
+    def __init__(self, message: Any, path: str = "") -> None:
+        self._message = message
+        self._path = path
+        self._has = message.DESCRIPTOR.fields_by_name
+
+    def read(self) -> Filter:
+        """All conditions. Raises InvalidRequest."""
+        return Filter(
+            {name: value for name in _EQUAL if (value := self._get(name, ""))},
+            self._names("outcomes", OUTCOMES),
+            self._names("statuses", STATUSES),
+            self._optional("has_error"),
+            self._optional("shadow"),
+            self._optional("clock_suspect"),
+            self._labels(),
+            self._text(),
+            *self._time_range(),
+        )
+
+    def _get(self, name: str, default: Any) -> Any:
+        return getattr(self._message, name) if name in self._has else default
+
+    def _optional(self, name: str) -> Any:
+        return getattr(self._message, name) if name in self._has and self._message.HasField(name) else None
+
+    def _invalid(self, name: str, reason: str) -> InvalidRequest:
+        return InvalidRequest(f"{self._path}{name} {reason}", f"{self._path}{name}")
+
+    def _names(self, name: str, names: Mapping[int, str | None]) -> tuple[str | None, ...]:
+        """The stored names of an enum's values, each once; None for the one that says that nothing is set."""
+        numbers: Iterable[int] = dict.fromkeys(self._get(name, ()))
+        if any(number not in names for number in numbers):
+            raise self._invalid(name, "has a value that this ledger does not know")
+        return tuple(names[number] for number in numbers)
+
+    def _labels(self) -> tuple[tuple[str, str], ...]:
+        labels = self._get("labels", {})
+        if len(labels) > MAX_LABELS:
+            raise self._invalid("labels", f"has more than {MAX_LABELS} entries, which no session has")
+        return tuple(sorted(labels.items()))
+
+    def _text(self) -> str:
+        text: str = self._get("args_contain", "")
+        if len(text) > MAX_TEXT:
+            raise self._invalid("args_contain", f"is longer than {MAX_TEXT} characters, and so than any summary")
+        return text
+
+    def _time_range(self) -> tuple[int | None, int | None]:
+        begin, end = self._optional("created_from_ms"), self._optional("created_before_ms")
+        for name, time in (("created_from_ms", begin), ("created_before_ms", end)):
+            if time is not None and time < 0:
+                raise self._invalid(name, "is in milliseconds since 1970: it is not negative")
+        if begin is not None and end is not None and begin >= end:
+            raise self._invalid("created_from_ms", "is not before created_before_ms, so that no time is in the range")
+        return begin, end

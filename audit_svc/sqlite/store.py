@@ -52,13 +52,13 @@ class ReadableSqlite:
             migrate.refuse_older(connection, path)
         return cls(Reader([connection]))
 
-    async def list_tool_calls(self, query: Query) -> Page[audit_pb2.AuditRow]:
+    async def list_tool_calls(self, query: Query) -> Page[questions_pb2.ToolCallRecord]:
         return await self._reader.ask(tool_calls.list_tool_calls, query)
 
-    async def list_sessions(self, query: Query) -> Page[audit_pb2.SessionRow]:
+    async def list_sessions(self, query: Query) -> Page[questions_pb2.SessionRecord]:
         return await self._reader.ask(queries.list_sessions, query)
 
-    async def get_session(self, query: Query) -> tuple[audit_pb2.SessionRow, Page[questions_pb2.Entry]]:
+    async def get_session(self, query: Query) -> tuple[questions_pb2.SessionRecord, Page[questions_pb2.Entry]]:
         return await self._reader.ask(queries.get_session, query)
 
     async def list_queries(self, query: Query) -> Page[administration_pb2.QueryRow]:
@@ -69,7 +69,7 @@ class ReadableSqlite:
 
     async def export_tool_calls(
         self, wanted: Filter, after: Position | None, last_position: int, size: int
-    ) -> list[audit_pb2.AuditRow]:
+    ) -> list[questions_pb2.ToolCallRecord]:
         return await self._reader.ask(tool_calls.export_tool_calls, wanted, after, last_position, size, heavy=True)
 
     async def last_position(self) -> int:

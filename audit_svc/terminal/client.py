@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import grpc
 import typer
 from google.protobuf.message import Message
-from onrecord.audit.v1 import audit_pb2_grpc
+from onrecord.audit.v1 import administration_pb2_grpc, questions_pb2_grpc
 
+from audit_svc.care import QueriesServicer
 from audit_svc.query_log import QueryLog
-from audit_svc.questions import QuestionRpcs
-from audit_svc.servicer import STATUSES, error_interceptor
+from audit_svc.questions import QuestionServicer
+from audit_svc.services import STATUSES, error_interceptor
 from audit_svc.sqlite.store import ReadableSqlite
 from audit_svc.terminal.options import Source
 from audit_svc.terminal.running import err, error_is_exit_code_1, progress
@@ -34,15 +35,17 @@ EXIT_CANCELLED = 130
 
 
 class Client:
-    """Calls the ledger's RPCs by name, with the caller's token."""
+    """Calls the RPCs that ask a ledger by name, with the caller's token."""
 
-    def __init__(self, stub: Any, metadata: Metadata) -> None:
-        self._stub = stub
+    def __init__(self, channel: grpc.aio.Channel, metadata: Metadata) -> None:
+        questions: Any = questions_pb2_grpc.QuestionServiceStub(channel)
+        administration: Any = administration_pb2_grpc.AdministrationServiceStub(channel)
+        self._rpcs = {**vars(questions), **vars(administration)}
         self._metadata = metadata
 
     def call(self, rpc: str, request: Message, timeout: float | None = None) -> Any:
         """Begins a call: of a unary RPC it can be awaited, a stream can be iterated. timeout is in seconds."""
-        return getattr(self._stub, rpc)(request, timeout=timeout, metadata=self._metadata)
+        return self._rpcs[rpc](request, timeout=timeout, metadata=self._metadata)
 
     async def pages(self, rpc: str, request: Any, rows: str, limit: int) -> list[Any]:
         """Up to limit rows of a paged RPC, over as many pages as it takes; rows is their field."""
@@ -98,21 +101,24 @@ async def connect(source: Source) -> AsyncIterator[Client]:
     if source.db is None:
         channel, metadata = open_channel(source.target)
         async with channel:
-            yield Client(audit_pb2_grpc.AuditServiceStub(channel), metadata)
+            yield Client(channel, metadata)
         return
     configure_logging("error", "console")  # stdout is for the answer
     ledger = ReadableSqlite.read(source.db)
     try:
         with TemporaryDirectory(prefix="onrecord-") as folder:
             server = build_server([error_interceptor()])
-            questions = QuestionRpcs(ledger, QueryLog(ledger, STATUSES))  # type: ignore[abstract] # the rest needs a service
-            audit_pb2_grpc.add_AuditServiceServicer_to_server(questions, server)
+            query_log = QueryLog(ledger, STATUSES)
+            questions = QuestionServicer(ledger, query_log)
+            questions_pb2_grpc.add_QuestionServiceServicer_to_server(questions, server)
+            queries = QueriesServicer(ledger, query_log)  # type: ignore[abstract] # the rest needs a service
+            administration_pb2_grpc.add_AdministrationServiceServicer_to_server(queries, server)
             address = f"unix:{folder}/ledger"
             server.add_insecure_port(address)
             await server.start()
             try:
                 async with grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
-                    yield Client(audit_pb2_grpc.AuditServiceStub(channel), ())
+                    yield Client(channel, ())
             finally:
                 await server.stop(None)
     finally:

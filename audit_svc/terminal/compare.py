@@ -30,8 +30,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Show an engine beside its shadows: which calls agree, what each cost, how long it took."""
-    request = questions_pb2.GetSessionRecordRequest(session_id=session)
-    comparison = compare_timeline(listed(source, "GetSession", request, "timeline"))
+    request = questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id=session))
+    comparison = compare_timeline(listed(source, "GetSessionRecord", request, "entries"))
     if not comparison.shadows:
         err.print(f"no shadow ran in session {session}", style="red", markup=False)
         raise typer.Exit(EXIT_FAILED)
@@ -49,8 +49,8 @@ def _sides_table(comparison: Comparison) -> Table:
     rows: dict[str, Callable[[Side], str]] = {
         "": lambda side: "shadow" if side.shadow else "worked",
         "turns": lambda side: str(len(side.turns)),
-        "requests": lambda side: (
-            f"{side.requests}" + (f" ({side.failed_requests} failed)" * bool(side.failed_requests))
+        "model requests": lambda side: (
+            f"{side.model_requests}" + (f" ({side.model_request_errors} failed)" * bool(side.model_request_errors))
         ),
         "tool calls": lambda side: str(side.calls.total()),
         "- alike": lambda side: str(side.agreed_calls) if side.shadow else "",
@@ -58,7 +58,7 @@ def _sides_table(comparison: Comparison) -> Table:
         "- only by who worked": lambda side: str(side.missing_calls) if side.shadow else "",
         "tokens in/out": lambda side: f"{side.input_tokens}/{side.output_tokens}",
         "cost": _cost,
-        "cost a turn": lambda side: money(round(side.per_turn(side.cost_micros))),
+        "cost a turn": lambda side: money(round(side.per_turn(side.known_cost_micros))),
         "model time": lambda side: duration(side.model_ms),
         "model time a turn": lambda side: duration(side.per_turn(side.model_ms)),
     }
@@ -82,14 +82,14 @@ def _sentence(shadow: Side, worked: Baseline) -> str:
     wanted = shadow.agreed_calls + shadow.missing_calls
     alike = f"{shadow.agreed_calls} of {wanted} calls alike" if wanted else "no calls to compare"
     parts = [f"{alike}, {shadow.own_calls} of its own"]
-    if worked.cost_micros and not (shadow.unpriced_requests or worked.unpriced_requests):
-        parts.append(f"{shadow.cost_micros / worked.cost_micros:.2f} times the cost")
+    if worked.known_cost_micros and not (shadow.unpriced_requests or worked.unpriced_requests):
+        parts.append(f"{shadow.known_cost_micros / worked.known_cost_micros:.2f} times the cost")
     if worked.model_ms:
         parts.append(f"{shadow.model_ms / worked.model_ms:.2f} times the model time")
     return f"{printable(shadow.name)} beside {printable(worked.name)}: {'; '.join(parts)}"
 
 
 def _cost(side: Side) -> str:
-    return money(side.cost_micros) + (
+    return money(side.known_cost_micros) + (
         f" and {side.unpriced_requests} requests of unknown price" * bool(side.unpriced_requests)
     )

@@ -23,11 +23,11 @@ class Side:
     model: str
     shadow: bool
     turns: set[str] = field(default_factory=set)
-    requests: int = 0
-    failed_requests: int = 0
+    model_requests: int = 0
+    model_request_errors: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    cost_micros: int = 0
+    known_cost_micros: int = 0
     unpriced_requests: int = 0
     model_ms: int = 0
     """Time of its requests."""
@@ -53,7 +53,7 @@ class Side:
 
     def to_json(self) -> dict[str, Any]:
         """The figures."""
-        return asdict(self) | {"turns": len(self.turns), "calls": self.calls.total(), "own_calls": self.own_calls}
+        return asdict(self) | {"turns": len(self.turns), "tool_calls": self.calls.total(), "own_calls": self.own_calls}
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class Baseline:
     """The totals of the working engines in the turns that one shadow ran."""
 
     names: list[str] = field(default_factory=list)
-    cost_micros: int = 0
+    known_cost_micros: int = 0
     unpriced_requests: int = 0
     model_ms: int = 0
 
@@ -85,7 +85,7 @@ class Comparison:
         for side in self.worked:
             if side.turns <= shadow.turns:
                 beside.names += [side.name] if side.name not in beside.names else []
-                beside.cost_micros += side.cost_micros
+                beside.known_cost_micros += side.known_cost_micros
                 beside.unpriced_requests += side.unpriced_requests
                 beside.model_ms += side.model_ms
         return beside
@@ -112,8 +112,8 @@ class Comparison:
 
 def compare(entries: Iterable[questions_pb2.Entry]) -> Comparison:
     """Compares what the timeline of a session tells."""
-    timeline = list(entries)
-    compared = {_row(entry).turn_id for entry in timeline if _row(entry).shadow}
+    timeline = [entry for entry in entries if entry.WhichOneof("entry")]
+    compared = {row.turn_id for row in map(_row, timeline) if row.shadow}
     sides: dict[tuple[bool, str, str], Side] = {}
     worked_in: dict[tuple[str, str, str], Side] = {}
     for entry in timeline:
@@ -142,14 +142,16 @@ def compare(entries: Iterable[questions_pb2.Entry]) -> Comparison:
 
 
 def _row(entry: questions_pb2.Entry) -> audit_pb2.CostRow | audit_pb2.AuditRow:
-    return entry.model_request if entry.HasField("model_request") else entry.tool_call
+    if entry.HasField("model_request"):
+        return entry.model_request.model_request
+    return entry.tool_call.tool_call
 
 
 def _add_request(side: Side, row: audit_pb2.CostRow) -> None:
-    side.requests += 1
-    side.failed_requests += row.HasField("error")
+    side.model_requests += 1
+    side.model_request_errors += row.HasField("error")
     side.input_tokens += row.input_tokens
     side.output_tokens += row.output_tokens
-    side.cost_micros += row.cost_micros
+    side.known_cost_micros += row.cost_micros
     side.unpriced_requests += not row.HasField("cost_micros")
     side.model_ms += row.duration_ms

@@ -22,7 +22,8 @@ from audit_svc.terminal.plain import json_line, to_dict
 from audit_svc.terminal.running import err
 from service_kit.printable import printable
 
-COLUMNS = [field.name for field in audit_pb2.AuditRow.DESCRIPTOR.fields]
+FIELDS = [*audit_pb2.AuditRow.DESCRIPTOR.fields, *questions_pb2.Receipt.DESCRIPTOR.fields]
+"""Of a line: the producer's row, and beside it the ledger's receipt."""
 
 _FORMULA = re.compile(
     "((?:^|[,;|\\t\\n\\v\\f\\r\\x1c-\\x1e\\x85\u2028\u2029])[ \xa0\"']*)(?=[-=+@\uff0b\uff0d\uff1d\uff20])"
@@ -41,7 +42,7 @@ class Format(StrEnum):
 class Sink(Protocol):
     """Where an export goes."""
 
-    def write(self, rows: Iterable[audit_pb2.AuditRow]) -> None:
+    def write(self, rows: Iterable[questions_pb2.ToolCallRecord]) -> None:
         """Writes rows."""
         ...
 
@@ -67,7 +68,7 @@ def export(
     contains: Contains = "",
 ) -> None:
     """Write tool calls to a file, the oldest first."""
-    filters = questions_pb2.ListToolCallsRequest(
+    filters = questions_pb2.ToolCallFilter(
         **calls.fields(), **times.fields(), labels=label_values(label), args_contain=contains
     )
     request = questions_pb2.ExportToolCallsRequest(filter=filters)
@@ -88,10 +89,15 @@ async def _copy(
     client: Client, request: questions_pb2.ExportToolCallsRequest, sink: Sink, advance: Callable[[int], None]
 ) -> None:
     stream: AsyncIterator[questions_pb2.ExportToolCallsResponse] = client.call("ExportToolCalls", request)
+    is_whole = False
     async for response in stream:
-        sink.write(response.rows)
-        advance(len(response.rows))
+        sink.write(response.tool_calls)
+        advance(len(response.tool_calls))
+        is_whole = not response.resume_token
     sink.close()
+    if not is_whole:
+        err.print("the export was cut: it ended before its last part", style="red")
+        raise typer.Exit(EXIT_FAILED)
 
 
 @contextmanager
@@ -129,7 +135,7 @@ class _JsonLines:
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
-    def write(self, rows: Iterable[audit_pb2.AuditRow]) -> None:
+    def write(self, rows: Iterable[questions_pb2.ToolCallRecord]) -> None:
         self._file.writelines(json_line(to_dict(row)) for row in rows)
 
     def close(self) -> None:
@@ -139,11 +145,11 @@ class _JsonLines:
 class _Csv:
     def __init__(self, file: IO[str]) -> None:
         self._file = file
-        self._writer = csv.DictWriter(file, COLUMNS, quoting=csv.QUOTE_ALL)
+        self._writer = csv.DictWriter(file, [field.name for field in FIELDS], quoting=csv.QUOTE_ALL)
         self._is_shown = file.isatty()
         self._writer.writeheader()
 
-    def write(self, rows: Iterable[audit_pb2.AuditRow]) -> None:
+    def write(self, rows: Iterable[questions_pb2.ToolCallRecord]) -> None:
         self._writer.writerows({name: self._cell(value) for name, value in to_dict(row).items()} for row in rows)
 
     def close(self) -> None:
@@ -178,12 +184,11 @@ class _ParquetSink:
             FieldDescriptor.TYPE_UINT32: pyarrow.uint32(),
             FieldDescriptor.TYPE_BOOL: pyarrow.bool_(),
         }
-        fields = audit_pb2.AuditRow.DESCRIPTOR.fields
-        self._schema = pyarrow.schema([(field.name, types.get(field.type, pyarrow.string())) for field in fields])
+        self._schema = pyarrow.schema([(field.name, types.get(field.type, pyarrow.string())) for field in FIELDS])
         self._table = pyarrow.Table.from_pylist
         self._writer = parquet.ParquetWriter(path, self._schema, compression="zstd")
 
-    def write(self, rows: Iterable[audit_pb2.AuditRow]) -> None:
+    def write(self, rows: Iterable[questions_pb2.ToolCallRecord]) -> None:
         self._writer.write_table(self._table([to_dict(row) for row in rows], schema=self._schema))
 
     def close(self) -> None:

@@ -55,13 +55,13 @@ def outcome_values(names: Sequence[str] | None) -> list[common_pb2.Outcome.Value
     return [_value("--outcome", common_pb2.Outcome.items(), "OUTCOME_", name) for name in names or []]
 
 
-def status_value(name: str) -> common_pb2.SessionStatus.ValueType:
-    """A session's status by its name; 0 for no name.
+def status_values(names: Sequence[str] | None) -> list[common_pb2.SessionStatus.ValueType]:
+    """Statuses of sessions by the names that the commands print, such as idle.
 
     Raises:
-        typer.BadParameter: there is none of this name.
+        typer.BadParameter: one has no such name.
     """
-    return _value("--status", common_pb2.SessionStatus.items(), "SESSION_STATUS_", name or "unspecified")
+    return [_value("--status", common_pb2.SessionStatus.items(), "SESSION_STATUS_", name) for name in names or []]
 
 
 def label_values(labels: Sequence[str] | None) -> dict[str, str]:
@@ -101,7 +101,7 @@ class Times:
     until: Until = ""
 
     def fields(self) -> dict[str, Any]:
-        """The request's fields. Raises typer.BadParameter."""
+        """The filter's fields. Raises typer.BadParameter."""
         begin, end = time_ms(self.since, "--since"), time_ms(self.until, "--until")
         return {"created_from_ms": begin, "created_before_ms": end}
 
@@ -124,7 +124,7 @@ class Calls:
     outcome: Outcomes = None
 
     def fields(self) -> dict[str, Any]:
-        """The request's fields. Raises typer.BadParameter."""
+        """The filter's fields. Raises typer.BadParameter."""
         return {
             "session_id": self.session,
             "engine": self.engine,

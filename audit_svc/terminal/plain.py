@@ -9,12 +9,18 @@ from google.protobuf.message import Message
 
 from service_kit.printable import json_text
 
+RECEIPT = "receipt"
+"""The second field of all records."""
+
 
 def to_dict(message: Message) -> dict[str, Any]:
     """The fields of message by their names: numbers as numbers, enums by the end of their names in lower case, null for
-    what is not set, times as they are on the wire.
+    what is not set, times as they are on the wire. Of a record, the producer's row with the receipt's fields beside.
     """
-    return {field.name: _value(message, field) for field in message.DESCRIPTOR.fields}
+    if RECEIPT not in message.DESCRIPTOR.fields_by_name:
+        return {field.name: _value(message, field) for field in message.DESCRIPTOR.fields}
+    row, receipt = (getattr(message, field.name) for field in message.DESCRIPTOR.fields)
+    return to_dict(row) | {name: value or None for name, value in to_dict(receipt).items()}
 
 
 def print_json(message: Message) -> None:

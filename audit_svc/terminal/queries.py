@@ -27,7 +27,7 @@ from audit_svc.terminal.options import (
     Suspect,
     Times,
     label_values,
-    status_value,
+    status_values,
     with_options,
 )
 from audit_svc.terminal.plain import print_json
@@ -51,21 +51,23 @@ def calls(
     clock_suspect: Suspect = False,
 ) -> None:
     """List tool calls, the newest first."""
-    request = questions_pb2.ListToolCallsRequest(
+    wanted = questions_pb2.ToolCallFilter(
         **calls.fields(),
         **times.fields(),
         labels=label_values(label),
         args_contain=contains,
-        clock_suspect=clock_suspect,
+        clock_suspect=True if clock_suspect else None,
     )
-    found = listed(source, "ListToolCalls", request, "rows", listing.limit)
+    request = questions_pb2.ListToolCallsRequest(filter=wanted)
+    found = listed(source, "ListToolCalls", request, "tool_calls", listing.limit)
     _print(listing, found, rows.calls_table)
 
 
 def errors(calls: Calls, times: RecentTimes, listing: Listing, source: Source) -> None:
     """List the tool calls that failed, the newest first, with the reason."""
-    request = questions_pb2.ListToolCallsRequest(**calls.fields(), **times.fields(), errors_only=True)
-    found = listed(source, "ListToolCalls", request, "rows", listing.limit)
+    wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), has_error=True)
+    request = questions_pb2.ListToolCallsRequest(filter=wanted)
+    found = listed(source, "ListToolCalls", request, "tool_calls", listing.limit)
     _print(listing, found, partial(rows.calls_table, errors=True))
 
 
@@ -75,14 +77,17 @@ def sessions(
     source: Source,
     engine: Engine = "",
     model: Model = "",
-    status: Annotated[str, typer.Option(help="Only running, idle, failed or cancelled ones.")] = "",
+    status: Annotated[
+        list[str] | None, typer.Option(help="Only running, idle, failed or cancelled ones; may be repeated.")
+    ] = None,
     label: Labels = None,
 ) -> None:
     """List sessions, the newest first."""
-    request = questions_pb2.ListSessionRecordsRequest(
-        **times.fields(), engine=engine, model=model, status=status_value(status), labels=label_values(label)
+    wanted = questions_pb2.SessionFilter(
+        **times.fields(), engine=engine, model=model, statuses=status_values(status), labels=label_values(label)
     )
-    _print(listing, listed(source, "ListSessions", request, "sessions", listing.limit), rows.sessions_table)
+    request = questions_pb2.ListSessionRecordsRequest(filter=wanted)
+    _print(listing, listed(source, "ListSessionRecords", request, "sessions", listing.limit), rows.sessions_table)
 
 
 def show(
@@ -91,14 +96,14 @@ def show(
     """Show what happened in a session, from its begin to its end."""
 
     async def work(client: Client) -> None:
-        request = questions_pb2.GetSessionRecordRequest(session_id=session, page_size=PAGE)
+        request = questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id=session), page_size=PAGE)
         timeline = None
         while timeline is None or request.page_token:
-            page = await client.call("GetSession", request, PAGE_SECONDS)
+            page = await client.call("GetSessionRecord", request, PAGE_SECONDS)
             if timeline is None:
-                timeline = rows.Timeline(page.session)
+                timeline = rows.Timeline(page.session.session)
                 _print_json([page.session]) if as_json else _print_lines(timeline.heading())
-            _print_json(page.timeline) if as_json else _print_lines(timeline.lines(page.timeline))
+            _print_json(page.entries) if as_json else _print_lines(timeline.lines(page.entries))
             sys.stdout.flush()
             request.page_token = page.next_page_token
 
@@ -119,16 +124,15 @@ def usage(
     limit: Limit = 1000,
     as_json: Json = False,
 ) -> None:
-    """Count calls, requests, tokens and money in groups."""
+    """Count tool calls, model requests, tokens and money in groups."""
     names = [name.strip() for name in by.split(",") if name.strip()]
     group_by = [name if name in DIMENSIONS or name.startswith(LABEL) else LABEL + name for name in names]
-    request = questions_pb2.SummarizeUsageRequest(
-        **calls.fields(), **times.fields(), group_by=group_by, labels=label_values(label)
-    )
-    found = listed(source, "SummarizeUsage", request, "rows", limit)
+    wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), labels=label_values(label))
+    request = questions_pb2.SummarizeUsageRequest(filter=wanted, group_by=group_by)
+    found = listed(source, "SummarizeUsage", request, "groups", limit)
     _print(Listing(limit, as_json), found, partial(rows.usage_table, names))
     for at, name in enumerate(names):
-        if name not in DIMENSIONS and found and not any(row.group[at] for row in found):
+        if name not in DIMENSIONS and found and not any(group.values[at] for group in found):
             err.print(f"no session of these has a label {printable(name)!r}", style="yellow")
 
 

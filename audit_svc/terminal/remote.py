@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
-from onrecord.audit.v1 import administration_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import administration_pb2, administration_pb2_grpc
 
 from audit_svc.errors import AuditError
 from audit_svc.sqlite.care.backup import OnProgress, new_file
@@ -26,7 +26,9 @@ class TransferFailed(AuditError):
 
 
 @contextmanager
-def service(target: str) -> Iterator[tuple["audit_pb2_grpc.AuditServiceStub", tuple[tuple[str, str], ...]]]:
+def service(
+    target: str,
+) -> Iterator[tuple["administration_pb2_grpc.AdministrationServiceStub", tuple[tuple[str, str], ...]]]:
     """A stub of the service at target, "host:port", and the metadata of each call.
 
     Raises:
@@ -43,7 +45,7 @@ def service(target: str) -> Iterator[tuple["audit_pb2_grpc.AuditServiceStub", tu
     )
     with channel:
         try:
-            yield audit_pb2_grpc.AuditServiceStub(channel), tuple(metadata)
+            yield administration_pb2_grpc.AdministrationServiceStub(channel), tuple(metadata)
         except grpc.RpcError as error:
             raise Refused(f"{target} answers {error.code().name}: {printable(error.details() or '')}") from None
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
 from rich.table import Table
 from rich.text import Text
 
@@ -28,12 +29,12 @@ def outcome_text(row: audit_pb2.AuditRow) -> Text:
     return Text(" ".join(parts), style="red" if bad else "green")
 
 
-def calls_table(rows: Iterable[audit_pb2.AuditRow], *, errors: bool = False) -> Table:
+def calls_table(records: Iterable[questions_pb2.ToolCallRecord], *, errors: bool = False) -> Table:
     """Tool calls, one per line; with errors, the reason in place of the arguments."""
     table = _table(
         "began", "session", "engine", "model", "tool", "outcome", "took", "result", (errors and "error") or "arguments"
     )
-    for row in rows:
+    for row in (record.tool_call for record in records):
         table.add_row(
             time_text(row.created_at_ms),
             printable(row.session_id),
@@ -55,12 +56,23 @@ def call_line(row: audit_pb2.AuditRow) -> Text:
     return _call(line, row)
 
 
-def sessions_table(sessions: Iterable[audit_pb2.SessionRow]) -> Table:
+def sessions_table(records: Iterable[questions_pb2.SessionRecord]) -> Table:
     """Sessions, one per line."""
     table = _table(
-        "began", "session", "engine", "model", "status", "turns", "steps", "calls", "tokens in/out", "cost", "labels"
+        "began",
+        "session",
+        "engine",
+        "model",
+        "status",
+        "turns",
+        "tool calls",
+        "model requests",
+        "tokens in/out",
+        "cost",
+        "labels",
     )
-    for session in sessions:
+    for record in records:
+        session = record.session
         table.add_row(
             time_text(session.created_at_ms),
             printable(session.id),
@@ -68,10 +80,10 @@ def sessions_table(sessions: Iterable[audit_pb2.SessionRow]) -> Table:
             printable(session.model),
             status_of(session),
             f"{session.turns:,}",
-            f"{session.steps:,}",
             f"{session.tool_calls:,}",
-            f"{session.input_tokens:,}/{session.output_tokens:,}",
-            cost_of(session),
+            f"{session.usage.requests:,}",
+            f"{session.usage.input_tokens:,}/{session.usage.output_tokens:,}",
+            cost_of(session.usage),
             labels_of(session),
         )
     return table
@@ -82,10 +94,10 @@ def status_of(session: audit_pb2.SessionRow) -> str:
     return enum_name(session.DESCRIPTOR.fields_by_name["status"], session.status)
 
 
-def cost_of(session: audit_pb2.SessionRow) -> str:
-    """What a session has cost, as far as it is known."""
-    unknown = f" + {session.unpriced_steps:,} unpriced" if session.unpriced_steps else ""
-    return money(session.cost_micros) + unknown
+def cost_of(usage: common_pb2.Usage) -> str:
+    """What model requests have cost, as far as it is known."""
+    unknown = f" + {usage.unpriced_requests:,} unpriced" if usage.unpriced_requests else ""
+    return money(usage.known_cost_micros) + unknown
 
 
 def labels_of(session: audit_pb2.SessionRow) -> str:
@@ -93,11 +105,11 @@ def labels_of(session: audit_pb2.SessionRow) -> str:
     return " ".join(f"{printable(key)}={printable(value)}" for key, value in sorted(session.labels.items()))
 
 
-def usage_table(groups: Sequence[str], rows: Iterable[questions_pb2.UsageGroup]) -> Table:
+def usage_table(names: Sequence[str], groups: Iterable[questions_pb2.UsageGroup]) -> Table:
     """What each group took."""
-    table = _table(*groups)
+    table = _table(*names)
     for name in (
-        "calls",
+        "tool calls",
         "errors",
         "exit≠0",
         "HTTP≥400",
@@ -105,26 +117,25 @@ def usage_table(groups: Sequence[str], rows: Iterable[questions_pb2.UsageGroup])
         "p95",
         "p99",
         "results",
-        "requests",
+        "model requests",
         "tokens in",
         "tokens out",
         "cost",
     ):
         table.add_column(name, justify="right")
-    for row in rows:
-        unpriced = f" + {row.unpriced_requests:,} unpriced" if row.unpriced_requests else ""
+    for group in groups:
         table.add_row(
-            *(printable(value) or "-" for value in row.group),
-            f"{row.calls:,}",
-            Text(f"{row.errors:,}", style="red" if row.errors else ""),
-            f"{row.nonzero_exits:,}",
-            f"{row.http_errors:,}",
-            *_quantiles(row),
-            size(row.result_bytes),
-            f"{row.requests:,}",
-            f"{row.input_tokens:,}",
-            f"{row.output_tokens:,}",
-            money(row.cost_micros) + unpriced,
+            *(printable(value) or "-" for value in group.values),
+            f"{group.tool_calls:,}",
+            Text(f"{group.tool_call_errors:,}", style="red" if group.tool_call_errors else ""),
+            f"{group.nonzero_exits:,}",
+            f"{group.http_errors:,}",
+            *_quantiles(group),
+            size(group.result_bytes),
+            f"{group.usage.requests:,}",
+            f"{group.usage.input_tokens:,}",
+            f"{group.usage.output_tokens:,}",
+            cost_of(group.usage),
         )
     return table
 
@@ -162,20 +173,24 @@ class Timeline:
         labels = f" · {labels_of(session)}" if session.labels else ""
         yield Text(f"{time_text(session.created_at_ms)} UTC · {status}{labels}")
         yield Text(
-            f"{session.turns:,} turns · {session.steps:,} steps · {session.tool_calls:,} tool calls · "
-            f"{session.input_tokens:,} tokens in, {session.output_tokens:,} out · {cost_of(session)}"
+            f"{session.turns:,} turns · {session.tool_calls:,} tool calls · {session.usage.requests:,} model requests · "
+            f"{session.usage.input_tokens:,} tokens in, {session.usage.output_tokens:,} out · {cost_of(session.usage)}"
         )
 
     def lines(self, entries: Iterable[questions_pb2.Entry]) -> Iterator[Text]:
         """The next entries, each turn below its name."""
         for entry in entries:
-            request = entry.HasField("model_request")
-            row = entry.model_request if request else entry.tool_call
-            if row.turn_id != self._turn_id:
-                self._turn_id = row.turn_id
-                yield Text(f"\nturn {printable(row.turn_id) or '-'}", style="bold")
-            line = Text(f"{_offset(row.created_at_ms - self._session.created_at_ms):>10}  ", style="dim")
-            yield _request(line, entry.model_request) if request else _call(line, entry.tool_call)
+            if entry.turn_id != self._turn_id:
+                self._turn_id = entry.turn_id
+                yield Text(f"\nturn {printable(entry.turn_id) or '-'}", style="bold")
+            line = Text(f"{_offset(entry.at_ms - self._session.created_at_ms):>10}  ", style="dim")
+            kind = entry.WhichOneof("entry")
+            if kind == "model_request":
+                yield _request(line, entry.model_request.model_request)
+            elif kind == "tool_call":
+                yield _call(line, entry.tool_call.tool_call)
+            else:
+                yield line.append("of a kind that this version does not know")
 
 
 def _call(line: Text, row: audit_pb2.AuditRow) -> Text:

@@ -31,14 +31,15 @@ def tail(
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Show tool calls as they are recorded, until interrupted."""
-    request = questions_pb2.TailToolCallsRequest(**calls.fields(), errors_only=errors_only)
+    wanted = questions_pb2.ToolCallFilter(**calls.fields(), has_error=True if errors_only else None)
+    request = questions_pb2.TailToolCallsRequest(filter=wanted, skip_when_behind=True)
     run(Source(target), _follow(Source(target), request, reconnect=reconnect, as_json=as_json))
 
 
 async def _follow(
     source: Source, request: questions_pb2.TailToolCallsRequest, *, reconnect: bool, as_json: bool
 ) -> None:
-    """Prints rows as they come, and keeps the page token of the last one in request.
+    """Prints rows as they come, and keeps the resume token of the last response in request.
 
     Raises:
         grpc.aio.AioRpcError: the service was never there, refuses for good, or is away and reconnect is not asked for.
@@ -53,10 +54,10 @@ async def _follow(
                         err.print("the service is back: going on", style="yellow")
                     failures = 0
                     _print(response, as_json=as_json)
-                    request.page_token = response.page_token
+                    request.resume_token = response.resume_token
             return
         except grpc.aio.AioRpcError as error:
-            if not reconnect or not request.page_token or error.code() not in _PASSING:
+            if not reconnect or not request.resume_token or error.code() not in _PASSING:
                 raise
             if not failures:
                 err.print(
@@ -68,8 +69,9 @@ async def _follow(
 
 
 def _print(response: questions_pb2.TailToolCallsResponse, *, as_json: bool) -> None:
-    if response.missed:
-        err.print(f"{response.missed:,} rows were missed, since they came faster than they were read", style="yellow")
-    for row in response.rows:
-        print_json(row) if as_json else out.print(rows.call_line(row))
+    if response.HasField("skipped"):
+        missed = response.skipped.last - response.skipped.first + 1
+        err.print(f"{missed:,} rows were missed, since they came faster than they were read", style="yellow")
+    for record in response.tool_calls:
+        print_json(record) if as_json else out.print(rows.call_line(record.tool_call))
     sys.stdout.flush()

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.ledger.batch import CALL_BEGAN, REQUEST_BEGAN, SESSION_UPDATED, Batch, ValidRows, Values, rejection
+from audit_svc.ledger.batch import CALL_BEGAN, REQUEST_BEGAN, SESSION_UPDATED, Batch, ValidRows, Values
+from audit_svc.ledger.columns import Problem
 from audit_svc.sqlite.open.connection import Connection
 
-Rejections = list[tuple[int, audit_pb2.Rejection]]
+Rejections = list[audit_pb2.Rejection]
 
 
 def pruned_before(connection: Connection) -> int:
@@ -40,7 +41,7 @@ def refuse_old(connection: Connection, batch: Batch, mark: int, rejections: Reje
     recent = replace(
         batch,
         tool_calls=_recent(batch.tool_calls, CALL_BEGAN, "created_at_ms", mark, refused, spare=kept_calls),
-        costs=_recent(batch.costs, REQUEST_BEGAN, "created_at_ms", mark, refused, spare=kept_costs),
+        model_requests=_recent(batch.model_requests, REQUEST_BEGAN, "created_at_ms", mark, refused, spare=kept_costs),
         sessions=_recent(
             batch.sessions, SESSION_UPDATED, "updated_at_ms", mark, refused, spare=known("sessions WHERE id = ?")
         ),
@@ -53,15 +54,16 @@ def refuse_old(connection: Connection, batch: Batch, mark: int, rejections: Reje
 
 def is_new(connection: Connection, batch: Batch) -> bool:
     """Whether none of the batch's numbers has come before. It has come before where it has no numbers."""
-    if not batch.producer_id or not batch.sequence:
+    if not batch.numbers:
         return False
-    found = connection.execute("SELECT highest_sequence FROM producers WHERE id = ?", (batch.producer_id,)).fetchone()
-    if found is None or batch.first_sequence > found[0]:
+    producer_id, first, last = batch.numbers
+    found = connection.execute("SELECT highest_sequence FROM producers WHERE id = ?", (producer_id,)).fetchone()
+    if found is None or first > found[0]:
         return True
     within = "producer_id = ? AND first_sequence <= ? AND last_sequence >= ?"
     gap = connection.execute(
         f"SELECT 1 FROM producer_gaps WHERE {within}",  # noqa: S608 - a text of ours
-        (batch.producer_id, batch.first_sequence, batch.sequence),
+        (producer_id, first, last),
     )
     return gap.fetchone() is not None
 
@@ -76,6 +78,7 @@ def _recent(
 ) -> ValidRows:
     if not accepted or min(accepted.values[place :: accepted.width]) >= mark:
         return accepted
+    problem = Problem(audit_pb2.REJECTION_CODE_TOO_OLD, f"{field} is before what the ledger has been pruned to", field)
     kept: list[object] = []
     positions: list[int] = []
     for position, row in zip(accepted.positions, accepted.rows(), strict=True):
@@ -83,6 +86,5 @@ def _recent(
             kept.extend(row)
             positions.append(position)
         else:
-            message = f"{field} is before what the ledger has been pruned to"
-            rejections.append((position, rejection(row[0], audit_pb2.REJECTION_CODE_TOO_OLD, message)))
-    return ValidRows(kept, accepted.width, positions)
+            rejections.append(accepted.rejection(position, row[0], problem))
+    return replace(accepted, values=kept, positions=positions)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from audit_svc.ledger.batch import Values
+from audit_svc.ledger.batch import TOOL_CALL_COLUMNS, Values
 from audit_svc.ledger.query import Filter
 from audit_svc.sqlite.open.connection import Connection
 
@@ -17,19 +17,39 @@ FEW_SESSIONS = 200
 
 Labels = Sequence[tuple[str, str]]
 
+CALL_NAMES = ["position", *(column.name for column in TOOL_CALL_COLUMNS)]
+CALL_COLUMNS = f"tool_call_log.rowid AS {', '.join(CALL_NAMES)}"
+"""What is read of a tool call. In SQLite the position of a row is its rowid."""
+
 
 class Condition(NamedTuple):
     """A part of a WHERE clause."""
 
     sql: str
-    arguments: tuple[int | str, ...] = ()
+    arguments: tuple[int | str | None, ...] = ()
 
 
 class Statement(NamedTuple):
     """SQL and its arguments."""
 
     sql: str
-    arguments: list[int | str]
+    arguments: list[int | str | None]
+
+
+def is_set(column: str, wanted: bool | None) -> list[Condition]:
+    """That a column is not null, or that it is; nothing where neither is wanted."""
+    return [] if wanted is None else [Condition(f"{column} IS {'NOT ' if wanted else ''}NULL")]
+
+
+def contains(column: str, text: str) -> list[Condition]:
+    """That a column has a text, whatever the case of its ASCII letters; nothing where there is no text."""
+    # Not LIKE, which ends at a NUL: what a summary has behind one would be hidden.
+    return [Condition(f"instr(lower({column}), ?)", (lower(text),))] if text else []
+
+
+def lower(text: str) -> str:
+    """As SQLite's lower() has it: ASCII alone."""
+    return text.encode().lower().decode()
 
 
 def time_range(wanted: Filter) -> list[Condition]:

@@ -1,15 +1,15 @@
 """Tool calls in the order of their commits. In SQLite the position of a row is its rowid."""
 
-from audit_svc.ledger.batch import TOOL_CALL_COLUMNS, tool_call_row
 from audit_svc.ledger.pages import MAX_PAGE_BYTES
 from audit_svc.ledger.protocol import TAIL_ROWS, Tail
 from audit_svc.ledger.query import Filter
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing
-from audit_svc.sqlite.read.listing import Condition, Statement
+from audit_svc.sqlite.read.listing import CALL_COLUMNS, CALL_NAMES, Condition, Statement
+from audit_svc.sqlite.read.tool_calls import conditions_of, read_call
 
-_COLUMNS = ["rowid", *(column.name for column in TOOL_CALL_COLUMNS)]
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM tool_call_log"  # noqa: S608 - names of ours
+# No index may take the walk away from the order of the commits.
+_SELECT = f"SELECT {CALL_COLUMNS} FROM tool_call_log NOT INDEXED"  # noqa: S608 - names of ours
 
 
 def last_position(connection: Connection) -> int:
@@ -24,24 +24,15 @@ def tool_calls_after(connection: Connection, wanted: Filter, position: int) -> T
     upto = min(last, position + TAIL_ROWS)
     if upto <= position:
         return Tail([], position, last)
-    within = Condition("rowid > ? AND rowid <= ?", (position, upto))
-    sql, arguments = listing.select(_SELECT, [within, *_conditions(wanted)])
-    statement = Statement(f"{sql} ORDER BY rowid LIMIT {TAIL_ROWS}", arguments)
+    within = Condition("tool_call_log.rowid > ? AND tool_call_log.rowid <= ?", (position, upto))
+    conditions = [part for parts in conditions_of(wanted).values() for part in parts]
+    sql, arguments = listing.select(_SELECT, [within, *conditions, *listing.time_range(wanted)])
+    statement = Statement(f"{sql} ORDER BY tool_call_log.rowid LIMIT {TAIL_ROWS}", arguments)
     tail = Tail([], upto, last)
     size_bytes = 0
-    for number, *values in listing.fetch(connection, _COLUMNS, statement):
-        tail.rows.append(tool_call_row(values))
+    for found in listing.fetch(connection, CALL_NAMES, statement):
+        tail.rows.append(read_call(found))
         size_bytes += tail.rows[-1].ByteSize()
         if size_bytes > MAX_PAGE_BYTES:
-            return Tail(tail.rows, int(number), last)
+            return Tail(tail.rows, tail.rows[-1].receipt.position, last)
     return tail
-
-
-def _conditions(wanted: Filter) -> list[Condition]:
-    # With a plus, so that no index takes the walk away from the order of the commits.
-    conditions = [Condition(f"+{name} = ?", (value,)) for name, value in wanted.equal.items()]
-    conditions += [Condition("+error IS NOT NULL")] if wanted.errors_only else []
-    if wanted.outcomes:
-        names = [name or "" for name in wanted.outcomes]
-        conditions.append(Condition(f"coalesce(outcome, '') IN ({', '.join('?' * len(names))})", tuple(names)))
-    return conditions

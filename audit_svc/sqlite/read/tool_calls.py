@@ -8,14 +8,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import questions_pb2
 
-from audit_svc.ledger.batch import TOOL_CALL_COLUMNS, Values, tool_call_row
-from audit_svc.ledger.pages import Page, by_time, take_page
+from audit_svc.ledger.batch import Values
+from audit_svc.ledger.pages import Page, call_key, take_page
 from audit_svc.ledger.query import Filter, Query
+from audit_svc.ledger.records import tool_call_record
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing
-from audit_svc.sqlite.read.listing import Condition, Statement
+from audit_svc.sqlite.read.listing import CALL_COLUMNS, CALL_NAMES, Condition, Statement
 from audit_svc.sqlite.text.text_index import trigrams_of
 from audit_svc.sqlite.text.text_search import TextSearch
 from service_kit.paging import Position
@@ -29,9 +30,6 @@ PATIENCE_SECONDS = 0.25
 """After so long a page is not gone on with: its last window or zone of texts takes about as long at most."""
 LONG_WALK = 25_000
 """Rows. When a page is likely to need more, and looks for a text, the index of texts is quicker than the walk."""
-
-_NAMES = [column.name for column in TOOL_CALL_COLUMNS]
-_COLUMNS = ", ".join(_NAMES)
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Plan:
         """The first rows, at most limit, of the listing for which conditions hold too."""
         parts = [
             listing.select(
-                f"SELECT {_COLUMNS} FROM tool_call_log INDEXED BY {walk.index}",  # noqa: S608 - names of ours
+                f"SELECT {CALL_COLUMNS} FROM tool_call_log INDEXED BY {walk.index}",  # noqa: S608 - names of ours
                 [*walk.conditions, *conditions, *self.others],
             )
             for walk in self.walks
@@ -73,45 +71,37 @@ class Plan:
         return Statement(sql, [argument for part in parts for argument in part.arguments])
 
 
-def list_tool_calls(connection: Connection, query: Query) -> Page[audit_pb2.AuditRow]:
+def list_tool_calls(connection: Connection, query: Query) -> Page[questions_pb2.ToolCallRecord]:
     """A page of tool calls. It may be short, though another follows."""
     plan = plan_of(connection, query.filter)
     if plan.others:
         found, stopped_at = _search(connection, query, plan)
     else:
         conditions = [*listing.time_range(query.filter), *listing.after_key(query.after)]
-        found, stopped_at = listing.fetch(connection, _NAMES, plan.statement(conditions, query.size + 1)), None
-    page = take_page(found, tool_call_row, query.size, by_time)
+        found, stopped_at = listing.fetch(connection, CALL_NAMES, plan.statement(conditions, query.size + 1)), None
+    page = take_page(found, read_call, query.size, call_key)
     return page if page.next else Page(page.rows, stopped_at)
 
 
 def export_tool_calls(
     connection: Connection, wanted: Filter, after: Position | None, last_position: int, size: int
-) -> list[audit_pb2.AuditRow]:
+) -> list[questions_pb2.ToolCallRecord]:
     """The next rows of an export, the oldest first: see ReadableLedger."""
     conditions = [*listing.time_range(wanted), Condition("+rowid <= ?", (last_position,))]
     conditions += listing.after_key(after, ascending=True)
     statement = plan_of(connection, wanted).statement(conditions, size, ascending=True)
-    return list(map(tool_call_row, listing.fetch(connection, _NAMES, statement)))
+    return list(map(read_call, listing.fetch(connection, CALL_NAMES, statement)))
 
 
 def plan_of(connection: Connection, wanted: Filter) -> Plan:
     """The walk that meets the fewest rows for a filter."""
     equal = wanted.equal
-    others = {
-        # The text first: few rows have it, and it lies before the other columns.
-        "text": _contains(wanted.contains),
-        **{name: [Condition(f"{name} = ?", (value,))] for name, value in equal.items()},
-        "suspect": [Condition("clock_suspect IS NOT NULL")] if wanted.clock_suspect else [],
-        "errors": [Condition("error IS NOT NULL")] if wanted.errors_only else [],
-        "outcomes": _outcomes(wanted),
-        "labels": listing.has_labels(wanted.labels, "tool_call_log.session_id"),
-    }
+    others = conditions_of(wanted)
 
     def by(walks: list[Walk], *known: str, is_short: bool = False) -> Plan:
         rest = [part for name, parts in others.items() if name not in known for part in parts]
         filters = [part for parts in others.values() for part in parts]
-        return Plan(walks, rest, is_short, filters, trigrams_of(_lower(wanted.contains)))
+        return Plan(walks, rest, is_short, filters, trigrams_of(listing.lower(wanted.contains)))
 
     if "session_id" in equal:
         return by([Walk("idx_tool_call_log_session", others["session_id"])], "session_id", is_short=True)
@@ -121,8 +111,8 @@ def plan_of(connection: Connection, wanted: Filter) -> Plan:
         return by([Walk("idx_tool_call_log_suspect", others["suspect"])], "suspect")
     if unusual := _unusual(wanted):
         return by([Walk("idx_tool_call_log_unusual", [outcome]) for outcome in unusual], "outcomes")
-    if wanted.errors_only:
-        return by([Walk("idx_tool_call_log_failed", others["errors"])], "errors")
+    if wanted.has_error:
+        return by([Walk("idx_tool_call_log_failed", others["error"])], "error")
     if "engine" in equal and "tool_name" in equal:
         known = "engine", "tool_name"
         return by([Walk("idx_tool_call_log_tool", [*others["engine"], *others["tool_name"]])], *known)
@@ -136,6 +126,26 @@ def plan_of(connection: Connection, wanted: Filter) -> Plan:
             ]
             return by(walks, "engine", "tool_name")
     return by([Walk("idx_tool_call_log_created")])
+
+
+def conditions_of(wanted: Filter) -> dict[str, list[Condition]]:
+    """What a filter asks of a row of tool_call_log, by the name of what it asks for; its times are not among them."""
+    return {
+        # The text first: few rows have it, and it lies before the other columns.
+        "text": listing.contains("args_summary", wanted.contains),
+        **{name: [Condition(f"{name} = ?", (value,))] for name, value in wanted.equal.items()},
+        "suspect": listing.is_set("clock_suspect", wanted.clock_suspect),
+        "error": listing.is_set("error", wanted.has_error),
+        "shadow": [] if wanted.shadow is None else [Condition("shadow = ?", (int(wanted.shadow),))],
+        "outcomes": _outcomes(wanted),
+        "labels": listing.has_labels(wanted.labels, "tool_call_log.session_id"),
+    }
+
+
+def read_call(found: Values) -> questions_pb2.ToolCallRecord:
+    """A record of the values of CALL_NAMES."""
+    position, *values = found
+    return tool_call_record(position, values)
 
 
 def _search(connection: Connection, query: Query, plan: Plan) -> tuple[list[Values], Position | None]:
@@ -153,7 +163,7 @@ def _search(connection: Connection, query: Query, plan: Plan) -> tuple[list[Valu
         begin = _window_begin(connection, plan, ends, position, window)
         within = [Condition("created_at >= ?", (begin,))] if begin is not None else []
         statement = plan.statement([*ends, *listing.after_key(position), *within], size - len(rows))
-        rows += listing.fetch(connection, _NAMES, statement)
+        rows += listing.fetch(connection, CALL_NAMES, statement)
         if len(rows) == size or begin is None:
             return rows, None
         position = (begin, "")
@@ -213,16 +223,6 @@ def _unusual(wanted: Filter) -> list[Condition]:
     if None in wanted.outcomes or "succeeded" in wanted.outcomes:
         return []
     return [Condition("outcome = ? AND outcome <> 'succeeded'", (str(name),)) for name in wanted.outcomes]
-
-
-def _contains(text: str) -> list[Condition]:
-    # Not LIKE, which ends at a NUL: what a summary has behind one would be hidden.
-    return [Condition("instr(lower(args_summary), ?)", (_lower(text),))] if text else []
-
-
-def _lower(text: str) -> str:
-    """As SQLite's lower() has it: ASCII alone."""
-    return text.encode().lower().decode()
 
 
 def _pairs(connection: Connection, engine: str, tool_name: str) -> list[tuple[str, str]] | None:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from audit_svc.ledger.batch import TOOL_CALL_COLUMNS, Values
+from audit_svc.ledger.batch import Values
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing
-from audit_svc.sqlite.read.listing import Condition, Statement
+from audit_svc.sqlite.read.listing import CALL_COLUMNS, CALL_NAMES, Condition, Statement
 from audit_svc.sqlite.text import text_index
 from service_kit.paging import Position
 
@@ -29,11 +29,10 @@ VAIN = 8
 MAX_UNINDEXED = 200_000
 """Rows that are looked at one by one before the index: beyond this, going by time is quicker."""
 
-_NAMES = [column.name for column in TOOL_CALL_COLUMNS]
-_CREATED_AT, _ID = _NAMES.index("created_at"), _NAMES.index("id")
-_UNINDEXED = f"SELECT {', '.join(_NAMES)} FROM tool_call_log NOT INDEXED WHERE rowid >= ?"  # noqa: S608 - names of ours
+_CREATED_AT, _ID = CALL_NAMES.index("created_at"), CALL_NAMES.index("id")
+_UNINDEXED = f"SELECT {CALL_COLUMNS} FROM tool_call_log NOT INDEXED WHERE rowid >= ?"  # noqa: S608 - names of ours
 _INDEXED = (
-    f"SELECT {', '.join(_NAMES)} FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN tool_call_log NOT INDEXED "  # noqa: S608 - names of ours
+    f"SELECT {CALL_COLUMNS} FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN tool_call_log NOT INDEXED "  # noqa: S608 - names of ours
     "WHERE rowid = number"
 )
 _ZONES = "SELECT zone, latest FROM args_index_zones WHERE latest >= ? AND earliest <= ? ORDER BY latest DESC"

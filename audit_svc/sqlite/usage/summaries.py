@@ -1,7 +1,8 @@
 """Usage in groups: from the rollups where they know what is asked, else from the rows.
 
 A time range is summed up from the periods that lie in it and the rows at its ends, so that the answer is exact. What is
-asked by session or label is in the sums of sessions, unless tools, outcomes or times are asked for with it.
+asked by session or label is in the sums of sessions, unless tools, outcomes or times are asked for with it. Nothing is
+summed up by errors, shadows, texts and suspect times: what is asked by them is counted from the rows.
 """
 
 import operator
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onrecord.audit.v1 import questions_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.ledger import histogram
 from audit_svc.ledger.columns import MAX_INT64
@@ -37,6 +39,10 @@ from audit_svc.sqlite.usage.usage_tables import (
 Group = tuple[int | str, ...]
 Part = tuple[Table, list[Condition]]
 """Where a part of the answer is: r is the table's name in the conditions."""
+
+_OF_CALLS = ("tool_calls", "tool_call_errors", *CALLS[2:])
+_OF_USAGE = ("requests", *REQUESTS[2:-2], "known_cost_micros", "unpriced_requests")
+"""The fields of UsageGroup and of its Usage, in the order of CALLS, and of REQUESTS without the errors."""
 
 _NO_CALLS, _NO_REQUESTS = (0,) * len(CALLS), (0,) * len(REQUESTS)
 
@@ -72,7 +78,7 @@ def summarize_usage(connection: Connection, query: Query) -> Page[questions_pb2.
     named = (([group_name(*part) for part in zip(groups, group, strict=True)], sums) for group, sums in found.items())
     rest = sorted((entry for entry in named if after is None or entry[0] > after), key=operator.itemgetter(0))
     page = [_row(group, sums) for group, sums in rest[: query.size]]
-    return Page(page, tuple(page[-1].group) if len(rest) > query.size else None)
+    return Page(page, tuple(page[-1].values) if len(rest) > query.size else None)
 
 
 def _found(connection: Connection, query: Query) -> dict[Group, _Sums]:
@@ -130,11 +136,13 @@ def _parts(connection: Connection, wanted: Filter, groups: Sequence[str]) -> Ite
     end = MAX_INT64 if wanted.before_ms is None else wanted.before_ms
     if begin >= end:
         return
-    only_calls = bool("tool_name" in wanted.equal or wanted.outcomes)
+    only_calls = wanted.is_of_calls
+    # What no sum is kept by.
+    of_rows = bool(wanted.contains) or (wanted.has_error, wanted.shadow, wanted.clock_suspect) != (None, None, None)
     by_session = bool("session_id" in wanted.equal or wanted.labels) or any(
         name == "session" or name.startswith(LABEL) for name in groups
     )
-    if by_session and not only_calls and not {"tool", "outcome", *PERIODS} & set(groups):
+    if by_session and not only_calls and not of_rows and not {"tool", "outcome", *PERIODS} & set(groups):
         until = None if end == MAX_INT64 else end
         if not is_short(connection, begin, until):
             for kind in KINDS:
@@ -142,7 +150,7 @@ def _parts(connection: Connection, wanted: Filter, groups: Sequence[str]) -> Ite
                     yield table, [*within, *filters]
             return
     longest = min([PERIODS[name][0] for name in groups if name in PERIODS], default=MAX_INT64)
-    steps = [step for step in STEPS if step.ms <= longest and not by_session]
+    steps = [step for step in STEPS if step.ms <= longest and not by_session and not of_rows]
     pieces = list(cut(begin, end, steps))
     for rows, rollup in [(CALL_ROWS, call_rollup), (REQUEST_ROWS, request_rollup)][: 1 if only_calls else 2]:
         for step, first, last in pieces:
@@ -157,6 +165,10 @@ def _filters(connection: Connection, wanted: Filter) -> list[Condition]:
     if wanted.outcomes:
         outcomes = tuple(name or "" for name in wanted.outcomes)
         conditions.append(Condition(f"coalesce(r.outcome, '') IN ({', '.join('?' * len(outcomes))})", outcomes))
+    conditions += [Condition("r.shadow = ?", (int(wanted.shadow),))] if wanted.shadow is not None else []
+    conditions += listing.is_set("r.error", wanted.has_error)
+    conditions += listing.is_set("r.clock_suspect", wanted.clock_suspect)
+    conditions += listing.contains("r.args_summary", wanted.contains)
     rare = listing.with_rare_label(connection, wanted.labels, "r.session_id")
     return [*conditions, *([rare] if rare else []), *listing.has_labels(wanted.labels, "r.session_id")]
 
@@ -192,9 +204,10 @@ def _columns(table: Table, groups: Sequence[str]) -> tuple[list[str], str, list[
 
 def _row(group: Sequence[str], sums: _Sums) -> questions_pb2.UsageGroup:
     row = questions_pb2.UsageGroup(
-        group=group,
-        **dict(zip(CALLS, sums.calls, strict=True)),
-        **dict(zip(REQUESTS, sums.requests, strict=True)),
+        values=group,
+        usage=common_pb2.Usage(**dict(zip(_OF_USAGE, (sums.requests[0], *sums.requests[2:]), strict=True))),
+        model_request_errors=sums.requests[1],
+        **dict(zip(_OF_CALLS, sums.calls, strict=True)),
     )
     for name, value in zip(
         ("p50", "p95", "p99"), histogram.quantiles(sums.histogram(), (0.5, 0.95, 0.99)), strict=False

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import apsw
@@ -17,9 +18,9 @@ from audit_svc.ledger.batch import (
     TOOL_CALL_COLUMNS,
     Batch,
     ValidRows,
-    rejection,
+    in_order,
 )
-from audit_svc.ledger.columns import Column
+from audit_svc.ledger.columns import Column, Problem
 from audit_svc.ledger.usage import Usage
 from audit_svc.sqlite.care.pruned import pruned_before, refuse_old
 from audit_svc.sqlite.usage.rollups import Rollups
@@ -32,7 +33,10 @@ CHUNKS = (250, 50, 10, 2, 1)
 batch is checked meanwhile; with a row each, the two threads would pass the lock to and fro for every row. A statement
 beyond 16,384 characters would not be cached."""
 
-Rejections = list[tuple[int, audit_pb2.Rejection]]
+Rejections = list[audit_pb2.Rejection]
+
+_OTHER_CONTENT = Problem(audit_pb2.REJECTION_CODE_CONFLICT, "the ledger has a row with this id and other content")
+_OTHER_RECORDER = Problem(audit_pb2.REJECTION_CODE_CONFLICT, "another caller records this session")
 
 
 _QUERY_COLUMNS = ("caller", "method", "filters", "rows", "duration_ms", "status", "times", "created_at")
@@ -84,11 +88,11 @@ class Inserts:
             stored.append(self._write_sessions(batch, refused, suspicious[-1]))
             if batch.queries:
                 self._connection.executemany(self._insert_query, map(_QUERY_VALUES, batch.queries))
-            if batch.producer_id and batch.sequence:
-                covered.add(batch.producer_id, batch.first_sequence, batch.sequence)
+            if batch.numbers:
+                covered.add(*batch.numbers)
         covered.write()
         calls = self._tool_calls.write([batch.tool_calls for batch in kept], rejections)
-        costs = self._costs.write([batch.costs for batch in kept], rejections)
+        costs = self._costs.write([batch.model_requests for batch in kept], rejections)
         total = Usage()
         responses = []
         for (batch, usage), sessions, its_calls, its_costs, refused, is_suspicious in zip(
@@ -97,7 +101,7 @@ class Inserts:
             if is_suspicious:
                 self._mark("tool_call_log", its_calls, CALL_BEGAN, batch.received_ms)
                 self._mark("cost_log", its_costs, REQUEST_BEGAN, batch.received_ms)
-            is_whole = len(its_calls) == len(batch.tool_calls) and len(its_costs) == len(batch.costs)
+            is_whole = len(its_calls) == len(batch.tool_calls) and len(its_costs) == len(batch.model_requests)
             total.add(usage if is_whole else Usage(its_calls, its_costs))
             if refused:
                 note_refusals(self._connection, batch, refused)
@@ -119,8 +123,7 @@ class Inserts:
             self._connection.execute(self._upsert_session, (*values, recorded_by))
             if not self._connection.changes():
                 if recorded_by and self._recorder(values[0]) not in ("", recorded_by):
-                    message = "another caller records this session"
-                    rejections.append((position, rejection(values[0], audit_pb2.REJECTION_CODE_CONFLICT, message)))
+                    rejections.append(sessions.rejection(position, values[0], _OTHER_RECORDER))
             else:
                 stored += 1
                 self._connection.execute("DELETE FROM session_labels WHERE session_id = ?", (values[0],))
@@ -187,25 +190,23 @@ class _LogTable:
                 self._connection.execute(insert, waiting[first : first + rows * self._width])
                 first += rows * self._width
 
-    def _conflicts(self, accepted: ValidRows) -> Iterator[tuple[int, audit_pb2.Rejection]]:
+    def _conflicts(self, accepted: ValidRows) -> Iterator[audit_pb2.Rejection]:
         """After the INSERT: the rows that are not what the table has under their id."""
         for position, row in zip(accepted.positions, accepted.rows(), strict=True):
             found = self._connection.execute(self._select, (row[0],)).fetchone()
             if found is None:
                 raise AssertionError("a row was ignored for another reason than its id")
             if found != row:
-                message = "the ledger has a row with this id and other content"
-                yield position, rejection(row[0], audit_pb2.REJECTION_CODE_CONFLICT, message)
+                yield accepted.rejection(position, row[0], _OTHER_CONTENT)
 
 
 def _response(batch: Batch, stored: int, rejections: Rejections) -> audit_pb2.RecordResponse:
-    rejections.sort(key=lambda entry: entry[0])
     refused = len(rejections) - len(batch.rejections)
     return audit_pb2.RecordResponse(
-        sequence=batch.sequence,
+        range=audit_pb2.SequenceRange(**batch.numbers._asdict()) if batch.numbers else None,
         stored=stored,
         duplicates=len(batch) - stored - refused,
-        rejections=[entry[1] for entry in rejections],
+        rejections=in_order(rejections),
     )
 
 
@@ -218,7 +219,7 @@ def _take(accepted: ValidRows, new: set[str]) -> ValidRows:
             new.remove(row[0])
             values.extend(row)
             positions.append(position)
-    return ValidRows(values, accepted.width, positions)
+    return replace(accepted, values=values, positions=positions)
 
 
 def prepare(connection: apsw.Connection, sql: str) -> None:

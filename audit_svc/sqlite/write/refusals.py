@@ -17,10 +17,11 @@ _ADD = (
 )
 
 
-def note_refusals(connection: Connection, batch: Batch, refused: Sequence[tuple[int, audit_pb2.Rejection]]) -> None:
+def note_refusals(connection: Connection, batch: Batch, refused: Sequence[audit_pb2.Rejection]) -> None:
     """Adds the refused rows of a batch, in the open transaction. A batch that is sent again is counted again."""
     minute = batch.received_ms - batch.received_ms % MINUTE_MS
-    for code, rows in Counter(rejection.code for _, rejection in refused).items():
+    producer_id, first, last = batch.numbers or ("", 0, 0)
+    for code, rows in Counter(rejection.code for rejection in refused).items():
         name = audit_pb2.RejectionCode.Name(code).removeprefix("REJECTION_CODE_").lower()
-        key = (batch.recorded_by, batch.producer_id, name, minute)
-        connection.execute(_ADD, (*key, rows, batch.first_sequence, batch.sequence))
+        key = (batch.recorded_by, producer_id, name, minute)
+        connection.execute(_ADD, (*key, rows, first, last))

@@ -108,7 +108,7 @@ class Writer:
             StoreClosed: the writer was closed.
         """
         # Counted here, on the caller's thread, while the writer is busy with the batches before.
-        queued = _Queued(batch, Usage(batch.tool_calls, batch.costs))
+        queued = _Queued(batch, Usage(batch.tool_calls, batch.model_requests))
         queued.response.set_running_or_notify_cancel()
         with self._changed:
             if self._closing:
@@ -310,7 +310,7 @@ def _succeed(group: Sequence[_Queued], responses: Sequence[audit_pb2.RecordRespo
         queued.response.set_result(response)
     for response in responses:
         if response.rejections:
-            log.warning("store.rows_rejected", rows=len(response.rejections), sequence=response.sequence)
+            log.warning("store.rows_rejected", rows=len(response.rejections), last=response.range.last)
 
 
 def _fail(group: Sequence[_Queued], reason: Exception) -> None:

@@ -1,0 +1,53 @@
+"""Records as readers get them: a producer's row from the values of its table, and beside it what the ledger says."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from onrecord.audit.v1 import questions_pb2
+
+from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Values
+from audit_svc.ledger.columns import Column
+
+
+def tool_call_record(position: int, values: Values) -> questions_pb2.ToolCallRecord:
+    """A tool call at a position, from the values of TOOL_CALL_COLUMNS."""
+    # The fields are set in their place: a row that is made first would be copied.
+    record = questions_pb2.ToolCallRecord(tool_call=_TOOL_CALL_WIRE.fields(values))
+    record.receipt.position = position
+    return record
+
+
+def model_request_record(values: Values) -> questions_pb2.ModelRequestRecord:
+    """A model request, from the values of COST_COLUMNS."""
+    return questions_pb2.ModelRequestRecord(model_request=_COST_WIRE.fields(values))
+
+
+def session_record(values: Values, labels: dict[str, str], recorded_by: str) -> questions_pb2.SessionRecord:
+    """A session, from the values of SESSION_COLUMNS."""
+    session = _SESSION_WIRE.fields(values)
+    session["labels"] = labels
+    record = questions_pb2.SessionRecord(session=session)
+    if recorded_by:
+        record.receipt.recorded_by = recorded_by
+    return record
+
+
+class _Wire:
+    """What a row of the table is on the wire. Nearly all columns are the same in both."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._names = tuple(column.wire_name for column in columns)
+        self._others = [(column.wire_name, load) for column in columns if (load := column.loader()) is not None]
+        self._paths = [(name, *name.split(".")) for name in self._names if "." in name]
+
+    def fields(self, values: Values) -> Any:
+        """A dictionary of the fields, which protobuf takes in the place of a message, and its types do not."""
+        fields = dict(zip(self._names, values, strict=True))
+        for name, load in self._others:
+            fields[name] = load(fields[name])
+        for path, message, name in self._paths:
+            fields.setdefault(message, {})[name] = fields.pop(path)
+        return fields
+
+
+_TOOL_CALL_WIRE, _COST_WIRE, _SESSION_WIRE = map(_Wire, (TOOL_CALL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS))
