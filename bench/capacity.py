@@ -19,6 +19,7 @@ from bench.rows import make_rows
 from bench.services import start_ledger, wait_until_indexed
 from demo.processes import REPOSITORY
 from recording.channel.options import CLIENT_OPTIONS
+from recording.rows import ROW_VERSION
 
 DAY_MS = 86_400_000
 ROWS_A_BATCH = 3000
@@ -31,11 +32,11 @@ def batches(calls: int) -> Iterator[audit_pb2.RecordRequest]:
     numbered = enumerate(make_rows(calls))
     sessions: set[str] = set()
     while part := list(itertools.islice(numbered, ROWS_A_BATCH)):
-        request = audit_pb2.RecordRequest()
+        request = audit_pb2.RecordRequest(row_version=ROW_VERSION)
         for number, row in part:
             row.created_at_ms = begin + number * DAY_MS // calls
-            request.rows.append(row)
-            request.costs.add(
+            request.tool_calls.append(row)
+            request.model_requests.add(
                 id=str(uuid7()),
                 session_id=row.session_id,
                 turn_id=row.turn_id,

@@ -13,7 +13,7 @@ from bench.figures import Figure, Target, compare
 from bench.rows import Baseline, make_rows, values_of
 from bench.services import start_ledger, wait_until_indexed
 from bench.workers import Worker, answer, options, questions
-from recording.delivery.connection import Connection, RecordCall, encode_request
+from recording.delivery.connection import Connection, RecordCall, encode_request, range_of
 from recording.delivery.connection import Target as Address
 from recording.delivery.sender import MAX_IN_FLIGHT, MAX_ROWS
 from recording.spool.reader import Batch, Position
@@ -97,7 +97,7 @@ async def send(call: RecordCall, producer: str, batches: list[Batch]) -> list[fl
     async def write() -> None:
         for batch in batches:
             await window.acquire()
-            await call.write(encode_request(producer, batch))
+            await call.write(encode_request(range_of(producer, batch), batch))
 
     acked = []
     writing = asyncio.create_task(write())

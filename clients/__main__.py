@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import grpc
-from onrecord.audit.v1 import audit_pb2, questions_pb2, questions_pb2_grpc
+from onrecord.audit.v1 import audit_pb2, questions_pb2_grpc
+from onrecord.audit.v1.questions_pb2 import ListToolCallsRequest, ToolCallFilter
 
 from demo.__main__ import HERE as DEMO
 from demo.__main__ import Model, scripted
@@ -133,17 +134,16 @@ async def look_at_ledger(name: str, secrets: Secrets, audit: Service) -> None:
     async with grpc.aio.secure_channel(audit.address, credentials, CLIENT_OPTIONS) as channel:
         stub = questions_pb2_grpc.QuestionServiceStub(channel)
 
-        async def ask(**conditions: str) -> list[audit_pb2.AuditRow]:
-            asked = questions_pb2.ListToolCallsRequest(filter=questions_pb2.ToolCallFilter(**conditions))
-            answer = await stub.ListToolCalls(asked, metadata=metadata)
+        async def ask(wanted: ToolCallFilter) -> list[audit_pb2.AuditRow]:
+            answer = await stub.ListToolCalls(ListToolCallsRequest(filter=wanted), metadata=metadata)
             return [record.tool_call for record in answer.tool_calls]
 
-        own = await ask(engine=f"{name}-client")
+        own = await ask(ToolCallFilter(engine=f"{name}-client"))
         tools = sorted(row.tool_name for row in own)
         if tools != ["measure", "measure", "report", "report"]:
             raise Wrong(f"the ledger has of it {tools}")
         deadline = time.monotonic() + SECONDS_TO_ARRIVE
-        while (count := len(await ask(session_id=own[0].session_id))) != ROWS_OF_TURN + ROWS_OF_CLIENT:
+        while (count := len(await ask(ToolCallFilter(session_id=own[0].session_id)))) != ROWS_OF_TURN + ROWS_OF_CLIENT:
             if time.monotonic() > deadline:
                 raise Wrong(f"the ledger has {count} rows of its session")
             await asyncio.sleep(0.05)

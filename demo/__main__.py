@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import grpc
 import typer
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2, questions_pb2_grpc
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from rich.console import Console
@@ -145,21 +145,24 @@ def gateway_settings(state: Path, audit: Service, model: Model) -> dict[str, str
 async def run_turn(address: str, prompt: str) -> None:
     """Runs a turn and shows it as it runs."""
     printer = TurnPrinter()
+    settings = gateway_pb2.SessionSettings(labels={"user": "demo"})
+    request = gateway_pb2.RunTurnRequest(input=prompt, new_session=settings)
     async with grpc.aio.insecure_channel(address, CLIENT_OPTIONS) as channel:
         stub = gateway_pb2_grpc.GatewayServiceStub(channel)
-        async for event in stub.RunTurn(gateway_pb2.RunTurnRequest(input=prompt, labels={"user": "demo"})):
+        async for event in stub.RunTurn(request):
             printer.show(event)
 
 
 async def show_rows(address: str, expected: int) -> None:
     """Waits for the expected number of rows in the ledger, and shows them."""
     async with grpc.aio.insecure_channel(address, CLIENT_OPTIONS) as channel:
-        stub = audit_pb2_grpc.AuditServiceStub(channel)
+        stub = questions_pb2_grpc.QuestionServiceStub(channel)
         async with asyncio.timeout(SECONDS_TO_ARRIVE):
             rows: list[audit_pb2.AuditRow] = []
             while len(rows) < expected:
                 await asyncio.sleep(0.05)
-                rows = list((await stub.ListToolCalls(questions_pb2.ListToolCallsRequest())).rows)
+                listed = (await stub.ListToolCalls(questions_pb2.ListToolCallsRequest())).tool_calls
+                rows = [record.tool_call for record in listed]
     table = Table(
         "tool", "arguments", "outcome", "ms", "exit code", "http status", "error", "bytes", title="the ledger"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2
+from onrecord.audit.v1 import questions_pb2, questions_pb2_grpc
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
@@ -124,16 +124,16 @@ async def test_a_turn_through_the_pair_leaves_the_models_call_in_the_ledger(serv
         turn = gateway_pb2_grpc.GatewayServiceStub(channel).RunTurn(pb.RunTurnRequest(input=PROMPT))
         finished = [event async for event in turn][-1].turn_finished
         assert finished.stop_reason == pb.STOP_REASON_COMPLETED
-        assert (finished.steps, finished.tool_calls) == (2, 1)
+        assert (finished.usage.requests, finished.tool_calls) == (2, 1)
         assert finished.usage.output_tokens > 20
 
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(audit.address))
-        ledger = audit_pb2_grpc.AuditServiceStub(channel)
-        rows: Sequence[audit_pb2.AuditRow] = []
-        while not rows:
+        ledger = questions_pb2_grpc.QuestionServiceStub(channel)
+        listed: Sequence[questions_pb2.ToolCallRecord] = []
+        while not listed:
             await asyncio.sleep(0.05)
-            rows = (await ledger.ListToolCalls(questions_pb2.ListToolCallsRequest())).rows
-        (row,) = rows
+            listed = (await ledger.ListToolCalls(questions_pb2.ListToolCallsRequest())).tool_calls
+        (row,) = [record.tool_call for record in listed]
         assert (row.engine, row.model, row.tool_name) == ("openai", server.model, "read")
         assert "README.md" in row.args_summary
         assert row.outcome == common_pb2.OUTCOME_SUCCEEDED

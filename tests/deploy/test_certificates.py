@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 from cryptography import x509
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2, questions_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from demo.model_server import ModelServer
@@ -73,7 +73,8 @@ def credentials(folder: Path, *, certificate: bool) -> grpc.ChannelCredentials:
 
 async def tool_calls(audit: Service, folder: Path, *, certificate: bool = True) -> list[audit_pb2.AuditRow]:
     async with grpc.aio.secure_channel(audit.address, credentials(folder, certificate=certificate)) as channel:
-        return list((await audit_pb2_grpc.AuditServiceStub(channel).ListToolCalls(LIST, timeout=30)).rows)
+        answer = await questions_pb2_grpc.QuestionServiceStub(channel).ListToolCalls(LIST, timeout=30)
+        return [record.tool_call for record in answer.tool_calls]
 
 
 @pytest.mark.long

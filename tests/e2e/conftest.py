@@ -10,9 +10,9 @@ from typing import Any
 
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2, questions_pb2_grpc
+from onrecord.gateway.v1 import approvals_pb2_grpc, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
-from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from demo.model_server import ModelServer
 from demo.processes import Service, start_service
@@ -66,21 +66,30 @@ class Pair:
         return service
 
     async def gateway(self, service: Service) -> "gateway_pb2_grpc.GatewayServiceAsyncStub":
-        channel = await self._stack.enter_async_context(grpc.aio.insecure_channel(service.address))
-        return gateway_pb2_grpc.GatewayServiceStub(channel)
+        return gateway_pb2_grpc.GatewayServiceStub(await self.channel(service.address))
+
+    async def approvals(self, service: Service) -> "approvals_pb2_grpc.ApprovalServiceAsyncStub":
+        return approvals_pb2_grpc.ApprovalServiceStub(await self.channel(service.address))
 
     async def audit(self) -> "audit_pb2_grpc.AuditServiceAsyncStub":
-        channel = await self._stack.enter_async_context(grpc.aio.insecure_channel(self.audit_address))
-        return audit_pb2_grpc.AuditServiceStub(channel)
+        return audit_pb2_grpc.AuditServiceStub(await self.channel(self.audit_address))
 
-    async def rows(self, count: int, **filters) -> list[audit_pb2.AuditRow]:
-        """The ledger's rows, the oldest first, once there are as many as count."""
-        audit = await self.audit()
+    async def questions(self) -> "questions_pb2_grpc.QuestionServiceAsyncStub":
+        return questions_pb2_grpc.QuestionServiceStub(await self.channel(self.audit_address))
+
+    async def channel(self, address: str) -> grpc.aio.Channel:
+        return await self._stack.enter_async_context(grpc.aio.insecure_channel(address))
+
+    async def rows(self, count: int, **conditions) -> list[audit_pb2.AuditRow]:
+        """The ledger's tool calls, the oldest first, once there are as many as count."""
+        questions = await self.questions()
+        wanted = questions_pb2.ToolCallFilter(**conditions)
         async with asyncio.timeout(SECONDS_TO_ARRIVE):
             while True:
-                response = await audit.ListToolCalls(questions_pb2.ListToolCallsRequest(page_size=1000, **filters))
-                if len(response.rows) >= count:
-                    return list(response.rows)[::-1]
+                request = questions_pb2.ListToolCallsRequest(page_size=1000, filter=wanted)
+                records = (await questions.ListToolCalls(request)).tool_calls
+                if len(records) >= count:
+                    return [record.tool_call for record in records][::-1]
                 await asyncio.sleep(0.02)
 
     async def costs(self, count: int) -> None:

@@ -44,7 +44,7 @@ async def run_turns(address: str, turns: int, streams: Streams) -> None:
             async for event in stubs[number % 10].RunTurn(pb.RunTurnRequest(input="go")):
                 begun = True
                 if event.HasField("tool_call_started"):
-                    streams.started.add(event.tool_call_started.id)
+                    streams.started.add(event.tool_call_started.tool_call_id)
                 if event.HasField("turn_finished"):
                     stop_reason = event.turn_finished.stop_reason
         except grpc.aio.AioRpcError as error:

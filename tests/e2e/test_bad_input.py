@@ -10,6 +10,7 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Refusal, Script, Step
+from recording.rows import ROW_VERSION
 from tests.e2e.conftest import run_turn, text_of
 
 C = grpc.StatusCode
@@ -23,6 +24,11 @@ def audit_row(id_: str, *, tool_name: str = "read", created_at_ms: int = 1_790_0
         created_at_ms=created_at_ms,
         outcome=common_pb2.OUTCOME_SUCCEEDED,
     )
+
+
+def batch(rows: list[audit_pb2.AuditRow]) -> audit_pb2.RecordRequest:
+    covered = audit_pb2.SequenceRange(producer_id="p", first=1, last=1)
+    return audit_pb2.RecordRequest(range=covered, row_version=ROW_VERSION, tool_calls=rows)
 
 
 async def status_of(call) -> tuple[grpc.StatusCode, str]:
@@ -90,11 +96,11 @@ async def test_a_server_that_was_busy_at_first_is_asked_again(make_pair):
 async def test_bad_pages_are_refused_by_both_services(make_pair):
     pair = await make_pair(Script())
     pair.start_audit()
-    gateway, audit = await pair.gateway(pair.start_gateway()), await pair.audit()
+    gateway, questions = await pair.gateway(pair.start_gateway()), await pair.questions()
     for call, request in (
         (gateway.ListSessions, pb.ListSessionsRequest),
-        (audit.ListToolCalls, questions_pb2.ListToolCallsRequest),
-        (audit.ListSessions, questions_pb2.ListSessionRecordsRequest),
+        (questions.ListToolCalls, questions_pb2.ListToolCallsRequest),
+        (questions.ListSessionRecords, questions_pb2.ListSessionRecordsRequest),
     ):
         assert (await status_of(call(request(page_size=-1))))[0] == C.INVALID_ARGUMENT
         assert (await status_of(call(request(page_token="forged"))))[0] == C.INVALID_ARGUMENT
@@ -113,9 +119,11 @@ async def test_rows_that_cannot_be_stored_are_rejected_and_their_neighbours_stor
         audit_row("d", created_at_ms=-5),
         audit_row("e"),
     ]
-    response = await audit.RecordBatch(audit_pb2.RecordRequest(producer_id="p", sequence=1, rows=rows))
+    response = await audit.RecordBatch(batch(rows))
     assert response.stored == 2
-    assert [rejection.id for rejection in response.rejections] == ["", "b", "c", "d"]
+    told = [(rejection.index, rejection.id, rejection.field) for rejection in response.rejections]
+    assert told == [(1, "", "id"), (2, "b", "tool_name"), (3, "c", "created_at_ms"), (4, "d", "created_at_ms")]
+    assert all(rejection.kind == audit_pb2.ROW_KIND_TOOL_CALL for rejection in response.rejections)
     assert all(rejection.message for rejection in response.rejections)
     assert [row.session_id for row in await pair.rows(2)] == ["unknown", "unknown"]
 
@@ -125,7 +133,7 @@ async def test_a_record_stream_closed_in_the_middle_keeps_what_was_acked(make_pa
     pair.start_audit()
     audit = await pair.audit()
     call = audit.Record()
-    await call.write(audit_pb2.RecordRequest(producer_id="p", sequence=1, rows=[audit_row("a")]))
+    await call.write(batch([audit_row("a")]))
     assert (await call.read()).stored == 1
     call.cancel()
     assert [row.id for row in await pair.rows(1)] == ["a"]

@@ -17,7 +17,11 @@ PRICED = {"GATEWAY_OPENAI_MODEL": "gpt-4o-mini", "GATEWAY_DEFAULT_ENGINE": "open
 
 def ended(events: list[pb.TurnEvent]) -> tuple[int, int, int]:
     finished = events[-1].turn_finished
-    return finished.stop_reason, finished.steps, finished.usage.known_cost_micros
+    return finished.stop_reason, finished.usage.requests, finished.usage.known_cost_micros
+
+
+def labelled(**labels: str) -> pb.SessionSettings:
+    return pb.SessionSettings(labels=labels)
 
 
 def codes(events: list[pb.TurnEvent]) -> list[int]:
@@ -32,10 +36,10 @@ async def test_a_turn_stops_when_its_budget_is_used_up(make_pair):
     events = await run_turn(gateway, max_cost_micros=3 * STEP_MICROS)
     assert ended(events) == (pb.STOP_REASON_MAX_COST, 3, 3 * STEP_MICROS), "used up to the micro, and no step more"
     assert codes(events) == [pb.WARNING_CODE_BUDGET_EXCEEDED]
-    session_id = events[0].turn_started.session_id
+    session_id = events[0].turn_accepted.session_id
     events = await run_turn(gateway, max_cost_micros=3 * STEP_MICROS + 1, session_id=session_id)
     assert ended(events) == (pb.STOP_REASON_MAX_COST, 4, 4 * STEP_MICROS), "exceeded by one step"
-    for wrong in ({"max_cost_micros": -1}, {"session_max_cost_micros": -1}):
+    for wrong in ({"max_cost_micros": -1}, {"new_session": pb.SessionSettings(max_cost_micros=-1)}):
         with pytest.raises(grpc.aio.AioRpcError, match="negative"):
             await run_turn(gateway, **wrong)
 
@@ -46,7 +50,7 @@ async def test_a_session_keeps_its_budget_across_a_restart_and_its_figures_are_t
     pair.start_audit()
     service = pair.start_gateway(**PRICED)
     gateway = await pair.gateway(service)
-    request = pb.CreateSessionRequest(max_cost_micros=5 * STEP_MICROS)
+    request = pb.CreateSessionRequest(settings=pb.SessionSettings(max_cost_micros=5 * STEP_MICROS))
     session_id = (await gateway.CreateSession(request)).session.id
     assert ended(await run_turn(gateway, session_id=session_id, max_steps=3))[:2] == (pb.STOP_REASON_MAX_STEPS, 3)
     service.kill()
@@ -54,12 +58,12 @@ async def test_a_session_keeps_its_budget_across_a_restart_and_its_figures_are_t
     assert ended(await run_turn(gateway, session_id=session_id))[:2] == (pb.STOP_REASON_MAX_COST, 2)
     events = await run_turn(gateway, session_id=session_id)
     assert ended(events) == (pb.STOP_REASON_MAX_COST, 0, 0), "nothing is asked of a model any more"
-    events = await run_turn(gateway, session_id=session_id, session_max_cost_micros=0, max_steps=1)
-    assert ended(events)[0] == pb.STOP_REASON_MAX_STEPS, "the budget was taken away"
-    await pair.costs(6)
+    await pair.costs(5)
     session = (await gateway.GetSession(pb.GetSessionRequest(session_id=session_id))).session
-    assert pair.query("SELECT sum(cost_micros) FROM cost_log") == [(session.usage.cost_micros,)] == [(6 * STEP_MICROS,)]
-    await pair.until("SELECT cost_micros FROM sessions", [(6 * STEP_MICROS,)])
+    spent = (session.usage.known_cost_micros, session.usage.unpriced_requests)
+    assert spent == (5 * STEP_MICROS, 0)
+    assert pair.query("SELECT sum(cost_micros) FROM cost_log") == [(5 * STEP_MICROS,)]
+    await pair.until("SELECT known_cost_micros FROM sessions", [(5 * STEP_MICROS,)])
 
 
 @pytest.mark.long
@@ -69,18 +73,18 @@ async def test_what_a_label_spends_counts_for_all_its_sessions_and_after_a_resta
     env = PRICED | {"GATEWAY_BUDGETS": f"team=research:{4 * STEP_MICROS}/month,user=*:{2 * STEP_MICROS}"}
     service = pair.start_gateway(**env)
     gateway = await pair.gateway(service)
-    ada = {"team": "research", "user": "ada"}
-    assert ended(await run_turn(gateway, labels=ada))[:2] == (pb.STOP_REASON_MAX_COST, 2)
+    ada = labelled(team="research", user="ada")
+    assert ended(await run_turn(gateway, new_session=ada))[:2] == (pb.STOP_REASON_MAX_COST, 2)
     service.kill()
     gateway = await pair.gateway(pair.start_gateway(**env))
-    events = await run_turn(gateway, labels=ada)
+    events = await run_turn(gateway, new_session=ada)
     assert ended(events)[:2] == (pb.STOP_REASON_MAX_COST, 0)
     assert "user=ada" in next(event.warning.message for event in events if event.HasField("warning"))
-    events = await run_turn(gateway, labels={"team": "research", "user": "bob"})
+    events = await run_turn(gateway, new_session=labelled(team="research", user="bob"))
     assert ended(events)[:2] == (pb.STOP_REASON_MAX_COST, 2)
-    events = await run_turn(gateway, labels={"team": "research", "user": "eve"})
+    events = await run_turn(gateway, new_session=labelled(team="research", user="eve"))
     assert "team=research in 20" in next(event.warning.message for event in events if event.HasField("warning"))
-    assert ended(await run_turn(gateway, labels={"team": "sales"}, max_steps=3))[1] == 3
+    assert ended(await run_turn(gateway, new_session=labelled(team="sales"), max_steps=3))[1] == 3
 
 
 @pytest.mark.long
@@ -104,9 +108,9 @@ async def test_a_cut_turn_keeps_what_is_known_of_its_cost(make_pair):
     async for event in gateway.RunTurn(pb.RunTurnRequest(input="go")):
         events.append(event)
         if event.HasField("text_delta"):
-            await gateway.CancelTurn(pb.CancelTurnRequest(turn_id=events[0].turn_started.turn_id))
+            await gateway.CancelTurn(pb.CancelTurnRequest(turn_id=events[0].turn_accepted.turn_id))
     assert ended(events) == (pb.STOP_REASON_CANCELLED, 3, 2 * STEP_MICROS)
-    assert not events[-1].turn_finished.usage.HasField("cost_micros"), "the cut step's cost is not known"
+    assert events[-1].turn_finished.usage.unpriced_requests == 1, "the cut step's cost is not known"
 
 
 @pytest.mark.long
@@ -115,18 +119,21 @@ async def test_the_ledger_answers_for_other_gateways_and_for_a_lost_state_direct
     audit = pair.start_audit()
     env = PRICED | {"GATEWAY_BUDGETS": f"team=research:{3 * STEP_MICROS}/day", "GATEWAY_BUDGETS_FROM_LEDGER": "true"}
     gateway = await pair.gateway(pair.start_gateway(**env))
-    research = {"team": "research"}
-    assert ended(await run_turn(gateway, labels=research, max_steps=2))[1] == 2
+    research = labelled(team="research")
+    assert ended(await run_turn(gateway, new_session=research, max_steps=2))[1] == 2
     await pair.costs(2)
     elsewhere = pair.start_gateway(**env, GATEWAY_STATE_DIR=str(tmp_path / "elsewhere"))
-    assert ended(await run_turn(await pair.gateway(elsewhere), labels=research))[:2] == (pb.STOP_REASON_MAX_COST, 1)
+    assert ended(await run_turn(await pair.gateway(elsewhere), new_session=research))[:2] == (
+        pb.STOP_REASON_MAX_COST,
+        1,
+    )
     await pair.costs(3)
-    assert ended(await run_turn(gateway, labels=research))[:2] == (pb.STOP_REASON_MAX_COST, 0)
+    assert ended(await run_turn(gateway, new_session=research))[:2] == (pb.STOP_REASON_MAX_COST, 0)
 
     audit.kill()
-    events = await run_turn(gateway, labels=research, max_steps=1)
+    events = await run_turn(gateway, new_session=research, max_steps=1)
     assert codes(events) == [pb.WARNING_CODE_BUDGET_UNCERTAIN], "what it knows counts, and it says so"
     strict = pair.start_gateway(**env, GATEWAY_STATE_DIR=str(tmp_path / "strict"), GATEWAY_AUDIT_MODE="strict")
     with pytest.raises(grpc.aio.AioRpcError, match="the ledger cannot be asked") as refused:
-        await run_turn(await pair.gateway(strict), labels=research)
+        await run_turn(await pair.gateway(strict), new_session=research)
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE

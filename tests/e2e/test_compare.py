@@ -19,7 +19,7 @@ PRIMARY = Script(steps=(Step(tool_calls=(READ,), tokens=TOKENS), Step(text="Done
 OTHER = Script(
     steps=(Step(tool_calls=(READ, TOUCH, Call(name="[/x]")), tokens=TOKENS), Step(text="Also done.", tokens=TOKENS))
 )
-SHADOW = pb.ShadowEngines(engines=[pb.EngineChoice(engine="openai", model="gpt-4o-mini")])
+COMPARED = pb.SessionSettings(engine="ollama", shadows=[pb.EngineChoice(engine="openai", model="gpt-4o-mini")])
 SHOWN = (
     r"ollama · scripted +openai · gpt-4o-mini",
     r"worked +shadow",
@@ -44,10 +44,8 @@ async def test_a_person_sees_what_moving_an_agent_to_the_other_engine_would_mean
     pair.start_audit()
     async with ModelServer(OTHER) as other:
         gateway = await pair.gateway(pair.start_gateway(GATEWAY_OPENAI_URL=other.openai_url))
-        session_id = ""
-        for _ in range(2):
-            events = await run_turn(gateway, engine="ollama", session_id=session_id, shadow=SHADOW)
-            session_id = events[0].turn_started.session_id
+        session_id = (await run_turn(gateway, new_session=COMPARED))[0].turn_accepted.session_id
+        await run_turn(gateway, session_id=session_id)
         await pair.rows(8)
         await pair.costs(8)
         env = {"AUDIT_LISTEN": pair.audit_address, "COLUMNS": "160"}
@@ -63,7 +61,7 @@ async def test_a_person_sees_what_moving_an_agent_to_the_other_engine_would_mean
         listed = await asyncio.to_thread(run_command, "audit_svc", env, "calls", "--session", session_id)
         assert "[/x]" in listed.stdout, listed.stderr
 
-        alone = (await run_turn(gateway, engine="ollama"))[0].turn_started.session_id
+        alone = (await run_turn(gateway, engine="ollama"))[0].turn_accepted.session_id
         await pair.rows(9)
         refused = await asyncio.to_thread(run_command, "audit_svc", env, "compare", alone)
         assert (refused.returncode, refused.stderr.strip()) == (1, f"no shadow ran in session {alone}")

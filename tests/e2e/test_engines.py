@@ -125,7 +125,7 @@ async def test_one_conversation_across_all_engines_has_the_same_events_and_the_s
         pair.model.script = script(pair, "t.echo" if engine == "ollama" else "t__echo")
         events = await run_turn(gateway, engine=engine, session_id=session_id, input=f"Turn on {engine}")
         assert text_of(events) == "I look.Done."
-        session_id = events[0].turn_started.session_id
+        session_id = events[0].turn_accepted.session_id
 
         seen += len(ROWS)
         rows = (await pair.rows(seen, session_id=session_id))[-len(ROWS) :]
@@ -137,16 +137,17 @@ async def test_one_conversation_across_all_engines_has_the_same_events_and_the_s
             }
             (row,) = [row for row in rows if (row.tool_name, json.loads(row.args_summary)) == (name, arguments)]
             assert (row.engine, row.times_observed) == (engine, engine == "claude")
-            assert row.turn_id == events[0].turn_started.turn_id
+            assert row.turn_id == events[0].turn_accepted.turn_id
             assert row.model == (MODEL if engine == "claude" else "scripted")
             table[turn][kind] = shown(row)
-        finished = {event.tool_call_finished.id for event in events if event.HasField("tool_call_finished")}
+        finished = {event.tool_call_finished.tool_call_id for event in events if event.HasField("tool_call_finished")}
         assert finished == {row.id for row in rows}
         events_of[turn] = Counter(kind for kind in kinds(events) if kind != "text_delta")
 
     assert table == dict.fromkeys(TURNS, ROWS)
     assert events_of == dict.fromkeys(TURNS, events_of[TURNS[0]])
     assert events_of[TURNS[0]] == {
+        "turn_accepted": 1,
         "turn_started": 1,
         "step_finished": 2,
         "tool_call_started": len(ROWS),
@@ -192,7 +193,7 @@ async def test_claude_s_program_killed_in_a_call_leaves_its_row_and_a_session_th
     events = await failed_turn(gateway, "claude", "ended by signal 9 in the middle of an answer", kill)
     (row,) = await pair.rows(1)
     assert (row.engine, row.tool_name, row.outcome) == ("claude", "Bash", common_pb2.OUTCOME_INTERRUPTED)
-    session_id = events[0].turn_started.session_id
+    session_id = events[0].turn_accepted.session_id
     assert text_of(await run_turn(gateway, session_id=session_id)) == "Here again."
     assert text_of(await run_turn(gateway, session_id=session_id, engine="ollama")) == "Going on."
 
@@ -210,7 +211,7 @@ async def test_a_model_server_cut_in_its_answer_leaves_its_cost_row_and_a_sessio
     gateway = await pair.gateway(pair.start_gateway(GATEWAY_OPENAI_API=api))
     events = await failed_turn(gateway, engine, "broke in the middle of its answer")
     pair.model.script = Script(steps=(Step(text="Going on.", tool_calls=(Call(name="glob"),)), Step(text="Done.")))
-    events = await run_turn(gateway, session_id=events[0].turn_started.session_id)
+    events = await run_turn(gateway, session_id=events[0].turn_accepted.session_id)
     assert text_of(events) == "Going on.Done."
     await pair.rows(1)  # in the order of the record, so that the cost row is there too
     (first, *_) = pair.query("SELECT engine, error, usage_incomplete FROM cost_log ORDER BY created_at")

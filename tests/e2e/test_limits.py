@@ -7,7 +7,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
+from onrecord.audit.v1 import administration_pb2, administration_pb2_grpc, audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
@@ -69,7 +69,7 @@ async def test_turns_beyond_the_queue_are_told_when_to_come_again(make_pair):
     assert isinstance(refused, grpc.aio.AioRpcError)
     assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     details = details_of(refused)
-    assert (details["ErrorInfo"].reason, details["ErrorInfo"].domain) == ("OVERLOADED", "onrecord")
+    assert (details["ErrorInfo"].reason, details["ErrorInfo"].domain) == ("OVERLOADED", "onrecord.dev")
     assert details["RetryInfo"].retry_delay.ToMilliseconds() > 0
     for turn in turns:
         turn.cancel()
@@ -81,20 +81,25 @@ async def test_the_field_that_is_at_fault_is_named(make_pair):
     pair = await make_pair(SLEEPS)
     pair.start_audit()
     gateway = await pair.gateway(pair.start_gateway())
-    audit = await pair.audit()
+    audit, questions = await pair.audit(), await pair.questions()
+    care = administration_pb2_grpc.AdministrationServiceStub(await pair.channel(pair.audit_address))
+    too_long = audit_pb2.SequenceRange(producer_id="x" * 129, first=1, last=1)
     for call, field in (
         (run_turn(gateway, input=" "), "input"),
         (run_turn(gateway, max_steps=-1), "max_steps"),
-        (run_turn(gateway, labels={"": "x"}), "labels"),
+        (run_turn(gateway, new_session=pb.SessionSettings(labels={"": "x"})), "new_session.labels"),
         (gateway.ListSessions(pb.ListSessionsRequest(page_size=-1)), "page_size"),
         (run_turn(gateway, max_cost_micros=-1), "max_cost_micros"),
-        (run_turn(gateway, session_max_cost_micros=-1), "session_max_cost_micros"),
-        (audit.ListToolCalls(questions_pb2.ListToolCallsRequest(page_token="x")), "page_token"),
-        (audit.Prune(administration_pb2.PruneRequest()).read(), "created_before_ms"),
-        (audit.Prune(administration_pb2.PruneRequest(created_before_ms=2**62)).read(), "created_before_ms"),
-        (audit.RecordBatch(audit_pb2.RecordRequest(rows=[audit_pb2.AuditRow()] * 10_001)), "rows"),
-        (audit.GetSession(questions_pb2.GetSessionRecordRequest()), "session_id"),
-        (audit.RecordBatch(audit_pb2.RecordRequest(producer_id="x" * 129)), "producer_id"),
+        (
+            run_turn(gateway, new_session=pb.SessionSettings(max_cost_micros=-1)),
+            "new_session.max_cost_micros",
+        ),
+        (questions.ListToolCalls(questions_pb2.ListToolCallsRequest(page_token="x")), "page_token"),
+        (care.Prune(administration_pb2.PruneRequest()).read(), "created_before_ms"),
+        (care.Prune(administration_pb2.PruneRequest(created_before_ms=2**62)).read(), "created_before_ms"),
+        (audit.RecordBatch(audit_pb2.RecordRequest(tool_calls=[audit_pb2.AuditRow()] * 10_001)), "tool_calls"),
+        (questions.GetSessionRecord(questions_pb2.GetSessionRecordRequest()), "session.id"),
+        (audit.RecordBatch(audit_pb2.RecordRequest(range=too_long)), "range.producer_id"),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call

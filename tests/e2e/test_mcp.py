@@ -84,7 +84,7 @@ async def test_a_server_killed_in_a_call_leaves_its_row_and_a_session_that_goes_
     assert "ended in the middle of the call" in row.error
 
     pair.model.script = calls_of(Call(name="t.echo", arguments={"text": "hi"}))
-    session_id = events[0].turn_started.session_id
+    session_id = events[0].turn_accepted.session_id
     events = await run_turn(gateway, session_id=session_id)
     assert text_of(events) == "Done."
     _, row = await pair.rows(2)
@@ -97,13 +97,15 @@ async def test_a_call_waits_for_its_answer_and_a_denied_one_has_its_row(make_pai
     pair = await make_pair(script)
     pair.start_audit()
     service = pair.start_gateway(**mcp_file(tmp_path, tools={"echo": "ask", "die": "deny"}))
-    gateway = await pair.gateway(service)
+    gateway, approvals = await pair.gateway(service), await pair.approvals(service)
     waited = []
     async for event in gateway.RunTurn(pb.RunTurnRequest(input="go", engine="ollama")):
-        if event.tool_call_started.awaiting_answer:
+        if event.tool_call_started.HasField("pending"):
             waited.append(event.tool_call_started.tool_name)
-            await gateway.AnswerToolCall(
-                approvals_pb2.AnswerToolCallRequest(id=event.tool_call_started.id, allow=False)
+            await approvals.AnswerToolCall(
+                approvals_pb2.AnswerToolCallRequest(
+                    tool_call_id=event.tool_call_started.tool_call_id, verdict=common_pb2.VERDICT_DENIED
+                )
             )
     assert waited == ["t.echo"]
     assert {row.tool_name: row.outcome for row in await pair.rows(2)} == {
@@ -133,7 +135,7 @@ async def test_r12_no_content_of_an_mcp_call_is_on_the_record(make_pair, tmp_pat
     told = str([m["content"] for m in pair.model.requests[-1].json["messages"] if m["role"] == "tool"])
     assert sentinel in told
     assert token in told
-    transcript = f"sessions/{events[0].turn_started.session_id}.jsonl"
+    transcript = f"sessions/{events[0].turn_accepted.session_id}.jsonl"
     service.terminate()
     for secret in (sentinel, token):
         assert not any(secret.encode() in row.SerializeToString() for row in rows)

@@ -144,7 +144,7 @@ async def test_running_waiting_and_failed_turns_show(make_pair):
     seen = await until(service, lambda seen: seen.value("onrecord_turns_running", engine="openai") == 1)
     assert seen.value("onrecord_turns_total", engine="ollama", stop_reason="failed") == 1
     assert seen.value("onrecord_steps_total", engine="ollama", outcome="error") == 1
-    session_id = (await turn.read()).turn_started.session_id
+    session_id = (await turn.read()).turn_accepted.session_id
     behind = gateway.RunTurn(pb.RunTurnRequest(input="go", session_id=session_id))
     await until(service, lambda seen: seen.value("onrecord_turns_waiting") == 1)
     behind.cancel()
@@ -161,7 +161,7 @@ async def test_each_counter_of_the_ledger_says_what_happened(make_pair):
     """New rows, rows sent again, one that contradicts what is there, and queries, one of them without an answer."""
     pair = await make_pair(Script())
     service = pair.start_audit(AUDIT_METRICS_LISTEN=ON)
-    audit = await pair.audit()
+    audit, questions = await pair.audit(), await pair.questions()
     rows = [audit_row() for _ in range(3)]
     await audit.RecordBatch(request(*rows))
     await audit.RecordBatch(request(*rows))
@@ -170,9 +170,9 @@ async def test_each_counter_of_the_ledger_says_what_happened(make_pair):
     # A commit is counted behind its answers. Queries leave rows too, which are committed when some have come.
     before = await until(service, lambda seen: seen.value("onrecord_ledger_commit_seconds_count") == 3)
     assert before.value("onrecord_ledger_commit_rows_sum") == 7
-    await audit.ListToolCalls(questions_pb2.ListToolCallsRequest())
+    await questions.ListToolCalls(questions_pb2.ListToolCallsRequest())
     with pytest.raises(grpc.aio.AioRpcError):
-        await audit.GetSession(questions_pb2.GetSessionRecordRequest(session_id="none"))
+        await questions.GetSessionRecord(questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id="none")))
     async with grpc.aio.insecure_channel(service.address) as channel:
         call: Any = channel.unary_unary(f"/{INVENTED}/Method")
         with pytest.raises(grpc.aio.AioRpcError):
@@ -190,8 +190,8 @@ async def test_each_counter_of_the_ledger_says_what_happened(make_pair):
     assert seen.value("onrecord_ledger_queued_rows") == 0
     assert seen.value("onrecord_ledger_database_bytes") >= 4096
     assert seen.value("onrecord_ledger_wal_bytes") > 4096
-    service_name = "/onrecord.audit.v1.AuditService"
-    assert seen.value("onrecord_rpcs_total", method=f"{service_name}/RecordBatch", code="OK") == 3
-    assert seen.value("onrecord_rpcs_total", method=f"{service_name}/GetSession", code="NOT_FOUND") == 1
+    record, question = "/onrecord.audit.v1.AuditService/RecordBatch", "/onrecord.audit.v1.QuestionService"
+    assert seen.value("onrecord_rpcs_total", method=record, code="OK") == 3
+    assert seen.value("onrecord_rpcs_total", method=f"{question}/GetSessionRecord", code="NOT_FOUND") == 1
     assert seen.value("onrecord_rpcs_total", method="other", code="UNIMPLEMENTED") == 1
     assert INVENTED not in seen.text

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.processes import run_command
 from demo.script import Call, Script, Step
@@ -58,7 +59,7 @@ async def test_all_that_is_made_is_for_its_user_alone(make_pair, tmp_path):
         GATEWAY_SPOOL_SYNC="always",
         GATEWAY_AUDIT_MODE="strict",
     )
-    await run_turn(await pair.gateway(gateway), labels={"team": "a"})
+    await run_turn(await pair.gateway(gateway), new_session=pb.SessionSettings(labels={"team": "a"}))
     await pair.rows(2)
     made = tmp_path / "by-commands"
     made.mkdir()

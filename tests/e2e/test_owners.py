@@ -44,8 +44,8 @@ async def test_a_session_is_seen_gone_on_with_and_cancelled_by_its_caller_alone(
 
     made = (await gateway.CreateSession(pb.CreateSessionRequest(), metadata=ada)).session.id
     turn = gateway.RunTurn(pb.RunTurnRequest(input="go"), metadata=ada)
-    started = (await turn.read()).turn_started
-    for session_id in (made, started.session_id):
+    accepted = (await turn.read()).turn_accepted
+    for session_id in (made, accepted.session_id):
         get = pb.GetSessionRequest(session_id=session_id)
         assert await refusal(gateway.GetSession(get, metadata=bob)) == grpc.StatusCode.NOT_FOUND
         assert (await gateway.GetSession(get, metadata=ada)).session.id == session_id
@@ -53,11 +53,11 @@ async def test_a_session_is_seen_gone_on_with_and_cancelled_by_its_caller_alone(
         go_on = pb.RunTurnRequest(input="go", session_id=session_id)
         assert await refusal(gateway.RunTurn(go_on, metadata=bob).read()) == grpc.StatusCode.NOT_FOUND
     assert await listed(bob) == {old}
-    assert await listed(ada) == await listed(ops) == {old, made, started.session_id}
+    assert await listed(ada) == await listed(ops) == {old, made, accepted.session_id}
     for cancel in (
-        pb.CancelTurnRequest(turn_id=started.turn_id),
-        pb.CancelTurnRequest(session_id=started.session_id),
+        pb.CancelTurnRequest(turn_id=accepted.turn_id),
+        pb.CancelTurnRequest(session_id=accepted.session_id),
     ):
         assert await refusal(gateway.CancelTurn(cancel, metadata=bob)) == grpc.StatusCode.NOT_FOUND
-    cancel = pb.CancelTurnRequest(turn_id=started.turn_id)
-    assert (await gateway.CancelTurn(cancel, metadata=ops)).turn_id == started.turn_id
+    cancel = pb.CancelTurnRequest(turn_id=accepted.turn_id)
+    assert (await gateway.CancelTurn(cancel, metadata=ops)).turn_id == accepted.turn_id

@@ -15,7 +15,7 @@ from onrecord.common.v1 import common_pb2
 from demo.script import Call, Script, Step
 from tests.e2e.conftest import Pair, run_turn, text_of
 from tests.e2e.test_r12_no_content import files_with
-from tests.recording.fake_audit import FakeAudit, rows_of, serving
+from tests.recording.fake_audit import FakeAudit, serving
 from tests.support import claude_cli
 from tests.support.claude_cli import MODEL, Line, init, message, result, spent, tool_result, tool_use
 
@@ -81,7 +81,7 @@ async def test_r12_what_claude_s_own_tools_handle_is_not_on_the_record(make_pair
     assert all(row.times_observed for row in rows)
     assert rows[-1].outcome == common_pb2.OUTCOME_INTERRUPTED
     await asyncio.sleep(0.2)
-    transcript = f"sessions/{events[0].turn_started.session_id}.jsonl"
+    transcript = f"sessions/{events[0].turn_accepted.session_id}.jsonl"
     for secret in (sentinel, password):
         assert not any(secret.encode() in row.SerializeToString() for row in rows)
         assert files_with(pair.db.parent, secret) == []
@@ -107,10 +107,15 @@ async def test_r12_neither_dead_letters_nor_the_wire_hold_content(make_pair, tmp
 
     async def reject(request: audit_pb2.RecordRequest, _context: object) -> audit_pb2.RecordResponse:
         said = [
-            audit_pb2.Rejection(id=row.id, code=audit_pb2.REJECTION_CODE_INVALID, message="no")
-            for row in rows_of(request)
+            audit_pb2.Rejection(kind=kind, index=index, code=audit_pb2.REJECTION_CODE_INVALID, message="no")
+            for kind, rows in (
+                (audit_pb2.ROW_KIND_TOOL_CALL, request.tool_calls),
+                (audit_pb2.ROW_KIND_MODEL_REQUEST, request.model_requests),
+                (audit_pb2.ROW_KIND_SESSION, request.sessions),
+            )
+            for index in range(len(rows))
         ]
-        return audit_pb2.RecordResponse(sequence=request.sequence, rejections=said)
+        return audit_pb2.RecordResponse(range=request.range, rejections=said)
 
     service.behave = reject
     async with serving(service) as target:
@@ -119,12 +124,12 @@ async def test_r12_neither_dead_letters_nor_the_wire_hold_content(make_pair, tmp
         events = await run_turn(await pair.gateway(gateway), engine=engine, input=f"Look for {sentinel}")
         assert f"Done with {sentinel}" in text_of(events)
         expected = claude_calls if engine == "claude" else len(calls)
-        await service.until(lambda: sum(len(request.rows) for request in service.requests) >= expected)
+        await service.until(lambda: sum(len(request.tool_calls) for request in service.requests) >= expected)
         # In a thread: the ledger answers in this loop, and the gateway waits for its last answers before it ends.
         assert await asyncio.to_thread(gateway.terminate) == 0
     letters = [path for path in pair.state_dir.rglob("dead-letters/*") if path.is_file()]
     assert sum(path.read_text().count('"kind": "AuditRow"') for path in letters) >= expected
-    transcript = f"sessions/{events[0].turn_started.session_id}.jsonl"
+    transcript = f"sessions/{events[0].turn_accepted.session_id}.jsonl"
     for secret in (sentinel, password):
         assert not any(secret.encode() in request.SerializeToString() for request in service.requests)
         assert files_with(pair.state_dir, secret) == [transcript]

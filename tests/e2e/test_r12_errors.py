@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
+from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Refusal, Script, Step
 from gateway_svc.errors import GatewayError, failure_of
@@ -166,9 +167,9 @@ async def test_no_name_that_a_caller_chose_takes_a_session_off_the_record_or_a_s
         {"model": "m" * 300},
         {"model": key},
         {"model": "\x1b[2J\u202e\x00"},
-        {"labels": {"team": key}},
-        {"labels": {key[:60]: "x"}},
-        {"labels": {"a\x1b[2J": "b\u202e"}},
+        {"new_session": pb.SessionSettings(labels={"team": key})},
+        {"new_session": pb.SessionSettings(labels={key[:60]: "x"})},
+        {"new_session": pb.SessionSettings(labels={"a\x1b[2J": "b\u202e"})},
     ]
     for request in chosen:
         with suppress(grpc.aio.AioRpcError):  # the server may refuse such a model: the session has its row all the same

@@ -7,13 +7,21 @@ from typing import Any
 
 import grpc
 import pytest
-from onrecord.audit.v1 import administration_pb2, audit_pb2, audit_pb2_grpc, questions_pb2
+from onrecord.audit.v1 import (
+    administration_pb2,
+    administration_pb2_grpc,
+    audit_pb2,
+    audit_pb2_grpc,
+    questions_pb2,
+    questions_pb2_grpc,
+)
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from demo.processes import Service, run_command
 from demo.script import Call, Script, Step
+from recording.rows import ROW_VERSION
 from service_kit.access.roles import Role, make_token
 from tests.support.certificates import Authority, Pair
 
@@ -85,13 +93,13 @@ async def guarded(make_pair, tmp_path):
 
 async def rows(guarded: Guarded, count: int) -> Any:
     async with secure(guarded.audit.address, guarded.ca, guarded.client) as channel, asyncio.timeout(30):
-        stub = audit_pb2_grpc.AuditServiceStub(channel)
+        stub = questions_pb2_grpc.QuestionServiceStub(channel)
         while True:
             listed = await stub.ListToolCalls(
                 questions_pb2.ListToolCallsRequest(), metadata=bearer(guarded.tokens["reader"])
             )
-            if len(listed.rows) >= count:
-                return listed.rows
+            if len(listed.tool_calls) >= count:
+                return [record.tool_call for record in listed.tool_calls]
             await asyncio.sleep(0.05)
 
 
@@ -152,16 +160,21 @@ async def test_a_compromised_gateway_can_neither_read_nor_change_what_is_on_the_
     async with secure(guarded.audit.address, guarded.ca, guarded.client) as channel:
         stub = audit_pb2_grpc.AuditServiceStub(channel)
 
-        def record(producer_id: str, row: audit_pb2.AuditRow) -> Any:
-            request = audit_pb2.RecordRequest(producer_id=producer_id, sequence=1, rows=[row])
-            return stub.RecordBatch(request, metadata=theirs)
+        def batch(producer_id: str, row: audit_pb2.AuditRow) -> audit_pb2.RecordRequest:
+            covered = audit_pb2.SequenceRange(producer_id=producer_id, first=1, last=1)
+            return audit_pb2.RecordRequest(range=covered, row_version=ROW_VERSION, tool_calls=[row])
 
-        for name in ("gateway-1", "gateway-1/spool", ""):
+        def record(producer_id: str, row: audit_pb2.AuditRow) -> Any:
+            return stub.RecordBatch(batch(producer_id, row), metadata=theirs)
+
+        unnumbered = audit_pb2.RecordRequest(row_version=ROW_VERSION, tool_calls=[mine])
+        assert not (await stub.RecordBatch(unnumbered, metadata=theirs)).rejections
+        for name in ("gateway-1", "gateway-1/spool"):
             assert not (await record(name, mine)).rejections
         for name in ("gateway-2", "gateway-10", "gateway-1x/spool", "/gateway-1", "Gateway-1"):
             assert await refusal(record(name, mine)) == grpc.StatusCode.PERMISSION_DENIED
         stream = stub.Record(metadata=theirs)
-        await stream.write(audit_pb2.RecordRequest(producer_id="gateway-2", sequence=1, rows=[mine]))
+        await stream.write(batch("gateway-2", mine))
         assert await stream.code() == grpc.StatusCode.PERMISSION_DENIED
 
         changed = audit_pb2.AuditRow()
@@ -173,19 +186,28 @@ async def test_a_compromised_gateway_can_neither_read_nor_change_what_is_on_the_
         session.updated_at_ms = session.created_at_ms
         guarded.add("audit", "producer", name="gateway-2")
         other = bearer(guarded.tokens["gateway-2"])
-        assert not (await stub.RecordBatch(audit_pb2.RecordRequest(sessions=[session]), metadata=other)).rejections
-        session.revision, session.cost_micros = 2, 99
-        answer = await stub.RecordBatch(audit_pb2.RecordRequest(sessions=[session]), metadata=theirs)
+        assert not (
+            await stub.RecordBatch(audit_pb2.RecordRequest(row_version=ROW_VERSION, sessions=[session]), metadata=other)
+        ).rejections
+        session.revision, session.usage.known_cost_micros = 2, 99
+        answer = await stub.RecordBatch(
+            audit_pb2.RecordRequest(row_version=ROW_VERSION, sessions=[session]), metadata=theirs
+        )
         assert [rejection.code for rejection in answer.rejections] == [audit_pb2.REJECTION_CODE_CONFLICT]
         assert (answer.stored, answer.duplicates) == (0, 0)
-        answer = await stub.RecordBatch(audit_pb2.RecordRequest(sessions=[session]), metadata=other)
+        answer = await stub.RecordBatch(
+            audit_pb2.RecordRequest(row_version=ROW_VERSION, sessions=[session]), metadata=other
+        )
         assert answer.stored == 1
+        questions = questions_pb2_grpc.QuestionServiceStub(channel)
+        care = administration_pb2_grpc.AdministrationServiceStub(channel)
+        get = questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id="s"))
         for call in (
-            stub.ListToolCalls(questions_pb2.ListToolCallsRequest(), metadata=theirs),
-            stub.GetSession(questions_pb2.GetSessionRecordRequest(session_id="s"), metadata=theirs),
-            stub.TailToolCalls(questions_pb2.TailToolCallsRequest(), metadata=theirs).read(),
-            stub.Prune(administration_pb2.PruneRequest(), metadata=theirs).read(),
-            stub.Backup(administration_pb2.BackupRequest(), metadata=theirs).read(),
+            questions.ListToolCalls(questions_pb2.ListToolCallsRequest(), metadata=theirs),
+            questions.GetSessionRecord(get, metadata=theirs),
+            questions.TailToolCalls(questions_pb2.TailToolCallsRequest(), metadata=theirs).read(),
+            care.Prune(administration_pb2.PruneRequest(), metadata=theirs).read(),
+            care.Backup(administration_pb2.BackupRequest(), metadata=theirs).read(),
         ):
             assert await refusal(call) == grpc.StatusCode.PERMISSION_DENIED
     (row,) = await rows(guarded, 1)

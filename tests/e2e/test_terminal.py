@@ -25,16 +25,16 @@ async def test_people_can_run_an_agent_and_look_at_what_there_is(make_pair):
     assert ran.stdout == "Look: \ndone\n", "the answer alone is on stdout"
     assert "bash: succeeded" in ran.stderr
     assert "exit code 3" in ran.stderr
-    assert "2 steps" in ran.stderr
+    assert "2 model requests" in ran.stderr
 
     ran = await command(address, "run", "go", "--json", "--engine", "openai")
     events = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert events[0]["turn_started"]["engine"] == "openai"
+    assert events[1]["turn_started"]["engine"] == "openai"
     assert events[-1]["turn_finished"]["stop_reason"] == "STOP_REASON_COMPLETED"
 
-    session_id = events[0]["turn_started"]["session_id"]
+    session_id = events[0]["turn_accepted"]["session_id"]
     ran = await command(address, "run", "again", "--json", "--session", session_id)
-    assert json.loads(ran.stdout.splitlines()[0])["turn_started"]["session_id"] == session_id
+    assert json.loads(ran.stdout.splitlines()[0])["turn_accepted"]["session_id"] == session_id
 
     ran = await command(
         address,
@@ -54,8 +54,8 @@ async def test_people_can_run_an_agent_and_look_at_what_there_is(make_pair):
     assert ran.returncode == 0, ran.stderr
     ran = await command(address, "sessions", "--json", "--limit", "1")
     session = json.loads(ran.stdout)
-    assert session["fallback"] == {"engine": "openai", "model": "m"}
-    assert session["shadow_engines"] == [{"engine": "openai", "model": "m:1"}]
+    assert session["settings"]["fallback"] == {"engine": "openai", "model": "m"}
+    assert session["settings"]["shadows"] == [{"engine": "openai", "model": "m:1"}]
     ran = await command(address, "run", "go", "--max-cost", "-1")
     assert ran.returncode == 2
 
@@ -66,7 +66,7 @@ async def test_people_can_run_an_agent_and_look_at_what_there_is(make_pair):
     assert "ollama" in ran.stdout
     assert "openai" in ran.stdout
     ran = await command(address, "sessions", "--json")
-    assert {"user": "ada"} in [json.loads(line).get("labels") for line in ran.stdout.splitlines()]
+    assert {"user": "ada"} in [json.loads(line)["settings"].get("labels") for line in ran.stdout.splitlines()]
     async with asyncio.timeout(30):
         while (await command(address, "health")).returncode != 0:
             pass

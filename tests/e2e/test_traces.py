@@ -52,14 +52,14 @@ async def test_a_turn_is_a_trace_by_the_conventions_that_goes_on_from_the_caller
         assert set(spans) == {"invoke_agent", "chat scripted"}
         assert len(collector.spans) == 5
 
-        turn, started = spans["invoke_agent"], events[0].turn_started
+        turn, accepted = spans["invoke_agent"], events[0].turn_accepted
         about = attributes(turn)
         assert (turn.parent_span_id.hex(), turn.trace_state) == (PARENT_ID, "a=b")
         assert about["gen_ai.operation.name"] == "invoke_agent"
         assert about["gen_ai.provider.name"] == "openai"
         assert about["gen_ai.request.model"] == "scripted"
-        assert about["gen_ai.conversation.id"] == started.session_id
-        assert about["onrecord.turn.id"] == started.turn_id
+        assert about["gen_ai.conversation.id"] == accepted.session_id
+        assert about["onrecord.turn.id"] == accepted.turn_id
         assert about["onrecord.stop_reason"] == "completed"
         assert (about["gen_ai.usage.input_tokens"], about["gen_ai.usage.output_tokens"]) == (300, 50)
 

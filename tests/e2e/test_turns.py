@@ -53,25 +53,28 @@ async def test_the_same_turn_works_on_each_engine(make_pair, engine):
     (pair.workspace / "notes.txt").write_text("tides\n")
     pair.start_audit()
     gateway = await pair.gateway(pair.start_gateway())
-    events = await run_turn(gateway, engine=engine, labels={"user": "ada"})
+    settings = pb.SessionSettings(engine=engine, labels={"user": "ada"})
+    events = await run_turn(gateway, new_session=settings)
 
-    assert kinds(events)[0] == "turn_started"
+    assert kinds(events)[:2] == ["turn_accepted", "turn_started"]
     assert kinds(events)[-1] == "turn_finished"
-    started = events[0].turn_started
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert [event.step for event in events if event.HasField("step_finished")] == [1, 2, 3]
+    accepted, started = events[0].turn_accepted, events[1].turn_started
     assert (started.engine, started.model) == (engine, "scripted")
     assert text_of(events) == "Two at once. Done."
     finished = events[-1].turn_finished
     expected_calls = 5 if engine == "ollama" else 6
-    assert (finished.stop_reason, finished.steps, finished.tool_calls) == (
+    assert (finished.stop_reason, finished.usage.requests, finished.tool_calls) == (
         pb.STOP_REASON_COMPLETED,
         3,
         expected_calls,
     )
     assert (finished.usage.input_tokens, finished.usage.output_tokens) == (600, 90)
 
-    rows = await pair.rows(expected_calls, session_id=started.session_id)
+    rows = await pair.rows(expected_calls, session_id=accepted.session_id)
     assert {row.engine for row in rows} == {engine}
-    assert {row.turn_id for row in rows} == {started.turn_id}
+    assert {row.turn_id for row in rows} == {accepted.turn_id}
     by_kind = {(row.tool_name, common_pb2.Outcome.Name(row.outcome)): row for row in rows}
     bash = by_kind["bash", "OUTCOME_SUCCEEDED"]
     assert bash.exit_code == 3
@@ -88,7 +91,7 @@ async def test_the_same_turn_works_on_each_engine(make_pair, engine):
     assert "exit code 3" in results[1]["content"], "the results are told in the order of the calls"
 
     session = ("idle", 1, 3, expected_calls)
-    await pair.until("SELECT status, turns, steps, tool_calls FROM sessions", [session])
+    await pair.until("SELECT status, turns, requests, tool_calls FROM sessions", [session])
     costs = pair.query("SELECT engine, input_tokens, output_tokens, cost_micros FROM cost_log ORDER BY created_at, id")
     price = 0 if engine == "ollama" else None
     assert costs == [(engine, 100, 20, price), (engine, 200, 30, price), (engine, 300, 40, price)]
@@ -104,7 +107,7 @@ async def test_a_turn_of_200_steps_leaves_200_rows(make_pair, engine):
     gateway = await pair.gateway(pair.start_gateway(GATEWAY_MAX_STEPS="300"))
     events = await run_turn(gateway, engine=engine)
     assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_COMPLETED
-    assert events[-1].turn_finished.steps == 201
+    assert events[-1].turn_finished.usage.requests == 201
     rows = await pair.rows(200)
     assert len({row.id for row in rows}) == 200
 
@@ -116,10 +119,16 @@ async def test_limits_are_stop_reasons_and_the_session_goes_on(make_pair):
     pair.start_audit()
     gateway = await pair.gateway(pair.start_gateway(GATEWAY_MAX_STEPS="4"))
     events = await run_turn(gateway, max_steps=2)
-    session_id = events[0].turn_started.session_id
-    assert (events[-1].turn_finished.stop_reason, events[-1].turn_finished.steps) == (pb.STOP_REASON_MAX_STEPS, 2)
+    session_id = events[0].turn_accepted.session_id
+    assert (events[-1].turn_finished.stop_reason, events[-1].turn_finished.usage.requests) == (
+        pb.STOP_REASON_MAX_STEPS,
+        2,
+    )
     events = await run_turn(gateway, session_id=session_id, max_steps=99)
-    assert (events[-1].turn_finished.stop_reason, events[-1].turn_finished.steps) == (pb.STOP_REASON_MAX_STEPS, 4)
+    assert (events[-1].turn_finished.stop_reason, events[-1].turn_finished.usage.requests) == (
+        pb.STOP_REASON_MAX_STEPS,
+        4,
+    )
     await pair.rows(6)
 
     slow = Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 30"}),))
@@ -170,7 +179,7 @@ async def test_cancel_turn_stops_it_from_elsewhere_and_says_so_to_its_client(mak
     async for event in gateway.RunTurn(pb.RunTurnRequest(input="go")):
         events.append(event)
         if event.HasField("turn_started"):
-            await gateway.CancelTurn(pb.CancelTurnRequest(turn_id=event.turn_started.turn_id))
+            await gateway.CancelTurn(pb.CancelTurnRequest(turn_id=events[0].turn_accepted.turn_id))
     assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
     await pair.until("SELECT status FROM sessions", [("cancelled",)])
     assert pair.query("SELECT error, usage_incomplete FROM cost_log") == [("cancelled", 1)]
@@ -182,14 +191,14 @@ async def test_a_conversation_goes_on_after_the_gateway_was_killed(make_pair):
     pair.start_audit()
     first = pair.start_gateway()
     events = await run_turn(await pair.gateway(first), input="remember 7")
-    session_id = events[0].turn_started.session_id
+    session_id = events[0].turn_accepted.session_id
     first.kill()
     gateway = await pair.gateway(pair.start_gateway())
     await run_turn(gateway, input="which number?", session_id=session_id)
     said = [m["content"] for m in pair.model.requests[-1].json["messages"]]
     assert said == ["remember 7", "one", "which number?"]
     session = (await gateway.GetSession(pb.GetSessionRequest(session_id=session_id))).session
-    assert (session.turns, session.steps, session.status) == (2, 2, common_pb2.SESSION_STATUS_IDLE)
+    assert (session.turns, session.usage.requests, session.status) == (2, 2, common_pb2.SESSION_STATUS_IDLE)
 
 
 @pytest.mark.long
@@ -233,8 +242,11 @@ async def test_a_turn_needs_no_audit_service_and_its_rows_arrive_when_there_is_o
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
-        (approvals_pb2.AnswerToolCallRequest(allow=True), common_pb2.OUTCOME_SUCCEEDED),
-        (approvals_pb2.AnswerToolCallRequest(allow=False, reason="not today"), common_pb2.OUTCOME_DENIED),
+        (approvals_pb2.AnswerToolCallRequest(verdict=common_pb2.VERDICT_ALLOWED), common_pb2.OUTCOME_SUCCEEDED),
+        (
+            approvals_pb2.AnswerToolCallRequest(verdict=common_pb2.VERDICT_DENIED, reason="not today"),
+            common_pb2.OUTCOME_DENIED,
+        ),
         (None, common_pb2.OUTCOME_DENIED),
     ],
 )
@@ -243,21 +255,25 @@ async def test_a_call_that_asks_runs_only_when_it_is_allowed(make_pair, answer, 
     pair = await make_pair(Script(steps=(Step(tool_calls=(call,)), Step(text="Done."))))
     pair.start_audit()
     env = {"GATEWAY_TOOLS": "read,bash=ask", "GATEWAY_ANSWER_SECONDS": "60" if answer else "1"}
-    gateway = await pair.gateway(pair.start_gateway(**env))
+    service = pair.start_gateway(**env)
+    gateway, approvals = await pair.gateway(service), await pair.approvals(service)
+    begun_ms = 0
     async for event in gateway.RunTurn(pb.RunTurnRequest(input="go")):
+        begun_ms = begun_ms or event.at_ms
         if event.HasField("tool_call_started"):
-            assert event.tool_call_started.awaiting_answer
+            asked_ms = event.tool_call_started.pending.expires_at_ms - 1000 * int(env["GATEWAY_ANSWER_SECONDS"])
+            assert begun_ms <= asked_ms <= event.at_ms
             if answer is not None:
-                answer.id = event.tool_call_started.id
-                await gateway.AnswerToolCall(answer)
+                answer.tool_call_id = event.tool_call_started.tool_call_id
+                await approvals.AnswerToolCall(answer)
                 with pytest.raises(grpc.aio.AioRpcError, match="waits for an answer"):
-                    await gateway.AnswerToolCall(answer)
+                    await approvals.AnswerToolCall(answer)
     assert event.turn_finished.stop_reason == pb.STOP_REASON_COMPLETED
     [row] = await pair.rows(1)
     assert row.outcome == outcome
     assert (pair.workspace / "ran").exists() is (outcome == common_pb2.OUTCOME_SUCCEEDED)
     told = pair.model.requests[-1].json["messages"][-1]["content"]
-    assert ("not today" in told) is (answer is not None and not answer.allow)
+    assert ("not today" in told) is (answer is not None and answer.verdict == common_pb2.VERDICT_DENIED)
 
 
 @pytest.mark.long

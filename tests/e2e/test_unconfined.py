@@ -21,7 +21,7 @@ async def test_a_turn_and_the_list_of_engines_say_whether_commands_are_unconfine
     gateway = await pair.gateway(pair.start_gateway(GATEWAY_BASH_SANDBOX="off", GATEWAY_TOOLS=tools))
     events = await run_turn(gateway, engine="ollama")
     unconfined = tools == "read,bash"
-    assert events[0].turn_started.unconfined is unconfined
+    assert events[1].turn_started.unconfined is unconfined
     engines = (await gateway.ListEngines(pb.ListEnginesRequest())).engines
     assert {engine.unconfined for engine in engines} == {unconfined}
 

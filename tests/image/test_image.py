@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 import yaml
-from onrecord.audit.v1 import audit_pb2_grpc, questions_pb2
+from onrecord.audit.v1 import questions_pb2, questions_pb2_grpc
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
@@ -161,8 +161,9 @@ async def test_the_two_images_work_together_as_compose_sets_them_up(images, secr
             assert events[-1].turn_finished.stop_reason == gateway_pb2.STOP_REASON_COMPLETED
             shown = grpc.ssl_channel_credentials(ca, key, certificate)
             async with grpc.aio.secure_channel(audit_address, shown) as channel:
-                audit = audit_pb2_grpc.AuditServiceStub(channel)
+                questions, every = questions_pb2_grpc.QuestionServiceStub(channel), questions_pb2.ListToolCallsRequest()
                 async with asyncio.timeout(60):
-                    while not (rows := (await audit.ListToolCalls(questions_pb2.ListToolCallsRequest())).rows):
+                    while not (listed := (await questions.ListToolCalls(every)).tool_calls):
                         await asyncio.sleep(0.1)
-    assert [(row.tool_name, row.outcome) for row in rows] == [("glob", common_pb2.OUTCOME_SUCCEEDED)]
+    called = [(record.tool_call.tool_name, record.tool_call.outcome) for record in listed]
+    assert called == [("glob", common_pb2.OUTCOME_SUCCEEDED)]
