@@ -11,16 +11,15 @@ from typing import Any, cast
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
-from onrecord.audit.v1 import audit_pb2
-from onrecord.gateway.v1 import gateway_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
+from onrecord.gateway.v1 import approvals_pb2, gateway_pb2
 
 from demo.script import Script
 from service_kit.access.roles import Role, make_token
 
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
-SERVICES = {
-    service.name: service for pb in (audit_pb2, gateway_pb2) for service in pb.DESCRIPTOR.services_by_name.values()
-}
+PROTOS = (audit_pb2, questions_pb2, administration_pb2, gateway_pb2, approvals_pb2)
+SERVICES = {service.name: service for pb in PROTOS for service in pb.DESCRIPTOR.services_by_name.values()}
 METHODS = {f"{service.name}/{method.name}": method for service in SERVICES.values() for method in service.methods}
 Metadata = tuple[tuple[str, str | bytes], ...]
 REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)

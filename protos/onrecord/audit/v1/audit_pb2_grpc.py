@@ -56,14 +56,18 @@ class AuditServiceServicer:
         batch is committed and synced to disk. A batch that could not be stored at all ends the stream with a status:
         UNAVAILABLE, RESOURCE_EXHAUSTED and FAILED_PRECONDITION with the reason ROW_VERSION_TOO_NEW ask for another try,
         INVALID_ARGUMENT says that the request can never be stored. Whatever has no response by then is to be sent again: what
-        is stored already counts as a duplicate.
+        is stored already counts as a duplicate. Shared with RecordBatch, its unary twin:
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecordBatch(self, request, context):
-        """RecordBatch is Record for clients that send one batch and wait.
+        """RecordBatch is Record for clients that send one batch and wait. It is the unary twin of Record, and shares its messages:
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

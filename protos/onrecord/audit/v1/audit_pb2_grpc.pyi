@@ -40,10 +40,15 @@ class AuditServiceStub:
     batch is committed and synced to disk. A batch that could not be stored at all ends the stream with a status:
     UNAVAILABLE, RESOURCE_EXHAUSTED and FAILED_PRECONDITION with the reason ROW_VERSION_TOO_NEW ask for another try,
     INVALID_ARGUMENT says that the request can never be stored. Whatever has no response by then is to be sent again: what
-    is stored already counts as a duplicate.
+    is stored already counts as a duplicate. Shared with RecordBatch, its unary twin:
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     RecordBatch: _grpc.UnaryUnaryMultiCallable[_audit_pb2.RecordRequest, _audit_pb2.RecordResponse]
-    """RecordBatch is Record for clients that send one batch and wait."""
+    """RecordBatch is Record for clients that send one batch and wait. It is the unary twin of Record, and shares its messages:
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -55,10 +60,15 @@ class AuditServiceAsyncStub(AuditServiceStub):
     batch is committed and synced to disk. A batch that could not be stored at all ends the stream with a status:
     UNAVAILABLE, RESOURCE_EXHAUSTED and FAILED_PRECONDITION with the reason ROW_VERSION_TOO_NEW ask for another try,
     INVALID_ARGUMENT says that the request can never be stored. Whatever has no response by then is to be sent again: what
-    is stored already counts as a duplicate.
+    is stored already counts as a duplicate. Shared with RecordBatch, its unary twin:
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     RecordBatch: _aio.UnaryUnaryMultiCallable[_audit_pb2.RecordRequest, _audit_pb2.RecordResponse]  # type: ignore[assignment]
-    """RecordBatch is Record for clients that send one batch and wait."""
+    """RecordBatch is Record for clients that send one batch and wait. It is the unary twin of Record, and shares its messages:
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """AuditService takes the record of producers."""
@@ -73,7 +83,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         batch is committed and synced to disk. A batch that could not be stored at all ends the stream with a status:
         UNAVAILABLE, RESOURCE_EXHAUSTED and FAILED_PRECONDITION with the reason ROW_VERSION_TOO_NEW ask for another try,
         INVALID_ARGUMENT says that the request can never be stored. Whatever has no response by then is to be sent again: what
-        is stored already counts as a duplicate.
+        is stored already counts as a duplicate. Shared with RecordBatch, its unary twin:
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
 
     @_abc_1.abstractmethod
@@ -82,6 +93,10 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.RecordRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.RecordResponse, _abc.Awaitable[_audit_pb2.RecordResponse]]:
-        """RecordBatch is Record for clients that send one batch and wait."""
+        """RecordBatch is Record for clients that send one batch and wait. It is the unary twin of Record, and shares its messages:
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -89,7 +89,9 @@ class GatewayServiceServicer:
         session), ALREADY_EXISTS (the request_id stands for another request), FAILED_PRECONDITION (engine not configured),
         RESOURCE_EXHAUSTED (the gateway runs as many turns as it takes), UNAVAILABLE (it is shutting down). From the first
         event on, turn_accepted, the turn ends in one way: turn_finished, and OK. A stream that ends otherwise was cut: attach
-        to the turn.
+        to the turn. A TurnEvent is what it streams, here and in AttachTurn:
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,7 +100,9 @@ class GatewayServiceServicer:
     def AttachTurn(self, request, context):
         """AttachTurn streams the events of a turn that runs or has ended within the last hour, those that were told already
         included. Leaving it does not cancel the turn. NOT_FOUND when the gateway does not keep such a turn, OUT_OF_RANGE with
-        the reason EVENTS_GONE when it does not keep all the events that are asked for.
+        the reason EVENTS_GONE when it does not keep all the events that are asked for. A TurnEvent is what it streams, here and in RunTurn:
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,12 +41,16 @@ class GatewayServiceStub:
     session), ALREADY_EXISTS (the request_id stands for another request), FAILED_PRECONDITION (engine not configured),
     RESOURCE_EXHAUSTED (the gateway runs as many turns as it takes), UNAVAILABLE (it is shutting down). From the first
     event on, turn_accepted, the turn ends in one way: turn_finished, and OK. A stream that ends otherwise was cut: attach
-    to the turn.
+    to the turn. A TurnEvent is what it streams, here and in AttachTurn:
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     AttachTurn: _grpc.UnaryStreamMultiCallable[_gateway_pb2.AttachTurnRequest, _gateway_pb2.TurnEvent]
     """AttachTurn streams the events of a turn that runs or has ended within the last hour, those that were told already
     included. Leaving it does not cancel the turn. NOT_FOUND when the gateway does not keep such a turn, OUT_OF_RANGE with
-    the reason EVENTS_GONE when it does not keep all the events that are asked for.
+    the reason EVENTS_GONE when it does not keep all the events that are asked for. A TurnEvent is what it streams, here and in RunTurn:
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     CancelTurn: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.CancelTurnRequest, _gateway_pb2.CancelTurnResponse]
     """CancelTurn cancels a running or waiting turn. OK also when the turn has ended already; NOT_FOUND when the gateway does
@@ -76,12 +80,16 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     session), ALREADY_EXISTS (the request_id stands for another request), FAILED_PRECONDITION (engine not configured),
     RESOURCE_EXHAUSTED (the gateway runs as many turns as it takes), UNAVAILABLE (it is shutting down). From the first
     event on, turn_accepted, the turn ends in one way: turn_finished, and OK. A stream that ends otherwise was cut: attach
-    to the turn.
+    to the turn. A TurnEvent is what it streams, here and in AttachTurn:
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     AttachTurn: _aio.UnaryStreamMultiCallable[_gateway_pb2.AttachTurnRequest, _gateway_pb2.TurnEvent]  # type: ignore[assignment]
     """AttachTurn streams the events of a turn that runs or has ended within the last hour, those that were told already
     included. Leaving it does not cancel the turn. NOT_FOUND when the gateway does not keep such a turn, OUT_OF_RANGE with
-    the reason EVENTS_GONE when it does not keep all the events that are asked for.
+    the reason EVENTS_GONE when it does not keep all the events that are asked for. A TurnEvent is what it streams, here and in RunTurn:
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     CancelTurn: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CancelTurnRequest, _gateway_pb2.CancelTurnResponse]  # type: ignore[assignment]
     """CancelTurn cancels a running or waiting turn. OK also when the turn has ended already; NOT_FOUND when the gateway does
@@ -114,7 +122,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         session), ALREADY_EXISTS (the request_id stands for another request), FAILED_PRECONDITION (engine not configured),
         RESOURCE_EXHAUSTED (the gateway runs as many turns as it takes), UNAVAILABLE (it is shutting down). From the first
         event on, turn_accepted, the turn ends in one way: turn_finished, and OK. A stream that ends otherwise was cut: attach
-        to the turn.
+        to the turn. A TurnEvent is what it streams, here and in AttachTurn:
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
 
     @_abc_1.abstractmethod
@@ -125,7 +135,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.TurnEvent], _abc.AsyncIterator[_gateway_pb2.TurnEvent]]:
         """AttachTurn streams the events of a turn that runs or has ended within the last hour, those that were told already
         included. Leaving it does not cancel the turn. NOT_FOUND when the gateway does not keep such a turn, OUT_OF_RANGE with
-        the reason EVENTS_GONE when it does not keep all the events that are asked for.
+        the reason EVENTS_GONE when it does not keep all the events that are asked for. A TurnEvent is what it streams, here and in RunTurn:
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
 
     @_abc_1.abstractmethod
