@@ -13,7 +13,7 @@ from audit_svc.sqlite.usage import summaries
 def list_tool_calls(connection: apsw.Connection, request: Any) -> questions_pb2.ListToolCallsResponse:
     query = query_of(request)
     page = tool_calls.list_tool_calls(connection, query)
-    return questions_pb2.ListToolCallsResponse(rows=page.rows, next_page_token=query.token(page.next))
+    return questions_pb2.ListToolCallsResponse(tool_calls=page.rows, next_page_token=query.token(page.next))
 
 
 def list_sessions(connection: apsw.Connection, request: Any) -> questions_pb2.ListSessionRecordsResponse:
@@ -26,11 +26,11 @@ def get_session(connection: apsw.Connection, request: Any) -> questions_pb2.GetS
     query = session_query_of(request)
     session, page = queries.get_session(connection, query)
     return questions_pb2.GetSessionRecordResponse(
-        session=session, timeline=page.rows, next_page_token=query.token(page.next)
+        session=session, entries=page.rows, next_page_token=query.token(page.next)
     )
 
 
 def summarize_usage(connection: apsw.Connection, request: Any) -> questions_pb2.SummarizeUsageResponse:
     query = query_of(request)
     page = summaries.summarize_usage(connection, query)
-    return questions_pb2.SummarizeUsageResponse(rows=page.rows, next_page_token=query.token(page.next))
+    return questions_pb2.SummarizeUsageResponse(groups=page.rows, next_page_token=query.token(page.next))

@@ -2,35 +2,39 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import AlreadyRunning, NotFound, StoreClosed, Unsupported
 from audit_svc.ledger import groups
-from audit_svc.ledger.batch import Batch, ValidRows, cost_row, rejection, session_row, tool_call_row
+from audit_svc.ledger.batch import Batch, ValidRows, in_order
 from audit_svc.ledger.clock import MAX_AHEAD_MS, SeenClock, wall_ms
-from audit_svc.ledger.pages import Page, by_time, take_page
+from audit_svc.ledger.columns import Problem
+from audit_svc.ledger.pages import Page, by_time, call_key, entry_key, take_page
 from audit_svc.ledger.protocol import TAIL_ROWS, Tail
 from audit_svc.ledger.pruning import Progress, Removed
 from audit_svc.ledger.query import OUTCOMES, STATUSES, Filter, Query
+from audit_svc.ledger.records import model_request_record, session_record, tool_call_record
 from service_kit.paging import Position
+from tests.audit_svc.samples import row_of
 
-Rejections = list[tuple[int, audit_pb2.Rejection]]
+Rejections = list[audit_pb2.Rejection]
 Gap = tuple[str, int, int]
 Refused = tuple[str, str, int, int, int]
 
 
 class ListLedger:
-    """Rows by their ids, each with its position."""
+    """Records by their rows' ids."""
 
     queued_rows = 0
 
     def __init__(self) -> None:
-        self._calls: dict[str, tuple[int, audit_pb2.AuditRow]] = {}
-        self._costs: dict[str, tuple[int, audit_pb2.CostRow]] = {}
-        self._sessions: dict[str, tuple[audit_pb2.SessionRow, str]] = {}
+        self._calls: dict[str, questions_pb2.ToolCallRecord] = {}
+        self._requests: dict[str, questions_pb2.ModelRequestRecord] = {}
+        self._sessions: dict[str, questions_pb2.SessionRecord] = {}
         self._queries: list[administration_pb2.QueryRow] = []
         self._covered: dict[str, set[int]] = defaultdict(set)
         self._position = 0
@@ -44,26 +48,25 @@ class ListLedger:
         if self._is_closed:
             raise StoreClosed("the ledger is shutting down")
         refused = list(batch.rejections)
-        self._is_new = not self._covered.get(batch.producer_id, set()) & {
-            *range(batch.first_sequence, batch.sequence + 1)
-        }
-        self._is_new &= bool(batch.producer_id and batch.sequence)
+        producer, first, last = batch.numbers or ("", 0, 0)
+        numbers = set(range(first, last + 1)) if batch.numbers else set[int]()
+        self._is_new = bool(numbers) and not self._covered[producer] & numbers
         self._received_ms = batch.received_ms
         stored = self._add_sessions(batch, refused)
-        stored += self._add(self._calls, batch.tool_calls, tool_call_row, refused)
-        stored += self._add(self._costs, batch.costs, cost_row, refused)
-        if batch.producer_id and batch.sequence:
-            self._covered[batch.producer_id].update(range(batch.first_sequence, batch.sequence + 1))
-        for _, entry in refused:
+        stored += self._add(self._calls, batch.tool_calls, self._call, refused)
+        stored += self._add(self._requests, batch.model_requests, model_request_record, refused)
+        if numbers:
+            self._covered[producer] |= numbers
+        for entry in refused:
             code = audit_pb2.RejectionCode.Name(entry.code).removeprefix("REJECTION_CODE_").lower()
-            self._refusals[batch.producer_id, code].append((batch.first_sequence, batch.sequence))
+            self._refusals[producer, code].append((first, last))
         response = asyncio.get_running_loop().create_future()
         response.set_result(
             audit_pb2.RecordResponse(
-                sequence=batch.sequence,
+                range=audit_pb2.SequenceRange(**batch.numbers._asdict()) if batch.numbers else None,
                 stored=stored,
                 duplicates=len(batch) - stored - (len(refused) - len(batch.rejections)),
-                rejections=[entry for _, entry in sorted(refused, key=lambda each: each[0])],
+                rejections=in_order(refused),
             )
         )
         return response
@@ -73,72 +76,78 @@ class ListLedger:
             self._queries.append(administration_pb2.QueryRow(id=len(self._queries) + 1))
             self._queries[-1].MergeFrom(row)
 
-    async def list_tool_calls(self, query: Query) -> Page[audit_pb2.AuditRow]:
+    async def list_tool_calls(self, query: Query) -> Page[questions_pb2.ToolCallRecord]:
         return _page(self._matching(query.filter, self._calls), query)
 
-    async def list_sessions(self, query: Query) -> Page[audit_pb2.SessionRow]:
-        found = [row for row, _ in self._sessions.values() if _holds(query.filter, row, row.labels)]
+    async def list_sessions(self, query: Query) -> Page[questions_pb2.SessionRecord]:
+        found = [one for one in self._sessions.values() if _holds(query.filter, one.session, one.session.labels)]
         return _page(found, query)
 
     async def list_queries(self, query: Query) -> Page[administration_pb2.QueryRow]:
         return _page([row for row in self._queries if _holds(query.filter, row, {})], query)
 
-    async def get_session(self, query: Query) -> tuple[audit_pb2.SessionRow, Page[questions_pb2.Entry]]:
+    async def get_session(self, query: Query) -> tuple[questions_pb2.SessionRecord, Page[questions_pb2.Entry]]:
         session_id = query.filter.equal["session_id"]
-        if session_id not in self._sessions:
+        session = self._sessions.get(session_id)
+        if session is None or query.filter.equal.get("recorded_by", session.receipt.recorded_by) != (
+            session.receipt.recorded_by
+        ):
             raise NotFound("the ledger has no session with this id")
-        rows = [*self._matching(query.filter, self._calls), *self._matching(query.filter, self._costs)]
-        rest = [row for row in sorted(rows, key=by_time) if query.after is None or by_time(row) > query.after]
-        page = take_page(rest, lambda row: row, query.size, by_time)
-        return self._sessions[session_id][0], Page(list(map(_entry, page.rows)), page.next)
+        wanted = Filter({"session_id": session_id})
+        entries = map(_entry, [*self._matching(wanted, self._calls), *self._matching(wanted, self._requests)])
+        rest = [
+            entry for entry in sorted(entries, key=entry_key) if query.after is None or entry_key(entry) > query.after
+        ]
+        return session, take_page(rest, lambda entry: entry, query.size, entry_key)
 
     async def summarize_usage(self, query: Query) -> Page[questions_pb2.UsageGroup]:
         found: dict[tuple[str, ...], questions_pb2.UsageGroup] = {}
         durations = defaultdict[tuple[str, ...], list[int]](list)
-        for call in self._matching(query.filter, self._calls):
+        for call in map(row_of, self._matching(query.filter, self._calls)):
             key = self._group(query.group_by, call)
-            row = found.setdefault(key, questions_pb2.UsageGroup(group=key))
-            row.calls += 1
-            row.errors += call.HasField("error")
+            row = found.setdefault(key, _usage_group(key))
+            row.tool_calls += 1
+            row.tool_call_errors += call.HasField("error")
             row.nonzero_exits += call.exit_code != 0
             row.http_errors += call.http_status >= 400
             row.result_bytes += call.result_bytes
             durations[key].append(call.duration_ms)
         wanted = query.filter
-        if not ("tool_name" in wanted.equal or wanted.outcomes):
-            for cost in self._matching(wanted, self._costs):
+        if not wanted.is_of_calls:
+            for cost in map(row_of, self._matching(wanted, self._requests)):
                 key = self._group(query.group_by, cost)
-                row = found.setdefault(key, questions_pb2.UsageGroup(group=key))
-                row.requests += 1
-                row.request_errors += cost.HasField("error")
-                for name in ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens", "cost_micros"):
-                    setattr(row, name, getattr(row, name) + getattr(cost, name))
-                row.unpriced_requests += not cost.HasField("cost_micros")
+                row = found.setdefault(key, _usage_group(key))
+                row.usage.requests += 1
+                row.model_request_errors += cost.HasField("error")
+                for name in ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens"):
+                    setattr(row.usage, name, getattr(row.usage, name) + getattr(cost, name))
+                row.usage.known_cost_micros += cost.cost_micros
+                row.usage.unpriced_requests += not cost.HasField("cost_micros")
         for key, took in durations.items():
             for percent in (50, 95, 99):
                 setattr(found[key], f"duration_p{percent}_ms", sorted(took)[-(-len(took) * percent // 100) - 1])
         if not query.group_by:
-            return Page([found.get((), questions_pb2.UsageGroup())])
+            return Page([found.get((), _usage_group(()))])
         rest = [found[key] for key in sorted(found) if query.after is None or key > query.after]
-        return take_page(rest, lambda row: row, query.size, lambda row: tuple(row.group))
+        return take_page(rest, lambda row: row, query.size, lambda row: tuple(row.values))
 
     async def export_tool_calls(
         self, wanted: Filter, after: Position | None, last_position: int, size: int
-    ) -> list[audit_pb2.AuditRow]:
-        old = {row_id: entry for row_id, entry in self._calls.items() if entry[0] <= last_position}
-        rows = sorted(self._matching(wanted, old), key=by_time)
-        return [row for row in rows if after is None or by_time(row) > after][:size]
+    ) -> list[questions_pb2.ToolCallRecord]:
+        old = {row_id: call for row_id, call in self._calls.items() if call.receipt.position <= last_position}
+        calls = sorted(self._matching(wanted, old), key=call_key)
+        return [call for call in calls if after is None or call_key(call) > after][:size]
 
     async def last_position(self) -> int:
-        return max((position for position, _ in self._calls.values()), default=0)
+        return max((call.receipt.position for call in self._calls.values()), default=0)
 
     async def tool_calls_after(self, wanted: Filter, position: int) -> Tail:
         last = await self.last_position()
         upto = min(last, position + TAIL_ROWS)
-        found = [(at, row) for at, row in self._calls.values() if position < at <= upto and _holds(wanted, row, {})]
-        page = take_page(found, lambda entry: entry[1], TAIL_ROWS, by_time)
+        found = [call for call in self._matching(wanted, self._calls) if position < call.receipt.position <= upto]
+        page = take_page(found, lambda call: call, TAIL_ROWS, call_key)
         cut = len(page.rows) < len(found)
-        return Tail(page.rows, found[len(page.rows) - 1][0] if cut else max(upto, position), last)
+        return Tail(page.rows, page.rows[-1].receipt.position if cut else max(upto, position), last)
 
     async def why_no_commit(self) -> str:
         return ""
@@ -155,7 +164,7 @@ class ListLedger:
             self._pruned_before = max(before_ms, self._pruned_before)
             yield Progress(before_ms, Removed(), done=False)
             progress = await self.count_prunable(before_ms)
-            self._calls, self._costs, self._sessions = self._kept(before_ms)
+            self._calls, self._requests, self._sessions = self._kept(before_ms)
             self._queries = [row for row in self._queries if row.created_at_ms >= before_ms]
             yield progress
         finally:
@@ -172,8 +181,8 @@ class ListLedger:
 
     async def count_prunable(self, before_ms: int) -> Progress:
         calls, costs, sessions = self._kept(before_ms)
-        old = [row for row_id, (_, row) in self._calls.items() if row_id not in calls]
-        spent = [row for row_id, (_, row) in self._costs.items() if row_id not in costs]
+        old = [row_of(call) for row_id, call in self._calls.items() if row_id not in calls]
+        spent = [row_of(cost) for row_id, cost in self._requests.items() if row_id not in costs]
         summed = ("input_tokens", "output_tokens", "cost_micros")
         sums = {name: sum(getattr(row, name) for row in spent) for name in summed}
         failed = sum(row.HasField("error") for row in old)
@@ -207,51 +216,56 @@ class ListLedger:
             for key, ranges in sorted(self._refusals.items())
         ]
 
-    def _add(
-        self, table: dict[str, tuple[int, Any]], rows: ValidRows, read: Callable[[Any], Any], refused: Rejections
-    ) -> int:
+    def _call(self, values: Any) -> questions_pb2.ToolCallRecord:
+        return tool_call_record(self._position + 1, values)
+
+    def _add(self, table: dict[str, Any], rows: ValidRows, read: Callable[[Any], Any], refused: Rejections) -> int:
         before = len(table)
-        for place, row in zip(rows.positions, map(read, rows.rows()), strict=True):
+        for place, values in zip(rows.positions, rows.rows(), strict=True):
+            record = read(values)
+            row = row_of(record)
             if row.created_at_ms < self._pruned_before and not self._is_new and row.id not in self._suspects:
-                message = "created_at_ms is before what the ledger has been pruned to"
-                refused.append((place, rejection(row.id, audit_pb2.REJECTION_CODE_TOO_OLD, message)))
+                refused.append(rows.rejection(place, row.id, _too_old("created_at_ms")))
             elif row.id not in table:
                 self._position += 1
-                table[row.id] = self._position, row
+                table[row.id] = record
                 if row.created_at_ms < self._pruned_before or row.created_at_ms > self._received_ms + MAX_AHEAD_MS:
                     self._suspects[row.id] = self._received_ms
-            elif table[row.id][1] != row:
+            elif row_of(table[row.id]) != row:
                 message = "the ledger has a row with this id and other content"
-                refused.append((place, rejection(row.id, audit_pb2.REJECTION_CODE_CONFLICT, message)))
+                refused.append(rows.rejection(place, row.id, Problem(audit_pb2.REJECTION_CODE_CONFLICT, message)))
         return len(table) - before
 
     def _add_sessions(self, batch: Batch, refused: Rejections) -> int:
         stored = 0
         for place, (*values, labels) in zip(batch.sessions.positions, batch.sessions.rows(), strict=True):
-            row = session_row(values, labels)
-            known, owner = self._sessions.get(row.id, (None, ""))
+            record = session_record(values, labels, batch.recorded_by)
+            row, known = record.session, self._sessions.get(values[0])
+            owner = known.receipt.recorded_by if known else ""
             if known is None and row.updated_at_ms < self._pruned_before and not self._is_new:
-                message = "updated_at_ms is before what the ledger has been pruned to"
-                refused.append((place, rejection(row.id, audit_pb2.REJECTION_CODE_TOO_OLD, message)))
+                refused.append(batch.sessions.rejection(place, row.id, _too_old("updated_at_ms")))
             elif owner and batch.recorded_by and owner != batch.recorded_by:
-                message = "another caller records this session"
-                refused.append((place, rejection(row.id, audit_pb2.REJECTION_CODE_CONFLICT, message)))
-            elif known is None or row.revision > known.revision:
-                self._sessions[row.id] = row, owner or batch.recorded_by
+                problem = Problem(audit_pb2.REJECTION_CODE_CONFLICT, "another caller records this session")
+                refused.append(batch.sessions.rejection(place, row.id, problem))
+            elif known is None or row.revision > known.session.revision:
+                if owner:
+                    record.receipt.recorded_by = owner
+                self._sessions[row.id] = record
                 if row.updated_at_ms > self._received_ms + MAX_AHEAD_MS:
                     self._suspects[row.id] = self._received_ms
                 stored += 1
         return stored
 
     def _labels(self, session_id: str) -> dict[str, str]:
-        return dict(self._sessions[session_id][0].labels) if session_id in self._sessions else {}
+        return dict(self._sessions[session_id].session.labels) if session_id in self._sessions else {}
 
-    def _matching(self, wanted: Filter, table: dict[str, tuple[int, Any]]) -> list[Any]:
+    def _matching(self, wanted: Filter, table: Mapping[str, Any]) -> list[Any]:
+        rows = [(record, row_of(record)) for record in table.values()]
         return [
-            row
-            for _, row in table.values()
+            record
+            for record, row in rows
             if _holds(wanted, row, self._labels(row.session_id))
-            and (not wanted.clock_suspect or row.id in self._suspects)
+            and wanted.clock_suspect in (None, row.id in self._suspects)
         ]
 
     def _group(self, names: Iterable[str], row: Any) -> tuple[str, ...]:
@@ -268,38 +282,54 @@ class ListLedger:
         return tuple(groups.group_name(name, values.get(name, "")) for name in names)
 
     def _kept(self, before_ms: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        tables: list[dict[str, Any]] = [self._calls, self._requests]
         calls, costs = (
             {
-                row_id: entry
-                for row_id, entry in table.items()
-                if max(entry[1].created_at_ms, self._suspects.get(row_id, 0)) >= before_ms
+                row_id: record
+                for row_id, record in table.items()
+                if max(row_of(record).created_at_ms, self._suspects.get(row_id, 0)) >= before_ms
             }
-            for table in (self._calls, self._costs)
+            for table in tables
         )
-        used = {row.session_id for _, row in (*calls.values(), *costs.values())}
+        used = {row_of(record).session_id for record in (*calls.values(), *costs.values())}
         sessions = {
-            row.id: (row, owner)
-            for row, owner in self._sessions.values()
-            if row.id in used or max(row.created_at_ms, row.updated_at_ms, self._suspects.get(row.id, 0)) >= before_ms
+            row_id: record
+            for row_id, record in self._sessions.items()
+            if row_id in used
+            or max(record.session.created_at_ms, record.session.updated_at_ms, self._suspects.get(row_id, 0))
+            >= before_ms
         }
         return calls, costs, sessions
 
 
-def _page(rows: Iterable[Any], query: Query) -> Page[Any]:
-    found = sorted(rows, key=by_time, reverse=True)
-    rest = [row for row in found if query.after is None or by_time(row) < query.after]
-    return take_page(rest, lambda row: row, query.size, by_time)
+def _page(records: Iterable[Any], query: Query) -> Page[Any]:
+    found = sorted(records, key=_key, reverse=True)
+    rest = [record for record in found if query.after is None or _key(record) < query.after]
+    return take_page(rest, lambda record: record, query.size, _key)
+
+
+def _key(record: Any) -> Position:
+    return by_time(row_of(record))
+
+
+def _too_old(field: str) -> Problem:
+    message = f"{field} is before what the ledger has been pruned to"
+    return Problem(audit_pb2.REJECTION_CODE_TOO_OLD, message, field)
+
+
+def _usage_group(values: Iterable[str]) -> questions_pb2.UsageGroup:
+    return questions_pb2.UsageGroup(values=values, usage=common_pb2.Usage())
 
 
 def _holds(wanted: Filter, row: Any, labels: Any) -> bool:
     equal: dict[str, Any] = dict(wanted.equal)
-    if status := equal.pop("status", None):
-        equal["status"] = next(number for number, name in STATUSES.items() if name == status)
     is_cost = isinstance(row, audit_pb2.CostRow)
     return (
         all(getattr(row, name) == value for name, value in equal.items() if not (is_cost and name == "tool_name"))
         and (not wanted.outcomes or is_cost or OUTCOMES[row.outcome] in wanted.outcomes)
-        and (not wanted.errors_only or row.HasField("error"))
+        and (not wanted.statuses or STATUSES[row.status] in wanted.statuses)
+        and (wanted.has_error is None or is_cost or row.HasField("error") == wanted.has_error)
+        and (wanted.shadow is None or row.shadow == wanted.shadow)
         and all(labels.get(key) == value for key, value in wanted.labels)
         and (not wanted.contains or wanted.contains.lower() in row.args_summary.lower())
         and (wanted.from_ms is None or row.created_at_ms >= wanted.from_ms)
@@ -307,7 +337,11 @@ def _holds(wanted: Filter, row: Any, labels: Any) -> bool:
     )
 
 
-def _entry(row: Any) -> questions_pb2.Entry:
+def _entry(record: Any) -> questions_pb2.Entry:
+    row = row_of(record)
+    entry = questions_pb2.Entry(at_ms=row.created_at_ms, session_id=row.session_id, turn_id=row.turn_id)
     if isinstance(row, audit_pb2.CostRow):
-        return questions_pb2.Entry(model_request=row)
-    return questions_pb2.Entry(tool_call=row)
+        entry.model_request.CopyFrom(record)
+    else:
+        entry.tool_call.CopyFrom(record)
+    return entry

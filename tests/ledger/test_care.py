@@ -4,16 +4,16 @@ import hashlib
 
 import grpc
 import pytest
-from onrecord.audit.v1 import administration_pb2, audit_pb2, audit_pb2_grpc, questions_pb2
+from onrecord.audit.v1 import administration_pb2, administration_pb2_grpc, audit_pb2, questions_pb2
 
 from audit_svc.errors import AlreadyRunning, Unsupported
 from audit_svc.ledger.protocol import Ledger
 from audit_svc.ledger.pruning import Progress
-from audit_svc.ledger.query import query_of
+from audit_svc.ledger.query import filter_of, query_of
 from audit_svc.ledger.steps import HOUR_MS
-from audit_svc.servicer import AuditServicer, error_interceptor
+from audit_svc.services import LedgerServices, error_interceptor
 from service_kit.server import bind, build_server
-from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, row_of, session_row
 from tests.ledger.asking import all_pages, record
 
 MARK = NOW_MS // HOUR_MS * HOUR_MS - 5 * HOUR_MS
@@ -29,7 +29,7 @@ SESSIONS = [
 
 @pytest.fixture
 async def aged(ledger):
-    await record(ledger, rows=[*OLD, *NEW], costs=COSTS, sessions=SESSIONS)
+    await record(ledger, tool_calls=[*OLD, *NEW], model_requests=COSTS, sessions=SESSIONS)
     await ledger.log_queries(
         [
             administration_pb2.QueryRow(method="Backup", filters="{}", status="OK", created_at_ms=at)
@@ -62,12 +62,14 @@ async def test_a_prune_removes_what_it_counted_and_nothing_else(aged):
 async def test_usage_forgets_what_was_pruned(aged):
     await prune(aged)
     page = await aged.summarize_usage(query_of(questions_pb2.SummarizeUsageRequest()))
-    assert (page.rows[0].calls, page.rows[0].requests, page.rows[0].errors) == (20, 1, 0)
+    assert (page.rows[0].tool_calls, page.rows[0].usage.requests, page.rows[0].tool_call_errors) == (20, 1, 0)
 
 
 async def test_what_was_pruned_does_not_come_back_and_a_session_that_is_there_goes_on(aged):
     await prune(aged)
-    again = await record(aged, rows=[OLD[0], NEW[0], audit_row()], costs=COSTS[:1], sessions=SESSIONS[:1])
+    again = await record(
+        aged, tool_calls=[OLD[0], NEW[0], audit_row()], model_requests=COSTS[:1], sessions=SESSIONS[:1]
+    )
     assert (again.stored, again.duplicates) == (1, 1)
     assert [refused.code for refused in again.rejections] == [audit_pb2.REJECTION_CODE_TOO_OLD] * 3
     goes_on = session_row(id="long", revision=2, created_at_ms=MARK - HOUR_MS, updated_at_ms=MARK - 1)
@@ -88,23 +90,23 @@ async def test_a_tail_misses_nothing_that_is_committed_after_a_prune(aged):
     await prune(aged)
     position = await aged.last_position()
     new = [audit_row() for _ in range(3)]
-    await record(aged, rows=new)
-    assert (
-        await aged.tool_calls_after(query_of(questions_pb2.TailToolCallsRequest(), (int,)).filter, position)
-    ).rows == new
+    await record(aged, tool_calls=new)
+    tail = await aged.tool_calls_after(filter_of(questions_pb2.TailToolCallsRequest()), position)
+    assert list(map(row_of, tail.rows)) == new
 
 
 async def test_a_backup_is_sent_whole_or_refused_as_unimplemented_with_a_sentence(aged):
     server = build_server([error_interceptor()])
-    servicer = AuditServicer(aged)
-    audit_pb2_grpc.add_AuditServiceServicer_to_server(servicer, server)
+    services = LedgerServices(aged)
+    services.add_to(server)
     address = bind(server, "127.0.0.1:0")
     await server.start()
     try:
         async with grpc.aio.insecure_channel(address) as channel:
             parts, refusal = [], None
             try:
-                async for part in audit_pb2_grpc.AuditServiceStub(channel).Backup(administration_pb2.BackupRequest()):
+                stub = administration_pb2_grpc.AdministrationServiceStub(channel)
+                async for part in stub.Backup(administration_pb2.BackupRequest()):
                     parts.append(part)
             except grpc.aio.AioRpcError as error:
                 refusal = error
@@ -119,4 +121,4 @@ async def test_a_backup_is_sent_whole_or_refused_as_unimplemented_with_a_sentenc
                 await aged.back_up()
     finally:
         await server.stop(None)
-        await servicer.close()
+        await services.close()

@@ -10,10 +10,10 @@ from onrecord.audit.v1 import administration_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import NotFound
-from audit_svc.ledger.pages import by_time
+from audit_svc.ledger.pages import by_time, call_key
 from audit_svc.ledger.query import filter_of
-from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
-from tests.ledger.asking import all_pages, record, timeline
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, row_of, session_row
+from tests.ledger.asking import all_pages, entry_row, record, timeline
 
 CHANCE = random.Random(7)
 FAILED, SUCCEEDED = common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_SUCCEEDED
@@ -23,8 +23,9 @@ CALLS = [
         engine=("ollama", "openai")[n % 2],
         tool_name=("read", "bash", "webfetch")[n % 3],
         model=("small", "large")[n // 60],
-        outcome=(FAILED, SUCCEEDED, SUCCEEDED, common_pb2.OUTCOME_UNSPECIFIED)[n % 4],
+        outcome=(FAILED, SUCCEEDED, SUCCEEDED, common_pb2.OUTCOME_TIMED_OUT)[n % 4],
         error="broken" if n % 4 == 0 else None,
+        shadow=n % 7 == 0,
         args_summary=f'{{"path":"Notes_{n % 9}%.txt"}}',
         # Several rows of one millisecond, in no order of their ids.
         created_at_ms=NOW_MS - CHANCE.randrange(40),
@@ -48,21 +49,35 @@ CALL_FILTERS: dict[str, Any] = {
     "engine": "ollama",
     "tool_name": "bash",
     "model": "small",
-    "errors_only": True,
-    "outcomes": [FAILED, common_pb2.OUTCOME_UNSPECIFIED],
+    "has_error": True,
+    "outcomes": [FAILED, common_pb2.OUTCOME_TIMED_OUT],
     "labels": {"n": "1", "half": "0"},
     "args_contain": "notes_1%",
     "created_from_ms": NOW_MS - 30,
     "created_before_ms": NOW_MS - 5,
 }
+OTHER_CALL_FILTERS: list[dict[str, Any]] = [
+    {"has_error": False},
+    {"has_error": False, "engine": "ollama"},
+    {"shadow": True},
+    {"shadow": False, "session_id": "s1"},
+    {"clock_suspect": True},
+    {"clock_suspect": False, "tool_name": "bash"},
+]
 SESSION_FILTERS: dict[str, Any] = {
     "engine": "openai",
     "model": "large",
-    "status": common_pb2.SESSION_STATUS_RUNNING,
+    "statuses": [common_pb2.SESSION_STATUS_RUNNING],
     "labels": {"half": "1"},
     "created_from_ms": NOW_MS - 5,
     "created_before_ms": NOW_MS - 2,
 }
+OTHER_SESSION_FILTERS: list[dict[str, Any]] = [
+    {"statuses": [common_pb2.SESSION_STATUS_RUNNING, common_pb2.SESSION_STATUS_IDLE]},
+    {"statuses": [common_pb2.SESSION_STATUS_FAILED, common_pb2.SESSION_STATUS_RUNNING], "engine": "openai"},
+    {"statuses": [common_pb2.SESSION_STATUS_IDLE, common_pb2.SESSION_STATUS_RUNNING], "model": "large"},
+    {"statuses": [common_pb2.SESSION_STATUS_FAILED]},
+]
 
 
 def combinations(filters: dict[str, Any], most: int = 2) -> list[dict[str, Any]]:
@@ -71,11 +86,22 @@ def combinations(filters: dict[str, Any], most: int = 2) -> list[dict[str, Any]]
 
 
 def matches(row: Any, filters: dict[str, Any], labels: dict[str, str]) -> bool:
-    special = {"errors_only", "outcomes", "labels", "args_contain", "created_from_ms", "created_before_ms"}
+    special = {
+        "has_error",
+        "outcomes",
+        "statuses",
+        "clock_suspect",
+        "labels",
+        "args_contain",
+        "created_from_ms",
+        "created_before_ms",
+    }
     return (
         all(getattr(row, name) == value for name, value in filters.items() if name not in special)
-        and (not filters.get("errors_only") or row.HasField("error"))
+        and ("has_error" not in filters or row.HasField("error") == filters["has_error"])
         and ("outcomes" not in filters or row.outcome in filters["outcomes"])
+        and ("statuses" not in filters or row.status in filters["statuses"])
+        and not filters.get("clock_suspect")
         and filters.get("labels", {}).items() <= labels.items()
         and ("args_contain" not in filters or filters["args_contain"].lower() in row.args_summary.lower())
         and filters.get("created_from_ms", 0) <= row.created_at_ms < filters.get("created_before_ms", 2**62)
@@ -88,51 +114,54 @@ def newest_first(rows: Iterable[Any]) -> list[Any]:
 
 @pytest.fixture
 async def filled(ledger):
-    response = await record(ledger, rows=CALLS, costs=COSTS, sessions=SESSIONS)
+    response = await record(ledger, tool_calls=CALLS, model_requests=COSTS, sessions=SESSIONS)
     assert response.stored == len(CALLS) + len(COSTS) + len(SESSIONS)
     return ledger
 
 
 async def test_pages_hold_every_call_that_matches_once_the_newest_first(filled):
-    for filters in combinations(CALL_FILTERS):
-        found = await all_pages(filled.list_tool_calls, questions_pb2.ListToolCallsRequest(**filters, page_size=7))
+    for filters in [*combinations(CALL_FILTERS), *OTHER_CALL_FILTERS]:
+        found = await all_pages(
+            filled.list_tool_calls, question(questions_pb2.ListToolCallsRequest, **filters, page_size=7)
+        )
         wanted = [row for row in CALLS if matches(row, filters, {"n": row.session_id[1:], "half": "0"})]
         assert found == newest_first(wanted), filters
 
 
 async def test_pages_hold_every_session_that_matches_once_the_newest_first(filled):
-    for filters in combinations(SESSION_FILTERS):
-        found = await all_pages(filled.list_sessions, questions_pb2.ListSessionRecordsRequest(**filters, page_size=3))
+    for filters in [*combinations(SESSION_FILTERS), *OTHER_SESSION_FILTERS]:
+        found = await all_pages(
+            filled.list_sessions, question(questions_pb2.ListSessionRecordsRequest, **filters, page_size=3)
+        )
         assert found == newest_first(row for row in SESSIONS if matches(row, filters, dict(row.labels))), filters
 
 
 async def test_a_page_ends_before_it_is_larger_than_clients_take_and_loses_nothing(ledger):
     rows = [audit_row(args_summary="x" * 4096, error="y" * 2048) for _ in range(1000)]
-    await record(ledger, rows=rows)
+    await record(ledger, tool_calls=rows)
     found = await all_pages(ledger.list_tool_calls, questions_pb2.ListToolCallsRequest(page_size=1000))
     assert found == newest_first(rows)
 
 
 async def test_an_export_holds_what_was_there_when_it_began_the_oldest_first(filled):
     last = await filled.last_position()
-    await record(filled, rows=[audit_row(created_at_ms=NOW_MS - 20), audit_row()])
-    for filters in combinations(CALL_FILTERS, most=1):
-        wanted, found, after = filter_of(questions_pb2.ListToolCallsRequest(**filters)), list[Any](), None
+    await record(filled, tool_calls=[audit_row(created_at_ms=NOW_MS - 20), audit_row()])
+    for filters in [*combinations(CALL_FILTERS, most=1), *OTHER_CALL_FILTERS]:
+        wanted, found, after = filter_of(question(questions_pb2.ListToolCallsRequest, **filters)), list[Any](), None
         while rows := await filled.export_tool_calls(wanted, after, last, 9):
             found += rows
-            after = by_time(rows[-1])
+            after = call_key(rows[-1])
         expected = [row for row in CALLS if matches(row, filters, {"n": row.session_id[1:], "half": "0"})]
-        assert found == sorted(expected, key=by_time), filters
+        assert list(map(row_of, found)) == sorted(expected, key=by_time), filters
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])
 async def test_a_timeline_holds_calls_and_requests_in_the_order_of_their_times(filled, size):
     session, entries = await timeline(filled, "s1", size)
-    assert session == SESSIONS[1]
+    assert session.session == SESSIONS[1]
     both: list[Any] = [*CALLS, *COSTS]
     rows = [row for row in both if row.session_id == "s1"]
-    found = [entry.tool_call if entry.HasField("tool_call") else entry.model_request for entry in entries]
-    assert found == sorted(rows, key=by_time)
+    assert list(map(entry_row, entries)) == sorted(rows, key=by_time)
 
 
 async def test_a_session_that_has_no_row_is_not_found(filled):
@@ -144,7 +173,7 @@ async def test_the_log_of_queries_is_listed_by_caller_method_and_time(ledger):
     rows = [
         administration_pb2.QueryRow(
             caller=("ada", "bob")[n % 2],
-            method=("ListToolCalls", "GetSession", "Backup")[n % 3],
+            method=("ListToolCalls", "GetSessionRecord", "Backup")[n % 3],
             filters="{}",
             rows=n,
             duration_ms=n,

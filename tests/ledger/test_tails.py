@@ -9,21 +9,23 @@ from onrecord.common.v1 import common_pb2
 from audit_svc.ledger.pages import MAX_PAGE_BYTES
 from audit_svc.ledger.protocol import TAIL_ROWS, Ledger
 from audit_svc.ledger.query import Filter, filter_of
-from tests.audit_svc.samples import NOW_MS, audit_row, cost_row
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, row_of, session_row
 from tests.ledger.asking import record
 
 ALL = filter_of(questions_pb2.TailToolCallsRequest())
 
 
 async def follow(ledger: Ledger, wanted: Filter = ALL, position: int = 0) -> list[Any]:
-    """All rows behind a position, each look's size checked."""
+    """All rows behind a position, each look's size and each row's position checked."""
     found: list[Any] = []
     while True:
         tail = await ledger.tool_calls_after(wanted, position)
         assert len(tail.rows) <= TAIL_ROWS
         assert sum(row.ByteSize() for row in tail.rows[:-1]) <= MAX_PAGE_BYTES
         assert tail.last_position == await ledger.last_position()
-        found += tail.rows
+        positions = [record.receipt.position for record in tail.rows]
+        assert positions == sorted({*positions}) == [at for at in positions if position < at <= tail.position]
+        found += map(row_of, tail.rows)
         if tail.position == tail.last_position:
             return found
         assert tail.position > position
@@ -35,16 +37,16 @@ async def test_rows_come_in_the_order_of_their_commits_and_not_of_their_times(le
     assert await follow(ledger) == []
     rows = [audit_row(created_at_ms=NOW_MS - n) for n in range(20)]
     for row in rows:
-        await record(ledger, rows=[row], costs=[cost_row()])
+        await record(ledger, tool_calls=[row], model_requests=[cost_row()])
     assert await follow(ledger) == rows
 
 
 async def test_a_tail_goes_on_where_it_was(ledger):
-    await record(ledger, rows=[audit_row() for _ in range(5)])
+    await record(ledger, tool_calls=[audit_row() for _ in range(5)])
     position = await ledger.last_position()
     assert await follow(ledger, position=position) == []
     new = [audit_row() for _ in range(5)]
-    await record(ledger, rows=new)
+    await record(ledger, tool_calls=new)
     assert await ledger.last_position() > position
     assert await follow(ledger, position=position) == new
 
@@ -56,9 +58,16 @@ async def test_a_tail_goes_on_where_it_was(ledger):
         {"engine": "ollama"},
         {"tool_name": "bash"},
         {"model": "large"},
-        {"errors_only": True},
+        {"has_error": True},
         {"outcomes": [common_pb2.OUTCOME_FAILED]},
-        {"outcomes": [0], "session_id": "s1"},
+        {"outcomes": [common_pb2.OUTCOME_DENIED], "session_id": "s1"},
+        {"has_error": False},
+        {"shadow": True},
+        {"shadow": False, "args_contain": "NOTES"},
+        {"labels": {"user": "ada"}},
+        {"created_from_ms": NOW_MS - 30, "created_before_ms": NOW_MS - 3},
+        {"clock_suspect": True},
+        {"clock_suspect": False},
         {"session_id": "nothing"},
     ],
     ids="+".join,
@@ -71,25 +80,33 @@ async def test_a_filtered_tail_passes_over_the_rows_that_it_does_not_show(ledger
             tool_name=("read", "bash")[n % 2],
             model=("small", "large")[n // 20],
             error="broken" if n % 5 == 0 else None,
-            outcome=(common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_SUCCEEDED, 0)[n % 3],
+            outcome=(common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_SUCCEEDED, common_pb2.OUTCOME_DENIED)[n % 3],
+            shadow=n % 4 == 0,
+            args_summary=("notes", "other")[n % 2],
+            created_at_ms=NOW_MS - n,
         )
         for n in range(40)
     ]
-    await record(ledger, rows=rows)
-    texts = {name: value for name, value in filters.items() if isinstance(value, str)}
+    await record(ledger, tool_calls=rows, sessions=[session_row(id="s1", labels={"user": "ada"})])
+    texts = {name: value for name, value in filters.items() if name in ("session_id", "engine", "tool_name", "model")}
     wanted = [
         row
         for row in rows
         if all(getattr(row, name) == value for name, value in texts.items())
-        and (not filters.get("errors_only") or row.HasField("error"))
+        and row.HasField("error") == filters.get("has_error", row.HasField("error"))
         and row.outcome in filters.get("outcomes", [row.outcome])
+        and row.shadow == filters.get("shadow", row.shadow)
+        and filters.get("args_contain", "").lower() in row.args_summary
+        and ("labels" not in filters or row.session_id == "s1")
+        and filters.get("created_from_ms", 0) <= row.created_at_ms < filters.get("created_before_ms", 2**62)
+        and not filters.get("clock_suspect")
     ]
-    assert await follow(ledger, filter_of(questions_pb2.TailToolCallsRequest(**filters))) == wanted
+    assert await follow(ledger, filter_of(question(questions_pb2.TailToolCallsRequest, **filters))) == wanted
 
 
 async def test_one_look_is_bounded_in_rows_and_in_bytes(ledger):
     many = [audit_row() for _ in range(2 * TAIL_ROWS + 10)]
     large = [audit_row(args_summary="x" * 4096, error="y" * 2048) for _ in range(TAIL_ROWS)]
-    await record(ledger, rows=many)
-    await record(ledger, rows=large)
+    await record(ledger, tool_calls=many)
+    await record(ledger, tool_calls=large)
     assert await follow(ledger) == [*many, *large]

@@ -11,7 +11,7 @@ from onrecord.common.v1 import common_pb2
 from audit_svc.ledger.groups import group_name
 from audit_svc.ledger.query import OUTCOMES
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
-from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, session_row
 from tests.ledger.asking import all_pages, record
 
 CHANCE = random.Random(11)
@@ -33,10 +33,12 @@ CALLS = [
         engine=CHANCE.choice(["ollama", "openai"]),
         model=CHANCE.choice(["", "small", "large"]),
         tool_name=CHANCE.choice(["read", "bash"]),
-        outcome=CHANCE.choice([0, 1, 2, 8]),
+        outcome=CHANCE.choice([1, 2, 8]),
         exit_code=CHANCE.choice([None, 0, 2]),
         http_status=CHANCE.choice([None, 200, 400]),
         error=CHANCE.choice([None, "broken"]),
+        shadow=CHANCE.random() < 0.2,
+        args_summary=CHANCE.choice(["notes", "other"]),
         duration_ms=CHANCE.choice([0, 31, 33, 5_000, CHANCE.randrange(100_000)]),
         created_at_ms=times(),
     )
@@ -48,6 +50,7 @@ COSTS = [
         engine=CHANCE.choice(["ollama", "openai"]),
         model=CHANCE.choice(["", "small", "large"]),
         error=CHANCE.choice([None, "broken"]),
+        shadow=CHANCE.random() < 0.2,
         input_tokens=CHANCE.randrange(1000),
         reasoning_tokens=CHANCE.randrange(10),
         cost_micros=CHANCE.choice([None, 0, 7]),
@@ -61,13 +64,20 @@ FILTERS: list[dict[str, Any]] = [
     {"engine": "ollama"},
     {"model": "small", "engine": "openai"},
     {"tool_name": "bash"},
-    {"outcomes": [common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_UNSPECIFIED]},
+    {"outcomes": [common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_DRY_RUN]},
     {"labels": {"user": "ada"}},
     {"labels": {"user": "ada", "team": "red"}, "created_from_ms": NOON - 10 * DAY_MS},
     {"created_from_ms": NOON - HOUR_MS, "created_before_ms": NOON + 1},
     {"created_from_ms": NOON - DAY_MS + 1234, "created_before_ms": NOON + 77_777},
     {"created_before_ms": NOON - 9 * DAY_MS},
     {"session_id": "nothing"},
+    {"has_error": True},
+    {"has_error": False, "engine": "ollama", "created_from_ms": NOON - DAY_MS},
+    {"args_contain": "NOTES", "session_id": "s2"},
+    {"clock_suspect": True},
+    {"clock_suspect": False},
+    {"shadow": True},
+    {"shadow": False, "labels": {"user": "ada"}},
 ]
 Group = tuple[str, ...]
 GROUPS: list[list[str]] = [
@@ -98,6 +108,10 @@ def matches(row: Any, filters: dict[str, Any]) -> bool:
         all(getattr(row, name) == filters[name] for name in texts)
         and ("tool_name" not in filters or (is_call and row.tool_name == filters["tool_name"]))
         and ("outcomes" not in filters or (is_call and row.outcome in filters["outcomes"]))
+        and ("has_error" not in filters or (is_call and row.HasField("error") == filters["has_error"]))
+        and ("args_contain" not in filters or (is_call and filters["args_contain"].lower() in row.args_summary))
+        and ("clock_suspect" not in filters or (is_call and not filters["clock_suspect"]))
+        and row.shadow == filters.get("shadow", row.shadow)
         and filters.get("labels", {}).items() <= LABELS.get(row.session_id, {}).items()
         and filters.get("created_from_ms", 0) <= row.created_at_ms < filters.get("created_before_ms", 2**62)
     )
@@ -115,19 +129,20 @@ def counted(group_by: list[str], filters: dict[str, Any]) -> tuple[dict[Group, C
         count = counts.setdefault(key, Counter())
         if isinstance(row, audit_pb2.AuditRow):
             count.update(
-                calls=1,
-                errors=row.HasField("error"),
+                tool_calls=1,
+                tool_call_errors=row.HasField("error"),
                 nonzero_exits=row.exit_code != 0,
                 http_errors=row.http_status >= 400,
                 result_bytes=row.result_bytes,
             )
             durations.setdefault(key, []).append(row.duration_ms)
         else:
-            names = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens", "cost_micros")
+            names = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
             count.update(
                 {name: getattr(row, name) for name in names},
                 requests=1,
-                request_errors=row.HasField("error"),
+                model_request_errors=row.HasField("error"),
+                known_cost_micros=row.cost_micros,
                 unpriced_requests=not row.HasField("cost_micros"),
             )
     return counts, durations
@@ -137,23 +152,26 @@ def counted(group_by: list[str], filters: dict[str, Any]) -> tuple[dict[Group, C
 async def test_usage_is_what_a_plain_count_says(ledger):
     sessions = [session_row(id=name, labels=labels) for name, labels in LABELS.items()]
     # Some after the others, so that what is kept beside the rows is added to.
-    await record(ledger, rows=CALLS[:200], costs=COSTS[:50], sessions=sessions[:2])
-    await record(ledger, rows=CALLS[150:], costs=COSTS[50:], sessions=sessions)
+    await record(ledger, tool_calls=CALLS[:200], model_requests=COSTS[:50], sessions=sessions[:2])
+    await record(ledger, tool_calls=CALLS[150:], model_requests=COSTS[50:], sessions=sessions)
     names = [
-        field.name for field in questions_pb2.UsageGroup.DESCRIPTOR.fields if not field.name.startswith("duration_")
+        field.name
+        for field in questions_pb2.UsageGroup.DESCRIPTOR.fields
+        if field.name not in ("values", "usage") and not field.name.startswith("duration_")
     ]
+    of_requests = [field.name for field in common_pb2.Usage.DESCRIPTOR.fields]
     for filters in FILTERS:
         for group_by in GROUPS:
-            request = questions_pb2.SummarizeUsageRequest(group_by=group_by, **filters, page_size=30)
+            request = question(questions_pb2.SummarizeUsageRequest, group_by=group_by, **filters, page_size=30)
             found = await all_pages(ledger.summarize_usage, request)
             counts, durations = counted(group_by, filters)
-            assert [tuple(row.group) for row in found] == (sorted(counts) if group_by else [()]), (group_by, filters)
+            assert [tuple(row.values) for row in found] == (sorted(counts) if group_by else [()]), (group_by, filters)
             for row in found:
-                count = counts.get(tuple(row.group), Counter[str]())
-                took = sorted(durations.get(tuple(row.group), []))
-                assert {name: getattr(row, name) for name in names if name != "group"} == {
-                    name: count[name] for name in names if name != "group"
-                }, (group_by, filters)
+                count = counts.get(tuple(row.values), Counter[str]())
+                took = sorted(durations.get(tuple(row.values), []))
+                told = {name: getattr(row, name) for name in names}
+                told |= {name: getattr(row.usage, name) for name in of_requests}
+                assert told == {name: count[name] for name in [*names, *of_requests]}, (group_by, filters)
                 for percent in (50, 95, 99):
                     name = f"duration_p{percent}_ms"
                     assert row.HasField(name) == bool(took)
