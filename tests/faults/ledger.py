@@ -69,12 +69,14 @@ def _examine(db: apsw.Connection, journal: Journal, destroyed: frozenset[str], f
     integrity = [str(row[0]) for row in db.execute("PRAGMA integrity_check")]
     if integrity != ["ok"]:
         findings.report("corrupt", integrity)
-    calls = list(db.execute("SELECT id, tool_call_id, outcome, tool_name, args_summary FROM tool_call_log NOT INDEXED"))
+    calls = list(
+        db.execute("SELECT id, provider_call_id, outcome, tool_name, args_summary FROM tool_call_log NOT INDEXED")
+    )
     costs = [row_id for (row_id,) in db.execute("SELECT id FROM cost_log NOT INDEXED")]
     gaps = [json.loads(call[4]) for call in calls if call[3] == GAP]
     calls = [call for call in calls if call[3] != GAP]
 
-    # The producer's own tool_call_id shows a call that is there under two ids.
+    # The producer's own provider_call_id shows a call that is there under two ids.
     times = Counter([call[0] for call in calls] + costs)
     calls_told = Counter(call[1] for call in calls)
     findings.report("doubled", {row for row, count in (times | calls_told).items() if count > 1})

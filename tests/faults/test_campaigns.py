@@ -13,7 +13,7 @@ from tests.faults.ledger import Findings, Journal, examine
 PLAYED = [campaign for campaign in CAMPAIGNS if campaign.name in {"kill -9 of both", "lost acks"}]
 ROWS = [f"row-{number}" for number in range(500)]
 SCHEMA = """
-    CREATE TABLE tool_call_log (id TEXT, tool_call_id TEXT, outcome TEXT, tool_name TEXT, args_summary TEXT);
+    CREATE TABLE tool_call_log (id TEXT, provider_call_id TEXT, outcome TEXT, tool_name TEXT, args_summary TEXT);
     CREATE TABLE cost_log (id TEXT);
     CREATE INDEX by_id ON tool_call_log (id);
 """
