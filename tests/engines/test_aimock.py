@@ -89,7 +89,7 @@ async def test_a_turn_with_a_tool_a_thought_and_a_failure_over_each_wire_format(
         turns = Turns(Sessions(tmp_path), {engine.name: agent}, engine.name, lambda state: None)
         events = [event async for event in turns.run(pb.RunTurnRequest(input="read it"))]
         assert text_of(events) == "It says high tide at noon."
-        session_id = events[0].turn_started.session_id
+        session_id = events[0].turn_accepted.session_id
         rows = [row for row in logger.rows if isinstance(row, audit_pb2.AuditRow)]
         assert [(row.tool_name, row.outcome) for row in rows] == [("read", common_pb2.OUTCOME_SUCCEEDED)]
         events = [event async for event in turns.run(pb.RunTurnRequest(input="think", session_id=session_id))]

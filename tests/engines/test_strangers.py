@@ -111,10 +111,11 @@ async def play(folder: Path, name: str, replies: list[Reply] | None = None, chec
             request = pb.RunTurnRequest(
                 input="go",
                 engine=chosen[min(number, len(chosen) - 1)],
-                session_id=session_id,
                 model=options.get("model") or "",
-                max_steps=int(options.get("max_steps") or 0),
+                max_steps=int(options["max_steps"]) if options.get("max_steps") else None,
             )
+            if session_id:
+                request.session_id = session_id
             events: list[pb.TurnEvent] = []
             try:
                 async for event in turns.run(request):
@@ -122,7 +123,7 @@ async def play(folder: Path, name: str, replies: list[Reply] | None = None, chec
                 played.turns.append(events)
             except GatewayError as error:
                 played.turns.append(error)
-            session_id = events[0].turn_started.session_id
+            session_id = events[0].turn_accepted.session_id
         await turns.cancel_all()
         for agent in agents.values():
             await agent.aclose()

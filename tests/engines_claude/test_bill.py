@@ -35,7 +35,7 @@ async def test_the_rows_come_to_the_program_s_sum(stage):
     stage.play([init(), *two, result({MODEL: spent(2, 0.00108)})])
     await stage.run()
     assert costs(stage) == [LIST_PRICE, 1080 - LIST_PRICE]
-    assert stage.totals.cost_micros == 1080
+    assert stage.totals.known_cost_micros == 1080
     assert stage.totals.to_usage().cost_micros == 1080
     assert [(row.input_tokens, row.output_tokens, row.cached_input_tokens) for row in stage.ledger.costs] == [
         (23, 23, 5)
@@ -97,8 +97,8 @@ async def test_requests_that_the_stream_does_not_show_have_a_row_by_model(stage)
     rows = {row.model: row for row in stage.ledger.costs}
     assert (rows[MODEL].cost_micros, rows[HAIKU].cost_micros) == (540, 900)
     assert (rows[HAIKU].input_tokens, rows[HAIKU].output_tokens, rows[HAIKU].cached_input_tokens) == (69, 120, 15)
-    assert stage.totals.cost_micros == 1440
-    assert stage.totals.steps == 2
+    assert stage.totals.known_cost_micros == 1440
+    assert stage.totals.requests == 2
 
 
 async def test_hidden_requests_of_the_same_model_are_told_from_the_shown_one(stage):

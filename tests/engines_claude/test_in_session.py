@@ -34,11 +34,11 @@ async def test_a_session_goes_on_after_a_cancelled_turn(stage, sessions, turns):
     async for event in turns.run(pb.RunTurnRequest(input="first")):
         events.append(event)
         if event.HasField("tool_call_started"):
-            turns.cancel(events[0].turn_started.turn_id, "")
+            turns.cancel(pb.CancelTurnRequest(turn_id=events[0].turn_accepted.turn_id))
     assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
-    assert events[-1].turn_finished.usage.cost_micros == 540
+    assert events[-1].turn_finished.usage.known_cost_micros == 540
 
-    session_id = events[0].turn_started.session_id
+    session_id = events[0].turn_accepted.session_id
     events = [event async for event in turns.run(pb.RunTurnRequest(session_id=session_id, input="second"))]
     assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_COMPLETED
     assert f"--resume={SESSION}" in stage.argv()

@@ -59,7 +59,7 @@ async def test_a_session_that_the_program_has_lost_is_told_again(stage):
     assert "User: first\n\nAssistant: one" in before
     assert prompt == "second"
     assert [said.text for said in stage.history] == ["first", "one", "second", "two"]
-    assert stage.totals.steps == 1
+    assert stage.totals.requests == 1
     await stage.run("third")
     assert f"--resume={OTHER}" in stage.argv()
 

@@ -33,13 +33,13 @@ async def test_a_turn_with_tools_and_the_next_that_goes_on_with_it(stage, model)
         assert rows["toolu_2"].exit_code == 3
         assert [type(said) for said in stage.history[1:]] == [AssistantMessage, *[ToolMessage] * 4, AssistantMessage]
         first = stage.totals
-        assert (first.steps, first.input_tokens, first.output_tokens) == (2, 46, 46)
+        assert (first.requests, first.input_tokens, first.output_tokens) == (2, 46, 46)
 
         await stage.run("and now", runner=runner(stage))
         assert stage.text() == "Again"
         assert len(api.requests[2]["messages"]) > len(api.requests[1]["messages"])
-    assert (stage.totals.steps, stage.totals.input_tokens) == (1, 23)
-    assert stage.totals.cost_micros * 2 == first.cost_micros > 0
+    assert (stage.totals.requests, stage.totals.input_tokens) == (1, 23)
+    assert stage.totals.known_cost_micros * 2 == first.cost_micros > 0
 
 
 async def test_a_cancelled_command_ends_and_the_cost_is_known(stage, model):
@@ -88,7 +88,7 @@ async def test_its_own_limit_of_steps_is_a_stop_reason(stage, model):
     with model({"tools": [call]}):
         limited = stage.runner(command=COMMAND, allowed_tools=["Bash"], max_steps=1)
         assert await stage.run(runner=limited) == "STOP_REASON_MAX_STEPS"
-    assert stage.totals.steps == 1
+    assert stage.totals.requests == 1
 
 
 async def test_a_stream_that_breaks_off_loses_nothing(stage, model):

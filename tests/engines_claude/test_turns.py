@@ -124,7 +124,7 @@ async def test_tool_calls_are_told_and_kept_in_their_order(stage):
     assert kinds[-2:] == ["text_delta", "step_finished"]
     assert [call.id for call in asked.tool_calls] == [event.id for event in stage.of_kind("tool_call_started")]
     assert stage.totals.tool_calls == 2
-    assert stage.totals.steps == 2
+    assert stage.totals.requests == 2
 
 
 async def test_messages_without_calls_become_one(stage):

@@ -106,16 +106,16 @@ class GatewayWorld(World):
                 while True:
                     for event in stub.RunTurn(gateway_pb2.RunTurnRequest(input="go"), timeout=60):
                         if event.HasField("tool_call_started"):
-                            self._started.add(event.tool_call_started.id)
+                            self._started.add(event.tool_call_started.tool_call_id)
                         elif event.HasField("tool_call_finished"):
-                            self._finished[event.tool_call_finished.id] = event.tool_call_finished.outcome
+                            self._finished[event.tool_call_finished.tool_call_id] = event.tool_call_finished.outcome
             except grpc.RpcError:
                 pass
 
     def _examine(self, database: Path, findings: Findings) -> None:
         db = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
         integrity = [str(row[0]) for row in db.execute("PRAGMA integrity_check")]
-        rows = list(db.execute("SELECT id, outcome, tool_call_id FROM tool_call_log NOT INDEXED"))
+        rows = list(db.execute("SELECT id, outcome, provider_call_id FROM tool_call_log NOT INDEXED"))
         db.close()
         if integrity != ["ok"]:
             findings.report("corrupt", integrity)

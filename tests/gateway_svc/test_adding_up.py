@@ -21,23 +21,25 @@ ENDS = (
     Step(text="It is about to be cut.", cut_after=2),
     Step(text="Done.", omit=frozenset({"usage"})),
 )
-SHADOWS = pb.ShadowEngines(engines=[pb.EngineChoice(engine="openai", model="gpt-4o"), pb.EngineChoice(engine="ollama")])
+SHADOWS = [pb.EngineChoice(engine="openai", model="gpt-4o"), pb.EngineChoice(engine="ollama")]
 BUDGET_MICROS = 60_000
 SIDE_BY_SIDE = 8
 
 
 async def run_some_turn(house: House, chance: random.Random, session_ids: list[str]) -> None:
-    wishes = {
-        "session_id": chance.choice(session_ids) if session_ids and chance.random() < 0.6 else "",
-        "shadow": SHADOWS if chance.random() < 0.4 else None,
-        "fallback": pb.EngineChoice(engine="openai", model="gpt-4.1-mini") if chance.random() < 0.3 else None,
-        "max_cost_micros": chance.randrange(1, 900) if chance.random() < 0.3 else 0,
-        "session_max_cost_micros": chance.randrange(500, 5_000) if chance.random() < 0.3 else None,
-    }
+    settings = pb.SessionSettings(
+        labels={"team": "a"},
+        shadows=SHADOWS if chance.random() < 0.4 else None,
+        fallback=pb.EngineChoice(engine="openai", model="gpt-4.1-mini") if chance.random() < 0.3 else None,
+        max_cost_micros=chance.randrange(500, 5_000) if chance.random() < 0.3 else None,
+    )
+    goes_on = session_ids and chance.random() < 0.6
+    session = {"session_id": chance.choice(session_ids)} if goes_on else {"new_session": settings}
+    max_cost_micros = chance.randrange(900) if chance.random() < 0.3 else None
     try:
         async with asyncio.timeout(chance.choice([0.05, 30, 30])):
-            events = await house.run(engine="openai", labels={"team": "a"}, **wishes)
-        session_ids.append(events[0].turn_started.session_id)
+            events = await house.run(engine="openai", max_cost_micros=max_cost_micros, **session)
+        session_ids.append(events[0].turn_accepted.session_id)
     except (TimeoutError, GatewayError):
         pass
 
@@ -66,8 +68,9 @@ async def test_the_figures_add_up(tmp_path, seed):
         for (session_id, shadow), costs in rows.items():
             state = house.sessions.get(session_id)
             totals = state.shadow_totals if shadow else state.totals
-            assert totals.steps == len(costs)
-            for counter in ("cost_micros", "input_tokens", "output_tokens", "cached_input_tokens"):
+            assert totals.requests == len(costs)
+            assert totals.known_cost_micros == sum(cost.cost_micros for cost in costs)
+            for counter in ("input_tokens", "output_tokens", "cached_input_tokens"):
                 assert getattr(totals, counter) == sum(getattr(cost, counter) for cost in costs)
         total = sum(cost.cost_micros for cost in house.costs)
         assert spending.spent(Account("team", "a", "")) == total > 0

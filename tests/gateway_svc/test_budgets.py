@@ -5,11 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
+from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Script, Step, Tokens
 from gateway_svc.errors import BudgetUnknown
+from gateway_svc.turns.account import Totals
 from gateway_svc.turns.budgets import Account, Budgets, LabelBudget, Spending
-from tests.gateway_svc.house import open_house
+from tests.gateway_svc.house import kinds, open_house
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 TEAM = Account("team", "research", "2026-11")
@@ -122,11 +126,30 @@ async def test_a_process_that_is_killed_in_a_turn_leaves_what_its_steps_have_cos
     )
     script = Script(steps=(look, look, Step(text="slow", delay_ms=60_000)))
     async with open_house(tmp_path, Script(), script) as house:
-        running = asyncio.create_task(house.run(engine="openai", session_max_cost_micros=1_000))
+        running = asyncio.create_task(house.run(engine="openai", new_session=pb.SessionSettings(max_cost_micros=1_000)))
         await house.openai.received(3)
         [session_id] = house.sessions.left_running()
         state = house.sessions.get(session_id)
-        assert (state.totals.steps, state.totals.cost_micros) == (2, 420)
+        assert (state.totals.requests, state.totals.known_cost_micros) == (2, 420)
         assert sum(cost.cost_micros for cost in house.costs) == 420
         await house.turns.cancel_all()
         await running
+
+
+@pytest.mark.parametrize("request_", [{"max_cost_micros": 0}, {"new_session": pb.SessionSettings(max_cost_micros=0)}])
+async def test_where_nothing_may_be_spent_no_model_is_asked(tmp_path, request_):
+    """A budget of 0 is one; without a budget the turn runs."""
+    script = Script(steps=(Step(text="Done."),))
+    async with open_house(tmp_path, script, Script()) as house:
+        events = await house.run(**request_)
+        assert kinds(events) == ["turn_accepted", "turn_started", "warning", "turn_finished"]
+        assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_MAX_COST
+        assert not house.ollama.requests
+        assert (await house.run())[-1].turn_finished.stop_reason == pb.STOP_REASON_COMPLETED
+
+
+def test_a_sum_that_would_pass_the_largest_number_stays_there():
+    totals = Totals()
+    for _ in range(2):
+        totals.add_request(audit_pb2.CostRow(input_tokens=2**63 - 1, cost_micros=2**63 - 1))
+    assert totals.to_usage() == common_pb2.Usage(requests=2, input_tokens=2**63 - 1, known_cost_micros=2**63 - 1)

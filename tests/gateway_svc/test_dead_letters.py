@@ -14,7 +14,7 @@ from recording.delivery.dead_letters import DeadLetter, DeadLetters
 from recording.record import open_record
 from recording.spool import Folders, SpoolOptions
 from recording.spool.records import encode_row
-from tests.recording.fake_audit import Context, FakeAudit, rows_of, serving
+from tests.recording.fake_audit import Context, FakeAudit, serving
 from tests.recording.samples import tool_call
 
 COST = audit_pb2.CostRow(id="cost-1", model="m", input_tokens=7, created_at_ms=1)
@@ -50,7 +50,7 @@ def waiting(state_dir: Path) -> list[Any]:
     for spool in Folders(state_dir / "spool", SpoolOptions()).adopt(9):
         while batch := spool.read(500, 2**20):
             request = audit_pb2.RecordRequest.FromString(b"".join(batch.payloads))
-            rows += [*request.rows, *request.costs, *request.sessions]
+            rows += [*request.tool_calls, *request.model_requests, *request.sessions]
         spool.close()
     return rows
 
@@ -122,8 +122,13 @@ async def test_a_row_that_was_refused_and_sent_again_beside_a_running_gateway_is
     service = FakeAudit()
 
     async def reject(request: audit_pb2.RecordRequest, _context: Context) -> audit_pb2.RecordResponse:
-        rejection = [audit_pb2.Rejection(id=row.id, code=audit_pb2.REJECTION_CODE_INVALID) for row in rows_of(request)]
-        return audit_pb2.RecordResponse(sequence=request.sequence, rejections=rejection)
+        rejections = [
+            audit_pb2.Rejection(
+                kind=audit_pb2.ROW_KIND_TOOL_CALL, index=index, id=row.id, code=audit_pb2.REJECTION_CODE_INVALID
+            )
+            for index, row in enumerate(request.tool_calls)
+        ]
+        return audit_pb2.RecordResponse(range=request.range, rejections=rejections)
 
     service.behave = reject
     async with serving(service) as target:

@@ -15,6 +15,7 @@ FAILS = Step(text="I am about to say it.", error_after=2, error_status=500)
 CUT = Step(refuse=Refusal(status=401, message="who are you"))
 OTHER = Script(steps=(LOOK, Step(text="Done.")))
 FALLBACK = pb.EngineChoice(engine="openai", model="second")
+SETTINGS = pb.SessionSettings(fallback=FALLBACK)
 
 
 @pytest.mark.parametrize(
@@ -29,18 +30,18 @@ FALLBACK = pb.EngineChoice(engine="openai", model="second")
 )
 async def test_a_turn_is_handed_over(tmp_path, steps, calls, costs):
     async with open_house(tmp_path, Script(steps=steps), OTHER) as house:
-        events = await house.run(fallback=FALLBACK)
+        events = await house.run(new_session=SETTINGS)
         [changed] = [event.engine_changed for event in events if event.HasField("engine_changed")]
         assert (changed.engine, changed.model) == ("openai", "second")
         assert text_of(events).removeprefix("I am") == "Done."
         assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_COMPLETED
-        assert events[-1].turn_finished.steps == 3
+        assert events[-1].turn_finished.usage.requests == 3
         assert [row.engine for row in house.calls] == calls
         assert [(row.engine, row.HasField("error")) for row in house.costs] == costs
         assert {row.requested_model for row in house.costs if row.engine == "openai"} == {"second"}
 
-        session_id = events[0].turn_started.session_id
-        assert house.sessions.get(session_id).engine == "ollama"
+        session_id = events[0].turn_accepted.session_id
+        assert house.sessions.get(session_id).settings.engine == "ollama"
         house.ollama.script = Script(steps=(Step(text="I am back."),))
         events = await house.run(session_id=session_id)
         assert text_of(events) == "I am back.", "the next turn begins with the session's own engine"
@@ -49,29 +50,26 @@ async def test_a_turn_is_handed_over(tmp_path, steps, calls, costs):
 async def test_a_turn_keeps_its_step_limit_when_it_is_handed_over(tmp_path):
     endless = Script(steps=(LOOK.model_copy(update={"repeat": 50}),))
     async with open_house(tmp_path, Script(steps=(LOOK, LIMITED)), endless) as house:
-        finished = (await house.run(fallback=FALLBACK, max_steps=5))[-1].turn_finished
-        assert (finished.stop_reason, finished.steps) == (pb.STOP_REASON_MAX_STEPS, 5)
+        finished = (await house.run(new_session=SETTINGS, max_steps=5))[-1].turn_finished
+        assert (finished.stop_reason, finished.usage.requests) == (pb.STOP_REASON_MAX_STEPS, 5)
 
 
 async def test_a_fallback_that_fails_too_is_the_turns_error(tmp_path):
     async with open_house(tmp_path, Script(steps=(DOWN,)), Script(steps=(LIMITED,))) as house:
         with pytest.raises(EngineRateLimited, match="engine openai, model second"):
-            await house.run(fallback=FALLBACK)
+            await house.run(new_session=SETTINGS)
 
 
 async def test_what_somebody_has_to_mend_is_not_handed_over(tmp_path):
     async with open_house(tmp_path, Script(steps=(CUT,)), OTHER) as house:
         with pytest.raises(EngineRejected, match="who are you"):
-            await house.run(fallback=FALLBACK)
+            await house.run(new_session=SETTINGS)
 
 
-async def test_a_fallback_stays_with_the_session_until_it_is_taken_away(tmp_path):
+async def test_a_fallback_stays_with_the_session(tmp_path):
     async with open_house(tmp_path, Script(steps=(DOWN,)), OTHER) as house:
         with pytest.raises(EngineNotConfigured, match="'nine' is not configured"):
-            await house.run(fallback=pb.EngineChoice(engine="nine"))
-        session_id = house.turns.create_session(pb.CreateSessionRequest(fallback=FALLBACK)).id
+            await house.run(new_session=pb.SessionSettings(fallback=pb.EngineChoice(engine="nine")))
+        session_id = house.turns.create_session(SETTINGS).id
         assert "engine_changed" in kinds(await house.run(session_id=session_id))
-        assert house.sessions.get(session_id).to_message().fallback == FALLBACK
-        house.openai.script = Script(steps=(Step(text="Done."),))
-        await house.run(session_id=session_id, engine="openai", fallback=pb.EngineChoice())
-        assert not house.sessions.get(session_id).to_message().HasField("fallback")
+        assert house.sessions.get(session_id).to_message().settings.fallback == FALLBACK

@@ -35,7 +35,7 @@ async def test_300_turns_stay_within_the_context(tmp_path, engine, responses):
         session_id, warned = "", 0
         for number in range(300):
             events = await house.run(input=f"question {number}", engine=engine, session_id=session_id)
-            session_id = events[0].turn_started.session_id
+            session_id = events[0].turn_accepted.session_id
             assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_COMPLETED
             assert pb.WARNING_CODE_CONTEXT_EXCEEDED not in warnings(events)
             warned += pb.WARNING_CODE_HISTORY_SHORTENED in warnings(events)
@@ -56,11 +56,11 @@ async def test_one_long_turn_stays_within_the_context_and_its_session_goes_on(tm
         (house.workspace / "notes.txt").write_text("high tide at noon\n" * 200)
         events = await house.run(engine=engine, max_steps=40)
         finished = events[-1].turn_finished
-        assert (finished.stop_reason, finished.steps) == (pb.STOP_REASON_MAX_STEPS, 40)
+        assert (finished.stop_reason, finished.usage.requests) == (pb.STOP_REASON_MAX_STEPS, 40)
         assert pb.WARNING_CODE_HISTORY_SHORTENED in warnings(events)
         assert max(sent_tokens(house, engine)) < CONTEXT_TOKENS
         house.ollama.script = house.openai.script = Script(steps=(Step(text="Fresh."),), context_tokens=CONTEXT_TOKENS)
-        session_id = events[0].turn_started.session_id
+        session_id = events[0].turn_accepted.session_id
         assert text_of(await house.run(engine=engine, session_id=session_id)) == "Fresh."
         assert max(sent_tokens(house, engine)) < CONTEXT_TOKENS
 
@@ -73,6 +73,6 @@ async def test_many_large_results_of_one_step_stay_within_the_context(tmp_path, 
         assert text_of(events) == "Done."
         [told] = [event.warning.message for event in events if event.HasField("warning")]
         assert "told 40 results shortened" in told, "each counts once, however often it was cut"
-        events = await house.run(engine=engine, session_id=events[0].turn_started.session_id)
+        events = await house.run(engine=engine, session_id=events[0].turn_accepted.session_id)
         assert text_of(events) == "Done."
         assert max(sent_tokens(house, engine)) < CONTEXT_TOKENS

@@ -38,9 +38,11 @@ async def test_dead_letters_and_rows_that_were_there_are_counted(tmp_path: Path)
     service = FakeAudit()
 
     async def behave(request: audit_pb2.RecordRequest, context: object) -> audit_pb2.RecordResponse:
-        rejection = audit_pb2.Rejection(id=request.rows[0].id, message="no")
+        rejection = audit_pb2.Rejection(
+            kind=audit_pb2.ROW_KIND_TOOL_CALL, id=request.tool_calls[0].id, code=audit_pb2.REJECTION_CODE_INVALID
+        )
         return audit_pb2.RecordResponse(
-            sequence=request.sequence, duplicates=len(request.rows) - 1, rejections=[rejection]
+            range=request.range, duplicates=len(request.tool_calls) - 1, rejections=[rejection]
         )
 
     service.behave = behave

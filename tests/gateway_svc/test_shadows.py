@@ -24,7 +24,8 @@ OTHER = Script(
         Step(text="Also done.", tokens=TOKENS),
     )
 )
-SHADOW = pb.ShadowEngines(engines=[pb.EngineChoice(engine="openai")])
+SHADOW = pb.EngineChoice(engine="openai")
+SHADOWED = pb.SessionSettings(shadows=[SHADOW])
 
 
 async def shadows_end(house: House) -> None:
@@ -35,10 +36,10 @@ async def shadows_end(house: House) -> None:
 
 async def test_a_shadow_runs_nothing_is_told_what_the_turn_was_told_and_leaves_marked_rows(tmp_path):
     async with open_house(tmp_path, PRIMARY, OTHER) as house:
-        events = await house.run(shadow=SHADOW)
+        events = await house.run(new_session=SHADOWED)
         assert text_of(events) == "Done."
         await shadows_end(house)
-        started = events[0].turn_started
+        accepted = events[0].turn_accepted
         rows = [row for row in house.calls if row.shadow]
         assert sorted((row.tool_name, row.outcome) for row in rows) == [
             ("bash", common_pb2.OUTCOME_DRY_RUN),
@@ -47,7 +48,7 @@ async def test_a_shadow_runs_nothing_is_told_what_the_turn_was_told_and_leaves_m
             ("read", common_pb2.OUTCOME_DRY_RUN),
         ]
         assert {(row.session_id, row.turn_id, row.engine) for row in rows} == {
-            (started.session_id, started.turn_id, "openai")
+            (accepted.session_id, accepted.turn_id, "openai")
         }
         assert [row.outcome for row in house.calls if not row.shadow] == [common_pb2.OUTCOME_SUCCEEDED]
         assert not (house.workspace / "made-by-the-shadow").exists()
@@ -60,18 +61,16 @@ async def test_a_shadow_runs_nothing_is_told_what_the_turn_was_told_and_leaves_m
         ], "a call that the turn made too is told the turn's result"
 
         assert [cost.shadow for cost in house.costs] == [False, False, True, True]
-        session = house.sessions.get(started.session_id).to_message()
-        assert session.shadow_usage.cost_micros == sum(cost.cost_micros for cost in house.costs) == SHADOW_MICROS
-        assert (session.steps, session.tool_calls, session.usage.cost_micros) == (2, 1, 0)
-        await house.run(session_id=started.session_id, shadow=pb.ShadowEngines())
+        session = house.sessions.get(accepted.session_id).to_message()
+        assert session.shadow_usage.known_cost_micros == sum(cost.cost_micros for cost in house.costs) == SHADOW_MICROS
+        assert (session.usage.requests, session.tool_calls, session.usage.known_cost_micros) == (2, 1, 0)
+        await house.run(session_id=accepted.session_id)
         assert "Also done" not in str(house.ollama.requests[-1].json), "nothing of it is in the conversation"
-        await shadows_end(house)
-        assert len(house.openai.requests) == 2, "an empty list takes the shadows away"
 
 
 async def test_a_shadow_of_a_later_turn_begins_where_that_turn_began(tmp_path):
     async with open_house(tmp_path, PRIMARY, OTHER) as house:
-        session_id = (await house.run(shadow=SHADOW))[0].turn_started.session_id
+        session_id = (await house.run(new_session=SHADOWED))[0].turn_accepted.session_id
         await shadows_end(house)
         await house.run(session_id=session_id, input="and tomorrow?")
         await shadows_end(house)
@@ -83,7 +82,7 @@ async def test_a_shadow_of_a_later_turn_begins_where_that_turn_began(tmp_path):
 
 async def test_a_shadow_that_fails_or_hangs_delays_nothing_and_ends_with_the_gateway(tmp_path):
     async with open_house(tmp_path, PRIMARY, Script(steps=(Step(refuse=Refusal(status=400)),))) as house:
-        session_id = (await house.run(shadow=SHADOW))[0].turn_started.session_id
+        session_id = (await house.run(new_session=SHADOWED))[0].turn_accepted.session_id
         await shadows_end(house)
         house.openai.script = Script(steps=(Step(text="slow", delay_ms=60_000),))
         for _ in range(MAX_RUNNING + 3):
@@ -98,7 +97,7 @@ async def test_a_shadow_that_fails_or_hangs_delays_nothing_and_ends_with_the_gat
 
 async def test_a_turn_that_fails_or_is_cancelled_has_no_shadow(tmp_path):
     async with open_house(tmp_path, Script(steps=(Step(text="slow", delay_ms=60_000),)), OTHER) as house:
-        running = asyncio.create_task(house.run(shadow=SHADOW))
+        running = asyncio.create_task(house.run(new_session=SHADOWED))
         await house.ollama.received(1)
         await house.turns.cancel_all()
         assert (await running)[-1].turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
@@ -107,7 +106,9 @@ async def test_a_turn_that_fails_or_is_cancelled_has_no_shadow(tmp_path):
 
 async def test_shadows_spend_from_the_sessions_budget(tmp_path):
     async with open_house(tmp_path, PRIMARY, OTHER) as house:
-        session_id = (await house.run(shadow=SHADOW, session_max_cost_micros=210))[0].turn_started.session_id
+        session_id = (await house.run(new_session=pb.SessionSettings(shadows=[SHADOW], max_cost_micros=210)))[
+            0
+        ].turn_accepted.session_id
         await shadows_end(house)
         assert sum(cost.cost_micros for cost in house.costs) == 210, "the shadow stopped after one step"
         events = await house.run(session_id=session_id)
@@ -118,9 +119,11 @@ async def test_a_shadow_and_the_sessions_next_turn_spend_from_one_budget(tmp_pat
     """Each sees before its own next step what the other has spent, so that each is late by one step at most."""
     endless = Script(steps=(Step(tool_calls=(READ,), tokens=TOKENS, repeat=1_000, delay_ms=20),))
     async with open_house(tmp_path, PRIMARY, endless) as house:
-        first = await house.run(shadow=SHADOW, session_max_cost_micros=2_100)
+        first = await house.run(new_session=pb.SessionSettings(shadows=[SHADOW], max_cost_micros=2_100))
         events = await house.run(
-            session_id=first[0].turn_started.session_id, engine="openai", model="gpt-4o-mini", shadow=pb.ShadowEngines()
+            session_id=first[0].turn_accepted.session_id,
+            engine="openai",
+            model="gpt-4o-mini",
         )
         assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_MAX_COST
         await shadows_end(house)
@@ -129,8 +132,8 @@ async def test_a_shadow_and_the_sessions_next_turn_spend_from_one_budget(tmp_pat
         }
         assert min(costs.values()) > 0, "both ran"
         assert 2_100 <= sum(costs.values()) <= 2_100 + 210, "the last steps began side by side"
-        state = house.sessions.get(first[0].turn_started.session_id)
-        assert (state.totals.cost_micros, state.shadow_totals.cost_micros) == (costs[False], costs[True])
+        state = house.sessions.get(first[0].turn_accepted.session_id)
+        assert (state.totals.known_cost_micros, state.shadow_totals.known_cost_micros) == (costs[False], costs[True])
 
 
 async def test_an_engine_with_tools_of_its_own_and_too_many_shadows_are_refused(tmp_path):
@@ -141,5 +144,6 @@ async def test_an_engine_with_tools_of_its_own_and_too_many_shadows_are_refused(
             (["openai"] * 5, InvalidRequest, "at most 4"),
             (["nine"], EngineNotConfigured, "is not configured"),
         ):
+            shadows = [pb.EngineChoice(engine=name) for name in engines]
             with pytest.raises(error, match=said):
-                await house.run(shadow=pb.ShadowEngines(engines=[pb.EngineChoice(engine=name) for name in engines]))
+                await house.run(new_session=pb.SessionSettings(shadows=shadows))

@@ -12,13 +12,16 @@ HARM = "\x1b[31m\u202e\u200b\x9b2J"
 
 
 def events() -> Iterator[pb.TurnEvent]:
-    yield pb.TurnEvent(turn_started=pb.TurnStarted(session_id=HARM, engine=HARM, model=HARM))
+    yield pb.TurnEvent(turn_accepted=pb.TurnAccepted(session_id=HARM, turn_id=HARM))
+    yield pb.TurnEvent(turn_started=pb.TurnStarted(engine=HARM, model=HARM))
     yield pb.TurnEvent(text_delta=pb.TextDelta(text="one \x1b"))
     yield pb.TurnEvent(text_delta=pb.TextDelta(text="[31mtwo \u202e世界\r\n"))
     yield pb.TurnEvent(
-        tool_call_started=pb.ToolCallStarted(id=HARM, tool_name=HARM, args_summary=HARM, awaiting_answer=True)
+        tool_call_started=pb.ToolCallStarted(
+            tool_call_id=HARM, tool_name=HARM, args_summary=HARM, pending=pb.PendingAnswer()
+        )
     )
-    yield pb.TurnEvent(tool_call_finished=pb.ToolCallFinished(id=HARM, tool_name=HARM, error=HARM))
+    yield pb.TurnEvent(tool_call_finished=pb.ToolCallFinished(tool_call_id=HARM, tool_name=HARM, error=HARM))
     yield pb.TurnEvent(rate_limit_changed=pb.RateLimitChanged(status=pb.RATE_LIMIT_STATUS_REACHED, window=HARM))
     yield pb.TurnEvent(warning=pb.Warning(message=HARM))
     yield pb.TurnEvent(engine_changed=pb.EngineChanged(engine=HARM, model=HARM, reason=HARM))

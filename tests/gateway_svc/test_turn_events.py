@@ -1,6 +1,7 @@
 """What a client hears: everything, in order, with text joined."""
 
 import asyncio
+import time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +10,8 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.turns.events import TurnEvents
 
 
-def event(step: int) -> pb.TurnEvent:
-    return pb.TurnEvent(step_finished=pb.StepFinished(step=step))
+def event(number: int) -> pb.TurnEvent:
+    return pb.TurnEvent(step_finished=pb.StepFinished(duration_ms=number))
 
 
 async def stream_of(items: list[str | int], *, pause_after: int) -> list[pb.TurnEvent]:
@@ -40,17 +41,31 @@ def test_every_event_comes_in_order_and_no_text_is_lost(items, pause_after):
         if event.HasField("text_delta"):
             heard += event.text_delta.text
         else:
-            heard.append(event.step_finished.step)
+            heard.append(event.step_finished.duration_ms)
     said: list[str | int] = []
     for item in items:
         said += item if isinstance(item, str) else [item]
     assert heard == said
+    assert [event.sequence for event in streamed] == list(range(1, len(streamed) + 1))
 
 
 async def test_pieces_that_come_at_once_are_one_message():
     streamed = await stream_of(["a", "b", "c", 1, "d", "e"], pause_after=99)
     assert [e.WhichOneof("event") for e in streamed] == ["text_delta", "step_finished", "text_delta"]
     assert streamed[0].text_delta.text == "abc"
+
+
+async def test_each_event_tells_its_step_and_its_time_and_text_belongs_to_the_step_that_it_came_in():
+    events, before_ms = TurnEvents(), time.time_ns() // 1_000_000
+    events.put_text("ahead")
+    for number in (1, 2):
+        events.begin_step()
+        events.put_text(f"in {number}")
+    events.put(event(1))
+    events.close()
+    heard = [event async for event in events.stream()]
+    assert [(event.step, event.text_delta.text) for event in heard] == [(0, "ahead"), (1, "in 1"), (2, "in 2"), (2, "")]
+    assert before_ms <= heard[0].at_ms <= heard[-1].at_ms <= time.time_ns() // 1_000_000
 
 
 async def test_halves_of_a_character_are_put_together_and_a_lone_half_is_replaced():

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
@@ -23,6 +24,7 @@ from gateway_svc.turns.sessions import Session, Sessions
 from gateway_svc.turns.turn import Turn
 from recording.calls import ToolCall
 
+SETTINGS: dict[str, Any] = {"system_prompt": "be brief", "labels": {"team": "a"}}
 CALL = ToolCall("row-1", "call_1", "bash", "{}")
 
 
@@ -87,8 +89,11 @@ def statuses(house: House) -> list[str]:
 
 async def test_a_turn_tells_its_begin_its_text_and_its_end(tmp_path):
     house = House(tmp_path, Runner())
-    started, text, finished = await house.run(input="hi", labels={"user": "ada"})
-    assert started.turn_started.session_id
+    accepted, started, text, finished = await house.run(
+        input="hi", new_session=pb.SessionSettings(labels={"user": "ada"})
+    )
+    assert accepted.turn_accepted.session_id == house.rows[0].id
+    assert accepted.turn_accepted.turn_id
     assert (started.turn_started.engine, started.turn_started.model) == ("one", "m1")
     assert text.text_delta.text == "answer"
     assert finished.turn_finished.stop_reason == pb.STOP_REASON_COMPLETED
@@ -98,15 +103,16 @@ async def test_a_turn_tells_its_begin_its_text_and_its_end(tmp_path):
 
 
 async def test_a_conversation_goes_on_after_a_restart(tmp_path):
-    first = await House(tmp_path, Runner()).run(input="one", system_prompt="be brief", labels={"team": "a"})
-    session_id = first[0].turn_started.session_id
+    first = await House(tmp_path, Runner()).run(input="one", new_session=SETTINGS)
+    session_id = first[0].turn_accepted.session_id
     runner = Runner()
     again = House(tmp_path, runner)
-    await again.run(input="two", session_id=session_id, labels={"user": "b"})
+    await again.run(input="two", session_id=session_id)
     [(_, history)] = runner.seen
     assert history == [UserMessage("one"), AssistantMessage("answer"), UserMessage("two")]
     state = again.sessions.get(session_id)
-    assert (state.turns, state.system_prompt, state.labels) == (2, "be brief", {"team": "a", "user": "b"})
+    assert (state.turns, state.settings) == (2, pb.SessionSettings(engine="one", model="m1", **SETTINGS))
+    assert state.to_message().settings.system_prompt == "", "no answer tells it"
 
 
 async def test_turns_of_one_session_wait_for_each_other_in_order(tmp_path):
@@ -121,7 +127,7 @@ async def test_turns_of_one_session_wait_for_each_other_in_order(tmp_path):
 
     runner = Runner(work=work)
     house = House(tmp_path, runner)
-    session_id = house.turns.create_session(pb.CreateSessionRequest()).id
+    session_id = house.turns.create_session(pb.SessionSettings()).id
     await asyncio.gather(*(house.run(input=str(n), session_id=session_id) for n in range(5)))
     assert most == 1
     assert [history[-1] for _, history in runner.seen] == [UserMessage(str(n)) for n in range(5)]
@@ -141,7 +147,7 @@ async def test_turns_of_different_sessions_run_side_by_side(tmp_path):
 async def test_the_model_stays_with_the_session_until_the_engine_changes(tmp_path):
     one, two = Runner("one"), Runner("two")
     house = House(tmp_path, one, two)
-    session_id = (await house.run(input="a", model="m9"))[0].turn_started.session_id
+    session_id = (await house.run(input="a", model="m9"))[0].turn_accepted.session_id
     await house.run(input="b", session_id=session_id)
     await house.run(input="c", session_id=session_id, engine="two")
     await house.run(input="d", session_id=session_id)
@@ -160,7 +166,7 @@ async def cancelled(house: House, begun: asyncio.Event, how: Callable[[str], obj
     task = asyncio.create_task(listen())
     await begun.wait()
     await until(lambda: heard)
-    how(heard[0].turn_started.turn_id) if how is not None else task.cancel()
+    how(heard[0].turn_accepted.turn_id) if how is not None else task.cancel()
     await asyncio.wait([task])
     return heard
 
@@ -175,11 +181,13 @@ async def test_a_cancelled_turn_leaves_a_history_that_every_server_accepts(tmp_p
         await asyncio.Event().wait()
 
     house = House(tmp_path, Runner(work=work))
-    heard = await cancelled(house, begun, (lambda turn_id: house.turns.cancel(turn_id, "")) if by_rpc else None)
+    heard = await cancelled(
+        house, begun, (lambda turn_id: house.turns.cancel(pb.CancelTurnRequest(turn_id=turn_id))) if by_rpc else None
+    )
     assert heard[-1].HasField("turn_finished") is by_rpc
     if by_rpc:
         assert heard[-1].turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
-    history = history_of(tmp_path, heard[0].turn_started.session_id)
+    history = history_of(tmp_path, heard[0].turn_accepted.session_id)
     note = "(The turn was cancelled.)"
     assert history[2:] == [ToolMessage("call_1", "bash", note), AssistantMessage(note)]
     assert statuses(house)[-1] == "CANCELLED"
@@ -193,30 +201,29 @@ async def test_a_waiting_turn_can_be_cancelled_and_its_session_goes_on(tmp_path)
 
     runner = Runner(work=work)
     house = House(tmp_path, runner)
-    session_id = house.turns.create_session(pb.CreateSessionRequest()).id
+    session_id = house.turns.create_session(pb.SessionSettings()).id
     first = asyncio.create_task(house.run(input="first", session_id=session_id))
     await until(lambda: runner.seen)
     second = asyncio.create_task(house.run(input="second", session_id=session_id))
     await until(lambda: asking_for(house, session_id) == 2)
     waiting = [running for running in house.turns._running.values() if not running.begun]
     assert len(waiting) == 1
-    assert house.turns.cancel(waiting[0].turn_id, "") == waiting[0].turn_id
-    [finished] = await second
+    assert house.turns.cancel(pb.CancelTurnRequest(turn_id=waiting[0].turn_id)) == waiting[0].turn_id
+    accepted, finished = await second
+    assert accepted.turn_accepted.turn_id == waiting[0].turn_id
     assert finished.turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
     go.set()
-    assert len(await first) == 3
-    assert len(await house.run(input="third", session_id=session_id)) == 3
+    assert len(await first) == 4
+    assert len(await house.run(input="third", session_id=session_id)) == 4
 
 
 async def test_a_turn_cancelled_before_its_first_line_still_tells_its_end(tmp_path):
     house = House(tmp_path, Runner())
     stream = house.turns.run(pb.RunTurnRequest(input="hi"))
-    first = asyncio.create_task(anext(stream))
-    while not house.turns._running:
-        await asyncio.sleep(0)
+    assert (await anext(stream)).HasField("turn_accepted")
     [running] = house.turns._running.values()
     running.ask_to_cancel()
-    assert (await first).turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
+    assert (await anext(stream)).turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
     await stream.aclose()
 
 
@@ -233,7 +240,7 @@ async def test_a_failed_turn_is_told_and_the_session_can_go_on(tmp_path):
     session_id = house.rows[-1].id
     assert statuses(house)[-1] == "FAILED"
     failing = False
-    assert len(await house.run(input="again", session_id=session_id)) == 3
+    assert len(await house.run(input="again", session_id=session_id)) == 4
     assert history_of(tmp_path, session_id)[1] == AssistantMessage("(The turn failed before it was finished.)")
 
 
@@ -243,17 +250,24 @@ async def test_a_failed_turn_is_told_and_the_session_can_go_on(tmp_path):
         ({"input": ""}, InvalidRequest),
         ({"input": " \n"}, InvalidRequest),
         ({"input": "x" * (2**20 + 1)}, InvalidRequest),
-        ({"input": "hi", "system_prompt": "x" * (2**20 + 1)}, InvalidRequest),
+        ({"input": "hi", "new_session": {"system_prompt": "x" * (2**20 + 1)}}, InvalidRequest),
         ({"input": "hi", "model": "x" * (2**14 + 1)}, InvalidRequest),
-        ({"input": "hi", "fallback": pb.EngineChoice(model="x" * (2**14 + 1))}, InvalidRequest),
+        ({"input": "hi", "new_session": {"fallback": {"engine": "one", "model": "x" * (2**14 + 1)}}}, InvalidRequest),
+        ({"input": "hi", "new_session": {"fallback": {"model": "m1"}}}, InvalidRequest),
+        ({"input": "hi", "new_session": {"shadows": [{"model": "m1"}]}}, InvalidRequest),
+        ({"input": "hi", "new_session": {"max_cost_micros": -1}}, InvalidRequest),
         ({"input": "hi", "max_steps": -1}, InvalidRequest),
+        ({"input": "hi", "max_steps": 0}, InvalidRequest),
+        ({"input": "hi", "max_cost_micros": -1}, InvalidRequest),
+        ({"input": "hi", "new_session": {"engine": "nine"}}, EngineNotConfigured),
+        ({"input": "hi", "session_id": ""}, InvalidRequest),
         ({"input": "hi", "engine": "nine"}, EngineNotConfigured),
         ({"input": "hi", "session_id": "0190-unknown"}, NotFound),
         ({"input": "hi", "session_id": "../../etc/passwd"}, NotFound),
-        ({"input": "hi", "labels": {"": "v"}}, InvalidRequest),
-        ({"input": "hi", "labels": {"k" * 65: "v"}}, InvalidRequest),
-        ({"input": "hi", "labels": {"k": "v" * 257}}, InvalidRequest),
-        ({"input": "hi", "labels": {str(n): "v" for n in range(33)}}, InvalidRequest),
+        ({"input": "hi", "new_session": {"labels": {"": "v"}}}, InvalidRequest),
+        ({"input": "hi", "new_session": {"labels": {"k" * 65: "v"}}}, InvalidRequest),
+        ({"input": "hi", "new_session": {"labels": {"k": "v" * 257}}}, InvalidRequest),
+        ({"input": "hi", "new_session": {"labels": {str(n): "v" for n in range(33)}}}, InvalidRequest),
     ],
 )
 async def test_a_request_that_cannot_be_carried_out_is_refused_and_leaves_no_session(tmp_path, request_, error):
@@ -267,7 +281,7 @@ async def test_a_request_that_cannot_be_carried_out_is_refused_and_leaves_no_ses
 
 async def test_a_session_whose_process_died_in_a_turn_is_shown_as_failed_and_goes_on(tmp_path):
     house = House(tmp_path, Runner())
-    state = house.turns.create_session(pb.CreateSessionRequest())
+    state = house.turns.create_session(pb.SessionSettings())
     session = Session.open(tmp_path / "sessions" / f"{state.id}.jsonl")
     session.state.status = common_pb2.SESSION_STATUS_RUNNING
     session.save()
@@ -300,14 +314,17 @@ async def test_the_end_of_the_gateway_cancels_all_turns_and_waits_for_them(tmp_p
 async def test_cancelling_what_does_not_run_is_not_found(tmp_path):
     house = House(tmp_path, Runner())
     with pytest.raises(NotFound):
-        house.turns.cancel("no-such-turn", "")
+        house.turns.cancel(pb.CancelTurnRequest(turn_id="no-such-turn"))
     with pytest.raises(NotFound):
-        house.turns.cancel("", "no-such-session")
+        house.turns.cancel(pb.CancelTurnRequest(session_id="no-such-session"))
+    for nothing in (pb.CancelTurnRequest(), pb.CancelTurnRequest(turn_id=""), pb.CancelTurnRequest(session_id="")):
+        with pytest.raises(InvalidRequest, match="is empty"):
+            house.turns.cancel(nothing)
 
 
 async def test_sessions_are_listed_newest_first_page_by_page(tmp_path):
     house = House(tmp_path, Runner())
-    made = [house.turns.create_session(pb.CreateSessionRequest()).id for _ in range(5)]
+    made = [house.turns.create_session(pb.SessionSettings()).id for _ in range(5)]
     first = house.sessions.list_page(2, None)
     second = house.sessions.list_page(9, first[-1].id)
     assert [state.id for state in first + second] == made[::-1]
@@ -353,7 +370,7 @@ async def test_turns_that_wait_for_their_session_take_nobodys_place(tmp_path):
 
     runner = Runner(work=work)
     house = House(tmp_path, runner, capacity=Capacity(running=2))
-    first = house.turns.create_session(pb.CreateSessionRequest()).id
+    first = house.turns.create_session(pb.SessionSettings()).id
     waiting = [asyncio.create_task(house.run(input="x", session_id=first)) for _ in range(3)]
     await until(lambda: runner.seen and asking_for(house, first) == 3)
     assert await house.run(input="another session")
