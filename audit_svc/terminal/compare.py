@@ -52,7 +52,7 @@ def _sides_table(comparison: Comparison) -> Table:
         "model requests": lambda side: (
             f"{side.model_requests}" + (f" ({side.model_request_errors} failed)" * bool(side.model_request_errors))
         ),
-        "tool calls": lambda side: str(side.calls.total()),
+        "tool calls": lambda side: str(side.tool_calls.total()),
         "- alike": lambda side: str(side.agreed_calls) if side.shadow else "",
         "- only here": lambda side: str(side.own_calls) if side.shadow else "",
         "- only by who worked": lambda side: str(side.missing_calls) if side.shadow else "",

@@ -31,7 +31,7 @@ class Side:
     unpriced_requests: int = 0
     model_ms: int = 0
     """Time of its requests."""
-    calls: Counter[CallKey] = field(default_factory=Counter)
+    tool_calls: Counter[CallKey] = field(default_factory=Counter)
     agreed_calls: int = 0
     """Calls that the working engine made too; for the working engine itself, all."""
     missing_calls: int = 0
@@ -45,7 +45,7 @@ class Side:
     @property
     def own_calls(self) -> int:
         """Calls that the working engine did not make."""
-        return self.calls.total() - self.agreed_calls
+        return self.tool_calls.total() - self.agreed_calls
 
     def per_turn(self, total: float) -> float:
         """The share of one turn."""
@@ -53,7 +53,11 @@ class Side:
 
     def to_json(self) -> dict[str, Any]:
         """The figures."""
-        return asdict(self) | {"turns": len(self.turns), "tool_calls": self.calls.total(), "own_calls": self.own_calls}
+        return asdict(self) | {
+            "turns": len(self.turns),
+            "tool_calls": self.tool_calls.total(),
+            "own_calls": self.own_calls,
+        }
 
 
 @dataclass(slots=True)
@@ -97,9 +101,11 @@ class Comparison:
 
     def calls(self) -> list[tuple[CallKey, list[int]]]:
         """Each different call in the order of its first appearance, with how often each side made it."""
-        keys = dict.fromkeys(key for side in self.sides for key in side.calls)
+        keys = dict.fromkeys(key for side in self.sides for key in side.tool_calls)
         turns = {turn: at for at, turn in enumerate(sorted({key[0] for key in keys}))}  # UUIDv7: in their order
-        return [(key, [side.calls[key] for side in self.sides]) for key in sorted(keys, key=lambda key: turns[key[0]])]
+        return [
+            (key, [side.tool_calls[key] for side in self.sides]) for key in sorted(keys, key=lambda key: turns[key[0]])
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as plain values."""
@@ -129,15 +135,15 @@ def compare(entries: Iterable[questions_pb2.Entry]) -> Comparison:
                 alone = Side(row.engine, model, shadow=False, turns={row.turn_id})
                 _add_request(worked_in.setdefault((row.turn_id, row.engine, model), alone), row)
         else:
-            side.calls[row.turn_id, row.tool_name, row.args_summary] += 1
+            side.tool_calls[row.turn_id, row.tool_name, row.args_summary] += 1
     ordered = [sides[key] for key in sorted(sides)]
     worked: Counter[CallKey] = Counter()
     for side in ordered:
-        worked += side.calls if not side.shadow else Counter()
+        worked += side.tool_calls if not side.shadow else Counter()
     for side in ordered:
-        side.agreed_calls = (side.calls & worked).total()
+        side.agreed_calls = (side.tool_calls & worked).total()
         wanted = Counter({key: count for key, count in worked.items() if key[0] in side.turns})
-        side.missing_calls = (wanted - side.calls).total() if side.shadow else 0
+        side.missing_calls = (wanted - side.tool_calls).total() if side.shadow else 0
     return Comparison(ordered, list(worked_in.values()))
 
 

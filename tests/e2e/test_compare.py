@@ -54,9 +54,10 @@ async def test_a_person_sees_what_moving_an_agent_to_the_other_engine_would_mean
         for line in SHOWN:
             assert re.search(line, shown.stdout), (line, shown.stdout)
         told = await asyncio.to_thread(run_command, "audit_svc", env, "compare", session_id, "--json")
+        assert told.returncode == 0, told.stderr
         worked, shadow = json.loads(told.stdout)["engines"]
         assert (worked["shadow"], shadow["shadow"]) == (False, True)
-        assert (shadow["cost_micros"], shadow["agreed_calls"], shadow["own_calls"]) == (840, 2, 4)
+        assert (shadow["known_cost_micros"], shadow["agreed_calls"], shadow["own_calls"]) == (840, 2, 4)
 
         listed = await asyncio.to_thread(run_command, "audit_svc", env, "calls", "--session", session_id)
         assert "[/x]" in listed.stdout, listed.stderr

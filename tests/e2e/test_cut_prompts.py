@@ -19,7 +19,7 @@ async def test_a_prompt_that_ollama_cut_in_silence_is_told_and_marked(make_pair)
     gateway = await pair.gateway(pair.start_gateway(GATEWAY_OLLAMA_NUM_CTX=str(CONTEXT_TOKENS)))
     events = await run_turn(gateway, input="w" * 9_000, engine="ollama")
     told = [kind for kind, _ in groupby(kinds(events))]  # text comes in as many pieces as the machine makes of it
-    assert told == ["turn_started", "text_delta", "warning", "step_finished", "turn_finished"]
+    assert told == ["turn_accepted", "turn_started", "text_delta", "warning", "step_finished", "turn_finished"]
     assert [event.warning.code for event in events if event.HasField("warning")] == [pb.WARNING_CODE_CONTEXT_EXCEEDED]
     pair.model.script = Script(steps=(Step(text="Short."),))
     assert "warning" not in kinds(await run_turn(gateway, input="short", engine="ollama"))

@@ -112,7 +112,8 @@ async def test_one_conversation_across_all_engines_has_the_same_events_and_the_s
     (pair.workspace / "a.txt").write_text("hello")
     pair.start_audit()
     env = {**claude(tmp_path, pair.model.url), **mcp_file(tmp_path)}
-    session_id, running, seen, service = "", "", 0, None
+    running, seen, service = "", 0, None
+    session = dict[str, str]()
     table: dict[tuple[str, str], dict[str, tuple[str, int | None, int | None, bool]]] = {}
     events_of: dict[tuple[str, str], Counter[str]] = {}
     for turn in TURNS:
@@ -123,12 +124,12 @@ async def test_one_conversation_across_all_engines_has_the_same_events_and_the_s
             service = pair.start_gateway(**env, GATEWAY_OPENAI_API=api)
             gateway, running = await pair.gateway(service), api
         pair.model.script = script(pair, "t.echo" if engine == "ollama" else "t__echo")
-        events = await run_turn(gateway, engine=engine, session_id=session_id, input=f"Turn on {engine}")
+        events = await run_turn(gateway, engine=engine, **session, input=f"Turn on {engine}")
         assert text_of(events) == "I look.Done."
-        session_id = events[0].turn_accepted.session_id
+        session = {"session_id": events[0].turn_accepted.session_id}
 
         seen += len(ROWS)
-        rows = (await pair.rows(seen, session_id=session_id))[-len(ROWS) :]
+        rows = (await pair.rows(seen, **session))[-len(ROWS) :]
         expected = NAMES["claude" if engine == "claude" else "own"]
         table[turn] = {}
         for kind, (name, summary) in expected.items():

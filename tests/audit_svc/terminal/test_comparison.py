@@ -9,7 +9,7 @@ def call(turn: str, tool: str, arguments: str = "{}", *, shadow: bool = False, e
     row = audit_pb2.AuditRow(
         turn_id=turn, tool_name=tool, args_summary=arguments, shadow=shadow, engine=engine or ("b" if shadow else "a")
     )
-    return questions_pb2.Entry(tool_call=row)
+    return questions_pb2.Entry(tool_call=questions_pb2.ToolCallRecord(tool_call=row))
 
 
 def request(
@@ -25,7 +25,7 @@ def request(
         output_tokens=3,
         error=error,
     )
-    return questions_pb2.Entry(model_request=row)
+    return questions_pb2.Entry(model_request=questions_pb2.ModelRequestRecord(model_request=row))
 
 
 def test_calls_agree_by_turn_tool_and_arguments_as_often_as_they_were_made():
@@ -39,7 +39,7 @@ def test_calls_agree_by_turn_tool_and_arguments_as_often_as_they_were_made():
     )
     worked, shadow = comparison.sides
     assert (worked.shadow, shadow.shadow) == (False, True)
-    assert (worked.calls.total(), shadow.calls.total()) == (5, 5)
+    assert (worked.tool_calls.total(), shadow.tool_calls.total()) == (5, 5)
     assert (shadow.agreed_calls, shadow.own_calls, shadow.missing_calls) == (2, 3, 3)
     assert (("1", "read", "x"), [2, 1]) in comparison.calls()
 
@@ -55,9 +55,10 @@ def test_figures_are_those_of_the_turns_that_a_shadow_ran():
         ]
     )
     worked, shadow = comparison.sides
-    assert (worked.requests, worked.failed_requests, worked.cost_micros, worked.unpriced_requests) == (2, 1, 5, 1)
+    assert (worked.model_requests, worked.model_request_errors) == (2, 1)
+    assert (worked.known_cost_micros, worked.unpriced_requests) == (5, 1)
     assert (worked.model_ms, worked.input_tokens, worked.output_tokens) == (20, 14, 6)
-    assert (shadow.cost_micros, shadow.per_turn(shadow.cost_micros)) == (20, 20)
+    assert (shadow.known_cost_micros, shadow.per_turn(shadow.known_cost_micros)) == (20, 20)
     assert comparison.to_json()["engines"][1]["turns"] == 1
 
 
@@ -70,8 +71,8 @@ def test_a_shadow_is_beside_all_that_worked_in_the_turns_that_it_ran_and_no_othe
     )
     first, second = comparison.shadows
     beside = comparison.beside(first)
-    assert (beside.name, beside.cost_micros, beside.model_ms) == ("a ·  and z · ", 45, 20)
-    assert (comparison.beside(second).name, comparison.beside(second).cost_micros) == ("a · ", 1_000)
+    assert (beside.name, beside.known_cost_micros, beside.model_ms) == ("a ·  and z · ", 45, 20)
+    assert (comparison.beside(second).name, comparison.beside(second).known_cost_micros) == ("a · ", 1_000)
 
 
 def test_without_shadows_there_is_nothing_to_compare():
