@@ -36,7 +36,7 @@ async def test_the_rows_come_to_the_program_s_sum(stage):
     await stage.run()
     assert costs(stage) == [LIST_PRICE, 1080 - LIST_PRICE]
     assert stage.totals.known_cost_micros == 1080
-    assert stage.totals.to_usage().cost_micros == 1080
+    assert stage.totals.to_usage().known_cost_micros == 1080
     assert [(row.input_tokens, row.output_tokens, row.cached_input_tokens) for row in stage.ledger.costs] == [
         (23, 23, 5)
     ] * 2
@@ -119,7 +119,7 @@ async def test_a_guessed_price_is_not_known(stage):
     stage.play([init(), *message("msg_1", "a", model="opus-x"), result({"opus-x": spent(1, 0.5, costBasis="unknown")})])
     await stage.run()
     assert costs(stage) == [None]
-    assert stage.totals.unpriced_steps == 1
+    assert stage.totals.unpriced_requests == 1
 
 
 async def test_a_cancelled_request_keeps_what_it_has_taken(stage):
@@ -155,7 +155,7 @@ async def test_a_run_that_died_keeps_what_its_lines_told(stage):
     assert (hidden.input_tokens, hidden.usage_incomplete, hidden.HasField("cost_micros")) == (23, True, False)
     assert (half.input_tokens, half.output_tokens, half.usage_incomplete) == (23, 1, True)
     assert half.error == "engine_broke_off"
-    assert stage.totals.unpriced_steps == 2
+    assert stage.totals.unpriced_requests == 2
 
 
 async def test_a_run_that_died_while_tools_ran_has_lost_no_request(stage):

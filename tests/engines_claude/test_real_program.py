@@ -39,7 +39,7 @@ async def test_a_turn_with_tools_and_the_next_that_goes_on_with_it(stage, model)
         assert stage.text() == "Again"
         assert len(api.requests[2]["messages"]) > len(api.requests[1]["messages"])
     assert (stage.totals.requests, stage.totals.input_tokens) == (1, 23)
-    assert stage.totals.known_cost_micros * 2 == first.cost_micros > 0
+    assert stage.totals.known_cost_micros * 2 == first.known_cost_micros > 0
 
 
 async def test_a_cancelled_command_ends_and_the_cost_is_known(stage, model):

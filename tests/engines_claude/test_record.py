@@ -28,11 +28,24 @@ def play_call(stage: Stage, use: Line, *lines: Line) -> None:
     stage.play([init(), *message("msg_1", "", [use]), *lines, *message("msg_2", "Done"), END])
 
 
+async def test_each_event_tells_the_step_that_it_happened_in(stage):
+    play_call(stage, tool_use("toolu_1", "Bash", {"command": "true"}), tool_result("toolu_1", "ok", detail=BASH_DONE))
+    await stage.run()
+    assert [(event.step, event.WhichOneof("event")) for event in stage.events] == [
+        (1, "tool_call_started"),
+        (1, "step_finished"),
+        (1, "tool_call_finished"),
+        (2, "text_delta"),
+        (2, "step_finished"),
+    ]
+
+
 async def test_a_call_has_its_intent_its_row_and_its_events_under_one_id(stage):
     play_call(stage, tool_use("toolu_1", "Bash", {"command": "true"}), tool_result("toolu_1", "ok", detail=BASH_DONE))
     await stage.run()
     (intent,), (row,) = stage.ledger.intents, stage.ledger.calls
-    assert intent.id == row.id == stage.of_kind("tool_call_started")[0].id == stage.of_kind("tool_call_finished")[0].id
+    [started], [finished] = stage.of_kind("tool_call_started"), stage.of_kind("tool_call_finished")
+    assert intent.id == row.id == started.tool_call_id == finished.tool_call_id
     assert (row.session_id, row.turn_id, row.engine, row.model) == ("session-1", "turn-1", "claude", MODEL)
     assert (row.tool_name, row.provider_call_id, row.outcome) == ("Bash", "toolu_1", common_pb2.OUTCOME_SUCCEEDED)
     assert row.created_at_ms >= intent.created_at_ms > 0
@@ -200,7 +213,11 @@ async def test_without_audit_the_client_hears_of_calls_and_of_no_argument(stage)
     await stage.run(runner=stage.runner(audit=False))
     (started,), (finished,) = stage.of_kind("tool_call_started"), stage.of_kind("tool_call_finished")
     assert (started.tool_name, started.args_summary) == ("Bash", "")
-    assert (finished.id, finished.outcome, finished.exit_code) == (started.id, common_pb2.OUTCOME_SUCCEEDED, 3)
+    assert (finished.tool_call_id, finished.outcome, finished.exit_code) == (
+        started.tool_call_id,
+        common_pb2.OUTCOME_SUCCEEDED,
+        3,
+    )
     assert stage.totals.tool_calls == 1
     assert stage.ledger.calls == stage.ledger.costs == []
 

@@ -36,8 +36,8 @@ def input_is_text(stage: Stage) -> None:
     assert (row.tool_name, row.provider_call_id, row.outcome) == ("Bash", "t1", common_pb2.OUTCOME_SUCCEEDED)
     assert "$malformed" in row.args_summary
     assert [intent.id for intent in stage.ledger.intents] == [row.id]
-    assert [event.id for event in stage.of_kind("tool_call_started")] == [row.id]
-    assert [event.id for event in stage.of_kind("tool_call_finished")] == [row.id]
+    assert [event.tool_call_id for event in stage.of_kind("tool_call_started")] == [row.id]
+    assert [event.tool_call_id for event in stage.of_kind("tool_call_finished")] == [row.id]
     assert stage.text() == "done"
 
 

@@ -39,7 +39,7 @@ async def test_the_answer_streams_in_pieces_and_is_kept_whole(stage):
     assert stage.text() == "All is well"
     assert stage.history == [UserMessage("go"), AssistantMessage("All is well", "hm")]
     (step,) = stage.of_kind("step_finished")
-    assert (step.step, step.model, step.usage.input_tokens, step.usage.output_tokens) == (1, MODEL, 23, 23)
+    assert (step.model, step.usage.requests, step.usage.input_tokens, step.usage.output_tokens) == (MODEL, 1, 23, 23)
     assert step.usage.cached_input_tokens == 5
 
 
@@ -122,7 +122,9 @@ async def test_tool_calls_are_told_and_kept_in_their_order(stage):
     kinds = [event.WhichOneof("event") for event in stage.events]
     assert kinds.count("tool_call_started") == kinds.count("tool_call_finished") == 2
     assert kinds[-2:] == ["text_delta", "step_finished"]
-    assert [call.id for call in asked.tool_calls] == [event.id for event in stage.of_kind("tool_call_started")]
+    assert [call.id for call in asked.tool_calls] == [
+        event.tool_call_id for event in stage.of_kind("tool_call_started")
+    ]
     assert stage.totals.tool_calls == 2
     assert stage.totals.requests == 2
 
@@ -200,6 +202,15 @@ async def test_the_program_is_told_what_is_left_of_the_smallest_budget(stage):
     stage.play([init(), *message("msg_1", "x"), result({MODEL: spent(1, 0.00054)})])
     await stage.run()
     assert not any("budget" in argument for argument in stage.argv())
+
+
+async def test_a_budget_that_is_used_up_is_none_that_is_not_there(stage):
+    """Another turn may have spent it since this one began."""
+    stage.play([init(), *message("msg_1", "x"), result({MODEL: spent(1, 0.00054)})])
+    turn = stage.turn()
+    turn.account.budgets = [Budget("this session", 90_000, lambda: 95_000)]
+    await stage.runner().run(turn)
+    assert "--max-budget-usd=0.000001" in stage.argv()
 
 
 async def test_the_program_goes_on_where_another_engine_was_cut_off(stage):
