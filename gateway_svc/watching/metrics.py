@@ -57,9 +57,9 @@ class TurnMetrics:
         self._turn_seconds = Histogram(
             "onrecord_turn_seconds", "How long turns took.", ["engine"], registry=registry, buckets=_TURN_SECONDS
         )
-        self._steps = Counter("onrecord_steps", "Model requests.", ["engine", "outcome"], registry=registry)
+        self._steps = Counter("onrecord_model_requests", "Model requests.", ["engine", "outcome"], registry=registry)
         self._step_seconds = Histogram(
-            "onrecord_step_seconds",
+            "onrecord_model_request_seconds",
             "How long model requests took.",
             ["engine"],
             registry=registry,
@@ -75,7 +75,7 @@ class TurnMetrics:
             "onrecord_cost_usd", "What model requests cost, US dollars.", ["engine"], registry=registry
         )
         self._unpriced = Counter(
-            "onrecord_unpriced_steps", "Model requests whose price is not known.", ["engine"], registry=registry
+            "onrecord_unpriced_requests", "Model requests whose price is not known.", ["engine"], registry=registry
         )
         self._calls = Counter(
             "onrecord_tool_calls", "Tool calls, by how they ended.", ["tool", "outcome"], registry=registry

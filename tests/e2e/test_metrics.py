@@ -66,13 +66,13 @@ async def test_each_counter_of_the_gateway_says_what_happened(make_pair):
     assert down.value("onrecord_turns_total") == 2
     assert down.value("onrecord_turn_seconds_count", engine="ollama") == 1
     assert down.value("onrecord_turns_running", engine="openai") == 0
-    assert down.value("onrecord_steps_total", engine="openai", outcome="ok") == 2
-    assert down.value("onrecord_step_seconds_count", engine="openai") == 2
+    assert down.value("onrecord_model_requests_total", engine="openai", outcome="ok") == 2
+    assert down.value("onrecord_model_request_seconds_count", engine="openai") == 2
     tokens = {kind: down.value("onrecord_tokens_total", engine="openai", kind=kind) for kind in ("input", "output")}
     assert tokens == {"input": 300, "output": 50}
     assert down.value("onrecord_tokens_total", engine="openai", kind="cached_input") == 7
     assert down.value("onrecord_tokens_total", engine="openai", kind="reasoning") == 5
-    assert down.value("onrecord_unpriced_steps_total", engine="openai") == 2
+    assert down.value("onrecord_unpriced_requests_total", engine="openai") == 2
     assert "onrecord_cost_usd_total" in down.names(), "Ollama's requests are priced, at 0"
     assert down.value("onrecord_tool_calls_total", tool="read", outcome="succeeded") == 2
     assert down.value("onrecord_tool_calls_total", tool="read", outcome="failed") == 2
@@ -143,7 +143,7 @@ async def test_running_waiting_and_failed_turns_show(make_pair):
     turn = gateway.RunTurn(pb.RunTurnRequest(input="go", engine="openai", model="one"))
     seen = await until(service, lambda seen: seen.value("onrecord_turns_running", engine="openai") == 1)
     assert seen.value("onrecord_turns_total", engine="ollama", stop_reason="failed") == 1
-    assert seen.value("onrecord_steps_total", engine="ollama", outcome="error") == 1
+    assert seen.value("onrecord_model_requests_total", engine="ollama", outcome="error") == 1
     session_id = (await turn.read()).turn_accepted.session_id
     behind = gateway.RunTurn(pb.RunTurnRequest(input="go", session_id=session_id))
     await until(service, lambda seen: seen.value("onrecord_turns_waiting") == 1)

@@ -94,4 +94,4 @@ def test_cost_is_counted_in_dollars():
     metrics.count_step(audit_pb2.CostRow(engine="openai", cost_micros=2_500_000, duration_ms=1500))
     seen = Scrape(generate_latest(registry).decode())
     assert seen.value("onrecord_cost_usd_total", engine="openai") == 2.5
-    assert seen.value("onrecord_step_seconds_sum", engine="openai") == 1.5
+    assert seen.value("onrecord_model_request_seconds_sum", engine="openai") == 1.5
