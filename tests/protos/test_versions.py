@@ -11,6 +11,7 @@ import pytest
 from demo.processes import REPOSITORY
 
 GATEWAY, AUDIT = "onrecord/gateway/v1/gateway.proto", "onrecord/audit/v1/audit.proto"
+COMMON, QUESTIONS = "onrecord/common/v1/common.proto", "onrecord/audit/v1/questions.proto"
 
 
 def breaking(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -38,8 +39,8 @@ def change(protos: Path, file: str, old: str, new: str) -> None:
         pytest.param(GATEWAY, r"string input = 4;", "string input = 40;", id="renumbered"),
         pytest.param(GATEWAY, r"string input = 4;", "string text = 4;", id="renamed"),
         pytest.param(AUDIT, r"int64 duration_ms = 6;", "string duration_ms = 6;", id="retyped"),
-        pytest.param(AUDIT, r"OUTCOME_DENIED = 4;", "", id="enum value taken away"),
-        pytest.param(AUDIT, r"rpc RecordBatch\(.*;", "", id="rpc taken away"),
+        pytest.param(COMMON, r"OUTCOME_DENIED = 4;", "", id="enum value taken away"),
+        pytest.param(AUDIT, r"rpc RecordBatch\([^}]*\}", "", id="rpc taken away"),
     ],
 )
 def test_a_change_that_breaks_clients_of_the_last_release_is_refused(protos, file, old, new):
@@ -47,6 +48,18 @@ def test_a_change_that_breaks_clients_of_the_last_release_is_refused(protos, fil
     refused = breaking(protos)
     assert refused.returncode != 0
     assert file in refused.stdout
+
+
+def test_a_message_that_moves_to_another_file_is_refused(protos):
+    """Code that was generated for most languages imports it from where it was."""
+    message = re.search(r"\nmessage PositionRange \{.*?\n\}\n", (protos / QUESTIONS).read_text(), re.DOTALL)
+    assert message
+    change(protos, QUESTIONS, re.escape(message.group()), "")
+    with (protos / AUDIT).open("a") as file:
+        file.write(message.group())
+    refused = breaking(protos)
+    assert refused.returncode != 0
+    assert QUESTIONS in refused.stdout
 
 
 def test_a_field_more_is_no_break(protos):
