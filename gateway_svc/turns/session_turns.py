@@ -94,9 +94,9 @@ class SessionTurns:
         return self._runners[engine]
 
     def choose(self, settings: pb.SessionSettings, engine: str = "", model: str = "") -> Runner:
-        """Takes over what a request chooses, of what is empty what the settings have: the runner is that of the engine.
+        """Sets the engine and the model that a request names, and returns the engine's runner.
 
-        A model stays as long as its engine does.
+        What the request leaves empty stays as it is in the settings, the model as long as its engine does.
 
         Raises:
             EngineNotConfigured: this deployment has no such engine.
