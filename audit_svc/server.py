@@ -62,12 +62,17 @@ async def _serve(
     watching = asyncio.create_task(_watch_files(ledger, look))
     retention = asyncio.create_task(keep_retention(ledger, settings.retention_days))
     servicer = AuditServicer(ledger)
+
+    async def detail() -> str:
+        return ledger.why_clock_jumped()
+
     service = Service(
         name=SERVICE,
         add_to=partial(audit_pb2_grpc.add_AuditServiceServicer_to_server, servicer),
         errors=error_interceptor(),
         check=ledger.why_no_commit,
         check_now=look,
+        detail=detail,
         begin_drain=servicer.begin_drain,
     )
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 import structlog
+from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from onrecord.audit.v1 import audit_pb2
 
@@ -23,6 +24,10 @@ RecordCall = grpc.aio.StreamStreamCall[bytes, audit_pb2.RecordResponse]
 _SERVICE = f"/{audit_pb2.DESCRIPTOR.services_by_name['AuditService'].full_name}"
 _STATUS_DETAILS = "grpc-status-details-bin"
 _MAX_RETRY_SECONDS = 300.0
+_DRAINS = "STORE_CLOSED"
+"""The audit service's reason for the calls that its drain ends."""
+_ENDS_OF_GRPC = ("max connection age", "Cancelling all calls")
+"""What gRPC's servers say when a connection has reached its age, and of calls that outlast the grace of their end."""
 _PRODUCER_ID_TAG = bytes([audit_pb2.RecordRequest.PRODUCER_ID_FIELD_NUMBER << 3 | 2])
 _SEQUENCE_TAG = bytes([audit_pb2.RecordRequest.SEQUENCE_FIELD_NUMBER << 3])
 _FIRST_SEQUENCE_TAG = bytes([audit_pb2.RecordRequest.FIRST_SEQUENCE_FIELD_NUMBER << 3])
@@ -127,13 +132,9 @@ def encode_request(producer_id: str, batch: Batch) -> bytes:
 
 def retry_after_seconds(error: BaseException | None) -> float:
     """How long the service asks to be left alone; 0 when it does not say."""
-    metadata = error.trailing_metadata() if isinstance(error, grpc.aio.AioRpcError) else ()
-    for key, value in metadata or ():
-        if key == _STATUS_DETAILS and isinstance(value, bytes):
-            for detail in status_pb2.Status.FromString(value).details:
-                retry = error_details_pb2.RetryInfo()
-                if detail.Unpack(retry):
-                    return min(float(retry.retry_delay.ToMilliseconds()) / 1000, _MAX_RETRY_SECONDS)
+    retry = error_details_pb2.RetryInfo()
+    if any(detail.Unpack(retry) for detail in _details(error)):
+        return min(float(retry.retry_delay.ToMilliseconds()) / 1000, _MAX_RETRY_SECONDS)
     return 0.0
 
 
@@ -150,8 +151,31 @@ def refusal_hint(error: BaseException) -> str | None:
     return _REFUSALS.get(error.code()) if isinstance(error, grpc.aio.AioRpcError) else None
 
 
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the service could not be reached, or said that it cannot serve now."""
+    return isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def is_planned_end(error: BaseException) -> bool:
+    """Whether the service ended what was under way since it drains, or since the connection had reached its age."""
+    if not isinstance(error, grpc.aio.AioRpcError) or not is_unavailable(error):
+        return False
+    info = error_details_pb2.ErrorInfo()
+    draining = any(detail.Unpack(info) and info.reason == _DRAINS for detail in _details(error))
+    return draining or (error.details() or "") in _ENDS_OF_GRPC
+
+
 def describe(error: BaseException) -> str:
     """The failure in a few words, for the log."""
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name}: {error.details()}"[:300]
     return f"{type(error).__name__}: {error}"[:300]
+
+
+def _details(error: BaseException | None) -> list[any_pb2.Any]:
+    """What a status has beside its text (google.rpc.Status)."""
+    metadata = error.trailing_metadata() if isinstance(error, grpc.aio.AioRpcError) else ()
+    for key, value in metadata or ():
+        if key == _STATUS_DETAILS and isinstance(value, bytes):
+            return list(status_pb2.Status.FromString(value).details)
+    return []

@@ -23,6 +23,8 @@ from recording.delivery.connection import (
     Target,
     describe,
     encode_request,
+    is_planned_end,
+    is_unavailable,
     refusal_hint,
     refuses_batch,
     retry_after_seconds,
@@ -41,6 +43,8 @@ ACK_SECONDS = 30.0
 _FIRST_BACKOFF_SECONDS = 0.1
 _MAX_BACKOFF_SECONDS = 30.0
 _DRAINING_BACKOFF_SECONDS = 0.2
+_ANNOUNCED_SECONDS = 60.0
+"""How long the service may be away after it said that it ends, before that is a warning."""
 
 
 SenderState = Literal["idle", "sending", "failing"]
@@ -74,7 +78,8 @@ class Sender:
         self._progress = asyncio.Event()
         self._draining = asyncio.Event()
         self._failures = 0
-        self._last_failure = ""
+        self._last_failure = ("", "")
+        self._announced_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -253,20 +258,20 @@ class Sender:
         self._counters.duplicates += verdict.duplicates
         if self._failures:
             log.info("audit.sending_again", failures=self._failures)
-            self._failures, self._last_failure = 0, ""
+            self._failures, self._last_failure = 0, ("", "")
 
     async def _back_off(self, failure: Exception | None) -> None:
         reason = "the service ended the stream" if failure is None else describe(failure)
         hint = None if failure is None else refusal_hint(failure)
-        report = log.debug if reason == self._last_failure else log.warning if hint is None else log.error
-        report(
+        told = (self._severity(failure, hint), reason)
+        getattr(log, "debug" if told == self._last_failure else told[0])(
             "audit.sending_failed",
             target=self._target.address,
             reason=reason,
             hint=hint,
             kept_bytes=self._own.spooled_bytes,
         )
-        self._last_failure = reason
+        self._last_failure = told
         ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** min(self._failures, 30))
         self._failures += 1
         seconds = retry_after_seconds(failure) + random.uniform(0, ceiling)  # noqa: S311 - only spreads retries
@@ -276,6 +281,17 @@ class Sender:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._draining.wait()
+
+    def _severity(self, failure: Exception | None, hint: str | None) -> Literal["info", "warning", "error"]:
+        """An end that the service announced, and its absence for a while after that, are no cause for alarm."""
+        now = self._loop.time()
+        if failure is None or is_planned_end(failure):
+            self._announced_at = now
+        elif hint:
+            return "error"
+        elif not is_unavailable(failure) or now - self._announced_at > _ANNOUNCED_SECONDS:
+            return "warning"
+        return "info"
 
     def _choose(self) -> Spool | None:
         """The spool whose turn it is to send; None when there is nothing to send now."""
