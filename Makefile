@@ -8,6 +8,9 @@ CALLS  ?= 10000000
 CLAUDE := $(VENV)/claude/node_modules/.bin/claude
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
+# Python keeps what it compiles, pytest's rewritten tests above all, whatever the environment says: each run needs it.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients image test-image test-hostile faults load bench bench-data bench-queries clean
 

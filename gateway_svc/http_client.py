@@ -1,5 +1,7 @@
 """What every HTTP client of ours holds to, whoever answers it."""
 
+import functools
+import os
 import ssl
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +16,19 @@ CONNECTION_ERRORS = (httpx2.HTTPError, OSError)
 a server's refusal of a client without a certificate in TLS 1.3; they are OSErrors."""
 _READ_BYTES = 4096
 """At once, ahead of a response: so others have their turn between small informational responses."""
+
+
+def tls_context() -> ssl.SSLContext:
+    """What TLS connections trust, read once and shared by all clients: reading it holds the loop for tens of ms.
+
+    httpx2 takes it from SSL_CERT_FILE or SSL_CERT_DIR, or else from the system.
+    """
+    return _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@functools.cache
+def _tls_context(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    return httpx2.create_ssl_context()
 
 
 class BoundedStream(httpcore2.AsyncNetworkStream):

@@ -11,7 +11,7 @@ from onrecord.audit.v1 import audit_pb2
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
-from gateway_svc.http_client import CONNECTION_ERRORS, bound_head, take_head
+from gateway_svc.http_client import CONNECTION_ERRORS, bound_head, take_head, tls_context
 from gateway_svc.tools import Surroundings, ToolContext, ToolError, ToolKind
 from gateway_svc.tools.arguments import Arguments, Number, PlainText
 from gateway_svc.tools.web.destination import Destination, Destinations, Resolver, check_allowed, resolve
@@ -76,7 +76,7 @@ class WebfetchTool:
         self._max_characters = max_characters
         # Connections are not kept: one made to an address for one host must not serve another host there.
         limits = httpx2.Limits(max_keepalive_connections=0)
-        transport = httpx2.AsyncHTTPTransport(verify=tls or httpx2.create_ssl_context(), limits=limits)
+        transport = httpx2.AsyncHTTPTransport(verify=tls or tls_context(), limits=limits)
         self._transport = bound_head(transport)
 
     async def run(self, arguments: WebfetchArguments, context: ToolContext) -> ToolResult:

@@ -9,7 +9,7 @@ import httpx2
 
 from gateway_svc.engines.kinds import EngineSettings
 from gateway_svc.engines.wire.http import is_loopback
-from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads
+from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads, tls_context
 
 _CONNECT_SECONDS = 3.0
 _AWAY = (502, 503, 504)
@@ -24,9 +24,8 @@ class EngineCheck:
         """`engines` are the settings of the configured engines by their names."""
         self._engines = engines
         timeout = httpx2.Timeout(_CONNECT_SECONDS)
-        verify = httpx2.create_ssl_context()
-        self._direct = bound_heads(httpx2.AsyncClient(timeout=timeout, trust_env=False, verify=verify))
-        self._proxied = bound_heads(httpx2.AsyncClient(timeout=timeout, verify=verify))
+        self._direct = bound_heads(httpx2.AsyncClient(timeout=timeout, trust_env=False, verify=tls_context()))
+        self._proxied = bound_heads(httpx2.AsyncClient(timeout=timeout, verify=tls_context()))
 
     async def __call__(self) -> str:
         """Why there is no engine; empty when there is one."""

@@ -109,6 +109,7 @@ async def test_a_call_waits_for_its_answer_and_a_denied_one_has_its_row(make_pai
     }
 
 
+@pytest.mark.long
 async def test_r12_no_content_of_an_mcp_call_is_on_the_record(make_pair, tmp_path):
     """Not in its arguments, its results, its errors, or what the server writes beside its messages."""
     sentinel, token = f"Sentinel{secrets.token_hex(8)}", f"Tk{secrets.token_hex(12)}"

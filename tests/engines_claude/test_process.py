@@ -109,6 +109,7 @@ async def test_cancelling_again_and_again_leaves_nothing_behind(stage):
     assert not any(map(is_running, processes(stage)))
 
 
+@IMPATIENT
 async def test_one_that_does_not_end_behind_its_answer_is_ended(stage, monkeypatch):
     monkeypatch.setattr("gateway_svc.engines.claude.run.LINGER_SECONDS", 0.2)
     stage.play([init(), *ANSWER], stay=True)

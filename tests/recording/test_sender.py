@@ -255,7 +255,7 @@ async def test_a_connection_into_a_black_hole_is_left(tmp_path: Path) -> None:
     with opened(tmp_path) as spool, own_port() as port:
         hole = await asyncio.start_server(swallow, "127.0.0.1", port)
         record(spool, 0, 10)
-        async with sending(spool, Target(f"127.0.0.1:{port}"), ack_seconds=1):
+        async with sending(spool, Target(f"127.0.0.1:{port}"), ack_seconds=0.3):
             while len(connections) < 2:
                 await asyncio.sleep(0.01)
             hole.close()

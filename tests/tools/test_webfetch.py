@@ -233,7 +233,8 @@ async def test_a_page_without_end_is_read_as_far_as_the_cap(pages: Pages):
 
 
 @pytest.mark.parametrize(
-    ("answer", "status"), [(dripping, 200), (dripping_head, None), (continuing, None), (silent, None)]
+    ("answer", "status"),
+    [pytest.param(dripping, 200, marks=pytest.mark.long), (dripping_head, None), (continuing, None), (silent, None)],
 )
 async def test_a_server_that_takes_its_time_is_left_at_the_deadline(pages: Pages, answer, status: int | None):
     """The limit is on the whole fetch: each single wait may be short."""
@@ -254,6 +255,7 @@ async def test_a_server_that_answers_for_information_only_is_left_before_the_dea
     )
 
 
+@pytest.mark.long
 async def test_the_deadline_is_for_all_redirects_together(pages: Pages):
     async def slowly(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.3)

@@ -31,7 +31,7 @@ from gateway_svc.engines.wire.fields import Fields, fields
 from gateway_svc.engines.wire.streams import AnswerDecoder, PageInstead
 from gateway_svc.engines.wire.unpacking import UnknownEncoding, unpacked
 from gateway_svc.errors import AnswerTooLarge, EngineBrokeOff, EngineError, EngineProtocolError, EngineUnavailable
-from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads, take_head
+from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads, take_head, tls_context
 from service_kit.bounds import AFTER_END_BYTES, EVENTS, PIECES, RESPONSE, TEXT, Exceeded, Tally, check_json
 
 _DONE = b"[DONE]"
@@ -139,7 +139,6 @@ class ModelServerClient:
         # a container may need a proxy (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE) to reach the model server; but no proxy
         # reaches this machine
         trust_env = not is_loopback(url.host)
-        verify = httpx2.create_ssl_context()
         self._clients = Clients(
             lambda: bound_heads(
                 httpx2.AsyncClient(
@@ -155,7 +154,7 @@ class ModelServerClient:
                     # concurrency is limited by the number of turns
                     limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0),
                     trust_env=trust_env,
-                    verify=verify,
+                    verify=tls_context(),
                 )
             )
         )
