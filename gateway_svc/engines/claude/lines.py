@@ -4,20 +4,12 @@ Other than gateway_svc.engines.wire.fields, which refuses an answer that cannot 
 work already, and the rest of the line tells of it.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 from gateway_svc.engines.wire.fields import Fields, clean
 
 
 def an_object(value: object) -> Fields:
     """The value where it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
-
-
-def an_array(value: object) -> Sequence[Any]:
-    """The value where it is an array, else an empty one."""
-    return value if isinstance(value, list) else ()
 
 
 def a_word(value: object) -> str:

@@ -22,11 +22,6 @@ class Thoughts:
     def __bool__(self) -> bool:
         return bool(self._first)
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether some of it was left out."""
-        return self._left_out > 0
-
     def append(self, piece: str) -> None:
         """Takes the next piece."""
         if begin := piece[: self._room]:
