@@ -47,7 +47,6 @@ class BoundedStream(httpcore2.AsyncNetworkStream):
         self._head_bytes = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore2's own
-        """See AsyncNetworkStream."""
         if self._head_bytes is None:
             return await self._stream.read(max_bytes, timeout)
         data = await self._stream.read(min(max_bytes, _READ_BYTES), timeout)
@@ -63,7 +62,6 @@ class BoundedStream(httpcore2.AsyncNetworkStream):
         await self._stream.write(buffer, timeout)
 
     async def aclose(self) -> None:
-        """See AsyncNetworkStream."""
         await self._stream.aclose()
 
     async def start_tls(
@@ -72,11 +70,9 @@ class BoundedStream(httpcore2.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore2's own
     ) -> httpcore2.AsyncNetworkStream:
-        """See AsyncNetworkStream."""
         return BoundedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
-        """See AsyncNetworkStream."""
         return self._stream.get_extra_info(info)
 
 

@@ -83,7 +83,6 @@ class AnthropicSettings(HttpEngineSettings):
 
     @property
     def context_limit(self) -> int | None:
-        """See HttpEngineSettings."""
         return self.context_tokens
 
 
@@ -124,7 +123,6 @@ class AnthropicEngine:
         return Encoded(message, self._encode, self._reader(model or self.default_model))
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
-        """See Engine."""
         self._names.offer(tool.name for tool in tools)
         return encode(
             [
@@ -138,7 +136,6 @@ class AnthropicEngine:
         )
 
     async def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
-        """See Engine."""
         try:
             async with aclosing(self._ask(model, messages, tools, with_thoughts=True)) as events:
                 async for event in events:
@@ -154,7 +151,6 @@ class AnthropicEngine:
                 yield event
 
     async def aclose(self) -> None:
-        """See Engine."""
         await self._client.aclose()
 
     def _ask(
@@ -233,8 +229,6 @@ class _Block:
 
 
 class _Answer(Answer):
-    """See Answer."""
-
     def __init__(self, names: WireNames, origin: str) -> None:
         self._names = names
         self._origin = origin

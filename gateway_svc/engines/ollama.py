@@ -45,12 +45,10 @@ class OllamaSettings(HttpEngineSettings):
 
     @property
     def is_local(self) -> bool:
-        """See HttpEngineSettings."""
         return True
 
     @property
     def context_limit(self) -> int | None:
-        """See HttpEngineSettings."""
         return self.num_ctx
 
 
@@ -81,21 +79,17 @@ class OllamaEngine:
         self._origin = f"ollama {self._client.address}"
 
     def encode_message(self, message: Message) -> Encoded:
-        """See Engine."""
         model = message.native.model if isinstance(message, AssistantMessage) and message.native else ""
         return Encoded(message, _encode, Reader(self._origin, model or self.default_model))
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
-        """See Engine."""
         return encode_tools(tools)
 
     def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
-        """See Engine."""
         body = join({"model": model, **self._head}, fit(messages, Reader(self._origin, model)), tools)
         return self._client.step(model, body, partial(_Answer, self._origin))
 
     async def aclose(self) -> None:
-        """See Engine."""
         await self._client.aclose()
 
 
@@ -126,8 +120,6 @@ def _assistant(message: AssistantMessage, form: Form) -> dict[str, Any]:
 
 
 class _Answer(Answer):
-    """See Answer."""
-
     def __init__(self, origin: str) -> None:
         self._origin = origin
         self._text: list[str] = []

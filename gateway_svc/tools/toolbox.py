@@ -47,11 +47,9 @@ class NoRemoteTools:
     revision = 0
 
     def tools(self) -> Mapping[str, RemoteTool]:
-        """See RemoteTools."""
         return {}
 
     def policy(self, name: str) -> Policy:
-        """See RemoteTools."""
         return "allow"
 
 

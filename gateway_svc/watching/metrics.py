@@ -224,7 +224,6 @@ class McpCollector(Collector):
         self._states = states
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """See prometheus_client."""
         up = GaugeMetricFamily("onrecord_mcp_up", "Whether an MCP server is connected.", labels=["server"])
         tools = GaugeMetricFamily("onrecord_mcp_tools", "An MCP server's tools.", labels=["server", "state"])
         for state in self._states():

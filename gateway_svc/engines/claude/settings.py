@@ -31,16 +31,13 @@ class ClaudeSettings(EngineSettings):
 
     @property
     def keeps_record(self) -> bool:
-        """See EngineSettings."""
         return self.is_configured and self.audit
 
     def configure_by_default(self) -> None:
-        """See EngineSettings."""
         if shutil.which(PROGRAM):
             self.command = PROGRAM
 
     async def probe(self, ask: Probe) -> str:
-        """See EngineSettings."""
         program = shlex.split(self.command or "")[0]
         return "" if shutil.which(program) else f"there is no program {program}"
 

@@ -31,12 +31,10 @@ class OpenAISettings(HttpEngineSettings):
 
     @property
     def is_local(self) -> bool:
-        """See HttpEngineSettings."""
         return self.local
 
     @property
     def context_limit(self) -> int | None:
-        """See HttpEngineSettings."""
         return self.context_tokens
 
     @property

@@ -55,17 +55,14 @@ class OpenAIEngine:
         self._origin = f"chat {self._client.address}"
 
     def encode_message(self, message: Message) -> Encoded:
-        """See Engine."""
         model = message.native.model if isinstance(message, AssistantMessage) and message.native else ""
         return Encoded(message, self._encode, self._reader(model or self.default_model))
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
-        """See Engine."""
         self._names.offer(tool.name for tool in tools)
         return encode_tools(replace(tool, name=self._names.to_wire(tool.name)) for tool in tools)
 
     async def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
-        """See Engine."""
         for _ in range(_MAX_LESSONS):
             try:
                 async with aclosing(self._ask(model, messages, tools)) as events:
@@ -83,7 +80,6 @@ class OpenAIEngine:
                 yield event
 
     async def aclose(self) -> None:
-        """See Engine."""
         await self._client.aclose()
 
     def _ask(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:

@@ -42,8 +42,6 @@ _KEPT_OF_CALL = ("extra_content", "provider_specific_fields")
 
 
 class ChatAnswer(Answer):
-    """See Answer."""
-
     def __init__(self, names: WireNames, origin: str, learn_reasoning_field: Callable[[str], None]) -> None:
         """`origin` names the API and the server that the answer comes from."""
         self._names = names
@@ -60,7 +58,6 @@ class ChatAnswer(Answer):
         self._tokens = TokenCounts()
 
     def take(self, chunk: Fields) -> str:
-        """See Answer."""
         self._model = label(chunk.get("model")) or self._model
         self._tokens.take(chunk.get("usage"))
         if isinstance(groq := chunk.get("x_groq"), dict):
@@ -73,7 +70,6 @@ class ChatAnswer(Answer):
         self.complete = self.ended or (bool(self._text) and not self._calls.calls())
 
     def result(self, model: str) -> StepResult:
-        """See Answer."""
         asked = self._calls.calls()
         if self._finish in _CALLING and not asked:
             raise BadEnd("ended its answer to call tools, and called none")

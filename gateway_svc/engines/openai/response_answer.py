@@ -78,8 +78,6 @@ class _Item:
 
 
 class ResponseAnswer(Answer):
-    """See Answer."""
-
     def __init__(self, names: WireNames, origin: str) -> None:
         """`origin` names the API and the server that the answer comes from."""
         self._names = names
@@ -93,7 +91,6 @@ class ResponseAnswer(Answer):
         self._tokens = TokenCounts()
 
     def take(self, chunk: Fields) -> str:
-        """See Answer."""
         match label(chunk.get("type")):
             case "response.output_text.delta" | "response.refusal.delta":
                 item = self._item(chunk, "message")
@@ -128,7 +125,6 @@ class ResponseAnswer(Answer):
         return ""
 
     def result(self, model: str) -> StepResult:
-        """See Answer."""
         output = sorted(
             self._items, key=lambda item: (item.arrival if item.index is None else item.index, item.arrival)
         )

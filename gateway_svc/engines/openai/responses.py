@@ -65,7 +65,6 @@ class ResponsesEngine:
         return Encoded(message, self._encode, self._reader(model or self.default_model))
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
-        """See Engine."""
         self._names.offer(tool.name for tool in tools)
         return encode(
             [
@@ -82,7 +81,6 @@ class ResponsesEngine:
         )
 
     async def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
-        """See Engine."""
         if model not in self._without_thoughts:
             try:
                 history = fit(messages, self._reader(model))
@@ -104,7 +102,6 @@ class ResponsesEngine:
                 yield event
 
     async def aclose(self) -> None:
-        """See Engine."""
         await self._client.aclose()
 
     def _ask(self, model: str, body: bytes) -> AsyncGenerator[StepEvent, None]:

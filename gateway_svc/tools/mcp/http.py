@@ -32,7 +32,6 @@ class _Http:
         self._session = ""
 
     async def send(self, message: dict[str, Any]) -> None:
-        """See Link."""
         content = json.dumps(message, ensure_ascii=False).encode(errors="replace")
         try:
             async with self._http.stream(

@@ -39,7 +39,6 @@ class McpTool:
             raise ArgumentsError("required arguments are missing", told=f"missing: {', '.join(map(str, missing[:8]))}")
 
     async def run(self, arguments: dict[str, Any], context: ToolContext) -> ToolResult:
-        """See RemoteTool."""
         return await self.call(arguments)
 
 

@@ -48,7 +48,6 @@ class _Pipes:
         self._sending = asyncio.Lock()
 
     async def send(self, message: dict[str, Any]) -> None:
-        """See Link."""
         line = json.dumps(message, ensure_ascii=False).encode(errors="replace") + b"\n"
         try:
             async with self._sending:

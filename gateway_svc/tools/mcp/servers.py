@@ -71,7 +71,6 @@ class McpServers:
         await asyncio.gather(*(server.aclose() for server in self._servers.values()))
 
     def tools(self) -> Mapping[str, RemoteTool]:
-        """See RemoteTools."""
         return self._tools
 
     def make_room_for(self, others: int) -> None:
