@@ -1,4 +1,4 @@
-"""What a `tool_result` of Claude's program says about its call: how it ended, and what the conversation keeps of it."""
+"""How a tool call of Claude's program ended, by its `tool_result`, and what the conversation keeps of the result."""
 
 import re
 from typing import Any
@@ -10,21 +10,21 @@ from gateway_svc.engines.wire.fields import Fields
 from recording.calls import ToolResult
 
 MAX_KEPT_CHARACTERS = 50_000
-"""What our transcript keeps of a result; the program's own has it whole."""
+"""How much of a result our transcript keeps; the program's own keeps all of it."""
 EXIT_CODE = re.compile(r"Exit code (\d{1,3})\b")
 PERSISTED = "<persisted-output>"
-"""Begins a result of which the model was shown the first part, and where the rest is."""
+"""The start of a result of which the model saw the first part, and where the rest is."""
 NOT_RUN = re.compile(r"<tool_use_error>(Error: )?(No such tool available|InputValidationError)")
 TIMED_OUT = re.compile(r"Exit code 143\nCommand timed out after [\d.]+ ?(ms|s|m|h)")
-"""What the program itself writes where it ended a command: what the command wrote stands behind it."""
+"""What the program itself writes when it ends a command; the command's output follows."""
 NO_PERMISSION = "Claude requested permissions to"
-"""Begins the result of a call without permission in programs that send no `permission_denied` line."""
+"""The start of the result of a call without permission, in programs that send no `permission_denied` line."""
 
 CANCELLED = ToolResult("The call was cancelled.", audit_pb2.OUTCOME_CANCELLED, "cancelled")
 INTERRUPTED = ToolResult(
     "The call's result never came.",
     audit_pb2.OUTCOME_INTERRUPTED,
-    "Claude's program ended before it told the call's result",
+    "Claude's program ended before it reported the call's result",
 )
 
 
@@ -34,7 +34,7 @@ def observed_result(name: str, block: Fields, line: Fields, *, denied: bool) -> 
     Args:
         name: the tool's name.
         block: the `tool_result`.
-        line: the line that it came in, which may tell more in `tool_use_result`.
+        line: the line that it came in, which may have details in `tool_use_result`.
         denied: whether the program has said that the call had no permission.
     """
     shown, size = _shown(block.get("content"))
@@ -50,7 +50,7 @@ def observed_result(name: str, block: Fields, line: Fields, *, denied: bool) -> 
         return _with(told, audit_pb2.OUTCOME_DENIED, "the call had no permission")
     if NOT_RUN.match(shown):
         return _with(told, audit_pb2.OUTCOME_INVALID_CALL, "no such tool, or arguments that do not fit it")
-    # The program's own text, which shells out of the model's reach cannot forge: it is ahead of the output.
+    # The program's own text comes before the output, so that a command cannot forge it.
     exited = EXIT_CODE.match(shown) if name == "Bash" else None
     if exited and TIMED_OUT.match(shown):
         return _with(told, audit_pb2.OUTCOME_TIMED_OUT, "the command ran past its time limit")
@@ -60,7 +60,7 @@ def observed_result(name: str, block: Fields, line: Fields, *, denied: bool) -> 
 
 
 def _failed(block: Fields) -> bool:
-    """Whether a result is an error; one of a tool that the model's server ran says so in its content."""
+    """Whether a result is an error; that of a tool run by the model's server says so in its content."""
     error = a_word(an_object(block.get("content")).get("type")).endswith("error")
     return error or block.get("is_error") not in (None, False)
 
@@ -76,7 +76,7 @@ def _with(
 
 
 def _shown(content: object) -> tuple[str, int]:
-    """The text of a result and the size of all of it in bytes; pictures count, and are named instead of kept."""
+    """The text of a result, and its whole size in bytes. Images count, but are named instead of kept."""
     blocks: list[Any] = content if isinstance(content, list) else [{"type": "text", "text": content}]
     parts, size = [], 0
     for block in blocks:
@@ -95,7 +95,7 @@ def _shown(content: object) -> tuple[str, int]:
 
 
 def _exit_code_of_success(name: str, detail: object) -> int | None:
-    """0 where the program ran a command to its end and does not read another code as success, as grep's 1."""
+    """0 if the program ran a command to its end and does not treat another code as success, such as grep's 1."""
     ran = name == "Bash" and isinstance(detail, dict) and detail.get("interrupted") is False
     unclear = isinstance(detail, dict) and (detail.get("backgroundTaskId") or detail.get("returnCodeInterpretation"))
     return 0 if ran and not unclear else None

@@ -1,11 +1,10 @@
-"""The lines that Claude's program writes in one run, and what each of them changes.
+"""Handles the lines that Claude's program writes in one run.
 
-Types of lines: `system` (init, status, permission_denied, api_retry, background_tasks_changed), `stream_event` (what
-the model streams, piece by piece), `assistant` (a whole block of a message), `user` (tool results), `rate_limit_event`,
-`result`.
-Lines with a `parent_tool_use_id` are a subagent's: its tool calls are on the record, its words are its own.
+Types of lines: `system` (init, status, permission_denied, api_retry, background_tasks_changed), `stream_event` (the
+model's stream), `assistant` (a whole block of a message), `user` (tool results), `rate_limit_event`, `result`.
+Lines with a `parent_tool_use_id` are a subagent's: its tool calls are recorded, its text is not kept.
 
-Each part of a line is read by itself, calls first: a part that cannot be read costs none of the others.
+Each part of a line is read by itself, calls first: a part that cannot be read does not affect the others.
 """
 
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from gateway_svc.errors import CANCELLED
 from gateway_svc.turns.turn import Turn
 
 MAX_LOGIN_TRIES = 3
-"""A wrong key is tried ten times by the program, over minutes."""
+"""The program retries a wrong key ten times, over minutes."""
 SYNTHETIC = "<synthetic>"
 """The model of messages that the program makes itself."""
 
@@ -37,12 +36,12 @@ log = structlog.get_logger(__name__)
 
 
 class Stream:
-    """What is known of a run from its lines so far."""
+    """The state of a run, from its lines so far."""
 
     def __init__(
         self, turn: Turn, calls: Calls, bill: Bill, conversation: Conversation, on_session: Callable[[str], None]
     ) -> None:
-        """`on_session` is told the program's id of the session as soon as it is known, and when it changes."""
+        """`on_session` is called with the program's session id as soon as it is known, and when it changes."""
         self._turn = turn
         self._calls = calls
         self._bill = bill
@@ -55,28 +54,28 @@ class Stream:
         self._moved = False
         """Whether anything came since the last result."""
         self.idle = False
-        """Whether its last word was a result."""
+        """Whether the last line was a result."""
         self.begun = False
-        """Whether the program took up the session, beyond reading its options."""
+        """Whether the program has opened the session, beyond reading its options."""
         self.result: Fields | None = None
-        """The result that holds."""
+        """The result that counts."""
         self.failure_code = ""
-        """What the program called its last failure."""
+        """The program's name for its last failure."""
         self.end = ""
-        """Why the model's last message ended, as long as nothing followed it."""
+        """Why the model's last message ended, if nothing has followed it."""
 
     @property
     def answered(self) -> bool:
-        """Whether the program has nothing more to do: after its result, work in the background may wake it again."""
+        """Whether the program is done: after its result, background tasks may still wake it."""
         return self.idle and not self._background.works
 
     def take(self, line: Fields) -> None:
         """Takes a line.
 
         Raises:
-            EngineError: going on is no use.
+            EngineError: there is no use in continuing.
         """
-        # whatever it is, a parent makes a line a subagent's
+        # any value of parent makes the line a subagent's
         subagent = line.get("parent_tool_use_id") not in (None, "")
         kind = line.get("type")
         if kind in ("stream_event", "assistant", "user"):
@@ -97,7 +96,7 @@ class Stream:
                 self._take_result(line)
 
     def finish(self) -> None:
-        """No more lines come: what was said in pieces alone is kept."""
+        """No more lines will come: text that came only in pieces is kept."""
         self._speech.complete()
 
     def _take_event(self, event: Fields) -> None:
@@ -124,7 +123,7 @@ class Stream:
     def _take_end(self, event: Fields) -> None:
         reason = an_object(event.get("delta")).get("stop_reason")
         if reason:
-            # A message that was broken off has a message_stop too, but no reason.
+            # A message that broke off has a message_stop too, but no reason.
             for block in self._streamed.take_all():
                 self._take_call(block, subagent=False)
             self._speech.complete()
@@ -141,7 +140,7 @@ class Stream:
         if line.get("error"):
             self.failure_code = a_word(line.get("error")) or "unknown"
             if made_up or line.get("is_api_error_message"):
-                # The program's own words on a failure, which its result repeats.
+                # The program's own description of a failure, which its result repeats.
                 return
         if message_id and not subagent:
             self._speech.begin(message_id)
@@ -224,7 +223,7 @@ class Stream:
 
     def _take_result(self, line: Fields) -> None:
         if self.result is not None and not self._moved:
-            # Nothing was done since the last one, so that this one cannot change how that ended.
+            # Nothing was done since the last result, so this one cannot change how that ended.
             log.warning("claude.result_again", failed=line.get("is_error") is not False)
         else:
             self.result = line

@@ -44,12 +44,12 @@ _MASKED_ANYWHERE_CHARACTERS = 12
 """A shorter secret is masked only as a whole word, since it may be part of many words."""
 _MAX_ERROR_BODY_BYTES = 64 * 1024
 _ERROR_BODY_S = 10.0
-"""How long the body of an error is waited for; its status says enough."""
+"""How long to wait for the body of an error; its status says enough."""
 _MAX_WAIT_S = 8.0
 _TURNS_OF_OTHERS = 256
-"""So many pieces or events are taken at once before others have their turn: all of them may have come together."""
+"""How many pieces or events to take before other tasks have their turn: all of them may have come together."""
 _MAX_LOADING_S = 600.0
-"""A server that says that it will load its model for longer is not waited for."""
+"""The longest announced loading time that is waited for."""
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +88,7 @@ class Answer:
 
     @cached_property
     def tally(self) -> Tally:
-        """What it has taken up, of what bounds bound."""
+        """What it has used of its bounds."""
         return Tally()
 
     def take(self, chunk: Fields) -> str:
@@ -248,11 +248,11 @@ class ModelServerClient:
         raise self._broken_off(model, reported)
 
     def _too_large(self, model: str, over: Exceeded) -> AnswerTooLarge:
-        """Asking again would cost as much again."""
+        """Not retried: it would cost as much again."""
         return AnswerTooLarge(self._engine, model, f"sent {over}", over.bound.name)
 
     def _unreadable(self, model: str, error: Exception) -> Exception:
-        reason = f"sent what its protocol does not have: {presentable(str(error))}"
+        reason = f"violated its protocol: {presentable(str(error))}"
         return _TryAgain(EngineProtocolError(self._engine, model, reason))
 
     async def _payloads(self, model: str, body: bytes, answer: Answer) -> AsyncGenerator[bytes, None]:

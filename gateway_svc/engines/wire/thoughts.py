@@ -1,4 +1,4 @@
-"""What a model thinks, as far as it is kept."""
+"""The part of a model's reasoning that is kept."""
 
 from collections import deque
 
