@@ -1,8 +1,8 @@
 """Engines: one module per kind of model server, all behind the Engine protocol.
 
-An engine is asked for one step at a time, and gets messages encoded: encode_message turns each message into the server's
-form once, the caller keeps it, and a request only joins them. So a step costs only the bytes that it sends, however
-long the conversation is.
+An engine is asked for one step at a time, and gets messages encoded: encode_message turns each message into the
+server's form once, the caller keeps it, and a request only joins them. So a step costs only the bytes that it sends,
+however long the conversation is.
 
 A new engine is one new module here that defines a `KIND`: see gateway_svc.engines.kinds.
 """

@@ -139,7 +139,7 @@ def _kind_by_words(told: str, status: int | None) -> type[EngineError]:
 
 
 def died(model: str, exit_code: int | None, stderr: str, skipped_lines: int, *, begun: bool) -> EngineError:
-    """The error for a run that ended without a result. Of stderr, which may hold content, it quotes an option's name."""
+    """The error for a run without a result. Of stderr, which may hold content, it quotes at most an option's name."""
     ended = (
         f"ended by signal {-exit_code}" if exit_code is not None and exit_code < 0 else f"ended with code {exit_code}"
     )
