@@ -1,4 +1,4 @@
-"""One turn on its session, which nobody else has meanwhile: its begin, its engines and its end."""
+"""One turn on its session, which it holds exclusively: its start, its engines and its end."""
 
 import asyncio
 import time
@@ -29,10 +29,10 @@ NOTES = {
     audit_pb2.SESSION_STATUS_IDLE: "(The turn was stopped at its limit.)",
     audit_pb2.SESSION_STATUS_RUNNING: "(The turn was interrupted.)",
 }
-"""What a model reads in a history in which a turn ended in its middle, by the status of its session."""
+"""What a history says of a turn that did not finish, by the status of its session."""
 
 GO_ON = "Go on."
-"""What an engine is told that takes a turn over behind what the other had said."""
+"""What an engine is told when it takes over a turn from another."""
 
 log = structlog.get_logger(__name__)
 
@@ -49,10 +49,10 @@ class Running:
         self.trace_id = CALLERS_TRACE.get().trace_id
         self.begun = False
         self.cancel_asked = False
-        """Whether it was cancelled by CancelTurn or by the gateway's end, so that its client still hears of it."""
+        """Whether CancelTurn or the gateway's shutdown cancelled it, so that its client still gets the end."""
 
     def ask_to_cancel(self) -> None:
-        """Cancels it so that its client hears of it."""
+        """Cancels it; its client still gets the end."""
         self.cancel_asked = True
         self.task.cancel()
 
@@ -70,7 +70,7 @@ class SessionTurns:
         shadows: Shadows,
         synced: Callable[[], Awaitable[object]] | None,
     ) -> None:
-        """`record` is given a session's state when it is saved; `shadows` run behind turns that have ended well."""
+        """`record` receives a session's state when it is saved; `shadows` run after turns that succeeded."""
         self._synced = synced
         self._runners = runners
         self._default_engine = default_engine
@@ -81,7 +81,7 @@ class SessionTurns:
         self._spendings = SessionSpendings()
 
     def runner(self, engine: str = "") -> Runner:
-        """The runner of an engine; of the default one where none is named.
+        """The runner of an engine, by default of the default engine.
 
         Raises:
             EngineNotConfigured: this deployment has no such engine.
@@ -93,8 +93,8 @@ class SessionTurns:
         return self._runners[engine]
 
     async def run(self, session: Session, running: Running, request: pb.RunTurnRequest) -> None:
-        """Runs a turn on its session, which is saved at its begin and at its end."""
-        session.close_history(NOTES[audit_pb2.SESSION_STATUS_RUNNING])  # what a crash may have left
+        """Runs a turn on its session, which is saved at the start and at the end."""
+        session.close_history(NOTES[audit_pb2.SESSION_STATUS_RUNNING])  # after a crash
         labels = await self._budgets.of(session.state.labels | dict(request.labels))
         turn, runner, telemetry = self._begin(session, running, request, labels)
         begin, totals = len(turn.history) - 1, turn.account.totals
@@ -171,10 +171,10 @@ class SessionTurns:
     async def _run_engines(
         self, runner: Runner, turn: Turn, fallback: tuple[str, str] | None
     ) -> pb.StopReason.ValueType:
-        """Runs a turn on its engine and, where that cannot work now, on the session's fallback.
+        """Runs a turn on its engine and, if that is unavailable, on the session's fallback.
 
-        The turn's budgets hold on both; its scope changes with the engine. `fallback` is engine and model, empty for
-        the engine's default; None where the session has none.
+        The turn's budgets apply to both; its scope changes with the engine. `fallback` is engine and model, empty for
+        the engine's default; None if the session has none.
 
         Raises:
             GatewayError: for the caller.
@@ -199,7 +199,7 @@ class SessionTurns:
         return pb.STOP_REASON_MAX_COST if turn.account.is_over_budget() else await other.run(turn)
 
     def save(self, session: Session, status: audit_pb2.SessionStatus.ValueType) -> None:
-        """Writes the session's state, and puts its row on the record."""
+        """Writes the session's state, and records its row."""
         session.state.status = status
         session.save()
         self._record(session.state)
@@ -208,5 +208,5 @@ class SessionTurns:
 def _save_cost(session: Session) -> None:
     try:
         session.save()
-    except OSError as error:  # a full disk: the turn's next message will tell
+    except OSError as error:  # a full disk: the turn's next message will fail with it
         log.warning("turn.cost_unsaved", reason=str(error))

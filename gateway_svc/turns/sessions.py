@@ -1,4 +1,4 @@
-"""Sessions: conversations that a gateway keeps under its state directory and goes on with after a restart."""
+"""Sessions: conversations that a gateway keeps in its state directory, and continues after a restart."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ from gateway_svc.turns.account import Totals
 from gateway_svc.turns.transcript import Transcript, closing_messages, read_state, to_line
 
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-"""What a session id may look like, since it is the name of a file."""
+"""The form of a session id, which is also the name of a file."""
 MAX_LABELS, MAX_LABEL_KEY, MAX_LABEL_VALUE = 32, 64, 256
 
 
@@ -31,7 +31,7 @@ def now_ms() -> int:
 
 @dataclass(slots=True)
 class SessionState:
-    """What a session is, besides its messages."""
+    """A session without its messages."""
 
     id: str
     engine: str = ""
@@ -51,11 +51,11 @@ class SessionState:
     shadows: list[tuple[str, str]] = field(default_factory=list)
     shadow_totals: Totals = field(default_factory=Totals)
     owner: str = ""
-    """The caller that made it; empty where callers have no names."""
+    """The caller that created it; empty if callers have no names."""
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """The state that a transcript holds."""
+        """The state from a transcript."""
         fallback = value.get("fallback")
         return cls(
             **{
@@ -68,11 +68,11 @@ class SessionState:
         )
 
     def is_visible_to(self, viewer: str | None) -> bool:
-        """Whether the caller named viewer may know of it; None is everybody who may know of all sessions."""
+        """Whether the caller `viewer` may see it; None: somebody who may see all sessions."""
         return viewer is None or self.owner in ("", viewer)
 
     def add_labels(self, labels: Mapping[str, str]) -> None:
-        """Adds labels, the later value of a key counting.
+        """Adds labels; a later value of a key replaces the earlier one.
 
         Raises:
             InvalidRequest: there are too many, or one is too long.
@@ -88,7 +88,7 @@ class SessionState:
         self.labels = merged
 
     def apply_options(self, request: pb.CreateSessionRequest | pb.RunTurnRequest) -> None:
-        """Takes over what a checked request chooses besides the engine: budget, fallback, shadows."""
+        """Applies a checked request's options besides the engine: budget, fallback, shadows."""
         if isinstance(request, pb.CreateSessionRequest):
             self.max_cost_micros = request.max_cost_micros
         elif request.HasField("session_max_cost_micros"):
@@ -100,7 +100,7 @@ class SessionState:
 
     def to_row(self) -> audit_pb2.SessionRow:
         """The session's row in the ledger."""
-        from recording.rows import session_row  # only where there is a record: it loads what redacts
+        from recording.rows import session_row  # only if rows are recorded: it loads redaction
 
         return session_row(
             self.id,
@@ -121,7 +121,7 @@ class SessionState:
         )
 
     def to_message(self) -> pb.Session:
-        """The session as the gateway's clients see it."""
+        """The session as a message for clients."""
         return pb.Session(
             id=self.id,
             engine=self.engine,
@@ -146,7 +146,7 @@ def _choice(choice: tuple[str, str]) -> pb.EngineChoice:
 
 
 class Session:
-    """A session whose transcript is open, so that a turn can go on with it."""
+    """A session with its transcript open, so that a turn can continue it."""
 
     def __init__(self, state: SessionState, history: list[Message], transcript: Transcript) -> None:
         self.state = state
@@ -155,7 +155,7 @@ class Session:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Opens a session to go on with it.
+        """Opens a session to continue it.
 
         Raises:
             NotFound: there is no such session.
@@ -175,12 +175,12 @@ class Session:
         self._transcript.append(to_line(message))
 
     def close_history(self, note: str) -> None:
-        """Adds what is missing for a history that every model server accepts."""
+        """Completes the history so that every model server accepts it."""
         for message in closing_messages(self.history, note):
             self.append(message)
 
     def save(self) -> None:
-        """Writes the state, one revision further."""
+        """Writes the state as the next revision."""
         self.state.revision += 1
         self.state.updated_at_ms = now_ms()
         self._transcript.append({"session": asdict(self.state)})
@@ -191,7 +191,7 @@ class Session:
 
 
 class Sessions:
-    """The sessions under one state directory."""
+    """The sessions in one state directory."""
 
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir / "sessions"
@@ -199,7 +199,7 @@ class Sessions:
         self._queues: dict[str, tuple[asyncio.Lock, int]] = {}
 
     def create(self, state: SessionState) -> None:
-        """Makes a session: gives it its id and writes its first state."""
+        """Creates a session: assigns its id and writes its first state."""
         state.id = str(uuid7())
         state.created_at_ms = now_ms()
         session = Session(state, [], Transcript.create(self._path(state.id)))
@@ -208,7 +208,7 @@ class Sessions:
 
     @asynccontextmanager
     async def hold(self, session_id: str) -> AsyncIterator[Session]:
-        """Opens a session for one turn, after all who asked for it before.
+        """Opens a session for one turn, in the order of the requests.
 
         Raises:
             NotFound: there is no such session.
@@ -231,10 +231,10 @@ class Sessions:
                 del self._queues[session_id]
 
     def get(self, session_id: str, viewer: str | None = None) -> SessionState:
-        """What a session is now.
+        """The current state of a session.
 
         Raises:
-            NotFound: there is no such session, or none that viewer may know of.
+            NotFound: there is no such session, or viewer may not see it.
         """
         state = SessionState.from_json(read_state(self._path(session_id)))
         if state.status == audit_pb2.SESSION_STATUS_RUNNING and session_id not in self._queues:
@@ -244,14 +244,14 @@ class Sessions:
         return state
 
     def list_page(self, size: int, before: str | None, viewer: str | None = None) -> list[SessionState]:
-        """At most `size` sessions that viewer may know of, the newest first, older than the one called `before`."""
-        names = (path.stem for path in self._folder.glob("*.jsonl"))  # UUIDv7: their order is that of their making
+        """At most `size` sessions that viewer may see, the newest first, older than the session `before`."""
+        names = (path.stem for path in self._folder.glob("*.jsonl"))  # UUIDv7: they sort by creation time
         older = sorted((name for name in names if before is None or name < before), reverse=True)
         visible = (state for state in map(self.get, older) if state.is_visible_to(viewer))
         return list(islice(visible, size))
 
     def left_running(self) -> list[str]:
-        """The sessions in which a turn runs, or was running when its process died."""
+        """The sessions with a running turn, or one that was running when its process died."""
         running = []
         for path in self._folder.glob("*.jsonl"):
             with suppress(NotFound):
@@ -270,7 +270,7 @@ async def _open(path: Path) -> Session:
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        # A thread cannot be cancelled, and who comes next must find the session closed.
+        # A thread cannot be cancelled, and the next turn must find the session closed.
         while not opening.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([opening])

@@ -1,4 +1,4 @@
-"""Whether an engine can be reached: a gateway without any has nothing to run turns on."""
+"""Whether an engine can be reached: without one a gateway cannot run turns."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ _AWAY = (502, 503, 504)
 
 
 class EngineCheck:
-    """Asks the model servers for nothing: any answer but a gateway's "away" shows that one is there. It costs nothing,
-    since it carries no key and names no model.
+    """Sends model servers a request without key or model, which costs nothing: any answer except a proxy's
+    "unavailable" shows that the server is up.
     """
 
     def __init__(self, engines: Mapping[str, EngineSettings]) -> None:
@@ -28,7 +28,7 @@ class EngineCheck:
         self._proxied = bound_heads(httpx2.AsyncClient(timeout=timeout, verify=tls_context()))
 
     async def __call__(self) -> str:
-        """Why there is no engine; empty when there is one."""
+        """Why no engine can be reached; empty if one can."""
         reasons = await asyncio.gather(*(engine.probe(self._ask) for engine in self._engines.values()))
         if "" in reasons:
             return ""

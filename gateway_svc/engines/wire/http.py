@@ -252,7 +252,7 @@ class ModelServerClient:
         return AnswerTooLarge(self._engine, model, f"sent {over}", over.bound.name)
 
     def _unreadable(self, model: str, error: Exception) -> Exception:
-        reason = f"violated its protocol: {presentable(str(error))}"
+        reason = f"sent what its protocol does not have: {presentable(str(error))}"
         return _TryAgain(EngineProtocolError(self._engine, model, reason))
 
     async def _payloads(self, model: str, body: bytes, answer: Answer) -> AsyncGenerator[bytes, None]:
