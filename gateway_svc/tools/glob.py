@@ -20,7 +20,7 @@ class GlobArguments(Arguments):
     pattern: Annotated[PlainText, Show.TEXT] = Field(
         min_length=1,
         max_length=1024,
-        description="Names with * and ?, folders parted by /, ** for any folders: src/**/*.py",
+        description="Names with * and ?, folders separated by /, ** for any folders: src/**/*.py",
     )
     path: PathText | None = Field(None, description="The folder to look in; the workspace when left out.")
 
@@ -35,17 +35,17 @@ class GlobTool:
     def __init__(
         self, workers: Workers, *, max_files: int = 1_000, max_visited: int = 200_000, timeout_seconds: float = 20
     ) -> None:
-        """`max_files` bounds what is listed; `max_visited` and `timeout_seconds` bound how much is looked at."""
+        """`max_files` bounds the result; `max_visited` and `timeout_seconds` bound the search."""
         self._workers = workers
         self._max_files = max_files
         self._max_visited = max_visited
         self._timeout_seconds = timeout_seconds
 
     async def run(self, arguments: GlobArguments, context: ToolContext) -> ToolResult:
-        """Looks in a process of its own, which ends with the call: many folders and long patterns take their time.
+        """Searches in a process of its own, which ends with the call: many folders and long patterns take time.
 
         Raises:
-            ToolError: no such folder, outside the workspace, or the search could not be made.
+            ToolError: no such folder, outside the workspace, or the search failed.
         """
         wanted = {
             "do": "glob",

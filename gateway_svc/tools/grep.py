@@ -19,7 +19,7 @@ from recording.calls import ToolResult
 from recording.show import Show
 
 EXIT_CODES = (0, 1, 2)
-"""With matches, without, and with something that could not be read."""
+"""Exit codes with matches, without, and with something unreadable."""
 LINE = re.compile(r"(?:.+:)?\d+:")
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": os.defpath}
 RIPGREP_OPTIONS = (
@@ -27,7 +27,7 @@ RIPGREP_OPTIONS = (
     *("--sort=path", f"--max-filesize={search.MAX_FILE_BYTES}", f"--max-count={search.MAX_MATCHES_PER_FILE}"),
     *(f"--max-columns={search.MAX_LINE_CHARACTERS}", "--max-columns-preview"),
 )
-# After the glob of the call, since of two that match the later one holds.
+# After the glob of the call, since the last matching glob wins.
 SKIPPED = tuple(f"--glob=!{folder}/" for folder in sorted(search.SKIPPED_FOLDERS))
 
 
@@ -41,7 +41,7 @@ class GrepArguments(Arguments):
     glob: Annotated[PlainText | None, Show.TEXT] = Field(
         None, max_length=1024, description="Only files whose path matches, such as *.py."
     )
-    ignore_case: Flag = Field(None, description="Match letters whatever their case.")
+    ignore_case: Flag = Field(None, description="Ignore the case of letters.")
 
 
 class GrepTool:
@@ -60,9 +60,9 @@ class GrepTool:
         max_output_bytes: int = 40_000,
         timeout_seconds: float = 20,
     ) -> None:
-        """`ripgrep` is used where it is installed and there is a jail for it, in which a link leads nowhere.
+        """`ripgrep` is used if it is installed and there is a sandbox for it, where links lead nowhere.
 
-        Everywhere else a worker takes its place, with the same limits, which follows no link.
+        Otherwise a worker takes its place, with the same limits, which follows no links.
         """
         found = installed("rg") if ripgrep and jail else None
         self._ripgrep = found if found and Path(found).is_relative_to("/usr") else None
@@ -72,10 +72,10 @@ class GrepTool:
         self._timeout_seconds = timeout_seconds
 
     async def run(self, arguments: GrepArguments, context: ToolContext) -> ToolResult:
-        """Searches in a process of its own, since a hostile expression can keep Python's `re` busy for ever.
+        """Searches in a process of its own, since a hostile expression can keep `re` busy for ever.
 
         Raises:
-            ToolError: no such place, outside the workspace, the expression cannot be used, or it took too long.
+            ToolError: no such path, outside the workspace, an invalid expression, or it took too long.
         """
         path = arguments.path or "."
         with context.files.found(path) as found:

@@ -1,4 +1,4 @@
-"""The workspace as tools see it: `Files`, a handle whose every operation stays inside.
+"""The workspace as tools see it: `Files`, a handle whose operations all stay inside.
 
 | module  | what it knows                                                  |
 |---------|----------------------------------------------------------------|

@@ -1,4 +1,4 @@
-"""What a tool may do with files: paths in, open files out, and nothing beyond the workspace."""
+"""What tools can do with files: open, list, stat and replace, all within the workspace."""
 
 import os
 import stat
@@ -17,27 +17,27 @@ from gateway_svc.tools.files.replace import replace_file
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file or a folder, opened for a program that gets its descriptor."""
+    """A file or a folder, opened for a program that receives its descriptor."""
 
     descriptor: int
     is_folder: bool
 
 
 class Files:
-    """The workspace, held by a descriptor from the start: what becomes of its path later changes nothing.
+    """The workspace, held by a descriptor from the start: later changes of its path have no effect.
 
     Paths are relative to the workspace, or absolute within it. Each operation raises ToolError, which quotes no path,
-    where a path leads outside or the operating system refuses it. All of them block.
+    if a path leads outside or the operating system refuses it. All of them block.
     """
 
     def __init__(self, workspace: Path) -> None:
         """Opens the workspace, an absolute and resolved path.
 
         Raises:
-            OSError: it is no folder, or cannot be opened.
+            OSError: it is not a folder, or cannot be opened.
         """
         self.path = workspace
-        """Where the workspace was when it was opened: for absolute paths, and for people."""
+        """The workspace's path when it was opened: for absolute paths and messages."""
         self._root = os.open(workspace, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._changing = threading.Lock()
 
@@ -53,17 +53,17 @@ class Files:
             return sorted(os.listdir(found.descriptor))  # noqa: PTH208 - pathlib reads no descriptor
 
     def stat(self, path: str) -> os.stat_result:
-        """The state of a file or a folder, links followed within the workspace."""
+        """The status of a file or a folder. Links are followed within the workspace."""
         with self._located(path) as place:
             return os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
 
     def replace(self, path: str, content: bytes) -> bool:
-        """Makes a file, and the folders that it lacks, or replaces it in one step; returns whether there was one."""
+        """Creates a file, with missing folders, or replaces it atomically; returns whether it existed."""
         with self._changing, self._located(path, make_folders=True) as place:
             return replace_file(place, content)
 
     def change(self, path: str, change: Callable[[BinaryIO], bytes]) -> None:
-        """Replaces a file by what `change` makes of it. Calls that run side by side lose none of their changes."""
+        """Replaces a file by the result of `change`. Concurrent calls lose no changes."""
         with self._changing, self._located(path) as place:
             with open_regular(place) as file:
                 state = os.fstat(file.fileno())
@@ -72,7 +72,7 @@ class Files:
 
     @contextmanager
     def found(self, path: str) -> Iterator[Found]:
-        """A descriptor of a regular file or a folder, for a program that reads it there."""
+        """Opens a regular file or a folder for a program that reads it by its descriptor."""
         with self._located(path) as place:
             descriptor = os.open(place.name, READ_FLAGS, dir_fd=place.folder)
         try:
@@ -85,18 +85,18 @@ class Files:
 
     @property
     def root(self) -> int:
-        """The workspace's descriptor (O_PATH), for programs in a jail: what they do with it is the jail's matter."""
+        """The workspace's descriptor (O_PATH), for programs in a sandbox, which confines their use of it."""
         if os.fstat(self._root).st_nlink == 0:
             raise ToolError("the workspace was removed; the gateway must be started again")
         return self._root
 
     def path_of(self, found: Found) -> Path:
-        """The path of what was found, below the one that the workspace had when it was opened."""
+        """The path of an opened file or folder, below the workspace's path when it was opened."""
         root, place = (Path(f"/proc/self/fd/{descriptor}").readlink() for descriptor in (self._root, found.descriptor))
         return self.path / place.relative_to(root)
 
     def close(self) -> None:
-        """Lets go of the workspace."""
+        """Closes the workspace."""
         os.close(self._root)
 
     @contextmanager

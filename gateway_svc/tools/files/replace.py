@@ -1,4 +1,4 @@
-"""Replaces a file in one step: a reader sees the old content or the new, and nothing is written through a link."""
+"""Replaces a file atomically: a reader sees the old content or the new, and nothing is written through a link."""
 
 import os
 import secrets
@@ -10,10 +10,10 @@ from gateway_svc.tools.files.confine import Place
 
 
 def replace_file(place: Place, content: bytes, *, unchanged_since: os.stat_result | None = None) -> bool:
-    """Makes or replaces the file at place; returns whether there was one. Its permissions stay.
+    """Creates or replaces the file; returns whether it existed. Its permissions stay.
 
     Raises:
-        ToolError: there is something else than a writable regular file, or it changed after `unchanged_since`.
+        ToolError: it is not a writable regular file, or it changed after `unchanged_since`.
         OSError: the file cannot be written.
     """
     before = _stat(place)
