@@ -1,4 +1,4 @@
-"""What the audit service says about single rows, and how to find the rows for which it refuses a whole batch."""
+"""The audit service's verdict on single rows, and how to find the rows for which it refuses a whole batch."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,14 +16,14 @@ _MAX_ID_CHARACTERS = 128
 
 @dataclass(slots=True)
 class Verdict:
-    """What became of the rows of a batch. Those that are in neither list are in the ledger."""
+    """The fate of the rows of a batch. Rows in neither list are in the ledger."""
 
     stored: int = 0
     duplicates: int = 0
     rejected: list[DeadLetter] = field(default_factory=list)
-    """Rows that the service has answered it will never store."""
+    """Rows that the service has rejected for good."""
     refused: list[DeadLetter] = field(default_factory=list)
-    """Rows that the service ended the call for, each sent alone."""
+    """Rows for which, sent alone, the service ended the call."""
 
     def add(self, batch: Batch, response: audit_pb2.RecordResponse) -> None:
         """Takes the response to batch."""
@@ -34,10 +34,10 @@ class Verdict:
 
 
 async def isolate(batch: Batch, send: Callable[[Batch], Awaitable[audit_pb2.RecordResponse]], verdict: Verdict) -> None:
-    """Sends batch in halves, and halves of halves, until each row that is refused is alone.
+    """Sends a batch in halves, recursively, until each refused row is alone.
 
     Raises:
-        grpc.aio.AioRpcError: a part was not stored for another reason than its rows.
+        grpc.aio.AioRpcError: a part failed for another reason than its rows.
     """
     try:
         response = await send(batch)
@@ -54,7 +54,7 @@ async def isolate(batch: Batch, send: Callable[[Batch], Awaitable[audit_pb2.Reco
 
 
 def _rejected(batch: Batch, response: audit_pb2.RecordResponse) -> Iterator[DeadLetter]:
-    """The rejected rows. When several have one id, all of them: the response does not say which it was."""
+    """The rejected rows. If several share an id, all of them: the response does not say which it was."""
     rejections = {rejection.id: rejection for rejection in response.rejections}
     for number, payload in zip(batch.numbers, batch.payloads, strict=True):
         rejection = rejections.get(decode_row(payload).id[:_MAX_ID_CHARACTERS])
