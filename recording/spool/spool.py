@@ -275,9 +275,7 @@ class Spool:
             self._folder.close()
 
     def _recover(self, intents: list[bytes]) -> None:
-        """Appends rows for the intents that earlier runs left open. Each depends on its intent alone, so a second one is
-        a duplicate.
-        """
+        """Appends rows for intents that earlier runs left open. Each follows from its intent, so a second is a duplicate."""
         rows = list(map(_interrupted, intents))
         self._intake.append_recovered(rows)
         self.counters.interrupted += len(rows)
