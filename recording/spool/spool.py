@@ -275,7 +275,7 @@ class Spool:
             self._folder.close()
 
     def _recover(self, intents: list[bytes]) -> None:
-        """Appends rows for intents that earlier runs left open. Each follows from its intent, so a second is a duplicate."""
+        """Appends rows for open intents of earlier runs. Each follows from its intent, so a second is a duplicate."""
         rows = list(map(_interrupted, intents))
         self._intake.append_recovered(rows)
         self.counters.interrupted += len(rows)
