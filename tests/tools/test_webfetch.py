@@ -348,18 +348,20 @@ def test_an_allow_list_that_cannot_be_read_is_refused(entry: str):
         WebfetchTool(Workers(), allow=[entry])
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    file = folder / "certificate.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
+    names = ["-addext", "subjectAltName=DNS:secure.test"]
+    subprocess.run([*request, *names, "-keyout", file, "-out", folder / "c"], check=True, capture_output=True)
+    file.write_text(file.read_text() + (folder / "c").read_text())
+    return file
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes the certificate, is not installed")
 class TestTls:
     """The certificate is checked against the name in the URL, although an address is connected to."""
-
-    @pytest.fixture
-    def certificate(self, tmp_path: Path) -> Path:
-        file = tmp_path / "certificate.pem"
-        request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
-        names = ["-addext", "subjectAltName=DNS:secure.test"]
-        subprocess.run([*request, *names, "-keyout", file, "-out", tmp_path / "c"], check=True, capture_output=True)
-        file.write_text(file.read_text() + (tmp_path / "c").read_text())
-        return file
 
     @pytest.fixture
     async def secure_pages(self, certificate: Path) -> AsyncIterator[Pages]:
