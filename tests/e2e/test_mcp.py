@@ -16,9 +16,9 @@ from demo.processes import run_command
 from demo.script import Call, Script, Step
 from tests.e2e.conftest import kinds, run_turn, text_of
 from tests.e2e.test_r12_no_content import files_with
-from tests.support import mcp_server
 
-PROGRAM = str(Path(mcp_server.__file__))
+# by its path: importing it would import all of the SDK
+PROGRAM = str(Path(__file__).parents[1] / "support" / "mcp_server.py")
 
 
 def mcp_file(folder: Path, **more: Any) -> dict[str, str]:
