@@ -24,7 +24,7 @@ from audit_svc.ledger.usage import Usage
 from audit_svc.sqlite.care.pruned import pruned_before, refuse_old
 from audit_svc.sqlite.usage.rollups import Rollups
 from audit_svc.sqlite.write.clock import mark_suspects
-from audit_svc.sqlite.write.producers import Covered
+from audit_svc.sqlite.write.producers import ReceivedRanges
 from audit_svc.sqlite.write.refusals import note_refusals
 
 CHUNKS = (250, 50, 10, 2, 1)
@@ -72,7 +72,7 @@ class Inserts:
         """
         self._rollups.begin()
         self.suspect_rows = 0
-        covered = Covered(self._connection, now_ms)
+        received = ReceivedRanges(self._connection, now_ms)
         rejections = [list(batch.rejections) for batch, _ in batches]
         kept, stored, suspicious = [], [], []
         for (batch, _), refused in zip(batches, rejections, strict=True):
@@ -85,8 +85,8 @@ class Inserts:
             if batch.queries:
                 self._connection.executemany(self._insert_query, map(_QUERY_VALUES, batch.queries))
             if batch.producer_id and batch.sequence:
-                covered.add(batch.producer_id, batch.first_sequence, batch.sequence)
-        covered.write()
+                received.add(batch.producer_id, batch.first_sequence, batch.sequence)
+        received.write()
         calls = self._tool_calls.write([batch.tool_calls for batch in kept], rejections)
         costs = self._costs.write([batch.costs for batch in kept], rejections)
         total = Usage()
