@@ -24,7 +24,7 @@ MAX_FOLDERS = 200
 FOLDER_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
-_TOLD = {
+_MESSAGES = {
     errno.ENOENT: "there is no such file or folder",
     errno.ENOTDIR: "a part of the path is not a folder",
     errno.EISDIR: "the path is a folder",
@@ -41,7 +41,7 @@ _TOLD = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ResolvedPath:
     """A path after its walk: a name in an open folder."""
 
     folder: int
@@ -51,7 +51,7 @@ class Place:
 
 
 @contextmanager
-def told_errors() -> Iterator[None]:
+def as_tool_errors() -> Iterator[None]:
     """Translates the operating system's errors into a ToolError, which does not quote the path.
 
     Raises:
@@ -61,11 +61,11 @@ def told_errors() -> Iterator[None]:
         yield
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, "unknown")
-        raise ToolError(_TOLD.get(error.errno or 0, f"the operating system refused it ({name})")) from None
+        raise ToolError(_MESSAGES.get(error.errno or 0, f"the operating system refused it ({name})")) from None
 
 
 @contextmanager
-def located(root: int, workspace: Path, path: str, *, make_folders: bool = False) -> Iterator[Place]:
+def resolve(root: int, workspace: Path, path: str, *, make_folders: bool = False) -> Iterator[ResolvedPath]:
     """Resolves `path`, relative to the workspace or absolute within it. The last name need not exist.
 
     `root` is the workspace's descriptor, `workspace` the prefix of absolute paths.
@@ -76,7 +76,7 @@ def located(root: int, workspace: Path, path: str, *, make_folders: bool = False
     """
     folders = [root]
     try:
-        yield Place(name=_walk(workspace, path, folders, make_folders=make_folders), folder=folders[-1])
+        yield ResolvedPath(name=_walk(workspace, path, folders, make_folders=make_folders), folder=folders[-1])
     finally:
         for folder in folders[1:]:
             os.close(folder)
@@ -139,7 +139,7 @@ def _outside() -> ToolError:
     return ToolError("the path leads outside the workspace")
 
 
-def open_regular(place: Place) -> BinaryIO:
+def open_regular(resolved: ResolvedPath) -> BinaryIO:
     """Opens a regular file for reading.
 
     Raises:
@@ -147,7 +147,7 @@ def open_regular(place: Place) -> BinaryIO:
         OSError: it cannot be opened.
     """
     # Without O_NONBLOCK, opening a FIFO would block before fstat can identify it.
-    descriptor = os.open(place.name, READ_FLAGS, dir_fd=place.folder)
+    descriptor = os.open(resolved.name, READ_FLAGS, dir_fd=resolved.folder)
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):

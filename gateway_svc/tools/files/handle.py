@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from gateway_svc.tools import ToolError
-from gateway_svc.tools.files.confine import READ_FLAGS, Place, located, open_regular, told_errors
+from gateway_svc.tools.files.confine import READ_FLAGS, ResolvedPath, as_tool_errors, open_regular, resolve
 from gateway_svc.tools.files.replace import replace_file
 
 
@@ -54,27 +54,27 @@ class Files:
 
     def stat(self, path: str) -> os.stat_result:
         """The status of a file or a folder. Links are followed within the workspace."""
-        with self._located(path) as place:
-            return os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+        with self._resolve(path) as resolved:
+            return os.stat(resolved.name, dir_fd=resolved.folder, follow_symlinks=False)
 
     def replace(self, path: str, content: bytes) -> bool:
         """Creates a file, with missing folders, or replaces it atomically; returns whether it existed."""
-        with self._changing, self._located(path, make_folders=True) as place:
-            return replace_file(place, content)
+        with self._changing, self._resolve(path, make_folders=True) as resolved:
+            return replace_file(resolved, content)
 
     def change(self, path: str, change: Callable[[BinaryIO], bytes]) -> None:
         """Replaces a file by the result of `change`. Concurrent calls lose no changes."""
-        with self._changing, self._located(path) as place:
-            with open_regular(place) as file:
+        with self._changing, self._resolve(path) as resolved:
+            with open_regular(resolved) as file:
                 state = os.fstat(file.fileno())
                 content = change(file)
-            replace_file(place, content, unchanged_since=state)
+            replace_file(resolved, content, unchanged_since=state)
 
     @contextmanager
     def found(self, path: str) -> Iterator[Found]:
         """Opens a regular file or a folder for a program that reads it by its descriptor."""
-        with self._located(path) as place:
-            descriptor = os.open(place.name, READ_FLAGS, dir_fd=place.folder)
+        with self._resolve(path) as resolved:
+            descriptor = os.open(resolved.name, READ_FLAGS, dir_fd=resolved.folder)
         try:
             mode = os.fstat(descriptor).st_mode
             if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
@@ -92,21 +92,23 @@ class Files:
 
     def path_of(self, found: Found) -> Path:
         """The path of an opened file or folder, below the workspace's path when it was opened."""
-        root, place = (Path(f"/proc/self/fd/{descriptor}").readlink() for descriptor in (self._root, found.descriptor))
-        return self.path / place.relative_to(root)
+        root, resolved = (
+            Path(f"/proc/self/fd/{descriptor}").readlink() for descriptor in (self._root, found.descriptor)
+        )
+        return self.path / resolved.relative_to(root)
 
     def close(self) -> None:
         """Closes the workspace."""
         os.close(self._root)
 
     @contextmanager
-    def _located(self, path: str, *, make_folders: bool = False) -> Iterator[Place]:
-        with told_errors(), located(self.root, self.path, path, make_folders=make_folders) as place:
-            yield place
+    def _resolve(self, path: str, *, make_folders: bool = False) -> Iterator[ResolvedPath]:
+        with as_tool_errors(), resolve(self.root, self.path, path, make_folders=make_folders) as resolved:
+            yield resolved
 
     @contextmanager
     def _open(self, path: str) -> Iterator[BinaryIO]:
-        with self._located(path) as place, open_regular(place) as file:
+        with self._resolve(path) as resolved, open_regular(resolved) as file:
             yield file
 
     def __enter__(self) -> Self:
