@@ -53,14 +53,14 @@ class GlobTool:
             "max_files": self._max_files,
             "max_visited": self._max_visited,
         }
-        with context.files.found(arguments.path or ".") as found:
-            if not found.is_folder:
+        with context.files.open_path(arguments.path or ".") as opened:
+            if not opened.is_folder:
                 raise ToolError("a part of the path is not a folder")
             try:
                 ended = await self._workers.run(
                     "search",
                     wanted,
-                    folder=found.descriptor,
+                    folder=opened.descriptor,
                     timeout_seconds=self._timeout_seconds,
                     max_output_bytes=2 * MAX_PATH_BYTES * (self._max_files + 1),
                 )

@@ -11,7 +11,7 @@ from pydantic import Field
 from gateway_svc.programs import installed
 from gateway_svc.tools import Surroundings, ToolContext, ToolError, ToolKind
 from gateway_svc.tools.arguments import Arguments, Flag, PathText, PlainText
-from gateway_svc.tools.files import Files, Found
+from gateway_svc.tools.files import Files, OpenedPath
 from gateway_svc.tools.jail.processes import Program, ProgramResult, run_program
 from gateway_svc.tools.jail.sandbox import Sandbox
 from gateway_svc.tools.workers import Workers, search
@@ -78,23 +78,23 @@ class GrepTool:
             ToolError: no such path, outside the workspace, an invalid expression, or it took too long.
         """
         path = arguments.path or "."
-        with context.files.found(path) as found:
+        with context.files.open_path(path) as opened:
             try:
                 if self._ripgrep and self._jail:
-                    ended = await self._run_ripgrep(self._ripgrep, self._jail, arguments, context.files, found)
+                    ended = await self._run_ripgrep(self._ripgrep, self._jail, arguments, context.files, opened)
                 else:
-                    ended = await self._run_worker(arguments, found)
+                    ended = await self._run_worker(arguments, opened)
             except OSError as error:
                 raise ToolError(f"the search could not be started ({type(error).__name__})") from None
         folder = "" if path == "." else f"{path.rstrip('/')}/"
-        return self._result(ended, ("./", folder) if found.is_folder else ("", f"{path}:"))
+        return self._result(ended, ("./", folder) if opened.is_folder else ("", f"{path}:"))
 
-    async def _run_worker(self, arguments: GrepArguments, found: Found) -> ProgramResult:
+    async def _run_worker(self, arguments: GrepArguments, opened: OpenedPath) -> ProgramResult:
         wanted = arguments.model_dump(include={"pattern", "glob", "ignore_case"})
-        place = {"folder": found.descriptor} if found.is_folder else {"stdin": found.descriptor}
+        place = {"folder": opened.descriptor} if opened.is_folder else {"stdin": opened.descriptor}
         return await self._workers.run(
             "search",
-            {"do": "grep", "stdin": not found.is_folder, **wanted},
+            {"do": "grep", "stdin": not opened.is_folder, **wanted},
             **place,
             timeout_seconds=self._timeout_seconds,
             max_output_bytes=4 * self._max_output_bytes,
@@ -102,22 +102,22 @@ class GrepTool:
         )
 
     async def _run_ripgrep(
-        self, ripgrep: str, jail: Sandbox, arguments: GrepArguments, files: Files, found: Found
+        self, ripgrep: str, jail: Sandbox, arguments: GrepArguments, files: Files, opened: OpenedPath
     ) -> ProgramResult:
         argv = [
             ripgrep,
             *RIPGREP_OPTIONS,
-            "--with-filename" if found.is_folder else "--no-filename",
+            "--with-filename" if opened.is_folder else "--no-filename",
             *(["--ignore-case"] if arguments.ignore_case else []),
             *([f"--glob={arguments.glob}"] if arguments.glob else []),
             *SKIPPED,
             f"--regexp={arguments.pattern}",
-            "./" if found.is_folder else "-",
+            "./" if opened.is_folder else "-",
         ]
-        if found.is_folder:
-            program = jail.program(argv, files, ENVIRONMENT, folder=found, writable=False, settings=False)
+        if opened.is_folder:
+            program = jail.program(argv, files, ENVIRONMENT, folder=opened, writable=False, settings=False)
         else:
-            program = Program(argv, "/", ENVIRONMENT, stdin=found.descriptor, starts_others=False)
+            program = Program(argv, "/", ENVIRONMENT, stdin=opened.descriptor, starts_others=False)
         return await run_program(
             program,
             timeout_seconds=self._timeout_seconds,

@@ -16,7 +16,7 @@ from gateway_svc.tools.files.replace import replace_file
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class OpenedPath:
     """A file or a folder, opened for a program that receives its descriptor."""
 
     descriptor: int
@@ -47,10 +47,10 @@ class Files:
 
     def list(self, path: str = ".") -> list[str]:
         """The names in a folder, sorted."""
-        with self.found(path) as found:
-            if not found.is_folder:
+        with self.open_path(path) as opened:
+            if not opened.is_folder:
                 raise ToolError("the path is not a folder")
-            return sorted(os.listdir(found.descriptor))  # noqa: PTH208 - pathlib reads no descriptor
+            return sorted(os.listdir(opened.descriptor))  # noqa: PTH208 - pathlib reads no descriptor
 
     def stat(self, path: str) -> os.stat_result:
         """The status of a file or a folder. Links are followed within the workspace."""
@@ -71,7 +71,7 @@ class Files:
             replace_file(resolved, content, unchanged_since=state)
 
     @contextmanager
-    def found(self, path: str) -> Iterator[Found]:
+    def open_path(self, path: str) -> Iterator[OpenedPath]:
         """Opens a regular file or a folder for a program that reads it by its descriptor."""
         with self._resolve(path) as resolved:
             descriptor = os.open(resolved.name, READ_FLAGS, dir_fd=resolved.folder)
@@ -79,7 +79,7 @@ class Files:
             mode = os.fstat(descriptor).st_mode
             if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
                 raise ToolError("the path is neither a folder nor a regular file")
-            yield Found(descriptor, stat.S_ISDIR(mode))
+            yield OpenedPath(descriptor, stat.S_ISDIR(mode))
         finally:
             os.close(descriptor)
 
@@ -90,10 +90,10 @@ class Files:
             raise ToolError("the workspace was removed; the gateway must be started again")
         return self._root
 
-    def path_of(self, found: Found) -> Path:
+    def path_of(self, opened: OpenedPath) -> Path:
         """The path of an opened file or folder, below the workspace's path when it was opened."""
         root, resolved = (
-            Path(f"/proc/self/fd/{descriptor}").readlink() for descriptor in (self._root, found.descriptor)
+            Path(f"/proc/self/fd/{descriptor}").readlink() for descriptor in (self._root, opened.descriptor)
         )
         return self.path / resolved.relative_to(root)
 

@@ -22,7 +22,7 @@ from pydantic_settings import SettingsConfigDict
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.programs import installed
-from gateway_svc.tools.files import Files, Found
+from gateway_svc.tools.files import Files, OpenedPath
 from gateway_svc.tools.jail.processes import Program, descriptors_of
 from gateway_svc.tools.jail.seccomp import system_call_filter
 from service_kit.setting_types import PathList
@@ -94,7 +94,7 @@ class Sandbox:
         files: Files,
         env: Mapping[str, str],
         *,
-        folder: Found | None = None,
+        folder: OpenedPath | None = None,
         writable: bool = True,
         settings: bool = True,
         network: bool = False,
