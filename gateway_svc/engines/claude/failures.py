@@ -87,7 +87,7 @@ def stop_reason(model: str, result: Fields, code: str, end: str = "") -> pb.Stop
     # without a subtype, the end of the model's answer decides
     succeeded = subtype == "success" or (result.get("subtype") is None and end in STOP_REASONS)
     if result.get("is_error") is not False or not succeeded:
-        raise failure(model, code, told_by(result), result.get("api_error_status"), subtype)
+        raise failure(model, code, reported_text(result), result.get("api_error_status"), subtype)
     return ended_by(model, a_word(reason) or "unknown") if reason is not None else _by_message(model, end)
 
 
@@ -108,34 +108,34 @@ def _by_message(model: str, end: str) -> pb.StopReason.ValueType:
     return pb.STOP_REASON_COMPLETED if end in ("", "tool_use") else ended_by(model, end)
 
 
-def told_by(result: Fields) -> str:
-    """What a result says in words."""
+def reported_text(result: Fields) -> str:
+    """The text in a result that describes its failure."""
     errors = result.get("errors")
     said = [result.get("result"), *(errors if isinstance(errors, list) else ())]
     return " ".join(part for part in said if isinstance(part, str))
 
 
-def failure(model: str, code: str, told: str, http_status: object = None, subtype: str = "") -> EngineError:
+def failure(model: str, code: str, reported: str, http_status: object = None, subtype: str = "") -> EngineError:
     """The error for a failure that the program reports. Its words are for the caller alone: they may be content."""
     status = http_status if type(http_status) is int and 400 <= http_status <= 599 else None
     kind = KINDS.get(code)
     if kind is None:
         # Older programs have no codes, only words.
-        if LOGIN_WORDS.search(told):
+        if LOGIN_WORDS.search(reported):
             code = "authentication_failed"
-        kind = _kind_by_words(told, status)
-    reason = presentable(told) or f"failed without a reason ({presentable(subtype) or 'of no known kind'})"
+        kind = _kind_by_words(reported, status)
+    reason = presentable(reported) or f"failed without a reason ({presentable(subtype) or 'of no known kind'})"
     if code == "authentication_failed":
         reason = f"{NOT_LOGGED_IN} (it says: {reason})"
     return kind(ENGINE, model, reason, status)
 
 
-def _kind_by_words(told: str, status: int | None) -> type[EngineError]:
-    if status == 429 or LIMIT_WORDS.search(told):
+def _kind_by_words(reported: str, status: int | None) -> type[EngineError]:
+    if status == 429 or LIMIT_WORDS.search(reported):
         return EngineRateLimited
     if status is not None and status >= 500:
         return EngineUnavailable
-    return EngineRejected if status is not None or LOGIN_WORDS.search(told) else EngineProtocolError
+    return EngineRejected if status is not None or LOGIN_WORDS.search(reported) else EngineProtocolError
 
 
 def died(model: str, exit_code: int | None, stderr: str, skipped_lines: int, *, begun: bool) -> EngineError:

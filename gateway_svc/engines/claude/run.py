@@ -98,7 +98,7 @@ class Run:
             reading.result()
         model, result = self._turn.scope.model, self._stream.result
         if resumed and not self._stream.begun:
-            said = failures.told_by(result) if result else process.stderr_tail
+            said = failures.reported_text(result) if result else process.stderr_tail
             if failures.LOST_SESSION in said or result:
                 raise failures.SessionLost
         if result is None or not self._stream.idle:
