@@ -4,7 +4,7 @@ When a subagent ends, the program wakes and says more. A command that a tool lef
 ever, so no turn waits for it.
 """
 
-from gateway_svc.engines.claude.lines import a_word, an_object
+from gateway_svc.engines.claude.lines import as_object, as_word
 from gateway_svc.engines.wire.fields import Fields
 
 COMMANDS = frozenset({"local_bash", "monitor_mcp", "dream"})
@@ -21,12 +21,12 @@ class Background:
     def change(self, tasks: object) -> None:
         """Takes the full list of tasks. Anything but a list is ignored."""
         if isinstance(tasks, list):
-            told = [an_object(task) for task in tasks]
-            self._tasks = {a_word(task.get("task_id")): a_word(task.get("task_type")) for task in told}
+            told = [as_object(task) for task in tasks]
+            self._tasks = {as_word(task.get("task_id")): as_word(task.get("task_type")) for task in told}
 
     def note(self, line: Fields) -> None:
         """Notes the id of a command that a tool left running; older programs never report its kind."""
-        if task := a_word(an_object(line.get("tool_use_result")).get("backgroundTaskId")):
+        if task := as_word(as_object(line.get("tool_use_result")).get("backgroundTaskId")):
             self._commands.add(task)
 
     @property

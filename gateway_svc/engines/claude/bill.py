@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.engines.claude.lines import a_word
+from gateway_svc.engines.claude.lines import as_word
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.claude.usage import Counts, Spent, added, difference, spent_by_model, total_spent
 from gateway_svc.engines.wire.fields import Fields
@@ -78,7 +78,7 @@ class Bill:
 
     def begin(self, message: Fields, *, subagent: bool = False, streamed: bool = False) -> None:
         """A line belongs to a request, new or known: the lines of one request have the same message id."""
-        message_id, model = a_word(message.get("id")), a_word(message.get("model"))
+        message_id, model = as_word(message.get("id")), as_word(message.get("model"))
         if subagent:
             request = self._subagents.setdefault(message_id, Request(model))
         elif self._last and (message_id in self._ids or not message_id):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.engines.claude.lines import a_word
+from gateway_svc.engines.claude.lines import as_word
 from gateway_svc.engines.claude.outcomes import CANCELLED, observed_result
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.wire.fields import Fields
@@ -67,7 +67,7 @@ class Calls:
 
     def finish(self, block: Fields, line: Fields) -> ToolResult | None:
         """Takes a `tool_result`; None if it belongs to no open call."""
-        tool_call_id = a_word(block.get("tool_use_id"))
+        tool_call_id = as_word(block.get("tool_use_id"))
         if tool_call_id not in self._open:
             return None
         name = self._open[tool_call_id].call.name

@@ -8,7 +8,7 @@ import json
 
 from uuid_utils import uuid7
 
-from gateway_svc.engines.claude.lines import a_word
+from gateway_svc.engines.claude.lines import as_word
 from gateway_svc.engines.wire.fields import Fields, clean
 from gateway_svc.messages import AssistantMessage, ToolMessage
 from gateway_svc.turns.turn import Turn
@@ -77,7 +77,7 @@ def tool_call(block: Fields, tool_use_id: str) -> ToolCall:
         arguments = ""
     return ToolCall(
         id=call_id,
-        tool_call_id=tool_use_id or a_word(block.get("id")) or call_id,
-        name=a_word(block.get("name")),
+        tool_call_id=tool_use_id or as_word(block.get("id")) or call_id,
+        name=as_word(block.get("name")),
         arguments=clean(arguments),
     )

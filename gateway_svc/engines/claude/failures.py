@@ -4,7 +4,7 @@ import re
 
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.engines.claude.lines import a_word
+from gateway_svc.engines.claude.lines import as_word
 from gateway_svc.engines.wire.failures import presentable
 from gateway_svc.engines.wire.fields import Fields
 from gateway_svc.errors import (
@@ -76,19 +76,19 @@ def stop_reason(model: str, result: Fields, code: str, end: str = "") -> pb.Stop
     Raises:
         EngineError: the run failed, or ended in an unknown way.
     """
-    subtype, reason = a_word(result.get("subtype")), result.get("stop_reason")
+    subtype, reason = as_word(result.get("subtype")), result.get("stop_reason")
     if (limit := SUBTYPES.get(subtype)) is not None:
         return limit
     if code == "max_output_tokens":
         return pb.STOP_REASON_MAX_OUTPUT_TOKENS
-    ended = STOP_REASONS.get(a_word(reason))
+    ended = STOP_REASONS.get(as_word(reason))
     if ended in WITHHELD:
         return ended
     # without a subtype, the end of the model's answer decides
     succeeded = subtype == "success" or (result.get("subtype") is None and end in STOP_REASONS)
     if result.get("is_error") is not False or not succeeded:
         raise failure(model, code, reported_text(result), result.get("api_error_status"), subtype)
-    return ended_by(model, a_word(reason) or "unknown") if reason is not None else _by_message(model, end)
+    return ended_by(model, as_word(reason) or "unknown") if reason is not None else _by_message(model, end)
 
 
 def ended_by(model: str, reason: str) -> pb.StopReason.ValueType:

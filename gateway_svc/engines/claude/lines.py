@@ -7,12 +7,12 @@ its work, and the rest of the line still counts.
 from gateway_svc.engines.wire.fields import Fields, clean
 
 
-def an_object(value: object) -> Fields:
+def as_object(value: object) -> Fields:
     """The value if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def a_word(value: object) -> str:
+def as_word(value: object) -> str:
     """The value if it is a string, a whole number as text, else an empty string. Lone surrogates are replaced."""
     if isinstance(value, str):
         return clean(value)

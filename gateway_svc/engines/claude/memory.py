@@ -63,7 +63,7 @@ class Memory:
         return self._folder / f"{session_id}.json"
 
 
-def retell(messages: Sequence[Message]) -> str:
+def as_text(messages: Sequence[Message]) -> str:
     """A conversation as text, only its newest part if it is long; tool calls by name, since results are bulky."""
     told: list[str] = []
     room = MAX_RETOLD_CHARACTERS

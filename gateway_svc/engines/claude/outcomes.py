@@ -5,7 +5,7 @@ from typing import Any
 
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.engines.claude.lines import a_word, an_object
+from gateway_svc.engines.claude.lines import as_object, as_word
 from gateway_svc.engines.wire.fields import Fields
 from recording.calls import ToolResult
 
@@ -61,7 +61,7 @@ def observed_result(name: str, block: Fields, line: Fields, *, denied: bool) -> 
 
 def _failed(block: Fields) -> bool:
     """Whether a result is an error; that of a tool run by the model's server says so in its content."""
-    error = a_word(an_object(block.get("content")).get("type")).endswith("error")
+    error = as_word(as_object(block.get("content")).get("type")).endswith("error")
     return error or block.get("is_error") not in (None, False)
 
 
@@ -83,11 +83,11 @@ def _shown(content: object) -> tuple[str, int]:
         if not isinstance(block, dict):
             continue
         if block.get("type") == "text":
-            part = a_word(block.get("text"))
+            part = as_word(block.get("text"))
             parts.append(part)
             size += len(part.encode())
         else:
-            parts.append(f"[{a_word(block.get('type'))}]")
+            parts.append(f"[{as_word(block.get('type'))}]")
             source = block.get("source")
             data = source.get("data") if isinstance(source, dict) else None
             size += len(data) if isinstance(data, str) else 0

@@ -6,7 +6,7 @@ message, and in no other. So the last text is always a sentence of ours, after w
 
 from typing import Any
 
-from gateway_svc.engines.claude.memory import retell
+from gateway_svc.engines.claude.memory import as_text
 from gateway_svc.messages import UserMessage
 from gateway_svc.turns.turn import Turn
 
@@ -20,7 +20,7 @@ def prompt(turn: Turn, known_messages: int) -> dict[str, Any]:
     """The user's input, after the part of the conversation that the program does not know."""
     *earlier, last = turn.history
     asked = isinstance(last, UserMessage)
-    told = retell((earlier if asked else turn.history)[known_messages:])
+    told = as_text((earlier if asked else turn.history)[known_messages:])
     texts = [f"{BEFORE}\n\n{told}"] if told else []
     if isinstance(last, UserMessage):
         # the Messages API refuses blank text

@@ -19,7 +19,7 @@ from gateway_svc.engines.claude.calls import Calls
 from gateway_svc.engines.claude.conversation import Conversation, tool_call
 from gateway_svc.engines.claude.failures import KINDS, failure
 from gateway_svc.engines.claude.limits import rate_limit
-from gateway_svc.engines.claude.lines import a_word, an_object, blocks
+from gateway_svc.engines.claude.lines import as_object, as_word, blocks
 from gateway_svc.engines.claude.memory import PROGRAM_SESSION_ID
 from gateway_svc.engines.claude.speech import Speech
 from gateway_svc.engines.claude.streamed_calls import StreamedCalls
@@ -83,7 +83,7 @@ class Stream:
             self.idle = self.idle and kind == "user"
         match kind:
             case "stream_event" if not subagent:
-                self._take_event(an_object(line.get("event")))
+                self._take_event(as_object(line.get("event")))
             case "assistant":
                 self._take_assistant(line, subagent=subagent)
             case "user":
@@ -91,7 +91,7 @@ class Stream:
             case "system":
                 self._take_system(line)
             case "rate_limit_event":
-                self._take_rate_limit(an_object(line.get("rate_limit_info")))
+                self._take_rate_limit(as_object(line.get("rate_limit_info")))
             case "result":
                 self._take_result(line)
 
@@ -102,8 +102,8 @@ class Stream:
     def _take_event(self, event: Fields) -> None:
         match event.get("type"):
             case "message_start":
-                message = an_object(event.get("message"))
-                message_id = a_word(message.get("id"))
+                message = as_object(event.get("message"))
+                message_id = as_word(message.get("id"))
                 self._speech.begin(message_id, anew=True)
                 self._conversation.begin(message_id)
                 self._streamed.clear()
@@ -112,33 +112,33 @@ class Stream:
             case "content_block_start":
                 self._streamed.start(event)
             case "content_block_delta":
-                delta = an_object(event.get("delta"))
+                delta = as_object(event.get("delta"))
                 if delta.get("type") == "text_delta":
-                    self._speech.add_piece(a_word(delta.get("text")))
+                    self._speech.add_piece(as_word(delta.get("text")))
                 else:
                     self._streamed.add(event, delta)
             case "message_delta":
                 self._take_end(event)
 
     def _take_end(self, event: Fields) -> None:
-        reason = an_object(event.get("delta")).get("stop_reason")
+        reason = as_object(event.get("delta")).get("stop_reason")
         if reason:
             # A message that broke off has a message_stop too, but no reason.
             for block in self._streamed.take_all():
                 self._take_call(block, subagent=False)
             self._speech.complete()
-            self.end = a_word(reason) or "unknown"
-        self._bill.add(an_object(event.get("usage")))
+            self.end = as_word(reason) or "unknown"
+        self._bill.add(as_object(event.get("usage")))
         if reason:
             self._bill.complete()
 
     def _take_assistant(self, line: Fields, *, subagent: bool) -> None:
-        message = an_object(line.get("message"))
+        message = as_object(line.get("message"))
         said = blocks(message.get("content"))
-        message_id = a_word(message.get("id"))
+        message_id = as_word(message.get("id"))
         made_up = message.get("model") == SYNTHETIC
         if line.get("error"):
-            self.failure_code = a_word(line.get("error")) or "unknown"
+            self.failure_code = as_word(line.get("error")) or "unknown"
             if made_up or line.get("is_api_error_message"):
                 # The program's own description of a failure, which its result repeats.
                 return
@@ -146,14 +146,14 @@ class Stream:
             self._speech.begin(message_id)
             self._conversation.begin(message_id)
         for block in said:
-            if a_word(block.get("type")).endswith("tool_use"):
+            if as_word(block.get("type")).endswith("tool_use"):
                 self._take_call(block, subagent=subagent)
         if not subagent:
-            self.end = a_word(message.get("stop_reason"))
+            self.end = as_word(message.get("stop_reason"))
             for block in said:
                 self._take_words(message_id, block)
         for block in said:
-            if a_word(block.get("type")).endswith("tool_result"):
+            if as_word(block.get("type")).endswith("tool_result"):
                 self._take_result_block(block, line, subagent=subagent)
         if not made_up:
             self._bill.begin(message, subagent=subagent)
@@ -161,9 +161,9 @@ class Stream:
     def _take_words(self, message_id: str, block: Fields) -> None:
         match block.get("type"):
             case "text":
-                self._speech.add_block(message_id, a_word(block.get("text")))
+                self._speech.add_block(message_id, as_word(block.get("text")))
             case "thinking":
-                self._conversation.add_thinking(a_word(block.get("thinking")))
+                self._conversation.add_thinking(as_word(block.get("thinking")))
 
     def _take_call(self, block: Fields, *, subagent: bool) -> None:
         call = tool_call(block, self._streamed.id_of(block) if not subagent else "")
@@ -173,12 +173,12 @@ class Stream:
     def _take_user(self, line: Fields, *, subagent: bool) -> None:
         self.end = "" if not subagent else self.end
         self._background.note(line)
-        for block in blocks(an_object(line.get("message")).get("content")):
+        for block in blocks(as_object(line.get("message")).get("content")):
             if block.get("type") == "tool_result":
                 self._take_result_block(block, line, subagent=subagent)
 
     def _take_result_block(self, block: Fields, line: Fields, *, subagent: bool) -> None:
-        tool_use_id = a_word(block.get("tool_use_id"))
+        tool_use_id = as_word(block.get("tool_use_id"))
         if not subagent and (shown := self._streamed.take(tool_use_id)):
             self._take_call(shown, subagent=False)
         result = self._calls.finish(block, line)
@@ -191,16 +191,16 @@ class Stream:
                 self.begun, self.idle = True, False
                 self._take_session(line)
                 if not self._calls.scope.model:
-                    self._calls.scope = replace(self._calls.scope, model=a_word(line.get("model")))
+                    self._calls.scope = replace(self._calls.scope, model=as_word(line.get("model")))
             case "status":
                 if line.get("status") == "requesting":
                     self._bill.send()
             case "permission_denied":
-                self._calls.deny(a_word(line.get("tool_use_id")))
+                self._calls.deny(as_word(line.get("tool_use_id")))
             case "background_tasks_changed":
                 self._background.change(line.get("tasks"))
             case "api_retry":
-                self._take_retry(a_word(line.get("error")), count(line.get("attempt")), line.get("error_status"))
+                self._take_retry(as_word(line.get("error")), count(line.get("attempt")), line.get("error_status"))
 
     def _take_retry(self, code: str, attempt: int, status: object) -> None:
         log.info(
@@ -233,14 +233,14 @@ class Stream:
         else:
             if self.result.get("is_error") is False:
                 self.failure_code = ""
-                self._speech.conclude(a_word(self.result.get("result")))
+                self._speech.conclude(as_word(self.result.get("result")))
                 self._bill.complete()
             self._bill.settle(line)
         if self.begun:
             self._take_session(line)
 
     def _take_session(self, line: Fields) -> None:
-        session_id = a_word(line.get("session_id"))
+        session_id = as_word(line.get("session_id"))
         if session_id != self._session_id and PROGRAM_SESSION_ID.fullmatch(session_id):
             self._session_id = session_id
             self._on_session(session_id)

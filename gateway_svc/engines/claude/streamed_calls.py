@@ -6,7 +6,7 @@ They count only once the message has ended or a result has come: if a stream bre
 import json
 from dataclasses import dataclass, field
 
-from gateway_svc.engines.claude.lines import a_word, an_object
+from gateway_svc.engines.claude.lines import as_object, as_word
 from gateway_svc.engines.wire.fields import Fields
 
 
@@ -39,20 +39,20 @@ class StreamedCalls:
 
     def start(self, event: Fields) -> None:
         """A block begins."""
-        block = an_object(event.get("content_block"))
-        if a_word(block.get("type")).endswith("tool_use") and a_word(block.get("id")):
-            self._by_index[a_word(event.get("index"))] = _Streamed(block)
+        block = as_object(event.get("content_block"))
+        if as_word(block.get("type")).endswith("tool_use") and as_word(block.get("id")):
+            self._by_index[as_word(event.get("index"))] = _Streamed(block)
 
     def add(self, event: Fields, delta: Fields) -> None:
         """A block continues."""
-        streamed = self._by_index.get(a_word(event.get("index")))
+        streamed = self._by_index.get(as_word(event.get("index")))
         if streamed and delta.get("type") == "input_json_delta":
-            streamed.pieces.append(a_word(delta.get("partial_json")))
+            streamed.pieces.append(as_word(delta.get("partial_json")))
 
     def take(self, tool_use_id: str) -> Fields | None:
         """Takes the call with this id; each is returned once."""
         for index, streamed in self._by_index.items():
-            if a_word(streamed.block.get("id")) == tool_use_id:
+            if as_word(streamed.block.get("id")) == tool_use_id:
                 del self._by_index[index]
                 return streamed.whole()
         return None
@@ -65,9 +65,9 @@ class StreamedCalls:
 
     def id_of(self, block: Fields) -> str:
         """The id of a whole block: its own, else that of the only open call, which then counts as taken."""
-        own = a_word(block.get("id"))
+        own = as_word(block.get("id"))
         if not own and len(self._by_index) == 1:
-            own = next(a_word(streamed.block.get("id")) for streamed in self._by_index.values())
+            own = next(as_word(streamed.block.get("id")) for streamed in self._by_index.values())
         if own:
             self.take(own)
         return own

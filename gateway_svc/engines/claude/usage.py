@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway_svc.engines.claude.lines import a_word, an_object
+from gateway_svc.engines.claude.lines import as_object, as_word
 from gateway_svc.engines.wire.fields import Fields, clean, count
 from recording.calls import Usage
 
@@ -24,14 +24,14 @@ class Counts:
 
     def add(self, usage: object, *, last: bool = False) -> None:
         """Takes the usage of a line; `last` marks the one with the final output count."""
-        told = an_object(usage)
+        told = as_object(usage)
         for name in (*INPUT, OUTPUT):
             value = told.get(name)
             if (value is None and not (last and name == OUTPUT)) or count(value) or value == 0:
                 self._raise(name, count(value), read=value is not None)
             else:
                 self._unread.add(name)
-        self._raise("thinking_tokens", count(an_object(told.get("output_tokens_details")).get("thinking_tokens")))
+        self._raise("thinking_tokens", count(as_object(told.get("output_tokens_details")).get("thinking_tokens")))
 
     def _raise(self, name: str, value: int, *, read: bool = True) -> None:
         self._highest[name] = max(value, self._highest.get(name, 0))
@@ -76,7 +76,7 @@ class Spent:
 
 def spent_by_model(value: object) -> dict[str, Spent]:
     """Reads the field `modelUsage` of a result."""
-    return {clean(model): _spent(entry) for model, entry in an_object(value).items() if isinstance(entry, dict)}
+    return {clean(model): _spent(entry) for model, entry in as_object(value).items() if isinstance(entry, dict)}
 
 
 def total_spent(result: Fields, model: str) -> dict[str, Spent]:
@@ -116,7 +116,7 @@ def _spent(entry: Fields) -> Spent:
             reasoning_tokens=count(entry.get("thinkingTokens")),
         ),
         None if entry.get("costBasis") == "unknown" else _micros(entry.get("costUSD")),
-        a_word(entry.get("canonicalModel")),
+        as_word(entry.get("canonicalModel")),
     )
 
 
