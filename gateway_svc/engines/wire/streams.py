@@ -11,7 +11,7 @@ from service_kit.bounds import EVENT
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class PageInstead(ValueError):
+class UnexpectedPage(ValueError):
     """The server sent a page for people."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Decoder(Protocol):
     """Splits one stream into payloads."""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Returns the payloads that data completes. Raises Exceeded, PageInstead."""
+        """Returns the payloads that data completes. Raises Exceeded, UnexpectedPage."""
         ...
 
     def flush(self) -> list[bytes]:
@@ -58,7 +58,7 @@ class AnswerDecoder:
         if not begin or _BYTE_ORDER_MARK.startswith(begin):
             return []
         if begin.startswith(b"<"):
-            raise PageInstead
+            raise UnexpectedPage
         if not begin.startswith((b"{", b"[")):
             self._decoder = EventDecoder()
         else:
