@@ -13,7 +13,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.engines import Engine, StepResult, TextDelta
 from gateway_svc.errors import CallNotParsed, ContentRefused, ContextExceeded, failure_of
 from gateway_svc.loop.answers import Answers
-from gateway_svc.loop.context import Context, Gauge
+from gateway_svc.loop.context import Context, TokenEstimator
 from gateway_svc.loop.dry_run import DryRunToolbox, ShadowLogger
 from gateway_svc.loop.refusals import CONTENT_REFUSED, CUT_CALLS, NOT_PARSED, WRITE_AGAIN, ContextSizes, withhold
 from gateway_svc.messages import Message, SystemMessage, ToolMessage
@@ -78,7 +78,7 @@ class Agent:
         self._price = price
         self._contexts = ContextSizes(context_tokens)
         self._cuts_silently = cuts_silently
-        self._gauge = Gauge()
+        self._estimator = TokenEstimator()
         self._answers = answers
         self._limits = limits
 
@@ -123,7 +123,7 @@ class Agent:
         except ContextExceeded as refusal:
             scope, sent_bytes = turn.scope, context.size + len(self._tools)
             context_tokens = self._contexts.refused(scope.model, refusal.reason, sent_bytes)
-            self._gauge.refuse(scope.session_id, scope.model, sent_bytes, context_tokens)
+            self._estimator.refuse(scope.session_id, scope.model, sent_bytes, context_tokens)
             if not self._fit(turn, context):
                 raise
         except CallNotParsed:
@@ -189,7 +189,7 @@ class Agent:
         context_tokens = self._contexts.of(turn.scope.model)
         if context_tokens is None:
             return False
-        room = self._gauge.room_bytes(turn.scope.session_id, turn.scope.model, context_tokens) - len(self._tools)
+        room = self._estimator.room_bytes(turn.scope.session_id, turn.scope.model, context_tokens) - len(self._tools)
         if not context.fit(room, context_tokens // 2):
             return False
         turn.events.warn(
@@ -207,9 +207,9 @@ class Agent:
         if context_tokens is None or not usage.input_tokens:
             return False
         if not (self._cuts_silently and context.count(usage.input_tokens, context_tokens)):
-            self._gauge.learn(scope.session_id, scope.model, sent_bytes, usage.input_tokens)
+            self._estimator.learn(scope.session_id, scope.model, sent_bytes, usage.input_tokens)
             return False
-        self._gauge.lower(scope.session_id, scope.model, sent_bytes, usage.input_tokens, context_tokens)
+        self._estimator.lower(scope.session_id, scope.model, sent_bytes, usage.input_tokens, context_tokens)
         turn.events.warn(
             pb.WARNING_CODE_CONTEXT_EXCEEDED,
             f"the model server counted {usage.input_tokens} tokens in a request of {sent_bytes} bytes: it has cut "

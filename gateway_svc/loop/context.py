@@ -48,7 +48,7 @@ class _Shortened(ToolMessage):
 
 
 @dataclass(slots=True)
-class _Gauged:
+class _Estimate:
     """The estimate for one model in one session."""
 
     bytes_per_token: float = BYTES_PER_TOKEN
@@ -56,26 +56,26 @@ class _Gauged:
     """The ceiling set by a refusal."""
 
 
-class Gauge:
+class TokenEstimator:
     """Estimates how many bytes a token has, from model servers' counts and refusals."""
 
     def __init__(self) -> None:
-        self._gauged: OrderedDict[tuple[str, str], _Gauged] = OrderedDict()
+        self._estimates: OrderedDict[tuple[str, str], _Estimate] = OrderedDict()
 
     def room_bytes(self, session_id: str, model: str, context_tokens: int) -> int:
         """How many bytes to send to a model with this context."""
         tokens = context_tokens - min(context_tokens // 4, MAX_ANSWER_TOKENS)
-        gauged = self._gauged.get((session_id, model), _Gauged())
-        return min(int(tokens * 0.9 * gauged.bytes_per_token), gauged.most_bytes)
+        estimate = self._estimates.get((session_id, model), _Estimate())
+        return min(int(tokens * 0.9 * estimate.bytes_per_token), estimate.most_bytes)
 
     def learn(self, session_id: str, model: str, sent_bytes: int, input_tokens: int) -> None:
         """Takes a server's token count for a request of sent_bytes."""
         found = sent_bytes / max(input_tokens, 1)
-        gauged = self._gauged.setdefault((session_id, model), _Gauged())
-        gauged.bytes_per_token = min(max(found, MIN_BYTES_PER_TOKEN), MAX_BYTES_PER_TOKEN)
-        self._gauged.move_to_end((session_id, model))
-        if len(self._gauged) > MAX_GAUGED:
-            self._gauged.popitem(last=False)
+        estimate = self._estimates.setdefault((session_id, model), _Estimate())
+        estimate.bytes_per_token = min(max(found, MIN_BYTES_PER_TOKEN), MAX_BYTES_PER_TOKEN)
+        self._estimates.move_to_end((session_id, model))
+        if len(self._estimates) > MAX_GAUGED:
+            self._estimates.popitem(last=False)
 
     def lower(self, session_id: str, model: str, sent_bytes: int, input_tokens: int, context_tokens: int) -> None:
         """Lowers the estimate after a request that the server truncated: it had more tokens than the context."""
@@ -87,7 +87,7 @@ class Gauge:
         """
         self.lower(session_id, model, sent_bytes, 0, context_tokens)
         room = self.room_bytes(session_id, model, context_tokens)
-        self._gauged[session_id, model].most_bytes = min(room, sent_bytes * 3 // 4)
+        self._estimates[session_id, model].most_bytes = min(room, sent_bytes * 3 // 4)
 
 
 class Context:
