@@ -35,7 +35,7 @@ LEAST_RESULT_CHARACTERS = 40
 """For results of the last step, which may have hundreds of them."""
 MARK_BYTES = 200
 """More than a mark has."""
-MAX_GAUGED = 1_000
+MAX_ESTIMATES = 1_000
 
 _LEFT_OUT_TURNS = "[What was said before this, {} turns of it, was left out: it does not fit your context.]\n\n"
 _LEFT_OUT_STEPS = "\n\n[Your first {} steps on this were left out: they do not fit your context.]"
@@ -74,7 +74,7 @@ class TokenEstimator:
         estimate = self._estimates.setdefault((session_id, model), _Estimate())
         estimate.bytes_per_token = min(max(found, MIN_BYTES_PER_TOKEN), MAX_BYTES_PER_TOKEN)
         self._estimates.move_to_end((session_id, model))
-        if len(self._estimates) > MAX_GAUGED:
+        if len(self._estimates) > MAX_ESTIMATES:
             self._estimates.popitem(last=False)
 
     def lower(self, session_id: str, model: str, sent_bytes: int, input_tokens: int, context_tokens: int) -> None:
