@@ -8,6 +8,9 @@ CALLS  ?= 10000000
 CLAUDE := $(VENV)/claude/node_modules/.bin/claude
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
+# Python keeps what it compiles, pytest's rewritten tests above all, whatever the environment says: each run needs it.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients image test-image test-hostile faults load bench bench-data bench-queries clean
 
@@ -44,7 +47,7 @@ demo: $(VENV)/.ready  ## run the pair, an agent and its tools; MODEL=gemma for a
 	$(BIN)/python -m demo --model $(MODEL)
 
 test: $(VENV)/.ready  ## run the tests, less the suites that have targets of their own: .ci/run runs all
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+	$(BIN)/python -m pytest -n 3 --dist worksteal -q
 	@echo 'Left out: make test-long test-hostile test-ui test-image test-npm test-real-model test-real-claude, make faults, make load.'
 
 test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts

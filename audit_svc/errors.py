@@ -15,7 +15,7 @@ AuditError
 ├── DiskFull                the disk has no room for a commit                        RESOURCE_EXHAUSTED, RetryInfo
 ├── Damaged                 a part of the database that was needed cannot be read    DATA_LOSS
 └── StoreUnavailable        the database cannot be used now                          UNAVAILABLE
-    ├── StoreClosed         the ledger is shutting down, or its database was closed  UNAVAILABLE
+    ├── StoreClosed         the ledger is shutting down                              UNAVAILABLE
     └── FileLost            the database's path names another file now, or none      UNAVAILABLE
 
 audit_svc.services maps them to status codes; no other module knows gRPC.
@@ -87,7 +87,7 @@ class Damaged(AuditError):
 
 
 class StoreClosed(StoreUnavailable):
-    """The ledger is shutting down, or its database was closed."""
+    """The ledger is shutting down. Producers take it for an announced end (recording.delivery.connection)."""
 
 
 class FileLost(StoreUnavailable):

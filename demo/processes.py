@@ -13,7 +13,7 @@ from typing import IO, Self
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-_ADDRESS = re.compile(r'service\.listening\W.*?address"?[=:] ?"?([^\s",}]+)|address": "([^"]+)".*"service\.listening"')
+ADDRESS = re.compile(r'service\.listening\W.*?address"?[=:] ?"?([^\s",}]+)|address": "([^"]+)".*"service\.listening"')
 
 
 class ServiceEnded(Exception):
@@ -44,7 +44,7 @@ class Service:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             ended = self.process.poll() is not None
-            if match := _ADDRESS.search(self.stderr_text()):
+            if match := ADDRESS.search(self.stderr_text()):
                 self.address = match[1] or match[2]
                 return
             if ended:
@@ -70,18 +70,20 @@ class Service:
         self._stderr.close()
 
 
-def start_service(module: str, env: Mapping[str, str], *args: str, listen_seconds: float = 90) -> Service:
-    """Runs `python -m module args` with env and returns once it listens.
+def start_service(
+    module: str, env: Mapping[str, str], *args: str, listen_seconds: float = 90, log: IO[bytes] | None = None
+) -> Service:
+    """Runs `python -m module args` with env and returns once it listens. log: a file for its stderr.
 
     Nothing else of the caller's environment reaches it but what Python needs.
 
     Raises:
         ServiceEnded: it ended instead.
     """
-    stderr = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the service
+    stderr = log or tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the service
     process = subprocess.Popen(
         [sys.executable, "-m", module, *args],
-        env=_environment(env),
+        env=environment(env),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=stderr,
@@ -100,7 +102,7 @@ def run_command(module: str, env: Mapping[str, str], *args: str) -> subprocess.C
     """Runs `python -m module args` with env and waits for its end."""
     return subprocess.run(
         [sys.executable, "-m", module, *args],
-        env=_environment(env),
+        env=environment(env),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -110,6 +112,7 @@ def run_command(module: str, env: Mapping[str, str], *args: str) -> subprocess.C
     )
 
 
-def _environment(env: Mapping[str, str]) -> dict[str, str]:
+def environment(env: Mapping[str, str]) -> dict[str, str]:
+    """What a process is given: env, and of the caller's own what Python needs."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
     return {**inherited, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'protos'}", **env}

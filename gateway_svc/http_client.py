@@ -1,5 +1,7 @@
 """What every HTTP client of ours holds to, whoever answers it."""
 
+import functools
+import os
 import ssl
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +16,19 @@ CONNECTION_ERRORS = (httpx2.HTTPError, OSError)
 a server's refusal of a client without a certificate in TLS 1.3; they are OSErrors."""
 _READ_BYTES = 4096
 """At once, ahead of a response: so others have their turn between small informational responses."""
+
+
+def tls_context() -> ssl.SSLContext:
+    """What TLS connections trust, read once and shared by all clients: reading it holds the loop for tens of ms.
+
+    httpx2 takes it from SSL_CERT_FILE or SSL_CERT_DIR, or else from the system.
+    """
+    return _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@functools.cache
+def _tls_context(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    return httpx2.create_ssl_context()
 
 
 class BoundedStream(httpcore2.AsyncNetworkStream):
@@ -32,7 +47,6 @@ class BoundedStream(httpcore2.AsyncNetworkStream):
         self._head_bytes = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore2's own
-        """See AsyncNetworkStream."""
         if self._head_bytes is None:
             return await self._stream.read(max_bytes, timeout)
         data = await self._stream.read(min(max_bytes, _READ_BYTES), timeout)
@@ -48,7 +62,6 @@ class BoundedStream(httpcore2.AsyncNetworkStream):
         await self._stream.write(buffer, timeout)
 
     async def aclose(self) -> None:
-        """See AsyncNetworkStream."""
         await self._stream.aclose()
 
     async def start_tls(
@@ -57,11 +70,9 @@ class BoundedStream(httpcore2.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore2's own
     ) -> httpcore2.AsyncNetworkStream:
-        """See AsyncNetworkStream."""
         return BoundedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
-        """See AsyncNetworkStream."""
         return self._stream.get_extra_info(info)
 
 

@@ -1,1 +1,1 @@
-"""What any producer needs: rows, their redaction, a spool on disk, and delivery to the ledger."""
+"""What any producer needs: rows, redaction, a spool on disk, and delivery to the ledger."""

@@ -1,7 +1,7 @@
-"""The folder of one spool, held: files in it are reached through its descriptor, wherever its name has gone.
+"""A locked spool folder. Its files are reached through its descriptor, even if its name has changed.
 
-The lock is a flock of the folder itself, so that nobody who tidies up can take it away with a file. The file `lock` is
-locked too, for file systems that lock no folders (NFS) and for earlier versions, which lock nothing else.
+The lock is a flock of the folder itself, so that deleting files cannot release it. The file `lock` is locked too, for
+file systems that cannot lock folders (NFS) and for earlier versions, which lock nothing else.
 """
 
 import errno
@@ -20,17 +20,17 @@ _LOCKS_NO_FOLDERS = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errn
 
 
 class HeldFolder:
-    """A folder that this process holds the lock of."""
+    """A folder whose lock this process holds."""
 
     def __init__(self, path: Path, fd: int, lock: int) -> None:
-        """Takes over the descriptors of the folder and of its locked lock file. See hold()."""
+        """Takes ownership of the descriptors of the folder and of its locked lock file. See hold()."""
         self.path = path
         self._fd = fd
         self._lock = lock
 
     @classmethod
     def hold(cls, path: Path) -> "HeldFolder | None":
-        """The folder at path, locked. None when another holds it, or it has gone, or is no folder.
+        """Locks the folder at path. None if another process holds it, or it is gone, or not a folder.
 
         Raises:
             OSError: it cannot be opened.
@@ -54,13 +54,13 @@ class HeldFolder:
         return None
 
     def is_there(self) -> bool:
-        """Whether path still names this folder, and nobody else holds it. A lock file that is gone is made again."""
+        """Whether path still names this folder, and nobody else holds it. A missing lock file is created again."""
         if not _same(self._fd, self.path, None):
             return False
         if not _same(self._lock, Path(LOCK), self._fd):
             try:
                 lock = lock_file(Path(LOCK), self._fd)
-            except OSError:  # out of descriptors or of disk: nothing says that another has it
+            except OSError:  # out of descriptors or of disk: that does not mean that another process has it
                 return True
             if lock is None:
                 return False
@@ -76,12 +76,12 @@ class HeldFolder:
         """A descriptor of one of its files.
 
         Raises:
-            OSError: as os.open() does; FileNotFoundError too where the folder was removed.
+            OSError: as os.open(); FileNotFoundError also if the folder was removed.
         """
         return os.open(name, flags, FILE_MODE, dir_fd=self._fd)
 
     def holds(self, name: str, fd: int) -> bool:
-        """Whether the file of that name is the open file fd."""
+        """Whether the file with this name is the open file fd."""
         return _same(fd, Path(name), self._fd)
 
     def unlink(self, name: str) -> None:
@@ -94,7 +94,7 @@ class HeldFolder:
             os.unlink(name, dir_fd=self._fd)
 
     def sync(self) -> None:
-        """Makes the names in it durable.
+        """Syncs the folder, which makes the names in it durable.
 
         Raises:
             OSError: they did not reach the disk.
@@ -102,13 +102,13 @@ class HeldFolder:
         os.fsync(self._fd)
 
     def close(self) -> None:
-        """Gives it free."""
+        """Releases it."""
         os.close(self._lock)
         os.close(self._fd)
 
 
 def _lock_folder(fd: int) -> bool:
-    """False when another holds its lock. True where this file system locks no folders: the lock file decides."""
+    """False if another process holds the lock. True if this file system cannot lock folders: the lock file decides."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -120,7 +120,7 @@ def _lock_folder(fd: int) -> bool:
 
 
 def _same(fd: int, path: Path, dir_fd: int | None) -> bool:
-    """Whether path is the open file fd. One that cannot be looked at for another reason than its absence counts so."""
+    """Whether path is the open file fd. If it exists but cannot be checked, it counts as the same."""
     try:
         return os.path.samestat(os.fstat(fd), os.stat(path, dir_fd=dir_fd))
     except (FileNotFoundError, NotADirectoryError):

@@ -25,7 +25,7 @@ REFUSAL = (
 )
 
 SLOW_SYNC_SECONDS = 5.0
-"""A sync that takes longer is told."""
+"""A longer sync is reported by health."""
 
 _MAX_ADOPTED = 4
 _ADOPTION_SECONDS = 30.0
@@ -37,7 +37,7 @@ class SpoolLogger:
 
     def __init__(self, spool: Spool, mode: Mode, sync: Sync) -> None:
         self.spool = spool
-        """Where rows go now: another one when its folder was taken away."""
+        """The current spool; replaced if its folder was taken away."""
         self._strict = mode == "strict"
         self.waits_for_sync = sync == "always"
         """Whether synced() waits for the disk."""
@@ -98,7 +98,7 @@ class SpoolLogger:
         try:
             taken = self._taken
             succeeded = await asyncio.to_thread(self.spool.sync)
-            self._synced = taken  # also when it failed, which the log tells: who waits again finds another sync
+            self._synced = taken  # even if it failed, which is logged: the next waiter starts another sync
             return succeeded
         finally:
             self._syncing = None
@@ -110,7 +110,7 @@ class Record:
     def __init__(self, folders: Folders, sender: Sender, logger: SpoolLogger) -> None:
         self.logger = logger
         self.dead_letters = DeadLetters(folders.root)
-        """Of all processes that share the state directory."""
+        """The dead letters of all processes that share the state directory."""
         self._folders = folders
         self._sender = sender
         self._tending: asyncio.Task[None] | None = None
@@ -140,7 +140,7 @@ class Record:
         return self._sender.adopted
 
     def trouble(self) -> str:
-        """Why what is recorded now is not as safe as was promised, for people; empty while it is."""
+        """Why rows are currently not as safe as promised, for people; empty if they are."""
         if self._homeless or not self.logger.waits_for_sync:
             return self._homeless
         return self._slow_sync()
@@ -166,7 +166,7 @@ class Record:
 
     async def drain(self, grace_seconds: float) -> bool:
         """Waits up to grace_seconds for every row to reach the ledger; returns whether they all did."""
-        async with self._adopting:  # which may have a spool in its hands
+        async with self._adopting:  # it may be adopting a spool
             self._adopts = False
         return await self._sender.drain(grace_seconds)
 
@@ -176,12 +176,14 @@ class Record:
         self._ending.set()
         if self._tending is not None:
             await self._tending
-            await self._leave_what_is_gone()  # what was taken away since the last look must not end with the process
+            await (
+                self._leave_what_is_gone()
+            )  # what was taken away since the last check must not be lost with the process
         await self._sender.aclose()
         await asyncio.to_thread(self.spool.close)
 
     async def _tend(self) -> None:
-        """Looks after the folders: those that dead processes left, and its own, which nobody should touch."""
+        """Adopts the folders of dead processes, and checks its own."""
         loop = asyncio.get_running_loop()
         adopt_at = 0.0
         while not self._ending.is_set():
@@ -195,7 +197,7 @@ class Record:
                 log.warning("spool.adoption_failed", reason=str(error))
             try:
                 await self._leave_what_is_gone()
-            except Exception:  # one folder that defies everything must not be the last that is looked after
+            except Exception:  # one bad folder must not end the care of the others
                 log.exception("spool.tending_failed")
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
@@ -217,8 +219,10 @@ class Record:
                     await asyncio.to_thread(spool.move_to, self.spool)
             except OSError as error:
                 if not self._homeless:
-                    log.error("spool.folder_gone", reason=str(error), hint="no other can be made: rows are in danger")
-                self._homeless = f"the spool's folder is gone, and no other can be made: {error.strerror}"
+                    log.error(
+                        "spool.folder_gone", reason=str(error), hint="no other can be created: rows are in danger"
+                    )
+                self._homeless = f"the spool's folder is gone, and no other can be created: {error.strerror}"
 
 
 def open_record(

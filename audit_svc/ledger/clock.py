@@ -37,6 +37,15 @@ class SeenClock:
         ahead = wall_ms() - self._seen_ms - (_uptime_ms() - self._uptime)
         return ahead if ahead > MAX_JUMP_MS else 0
 
+    def why_jumped(self) -> str:
+        """How far the clock jumped, and what to do about it, for people; empty where it is believed."""
+        if jump := self.jump_ms():
+            return (
+                f"the ledger's clock is {jump // DAY_MS} days ahead of what it last showed, and nobody watched that "
+                "time pass: nothing is pruned. Look at the clock; if it is right, run `audit-svc prune --confirm-clock`"
+            )
+        return ""
+
     def look(self) -> bool:
         """Whether the clock is believed; if it is, what has passed is counted from now on."""
         if self.jump_ms():
@@ -54,12 +63,9 @@ class SeenClock:
         Raises:
             ClockJumped: it is further ahead than can have passed.
         """
-        jump = self.jump_ms()
-        if not self.look():
-            raise ClockJumped(
-                f"the ledger's clock is {jump // DAY_MS} days ahead of what it last showed, and nobody watched that "
-                "time pass: nothing is pruned. Look at the clock; if it is right, run `audit-svc prune --confirm-clock`"
-            )
+        if reason := self.why_jumped():
+            raise ClockJumped(reason)
+        self.confirm()
 
 
 def _uptime_ms() -> int:

@@ -12,7 +12,7 @@ MAX_PAGE_BYTES = 3 * 2**20
 """A page ends early beyond this: gRPC clients take messages of 4 MiB unless told otherwise."""
 
 Row = TypeVar("Row", bound=Any)
-Found = TypeVar("Found")
+Raw = TypeVar("Raw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,7 @@ class Page(Generic[Row]):
     """The key that the next page begins after; None when there is none."""
 
 
-def take_page(
-    found: Iterable[Found], read: Callable[[Found], Row], size: int, key: Callable[[Row], Position]
-) -> Page[Row]:
+def take_page(found: Iterable[Raw], read: Callable[[Raw], Row], size: int, key: Callable[[Row], Position]) -> Page[Row]:
     """The first page of found. For the page to know whether another follows, found needs one row more than size."""
     rows: list[Row] = []
     size_bytes = 0

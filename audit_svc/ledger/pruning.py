@@ -9,7 +9,7 @@ from audit_svc.ledger.steps import HOUR_MS
 
 
 @dataclass(slots=True)
-class Removed:
+class PrunedCounts:
     """Counts of what was removed. cost_micros is in millionths of a US dollar."""
 
     tool_calls: int = 0
@@ -26,7 +26,7 @@ class Progress:
     """How far a prune is. pruned_before is in milliseconds since 1970-01-01 UTC."""
 
     pruned_before: int
-    removed: Removed
+    removed: PrunedCounts
     done: bool
 
 

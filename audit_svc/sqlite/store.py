@@ -96,7 +96,8 @@ class SqliteLedger(ReadableSqlite):
         self._writer = writer
         self._indexer = indexer
         self._care = care
-        self.why_lost, self.clock_jump_ms = files.changed, writer.clock.jump_ms
+        self.why_lost = files.changed
+        self.clock_jump_ms, self.why_clock_jumped = writer.clock.jump_ms, writer.clock.why_jumped
         self.reset_mark = care.reset_mark
         self.prune, self.count_prunable, self.unfinished_prune = care.prune, care.count_prunable, care.unfinished_prune
         self.back_up = care.back_up

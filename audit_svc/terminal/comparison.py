@@ -39,7 +39,7 @@ class Side:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """A name for messages."""
         return f"{self.engine} · {self.model}"
 
     @property
@@ -71,7 +71,7 @@ class Baseline:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """A name for messages."""
         return " and ".join(self.names)
 
 

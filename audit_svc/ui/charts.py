@@ -40,7 +40,7 @@ def svg(figures: Figures, kind: Kind) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One entry of a timeline as it is drawn, in units of the picture."""
+    """One entry of a timeline as it is drawn, in units of the chart."""
 
     entry: Event
     x: float
@@ -49,7 +49,7 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class TimelineChart:
     """A timeline as it is drawn."""
 
     bars: list[Bar]
@@ -58,7 +58,7 @@ class Picture:
     total_ms: int
 
 
-def timeline_picture(entries: list[Event]) -> Picture:
+def timeline_chart(entries: list[Event]) -> TimelineChart:
     """Places a session's entries below each other, each as wide as it took."""
     total_ms = max((entry.begins_ms + entry.duration_ms for entry in entries), default=0)
     scale = _BARS / max(total_ms, 1)
@@ -66,4 +66,4 @@ def timeline_picture(entries: list[Event]) -> Picture:
         Bar(entry, _NAMES + entry.begins_ms * scale, number * _ROW, max(entry.duration_ms * scale, 2))
         for number, entry in enumerate(entries)
     ]
-    return Picture(bars, _NAMES + _BARS + 100, len(entries) * _ROW, total_ms)
+    return TimelineChart(bars, _NAMES + _BARS + 100, len(entries) * _ROW, total_ms)

@@ -75,7 +75,7 @@ async def show_session(request: Any, datasette: Any) -> Any:
     entries = await figures.timeline(datasette.get_database(DATABASE), session_id)
     if not entries:
         raise NotFound("the ledger has nothing of a session with this id")
-    context = {"session_id": session_id, "picture": charts.timeline_picture(entries), "limit": figures.MAX_ENTRIES}
+    context = {"session_id": session_id, "chart": charts.timeline_chart(entries), "limit": figures.MAX_ENTRIES}
     return Response.html(await datasette.render_template("ledger_session.html", context, request=request))
 
 

@@ -1,10 +1,10 @@
 """Engines: one module per kind of model server, all behind the Engine protocol.
 
-An engine is asked for one step at a time. Messages are given to it encoded: encode_message turns each message of a
-conversation into the server's form once, the caller keeps it, and a request only joins them, so that a step costs no
-more than the bytes it sends however long the conversation is.
+An engine is asked for one step at a time, and gets messages encoded: encode_message turns each message into the
+server's form once, the caller keeps it, and a request only joins them. So a step costs only the bytes that it sends,
+however long the conversation is.
 
-A new engine is one new module here, which offers its `KIND`: see gateway_svc.engines.kinds.
+A new engine is one new module here that defines a `KIND`: see gateway_svc.engines.kinds.
 """
 
 from collections.abc import AsyncGenerator, Sequence, Sized
@@ -31,14 +31,14 @@ class StepResult:
     model: str
     """The model that answered, as the server names it; the requested name where it says nothing."""
     finish: Literal["stop", "length", "content_filter"] = "stop"
-    """Why the model stopped. Whether it wants tools is told by message.tool_calls alone."""
+    """Why the model stopped. Only message.tool_calls says whether it wants tools."""
 
 
 StepEvent = TextDelta | StepResult
 
 
 Encoded = Sized
-"""A message as an engine encoded it. What it is, the engine alone knows; its length is about that of its bytes."""
+"""A message as an engine encoded it. Opaque to all others; its length is roughly its size in bytes."""
 
 
 class Engine(Protocol):
@@ -48,7 +48,7 @@ class Engine(Protocol):
     default_model: str
 
     def encode_message(self, message: Message) -> Encoded:
-        """A message for this engine's requests. Nobody but this engine reads it."""
+        """Encodes a message for this engine's requests. Only this engine reads the result."""
         ...
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:

@@ -1,7 +1,7 @@
 """Anthropic's Messages API, POST /v1/messages, at Anthropic or at any server that has it: LiteLLM, Ollama, llama.cpp.
 
-Shapes are those of https://platform.claude.com/docs/en/api/messages. What a model thinks comes signed, and goes back
-with its signature to the model that thought it: within a turn the API refuses calls without it.
+Shapes are those of https://platform.claude.com/docs/en/api/messages. Thinking is signed, and goes back with its
+signature to the same model: within a turn the API refuses calls without it.
 """
 
 import json
@@ -43,7 +43,7 @@ from service_kit.setting_types import Count, Secret
 NAME = "anthropic"
 API_VERSION = "2023-06-01"
 _OTHERS_KINDS = ("server_tool_use", "mcp_tool_use", "_tool_result")
-"""The ends of the kinds of blocks that tell of tools which the provider runs itself: no calls of ours."""
+"""Suffixes of the block types for tools that the provider runs itself: not calls of ours."""
 _ID_FORM = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _FINISHES: dict[str, Literal["stop", "length", "content_filter"]] = {
     "end_turn": "stop",
@@ -53,14 +53,14 @@ _FINISHES: dict[str, Literal["stop", "length", "content_filter"]] = {
     "model_context_window_exceeded": "length",
     "refusal": "content_filter",
 }
-"""The good ends, and those that are told as such. `pause_turn` is of the provider's own tools, which are not used."""
+"""Stop reasons that count as good ends. `pause_turn` belongs to the provider's own tools, which are not used."""
 _BLOCK_FIELDS = {
     "thinking": ("type", "thinking", "signature"),
     "redacted_thinking": ("type", "data"),
     "text": ("type", "text"),
     "tool_use": ("type", "id", "name", "input"),
 }
-"""The blocks that go back, with the fields that the API takes of each."""
+"""The blocks that are sent back, with the fields that the API accepts in each."""
 
 log = structlog.get_logger(__name__)
 
@@ -73,17 +73,14 @@ class AnthropicSettings(HttpEngineSettings):
     api_key: Secret | None = Field(
         None, validation_alias=AliasChoices("GATEWAY_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY")
     )
-    max_tokens: Count = Field(16_384, description="of one answer, its thoughts included; the API wants a limit")
+    max_tokens: Count = Field(16_384, description="of one answer, thinking included; the API requires a limit")
     thinking: Literal["adaptive"] | Count | None = Field(
-        None, description="adaptive, or the tokens that a model may think; where not given, the model's own default"
+        None, description="adaptive, or the model's thinking budget in tokens; default: the model's own"
     )
-    context_tokens: Count | None = Field(
-        None, ge=512, description="of the model's context; where not given, what the price list knows of the model"
-    )
+    context_tokens: Count | None = Field(None, ge=512, description="of the model's context; default: by the price list")
 
     @property
     def context_limit(self) -> int | None:
-        """See HttpEngineSettings."""
         return self.context_tokens
 
 
@@ -107,7 +104,7 @@ class AnthropicEngine:
         self._names = WireNames()
         self._head: dict[str, Any] = {"stream": True, "max_tokens": max_tokens}
         if urlsplit(base_url).hostname == "api.anthropic.com":
-            # puts what is sent again and again into the provider's cache; servers of others may not know the field
+            # caches what every request repeats; other providers' servers may not know the field
             self._head["cache_control"] = {"type": "ephemeral"}
         self._thinking: dict[str, Any] = {}
         if thinking is not None:
@@ -119,12 +116,11 @@ class AnthropicEngine:
         self._origin = f"messages {self._client.address}"
 
     def encode_message(self, message: Message) -> Encoded:
-        """See Engine. What a user says, and each result, is a block; who says it is put around it by step()."""
+        """Encodes user text or a result as a block; step() adds the role around it."""
         model = message.native.model if isinstance(message, AssistantMessage) and message.native else ""
         return Encoded(message, self._encode, self._reader(model or self.default_model))
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
-        """See Engine."""
         self._names.offer(tool.name for tool in tools)
         return encode(
             [
@@ -138,14 +134,13 @@ class AnthropicEngine:
         )
 
     async def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
-        """See Engine."""
         try:
             async with aclosing(self._ask(model, messages, tools, with_thoughts=True)) as events:
                 async for event in events:
                     yield event
             return
         except EngineRejected as refusal:
-            # a signature of another key; or calls of another model within a turn, which have no thoughts
+            # a signature of another key, or another model's calls within a turn, which have no thinking
             if refusal.http_status != 400 or "thinking" not in refusal.reason:
                 raise
             log.warning("engine.thoughts_refused", engine=self.name, model=model)
@@ -154,7 +149,6 @@ class AnthropicEngine:
                 yield event
 
     async def aclose(self) -> None:
-        """See Engine."""
         await self._client.aclose()
 
     def _ask(
@@ -197,7 +191,7 @@ class AnthropicEngine:
 
 
 def _turns(sent: Iterable[tuple[Message, bytes]]) -> Iterator[bytes]:
-    """The messages of a request: all results of an answer, and what the user says then, are one message."""
+    """The messages of a request: all results of an answer and the user text after them are one message."""
     for is_answer, run in groupby(sent, key=lambda pair: isinstance(pair[0], AssistantMessage)):
         if is_answer:
             yield from (data for _, data in run)
@@ -214,11 +208,11 @@ class _Block:
     is_done: bool = False
 
     def kind(self) -> str:
-        """What it is; empty where nothing has told it."""
+        """Its type; empty if no event has named it."""
         return label(self.told.get("type"))
 
     def take_kind(self, kind: str) -> None:
-        """Takes the kind that a piece shows, where its begin has not told it."""
+        """Takes the type that a delta implies, if its start event did not name one."""
         if self.kind() not in _BLOCK_FIELDS and not self.kind().endswith(_OTHERS_KINDS):
             self.told["type"] = kind
 
@@ -228,13 +222,11 @@ class _Block:
         return written or (encode(whole).decode() if whole else "{}")
 
     def is_whole_call(self) -> bool:
-        """Whether the server said so, or the input shows it."""
+        """Whether the server said that the call is complete, or its input shows it."""
         return self.is_done or parse_arguments("".join(self.pieces)) is not None
 
 
 class _Answer(Answer):
-    """See Answer."""
-
     def __init__(self, names: WireNames, origin: str) -> None:
         self._names = names
         self._origin = origin
@@ -245,7 +237,7 @@ class _Answer(Answer):
         self._tokens = TokenCounts()
 
     def take(self, chunk: Fields) -> str:
-        # by what an event holds: its type may be missing behind a proxy, and says no more
+        # by the fields of an event: a proxy may drop its type, which says no more than they do
         if "message" in chunk:
             return self._take_message(fields(chunk["message"]))
         if "content_block" in chunk:
@@ -258,13 +250,13 @@ class _Answer(Answer):
             case "message_stop":
                 self._take_end(chunk.get("stop_reason"))
                 self.ended = self.complete
-            case "message":  # from a server that was asked to stream and does not
+            case "message":  # from a server that does not stream though asked to
                 said = self._take_message(chunk)
                 for block in self._blocks.values():
                     block.is_done = True
                 self.ended = self.complete
                 return said
-        return ""  # a ping, or an event that is not known yet
+        return ""  # a ping, or an unknown event
 
     def result(self, model: str) -> StepResult:
         blocks = [self._blocks[at] for at in sorted(self._blocks)]
@@ -290,7 +282,7 @@ class _Answer(Answer):
 
     def _block(self, chunk: Fields) -> _Block:
         index = maybe_count(chunk.get("index"))
-        if index is None:  # a proxy that leaves it out tells one block after another
+        if index is None:  # a proxy that leaves it out sends one block after another
             index = max(self._blocks, default=-1) + ("content_block" in chunk or not self._blocks)
         return self._at(index)
 
@@ -335,7 +327,7 @@ class _Answer(Answer):
         return ""
 
     def _think(self, block: _Block, piece: str) -> None:
-        """Keeps all of it, as far as it is bounded: signed, it goes back whole."""
+        """Keeps thinking whole, up to its bound: it is signed, and goes back whole."""
         self.tally.add(HELD, len(piece))
         block.pieces.append(piece)
 
@@ -363,9 +355,7 @@ class _Answer(Answer):
         self.complete, self._finish = True, finish
 
     def _count(self, usage: object, *, is_whole: bool = True) -> None:
-        """Takes a usage; at the begin of an answer its output is none yet. What was read from the API's cache, and put
-        into it, is counted beside the input.
-        """
+        """Takes a usage; at the start of an answer it has no output. Cache reads and writes count beside the input."""
         if not isinstance(usage, dict):
             return
         for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"):
@@ -379,7 +369,7 @@ class _Answer(Answer):
 
 
 def _items_back(blocks: Sequence[_Block]) -> Iterator[str]:
-    """The blocks for sending them back, each as JSON; none where text and calls say all of it."""
+    """The blocks to send back, each as JSON; none if text and calls say all of it."""
     known = [block for block in blocks if block.kind() in _BLOCK_FIELDS]
     signed = [block for block in known if block.told.get("signature") or block.kind() == "redacted_thinking"]
     if not signed:

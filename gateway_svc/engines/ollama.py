@@ -1,6 +1,6 @@
 """Ollama: POST /api/chat, as its api/types.go and docs/api describe it.
 
-Its own API rather than the one that it shares with OpenAI, since only here can the size of the context be set.
+Its own API rather than its OpenAI-compatible one, since only here can the size of the context be set.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -41,16 +41,14 @@ class OllamaSettings(HttpEngineSettings):
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_OLLAMA_")
 
-    num_ctx: Count = Field(32768, ge=512, description="tokens; what Ollama would choose truncates in silence")
+    num_ctx: Count = Field(32768, ge=512, description="tokens; Ollama's own default silently truncates")
 
     @property
     def is_local(self) -> bool:
-        """See HttpEngineSettings."""
         return True
 
     @property
     def context_limit(self) -> int | None:
-        """See HttpEngineSettings."""
         return self.num_ctx
 
 
@@ -70,10 +68,10 @@ class OllamaEngine:
     ) -> None:
         """`base_url` is such as `http://host:11434`; `num_ctx` is the context in tokens, for question and answer.
 
-        `think` None leaves it to the server whether a model thinks; to say it to a model that cannot is an error.
+        `think` None lets the server decide whether a model thinks; asking a model that cannot is an error.
         """
         self.default_model = default_model
-        # truncate: by default a server drops old messages in silence, and answers to another conversation than this one
+        # truncate: by default a server silently drops old messages, and answers another conversation than this one
         self._head: dict[str, Any] = {"stream": True, "truncate": False, "options": {"num_ctx": num_ctx}}
         if think is not None:
             self._head["think"] = think
@@ -81,21 +79,17 @@ class OllamaEngine:
         self._origin = f"ollama {self._client.address}"
 
     def encode_message(self, message: Message) -> Encoded:
-        """See Engine."""
         model = message.native.model if isinstance(message, AssistantMessage) and message.native else ""
         return Encoded(message, _encode, Reader(self._origin, model or self.default_model))
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
-        """See Engine."""
         return encode_tools(tools)
 
     def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
-        """See Engine."""
         body = join({"model": model, **self._head}, fit(messages, Reader(self._origin, model)), tools)
         return self._client.step(model, body, partial(_Answer, self._origin))
 
     async def aclose(self) -> None:
-        """See Engine."""
         await self._client.aclose()
 
 
@@ -115,7 +109,7 @@ def _assistant(message: AssistantMessage, form: Form) -> dict[str, Any]:
     if not message.tool_calls:
         return {"role": "assistant", "content": nonempty_text(message)}
     encoded: dict[str, Any] = {"role": "assistant", "content": message.text}
-    # within a turn a model reasons on from what it thought before its calls; later turns can do without
+    # within a turn a model continues its reasoning from before its calls; later turns do not need it
     if message.thinking and form.own:
         encoded["thinking"] = message.thinking
     encoded["tool_calls"] = [
@@ -126,8 +120,6 @@ def _assistant(message: AssistantMessage, form: Form) -> dict[str, Any]:
 
 
 class _Answer(Answer):
-    """See Answer."""
-
     def __init__(self, origin: str) -> None:
         self._origin = origin
         self._text: list[str] = []
@@ -142,7 +134,7 @@ class _Answer(Answer):
         piece = clean(text(message.get("content")) or label(chunk.get("response")))
         self._text.append(piece)
         self._thinking.append(text(message.get("thinking")) or label(message.get("reasoning")))
-        # a call comes whole, and its index need not be unique
+        # calls are not fragmented, and their indexes need not be unique
         told = message.get("tool_calls")
         for call in map(_call, [told] if isinstance(told, dict) else items(told)):
             self.tally.add(CALLS)
@@ -152,7 +144,7 @@ class _Answer(Answer):
         self._tokens.put("input", maybe_count(chunk.get("prompt_eval_count")))
         self._tokens.put("output", maybe_count(chunk.get("eval_count")))
         if chunk.get("done") is True:
-            reason = text(chunk.get("done_reason")).lower()  # older servers tell none
+            reason = text(chunk.get("done_reason")).lower()  # older servers send none
             if reason not in ("", "stop", "length") and not (reason == "tool_calls" and self._calls):
                 raise BadEnd(f"ended its answer for the reason {presentable(reason)[:100]}")
             self.complete = True

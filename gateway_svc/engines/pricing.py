@@ -1,4 +1,4 @@
-"""What a model request costs and may hold, by the price list that genai-prices carries inside. Nothing is fetched."""
+"""Prices and context sizes of models, from the list bundled with genai-prices. Nothing is fetched."""
 
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
@@ -18,10 +18,10 @@ log = structlog.get_logger(__name__)
 def cost_micros(
     base_url: str | None, provider: str | None, model: str, usage: Usage, *, local: bool = False
 ) -> int | None:
-    """Millionths of a US dollar, or None where the price is not known or the usage is incomplete.
+    """Millionths of a US dollar, or None if the price is unknown or the usage is incomplete.
 
-    A local server's requests cost nothing. Otherwise the provider is the one whose API is at base_url; behind one
-    that the price list does not know it is `provider`, by its id on the list, and where that is None the model's maker.
+    A local server's requests cost nothing. Otherwise the provider is the one whose API is at base_url. If the price
+    list does not know the address, it is `provider`, by its id on the list, or if that is None the model's maker.
     """
     if local:
         return 0
@@ -41,14 +41,14 @@ def cost_micros(
         return int((price * _MICROS).to_integral_value(ROUND_HALF_UP))
     except LookupError:
         return None
-    except Exception:  # a turn does not fail because its price cannot be told
+    except Exception:  # a missing price must not fail a turn
         log.warning("pricing.failed", model=model, exc_info=True)
         return None
 
 
 @lru_cache(maxsize=256)
 def context_tokens(base_url: str, configured: int | None, model: str) -> int | None:
-    """The size of a model's context, for question and answer: what is configured, else what the list knows of it."""
+    """The size of a model's context, input and output: what is configured, else what the list has; None if unknown."""
     if configured is not None:
         return configured
     try:

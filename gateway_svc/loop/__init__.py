@@ -1,1 +1,1 @@
-"""The agent loop: ask the model, run its tools, tell it their results."""
+"""The agent loop: ask the model, run its tools, return their results."""

@@ -1,4 +1,4 @@
-"""The agent loop: ask the model, run the tools that it wants, tell it their results, until it wants none."""
+"""The agent loop: ask the model, run the tools that it calls, return their results, until it calls none."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.engines import Engine, StepResult, TextDelta
 from gateway_svc.errors import CallNotParsed, ContentRefused, ContextExceeded, failure_of
 from gateway_svc.loop.answers import Answers
-from gateway_svc.loop.context import Context, Gauge
+from gateway_svc.loop.context import Context, TokenEstimator
 from gateway_svc.loop.dry_run import DryRunToolbox, ShadowLogger
 from gateway_svc.loop.refusals import CONTENT_REFUSED, CUT_CALLS, NOT_PARSED, WRITE_AGAIN, ContextSizes, withhold
 from gateway_svc.messages import Message, SystemMessage, ToolMessage
@@ -37,12 +37,12 @@ CANCELLED = ToolResult("The call was cancelled.", common_pb2.OUTCOME_CANCELLED, 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where a turn ends although the model wants to go on."""
+    """Where a turn ends although the model would continue."""
 
     max_steps: int = 50
     max_turn_seconds: float = 600.0
     max_parallel_tools: int = 8
-    """How many tool calls of one step run side by side; the others wait for a place."""
+    """How many tool calls of one step run in parallel; the others wait for a slot."""
 
 
 class Agent:
@@ -61,11 +61,11 @@ class Agent:
         answers: Answers,
         limits: Limits,
     ) -> None:
-        """Makes an agent over an engine.
+        """Creates an agent on an engine.
 
-        `price` gives the cost of a request to a model in millionths of a US dollar, or None where it is unknown.
-        `context_tokens` gives the size of a model's context; None where it is unknown, so that nothing is left out.
-        `cuts_silently` says that the model server cuts what exceeds the context without an error.
+        `price` gives the cost of a request to a model in millionths of a US dollar, or None if unknown.
+        `context_tokens` gives the size of a model's context; None if unknown, so nothing is left out.
+        `cuts_silently` says that the model server truncates what exceeds the context without an error.
         """
         self.name = engine.name
         self.default_model = engine.default_model
@@ -79,12 +79,12 @@ class Agent:
         self._price = price
         self._contexts = ContextSizes(context_tokens)
         self._cuts_silently = cuts_silently
-        self._gauge = Gauge()
+        self._estimator = TokenEstimator()
         self._answers = answers
         self._limits = limits
 
     async def run(self, turn: Turn) -> pb.StopReason.ValueType:
-        """Takes steps until the model wants no tool, or a limit is reached.
+        """Takes steps until the model calls no tool, or a limit is reached.
 
         Raises:
             EngineError: the model server did not answer as it should.
@@ -120,13 +120,13 @@ class Agent:
             return pb.STOP_REASON_MAX_TURN_SECONDS
 
     async def _ask_until_read(self, turn: Turn, context: Context) -> StepResult:
-        """Asks once more: shortened where the server refuses the length, and where it could not read a call."""
+        """Asks the model, and once more if the server refuses the length (then shortened) or cannot parse a call."""
         try:
             return await self._ask_model(turn, context)
         except ContextExceeded as refusal:
             scope, sent_bytes = turn.scope, context.size + len(self._tools)
             context_tokens = self._contexts.refused(scope.model, refusal.reason, sent_bytes)
-            self._gauge.refuse(scope.session_id, scope.model, sent_bytes, context_tokens)
+            self._estimator.refuse(scope.session_id, scope.model, sent_bytes, context_tokens)
             if not self._fit(turn, context):
                 raise
         except CallNotParsed:
@@ -135,7 +135,7 @@ class Agent:
         return await self._ask_model(turn, context)
 
     def _refuse_calls(self, turn: Turn, context: Context, answer: StepResult) -> None:
-        """Leaves a row for each call of an answer that did not end well, and tells the model why none was run."""
+        """Records each call of an answer that ended badly, and tells the model why none ran."""
         for call in answer.message.tool_calls:
             intent, result = open_call(call, turn.scope), CUT_CALLS[answer.finish]
             turn.events.put(tool_call_started(intent))
@@ -147,7 +147,7 @@ class Agent:
         context.append(message)
 
     async def _ask_model(self, turn: Turn, context: Context) -> StepResult:
-        """One model request. It leaves a cost row however it ends."""
+        """Makes one model request, which has a cost row however it ends."""
         self._offer_tools()
         self._fit(turn, context)
         turn.events.begin_step()
@@ -183,46 +183,46 @@ class Agent:
         return answer
 
     def _offer_tools(self) -> None:
-        """Encodes the tools again when there are others."""
+        """Encodes the tools again if they have changed."""
         if self._tools_revision != self._own_toolbox.revision:
             self._tools_revision = self._own_toolbox.revision
             self._tools = self._engine.encode_tools(self._own_toolbox.definitions())
 
     def _fit(self, turn: Turn, context: Context) -> bool:
-        """Leaves out what exceeds the model's context, and tells the client; says whether it did."""
+        """Leaves out what exceeds the model's context, and warns the client; returns whether it did."""
         context_tokens = self._contexts.of(turn.scope.model)
         if context_tokens is None:
             return False
-        room = self._gauge.room_bytes(turn.scope.session_id, turn.scope.model, context_tokens) - len(self._tools)
+        room = self._estimator.room_bytes(turn.scope.session_id, turn.scope.model, context_tokens) - len(self._tools)
         if not context.fit(room, context_tokens // 2):
             return False
         turn.events.warn(
             pb.WARNING_CODE_HISTORY_SHORTENED,
-            f"the conversation does not fit the model's context of {context_tokens} tokens: the model is told "
-            f"{context.shortened_results} results shortened, and not told {context.left_out_turns} earlier turns "
-            f"and {context.left_out_steps} earlier steps of this one",
+            f"the conversation does not fit the model's context of {context_tokens} tokens: "
+            f"{context.shortened_results} results were shortened, and {context.left_out_turns} earlier turns and "
+            f"{context.left_out_steps} earlier steps of this turn were left out",
         )
         return True
 
     def _count(self, turn: Turn, context: Context, usage: Usage) -> bool:
-        """Learns from the server's count of tokens; says whether it shows that the server has cut the request."""
+        """Learns from the server's token count; returns whether it shows that the server truncated the request."""
         scope, sent_bytes = turn.scope, context.size + len(self._tools)
         context_tokens = self._contexts.of(scope.model)
         if context_tokens is None or not usage.input_tokens:
             return False
         if not (self._cuts_silently and context.count(usage.input_tokens, context_tokens)):
-            self._gauge.learn(scope.session_id, scope.model, sent_bytes, usage.input_tokens)
+            self._estimator.learn(scope.session_id, scope.model, sent_bytes, usage.input_tokens)
             return False
-        self._gauge.lower(scope.session_id, scope.model, sent_bytes, usage.input_tokens, context_tokens)
+        self._estimator.lower(scope.session_id, scope.model, sent_bytes, usage.input_tokens, context_tokens)
         turn.events.warn(
             pb.WARNING_CODE_CONTEXT_EXCEEDED,
             f"the model server counted {usage.input_tokens} tokens in a request of {sent_bytes} bytes: it has cut "
-            f"it to its context, so that the model has not read all of it",
+            f"the request to its context, and the model has not read all of it",
         )
         return True
 
     async def _run_tools(self, turn: Turn, context: Context, calls: Sequence[ToolCall]) -> None:
-        """Runs the calls of one step side by side; their results are told in the order of the calls."""
+        """Runs the calls of one step in parallel; their results follow in the order of the calls."""
         results: dict[str, ToolResult] = {}
         places = asyncio.Semaphore(self._limits.max_parallel_tools)
         try:
@@ -231,7 +231,7 @@ class Agent:
                     group.create_task(self._run_tool(turn, call, results, places))
         finally:
             for call in calls:
-                if call.id not in results:  # cancelled before it got a place: it has its row all the same
+                if call.id not in results:  # cancelled while it waited for a slot: it still has its row
                     results[call.id] = CANCELLED
                     self._conclude(turn, open_call(call, turn.scope), CANCELLED)
                 self._append(turn, context, ToolMessage(call.provider_call_id, call.name, results[call.id].text))
@@ -263,22 +263,22 @@ class Agent:
                     _tell(turn, row)
 
     async def _ask_client(self, call: ToolCall) -> str | None:
-        """Why the client does not let the call run, or None when it does."""
+        """Why the client refused the call, or None if it allowed it."""
         answer = await self._answers.wait_for(call.id)
         return None if answer.allow else f"The call was refused. {answer.reason}".strip()
 
     def _conclude(self, turn: Turn, intent: audit_pb2.AuditRow, result: ToolResult) -> None:
-        """Puts a call that did not run on the record, and tells the client."""
+        """Records a call that did not run, and tells the client."""
         _tell(turn, self._record(intent, result))
 
     def _record(self, intent: audit_pb2.AuditRow, result: ToolResult) -> audit_pb2.AuditRow:
-        """Puts an ended call on the record. The one place where audit rows are closed."""
+        """Records an ended call. The one place where audit rows are closed."""
         row = close_call(intent, result)
         safe_audit(self._logger, row)
         return row
 
     def in_shadow(self, done: Sequence[Message]) -> "Agent":
-        """An agent whose tools do not run (the ShadowRunner protocol). The engine's connections stay this agent's."""
+        """An agent whose tools do not run (the ShadowRunner protocol). It shares this agent's engine."""
         shadow = copy(self)
         shadow._toolbox = DryRunToolbox(self._own_toolbox, done)
         shadow._logger = ShadowLogger(self._logger)

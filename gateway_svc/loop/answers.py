@@ -1,4 +1,4 @@
-"""Tool calls that wait for somebody to allow them."""
+"""Tool calls that wait for a decision."""
 
 import asyncio
 import time
@@ -9,14 +9,14 @@ from gateway_svc.errors import NotFound
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Somebody's decision on a tool call."""
+    """A decision on a tool call."""
 
     allow: bool
     reason: str = ""
 
 
 class Answers:
-    """Brings an answer to the call that waits for it."""
+    """Delivers an answer to the call that waits for it."""
 
     def __init__(self, seconds: float) -> None:
         """Waits at most `seconds` for each answer."""
@@ -28,7 +28,7 @@ class Answers:
         return time.time_ns() // 1_000_000 + round(self._seconds * 1000)
 
     async def wait_for(self, call_id: str) -> Answer:
-        """The answer to a call; a refusal when none comes in time."""
+        """The answer to a call; a refusal if none comes in time."""
         self._waiting[call_id] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(self._seconds):
@@ -42,7 +42,7 @@ class Answers:
         """Answers a call.
 
         Raises:
-            NotFound: no call of that id waits for an answer.
+            NotFound: no call with this id is waiting.
         """
         waiting = self._waiting.get(call_id)
         if waiting is None or waiting.done():

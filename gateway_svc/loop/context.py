@@ -1,17 +1,17 @@
-"""What of a conversation is sent to a model, so that it fits the model's context. The transcript keeps all of it.
+"""Fits a conversation into the model's context. The transcript keeps all of it.
 
 Tokens are estimated from bytes: three bytes a token until the model server has counted a request of the session, then
-what that count says, between one and four. What a server has refused for its length sets a ceiling for the session. A
-quarter of the context, at most 16,384 tokens, is left for the answer, and a tenth of the rest for errors of the
-estimate. Where that is exceeded,
+by that count, between one and four. A request that a server refused for its length sets a ceiling for the session. A
+quarter of the context, at most 16,384 tokens, is kept for the answer, and a tenth of the rest for estimation errors.
+If a conversation exceeds that,
 
-1. results of tools in earlier turns are shortened;
-2. earlier turns are left out whole, the oldest first, behind a mark in the user's next message;
-3. results of tools in earlier steps of the turn are shortened, then such steps are left out whole behind a mark;
+1. tool results of earlier turns are shortened;
+2. whole earlier turns are left out, the oldest first, with a mark in the user's next message;
+3. tool results of earlier steps of the turn are shortened, then whole steps are left out, with a mark;
 4. results of the last step are shortened.
 
-So a tool call never goes without its result. What is left out is more than needed, in pieces of half a byte for each
-token of the context: what is sent then begins alike for many turns, which is what model servers' caches want.
+So a tool call always keeps its result. More is left out than needed, in chunks of half a byte for each token of the
+context: requests then have the same beginning for many turns, so that model servers' caches stay useful.
 """
 
 import sys
@@ -25,17 +25,17 @@ from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolM
 from gateway_svc.tools.output import shorten
 
 BYTES_PER_TOKEN = 3.0
-"""Before anything is known: English has about four, code and other languages less."""
+"""Bytes a token before anything is known: English has about four, code and other languages less."""
 MIN_BYTES_PER_TOKEN, MAX_BYTES_PER_TOKEN = 1.0, 4.0
 IMPLAUSIBLE_BYTES_PER_TOKEN = 12.0
-"""A count of tokens below this share of the bytes is not one of the whole request."""
+"""A token count below this share of the bytes does not cover the whole request."""
 MAX_ANSWER_TOKENS = 16_384
 SHORT_RESULT_CHARACTERS = 600
 LEAST_RESULT_CHARACTERS = 40
-"""Of the last step, which may have asked for hundreds of results at once."""
+"""For results of the last step, which may have hundreds of them."""
 MARK_BYTES = 200
 """More than a mark has."""
-MAX_GAUGED = 1_000
+MAX_ESTIMATES = 1_000
 
 _LEFT_OUT_TURNS = "[What was said before this, {} turns of it, was left out: it does not fit your context.]\n\n"
 _LEFT_OUT_STEPS = "\n\n[Your first {} steps on this were left out: they do not fit your context.]"
@@ -48,56 +48,56 @@ class _Shortened(ToolMessage):
 
 
 @dataclass(slots=True)
-class _Gauged:
-    """What is known of one model in one session."""
+class _Estimate:
+    """The estimate for one model in one session."""
 
     bytes_per_token: float = BYTES_PER_TOKEN
     most_bytes: int = sys.maxsize
-    """The ceiling that a refusal has taught."""
+    """The ceiling set by a refusal."""
 
 
-class Gauge:
-    """How many bytes make a token, by what model servers count and refuse."""
+class TokenEstimator:
+    """Estimates how many bytes a token has, from model servers' counts and refusals."""
 
     def __init__(self) -> None:
-        self._gauged: OrderedDict[tuple[str, str], _Gauged] = OrderedDict()
+        self._estimates: OrderedDict[tuple[str, str], _Estimate] = OrderedDict()
 
     def room_bytes(self, session_id: str, model: str, context_tokens: int) -> int:
-        """How many bytes may be sent to a model whose context has so many tokens."""
+        """How many bytes to send to a model with this context."""
         tokens = context_tokens - min(context_tokens // 4, MAX_ANSWER_TOKENS)
-        gauged = self._gauged.get((session_id, model), _Gauged())
-        return min(int(tokens * 0.9 * gauged.bytes_per_token), gauged.most_bytes)
+        estimate = self._estimates.get((session_id, model), _Estimate())
+        return min(int(tokens * 0.9 * estimate.bytes_per_token), estimate.most_bytes)
 
     def learn(self, session_id: str, model: str, sent_bytes: int, input_tokens: int) -> None:
-        """Takes a server's count of a request of sent_bytes."""
+        """Takes a server's token count for a request of sent_bytes."""
         found = sent_bytes / max(input_tokens, 1)
-        gauged = self._gauged.setdefault((session_id, model), _Gauged())
-        gauged.bytes_per_token = min(max(found, MIN_BYTES_PER_TOKEN), MAX_BYTES_PER_TOKEN)
-        self._gauged.move_to_end((session_id, model))
-        if len(self._gauged) > MAX_GAUGED:
-            self._gauged.popitem(last=False)
+        estimate = self._estimates.setdefault((session_id, model), _Estimate())
+        estimate.bytes_per_token = min(max(found, MIN_BYTES_PER_TOKEN), MAX_BYTES_PER_TOKEN)
+        self._estimates.move_to_end((session_id, model))
+        if len(self._estimates) > MAX_ESTIMATES:
+            self._estimates.popitem(last=False)
 
     def lower(self, session_id: str, model: str, sent_bytes: int, input_tokens: int, context_tokens: int) -> None:
-        """Lowers the estimate after a request that its server cut: it had more tokens than the context."""
+        """Lowers the estimate after a request that the server truncated: it had more tokens than the context."""
         self.learn(session_id, model, int(sent_bytes * 0.9), max(input_tokens, context_tokens))
 
     def refuse(self, session_id: str, model: str, sent_bytes: int, context_tokens: int) -> None:
-        """Lowers the estimate after a request that its server refused for its length, and keeps it down: no later count
-        raises it, since each try to send more would be refused again.
+        """Lowers the estimate after a request that the server refused for its length. No later count raises it again,
+        since each attempt to send more would be refused.
         """
         self.lower(session_id, model, sent_bytes, 0, context_tokens)
         room = self.room_bytes(session_id, model, context_tokens)
-        self._gauged[session_id, model].most_bytes = min(room, sent_bytes * 3 // 4)
+        self._estimates[session_id, model].most_bytes = min(room, sent_bytes * 3 // 4)
 
 
 class Context:
-    """The messages of one turn as they are sent. Each is encoded once, and again only where it is shortened."""
+    """The messages of one turn as they are sent. Each is encoded once, and again only if it is shortened."""
 
     def __init__(self, encode: Callable[[Message], Encoded], messages: Sequence[Message]) -> None:
         self._encode = encode
         self._messages = list(messages)
         self.encoded = [encode(message) for message in messages]
-        """The messages for the model server; do not change it."""
+        """The messages for the model server; do not modify."""
         self.size = sum(map(len, self.encoded))
         """Bytes of all messages."""
         self.left_out_turns = 0
@@ -105,7 +105,7 @@ class Context:
         self.shortened_results = 0
         self._left_out_bytes = 0
         self._counted: tuple[int, int] | None = None
-        """Bytes and tokens of the last request, as long as what is sent only grows."""
+        """Bytes and tokens of the last request, while requests only grow."""
 
     def append(self, message: Message) -> None:
         """Adds a message at the end."""
@@ -114,7 +114,7 @@ class Context:
         self.size += len(self.encoded[-1])
 
     def fit(self, room_bytes: int, piece_bytes: int) -> bool:
-        """Shortens and leaves out what exceeds room_bytes; says whether it did. Turns go in pieces of piece_bytes."""
+        """Shortens and leaves out what exceeds room_bytes, whole turns by piece_bytes; returns whether it did."""
         if self.size <= room_bytes:
             return False
         self._counted = None
@@ -133,17 +133,17 @@ class Context:
         return before != (self.left_out_turns, self.left_out_steps, self.shortened_results)
 
     def count(self, input_tokens: int, context_tokens: int) -> bool:
-        """Takes a server's count of what was sent; says whether it shows that the server has cut it in silence.
+        """Takes a server's token count; returns whether it shows that the server silently truncated the request.
 
-        It does where the context is full, where no text has so few tokens, and where more was sent than before and
-        fewer tokens were counted. A count of 0 is none.
+        It does if the context is full, if no text has so few tokens, or if more was sent than before and fewer tokens
+        were counted. A count of 0 means no count.
         """
         if not input_tokens:
             return False
         least = self.size / IMPLAUSIBLE_BYTES_PER_TOKEN
         if self._counted:
             before_bytes, before_tokens = self._counted
-            # a quarter less may be a template's doing, such as leaving out what the model thought before
+            # up to a quarter less may come from a template, such as one that drops earlier reasoning
             least = max(least, before_tokens * 0.75 + (self.size - before_bytes) / IMPLAUSIBLE_BYTES_PER_TOKEN)
         cut = input_tokens >= context_tokens or input_tokens < least
         self._counted = None if cut else (self.size, input_tokens)
@@ -155,12 +155,12 @@ class Context:
 
     @property
     def _turn(self) -> int:
-        """Where the turn begins: the last message of the user."""
+        """Where the turn begins: the user's last message."""
         return next((at for at in self._backwards() if isinstance(self._messages[at], UserMessage)), self._head)
 
     @property
     def _last_step(self) -> int:
-        """Where the last step begins; the end of the messages where the turn has none."""
+        """Where the last step begins; the end of the messages if the turn has none."""
         last = next((at for at in self._backwards() if not isinstance(self._messages[at], ToolMessage)), 0)
         return last if isinstance(self._messages[last], AssistantMessage) else len(self._messages)
 
@@ -183,7 +183,7 @@ class Context:
         wanted = -(-excess // piece_bytes) * piece_bytes
         begins = [
             at for at in range(self._head, self._turn + 1) if isinstance(self._messages[at], UserMessage)
-        ]  # of the turns that can go, and of the one that stays
+        ]  # of the turns that may be left out, and of the one that stays
         end = begins[0] if begins else self._head
         for begin, next_begin in pairwise(begins):
             if self._left_out_bytes >= wanted:

@@ -1,5 +1,5 @@
-"""Tools for a shadow: nothing runs. A call that the turn made too is told the turn's result, so that engines can be
-compared on the same ground; any other is told that it is a dry run.
+"""Tools for a shadow: nothing runs. A call that the turn also made gets the turn's result, so that engines can be
+compared under the same conditions; any other gets a note that this is a dry run.
 """
 
 from collections import defaultdict, deque
@@ -19,10 +19,10 @@ DRY_RUN = "(This is a dry run: the tool was not run. Go on as if it had done its
 
 
 class DryRunToolbox:
-    """Stands in for a Toolbox."""
+    """A stand-in for Toolbox."""
 
     def __init__(self, toolbox: Toolbox, done: Sequence[Message]) -> None:
-        """`done` is what the turn has added to the conversation."""
+        """`done` are the messages that the turn added to the conversation."""
         self._toolbox = toolbox
         self._results: dict[tuple[str, str], deque[str]] = defaultdict(deque)
         texts = {message.provider_call_id: message.text for message in done if isinstance(message, ToolMessage)}
@@ -32,15 +32,15 @@ class DryRunToolbox:
                     self._results[_key(call)].append(texts[call.provider_call_id])
 
     def policy(self, name: str) -> Policy:
-        """Nobody is asked about what does not run."""
+        """Always `allow`: nothing runs, so nobody is asked."""
         return "allow"
 
     def check(self, call: ToolCall) -> ToolResult | None:
-        """Why the call would be refused; None where it would run."""
+        """Why the call would be refused; None if it would run."""
         return self._toolbox.check(call)
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolResult:
-        """Runs nothing. The same call again is told the turn's results one after another, the last one for ever."""
+        """Runs nothing. Repeated calls get the turn's results one after another, then the last one again."""
         if (refused := self._toolbox.check(call)) is not None:
             return refused
         results = self._results.get(_key(call))
@@ -55,7 +55,7 @@ class ShadowLogger:
         self._logger = logger
 
     def intend(self, row: audit_pb2.AuditRow) -> None:
-        """Nothing is about to run."""
+        """Does nothing: no tool will run."""
 
     def record(self, row: Row) -> None:
         """Records the row, marked as a shadow's."""
@@ -64,7 +64,7 @@ class ShadowLogger:
         self._logger.record(row)
 
     async def synced(self) -> None:
-        """As the turn's own logger does it."""
+        """Delegates to the turn's own logger."""
         await self._logger.synced()
 
 

@@ -1,4 +1,4 @@
-"""What a model, and the next request, are told when a server refuses a conversation or cuts an answer."""
+"""What the model is told when a server refuses a conversation or cuts an answer."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ CUT_CALLS = {
         "the answer was cut by a content filter",
     ),
 }
-"""What becomes of the calls of an answer that did not end well: nobody knows whether they are whole."""
+"""Results for the calls of an answer that ended badly: nobody knows whether they are complete."""
 NOT_PARSED = AssistantMessage("(a tool call that could not be read)")
 WRITE_AGAIN = UserMessage(
     "Your last tool call could not be parsed. Write it once more, with its arguments as one valid JSON object."
@@ -39,21 +39,21 @@ _BYTES_PER_TOKEN = 3
 
 
 class ContextSizes:
-    """The sizes of models' contexts in tokens: what is set or known of each, and what its server told."""
+    """The sizes of models' contexts in tokens: as configured, or known, or learned from refusals."""
 
     def __init__(self, known: Callable[[str], int | None]) -> None:
         self._known = known
         self._told: dict[str, int] = {}
 
     def of(self, model: str) -> int | None:
-        """The size of a model's context; None where nothing is known."""
+        """The size of a model's context; None if unknown."""
         sizes = [size for size in (self._known(model), self._told.get(model)) if size]
         return min(sizes, default=None)
 
     def refused(self, model: str, words: str, sent_bytes: int) -> int:
-        """Takes a refusal of a request of sent_bytes, and returns the size that it teaches.
+        """Takes a refusal of a request of sent_bytes, and returns the context size that follows from it.
 
-        Servers mostly name it. Where one does not, and nobody knows it, what was sent was more than it holds.
+        Most servers name it. Otherwise, and if it is unknown, it is smaller than what was sent.
         """
         if found := _LIMIT.search(words):
             self._told[model] = min(int(found[1] or found[2]), self._told.get(model, 2**31))
@@ -63,7 +63,7 @@ class ContextSizes:
 
 
 def withhold(messages: Sequence[Message]) -> list[Message]:
-    """A conversation without what a server refused for its content: results or input just ahead of such a mark."""
+    """A conversation without what a server refused for its content: the results or input right before the mark."""
     told = list(messages)
     for mark, message in enumerate(messages):
         if not (isinstance(message, AssistantMessage) and message.text == CONTENT_REFUSED.text):

@@ -1,7 +1,7 @@
-"""Tools: one module per tool, each of which offers its `KIND`, and the one way to run them (toolbox).
+"""Tools: one module per tool, each of which defines a `KIND`, and the toolbox, which runs them.
 
-Whatever goes wrong in a tool is told to the model: run() always returns a ToolResult. Only cancellation propagates.
-A module with a KIND in this package is a tool that deployments can offer; nothing else needs to be told of it.
+The model hears of every failure of a tool: run() always returns a ToolResult. Only cancellation propagates.
+A module with a KIND in this package is a tool that deployments can offer; no list names it.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """What a tool call may know of its surroundings."""
+    """The context of a tool call."""
 
     files: "Files"
-    """The workspace, which nothing in it leads out of."""
+    """The workspace; no path in it leads outside."""
     scope: Scope | None = None
 
 
 class ToolError(Exception):
-    """Raised by a tool that cannot do its work; holds the result. The message is for the model and the record."""
+    """A tool failed; holds the result. The message is for the model and the record."""
 
     def __init__(
         self,
@@ -57,21 +57,21 @@ class ToolError(Exception):
 
 
 class Tool(Protocol):
-    """Something that a model can ask for."""
+    """A tool that a model can call."""
 
     name: str
     description: str
 
     @property
     def parameters(self) -> type[BaseModel]:
-        """The arguments: their JSON Schema is shown to the model, and what the model sends is validated against it."""
+        """The arguments: the model gets their JSON Schema, and its calls are validated against it."""
         ...
 
     async def run(self, arguments: Any, context: ToolContext) -> ToolResult:
         """Runs with arguments, an instance of `parameters`.
 
         Raises:
-            ToolError: the tool could not do its work.
+            ToolError: the tool failed.
         """
         ...
 
@@ -86,54 +86,54 @@ class RemoteTool(Protocol):
 
     @property
     def description(self) -> str:
-        """What a model is told of it."""
+        """The description for the model."""
         ...
 
     @property
     def schema(self) -> dict[str, object]:
-        """The arguments, an object."""
+        """The JSON Schema of the arguments, an object."""
         ...
 
     def check(self, arguments: dict[str, Any]) -> None:
-        """Raises ArgumentsError where it is plain that arguments cannot be used."""
+        """Raises ArgumentsError if the arguments are obviously unusable."""
         ...
 
     async def run(self, arguments: dict[str, Any], context: ToolContext) -> ToolResult:
         """Runs with arguments.
 
         Raises:
-            ToolError: the tool could not do its work.
+            ToolError: the tool failed.
         """
         ...
 
 
 class NoSettings(Settings):
-    """Of a tool that has none."""
+    """The settings of a tool without settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a deployment has for its tools when they are built."""
+    """What a deployment provides for building its tools."""
 
     jail: "Sandbox | None"
-    """What programs run in; None where the machine has no such thing, or the deployment does without."""
+    """The sandbox for programs; None if the machine has none, or the deployment does without."""
     workers: "Workers"
-    """Where work runs that must be killed when its time is over."""
+    """Runs work that must be killed at its time limit."""
     call_seconds: float
-    """How long the toolbox lets a call run."""
+    """The toolbox's time limit for a call, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolKind:
-    """A tool that deployments can offer. Its module has one, under the name KIND."""
+    """A tool that deployments can offer, under the name KIND in its module."""
 
     tool: type[Tool]
     build: Callable[[Any, Surroundings], Tool] | None = None
-    """Makes the tool from its settings; where it is not given, the tool is made without arguments."""
+    """Builds the tool from its settings; by default, its class is called without arguments."""
     settings: type[Settings] = NoSettings
-    """Its settings, whose prefix is `GATEWAY_` and its name: what their fields say is shown in docs/operations.md."""
+    """Its settings, with the prefix `GATEWAY_` and its name; docs/operations.md lists them."""
     starts_programs: bool = field(default=False)
-    """Whether it starts programs of the model's choice: without a jail it is offered only where that is asked for."""
+    """Whether it runs programs of the model's choice: without a sandbox it is offered only on request."""
 
     @property
     def name(self) -> str:
@@ -148,7 +148,7 @@ class ToolKind:
 
     @property
     def shown(self) -> Mapping[str, Show]:
-        """How each parameter is shown on the record: as a Show in its annotation says, else by type and size alone."""
+        """How the record shows each parameter: by the Show in its annotation, else by type and size alone."""
         return {
             name: _show([*field.metadata, field.annotation]) for name, field in self.parameters.model_fields.items()
         }

@@ -1,7 +1,7 @@
-"""What a model sends along with a call: its JSON Schema as the model sees it, and what it wrote, validated.
+"""The arguments of a call: their JSON Schema for the model, and the validation of what the model wrote.
 
-An error names fields and what is wrong with them. It never quotes a value or a name that the model made up, since it
-goes on the record too.
+An error names fields and what is wrong with them. It never quotes a value or a name that the model invented, since it
+is recorded too.
 """
 
 import json
@@ -29,7 +29,7 @@ class ArgumentsError(ValueError):
     """The arguments cannot be used; the message is for the model and the record."""
 
     def __init__(self, message: str, *, told: str = "") -> None:
-        """`told` is what the model is told instead, where that is more than the record may have."""
+        """`told` is the message for the model, if it says more than the record may have."""
         super().__init__(message)
         self.told = told or message
 
@@ -41,19 +41,19 @@ def _without_nul(text: str) -> str:
 
 
 PlainText = Annotated[str, AfterValidator(_without_nul)]
-"""Text that the operating system takes as a name or an argument."""
+"""Text that the operating system accepts as a name or an argument."""
 PathText = Annotated[PlainText, Field(min_length=1, max_length=4096), Show.PATH]
-"""The path of a file or folder in the workspace. Every parameter that is one has this type, which tests go by."""
+"""The path of a file or folder in the workspace. All such parameters have this type, by which tests find them."""
 Number = Annotated[int | None, Show.NUMBER]
 Seconds = Annotated[float | None, Show.NUMBER]
 Flag = Annotated[bool | None, Show.NUMBER]
 
 
 def parse_arguments(text: str, parameters: type[A]) -> A:
-    """The arguments that a model wrote as JSON text. Nothing at all counts as no arguments.
+    """Parses the arguments that a model wrote as JSON text. Empty text means no arguments.
 
     Raises:
-        ArgumentsError: the text is no JSON object, or does not fit `parameters`.
+        ArgumentsError: the text is not a JSON object, or does not match `parameters`.
     """
     try:
         return parameters.model_validate(parse_object(text))
@@ -62,10 +62,10 @@ def parse_arguments(text: str, parameters: type[A]) -> A:
 
 
 def parse_object(text: str) -> dict[str, Any]:
-    """The object that a model wrote as JSON text. Nothing at all counts as an empty one.
+    """Parses the object that a model wrote as JSON text. Empty text means an empty object.
 
     Raises:
-        ArgumentsError: the text is no JSON object.
+        ArgumentsError: the text is not a JSON object.
     """
     if len(text) > MAX_ARGUMENT_CHARACTERS:
         raise ArgumentsError(f"the arguments are longer than {MAX_ARGUMENT_CHARACTERS} characters")
@@ -93,7 +93,7 @@ def parse_object(text: str) -> dict[str, Any]:
 
 
 def _refuse_half_characters(text: str, value: dict[str, Any]) -> None:
-    """JSON can write half of a surrogate pair, which is no character, and which no file or message can hold."""
+    """Refuses lone surrogates, which JSON allows, but no file or message can hold."""
     try:
         text.encode()
         if "\\u" in text:
@@ -129,9 +129,9 @@ def _problems(error: ValidationError, parameters: type[BaseModel]) -> str:
 
 
 def json_schema(parameters: type[BaseModel]) -> dict[str, object]:
-    """The JSON Schema of `parameters`, in the plain form that small models and all model servers take.
+    """The JSON Schema of `parameters`, in the plain form that small models and all model servers accept.
 
-    References are put in place; titles and null alternatives are left out, since what may be null may also be missing.
+    References are inlined. Titles and null alternatives are left out, since what may be null may also be missing.
     """
     schema = parameters.model_json_schema()
     simple = _simplified(schema, schema.get("$defs", {}))

@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BashLimits:
-    """What a command may use. Memory, CPU time and file size count for each of its processes."""
+    """The limits of a command. Memory, CPU time and file size apply to each of its processes."""
 
     max_memory_bytes: int = 4 * 1024**3
     max_processes: int = 512
@@ -64,7 +64,7 @@ class BashTool:
     """Runs a command."""
 
     name = "bash"
-    description = "Runs a bash command in the workspace and returns what it writes. It cannot read from a terminal."
+    description = "Runs a bash command in the workspace and returns its output. It cannot read from a terminal."
     parameters = BashArguments
 
     def __init__(
@@ -77,9 +77,9 @@ class BashTool:
         limits: BashLimits | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """`sandbox` comes from find_sandbox. `timeout_seconds` is the most that a command may take.
+        """`sandbox` comes from find_sandbox. `timeout_seconds` is the longest time of a command.
 
-        `environment` is where the few variables that a command sees are taken from: os.environ unless it is given.
+        `environment` is the source of the few variables that a command gets; default: os.environ.
 
         Raises:
             SettingsError: this machine has no bash.
@@ -159,7 +159,7 @@ def _environment(source: Mapping[str, str], *, sandboxed: bool) -> dict[str, str
 
 
 def _prelude(limits: BashLimits) -> str:
-    # Without a user namespace that counts by itself the limit is on all of the user's tasks, so those of now are added.
+    # Without a user namespace the limit counts all of the user's tasks, so the current ones are added.
     processes = limits.max_processes + _own_tasks()
     return PRELUDE.format(
         data=_at_most(limits.max_memory_bytes, resource.RLIMIT_DATA, unit=1024),
@@ -171,7 +171,7 @@ def _prelude(limits: BashLimits) -> str:
 
 
 def _at_most(wanted: int, kind: int, unit: int = 1) -> int:
-    """What bash's ulimit is told: no more than this process has itself, which only root could raise."""
+    """The value for bash's ulimit: at most this process's own limit, which only root could raise."""
     hard = resource.getrlimit(kind)[1]
     return math.ceil((wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)) / unit)
 
@@ -188,13 +188,13 @@ def _own_tasks() -> int:
 
 
 def _hide_own_environment() -> None:
-    """Keeps processes of the same user from reading this one's environment and memory, where its keys are."""
+    """Keeps processes of the same user from reading this one's environment and memory, which hold its keys."""
     if ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         log.warning("bash.environment_readable")
 
 
 class BashSettings(Settings):
-    """What a deployment chooses for `bash`."""
+    """The settings of `bash`."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_BASH_")
 

@@ -23,7 +23,7 @@ class EditArguments(Arguments):
 
 
 class EditTool:
-    """Replaces a piece of text in a file."""
+    """Replaces text in a file."""
 
     name = "edit"
     description = "Replaces text in a file in the workspace. old_string must match exactly, and only one place."

@@ -20,7 +20,7 @@ class GlobArguments(Arguments):
     pattern: Annotated[PlainText, Show.TEXT] = Field(
         min_length=1,
         max_length=1024,
-        description="Names with * and ?, folders parted by /, ** for any folders: src/**/*.py",
+        description="Names with * and ?, folders separated by /, ** for any folders: src/**/*.py",
     )
     path: PathText | None = Field(None, description="The folder to look in; the workspace when left out.")
 
@@ -35,17 +35,17 @@ class GlobTool:
     def __init__(
         self, workers: Workers, *, max_files: int = 1_000, max_visited: int = 200_000, timeout_seconds: float = 20
     ) -> None:
-        """`max_files` bounds what is listed; `max_visited` and `timeout_seconds` bound how much is looked at."""
+        """`max_files` bounds the result; `max_visited` and `timeout_seconds` bound the search."""
         self._workers = workers
         self._max_files = max_files
         self._max_visited = max_visited
         self._timeout_seconds = timeout_seconds
 
     async def run(self, arguments: GlobArguments, context: ToolContext) -> ToolResult:
-        """Looks in a process of its own, which ends with the call: many folders and long patterns take their time.
+        """Searches in a process of its own, which ends with the call: many folders and long patterns take time.
 
         Raises:
-            ToolError: no such folder, outside the workspace, or the search could not be made.
+            ToolError: no such folder, outside the workspace, or the search failed.
         """
         wanted = {
             "do": "glob",
@@ -53,14 +53,14 @@ class GlobTool:
             "max_files": self._max_files,
             "max_visited": self._max_visited,
         }
-        with context.files.found(arguments.path or ".") as found:
-            if not found.is_folder:
+        with context.files.open_path(arguments.path or ".") as opened:
+            if not opened.is_folder:
                 raise ToolError("a part of the path is not a folder")
             try:
                 ended = await self._workers.run(
                     "search",
                     wanted,
-                    folder=found.descriptor,
+                    folder=opened.descriptor,
                     timeout_seconds=self._timeout_seconds,
                     max_output_bytes=2 * MAX_PATH_BYTES * (self._max_files + 1),
                 )

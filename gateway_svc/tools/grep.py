@@ -11,7 +11,7 @@ from pydantic import Field
 from gateway_svc.programs import installed
 from gateway_svc.tools import Surroundings, ToolContext, ToolError, ToolKind
 from gateway_svc.tools.arguments import Arguments, Flag, PathText, PlainText
-from gateway_svc.tools.files import Files, Found
+from gateway_svc.tools.files import Files, OpenedPath
 from gateway_svc.tools.jail.processes import Program, ProgramResult, run_program
 from gateway_svc.tools.jail.sandbox import Sandbox
 from gateway_svc.tools.workers import Workers, search
@@ -19,7 +19,7 @@ from recording.calls import ToolResult
 from recording.show import Show
 
 EXIT_CODES = (0, 1, 2)
-"""With matches, without, and with something that could not be read."""
+"""Exit codes with matches, without, and with something unreadable."""
 LINE = re.compile(r"(?:.+:)?\d+:")
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": os.defpath}
 RIPGREP_OPTIONS = (
@@ -27,7 +27,7 @@ RIPGREP_OPTIONS = (
     *("--sort=path", f"--max-filesize={search.MAX_FILE_BYTES}", f"--max-count={search.MAX_MATCHES_PER_FILE}"),
     *(f"--max-columns={search.MAX_LINE_CHARACTERS}", "--max-columns-preview"),
 )
-# After the glob of the call, since of two that match the later one holds.
+# After the glob of the call, since the last matching glob wins.
 SKIPPED = tuple(f"--glob=!{folder}/" for folder in sorted(search.SKIPPED_FOLDERS))
 
 
@@ -41,7 +41,7 @@ class GrepArguments(Arguments):
     glob: Annotated[PlainText | None, Show.TEXT] = Field(
         None, max_length=1024, description="Only files whose path matches, such as *.py."
     )
-    ignore_case: Flag = Field(None, description="Match letters whatever their case.")
+    ignore_case: Flag = Field(None, description="Ignore the case of letters.")
 
 
 class GrepTool:
@@ -60,9 +60,9 @@ class GrepTool:
         max_output_bytes: int = 40_000,
         timeout_seconds: float = 20,
     ) -> None:
-        """`ripgrep` is used where it is installed and there is a jail for it, in which a link leads nowhere.
+        """`ripgrep` is used if it is installed and there is a sandbox for it, where links lead nowhere.
 
-        Everywhere else a worker takes its place, with the same limits, which follows no link.
+        Otherwise a worker takes its place, with the same limits, which follows no links.
         """
         found = installed("rg") if ripgrep and jail else None
         self._ripgrep = found if found and Path(found).is_relative_to("/usr") else None
@@ -72,29 +72,29 @@ class GrepTool:
         self._timeout_seconds = timeout_seconds
 
     async def run(self, arguments: GrepArguments, context: ToolContext) -> ToolResult:
-        """Searches in a process of its own, since a hostile expression can keep Python's `re` busy for ever.
+        """Searches in a process of its own, since a hostile expression can keep `re` busy for ever.
 
         Raises:
-            ToolError: no such place, outside the workspace, the expression cannot be used, or it took too long.
+            ToolError: no such path, outside the workspace, an invalid expression, or it took too long.
         """
         path = arguments.path or "."
-        with context.files.found(path) as found:
+        with context.files.open_path(path) as opened:
             try:
                 if self._ripgrep and self._jail:
-                    ended = await self._run_ripgrep(self._ripgrep, self._jail, arguments, context.files, found)
+                    ended = await self._run_ripgrep(self._ripgrep, self._jail, arguments, context.files, opened)
                 else:
-                    ended = await self._run_worker(arguments, found)
+                    ended = await self._run_worker(arguments, opened)
             except OSError as error:
                 raise ToolError(f"the search could not be started ({type(error).__name__})") from None
         folder = "" if path == "." else f"{path.rstrip('/')}/"
-        return self._result(ended, ("./", folder) if found.is_folder else ("", f"{path}:"))
+        return self._result(ended, ("./", folder) if opened.is_folder else ("", f"{path}:"))
 
-    async def _run_worker(self, arguments: GrepArguments, found: Found) -> ProgramResult:
+    async def _run_worker(self, arguments: GrepArguments, opened: OpenedPath) -> ProgramResult:
         wanted = arguments.model_dump(include={"pattern", "glob", "ignore_case"})
-        place = {"folder": found.descriptor} if found.is_folder else {"stdin": found.descriptor}
+        place = {"folder": opened.descriptor} if opened.is_folder else {"stdin": opened.descriptor}
         return await self._workers.run(
             "search",
-            {"do": "grep", "stdin": not found.is_folder, **wanted},
+            {"do": "grep", "stdin": not opened.is_folder, **wanted},
             **place,
             timeout_seconds=self._timeout_seconds,
             max_output_bytes=4 * self._max_output_bytes,
@@ -102,22 +102,22 @@ class GrepTool:
         )
 
     async def _run_ripgrep(
-        self, ripgrep: str, jail: Sandbox, arguments: GrepArguments, files: Files, found: Found
+        self, ripgrep: str, jail: Sandbox, arguments: GrepArguments, files: Files, opened: OpenedPath
     ) -> ProgramResult:
         argv = [
             ripgrep,
             *RIPGREP_OPTIONS,
-            "--with-filename" if found.is_folder else "--no-filename",
+            "--with-filename" if opened.is_folder else "--no-filename",
             *(["--ignore-case"] if arguments.ignore_case else []),
             *([f"--glob={arguments.glob}"] if arguments.glob else []),
             *SKIPPED,
             f"--regexp={arguments.pattern}",
-            "./" if found.is_folder else "-",
+            "./" if opened.is_folder else "-",
         ]
-        if found.is_folder:
-            program = jail.program(argv, files, ENVIRONMENT, folder=found, writable=False, settings=False)
+        if opened.is_folder:
+            program = jail.program(argv, files, ENVIRONMENT, folder=opened, writable=False, settings=False)
         else:
-            program = Program(argv, "/", ENVIRONMENT, stdin=found.descriptor, starts_others=False)
+            program = Program(argv, "/", ENVIRONMENT, stdin=opened.descriptor, starts_others=False)
         return await run_program(
             program,
             timeout_seconds=self._timeout_seconds,

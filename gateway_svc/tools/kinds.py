@@ -1,4 +1,4 @@
-"""The table of tools that this installation has: one for each module of the package that offers a KIND."""
+"""The tools of this installation: one for each module of the package that defines a KIND."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ def kinds() -> Mapping[str, ToolKind]:
 
 
 def shown() -> Mapping[str, Mapping[str, Show]]:
-    """How the parameters of each tool are shown on the record."""
+    """How the record shows the parameters of each tool."""
     return {name: kind.shown for name, kind in kinds().items()}
 
 
@@ -35,19 +35,19 @@ class Offered:
 
     tools: list[Tool]
     unconfined: bool
-    """Whether some of them start programs without a jail, as the deployment has said."""
+    """Whether some of them run programs without a sandbox, as the deployment allows."""
     left_out: Mapping[str, str]
-    """Why others are not offered, by their names."""
+    """Why others are not offered, by name."""
 
 
 def build_tools(names: Collection[str], call_seconds: float, hide: Collection[Path]) -> Offered:
-    """The tools of these names that can be offered here.
+    """Builds the tools with these names that can be offered here.
 
-    `call_seconds` is how long a call may take. What is in `hide` is hidden from programs.
+    `call_seconds` is the time limit of a call. Paths in `hide` are hidden from programs.
 
     Raises:
-        SettingsError: the tools cannot be had as they are set.
-        SystemExit: with code 2, when a setting is wrong.
+        SettingsError: the tools are not available as configured.
+        SystemExit: with code 2, if a setting is wrong.
     """
     jail_settings = load_settings(JailSettings)
     check_disk(jail_settings)

@@ -1,12 +1,12 @@
-"""What a model is shown of a long result: its head and its tail, with what was left out told between them."""
+"""What a model sees of a long result: its head and its tail, with a note of what was left out between them."""
 
 
 class HeadTail:
-    """Takes any number of bytes and keeps the first and the last of them, max_bytes together, in bounded memory."""
+    """Takes any number of bytes and keeps the first and the last, max_bytes in all, in bounded memory."""
 
     def __init__(self, max_bytes: int) -> None:
         self.total = 0
-        """Bytes taken."""
+        """The number of bytes taken."""
         self._max_head = max_bytes // 2
         self._max_tail = max_bytes - self._max_head
         self._head = bytearray()
@@ -27,7 +27,7 @@ class HeadTail:
         return self.total > self._max_head + self._max_tail
 
     def text(self) -> str:
-        """What was kept, as text; bytes that are not UTF-8 become U+FFFD."""
+        """The kept bytes as text; bytes that are not UTF-8 become U+FFFD."""
         if not self.truncated:
             return (self._head + self._tail).decode(errors="replace")
         left_out = self.total - self._max_head - self._max_tail
@@ -37,9 +37,9 @@ class HeadTail:
 
 
 def shorten(text: str, max_characters: int, max_lines: int) -> tuple[str, bool]:
-    """The text, cut in its middle to the limits where it exceeds them; and whether it was cut.
+    """The text, cut in the middle if it exceeds the limits; and whether it was cut.
 
-    The line that tells what was left out is not counted.
+    The line that says what was left out is not counted.
     """
     lines = text.count("\n") + (not text.endswith("\n"))
     if len(text) <= max_characters and lines <= max_lines:
@@ -54,7 +54,7 @@ def shorten(text: str, max_characters: int, max_lines: int) -> tuple[str, bool]:
 
 
 def _after_newline(text: str, count: int) -> int:
-    """Where the text goes on after its first `count` newlines."""
+    """The position after the text's first `count` newlines."""
     position = 0
     for _ in range(count):
         position = text.index("\n", position) + 1

@@ -31,14 +31,14 @@ class ReadArguments(Arguments):
 
 
 class ReadTool:
-    """Reads a text file, from a line on, as far as the limits allow."""
+    """Reads a text file from a given line, within limits."""
 
     name = "read"
     description = "Reads a text file in the workspace. For a long file, read on with offset."
     parameters = ReadArguments
 
     def __init__(self, *, max_bytes: int = 48_000, max_lines: int = 2_000) -> None:
-        """What one call gives at most: less than the toolbox shows, so that the next call can go on where it ends."""
+        """The limits of one call: less than the toolbox's, so that the next call can continue where this one ends."""
         self._max_bytes = max_bytes
         self._max_lines = max_lines
 
@@ -83,7 +83,7 @@ def _refuse_other_encodings(start: bytes) -> None:
 
 
 def _without_lines(file: BinaryIO, chunk: bytes, skip: int) -> bytes:
-    """What follows the first `skip` lines in the chunk where they end; `chunk` is what was read of the file already."""
+    """The rest of the chunk in which the first `skip` lines end; `chunk` is what was already read of the file."""
     newlines = scanned = 0
     last = b"\n"
     while chunk:
@@ -108,7 +108,7 @@ def _without_lines(file: BinaryIO, chunk: bytes, skip: int) -> bytes:
 
 
 def _first_lines(data: bytes, cut: bool, max_lines: int) -> tuple[bytes, int]:
-    """Up to max_lines whole lines, and how many; a first line that `cut` left no end of counts as it is."""
+    """Up to max_lines whole lines, and their number; a first line that was `cut` counts as it is."""
     position = lines = 0
     while lines < max_lines and position < len(data):
         newline = data.find(b"\n", position)

@@ -1,4 +1,4 @@
-"""The tools that a deployment offers, and the one way to run them."""
+"""The tools that a deployment offers, and how they run."""
 
 import asyncio
 import time
@@ -19,21 +19,21 @@ from gateway_svc.tools.output import shorten
 from recording.calls import ToolCall, ToolResult
 
 Policy = Literal["allow", "deny", "ask"]
-"""Whether a tool runs at once, never, or when the client has agreed."""
+"""Whether a tool runs at once, never, or once the client has agreed."""
 
 log = structlog.get_logger(__name__)
 
 
 class RemoteTools(Protocol):
-    """Tools that run elsewhere, and may come and go."""
+    """Tools that run elsewhere, and may appear and disappear."""
 
     @property
     def revision(self) -> int:
-        """Another number whenever tools() is another."""
+        """Changes whenever tools() does."""
         ...
 
     def tools(self) -> Mapping[str, RemoteTool]:
-        """Those that are known now, by name."""
+        """The currently known tools, by name."""
         ...
 
     def policy(self, name: str) -> Policy:
@@ -42,29 +42,27 @@ class RemoteTools(Protocol):
 
 
 class NoRemoteTools:
-    """A deployment without any."""
+    """No remote tools."""
 
     revision = 0
 
     def tools(self) -> Mapping[str, RemoteTool]:
-        """See RemoteTools."""
         return {}
 
     def policy(self, name: str) -> Policy:
-        """See RemoteTools."""
         return "allow"
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A call that can run."""
+    """A checked call."""
 
     tool: Tool | RemoteTool
     arguments: Any
 
 
 class Toolbox:
-    """Tools by their names, with the policy and the limits that hold for each call."""
+    """Tools by name, with the policy and the limits of each call."""
 
     def __init__(
         self,
@@ -79,9 +77,9 @@ class Toolbox:
     ) -> None:
         """A tool that `policies` does not name is allowed.
 
-        `unconfined` says that some of them start programs without a jail.
-        `timeout_seconds` ends a call whatever its tool does, so it should exceed the tools' own limits.
-        `max_characters` and `max_lines` bound what a model is shown of one result.
+        `unconfined` says that some of them run programs without a sandbox.
+        `timeout_seconds` ends any call, so it should exceed the tools' own limits.
+        `max_characters` and `max_lines` bound what a model sees of one result.
 
         Raises:
             SettingsError: a policy names a tool that is not among `tools`.
@@ -110,11 +108,11 @@ class Toolbox:
 
     @property
     def revision(self) -> int:
-        """Another number whenever definitions() is another."""
+        """Changes whenever definitions() does."""
         return self._remote.revision
 
     def definitions(self) -> list[ToolDefinition]:
-        """What a model is told of the tools. Those that are denied are not offered."""
+        """The tools' definitions for a model, without denied ones."""
         remote = (
             ToolDefinition(tool.name, tool.description, tool.schema)
             for name, tool in self._remote.tools().items()
@@ -129,13 +127,13 @@ class Toolbox:
     def check(self, call: ToolCall) -> ToolResult | None:
         """The result of a call that cannot run: an unknown or denied tool, unusable arguments; None when it can run.
 
-        run() checks by itself. This is for who wants to know before a client is asked.
+        run() does the same check. This is for checking a call before a client is asked.
         """
         prepared = self._prepare(call)
         return prepared if isinstance(prepared, ToolResult) else None
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolResult:
-        """Runs a call. Whatever goes wrong is told by the result; only cancellation propagates, once the tool is done.
+        """Runs a call. The result reports any failure; only cancellation propagates, once the tool is done.
 
         A tool whose policy is `ask` runs: the caller has asked.
         """
@@ -201,7 +199,7 @@ class Toolbox:
         if cut:
             result_bytes = result.result_bytes or len(result.text.encode(errors="replace"))
             result = replace(result, result_truncated=True, result_bytes=result_bytes)
-        # A file's name may hold bytes that are no UTF-8, which no message to a model can carry.
+        # A file's name may have bytes that are not UTF-8, which no message to a model can carry.
         return replace(result, text=text.encode(errors="replace").decode())
 
 

@@ -11,7 +11,7 @@ from onrecord.common.v1 import common_pb2
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
-from gateway_svc.http_client import CONNECTION_ERRORS, bound_head, take_head
+from gateway_svc.http_client import CONNECTION_ERRORS, bound_head, take_head, tls_context
 from gateway_svc.tools import Surroundings, ToolContext, ToolError, ToolKind
 from gateway_svc.tools.arguments import Arguments, Number, PlainText
 from gateway_svc.tools.web.destination import Destination, Destinations, Resolver, check_allowed, resolve
@@ -27,7 +27,7 @@ MAX_REDIRECTS = 10
 MAX_ADDRESSES = 4
 CONNECT_SECONDS = 10.0
 MAX_SMALL_PIECES, SMALL_PIECE_BYTES = 2_000, 64
-"""So many pieces of a body may be smaller than that on the average."""
+"""How many pieces of a body may be smaller than that on average."""
 HEADERS = {
     "Accept": "text/markdown, text/html;q=0.9, text/plain;q=0.8, application/json;q=0.7, */*;q=0.1",
     "Accept-Encoding": "gzip, deflate",
@@ -61,10 +61,10 @@ class WebfetchTool:
         resolver: Resolver = resolve,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`allow` lists `host` or `host:port` that may have an address that is not public.
+        """`allow` lists `host` or `host:port` that may have a private address.
 
-        `timeout_seconds` is for the whole fetch, redirects included; `max_bytes` is for the body, as it comes and
-        unpacked; `max_characters` is the most that a call gives.
+        `timeout_seconds` is for the whole fetch, redirects included; `max_bytes` is for the body, compressed and
+        decompressed; `max_characters` is the most text that a call returns.
 
         Raises:
             SettingsError: `allow` cannot be read.
@@ -74,16 +74,16 @@ class WebfetchTool:
         self._timeout_seconds = timeout_seconds
         self._max_bytes = max_bytes
         self._max_characters = max_characters
-        # Connections are not kept: one made to an address for one host must not serve another host there.
+        # Connections are not reused: one to an address for one host must not serve another host there.
         limits = httpx2.Limits(max_keepalive_connections=0)
-        transport = httpx2.AsyncHTTPTransport(verify=tls or httpx2.create_ssl_context(), limits=limits)
+        transport = httpx2.AsyncHTTPTransport(verify=tls or tls_context(), limits=limits)
         self._transport = bound_head(transport)
 
     async def run(self, arguments: WebfetchArguments, context: ToolContext) -> ToolResult:
-        """Fetches the page. An answer such as 404 is a result.
+        """Fetches the page. A status such as 404 is a result.
 
         Raises:
-            ToolError: the URL or an address of its host is refused, no answer came, or it is no text.
+            ToolError: the URL or an address of its host is refused, no answer came, or it is not text.
         """
         del context  # the web is the same for everybody
         deadline = asyncio.timeout(self._timeout_seconds)
@@ -118,7 +118,7 @@ class WebfetchTool:
         raise ToolError(f"the page leads on through more than {MAX_REDIRECTS} redirects")
 
     async def _send(self, destination: Destination) -> httpx2.Response:
-        """Asks the first of the checked addresses that can be connected to, and no other."""
+        """Sends the request to the first checked address that accepts a connection."""
         unreachable: httpx2.TransportError | None = None
         for address in destination.addresses[:MAX_ADDRESSES]:
             request = httpx2.Request(
@@ -177,10 +177,10 @@ class WebfetchTool:
         )
 
     async def _read(self, response: httpx2.Response) -> bytearray:
-        """The body as it comes, up to one byte more than is wanted of it.
+        """The body as received, up to one byte more than the limit.
 
         Raises:
-            ToolError: it comes in pieces so small that reading them costs more than they are worth.
+            ToolError: it comes in too many small pieces.
         """
         body, pieces = bytearray(), 0
         async for chunk in response.aiter_raw():
@@ -201,7 +201,7 @@ class WebfetchTool:
 
 @dataclass
 class _Progress:
-    """How far a fetch has come, for when it fails."""
+    """The progress of a fetch, for its error message."""
 
     http_status: int | None = None
 
@@ -223,7 +223,7 @@ AllowList = Annotated[CommaList, AfterValidator(check_allowed)]
 
 
 class WebfetchSettings(Settings):
-    """What a deployment chooses for `webfetch`."""
+    """The settings of `webfetch`."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_WEBFETCH_")
 

@@ -1,4 +1,4 @@
-"""The tool `write`: a whole file in the workspace, made or replaced."""
+"""The tool `write`: creates or replaces a whole file in the workspace."""
 
 import asyncio
 
@@ -13,11 +13,11 @@ class WriteArguments(Arguments):
     """The arguments of `write`."""
 
     path: PathText = Field(description="The file: relative to the workspace, or absolute. Missing folders are made.")
-    content: str = Field(description="All that the file shall hold.")
+    content: str = Field(description="The whole content of the file.")
 
 
 class WriteTool:
-    """Makes or replaces a file."""
+    """Creates or replaces a file."""
 
     name = "write"
     description = "Writes a file in the workspace, replacing what it held. To change a part of a file, use edit."

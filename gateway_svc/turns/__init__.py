@@ -1,1 +1,1 @@
-"""Turns on their sessions: queued, run, paid for, kept."""
+"""Turns and their sessions: queue, run, account, transcript."""

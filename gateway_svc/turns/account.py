@@ -1,4 +1,4 @@
-"""What turns, sessions and labels have used and may spend: counted in one place, looked at before each step."""
+"""What turns, sessions and labels have used and may spend: counted in one place, checked before each step."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -12,7 +12,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.turns.budgets import Budget, LabelBudgets
 
 Warn = Callable[[pb.WarningCode.ValueType, str], None]
-"""Tells the client something that does not end the turn."""
+"""Sends the client a warning."""
 
 
 INT64_MAX = 2**63 - 1
@@ -20,7 +20,7 @@ INT64_MAX = 2**63 - 1
 
 @dataclass(slots=True)
 class Totals:
-    """What model requests took together."""
+    """The totals of model requests."""
 
     requests: int = 0
     tool_calls: int = 0
@@ -48,7 +48,7 @@ class Totals:
         self.unpriced_requests += not cost.HasField("cost_micros")
 
     def add(self, others: "Totals") -> None:
-        """Adds what others have counted."""
+        """Adds other totals."""
         for counter in fields(Totals):
             setattr(self, counter.name, getattr(self, counter.name) + getattr(others, counter.name))
 
@@ -69,10 +69,10 @@ _OLDER_NAMES = {"steps": "requests", "cost_micros": "known_cost_micros", "unpric
 
 
 class StepObserver(Protocol):
-    """Who is told of a turn's steps and tool calls, for metrics and traces. It never raises."""
+    """Observes a turn's steps and tool calls, for metrics and traces. It never raises."""
 
     def step_finished(self, cost: audit_pb2.CostRow, error_type: str) -> None:
-        """A model request has ended; error_type is the name of the error's class, empty when there was none."""
+        """A model request has ended; error_type is the error's class name, empty if there was none."""
         ...
 
     def tool_call_finished(self, row: audit_pb2.AuditRow) -> None:
@@ -82,20 +82,20 @@ class StepObserver(Protocol):
 
 @dataclass(slots=True, weakref_slot=True)
 class SessionSpending:
-    """What a session has spent, for all that run for it: its turn, and the shadows of earlier turns."""
+    """What a session has spent, shared by its turn and the shadows of earlier turns."""
 
     micros: int = 0
-    """All that the session has ever spent, in millionths of a US dollar."""
+    """The session's total, in millionths of a US dollar."""
 
 
 class SessionSpendings:
-    """Those of the sessions for which something runs."""
+    """The spending of sessions that have something running."""
 
     def __init__(self) -> None:
         self._live: WeakValueDictionary[str, SessionSpending] = WeakValueDictionary()
 
     def of(self, session_id: str, micros: int) -> SessionSpending:
-        """A session's, which lives as long as somebody holds it; `micros` were spent before, by the transcript."""
+        """A session's spending, which lives while somebody holds it; `micros` is the transcript's total."""
         spending = self._live.setdefault(session_id, SessionSpending())
         spending.micros = max(spending.micros, micros)  # another gateway may have run turns of it meanwhile
         return spending
@@ -103,7 +103,7 @@ class SessionSpendings:
 
 @dataclass(frozen=True, slots=True)
 class SharedBudgets:
-    """What all that runs for a session spends from together: the session's budget, and those of its labels."""
+    """The budgets that everything running for a session shares: the session's, and those of its labels."""
 
     session: SessionSpending = field(default_factory=SessionSpending)
     labels: LabelBudgets = field(default_factory=LabelBudgets)
@@ -117,13 +117,13 @@ class SharedBudgets:
         return [Budget("this session", self.max_micros, lambda: self.session.micros), *self.labels.budgets]
 
     def spend(self, micros: int) -> None:
-        """Adds what a request cost."""
+        """Adds the cost of a request."""
         self.session.micros += micros
         self.labels.add(micros)
 
 
 class TurnAccount:
-    """What one turn has used, and what it may spend. Steps and tool calls are added here and nowhere else."""
+    """What one turn has used, and what it may spend. The one place where steps and tool calls are counted."""
 
     def __init__(
         self,
@@ -179,7 +179,7 @@ class TurnAccount:
             self.observer.tool_call_finished(row)
 
     def is_over_budget(self) -> bool:
-        """Whether a budget is used up, so that the turn has to end; the client is told which."""
+        """Whether a budget is used up, so that the turn must end; the client is told which."""
         for budget in self.budgets:
             if budget.left_micros <= 0:
                 self._warn(

@@ -1,7 +1,7 @@
-"""Budgets: what a turn, a session and a label may cost. They are looked at before each step.
+"""Budgets: what a turn, a session and a label may cost. They are checked before each step.
 
-A turn's and a session's own cost is in the session's transcript. What labels have spent is in one file under the state
-directory, for all gateways that share it, and where it is wished the ledger is asked too, which knows of every gateway.
+A turn's and a session's cost is in the session's transcript. What labels have spent is in a file in the state
+directory, for all gateways that share it; optionally the ledger is asked too, which knows about every gateway.
 """
 
 import fcntl
@@ -34,32 +34,32 @@ class Budget:
     """What something may cost, in millionths of a US dollar."""
 
     name: str
-    """For people, such as `this session`."""
+    """A name for messages, such as `this session`."""
     max_micros: int
     spent: Callable[[], int]
 
     @property
     def left_micros(self) -> int:
-        """What may still be spent; below 0 when the last step cost more than was left."""
+        """What may still be spent; negative if the last step cost more than was left."""
         return self.max_micros - self.spent()
 
 
 @dataclass(frozen=True, slots=True)
 class LabelBudget:
-    """What the sessions with a label may cost together in a period, by UTC; the empty period is all time."""
+    """What all sessions with a label may cost in a period, by UTC; the empty period is all time."""
 
     key: str
     value: str
-    """`*`: each value of the key has this budget of its own."""
+    """`*`: each value of the key has a budget of its own."""
     max_micros: int
     period: Period = ""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads KEY=VALUE:MICROS, with /day or /month behind it for a period.
+        """Parses KEY=VALUE:MICROS, with an optional /day or /month.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: the text has another form.
         """
         match = _LABEL_BUDGET.fullmatch(text)
         if match is None:
@@ -68,7 +68,7 @@ class LabelBudget:
         return cls(match["key"].strip(), match["value"].strip(), int(match["micros"]), period)
 
     def account(self, labels: Mapping[str, str], now: datetime) -> "Account | None":
-        """The account that a session with these labels spends from; None where the budget is not about it."""
+        """The account that a session with these labels spends from; None if the budget does not apply."""
         value = labels.get(self.key)
         if value is None or self.value not in (value, ANY_VALUE):
             return None
@@ -77,7 +77,7 @@ class LabelBudget:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a label's value has spent in a period."""
+    """A label's value in a period, for which spending is counted."""
 
     key: str
     value: str
@@ -89,12 +89,12 @@ class Account:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """A name for messages."""
         return f"label {self.key}={self.value}" + (f" in {self.period}" if self.period else "")
 
     @property
     def created_from_ms(self) -> int | None:
-        """When the period began, in milliseconds since 1970-01-01 UTC; None for all time."""
+        """The start of the period, in milliseconds since 1970-01-01 UTC; None for all time."""
         if not self.period:
             return None
         first_day = self.period if self.period.count("-") == 2 else f"{self.period}-01"
@@ -102,19 +102,19 @@ class Account:
 
 
 class Spending:
-    """What accounts have spent, in a file that survives the process and that several gateways may share."""
+    """What accounts have spent, in a file that survives the process and that gateways may share."""
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "spending.json"
         self._unwritten: dict[str, int] = {}
-        """What the disk did not take."""
+        """Spending that could not be written yet."""
 
     def spent(self, account: Account) -> int:
         """Millionths of a US dollar."""
         return self._read().get(str(account), 0) + self._unwritten.get(str(account), 0)
 
     def add(self, accounts: Sequence[Account], micros: int, now: datetime) -> None:
-        """Adds to accounts. What cannot be written is kept in memory, and tried again with the next."""
+        """Adds to accounts. What cannot be written is kept in memory, and retried with the next write."""
         for account in accounts:
             self._unwritten[str(account)] = self._unwritten.get(str(account), 0) + micros
         try:
@@ -135,7 +135,7 @@ class Spending:
             spent: dict[str, int] = json.loads(self._path.read_bytes())
         except FileNotFoundError:
             return {}
-        except ValueError:  # a power cut can leave it empty: a turn must not fail for it, and the ledger knows
+        except ValueError:  # a power cut can leave it empty: no turn may fail for that, and the ledger knows
             log.warning("budgets.unreadable", path=str(self._path))
             return {}
         return spent
@@ -151,7 +151,7 @@ class Spending:
 
 
 Ask = Callable[[Account], Awaitable[int]]
-"""Asks the ledger what an account has spent. Raises BudgetUnknown where it does not answer."""
+"""Asks the ledger what an account has spent. Raises BudgetUnknown if it does not answer."""
 
 
 @dataclass(slots=True)
@@ -160,12 +160,12 @@ class LabelBudgets:
 
     budgets: list[Budget] = field(default_factory=list)
     uncertain: list[str] = field(default_factory=list)
-    """Sentences about what could not be asked."""
+    """Warnings about accounts that the ledger could not be asked for."""
     accounts: list[Account] = field(default_factory=list)
     spending: Spending | None = None
 
     def add(self, micros: int) -> None:
-        """Adds what a request cost."""
+        """Adds the cost of a request."""
         if self.spending and self.accounts and micros:
             self.spending.add(self.accounts, micros, datetime.now(UTC))
 
@@ -181,17 +181,17 @@ class Budgets:
         *,
         strict: bool = False,
     ) -> None:
-        """`ask` asks the ledger. Without its answer `strict` refuses the turn; else what is known here counts."""
+        """`ask` queries the ledger. If it fails, `strict` refuses the turn; otherwise the local figure counts."""
         self._labels = labels
         self._spending = spending
         self._ask = ask
         self._strict = strict
 
     async def of(self, labels: Mapping[str, str]) -> LabelBudgets:
-        """The budgets that hold for a session with these labels.
+        """The budgets that apply to a session with these labels.
 
         Raises:
-            BudgetUnknown: the mode is strict, and the ledger does not answer.
+            BudgetUnknown: the mode is `strict`, and the ledger does not answer.
         """
         found, spending, now = LabelBudgets(spending=self._spending), self._spending, datetime.now(UTC)
         if spending is None:
@@ -207,7 +207,7 @@ class Budgets:
         return found
 
     async def _spent_elsewhere(self, account: Account, spending: Spending, found: LabelBudgets) -> int:
-        """What the ledger knows of and this state directory does not."""
+        """Spending that the ledger knows about and this state directory does not."""
         if self._ask is None:
             return 0
         known = spending.spent(account)

@@ -1,4 +1,4 @@
-"""What a turn's client hears of it."""
+"""The events of a turn, for its client."""
 
 import asyncio
 import time
@@ -10,10 +10,10 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.turns.account import Totals
 
 COALESCE_SECONDS = 0.005
-"""How long text is gathered before it is sent: models write hundreds of pieces a second, and a message costs 50 µs."""
+"""How long to gather text before sending it: models write hundreds of pieces a second, and a message costs 50 µs."""
 
 MAX_WAITING_BYTES = 2**20
-"""How much may wait for a client, besides what gRPC and the kernel hold."""
+"""How much may be buffered for a client, besides the buffers of gRPC and the kernel."""
 
 
 def now_ms() -> int:
@@ -41,7 +41,7 @@ class TurnEvents:
         self._writable.set()
 
     async def writable(self) -> None:
-        """Waits until less than MAX_WAITING_BYTES wait for the client."""
+        """Waits until fewer than MAX_WAITING_BYTES are buffered."""
         await self._writable.wait()
 
     def begin_step(self) -> None:
@@ -65,18 +65,18 @@ class TurnEvents:
         self._ready.set()
 
     def warn(self, code: pb.WarningCode.ValueType, message: str) -> None:
-        """Tells the client something that does not end the turn."""
+        """Sends the client a warning."""
         self.put(pb.TurnEvent(warning=pb.Warning(code=code, message=message)))
 
     def close(self) -> None:
-        """Says that no more events come."""
+        """Ends the stream: no more events come."""
         if self._text:
             self._flush_text()
         self._closed = True
         self._ready.set()
 
     async def stream(self) -> AsyncIterator[pb.TurnEvent]:
-        """All events in order, neighbouring pieces of text joined, until close()."""
+        """Yields all events in order until close(), with adjacent pieces of text joined."""
         while True:
             await self._ready.wait()
             if not self._events and not self._closed:
@@ -100,7 +100,7 @@ class TurnEvents:
             self._writable.clear()
 
     def _flush_text(self) -> None:
-        # A character outside the basic plane may have come in two halves; what stays half is replaced.
+        # A character may have come as two halves of a surrogate pair; a lone half is replaced.
         text = "".join(self._text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         self._append(pb.TurnEvent(text_delta=pb.TextDelta(text=text)))
         self._text.clear()
@@ -112,13 +112,13 @@ class TurnEvents:
 
 
 class SilentEvents(TurnEvents):
-    """Events that nobody hears."""
+    """Events that are discarded."""
 
     def put_text(self, text: str) -> None:
-        """Forgets it."""
+        """Discards it."""
 
     def put(self, event: pb.TurnEvent) -> None:
-        """Forgets it."""
+        """Discards it."""
 
 
 def tool_call_started(row: audit_pb2.AuditRow, expires_at_ms: int | None = None) -> pb.TurnEvent:
@@ -134,7 +134,7 @@ def tool_call_started(row: audit_pb2.AuditRow, expires_at_ms: int | None = None)
 
 
 def tool_call_finished(row: audit_pb2.AuditRow) -> pb.TurnEvent:
-    """What a client is told of the row of a call that has ended."""
+    """The event for the row of an ended call."""
     return pb.TurnEvent(
         tool_call_finished=pb.ToolCallFinished(
             tool_call_id=row.id,

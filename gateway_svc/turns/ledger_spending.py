@@ -1,4 +1,4 @@
-"""What a label has spent by the ledger, which knows of every gateway, but not of what still lies in their spools."""
+"""What a label has spent according to the ledger, which knows every gateway, but not the rows still in their spools."""
 
 import asyncio
 
@@ -15,17 +15,17 @@ ASK_SECONDS = 3.0
 
 
 class LedgerSpending:
-    """Asks the audit service. The gateway's token needs the role reader for it."""
+    """Asks the audit service, for which the gateway's token needs the role `reader`."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._channel: grpc.aio.Channel | None = None
 
     async def ask(self, account: Account) -> int:
-        """Millionths of a US dollar that the account has spent, by rows that are in the ledger.
+        """What the account has spent according to the ledger, in millionths of a US dollar.
 
         Raises:
-            BudgetUnknown: the ledger does not answer, or not to this gateway.
+            BudgetUnknown: the ledger does not answer, or refuses this gateway.
         """
         spent_by = questions_pb2.ToolCallFilter(
             labels=dict([label(account.key, account.value)]), created_from_ms=account.created_from_ms

@@ -1,4 +1,4 @@
-"""Turns under way: each runs on its session, can be cancelled from elsewhere, and leaves the session ready for more."""
+"""Runs turns: each on its session, cancellable from elsewhere, and leaving the session ready for the next."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -31,15 +31,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many turns a gateway takes."""
+    """How many turns a gateway accepts."""
 
     running: int = 1000
     queued: int = 1000
-    """Turns that may wait for others to end: of the gateway, or of their session."""
+    """How many turns may wait for a slot or for their session."""
 
 
 class Turns:
-    """Runs turns: the ones of a session one after another, those of different sessions side by side."""
+    """Runs turns: those of one session one after another, those of different sessions in parallel."""
 
     def __init__(
         self,
@@ -52,9 +52,9 @@ class Turns:
         capacity: Capacity | None = None,
         synced: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """`record` is given a session's state at the begin and the end of each turn, and must not raise.
+        """`record` receives a session's state at the start and the end of each turn, and must not raise.
 
-        `synced` is awaited before a client is told that its turn has ended: see AuditLogger.synced.
+        `synced` is awaited before a client hears that its turn has ended: see AuditLogger.synced.
         """
         self._sessions = sessions
         self._record = record
@@ -79,7 +79,7 @@ class Turns:
     async def run(self, request: pb.RunTurnRequest, caller: str | None = None) -> AsyncGenerator[pb.TurnEvent, None]:
         """Runs a turn and yields its events. Closing the generator, or cancelling its consumer, cancels the turn.
 
-        `caller` owns the session that begins with it, and goes on with its own alone; None: with any.
+        `caller` owns a session that starts with this turn, and may continue only its own; None: any.
 
         Raises:
             GatewayError: for the caller.
@@ -129,7 +129,7 @@ class Turns:
         )
 
     async def recover(self) -> None:
-        """Ends the sessions that died with their process, so that the ledger does not show them as running for ever."""
+        """Ends the sessions whose process died, so that the ledger does not show them as running for ever."""
         for session_id in await asyncio.to_thread(self._sessions.left_running):
             with suppress(NotFound, Busy):  # gone, or run by another gateway
                 async with self._sessions.hold(session_id) as session:
@@ -148,16 +148,16 @@ class Turns:
 
     @property
     def waiting(self) -> int:
-        """How many turns wait for their beginning."""
+        """How many turns have not started yet."""
         return sum(not running.begun for running in list(self._running.values()))
 
     def begin_drain(self) -> None:
-        """Begins no turn and no shadow any more."""
+        """Starts no more turns or shadows."""
         self._draining = True
         self._shadows.close()
 
     async def drain(self, grace_seconds: float) -> None:
-        """Begins none any more, lets running turns end by themselves for grace_seconds, and cancels the rest."""
+        """Starts no more, gives running turns grace_seconds to end, and cancels the rest."""
         self.begin_drain()
         if turns := [running.task for running in self._running.values()]:
             log.info("turns.draining", turns=len(turns), grace_seconds=grace_seconds)
@@ -195,13 +195,13 @@ class Turns:
         return state
 
     async def _run(self, running: Running, request: pb.RunTurnRequest) -> None:
-        # Its session first: a turn that waits for another of its session takes nobody's place.
+        # The session first: a turn that waits for another turn of its session holds no slot.
         async with self._sessions.hold(running.session_id) as session, self._places:
             running.begun = True
             await self._on_session.run(session, running, request)
 
     def _end(self, running: Running) -> None:
-        """Called when the task of a turn is done, even if it was cancelled before its first line."""
+        """Called when a turn's task is done, even if it was cancelled before it started."""
         del self._running[running.turn_id]
         if running.cancel_asked and not running.begun:
             running.events.put(turn_finished(pb.STOP_REASON_CANCELLED, Totals(), 0))

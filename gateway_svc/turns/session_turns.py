@@ -1,4 +1,4 @@
-"""One turn on its session, which nobody else has meanwhile: its begin, its engines and its end."""
+"""One turn on its session, which it holds exclusively: its start, its engines and its end."""
 
 import asyncio
 import time
@@ -30,10 +30,10 @@ NOTES = {
     common_pb2.SESSION_STATUS_IDLE: "(The turn was stopped at its limit.)",
     common_pb2.SESSION_STATUS_RUNNING: "(The turn was interrupted.)",
 }
-"""What a model reads in a history in which a turn ended in its middle, by the status of its session."""
+"""What a history says of a turn that did not finish, by the status of its session."""
 
 GO_ON = "Go on."
-"""What an engine is told that takes a turn over behind what the other had said."""
+"""What an engine is told when it takes over a turn from another."""
 
 log = structlog.get_logger(__name__)
 
@@ -50,10 +50,10 @@ class Running:
         self.trace_id = CALLERS_TRACE.get().trace_id
         self.begun = False
         self.cancel_asked = False
-        """Whether it was cancelled by CancelTurn or by the gateway's end, so that its client still hears of it."""
+        """Whether CancelTurn or the gateway's shutdown cancelled it, so that its client still gets the end."""
 
     def ask_to_cancel(self) -> None:
-        """Cancels it so that its client hears of it."""
+        """Cancels it; its client still gets the end."""
         self.cancel_asked = True
         self.task.cancel()
 
@@ -71,7 +71,7 @@ class SessionTurns:
         shadows: Shadows,
         synced: Callable[[], Awaitable[object]] | None,
     ) -> None:
-        """`record` is given a session's state when it is saved; `shadows` run behind turns that have ended well."""
+        """`record` receives a session's state when it is saved; `shadows` run after turns that succeeded."""
         self._synced = synced
         self._runners = runners
         self._default_engine = default_engine
@@ -82,7 +82,7 @@ class SessionTurns:
         self._spendings = SessionSpendings()
 
     def runner(self, engine: str = "") -> Runner:
-        """The runner of an engine; of the default one where none is named.
+        """The runner of an engine, by default of the default engine.
 
         Raises:
             EngineNotConfigured: this deployment has no such engine.
@@ -210,5 +210,5 @@ class SessionTurns:
 def _save_cost(session: Session) -> None:
     try:
         session.save()
-    except OSError as error:  # a full disk: the turn's next message will tell
+    except OSError as error:  # a full disk: the turn's next message will fail with it
         log.warning("turn.cost_unsaved", reason=str(error))

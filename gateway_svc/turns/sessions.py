@@ -1,4 +1,4 @@
-"""Sessions: conversations that a gateway keeps under its state directory and goes on with after a restart."""
+"""Sessions: conversations that a gateway keeps in its state directory, and continues after a restart."""
 
 import asyncio
 import re
@@ -27,7 +27,7 @@ SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 @dataclass(slots=True)
 class SessionState:
-    """What a session is, besides its messages."""
+    """A session without its messages."""
 
     id: str
     settings: pb.SessionSettings = field(default_factory=pb.SessionSettings)
@@ -40,7 +40,7 @@ class SessionState:
     updated_at_ms: int = 0
     shadow_totals: Totals = field(default_factory=Totals)
     owner: str = ""
-    """The caller that made it; empty where callers have no names."""
+    """The caller that created it; empty if callers have no names."""
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
@@ -60,12 +60,12 @@ class SessionState:
         }
 
     def is_visible_to(self, viewer: str | None) -> bool:
-        """Whether the caller named viewer may know of it; None is everybody who may know of all sessions."""
+        """Whether the caller `viewer` may see it; None: somebody who may see all sessions."""
         return viewer is None or self.owner in ("", viewer)
 
     def to_row(self) -> audit_pb2.SessionRow:
         """The session's row in the ledger."""
-        from recording.rows import session_row  # only where there is a record: it loads what redacts
+        from recording.rows import session_row  # only if rows are recorded: it loads redaction
 
         return session_row(
             self.id,
@@ -101,7 +101,7 @@ class SessionState:
 
 
 class Session:
-    """A session whose transcript is open, so that a turn can go on with it."""
+    """A session with its transcript open, so that a turn can continue it."""
 
     def __init__(self, state: SessionState, history: list[Message], transcript: Transcript) -> None:
         self.state = state
@@ -110,7 +110,7 @@ class Session:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Opens a session to go on with it.
+        """Opens a session to continue it.
 
         Raises:
             NotFound: there is no such session.
@@ -130,12 +130,12 @@ class Session:
         self._transcript.append(to_line(message))
 
     def close_history(self, note: str) -> None:
-        """Adds what is missing for a history that every model server accepts."""
+        """Completes the history so that every model server accepts it."""
         for message in closing_messages(self.history, note):
             self.append(message)
 
     def save(self) -> None:
-        """Writes the state, one revision further."""
+        """Writes the state as the next revision."""
         self.state.revision += 1
         self.state.updated_at_ms = now_ms()
         self._transcript.append({"session": self.state.to_json()})
@@ -146,7 +146,7 @@ class Session:
 
 
 class Sessions:
-    """The sessions under one state directory."""
+    """The sessions in one state directory."""
 
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir / "sessions"
@@ -154,7 +154,7 @@ class Sessions:
         self._queues: dict[str, tuple[asyncio.Lock, int]] = {}
 
     def create(self, state: SessionState) -> None:
-        """Makes a session: gives it its id and writes its first state."""
+        """Creates a session: assigns its id and writes its first state."""
         state.id = str(uuid7())
         state.created_at_ms = now_ms()
         session = Session(state, [], Transcript.create(self._path(state.id)))
@@ -163,7 +163,7 @@ class Sessions:
 
     @asynccontextmanager
     async def hold(self, session_id: str) -> AsyncIterator[Session]:
-        """Opens a session for one turn, after all who asked for it before.
+        """Opens a session for one turn, in the order of the requests.
 
         Raises:
             InvalidRequest: the id is empty.
@@ -187,7 +187,7 @@ class Sessions:
                 del self._queues[session_id]
 
     def get(self, session_id: str, viewer: str | None = None) -> SessionState:
-        """What a session is now.
+        """The current state of a session.
 
         Raises:
             InvalidRequest: the id is empty.
@@ -201,14 +201,14 @@ class Sessions:
         return state
 
     def list_page(self, size: int, before: str | None, viewer: str | None = None) -> list[SessionState]:
-        """At most `size` sessions that viewer may know of, the newest first, older than the one called `before`."""
-        names = (path.stem for path in self._folder.glob("*.jsonl"))  # UUIDv7: their order is that of their making
+        """At most `size` sessions that viewer may see, the newest first, older than the session `before`."""
+        names = (path.stem for path in self._folder.glob("*.jsonl"))  # UUIDv7: they sort by creation time
         older = sorted((name for name in names if before is None or name < before), reverse=True)
         visible = (state for state in map(self.get, older) if state.is_visible_to(viewer))
         return list(islice(visible, size))
 
     def left_running(self) -> list[str]:
-        """The sessions in which a turn runs, or was running when its process died."""
+        """The sessions with a running turn, or one that was running when its process died."""
         running = []
         for path in self._folder.glob("*.jsonl"):
             with suppress(NotFound):
@@ -229,7 +229,7 @@ async def _open(path: Path) -> Session:
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        # A thread cannot be cancelled, and who comes next must find the session closed.
+        # A thread cannot be cancelled, and the next turn must find the session closed.
         while not opening.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([opening])

@@ -1,6 +1,6 @@
-"""Shadows: other engines that run a turn again when it has ended, to be compared with the one that worked.
+"""Shadows: other engines that run a turn again after it has ended, for comparison.
 
-They begin after the turn, since they are told its results. Nobody waits for them, and the gateway's end cancels them.
+They start after the turn, since they get its results. Nobody waits for them, and the gateway's shutdown cancels them.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from gateway_svc.turns.sessions import Sessions
 from gateway_svc.turns.turn import Runner, ShadowRunner, Turn
 
 MAX_RUNNING = 8
-"""Shadows of all sessions at the same time; those of a turn that ends while so many run are left out."""
+"""How many shadows run at once; those of a turn that ends while so many run are skipped."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class Shadow:
-    """What a turn leaves for its shadows."""
+    """What shadows need from a turn."""
 
     turn: Turn
     """The turn that has ended."""
@@ -35,7 +35,7 @@ class Shadow:
     max_cost_micros: int | None
     """The turn's budget, which each shadow has too; None: it has none."""
     done: Sequence[Message] = field(init=False)
-    """What the turn has added to the conversation."""
+    """The messages that the turn added."""
     told: Sequence[Message] = field(init=False)
     """The conversation up to the user's input."""
 
@@ -46,14 +46,14 @@ class Shadow:
 
 
 class Shadows:
-    """Runs shadows, and adds what they cost to their sessions."""
+    """Runs shadows, and adds their cost to their sessions."""
 
     def __init__(self, sessions: Sessions, runners: Mapping[str, Runner]) -> None:
         self._sessions = sessions
         self._runners = runners
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: set[asyncio.Task[None]] = set()
-        """Those of the tasks that only have to save what they cost."""
+        """Tasks that only have to save their cost."""
         self._closed = False
 
     def start(self, shadow: Shadow, choices: Sequence[pb.EngineChoice]) -> None:
@@ -91,7 +91,7 @@ class Shadows:
             await runner.run(turn)
         except EngineError as error:
             error_type = type(error).__name__
-        except Exception:  # nobody awaits a shadow, and a defect in it must not be silent
+        except Exception:  # nobody awaits a shadow, so a defect in it must be logged
             error_type = "defect"
             log.exception("shadow.failed", engine=turn.scope.engine)
         finally:

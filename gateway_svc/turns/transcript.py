@@ -1,6 +1,6 @@
-"""A session's conversation on disk: one JSON object a line, appended as the turn goes on.
+"""A session's conversation on disk: one JSON object a line, appended during the turn.
 
-This is the one place where content is kept. Lines are of two kinds:
+This is the one place where content is kept. There are two kinds of lines:
 {"session": {...}}   what the session is, at its creation, when a turn begins, spends or ends (the last one counts)
 {"user"|"assistant"|"tool": ...}   a message
 """
@@ -18,18 +18,18 @@ from gateway_svc.messages import AssistantMessage, Message, Native, ToolMessage,
 from recording.calls import ToolCall
 
 TAIL_BYTES = 64 * 1024
-"""How much of a transcript's end is searched for its last state before the whole is read."""
+"""How much of a transcript's end is searched for its last state before all of it is read."""
 
 
 class Transcript:
-    """An open transcript, held by a lock so that one process at a time goes on with a session."""
+    """An open transcript, locked so that only one process at a time continues a session."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
     @classmethod
     def create(cls, path: Path) -> Self:
-        """Makes a new transcript.
+        """Creates a new transcript.
 
         Raises:
             FileExistsError: there is one already.
@@ -38,7 +38,7 @@ class Transcript:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Opens a transcript to go on with it.
+        """Opens a transcript to continue it.
 
         Raises:
             NotFound: there is none.
@@ -62,21 +62,21 @@ class Transcript:
         return cls(file)
 
     def _cut_torn_tail(self) -> None:
-        """Removes a last line that a crash left without its end."""
+        """Removes an incomplete last line, which a crash left."""
         data = os.pread(self._file.fileno(), os.fstat(self._file.fileno()).st_size, 0)
         whole = data.rfind(b"\n") + 1
         if whole < len(data):
             self._file.truncate(whole)
 
     def append(self, line: dict[str, Any]) -> None:
-        """Adds a line: a message, or what the session is now."""
+        """Appends a line: a message, or the session's state."""
         self._file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n")
 
     def read(self) -> tuple[dict[str, Any], list[Message]]:
         """The session's last state and all its messages, in order.
 
         Raises:
-            NotFound: the process that made it died before it wrote a state.
+            NotFound: the process that created it died before it wrote a state.
         """
         data = os.pread(self._file.fileno(), os.fstat(self._file.fileno()).st_size, 0)
         state: dict[str, Any] = {}
@@ -91,8 +91,8 @@ class Transcript:
         return state, messages
 
     def close(self) -> None:
-        """Lets go of the lock and closes the file."""
-        # By itself, since a process that is just being started has the file too, until it runs its program.
+        """Releases the lock and closes the file."""
+        # Explicitly, since a child process that is just being started shares the file until its exec.
         fcntl.flock(self._file, fcntl.LOCK_UN)
         self._file.close()
 
@@ -165,9 +165,9 @@ def _renamed(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def closing_messages(messages: list[Message], note: str) -> list[Message]:
-    """What is missing for a history that every model server accepts, when a turn ended in its middle.
+    """The messages that complete the history of an unfinished turn, so that every model server accepts it.
 
-    Servers refuse a tool call without its result, and some chat templates refuse two messages of a user in a row.
+    Servers refuse a tool call without its result, and some chat templates refuse two user messages in a row.
     """
     results = 0
     for last in reversed(messages):

@@ -1,4 +1,4 @@
-"""A turn as its runner sees it: one user input on its way to the final answer."""
+"""A turn as its runner sees it: from one user input to the final answer."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from recording.calls import Scope
 
 @dataclass(slots=True)
 class Turn:
-    """What a runner is given. It adds to the history through `append` and tells the client through `events`."""
+    """The input of a runner, which adds to the history through `append` and reports to the client through `events`."""
 
     scope: Scope
     system_prompt: str
@@ -31,24 +31,24 @@ class Turn:
 
 
 class Runner(Protocol):
-    """Something that can run a turn: the agent loop over an engine, or an engine that brings its own loop."""
+    """Runs turns: the agent loop on an engine, or an engine with its own loop."""
 
     name: str
     """The engine's name."""
     default_model: str
     unconfined: bool
-    """Whether the gateway starts programs for its models without a jail."""
+    """Whether the gateway runs programs for its models without a sandbox."""
 
     async def run(self, turn: Turn) -> pb.StopReason.ValueType:
         """Runs the turn and returns why it stopped.
 
         Raises:
-            GatewayError: for the caller; the history may then end in the middle.
+            GatewayError: for the caller; the history may then be incomplete.
         """
         ...
 
     async def aclose(self) -> None:
-        """Lets go of connections and processes."""
+        """Closes connections and processes."""
         ...
 
 
@@ -59,6 +59,6 @@ class ShadowRunner(Runner, Protocol):
     def in_shadow(self, done: Sequence[Message]) -> Runner:
         """A runner over the same engine that runs no tool and marks its rows.
 
-        `done` is what the turn to be compared with has added to the conversation.
+        `done` are the messages that the original turn added.
         """
         ...

@@ -1,1 +1,1 @@
-"""Who hears of turns, steps and tool calls: metrics, traces, health."""
+"""Observes turns, steps and tool calls: metrics, traces, health."""

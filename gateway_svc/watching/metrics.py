@@ -1,4 +1,4 @@
-"""What the gateway counts. Labels come from lists known beforehand: neither a model nor a caller adds to them."""
+"""The gateway's metrics. Labels come from fixed lists: neither a model nor a caller can add to them."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from recording.record import Record
 
 OTHER = "other"
-"""The label of a tool that the deployment does not have: models make names up."""
+"""The label for tools that the deployment does not have: models invent names."""
 CLAUDE_TOOLS = (
     "Agent", "Bash", "BashOutput", "Edit", "Glob", "Grep", "KillShell", "NotebookEdit", "Read", "Skill", "Task",
     "TodoWrite", "WebFetch", "WebSearch", "Write",
 )  # fmt: skip
-"""The tools that Claude's program brings, by its own names."""
+"""The tools of Claude's program, by its own names."""
 
 _TURN_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _STEP_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -45,7 +45,7 @@ class TurnMetrics:
     """Counts turns, their steps and their tool calls."""
 
     def __init__(self, registry: CollectorRegistry, tools: Collection[str] = (), servers: Collection[str] = ()) -> None:
-        """`tools` are the names that may become labels. Tools of an MCP server of `servers` have one label together."""
+        """`tools` are the names that may become labels. All tools of an MCP server in `servers` share one label."""
         self._tools = frozenset(tools)
         self._servers = frozenset(servers)
         self._engines: dict[str, _EngineSeries] = {}
@@ -120,7 +120,7 @@ class TurnMetrics:
         series[1].observe(row.duration_ms / 1000)
 
     def _of_engine(self, engine: str) -> "_EngineSeries":
-        """Kept, since to find a series by its labels takes longer than to count."""
+        """Cached, since looking up a series by its labels takes longer than counting."""
         if engine not in self._engines:
             self._engines[engine] = _EngineSeries(
                 ok=self._steps.labels(engine, "ok"),
@@ -151,12 +151,12 @@ class TurnMetrics:
 
 
 def add_waiting_gauge(registry: CollectorRegistry, waiting: Callable[[], int]) -> None:
-    """Asks at each scrape how many turns wait."""
+    """A gauge of waiting turns, read at each scrape."""
     Gauge("onrecord_turns_waiting", "Turns that wait for their beginning.", registry=registry).set_function(waiting)
 
 
 def stop_label(stop_reason: pb.StopReason.ValueType) -> str:
-    """A stop reason as a label; `failed` for a turn that ended in an error."""
+    """A stop reason as a label; `failed` if the turn ended in an error."""
     if stop_reason == pb.STOP_REASON_UNSPECIFIED:
         return "failed"
     return pb.StopReason.Name(stop_reason).removeprefix("STOP_REASON_").lower()
@@ -168,7 +168,7 @@ def outcome_label(outcome: common_pb2.Outcome.ValueType) -> str:
 
 
 class RecordCollector(Collector):
-    """The record's own counters, read when they are asked for: what records and sends rows pays nothing for them."""
+    """The counters of recording, read at each scrape: recording and sending rows pay nothing for them."""
 
     def __init__(self, record: "Record") -> None:
         self._record = record
@@ -183,34 +183,37 @@ class RecordCollector(Collector):
             "spool_adopted": ("Spools of other processes that are being sent.", self._record.adopted),
             "dead_letters": ("Rows that the ledger refused and nobody has decided on.", letters.count()),
             "dead_letter_bytes": ("What the dead letters take on disk.", letters.size_bytes()),
-            "spool_sync_running_seconds": ("How long the sync under way has taken so far.", spool.sync_seconds()),
+            "spool_sync_running_seconds": ("How long the running sync has taken so far.", spool.sync_seconds()),
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"onrecord_{name}", text, value=value)
         counts = {
-            "accepted_rows": ("Rows taken for the record.", counters.accepted),
-            "dropped_rows": ("Rows that could not be taken: gap rows tell of them.", counters.dropped),
-            "acked_rows": ("Rows that the audit service has answered for.", counters.acked),
+            "accepted_rows": ("Rows accepted for recording.", counters.accepted),
+            "dropped_rows": ("Rows that could not be recorded; gap rows say how many.", counters.dropped),
+            "acked_rows": ("Rows that the audit service has acknowledged or rejected.", counters.acked),
             "stored_rows": ("Acked rows that were new in the ledger.", counters.stored),
             "duplicate_rows": ("Acked rows that were in the ledger already.", counters.duplicates),
-            "rejected_rows": ("Rows that the ledger will never take: dead letters.", counters.rejected),
-            "resent_rows": ("Rows sent again since no ack came.", counters.resent),
+            "rejected_rows": ("Rows that the ledger rejected for good: dead letters.", counters.rejected),
+            "resent_rows": ("Rows resent because no ack came.", counters.resent),
             "interrupted_calls": ("Tool calls found open when a spool was recovered.", counters.interrupted),
             "quarantined_pieces": ("Damaged pieces of the spool that were set aside.", counters.quarantined),
             "missing_records": ("Record numbers that a spool should hold and does not.", counters.missing),
-            "lost_rows": ("Rows that were taken, and lost with their files before they were sent.", counters.lost),
-            "spools_moved": ("Spools that went on in another folder, since theirs was taken away.", counters.moved),
+            "lost_rows": ("Accepted rows that were lost with their files before they were sent.", counters.lost),
+            "spools_moved": (
+                "Times that a spool moved to another folder because its own was taken away.",
+                counters.moved,
+            ),
             "spool_sync_failures": ("Syncs of the spool that failed.", counters.sync_failures),
             "sender_reconnects": (
-                "Connections to the audit service that ended, or were never made.",
+                "Connections to the audit service that ended or failed.",
                 counters.reconnects,
             ),
-            "spools_adopted": ("Spools of other processes taken over.", counters.adopted),
+            "spools_adopted": ("Adopted spools of other processes.", counters.adopted),
         }
         for name, (text, value) in counts.items():
             yield CounterMetricFamily(f"onrecord_{name}", text, value=value)
         state = GaugeMetricFamily(
-            "onrecord_sender_state", "1 for what the sender does now, 0 for the rest.", labels=["state"]
+            "onrecord_sender_state", "1 for the sender's current state, 0 for the others.", labels=["state"]
         )
         current = self._record.sender_state
         for name in ("idle", "sending", "failing"):
@@ -219,13 +222,12 @@ class RecordCollector(Collector):
 
 
 class McpCollector(Collector):
-    """How the MCP servers are, asked at each scrape."""
+    """The state of MCP servers, read at each scrape."""
 
     def __init__(self, states: "Callable[[], Iterator[ServerState]]") -> None:
         self._states = states
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """See prometheus_client."""
         up = GaugeMetricFamily("onrecord_mcp_up", "Whether an MCP server is connected.", labels=["server"])
         tools = GaugeMetricFamily("onrecord_mcp_tools", "An MCP server's tools.", labels=["server", "state"])
         for state in self._states():

@@ -1,4 +1,4 @@
-"""Whether an engine can be reached: a gateway without any has nothing to run turns on."""
+"""Whether an engine can be reached: without one a gateway cannot run turns."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,27 +9,26 @@ import httpx2
 
 from gateway_svc.engines.kinds import EngineSettings
 from gateway_svc.engines.wire.http import is_loopback
-from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads
+from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads, tls_context
 
 _CONNECT_SECONDS = 3.0
 _AWAY = (502, 503, 504)
 
 
 class EngineCheck:
-    """Asks the model servers for nothing: any answer but a gateway's "away" shows that one is there. It costs nothing,
-    since it carries no key and names no model.
+    """Sends model servers a request without key or model, which costs nothing: any answer except a proxy's
+    "unavailable" shows that the server is up.
     """
 
     def __init__(self, engines: Mapping[str, EngineSettings]) -> None:
         """`engines` are the settings of the configured engines by their names."""
         self._engines = engines
         timeout = httpx2.Timeout(_CONNECT_SECONDS)
-        verify = httpx2.create_ssl_context()
-        self._direct = bound_heads(httpx2.AsyncClient(timeout=timeout, trust_env=False, verify=verify))
-        self._proxied = bound_heads(httpx2.AsyncClient(timeout=timeout, verify=verify))
+        self._direct = bound_heads(httpx2.AsyncClient(timeout=timeout, trust_env=False, verify=tls_context()))
+        self._proxied = bound_heads(httpx2.AsyncClient(timeout=timeout, verify=tls_context()))
 
     async def __call__(self) -> str:
-        """Why there is no engine; empty when there is one."""
+        """Why no engine can be reached; empty if one can."""
         reasons = await asyncio.gather(*(engine.probe(self._ask) for engine in self._engines.values()))
         if "" in reasons:
             return ""

@@ -1,4 +1,4 @@
-"""What turns tell metrics and traces, in one place."""
+"""Passes what turns report to metrics and traces."""
 
 import time
 
@@ -17,7 +17,7 @@ class TurnTelemetry:
 
     def __init__(self, engine: str, metrics: TurnMetrics, trace: TurnTrace | None, trace_id: str) -> None:
         self.trace_id = trace_id
-        """Of the caller's trace or, where the caller has none and traces are on, of the turn's own; else empty."""
+        """The id of the caller's trace or, if there is none and traces are on, of the turn's own; else empty."""
         self._engine = engine
         self._metrics = metrics
         self._trace = trace
@@ -37,7 +37,7 @@ class TurnTelemetry:
             self._trace.add_tool_call(row)
 
     def end(self, stop_reason: pb.StopReason.ValueType, totals: Totals, error_type: str) -> None:
-        """The turn has ended; error_type is the name of the error's class, empty when there was none."""
+        """The turn has ended; error_type is the error's class name, empty if there was none."""
         label = stop_label(stop_reason)
         self._metrics.end_turn(self._engine, label, time.monotonic() - self._started)
         if self._trace:
@@ -45,14 +45,14 @@ class TurnTelemetry:
 
 
 class Telemetry:
-    """Observes turns, for metrics and, where they are on, traces."""
+    """Observes turns, for metrics and, if they are on, traces."""
 
     def __init__(self, metrics: TurnMetrics | None = None, tracing: Tracing | None = None) -> None:
         self._metrics = metrics or TurnMetrics(CollectorRegistry())
         self._tracing = tracing
 
     def begin_turn(self, engine: str, session_id: str, turn_id: str) -> TurnTelemetry:
-        """A turn begins, on behalf of the call that is being handled."""
+        """A turn begins, for the current call."""
         caller = CALLERS_TRACE.get()
         trace = self._tracing.begin_turn(caller, engine, session_id, turn_id) if self._tracing else None
         return TurnTelemetry(engine, self._metrics, trace, trace.trace_id if trace else caller.trace_id)

@@ -1,8 +1,7 @@
-"""OpenTelemetry traces: a span for each turn, model request and tool call, named as the GenAI conventions want it.
+"""OpenTelemetry traces: a span for each turn, model request and tool call, named by the GenAI conventions.
 
-Spans of requests and calls are made of their rows, so that what is not on the record is in no trace either: no content.
-The conventions: https://opentelemetry.io/docs/specs/semconv/gen-ai/. The extra `otel` is imported by open_tracing()
-alone; without it nothing here is.
+Spans of requests and calls are made from their rows, so traces have no content either.
+The conventions: https://opentelemetry.io/docs/specs/semconv/gen-ai/. Only open_tracing() imports the extra `otel`.
 """
 
 import os
@@ -45,7 +44,7 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
 
     def begin_turn(self, caller: TraceContext, engine: str, session_id: str, turn_id: str) -> "TurnTrace":
-        """Begins the span of a turn, in the caller's trace where it has one."""
+        """Starts the span of a turn, in the caller's trace if there is one."""
         parent = self._propagator.extract({"traceparent": caller.traceparent, "tracestate": caller.tracestate})
         about: Attributes = {
             "gen_ai.operation.name": "invoke_agent",
@@ -56,8 +55,8 @@ class Tracing:
         return TurnTrace(self._tracer, parent, about)
 
     def close(self) -> None:
-        """Sends what is left, but does not wait long for a collector that does not answer."""
-        # A thread that nobody waits for: the exporter tries again for as long as it likes.
+        """Sends the remaining spans, but does not wait long for a collector that does not answer."""
+        # In a thread that nobody waits for: the exporter may retry for a long time.
         closing = threading.Thread(target=self._provider.shutdown, name="tracing-close", daemon=True)
         closing.start()
         closing.join(_CLOSE_SECONDS)
@@ -146,7 +145,7 @@ class TurnTrace:
     def _add(
         self, name: str, kind: "SpanKind", about: Attributes, failure: str, created_at_ms: int, duration_ms: int
     ) -> None:
-        # Rows tell milliseconds: the first of them may begin before the turn's own span does.
+        # Rows have milliseconds: the first may begin before the turn's span.
         start = max(created_at_ms * 1_000_000, self._started_ns)
         if failure:
             about["error.type"] = failure
@@ -157,12 +156,12 @@ class TurnTrace:
 
 
 def open_tracing(*, wanted: bool | None) -> Tracing | None:
-    """Sends traces as the standard variables OTEL_… say; None when they are off.
+    """Sets up traces by the standard variables OTEL_…; None if they are off.
 
-    wanted: None means on when OTEL_… names a collector and the extra is installed.
+    wanted: None means on if OTEL_… names a collector and the extra is installed.
 
     Raises:
-        SettingsError: traces are wanted and cannot be had.
+        SettingsError: traces are wanted and not available.
     """
     if "true" in _variable("OTEL_SDK_DISABLED").lower() or _variable("OTEL_TRACES_EXPORTER") == "none":
         return None

@@ -1,4 +1,4 @@
-"""What the sender has to know of gRPC: requests made of bytes that exist, channels, what failures ask for."""
+"""The sender's use of gRPC: requests from encoded rows, channels, and what to do about failures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 import structlog
+from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from onrecord.audit.v1 import audit_pb2
 
@@ -24,12 +25,12 @@ _SERVICE = f"/{audit_pb2.DESCRIPTOR.services_by_name['AuditService'].full_name}"
 _STATUS_DETAILS = "grpc-status-details-bin"
 _MAX_RETRY_SECONDS = 300.0
 
-# Nobody is let in or understood: an operator has to do something, and until then every row is kept.
+# The service refuses or does not understand the gateway: an operator has to act, and until then every row is kept.
 _REFUSALS = {
     grpc.StatusCode.UNAUTHENTICATED: "give the gateway a token that the audit service knows",
     grpc.StatusCode.PERMISSION_DENIED: "give the gateway's token the right to record",
-    grpc.StatusCode.UNIMPLEMENTED: "what answers there is no audit service, or an older one",
-    grpc.StatusCode.INVALID_ARGUMENT: "the audit service takes nothing that this gateway sends: compare their versions",
+    grpc.StatusCode.UNIMPLEMENTED: "what answers there is not an audit service, or an older one",
+    grpc.StatusCode.INVALID_ARGUMENT: "the audit service refuses all that this gateway sends: compare their versions",
     grpc.StatusCode.FAILED_PRECONDITION: "look at the audit service's log",
 }
 
@@ -40,19 +41,19 @@ class ProtocolBroken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the audit service is, and how to come in."""
+    """The audit service's address and the credentials there."""
 
     address: str
-    """As gRPC names it: host:port, unix:path, dns:///name:port."""
+    """In gRPC's form: host:port, unix:path, dns:///name:port."""
     credentials: Callable[[], grpc.ChannelCredentials] | None = None
-    """Asked at each connection, so that certificates may change. None: plain text."""
+    """Called at each connection, so that certificates may change. None: plain text."""
     metadata: Callable[[], Metadata] = tuple
-    """Asked at each connection, so that a token may change."""
+    """Called at each connection, so that a token may change."""
     producer_name: str = ""
-    """The name that the audit service's list of callers has for this gateway; empty where it keeps none."""
+    """This gateway's name on the audit service's list of callers; empty if there is no list."""
 
     def producer_id(self, spool_id: str) -> str:
-        """What the rows of a spool are sent under: a caller may record under its own name alone."""
+        """The producer id of a spool's rows, since a caller may record only under its own name."""
         return f"{self.producer_name}/{spool_id}" if self.producer_name else spool_id
 
 
@@ -64,7 +65,7 @@ def open_target(address: str, files: ClientFiles | None, token_file: Path | None
     """
     token = watch_token(token_file) if token_file else None
     if token and not files and not is_local(address):
-        # Not refused: something beside the gateway, such as a mesh's proxy, may do TLS.
+        # Not refused: a proxy beside the gateway, such as a service mesh's, may do TLS.
         log.warning("audit.token_in_plain_text", target=address, hint="set GATEWAY_AUDIT_TLS_CA")
 
     def metadata() -> Metadata:
@@ -73,12 +74,12 @@ def open_target(address: str, files: ClientFiles | None, token_file: Path | None
         redact.protect([token.current()])
         return token_metadata(token.current())
 
-    metadata()  # so that the token is kept off the record from the first row on
+    metadata()  # so that the token is redacted from the first row on
     return Target(address, channel_credentials(files) if files else None, metadata, producer_name)
 
 
 class Connection:
-    """A channel of its own, since gRPC would give a second channel the first one's dead connection."""
+    """A connection of its own: by default, a second channel would share the first one's dead connection."""
 
     def __init__(self, target: Target) -> None:
         options = [*CLIENT_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
@@ -96,7 +97,7 @@ class Connection:
         return method(metadata=self._metadata)
 
     async def record_batch(self, request: bytes, timeout_seconds: float) -> audit_pb2.RecordResponse:
-        """Sends one encoded request, and waits.
+        """Sends one encoded request, and waits for the response.
 
         Raises:
             grpc.aio.AioRpcError: it was not stored.
@@ -107,7 +108,7 @@ class Connection:
         return await method(request, timeout=timeout_seconds, metadata=self._metadata)
 
     async def aclose(self) -> None:
-        """Ends what is under way, and closes the channel."""
+        """Cancels running calls, and closes the channel."""
         await self._channel.close()
 
 
@@ -123,19 +124,15 @@ def encode_request(covered: audit_pb2.SequenceRange, batch: Batch) -> bytes:
 
 
 def retry_after_seconds(error: BaseException | None) -> float:
-    """How long the service asks to be left alone; 0 when it does not say."""
-    metadata = error.trailing_metadata() if isinstance(error, grpc.aio.AioRpcError) else ()
-    for key, value in metadata or ():
-        if key == _STATUS_DETAILS and isinstance(value, bytes):
-            for detail in status_pb2.Status.FromString(value).details:
-                retry = error_details_pb2.RetryInfo()
-                if detail.Unpack(retry):
-                    return min(float(retry.retry_delay.ToMilliseconds()) / 1000, _MAX_RETRY_SECONDS)
+    """How long the service asks to wait before a retry; 0 if it does not say."""
+    retry = error_details_pb2.RetryInfo()
+    if any(detail.Unpack(retry) for detail in _details(error)):
+        return min(float(retry.retry_delay.ToMilliseconds()) / 1000, _MAX_RETRY_SECONDS)
     return 0.0
 
 
 def refuses_batch(error: BaseException) -> bool:
-    """Whether the failure is, by its contract, one of the batch and not of the service: another try will not help."""
+    """Whether, by the status code, the batch is at fault and not the service, so that a retry cannot help."""
     if not isinstance(error, grpc.aio.AioRpcError):
         return False
     too_large = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or "")
@@ -143,12 +140,35 @@ def refuses_batch(error: BaseException) -> bool:
 
 
 def refusal_hint(error: BaseException) -> str | None:
-    """What an operator has to do about a failure that no waiting cures; None for one that may pass."""
+    """What an operator has to do about a permanent failure; None if it may be transient."""
     return _REFUSALS.get(error.code()) if isinstance(error, grpc.aio.AioRpcError) else None
 
 
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the service could not be reached, or said that it cannot serve now."""
+    return isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def is_planned_end(error: BaseException) -> bool:
+    """Whether the service ended a call because it drains, or because the connection had reached its maximum age."""
+    if not isinstance(error, grpc.aio.AioRpcError) or not is_unavailable(error):
+        return False
+    info = error_details_pb2.ErrorInfo()
+    draining = any(detail.Unpack(info) and info.reason == _DRAINS for detail in _details(error))
+    return draining or (error.details() or "") in _ENDS_OF_GRPC
+
+
 def describe(error: BaseException) -> str:
-    """The failure in a few words, for the log."""
+    """A short description of the failure, for the log."""
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name}: {error.details()}"[:300]
     return f"{type(error).__name__}: {error}"[:300]
+
+
+def _details(error: BaseException | None) -> list[any_pb2.Any]:
+    """What a status has beside its text (google.rpc.Status)."""
+    metadata = error.trailing_metadata() if isinstance(error, grpc.aio.AioRpcError) else ()
+    for key, value in metadata or ():
+        if key == _STATUS_DETAILS and isinstance(value, bytes):
+            return list(status_pb2.Status.FromString(value).details)
+    return []

@@ -1,7 +1,7 @@
-"""Rows that the audit service will never store: kept in files, each with the reason, until somebody decides on them.
+"""Dead letters: rows that the audit service will never store, kept in files with the reason until somebody decides.
 
-A file is `dead-letters/<producer id>.jsonl` below the spool's root. Who changes the folder holds the flock of its file
-`.lock`, so that a command works beside a gateway that writes.
+The files are `dead-letters/<producer id>.jsonl` below the spool's root. Whoever changes the folder holds the flock of
+its file `.lock`, so that commands work beside a running gateway.
 """
 
 import fcntl
@@ -43,22 +43,22 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class KeptLetter:
-    """A dead letter as it was found in a file."""
+    """A dead letter read from a file."""
 
     line: bytes
     about: dict[str, Any]
-    """What the line says; empty when it cannot be read."""
+    """The parsed line; empty if it cannot be read."""
 
     @property
     def id(self) -> str:
-        """The row's id; empty when the line cannot be read."""
+        """The row's id; empty if the line cannot be read."""
         return str(self.about["row"].get("id", "")) if self.about else ""
 
     def row(self) -> Row:
         """The row.
 
         Raises:
-            ValueError: it cannot be read by this version.
+            ValueError: this version cannot read it.
         """
         try:
             return json_format.ParseDict(self.about["row"], _KINDS[self.about["kind"]]())
@@ -67,15 +67,15 @@ class KeptLetter:
 
 
 class DeadLetters:
-    """The folder."""
+    """The folder of dead letters."""
 
     def __init__(self, root: Path) -> None:
-        """`root` is where the spools lie. Nothing is made before the first letter."""
+        """`root` is the spools' folder. Nothing is created before the first letter."""
         self._folder = root / FOLDER
         self._counted: tuple[object, int] = ((), 0)
 
     def write(self, producer_id: str, letters: Sequence[DeadLetter]) -> None:
-        """Appends letters; when it has returned they are on disk. A row may be there twice when its ack was lost.
+        """Appends letters, synced to disk. A row may be there twice if its ack was lost.
 
         Raises:
             OSError: they could not be written.
@@ -87,14 +87,14 @@ class DeadLetters:
             with os.fdopen(fd, "r+b") as file:
                 size = file.seek(0, os.SEEK_END)
                 if size and os.pread(fd, 1, size - 1) != b"\n":
-                    lines = b"\n" + lines  # a power cut has torn the last one
+                    lines = b"\n" + lines  # a power cut tore the last line
                 file.write(lines)
                 file.flush()
                 os.fsync(fd)
             sync_folder(self._folder)
 
     def read(self) -> list[KeptLetter]:
-        """All letters, those of each producer in the order in which they came; one of each row.
+        """All letters, one for each row, in each producer's order.
 
         Raises:
             OSError: they cannot be read.
@@ -102,10 +102,10 @@ class DeadLetters:
         return [letter for path in self._files() for letter in _distinct(path.read_bytes())]
 
     def remove(self, letters: Collection[KeptLetter]) -> None:
-        """Takes letters out of their files. When it has returned they are gone, and the others are on disk.
+        """Removes letters from their files, synced to disk.
 
         Raises:
-            OSError: not all were taken out.
+            OSError: not all were removed.
         """
         gone, ids = {letter.line for letter in letters}, {letter.id for letter in letters if letter.id}
         if not gone:
@@ -128,11 +128,11 @@ class DeadLetters:
             sync_folder(self._folder)
 
     def size_bytes(self) -> int:
-        """What the files take."""
+        """The size of the files."""
         return sum(size for _, size, _ in self._state())
 
     def count(self) -> int:
-        """How many rows are there. The files are read when they have changed."""
+        """The number of rows. The files are read only when they have changed."""
         state = self._state()
         if self._counted[0] != state:
             self._counted = (state, len(self.read()))
@@ -185,7 +185,7 @@ def _read(line: bytes) -> KeptLetter:
 
 
 def _distinct(lines: bytes) -> list[KeptLetter]:
-    """One letter of each row: the last, whose ack may have come. A line that cannot be read stands for itself."""
+    """One letter for each row: the last, whose ack may have come. Unreadable lines are all kept."""
     letters = [_read(line) for line in lines.splitlines(keepends=True)]
     return list({letter.id or letter.line: letter for letter in letters}.values())
 

@@ -1,8 +1,8 @@
-"""The sender: brings the rows of the spools to the audit service, for as long as it takes.
+"""The sender: delivers the rows of the spools to the audit service, however long that takes.
 
-It is one task of the gateway's event loop. It sends what has gathered, without a timer: a batch that is not full waits
-while another is under way, so that batches grow with the load by themselves. An ack trims the spool. Whatever fails,
-the rows stay where they are and are sent again from the last ack on: the ledger counts what it has as duplicates.
+It is one task of the event loop, and sends what has gathered, without a timer: a batch that is not full waits while
+another is in flight, so that batches grow with the load. An ack trims the spool. Whatever fails, the rows stay there
+and are resent from the last ack on: the ledger counts those that it has as duplicates.
 """
 
 import asyncio
@@ -43,6 +43,8 @@ ACK_SECONDS = 30.0
 _FIRST_BACKOFF_SECONDS = 0.1
 _MAX_BACKOFF_SECONDS = 30.0
 _DRAINING_BACKOFF_SECONDS = 0.2
+_ANNOUNCED_SECONDS = 60.0
+"""How long the service may be away after it said that it ends, before that is a warning."""
 
 
 SenderState = Literal["idle", "sending", "failing"]
@@ -56,13 +58,13 @@ class _Sent:
 
 
 class Sender:
-    """Sends what lies in the process's own spool, and in adopted ones. All methods belong to the loop's thread."""
+    """Sends the process's own spool and adopted ones. All methods belong to the event loop's thread."""
 
     def __init__(self, spool: Spool, target: Target, *, ack_seconds: float = ACK_SECONDS) -> None:
         """ack_seconds: how long an ack may take before the connection counts as dead."""
         self._own = spool
         self._turns = deque([spool])
-        """The own spool and the adopted ones, in the order of their turns."""
+        """The own spool and adopted ones, in round-robin order."""
         self._removal: asyncio.Task[None] | None = None
         self._target = target
         self._ack_seconds = ack_seconds
@@ -73,43 +75,44 @@ class Sender:
         self._progress = asyncio.Event()
         self._draining = asyncio.Event()
         self._failures = 0
-        self._last_failure = ""
+        self._last_failure = ("", "")
+        self._announced_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begins to send. The running event loop is the one it stays with."""
+        """Starts sending, on the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._task = self._loop.create_task(self._run(), name="audit-sender")
 
     def adopt(self, spool: Spool) -> None:
-        """Sends what lies in spool too, and removes it when nothing is left."""
+        """Sends this spool too, and removes it when it is empty."""
         self._turns.append(spool)
         self._wake.set()
 
     def replace_own(self, spool: Spool) -> None:
-        """Sends what lies in spool in the place of its own, which was moved there: what is left of that is removed."""
+        """Replaces its own spool by `spool`, to which it was moved, and removes the old one."""
         self._own = spool
         self.adopt(spool)
         self._progress.set()
 
     @property
     def spools(self) -> tuple[Spool, ...]:
-        """Its own and the adopted ones."""
+        """Its own spool and the adopted ones."""
         return tuple(self._turns)
 
     @property
     def adopted(self) -> int:
-        """How many adopted spools are not done yet."""
+        """How many adopted spools are not empty yet."""
         return len(self._turns) - 1
 
     @property
     def state(self) -> SenderState:
-        """What it does now. It is `failing` from a failure to the next ack, whatever it tries in between."""
+        """The current state. It is `failing` from a failure until the next ack."""
         return "failing" if self._failures else "sending" if self._in_flight else "idle"
 
     async def drain(self, grace_seconds: float) -> bool:
-        """Waits until every row is acked, but at most grace_seconds; says whether it is so."""
+        """Waits up to grace_seconds until every row is acked; returns whether all are."""
         self._draining.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_seconds):
@@ -119,7 +122,7 @@ class Sender:
         return not self._busy()
 
     async def aclose(self) -> None:
-        """Stops. What is not acked stays in the spools; adopted ones are given free."""
+        """Stops. Unacked rows stay in the spools; adopted spools are released."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -155,12 +158,12 @@ class Sender:
                 await self._back_off(failure)
 
     async def _converse(self) -> None:
-        """One connection, from its first batch to its end.
+        """Runs one connection, from its first batch to its end.
 
         Raises:
             grpc.aio.AioRpcError: the service ended it with a status.
             TimeoutError: an ack did not come in time.
-            ProtocolBroken: the acks are not what they should be.
+            ProtocolBroken: the acks violate the protocol.
             OSError: a disk failed.
         """
         link = Connection(self._target)
@@ -182,7 +185,7 @@ class Sender:
             await link.aclose()
 
     async def _send_batches(self, call: RecordCall) -> None:
-        # A write that finds the call ended says nothing; what the service said is read by _take_acks.
+        # A write to an ended call does not say why; _take_acks reads the service's status.
         with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
             while True:
                 spool = self._choose()
@@ -191,7 +194,7 @@ class Sender:
                     continue
                 batch = spool.read(MAX_ROWS, MAX_BYTES)
                 if batch is None or not batch.payloads:
-                    self._progress.set()  # what was read may have been the last there was, and no ack will come for it
+                    self._progress.set()  # this may have been the last batch, and no ack will come for it
                     await asyncio.sleep(0)
                     continue
                 covered = range_of(self._target.producer_id(spool.id), batch)
@@ -217,7 +220,7 @@ class Sender:
         self._deadline.reschedule(self._loop.time() + self._ack_seconds if self._in_flight else None)
 
     async def _isolate(self) -> bool:
-        """Clears the oldest batch, which was refused, of the rows that are at fault. False when that cannot be told."""
+        """Finds the rows at fault in the oldest batch, which was refused. False if that is not possible."""
         if not self._in_flight:
             return False
         sent, verdict = self._in_flight[0], Verdict()
@@ -230,7 +233,7 @@ class Sender:
                 ),
                 verdict,
             )
-            # When nothing passes, it is as likely that the service takes nothing: all is kept until something does.
+            # If nothing passes, the service may be refusing everything: all is kept until something passes.
             if len(verdict.refused) < len(sent.batch.payloads):
                 await self._settle(sent, verdict)
                 return True
@@ -241,7 +244,7 @@ class Sender:
         return False
 
     async def _settle(self, sent: _Sent, verdict: Verdict) -> None:
-        """Does what an answer asks for: dead letters reach their file before the batch leaves the spool."""
+        """Applies an answer: dead letters reach their file before the batch leaves the spool."""
         letters = verdict.rejected + verdict.refused
         if letters:
             await asyncio.to_thread(DeadLetters(sent.spool.root).write, sent.spool.id, letters)
@@ -253,20 +256,20 @@ class Sender:
         self._counters.duplicates += verdict.duplicates
         if self._failures:
             log.info("audit.sending_again", failures=self._failures)
-            self._failures, self._last_failure = 0, ""
+            self._failures, self._last_failure = 0, ("", "")
 
     async def _back_off(self, failure: Exception | None) -> None:
         reason = "the service ended the stream" if failure is None else describe(failure)
         hint = None if failure is None else refusal_hint(failure)
-        report = log.debug if reason == self._last_failure else log.warning if hint is None else log.error
-        report(
+        told = (self._severity(failure, hint), reason)
+        getattr(log, "debug" if told == self._last_failure else told[0])(
             "audit.sending_failed",
             target=self._target.address,
             reason=reason,
             hint=hint,
             kept_bytes=self._own.spooled_bytes,
         )
-        self._last_failure = reason
+        self._last_failure = told
         ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** min(self._failures, 30))
         self._failures += 1
         seconds = retry_after_seconds(failure) + random.uniform(0, ceiling)  # noqa: S311 - only spreads retries
@@ -277,8 +280,19 @@ class Sender:
             async with asyncio.timeout(seconds):
                 await self._draining.wait()
 
+    def _severity(self, failure: Exception | None, hint: str | None) -> Literal["info", "warning", "error"]:
+        """An end that the service announced, and its absence for a while after that, are no cause for alarm."""
+        now = self._loop.time()
+        if failure is None or is_planned_end(failure):
+            self._announced_at = now
+        elif hint:
+            return "error"
+        elif not is_unavailable(failure) or now - self._announced_at > _ANNOUNCED_SECONDS:
+            return "warning"
+        return "info"
+
     def _choose(self) -> Spool | None:
-        """The spool whose turn it is to send; None when there is nothing to send now."""
+        """The next spool to send from; None if there is nothing to send."""
         if len(self._in_flight) < MAX_IN_FLIGHT:
             for _ in range(len(self._turns)):
                 self._turns.rotate(-1)
@@ -288,12 +302,12 @@ class Sender:
         return None
 
     async def _wait(self) -> None:
-        """Waits until _choose() may have another answer."""
+        """Waits until _choose() may return another result."""
         in_flight = {id(sent.spool) for sent in self._in_flight}
         for spool in self._turns:
             if spool is not self._own and spool.is_read_out() and id(spool) not in in_flight:
                 self._turns.remove(spool)
-                # Shielded, so that aclose() neither leaves half a folder nor closes it a second time.
+                # Shielded, so that aclose() neither leaves half a folder nor closes it twice.
                 self._removal = asyncio.create_task(asyncio.to_thread(spool.remove))
                 await asyncio.shield(self._removal)
                 self._progress.set()
@@ -306,5 +320,5 @@ class Sender:
         if threading.get_ident() == self._thread:
             self._wake.set()
         else:
-            with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            with suppress(RuntimeError):  # the loop has ended: nobody is waiting
                 self._loop.call_soon_threadsafe(self._wake.set)

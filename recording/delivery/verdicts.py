@@ -1,4 +1,4 @@
-"""What the audit service says about single rows, and how to find the rows for which it refuses a whole batch."""
+"""The audit service's verdict on single rows, and how to find the rows for which it refuses a whole batch."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,14 +15,14 @@ from recording.spool.records import kind_of_row
 
 @dataclass(slots=True)
 class Verdict:
-    """What became of the rows of a batch. Those that are in neither list are in the ledger."""
+    """The fate of the rows of a batch. Rows in neither list are in the ledger."""
 
     stored: int = 0
     duplicates: int = 0
     rejected: list[DeadLetter] = field(default_factory=list)
-    """Rows that the service has answered it will never store."""
+    """Rows that the service has rejected for good."""
     refused: list[DeadLetter] = field(default_factory=list)
-    """Rows that the service ended the call for, each sent alone."""
+    """Rows for which, sent alone, the service ended the call."""
 
     def add(self, batch: Batch, response: audit_pb2.RecordResponse) -> None:
         """Takes the response to batch.
@@ -37,7 +37,7 @@ class Verdict:
 
 
 async def isolate(batch: Batch, send: Callable[[Batch], Awaitable[audit_pb2.RecordResponse]], verdict: Verdict) -> None:
-    """Sends batch in halves, and halves of halves, until each row that is refused is alone.
+    """Sends a batch in halves, recursively, until each refused row is alone.
 
     Raises:
         grpc.aio.AioRpcError: a part was not stored for another reason than its rows.

@@ -17,6 +17,8 @@ def clean(text: str) -> str:
 
 def fold(text: str) -> str:
     """Collapses each run of white space to one line break if it contains one, else to one space."""
+    if text.isprintable() and "  " not in text:  # of white space, a blank alone counts as printable
+        return text
     return _SPACE.sub(lambda run: "\n" if "\n" in run[0] else " ", text)
 
 

@@ -12,9 +12,21 @@ from recording.redact.spans import Span, marker
 _FRAGMENT = re.compile(r"@([a-z]+)@")
 # Every token without keywords contains this; few commands do.
 _RUN = re.compile(r"[A-Za-z0-9]{16}")
+# In a short text, one pass for all keywords is faster; in a long one, a search for each keyword.
+_SHORT_TEXT = 128
 # A shorter match is harmless, and mostly a piece of code.
 _SHORTEST = 4
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+def _any_of(words: Iterable[str]) -> str:
+    """A regular expression for any of the words, as a trie, which reads each character once."""
+    rest: dict[str, list[str]] = {}
+    for word in words:
+        if not word:
+            return ""
+        rest.setdefault(word[0], []).append(word[1:])
+    return f"(?:{'|'.join(re.escape(first) + _any_of(ends) for first, ends in rest.items())})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,7 @@ class Table:
         alternatives = "|".join(pattern.regex for pattern in patterns.values())
         self._regex = re.compile(f"(?={starts})(?={alternatives})", re.ASCII)
         self.keywords = tuple({keyword: None for pattern in patterns.values() for keyword in pattern.keywords})
+        self._any_keyword = re.compile(_any_of(self.keywords))
         self._by_run = not all(pattern.keywords for pattern in patterns.values())
         self._each = [
             (re.compile(pattern.regex, re.ASCII), marker(name), pattern.random) for name, pattern in patterns.items()
@@ -50,14 +63,15 @@ class Table:
 
     def find(self, text: str, lower: str) -> list[Span]:
         """The spans that match in text; lower is its lower-case form of the same length."""
-        for keyword in self.keywords:
-            if keyword in lower:
-                break
-        else:
-            if not self._by_run or not _RUN.search(text):
-                return []
+        if not (self._has_keyword(lower) or (self._by_run and _RUN.search(text))):
+            return []
         form = lower if self.lower else text
         return [span for place in self._regex.finditer(form) for span in self._at(place.start(), form, text)]
+
+    def _has_keyword(self, lower: str) -> bool:
+        if len(lower) <= _SHORT_TEXT:
+            return self._any_keyword.search(lower) is not None
+        return any(keyword in lower for keyword in self.keywords)
 
     def _at(self, position: int, form: str, text: str) -> Iterator[Span]:
         for regex, mark, random in self._each:
@@ -87,20 +101,8 @@ def _read() -> Iterator[Table]:
         yield Table(patterns, starts=starts, lower=lower)
 
 
-def _any_of(words: Iterable[str]) -> str:
-    """A regular expression for any of the words, as a trie, which reads each character once."""
-    rest: dict[str, list[str]] = {}
-    for word in words:
-        if not word:
-            return ""
-        rest.setdefault(word[0], []).append(word[1:])
-    return f"(?:{'|'.join(re.escape(first) + _any_of(ends) for first, ends in rest.items())})"
-
-
 TABLES = tuple(_read())
 _ANY_KEYWORD = re.compile(_any_of(keyword for table in TABLES for keyword in table.keywords))
-# In a short text, one pass for all keywords is faster; in a long one, a search for each keyword.
-_SHORT_TEXT = 128
 
 
 def find(text: str, tables: Iterable[Table] = TABLES) -> list[Span]:

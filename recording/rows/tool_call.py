@@ -4,11 +4,12 @@ The fields of AuditRow are a whitelist; none of them can carry content.
 """
 
 import time
+from functools import lru_cache
 
 from onrecord.audit.v1 import audit_pb2
 
 from recording.calls import Scope, ToolCall, ToolResult
-from recording.redact import POLICY_VERSION
+from recording.redact import POLICY_VERSION, exact
 from recording.rows import fit
 
 
@@ -26,11 +27,13 @@ def open_call(call: ToolCall, scope: Scope | None = None) -> audit_pb2.AuditRow:
         redaction_version=POLICY_VERSION,
     )
     if scope is not None:
-        row.session_id = fit.identifier(scope.session_id)
-        row.turn_id = fit.identifier(scope.turn_id)
-        row.engine = fit.engine(scope.engine)
-        row.model = fit.model(scope.model)
-        row.trace_id = fit.trace_id(scope.trace_id)
+        row.CopyFrom(_fields_of(exact.version(), scope))
+    row.id = fit.identifier(call.id)
+    row.tool_name = fit.tool_name(call.name) or "(none)"
+    row.args_summary = fit.args_summary(call.name, call.arguments)
+    row.created_at_ms = time.time_ns() // 1_000_000
+    row.tool_call_id = fit.tool_call_id(call.tool_call_id)
+    row.redaction_version = POLICY_VERSION
     return row
 
 
@@ -58,3 +61,15 @@ def close_call(intent: audit_pb2.AuditRow, result: ToolResult) -> audit_pb2.Audi
 def build_audit_row(call: ToolCall, result: ToolResult, scope: Scope | None = None) -> audit_pb2.AuditRow:
     """The row of a finished call for which no intent was recorded."""
     return close_call(open_call(call, scope), result)
+
+
+@lru_cache(maxsize=1_024)
+def _fields_of(_version: int, scope: Scope) -> audit_pb2.AuditRow:
+    """What all calls of a scope have in common, fitted once."""
+    return audit_pb2.AuditRow(
+        session_id=fit.identifier(scope.session_id),
+        turn_id=fit.identifier(scope.turn_id),
+        engine=fit.engine(scope.engine),
+        model=fit.model(scope.model),
+        trace_id=fit.trace_id(scope.trace_id),
+    )

@@ -1,17 +1,17 @@
 """The spool: where rows wait, on this machine's disk, until the audit service has stored them.
 
     layer                 file            responsibility
-    folders               folders.py      a folder of one's own; adoption of what dead processes left
+    folders               folders.py      the own folder; adoption of dead processes' folders
     one folder            spool.py        puts the layers below together; sync, trim, recovery
     writing end           intake.py       any thread; bounds, open intents, gaps
     reading end           reader.py       batches in order, from disk; damage and missing numbers
     growing segment       appender.py     one write a record; what is not synced yet
     files                 segments.py     names, headers, versions
     records               records.py      the format; finding records behind damage
-    beside the records    state.py        how far it is acked; the gap that is not told yet
-                          gap.py          what could not be taken, and the row that tells it
+    beside the records    state.py        how far it is acked; the gap that is not reported yet
+                          gap.py          rows that could not be recorded, and the row that reports them
                           quarantine.py   damaged bytes
-                          salvage.py      what can be read of a folder that was taken away
+                          salvage.py      the readable rest of a folder that was taken away
                           keeper.py       the thread that syncs and trims
 
 Below GATEWAY_STATE_DIR:

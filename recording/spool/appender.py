@@ -1,4 +1,4 @@
-"""The writing end of a spool: one segment that grows, and the files that still have to reach the disk."""
+"""The writing end of a spool: one growing segment, and the files that are not synced yet."""
 
 import errno
 import os
@@ -22,14 +22,14 @@ log = structlog.get_logger(__name__)
 
 _RECORDS_PER_TURN = 256
 _AHEAD_BYTES = 256 * 2**10
-"""Room is taken this far ahead where there is any, so that few appends have to ask for it."""
+"""Disk space is allocated this far ahead if possible, so that few appends have to allocate."""
 
 
 class Appender:
-    """Appends records. Its caller sees to it that one thread at a time calls any method but sync()."""
+    """Appends records. Only one thread at a time may call its methods, except sync()."""
 
     def __init__(self, folder: HeldFolder, acked: int, segment_bytes: int) -> None:
-        """Finds where numbering goes on. It never writes to a segment of an earlier run: what tore there stays.
+        """Finds the next record number. It never writes to a segment of an earlier run: a torn tail stays there.
 
         Raises:
             OSError: the folder cannot be read.
@@ -38,7 +38,7 @@ class Appender:
         self._folder = folder
         self._segment_bytes = segment_bytes
         self.segments = segments.list_segments(folder)
-        """The oldest first. The tuple is replaced, never changed, so that other threads can read it at any time."""
+        """The oldest first. The tuple is replaced, never modified, so that other threads can read it at any time."""
         if self.segments and bool(self._read(self.segments[-1], segments.holds_nothing)):
             folder.unlink(self.segments[-1].name)
             self.segments = self.segments[:-1]
@@ -50,24 +50,24 @@ class Appender:
         self.first_of_run = self.next
         """Segments below this number are from earlier runs."""
         self.bytes = sum(segment.size for segment in self.segments)
-        """What the segments take on disk."""
+        """The segments' size on disk."""
         self._fd: int | None = None
         self._kept_to = 0
-        """Up to here the growing segment has its blocks."""
-        # A process that was killed has not synced its last rows.
+        """The end of the growing segment's allocated blocks."""
+        # A killed process has not synced its last rows.
         self._unsynced = tuple(segment.name for segment in self.segments)
         self._sealed: dict[int, int] = {}
-        """Descriptors of segments of this run that do not grow any more and are not synced, by their first numbers."""
+        """Descriptors of this run's finished segments that are not synced, by their first numbers."""
         self._folder_changed = True
 
     def append(self, kind: int, payload: bytes, keep_bytes: int | None = 0) -> int:
-        """Writes a record and returns its number. When it has returned, the record survives the death of the process.
+        """Writes a record, which then survives the death of the process, and returns its number.
 
         Args:
             kind: ROW or INTENT.
             payload: see encode_row.
-            keep_bytes: room to leave on the disk behind this record, for records that are to come. None: this is
-                one of those, so it goes to the segment that has the room, however long that is.
+            keep_bytes: disk space to allocate after this record, for later records. None: this is one of those, so it
+                goes to the segment with the allocated space, however long that is.
 
         Raises:
             OSError: it was not written, and nothing of it is left.
@@ -94,27 +94,27 @@ class Appender:
         return self.next - 1
 
     def take_unsynced(self) -> "Unsynced":
-        """What is to be synced now."""
+        """Takes the files that are to be synced."""
         taken = Unsynced(self._folder, self._unsynced, [*self._sealed.values()], self._fd, names=self._folder_changed)
         self._unsynced, self._sealed, self._folder_changed = (), {}, False
         return taken
 
     def is_there(self) -> bool:
-        """Whether the growing segment's name still leads to it."""
+        """Whether the growing segment's name still names it."""
         return self._fd is None or self._folder.holds(self.segments[-1].name, self._fd)
 
     def open_segment(self, segment: Segment) -> int:
-        """A descriptor to read a segment, also where its name has gone while this process has it open.
+        """Opens a segment for reading, even if its name is gone, as long as this process has it open.
 
         Raises:
-            OSError: it cannot be had.
+            OSError: it cannot be opened.
         """
         own = self._fd if self.segments and segment.first == self.segments[-1].first else None
         own = self._sealed.get(segment.first) if own is None else own
         return self._folder.open(segment.name, os.O_RDONLY) if own is None else os.dup(own)
 
     def abandon_segment(self) -> None:
-        """Begins another segment with the next record. What the old one holds can still be read."""
+        """Makes the next record begin another segment. The old one can still be read."""
         if self._fd is not None:
             self._sealed[self.segments[-1].first] = self._fd
             self._fd = None
@@ -123,13 +123,13 @@ class Appender:
         """Begins another segment now, with room for keep_bytes.
 
         Raises:
-            OSError: it could not be made.
+            OSError: it could not be created.
         """
         if self._fd is None:
             self._begin_segment(keep_bytes)
 
     def forget_segments(self, before: int) -> list[Segment]:
-        """Takes out the segments whose numbers are all below `before`, the growing one never; their files remain."""
+        """Removes and returns segments with only numbers below `before`, never the growing one. Their files remain."""
         kept = [segment for segment in self.segments[:-1] if segment.first >= before] + list(self.segments[-1:])
         forgotten = list(self.segments[: len(self.segments) - len(kept)])
         self.segments = tuple(kept)
@@ -144,7 +144,7 @@ class Appender:
             os.close(fd)
 
     def _keep_room(self, fd: int, size: int, more: int) -> int:
-        """Takes the room of more bytes at the end of a segment; returns up to where it has room."""
+        """Allocates more bytes at the end of a segment; returns the end of its allocated space."""
         ahead = min(_AHEAD_BYTES, self._segment_bytes)
         try:
             kept = keep_room(fd, size, more + ahead)
@@ -155,7 +155,7 @@ class Appender:
 
     def _begin_segment(self, keep_bytes: int) -> int:
         segment = Segment(self.next, len(SEGMENT_HEADER), time.time_ns() // 1_000_000, rows=0)
-        # A file of this name holds at most the beginning of a record that was never taken.
+        # A file with this name holds at most the beginning of a record that was never accepted.
         fd = self._folder.open(segment.name, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         try:
             if os.write(fd, SEGMENT_HEADER) != len(SEGMENT_HEADER):
@@ -170,7 +170,7 @@ class Appender:
             os.close(same)
         self.abandon_segment()
         self._fd = fd
-        # One that was abandoned before its first record has the same name, and is this file now.
+        # A segment that was abandoned before its first record has the same name, and is now this file.
         self.segments = (*(known for known in self.segments if known.first != segment.first), segment)
         self.bytes = sum(known.size for known in self.segments)
         self._folder_changed = True
@@ -179,19 +179,19 @@ class Appender:
     def _cut_back(self, fd: int) -> None:
         size = self._kept_to = self.segments[-1].size
         try:
-            os.ftruncate(fd, size)  # which gives back the room that was kept
+            os.ftruncate(fd, size)  # which also frees the allocated space
         except OSError as error:
             log.warning("spool.segment_abandoned", segment=self.segments[-1].name, reason=error.strerror)
             self.abandon_segment()
 
 
 class Unsynced:
-    """Files that have to reach the disk. Syncing them takes no lock, so that nobody who appends waits for it."""
+    """Files to be synced. Syncing takes no lock, so that appends do not wait for it."""
 
     def __init__(
         self, folder: HeldFolder, earlier: tuple[str, ...], sealed: list[int], growing: int | None, *, names: bool
     ) -> None:
-        """Takes over `sealed`. `earlier` are segments of earlier runs; `names`: whether the folder's names changed."""
+        """Takes ownership of `sealed`. `earlier` are segments of earlier runs; `names`: whether the folder changed."""
         self._folder = folder
         self._earlier = earlier
         self._sealed = sealed
@@ -199,10 +199,10 @@ class Unsynced:
         self._names = names
 
     def sync(self) -> None:
-        """Syncs them, and closes those that do not grow any more.
+        """Syncs the files, and closes finished segments.
 
         Raises:
-            OSError: something did not reach the disk. All the rest was tried.
+            OSError: a sync failed. All others were tried.
         """
         failures = [*map(_sync_file, self._sealed), *map(self._sync_earlier, self._earlier)]
         if self._growing is not None:
@@ -214,7 +214,7 @@ class Unsynced:
             raise failure
 
     def close(self) -> None:
-        """Closes those that do not grow any more."""
+        """Closes finished segments."""
         while self._sealed:
             os.close(self._sealed.pop())
 
@@ -222,7 +222,7 @@ class Unsynced:
         """One by one, since a backlog may have more segments than a process may have files open."""
         try:
             fd = self._folder.open(name, os.O_RDONLY)
-        except FileNotFoundError:  # trimmed meanwhile, or taken away: then it shows as missing when it is read
+        except FileNotFoundError:  # trimmed meanwhile, or taken away: then reading shows it as missing
             return None
         except OSError as error:
             return error
@@ -241,14 +241,14 @@ def _sync_file(fd: int) -> OSError | None:
 
 
 def _next_number(fd: int, segment: Segment) -> int:
-    """A number that no record of segment has, however it is damaged at its end."""
+    """A number above those of all records in the segment, even if its end is damaged."""
     number = following = segment.first
     for count, found in enumerate(scan(fd, segments.first_record(fd), segment.size, segment.first)):
         if isinstance(found, Record):
             following = number = found.number + 1
         else:
-            # Whatever records lay there, none of their numbers is given again, so that they show as missing.
+            # The numbers of any records that were there are not reused, so that they show as missing.
             following = number + (1 if found.reason == TORN else 1 + (found.stop - found.start) // HEADER.size)
         if count % _RECORDS_PER_TURN == 0:
-            time.sleep(0)  # a thread that opens an adopted folder lets the event loop have its turns
+            time.sleep(0)  # lets the event loop run while a thread opens an adopted folder
     return following

@@ -1,29 +1,29 @@
-"""What the record has done since the process started, for metrics."""
+"""Counters of recording since the process started, for metrics."""
 
 from dataclasses import dataclass
 
 
 @dataclass(slots=True)
 class Counters:
-    """Counts only rise. All spools of a process and its sender share one."""
+    """Counters that only grow. All spools of a process and its sender share one."""
 
     accepted: int = 0
-    """Rows taken by record(); intents are not counted."""
+    """Rows accepted by record(), without intents."""
     dropped: int = 0
-    """Rows that could not be taken: each is told by a gap row."""
+    """Rows that could not be recorded; gap rows count them."""
     lost: int = 0
-    """Rows that were taken and whose files were taken away before they were sent: each is told by a gap row."""
+    """Accepted rows whose files were taken away before they were sent; gap rows count them."""
     moved: int = 0
-    """Folders that were left for another, since they or a file in them were taken away."""
+    """Times that a spool moved because its folder, or a file in it, was taken away."""
     interrupted: int = 0
-    """Tool calls that were found open when a spool was recovered."""
+    """Tool calls found open at the recovery of a spool."""
     quarantined: int = 0
     """Damaged pieces of segments that were set aside."""
     missing: int = 0
     """Record numbers that a spool should hold and does not."""
     sync_failures: int = 0
     acked: int = 0
-    """Rows that the audit service has answered for, rejected ones included."""
+    """Rows that the audit service has answered, rejected ones included."""
     stored: int = 0
     """Acked rows that were new in the ledger."""
     duplicates: int = 0
@@ -31,8 +31,8 @@ class Counters:
     rejected: int = 0
     """Rows in the dead-letter file."""
     resent: int = 0
-    """Rows sent again since no ack came for them."""
+    """Rows resent because no ack came."""
     reconnects: int = 0
-    """Connections that ended, or were never made."""
+    """Connections that ended or failed."""
     adopted: int = 0
-    """Folders of other processes taken over."""
+    """Adopted folders of other processes."""

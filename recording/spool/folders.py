@@ -1,7 +1,7 @@
-"""The folders of all spools below one state directory: who owns which, and who takes over what the dead left.
+"""The spool folders in one state directory: ownership, and adoption of dead processes' folders.
 
-A folder belongs to the process that holds its lock (folder.py). A process that starts takes a free folder as
-its own, or makes one; the other free ones it adopts: it sends what lies in them under their own ids, and deletes them.
+A folder belongs to the process that holds its lock (held_folder.py). A starting process takes a free folder as its
+own, or creates one. It adopts the other free ones: sends their rows under their own ids, and deletes them.
 """
 
 import re
@@ -21,19 +21,19 @@ _NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Folders:
-    """The spools below root. Processes and threads may race for the same root."""
+    """The spools in root. Processes and threads may race for the same root."""
 
     def __init__(self, root: Path, options: SpoolOptions) -> None:
-        """Makes root when it is missing.
+        """Creates root if it is missing.
 
         Raises:
-            OSError: it cannot be made, or is not this user's.
+            OSError: it cannot be created, or is not this user's.
         """
         self.root = root
-        """Where they lie."""
+        """The parent folder of all spools."""
         self._options = options
         self._refused: dict[str, str] = {}
-        """Why folders cannot be used now, by their names."""
+        """Why folders currently cannot be used, by name."""
         root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         root.chmod(FOLDER_MODE)
 
@@ -41,7 +41,7 @@ class Folders:
         """A spool to write to.
 
         Raises:
-            OSError: none can be made.
+            OSError: none can be created.
         """
         return next(self._free_spools(), None) or self.make()
 
@@ -49,18 +49,18 @@ class Folders:
         """A spool in a new folder.
 
         Raises:
-            OSError: none can be made.
+            OSError: none can be created.
         """
         while True:
             self.root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
             path = self.root / str(uuid_utils.uuid7())
             path.mkdir(mode=FOLDER_MODE)
             sync_folder(self.root)
-            if (folder := HeldFolder.hold(path)) is not None:  # else another process saw it first, and has it now
+            if (folder := HeldFolder.hold(path)) is not None:  # else another process was faster
                 return self._open(folder)
 
     def adopt(self, limit: int) -> list[Spool]:
-        """At most limit spools that nobody owns."""
+        """Adopts at most limit spools that nobody owns."""
         adopted: list[Spool] = []
         free = self._free_spools()
         while len(adopted) < limit and (spool := next(free, None)) is not None:
@@ -70,7 +70,7 @@ class Folders:
         return adopted
 
     def _free_spools(self) -> Iterator[Spool]:
-        """Those that nobody owns. One that cannot be opened is told once, and tried again the next time."""
+        """Yields spools that nobody owns. One that cannot be opened is logged once, and retried the next time."""
         for path in sorted(path for path in self.root.iterdir() if _NAME.fullmatch(path.name)):
             try:
                 if (folder := HeldFolder.hold(path)) is None:

@@ -1,4 +1,4 @@
-"""What a spool could not take, and the row that tells it."""
+"""Rows that a spool could not accept, and the row that reports them."""
 
 import time
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ GAP_TOOL_NAME = "onrecord.gap"
 
 @dataclass(slots=True)
 class Gap:
-    """What went unrecorded in one outage of the spool."""
+    """The rows that went unrecorded in one outage of the spool."""
 
     id: bytes
-    """The id of the row that will tell it, chosen at the start, so that it is told once whatever happens between."""
+    """The id of the gap row, chosen at the start, so that the gap is reported exactly once."""
     from_ms: int
     to_ms: int
     tool_calls: int = 0
@@ -27,17 +27,17 @@ class Gap:
 
     @classmethod
     def begin(cls) -> "Gap":
-        """A gap that begins now."""
+        """Starts a gap now."""
         now = time.time_ns() // 1_000_000
         return cls(uuid_utils.uuid7().bytes, now, now)
 
     @property
     def rows(self) -> int:
-        """How many rows of all kinds."""
+        """The number of rows of all kinds."""
         return self.tool_calls + self.model_requests + self.session_states
 
     def count(self, row: Row) -> None:
-        """Counts a row that could not be taken."""
+        """Counts an unrecorded row."""
         self.to_ms = max(self.to_ms, time.time_ns() // 1_000_000)
         if isinstance(row, audit_pb2.AuditRow):
             self.tool_calls += 1
@@ -47,7 +47,7 @@ class Gap:
             self.session_states += 1
 
     def joined(self, other: "Gap") -> "Gap":
-        """Both as one, with this one's id."""
+        """Both gaps as one, with this one's id."""
         return Gap(
             self.id,
             min(self.from_ms, other.from_ms),
@@ -58,7 +58,7 @@ class Gap:
         )
 
     def row(self, reason: str = "the spool could not take or keep them") -> audit_pb2.AuditRow:
-        """The row that tells the gap: the same bytes for the same gap."""
+        """The gap row: the same bytes for the same gap."""
         return audit_pb2.AuditRow(
             id=str(uuid_utils.UUID(bytes=self.id)),
             tool_name=GAP_TOOL_NAME,

@@ -1,4 +1,4 @@
-"""The writing end of a spool as callers see it: from any thread, within bounds, and never silent about a loss."""
+"""The writing end of a spool for callers: from any thread, bounded, and never silent about a loss."""
 
 import threading
 import time
@@ -23,11 +23,11 @@ _WARNING_SECONDS = 60.0
 
 
 class SpoolClosed(Exception):
-    """The spool was closed before the row came."""
+    """The spool is closed."""
 
 
 class Intake:
-    """Appends rows and intents, and keeps count of what it could not take."""
+    """Appends rows and intents, and counts those that it could not accept."""
 
     def __init__(
         self, log: Appender, state: State, max_bytes: int, counters: Counters, wake_keeper: Callable[[], None]
@@ -50,17 +50,17 @@ class Intake:
 
     @property
     def kept_bytes(self) -> int:
-        """The room that is kept on the disk for the outcomes of the calls that run."""
+        """The disk space allocated for the outcomes of running calls."""
         return len(self._open) * _OUTCOME_BYTES
 
     @property
     def owes_gap(self) -> bool:
-        """Whether a gap row is still to be written. Before it says no, last_row has counted the row."""
+        """Whether a gap row is still to be written. last_row includes it before this becomes false."""
         gap = self._state.gap
         return gap is not None and gap.rows > 0
 
     def append_intent(self, row: audit_pb2.AuditRow) -> bool:
-        """Takes an intent, and keeps room free for its outcome. False: it could not be taken.
+        """Appends an intent, and allocates space for its outcome. False: it was not accepted.
 
         Raises:
             SpoolClosed: the spool is closed.
@@ -77,7 +77,7 @@ class Intake:
             return number > 0
 
     def append(self, row: Row) -> bool:
-        """Takes a row; the outcome of an open intent always. False: it could not be taken, and a gap row will tell.
+        """Appends a row; an open intent's outcome is always accepted. False: not accepted; a gap row will count it.
 
         Raises:
             SpoolClosed: the spool is closed.
@@ -100,7 +100,7 @@ class Intake:
         return True
 
     def append_recovered(self, rows: list[audit_pb2.AuditRow]) -> None:
-        """Appends the rows of calls that an earlier run left open, full or not.
+        """Appends the rows of calls that an earlier run left open, even if the spool is full.
 
         Raises:
             OSError: not all were written; all may be appended again.
@@ -113,16 +113,16 @@ class Intake:
             self._wake_keeper()
 
     def append_moved(self, payloads: list[bytes]) -> None:
-        """Appends rows that another spool has taken, full or not. What the disk does not take is counted as lost."""
+        """Appends another spool's rows, even if this one is full. Rows that cannot be written count as lost."""
         with self.lock:
             lost = [payload for payload in payloads if not self._write(ROW, payload, self.kept_bytes)]
             for payload in lost:
                 self._drop(decode_row(payload), "rows of another folder could not be taken over")
 
     def hand_over(self, other: "Intake", switch: Callable[[], None]) -> None:
-        """Closes this one. Its open intents, what waits for room and what is to be told of a gap go to other.
+        """Closes this one, and hands its open intents, waiting rows and pending gap to other.
 
-        switch is called before anybody can append to other again.
+        Calls switch before anybody can append to other again.
         """
         with self.lock, other.lock:
             self._closed = True
@@ -141,7 +141,7 @@ class Intake:
             mine.save()
 
     def note_lost(self, rows: int, from_ms: int) -> None:
-        """Has a gap row tell that so many rows, recorded since from_ms, were taken and are lost."""
+        """Adds lost rows, recorded since from_ms, to the next gap row."""
         if rows:
             with self.lock:
                 gap = self._state.gap = self._state.gap or Gap.begin()
@@ -151,16 +151,16 @@ class Intake:
                 self._wake_keeper()
 
     def note_unrecorded(self, call_id: str) -> None:
-        """Says that a call runs whose intent was not taken: it is told by a gap row unless its outcome is taken."""
+        """Notes a running call whose intent was not accepted: a gap row counts it unless its outcome is accepted."""
         with self.lock:
             self._state.running_unrecorded.add(call_id)
             self._state.gap = self._state.gap or Gap.begin()
             self._state.save()
 
     def listen(self, callback: Callable[[], None], is_idle: Callable[[], bool]) -> bool:
-        """Has callback called once, when the next row is written, by the thread that writes it and under the lock.
+        """Registers a callback for the next row, called once by the writing thread, under the lock.
 
-        False unless is_idle() holds.
+        Returns False unless is_idle() holds.
         """
         with self.lock:
             if not is_idle():
@@ -169,7 +169,7 @@ class Intake:
             return True
 
     def settle(self) -> bool:
-        """Writes what waits for room: outcomes first, then the gap row. False when something still waits."""
+        """Writes what waits for space: outcomes first, then the gap row. False if something still waits."""
         with self.lock:
             self._write_held()
             gap = self._state.gap
@@ -188,7 +188,7 @@ class Intake:
             return not self._held
 
     def carry_open_intents(self, before: int) -> bool:
-        """Writes open intents numbered below `before` again, since their segments are to go. Says if there were any.
+        """Rewrites open intents below `before`, since their segments will be deleted; returns whether there were any.
 
         Raises:
             OSError: not all were written.
@@ -200,12 +200,12 @@ class Intake:
             return bool(old)
 
     def close(self) -> None:
-        """Takes nothing any more."""
+        """Accepts nothing more."""
         with self.lock:
             self._closed = True
 
     def warn(self, reason: str) -> None:
-        """Logs, once in a while, that the spool cannot do its work."""
+        """Logs, at intervals, that the spool cannot accept rows."""
         now = time.monotonic()
         if now >= self._next_warning:
             self._next_warning = now + _WARNING_SECONDS
@@ -227,7 +227,7 @@ class Intake:
         return self._log.bytes + HEADER.size + size + self.kept_bytes <= self._max_bytes
 
     def _write(self, kind: int, payload: bytes, keep_bytes: int | None) -> int:
-        """Appends a record and returns its number; 0 when the disk does not take it."""
+        """Appends a record and returns its number; 0 if the write fails."""
         try:
             number = self._log.append(kind, payload, keep_bytes)
         except OSError as error:
@@ -245,7 +245,7 @@ class Intake:
         return number
 
     def _write_held(self) -> None:
-        """Writes outcomes of open intents, for which there is room. What a broken disk does not take stays here."""
+        """Writes outcomes of open intents, whose space is allocated. What a broken disk refuses stays in memory."""
         while self._held:
             call_id, payload = self._held[0]
             if not self._write(ROW, payload, keep_bytes=None):

@@ -1,4 +1,4 @@
-"""The thread that does for a spool what nobody should wait for."""
+"""The background thread of a spool."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,7 @@ log = structlog.get_logger(__name__)
 
 
 class Keeper:
-    """Calls tick after wake(), but not more often than once an interval."""
+    """Calls tick after wake(), at most once an interval."""
 
     def __init__(self, name: str, interval_seconds: float, tick: Callable[[], None]) -> None:
         self._interval_seconds = interval_seconds
@@ -20,12 +20,12 @@ class Keeper:
         self._thread.start()
 
     def wake(self) -> None:
-        """Has tick called within an interval. Costs next to nothing when that is due already."""
+        """Schedules tick within an interval. Costs almost nothing if it is already due."""
         if not self._wake.is_set():
             self._wake.set()
 
     def stop(self) -> None:
-        """Ends the thread; a tick that runs is waited for."""
+        """Ends the thread, after a running tick."""
         self._stopping.set()
         self._wake.set()
         self._thread.join()

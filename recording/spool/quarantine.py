@@ -1,4 +1,4 @@
-"""Where damaged pieces of segments go, so that somebody can look at what they were."""
+"""Keeps damaged pieces of segments for inspection."""
 
 import json
 import os
@@ -15,7 +15,7 @@ _CHUNK_BYTES = 256 * 2**10
 
 
 class Quarantine:
-    """A folder with a file for each damaged piece: a line of JSON that says where it lay and why, then its bytes."""
+    """A folder with a file for each damaged piece: a line of JSON with its origin and the reason, then its bytes."""
 
     def __init__(self, folder: Path, producer_id: str) -> None:
         self._folder = folder
@@ -23,10 +23,10 @@ class Quarantine:
         self._known: set[str] = set()
 
     def set_aside(self, segment: str, fd: int, damage: Damage) -> bool:
-        """Copies the damaged bytes of the segment open as fd; False when they were set aside before, in any run.
+        """Copies the damaged bytes of the segment open as fd; False if an earlier call or run already did.
 
-        A disk that has no room for the copy does not hold up the rows behind the damage: the log tells, and the bytes
-        stay in the segment for as long as it does.
+        If the disk has no room for the copy, that is logged, the rows after the damage go on, and the bytes stay in the
+        segment until it is deleted.
         """
         name = f"{self._producer_id}-{segment.removesuffix('.segment')}-{damage.start}"
         path = self._folder / name

@@ -1,4 +1,4 @@
-"""The reading end of a spool: batches from the disk, in order, in bounded memory."""
+"""The reading end of a spool: batches from disk, in order, in bounded memory."""
 
 import os
 from bisect import bisect_right
@@ -20,30 +20,30 @@ _RECORDS_PER_TURN = 1000
 
 
 class Position(NamedTuple):
-    """A place in a spool."""
+    """A position in a spool."""
 
     segment: int
-    """The `first` of the segment; 0 is before all of them."""
+    """The segment's `first`; 0 is before all segments."""
     offset: int
-    """Where the next record begins; 0 is before the segment's header."""
+    """The offset of the next record; 0 is before the segment's header."""
     number: int
-    """The number that follows the last record before it."""
+    """The number after that of the last record before it."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Rows that lie behind each other in a spool."""
+    """Consecutive rows of a spool."""
 
     first: int
-    """The first number that it covers. Intents among the rows take numbers too, and are covered."""
+    """The first number that it covers, including those of intents among the rows."""
     end: Position
-    """Where the spool goes on behind it."""
+    """The position after it."""
     numbers: list[int] = field(default_factory=list)
     """The number of each row."""
     payloads: list[bytes] = field(default_factory=list)
     """The payload of each row."""
     size: int = 0
-    """Of the payloads, in bytes."""
+    """The size of the payloads, in bytes."""
 
     @property
     def last(self) -> int:
@@ -61,10 +61,10 @@ class Batch:
 
 
 class Reader:
-    """Reads a spool from its oldest segment. All its methods belong to one thread.
+    """Reads a spool from its oldest segment. All methods belong to one thread.
 
-    While it reads what earlier runs left, it pairs intents with outcomes; when it has read all of it, it hands the
-    intents that stayed open to `recover`, once.
+    While it reads segments of earlier runs, it pairs intents with outcomes; at their end it passes the open intents to
+    `recover`, once.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Reader:
         self.recovered = False
         first = min([acked + 1, *(segment.first for segment in appender.segments[:1])])
         self._in_segment, self._offset, self.next_number = Position(0, 0, first)
-        """`next_number` follows the number of the last record that was read."""
+        """`next_number` is the number after that of the last record that was read."""
         self.read_to = 0
-        """Below this number nothing is left to read, whether all of it was there or not."""
+        """Everything below this number was read, or is missing."""
         self.missed = False
-        """Whether a segment was not there, and no record behind it has told so by its number."""
+        """Whether a segment was missing, and no later record has shown that yet."""
         self._uncovered = first
         self._open: dict[str, tuple[int, bytes]] = {}
         self._peeked: Record | Damage | None = None
@@ -99,13 +99,13 @@ class Reader:
 
     @property
     def position(self) -> Position:
-        """Where it is."""
+        """Its position."""
         return Position(self._in_segment, self._offset, self.next_number)
 
     def read(self, max_rows: int, max_bytes: int) -> Batch | None:
-        """The next rows; None when there are none now. A batch without rows says that there may be more, another turn.
+        """The next rows; None if there are none. An empty batch means that there may be more at the next call.
 
-        One call takes about a millisecond at most, but for damage, whose bytes it copies.
+        One call takes about a millisecond at most, except for damage, whose bytes it copies.
 
         Raises:
             OSError: the disk cannot be read.
@@ -146,11 +146,11 @@ class Reader:
         self._leave_segment()
 
     def oldest_open_segment(self) -> int | None:
-        """The `first` of the oldest segment of an earlier run that holds an intent whose outcome was not found yet."""
+        """The `first` of the oldest segment of an earlier run with an intent whose outcome was not found yet."""
         return min((segment for segment, _ in self._open.values()), default=None)
 
     def peek(self, position: Position) -> bytes | None:
-        """The payload of the first row at or behind position, wherever the reader is; None when there is none."""
+        """The payload of the first row at or after position, independent of the reader's own; None if there is none."""
         for segment in self._appender.segments:
             if segment.first < position.segment:
                 continue
@@ -166,7 +166,7 @@ class Reader:
         return None
 
     def close(self) -> None:
-        """Closes the file that it reads."""
+        """Closes the current file."""
         self._leave_segment()
 
     def _next(self) -> Record | Damage | None:
@@ -179,7 +179,7 @@ class Reader:
                 return following
 
     def _go_on(self) -> bool:
-        """Makes a scan of what lies ahead; False when nothing does."""
+        """Starts a scan of the next records; False if there are none."""
         segment = self._segment or self._find(self._in_segment)
         if segment is not None and self._offset < segment.size:
             self._begin_scan(segment)
@@ -214,7 +214,7 @@ class Reader:
             self._fd = None
 
     def _continues(self, batch: Batch, found: Record | Damage, max_bytes: int) -> bool:
-        """Whether found can be in the batch too: nothing is missing between, and it does not grow too large."""
+        """Whether found fits into the batch: no number is missing between, and it does not become too large."""
         if isinstance(found, Damage) or found.number != self.next_number:
             return False
         return found.kind == INTENT or batch.size + len(found.payload) <= max_bytes
@@ -248,14 +248,14 @@ class Reader:
         self.recovered = True
 
     def _set_aside(self, damage: Damage) -> None:
-        # Damage is found by a scan, and a scan is of an open segment.
+        # Only the scan of an open segment finds damage.
         assert self._segment is not None and self._fd is not None  # noqa: S101, PT018
         self._offset = damage.stop
         if self._quarantine(self._segment.name, self._fd, damage):
             self._counters.quarantined += 1
 
     def _note_missing(self, expected: int, found: int) -> None:
-        """Counts numbers that are not there, each once however often they are passed."""
+        """Counts missing numbers, each once however often they are passed."""
         missing = found - max(expected, self._highest_missing + 1)
         if missing > 0:
             self._counters.missing += missing

@@ -1,10 +1,10 @@
-"""The format of a record, and how the records of a segment are found again whatever has happened to it.
+"""The format of a record, and how to find the records of a damaged segment.
 
     magic 4 | checksum 4 | length 4 | number 8 | kind 1 | payload (length bytes)        little endian
 
-The checksum (CRC-32) covers everything behind it. Numbers rise by one over the life of the spool's folder. A payload is
-the piece of a RecordRequest that holds the row, tag and length included, so that payloads put behind each other are a
-RecordRequest, and sending encodes nothing a second time.
+The checksum (CRC-32) covers everything after it. Numbers grow by one over the life of the spool's folder. A payload is
+the piece of a RecordRequest that holds the row, with tag and length, so that concatenated payloads are a RecordRequest,
+and sending encodes nothing again.
 """
 
 import os
@@ -23,10 +23,10 @@ INTENT = 2
 """The payload is the row of a tool call that is about to run; it is not sent."""
 
 MAX_PAYLOAD_BYTES = 256 * 2**10
-MAGIC = b"\xffrec"  # 0xff occurs in no UTF-8 text, so that no text in a payload can pass for a record
+MAGIC = b"\xffrec"  # 0xff occurs in no UTF-8 text, so no text in a payload can look like a record
 HEADER = struct.Struct("<4sIIQB")
 TORN = "the file ends inside a record"
-"""Also where zeros follow: a power cut can leave a file its new size without its last bytes."""
+"""Also if zeros follow: after a power cut a file can have its new size without its last bytes."""
 
 _UNCHECKED_BYTES = 8
 _CHUNK_BYTES = 256 * 2**10
@@ -46,17 +46,17 @@ _KINDS = {
 
 
 class Record(NamedTuple):
-    """A record as it was found in a segment."""
+    """A record in a segment."""
 
     number: int
     kind: int
     payload: bytes
     stop: int
-    """Offset of the byte behind it."""
+    """The offset of its end."""
 
 
 class Damage(NamedTuple):
-    """Bytes of a segment that are no record."""
+    """Bytes of a segment that are not a record."""
 
     start: int
     stop: int
@@ -70,10 +70,10 @@ def encode_row(row: Row) -> bytes:
 
 
 def decode_row(payload: bytes) -> Row:
-    """The row of a payload.
+    """Decodes the row of a payload.
 
     Raises:
-        google.protobuf.message.DecodeError: it is none.
+        google.protobuf.message.DecodeError: it is not a row.
     """
     request = audit_pb2.RecordRequest.FromString(payload)
     rows: list[Row] = [*request.tool_calls, *request.model_requests, *request.sessions]
@@ -111,10 +111,10 @@ def encode_varint(value: int) -> bytes:
 
 
 def scan(fd: int, start: int, stop: int, number: int) -> Iterator[Record | Damage]:
-    """Finds the records between the offsets start and stop of the file fd, and what lies between them that is none.
+    """Yields the records between the offsets start and stop of the file fd, and the damage between them.
 
-    A record with a number below `number`, or below one that came before, is damage: old bytes that a file system gave
-    back. Behind damage it goes on with the next intact record.
+    A record with a number below `number`, or below an earlier one, is damage: old bytes from the file system. After
+    damage the scan continues with the next intact record.
 
     Raises:
         OSError: the file cannot be read.
@@ -134,7 +134,7 @@ def scan(fd: int, start: int, stop: int, number: int) -> Iterator[Record | Damag
 
 
 class _Window:
-    """A piece of a file in memory, moved along as it is needed."""
+    """A window of a file in memory, moved as needed."""
 
     def __init__(self, fd: int, stop: int) -> None:
         self._fd = fd
@@ -166,7 +166,7 @@ class _Window:
         return Record(found, kind, checked[_HEAD.size :], at + HEADER.size + length)
 
     def resynchronise(self, at: int, number: int) -> int:
-        """The offset of the next intact record at or behind at, else where the scan stops."""
+        """The offset of the next intact record at or after at, else the end of the scan."""
         while (index := self._index(at, len(MAGIC))) is not None:
             found = self._bytes.find(MAGIC, index)
             if found < 0:
@@ -179,7 +179,7 @@ class _Window:
         return self._stop
 
     def ends_in_zeros(self, at: int) -> bool:
-        """Whether the file ends in zeros, and nothing lies before them but the beginning of one record at offset at."""
+        """Whether the file ends in zeros, after at most the beginning of one record at offset at."""
         begun = os.pread(self._fd, HEADER.size, at).ljust(HEADER.size, b"\0")
         if MAGIC.startswith(begun.rstrip(b"\0")):
             at += len(MAGIC)
@@ -193,7 +193,7 @@ class _Window:
         return True
 
     def _index(self, at: int, size: int) -> int | None:
-        """Where the bytes [at, at + size) begin in self._bytes; None when the file ends before them."""
+        """The index of the bytes [at, at + size) in self._bytes; None if the file ends before them."""
         index = at - self._start
         if index >= 0 and index + size <= len(self._bytes):
             return index

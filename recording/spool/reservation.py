@@ -1,11 +1,11 @@
-"""Room on the disk that is kept for a file's next bytes, so that a full disk cannot refuse them."""
+"""Allocates disk space for a file's next bytes, so that a full disk cannot refuse them."""
 
 import ctypes
 import errno
 import os
 
 _KEEP_SIZE = 1
-"""FALLOC_FL_KEEP_SIZE of linux/falloc.h: the file's size, by which its end is known, stays."""
+"""FALLOC_FL_KEEP_SIZE of linux/falloc.h: the file's size, which marks its end, stays."""
 
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
@@ -15,10 +15,10 @@ if _fallocate is not None:
 
 
 def keep_room(fd: int, offset: int, size: int) -> bool:
-    """Takes the blocks of size bytes from offset on; see fallocate(2). False: this file system cannot do it.
+    """Allocates size bytes from offset on; see fallocate(2). False: this file system cannot do it.
 
     Raises:
-        OSError: there is no room.
+        OSError: the disk is full.
     """
     if _fallocate is None:
         return False

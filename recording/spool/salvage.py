@@ -1,6 +1,6 @@
-"""What can still be read of a spool whose folder, or a file in it, was taken away under the process that writes it.
+"""Reads the rest of a spool whose folder, or a file in it, was taken away while the process writes to it.
 
-A file that the process has open can be read although its name is gone, and so can all of a folder that was moved.
+A file that the process has open can be read even if its name is gone, and so can a folder that was moved.
 """
 
 import os
@@ -17,21 +17,21 @@ _ROWS_AT_ONCE = 256
 
 @dataclass(slots=True)
 class Salvage:
-    """What was found. The counts are whole when `rows` was read to its end."""
+    """What was found. The counts are complete once `rows` is exhausted."""
 
     rows: Iterator[list[bytes]] = field(default_factory=lambda: iter(()))
-    """The payloads of the rows that are not acked, in order, some at a time."""
+    """The payloads of unacked rows, in order and in chunks."""
     open_intents: list[bytes] = field(default_factory=list)
     """Payloads of intents of earlier runs whose outcomes were not found."""
     moved_rows: int = 0
     lost_rows: int = 0
-    """At most so many rows are lost: intents of earlier runs cannot be told from them."""
+    """An upper bound for lost rows: intents of earlier runs cannot be distinguished from them."""
     lost_from_ms: int = 0
-    """The first of what is lost was recorded after this time; 0 when nothing is lost."""
+    """The first lost row was recorded after this time; 0 if nothing is lost."""
 
 
 def read_out(log: Appender, acked_before: int, *, pair: bool) -> Salvage:
-    """Reads the records from the number acked_before on. pair: whether intents of earlier runs still wait for outcomes.
+    """Reads the records from acked_before on. pair: whether intents of earlier runs still wait for outcomes.
 
     Nobody may append meanwhile.
     """

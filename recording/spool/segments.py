@@ -1,4 +1,4 @@
-"""Segments: the files that hold the records of a spool. A file's name is the first number that it can hold."""
+"""Segments: the files with the records of a spool. A file's name is the lowest record number that it can hold."""
 
 import os
 import re
@@ -13,11 +13,11 @@ _ANY_VERSION = re.compile(rb"onrecord/spool \d")
 
 
 class ForeignVersion(Exception):
-    """A segment was written by a version of this program with another format. The message names the file."""
+    """Another version of this program wrote a segment in another format. The message names the file."""
 
 
 class Files(Protocol):
-    """A folder's files; see HeldFolder."""
+    """A folder's files (see HeldFolder)."""
 
     def names(self) -> list[str]:
         """The names in it."""
@@ -35,9 +35,9 @@ class Segment:
     first: int
     """The lowest number that it can hold."""
     size: int
-    """Bytes that may be read: up to here all writes have ended."""
+    """The readable size in bytes: all writes up to here are complete."""
     began_ms: int
-    """When its first record was written; of a segment of an earlier run, when its last was."""
+    """When its first record was written, or its last for a segment of an earlier run."""
     rows: int | None = None
     """How many of its records are rows; None for a segment of an earlier run."""
 
@@ -52,7 +52,7 @@ def list_segments(folder: Files) -> tuple[Segment, ...]:
 
     Raises:
         OSError: one cannot be read.
-        ForeignVersion: one has a format of another version, so that the folder is not this program's to touch.
+        ForeignVersion: one has another version's format, so this program must not touch the folder.
     """
     found = []
     for name in folder.names():
@@ -69,18 +69,18 @@ def list_segments(folder: Files) -> tuple[Segment, ...]:
 
 
 def first_record(fd: int) -> int:
-    """The offset at which the records of the segment fd begin: 0 when its header is damaged, so that it is told."""
+    """The offset of the first record in the segment fd: 0 if its header is damaged, so that it shows as damage."""
     return len(SEGMENT_HEADER) if _first_bytes(fd) == SEGMENT_HEADER else 0
 
 
 def holds_nothing(fd: int) -> bool:
-    """Whether the process that made the segment fd died before its first record."""
+    """Whether the process that created the segment fd died before its first record."""
     start = os.pread(fd, len(SEGMENT_HEADER) + 1, 0)
     return SEGMENT_HEADER.startswith(start)
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in folder durable."""
+    """Syncs a folder, which makes the names in it durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -1,4 +1,4 @@
-"""One spool: a folder that this process holds the lock of."""
+"""One spool: a folder whose lock this process holds."""
 
 import threading
 import time
@@ -34,38 +34,37 @@ _SEGMENT_BYTES = 8 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class SpoolOptions:
-    """How the spools of a process behave."""
+    """Options for the spools of a process."""
 
     sync: Sync = "interval"
-    """When rows reach the disk itself: when who recorded them waits for sync(), every sync_interval_ms, or when the
-    system likes.
+    """When rows are synced: when the caller waits for sync(), every sync_interval_ms, or whenever the system does.
     """
     sync_interval_ms: int = 100
     max_bytes: int = 2**30
-    """What the segments of one spool may take; at least 1 MiB."""
+    """The most disk space for the segments of one spool; at least 1 MiB."""
     counters: Counters = field(default_factory=Counters)
 
 
 class Spool:
-    """Takes rows from any thread; gives them, in order, to one reader, whose methods belong to one thread.
+    """Accepts rows from any thread, and passes them, in order, to one reader, whose methods belong to one thread.
 
-    A row that append() took is on disk until its batch is acked. A power cut can take the rows since the last sync.
+    A row that append() accepted is on disk until its batch is acked. A power cut can lose the rows since the last sync.
     """
 
     def __init__(self, folder: HeldFolder, options: SpoolOptions) -> None:
-        """Takes over folder, which close() gives free.
+        """Takes ownership of folder, which close() releases.
 
         Raises:
             OSError: the folder cannot be read or written.
             ForeignVersion: another version of this program wrote it.
         """
         self.id = folder.path.name
-        """The producer's id. It stays with the folder, whoever sends what lies in it."""
+        """The producer's id. It stays with the folder, whoever sends its rows."""
         self.counters = options.counters
         self.sync_failed = False
-        """Whether the last sync failed, so that what was taken since may not survive a power cut."""
+        """Whether the last sync failed, so that rows accepted since may not survive a power cut."""
         self.root = folder.path.parent
-        """Where the folders of all spools lie, and what is set aside beside them."""
+        """The parent of all spool folders, of the quarantine and of the dead letters."""
         self._folder = folder
         self._options = options
         self._state = State(folder)
@@ -79,7 +78,7 @@ class Spool:
         self._acked = self._reader.position
         self._trim_before = 0
         self.moved = False
-        """Whether another spool has all that this one had."""
+        """Whether its content was moved to another spool."""
         self._sync_began: float | None = None
         self._sync_lock = threading.Lock()
         self._keeper = Keeper(f"spool-{self.id}", options.sync_interval_ms / 1000, self._keep)
@@ -87,7 +86,7 @@ class Spool:
         self._keeper.wake()
 
     def append_intent(self, row: audit_pb2.AuditRow) -> bool:
-        """Puts on record that a call is about to run; append() of a row with its id closes it. False: it could not be.
+        """Appends the intent of a call; append() of a row with its id closes it. False: it was not accepted.
 
         Raises:
             SpoolClosed: the spool is closed.
@@ -95,7 +94,7 @@ class Spool:
         return self._intake.append_intent(row)
 
     def append(self, row: Row) -> bool:
-        """Takes a row; the outcome of an open intent always. False: it could not be taken, and a gap row will tell.
+        """Appends a row; an open intent's outcome is always accepted. False: not accepted; a gap row will count it.
 
         Raises:
             SpoolClosed: the spool is closed.
@@ -103,13 +102,13 @@ class Spool:
         return self._intake.append(row)
 
     def note_unrecorded(self, call_id: str) -> None:
-        """Says that a call runs whose intent was not taken: it is told by a gap row unless its outcome is taken."""
+        """Notes a running call whose intent was not accepted: a gap row counts it unless its outcome is accepted."""
         self._intake.note_unrecorded(call_id)
 
     def sync(self) -> bool:
-        """Brings what was taken to the disk; False when that failed, which the log has told.
+        """Syncs all accepted rows to disk; False if that failed, which is logged.
 
-        After a failure another segment is begun, since the system may count the old one's pages as written.
+        After a failure another segment begins, since the system may count the old one's pages as written.
         """
         with self._sync_lock:
             self._sync_began = time.monotonic()
@@ -132,24 +131,24 @@ class Spool:
             return not self.sync_failed
 
     def sync_seconds(self) -> float:
-        """How long the sync that is under way has taken so far; 0 when none is."""
+        """How long the running sync has taken so far; 0 if there is none."""
         began = self._sync_began
         return 0.0 if began is None else time.monotonic() - began
 
     def is_there(self) -> bool:
-        """Whether the folder, and the file that rows are written to, still lie where the next process looks for them.
+        """Whether the folder, and the file that rows are written to, are still where the next process looks for them.
 
-        A lock file that was taken away is made again.
+        A missing lock file is created again.
         """
         with self._intake.lock:
             whole = not self._reader.missed and self._log.is_there()
             return self.moved or (whole and self._folder.is_there())
 
     def move_to(self, other: "Spool", switch: Callable[[], None] = lambda: None) -> None:
-        """Hands other all that is not acked and can still be read; what cannot be read is told by other's gap row.
+        """Hands all unacked and readable rows to other; other's gap row counts the unreadable ones.
 
-        From then on this one takes and gives nothing. switch is called between: what was taken before is handed over,
-        and whoever records afterwards must find other.
+        Afterwards this one neither accepts nor returns rows. switch is called in between: earlier rows are handed over,
+        and later ones must go to other.
         """
         with self._sync_lock:
             self._intake.hand_over(other._intake, switch)
@@ -173,7 +172,7 @@ class Spool:
         )
 
     def read(self, max_rows: int, max_bytes: int) -> Batch | None:
-        """The next rows, in order; None when there are none now. A batch without rows says that there may be more.
+        """The next rows, in order; None if there are none. An empty batch means that there may be more.
 
         Raises:
             OSError: the disk cannot be read.
@@ -181,7 +180,7 @@ class Spool:
         return None if self.moved else self._reader.read(max_rows, max_bytes)
 
     def ack(self, batch: Batch) -> None:
-        """Says that batch, the oldest that was read and not acked, is stored, so that its rows may go."""
+        """Acknowledges batch, the oldest unacked one that was read, so that its rows may be deleted."""
         self._acked = batch.end
         oldest_needed = self._reader.oldest_open_segment()
         with self._intake.lock:
@@ -193,52 +192,52 @@ class Spool:
             self._keeper.wake()
 
     def rewind(self) -> None:
-        """Has the next read() begin with what was read and not acked."""
+        """Makes the next read() start after the last acked batch."""
         self._reader.rewind(self._acked)
 
     def has_unread(self) -> bool:
-        """Whether read() has something to do."""
+        """Whether read() has something to return."""
         if self.moved:
             return False
         reader = self._reader
         return not reader.recovered or self._intake.last_row >= max(reader.next_number, reader.read_to)
 
     def is_read_out(self) -> bool:
-        """Whether everything was read, and nothing that is to be told waits for room."""
+        """Whether everything was read, and no outcome or gap row waits for space."""
         missed = self._reader.missed and not self.moved
         return not self._intake.owes_gap and not missed and not self.has_unread()
 
     def unread_records(self) -> int:
-        """How many records lie ahead of the reader, intents included."""
+        """How many records are ahead of the reader, intents included."""
         return self._log.next - self._reader.next_number
 
     def listen(self, callback: Callable[[], None]) -> bool:
-        """Has callback called once, when the next row is written, by the thread that writes it.
+        """Registers a callback for the next row, called once by the writing thread.
 
-        False: there are unread rows.
+        False: there already are unread rows.
         """
         return self._intake.listen(callback, lambda: not self.has_unread())
 
     @property
     def spooled_bytes(self) -> int:
-        """What the segments take on disk."""
+        """The segments' size on disk."""
         return self._log.bytes
 
     @property
     def depth(self) -> int:
-        """Records that are not acked, intents included."""
+        """The number of unacked records, intents included."""
         return max(0, self._log.next - self._acked.number)
 
     def oldest_age_seconds(self) -> float:
-        """The age of the oldest row that is not acked, by the row's own time; 0 when all are. From any thread."""
+        """The age of the oldest unacked row, by the row's own time; 0 if all are acked. Thread-safe."""
         try:
             payload = self._reader.peek(self._acked)
-        except OSError:  # the segment has just been trimmed: its rows are acked
+        except OSError:  # the segment was just trimmed: its rows are acked
             return 0.0
         return 0.0 if payload is None else max(0.0, time.time() - decode_row(payload).created_at_ms / 1000)
 
     def close(self) -> None:
-        """Brings everything to the disk and gives the folder free. Nothing can be appended afterwards."""
+        """Syncs everything and releases the folder. Nothing can be appended afterwards."""
         self._close(keep_folder=False)
 
     def _close(self, *, keep_folder: bool) -> None:
@@ -246,7 +245,8 @@ class Spool:
         self._keeper.stop()
         if not self._intake.settle():
             log.error(
-                "spool.closed_with_unwritten_rows", hint="the disk takes nothing; the calls are told as interrupted"
+                "spool.closed_with_unwritten_rows",
+                hint="the disk refuses writes; the calls will be recorded as interrupted",
             )
         with self._sync_lock:
             self._log.abandon_segment()
@@ -254,7 +254,7 @@ class Spool:
             if self._options.sync == "never":
                 unsynced.close()
             else:
-                with suppress(OSError):  # told by the log when it failed before, and there is no other way now
+                with suppress(OSError):  # its earlier failure was logged, and there is nothing else to do
                     unsynced.sync()
             self._reader.close()
             self._state.close()
@@ -262,8 +262,8 @@ class Spool:
                 self._folder.close()
 
     def remove(self) -> None:
-        """Closes it and deletes the folder: for one that was read to its end and acked."""
-        # Held to the end: who opens the lock in between holds the lock of a file that is gone, and sees it.
+        """Closes the spool and deletes its folder, once everything was read and acked."""
+        # Held to the end: a process that opens the lock in between gets the lock of a deleted file, and notices.
         self._close(keep_folder=True)
         try:
             if self._folder.is_there():  # or what lies there is somebody else's
@@ -276,9 +276,7 @@ class Spool:
             self._folder.close()
 
     def _recover(self, intents: list[bytes]) -> None:
-        """Makes rows of the intents that earlier runs left open. Each is made of its intent alone, so that making it a
-        second time gives a duplicate.
-        """
+        """Appends rows for open intents of earlier runs. Each follows from its intent, so a second is a duplicate."""
         rows = list(map(_interrupted, intents))
         self._intake.append_recovered(rows)
         self.counters.interrupted += len(rows)
@@ -286,7 +284,7 @@ class Spool:
             log.warning("spool.calls_interrupted", count=len(rows), producer_id=self.id)
 
     def _keep(self) -> None:
-        trim_before = self._trim_before  # read before the sync: what allowed this trim is on disk when it happens
+        trim_before = self._trim_before  # read before the sync, so that whatever allows this trim is on disk first
         if self._options.sync == "never":
             with self._intake.lock:
                 unsynced = self._log.take_unsynced()
@@ -312,7 +310,7 @@ class Spool:
 
 
 def _interrupted(payload: bytes) -> audit_pb2.AuditRow:
-    """The row of an intent whose call did not end in its process."""
+    """The row of an intent whose call did not end."""
     row = decode_row(payload)
     assert isinstance(row, audit_pb2.AuditRow)  # noqa: S101 - append_intent takes no other
     row.outcome = common_pb2.OUTCOME_INTERRUPTED

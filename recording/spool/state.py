@@ -1,4 +1,4 @@
-"""What a spool remembers besides its records: how far it is acked, and what it could not take."""
+"""A spool's state besides its records: how far it is acked, and the pending gap."""
 
 import os
 import struct
@@ -19,17 +19,17 @@ _NO_GAP = Gap(bytes(16), 0, 0)
 
 
 class State:
-    """The state file: two slots that are written in turns, so that one is whole whenever the process dies.
+    """The state file: two slots, written alternately, so that one is intact whenever the process dies.
 
-    They are written in place, which needs no room on a full disk, and never synced: an ack that a power cut takes back
-    only has rows sent again, which the ledger counts as duplicates.
+    They are written in place, which works on a full disk, and never synced: if a power cut takes back an ack, rows are
+    only resent, and the ledger counts them as duplicates.
     """
 
     def __init__(self, folder: HeldFolder) -> None:
-        """Reads it; one that is missing or damaged counts as new.
+        """Reads the file; a missing or damaged one counts as new.
 
         Raises:
-            OSError: it can be neither opened nor made.
+            OSError: it can be neither opened nor created.
         """
         self._fd = folder.open(STATE, os.O_RDWR | os.O_CREAT)
         self._serial = 0
@@ -37,12 +37,12 @@ class State:
         """The number up to which all records are acked."""
         self.gap: Gap | None = None
         self.running_unrecorded: set[str] = set()
-        """Ids of calls that run and whose intents were not taken: when the process dies, the gap tells them too."""
+        """Ids of running calls whose intents were not accepted: if the process dies, the gap counts them too."""
         for slot in range(_SLOTS):
             self._load(os.pread(self._fd, _BODY.size + _CHECKSUM.size, slot * _SLOT_BYTES))
 
     def save(self) -> None:
-        """Writes it. A disk that fails is no error: the values stay in memory, and older ones only cost a resend."""
+        """Writes the file. A failing disk is no error: the values stay in memory, and older ones only cost a resend."""
         gap = self.gap or _NO_GAP
         self._serial += 1
         body = _BODY.pack(
@@ -60,7 +60,7 @@ class State:
             os.pwrite(self._fd, body + _CHECKSUM.pack(zlib.crc32(body)), self._serial % _SLOTS * _SLOT_BYTES)
 
     def _load(self, slot: bytes) -> None:
-        """Takes the values of slot, if it is whole and the newest."""
+        """Takes the values of slot, if it is intact and the newest."""
         body = slot[: _BODY.size]
         if len(body) < _BODY.size or slot[_BODY.size :] != _CHECKSUM.pack(zlib.crc32(body)):
             return

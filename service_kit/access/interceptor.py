@@ -58,18 +58,18 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
             if inspect.isasyncgenfunction(behaviour):
 
                 async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-                    visit = _Visit(self, method, context)
-                    checked = visit.requests(request) if reads_stream else request
+                    call = _GuardedCall(self, method, context)
+                    checked = call.requests(request) if reads_stream else request
                     async with contextlib.aclosing(behaviour(checked, context)) as responses:
                         async for response in responses:
-                            visit.check()
+                            call.check()
                             yield response
 
                 return stream
 
             async def single(request: Any, context: Context) -> Any:
-                visit = _Visit(self, method, context)
-                return await behaviour(visit.requests(request) if reads_stream else request, context)
+                call = _GuardedCall(self, method, context)
+                return await behaviour(call.requests(request) if reads_stream else request, context)
 
             return single
 
@@ -96,7 +96,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         return callers is self._callers.current()
 
 
-class _Visit:
+class _GuardedCall:
     """One call of one caller."""
 
     def __init__(self, access: AccessInterceptor, method: str, context: Context) -> None:
@@ -106,12 +106,12 @@ class _Visit:
         self._admit()
 
     def check(self) -> None:
-        """Raises as AccessInterceptor.admit() does when the caller may not go on."""
+        """Raises as AccessInterceptor.admit() if the caller may no longer continue."""
         if self._entry.has_expired() or not self._access.is_current(self._callers):
             self._admit()
 
     async def requests(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        """The messages of a stream, each looked at."""
+        """The messages of a stream, with a check before each."""
         async for request in requests:
             self.check()
             yield request

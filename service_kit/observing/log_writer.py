@@ -58,11 +58,6 @@ class LogWriter(Collector):
         self._queue.put(None)
         self._thread.join(within_seconds)
 
-    @property
-    def lost_lines(self) -> int:
-        """Lines that were not written."""
-        return self._lost
-
     def collect(self) -> Iterator[CounterMetricFamily]:
         """The metric (prometheus_client's Collector)."""
         yield CounterMetricFamily("onrecord_log_lost_lines", "Log lines that stderr did not take.", value=self._lost)

@@ -20,7 +20,7 @@ STEP = Step(text="Hi there", thinking="Hm", tool_calls=(Call(name="read", argume
 
 
 async def post(server: ModelServer, path: str, body: Any, **more: Any) -> httpx2.Response:
-    async with httpx2.AsyncClient(timeout=30) as client:
+    async with httpx2.AsyncClient(timeout=30, verify=False) as client:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return await client.post(server.url + path, content=content, **more)
 
@@ -204,7 +204,7 @@ async def test_unchecked_requests_are_answered_alike(path):
 
 
 async def test_models_and_capabilities_are_listed():
-    async with ModelServer(Script(models=("a", "b"))) as server, httpx2.AsyncClient() as client:
+    async with ModelServer(Script(models=("a", "b"))) as server, httpx2.AsyncClient(verify=False) as client:
         tags = (await client.get(f"{server.ollama_url}/api/tags")).json()
         models = (await client.get(f"{server.openai_url}/models")).json()
         shown = (await client.post(f"{server.ollama_url}/api/show", json={"model": "a"})).json()
@@ -219,7 +219,7 @@ async def test_pages_are_served_as_the_script_has_them():
         "/pages/b.bin": Page(body=b"\x00\xff", content_type="application/octet-stream", status=203),
         "/pages/c": Page(status=302, headers={"Location": "/pages/a.html"}),
     }
-    async with ModelServer(Script(pages=pages)) as server, httpx2.AsyncClient() as client:
+    async with ModelServer(Script(pages=pages)) as server, httpx2.AsyncClient(verify=False) as client:
         plain, binary, moved, missing = [
             await client.get(f"{server.url}/pages/{name}") for name in ("a.html?q=1", "b.bin", "c", "d")
         ]
@@ -236,7 +236,7 @@ async def test_pages_are_served_as_the_script_has_them():
 async def test_requests_but_probes_are_kept_up_to_a_bound_and_tell_when_their_client_left():
     script = Script(steps=(Step(delay_ms=60_000),))
     async with ModelServer(script, keep_requests=2) as server:
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(verify=False) as client:
             for number in range(3):
                 await client.get(f"{server.url}/{number}")
             for probed in (server.ollama_url, server.openai_url):

@@ -42,7 +42,7 @@ STEP = Step(text="Hi there", thinking="Hm", tool_calls=(Call(name="read", argume
 
 
 async def post(script: Script, **body: object) -> httpx2.Response:
-    async with ModelServer(script) as server, httpx2.AsyncClient(timeout=30) as client:
+    async with ModelServer(script) as server, httpx2.AsyncClient(timeout=30, verify=False) as client:
         return await client.post(f"{server.openai_url}/responses", json={"model": "scripted", **body})
 
 

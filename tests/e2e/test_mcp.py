@@ -17,9 +17,9 @@ from demo.processes import run_command
 from demo.script import Call, Script, Step
 from tests.e2e.conftest import kinds, run_turn, text_of
 from tests.e2e.test_r12_no_content import files_with
-from tests.support import mcp_server
 
-PROGRAM = str(Path(mcp_server.__file__))
+# by its path: importing it would import all of the SDK
+PROGRAM = str(Path(__file__).parents[1] / "support" / "mcp_server.py")
 
 
 def mcp_file(folder: Path, **more: Any) -> dict[str, str]:
@@ -114,6 +114,7 @@ async def test_a_call_waits_for_its_answer_and_a_denied_one_has_its_row(make_pai
     }
 
 
+@pytest.mark.long
 async def test_r12_no_content_of_an_mcp_call_is_on_the_record(make_pair, tmp_path):
     """Not in its arguments, its results, its errors, or what the server writes beside its messages."""
     sentinel, token = f"Sentinel{secrets.token_hex(8)}", f"Tk{secrets.token_hex(12)}"

@@ -66,7 +66,14 @@ async def nothing_of_it(pair: Pair, said: str, transcripts: set[str], *logs: str
         assert re.fullmatch(CODE, error), error
 
 
-@pytest.mark.parametrize(("engine", "api"), [("ollama", "chat"), ("openai", "chat"), ("openai", "responses")])
+@pytest.mark.parametrize(
+    ("engine", "api"),
+    [
+        ("openai", "chat"),
+        pytest.param("ollama", "chat", marks=pytest.mark.long),
+        pytest.param("openai", "responses", marks=pytest.mark.long),
+    ],
+)
 async def test_r12_what_a_model_server_says_of_its_failure_is_for_the_caller_alone(make_pair, engine, api):
     said = f"Sentinel{secrets.token_hex(8)}"
     pair: Pair = await make_pair(Script())
@@ -90,6 +97,7 @@ async def test_r12_what_a_model_server_says_of_its_failure_is_for_the_caller_alo
     await nothing_of_it(pair, said, transcripts, service.stderr_text(), audit.stderr_text())
 
 
+@pytest.mark.long
 async def test_r12_what_claude_s_program_says_of_a_failure_is_for_the_caller_alone(make_pair, tmp_path):
     said = f"Sentinel{secrets.token_hex(8)}"
     call = [*message("msg_1", "", [tool_use("toolu_1", "Bash", {"command": "true"})])]
@@ -118,6 +126,7 @@ async def test_r12_what_claude_s_program_says_of_a_failure_is_for_the_caller_alo
     await nothing_of_it(pair, said, transcripts, service.stderr_text(), audit.stderr_text())
 
 
+@pytest.mark.long
 async def test_r12_what_a_tool_or_an_mcp_server_says_of_its_failure_is_for_the_model_alone(make_pair, tmp_path):
     said = f"Sentinel{secrets.token_hex(8)}"
     calls = (

@@ -26,10 +26,15 @@ def content_of(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("engine", "api"), [("ollama", "chat"), ("openai", "chat"), ("openai", "responses"), ("anthropic", "chat")]
+    ("engine", "api"),
+    [
+        ("ollama", "chat"),
+        pytest.param("openai", "chat", marks=pytest.mark.long),
+        pytest.param("openai", "responses", marks=pytest.mark.long),
+        pytest.param("anthropic", "chat", marks=pytest.mark.long),
+    ],
 )
-@pytest.mark.parametrize("log_level", ["debug"])
-async def test_r12_a_sentinel_in_every_place_of_content_is_not_on_the_record(make_pair, engine, api, log_level):
+async def test_r12_a_sentinel_in_every_place_of_content_is_not_on_the_record(make_pair, engine, api):
     """Each tool handles the sentinel; the spool is looked at while the audit service is down, and all else after."""
     sentinel = f"Sentinel{secrets.token_hex(8)}"
     password = f"Pw{secrets.token_hex(8)}"
@@ -57,11 +62,11 @@ async def test_r12_a_sentinel_in_every_place_of_content_is_not_on_the_record(mak
     )
     (pair.workspace / "secret.txt").write_text(f"{sentinel}\n")
     (pair.workspace / "edit.txt").write_text(f"{sentinel}\n")
-    audit = pair.start_audit(AUDIT_LOG_LEVEL=log_level)
+    audit = pair.start_audit(AUDIT_LOG_LEVEL="debug")
     audit.terminate()
     async with collecting() as collector:
         service = pair.start_gateway(
-            GATEWAY_LOG_LEVEL=log_level,
+            GATEWAY_LOG_LEVEL="debug",
             GATEWAY_OPENAI_API=api,
             GATEWAY_METRICS_LISTEN="127.0.0.1:0",
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://{collector.address}",
@@ -83,7 +88,7 @@ async def test_r12_a_sentinel_in_every_place_of_content_is_not_on_the_record(mak
     transcripts = [f"sessions/{events[0].turn_accepted.session_id}.jsonl"]
     assert files_with(pair.state_dir, sentinel) == transcripts, "nothing of it is in the spool"
 
-    started = pair.start_audit(AUDIT_LOG_LEVEL=log_level, AUDIT_METRICS_LISTEN="127.0.0.1:0")
+    started = pair.start_audit(AUDIT_LOG_LEVEL="debug", AUDIT_METRICS_LISTEN="127.0.0.1:0")
     rows = await pair.rows(len(calls))
     await asyncio.sleep(0.2)
     scrapes = [(await asyncio.to_thread(scrape, process)).text for process in (service, started)]

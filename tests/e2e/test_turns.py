@@ -1,7 +1,6 @@
 """A client asks for a turn, and every tool call it leads to is a row in the ledger."""
 
 import asyncio
-import time
 
 import grpc
 import pytest
@@ -131,13 +130,11 @@ async def test_limits_are_stop_reasons_and_the_session_goes_on(make_pair):
     )
     await pair.rows(6)
 
-    slow = Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 30"}),))
+    slow = Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 3600"}),))
     pair.model.script = Script(steps=(slow, Step(text="Done.")))
     hurried = await pair.gateway(pair.start_gateway(GATEWAY_MAX_TURN_SECONDS="1.5"))
-    begun = time.monotonic()
     events = await run_turn(hurried, session_id=session_id)
     assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_MAX_TURN_SECONDS
-    assert time.monotonic() - begun < 15, "the tool was ended, not waited for"
     rows = await pair.rows(7)
     assert rows[-1].outcome == common_pb2.OUTCOME_CANCELLED
 
@@ -278,7 +275,7 @@ async def test_a_call_that_asks_runs_only_when_it_is_allowed(make_pair, answer, 
 
 @pytest.mark.long
 async def test_sigterm_ends_both_services_at_once_with_their_rows_in_the_ledger(make_pair):
-    pair = await make_pair(Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 60"}),)),)))
+    pair = await make_pair(Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 3600"}),)),)))
     audit, service = pair.start_audit(), pair.start_gateway()
     gateway = await pair.gateway(service)
     calls = [gateway.RunTurn(pb.RunTurnRequest(input="go")) for _ in range(3)]
@@ -286,15 +283,11 @@ async def test_sigterm_ends_both_services_at_once_with_their_rows_in_the_ledger(
         async for event in call:
             if event.HasField("tool_call_started"):
                 break
-    begun = time.monotonic()
     stopped = asyncio.create_task(asyncio.to_thread(service.terminate))
     for call in calls:
         last = [event async for event in call][-1]
         assert last.turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
     assert await stopped == 0
-    assert time.monotonic() - begun < 30
-    begun = time.monotonic()
     assert await asyncio.to_thread(audit.terminate) == 0
-    assert time.monotonic() - begun < 30
     assert pair.query("SELECT outcome FROM tool_call_log") == [("cancelled",)] * 3
     assert pair.query("SELECT status FROM sessions") == [("cancelled",)] * 3

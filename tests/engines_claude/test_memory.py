@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_svc.engines.claude.memory import MAX_RETOLD_CHARACTERS, Known, Memory, retell
+from gateway_svc.engines.claude.memory import MAX_RETOLD_CHARACTERS, Known, Memory, as_text
 from gateway_svc.engines.claude.prompt import ANSWER
 from gateway_svc.errors import EngineProtocolError
 from gateway_svc.messages import AssistantMessage, ToolMessage, UserMessage
@@ -115,7 +115,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
 @pytest.mark.long
 @given(st.lists(st.builds(UserMessage, st.text(max_size=60_000)), max_size=5))
 def test_what_is_told_again_is_bounded_and_ends_with_the_newest(messages):
-    told = retell(messages)
+    told = as_text(messages)
     assert len(told) <= MAX_RETOLD_CHARACTERS + 200
     if messages and len(messages[-1].text) < MAX_RETOLD_CHARACTERS - 10:
         assert told.endswith(f"User: {messages[-1].text}")

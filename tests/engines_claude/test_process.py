@@ -18,6 +18,12 @@ INTERRUPTED = [result({}, error=True)]
 
 
 @pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that somebody holds open is not read for long once the program has ended."""
+    monkeypatch.setattr("gateway_svc.engines.claude.process.HELD_PIPE_SECONDS", 0.1)
+
+
+@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What heeds neither an interrupt nor SIGTERM is not given long."""
     monkeypatch.setattr("gateway_svc.engines.claude.process.INTERRUPT_SECONDS", 0.2)
@@ -77,6 +83,7 @@ async def test_what_its_tools_started_in_a_session_of_its_own_ends_too(stage, op
     await stage.until(lambda: not any(map(is_running, processes(stage))))
 
 
+@pytest.mark.usefixtures("soon")
 async def test_what_was_left_running_behind_an_answer_ends_with_the_turn(stage):
     """It holds stdout open, so that the output would never end by itself."""
     stage.play([init(), {"do": "spawn"}, *ANSWER])
@@ -85,6 +92,7 @@ async def test_what_was_left_running_behind_an_answer_ends_with_the_turn(stage):
     assert not any(map(is_running, processes(stage)))
 
 
+@pytest.mark.usefixtures("soon")
 async def test_a_death_is_noticed_although_somebody_holds_the_output_open(stage):
     """It is out of our reach: it has left the group, and its environment tells nothing."""
     stage.play([init(), {"do": "spawn", "bare": True}, {"do": "kill"}])
@@ -109,6 +117,7 @@ async def test_cancelling_again_and_again_leaves_nothing_behind(stage):
     assert not any(map(is_running, processes(stage)))
 
 
+@IMPATIENT
 async def test_one_that_does_not_end_behind_its_answer_is_ended(stage, monkeypatch):
     monkeypatch.setattr("gateway_svc.engines.claude.run.LINGER_SECONDS", 0.2)
     stage.play([init(), *ANSWER], stay=True)

@@ -167,7 +167,7 @@ async def test_work_in_the_background_is_waited_for(stage, monkeypatch):
             *message("msg_1", "Started."),
             {**changed, "tasks": [{"task_id": "t"}]},
             result({MODEL: spent(1, 0.00054)}),
-            {"do": "sleep", "seconds": 1},
+            {"do": "sleep", "seconds": 0.4},
             {**changed, "tasks": []},
             init(),
             *message("msg_2", " Finished."),
@@ -227,6 +227,7 @@ async def test_the_program_goes_on_where_another_engine_was_cut_off(stage):
     assert texts[1] == "Go on with this task."
 
 
+@pytest.mark.long
 async def test_a_turn_past_its_time_is_ended(stage):
     """What it did is kept, and the next turn goes on with the same session."""
     stage.play(

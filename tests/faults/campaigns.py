@@ -11,7 +11,8 @@ from recording.spool.records import HEADER, ROW, Record, decode_row, scan
 from recording.spool.segments import first_record
 from tests.faults.gateway_world import GatewayWorld
 from tests.faults.proxy import Behaviour
-from tests.faults.world import World
+from tests.faults.standing_log import LogPipe
+from tests.faults.world import World, lost_lines, wait_for
 
 LEFT_BYTES = 64 * 2**10
 BEHAVIOURS: list[Behaviour] = ["pass", "delay", "drop_acks", "refuse"]
@@ -107,10 +108,75 @@ def audit_disk_full(world: World) -> None:
     world.start()
     world.start_producer()
     world.pause(0.05, 0.15)
+    world.health.unknown()
     disk.fill(world.rng.randrange(LEFT_BYTES))
     world.wait_for_failed_commit()
+    world.health.must_tell(serves=False, lasting=False)
     world.pause(0, 0.2)
     disk.empty()
+    world.health.must_tell(serves=True)
+
+
+def full_disk_with_log(world: World) -> None:
+    """The disk that holds both the database and the audit service's log is full for a while."""
+    disk = world.small_disk(world.audit_folder)
+    with (world.audit_folder / "log").open("a+b", buffering=0) as log:
+        world.start(log=log, AUDIT_LOG_LEVEL="debug")
+        world.start_producer()
+        world.pause(0.05, 0.15)
+        world.health.unknown()
+        disk.fill()
+        world.refused_calls()
+        world.health.must_tell(serves=False, lasting=False)
+        world.pause(0, 0.2)
+        disk.empty()
+        world.health.must_tell(serves=True)
+        world.wait_for_stored_rows()
+        world.terminate_audit()
+
+
+def log_without_reader(world: World) -> None:
+    """Nobody reads the audit service's log any more; what it loses is counted."""
+    log = LogPipe()
+    metrics = world.metrics_address()
+    world.start(log=log, AUDIT_METRICS_LISTEN=metrics)
+    world.start_producer()
+    world.pause(0.05, 0.15)
+    log.close()
+    world.refused_calls()
+    wait_for(lambda: lost_lines(metrics) > 0, "no lost line was counted")
+    world.wait_for_stored_rows()
+    world.terminate_audit()
+
+
+def standing_log(world: World) -> None:
+    """The audit service's log stands still, and clients without a token fill it."""
+    log = LogPipe()
+    world.start(log=log, **world.only_with_token())
+    world.start_producer()
+    world.pause(0.05, 0.15)
+    while not log.is_full():
+        world.refused_calls()
+    world.refused_calls()
+    world.wait_for_stored_rows()
+    world.terminate_audit()
+    log.close()
+
+
+def gateways_log(world: World) -> None:
+    """Nobody reads a gateway's log any more, or it stands still; turns go on, and it ends as asked."""
+    assert isinstance(world, GatewayWorld)
+    world.start()
+    log = LogPipe()
+    gateway = world.start_gateway(log)
+    world.run_turns(gateway)
+    if world.rng.random() < 0.5:
+        log.close()
+    else:
+        wait_for(log.is_full, "the pipe was never full")
+    world.wait_for_calls(20)
+    world.terminate_gateway(gateway)
+    log.close()
 
 
 def spool_disk_full(world: World) -> None:
@@ -207,6 +273,7 @@ def audit_clock(world: World) -> None:
         world.start_audit(AUDIT_RETENTION_DAYS="90", FAULTS_CLOCK_DAYS=str(ahead))
         if ahead > 0:
             world.wait_for_log("prune.failed")
+            world.health.must_tell(serves=True, detail="days ahead")
         world.pause(0.05, 0.2)
     world.kill_audit()
     world.start_audit(AUDIT_RETENTION_DAYS="90")
@@ -221,11 +288,15 @@ def audit_files_lost(world: World) -> None:
     world.wait_for_rows()
     world.pause(0.05, 0.2)
     folder, elsewhere = world.audit_folder, world.audit_folder.with_name("elsewhere")
+    world.health.unknown()
     if world.rng.random() < 0.5:
         folder.rename(elsewhere)
         world.wait_for_failed_commit()
+        world.health.must_tell(serves=False)
         world.pause(0, 0.2)
+        world.health.unknown()
         elsewhere.rename(folder)
+        world.health.must_tell(serves=True)
         return
     elsewhere.mkdir()
     names = ["audit.db", "audit.db-wal"]
@@ -233,6 +304,7 @@ def audit_files_lost(world: World) -> None:
         (elsewhere / name).hardlink_to(folder / name)
     (folder / world.rng.choice(names)).unlink()
     world.wait_for_failed_commit()
+    world.health.must_tell(serves=False)
     world.pause(0, 0.2)
     world.kill_audit()
     for name in names:
@@ -306,6 +378,10 @@ CAMPAIGNS = [
     Campaign("slow store", slow_store),
     Campaign("black hole, then cut", black_hole),
     Campaign("audit service's disk full", audit_disk_full, mounts=True),
+    Campaign("ledger and log on one full disk", full_disk_with_log, mounts=True),
+    Campaign("log without a reader", log_without_reader),
+    Campaign("log that stands still", standing_log),
+    Campaign("gateway's log unread", gateways_log, world=GatewayWorld),
     Campaign("spool's disk full", spool_disk_full, mounts=True),
     Campaign("kill -9, spool's disk full", spool_disk_full_and_kill, mounts=True),
     Campaign("spool at its bound", spool_bound),

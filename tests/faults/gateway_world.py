@@ -5,6 +5,7 @@ import random
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import IO
 
 import apsw
 import grpc
@@ -15,6 +16,7 @@ from demo.model_server import ModelServer
 from demo.processes import Service, start_service
 from demo.script import Call, Script, Step
 from tests.faults.ledger import Findings
+from tests.faults.standing_log import LogPipe
 from tests.faults.world import World, wait_for
 
 TURNS_AT_ONCE = 4
@@ -34,9 +36,9 @@ class GatewayWorld(World):
         self._loop = asyncio.new_event_loop()
         self._model = ModelServer(Script(steps=(_STEP, Step(text="Done."))))
 
-    def start(self) -> None:
+    def start(self, *, log: LogPipe | IO[bytes] | None = None, **settings: str) -> None:
         """Starts the audit service, the proxy and the model server."""
-        super().start()
+        super().start(log=log, **settings)
         thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         thread.start()
         self._stack.callback(self._loop.close)
@@ -47,9 +49,10 @@ class GatewayWorld(World):
             lambda: asyncio.run_coroutine_threadsafe(self._model.__aexit__(None, None, None), self._loop).result()
         )
 
-    def start_gateway(self) -> Service:
+    def start_gateway(self, log: LogPipe | None = None) -> Service:
         """A gateway on the state directory of the round."""
-        gateway = start_service(
+        start = log.start if log else start_service
+        gateway = start(
             "gateway_svc",
             {
                 "GATEWAY_LISTEN": "127.0.0.1:0",
@@ -80,6 +83,21 @@ class GatewayWorld(World):
         gateway.kill()
         self.kills += 1
 
+    def terminate_gateway(self, gateway: Service) -> None:
+        """SIGTERM, at which it must end as asked.
+
+        Raises:
+            RuntimeError: it ended by force, or with an error.
+        """
+        self._gateways.remove(gateway)
+        if code := gateway.terminate(90):
+            raise RuntimeError(f"the gateway ended with exit code {code}")
+
+    def wait_for_calls(self, more: int) -> None:
+        """Until so many more calls have ended."""
+        wanted = len(self._finished) + more
+        wait_for(lambda: len(self._finished) >= wanted, "turns stand still")
+
     def settle(self) -> Findings:
         """Starts a gateway that sends what is left, ends both services, and compares."""
         self.proxy.behaviour = "pass"
@@ -90,12 +108,14 @@ class GatewayWorld(World):
         if self._audit is None:
             self.start_audit()
         code = self.start_gateway().terminate(90)
+        self.health.must_tell(serves=True)
         findings = Findings(accepted=len(self._finished))
         if code != 0:
             findings.report("lost", [f"a gateway that ended with exit code {code}"])
         kills = self.kills
         self.kill_audit()
         self.kills = kills
+        self.judge_health(findings)
         self._examine(self.audit_folder / "audit.db", findings)
         return findings
 

@@ -38,10 +38,14 @@ class Findings:
     """Rows that are there more than once."""
     corrupt: int = 0
     """Failed integrity checks, and rows that nobody intended."""
+    compared: int = 0
+    """Answers of the audit service's health that were compared with the truth."""
+    untrue: int = 0
+    """Those that were not true."""
     problems: list[str] = field(default_factory=list)
 
     def report(self, kind: str, what: Iterable[str]) -> None:
-        """Counts each of what as lost, doubled or corrupt."""
+        """Counts each of what as lost, doubled, corrupt or untrue."""
         found = sorted(what)
         if found:
             setattr(self, kind, getattr(self, kind) + len(found))

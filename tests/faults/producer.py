@@ -19,11 +19,13 @@ import structlog
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
+from recording.channel.token import token_metadata
 from recording.delivery.connection import Target
 from recording.logger import Row
 from recording.record import Record, open_record
 
 GRACE_SECONDS = 45.0
+PRODUCER_NAME = "faults"
 
 _TICK_SECONDS = 0.004
 _COST_EVERY = 8
@@ -45,6 +47,8 @@ class Orders:
     max_bytes: int = 2**30
     clock_backwards: bool = False
     hogs_descriptors: bool = False
+    token: str = ""
+    """What it shows the audit service, as the caller PRODUCER_NAME; empty where that asks for nothing."""
     """Has no descriptor left for half of the time."""
 
 
@@ -65,9 +69,11 @@ def run(orders: Orders, control: Connection) -> None:
 
 
 async def _record(orders: Orders, control: Connection) -> None:
-    record = open_record(
-        orders.state_dir, Target(orders.target), max_bytes=orders.max_bytes, sync_interval_ms=20, ack_seconds=0.5
-    )
+    target = Target(orders.target)
+    if orders.token:
+        shown = token_metadata(orders.token)
+        target = Target(orders.target, metadata=lambda: shown, producer_name=PRODUCER_NAME)
+    record = open_record(orders.state_dir, target, max_bytes=orders.max_bytes, sync_interval_ms=20, ack_seconds=0.5)
     record.start()
     await asyncio.sleep(0)  # lets the adoption begin, which drain() then waits for
     journal = os.open(orders.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

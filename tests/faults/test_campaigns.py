@@ -9,8 +9,10 @@ import pytest
 from tests.faults.__main__ import run_round
 from tests.faults.campaigns import CAMPAIGNS, Campaign
 from tests.faults.ledger import Findings, Journal, examine
+from tests.faults.world import can_mount
 
-PLAYED = [campaign for campaign in CAMPAIGNS if campaign.name in {"kill -9 of both", "lost acks"}]
+NAMES = {"kill -9 of both", "lost acks", "log that stands still", "ledger and log on one full disk"}
+PLAYED = [campaign for campaign in CAMPAIGNS if campaign.name in NAMES]
 ROWS = [f"row-{number}" for number in range(500)]
 SCHEMA = """
     CREATE TABLE tool_call_log (id TEXT, provider_call_id TEXT, outcome TEXT, tool_name TEXT, args_summary TEXT);
@@ -22,9 +24,12 @@ SCHEMA = """
 @pytest.mark.long
 @pytest.mark.parametrize("campaign", PLAYED, ids=[campaign.name for campaign in PLAYED])
 def test_a_round_loses_and_doubles_nothing(campaign: Campaign) -> None:
+    if campaign.mounts and not can_mount():
+        pytest.skip("this process may not mount a small file system")
     line, problems = run_round(campaign, "test")
     assert problems == []
     assert line.accepted > 0
+    assert line.health_asked > 0
 
 
 @pytest.fixture

@@ -1,22 +1,38 @@
 """One round's world: an audit service, a proxy before it, producers that come and go, and a folder that holds all."""
 
+import hashlib
 import multiprocessing
 import random
+import re
+import secrets
 import shutil
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import IO, Any, Self
+
+import apsw
+import grpc
+from onrecord.audit.v1 import audit_pb2
 
 from demo.processes import Service, start_service
+from recording.channel.options import DIRECT
+from tests.faults.health_watch import HealthWatch
 from tests.faults.ledger import Findings, Journal, examine
-from tests.faults.producer import GRACE_SECONDS, Ended, Orders, run
+from tests.faults.producer import GRACE_SECONDS, PRODUCER_NAME, Ended, Orders, run
 from tests.faults.proxy import Proxy
+from tests.faults.standing_log import LogPipe
 from tests.support.ports import own_port
+
+AUDIT = "tests.faults.audit_service"
+REFUSED_CALLS = 50
+RECORD_BATCH = f"/{audit_pb2.DESCRIPTOR.services_by_name['AuditService'].full_name}/RecordBatch"
+REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAUTHENTICATED)
 
 # Children of one process that has imported everything: a life costs a fork, not the imports.
 _FORKS = multiprocessing.get_context("forkserver")
@@ -69,8 +85,11 @@ class World:
         self._journal = self.folder / "journal"
         self._audit: Service | None = None
         self._audit_address = f"127.0.0.1:{self._stack.enter_context(own_port())}"
+        self.health = HealthWatch(self._audit_address)
+        self._stack.callback(self.health.close)
         self._producers: list[Producer] = []
         self._lives = 0
+        self._token = ""
 
     def __enter__(self) -> Self:
         return self
@@ -80,15 +99,21 @@ class World:
             producer.kill()
         self._stack.close()
 
-    def start(self) -> None:
+    def start(self, *, log: LogPipe | IO[bytes] | None = None, **settings: str) -> None:
         """Starts the audit service and the proxy."""
-        self.start_audit()
+        self.start_audit(log=log, **settings)
         self.proxy = self._stack.enter_context(Proxy(self._audit_address))
 
-    def start_audit(self, **settings: str) -> None:
-        """Starts the audit service, always at the same address."""
+    def start_audit(self, *, log: LogPipe | IO[bytes] | None = None, **settings: str) -> None:
+        """Starts the audit service, always at the same address, and waits until its health says that it serves."""
+        self.health.unknown()
         env = {"AUDIT_LISTEN": self._audit_address, "AUDIT_DB": str(self.audit_folder / "audit.db"), **settings}
-        self._audit = self._stack.enter_context(start_service("tests.faults.audit_service", env, "serve"))
+        if isinstance(log, LogPipe):
+            service = log.start(AUDIT, env, "serve")
+        else:
+            service = start_service(AUDIT, env, "serve", log=log)
+        self._audit = self._stack.enter_context(service)
+        self.health.must_tell(serves=True)
 
     @property
     def audit_pid(self) -> int:
@@ -99,16 +124,28 @@ class World:
     def kill_audit(self) -> None:
         """SIGKILL to the audit service."""
         assert self._audit is not None
+        self.health.unknown()
         self._audit.kill()
         self._audit = None
         self.kills += 1
 
+    def terminate_audit(self) -> None:
+        """SIGTERM to the audit service, which must end as asked, whatever has become of its log.
+
+        Raises:
+            RuntimeError: it ended by force, or with an error.
+        """
+        assert self._audit is not None
+        self.health.unknown()
+        code, self._audit = self._audit.terminate(), None
+        if code != 0:
+            raise RuntimeError(f"the audit service ended with exit code {code}")
+
     def start_producer(self, *, wait: bool = True, **orders: Any) -> Producer:
         """A producer of the state directory; without wait it may not have opened its record yet."""
         self._lives += 1
-        producer = Producer(
-            Orders(self.state_dir, self.proxy.address, self._journal, f"life-{self._lives}", **orders), wait=wait
-        )
+        where = (self.state_dir, self.proxy.address, self._journal, f"life-{self._lives}")
+        producer = Producer(Orders(*where, token=self._token, **orders), wait=wait)
         self._producers.append(producer)
         return producer
 
@@ -136,6 +173,39 @@ class World:
         wait_for(
             lambda: any(segment.parent != folder for segment in others.glob("*/*.segment")), "no other folder was made"
         )
+
+    def refused_calls(self) -> None:
+        """Calls of a stranger, each of which the log of the audit service tells; each is answered.
+
+        Raises:
+            TimeoutError: one was not.
+        """
+        with grpc.insecure_channel(self._audit_address, DIRECT) as channel:
+            method: Any = channel.unary_unary(RECORD_BATCH)
+            for call in [method.future(b"no message", timeout=60) for _ in range(REFUSED_CALLS)]:
+                error = call.exception()
+                if not isinstance(error, grpc.RpcError) or error.code() not in REFUSALS:
+                    raise TimeoutError(f"a call that is to be refused was answered otherwise: {error}")
+
+    def only_with_token(self) -> dict[str, str]:
+        """The audit service's settings that let in whoever has the token, which producers have from now on."""
+        path, self._token = self.folder / "callers.toml", secrets.token_urlsafe(32)
+        digest = hashlib.sha256(self._token.encode()).hexdigest()
+        path.write_text(f'[[callers]]\nname = "{PRODUCER_NAME}"\nroles = ["producer"]\nsha256 = "{digest}"\n')
+        path.chmod(0o600)
+        return {"AUDIT_TOKENS_FILE": str(path)}
+
+    def metrics_address(self) -> str:
+        """An address for the metrics of the audit service."""
+        return f"127.0.0.1:{self._stack.enter_context(own_port())}"
+
+    def wait_for_stored_rows(self) -> None:
+        """Until the ledger has committed more rows than now."""
+        database = apsw.Connection(str(self.audit_folder / "audit.db"), flags=apsw.SQLITE_OPEN_READONLY)
+        with closing(database):
+            stored = "SELECT max(rowid) FROM tool_call_log"
+            ((before,),) = database.execute(stored)
+            wait_for(lambda: next(database.execute(stored))[0] != before, "nothing was committed any more")
 
     def wait_for_lost_acks(self) -> None:
         """Until the proxy has kept acks to itself."""
@@ -168,10 +238,12 @@ class World:
         # Takes one dead producer's folder as its own, and adopts the others.
         self.start_producer(rows_per_second=0)
         ended += [producer.drain() for producer in self._take_producers()]
+        self.health.must_tell(serves=True)
         kills = self.kills
         self.kill_audit()
         self.kills = kills
         findings = examine(self.audit_folder / "audit.db", self.journal(), frozenset(self.destroyed))
+        self.judge_health(findings)
         if not all(each.drained for each in ended):
             findings.report("lost", ["a spool that could not be drained"])
         if any(each.counters["rejected"] for each in ended):
@@ -181,6 +253,11 @@ class World:
         if self.destroyed and not any((self.state_dir / "spool" / "quarantine").glob("*")):
             findings.report("lost", ["damaged rows that no quarantine tells"])
         return findings
+
+    def judge_health(self, findings: Findings) -> None:
+        """Reports what health said that was not true."""
+        findings.compared = self.health.compared
+        findings.report("untrue", self.health.untrue)
 
     def small_disk(self, folder: Path) -> "SmallDisk":
         """Mounts a small file system at folder until the world ends."""
@@ -210,6 +287,13 @@ class SmallDisk:
     def empty(self) -> None:
         """Gives the room back."""
         self._filler.unlink()
+
+
+def lost_lines(metrics_address: str) -> float:
+    """How many log lines a service says that it has lost."""
+    with urllib.request.urlopen(f"http://{metrics_address}/metrics", timeout=60) as answer:
+        text = answer.read().decode()
+    return float(re.search(r"^onrecord_log_lost_lines_total (\S+)$", text, re.MULTILINE)[1])  # type: ignore[index]
 
 
 def wait_for(condition: Callable[[], bool], otherwise: str) -> None:

@@ -134,7 +134,14 @@ def test_r05_the_loop_builds_rows_at_one_call_site():
     assert calls.count("close_call") == 1
 
 
-@pytest.mark.parametrize("error", [RuntimeError("broken"), OSError(28, "No space left"), ValueError("closed")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left"),
+        pytest.param(RuntimeError("broken"), marks=pytest.mark.long),
+        pytest.param(ValueError("closed"), marks=pytest.mark.long),
+    ],
+)
 async def test_r06_a_broken_audit_path_changes_nothing_of_a_turn(workspace, error):
     whole = []
     for logger in (Logger(), Logger(error)):

@@ -88,7 +88,7 @@ async def test_a_token_that_every_user_can_read_is_warned_about(monkeypatch, tmp
     assert [line["event"] for line in logged].count("files.readable_by_all") == warnings
 
 
-@pytest.mark.parametrize("audit", ["off", "on"])
+@pytest.mark.parametrize("audit", ["off", pytest.param("on", marks=pytest.mark.long)])
 def test_r14_a_deployment_with_only_claude_loads_the_record_only_when_it_is_audited(tmp_path, audit):
     env = {
         "PATH": "/usr/bin:/bin",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from demo.script_formats import check_pairs
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.wire.history import Encoded
-from gateway_svc.loop.context import Context, Gauge
+from gateway_svc.loop.context import Context, TokenEstimator
 from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
 from recording.calls import ToolCall
 
@@ -108,12 +108,12 @@ def test_a_count_that_no_whole_request_has_shows_a_cut():
 
 
 def test_the_estimate_follows_the_server_within_bounds():
-    gauge = Gauge()
-    assert gauge.room_bytes("s", "m", 4_096) == int(3_072 * 0.9 * 3)
-    gauge.learn("s", "m", 20_000, 10_000)
-    assert gauge.room_bytes("s", "m", 4_096) == int(3_072 * 0.9 * 2)
-    assert gauge.room_bytes("other", "m", 4_096) == int(3_072 * 0.9 * 3)
-    gauge.learn("s", "m", 20_000, 1)
-    assert gauge.room_bytes("s", "m", 4_096) == int(3_072 * 0.9 * 4)
-    gauge.lower("s", "m", 9_000, 4_096, 4_096)
-    assert gauge.room_bytes("s", "m", 4_096) < 9_000 * 0.9
+    estimator = TokenEstimator()
+    assert estimator.room_bytes("s", "m", 4_096) == int(3_072 * 0.9 * 3)
+    estimator.learn("s", "m", 20_000, 10_000)
+    assert estimator.room_bytes("s", "m", 4_096) == int(3_072 * 0.9 * 2)
+    assert estimator.room_bytes("other", "m", 4_096) == int(3_072 * 0.9 * 3)
+    estimator.learn("s", "m", 20_000, 1)
+    assert estimator.room_bytes("s", "m", 4_096) == int(3_072 * 0.9 * 4)
+    estimator.lower("s", "m", 9_000, 4_096, 4_096)
+    assert estimator.room_bytes("s", "m", 4_096) < 9_000 * 0.9

@@ -41,7 +41,14 @@ def test_a_folder_that_python_loads_from_is_apart(tmp_path, monkeypatch):
     check_workspace(tmp_path / "work", [])
 
 
-@pytest.mark.parametrize("variable", ["GATEWAY_TOKENS_FILE", "GATEWAY_AUDIT_TOKEN_FILE", "GATEWAY_TLS_KEY"])
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "GATEWAY_TLS_KEY",
+        pytest.param("GATEWAY_TOKENS_FILE", marks=pytest.mark.long),
+        pytest.param("GATEWAY_AUDIT_TOKEN_FILE", marks=pytest.mark.long),
+    ],
+)
 def test_a_file_of_the_settings_in_the_workspace_is_refused(tmp_path, variable):
     """Whichever it is."""
     file = tmp_path / "workspace" / "file"

@@ -15,7 +15,7 @@ from audit_svc.ledger.clock import MAX_AHEAD_MS, SeenClock, wall_ms
 from audit_svc.ledger.columns import Problem
 from audit_svc.ledger.pages import Page, by_time, call_key, entry_key, take_page
 from audit_svc.ledger.protocol import TAIL_ROWS, Tail
-from audit_svc.ledger.pruning import Progress, Removed
+from audit_svc.ledger.pruning import Progress, PrunedCounts
 from audit_svc.ledger.query import OUTCOMES, STATUSES, Filter, Query
 from audit_svc.ledger.records import model_request_record, session_record, tool_call_record
 from service_kit.paging import Position
@@ -162,7 +162,7 @@ class ListLedger:
         self._is_pruning = True
         try:
             self._pruned_before = max(before_ms, self._pruned_before)
-            yield Progress(before_ms, Removed(), done=False)
+            yield Progress(before_ms, PrunedCounts(), done=False)
             progress = await self.count_prunable(before_ms)
             self._calls, self._requests, self._sessions = self._kept(before_ms)
             self._queries = [row for row in self._queries if row.created_at_ms >= before_ms]
@@ -173,7 +173,7 @@ class ListLedger:
     async def reset_mark(self, before_ms: int, by: str) -> Progress:
         self._pruned_before = min(before_ms, self._pruned_before)
         await self._log_care(by)
-        return Progress(self._pruned_before, Removed(), done=True)
+        return Progress(self._pruned_before, PrunedCounts(), done=True)
 
     async def _log_care(self, by: str) -> None:
         row = administration_pb2.QueryRow(caller=by, method="Prune", filters="{}", status="OK", created_at_ms=wall_ms())
@@ -186,7 +186,7 @@ class ListLedger:
         summed = ("input_tokens", "output_tokens", "cost_micros")
         sums = {name: sum(getattr(row, name) for row in spent) for name in summed}
         failed = sum(row.HasField("error") for row in old)
-        removed = Removed(len(old), failed, len(spent), sessions=len(self._sessions) - len(sessions), **sums)
+        removed = PrunedCounts(len(old), failed, len(spent), sessions=len(self._sessions) - len(sessions), **sums)
         return Progress(before_ms, removed, done=True)
 
     async def unfinished_prune(self) -> int | None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
+from demo.processes import Service, start_service
 from recording.delivery.connection import Target
 from recording.delivery.sender import MAX_IN_FLIGHT, MAX_ROWS, Sender
 from recording.spool import Folders, Spool, SpoolOptions
@@ -255,7 +256,7 @@ async def test_a_connection_into_a_black_hole_is_left(tmp_path: Path) -> None:
     with opened(tmp_path) as spool, own_port() as port:
         hole = await asyncio.start_server(swallow, "127.0.0.1", port)
         record(spool, 0, 10)
-        async with sending(spool, Target(f"127.0.0.1:{port}"), ack_seconds=1):
+        async with sending(spool, Target(f"127.0.0.1:{port}"), ack_seconds=0.3):
             while len(connections) < 2:
                 await asyncio.sleep(0.01)
             hole.close()
@@ -391,3 +392,50 @@ async def test_a_disk_that_cannot_be_read_does_not_end_the_sender(
         async with serving(service) as target, sending(spool, target) as sender:
             assert await sender.drain(20)
         assert len(service.ledger) == 10
+
+
+async def levels_of_failures(failed: Callable[[], Awaitable[object]]) -> list[str]:
+    with capture_logs() as logs:
+        await failed()
+    return [line["log_level"] for line in logs if line["event"] == "audit.sending_failed"]
+
+
+async def test_a_connection_that_ends_by_its_age_is_no_warning(tmp_path: Path) -> None:
+    service = FakeAudit()
+
+    async def outlive_connections() -> None:
+        options = [("grpc.max_connection_age_ms", 50), ("grpc.max_connection_age_grace_ms", 50)]
+        with opened(tmp_path) as spool:
+            async with serving(service, options=options) as target, sending(spool, target):
+                for number in range(10_000):
+                    record(spool, number, 1)
+                    await service.until_stored(number + 1)
+                    if spool.counters.reconnects >= 3:
+                        return
+
+    levels = await levels_of_failures(outlive_connections)
+    assert levels[0] == "info"
+    assert set(levels) <= {"info", "debug"}
+
+
+@pytest.mark.long
+async def test_a_restart_that_the_service_announced_is_no_warning_and_one_that_it_did_not_is(tmp_path: Path) -> None:
+    def start(port: str) -> Service:
+        return start_service("audit_svc", {"AUDIT_LISTEN": port, "AUDIT_DB": str(tmp_path / "audit.db")}, "serve")
+
+    async def outlive_a_restart(end: Callable[[Service], object]) -> None:
+        with own_port() as port, opened(tmp_path) as spool:
+            first = await asyncio.to_thread(start, f"127.0.0.1:{port}")
+            async with sending(spool, Target(first.address)) as sender:
+                record(spool, 0, 1)
+                assert await sender.drain(20)
+                await asyncio.to_thread(end, first)
+                first.__exit__(None, None, None)
+                while sender.state != "failing":
+                    record(spool, 1, 1)
+                    await asyncio.sleep(0.01)
+                with await asyncio.to_thread(start, first.address):
+                    assert await sender.drain(20)
+
+    assert set(await levels_of_failures(lambda: outlive_a_restart(lambda it: it.terminate()))) <= {"info", "debug"}
+    assert "warning" in await levels_of_failures(lambda: outlive_a_restart(lambda it: it.kill()))

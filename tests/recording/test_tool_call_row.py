@@ -215,3 +215,12 @@ def test_every_call_has_a_row_that_fits(asked, result, scope):
         assert row.tool_name
         assert min(row.duration_ms, row.result_bytes, row.created_at_ms) >= 0
         assert not any("\x00" in getattr(row, name) for name in MAX_CHARACTERS | MAX_BYTES)
+
+
+def test_a_secret_that_becomes_known_is_redacted_in_the_next_row_of_a_scope(monkeypatch):
+    monkeypatch.setattr(exact, "_forms", ())
+    scope = Scope(session_id="s-1", engine="ollama", model=f"served-by-{CANARY}", turn_id="t-1")
+    call = ToolCall("row", "call_1", "read", "{}")
+    assert open_call(call, scope).model == scope.model
+    redact.protect([CANARY])
+    assert open_call(call, scope).model == "served-by-[redacted:own-secret]"

@@ -96,6 +96,7 @@ async def test_long_output_is_kept_by_its_head_and_tail(bash: BashTool, workspac
     assert len(result.text) < 50_100
 
 
+@pytest.mark.long
 async def test_output_without_end_takes_no_memory(sandbox: Sandbox | None, workspace: Path):
     bash = BashTool(sandbox, timeout_seconds=1, max_output_bytes=10_000)
     tracemalloc.start()

@@ -1,7 +1,6 @@
 """A cancelled command is gone at once, however early or late the cancellation comes."""
 
 import asyncio
-import time
 
 import pytest
 
@@ -15,14 +14,12 @@ from gateway_svc.tools.jail.sandbox import find_sandbox
 @pytest.mark.parametrize("delay", [0, 0.001, 0.003, 0.006, 0.01, 0.05])
 @pytest.mark.parametrize("mode", ["auto", "off"])
 async def test_a_cancelled_command_is_gone_before_it_would_be_reaped_by_force(tmp_path, monkeypatch, mode, delay):
-    monkeypatch.setattr(processes, "REAP_SECONDS", 30.0)
+    monkeypatch.setattr(processes, "REAP_SECONDS", 3600.0)  # longer than a test may take
     tool = BashTool(find_sandbox(mode))
     command, context = BashArguments(command="sleep 60"), ToolContext(Files(tmp_path))
     tasks = [asyncio.create_task(tool.run(command, context)) for _ in range(3)]
     await asyncio.sleep(delay)
-    cancelled = time.monotonic()
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
     assert all(task.cancelled() for task in tasks)
-    assert time.monotonic() - cancelled < 30

@@ -237,7 +237,8 @@ async def test_a_page_without_end_is_read_as_far_as_the_cap(pages: Pages):
 
 
 @pytest.mark.parametrize(
-    ("answer", "status"), [(dripping, 200), (dripping_head, None), (continuing, None), (silent, None)]
+    ("answer", "status"),
+    [pytest.param(dripping, 200, marks=pytest.mark.long), (dripping_head, None), (continuing, None), (silent, None)],
 )
 async def test_a_server_that_takes_its_time_is_left_at_the_deadline(pages: Pages, answer, status: int | None):
     """The limit is on the whole fetch: each single wait may be short."""
@@ -258,6 +259,7 @@ async def test_a_server_that_answers_for_information_only_is_left_before_the_dea
     )
 
 
+@pytest.mark.long
 async def test_the_deadline_is_for_all_redirects_together(pages: Pages):
     async def slowly(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.3)
@@ -350,18 +352,20 @@ def test_an_allow_list_that_cannot_be_read_is_refused(entry: str):
         WebfetchTool(Workers(), allow=[entry])
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    file = folder / "certificate.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
+    names = ["-addext", "subjectAltName=DNS:secure.test"]
+    subprocess.run([*request, *names, "-keyout", file, "-out", folder / "c"], check=True, capture_output=True)
+    file.write_text(file.read_text() + (folder / "c").read_text())
+    return file
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes the certificate, is not installed")
 class TestTls:
     """The certificate is checked against the name in the URL, although an address is connected to."""
-
-    @pytest.fixture
-    def certificate(self, tmp_path: Path) -> Path:
-        file = tmp_path / "certificate.pem"
-        request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
-        names = ["-addext", "subjectAltName=DNS:secure.test"]
-        subprocess.run([*request, *names, "-keyout", file, "-out", tmp_path / "c"], check=True, capture_output=True)
-        file.write_text(file.read_text() + (tmp_path / "c").read_text())
-        return file
 
     @pytest.fixture
     async def secure_pages(self, certificate: Path) -> AsyncIterator[Pages]:

@@ -16,10 +16,10 @@ from gateway_svc.tools.mcp.servers import McpServers
 from gateway_svc.tools.mcp.settings import ServerSettings
 from gateway_svc.tools.toolbox import Toolbox
 from recording.calls import ToolCall, ToolResult
-from tests.support import mcp_server
 from tests.support.ports import own_port
 
-PROGRAM = str(Path(mcp_server.__file__))
+# by its path: importing it would import all of the SDK
+PROGRAM = str(Path(__file__).parents[1] / "support" / "mcp_server.py")
 
 
 def of_tests(**more: Any) -> ServerSettings:

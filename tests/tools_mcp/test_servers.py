@@ -126,6 +126,7 @@ async def test_a_call_that_takes_too_long_is_ended_and_the_server_goes_on(open_d
     assert server._client is connected
 
 
+@pytest.mark.long
 async def test_a_cancelled_call_ends_at_once_and_the_server_goes_on(open_desk):
     desk = await open_desk(t=of_tests())
     call = asyncio.create_task(desk.run("t.sleep", '{"seconds": 60}'))

@@ -10,7 +10,7 @@ from typing import Literal
 import apsw
 
 from audit_svc.errors import StoreRefused
-from audit_svc.ledger.clock import wall_ms
+from audit_svc.ledger.clock import MAX_JUMP_MS, wall_ms
 from audit_svc.ledger.columns import MAX_TIME_MS
 from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
 from audit_svc.sqlite.care.prune import OLD, OLD_CALLS
@@ -120,6 +120,12 @@ def _pruned(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Fi
 
 
 def _clock(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:
+    for (seen_ms,) in connection.execute("SELECT seen_at FROM ledger_clock"):
+        ahead = wall_ms() - seen_ms
+        if abs(ahead) > MAX_JUMP_MS:
+            told = f"the clock shows {_time(wall_ms())}, and the ledger last saw {_time(seen_ms)}"
+            why = "it was not served in between, or the clock jumped" if ahead > 0 else "a clock is or was wrong"
+            yield Finding("clock", "note", f"{told}: {why}")
     for table, what in (("tool_call_log", "tool calls"), ("cost_log", "model requests"), ("sessions", "sessions")):
         ((count, earliest, latest),) = connection.execute(
             f"SELECT count(*), min(created_at), max(created_at) FROM {table} WHERE clock_suspect IS NOT NULL"  # noqa: S608 - names of ours

@@ -12,7 +12,7 @@ from typing import Any
 
 from audit_svc.errors import ClockJumped
 from audit_svc.ledger.clock import SeenClock, wall_ms
-from audit_svc.ledger.pruning import Progress, Removed
+from audit_svc.ledger.pruning import Progress, PrunedCounts
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.care.pruned import pruned_before
 from audit_svc.sqlite.open.connection import Connection, transaction
@@ -107,7 +107,7 @@ def reset_mark(connection: Connection, before_ms: int, by: str) -> Progress:
         (before_ms, wall_ms()),
     )
     log_care(connection, by, {"created_before_ms": before_ms, "reset_mark": True})
-    return Progress(pruned_before(connection), Removed(), done=True)
+    return Progress(pruned_before(connection), PrunedCounts(), done=True)
 
 
 def log_care(connection: Connection, by: str, asked: Mapping[str, Any]) -> None:
@@ -139,7 +139,7 @@ def count(connection: Connection, before_ms: int) -> Progress:
         {"before": before_ms},
     )
     counts: list[Any] = [calls, errors, requests, *tokens_and_cost, sessions]
-    return Progress(before_ms, Removed(*map(int, counts)), done=True)
+    return Progress(before_ms, PrunedCounts(*map(int, counts)), done=True)
 
 
 @dataclass
@@ -159,7 +159,7 @@ class Prune:
     _stage: int = 0
     _row: int = 0
     _seen: tuple[int, int] = (-1, -1)
-    _removed: Removed = field(default_factory=Removed)
+    _removed: PrunedCounts = field(default_factory=PrunedCounts)
 
     def step(self, connection: Connection) -> Progress:
         """Does the next part, in the transaction that is open."""
@@ -210,7 +210,7 @@ class Prune:
         removed: list[Any] = connection.execute(_CALLS, (self.before_ms, BATCH_ROWS)).fetchall()
         forget_rows(connection, [row[2:] for row in removed])
         errors = sum(row[1] for row in removed)
-        self._note(connection, removed, Removed(tool_calls=len(removed), errors=errors))
+        self._note(connection, removed, PrunedCounts(tool_calls=len(removed), errors=errors))
         return len(removed) < BATCH_ROWS
 
     def _remove_texts(self, connection: Connection) -> bool:
@@ -220,7 +220,7 @@ class Prune:
     def _remove_requests(self, connection: Connection) -> bool:
         removed = connection.execute(_REQUESTS, (self.before_ms, BATCH_ROWS)).fetchall()
         tokens_and_cost = (sum(column) for column in list(zip(*removed, strict=True))[1:])
-        counts = Removed(0, 0, len(removed), *tokens_and_cost)
+        counts = PrunedCounts(0, 0, len(removed), *tokens_and_cost)
         self._note(connection, removed, counts)
         return len(removed) < BATCH_ROWS
 
@@ -229,7 +229,7 @@ class Prune:
         if seen:
             removed = connection.execute(_SESSIONS, (*self._seen, *seen[-1], self.before_ms)).fetchall()
             connection.executemany("DELETE FROM session_labels WHERE session_id = ?", removed)
-            self._note(connection, [], Removed(sessions=len(removed)))
+            self._note(connection, [], PrunedCounts(sessions=len(removed)))
             self._seen = seen[-1]
         return len(seen) < BATCH_ROWS
 
@@ -262,9 +262,9 @@ class Prune:
         connection.execute(f"PRAGMA incremental_vacuum({BATCH_PAGES})").fetchall()
         return bool(connection.pragma("auto_vacuum") != INCREMENTAL or connection.pragma("freelist_count") == 0)
 
-    def _note(self, connection: Connection, rows: Sequence[tuple[Any, ...]], counts: Removed) -> None:
+    def _note(self, connection: Connection, rows: Sequence[tuple[Any, ...]], counts: PrunedCounts) -> None:
         """Adds counts to the summary, in the transaction that removed rows. The first of a row is when it began."""
-        names = [entry.name for entry in fields(Removed)]
+        names = [entry.name for entry in fields(PrunedCounts)]
         for name in names:
             setattr(self._removed, name, getattr(self._removed, name) + getattr(counts, name))
         earliest = min((row[0] for row in rows), default=None)

@@ -25,7 +25,7 @@ from audit_svc.ledger.usage import Usage
 from audit_svc.sqlite.care.pruned import pruned_before, refuse_old
 from audit_svc.sqlite.usage.rollups import Rollups
 from audit_svc.sqlite.write.clock import mark_suspects
-from audit_svc.sqlite.write.producers import Covered
+from audit_svc.sqlite.write.producers import ReceivedRanges
 from audit_svc.sqlite.write.refusals import note_refusals
 
 CHUNKS = (250, 50, 10, 2, 1)
@@ -76,7 +76,7 @@ class Inserts:
         """
         self._rollups.begin()
         self.suspect_rows = 0
-        covered = Covered(self._connection, now_ms)
+        received = ReceivedRanges(self._connection, now_ms)
         rejections = [list(batch.rejections) for batch, _ in batches]
         kept, stored, suspicious = [], [], []
         for (batch, _), refused in zip(batches, rejections, strict=True):

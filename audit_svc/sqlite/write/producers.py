@@ -5,8 +5,8 @@ from audit_svc.sqlite.open.connection import Connection
 _GO_ON = "UPDATE producers SET highest_sequence = ?, last_seen_at = ? WHERE id = ? AND highest_sequence = ?"
 
 
-class Covered:
-    """What the batches of a transaction cover: neighbouring ranges of a producer are noted as one."""
+class ReceivedRanges:
+    """The record numbers received in a transaction. Adjacent ranges of a producer are merged."""
 
     def __init__(self, connection: Connection, now_ms: int) -> None:
         self._connection = connection
@@ -14,7 +14,7 @@ class Covered:
         self._ranges: dict[str, tuple[int, int]] = {}
 
     def add(self, producer_id: str, first: int, last: int) -> None:
-        """The producer's numbers first to last have come."""
+        """Adds the range first to last of a producer."""
         before = self._ranges.get(producer_id)
         if before is not None and first == before[1] + 1:
             first = before[0]
@@ -23,7 +23,7 @@ class Covered:
         self._ranges[producer_id] = first, last
 
     def write(self) -> None:
-        """Notes it in the open transaction."""
+        """Stores the ranges in the open transaction."""
         for producer_id, (first, last) in self._ranges.items():
             cover(self._connection, producer_id, first, last, self._now_ms)
 

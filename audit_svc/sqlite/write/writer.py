@@ -179,9 +179,9 @@ class Writer:
             with self._changed:
                 self._closing = True
                 queued, jobs = list(self._queue), list(self._jobs)
-            self._ack(partial(_fail, queued, StoreClosed("the ledger's writer has died; its log says why")))
+            self._ack(partial(_fail, queued, StoreUnavailable("the ledger's writer has died; its log says why")))
             for job in jobs:
-                job.answer.set_exception(StoreClosed("the ledger's writer has died; its log says why"))
+                job.answer.set_exception(StoreUnavailable("the ledger's writer has died; its log says why"))
             raise
 
     def _go_on(self) -> None:
@@ -295,7 +295,7 @@ class Writer:
 
     def _translate(self, error: Exception) -> Exception:
         if isinstance(error, apsw.ConnectionClosedError):
-            return StoreClosed("the database was closed")
+            return StoreUnavailable("the database was closed")
         if isinstance(error, apsw.FullError):
             return DiskFull("the disk of the ledger's database is full")
         if isinstance(error, apsw.IOError) and self._connection.system_errno in _NO_ROOM:

@@ -1,4 +1,4 @@
-"""The engine claude: Claude's command-line agent as a process, its stream of JSON lines told and recorded as turns are.
+"""The engine claude: runs Claude's command-line agent as a process, and turns its JSON lines into events and rows.
 
 | module       | what it knows                                                     |
 |--------------|-------------------------------------------------------------------|
@@ -9,20 +9,20 @@
 | process      | the process, its lines, its end                                   |
 | run          | one process from start to rows                                    |
 | stream       | the kinds of lines                                                |
-| lines        | reading of their fields, each by itself                           |
-| speech       | what the client has heard, and what is still to be told           |
+| lines        | reading their fields, each by itself                              |
+| speech       | the text that the client has been sent, and what is still missing |
 | conversation | our transcript                                                    |
 | calls        | tool calls: events and audit rows                                 |
 | streamed_calls | tool calls whose own line cannot be read                        |
-| background   | what works on behind a result                                     |
-| outcomes     | what a result says                                                |
+| background   | tasks that still run after a result                               |
+| outcomes     | how a tool call ended, by its result                              |
 | bill         | cost rows                                                         |
-| usage        | tokens and money as the program tells them                        |
+| usage        | tokens and cost as the program reports them                       |
 | failures     | stop reasons and errors                                           |
-| limits       | how near the account's limits are                                 |
-| memory       | the program's session ids, and what it has to be told             |
+| limits       | the account's limits, and how much of them is used                |
+| memory       | the program's session ids, and how much of a session it knows     |
 | record       | what the record offers, passed in                                 |
-| settings     | what a deployment says of it, and the engine's kind               |
+| settings     | its settings, and the engine's kind                               |
 
 Nothing here imports recording: a deployment without it, or with GATEWAY_AUDIT_CLAUDE off, does not load it.
 """

@@ -1,8 +1,8 @@
-"""What a run of Claude's program took: a cost row for each model request, which together come to what the program says.
+"""Cost rows for a run of Claude's program: one for each model request, adding up to the program's own total.
 
-The program tells tokens as its requests go on, and money only with its result. So each row but the last is priced by
-the price list, and the last takes what is then left of the program's own sum. Requests that the stream does not show
-(those of subagents, and of the program for itself) are one row a model, made of what is left of its tokens.
+The program reports tokens as its requests go on, and cost only with its result. So each row but the last is priced by
+the price list, and the last takes the rest of the program's own total. Requests that the stream does not show (those of
+subagents, and the program's own) become one row for each model, with the rest of its tokens.
 """
 
 import time
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.engines.claude.lines import a_word
+from gateway_svc.engines.claude.lines import as_word
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.claude.usage import Counts, Spent, added, difference, spent_by_model, total_spent
 from gateway_svc.engines.wire.fields import Fields
@@ -30,13 +30,13 @@ class Request:
     counts: Counts = field(default_factory=Counts)
     complete: bool = False
     streamed: bool = False
-    """Whether its pieces come one by one, so that it has ended only when its end has come."""
+    """Whether it is streamed, so that it ends only with its end event."""
     created_at_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     started: float = field(default_factory=time.monotonic)
     duration_ms: int = 0
 
     def add(self, usage: object, *, last: bool = False) -> None:
-        """Takes what a line says of its tokens."""
+        """Takes the token counts in a line."""
         self.counts.add(usage, last=last)
         self.duration_ms = round((time.monotonic() - self.started) * 1000)
 
@@ -56,11 +56,11 @@ class Bill:
         self._audit = audit
         self._ids: set[str] = set()
         self._last: Request | None = None
-        """The main conversation's last request, whose row waits for the program's sum."""
+        """The main conversation's last request, whose row waits for the program's total."""
         self._priced: list[tuple[str, Usage, int]] = []
         """Model, tokens and list price of the requests since the last result."""
         self._subagents: dict[str, Request] = {}
-        """Subagents' requests since the last result, by message id: the stream shows no more than their beginning."""
+        """Subagents' requests since the last result, by message id: the stream shows only their beginning."""
         self._before: dict[str, Spent] = {}
         self._sent: tuple[int, float] | None = None
         """When the next request was sent, in milliseconds since the epoch and by a monotonic clock."""
@@ -68,7 +68,7 @@ class Bill:
 
     @property
     def has_requests(self) -> bool:
-        """Whether the stream showed a request, or a result told of one."""
+        """Whether the stream or a result has shown a request."""
         return bool(self._rows or self._last)
 
     def send(self) -> None:
@@ -76,8 +76,8 @@ class Bill:
         self._sent = time.time_ns() // 1_000_000, time.monotonic()
 
     def begin(self, message: Fields, *, subagent: bool = False, streamed: bool = False) -> None:
-        """A line tells of a request, for the first time or again: the lines of one have the same message id."""
-        message_id, model = a_word(message.get("id")), a_word(message.get("model"))
+        """A line belongs to a request, new or known: the lines of one request have the same message id."""
+        message_id, model = as_word(message.get("id")), as_word(message.get("model"))
         if subagent:
             request = self._subagents.setdefault(message_id, Request(model))
         elif self._last and (message_id in self._ids or not message_id):
@@ -93,12 +93,12 @@ class Bill:
         request.add(message.get("usage"))
 
     def add(self, usage: object) -> None:
-        """The end of the request that is under way tells its output."""
+        """Takes the output count at the end of the current request."""
         if self._last:
             self._last.add(usage, last=True)
 
     def complete(self) -> None:
-        """The request that is under way has ended, so that the client hears of it."""
+        """The current request has ended, and the client is told."""
         request = self._last
         if request is None or request.complete:
             return
@@ -114,9 +114,9 @@ class Bill:
         self._turn.events.put(step_finished(cost))
 
     def settle(self, result: Fields, failure: Failure | None = None) -> None:
-        """Writes what is left, so that the rows since the last result come to what this one says.
+        """Writes the remaining rows, so that those since the last result add up to this one.
 
-        `failure` is why a request under way has not ended.
+        `failure` is why the current request did not end.
         """
         last, self._last = self._last, None
         last_usage = last.usage if last else Usage()
@@ -124,13 +124,13 @@ class Bill:
         own = self._price_at_once(last) if last else 0
         spent_by = self._since_last_result(result, last.model if last else "")
         for model, spent in spent_by.items():
-            # Providers have names of their own for a model: where there is one only, all requests were its.
+            # Providers have their own names for a model: if there is only one, all requests were for it.
             names = {name for name, _, _ in self._priced} if len(spent_by) == 1 else spent.names(model)
             seen = [(usage, cost) for name, usage, cost in self._priced if name in names]
             hidden = difference(spent.usage, [usage for usage, _ in seen])
             rest = None if spent.cost_micros is None else spent.cost_micros - sum(cost for _, cost in seen)
             if last and last.model in names and not (hidden and last_usage.complete):
-                # Of a request that was cut the stream told less than the program has counted.
+                # The program has counted more of a request that was cut than the stream showed.
                 last_usage = added(last_usage, hidden) if hidden else last_usage
                 last_cost = None if rest is None else max(0, own + rest)
             elif hidden or (rest or 0) > 0:
@@ -142,7 +142,7 @@ class Bill:
         self._subagents.clear()
 
     def cut(self, failure: Failure) -> None:
-        """Writes what is left of a run that ended without a result: it may be short of the truth."""
+        """Writes the remaining rows of a run that ended without a result: their counts may be too low."""
         for request in self._subagents.values():
             self._write(request, None)
         self._subagents.clear()
@@ -153,11 +153,11 @@ class Bill:
             self._write(Request(self._turn.scope.model), None, failure=failure)
 
     def fail(self, failure: Failure) -> None:
-        """Writes the row of a request that failed, as a result or the program's absence tells."""
+        """Writes the row of a failed request, known from a result or from a program that could not run."""
         self._write(Request(self._turn.scope.model, complete=True), 0, failure=failure)
 
     def _write_last(self) -> None:
-        """Writes the row of the last request at the list's price: another one takes what is left of the sum."""
+        """Writes the row of the last request at list price: a later one takes the rest of the total."""
         if last := self._last:
             if not last.streamed:
                 self.complete()
@@ -166,13 +166,13 @@ class Bill:
             self._write(last, cost if last.usage.input_tokens else None)
 
     def _price_at_once(self, request: Request) -> int:
-        # An unknown price is no gap here: the program's own sum fills it.
+        # An unknown price leaves no gap here: the program's own total fills it.
         cost = self._price(request.model, request.usage) or 0
         self._priced.append((request.model, request.usage, cost))
         return cost
 
     def _since_last_result(self, result: Fields, model: str) -> dict[str, Spent]:
-        """What each model took since the last result of this run; older programs tell their running total only."""
+        """What each model used since the last result of this run; older programs report only their running total."""
         if (since := result.get("model_usage_since_last_result")) is not None:
             return spent_by_model(since)
         total = spent_by_model(result.get("modelUsage")) or total_spent(result, model)

@@ -1,7 +1,7 @@
-"""The tool calls that Claude's program makes, as its stream shows them: each becomes an event and, with audit, a row.
+"""The tool calls of Claude's program, from its stream: each becomes an event and, with audit, a row.
 
-The program runs its tools itself, so a call's time is from the line that shows it to the line with its result:
-observed, not measured.
+The program runs its tools itself, so a call's time is observed, not measured: from the line that shows it to the line
+with its result.
 """
 
 import time
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.engines.claude.lines import a_word
+from gateway_svc.engines.claude.lines import as_word
 from gateway_svc.engines.claude.outcomes import CANCELLED, observed_result
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.wire.fields import Fields
@@ -32,14 +32,14 @@ class Calls:
 
     def __init__(self, turn: Turn, scope: Scope, audit: ClaudeAudit | None) -> None:
         self.scope = scope
-        """Whom the rows belong to; its model may become known only when the program says it."""
+        """What the rows belong to; its model may be known only once the program names it."""
         self._turn = turn
         self._audit = audit
         self._open: dict[str, _Open] = {}
         self._seen: set[str] = set()
         self._denied: set[str] = set()
         self.stopping = False
-        """Whether the program was told to stop, so that what fails from now on was cancelled."""
+        """Whether the program was asked to stop, so that later failures count as cancelled."""
 
     def begin(self, call: ToolCall) -> bool:
         """The model has asked for a tool, and the program runs it. False when it was told before."""
@@ -56,7 +56,7 @@ class Calls:
 
     @property
     def open(self) -> bool:
-        """Whether a call waits for its result."""
+        """Whether a call has no result yet."""
         return bool(self._open)
 
     def deny(self, provider_call_id: str) -> None:
@@ -76,13 +76,13 @@ class Calls:
         return result
 
     def abandon(self, result: ToolResult) -> None:
-        """No more results come: the calls that are open end so."""
+        """No more results will come: open calls end with `result`."""
         for opened in self._open.values():
             self._conclude(opened, result)
         self._open.clear()
 
     def _conclude(self, opened: _Open, result: ToolResult) -> None:
-        """Puts an ended call on the record, and tells the client. The one place where this engine builds audit rows."""
+        """Records an ended call, and tells the client. The one place where this engine builds audit rows."""
         duration_ms = round((time.monotonic() - opened.started) * 1000)
         result = replace(result, duration_ms=duration_ms)
         if self._audit:
@@ -94,7 +94,7 @@ class Calls:
         self._turn.events.put(tool_call_finished(row))
 
     def _bare_row(self, call: ToolCall, result: ToolResult | None = None) -> audit_pb2.AuditRow:
-        """What a client is told without audit: nothing of the arguments, since what redacts them is not there."""
+        """What a client gets without audit: no arguments, since redaction is not loaded."""
         row = audit_pb2.AuditRow(
             id=call.id, tool_name=call.name[:MAX_NAME_CHARACTERS], created_at_ms=time.time_ns() // 1_000_000
         )

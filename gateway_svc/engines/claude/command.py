@@ -1,4 +1,4 @@
-"""How Claude's program is called: its options, and what of the gateway's environment it may see."""
+"""How Claude's program is started: its options, and which of the gateway's environment variables it gets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from gateway_svc.errors import InvalidRequest
 
 MAX_ARGUMENT_BYTES = 120 * 1024
-"""Linux takes no argument of 128 KiB or more (MAX_ARG_STRLEN)."""
+"""Linux refuses an argument of 128 KiB or more (MAX_ARG_STRLEN)."""
 INPUT_OUTPUT = (
     *("-p", "--input-format=stream-json", "--output-format=stream-json"),
     *("--verbose", "--include-partial-messages"),
@@ -25,8 +25,8 @@ KEPT_NAMES = frozenset(
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
     }
 )
-"""How a deployment logs the program in, and keeps it from calling elsewhere. The other CLAUDE_CODE_ variables tell a
-program that it runs inside another one."""
+"""Variables that log the program in or restrict where it connects. The other CLAUDE_CODE_ variables say that a program
+runs inside another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Options:
 
     model: str = ""
     resume: str = ""
-    """The program's id of the session to go on with."""
+    """The program's id of the session to continue."""
     system_prompt: str = ""
     """Added to the program's own."""
     permission_mode: str = ""
@@ -46,7 +46,7 @@ class Options:
     """The program ends by itself when it has spent more; None: no limit."""
 
     def arguments(self) -> list[str]:
-        """The arguments after the program's name. Each value is bound to its option by `=`, so that none can be one.
+        """The arguments after the program's name. `=` binds each value to its option, so no value can be an option.
 
         Raises:
             InvalidRequest: a value cannot be an argument.
@@ -75,7 +75,7 @@ def _dollars(micros: int | None) -> str:
 
 
 def environment(gateway: Mapping[str, str]) -> dict[str, str]:
-    """The gateway's environment without its secrets: the program's tools, and so the model, can read what is left."""
+    """The gateway's environment without its secrets: the program's tools, and so the model, can read the rest."""
     return {
         name: value
         for name, value in gateway.items()

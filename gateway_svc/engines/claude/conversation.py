@@ -1,14 +1,14 @@
-"""Our own transcript of what Claude's program does: its messages put together as every engine's history has them.
+"""Our own transcript of what Claude's program does, in the form of every engine's history.
 
-A message of the program comes in pieces, a line for each block, and results may come before its last piece. It is
-appended when the next one begins: first the message, then the results of its calls in their order.
+A message of the program comes as one line for each block, and results may come before its last line. It is appended
+when the next one begins: first the message, then the results of its calls in their order.
 """
 
 import json
 
 from uuid_utils import uuid7
 
-from gateway_svc.engines.claude.lines import a_word
+from gateway_svc.engines.claude.lines import as_word
 from gateway_svc.engines.wire.fields import Fields, clean
 from gateway_svc.messages import AssistantMessage, ToolMessage
 from gateway_svc.turns.turn import Turn
@@ -16,7 +16,7 @@ from recording.calls import ToolCall
 
 
 class Conversation:
-    """The main conversation of one run; what subagents say among themselves is no part of it."""
+    """The main conversation of one run, without those of subagents."""
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
@@ -26,10 +26,10 @@ class Conversation:
         self._calls: list[ToolCall] = []
         self._results: dict[str, str] = {}
         self.empty = True
-        """Whether nothing was added yet."""
+        """Whether nothing has been added yet."""
 
     def begin(self, message_id: str) -> None:
-        """A line of this message follows. Messages without calls run on in the next: histories want no two in a row."""
+        """A line of this message follows. A message without calls is joined with the next: no history may have two."""
         if message_id != self._message_id:
             self._message_id = message_id
             if self._calls:
@@ -55,7 +55,7 @@ class Conversation:
         self._results[provider_call_id] = shown
 
     def append(self, missing: str, *, answered: bool = False) -> None:
-        """Appends the message that was put together, with `missing` for the results that did not come.
+        """Appends the assembled message, with `missing` in place of results that did not come.
 
         An answer is appended even when it is empty.
         """
@@ -71,7 +71,7 @@ class Conversation:
 
 
 def tool_call(block: Fields, tool_use_id: str) -> ToolCall:
-    """The call that a `tool_use` block is. An input that is no object makes malformed arguments, and no less a call."""
+    """The call in a `tool_use` block. Input that is not an object gives malformed arguments, but still a call."""
     call_id = str(uuid7())
     try:
         arguments = json.dumps(block.get("input"), ensure_ascii=False)

@@ -1,15 +1,15 @@
-"""Keeps the workspace, which models write, from being configuration of Claude's program or of what it starts.
+"""Keeps Claude's program, and what it starts, from reading configuration in the workspace, which models write to.
 
 | in the workspace                        | what keeps it out                                                        |
 |-----------------------------------------|--------------------------------------------------------------------------|
 | `.claude/`, `.mcp.json`, `CLAUDE.md`    | `--setting-sources=user`: hooks, helpers, servers, commands, skills,     |
 |                                         | agents and rules of a project are not read                               |
-| a file that an input names (`@name`)    | a switch of the program's own, and where the input stands (see prompt)   |
-| `.git/config`, hooks, filters           | git takes the repository for somebody else's (see GIT)                   |
-| programs, where PATH is relative        | such entries of PATH, and those that lead there, are left out            |
+| a file that an input names (`@name`)    | an option of the program, and the position of the input (see prompt)     |
+| `.git/config`, hooks, filters           | git treats the repository as another user's (see GIT)                    |
+| programs, if PATH is relative           | such entries of PATH, and those that lead there, are left out            |
 | a home folder with the user's settings  | refused at start                                                         |
 
-Tried with the real program in tests/engines_claude/test_real_isolation.py. What is left is in docs/security.md.
+Tested with the real program in tests/engines_claude/test_real_isolation.py. docs/security.md says what is left.
 """
 
 import os
@@ -27,21 +27,20 @@ GIT = {
     "core.hooksPath": os.devnull,
     "safe.bareRepository": "explicit",
 }
-"""Settings of git's that are stronger than the repository's own. The program lets models run `git status` and the like
-unasked, and a repository's filters and drivers have names of their own, which nothing overrides. So git is told besides
-that no repository is the user's (as it does where another user owns it, git 2.35.2 and later), and works only in those
-that the deployment's own `safe.directory` names."""
+"""Git settings that override the repository's. The program lets models run `git status` and the like unasked, and a
+repository's filters and drivers have arbitrary names, which nothing overrides. So git also treats every repository as
+another user's (git 2.35.2 and later), and works only in those that the deployment's own `safe.directory` names."""
 FOREIGN_REPOSITORIES = "GIT_TEST_ASSUME_DIFFERENT_OWNER"
 
 
 def sources(command: Sequence[str]) -> list[str]:
-    """The option that lets the program read the user's settings alone, unless the deployment's command has its own."""
+    """The option that restricts the program to the user's settings, unless the deployment's command has its own."""
     chosen = any(part.partition("=")[0] == SOURCES for part in command)
     return [] if chosen else [f"{SOURCES}=user"]
 
 
 def isolated(environment: Mapping[str, str], workspace: Path) -> dict[str, str]:
-    """The environment with what is named above."""
+    """The environment with the settings above."""
     number = environment.get("GIT_CONFIG_COUNT", "")
     before = int(number) if number.isdecimal() else 0
     git = {"GIT_CONFIG_COUNT": str(before + len(GIT)), FOREIGN_REPOSITORIES: "1"}
@@ -52,14 +51,14 @@ def isolated(environment: Mapping[str, str], workspace: Path) -> dict[str, str]:
 
 
 def outside(path: str, workspace: Path) -> list[str]:
-    """The folders of a PATH that mean the same wherever a program is started, and that models cannot write."""
+    """The folders of a PATH that are absolute and that models cannot write to."""
     return [folder for folder in programs.search_path(path) if not _within(folder, workspace)]
 
 
 def find_program(name: str, path: str, workspace: Path) -> str:
-    """The absolute path of a program, since it is started in the workspace.
+    """The absolute path of a program, which will be started in the workspace.
 
-    A path is taken from the gateway's own folder, a name looked up in `path`.
+    A relative path is relative to the gateway's own folder; a name is looked up in `path`.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -74,7 +73,7 @@ def find_program(name: str, path: str, workspace: Path) -> str:
 
 
 def check(command: Sequence[str], environment: Mapping[str, str], workspace: Path) -> None:
-    """Refuses a workspace that holds the program, a file that it is given, or the user's settings for it.
+    """Refuses a workspace that holds the program, a file in its command, or the user's settings for it.
 
     Raises:
         SettingsError: the program, the home folder, or the one in CLAUDE_CONFIG_DIR lies in the workspace.

@@ -1,4 +1,4 @@
-"""What a `rate_limit_event` line says of the account's limits."""
+"""The account's limits, as a `rate_limit_event` line reports them."""
 
 import re
 
@@ -18,10 +18,10 @@ _WORD = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 def rate_limit(info: Fields) -> pb.RateLimitChanged:
     """The event for the field `rate_limit_info` of such a line.
 
-    It gives `resetsAt` in seconds since 1970 and `utilization` as a part of 1; either may be missing.
+    It has `resetsAt` in seconds since 1970 and `utilization` between 0 and 1; either may be missing.
 
     Raises:
-        ValueError: a field has a type that it cannot have.
+        ValueError: a field has the wrong type.
     """
     window = text(info.get("rateLimitType"))
     changed = pb.RateLimitChanged(

@@ -1,7 +1,7 @@
-"""What ties a session of the gateway to one of Claude's program, and what has to be told to it again.
+"""Which session of Claude's program continues a session of the gateway, and how much of it the program knows.
 
-The program keeps conversations itself, under its own ids. One small file a session of ours says which of them goes on
-with it, and how many of our messages it knows: turns that another engine ran in between are told to it as text.
+The program keeps conversations itself, under its own ids. A small file for each session of ours has that id, and how
+many of our messages the program knows: turns that another engine ran in between are passed to it as text.
 """
 
 import json
@@ -38,7 +38,7 @@ class Memory:
         self._folder = folder
 
     def read(self, session_id: str) -> Known:
-        """What the program knows of a session; nothing where it never ran a turn of it."""
+        """What the program knows of a session; nothing if it never ran a turn of it."""
         try:
             known = Known(**json.loads(self._path(session_id).read_bytes()))
         except FileNotFoundError:
@@ -49,7 +49,7 @@ class Memory:
         return known
 
     def write(self, session_id: str, known: Known) -> None:
-        """Remembers what the program knows, whole or not at all. Where that fails, the next turn tells it all again."""
+        """Saves what the program knows, atomically. If that fails, the next turn passes everything again."""
         path = self._path(session_id)
         draft = path.with_suffix(".tmp")
         try:
@@ -63,8 +63,8 @@ class Memory:
         return self._folder / f"{session_id}.json"
 
 
-def retell(messages: Sequence[Message]) -> str:
-    """A conversation as text, its newest part where it is long; of tool calls the names, since results are bulky."""
+def as_text(messages: Sequence[Message]) -> str:
+    """A conversation as text, only its newest part if it is long; tool calls by name, since results are bulky."""
     told: list[str] = []
     room = MAX_RETOLD_CHARACTERS
     for message in reversed(messages):

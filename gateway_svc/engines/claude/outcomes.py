@@ -1,24 +1,24 @@
-"""What a `tool_result` of Claude's program says about its call: how it ended, and what the conversation keeps of it."""
+"""How a tool call of Claude's program ended, by its `tool_result`, and what the conversation keeps of the result."""
 
 import re
 from typing import Any
 
 from onrecord.common.v1 import common_pb2
 
-from gateway_svc.engines.claude.lines import a_word, an_object
+from gateway_svc.engines.claude.lines import as_object, as_word
 from gateway_svc.engines.wire.fields import Fields
 from recording.calls import ToolResult
 
 MAX_KEPT_CHARACTERS = 50_000
-"""What our transcript keeps of a result; the program's own has it whole."""
+"""How much of a result our transcript keeps; the program's own keeps all of it."""
 EXIT_CODE = re.compile(r"Exit code (\d{1,3})\b")
 PERSISTED = "<persisted-output>"
-"""Begins a result of which the model was shown the first part, and where the rest is."""
+"""The start of a result of which the model saw the first part, and where the rest is."""
 NOT_RUN = re.compile(r"<tool_use_error>(Error: )?(No such tool available|InputValidationError)")
 TIMED_OUT = re.compile(r"Exit code 143\nCommand timed out after [\d.]+ ?(ms|s|m|h)")
-"""What the program itself writes where it ended a command: what the command wrote stands behind it."""
+"""What the program itself writes when it ends a command; the command's output follows."""
 NO_PERMISSION = "Claude requested permissions to"
-"""Begins the result of a call without permission in programs that send no `permission_denied` line."""
+"""The start of the result of a call without permission, in programs that send no `permission_denied` line."""
 
 CANCELLED = ToolResult("The call was cancelled.", common_pb2.OUTCOME_CANCELLED, "cancelled")
 INTERRUPTED = ToolResult(
@@ -34,7 +34,7 @@ def observed_result(name: str, block: Fields, line: Fields, *, denied: bool) -> 
     Args:
         name: the tool's name.
         block: the `tool_result`.
-        line: the line that it came in, which may tell more in `tool_use_result`.
+        line: the line that it came in, which may have details in `tool_use_result`.
         denied: whether the program has said that the call had no permission.
     """
     shown, size = _shown(block.get("content"))
@@ -60,8 +60,8 @@ def observed_result(name: str, block: Fields, line: Fields, *, denied: bool) -> 
 
 
 def _failed(block: Fields) -> bool:
-    """Whether a result is an error; one of a tool that the model's server ran says so in its content."""
-    error = a_word(an_object(block.get("content")).get("type")).endswith("error")
+    """Whether a result is an error; that of a tool run by the model's server says so in its content."""
+    error = as_word(as_object(block.get("content")).get("type")).endswith("error")
     return error or block.get("is_error") not in (None, False)
 
 
@@ -76,18 +76,18 @@ def _with(
 
 
 def _shown(content: object) -> tuple[str, int]:
-    """The text of a result and the size of all of it in bytes; pictures count, and are named instead of kept."""
+    """The text of a result, and its whole size in bytes. Images count, but are named instead of kept."""
     blocks: list[Any] = content if isinstance(content, list) else [{"type": "text", "text": content}]
     parts, size = [], 0
     for block in blocks:
         if not isinstance(block, dict):
             continue
         if block.get("type") == "text":
-            part = a_word(block.get("text"))
+            part = as_word(block.get("text"))
             parts.append(part)
             size += len(part.encode())
         else:
-            parts.append(f"[{a_word(block.get('type'))}]")
+            parts.append(f"[{as_word(block.get('type'))}]")
             source = block.get("source")
             data = source.get("data") if isinstance(source, dict) else None
             size += len(data) if isinstance(data, str) else 0
@@ -95,7 +95,7 @@ def _shown(content: object) -> tuple[str, int]:
 
 
 def _exit_code_of_success(name: str, detail: object) -> int | None:
-    """0 where the program ran a command to its end and does not read another code as success, as grep's 1."""
+    """0 if the program ran a command to its end and does not treat another code as success, such as grep's 1."""
     ran = name == "Bash" and isinstance(detail, dict) and detail.get("interrupted") is False
     unclear = isinstance(detail, dict) and (detail.get("backgroundTaskId") or detail.get("returnCodeInterpretation"))
     return 0 if ran and not unclear else None

@@ -1,7 +1,7 @@
-"""Claude's program as a process: JSON lines in and out, and an end that leaves nothing of it behind.
+"""Claude's program as a process: JSON lines in and out, and an end that leaves no process behind.
 
-Its stdin stays open while it works, since that is the way to interrupt it: closing stdin alone lets it finish, tools
-and all. What its tools start runs in sessions of its own, out of reach of a signal to the program's group, and is found
+Its stdin stays open while it works, so that it can be interrupted; closing stdin only lets it finish, tools included.
+What its tools start runs in other process sessions, which a signal to the program's group does not reach, and is found
 by a mark in its environment.
 """
 
@@ -20,23 +20,23 @@ import structlog
 from gateway_svc.marks import kill_marked, new_mark, seconds_since_boot
 
 MARKER = "ONRECORD_TURN"
-"""The environment variable by which what its tools left behind is found."""
+"""The environment variable that marks what its tools left behind."""
 CHUNK_BYTES = 64 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024
-"""A longer line is skipped: a picture that a tool read is a line of several megabytes, and nothing needs more."""
+"""A longer line is skipped: an image that a tool read is a line of several megabytes, and nothing needs more."""
 STDERR_BYTES = 8 * 1024
 HELD_PIPE_SECONDS = 0.5
-"""How long the output's end is waited for once the program has ended: what its tools started may hold the pipe open."""
+"""How long to wait for the end of the output after the program's end: what its tools started may hold the pipe open."""
 INTERRUPT_SECONDS = 1.5
 TERM_SECONDS = 1.0
 KILL_SECONDS = 5.0
-"""How long each means of ending it is given. The first two together are shorter than a gateway's own drain."""
+"""How long to wait after each way of ending it. The first two together are shorter than a gateway's own drain."""
 
 log = structlog.get_logger(__name__)
 
 
 class ClaudeProcess:
-    """A running program. `end` must be called, whatever happened."""
+    """A running program. Always call `end`."""
 
     def __init__(self, process: subprocess.Popen[bytes], mark: str, begun: float) -> None:
         self._process = process
@@ -52,7 +52,7 @@ class ClaudeProcess:
         self._transports: list[asyncio.BaseTransport] = []
         self._watch = asyncio.create_task(self._close_held_pipe())
         self.exit_code: int | None = None
-        """Negative for a signal; known once `end` has returned."""
+        """Negative for a signal; set once `end` has returned."""
         self.skipped_lines = 0
         """Lines that were no JSON object, or too long."""
 
@@ -77,7 +77,7 @@ class ClaudeProcess:
     async def _connect(self) -> None:
         loop, process = self._loop, self._process
         output = asyncio.StreamReaderProtocol(self._stdout)
-        # The protocol is kept by its transport; the reader is what is used.
+        # The transport keeps the protocol alive; only the reader is used.
         self._output, _ = await loop.connect_read_pipe(lambda: output, process.stdout)
         errors, _ = await loop.connect_read_pipe(lambda: self._stderr, process.stderr)
         self._input, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin)
@@ -85,19 +85,19 @@ class ClaudeProcess:
 
     @property
     def stderr_tail(self) -> str:
-        """The end of what it wrote to stderr. It may hold content: good for telling one failure from another only."""
+        """The end of its stderr. It may hold content: use it only to tell failures apart."""
         return self._stderr.text()
 
     def send(self, line: Mapping[str, Any]) -> None:
-        """Writes a line to its stdin. Nobody is told when it no longer reads: its output's end tells that."""
+        """Writes a line to its stdin. If it no longer reads, the end of its output shows that."""
         self._input.write(json.dumps(line).encode() + b"\n")
 
     def close_input(self) -> None:
-        """Says that no more lines come: it ends when its work is done."""
+        """Closes its stdin: it ends when its work is done."""
         self._input.close()
 
     async def lines(self) -> AsyncGenerator[dict[str, Any], None]:
-        """The JSON objects that it writes, until its output ends."""
+        """Yields the JSON objects that it writes, until its output ends."""
         parts: list[bytes] = []
         length = 0
         while chunk := await self._stdout.read(CHUNK_BYTES):
@@ -138,10 +138,9 @@ class ClaudeProcess:
             log.warning("claude.line_skipped", reason=reason, bytes=length)
 
     async def end(self, *, interrupt: bool) -> None:
-        """Ends it and all that it started: nothing of it is left when this returns.
+        """Ends it and all that it started: none of them is left when this returns.
 
-        With `interrupt` it is first asked to stop what it does, which lets it say what that has cost. Its lines can be
-        read meanwhile.
+        With `interrupt` it is first asked to stop, so that it can report the cost. Its lines can be read meanwhile.
         """
         if interrupt:
             self.send({"type": "control_request", "request_id": "stop", "request": {"subtype": "interrupt"}})
@@ -158,14 +157,14 @@ class ClaudeProcess:
         self.exit_code = self._process.poll()
 
     async def close(self) -> None:
-        """Lets go of its pipes, once its last lines were read or nobody wants them."""
+        """Closes its pipes, once its last lines were read or nobody wants them."""
         self._watch.cancel()
         for transport in self._transports:
             transport.close()
         await asyncio.sleep(0)
 
     def _signal(self, number: signal.Signals) -> None:
-        # Not reaped before end() has returned, so that its number cannot be another group's.
+        # Not reaped before end() has returned, so its number cannot be another group's.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
 
@@ -180,7 +179,7 @@ class ClaudeProcess:
         self._exited.set()
 
     async def _close_held_pipe(self) -> None:
-        """Ends the output when the program has ended and nothing comes any more, whoever holds the pipe open."""
+        """Closes the output when the program has ended and nothing more comes, even if others hold the pipe open."""
         await self._exited.wait()
         received = -1
         while received != self._received:

@@ -1,4 +1,4 @@
-"""What the record offers to this engine, passed in: the engine runs without it, and then it is not even imported."""
+"""What this engine needs for recording, passed in: without it the engine still runs, and recording is not imported."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,5 +16,5 @@ class ClaudeAudit:
     close_call: Callable[[audit_pb2.AuditRow, ToolResult], audit_pb2.AuditRow]
     cost_row: Callable[..., audit_pb2.CostRow]
     intend: Callable[[audit_pb2.AuditRow], object]
-    """Takes the intent of a call. What it returns is not heeded: the program runs its tools whoever refuses."""
+    """Records the intent of a call. What it returns is ignored: the program runs its tools anyway."""
     record: Callable[[audit_pb2.AuditRow | audit_pb2.CostRow], None]

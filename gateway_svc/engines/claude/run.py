@@ -1,4 +1,4 @@
-"""One process's work on a turn: read to its end, and, whatever happens, ended, told and recorded."""
+"""One process's work on a turn: read to its end and, whatever happens, ended, reported and recorded."""
 
 import asyncio
 from contextlib import aclosing
@@ -22,7 +22,7 @@ from gateway_svc.turns.turn import Turn
 from recording.calls import Failure
 
 LINGER_SECONDS = 5.0
-"""How long the program may be silent after its answer before it is ended."""
+"""The longest silence after its answer before the program is ended."""
 LAST_LINES_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
@@ -51,10 +51,10 @@ class Run:
         self._bill.fail(failure_of(error))
 
     async def drive(self, process: ClaudeProcess, *, resumed: bool, seconds: float) -> pb.StopReason.ValueType:
-        """Reads the program to its end, for so many seconds at most. Cancelling it ends the program.
+        """Reads the program's output to its end, for at most `seconds`. Cancelling it ends the program.
 
         Raises:
-            SessionLost: it could not go on with its session, and has done nothing.
+            SessionLost: the program could not continue its session, and has done nothing.
             EngineError: it failed.
         """
         reading = asyncio.create_task(self._read(process))
@@ -98,12 +98,12 @@ class Run:
             reading.result()
         model, result = self._turn.scope.model, self._stream.result
         if resumed and not self._stream.begun:
-            said = failures.told_by(result) if result else process.stderr_tail
+            said = failures.reported_text(result) if result else process.stderr_tail
             if failures.LOST_SESSION in said or result:
                 raise failures.SessionLost
         if result is None or not self._stream.idle:
             if process.exit_code == 0 and self._stream.end in failures.STOP_REASONS and not self._calls.open:
-                # All of the answer has come; only what it cost has not.
+                # The whole answer has come; only its cost is missing.
                 return failures.ended_by(model, self._stream.end)
             raise failures.died(
                 model, process.exit_code, process.stderr_tail, process.skipped_lines, begun=self._stream.begun
@@ -111,7 +111,7 @@ class Run:
         return self._said_something(failures.stop_reason(model, result, self._stream.failure_code, self._stream.end))
 
     def _said_something(self, reason: pb.StopReason.ValueType) -> pb.StopReason.ValueType:
-        """Refuses an answer without a text, a call, a thought or a token: it is none."""
+        """Refuses an empty answer: no text, call, thinking or token."""
         if reason == pb.STOP_REASON_COMPLETED and self._conversation.empty and not self._bill.has_requests:
             raise EngineProtocolError(failures.ENGINE, self._turn.scope.model, "gave an empty answer")
         return reason
@@ -127,7 +127,7 @@ class Run:
         return reason
 
     def _cut(self, missing: str, failure: Failure, *, failed: bool = False) -> None:
-        """Tells and records what was done by a run that has no answer."""
+        """Reports and records the work of a run that has no answer."""
         self._calls.abandon(INTERRUPTED)
         self._stream.finish()
         self._conversation.append(missing)
@@ -138,7 +138,7 @@ class Run:
         self._remember(self._session_id)
 
     def _remember(self, session_id: str) -> None:
-        """Keeps the program's id, so that the next turn goes on with it even if the gateway dies in this one."""
+        """Saves the program's id, so that the next turn continues it even if the gateway dies in this one."""
         self._session_id = session_id
         if session_id:
             self._memory.write(self._turn.scope.session_id, Known(session_id, len(self._turn.history)))
@@ -156,7 +156,7 @@ async def _wait(reading: "asyncio.Task[None]", seconds: float) -> _Ended:
 
 
 async def _end(process: ClaudeProcess, reading: "asyncio.Task[None]") -> None:
-    """Ends the program, whose last lines may tell what it has cost."""
+    """Ends the program, whose last lines may report its cost."""
     await process.end(interrupt=not reading.done())
     await asyncio.wait([reading], timeout=LAST_LINES_SECONDS)
     reading.cancel()
@@ -164,7 +164,7 @@ async def _end(process: ClaudeProcess, reading: "asyncio.Task[None]") -> None:
 
 
 async def _undisturbed(task: "asyncio.Task[None]") -> bool:
-    """Waits for task, however often the waiting is cancelled; returns whether it was."""
+    """Waits for task, however often the wait is cancelled; returns whether it was cancelled."""
     cancelled = False
     while not task.done():
         try:

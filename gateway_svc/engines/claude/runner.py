@@ -1,6 +1,6 @@
-"""Runs turns on Claude's command-line agent: an engine that brings its own loop and its own tools.
+"""Runs turns on Claude's command-line agent: an engine with its own loop and its own tools.
 
-Each turn is a process of its own. The program keeps the conversation and goes on with it by its id (see memory).
+Each turn is a process of its own. The program keeps the conversation and continues it by its id (see memory).
 """
 
 import os
@@ -30,7 +30,7 @@ class ClaudeRunner:
 
     name = failures.ENGINE
     unconfined = False
-    """The gateway starts no programs for it; its own do what their settings let them."""
+    """The gateway starts no programs for its models; its own tools follow its own settings."""
 
     def __init__(
         self,
@@ -49,16 +49,16 @@ class ClaudeRunner:
         """Makes the folder `claude` under state_dir.
 
         Args:
-            command: the program and, separated as in a shell, arguments ahead of ours.
-            default_model: empty for the program's own.
-            state_dir: where the gateway keeps what outlives it.
+            command: the program and, quoted as in a shell, arguments before ours.
+            default_model: empty: the program's own.
+            state_dir: the gateway's state directory.
             workspace: the folder that the program works in.
-            price: the list price of a request in millionths of a US dollar, or None where it is unknown.
+            price: the list price of a request in millionths of a US dollar, or None if unknown.
             max_steps: the most model requests of a turn.
             max_turn_seconds: the longest time of a turn.
-            permission_mode: empty for the program's own.
+            permission_mode: empty: the program's own.
             allowed_tools: tools that need no permission, in the program's notation.
-            audit: where rows go; None keeps no record of this engine.
+            audit: where rows go; None: this engine is not recorded.
 
         Raises:
             SettingsError: the program or its settings would lie in the workspace.
@@ -76,11 +76,11 @@ class ClaudeRunner:
         self._audit = audit
 
     async def run(self, turn: Turn) -> pb.StopReason.ValueType:
-        """Lets the program work until it has answered, or a limit is reached.
+        """Runs the program until it has answered, or a limit is reached.
 
         Raises:
-            EngineError, EngineNotConfigured: the program is not there, or did not work as it should.
-            InvalidRequest: the model's name or the system prompt cannot be given to it.
+            EngineError, EngineNotConfigured: the program is missing, or failed.
+            InvalidRequest: the model's name or the system prompt cannot be an argument.
         """
         try:
             return await self._run(turn, self._memory.read(turn.scope.session_id))
@@ -89,7 +89,7 @@ class ClaudeRunner:
             return await self._run(turn, Known())
 
     async def aclose(self) -> None:
-        """Nothing is held between turns."""
+        """Does nothing: no process lives between turns."""
 
     async def _run(self, turn: Turn, known: Known) -> pb.StopReason.ValueType:
         options = Options(

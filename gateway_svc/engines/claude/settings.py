@@ -1,4 +1,4 @@
-"""What a deployment says of Claude's command-line agent, and the kind of engine that it is."""
+"""The settings of Claude's command-line agent, and its kind of engine."""
 
 import shlex
 import shutil
@@ -21,26 +21,23 @@ class ClaudeSettings(EngineSettings):
 
     configured_by = "command"
 
-    command: Command | None = Field(None, description="Claude's command-line agent, and arguments ahead of ours")
-    model: Text = Field("", description="the program's own when not given")
-    permission_mode: Text = Field("", description="the program's own when not given")
+    command: Command | None = Field(None, description="Claude's command-line agent, and arguments before ours")
+    model: Text = Field("", description="default: the program's own")
+    permission_mode: Text = Field("", description="default: the program's own")
     allowed_tools: CommaList = Field(default_factory=list, description="tools that need no permission")
     audit: bool = Field(
-        False, validation_alias="GATEWAY_AUDIT_CLAUDE", description="whether its own tool calls are put on the record"
+        False, validation_alias="GATEWAY_AUDIT_CLAUDE", description="whether its tool calls and costs are recorded"
     )
 
     @property
     def keeps_record(self) -> bool:
-        """See EngineSettings."""
         return self.is_configured and self.audit
 
     def configure_by_default(self) -> None:
-        """See EngineSettings."""
         if shutil.which(PROGRAM):
             self.command = PROGRAM
 
     async def probe(self, ask: Probe) -> str:
-        """See EngineSettings."""
         program = shlex.split(self.command or "")[0]
         return "" if shutil.which(program) else f"there is no program {program}"
 

@@ -1,4 +1,4 @@
-"""What is shown on the record of the tools that Claude's program brings, by the names that it has for them."""
+"""What the record shows of the arguments of Claude's own tools, by its names for them."""
 
 from recording.show import Show
 

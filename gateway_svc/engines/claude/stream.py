@@ -1,11 +1,10 @@
-"""The lines that Claude's program writes in one run, and what each of them changes.
+"""Handles the lines that Claude's program writes in one run.
 
-Types of lines: `system` (init, status, permission_denied, api_retry, background_tasks_changed), `stream_event` (what
-the model streams, piece by piece), `assistant` (a whole block of a message), `user` (tool results), `rate_limit_event`,
-`result`.
-Lines with a `parent_tool_use_id` are a subagent's: its tool calls are on the record, its words are its own.
+Types of lines: `system` (init, status, permission_denied, api_retry, background_tasks_changed), `stream_event` (the
+model's stream), `assistant` (a whole block of a message), `user` (tool results), `rate_limit_event`, `result`.
+Lines with a `parent_tool_use_id` are a subagent's: its tool calls are recorded, its text is not kept.
 
-Each part of a line is read by itself, calls first: a part that cannot be read costs none of the others.
+Each part of a line is read by itself, calls first: a part that cannot be read does not affect the others.
 """
 
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from gateway_svc.engines.claude.calls import Calls
 from gateway_svc.engines.claude.conversation import Conversation, tool_call
 from gateway_svc.engines.claude.failures import KINDS, failure
 from gateway_svc.engines.claude.limits import rate_limit
-from gateway_svc.engines.claude.lines import a_word, an_object, blocks
+from gateway_svc.engines.claude.lines import as_object, as_word, blocks
 from gateway_svc.engines.claude.memory import PROGRAM_SESSION_ID
 from gateway_svc.engines.claude.speech import Speech
 from gateway_svc.engines.claude.streamed_calls import StreamedCalls
@@ -29,7 +28,7 @@ from gateway_svc.errors import CANCELLED
 from gateway_svc.turns.turn import Turn
 
 MAX_LOGIN_TRIES = 3
-"""A wrong key is tried ten times by the program, over minutes."""
+"""The program retries a wrong key ten times, over minutes."""
 SYNTHETIC = "<synthetic>"
 """The model of messages that the program makes itself."""
 
@@ -37,12 +36,12 @@ log = structlog.get_logger(__name__)
 
 
 class Stream:
-    """What is known of a run from its lines so far."""
+    """The state of a run, from its lines so far."""
 
     def __init__(
         self, turn: Turn, calls: Calls, bill: Bill, conversation: Conversation, on_session: Callable[[str], None]
     ) -> None:
-        """`on_session` is told the program's id of the session as soon as it is known, and when it changes."""
+        """`on_session` is called with the program's session id as soon as it is known, and when it changes."""
         self._turn = turn
         self._calls = calls
         self._bill = bill
@@ -55,28 +54,28 @@ class Stream:
         self._moved = False
         """Whether anything came since the last result."""
         self.idle = False
-        """Whether its last word was a result."""
+        """Whether the last line was a result."""
         self.begun = False
-        """Whether the program took up the session, beyond reading its options."""
+        """Whether the program has opened the session, beyond reading its options."""
         self.result: Fields | None = None
-        """The result that holds."""
+        """The result that counts."""
         self.failure_code = ""
-        """What the program called its last failure."""
+        """The program's name for its last failure."""
         self.end = ""
-        """Why the model's last message ended, as long as nothing followed it."""
+        """Why the model's last message ended, if nothing has followed it."""
 
     @property
     def answered(self) -> bool:
-        """Whether the program has nothing more to do: after its result, work in the background may wake it again."""
+        """Whether the program is done: after its result, background tasks may still wake it."""
         return self.idle and not self._background.works
 
     def take(self, line: Fields) -> None:
         """Takes a line.
 
         Raises:
-            EngineError: going on is no use.
+            EngineError: there is no use in continuing.
         """
-        # whatever it is, a parent makes a line a subagent's
+        # any value of parent makes the line a subagent's
         subagent = line.get("parent_tool_use_id") not in (None, "")
         kind = line.get("type")
         if kind in ("stream_event", "assistant", "user"):
@@ -84,7 +83,7 @@ class Stream:
             self.idle = self.idle and kind == "user"
         match kind:
             case "stream_event" if not subagent:
-                self._take_event(an_object(line.get("event")))
+                self._take_event(as_object(line.get("event")))
             case "assistant":
                 self._take_assistant(line, subagent=subagent)
             case "user":
@@ -92,19 +91,19 @@ class Stream:
             case "system":
                 self._take_system(line)
             case "rate_limit_event":
-                self._take_rate_limit(an_object(line.get("rate_limit_info")))
+                self._take_rate_limit(as_object(line.get("rate_limit_info")))
             case "result":
                 self._take_result(line)
 
     def finish(self) -> None:
-        """No more lines come: what was said in pieces alone is kept."""
+        """No more lines will come: text that came only in pieces is kept."""
         self._speech.complete()
 
     def _take_event(self, event: Fields) -> None:
         match event.get("type"):
             case "message_start":
-                message = an_object(event.get("message"))
-                message_id = a_word(message.get("id"))
+                message = as_object(event.get("message"))
+                message_id = as_word(message.get("id"))
                 self._speech.begin(message_id, anew=True)
                 self._conversation.begin(message_id)
                 self._streamed.clear()
@@ -113,48 +112,48 @@ class Stream:
             case "content_block_start":
                 self._streamed.start(event)
             case "content_block_delta":
-                delta = an_object(event.get("delta"))
+                delta = as_object(event.get("delta"))
                 if delta.get("type") == "text_delta":
-                    self._speech.add_piece(a_word(delta.get("text")))
+                    self._speech.add_piece(as_word(delta.get("text")))
                 else:
                     self._streamed.add(event, delta)
             case "message_delta":
                 self._take_end(event)
 
     def _take_end(self, event: Fields) -> None:
-        reason = an_object(event.get("delta")).get("stop_reason")
+        reason = as_object(event.get("delta")).get("stop_reason")
         if reason:
-            # A message that was broken off has a message_stop too, but no reason.
+            # A message that broke off has a message_stop too, but no reason.
             for block in self._streamed.take_all():
                 self._take_call(block, subagent=False)
             self._speech.complete()
-            self.end = a_word(reason) or "unknown"
-        self._bill.add(an_object(event.get("usage")))
+            self.end = as_word(reason) or "unknown"
+        self._bill.add(as_object(event.get("usage")))
         if reason:
             self._bill.complete()
 
     def _take_assistant(self, line: Fields, *, subagent: bool) -> None:
-        message = an_object(line.get("message"))
+        message = as_object(line.get("message"))
         said = blocks(message.get("content"))
-        message_id = a_word(message.get("id"))
+        message_id = as_word(message.get("id"))
         made_up = message.get("model") == SYNTHETIC
         if line.get("error"):
-            self.failure_code = a_word(line.get("error")) or "unknown"
+            self.failure_code = as_word(line.get("error")) or "unknown"
             if made_up or line.get("is_api_error_message"):
-                # The program's own words on a failure, which its result repeats.
+                # The program's own description of a failure, which its result repeats.
                 return
         if message_id and not subagent:
             self._speech.begin(message_id)
             self._conversation.begin(message_id)
         for block in said:
-            if a_word(block.get("type")).endswith("tool_use"):
+            if as_word(block.get("type")).endswith("tool_use"):
                 self._take_call(block, subagent=subagent)
         if not subagent:
-            self.end = a_word(message.get("stop_reason"))
+            self.end = as_word(message.get("stop_reason"))
             for block in said:
                 self._take_words(message_id, block)
         for block in said:
-            if a_word(block.get("type")).endswith("tool_result"):
+            if as_word(block.get("type")).endswith("tool_result"):
                 self._take_result_block(block, line, subagent=subagent)
         if not made_up:
             self._bill.begin(message, subagent=subagent)
@@ -162,9 +161,9 @@ class Stream:
     def _take_words(self, message_id: str, block: Fields) -> None:
         match block.get("type"):
             case "text":
-                self._speech.add_block(message_id, a_word(block.get("text")))
+                self._speech.add_block(message_id, as_word(block.get("text")))
             case "thinking":
-                self._conversation.add_thinking(a_word(block.get("thinking")))
+                self._conversation.add_thinking(as_word(block.get("thinking")))
 
     def _take_call(self, block: Fields, *, subagent: bool) -> None:
         call = tool_call(block, self._streamed.id_of(block) if not subagent else "")
@@ -174,12 +173,12 @@ class Stream:
     def _take_user(self, line: Fields, *, subagent: bool) -> None:
         self.end = "" if not subagent else self.end
         self._background.note(line)
-        for block in blocks(an_object(line.get("message")).get("content")):
+        for block in blocks(as_object(line.get("message")).get("content")):
             if block.get("type") == "tool_result":
                 self._take_result_block(block, line, subagent=subagent)
 
     def _take_result_block(self, block: Fields, line: Fields, *, subagent: bool) -> None:
-        tool_use_id = a_word(block.get("tool_use_id"))
+        tool_use_id = as_word(block.get("tool_use_id"))
         if not subagent and (shown := self._streamed.take(tool_use_id)):
             self._take_call(shown, subagent=False)
         result = self._calls.finish(block, line)
@@ -192,16 +191,16 @@ class Stream:
                 self.begun, self.idle = True, False
                 self._take_session(line)
                 if not self._calls.scope.model:
-                    self._calls.scope = replace(self._calls.scope, model=a_word(line.get("model")))
+                    self._calls.scope = replace(self._calls.scope, model=as_word(line.get("model")))
             case "status":
                 if line.get("status") == "requesting":
                     self._bill.send()
             case "permission_denied":
-                self._calls.deny(a_word(line.get("tool_use_id")))
+                self._calls.deny(as_word(line.get("tool_use_id")))
             case "background_tasks_changed":
                 self._background.change(line.get("tasks"))
             case "api_retry":
-                self._take_retry(a_word(line.get("error")), count(line.get("attempt")), line.get("error_status"))
+                self._take_retry(as_word(line.get("error")), count(line.get("attempt")), line.get("error_status"))
 
     def _take_retry(self, code: str, attempt: int, status: object) -> None:
         log.info(
@@ -224,7 +223,7 @@ class Stream:
 
     def _take_result(self, line: Fields) -> None:
         if self.result is not None and not self._moved:
-            # Nothing was done since the last one, so that this one cannot change how that ended.
+            # Nothing was done since the last result, so this one cannot change how that ended.
             log.warning("claude.result_again", failed=line.get("is_error") is not False)
         else:
             self.result = line
@@ -234,14 +233,14 @@ class Stream:
         else:
             if self.result.get("is_error") is False:
                 self.failure_code = ""
-                self._speech.conclude(a_word(self.result.get("result")))
+                self._speech.conclude(as_word(self.result.get("result")))
                 self._bill.complete()
             self._bill.settle(line)
         if self.begun:
             self._take_session(line)
 
     def _take_session(self, line: Fields) -> None:
-        session_id = a_word(line.get("session_id"))
+        session_id = as_word(line.get("session_id"))
         if session_id != self._session_id and PROGRAM_SESSION_ID.fullmatch(session_id):
             self._session_id = session_id
             self._on_session(session_id)

@@ -1,12 +1,12 @@
-"""Tool calls as the model streams them, for those whose own line cannot be read.
+"""Tool calls from the model's stream, for calls whose own line cannot be read.
 
-They are made only once the message has ended, or a result has come: of a stream that breaks off the program runs none.
+They count only once the message has ended or a result has come: if a stream breaks off, the program runs none of them.
 """
 
 import json
 from dataclasses import dataclass, field
 
-from gateway_svc.engines.claude.lines import a_word, an_object
+from gateway_svc.engines.claude.lines import as_object, as_word
 from gateway_svc.engines.wire.fields import Fields
 
 
@@ -16,7 +16,7 @@ class _Streamed:
     pieces: list[str] = field(default_factory=list)
 
     def whole(self) -> Fields:
-        """The block as its own line would have it. Arguments that cannot be read stay text."""
+        """The block as its own line would show it. Arguments that cannot be read stay text."""
         given = "".join(self.pieces)
         if not given:
             return self.block
@@ -28,7 +28,7 @@ class _Streamed:
 
 
 class StreamedCalls:
-    """The calls of the message under way, until they are taken."""
+    """The calls of the current message, until they are taken."""
 
     def __init__(self) -> None:
         self._by_index: dict[str, _Streamed] = {}
@@ -39,35 +39,35 @@ class StreamedCalls:
 
     def start(self, event: Fields) -> None:
         """A block begins."""
-        block = an_object(event.get("content_block"))
-        if a_word(block.get("type")).endswith("tool_use") and a_word(block.get("id")):
-            self._by_index[a_word(event.get("index"))] = _Streamed(block)
+        block = as_object(event.get("content_block"))
+        if as_word(block.get("type")).endswith("tool_use") and as_word(block.get("id")):
+            self._by_index[as_word(event.get("index"))] = _Streamed(block)
 
     def add(self, event: Fields, delta: Fields) -> None:
-        """A block goes on."""
-        streamed = self._by_index.get(a_word(event.get("index")))
+        """A block continues."""
+        streamed = self._by_index.get(as_word(event.get("index")))
         if streamed and delta.get("type") == "input_json_delta":
-            streamed.pieces.append(a_word(delta.get("partial_json")))
+            streamed.pieces.append(as_word(delta.get("partial_json")))
 
     def take(self, tool_use_id: str) -> Fields | None:
-        """The call with this id, which is told once."""
+        """Takes the call with this id; each is returned once."""
         for index, streamed in self._by_index.items():
-            if a_word(streamed.block.get("id")) == tool_use_id:
+            if as_word(streamed.block.get("id")) == tool_use_id:
                 del self._by_index[index]
                 return streamed.whole()
         return None
 
     def take_all(self) -> list[Fields]:
-        """All that were not taken."""
+        """Takes all that remain."""
         taken = [streamed.whole() for streamed in self._by_index.values()]
         self._by_index.clear()
         return taken
 
     def id_of(self, block: Fields) -> str:
-        """The id of a whole block: its own, else that of the one call under way. That call is told by it."""
-        own = a_word(block.get("id"))
+        """The id of a whole block: its own, else that of the only open call, which then counts as taken."""
+        own = as_word(block.get("id"))
         if not own and len(self._by_index) == 1:
-            own = next(a_word(streamed.block.get("id")) for streamed in self._by_index.values())
+            own = next(as_word(streamed.block.get("id")) for streamed in self._by_index.values())
         if own:
             self.take(own)
         return own

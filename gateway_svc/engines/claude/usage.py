@@ -1,9 +1,9 @@
-"""Tokens and money as Claude's program tells them: by request in its stream, by model in its results."""
+"""Tokens and cost as Claude's program reports them: by request in its stream, by model in its results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway_svc.engines.claude.lines import a_word, an_object
+from gateway_svc.engines.claude.lines import as_object, as_word
 from gateway_svc.engines.wire.fields import Fields, clean, count
 from recording.calls import Usage
 
@@ -16,22 +16,22 @@ OUTPUT = "output_tokens"
 
 @dataclass(slots=True)
 class Counts:
-    """The tokens of one request. Its lines repeat and raise its counts, so the highest of each stands."""
+    """The tokens of one request. Its lines repeat and raise its counts, so the highest of each counts."""
 
     _highest: dict[str, int] = field(default_factory=dict)
     _unread: set[str] = field(default_factory=set)
-    """Counts that a line told in a way that cannot be read, and none has told since."""
+    """Counts that came in unreadable form, and in no later line."""
 
     def add(self, usage: object, *, last: bool = False) -> None:
-        """Takes the usage of a line; `last` is the one that tells the output as a whole."""
-        told = an_object(usage)
+        """Takes the usage of a line; `last` marks the one with the final output count."""
+        told = as_object(usage)
         for name in (*INPUT, OUTPUT):
             value = told.get(name)
             if (value is None and not (last and name == OUTPUT)) or count(value) or value == 0:
                 self._raise(name, count(value), read=value is not None)
             else:
                 self._unread.add(name)
-        self._raise("thinking_tokens", count(an_object(told.get("output_tokens_details")).get("thinking_tokens")))
+        self._raise("thinking_tokens", count(as_object(told.get("output_tokens_details")).get("thinking_tokens")))
 
     def _raise(self, name: str, value: int, *, read: bool = True) -> None:
         self._highest[name] = max(value, self._highest.get(name, 0))
@@ -39,7 +39,7 @@ class Counts:
             self._unread.discard(name)
 
     def usage(self, *, complete: bool) -> Usage:
-        """The request's tokens. A request without input is one whose counts did not come."""
+        """The request's tokens. No input means that its counts did not come."""
         of = self._highest.get
         cached = of("cache_read_input_tokens", 0)
         given = of("input_tokens", 0) + of("cache_creation_input_tokens", 0) + cached
@@ -54,20 +54,20 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a model took, by a result."""
+    """What a model used, according to a result."""
 
     usage: Usage
     cost_micros: int | None
-    """None where the program has no price for the model and guesses."""
+    """None if the program has no price for the model and guesses."""
     canonical_model: str = ""
-    """The model's plain name, where the other one is a provider's or carries a suffix."""
+    """The model's plain name, if the other is a provider's name or has a suffix."""
 
     def names(self, model: str) -> set[str]:
-        """What the stream may call the model that a result calls so."""
+        """The names that the stream may have for this model."""
         return {model, model.partition("[")[0], self.canonical_model}
 
     def since(self, before: "Spent | None") -> "Spent":
-        """What came since an earlier result, where both are running totals."""
+        """The difference from an earlier result, if both are running totals."""
         if before is None:
             return self
         cost = None if self.cost_micros is None else self.cost_micros - (before.cost_micros or 0)
@@ -75,12 +75,12 @@ class Spent:
 
 
 def spent_by_model(value: object) -> dict[str, Spent]:
-    """The field `modelUsage` of a result, or its like."""
-    return {clean(model): _spent(entry) for model, entry in an_object(value).items() if isinstance(entry, dict)}
+    """Reads the field `modelUsage` of a result."""
+    return {clean(model): _spent(entry) for model, entry in as_object(value).items() if isinstance(entry, dict)}
 
 
 def total_spent(result: Fields, model: str) -> dict[str, Spent]:
-    """A result without modelUsage says the sum of money alone."""
+    """Reads a result without modelUsage, which has only the total cost."""
     return {model: Spent(Usage(), _micros(result.get("total_cost_usd")))}
 
 
@@ -96,7 +96,7 @@ def added(one: Usage, other: Usage) -> Usage:
 
 
 def difference(usage: Usage, seen: Sequence[Usage]) -> Usage | None:
-    """What of usage is in none of `seen`, or None where nothing is."""
+    """The part of usage that is in none of `seen`, or None if there is none."""
     rest = Usage(
         input_tokens=max(0, usage.input_tokens - sum(other.input_tokens for other in seen)),
         output_tokens=max(0, usage.output_tokens - sum(other.output_tokens for other in seen)),
@@ -116,7 +116,7 @@ def _spent(entry: Fields) -> Spent:
             reasoning_tokens=count(entry.get("thinkingTokens")),
         ),
         None if entry.get("costBasis") == "unknown" else _micros(entry.get("costUSD")),
-        a_word(entry.get("canonicalModel")),
+        as_word(entry.get("canonicalModel")),
     )
 
 

@@ -1,4 +1,4 @@
-"""The engine openai: either of OpenAI's APIs, at OpenAI's or at any server that speaks it."""
+"""The engine openai: either of OpenAI's APIs, at OpenAI or at any server that speaks it."""
 
 from typing import Literal
 from urllib.parse import urlsplit
@@ -22,26 +22,22 @@ class OpenAISettings(HttpEngineSettings):
 
     api_key: Secret | None = Field(None, validation_alias=AliasChoices("GATEWAY_OPENAI_API_KEY", "OPENAI_API_KEY"))
     api: Literal["chat", "responses"] | None = Field(
-        None, description="by the server when not given: responses for api.openai.com, else chat completions"
+        None, description="default: responses for api.openai.com, chat for all others"
     )
-    local: bool = Field(False, description="the server is one's own, so that its requests cost nothing")
-    context_tokens: Count | None = Field(
-        None, ge=512, description="of the model's context; where not given, what the price list knows of the model"
-    )
+    local: bool = Field(False, description="the server is self-hosted: its requests cost nothing")
+    context_tokens: Count | None = Field(None, ge=512, description="of the model's context; default: by the price list")
 
     @property
     def is_local(self) -> bool:
-        """See HttpEngineSettings."""
         return self.local
 
     @property
     def context_limit(self) -> int | None:
-        """See HttpEngineSettings."""
         return self.context_tokens
 
     @property
     def speaks_responses(self) -> bool:
-        """Whether the Responses API is spoken to the server, or else its chat completions."""
+        """Whether to use the Responses API, or else chat completions."""
         if self.api is None:
             return urlsplit(self.url or "").hostname == "api.openai.com"
         return self.api == "responses"

@@ -1,6 +1,6 @@
 """OpenAI's chat completions, POST /chat/completions under any base URL: OpenAI, llama.cpp, vLLM, LM Studio, OpenRouter.
 
-Shapes are those of OpenAI's API reference; what other servers do otherwise is taken too, and said where it is.
+Shapes are those of OpenAI's API reference. Variations of other servers are accepted too; comments name the servers.
 """
 
 import json
@@ -24,9 +24,9 @@ from gateway_svc.errors import EngineRejected
 from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolDefinition, ToolMessage, UserMessage
 
 _UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
-"""What Google documents for calls that another model has made."""
+"""The placeholder that Google documents for calls made by another model."""
 _MAX_LESSONS = 4
-"""How often a request is made again since its refusal taught something."""
+"""How often a request is retried because its refusal taught something."""
 
 log = structlog.get_logger(__name__)
 
@@ -55,17 +55,14 @@ class OpenAIEngine:
         self._origin = f"chat {self._client.address}"
 
     def encode_message(self, message: Message) -> Encoded:
-        """See Engine."""
         model = message.native.model if isinstance(message, AssistantMessage) and message.native else ""
         return Encoded(message, self._encode, self._reader(model or self.default_model))
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
-        """See Engine."""
         self._names.offer(tool.name for tool in tools)
         return encode_tools(replace(tool, name=self._names.to_wire(tool.name)) for tool in tools)
 
     async def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
-        """See Engine."""
         for _ in range(_MAX_LESSONS):
             try:
                 async with aclosing(self._ask(model, messages, tools)) as events:
@@ -83,7 +80,6 @@ class OpenAIEngine:
                 yield event
 
     async def aclose(self) -> None:
-        """See Engine."""
         await self._client.aclose()
 
     def _ask(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
@@ -108,7 +104,7 @@ class OpenAIEngine:
             self._dialects = {name: dialect.share(learned) for name, dialect in self._dialects.items()}
 
     def _learn_reasoning_field(self, model: str, name: str) -> None:
-        """A server takes thoughts back under the name that it sends them under."""
+        """A server accepts reasoning under the field name that it sends it under."""
         dialect = self._for(model)
         if not dialect.strict and dialect.reasoning_field not in ("", name):
             self._dialects[model] = replace(dialect, reasoning_field=name)
@@ -133,7 +129,7 @@ class OpenAIEngine:
             encoded["reasoning_details"] = [{"type": "reasoning.text", "text": message.thinking or NOT_SHOWN}]
         if not message.tool_calls:
             return encoded | {"content": nonempty_text(message)}
-        # DeepSeek and Moonshot refuse a history in which calls come without the thoughts that led to them
+        # DeepSeek and Moonshot refuse a history with calls that lack their reasoning
         thoughts = message.thinking if form.own else ""
         if dialect.reasoning_field and (thoughts or dialect.thoughts_demanded):
             encoded[dialect.reasoning_field] = thoughts or NOT_SHOWN

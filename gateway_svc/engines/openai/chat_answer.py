@@ -1,4 +1,4 @@
-"""Puts the chunks of one chat completion together, whoever sends them."""
+"""Assembles the chunks of one chat completion, whichever server sends them."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -34,16 +34,14 @@ _FINISHES: dict[str, Finish] = {
     "max_tokens": "length",
     "safety": "content_filter",  # proxies before Gemini
 }
-"""The good ends, and those that are told as such. Any other is a failure by its name."""
+"""Finish reasons that count as good ends. Any other is a failure that names the reason."""
 _CALLING = ("tool_calls", "function_call", "tool_use")
 _KEPT_OF_MESSAGE = ("reasoning_details", "extra_content", "thinking_blocks")
 _KEPT_OF_CALL = ("extra_content", "provider_specific_fields")
-"""What servers send beside text and calls, and want back: OpenRouter, Gemini and LiteLLM."""
+"""Fields that servers send beside text and calls, and want back: OpenRouter, Gemini and LiteLLM."""
 
 
 class ChatAnswer(Answer):
-    """See Answer."""
-
     def __init__(self, names: WireNames, origin: str, learn_reasoning_field: Callable[[str], None]) -> None:
         """`origin` names the API and the server that the answer comes from."""
         self._names = names
@@ -60,7 +58,6 @@ class ChatAnswer(Answer):
         self._tokens = TokenCounts()
 
     def take(self, chunk: Fields) -> str:
-        """See Answer."""
         self._model = label(chunk.get("model")) or self._model
         self._tokens.take(chunk.get("usage"))
         if isinstance(groq := chunk.get("x_groq"), dict):
@@ -68,12 +65,11 @@ class ChatAnswer(Answer):
         return "".join(self._take_choice(fields(choice)) for choice in items(chunk.get("choices")))
 
     def done(self) -> None:
-        """See Answer. Without a reason it is the end of an answer that says something and calls nothing."""
+        """Takes `[DONE]`. Without a finish reason, it ends an answer that has text and no calls."""
         self.ended = bool(self._finish)
         self.complete = self.ended or (bool(self._text) and not self._calls.calls())
 
     def result(self, model: str) -> StepResult:
-        """See Answer."""
         asked = self._calls.calls()
         if self._finish in _CALLING and not asked:
             raise BadEnd("ended its answer to call tools, and called none")
@@ -91,13 +87,13 @@ class ChatAnswer(Answer):
         return StepResult(message, usage, self._model or model, finish)
 
     def _take_choice(self, choice: Fields) -> str:
-        if maybe_count(choice.get("index")):  # one answer is asked for
+        if maybe_count(choice.get("index")):  # only one answer was asked for
             return ""
         self._tokens.take(choice.get("usage"))  # Moonshot's place for it
         finish = _reason(choice.get("finish_reason"))  # some servers send an empty one until then
         said = self._take_delta(fields(choice.get("delta")), last=bool(finish))
         said += self._take_message(fields(choice.get("message")))
-        if "delta" not in choice and "message" not in choice:  # the shape of the older completions
+        if "delta" not in choice and "message" not in choice:  # the legacy completions API
             said += self._take_delta({"content": choice.get("text")}, last=bool(finish))
         if finish:
             if finish not in _FINISHES:
@@ -115,7 +111,7 @@ class ChatAnswer(Answer):
         told = delta.get("tool_calls")
         for fragment in map(fields, [told] if isinstance(told, dict) else items(told)):
             self._take_call(fragment)
-        if delta.get("function_call"):  # what tool_calls was called before
+        if delta.get("function_call"):  # the former name of tool_calls
             self._take_call({"index": 0, "function": delta["function_call"]})
         piece = clean(self._content(delta.get("content")) or text(delta.get("refusal")))
         if last and len(self._text) > 1 and piece == "".join(self._text):
@@ -125,7 +121,7 @@ class ChatAnswer(Answer):
         return piece
 
     def _take_message(self, message: Fields) -> str:
-        """The whole message, from a server that does not stream, or at the end of one that does: what is not known."""
+        """Takes a whole message: from a server that does not stream, or a repetition at the end of a stream."""
         if not message:
             return ""
         streamed, called = "".join(self._text), bool(self._calls.calls())
@@ -158,7 +154,7 @@ class ChatAnswer(Answer):
                 self._kept[name] = value
 
     def _content(self, content: object) -> str:
-        """The text of a message. Models of Mistral's that think send it in parts, their thoughts among them."""
+        """The text of a message. Mistral's reasoning models send it in parts, with the reasoning among them."""
         if not isinstance(content, list):
             return _part_text(content) if isinstance(content, dict) else text(content)
         said = []
@@ -171,11 +167,11 @@ class ChatAnswer(Answer):
 
 
 def _reason(reason: object) -> str:
-    """Why an answer ended; empty where it has not. SGLang's own format tells an object."""
+    """Why an answer ended; empty if it has not. SGLang's native format sends an object."""
     told = text(reason.get("type") if isinstance(reason, dict) else reason)
     return "" if told.lower() in ("", "null", "none") else told.lower() if told.lower() in _FINISHES else told
 
 
 def _part_text(part: object) -> str:
-    """A text, also where it stands in an object. Of thoughts, whatever else comes tells nothing."""
+    """A text, possibly inside an object. Any other form of reasoning counts as empty."""
     return label(part.get("text") or part.get("content")) if isinstance(part, dict) else label(part)

@@ -1,7 +1,7 @@
-"""What a server of OpenAI's chat completions takes, learned from what it refuses.
+"""What a server with OpenAI's chat completions accepts, learned from its refusals.
 
-Servers differ in fields that one demands and another refuses. What is sent at first suits most; a refusal that names a
-field teaches the rest, and the request is made again. What is learned holds until the gateway is started anew.
+Servers differ in fields that one requires and another refuses. The first request suits most of them; a refusal that
+names a field teaches the rest, and the request is retried. What is learned holds until the gateway restarts.
 """
 
 import re
@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
-"""Where compatible servers put what a model thinks: DeepSeek, Moonshot and llama.cpp; vLLM, Ollama and OpenRouter; some
-proxies before models that think."""
+"""Where compatible servers put reasoning: DeepSeek, Moonshot and llama.cpp; vLLM, Ollama and OpenRouter; some proxies
+in front of reasoning models."""
 STRICT_HOSTS = {
     "api.openai.com": "",
     "api.mistral.ai": "",
     "api.groq.com": "reasoning",
     "api.cerebras.ai": "reasoning",
 }
-"""Hosts that refuse a message with a field that they do not know, and the field that they take thoughts in."""
+"""Hosts that refuse a message with an unknown field, and the field in which they accept reasoning."""
 
 _MISSING = re.compile(r"missing|must be (passed|provided|preserved|included)|required|preserved", re.IGNORECASE)
 _UNKNOWN = re.compile(
@@ -29,26 +29,26 @@ _CALL_ID = re.compile(r"tool[ _]?call[ _]?id|tool_calls?\S*\.id\b|tool_use\S*\.i
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What one model of a server takes."""
+    """What one model of a server accepts."""
 
     reasoning_field: str = REASONING_FIELDS[0]
-    """Where thoughts go back; empty: nowhere."""
+    """The field for reasoning that is sent back; empty: none."""
     strict: bool = False
-    """Whether no field goes back that the server may not know."""
+    """Whether to send back no field that the server may not know."""
     stream_options: bool = True
     thoughts_demanded: bool = False
-    """Whether each call needs thoughts, those of others too."""
+    """Whether each call needs reasoning, other models' calls included."""
     signatures_demanded: bool = False
     """Whether each call needs a signature, as Gemini's do."""
     details_demanded: bool = False
-    """Whether each answer needs `reasoning_details`, as OpenRouter's before Gemini do."""
+    """Whether each answer needs `reasoning_details`, as with OpenRouter in front of Gemini."""
     extras: bool = True
-    """Whether fields go back that the server itself has sent beside text and calls."""
+    """Whether to send back the fields that the server itself sent beside text and calls."""
     keeps_ids: bool = True
-    """Whether it takes the ids of calls that it gave itself."""
+    """Whether it accepts its own ids of calls."""
 
     def learn(self, refusal: str) -> "tuple[Dialect, Literal['server', 'model']] | None":
-        """What a refusal teaches, and whether it holds for all models of the server; None: nothing new."""
+        """What a refusal teaches, and whether that holds for all models of the server; None: nothing new."""
         said = refusal.lower()
         missing, unknown = _MISSING.search(said) is not None, _UNKNOWN.search(said) is not None
         reasoning = next((name for name in REASONING_FIELDS[:2] if name in said), "")
@@ -72,5 +72,5 @@ class Dialect:
         return next(((learned, scope) for fits, learned, scope in lessons if fits and learned != self), None)
 
     def share(self, learned: "Dialect") -> "Dialect":
-        """Takes over what holds for all models of a server."""
+        """Adopts what holds for all models of a server."""
         return replace(self, stream_options=learned.stream_options, keeps_ids=learned.keeps_ids)

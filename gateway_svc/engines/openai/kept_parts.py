@@ -1,17 +1,17 @@
-"""The parts of an answer that a server wants back as they were, put together from a stream."""
+"""Assembles the parts of a streamed answer that a server wants back unchanged."""
 
 from typing import Any
 
 _GROWING = ("text", "summary", "data", "thinking")
-"""The fields that come in pieces. Any other is told once, or again."""
+"""The fields that come in pieces. All others come whole, once or repeatedly."""
 
 
 class KeptParts:
-    """Parts that follow one another with the same type, index and id are one."""
+    """Consecutive parts with the same type, index and id are one."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[Any, dict[str, list[str]]]] = []
-        """Each part, and the pieces of its fields that grow."""
+        """Each part, and the pieces of its growing fields."""
 
     def add(self, parts: list[Any]) -> None:
         """Takes the parts of one chunk."""

@@ -1,8 +1,8 @@
-"""Puts the events of one streamed response together, of OpenAI's Responses API.
+"""Assembles the events of one streamed response of OpenAI's Responses API.
 
-Each item of the output is told up to four times: in pieces, as a part that is done, as an item that is done, and at the
-end of the response. Servers leave any of these out, and send items in any order. So all that is told is gathered by
-item, and each is taken once.
+Each item of the output comes up to four times: in pieces, as a finished part, as a finished item, and at the end of the
+response. Servers leave out any of these, and send items in any order. So events are gathered by item, and each item
+counts once.
 """
 
 import json
@@ -26,7 +26,7 @@ _INCOMPLETE: dict[str, Literal["length", "content_filter"]] = {
     "max_tokens": "length",
     "content_filter": "content_filter",
 }
-"""The reasons for which a response that is incomplete ended well enough to be told. Any other is a failure."""
+"""Reasons for which an incomplete response counts as an end. Any other is a failure."""
 
 
 @dataclass(slots=True)
@@ -34,31 +34,31 @@ class _Item:
     """What is known of one item of the output."""
 
     index: int | None
-    """Where it stands in the output, from a server that numbers items."""
+    """Its place in the output, if the server numbers items."""
     arrival: int
     item: dict[str, Any] = field(default_factory=dict)
     pieces: list[str] = field(default_factory=list)
-    """Of its text, or of its arguments."""
+    """Pieces of its text, or of its arguments."""
     whole: str | None = None
-    """Its text or its arguments, as an event that it is done tells them."""
+    """Its text or its arguments, from the event that says it is done."""
     is_done: bool = False
 
     def kind(self) -> str:
         return label(self.item.get("type"))
 
     def may_be(self, kind: str, call_id: str) -> bool:
-        """Whether an item of this kind, and of this call where there is one, may be this one."""
+        """Whether an item of this kind, with this call id if there is one, may be this item."""
         other_call = call_id and self.item.get("call_id") not in (None, call_id)
         return self.kind() in ("", kind) and not other_call
 
     def is_call(self, call_id: str, index: int | None, item_id: str) -> bool:
-        """Whether it is the call with this id. Two calls of one answer may share it: then place and name differ."""
+        """Whether it is the call with this id. Two calls may share an id: then index and item id differ."""
         placed_otherwise = None not in (index, self.index) and index != self.index
         named_otherwise = bool(item_id and self.item.get("id")) and item_id != self.item.get("id")
         return bool(call_id) and self.item.get("call_id") == call_id and not (placed_otherwise and named_otherwise)
 
     def is_open(self, index: int | None, item_id: str) -> bool:
-        """Whether more of it may come that does not name it, or names it for the first time."""
+        """Whether it may receive events that do not name it, or that name it for the first time."""
         named_otherwise = item_id and self.item.get("id")
         numbered_otherwise = index is not None and self.index is not None
         return not (self.is_done or named_otherwise or numbered_otherwise)
@@ -78,8 +78,6 @@ class _Item:
 
 
 class ResponseAnswer(Answer):
-    """See Answer."""
-
     def __init__(self, names: WireNames, origin: str) -> None:
         """`origin` names the API and the server that the answer comes from."""
         self._names = names
@@ -87,13 +85,12 @@ class ResponseAnswer(Answer):
         self._items: list[_Item] = []
         self._said: list[str] = []
         self._is_torn = False
-        """Whether the pieces of a text do not make up the whole of it."""
+        """Whether the pieces of a text differ from the whole text."""
         self._model = ""
         self._finish: Literal["stop", "length", "content_filter"] = "stop"
         self._tokens = TokenCounts()
 
     def take(self, chunk: Fields) -> str:
-        """See Answer."""
         match label(chunk.get("type")):
             case "response.output_text.delta" | "response.refusal.delta":
                 item = self._item(chunk, "message")
@@ -121,20 +118,19 @@ class ResponseAnswer(Answer):
             case "response.completed" | "response.incomplete" | "response.done":
                 return self._take_end(fields(chunk.get("response")), chunk["type"].removeprefix("response."))
             case _:
-                if chunk.get("object") == "response":  # from a server that was asked to stream and does not
+                if chunk.get("object") == "response":  # from a server that does not stream though asked to
                     return self._take_end(chunk, "")
                 if isinstance(response := chunk.get("response"), dict):
                     self._model = label(response.get("model")) or self._model
         return ""
 
     def result(self, model: str) -> StepResult:
-        """See Answer."""
         output = sorted(
             self._items, key=lambda item: (item.arrival if item.index is None else item.index, item.arrival)
         )
         asked = [item for item in output if item.kind() == "function_call"]
         if self._is_torn:
-            raise BadEnd("told its text in pieces that do not make up the whole")
+            raise BadEnd("sent pieces of text that differ from the whole text")
         if self._finish == "stop" and not all(map(_is_whole, asked)):
             raise BadEnd("ended its answer with a call that is not whole")
         calls = build_calls(
@@ -154,7 +150,7 @@ class ResponseAnswer(Answer):
         return StepResult(message, usage, self._model or model, self._finish)
 
     def _item(self, chunk: Fields, kind: str, told: Fields | None = None) -> _Item:
-        """The item that an event is about, by whatever the server tells it by; a new one where it is not known."""
+        """The item that an event belongs to, by whatever the server identifies it by; a new one if none matches."""
         index, told = maybe_count(chunk.get("output_index")), told or {}
         item_id, call_id = label(chunk.get("item_id")) or label(told.get("id")), label(told.get("call_id"))
         known = [item for item in self._items if item.may_be(kind, call_id)]
@@ -176,7 +172,7 @@ class ResponseAnswer(Answer):
         item = self._item(chunk, "message")
         whole = text(chunk.get("text")) or text(chunk.get("refusal"))
         streamed = "".join(item.pieces)
-        if whole and streamed.endswith(whole):  # a part behind others
+        if whole and streamed.endswith(whole):  # a later part
             return ""
         if not whole.startswith(streamed):
             self._is_torn = self._is_torn or bool(whole)
@@ -219,7 +215,7 @@ class ResponseAnswer(Answer):
         return said
 
     def _take_last(self, at: int, item: dict[str, Any], before: list[dict[str, Any]]) -> str:
-        """An item of the whole output: the known one at its place, or as many of its kind behind the first."""
+        """Takes an item of the final output: the known one at its index, or the one of its kind at the same place."""
         kind = label(item.get("type"))
         alike = [known for known in self._items if known.kind() == kind]
         ordinal = sum(other.get("type") == kind for other in before)
@@ -236,7 +232,7 @@ class ResponseAnswer(Answer):
 
 
 def _is_whole(call: _Item) -> bool:
-    """Whether the server said that a call is whole: that it has no arguments, too, only it can know."""
+    """Whether the server said that a call is complete: only it can know that a call has no arguments."""
     return call.is_done and call.item.get("status", "completed") in ("completed", "in_progress")
 
 
@@ -248,10 +244,10 @@ def _thought(item: Fields) -> str:
 
 
 def _items_back(output: list[_Item]) -> tuple[str, ...]:
-    """The output for sending it back, each item as JSON; none where text and calls say all of it.
+    """The output to send back, each item as JSON; none if text and calls say all of it.
 
-    A thought that nothing follows, as of an answer that was cut, is refused when it comes back. One that is not
-    encrypted is refused by its id, since nothing is kept at the server.
+    Servers refuse reasoning that nothing follows, as in an answer that was cut, and unencrypted reasoning by its id,
+    since nothing is kept at the server.
     """
     known = [item for item in output if item.kind() in ITEM_FIELDS]
     if all(item.kind() in _PLAIN_KINDS and "phase" not in item.item for item in known):
@@ -261,7 +257,7 @@ def _items_back(output: list[_Item]) -> tuple[str, ...]:
     if any(item.kind() == "reasoning" and not item.item.get("encrypted_content") for item in known):
         return ()
     calls = [item for item in known if item.kind() == "function_call"]
-    # llama.cpp refuses a history with arguments that are no JSON
+    # llama.cpp refuses a history with arguments that are not JSON
     if any(parse_arguments(call.arguments()) is None for call in calls):
         return ()
     for item in known:

@@ -1,4 +1,4 @@
-"""The items of OpenAI's Responses API as they go back to the server that they came from."""
+"""The items of OpenAI's Responses API, in the form in which they go back to their server."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ ITEM_FIELDS: dict[str, tuple[str, ...]] = {
     "function_call": ("type", "id", "call_id", "name", "arguments", "status"),
     "reasoning": ("type", "id", "summary", "content", "encrypted_content"),
 }
-"""The fields that the API takes of each kind of item. Any other is refused as an unknown parameter."""
+"""The fields that the API accepts in each kind of item. Any other is refused as an unknown parameter."""
 _PART_FIELDS = ("type", "text", "refusal", "annotations")
 
 
 def sendable(item: Fields) -> dict[str, Any]:
-    """An item with the fields that the API knows: a null, and an id that is too long, are refused in a request."""
+    """An item with the fields that the API knows, without nulls and without an id that is too long."""
     kept = {name: item[name] for name in ITEM_FIELDS[item["type"]] if item.get(name) is not None}
     if len(str(kept.get("id", ""))) > MAX_ID_CHARACTERS:
         del kept["id"]

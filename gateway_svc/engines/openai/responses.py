@@ -1,8 +1,8 @@
 """OpenAI's Responses API, POST /responses under any base URL: OpenAI, llama.cpp, vLLM, LM Studio, Ollama.
 
-It is used without a memory of its own (`store: false`): every request tells the whole conversation. What a model has
-thought comes encrypted and is sent back as it came, in order, to the same model of the same server; a function call may
-be refused without the thought that led to it. Whoever else goes on with the conversation is told the text and calls.
+The server keeps nothing (`store: false`): every request has the whole conversation. Reasoning comes encrypted and goes
+back unchanged, in order, to the same model of the same server; a function call may be refused without the reasoning
+before it. Any other model that continues the conversation gets the text and calls.
 """
 
 import json
@@ -55,17 +55,16 @@ class ResponsesEngine:
         self.default_model = default_model
         self._names = WireNames()
         self._without_thoughts: set[str] = set()
-        """Models that cannot give their thoughts encrypted."""
+        """Models that cannot encrypt their reasoning."""
         self._client = ModelServerClient(self.name, base_url, "/responses", patience=patience, api_key=api_key)
         self._origin = f"responses {self._client.address}"
 
     def encode_message(self, message: Message) -> Encoded:
-        """See Engine. One message may be several items, divided by commas."""
+        """Encodes a message as one or several items, separated by commas."""
         model = message.native.model if isinstance(message, AssistantMessage) and message.native else ""
         return Encoded(message, self._encode, self._reader(model or self.default_model))
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
-        """See Engine."""
         self._names.offer(tool.name for tool in tools)
         return encode(
             [
@@ -74,7 +73,7 @@ class ResponsesEngine:
                     "name": self._names.to_wire(tool.name),
                     "description": tool.description,
                     "parameters": tool.parameters,
-                    # left out it means true here, and then OpenAI refuses a schema with optional fields
+                    # the default is true here, and then OpenAI refuses a schema with optional fields
                     "strict": False,
                 }
                 for tool in tools
@@ -82,7 +81,6 @@ class ResponsesEngine:
         )
 
     async def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
-        """See Engine."""
         if model not in self._without_thoughts:
             try:
                 history = fit(messages, self._reader(model))
@@ -104,7 +102,6 @@ class ResponsesEngine:
                 yield event
 
     async def aclose(self) -> None:
-        """See Engine."""
         await self._client.aclose()
 
     def _ask(self, model: str, body: bytes) -> AsyncGenerator[StepEvent, None]:
@@ -142,12 +139,12 @@ class ResponsesEngine:
 
 
 def _said(role: str, kind: str, text: str) -> dict[str, object]:
-    # llama.cpp takes an answer in parts only, OpenAI either
+    # llama.cpp accepts an answer only in parts, OpenAI either way
     return {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}
 
 
 def _with_ids(items: Iterable[str], ids: Sequence[str]) -> Iterable[str]:
-    """Items as they came, their calls by the ids that go out."""
+    """Items as they came, except for the ids of their calls."""
     left = iter(ids)
     for item in items:
         parsed = json.loads(item)
@@ -158,10 +155,10 @@ def _with_ids(items: Iterable[str], ids: Sequence[str]) -> Iterable[str]:
 
 
 def _refused_thoughts(refusal: EngineRejected) -> str:
-    """Why a server refuses a request for its encrypted thoughts; empty where that is not why.
+    """Why a server refuses a request because of its encrypted reasoning; empty if the reason is another.
 
-    OpenAI says "Encrypted content is not supported with this model" of a model that does not think, and "The encrypted
-    content … could not be verified" of thoughts that another key or deployment has encrypted.
+    OpenAI says "Encrypted content is not supported with this model" of a model that does not reason, and "The encrypted
+    content … could not be verified" of reasoning that another key or deployment has encrypted.
     """
     said = refusal.reason.lower()
     if refusal.http_status != 400 or "encrypted" not in said:

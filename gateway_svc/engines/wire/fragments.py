@@ -2,7 +2,7 @@
 
 Servers that speak OpenAI's format break it in these ways, each of them seen:
 - no index at all (whole calls, or fragments in order);
-- the index 0 for every call, a new id telling that a new call begins (vLLM's older parsers, SGLang);
+- the index 0 for every call, where only a new id begins a new call (vLLM's older parsers, SGLang);
 - id and name again in every fragment (SGLang), or an empty id in all but the first (vLLM);
 - another id in every fragment of one call;
 - the name once more at the end, or the whole call once more;
@@ -10,8 +10,8 @@ Servers that speak OpenAI's format break it in these ways, each of them seen:
 - a name in pieces;
 - arguments as an object instead of text, indexes and ids as text or number.
 
-At an index that has a call, or without an index behind one, another one begins only with arguments, and only where the
-call before is whole or has another name: a call that nobody asked for would run a tool.
+At an index that already has a call, or without an index, another call begins only with arguments, and only if the call
+before it is complete or has another name: a call that nobody asked for would run a tool.
 """
 
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class _Call:
     name: str = ""
     arguments: list[str] = field(default_factory=list)
     announced: tuple[str, str] | None = None
-    """Id and name of a call that is to follow at this place, if arguments for it come."""
+    """Id and name of a call that may follow at this index, if arguments for it come."""
 
     def written(self) -> str:
         self.arguments = ["".join(self.arguments)]
@@ -47,9 +47,9 @@ class CallAssembler:
         self._by_index: dict[int, _Call] = {}
 
     def add(self, fragment: Fields) -> int:
-        """Takes one element of delta.tool_calls; returns which call it is of.
+        """Takes one element of delta.tool_calls; returns the number of its call.
 
-        Raises ValueError where it is none, Exceeded.
+        Raises ValueError if it is not one, Exceeded.
         """
         self._tally.add(FRAGMENTS)
         function = fields(fragment.get("function"))
@@ -62,7 +62,7 @@ class CallAssembler:
             call = self._begin(index, given, name)
         elif (given or name) and not arguments.strip():
             if name and given in ("", call.id) and name != call.name and call.name and not call.written():
-                call.name += name  # a name in pieces; of two calls it makes a tool that nobody has, which runs nothing
+                call.name += name  # a name in pieces; if they are two calls, no tool has the joined name
             elif _differs(call, given, name):
                 call.announced = given, name or call.name
         elif arguments:
@@ -70,20 +70,20 @@ class CallAssembler:
                 return self._calls.index(call)
             call = self._following(call, index, given, name)
         if arguments.lstrip().startswith("{") and call.written() == "{}":
-            call.arguments.clear()  # some proxies begin with an empty object, and write the true one behind it
+            call.arguments.clear()  # some proxies begin with an empty object, and then send the true one
         call.id, call.name = call.id or given, call.name or name
         call.arguments.append(arguments)
         return self._calls.index(call)
 
     def calls(self) -> list[tuple[str, str, str]]:
-        """The id, name and arguments of each call. One that is told by its name alone has none: some models write
-        nothing for a tool without parameters, and whoever knows that the answer is whole may take it so.
+        """The id, name and arguments of each call. One that has only a name gets `{}`: some models write nothing for a
+        tool without parameters, which is valid if the answer is known to be complete.
         """
         told = [call for call in self._calls if call.name or call.written()]
         return [(call.id, call.name, call.written() or "{}") for call in told]
 
     def _call_at(self, index: int | None, given: str, name: str) -> _Call | None:
-        """The call that is under way at the place of a fragment; None where there is none."""
+        """The open call at a fragment's index; None if there is none."""
         latest = self._calls[-1] if self._calls else None
         if index is None:
             return latest
@@ -104,7 +104,7 @@ class CallAssembler:
         return call
 
     def _following(self, call: _Call, index: int | None, given: str, name: str) -> _Call:
-        """The call that arguments belong to, at the place of another one."""
+        """The call that arguments belong to, at another call's index."""
         head = (given, name) if name and _differs(call, given, name) else call.announced
         if head is None and given and given != call.id and self._is_whole(call):
             head = given, name or call.name
@@ -115,13 +115,13 @@ class CallAssembler:
         return self._begin(index, *head)
 
     def _repeats(self, call: _Call, index: int | None, given: str, name: str, arguments: str) -> bool:
-        """Whether a fragment is a whole call once more."""
+        """Whether a fragment repeats a whole call."""
         if not name or given != call.id or not (given or index is not None):
             return False
         return self._is_whole(call) and arguments.strip() == call.written()
 
     def _is_whole(self, call: _Call) -> bool:
-        """Whether the arguments so far are all. They are read again for it, so that has a bound."""
+        """Whether the arguments so far are complete. Each check reads them again, so that is bounded."""
         if not call.ends_as_whole():
             return False
         written = call.written()

@@ -127,7 +127,7 @@ def fit(history: Sequence[Encoded], reader: Reader) -> list[bytes]:
     """The messages in the form for reader. Those that it was sent before are not processed again."""
     fitting = history[0].fitting if history else None
     begin = next((at for at, message in enumerate(history) if message.fitting is not fitting), len(history))
-    # A result that was made anew, shortened, belongs to calls whose ids have been given out already.
+    # A shortened result belongs to calls whose ids have already been sent.
     is_late = begin < len(history) and isinstance(history[begin].message, ToolMessage)
     if fitting is None or fitting.reader != reader or is_late or any(m.fitting is fitting for m in history[begin:]):
         fitting, begin = _Fitting(reader), 0

@@ -28,10 +28,10 @@ from gateway_svc.engines.wire.failures import (
     retry_after_s,
 )
 from gateway_svc.engines.wire.fields import Fields, fields
-from gateway_svc.engines.wire.streams import AnswerDecoder, PageInstead
+from gateway_svc.engines.wire.streams import AnswerDecoder, UnexpectedPage
 from gateway_svc.engines.wire.unpacking import UnknownEncoding, unpacked
 from gateway_svc.errors import AnswerTooLarge, EngineBrokeOff, EngineError, EngineProtocolError, EngineUnavailable
-from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads, take_head
+from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads, take_head, tls_context
 from service_kit.bounds import AFTER_END_BYTES, EVENTS, PIECES, RESPONSE, TEXT, Exceeded, Tally, check_json
 
 _DONE = b"[DONE]"
@@ -44,12 +44,12 @@ _MASKED_ANYWHERE_CHARACTERS = 12
 """A shorter secret is masked only as a whole word, since it may be part of many words."""
 _MAX_ERROR_BODY_BYTES = 64 * 1024
 _ERROR_BODY_S = 10.0
-"""How long the body of an error is waited for; its status says enough."""
+"""How long to wait for the body of an error; its status says enough."""
 _MAX_WAIT_S = 8.0
 _TURNS_OF_OTHERS = 256
-"""So many pieces or events are taken at once before others have their turn: all of them may have come together."""
+"""How many pieces or events to take before other tasks have their turn: all of them may have come together."""
 _MAX_LOADING_S = 600.0
-"""A server that says that it will load its model for longer is not waited for."""
+"""The longest announced loading time that is waited for."""
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +88,7 @@ class Answer:
 
     @cached_property
     def tally(self) -> Tally:
-        """What it has taken up, of what bounds bound."""
+        """What it has used of its bounds."""
         return Tally()
 
     def take(self, chunk: Fields) -> str:
@@ -103,7 +103,7 @@ class Answer:
         raise NotImplementedError
 
 
-class _TryAgain(Exception):
+class _TransientFailure(Exception):
     """A transient failure. `error` is for the caller if it persists."""
 
     def __init__(self, error: EngineError, after_s: float | None = None, *, is_loading: bool = False) -> None:
@@ -139,7 +139,6 @@ class ModelServerClient:
         # a container may need a proxy (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE) to reach the model server; but no proxy
         # reaches this machine
         trust_env = not is_loopback(url.host)
-        verify = httpx2.create_ssl_context()
         self._clients = Clients(
             lambda: bound_heads(
                 httpx2.AsyncClient(
@@ -155,7 +154,7 @@ class ModelServerClient:
                     # concurrency is limited by the number of turns
                     limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0),
                     trust_env=trust_env,
-                    verify=verify,
+                    verify=tls_context(),
                 )
             )
         )
@@ -170,7 +169,7 @@ class ModelServerClient:
                         begun = True
                         yield event
                 return
-            except _TryAgain as failure:
+            except _TransientFailure as failure:
                 wait_s = None if begun else self._wait_s(attempt, failure, time.monotonic() - started)
                 if wait_s is None:
                     raise failure.error from failure.__cause__
@@ -182,7 +181,7 @@ class ModelServerClient:
         """Closes the connections."""
         await self._clients.aclose()
 
-    def _wait_s(self, attempt: int, failure: _TryAgain, elapsed_s: float) -> float | None:
+    def _wait_s(self, attempt: int, failure: _TransientFailure, elapsed_s: float) -> float | None:
         asked_s, loads = failure.after_s, failure.is_loading and elapsed_s < self._patience.loading_s
         if (asked_s or 0) > (_MAX_LOADING_S if loads else self._patience.max_retry_after_s):
             return None
@@ -208,18 +207,18 @@ class ModelServerClient:
                     await _drain(payloads)
             if not answer.complete:
                 raise EngineBrokeOff(self._engine, model, "its stream ended before the answer was complete")
-        except (EngineError, _TryAgain, TimeoutError) as failure:
+        except (EngineError, _TransientFailure, TimeoutError) as failure:
             if not answer.complete or isinstance(failure, AnswerTooLarge):
                 # step() retries only if no text has been passed on
                 silent = isinstance(failure.__cause__, httpx2.ReadTimeout)
                 if isinstance(failure, EngineBrokeOff) and not silent:
-                    raise _TryAgain(failure) from failure.__cause__
+                    raise _TransientFailure(failure) from failure.__cause__
                 raise
             log.warning("engine.broke_after_its_answer", engine=self._engine, model=model, error=type(failure).__name__)
         try:
             result = answer.result(model)
         except BadEnd as end:
-            raise _TryAgain(EngineBrokeOff(self._engine, model, str(end))) from None
+            raise _TransientFailure(EngineBrokeOff(self._engine, model, str(end))) from None
         except Exceeded as over:
             raise self._too_large(model, over) from None
         except ValueError as error:
@@ -249,12 +248,12 @@ class ModelServerClient:
         raise self._broken_off(model, reported)
 
     def _too_large(self, model: str, over: Exceeded) -> AnswerTooLarge:
-        """Asking again would cost as much again."""
+        """Not retried: it would cost as much again."""
         return AnswerTooLarge(self._engine, model, f"sent {over}", over.bound.name)
 
     def _unreadable(self, model: str, error: Exception) -> Exception:
         reason = f"sent what its protocol does not have: {presentable(str(error))}"
-        return _TryAgain(EngineProtocolError(self._engine, model, reason))
+        return _TransientFailure(EngineProtocolError(self._engine, model, reason))
 
     async def _payloads(self, model: str, body: bytes, answer: Answer) -> AsyncGenerator[bytes, None]:
         with self._clients.lend() as client:
@@ -280,7 +279,7 @@ class ModelServerClient:
             except httpx2.ReadTimeout as error:
                 reason = f"sent nothing for {self._patience.read_s:g} s in the middle of its answer"
                 raise EngineBrokeOff(self._engine, model, reason) from error
-            except PageInstead as error:
+            except UnexpectedPage as error:
                 reason = f"sent a page instead of an answer: look at GATEWAY_{self._engine.upper()}_URL"
                 raise EngineProtocolError(self._engine, model, reason) from error
             except UnknownEncoding as error:
@@ -299,10 +298,10 @@ class ModelServerClient:
             return await client.send(client.build_request("POST", self._url, content=body), stream=True)
         except httpx2.ConnectTimeout as error:
             reason = f"no connection to {self._origin} within {self._patience.connect_s:g} s"
-            raise _TryAgain(EngineUnavailable(self._engine, model, reason)) from error
+            raise _TransientFailure(EngineUnavailable(self._engine, model, reason)) from error
         except httpx2.ConnectError as error:
             reason = f"no connection to {self._origin}: {presentable(str(error))}"
-            raise _TryAgain(EngineUnavailable(self._engine, model, reason)) from error
+            raise _TransientFailure(EngineUnavailable(self._engine, model, reason)) from error
         except httpx2.ReadTimeout as error:
             reason = f"no answer from {self._origin} within {self._patience.read_s:g} s"
             raise EngineUnavailable(self._engine, model, reason) from error
@@ -311,7 +310,7 @@ class ModelServerClient:
             raise EngineUnavailable(self._engine, model, reason) from error
         except CONNECTION_ERRORS as error:
             reason = f"the connection to {self._origin} broke before an answer: {type(error).__name__}"
-            raise _TryAgain(EngineUnavailable(self._engine, model, reason)) from error
+            raise _TransientFailure(EngineUnavailable(self._engine, model, reason)) from error
 
     async def _refusal(self, model: str, response: httpx2.Response) -> Exception:
         status, body = response.status_code, bytearray()
@@ -328,7 +327,7 @@ class ModelServerClient:
         if not is_passing(status, reported):
             return error
         after_s = retry_after_s(response.headers)
-        return _TryAgain(
+        return _TransientFailure(
             error, reported.after_s if after_s is None else after_s, is_loading=reported.is_loading(status)
         )
 
@@ -340,7 +339,7 @@ class ModelServerClient:
         kind = EngineBrokeOff if kind is EngineUnavailable and reported.status >= 500 else kind
         error = kind(self._engine, model, f"broke off its answer with status {reported.status} {self._words(reported)}")
         return (
-            _TryAgain(error, reported.after_s, is_loading=reported.is_loading(reported.status))
+            _TransientFailure(error, reported.after_s, is_loading=reported.is_loading(reported.status))
             if is_passing(reported.status, reported)
             else error
         )

@@ -11,7 +11,7 @@ from service_kit.bounds import EVENT
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class PageInstead(ValueError):
+class UnexpectedPage(ValueError):
     """The server sent a page for people."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Decoder(Protocol):
     """Splits one stream into payloads."""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Returns the payloads that data completes. Raises Exceeded, PageInstead."""
+        """Returns the payloads that data completes. Raises Exceeded, UnexpectedPage."""
         ...
 
     def flush(self) -> list[bytes]:
@@ -46,7 +46,6 @@ class AnswerDecoder:
         self._decoder: Decoder | None = None
 
     def feed(self, data: bytes) -> list[bytes]:
-        """See Decoder."""
         if self._decoder is not None:
             return self._decoder.feed(data)
         if self._rest:
@@ -59,7 +58,7 @@ class AnswerDecoder:
         if not begin or _BYTE_ORDER_MARK.startswith(begin):
             return []
         if begin.startswith(b"<"):
-            raise PageInstead
+            raise UnexpectedPage
         if not begin.startswith((b"{", b"[")):
             self._decoder = EventDecoder()
         else:
@@ -71,7 +70,6 @@ class AnswerDecoder:
         return self._decoder.feed(begin)
 
     def flush(self) -> list[bytes]:
-        """See Decoder."""
         if self._decoder is None:
             begin = b"".join(self._rest) or self._begin
             return [begin] if begin.strip() else []
@@ -86,7 +84,6 @@ class LineDecoder:
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """See Decoder."""
         return [line for line in self.lines(data) if line.strip()]
 
     def lines(self, data: bytes) -> list[bytes]:
@@ -103,7 +100,6 @@ class LineDecoder:
         return lines
 
     def flush(self) -> list[bytes]:
-        """See Decoder."""
         return self.feed(b"\n")
 
 
@@ -121,7 +117,6 @@ class EventDecoder:
         self._ends_in_cr = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """See Decoder."""
         if self._ends_in_cr:
             data, self._ends_in_cr = b"\r" + data, False
         if b"\r" in data:
@@ -150,7 +145,6 @@ class EventDecoder:
         self._size = 0
 
     def flush(self) -> list[bytes]:
-        """See Decoder."""
         return self.feed(b"\n\n")
 
 
@@ -162,13 +156,11 @@ class WholeDecoder:
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """See Decoder."""
         self._pieces.append(data)
         self._size = _checked(self._size + len(data))
         return []
 
     def flush(self) -> list[bytes]:
-        """See Decoder."""
         whole = b"".join(self._pieces)
         return [whole] if whole.strip() else []
 

@@ -1,4 +1,4 @@
-"""What a model thinks, as far as it is kept."""
+"""The part of a model's reasoning that is kept."""
 
 from collections import deque
 
@@ -21,11 +21,6 @@ class Thoughts:
 
     def __bool__(self) -> bool:
         return bool(self._first)
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether some of it was left out."""
-        return self._left_out > 0
 
     def append(self, piece: str) -> None:
         """Takes the next piece."""

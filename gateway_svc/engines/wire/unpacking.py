@@ -1,4 +1,4 @@
-"""The body of a response, unpacked in bounded steps. Identity is asked for, but some proxies pack all the same."""
+"""The body of a response, decompressed in bounded steps. Identity is requested, but some proxies compress anyway."""
 
 import zlib
 from collections.abc import AsyncIterator
@@ -10,14 +10,14 @@ _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
 class UnknownEncoding(ValueError):
-    """A body is packed in a way that was not asked for, or does not unpack."""
+    """A body is compressed in an unsupported way, or cannot be decompressed."""
 
 
 async def unpacked(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """The body in pieces of at most 64 KiB each where it is packed, up to the first end of what was packed.
+    """The body, in pieces of at most 64 KiB if it is compressed, up to the first end of the compressed stream.
 
     Raises:
-        UnknownEncoding: it is packed otherwise than by gzip or deflate, or not as it says.
+        UnknownEncoding: it is compressed otherwise than by gzip or deflate, or not as its header says.
     """
     name = response.headers.get("content-encoding", "").strip().lower()
     if name in ("", "identity", "none", "utf-8"):

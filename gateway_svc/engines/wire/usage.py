@@ -18,7 +18,7 @@ class TokenCounts:
         self._highest: dict[str, int] = {}
 
     def take(self, usage: object) -> None:
-        """Takes a usage in the form of OpenAI's APIs. What cannot be read is ignored."""
+        """Takes a usage in the form of OpenAI's APIs. Unreadable fields are ignored."""
         if not isinstance(usage, dict):
             return
         read, written = _details(usage, _READ_DETAILS), _details(usage, _WRITTEN_DETAILS)
@@ -34,10 +34,10 @@ class TokenCounts:
             self._highest[name] = max(value, self._highest.get(name, 0))
 
     def usage(self, *, answered: bool) -> Usage:
-        """What was used. It is complete where tokens were read and, if `answered`, tokens were written.
+        """What was used. It is complete if tokens were read and, if `answered`, tokens were written.
 
-        Thoughts belong to the output, but xAI counts them beside it, and Gemini in the total alone: it is the greater
-        of what is told and what the total leaves for it.
+        Reasoning belongs to the output, but xAI counts it beside the output, and Gemini only in the total. So the
+        output is the greater of the reported count and what the total implies.
         """
         told = self._highest
         read, written, reasoning = told.get("input", 0), told.get("output", 0), told.get("reasoning", 0)
@@ -60,6 +60,6 @@ def _details(usage: Fields, names: tuple[str, ...]) -> Fields:
 
 
 def _first(usage: Fields, names: tuple[str, ...]) -> int | None:
-    """The highest of the counts under these names; None where there is none."""
+    """The highest of the counts under these names; None if there is none."""
     counts = [value for value in (maybe_count(usage.get(name)) for name in names) if value is not None]
     return max(counts, default=None)

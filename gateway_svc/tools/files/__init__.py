@@ -1,4 +1,4 @@
-"""The workspace as tools see it: `Files`, a handle whose every operation stays inside.
+"""The workspace as tools see it: `Files`, a handle whose operations all stay inside.
 
 | module  | what it knows                                                  |
 |---------|----------------------------------------------------------------|
@@ -7,6 +7,6 @@
 | replace | how a file is replaced in one step                             |
 """
 
-from gateway_svc.tools.files.handle import Files, Found
+from gateway_svc.tools.files.handle import Files, OpenedPath
 
-__all__ = ["Files", "Found"]
+__all__ = ["Files", "OpenedPath"]

@@ -1,9 +1,9 @@
 """Paths that a model gave, opened without ever leaving the workspace.
 
-A path is walked one component at a time, each opened relative to the folder before it, so that whatever another process
-renames or links in the meantime, every step starts inside. Links are followed by hand: relative ones, and absolute ones
-that lead back into the workspace. `..` goes back to the folder that the walk came through. What leads out is refused.
-This is what openat2 with RESOLVE_BENEATH does, except for absolute links, and no container's filter forbids it.
+A path is walked one component at a time, each opened relative to the folder before it. So every step starts inside,
+whatever another process renames or links meanwhile. Links are followed by our own code: relative ones, and absolute
+ones that lead back into the workspace. `..` goes back to the folder that the walk came through. Paths that lead out
+are refused. openat2 with RESOLVE_BENEATH does the same except for absolute links, but some containers forbid it.
 """
 
 import errno
@@ -20,11 +20,11 @@ from gateway_svc.tools import ToolError
 
 MAX_LINKS = 40
 MAX_FOLDERS = 200
-"""How deep a path may lead: each folder on its way holds a descriptor."""
+"""The greatest depth of a path: each folder on the way holds a descriptor."""
 FOLDER_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
-_TOLD = {
+_MESSAGES = {
     errno.ENOENT: "there is no such file or folder",
     errno.ENOTDIR: "a part of the path is not a folder",
     errno.EISDIR: "the path is a folder",
@@ -41,18 +41,18 @@ _TOLD = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a path leads: a name in an open folder."""
+class ResolvedPath:
+    """A path after its walk: a name in an open folder."""
 
     folder: int
-    """The folder's descriptor (O_PATH), open as long as the context that gave it."""
+    """The folder's descriptor (O_PATH), open until the end of the context."""
     name: str
-    """A name without a slash that was no link when it was looked at; `.` for the folder itself."""
+    """A name without a slash, which was not a link when it was checked; `.` for the folder itself."""
 
 
 @contextmanager
-def told_errors() -> Iterator[None]:
-    """Turns the operating system's errors into a ToolError, which does not quote the path.
+def as_tool_errors() -> Iterator[None]:
+    """Translates the operating system's errors into a ToolError, which does not quote the path.
 
     Raises:
         ToolError: instead of an OSError.
@@ -61,29 +61,29 @@ def told_errors() -> Iterator[None]:
         yield
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, "unknown")
-        raise ToolError(_TOLD.get(error.errno or 0, f"the operating system refused it ({name})")) from None
+        raise ToolError(_MESSAGES.get(error.errno or 0, f"the operating system refused it ({name})")) from None
 
 
 @contextmanager
-def located(root: int, workspace: Path, path: str, *, make_folders: bool = False) -> Iterator[Place]:
-    """The place that `path` names, relative to the workspace or absolute within it. The last name need not exist.
+def resolve(root: int, workspace: Path, path: str, *, make_folders: bool = False) -> Iterator[ResolvedPath]:
+    """Resolves `path`, relative to the workspace or absolute within it. The last name need not exist.
 
-    `root` is the workspace's descriptor, `workspace` the path that absolute paths begin with.
+    `root` is the workspace's descriptor, `workspace` the prefix of absolute paths.
 
     Raises:
         ToolError: it leads outside.
-        OSError: a folder on the way cannot be opened, or made where make_folders is set.
+        OSError: a folder on the way cannot be opened or, with make_folders, created.
     """
     folders = [root]
     try:
-        yield Place(name=_walk(workspace, path, folders, make_folders=make_folders), folder=folders[-1])
+        yield ResolvedPath(name=_walk(workspace, path, folders, make_folders=make_folders), folder=folders[-1])
     finally:
         for folder in folders[1:]:
             os.close(folder)
 
 
 def _walk(workspace: Path, path: str, folders: list[int], *, make_folders: bool) -> str:
-    """Walks down, leaving the open folders that lead to the last name in `folders`; returns that name."""
+    """Walks down, adds the open folders on the way to `folders`, and returns the last name."""
     todo = deque(_parts(workspace, path))
     links = 0
     while todo:
@@ -120,7 +120,7 @@ def _parts(workspace: Path, path: str) -> list[str]:
     if not path.startswith("/"):
         return path.split("/")
     root, parts = workspace.parts, PurePosixPath(path).parts
-    # PurePosixPath keeps two leading slashes apart from one; the operating system does not.
+    # PurePosixPath treats two leading slashes specially; the operating system does not.
     if parts[1 : len(root)] != root[1:]:
         raise _outside()
     return [*parts[len(root) :], ""] if path.endswith("/") else list(parts[len(root) :])
@@ -139,15 +139,15 @@ def _outside() -> ToolError:
     return ToolError("the path leads outside the workspace")
 
 
-def open_regular(place: Place) -> BinaryIO:
-    """Opens the regular file at place for reading.
+def open_regular(resolved: ResolvedPath) -> BinaryIO:
+    """Opens a regular file for reading.
 
     Raises:
-        ToolError: there is something else.
+        ToolError: it is not a regular file.
         OSError: it cannot be opened.
     """
-    # Without O_NONBLOCK a FIFO would hang here before fstat could tell what it is.
-    descriptor = os.open(place.name, READ_FLAGS, dir_fd=place.folder)
+    # Without O_NONBLOCK, opening a FIFO would block before fstat can identify it.
+    descriptor = os.open(resolved.name, READ_FLAGS, dir_fd=resolved.folder)
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):

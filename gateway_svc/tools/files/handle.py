@@ -1,4 +1,4 @@
-"""What a tool may do with files: paths in, open files out, and nothing beyond the workspace."""
+"""What tools can do with files: open, list, stat and replace, all within the workspace."""
 
 import os
 import stat
@@ -11,33 +11,33 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from gateway_svc.tools import ToolError
-from gateway_svc.tools.files.confine import READ_FLAGS, Place, located, open_regular, told_errors
+from gateway_svc.tools.files.confine import READ_FLAGS, ResolvedPath, as_tool_errors, open_regular, resolve
 from gateway_svc.tools.files.replace import replace_file
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A file or a folder, opened for a program that gets its descriptor."""
+class OpenedPath:
+    """A file or a folder, opened for a program that receives its descriptor."""
 
     descriptor: int
     is_folder: bool
 
 
 class Files:
-    """The workspace, held by a descriptor from the start: what becomes of its path later changes nothing.
+    """The workspace, held by a descriptor from the start: later changes of its path have no effect.
 
     Paths are relative to the workspace, or absolute within it. Each operation raises ToolError, which quotes no path,
-    where a path leads outside or the operating system refuses it. All of them block.
+    if a path leads outside or the operating system refuses it. All of them block.
     """
 
     def __init__(self, workspace: Path) -> None:
         """Opens the workspace, an absolute and resolved path.
 
         Raises:
-            OSError: it is no folder, or cannot be opened.
+            OSError: it is not a folder, or cannot be opened.
         """
         self.path = workspace
-        """Where the workspace was when it was opened: for absolute paths, and for people."""
+        """The workspace's path when it was opened: for absolute paths and messages."""
         self._root = os.open(workspace, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._changing = threading.Lock()
 
@@ -47,66 +47,68 @@ class Files:
 
     def list(self, path: str = ".") -> list[str]:
         """The names in a folder, sorted."""
-        with self.found(path) as found:
-            if not found.is_folder:
+        with self.open_path(path) as opened:
+            if not opened.is_folder:
                 raise ToolError("the path is not a folder")
-            return sorted(os.listdir(found.descriptor))  # noqa: PTH208 - pathlib reads no descriptor
+            return sorted(os.listdir(opened.descriptor))  # noqa: PTH208 - pathlib reads no descriptor
 
     def stat(self, path: str) -> os.stat_result:
-        """The state of a file or a folder, links followed within the workspace."""
-        with self._located(path) as place:
-            return os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+        """The status of a file or a folder. Links are followed within the workspace."""
+        with self._resolve(path) as resolved:
+            return os.stat(resolved.name, dir_fd=resolved.folder, follow_symlinks=False)
 
     def replace(self, path: str, content: bytes) -> bool:
-        """Makes a file, and the folders that it lacks, or replaces it in one step; returns whether there was one."""
-        with self._changing, self._located(path, make_folders=True) as place:
-            return replace_file(place, content)
+        """Creates a file, with missing folders, or replaces it atomically; returns whether it existed."""
+        with self._changing, self._resolve(path, make_folders=True) as resolved:
+            return replace_file(resolved, content)
 
     def change(self, path: str, change: Callable[[BinaryIO], bytes]) -> None:
-        """Replaces a file by what `change` makes of it. Calls that run side by side lose none of their changes."""
-        with self._changing, self._located(path) as place:
-            with open_regular(place) as file:
+        """Replaces a file by the result of `change`. Concurrent calls lose no changes."""
+        with self._changing, self._resolve(path) as resolved:
+            with open_regular(resolved) as file:
                 state = os.fstat(file.fileno())
                 content = change(file)
-            replace_file(place, content, unchanged_since=state)
+            replace_file(resolved, content, unchanged_since=state)
 
     @contextmanager
-    def found(self, path: str) -> Iterator[Found]:
-        """A descriptor of a regular file or a folder, for a program that reads it there."""
-        with self._located(path) as place:
-            descriptor = os.open(place.name, READ_FLAGS, dir_fd=place.folder)
+    def open_path(self, path: str) -> Iterator[OpenedPath]:
+        """Opens a regular file or a folder for a program that reads it by its descriptor."""
+        with self._resolve(path) as resolved:
+            descriptor = os.open(resolved.name, READ_FLAGS, dir_fd=resolved.folder)
         try:
             mode = os.fstat(descriptor).st_mode
             if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
                 raise ToolError("the path is neither a folder nor a regular file")
-            yield Found(descriptor, stat.S_ISDIR(mode))
+            yield OpenedPath(descriptor, stat.S_ISDIR(mode))
         finally:
             os.close(descriptor)
 
     @property
     def root(self) -> int:
-        """The workspace's descriptor (O_PATH), for programs in a jail: what they do with it is the jail's matter."""
+        """The workspace's descriptor (O_PATH), for programs in a sandbox, which confines their use of it."""
         if os.fstat(self._root).st_nlink == 0:
             raise ToolError("the workspace was removed; the gateway must be started again")
         return self._root
 
-    def path_of(self, found: Found) -> Path:
-        """The path of what was found, below the one that the workspace had when it was opened."""
-        root, place = (Path(f"/proc/self/fd/{descriptor}").readlink() for descriptor in (self._root, found.descriptor))
-        return self.path / place.relative_to(root)
+    def path_of(self, opened: OpenedPath) -> Path:
+        """The path of an opened file or folder, below the workspace's path when it was opened."""
+        root, resolved = (
+            Path(f"/proc/self/fd/{descriptor}").readlink() for descriptor in (self._root, opened.descriptor)
+        )
+        return self.path / resolved.relative_to(root)
 
     def close(self) -> None:
-        """Lets go of the workspace."""
+        """Closes the workspace."""
         os.close(self._root)
 
     @contextmanager
-    def _located(self, path: str, *, make_folders: bool = False) -> Iterator[Place]:
-        with told_errors(), located(self.root, self.path, path, make_folders=make_folders) as place:
-            yield place
+    def _resolve(self, path: str, *, make_folders: bool = False) -> Iterator[ResolvedPath]:
+        with as_tool_errors(), resolve(self.root, self.path, path, make_folders=make_folders) as resolved:
+            yield resolved
 
     @contextmanager
     def _open(self, path: str) -> Iterator[BinaryIO]:
-        with self._located(path) as place, open_regular(place) as file:
+        with self._resolve(path) as resolved, open_regular(resolved) as file:
             yield file
 
     def __enter__(self) -> Self:

@@ -1,1 +1,1 @@
-"""What tools are held by: the workspace, the sandbox, limits, and the end of their processes."""
+"""Confines programs: the sandbox, limits, and the end of their processes."""

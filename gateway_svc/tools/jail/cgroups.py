@@ -1,4 +1,4 @@
-"""Limits how many processes a command of root's may have. For other users a resource limit does that; root has none."""
+"""Limits how many processes a command may have when run by root, to whom resource limits do not apply."""
 
 import asyncio
 import os
@@ -13,21 +13,21 @@ from gateway_svc.tools.jail.leftovers import carry_out
 
 ROOT = Path("/sys/fs/cgroup")
 PREFIX = "onrecord-"
-# The first words of a shell that enters the group and then becomes the program: so nothing runs outside the group.
+# Starts a shell that enters the group and then becomes the program, so that nothing runs outside the group.
 ENTER = 'echo 0 >"$0" || exit 126; exec "$@"'
 EMPTYING_SECONDS = 2.0
 
 
 class ProcessGroups:
-    """Control groups, one for each command that runs."""
+    """Control groups, one for each running command."""
 
     def __init__(self, parent: Path) -> None:
-        """`parent` is a group with the controller `pids`, in which this process may make others."""
+        """`parent` is a group with the controller `pids`, in which this process may create others."""
         self._parent = parent
 
     @asynccontextmanager
     async def limited(self, max_processes: int, shell: str) -> AsyncIterator[list[str]]:
-        """The words before a command's own that make it run with so many processes at most. At the end none is left.
+        """Yields an argv prefix that limits a command to max_processes. At the end none of them is left.
 
         Raises:
             OSError: the group cannot be made.
@@ -41,7 +41,7 @@ class ProcessGroups:
 
 
 def find_process_groups() -> ProcessGroups | None:
-    """Where this process can make control groups that count processes; None where it cannot."""
+    """Control groups, if this process can create ones that count processes; else None."""
     for parent in (ROOT / "pids", ROOT):
         trial = parent / f"{PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
         try:

@@ -1,4 +1,4 @@
-"""Ends what a program started in a sandbox and left, by the namespace's first process."""
+"""Ends what a program left running in its sandbox, through the namespace's first process."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ _under_way: set[asyncio.Task[None]] = set()
 
 
 async def carry_out(work: Coroutine[None, None, None]) -> None:
-    """Does the work to its end, although whoever waits for it is cancelled: nothing is to be left behind."""
+    """Finishes the work even if its waiter is cancelled, so that nothing is left behind."""
     task = asyncio.create_task(work)
     _under_way.add(task)
     task.add_done_callback(_under_way.discard)
@@ -21,10 +21,10 @@ async def carry_out(work: Coroutine[None, None, None]) -> None:
 
 
 class SandboxRoot:
-    """The first process in a sandbox. With it the kernel kills all others, and it is gone only when they are."""
+    """The first process in a sandbox. When it dies, the kernel kills all others, and it is gone only once they are."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, told: int) -> None:
-        """`told` is the pipe on which bubblewrap tells the process's number, before anything runs in the sandbox."""
+        """`told` is the pipe on which bubblewrap reports the process's id, before anything runs in the sandbox."""
         self._loop = loop
         self._told: int | None = told
         self._pid = 0
@@ -33,14 +33,14 @@ class SandboxRoot:
         loop.add_reader(told, self._learn)
 
     def terminate(self) -> None:
-        """Asks what runs in the sandbox to end; its first process ignores it, so that the others have time for it."""
+        """Sends SIGTERM to the sandbox's processes; the first one ignores it, so that the others have time to end."""
         self._learn()
         if self._pidfd is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._pid, signal.SIGTERM)
 
     def kill(self) -> bool:
-        """Kills all that is in the sandbox; False when nothing is known of it yet."""
+        """Kills all processes in the sandbox; False if its first process is not known yet."""
         self._learn()
         if self._pidfd is not None:
             with suppress(ProcessLookupError):
@@ -48,7 +48,7 @@ class SandboxRoot:
         return self._pidfd is not None or self._gone.is_set()
 
     async def wait_until_gone(self, seconds: float) -> None:
-        """Waits until nothing of the sandbox is left, at most so long, and closes."""
+        """Waits up to `seconds` until no process of the sandbox is left, and closes."""
         if self._pidfd is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -56,7 +56,7 @@ class SandboxRoot:
         self.close()
 
     def close(self) -> None:
-        """Lets go of the process, whether it is there or not."""
+        """Releases the process, whether it has ended or not."""
         for descriptor in (self._told, self._pidfd):
             if descriptor is not None:
                 self._loop.remove_reader(descriptor)
@@ -64,7 +64,7 @@ class SandboxRoot:
         self._told = self._pidfd = None
 
     def _learn(self) -> None:
-        # The pipe stays open to the end: bubblewrap tells more than is wanted, and would die of a closed one.
+        # The pipe stays open to the end: bubblewrap writes more than is needed, and would die of a closed pipe.
         if self._told is None or self._pid:
             return
         try:
@@ -89,6 +89,6 @@ class SandboxRoot:
 
 
 def open_sandbox_root(loop: asyncio.AbstractEventLoop) -> tuple[SandboxRoot, int]:
-    """A sandbox's first process, and the end of the pipe that bubblewrap must be given for it."""
+    """A sandbox's first process, and the end of the pipe that bubblewrap needs for it."""
     told, told_to = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     return SandboxRoot(loop, told), told_to

@@ -1,7 +1,7 @@
-"""Runs a program so that nothing of it outlives the call: its own session, bounded time and output, all of it killed.
+"""Runs a program so that none of its processes outlives the call: own session, bounded time and output, all killed.
 
-The program reads nothing (stdin is /dev/null), and stdout and stderr are one pipe. The event loop waits on the pipe and
-on the process's descriptor, so that a running program holds no thread.
+stdin is /dev/null; stdout and stderr are one pipe. The event loop waits on the pipe and on the process's descriptor, so
+a running program needs no thread.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from gateway_svc.tools.jail.leftovers import SandboxRoot, carry_out, open_sandbo
 from gateway_svc.tools.output import HeadTail
 
 MARKER = "ONRECORD_CALL"
-"""The environment variable by which processes that left their session are found again where there is no sandbox."""
+"""The environment variable that identifies processes that left their session, if there is no sandbox."""
 CHUNK_BYTES = 64 * 1024
 TERM_GRACE_SECONDS = 2.0
 HELD_PIPE_SECONDS = 0.5
-"""How long the output's end is waited for once the program has ended: a process that escaped may hold the pipe open."""
+"""How long to wait for the end of the output after the program's end: an escaped process may hold the pipe open."""
 REAP_SECONDS = 5.0
 FLOOD_PAUSE_SECONDS = 0.001
 
@@ -33,7 +33,7 @@ class ProgramResult:
     """How a program ended."""
 
     exit_code: int | None
-    """128 and the signal's number where a signal ended it, as shells tell it; None where we killed it."""
+    """128 plus the signal's number if a signal ended it, as in shells; None if we killed it."""
     output: HeadTail
     timed_out: bool = False
 
@@ -44,24 +44,24 @@ class Program:
 
     argv: Sequence[str]
     cwd: Path | str
-    """Where it starts. A folder that is held by a descriptor is told by its path in /proc/self/fd; the descriptor is
-    never given on, since it leads out of a jail to what is above the folder."""
+    """Its working directory. An open folder is given by its path in /proc/self/fd; its descriptor is never passed on,
+    since it leads out of a sandbox to what is above the folder."""
     env: Mapping[str, str]
     stdin: int = subprocess.DEVNULL
     prefix: Sequence[str] = ()
-    """A program that becomes argv when it has prepared what argv runs in."""
+    """A program that prepares the environment of argv and then becomes it."""
     starts_others: bool = True
-    """Whether it may start programs that leave its session, so that they must be looked for at its end."""
+    """Whether it may start programs that leave its session, so that they must be searched for at its end."""
     bubblewrap: Mapping[str, bytes] | None = None
-    """Set where argv[0] is bubblewrap: its options that read from a descriptor, and what they are to read."""
+    """Set if argv[0] is bubblewrap: its options that read from a descriptor, and the content for each."""
 
 
 async def run_program(
     program: Program, *, timeout_seconds: float, max_output_bytes: int, stop_at_bytes: int | None = None
 ) -> ProgramResult:
-    """Runs to the program's end, or to the time limit. Cancelling it kills the program.
+    """Runs the program to its end or to the time limit. Cancelling it kills the program.
 
-    Past `stop_at_bytes` of output the program is killed, since nobody wants more.
+    After `stop_at_bytes` of output the program is killed, since nobody needs more.
 
     Raises:
         OSError: the program cannot be started.
@@ -79,13 +79,13 @@ async def run_program(
 
 
 class _Running:
-    """A program under way."""
+    """A running program."""
 
     def __init__(self, program: Program, output: HeadTail, stop_at_bytes: int | None) -> None:
         self.output = output
         self.exit_code: int | None = None
         self.stopped = False
-        """Whether it was killed since it wrote as much as was wanted."""
+        """Whether it was killed because it wrote enough."""
         self._stop_at_bytes = stop_at_bytes
         self._mark = new_mark()
         self._starts_others = program.starts_others
@@ -138,21 +138,21 @@ class _Running:
             self._root.close()
 
     async def wait(self, seconds: float) -> bool:
-        """Waits for the program's end, at most so long; returns whether it has ended."""
+        """Waits up to `seconds` for the program's end; returns whether it has ended."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._exited.wait()
         return self._exited.is_set()
 
     def terminate(self) -> None:
-        """Asks the program to end."""
+        """Sends the program SIGTERM."""
         if self._root:
             self._root.terminate()
         else:
             _signal_group(self._process.pid, signal.SIGTERM)
 
     async def end(self) -> None:
-        """Kills what is left, takes what is left of the output, and reaps the program."""
+        """Kills what is left, reads the rest of the output, and reaps the program."""
         sandbox_killed = self._kill()
         if not sandbox_killed and self._starts_others:
             await asyncio.to_thread(kill_marked, f"{MARKER}={self._mark}", self._started)
@@ -173,10 +173,10 @@ class _Running:
             self.exit_code = code if code >= 0 else 128 - code
 
     def _kill(self) -> bool:
-        """Kills the sandbox, or else the program's group; returns whether it was the sandbox, which nothing escapes."""
+        """Kills the sandbox, which nothing escapes, or else the process group; returns whether it was the sandbox."""
         if self._root and self._root.kill():
             return True
-        # The program is not reaped yet, so its number cannot have been given to another process or group.
+        # The program is not reaped yet, so its id cannot belong to another process or group.
         _signal_group(self._process.pid, signal.SIGKILL)
         return False
 
@@ -201,7 +201,7 @@ class _Running:
             self._pause()
 
     def _pause(self) -> None:
-        """Reads a flood slowly, so that it is its writer that waits and not the event loop's other work."""
+        """Reads a flood slowly, so that its writer waits and not the event loop's other work."""
         self._loop.remove_reader(self._pipe)
         resume = partial(self._loop.add_reader, self._pipe, self._on_output)
         self._resuming = self._loop.call_later(FLOOD_PAUSE_SECONDS, resume)
@@ -209,7 +209,7 @@ class _Running:
 
 @contextmanager
 def descriptors_of(contents: Mapping[str, bytes]) -> Iterator[tuple[list[str], list[int]]]:
-    """Options of bubblewrap, each with a descriptor from which its content can be read; and these descriptors."""
+    """Options of bubblewrap, each with a descriptor of its content; and these descriptors."""
     options: list[str] = []
     descriptors: list[int] = []
     try:

@@ -1,10 +1,10 @@
-"""The jail that commands run in: bubblewrap, where the machine allows it.
+"""The sandbox that commands run in: bubblewrap, if the machine allows it.
 
-In it the system is read-only and only what is listed here is there at all; the workspace is writable; /tmp, the
-processes and, unless it is given back, the network are the command's own. Nothing in it has privileges, or can get any.
+It contains only what is listed here, read-only, and the workspace, writable. /tmp, the process tree and, unless
+configured otherwise, the network are the command's own. No process in it has privileges, or can get any.
 
-A gateway that runs as root needs more: in the sandbox root has no capabilities, but still owns root's files, among them
-the kernel's settings in /proc, which are made read-only one by one. Running the gateway as root stays a bad idea.
+A gateway that runs as root needs more: in the sandbox root has no capabilities, but still owns root's files, such as
+the kernel's settings in /proc, which are made read-only one by one. Running the gateway as root is still a bad idea.
 """
 
 import os
@@ -22,7 +22,7 @@ from pydantic_settings import SettingsConfigDict
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.programs import installed
-from gateway_svc.tools.files import Files, Found
+from gateway_svc.tools.files import Files, OpenedPath
 from gateway_svc.tools.jail.processes import Program, descriptors_of
 from gateway_svc.tools.jail.seccomp import system_call_filter
 from service_kit.setting_types import PathList
@@ -30,14 +30,14 @@ from service_kit.settings import Settings
 
 SandboxMode = Literal["required", "auto", "off"]
 
-# Of /etc only what programs need to start, to resolve names and to check certificates: the rest may hold secrets.
+# From /etc only what programs need to start, to resolve names and to check certificates: the rest may hold secrets.
 SYSTEM_PATHS = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"),
     *("/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime", "/etc/os-release"),
     *("/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/passwd", "/etc/resolv.conf"),
     *("/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/ssl/certs", "/etc/ssl/openssl.cnf"),
 )
-# What of /proc belongs to root, who could change it without a capability. It is what container runtimes close.
+# The parts of /proc that root owns and could change without a capability; container runtimes mask the same.
 ROOTS_FOLDERS = (
     "/proc/acpi",
     "/proc/asound",
@@ -63,7 +63,7 @@ log = structlog.get_logger(__name__)
 
 
 class JailSettings(Settings):
-    """What a deployment chooses for the jail of all programs that a model has started."""
+    """The settings of the sandbox for all programs that a model starts."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_BASH_")
 
@@ -78,15 +78,15 @@ class Sandbox:
     bwrap: str
     """The path of bubblewrap's program."""
     namespaces: tuple[str, ...]
-    """What is the command's own."""
+    """The namespaces that a command gets."""
     tmp_bytes: int
-    """What fits into a command's /tmp, and again into its /dev/shm."""
+    """The size of a command's /tmp, and of its /dev/shm."""
     system_calls: bytes | None
-    """The filter of system calls, or None where there is none for this machine."""
+    """The filter of system calls, or None if there is none for this machine."""
     visible: tuple[Path, ...] = ()
     """Folders and files that commands may read besides the system's own."""
     hide: tuple[Path, ...] = ()
-    """Folders and files that commands must not see, although they are in what is visible or in the workspace."""
+    """Folders and files hidden from commands, although they are in what is visible or in the workspace."""
 
     def program(
         self,
@@ -94,16 +94,16 @@ class Sandbox:
         files: Files,
         env: Mapping[str, str],
         *,
-        folder: Found | None = None,
+        folder: OpenedPath | None = None,
         writable: bool = True,
         settings: bool = True,
         network: bool = False,
         prefix: Sequence[str] = (),
     ) -> Program:
-        """What runs argv in the sandbox, in `folder`: the workspace, whose path is as it was outside, or one in it.
+        """A program that runs argv in the sandbox, in `folder`: the workspace, at its path outside, or one in it.
 
-        The workspace is bound as the folder that bubblewrap starts in, whatever has become of its path. Without
-        `settings` nothing of /etc is there, for programs that need none.
+        The workspace is bound as bubblewrap's working directory, so that its path does not matter. Without `settings`
+        there is no /etc, for programs that need none.
         """
         workspace = str(files.path)
         command = [
@@ -129,10 +129,10 @@ def find_sandbox(
     hide: Sequence[Path] = (),
     tmp_bytes: int = 512 * 1024 * 1024,
 ) -> Sandbox | None:
-    """Finds out whether bubblewrap works here, and logs the answer. To be called once, at boot; it blocks for a moment.
+    """Tests whether bubblewrap works here, and logs the result. Call it once, at start; it blocks for a moment.
 
-    `visible` is what commands may read besides the system; `hide` is taken out of that and of the workspace.
-    `tmp_bytes` is what fits into a command's own /tmp, and again into its /dev/shm.
+    `visible` is what commands may read besides the system; `hide` is hidden from that and from the workspace.
+    `tmp_bytes` is the size of a command's own /tmp, and of its /dev/shm.
 
     Raises:
         SettingsError: the mode is `required` and it does not work.
@@ -162,13 +162,13 @@ def find_sandbox(
 
 
 def in_container() -> bool:
-    """Whether this process runs in a container, as far as container runtimes tell."""
+    """Whether this process runs in a container, as far as container runtimes show it."""
     told = (os.environ.get(name) for name in ("container", "KUBERNETES_SERVICE_HOST"))
     return any(told) or any(map(os.path.exists, ("/.dockerenv", "/run/.containerenv")))
 
 
 def _variants() -> Iterator[tuple[tuple[str, ...], bytes | None]]:
-    """From the tightest to what old versions of bubblewrap and unusual kernels can do."""
+    """Yields variants, from the strictest to those for old versions of bubblewrap and unusual kernels."""
     namespaces = (
         *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
         *("--hostname", "sandbox", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
@@ -185,7 +185,7 @@ def _mounts(tmp_bytes: int, *, settings: bool) -> tuple[str, ...]:
 
 
 def _each_mount(tmp_bytes: int, *, settings: bool) -> Iterator[str]:
-    # Each mount costs time in every call, so that what is a link to somewhere in /usr becomes a link.
+    # Each mount costs time in every call, so a link into /usr becomes a link.
     for path in map(Path, SYSTEM_PATHS):
         if not settings and path.is_relative_to("/etc"):
             continue
@@ -194,7 +194,7 @@ def _each_mount(tmp_bytes: int, *, settings: bool) -> Iterator[str]:
         elif path.exists():
             yield from ("--ro-bind-try", str(path), str(path))
     size = str(tmp_bytes)
-    # /proc/1: the first process has none of a command's limits, and who may write to its memory could do without, too.
+    # /proc/1: the first process has no limits, and a command that could write to its memory would escape its own.
     yield from ("--proc", "/proc", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1", "--dev", "/dev")
     yield from ("--size", size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev")  # noqa: S108 - its own
     yield from ("--size", size, "--tmpfs", "/tmp", "--dir", "/var", "--symlink", "/tmp", "/var/tmp")  # noqa: S108
@@ -206,7 +206,7 @@ def _each_mount(tmp_bytes: int, *, settings: bool) -> Iterator[str]:
 
 
 def _masks(hidden: Sequence[Path], trees: Sequence[Path]) -> Iterator[str]:
-    """Covers what is hidden in these trees; what is in none of them is not in the sandbox anyway."""
+    """Masks hidden paths in these trees; paths in none of them are not in the sandbox anyway."""
     for path in hidden:
         if not any(path.is_relative_to(tree) for tree in trees):
             continue
@@ -217,7 +217,7 @@ def _masks(hidden: Sequence[Path], trees: Sequence[Path]) -> Iterator[str]:
 
 
 def _probe(sandbox: Sandbox) -> str:
-    """Why a program does not run in the sandbox; empty when it does."""
+    """Why a program does not run in the sandbox; empty if it does."""
     probe = ["/bin/sh", "-c", "test -r /proc/self/status"]
     try:
         with ExitStack() as stack:

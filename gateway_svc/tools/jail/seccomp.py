@@ -1,9 +1,9 @@
 """A filter of system calls for the sandbox, against what its namespaces do not cover.
 
-Sockets of the kinds that programs use are allowed and no others: a virtual machine's socket to its host, for one, knows
-no network namespace. Interfaces of the kernel are closed that ordinary programs do without, and that reach across
-namespaces or have often been a way out: keyrings, BPF, performance events, userfaultfd, io_uring (which makes sockets,
-too). The sandbox's first process, which has none of a command's limits, can be neither traced nor written to.
+Only the socket families that programs use are allowed: a virtual machine's socket to its host, for example, ignores
+network namespaces. Kernel interfaces that ordinary programs do not need, and that cross namespaces or have often been
+exploited, are closed: keyrings, BPF, performance events, userfaultfd, io_uring (which also creates sockets). The
+sandbox's first process, which has no limits, can be neither traced nor written to.
 """
 
 import errno
@@ -33,7 +33,7 @@ FAIL = 0x0005_0000
 
 
 def system_call_filter() -> bytes | None:
-    """The filter as bubblewrap's --seccomp reads it; None for a machine whose numbers are not listed here."""
+    """The filter in the format of bubblewrap's --seccomp; None for a machine that is not listed here."""
     if platform.machine() not in MACHINES:
         return None
     architecture, socket_number, ptrace, write, closed = MACHINES[platform.machine()]

@@ -1,4 +1,4 @@
-"""Requests to one MCP server over a link, and their answers. What happened to the link is said by the link alone."""
+"""Requests to one MCP server over a link, and their answers. Only the link itself knows its state."""
 
 import asyncio
 import time
@@ -15,18 +15,18 @@ HANDSHAKE_VERSION, STATELESS_VERSION = "2025-11-25", "2026-07-28"
 META = "io.modelcontextprotocol"
 METHOD_NOT_FOUND = -32601
 GREETINGS = frozenset({"initialize", "server/discover"})
-"""These are never cancelled, as the protocol wants."""
+"""Requests that are never cancelled, by the protocol."""
 PROBE_SECONDS = 5.0
 TELL_SECONDS = 60.0
 CANCEL_SECONDS = 1.0
 LARGE_NOTICE_BYTES = 65_536
-"""A message of this size that answers nothing is not read at all."""
+"""A message of this size that answers nothing is not parsed."""
 
 log = structlog.get_logger(__name__)
 
 
 class ConnectionLost(Exception):
-    """The link to the server ended, or is not there."""
+    """The link to the server has ended, or there is none."""
 
     def __init__(self, *, begun: bool = True) -> None:
         super().__init__("the connection was lost")
@@ -35,10 +35,10 @@ class ConnectionLost(Exception):
 
 
 class Link(Protocol):
-    """How messages reach a server; what comes from it is given to the client's take()."""
+    """How messages reach a server; its messages go to the client's take()."""
 
     async def send(self, message: dict[str, Any]) -> None:
-        """Sends a message. Over HTTP, it returns when the answer has been taken, too.
+        """Sends a message. Over HTTP, it returns when the answer has been processed.
 
         Raises:
             ConnectionLost: the server cannot be reached.
@@ -47,29 +47,29 @@ class Link(Protocol):
 
 
 class Client:
-    """A server, as far as it is asked for tools. It may be asked for several things at once."""
+    """The client of one server's tools. It may have several requests at once."""
 
     def __init__(self, server: str, heard: Callable[[str], None]) -> None:
-        """`heard` is told the method of each notification of the server's."""
+        """`heard` is called with the method of each notification from the server."""
         self.lost = asyncio.Event()
-        """Set once the link serves no more."""
+        """Set once the link is lost."""
         self.stateless = False
-        """Whether the server speaks the protocol without a handshake, where each request says all that is needed."""
+        """Whether the server speaks the protocol without a handshake, in which each request is self-contained."""
         self._server = server
         self._heard = heard
         self._link: Link | None = None
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._listening: set[int] = set()
-        """Of what was asked, what is not answered for hours."""
+        """Requests that have not been answered for hours."""
         self._last_id = 0
         self._stray, self._told_at = 0, -TELL_SECONDS
         self._answering: set[asyncio.Task[None]] = set()
 
     async def open(self, link: Link, seconds: float, *, probe: bool = True) -> None:
-        """Greets the server: as one without a handshake where `probe` is set, and by a handshake if it is none.
+        """Opens the protocol: without a handshake if `probe` is set and the server can do that, else with one.
 
         Raises:
-            ConnectionLost, Refusal, Unreadable, TimeoutError: it is no MCP server, or did not answer in time.
+            ConnectionLost, Refusal, Unreadable, TimeoutError: it is not an MCP server, or did not answer in time.
         """
         self._link = link
         if probe and await self._discovers(min(PROBE_SECONDS, seconds)):
@@ -77,7 +77,7 @@ class Client:
         hello = {"protocolVersion": HANDSHAKE_VERSION, "capabilities": {}, "clientInfo": CLIENT}
         try:
             await self.request("initialize", hello, seconds)
-        except Refusal:  # one that knows no handshake any more, and was too slow for the question
+        except Refusal:  # it no longer has a handshake, and answered the probe too late
             if not await self._discovers(seconds):
                 raise
         else:
@@ -98,9 +98,9 @@ class Client:
 
         Raises:
             Refusal: the server's own error.
-            Unreadable: its answer is none.
-            ConnectionLost: the link ended before there was an answer.
-            TimeoutError: there was none in time; the server has been told to stop.
+            Unreadable: its answer is malformed.
+            ConnectionLost: the link ended before the answer.
+            TimeoutError: no answer came in time; the request was cancelled.
         """
         self._last_id += 1
         number, answer = self._last_id, asyncio.get_running_loop().create_future()
@@ -133,7 +133,7 @@ class Client:
             sending.cancel()
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        """Tells the server something.
+        """Sends a notification.
 
         Raises:
             ConnectionLost: the link has ended.
@@ -143,7 +143,7 @@ class Client:
         await self._link.send({"jsonrpc": "2.0", "method": method, "params": self._stamped(params or {})})
 
     def take(self, line: bytes) -> bool:
-        """Takes what the server sent; returns whether it was an answer."""
+        """Processes a line from the server; returns whether it was an answer."""
         if len(line) > LARGE_NOTICE_BYTES and b'"id"' not in line[:4096] + line[-4096:]:
             self._count_stray()
             return False
@@ -205,7 +205,7 @@ class Client:
                 await self.notify("notifications/cancelled", {"requestId": number, "reason": "cancelled"})
 
     def _answer_later(self, number: Any, method: str) -> None:
-        """A server's own question: whether we are there. All else that it may ask for is not offered."""
+        """Answers a server's ping. All other requests of servers are refused."""
         answer: dict[str, Any] = {"result": {}}
         if method != "ping":
             answer = {"error": {"code": METHOD_NOT_FOUND, "message": "not offered"}}
@@ -226,7 +226,7 @@ class Client:
         return {**params, "_meta": {f"{META}/{name}": value for name, value in about.items()}}
 
     def _count_stray(self) -> None:
-        """What is no message, or answers nothing, is told by its number, once a minute: it may be content."""
+        """Counts what is no message, or answers nothing. Only the count is logged, once a minute: it may be content."""
         self._stray += 1
         if time.monotonic() - self._told_at >= TELL_SECONDS:
             log.warning("mcp.messages_skipped", server=self._server, messages=self._stray)

@@ -1,4 +1,4 @@
-"""One MCP server: connected in a task of its own, its tools listed, its calls made; connected again when it dies."""
+"""One MCP server: its own task connects, lists its tools, makes its calls, and reconnects when it dies."""
 
 import asyncio
 import os
@@ -23,11 +23,11 @@ from recording.calls import ToolResult
 MAX_START_SECONDS = 600.0
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 60.0
 STEADY_SECONDS = 30.0
-"""A connection that lasted so long makes the next retry quick again."""
+"""A connection that lasted this long resets the backoff."""
 WAIT_SECONDS = 10.0
-"""How long a call waits for a server that is being connected again."""
+"""How long a call waits for a server that is reconnecting."""
 LIST_SECONDS = 10.0
-"""A server that does not say within this which tools it has is started again."""
+"""A server that does not list its tools within this time is restarted."""
 LIST_APART_SECONDS = 1.0
 LISTEN_SECONDS, LISTEN_AGAIN_SECONDS = 3600.0, 10.0
 CLOSE_SECONDS = 10.0
@@ -36,21 +36,21 @@ log = structlog.get_logger(__name__)
 
 
 class McpServer:
-    """A server of the settings file. Its tools stay known while it is away, and their calls say so."""
+    """A server of the settings file. While it is away its tools stay known, and calls fail with that reason."""
 
     def __init__(self, name: str, settings: ServerSettings, folder: Path, on_change: Callable[[], None]) -> None:
-        """`folder` is where its program runs unless the settings say; `on_change` is called when its tools change."""
+        """`folder` is its program's default working directory; `on_change` is called when its tools change."""
         self.name = name
         self.settings = settings
         self.listing = Listing()
         self.tried = asyncio.Event()
-        """Set once it was connected, or could not be."""
+        """Set after the first attempt to connect."""
         self._folder = settings.cwd or folder
         self._on_change = on_change
         self._client: Client | None = None
         self._up = asyncio.Event()
         self._probes = True
-        """Whether the next try asks first for a server without a handshake: one may die of that question."""
+        """Whether the next attempt probes for a server without a handshake first: some servers die of that."""
         self._relist = asyncio.Event()
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -61,7 +61,7 @@ class McpServer:
         return self._up.is_set()
 
     def start(self) -> None:
-        """Begins to connect."""
+        """Starts connecting."""
         self._task = asyncio.create_task(self._serve(), name=f"mcp {self.name}")
 
     async def aclose(self) -> None:
@@ -123,7 +123,7 @@ class McpServer:
             wait_s, start_s = min(wait_s * 2, LAST_RETRY_SECONDS), min(start_s * 2, MAX_START_SECONDS)
 
     async def _serve_once(self, start_seconds: float) -> None:
-        """Connects, and stays connected until the connection is lost or nobody wants it any more."""
+        """Connects, and stays connected until the connection is lost or closed."""
         client = Client(self.name, self._hear)
         async with AsyncExitStack() as stack:
             opening = asyncio.create_task(self._open(client, stack, start_seconds))
@@ -149,7 +149,7 @@ class McpServer:
             self._lose()
 
     def _lose(self) -> None:
-        """Calls that come wait for the next connection."""
+        """Makes new calls wait for the next connection."""
         self._client = None
         self._up.clear()
 
@@ -170,7 +170,7 @@ class McpServer:
         return run_server(self.name, argv, environment(os.environ, settings.env), self._folder, client)
 
     async def _listen(self, client: Client, link: Link) -> None:
-        """Hears of other tools from servers that tell only who asks."""
+        """Listens for changed tools at servers that announce them only on request."""
         while client.stateless:
             with suppress(Refusal, Unreadable, TimeoutError, ConnectionLost):
                 await client.request(
@@ -185,12 +185,12 @@ class McpServer:
             self._relist.set()
 
     async def _list(self, client: Client) -> None:
-        """Asks which tools there are."""
+        """Lists the server's tools."""
         self._relist.clear()
         listing = await list_tools(client, self.name, self.call, LIST_SECONDS)
         settings = self.settings
         if unknown := sorted({*settings.tools, *settings.record} - {name.partition(".")[2] for name in listing.tools}):
-            # a policy for a name that is misspelt holds for nothing
+            # a policy for a misspelt name has no effect
             log.warning("mcp.settings_name_unknown_tools", server=self.name, tools=unknown)
         if listing.left_out != self.listing.left_out and listing.left_out:
             log.warning("mcp.tools_left_out", server=self.name, count=listing.left_out_count, reasons=listing.left_out)
@@ -210,7 +210,7 @@ async def _first_of(events: list[asyncio.Event], seconds: float | None = None) -
 
 
 def _reason(error: Exception) -> str:
-    """What may be told of an error: its kind, and the system's own words; the rest may be content."""
+    """The loggable part of an error: its type and the system's own words; the rest may be content."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, Refusal):

@@ -1,7 +1,7 @@
 """An MCP server at an address: streamable HTTP, without a proxy and without following it to another origin.
 
-Each message is a POST; what answers it is a body of JSON, or a stream of events. A server that keeps sessions tells of
-other tools on a GET of its own.
+Each message is a POST, answered by a JSON body or a stream of events. A server with sessions announces changed tools on
+a separate GET.
 """
 
 import asyncio
@@ -32,7 +32,6 @@ class _Http:
         self._session = ""
 
     async def send(self, message: dict[str, Any]) -> None:
-        """See Link."""
         content = json.dumps(message, ensure_ascii=False).encode(errors="replace")
         try:
             async with self._http.stream(
@@ -46,7 +45,7 @@ class _Http:
             raise ConnectionLost from None
 
     async def listen(self) -> None:
-        """Hears what a server with sessions says unasked, for as long as it has a stream for that."""
+        """Listens to the notification stream of a server with sessions, as long as it has one."""
         wait_s = FIRST_WAIT_SECONDS
         while True:
             with suppress(httpx2.HTTPError, OSError, Unreadable, ConnectionLost):
@@ -63,7 +62,7 @@ class _Http:
             wait_s = min(2 * wait_s, LAST_WAIT_SECONDS)
 
     async def leave(self) -> None:
-        """Tells the server that its session is over."""
+        """Ends the session at the server."""
         if self._session:
             with suppress(httpx2.HTTPError, OSError, TimeoutError):
                 async with asyncio.timeout(1.0):
@@ -84,14 +83,14 @@ class _Http:
         return headers
 
     async def _take(self, response: httpx2.Response, *, asks: bool) -> None:
-        """Takes what answers a message.
+        """Processes the answer to a message.
 
         Raises:
-            ConnectionLost: the server knows the session no more, or did not answer a request.
-            Unreadable: it sent what is no answer.
+            ConnectionLost: the server no longer knows the session, or did not answer a request.
+            Unreadable: its answer is malformed.
         """
         if response.headers.get("content-encoding", "identity") != "identity":
-            raise Unreadable  # nothing else was asked for, and it could become large
+            raise Unreadable  # no other type was requested, and it could be large
         session = response.headers.get("mcp-session-id", "")
         if session.isascii() and session.isprintable():
             self._session = session or self._session
@@ -127,7 +126,7 @@ async def _body(response: httpx2.Response) -> bytes:
 
 
 async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """The data of each event. One that is larger than MAX_MESSAGE_BYTES ends the stream."""
+    """Yields the data of each event. An event larger than MAX_MESSAGE_BYTES ends the stream."""
     parts: list[bytes] = []
     data: list[bytes] = []
     length = 0
@@ -153,10 +152,10 @@ async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
 async def reach_server(
     url: str, headers: Mapping[str, str], timeout_seconds: float, client: Client
 ) -> AsyncIterator[_Http]:
-    """Speaks to the server at url, and gives what it says to the client."""
+    """Connects to the server at url, and passes its messages to the client."""
     http = httpx2.AsyncClient(
         headers={"user-agent": "onrecord", "accept-encoding": "identity", **headers},
-        # a stream of events may be silent for longer than a call may take
+        # a stream of events may be silent for longer than any call
         timeout=httpx2.Timeout(max(300.0, timeout_seconds), connect=CONNECT_SECONDS),
         limits=httpx2.Limits(max_connections=None),
         trust_env=False,

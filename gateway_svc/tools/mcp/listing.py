@@ -1,4 +1,4 @@
-"""The tools that an MCP server lists, read one by one: what is bad of the list is left out, and nothing else."""
+"""The tools that an MCP server lists, read one by one: only bad ones are left out."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -31,40 +31,39 @@ class McpTool:
     call: Callable[[dict[str, Any]], Awaitable[ToolResult]]
 
     def check(self, arguments: dict[str, Any]) -> None:
-        """See RemoteTool. The server checks the rest itself."""
+        """Checks only that required arguments are there; the server checks the rest."""
         required = self.schema.get("required")
         missing = [name for name in required if name not in arguments] if isinstance(required, list) else []
         if missing:
-            # the names are the server's words: for the model, and not for the record
+            # the names are the server's words: for the model, not for the record
             raise ArgumentsError("required arguments are missing", told=f"missing: {', '.join(map(str, missing[:8]))}")
 
     async def run(self, arguments: dict[str, Any], context: ToolContext) -> ToolResult:
-        """See RemoteTool."""
         return await self.call(arguments)
 
 
 @dataclass(slots=True)
 class Listing:
-    """What a server has."""
+    """The tools of a server."""
 
     tools: dict[str, McpTool] = field(default_factory=dict)
-    """By their names in full, `server.tool`."""
+    """By full name, `server.tool`."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """Why tools are not offered, by their names, or by their places where the names are none; the first MAX_TOLD."""
+    """Why tools are not offered, by name, or by position if the name is unusable; the first MAX_TOLD."""
     left_out_count: int = 0
 
     def leave_out(self, name: str, reason: str) -> None:
-        """Counts a tool that is not offered, and keeps why."""
+        """Counts a tool that is not offered, and keeps the reason."""
         self.left_out_count += 1
         if len(self.left_out) < MAX_TOLD:
             self.left_out[name] = reason
 
 
 async def list_tools(client: Client, server: str, call: Call, seconds: float) -> Listing:
-    """The tools of the server of that name; `call` is how they are called.
+    """Lists the tools of the server of that name; `call` calls one.
 
     Raises:
-        ConnectionLost, Refusal, Unreadable, TimeoutError: the server does not say which tools it has.
+        ConnectionLost, Refusal, Unreadable, TimeoutError: the server did not list its tools.
     """
     listing, cursor, seen = Listing(), None, 0
     for _ in range(MAX_PAGES):
@@ -108,5 +107,5 @@ def _description(entry: dict[str, Any]) -> str:
 
 
 def shown(tools: dict[str, McpTool]) -> list[tuple[str, str, dict[str, object]]]:
-    """All that a model sees of them, for telling whether they have changed."""
+    """What a model sees of the tools, to detect changes."""
     return [(tool.name, tool.description, tool.schema) for tool in tools.values()]

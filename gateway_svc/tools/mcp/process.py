@@ -1,4 +1,4 @@
-"""An MCP server as a program: JSON lines over its pipes, in a session of its own, and nothing of it left at its end."""
+"""An MCP server as a program: JSON lines over pipes, in a process session of its own, with no process left behind."""
 
 import asyncio
 import asyncio.subprocess
@@ -19,22 +19,22 @@ from gateway_svc.tools.mcp.client import Client, ConnectionLost
 from gateway_svc.tools.mcp.wire import MAX_MESSAGE_BYTES
 
 MARKER = "ONRECORD_MCP"
-"""The environment variable by which what a server started is found at its end."""
+"""The environment variable that marks what a server started."""
 INHERITED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
-"""All that a server gets of the gateway's environment unless the file names more."""
+"""The variables of the gateway's environment that every server gets; the file may name more."""
 CHUNK_BYTES = 64 * 1024
 FLOOD_PAUSE_SECONDS = 0.005
-"""How long is waited behind a chunk in which nothing was an answer, so that it is its writer that waits."""
+"""The pause after a chunk without an answer, so that the writer of a flood waits."""
 EXIT_SECONDS = 1.0
 TERM_SECONDS = 1.0
 KILL_SECONDS = 2.0
-"""How long its end is waited for behind the end of its stdin, SIGTERM and SIGKILL."""
+"""How long to wait for its end after closing its stdin, after SIGTERM and after SIGKILL."""
 
 log = structlog.get_logger(__name__)
 
 
 def environment(gateway: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
-    """What a server sees: a few variables that programs need, and those that the file names."""
+    """A server's environment: a few variables that programs need, and those that the file names."""
     return {name: gateway[name] for name in INHERITED if name in gateway} | dict(more)
 
 
@@ -48,7 +48,6 @@ class _Pipes:
         self._sending = asyncio.Lock()
 
     async def send(self, message: dict[str, Any]) -> None:
-        """See Link."""
         line = json.dumps(message, ensure_ascii=False).encode(errors="replace") + b"\n"
         try:
             async with self._sending:
@@ -58,7 +57,7 @@ class _Pipes:
             raise ConnectionLost from None
 
     async def read(self, client: Client, server: str) -> None:
-        """Gives each line to the client. A line that never ends ends the link."""
+        """Passes each line to the client. An overlong line ends the link."""
         parts: list[bytes] = []
         length = 0
         with suppress(OSError):
@@ -80,7 +79,7 @@ class _Pipes:
         client.lost.set()
 
     def close(self) -> None:
-        """Ends the program's stdin."""
+        """Closes the program's stdin."""
         with suppress(OSError, RuntimeError):
             self._input.close()
 
@@ -89,7 +88,7 @@ class _Pipes:
 async def run_server(
     server: str, argv: Sequence[str], env: Mapping[str, str], cwd: Path, client: Client
 ) -> AsyncIterator[_Pipes]:
-    """Starts the program, and gives what it writes to the client; at the end nothing of it is left.
+    """Starts the program, and passes its output to the client. At the end none of its processes is left.
 
     Raises:
         OSError: it cannot be started.
@@ -119,7 +118,7 @@ async def run_server(
 
 
 async def _finished(ending: "asyncio.Task[None]") -> None:
-    """Waits for a server's end, although whoever waits is cancelled: nothing is to be left behind."""
+    """Waits for a server's end even if the waiter is cancelled, so that nothing is left behind."""
     cancelled = False
     while not ending.done():
         try:
@@ -133,7 +132,7 @@ async def _finished(ending: "asyncio.Task[None]") -> None:
 async def _end(
     process: asyncio.subprocess.Process, transport: asyncio.SubprocessTransport, pipes: _Pipes, mark: str, begun: float
 ) -> None:
-    """Ends the server by the end of its stdin, then SIGTERM, then SIGKILL to all that is left of it."""
+    """Ends the server: closes its stdin, then SIGTERM, then SIGKILL for all that is left."""
     pipes.close()
     if not await _ends_within(process, EXIT_SECONDS):
         _signal_group(process.pid, signal.SIGTERM)
@@ -145,7 +144,7 @@ async def _end(
 
 
 async def _ends_within(process: asyncio.subprocess.Process, seconds: float) -> bool:
-    # not by process.wait(), which also waits for pipes that a grandchild may hold
+    # not process.wait(), which also waits for pipes that a grandchild may hold
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while process.returncode is None:  # noqa: ASYNC110 - the loop tells of an exit by this alone

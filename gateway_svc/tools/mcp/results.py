@@ -1,7 +1,7 @@
-"""What the answer of an MCP server is to the model and to the record. Its words are content: no error quotes them.
+"""Turns the answer of an MCP server into a ToolResult. Its words are content: no recorded error quotes them.
 
-A result is read part by part: a block that is none is named, and what stands beside it is told all the same. Nothing is
-held against the server's own output schema: the model reads what came.
+A result is read block by block: a malformed block is named, and the others count. Results are not checked against the
+server's output schema.
 """
 
 import json
@@ -19,10 +19,10 @@ _MEDIA = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}", re.ASCII)
 
 
 def tool_result(answer: dict[str, Any]) -> ToolResult:
-    """The result of a call that a server has answered.
+    """The result of an answered call.
 
     Raises:
-        ToolError: the server says that its tool could not do its work, or its answer is none.
+        ToolError: the server reports an error, or its answer is malformed.
     """
     blocks = answer.get("content")
     blocks = blocks if isinstance(blocks, list) else []
@@ -43,12 +43,12 @@ def tool_result(answer: dict[str, Any]) -> ToolResult:
 
 
 def away(server: str) -> ToolError:
-    """A server that cannot be asked now."""
+    """The server is not connected."""
     return ToolError(f"the MCP server {server} is not running; it is being started again")
 
 
 def died(server: str) -> ToolError:
-    """A server that ended, or went out of reach, before it had answered."""
+    """The server ended or became unreachable before it answered."""
     return ToolError(
         f"the MCP server {server} ended in the middle of the call: whether the tool finished is not known",
         outcome=common_pb2.OUTCOME_INTERRUPTED,
@@ -56,24 +56,24 @@ def died(server: str) -> ToolError:
 
 
 def timed_out(server: str, seconds: float) -> ToolError:
-    """A server that did not answer in time."""
+    """The server did not answer in time."""
     return ToolError(
         f"the MCP server {server} did not answer within {seconds:g} s", outcome=common_pb2.OUTCOME_TIMED_OUT
     )
 
 
 def unreadable(server: str) -> ToolError:
-    """A server whose answer is not what the protocol allows."""
+    """The server's answer violates the protocol."""
     return ToolError(f"the MCP server {server} gave an answer that cannot be read")
 
 
 def refused(server: str, refusal: Refusal) -> ToolError:
-    """A server that answered with an error of its own, such as an unknown tool."""
+    """The server answered with a protocol error, such as an unknown tool."""
     return ToolError(f"the MCP server {server} refused the call ({refusal.name})", text=f"Error: {refusal.message}")
 
 
 def _shown(block: Any) -> tuple[str, int]:
-    """A block as the model is shown it, and its size in bytes; what is no text is named instead."""
+    """A block's text for the model, and its size in bytes; other blocks are named instead."""
     match block:
         case {"type": "text", "text": str(text)}:
             return text, _size(text)

@@ -1,8 +1,8 @@
-"""A server's JSON Schema of a tool's arguments, mended into what every provider of models takes, or refused.
+"""Rewrites a server's JSON Schema of a tool's arguments into what every provider accepts, or refuses it.
 
-One set of rules for all engines, the strictest that a provider has: an object at the top, without alternatives there;
-references within the schema alone; plain JSON, not too large and not too deep. One schema that a provider does not take
-makes it refuse every request.
+All engines share the strictest rules of any provider: an object at the top, without alternatives there; references
+only within the schema; plain JSON, neither too large nor too deep. A provider refuses every request with a schema that
+it does not accept.
 """
 
 import json
@@ -15,14 +15,14 @@ NOT_AT_THE_TOP = frozenset({*ALTERNATIVES, "not", "enum", "const", "if", "then",
 
 
 class Unusable(Exception):
-    """A schema that cannot be mended; says why, in words of ours."""
+    """A schema that cannot be used; says why, in our own words."""
 
 
 def usable(schema: Any) -> dict[str, object]:
-    """The schema as models are shown it.
+    """The schema as models see it.
 
     Raises:
-        Unusable: it cannot be mended.
+        Unusable: it cannot be rewritten.
     """
     if not isinstance(schema, dict):
         raise Unusable("no schema" if schema is None else "schema is no object")
@@ -41,14 +41,14 @@ def usable(schema: Any) -> dict[str, object]:
     if len(properties) > MAX_PROPERTIES:
         raise Unusable("schema too large")
     rest = {key: value for key, value in merged.items() if key not in NOT_AT_THE_TOP | {"required"}}
-    # a property whose schema is none lets anything in
+    # a property with an invalid schema accepts anything
     fields = {name: field if isinstance(field, dict | bool) else {} for name, field in properties.items()}
     required = [name for name in dict.fromkeys(_names(merged.get("required"))) if name in fields]
     return {**rest, "type": "object", "properties": fields, **({"required": required} if required else {})}
 
 
 def _plain(value: Any, depth: int) -> Any:
-    """The value without what leads out of it."""
+    """The value without outside references."""
     if depth == 0:
         raise Unusable("schema too deep")
     if isinstance(value, list):
@@ -62,7 +62,7 @@ def _plain(value: Any, depth: int) -> Any:
 
 
 def _merged(schema: dict[str, Any]) -> dict[str, Any]:
-    """Alternatives at the top as one object: what any of them names may be given, what all of them require must be."""
+    """Merges alternatives at the top into one object, with all properties, and required those that all require."""
     merged = {**_resolved(schema, schema), **schema}
     properties, required = _properties(merged), _names(merged.get("required"))
     for key in ALTERNATIVES:
@@ -86,7 +86,7 @@ def _names(required: Any) -> list[str]:
 
 
 def _resolved(schema: dict[str, Any], part: Any) -> dict[str, Any]:
-    """A part of the schema, or what its reference leads to."""
+    """A part of the schema, or the target of its reference."""
     if isinstance(part, dict) and isinstance(reference := part.get("$ref"), str):
         found: Any = schema
         for name in reference.removeprefix("#").strip("/").split("/"):

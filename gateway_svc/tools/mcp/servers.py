@@ -14,9 +14,9 @@ from gateway_svc.tools.mcp.settings import ServerSettings
 from gateway_svc.tools.toolbox import Policy
 
 MAX_OFFERED = 128
-"""Of all tools together, the gateway's own included: a provider takes no more in a request."""
+"""The most tools in all, the gateway's own included: providers accept no more in a request."""
 START_SECONDS = 10.0
-"""How long the start of the gateway waits for its servers; one that is slower offers its tools later."""
+"""How long the gateway's start waits for its servers; slower ones offer their tools later."""
 
 
 log = structlog.get_logger(__name__)
@@ -24,23 +24,24 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """How a server is, for people and metrics."""
+    """The state of a server, for people and metrics."""
 
     name: str
     is_up: bool
     offered: int
     """How many of its tools are offered."""
     left_out: int
-    """How many are not."""
+    """How many are left out."""
 
 
 class McpServers:
     """The servers of the settings file."""
 
     def __init__(self, servers: Mapping[str, ServerSettings], folder: Path) -> None:
-        """Makes a folder for each server under `folder`, where its program runs.
+        """Creates a folder for each server under `folder`, where its program runs.
 
-        Not the workspace: Python, npx and others load code from the folder that they run in, and a model writes there.
+        Not the workspace: Python, npx and others load code from their working directory, and models write to the
+        workspace.
 
         Raises:
             OSError: a folder cannot be made.
@@ -56,7 +57,7 @@ class McpServers:
         self._crowded_out: dict[str, str] = {}
 
     async def start(self) -> None:
-        """Connects to all servers, and waits until each was connected or could not be, but not for long."""
+        """Connects to all servers, and waits up to a limit for the first attempt of each."""
         tries = []
         for server in self._servers.values():
             server.start()
@@ -71,21 +72,20 @@ class McpServers:
         await asyncio.gather(*(server.aclose() for server in self._servers.values()))
 
     def tools(self) -> Mapping[str, RemoteTool]:
-        """See RemoteTools."""
         return self._tools
 
     def make_room_for(self, others: int) -> None:
-        """Says how many tools are offered besides these."""
+        """Sets how many other tools are offered."""
         self._room = max(MAX_OFFERED - others, 0)
         self._changed()
 
     def left_out(self) -> dict[str, str]:
-        """Why tools are not offered, by their names: what is bad, and what there is no room for."""
+        """Why tools are not offered, by name: bad ones, and those beyond the limit."""
         reasons = {name: why for server in self._servers.values() for name, why in server.listing.left_out.items()}
         return {**reasons, **self._crowded_out}
 
     def states(self) -> Iterator[ServerState]:
-        """How each server is."""
+        """The state of each server."""
         for name, server in self._servers.items():
             offered = sum(tool.startswith(f"{name}.") for tool in self._tools)
             crowded = sum(tool.startswith(f"{name}.") for tool in self._crowded_out)
@@ -97,13 +97,13 @@ class McpServers:
         return list(self._servers)
 
     def policy(self, name: str) -> Policy:
-        """See RemoteTools. The file's word on the tool, or else on its server."""
+        """The file's policy for the tool, or else for its server."""
         server, _, tool = name.partition(".")
         settings = self._servers[server].settings
         return settings.tools.get(tool, settings.policy)
 
     def _changed(self) -> None:
-        """Chooses what is offered: of each server the first tools in turn, as many as there is room for."""
+        """Chooses which tools are offered: servers take turns until the limit is reached."""
         listed = {
             name: (place, order, tool)
             for order, server in enumerate(self._servers.values())

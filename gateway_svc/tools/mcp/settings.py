@@ -29,7 +29,7 @@ class ServerSettings(BaseModel):
     command: str = ""
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
-    """Added to the few variables that every server gets; `${NAME}` in a value is taken from the gateway's own."""
+    """Added to the few variables that every server gets; `${NAME}` is replaced from the gateway's environment."""
     cwd: Path | None = None
     url: HttpUrl = ""
     headers: dict[str, str] = {}
@@ -38,12 +38,12 @@ class ServerSettings(BaseModel):
     timeout_seconds: Seconds = 60
     """How long a call may take."""
     start_seconds: Seconds = Field(30, le=600)
-    """How long the server may take to be ready at the first try; at each further one twice as long, up to 600."""
+    """How long the server may take to be ready at the first attempt; doubled at each further one, up to 600."""
     policy: Policy = "allow"
-    """Of the server's tools that `tools` does not name."""
+    """The policy of tools that `tools` does not name."""
     tools: dict[str, Policy] = {}
     record: dict[str, tuple[str, ...]] = {}
-    """By tool: the arguments whose values may be on the record; of all others it has names, types and sizes."""
+    """By tool: the arguments whose values are recorded; all others are shown by name, type and size."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -59,7 +59,7 @@ class ServerSettings(BaseModel):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Values that are never shown: all headers, and what was taken from the gateway's environment."""
+        """Values that are never shown: all headers, and values from the gateway's environment."""
         return self._secrets
 
 
@@ -67,7 +67,7 @@ def load_servers(path: Path, environment: Mapping[str, str]) -> dict[str, Server
     """The servers that are not disabled, by name.
 
     Raises:
-        SettingsError: the file cannot be read, or says what it cannot; the message quotes no value.
+        SettingsError: the file cannot be read or is invalid; the message quotes no value.
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
-"""JSON-RPC as MCP servers write it: lines in, messages out. What cannot be read is found out for whom it was.
+"""JSON-RPC as MCP servers write it: lines in, messages out. For unreadable messages it finds the likely request.
 
-Servers are read with patience: a byte that is no UTF-8 and half of a surrogate pair cost one character each, an array
-is so many messages. Numbers of absurd lengths become floats, and nothing is larger inside than MAX_SIGNS.
+Reading is lenient: invalid UTF-8 and lone surrogates cost one character each, an array is several messages, and
+absurdly long numbers become floats. A message has at most MAX_SIGNS parts.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_SIGNS = 1_000_000
-"""Of the signs that make parts of JSON, so that a message of small parts cannot become a hundred times its size."""
+"""The most JSON delimiters in a message, so that one of many small parts cannot grow to a hundred times its size."""
 MAX_DIGITS = 18
 SCANNED_BYTES = 65_536
 KNOWN_CODES = {
@@ -23,7 +23,7 @@ KNOWN_CODES = {
     -32002: "resource not found",
     -32022: "unsupported protocol version",
 }
-"""The codes that the protocol names. What a server makes up is told to the model, and recorded as `other`."""
+"""The codes that the protocol names. The model sees a server's own codes, which are recorded as `other`."""
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]')
 _NUMBER = re.compile(rb"\s*:\s*\"?(\d{1,15})\b")
@@ -32,16 +32,16 @@ _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Unreadable(Exception):
-    """A message that is no JSON-RPC."""
+    """A message that is not JSON-RPC."""
 
     def __init__(self, ids: tuple[int, ...] = ()) -> None:
         super().__init__("a message that cannot be read")
         self.ids = ids
-        """The ids that it may be the answer to, the likeliest first."""
+        """The ids of requests that it may answer, the likeliest first."""
 
 
 class Refusal(Exception):
-    """A server's own answer to a request that it does not carry out. Its words are content."""
+    """A server's error response to a request. Its words are content."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__("the server refused")
@@ -55,10 +55,10 @@ class Refusal(Exception):
 
 
 def read_messages(line: bytes) -> Iterator[dict[str, Any]]:
-    """The messages of a line, or of a body.
+    """Yields the messages of a line or a body.
 
     Raises:
-        Unreadable: it is none, or larger inside than is read.
+        Unreadable: it is malformed, or has too many parts.
     """
     if sum(map(line.count, (b",", b"[", b"{", b":"))) > MAX_SIGNS:
         raise Unreadable(_ids(line))
@@ -76,7 +76,7 @@ def read_messages(line: bytes) -> Iterator[dict[str, Any]]:
 
 
 def message_id(message: dict[str, Any]) -> int | None:
-    """The id of a request of ours that a message answers, as a number or as the same in text."""
+    """The id of our request that a message answers, a number or its text."""
     value = message.get("id")
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= MAX_DIGITS:
         return int(value)
@@ -84,7 +84,7 @@ def message_id(message: dict[str, Any]) -> int | None:
 
 
 def refusal_of(error: Any) -> Refusal:
-    """The error member of an answer, whatever is in it."""
+    """Reads the error member of an answer, whatever it contains."""
     fields = error if isinstance(error, dict) else {}
     code, message = fields.get("code"), fields.get("message")
     told = message if isinstance(message, str) else json.dumps(error)
@@ -96,7 +96,7 @@ def _integer(digits: str) -> int | float:
 
 
 def _ids(line: bytes) -> tuple[int, ...]:
-    """The ids in what is no JSON: those of the outermost object first, then others."""
+    """The ids in malformed JSON: those of the outermost object first, then others."""
     depth, found = 0, []
     for token in _TOKEN.finditer(line, 0, SCANNED_BYTES):
         match token[0]:

@@ -1,1 +1,1 @@
-"""What pages are reached and read by."""
+"""Checks addresses, and reads pages."""

@@ -1,13 +1,13 @@
 """Which network addresses a fetch may connect to: public ones only. The tables follow IANA's registries.
 
-The rules are those of pydantic-ai's `_ssrf.py`, and stricter where an IPv4 address hides in an IPv6 one.
+The rules are those of pydantic-ai's `_ssrf.py`, but stricter for IPv4 addresses embedded in IPv6 ones.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
 
-# Where clouds keep credentials, some of them in public ranges. Not even a name on the allow list may lead here.
+# Where clouds serve credentials, some in public ranges. Not even a name on the allow list may lead here.
 METADATA = frozenset(
     ip_address(address)
     for address in (
@@ -59,17 +59,17 @@ ISATAP_MARKS = (0x0000_5EFE, 0x0200_5EFE)
 
 
 def is_metadata(address: Address) -> bool:
-    """Whether the address is a metadata service's, in whatever form an IPv6 address holds an IPv4 one."""
+    """Whether the address is a metadata service's, also as an IPv4 address embedded in an IPv6 one."""
     if isinstance(address, IPv4Address):
         return address in METADATA
     number = int(address)
-    # At its end when mapped, compatible, translated or in ISATAP; after its first part in 6to4; inverted in Teredo.
+    # At the end if mapped, compatible, translated or ISATAP; after the first part in 6to4; inverted in Teredo.
     held = number & _32_BITS, number >> 80 & _32_BITS, ~number & _32_BITS
     return any(part in METADATA for part in (IPv6Address(number), *map(IPv4Address, held)))
 
 
 def refusal(address: Address) -> str | None:
-    """Why a fetch must not connect to the address, as words that follow "is"; None when it may."""
+    """Why a fetch must not connect to the address, in words that follow "is"; None if it may."""
     if is_metadata(address):
         return "a metadata service"
     for network, why in REFUSED:
@@ -78,7 +78,7 @@ def refusal(address: Address) -> str | None:
     if isinstance(address, IPv4Address):
         return None
     if address in NAT64:
-        # A resolver in a network without IPv4 gives these for every IPv4 host, so they count as what they hold.
+        # A resolver in a network without IPv4 returns these for every IPv4 host, so the embedded address counts.
         return refusal(IPv4Address(int(address) & 0xFFFF_FFFF))
     if address not in PUBLIC_IPV6:
         return "not a public IPv6 address"

@@ -1,4 +1,4 @@
-"""Where a fetch may go: a URL is taken apart, its host resolved, and every address that it has is checked."""
+"""Where a fetch may go: parses the URL, resolves its host, and checks every address of it."""
 
 import asyncio
 import contextlib
@@ -19,13 +19,13 @@ HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]+")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Gives the addresses of a host, for a port; none when there is no such host."""
+"""Returns the addresses of a host, for a port; none if there is no such host."""
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
     """The addresses of a host, as the operating system resolves it.
 
-    In a thread of its own that nobody waits for at exit: a name server that does not answer holds it for many seconds.
+    In a thread of its own that is not joined at exit: a name server that does not answer blocks it for many seconds.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Sequence[str]] = loop.create_future()
@@ -38,7 +38,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        except (OSError, UnicodeError):  # no such host, or a name that none can have
+        except (OSError, UnicodeError):  # no such host, or an impossible name
             addresses = []
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(settle, addresses)
@@ -58,10 +58,10 @@ class Destination:
 
 
 class Destinations:
-    """What a deployment lets be fetched."""
+    """What a deployment allows to be fetched."""
 
     def __init__(self, *, allow: Sequence[str], ports: Sequence[int], resolver: Resolver) -> None:
-        """`allow` lists hosts that may have an address that is not public: `host` (at the usual ports) or `host:port`.
+        """`allow` lists hosts that may have a private address: `host` (at the usual ports) or `host:port`.
 
         Raises:
             ValueError: an entry of `allow` is neither.
@@ -71,7 +71,7 @@ class Destinations:
         self._resolver = resolver
 
     async def check(self, url: str | httpx2.URL) -> Destination:
-        """Resolves the URL's host and checks each of its addresses. One that is refused refuses them all.
+        """Resolves the URL's host and checks each of its addresses. One refused address refuses the host.
 
         Raises:
             ToolError: it may not be fetched, or its host has no address.

@@ -1,4 +1,4 @@
-"""What a fetch does with a body: which are text, and the page that a worker makes of one."""
+"""Response bodies: which are text, and their conversion in a worker."""
 
 import json
 import os
@@ -29,17 +29,17 @@ class Page:
 
     media: str
     text: str
-    """Its beginning, as much as was wanted."""
+    """Its beginning, as much as was requested."""
     characters: int
-    """The whole text's."""
+    """The length of the whole text, in characters."""
     size: int
-    """In bytes, unpacked."""
+    """The decompressed size, in bytes."""
     cut: bool
-    """Whether the body was longer than is read."""
+    """Whether the body was longer than the limit."""
 
 
 def named_type(content_type: str) -> str | None:
-    """The type that a Content-Type header names, in lower case without parameters; None when it names none."""
+    """The type in a Content-Type header, in lower case without parameters; None if there is none."""
     named = content_type.partition(";")[0].strip().lower()
     return named if re.fullmatch(r"[\w.+-]{1,60}/[\w.+-]{1,60}", named, re.ASCII) else None
 
@@ -50,10 +50,10 @@ def is_text(media: str) -> bool:
 
 
 def encoding(content_encoding: str) -> str:
-    """How a body is compressed, as its header says.
+    """The compression of a body, by its header.
 
     Raises:
-        ToolError: in a way that was not asked for.
+        ToolError: it was not requested.
     """
     named = content_encoding.strip().lower()
     if named not in ("", "identity", *WBITS):
@@ -72,10 +72,10 @@ async def make_page(
     max_characters: int,
     seconds: float,
 ) -> Page:
-    """Lets a worker unpack and convert a body. What becomes too large in it, or takes too long, ends with the worker.
+    """Decompresses and converts a body in a worker, which is killed if that becomes too large or takes too long.
 
     Raises:
-        ToolError: the body is not what its headers say, or becomes larger inside than a worker may hold.
+        ToolError: the body does not match its headers, or exceeds the worker's limits.
     """
     charset = CHARSET.search(content_type)
     wanted = {

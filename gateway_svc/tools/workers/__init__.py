@@ -1,8 +1,8 @@
-"""Work in proportion to others' input, in processes that can be killed: searches, and pages unpacked and converted.
+"""Work in proportion to others' input, in processes that can be killed: searches, and the conversion of pages.
 
 | module | what it is                                                                                        |
 |--------|---------------------------------------------------------------------------------------------------|
-| pool   | starts workers, so many at once, and ends them with their call, their time and the gateway          |
+| pool   | starts a bounded number of workers, and ends them with their call, their time and the gateway       |
 | main   | the program that each worker is: takes its limits, then does one job                              |
 | search | a job: names (glob) and lines (grep) in a folder                                                  |
 | page   | a job: a body as it came from the web, unpacked, decoded, and converted to Markdown               |

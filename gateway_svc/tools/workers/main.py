@@ -1,6 +1,6 @@
 """The program that each worker is: `WANTED=… python -I -S main.py JOB PACKAGES`. Takes its limits, then does the job.
 
-It ends with the gateway, whatever it is busy with, and can use no more memory or time than here.
+It ends with the gateway, whatever it is doing, and its memory and time are limited here.
 """
 
 import ctypes
@@ -18,13 +18,13 @@ ORPHANED = 9
 
 
 def limit(job: str) -> None:
-    """Bounds what this process may take, and ties its life to its parent's.
+    """Limits this process's resources, and ties its life to its parent's.
 
-    The kernel takes the *thread* that started us for the parent; the gateway starts workers from its main one.
+    For the kernel the parent is the *thread* that started us; the gateway starts workers from its main thread.
     """
     parent = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before the line above
+    if os.getppid() != parent:  # the parent ended before the line above
         sys.exit(ORPHANED)
     for kind, most in (
         (resource.RLIMIT_DATA, MAX_MEMORY_BYTES[job]),
@@ -39,9 +39,9 @@ def limit(job: str) -> None:
 
 
 def main(job: str, packages: str) -> int:
-    """Runs the job; its answer goes to stdout, its exit code says how it ended."""
+    """Runs the job; its result goes to stdout, its exit code says how it ended."""
     limit(job)
-    # Ahead of nothing and behind the standard library: a package cannot take the place of a module of Python's.
+    # After the standard library, so that no package can replace one of its modules.
     sys.path += [os.path.dirname(os.path.abspath(__file__)), *([packages] if packages else [])]  # noqa: PTH100, PTH120 - pathlib is slow to load
     module = __import__(job)
     return int(module.main(json.loads(os.environ["WANTED"])))

@@ -1,7 +1,7 @@
-"""A worker's job: a body as it came from the web, on stdin, unpacked, decoded, and converted to Markdown.
+"""A worker's job: decompresses, decodes and converts a response body on stdin to Markdown.
 
-Its answer is a line of JSON (the media type, the size unpacked, whether that was cut, the characters in all), and then
-as much of the text as is wanted, in UTF-8.
+Its output is a line of JSON (the media type, the decompressed size, whether that was cut, the characters in all), then
+as much of the text as was requested, in UTF-8.
 """
 
 import codecs
@@ -12,7 +12,7 @@ import zlib
 from typing import Any
 
 HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
-# Python has codecs that are no character sets, and some that are slow on hostile input; these are what pages use.
+# Python has codecs that are not character sets, and some that are slow on hostile input; pages use these.
 CHARSETS = re.compile(
     r"(utf-?(8|16|16le|16be)|us-ascii|ascii|iso-?8859-?\d{1,2}|latin-?1|(windows-?|cp)(125\d|874|866|1252)"
     r"|koi8-?[ru]|gb(2312|k|18030)|big5(-?hkscs)?|shift[_-]?jis|euc-?(jp|kr)|iso-2022-jp|tis-620|macintosh)",
@@ -39,7 +39,7 @@ def unpacked(body: bytes, encoding: str, max_bytes: int) -> tuple[bytes, bool]:
 
 
 def guessed_type(content: bytes) -> str:
-    """The type of what came without one."""
+    """The type of a body without a Content-Type."""
     start = content[:SNIFFED_BYTES].lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return "text/html"
@@ -47,7 +47,7 @@ def guessed_type(content: bytes) -> str:
 
 
 def decoded(content: bytes, charset: str, *, html: bool) -> str:
-    """The text of bytes, by their mark, the charset that the header names, or the one that the page declares."""
+    """Decodes bytes by their byte order mark, the header's charset, or the charset that the page declares."""
     for mark, codec in BYTE_ORDER_MARKS:
         if content.startswith(mark):
             return content.decode(codec, errors="replace")
@@ -62,7 +62,7 @@ def decoded(content: bytes, charset: str, *, html: bool) -> str:
 
 
 def main(wanted: dict[str, Any]) -> int:
-    """Converts stdin as `wanted` says."""
+    """Converts stdin with the parameters in `wanted`."""
     try:
         content, cut = unpacked(sys.stdin.buffer.read(), wanted["encoding"], wanted["max_bytes"])
     except zlib.error:

@@ -1,4 +1,4 @@
-"""Starts workers, so many at once, and ends them with their call, their time and the gateway."""
+"""Starts a bounded number of workers, and ends them with their call, their time and the gateway."""
 
 import asyncio
 import json
@@ -22,10 +22,10 @@ Job = Literal["search", "page"]
 
 
 class Workers:
-    """A bound on how many workers run side by side. None outlives its call."""
+    """Limits how many workers run at once. None outlives its call."""
 
     def __init__(self, at_once: int = 8) -> None:
-        """Half of `at_once` are for each kind of job, so that no page keeps a search waiting."""
+        """Half of `at_once` is for each kind of job, so that pages never keep searches waiting."""
         self._places = {job: asyncio.Semaphore(max(at_once // 2, 1)) for job in ("search", "page")}
 
     async def run(
@@ -39,9 +39,9 @@ class Workers:
         max_output_bytes: int,
         stop_at_bytes: int | None = None,
     ) -> ProgramResult:
-        """Does a job in a worker of its own. Waiting for a place counts as its time.
+        """Runs a job in a worker of its own. Waiting for a slot counts towards its time.
 
-        `wanted` is told to the job as JSON. `folder` is the descriptor of the folder that it works in.
+        `wanted` is passed to the job as JSON. `folder` is the descriptor of its working directory.
 
         Raises:
             OSError: no process can be started.
@@ -69,7 +69,7 @@ class Workers:
 
 
 def _packages() -> str:
-    """The folder of the packages that are installed beside the one that converts pages."""
+    """The folder with the package that converts pages, and others."""
     found = find_spec("html_to_markdown")
     if found is None or found.origin is None:
         raise OSError("the package html-to-markdown is not installed")

@@ -1,6 +1,6 @@
-"""A worker's job: walks a folder tree without following links, and tells which names match, or which lines.
+"""A worker's job: walks a folder tree without following links, and lists matching names or lines.
 
-In a process it can be killed, which a thread that Python's `re` keeps busy cannot be.
+A process can be killed; a thread that is busy in `re` cannot.
 """
 
 import fnmatch
@@ -25,10 +25,10 @@ FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def walk(folder: int, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, str, int, bool]]:
-    """Each file and folder below: its path, its name, the descriptor of its folder, and whether it is a folder itself.
+    """Yields each file and folder below: its path, its name, its folder's descriptor, and whether it is a folder.
 
-    In the order of names, a folder's content after it. Links are neither followed nor given. Folders that hold nobody's
-    work (SKIPPED_FOLDERS) are left out, and so is what is in a folder beyond MAX_FOLDER_ENTRIES.
+    In the order of names, a folder's content after it. Links are neither followed nor listed. SKIPPED_FOLDERS are left
+    out, and so are entries of a folder beyond MAX_FOLDER_ENTRIES.
     """
     with os.scandir(folder) as entries:
         some = islice(entries, MAX_FOLDER_ENTRIES)
@@ -49,7 +49,7 @@ def walk(folder: int, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, s
 
 
 class Glob:
-    """A pattern of names with *, ? and [] in them, parted by slashes, and ** for any number of folders."""
+    """A pattern of names with *, ? and [], separated by slashes, and ** for any number of folders."""
 
     def __init__(self, pattern: str) -> None:
         """A pattern without a slash matches names in every folder."""
@@ -59,7 +59,7 @@ class Glob:
         self._parts = [None if part == "**" else re.compile(fnmatch.translate(part)) for part in parts]
 
     def matches(self, path: str) -> bool:
-        """Whether the pattern matches a whole path. Takes time in proportion to both lengths, whatever they are."""
+        """Whether the pattern matches a whole path, in time proportional to the product of both lengths."""
         states = self._with_skips({0})
         for name in path.split("/"):
             states = self._with_skips(
@@ -72,7 +72,7 @@ class Glob:
         return len(self._parts) in states
 
     def _with_skips(self, states: set[int]) -> set[int]:
-        """The states, and those that are reached by letting ** stand for nothing."""
+        """The states, and those reached if ** matches nothing."""
         reached = set(states)
         for state in sorted(states):
             while state < len(self._parts) and self._parts[state] is None:
@@ -82,7 +82,7 @@ class Glob:
 
 
 def search(pattern: re.Pattern[str], files: Glob | None, folder: int) -> Iterator[str]:
-    """Lines `./path:number:text` of text files below folder."""
+    """Yields lines `./path:number:text` of text files below folder."""
     for path, name, parent, is_folder in walk(folder):
         if is_folder or (files is not None and not files.matches(path)):
             continue
@@ -97,7 +97,7 @@ def search(pattern: re.Pattern[str], files: Glob | None, folder: int) -> Iterato
 
 
 def search_content(pattern: re.Pattern[str], content: bytes) -> Iterator[str]:
-    """Lines `number:text`; none of a binary or a very large file."""
+    """Yields lines `number:text`; none for a binary or a very large file."""
     if len(content) > MAX_FILE_BYTES or b"\0" in content:
         return
     matches = 0
@@ -110,7 +110,7 @@ def search_content(pattern: re.Pattern[str], content: bytes) -> Iterator[str]:
 
 
 def glob(wanted: dict[str, Any]) -> int:
-    """Lists paths that match, in the order of names. Exit codes: 0 when all was looked at, 3 when it ended before."""
+    """Lists matching paths, in the order of names. Exit codes: 0 if the search was complete, 3 if it ended early."""
     pattern, found = Glob(wanted["pattern"]), 0
     for visited, (path, _, _, is_folder) in enumerate(walk(os.open(".", FOLDER_FLAGS))):
         if visited == wanted["max_visited"]:
@@ -142,5 +142,5 @@ def grep(wanted: dict[str, Any]) -> int:
 
 
 def main(wanted: dict[str, Any]) -> int:
-    """Does what is wanted, in the folder that it was started in."""
+    """Runs the job in the current folder."""
     return glob(wanted) if wanted["do"] == "glob" else grep(wanted)

@@ -7,10 +7,12 @@ import pytest
 from audit_svc.errors import ClockJumped
 from audit_svc.ledger import clock
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
+from audit_svc.sqlite.care import check as care_check
 from audit_svc.sqlite.care import prune
 from audit_svc.sqlite.care.check import check
 from audit_svc.sqlite.care.prune import prune_file, reset_mark_of_file
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
+from demo.processes import run_command, start_service
 from tests.audit_svc.aged import THIS_HOUR, ago, make_ledger
 
 TEN_YEARS_MS = 3650 * DAY_MS
@@ -39,6 +41,36 @@ def test_a_clock_ten_years_ahead_at_a_start_prunes_nothing(database, monkeypatch
     assert last.removed.tool_calls == 30
     # Confirmed for the next start too.
     list(prune_file(database, ago(2), "ada"))
+
+
+@pytest.mark.parametrize(
+    ("days", "why"), [(3650, "not served in between, or the clock jumped"), (-730, "is or was wrong")]
+)
+def test_check_notes_a_clock_that_is_far_from_what_the_ledger_last_saw(database, monkeypatch, days, why):
+    make_ledger(database, hours=1)
+    right = clock.wall_ms
+    monkeypatch.setattr(care_check, "wall_ms", lambda: right() + days * DAY_MS)
+    notes = [
+        found.detail for found in check(database, lambda *_: None) if (found.check, found.state) == ("clock", "note")
+    ]
+    assert any(why in note for note in notes)
+    monkeypatch.setattr(care_check, "wall_ms", right)
+    assert not any(found.state == "note" for found in check(database, lambda *_: None) if found.check == "clock")
+
+
+@pytest.mark.long
+def test_health_serves_and_says_that_the_clock_jumped(database):
+    def said(days: int) -> str:
+        env = {"AUDIT_DB": str(database), "AUDIT_LISTEN": "127.0.0.1:0", "FAULTS_CLOCK_DAYS": str(days)}
+        with start_service("tests.faults.audit_service", env, "serve") as audit:
+            while True:
+                ran = run_command("audit_svc", {}, "health", "--target", audit.address, "--timeout", "30")
+                if ran.returncode == 0:
+                    return ran.stdout
+
+    assert "ahead" not in said(0)
+    assert "SERVING: the ledger's clock is 3650 days ahead" in said(3650)
+    assert "ahead" not in said(0)
 
 
 def test_a_mark_in_the_future_is_wrong_and_can_be_set_back(database):

@@ -12,7 +12,7 @@ from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 from audit_svc.errors import DatabaseInUse, InvalidRequest
 from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.clock import SeenClock
-from audit_svc.ledger.pruning import Removed, whole_hour
+from audit_svc.ledger.pruning import PrunedCounts, whole_hour
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.care import prune
 from audit_svc.sqlite.care.check import check
@@ -53,7 +53,7 @@ def summaries(database: Path) -> list[tuple[object, ...]]:
 def test_what_began_before_goes_with_its_sessions_and_labels_and_a_summary_stays(database):
     make_ledger(database, hours=6)
     *_, last = prune_file(database, ago(3), "ada")
-    assert last.removed == Removed(30, 3, 6, 600, 120, 252, 3)
+    assert last.removed == PrunedCounts(30, 3, 6, 600, 120, 252, 3)
     assert ids(database, "sessions") == {"session-1", "session-2", "session-3"}
     assert ids(database, "tool_call_log") == {f"call-{hour}-{index}" for hour in (1, 2, 3) for index in range(10)}
     assert len(ids(database, "cost_log")) == 6

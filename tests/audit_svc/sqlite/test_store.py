@@ -9,7 +9,7 @@ import pytest
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
-from audit_svc.errors import StoreClosed, StoreRefused
+from audit_svc.errors import StoreClosed, StoreRefused, StoreUnavailable
 from audit_svc.ledger.batch import read_batch
 from audit_svc.sqlite.write.inserts import CHUNKS
 from audit_svc.sqlite.write.writer import Writer
@@ -90,9 +90,9 @@ def test_r08_a_row_without_scope_is_stored_with_unknown_as_session_and_engine(wr
 
 def test_r09_record_raises_when_the_database_was_closed_underneath(writer, connection):
     connection.close()
-    with pytest.raises(StoreClosed, match="the database was closed"):
+    with pytest.raises(StoreUnavailable, match="the database was closed"):
         record(writer, audit_row())
-    with pytest.raises(StoreClosed):
+    with pytest.raises(StoreUnavailable):
         record(writer, audit_row())
 
 
