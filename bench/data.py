@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -116,26 +117,25 @@ async def fill(path: Path, tool_calls: int, days: int = DAYS) -> float:
 def _batch(calls: list[Row], costs: list[Row], sessions: list[Row]) -> Batch:
     """Builds columns directly, since ingest over the wire is measured elsewhere."""
     return Batch(
-        "",
-        0,
-        0,
-        _accepted(calls, _UNSET_CALL, 0),
-        _accepted(costs, _UNSET_COST, len(calls)),
-        _accepted(sessions, _UNSET_SESSION, len(calls) + len(costs)),
+        None,
+        _accepted(calls, _UNSET_CALL),
+        _accepted(costs, _UNSET_COST),
+        _accepted(sessions, _UNSET_SESSION),
         (),
     )
 
 
-def _accepted(rows: list[Row], unset: Row, first: int) -> ValidRows:
+def _accepted(rows: list[Row], unset: Row) -> ValidRows:
     """Rows from values by column name; columns that a row does not name get the wire's default."""
     values = [value for row in rows for value in (unset | row).values()]
     if len(values) != len(rows) * len(unset):
         raise ValueError("a row names a column that its table does not have")
-    return ValidRows(values, len(unset), range(first, first + len(rows)))
+    return ValidRows(values, len(unset), range(len(rows)))
 
 
 def _unset(columns: Sequence[Column], message: Message) -> Row:
-    return {column.name: column.store([getattr(message, column.wire_name)], [message])[0] for column in columns}
+    values = ((column, attrgetter(column.wire_name)(message)) for column in columns)
+    return {column.name: column.store([value], [message])[0] for column, value in values}
 
 
 _UNSET_CALL = _unset(TOOL_CALL_COLUMNS, audit_pb2.AuditRow())
@@ -183,7 +183,7 @@ def _call(chance: random.Random, session: _Session, tail: Row, now_ms: int) -> R
         "turn_id": session.turn_id,
         "engine": session.engine,
         "model": session.model,
-        "tool_call_id": f"call_{row_id[-12:]}",
+        "provider_call_id": f"call_{row_id[-12:]}",
         "redaction_version": 1,
         "created_at": now_ms,
     }
@@ -216,11 +216,11 @@ def _ended(session: _Session, now_ms: int) -> Row:
         "model": session.model,
         "status": "failed" if int(session.id[-2:], 16) < 8 else "idle",
         "turns": 1,
-        "steps": 20,
+        "requests": 20,
         "tool_calls": session.calls,
         "input_tokens": 300_000,
         "output_tokens": 20_000,
-        "cost_micros": 700_000,
+        "known_cost_micros": 700_000,
         "created_at": session.began_at,
         "updated_at": now_ms,
         "labels": session.labels,

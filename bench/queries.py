@@ -22,7 +22,7 @@ import apsw
 import grpc
 import typer
 from google.protobuf.message import Message
-from onrecord.audit.v1 import audit_pb2_grpc, questions_pb2
+from onrecord.audit.v1 import questions_pb2, questions_pb2_grpc
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.ledger.query import fingerprint_of
@@ -39,6 +39,7 @@ PATIENCE_SECONDS = 10.0
 
 Listing = questions_pb2.ListToolCallsRequest
 Usage = questions_pb2.SummarizeUsageRequest
+Calls = questions_pb2.ToolCallFilter
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 SELECT = "SELECT * FROM tool_call_log"
 NEWEST = "ORDER BY created_at DESC, id DESC LIMIT"
@@ -90,7 +91,7 @@ def listed(
     max_ms, max_ratio = target
 
     def deep(sample: Sample) -> Message:
-        request = Listing(page_size=size, **filters)
+        request = Listing(page_size=size, filter=Calls(**filters))
         request.page_token = encode_token((sample.time_ms, ""), fingerprint_of(request))
         return request
 
@@ -99,7 +100,7 @@ def listed(
         Question(
             f"calls, {name}, first page",
             "ListToolCalls",
-            lambda _: Listing(page_size=size, **filters),
+            lambda _: Listing(page_size=size, filter=Calls(**filters)),
             f"{SELECT} {where} 1 {NEWEST} {size + 1}",
             arguments,
             max_ms,
@@ -126,7 +127,8 @@ def of_a_day(name: str, off_ms: int) -> Question:
 
     def ask(sample: Sample) -> Message:
         begin_ms, end_ms = ends(sample)
-        return Usage(group_by=["engine", "tool"], created_from_ms=begin_ms, created_before_ms=end_ms)
+        wanted = Calls(created_from_ms=begin_ms, created_before_ms=end_ms)
+        return Usage(group_by=["engine", "tool"], filter=wanted)
 
     sql = f"{SUMS} WHERE created_at >= ? AND created_at < ? GROUP BY 1, 2"
     return Question(f"usage by engine and tool, {name}", "SummarizeUsage", ask, sql, ends, 50, 50)
@@ -156,8 +158,8 @@ def summed(name: str, groups: list[str], sql: str, max_ms: float) -> Question:
 QUESTIONS = [
     Question(
         "a session's timeline",
-        "GetSession",
-        lambda sample: questions_pb2.GetSessionRecordRequest(session_id=sample.session_id),
+        "GetSessionRecord",
+        lambda sample: questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id=sample.session_id)),
         "SELECT * FROM tool_call_log WHERE session_id = ? ORDER BY created_at, id",
         lambda sample: (sample.session_id,),
         10,
@@ -167,7 +169,7 @@ QUESTIONS = [
     *listed("rare tool", "tool_name = ?", lambda _: (RARE_TOOL,), FEW, tool_name=RARE_TOOL),
     *listed("engine", "engine = ?", lambda _: ("openai",), engine="openai"),
     *listed("model", "model = ?", lambda _: ("gpt-x",), model="gpt-x"),
-    *listed("errors", "error IS NOT NULL", lambda _: (), errors_only=True),
+    *listed("errors", "error IS NOT NULL", lambda _: (), has_error=True),
     *listed(
         "outcome",
         "outcome = 'timed_out'",
@@ -197,8 +199,10 @@ QUESTIONS = [
     *(question for name, text in TEXTS.items() for question in texts(name, text)),
     Question(
         "sessions, label and model",
-        "ListSessions",
-        lambda _: questions_pb2.ListSessionRecordsRequest(model="gpt-x", labels={"team": "team-3"}),
+        "ListSessionRecords",
+        lambda _: questions_pb2.ListSessionRecordsRequest(
+            filter=questions_pb2.SessionFilter(model="gpt-x", labels={"team": "team-3"})
+        ),
         "SELECT * FROM sessions WHERE model = 'gpt-x' AND id IN "
         f"(SELECT session_id FROM session_labels WHERE key = 'team' AND value = 'team-3') {NEWEST} 101",
         lambda _: (),
@@ -227,7 +231,7 @@ QUESTIONS = [
     Question(
         "usage by user, label of few",
         "SummarizeUsage",
-        lambda sample: Usage(group_by=["label:user", "tool"], labels={"user": sample.user}),
+        lambda sample: Usage(group_by=["label:user", "tool"], filter=Calls(labels={"user": sample.user})),
         f"{SUMS} WHERE session_id IN (SELECT session_id FROM session_labels WHERE key = 'user' AND value = ?) "
         "GROUP BY 1, 2",
         lambda sample: (sample.user,),
@@ -262,7 +266,7 @@ class Ledger:
         """The milliseconds of each of `times` answers in sequence, after a warm-up."""
         took: list[float] = []
         async with grpc.aio.insecure_channel(self.service.address, options=CLIENT_OPTIONS) as channel:
-            call = getattr(audit_pb2_grpc.AuditServiceStub(channel), question.method)
+            call = getattr(questions_pb2_grpc.QuestionServiceStub(channel), question.method)
             for number in range(-3, times):
                 request = question.request(self.samples[number % len(self.samples)])
                 started = time.perf_counter()

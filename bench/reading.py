@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from onrecord.audit.v1 import audit_pb2_grpc, questions_pb2
+from onrecord.audit.v1 import questions_pb2, questions_pb2_grpc
 
 from bench.figures import Figure, Target, compare
 from bench.services import start_ledger
@@ -72,7 +72,7 @@ class _Readers:
 
     async def start(self, rest_seconds: float) -> None:
         self.counts = [0, 0, 0]
-        stream = self._stub.TailToolCalls(questions_pb2.TailToolCallsRequest())
+        stream = self._stub.TailToolCalls(questions_pb2.TailToolCallsRequest(skip_when_behind=True))
         self._tasks = [asyncio.create_task(self._read(number, rest_seconds)) for number in range(READERS)]
         self._tasks.append(asyncio.create_task(self._follow(stream)))
 
@@ -84,15 +84,23 @@ class _Readers:
     async def _read(self, number: int, rest_seconds: float) -> None:
         chance = random.Random(number)
         listing, usage = questions_pb2.ListToolCallsRequest, questions_pb2.SummarizeUsageRequest
+        calls, sessions = questions_pb2.ToolCallFilter, questions_pb2.SessionFilter(engine="openai")
         while True:
             since_ms = time.time_ns() // 1_000_000 - 30 * _DAY_MS
+            recent, user = calls(created_from_ms=since_ms), f"user-{chance.randrange(2000)}"
             ask, request = chance.choice(
                 [
-                    (self._stub.ListToolCalls, listing(tool_name="bash")),
-                    (self._stub.ListToolCalls, listing(errors_only=True, created_from_ms=since_ms)),
-                    (self._stub.ListToolCalls, listing(labels={"user": f"user-{chance.randrange(2000)}"})),
-                    (self._stub.ListSessions, questions_pb2.ListSessionRecordsRequest(engine="openai")),
-                    (self._stub.SummarizeUsage, usage(group_by=["engine", "tool"], created_from_ms=since_ms)),
+                    (self._stub.ListToolCalls, listing(filter=calls(tool_name="bash"))),
+                    (self._stub.ListToolCalls, listing(filter=calls(has_error=True, created_from_ms=since_ms))),
+                    (
+                        self._stub.ListToolCalls,
+                        listing(filter=calls(labels={"user": f"user-{chance.randrange(2000)}"})),
+                    ),
+                    (self._stub.ListSessionRecords, questions_pb2.ListSessionRecordsRequest(filter=sessions)),
+                    (
+                        self._stub.SummarizeUsage,
+                        usage(group_by=["engine", "tool"], filter=calls(created_from_ms=since_ms)),
+                    ),
                 ]
             )
             await ask(request)
@@ -101,13 +109,14 @@ class _Readers:
 
     async def _follow(self, stream: Any) -> None:
         async for response in stream:
-            self.counts[1] += len(response.rows)
-            self.counts[2] += response.missed
+            self.counts[1] += len(response.tool_calls)
+            if response.HasField("skipped"):
+                self.counts[2] += response.skipped.last - response.skipped.first + 1
 
 
 async def _work(address: str) -> None:
     async with grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
-        readers = _Readers(audit_pb2_grpc.AuditServiceStub(channel))
+        readers = _Readers(questions_pb2_grpc.QuestionServiceStub(channel))
         async for question in questions():
             await (readers.start(question["rest_seconds"]) if question["go"] else readers.stop())
             answer(readers.counts)

@@ -23,6 +23,7 @@ from audit_svc.sqlite.text.text_index import index_rows
 from audit_svc.sqlite.write.inserts import Inserts
 from bench.rows import make_rows
 from demo.processes import REPOSITORY
+from recording.rows import ROW_VERSION
 
 COMMIT_ROWS = 1000
 DAYS = 30
@@ -56,9 +57,9 @@ def fill(connection: apsw.Connection, count: int) -> None:
         row.created_at_ms -= (count - number) * DAYS * 86_400_000 // count
         batch.append(row)
         if len(batch) == COMMIT_ROWS or number == count:
-            accepted = read_batch(audit_pb2.RecordRequest(rows=batch), row.created_at_ms)
+            accepted = read_batch(audit_pb2.RecordRequest(row_version=ROW_VERSION, tool_calls=batch), row.created_at_ms)
             connection.execute("BEGIN IMMEDIATE")
-            inserts.write([(accepted, Usage(accepted.tool_calls, accepted.costs))], row.created_at_ms)
+            inserts.write([(accepted, Usage(accepted.tool_calls, accepted.model_requests))], row.created_at_ms)
             connection.execute("COMMIT")
             inserts.committed()
             batch = []

@@ -11,7 +11,7 @@ from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_writing
 from audit_svc.sqlite.write.writer import Writer
-from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, session_row
 
 THIS_HOUR = NOW_MS - NOW_MS % HOUR_MS
 
@@ -25,14 +25,14 @@ def hour_of_rows(hours: int, calls: int = 10) -> audit_pb2.RecordRequest:
     """What a session that lived within one hour sent: calls, each tenth failed, a fifth as many requests, its row."""
     name = f"session-{hours}"
     times = [ago(hours) + index * HOUR_MS // calls for index in range(calls)]
-    return audit_pb2.RecordRequest(
-        rows=[
+    return record_request(
+        tool_calls=[
             audit_row(
                 id=f"call-{hours}-{index}", session_id=name, created_at_ms=at, error=None if index % 10 else "it broke"
             )
             for index, at in enumerate(times)
         ],
-        costs=[
+        model_requests=[
             cost_row(id=f"cost-{hours}-{index}", session_id=name, created_at_ms=at)
             for index, at in enumerate(times[::5])
         ],

@@ -8,14 +8,14 @@ from typing import Any
 import apsw
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2_grpc
 
-from audit_svc.servicer import AuditServicer, error_interceptor
+from audit_svc.services import LedgerServices, error_interceptor
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
 from audit_svc.sqlite.store import SqliteLedger
 from audit_svc.sqlite.write.writer import Writer
 from service_kit.server import bind, build_server
+from tests.audit_svc.stubs import LedgerStub
 
 
 @pytest.fixture
@@ -80,15 +80,15 @@ async def ledger(database: Path, open_ledger: Callable[..., SqliteLedger]) -> As
     """A client's stub of a ledger on a real port."""
     store = open_ledger(database)
     server = build_server([error_interceptor()])
-    servicer = AuditServicer(store)
-    audit_pb2_grpc.add_AuditServiceServicer_to_server(servicer, server)
+    services = LedgerServices(store)
+    services.add_to(server)
     address = bind(server, "127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
-        yield audit_pb2_grpc.AuditServiceStub(channel)
-    servicer.begin_drain()
+        yield LedgerStub(channel)
+    services.begin_drain()
     await server.stop(None)
-    await servicer.close()
+    await services.close()
 
 
 @pytest.fixture

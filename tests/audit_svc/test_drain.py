@@ -13,7 +13,8 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from audit_svc import servicer
 from audit_svc.errors import StoreClosed
-from audit_svc.servicer import AuditServicer, error_interceptor
+from audit_svc.servicer import AuditServicer
+from audit_svc.services import LedgerServices, error_interceptor
 from demo.processes import start_service
 from service_kit.server import bind, build_server
 from tests.audit_svc.patient_service import LAST_ANSWERS_SECONDS
@@ -41,7 +42,7 @@ class Producer:
             writing = asyncio.create_task(self._write(call))
             try:
                 while isinstance(response := await call.read(), audit_pb2.RecordResponse):
-                    self.acknowledged.extend(self._sent[response.sequence - 1])
+                    self.acknowledged.extend(self._sent[response.range.last - 1])
             except grpc.aio.AioRpcError as error:
                 self.status = error.code()
             writing.cancel()
@@ -52,7 +53,7 @@ class Producer:
             while True:
                 rows = [audit_row() for _ in range(50)]
                 self._sent.append([row.id for row in rows])
-                await call.write(request(*rows, producer_id=self._name, sequence=len(self._sent)))
+                await call.write(request(*rows, producer_id=self._name, last=len(self._sent)))
 
 
 @contextlib.asynccontextmanager
@@ -81,15 +82,15 @@ async def test_a_drain_at_any_moment_answers_all_that_it_commits(tmp_path, monke
         database = tmp_path / f"{round_}.db"
         store = open_ledger(database, queue_rows=queue_rows)
         server = build_server([error_interceptor()])
-        audit = AuditServicer(store)
-        audit_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
+        services = LedgerServices(store)
+        services.add_to(server)
         address = bind(server, "127.0.0.1:0")
         await server.start()
         async with producers(address) as sent:
             await asyncio.sleep(random.uniform(0, 0.1))
-            audit.begin_drain()
+            services.begin_drain()
             await server.stop(GRACE_SECONDS)
-        await audit.close()
+        await services.close()
         await store.close()
         assert_all_committed_is_answered(database, sent)
 
@@ -107,7 +108,6 @@ async def test_a_stream_whose_reading_has_not_begun_ends_at_once(tmp_path, open_
     audit.begin_drain()
     with pytest.raises(StoreClosed):
         await asyncio.wait_for(first, GRACE_SECONDS)
-    await audit.close()
     await store.close()
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from onrecord.audit.v1 import audit_pb2_grpc
 
 from demo.processes import Service, ServiceEnded
 from tests.audit_svc.samples import audit_row, request
+from tests.audit_svc.stubs import LedgerStub
 from tests.audit_svc.test_process import found, record, serve
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -30,7 +30,7 @@ def watch(service: Service, wanted: int) -> None:
 
 def refused(service: Service) -> str:
     with grpc.insecure_channel(service.address) as channel:
-        stub: Any = audit_pb2_grpc.AuditServiceStub(channel)
+        stub = LedgerStub(channel)
         with pytest.raises(grpc.RpcError) as refusal:
             stub.RecordBatch(request(audit_row()), timeout=30)
     assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -6,15 +6,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.sqlite.open.connection import open_for_writing
 from demo.processes import Service, ServiceEnded, run_command, start_service
 from tests.audit_svc.samples import audit_row, request
+from tests.audit_svc.stubs import LedgerStub
 
 MODULE = "audit_svc"
 PATIENT = "tests.audit_svc.patient_service"
@@ -30,7 +30,7 @@ def run(database: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 def record(service: Service, *rows: audit_pb2.AuditRow) -> audit_pb2.RecordResponse:
     with grpc.insecure_channel(service.address) as channel:
-        stub: Any = audit_pb2_grpc.AuditServiceStub(channel)
+        stub = LedgerStub(channel)
         response: audit_pb2.RecordResponse = stub.RecordBatch(request(*rows), wait_for_ready=True, timeout=30)
         return response
 
@@ -58,14 +58,14 @@ class Sender(threading.Thread):
         while True:
             rows = [audit_row() for _ in range(50)]
             self._sent.append([row.id for row in rows])
-            yield request(*rows, producer_id="sender", sequence=len(self._sent))
+            yield request(*rows, producer_id="sender", last=len(self._sent))
 
     def run(self) -> None:
         with grpc.insecure_channel(self.address) as channel:
-            stub: Any = audit_pb2_grpc.AuditServiceStub(channel)
+            stub = LedgerStub(channel)
             try:
                 for response in stub.Record(self._requests()):
-                    self.acknowledged.extend(self._sent[response.sequence - 1])
+                    self.acknowledged.extend(self._sent[response.range.last - 1])
             except grpc.RpcError as error:
                 self.status = error.code()
 

@@ -7,6 +7,7 @@ from onrecord.audit.v1 import questions_pb2
 
 from audit_svc import query_log
 from audit_svc.query_log import QueryLog, filters_of
+from tests.audit_svc.samples import question
 
 
 class Call:
@@ -33,18 +34,23 @@ async def test_a_tail_that_ends_after_its_call_is_logged_without_asking_the_call
     """The generator of a stream whose client has left is closed by the event loop, when gRPC has let the call go."""
     kept, call = Kept(), Call()
     log = QueryLog(kept, {})  # type: ignore[arg-type] # the one method that it uses
-    with log.logged(questions_pb2.TailToolCallsRequest(engine="ollama"), call) as logged:  # type: ignore[arg-type] # as above
+    with log.logged(question(questions_pb2.TailToolCallsRequest, engine="ollama"), call) as logged:  # type: ignore[arg-type] # as above
         logged.rows = 3
         call.is_open = False
     await log.close()
     (row,) = kept.rows
-    assert (row.caller, row.method, row.filters, row.rows) == ("ada", "TailToolCalls", '{"engine": "ollama"}', 3)
+    assert (row.caller, row.method, row.filters, row.rows) == (
+        "ada",
+        "TailToolCalls",
+        '{"filter": {"engine": "ollama"}}',
+        3,
+    )
 
 
 def test_of_a_text_that_was_searched_for_the_length_alone_is_kept():
     for request in (
-        questions_pb2.ListToolCallsRequest(args_contain="hunter2", page_token="abc"),
-        questions_pb2.ExportToolCallsRequest(filter=questions_pb2.ListToolCallsRequest(args_contain="hunter2")),
+        question(questions_pb2.ListToolCallsRequest, args_contain="hunter2", page_token="abc"),
+        question(questions_pb2.ExportToolCallsRequest, args_contain="hunter2", resume_token="abc"),
     ):
         assert "hunter2" not in filters_of(request)
         assert "(7 characters)" in filters_of(request)
@@ -56,17 +62,17 @@ async def test_a_question_that_is_asked_again_within_a_minute_is_counted_in_one_
     kept = Kept()
     log = QueryLog(kept, {})  # type: ignore[arg-type] # the one method that it uses
     for number in range(100):
-        asked = questions_pb2.ListToolCallsRequest(engine="ollama", created_from_ms=1000 + number)
+        asked = question(questions_pb2.ListToolCallsRequest, engine="ollama", created_from_ms=1000 + number)
         with log.logged(asked, Call()) as logged:  # type: ignore[arg-type] # as above
             logged.rows = 2
-    with log.logged(questions_pb2.ListToolCallsRequest(engine="other"), Call()):  # type: ignore[arg-type] # as above
+    with log.logged(question(questions_pb2.ListToolCallsRequest, engine="other"), Call()):  # type: ignore[arg-type] # as above
         pass
     await log.close()
     rows = sorted((row.filters, row.times, row.rows) for row in kept.rows)
     assert rows == [
-        ('{"engine": "ollama", "created_from_ms": "1000"}', 1, 2),
-        ('{"engine": "ollama", "created_from_ms": "1001"}', 99, 198),
-        ('{"engine": "other"}', 1, 0),
+        ('{"filter": {"engine": "ollama", "created_from_ms": "1000"}}', 1, 2),
+        ('{"filter": {"engine": "ollama", "created_from_ms": "1001"}}', 99, 198),
+        ('{"filter": {"engine": "other"}}', 1, 0),
     ]
 
 

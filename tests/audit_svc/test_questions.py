@@ -6,10 +6,10 @@ import json
 
 import grpc
 import pytest
-from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
+from onrecord.audit.v1 import administration_pb2, questions_pb2
 
 from audit_svc import questions
-from tests.audit_svc.samples import NOW_MS, audit_row, request, session_row
+from tests.audit_svc.samples import NOW_MS, audit_row, question, record_request, request, row_of, session_row
 
 SECRET = "hunter2-hunter2"
 
@@ -18,18 +18,18 @@ async def read(stream, count: int) -> list[questions_pb2.TailToolCallsResponse]:
     """Responses until they hold count rows."""
     responses: list[questions_pb2.TailToolCallsResponse] = []
     async with asyncio.timeout(30):
-        while sum(len(response.rows) for response in responses) < count:
+        while sum(len(response.tool_calls) for response in responses) < count:
             responses.append(await stream.read())
     return responses
 
 
 def ids(responses) -> list[str]:
-    return [row.id for response in responses for row in response.rows]
+    return [row.id for response in responses for row in map(row_of, response.tool_calls)]
 
 
 async def test_a_tail_begins_now_and_shows_what_its_filters_let_through(ledger):
     await ledger.RecordBatch(request(audit_row(id="before")))
-    tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(tool_name="bash", errors_only=True))
+    tail = ledger.TailToolCalls(question(questions_pb2.TailToolCallsRequest, tool_name="bash", has_error=True))
     await tail.wait_for_connection()
     for number in range(3):
         await ledger.RecordBatch(
@@ -44,7 +44,7 @@ async def test_a_tail_begins_now_and_shows_what_its_filters_let_through(ledger):
 
 
 async def test_a_tail_goes_on_from_its_token_without_losing_or_doubling_a_row(ledger):
-    asked = questions_pb2.TailToolCallsRequest(engine="ollama")
+    asked = question(questions_pb2.TailToolCallsRequest, engine="ollama")
     tail = ledger.TailToolCalls(asked)
     await tail.wait_for_connection()
     sent = [f"row-{number}" for number in range(40)]
@@ -59,11 +59,15 @@ async def test_a_tail_goes_on_from_its_token_without_losing_or_doubling_a_row(le
         [*_, last] = responses = await read(tail, min(7, len(sent) - len(seen)))
         seen += ids(responses)
         tail.cancel()
-        tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(engine="ollama", page_token=last.page_token))
+        tail = ledger.TailToolCalls(
+            question(questions_pb2.TailToolCallsRequest, engine="ollama", resume_token=last.resume_token)
+        )
     await recording
     tail.cancel()
     assert seen == sent
-    other = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(engine="openai", page_token=last.page_token))
+    other = ledger.TailToolCalls(
+        question(questions_pb2.TailToolCallsRequest, engine="openai", resume_token=last.resume_token)
+    )
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await other.read()
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -72,10 +76,10 @@ async def test_a_tail_goes_on_from_its_token_without_losing_or_doubling_a_row(le
 async def test_a_tail_that_has_seen_nothing_can_go_on_from_where_it_began(ledger):
     tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest())
     first = await tail.read()
-    assert not first.rows
+    assert not first.tool_calls
     tail.cancel()
     await ledger.RecordBatch(request(audit_row(id="meanwhile")))
-    tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(page_token=first.page_token))
+    tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(resume_token=first.resume_token))
     assert ids(await read(tail, 1)) == ["meanwhile"]
     tail.cancel()
 
@@ -88,13 +92,13 @@ async def test_a_tail_goes_on_from_each_of_several_responses_that_hold_large_row
     await ledger.RecordBatch(request(*sent[500:]))
     seen: list[str] = []
     looks = 0
-    token = began.page_token
+    token = began.resume_token
     while len(seen) < len(sent):
-        tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(page_token=token))
+        tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(resume_token=token))
         responses = await read(tail, 1)
         tail.cancel()
         seen += ids(responses)
-        token = responses[-1].page_token
+        token = responses[-1].resume_token
         looks += 1
     assert seen == [row.id for row in sent]
     assert looks > 1
@@ -104,7 +108,7 @@ async def test_a_tail_goes_on_from_each_of_several_responses_that_hold_large_row
 async def test_a_tail_that_reads_too_slowly_is_told_how_many_rows_it_missed(ledger, monkeypatch):
     """Rows of several KiB fill what gRPC holds for a client that does not read."""
     monkeypatch.setattr(questions, "MAX_BEHIND", 500)
-    tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest())
+    tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(skip_when_behind=True))
     await tail.wait_for_connection()
     total = 0
     for _ in range(30):
@@ -114,8 +118,9 @@ async def test_a_tail_that_reads_too_slowly_is_told_how_many_rows_it_missed(ledg
     async with asyncio.timeout(30):
         while seen + missed < total:
             response = await tail.read()
-            seen += len(response.rows)
-            missed += response.missed
+            seen += len(response.tool_calls)
+            if response.HasField("skipped"):
+                missed += response.skipped.last - response.skipped.first + 1
     tail.cancel()
     assert seen + missed == total
     assert missed > 0
@@ -143,34 +148,38 @@ async def test_tails_have_a_limit_and_give_their_places_back(ledger, monkeypatch
 async def test_an_export_is_what_was_there_when_it_began(ledger):
     sent = [audit_row(created_at_ms=NOW_MS - number % 50) for number in range(1300)]
     await ledger.RecordBatch(request(*sent))
-    asked = questions_pb2.ExportToolCallsRequest(filter=questions_pb2.ListToolCallsRequest(tool_name="bash"))
+    asked = question(questions_pb2.ExportToolCallsRequest, tool_name="bash")
     export = aiter(ledger.ExportToolCalls(asked))
-    rows = list((await anext(export)).rows)
+    calls = list((await anext(export)).tool_calls)
     await ledger.RecordBatch(request(*[audit_row(created_at_ms=NOW_MS + 5) for _ in range(10)]))
     async for response in export:
-        rows += response.rows
-    assert rows == sorted(sent, key=lambda row: (row.created_at_ms, row.id))
+        calls += response.tool_calls
+        is_last = not response.resume_token
+    assert is_last
+    assert list(map(row_of, calls)) == sorted(sent, key=lambda row: (row.created_at_ms, row.id))
 
 
 async def test_each_query_leaves_a_row_with_who_asked_what_and_how_it_ended(ledger):
-    await ledger.RecordBatch(audit_pb2.RecordRequest(rows=[audit_row()], sessions=[session_row()]))
-    await ledger.ListToolCalls(questions_pb2.ListToolCallsRequest(session_id="session-1", args_contain=SECRET))
+    await ledger.RecordBatch(record_request(tool_calls=[audit_row()], sessions=[session_row()]))
+    await ledger.ListToolCalls(
+        question(questions_pb2.ListToolCallsRequest, session_id="session-1", args_contain=SECRET)
+    )
     with pytest.raises(grpc.aio.AioRpcError):
-        await ledger.GetSession(questions_pb2.GetSessionRecordRequest(session_id="nobody"))
+        await ledger.GetSessionRecord(questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id="nobody")))
     async for _ in ledger.ExportToolCalls(questions_pb2.ExportToolCallsRequest()):
         pass
     async with asyncio.timeout(30):
         found: dict[str, administration_pb2.QueryRow] = {}
-        while not {"ExportToolCalls", "GetSession", "ListToolCalls"} <= found.keys():
+        while not {"ExportToolCalls", "GetSessionRecord", "ListToolCalls"} <= found.keys():
             response = await ledger.ListQueries(administration_pb2.ListQueriesRequest())
             found = {query.method: query for query in response.queries}
             await asyncio.sleep(0.1)
-    export, session, listing = (found[method] for method in ("ExportToolCalls", "GetSession", "ListToolCalls"))
+    export, session, listing = (found[method] for method in ("ExportToolCalls", "GetSessionRecord", "ListToolCalls"))
     assert (listing.caller, listing.method, listing.status, listing.rows) == ("anonymous", "ListToolCalls", "OK", 0)
-    assert json.loads(listing.filters) == {"session_id": "session-1", "args_contain": "(15 characters)"}
-    assert (session.method, session.status) == ("GetSession", "NOT_FOUND")
+    assert json.loads(listing.filters) == {"filter": {"session_id": "session-1", "args_contain": "(15 characters)"}}
+    assert (session.method, session.status) == ("GetSessionRecord", "NOT_FOUND")
     assert (export.method, export.rows) == ("ExportToolCalls", 1)
-    only = await ledger.ListQueries(administration_pb2.ListQueriesRequest(method="GetSession"))
+    only = await ledger.ListQueries(administration_pb2.ListQueriesRequest(method="GetSessionRecord"))
     assert [query.id for query in only.queries] == [session.id]
     page = await ledger.ListQueries(administration_pb2.ListQueriesRequest(page_size=1))
     rest = await ledger.ListQueries(administration_pb2.ListQueriesRequest(page_token=page.next_page_token))

@@ -7,10 +7,10 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from onrecord.audit.v1 import audit_pb2_grpc
 
 from demo.processes import Service, run_command, start_service
 from tests.audit_svc.samples import audit_row, request
+from tests.audit_svc.stubs import LedgerStub
 
 
 def probe(service: Service, *args: str) -> tuple[int, str]:
@@ -60,7 +60,7 @@ def test_a_commit_that_failed_counts_for_health_at_once(small_disk):
     }
     ballast = small_disk / "ballast"
     with start_service("audit_svc", env, "serve") as audit, grpc.insecure_channel(audit.address) as channel:
-        stub: Any = audit_pb2_grpc.AuditServiceStub(channel)
+        stub = LedgerStub(channel)
         watch_until(audit, "", health_pb2.HealthCheckResponse.SERVING)
         with ballast.open("wb", buffering=0) as file, suppress(OSError):
             while shutil.disk_usage(small_disk).free > 65536 and file.write(bytes(4096)):

@@ -9,22 +9,26 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
 
 from audit_svc import servicer
 from audit_svc.errors import QueueFull
 from audit_svc.ledger.batch import Batch
-from audit_svc.servicer import STREAM_BATCHES, AuditServicer, error_interceptor
+from audit_svc.servicer import STREAM_BATCHES
+from audit_svc.services import LedgerServices, error_interceptor
 from audit_svc.sqlite.store import SqliteLedger
 from service_kit.server import bind, build_server
-from tests.audit_svc.samples import audit_row, request, session_row
+from tests.audit_svc.samples import audit_row, question, record_request, request, row_of, session_row
 from tests.audit_svc.sqlite.test_writer import held
+from tests.audit_svc.stubs import LedgerStub
 
-Listing = questions_pb2.ListToolCallsRequest
+Listing, Sessions = questions_pb2.ListToolCallsRequest, questions_pb2.ListSessionRecordsRequest
+Session, Key = questions_pb2.GetSessionRecordRequest, questions_pb2.RowKey
+Tail = questions_pb2.TailToolCallsRequest
 
 
 async def listed(ledger: Any, **filters: Any) -> list[audit_pb2.AuditRow]:
-    return list((await ledger.ListToolCalls(Listing(page_size=1000, **filters))).rows)
+    return list(map(row_of, (await ledger.ListToolCalls(question(Listing, page_size=1000, **filters))).tool_calls))
 
 
 async def refusal(call: Any) -> Any:
@@ -38,12 +42,12 @@ async def test_a_stream_answers_each_request_in_order_while_several_are_in_fligh
     with held(database):
         for number in range(1, STREAM_BATCHES + 1):
             rows = [audit_row(), audit_row(id="")] if number % 2 else [audit_row()]
-            await stream.write(request(*rows, producer_id="p", sequence=number))
+            await stream.write(request(*rows, last=number))
         reading = asyncio.ensure_future(stream.read())
         done, _ = await asyncio.wait([reading], timeout=0.1)
         assert not done
     responses = [await reading, *[await stream.read() for _ in range(STREAM_BATCHES - 1)]]
-    assert [one.sequence for one in responses] == list(range(1, STREAM_BATCHES + 1))
+    assert [one.range.last for one in responses] == list(range(1, STREAM_BATCHES + 1))
     assert [len(one.rejections) for one in responses] == [number % 2 for number in range(1, STREAM_BATCHES + 1)]
     await stream.done_writing()
     assert await stream.read() is grpc.aio.EOF
@@ -53,15 +57,15 @@ async def test_a_stream_answers_each_request_in_order_while_several_are_in_fligh
 
 async def test_a_request_that_can_never_be_stored_ends_the_stream_after_the_answers_to_those_before_it(ledger):
     async def requests() -> AsyncIterator[audit_pb2.RecordRequest]:
-        yield request(audit_row(), sequence=1)
-        yield request(audit_row(), sequence=2)
-        yield request(producer_id="p" * 129)
+        yield request(audit_row(), last=1)
+        yield request(audit_row(), last=2)
+        yield request(producer_id="p" * 129, last=3)
 
     stream = ledger.Record(requests())
-    assert [(await stream.read()).sequence for _ in range(2)] == [1, 2]
+    assert [(await stream.read()).range.last for _ in range(2)] == [1, 2]
     error = await refusal(stream.read())
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert "producer_id is longer" in error.details()
+    assert "range.producer_id does not have 1 to 128" in error.details()
 
 
 async def test_a_batch_is_stored_although_its_client_has_gone(small, database):
@@ -86,8 +90,8 @@ async def test_a_stream_that_breaks_in_the_middle_leaves_the_service_as_it_was(l
         stream = ledger.Record()
         await stream.write(request(audit_row()))
         stream.cancel()
-    response = await ledger.RecordBatch(request(audit_row(), sequence=7))
-    assert (response.sequence, response.stored) == (7, 1)
+    response = await ledger.RecordBatch(request(audit_row(), last=7))
+    assert (response.range.last, response.stored) == (7, 1)
 
 
 @pytest.mark.parametrize(
@@ -95,10 +99,20 @@ async def test_a_stream_that_breaks_in_the_middle_leaves_the_service_as_it_was(l
     [
         ("ListToolCalls", Listing(page_size=-1), "INVALID_ARGUMENT", "page_size must not be negative"),
         ("ListToolCalls", Listing(page_token="forged"), "INVALID_ARGUMENT", "page_token is not one"),
-        ("ListSessions", questions_pb2.ListSessionRecordsRequest(page_size=-1), "INVALID_ARGUMENT", "page_size"),
-        ("ListSessions", questions_pb2.ListSessionRecordsRequest(page_token="AAAA"), "INVALID_ARGUMENT", "page_token"),
-        ("GetSession", questions_pb2.GetSessionRecordRequest(), "INVALID_ARGUMENT", "session_id is empty"),
-        ("GetSession", questions_pb2.GetSessionRecordRequest(session_id="x"), "NOT_FOUND", "no session with this id"),
+        ("ListSessionRecords", questions_pb2.ListSessionRecordsRequest(page_size=-1), "INVALID_ARGUMENT", "page_size"),
+        (
+            "ListSessionRecords",
+            questions_pb2.ListSessionRecordsRequest(page_token="AAAA"),
+            "INVALID_ARGUMENT",
+            "page_token",
+        ),
+        ("GetSessionRecord", questions_pb2.GetSessionRecordRequest(), "INVALID_ARGUMENT", "session.id is empty"),
+        (
+            "GetSessionRecord",
+            questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id="x")),
+            "NOT_FOUND",
+            "no session with this id",
+        ),
         ("RecordBatch", request(*[audit_row(id="x")] * 10_001), "INVALID_ARGUMENT", "10001 rows"),
         ("RecordBatch", request(audit_row(tool_name="x" * 17 * 2**20)), "RESOURCE_EXHAUSTED", "larger than max"),
     ],
@@ -129,11 +143,11 @@ async def test_a_bad_row_is_rejected_and_its_neighbours_are_stored(ledger):
 
 
 async def test_sessions_can_be_listed_and_got(ledger):
-    await ledger.RecordBatch(audit_pb2.RecordRequest(sessions=[session_row(id="a"), session_row(id="b")]))
-    found = await ledger.ListSessions(questions_pb2.ListSessionRecordsRequest(engine="ollama"))
-    assert list(found.sessions) == [session_row(id="b"), session_row(id="a")]
-    got = await ledger.GetSession(questions_pb2.GetSessionRecordRequest(session_id="a"))
-    assert got.session == session_row(id="a")
+    await ledger.RecordBatch(record_request(sessions=[session_row(id="a"), session_row(id="b")]))
+    found = await ledger.ListSessionRecords(question(questions_pb2.ListSessionRecordsRequest, engine="ollama"))
+    assert list(map(row_of, found.sessions)) == [session_row(id="b"), session_row(id="a")]
+    got = await ledger.GetSessionRecord(questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id="a")))
+    assert got.session.session == session_row(id="a")
 
 
 class WatchedStore(SqliteLedger):
@@ -153,17 +167,18 @@ class WatchedStore(SqliteLedger):
 
 
 @pytest.fixture
-async def small(database: Path) -> AsyncIterator[tuple[Any, AuditServicer, WatchedStore]]:
-    """A ledger whose queue holds ten rows, its servicer and its store."""
+async def small(database: Path) -> AsyncIterator[tuple[Any, LedgerServices, WatchedStore]]:
+    """A ledger whose queue holds ten rows, its services and its store."""
     store = WatchedStore.open(database, queue_rows=10)
     server = build_server([error_interceptor()])
-    audit = AuditServicer(store)
-    audit_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
+    services = LedgerServices(store)
+    services.add_to(server)
     address = bind(server, "127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
-        yield audit_pb2_grpc.AuditServiceStub(channel), audit, store
+        yield LedgerStub(channel), services, store
     await server.stop(None)
+    await services.close()
     await store.close()
 
 
@@ -192,30 +207,30 @@ async def test_a_stream_waits_for_room_in_the_queue(small, database):
     stream = ledger.Record()
     with held(database):
         for number in range(1, STREAM_BATCHES + 1):
-            await stream.write(request(audit_row(), sequence=number))
+            await stream.write(request(audit_row(), last=number))
             # The writer takes the first alone, so that the rest are more than the queue holds.
             while number == 1 and not (store.taken and not store.queued_rows):
                 await asyncio.sleep(0.01)
         while store.refused < 10:
             await asyncio.sleep(0.01)
     await stream.done_writing()
-    assert [answer.sequence async for answer in stream] == list(range(1, STREAM_BATCHES + 1))
+    assert [answer.range.last async for answer in stream] == list(range(1, STREAM_BATCHES + 1))
 
 
 async def test_a_stream_that_waits_too_long_is_refused_after_the_answers_to_what_was_taken(
     small, database, monkeypatch
 ):
     monkeypatch.setattr(servicer, "QUEUE_SECONDS", 0.3)
-    ledger, audit, store = small
+    ledger, services, store = small
     stream = ledger.Record()
     with held(database):
         for number in range(1, STREAM_BATCHES + 1):
-            await stream.write(request(audit_row(), sequence=number))
+            await stream.write(request(audit_row(), last=number))
             # The writer takes the first alone, so that the rest are more than the queue holds.
             while number == 1 and not (store.taken and not store.queued_rows):
                 await asyncio.sleep(0.01)
         async with asyncio.timeout(30):
-            (reading,) = audit._streams
+            (reading,) = services._audit._streams
             while not reading.done():
                 await asyncio.sleep(0.01)
         assert store.refused
@@ -224,7 +239,7 @@ async def test_a_stream_that_waits_too_long_is_refused_after_the_answers_to_what
     refused = None
     while refused is None:
         try:
-            answered.append((await stream.read()).sequence)  # EOF has none: then nothing was refused
+            answered.append((await stream.read()).range.last)  # EOF has none: then nothing was refused
         except grpc.aio.AioRpcError as error:
             refused = error.code()
     # Ten fill the queue, besides those that the writer had taken before.
@@ -234,13 +249,13 @@ async def test_a_stream_that_waits_too_long_is_refused_after_the_answers_to_what
 
 
 async def test_a_drain_answers_what_was_read_and_ends_the_streams(small, database):
-    ledger, audit, store = small
+    ledger, services, store = small
     stream = ledger.Record()
     with held(database):
-        await stream.write(request(audit_row(), sequence=1))
+        await stream.write(request(audit_row(), last=1))
         while not store.taken:
             await asyncio.sleep(0.01)
-        audit.begin_drain()
-    assert (await stream.read()).sequence == 1
+        services.begin_drain()
+    assert (await stream.read()).range.last == 1
     assert (await refusal(stream.read())).code() == grpc.StatusCode.UNAVAILABLE
     assert (await refusal(ledger.Record().read())).code() == grpc.StatusCode.UNAVAILABLE

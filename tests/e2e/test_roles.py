@@ -72,7 +72,7 @@ async def tokens_and_addresses(make_pair, tmp_path):
     audit = pair.start_audit(AUDIT_TOKENS_FILE=str(path))
     gateway = pair.start_gateway(GATEWAY_TOKENS_FILE=str(path))
     tokens = {name: token for name, (token, _) in made.items()}
-    return tokens, {"AuditService": audit.address, "GatewayService": gateway.address}
+    return tokens, {"onrecord.audit.v1": audit.address, "onrecord.gateway.v1": gateway.address}
 
 
 def strangers(tokens: Mapping[str, str]) -> dict[str, Metadata]:
@@ -101,13 +101,13 @@ async def test_each_role_may_what_the_table_says_and_nothing_else(tokens_and_add
     cells = [(name, role, role in allowed) for name, allowed in table().items() for role in Role]
     assert len(cells) == len(METHODS) * len(Role)
     async with (
-        grpc.aio.insecure_channel(addresses["AuditService"]) as audit,
-        grpc.aio.insecure_channel(addresses["GatewayService"]) as gateway,
+        grpc.aio.insecure_channel(addresses["onrecord.audit.v1"]) as audit,
+        grpc.aio.insecure_channel(addresses["onrecord.gateway.v1"]) as gateway,
     ):
-        channels = {"AuditService": audit, "GatewayService": gateway}
+        channels = {"onrecord.audit.v1": audit, "onrecord.gateway.v1": gateway}
 
         def of(name: str) -> grpc.aio.Channel:
-            return channels[name.partition("/")[0]]
+            return channels[METHODS[name].containing_service.file.package]
 
         outcomes = await asyncio.gather(
             *(

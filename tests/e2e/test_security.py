@@ -182,7 +182,9 @@ async def test_a_compromised_gateway_can_neither_read_nor_change_what_is_on_the_
         changed.outcome = common_pb2.OUTCOME_DENIED
         (rejection,) = (await record("gateway-1", changed)).rejections
         assert rejection.code == audit_pb2.REJECTION_CODE_CONFLICT
-        session = audit_pb2.SessionRow(id="s", revision=1, created_at_ms=1_764_000_000_000)
+        session = audit_pb2.SessionRow(
+            id="s", revision=1, status=common_pb2.SESSION_STATUS_IDLE, created_at_ms=1_764_000_000_000
+        )
         session.updated_at_ms = session.created_at_ms
         guarded.add("audit", "producer", name="gateway-2")
         other = bearer(guarded.tokens["gateway-2"])

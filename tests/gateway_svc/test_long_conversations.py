@@ -32,7 +32,7 @@ async def test_300_turns_stay_within_the_context(tmp_path, engine, responses):
     answer = Step(text="So it is. " * 20)
     async with house_of(tmp_path, responses, Step(tool_calls=(READ,)), answer) as house:
         (house.workspace / "notes.txt").write_text("high tide at noon\n" * 40)
-        session_id, warned = "", 0
+        session_id, warned = None, 0
         for number in range(300):
             events = await house.run(input=f"question {number}", engine=engine, session_id=session_id)
             session_id = events[0].turn_accepted.session_id

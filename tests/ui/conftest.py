@@ -17,7 +17,7 @@ from audit_svc.sqlite.open.connection import open_for_writing
 from audit_svc.sqlite.write.writer import Writer
 from demo.processes import start_service
 from tests.audit_svc.aged import ago
-from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, session_row
 
 TOKEN = "sesame-of-the-tests"
 HOSTILE = "<script>document.title='owned'</script>"
@@ -72,7 +72,7 @@ def request() -> audit_pb2.RecordRequest:
         session_row(id=f"s-{user}", labels={"user": user}, created_at_ms=ago(3), updated_at_ms=ago(1))
         for user in ("ada", "bob")
     ]
-    return audit_pb2.RecordRequest(rows=rows, costs=costs, sessions=sessions)
+    return record_request(tool_calls=rows, model_requests=costs, sessions=sessions)
 
 
 def make_database(folder: Path) -> Path:

@@ -6,17 +6,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from audit_svc.sqlite.care.check import check
 from audit_svc.ui.canned import QUERIES
 from demo.processes import REPOSITORY, run_command
-from tests.audit_svc.samples import audit_row
+from tests.audit_svc.samples import audit_row, record_request
+from tests.audit_svc.stubs import LedgerStub
 from tests.audit_svc.test_process import serve
 from tests.ui.conftest import HOSTILE, TOKEN, Pages, make_database, serving
 
@@ -180,8 +179,8 @@ def test_a_range_that_makes_no_sense_is_refused(pages, query):
 def test_the_pages_follow_a_running_service_and_do_not_hold_it_up(tmp_path: Path):
     with serving(tmp_path) as pages, serve(pages.database) as service:
         with grpc.insecure_channel(service.address) as channel:
-            stub: Any = audit_pb2_grpc.AuditServiceStub(channel)
-            assert stub.RecordBatch(audit_pb2.RecordRequest(rows=[audit_row(tool_name="new")])).stored == 1
+            stub = LedgerStub(channel)
+            assert stub.RecordBatch(record_request(tool_calls=[audit_row(tool_name="new")])).stored == 1
         found = json.loads(pages.read("/ledger.json?_shape=array&sql=select+count(*)+as+n+from+tool_call_log").text)
         assert found == [{"n": 12}]
         assert "new" in rows_of(pages.read("/-/ledger?days=2").text, "Tool calls by hour and tool")[0]

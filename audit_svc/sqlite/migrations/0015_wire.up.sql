@@ -6,8 +6,8 @@ ALTER TABLE sessions RENAME COLUMN unpriced_steps TO unpriced_requests;
 ALTER TABLE sessions ADD COLUMN cached_input_tokens INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sessions ADD COLUMN reasoning_tokens INTEGER NOT NULL DEFAULT 0;
 
--- Of sessions that are there already, what the requests say that are still there.
+-- Of sessions that are there already, what the requests say that are still there; shadows are not counted in a session.
 UPDATE sessions SET (cached_input_tokens, reasoning_tokens) = (
     SELECT coalesce(sum(min(cached_input_tokens, 68719476735)), 0), coalesce(sum(min(reasoning_tokens, 68719476735)), 0)
-    FROM cost_log WHERE session_id = sessions.id
+    FROM cost_log WHERE session_id = sessions.id AND shadow = 0
 );

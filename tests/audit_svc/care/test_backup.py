@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from onrecord.audit.v1 import administration_pb2, audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import administration_pb2, administration_pb2_grpc
 
 from audit_svc.errors import DiskFull, StoreRefused
 from audit_svc.sqlite.care import backup
@@ -18,7 +18,7 @@ from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
 from audit_svc.terminal import remote
 from service_kit.server import bind, build_server
 from tests.audit_svc.aged import make_ledger
-from tests.audit_svc.samples import audit_row, batch
+from tests.audit_svc.samples import audit_row, batch, record_request
 
 
 def silent(done: int, total: int) -> None:
@@ -138,7 +138,7 @@ def test_a_damaged_ledger_makes_no_backup(database, tmp_path):
 
 
 async def test_the_rpc_sends_parts_a_size_and_a_hash_and_leaves_nothing_behind(ledger, database):
-    await ledger.RecordBatch(audit_pb2.RecordRequest(rows=[audit_row(args_summary="x" * 4000) for _ in range(1000)]))
+    await ledger.RecordBatch(record_request(tool_calls=[audit_row(args_summary="x" * 4000) for _ in range(1000)]))
     parts = [part async for part in ledger.Backup(administration_pb2.BackupRequest())]
     data = b"".join(part.data for part in parts)
     assert len(parts) > 4
@@ -164,7 +164,7 @@ def test_what_a_service_that_died_left_of_a_copy_is_removed_at_the_next_start(da
     assert [path.exists() for path in (*leftovers, other)] == [False, False, True]
 
 
-class Liar(audit_pb2_grpc.AuditServiceServicer):
+class Liar(administration_pb2_grpc.AdministrationServiceServicer):
     """Sends other bytes than it names."""
 
     async def Backup(self, request, context):  # noqa: N802
@@ -174,7 +174,7 @@ class Liar(audit_pb2_grpc.AuditServiceServicer):
 
 async def test_a_copy_that_was_changed_on_the_way_is_not_kept(tmp_path):
     server = build_server([])
-    audit_pb2_grpc.add_AuditServiceServicer_to_server(Liar(), server)  # type: ignore[abstract]
+    administration_pb2_grpc.add_AdministrationServiceServicer_to_server(Liar(), server)  # type: ignore[abstract]
     address = bind(server, "127.0.0.1:0")
     await server.start()
     with pytest.raises(remote.TransferFailed, match="not what it sent"):

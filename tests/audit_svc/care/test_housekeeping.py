@@ -5,11 +5,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
-from onrecord.audit.v1 import administration_pb2, audit_pb2, audit_pb2_grpc
+from onrecord.audit.v1 import administration_pb2, audit_pb2
 from typer.testing import CliRunner, Result
 
 from audit_svc.__main__ import app
@@ -18,6 +17,7 @@ from audit_svc.sqlite.open.connection import open_for_reading
 from demo.processes import REPOSITORY, Service, start_service
 from service_kit.access.roles import Role, make_token
 from tests.audit_svc.aged import ago, hour_of_rows, make_ledger
+from tests.audit_svc.stubs import LedgerStub
 from tests.audit_svc.test_process import MODULE, PATIENT, Sender, found, serve
 
 
@@ -54,7 +54,7 @@ def wait_until_pruned(database: Path) -> None:
 
 def kill_in_the_middle_of_a_prune(service: Service) -> administration_pb2.PruneResponse:
     with grpc.insecure_channel(service.address) as channel:
-        stub: Any = audit_pb2_grpc.AuditServiceStub(channel)
+        stub = LedgerStub(channel)
         for response in stub.Prune(administration_pb2.PruneRequest(created_before_ms=ago(1))):
             if response.tool_calls >= 3000:
                 service.kill()
@@ -81,7 +81,7 @@ def test_a_kill_in_the_middle_of_a_prune_beside_ingest_leaves_nothing_wrong_and_
     with serve(database) as service:
         wait_until_pruned(database)
         with grpc.insecure_channel(service.address) as channel:
-            stub: Any = audit_pb2_grpc.AuditServiceStub(channel)
+            stub = LedgerStub(channel)
             again = stub.RecordBatch(hour_of_rows(5, calls=500))
         assert {rejection.code for rejection in again.rejections} == {audit_pb2.REJECTION_CODE_TOO_OLD}
         assert service.terminate() == 0

@@ -22,7 +22,7 @@ from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing,
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.usage.recount import rebuild_rollups
 from tests.audit_svc.aged import THIS_HOUR, ago, hour_of_rows, make_ledger
-from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, session_row
 
 TOO_OLD = audit_pb2.REJECTION_CODE_TOO_OLD
 
@@ -65,9 +65,9 @@ def test_a_session_stays_that_went_on_later_or_still_has_rows(database, open_wri
     make_ledger(database, hours=1)
     writer = open_writer(open_for_writing(database), 50_000)
     old = {"created_at_ms": ago(9), "updated_at_ms": ago(9)}
-    request = audit_pb2.RecordRequest(
-        rows=[audit_row(session_id="has-calls", created_at_ms=ago(1))],
-        costs=[cost_row(session_id="has-requests", created_at_ms=ago(1))],
+    request = record_request(
+        tool_calls=[audit_row(session_id="has-calls", created_at_ms=ago(1))],
+        model_requests=[cost_row(session_id="has-requests", created_at_ms=ago(1))],
         sessions=[
             session_row(id="went-on", created_at_ms=ago(9), updated_at_ms=ago(1)),
             session_row(id="has-calls", **old),
@@ -87,8 +87,8 @@ def test_what_was_pruned_is_refused_when_it_is_sent_again_and_its_neighbours_are
     list(prune_file(database, ago(3), "ada"))
     writer = open_writer(open_for_writing(database), 50_000)
     again = hour_of_rows(5)
-    again.rows.extend(hour_of_rows(2).rows)
-    again.rows.append(audit_row(id="new"))
+    again.tool_calls.extend(hour_of_rows(2).tool_calls)
+    again.tool_calls.append(audit_row(id="new"))
     for stored in (1, 0):
         response = writer.record(read_batch(again, NOW_MS)).result()
         assert (response.stored, response.duplicates) == (stored, 11 - stored)
@@ -108,12 +108,12 @@ def test_a_session_that_is_still_there_goes_on_however_old_its_row_is(database, 
     writer = open_writer(open_for_writing(database), 50_000)
     old = session_row(id="slow", created_at_ms=ago(9), updated_at_ms=ago(9))
     call = audit_row(session_id="slow", created_at_ms=ago(1))
-    writer.record(read_batch(audit_pb2.RecordRequest(rows=[call], sessions=[old]), NOW_MS)).result()
+    writer.record(read_batch(record_request(tool_calls=[call], sessions=[old]), NOW_MS)).result()
     writer.close()
     list(prune_file(database, ago(5), "ada"))
     writer = open_writer(open_for_writing(database), 50_000)
     newer = session_row(id="slow", revision=2, created_at_ms=ago(9), updated_at_ms=ago(8))
-    assert writer.record(read_batch(audit_pb2.RecordRequest(sessions=[newer]), NOW_MS)).result().stored == 1
+    assert writer.record(read_batch(record_request(sessions=[newer]), NOW_MS)).result().stored == 1
     writer.close()
 
 
@@ -192,7 +192,7 @@ def test_no_row_gets_the_number_of_one_that_was_pruned(database, open_writer):
     rebuild_rollups(connection)
     assert wrong(database) == []
     writer = open_writer(connection, 50_000)
-    writer.record(read_batch(audit_pb2.RecordRequest(rows=[audit_row(id="next")]), NOW_MS)).result()
+    writer.record(read_batch(record_request(tool_calls=[audit_row(id="next")]), NOW_MS)).result()
     writer.close()
     connection = open_for_reading(database)
     rows = list(connection.execute("SELECT id, rowid FROM tool_call_log ORDER BY rowid"))
@@ -310,5 +310,5 @@ async def test_a_second_prune_meanwhile_is_refused_and_one_after_it_goes_on(ledg
         with contextlib.suppress(grpc.aio.AioRpcError):
             told = [response async for response in ledger.Prune(request)]
     assert told[-1].done
-    rows = (await ledger.ListToolCalls(questions_pb2.ListToolCallsRequest(page_size=1000))).rows
+    rows = (await ledger.ListToolCalls(questions_pb2.ListToolCallsRequest(page_size=1000))).tool_calls
     assert len(rows) == 300

@@ -14,21 +14,21 @@ from audit_svc.ledger.batch import (
     TOOL_CALL_COLUMNS,
     Batch,
     read_batch,
-    tool_call_row,
 )
 from audit_svc.ledger.columns import MAX_TIME_MS, MIN_TIME_MS
-from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, request, session_row
+from audit_svc.ledger.records import tool_call_record
+from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, record_request, request, session_row
 
 INVALID = audit_pb2.REJECTION_CODE_INVALID
 TOO_LARGE = audit_pb2.REJECTION_CODE_TOO_LARGE
 
 
 def costs(*rows: audit_pb2.CostRow) -> Batch:
-    return read_batch(audit_pb2.RecordRequest(costs=rows), NOW_MS)
+    return read_batch(record_request(model_requests=rows), NOW_MS)
 
 
 def sessions(*rows: audit_pb2.SessionRow) -> Batch:
-    return read_batch(audit_pb2.RecordRequest(sessions=rows), NOW_MS)
+    return read_batch(record_request(sessions=rows), NOW_MS)
 
 
 WRONG = [
@@ -41,7 +41,7 @@ WRONG = [
     (batch(audit_row(args_summary="é" * 2049)), TOO_LARGE, "args_summary is longer than 4096 bytes"),
     (batch(audit_row(error="é" * 1025)), TOO_LARGE, "error is longer than 2048 bytes"),
     (batch(audit_row(model="x" * 257)), TOO_LARGE, "model is longer than 256 characters"),
-    (batch(audit_row(tool_call_id="x" * 257)), TOO_LARGE, "tool_call_id is longer than 256 characters"),
+    (batch(audit_row(provider_call_id="x" * 257)), TOO_LARGE, "provider_call_id is longer than 256 characters"),
     (batch(audit_row(turn_id="x" * 129)), TOO_LARGE, "turn_id is longer than 128 characters"),
     (batch(audit_row(duration_ms=-1)), INVALID, "duration_ms is not in 0 to 9223372036854775807"),
     (batch(audit_row(result_bytes=-1)), INVALID, "result_bytes is not in 0 to 9223372036854775807"),
@@ -58,13 +58,20 @@ WRONG = [
         INVALID,
         "outcome has a value that this ledger does not know",
     ),
+    (batch(audit_row(outcome=common_pb2.OUTCOME_UNSPECIFIED)), INVALID, "outcome is not set"),
     (costs(cost_row(id="")), INVALID, "id is empty"),
     (costs(cost_row(input_tokens=-1)), INVALID, "input_tokens is not in 0 to 9223372036854775807"),
     (costs(cost_row(cost_micros=-1)), INVALID, "cost_micros is not in 0 to 9223372036854775807"),
     (costs(cost_row(requested_model="x" * 257)), TOO_LARGE, "requested_model is longer than 256 characters"),
     (sessions(session_row(id="")), INVALID, "id is empty"),
     (sessions(session_row(revision=0)), INVALID, "revision is not in 1 to 9223372036854775807"),
-    (sessions(session_row(revision=2**63)), INVALID, "revision is not in 1 to 9223372036854775807"),
+    (sessions(session_row(status=common_pb2.SESSION_STATUS_UNSPECIFIED)), INVALID, "status is not set"),
+    (sessions(session_row(usage={"requests": -1})), INVALID, "usage.requests is not in 0 to 9223372036854775807"),
+    (
+        sessions(session_row(usage={"known_cost_micros": -1})),
+        INVALID,
+        "usage.known_cost_micros is not in 0 to 9223372036854775807",
+    ),
     (sessions(session_row(updated_at_ms=1)), INVALID, "updated_at_ms is before the year 2000"),
     (
         sessions(session_row(labels={f"k{n}": "" for n in range(33)})),
@@ -88,8 +95,9 @@ WRONG = [
 def test_a_row_beyond_a_limit_is_rejected_with_a_sentence_that_names_the_field_and_quotes_no_value(
     wrong, code, message
 ):
-    ((position, rejection),) = wrong.rejections
-    assert (position, len(wrong)) == (0, 0)
+    (rejection,) = wrong.rejections
+    assert (rejection.index, len(wrong)) == (0, 0)
+    assert rejection.field == message.partition(" ")[0]
     assert (rejection.code, rejection.message) == (code, message)
     assert len(rejection.id) <= 128
 
@@ -105,13 +113,13 @@ def test_a_row_beyond_a_limit_is_rejected_with_a_sentence_that_names_the_field_a
             args_summary="é" * 2048,
             error="é" * 1024,
             model="é" * 256,
-            tool_call_id="é" * 256,
+            provider_call_id="é" * 256,
             turn_id="é" * 128,
         ),
         audit_row(exit_code=-(2**31), duration_ms=2**63 - 1, result_bytes=2**63 - 1, redaction_version=2**32 - 1),
         audit_row(created_at_ms=MIN_TIME_MS),
         audit_row(created_at_ms=MAX_TIME_MS),
-        audit_row(args_summary="", model="", tool_call_id="", turn_id="", outcome=common_pb2.OUTCOME_UNSPECIFIED),
+        audit_row(args_summary="", model="", provider_call_id="", turn_id=""),
     ],
     ids=["longest texts", "largest numbers", "earliest", "latest", "least"],
 )
@@ -125,18 +133,19 @@ def test_neighbours_of_a_wrong_row_are_kept_with_their_places():
     mixed = batch(audit_row(id="a"), audit_row(id=""), audit_row(id="b"), audit_row(duration_ms=-1), audit_row(id="c"))
     assert [row[0] for row in mixed.tool_calls.rows()] == ["a", "b", "c"]
     assert list(mixed.tool_calls.positions) == [0, 2, 4]
-    assert [position for position, _ in mixed.rejections] == [1, 3]
+    assert [rejection.index for rejection in mixed.rejections] == [1, 3]
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         (request(*[audit_row(id="x")] * (MAX_ROWS + 1)), "10001 rows"),
-        (request(producer_id="p" * 129), "producer_id"),
-        (request(producer_id="p", sequence=2**63), "sequence"),
-        (request(producer_id="p", first_sequence=5, sequence=4), "first_sequence"),
+        (request(producer_id="p" * 129, last=1), "range.producer_id"),
+        (request(producer_id="", last=1), "range.producer_id"),
+        (request(first=-1, last=4), "range.first is below 1"),
+        (request(first=5, last=4), "range.last is below range.first"),
     ],
-    ids=["rows", "producer", "sequence", "range"],
+    ids=["rows", "producer", "no producer", "first", "last"],
 )
 def test_a_request_that_can_never_be_stored_is_refused_as_a_whole(wrong, message):
     with pytest.raises(InvalidRequest, match=message):
@@ -152,7 +161,12 @@ def test_a_request_that_can_never_be_stored_is_refused_as_a_whole(wrong, message
     ],
 )
 def test_every_field_of_the_wire_has_its_column(message, columns, apart):
-    assert {field.name for field in message.DESCRIPTOR.fields} - apart == {column.wire_name for column in columns}
+    fields = {
+        f"{field.name}.{part.name}" if field.name == "usage" else field.name
+        for field in message.DESCRIPTOR.fields
+        for part in (field.message_type.fields if field.name == "usage" else [field])
+    }
+    assert fields - apart == {column.wire_name for column in columns}
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=64)
@@ -169,7 +183,7 @@ rows = st.builds(
     error=st.none() | texts.filter(bool),
     result_truncated=st.booleans(),
     created_at_ms=st.integers(MIN_TIME_MS, NOW_MS),
-    outcome=st.sampled_from(common_pb2.Outcome.values()),
+    outcome=st.sampled_from([value for value in common_pb2.Outcome.values() if value]),
 )
 
 
@@ -177,7 +191,8 @@ rows = st.builds(
 def test_a_row_is_the_same_after_the_way_into_its_columns_and_back(row):
     accepted = batch(row)
     (values,) = accepted.tool_calls.rows()
-    assert tool_call_row(values) == row
+    record = tool_call_record(7, values)
+    assert (record.tool_call, record.receipt.position) == (row, 7)
 
 
 @given(
@@ -186,5 +201,5 @@ def test_a_row_is_the_same_after_the_way_into_its_columns_and_back(row):
 def test_a_batch_is_judged_as_its_rows_are_judged_alone(several):
     together = batch(*several)
     alone = [batch(row) for row in several]
-    assert [position for position, _ in together.rejections] == [n for n, one in enumerate(alone) if one.rejections]
+    assert [each.index for each in together.rejections] == [n for n, one in enumerate(alone) if one.rejections]
     assert list(together.tool_calls.rows()) == [row for one in alone for row in one.tool_calls.rows()]

@@ -8,7 +8,7 @@ from onrecord.audit.v1 import audit_pb2, questions_pb2
 from audit_svc.ledger.usage import Usage
 from audit_svc.sqlite.write.inserts import Inserts
 from tests.audit_svc import asking
-from tests.audit_svc.samples import audit_row, batch
+from tests.audit_svc.samples import audit_row, batch, row_of
 from tests.audit_svc.sqlite.test_producers import fresh
 
 rows = st.builds(
@@ -41,6 +41,6 @@ def test_the_first_content_of_an_id_stays_and_every_row_is_accounted_for(batches
         (response,) = inserts.write([(batch(*sent), Usage())], 1)
         assert (response.stored, response.duplicates) == (stored, duplicates)
         assert [(one.id, one.code) for one in response.rejections] == rejected
-    found = asking.list_tool_calls(connection, questions_pb2.ListToolCallsRequest(page_size=1000)).rows
-    assert {row.id: row for row in found} == kept
+    found = asking.list_tool_calls(connection, questions_pb2.ListToolCallsRequest(page_size=1000)).tool_calls
+    assert {row.id: row for row in map(row_of, found)} == kept
     assert len(found) == len(kept)

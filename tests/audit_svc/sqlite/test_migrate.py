@@ -15,6 +15,7 @@ from audit_svc.sqlite.open.migrate import Migration, load_migrations
 from audit_svc.sqlite.text.text_index import index_rows
 from audit_svc.sqlite.usage.session_usage import sum_sessions
 from tests.audit_svc.asking import list_sessions, list_tool_calls, summarize_usage
+from tests.audit_svc.samples import question
 
 A = Migration(1, "a", "CREATE TABLE a (x TEXT) STRICT;", "DROP TABLE a;")
 B = Migration(7, "b", "CREATE TABLE b (x TEXT) STRICT; CREATE INDEX b_x ON b (x);", "DROP TABLE b;")
@@ -124,15 +125,15 @@ def answers(connection: apsw.Connection) -> list[Message]:
     ends: dict[str, Any] = {"created_from_ms": 1_780_900_000_000, "created_before_ms": 1_786_543_210_000}
     all_time: dict[str, Any] = {}
     usage: list[list[str]] = [[], ["engine", "tool", "outcome"], ["day"], ["session"], ["label:user"]]
-    lists: list[dict[str, Any]] = [{"args_contain": "part-77"}, {"errors_only": True}, {"engine": "engine-1"}]
+    lists: list[dict[str, Any]] = [{"args_contain": "part-77"}, {"has_error": True}, {"engine": "engine-1"}]
     return [
         *(
-            summarize_usage(connection, questions_pb2.SummarizeUsageRequest(group_by=groups, **times))
+            summarize_usage(connection, question(questions_pb2.SummarizeUsageRequest, group_by=groups, **times))
             for groups in usage
             for times in (all_time, ends)
         ),
-        *(list_tool_calls(connection, questions_pb2.ListToolCallsRequest(**filters)) for filters in lists),
-        list_sessions(connection, questions_pb2.ListSessionRecordsRequest(labels={"user": "u7"})),
+        *(list_tool_calls(connection, question(questions_pb2.ListToolCallsRequest, **filters)) for filters in lists),
+        list_sessions(connection, question(questions_pb2.ListSessionRecordsRequest, labels={"user": "u7"})),
     ]
 
 

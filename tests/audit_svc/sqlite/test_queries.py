@@ -21,7 +21,8 @@ from audit_svc.sqlite.write.writer import Writer
 from service_kit.paging import InvalidPage
 from tests.audit_svc import asking
 from tests.audit_svc.asking import summarize_usage
-from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, session_row
+from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, question, record_request, row_of, session_row
+from tests.ledger.asking import entry_row
 
 Request = questions_pb2.ListToolCallsRequest
 RANDOM = random.Random(7)
@@ -33,6 +34,7 @@ ROWS = [
         model=("small", "large")[n // 100],
         outcome=common_pb2.OUTCOME_FAILED if n % 4 == 0 else common_pb2.OUTCOME_SUCCEEDED,
         error="broken" if n % 4 == 0 else None,
+        shadow=n % 7 == 0,
         args_summary=f'{{"path":"Notes_{n % 9}%.txt"}}',
         # Several rows of one millisecond, in no order of their ids.
         created_at_ms=NOW_MS - RANDOM.randrange(40),
@@ -54,7 +56,7 @@ SESSIONS = [
 
 def fill(writer: Writer) -> None:
     writer.record(batch(*ROWS)).result()
-    writer.record(read_batch(audit_pb2.RecordRequest(sessions=SESSIONS), NOW_MS)).result()
+    writer.record(read_batch(record_request(sessions=SESSIONS), NOW_MS)).result()
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apsw.Connection
     reading.close()
 
 
-def plan(connection: apsw.Connection, sql: str, arguments: list[int | str]) -> str:
+def plan(connection: apsw.Connection, sql: str, arguments: list[int | str | None]) -> str:
     return "; ".join(str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", arguments))
 
 
@@ -101,7 +103,7 @@ SETTINGS: dict[str, Any] = {
     "engine": "ollama",
     "tool_name": "bash",
     "model": "small",
-    "errors_only": True,
+    "has_error": True,
     "outcomes": [common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_TIMED_OUT],
     "labels": {"n": "1"},
     "args_contain": "notes_1%",
@@ -112,11 +114,18 @@ FILTERS = [
     dict(chosen) for size in (0, 1, 2, len(SETTINGS)) for chosen in itertools.combinations(SETTINGS.items(), size)
 ]
 FILTERS += [{"outcomes": [common_pb2.OUTCOME_SUCCEEDED]}, {"outcomes": [0]}, {"labels": {"n": "1", "half": "0"}}]
+FILTERS += [
+    {"has_error": False},
+    {"shadow": True},
+    {"shadow": False},
+    {"clock_suspect": True},
+    {"clock_suspect": False},
+]
 FILTERS += [{"session_id": "s1", "labels": {"n": "2"}}, {"tool_name": "nothing"}, {"args_contain": "_1%.TXT"}]
 SESSION_SETTINGS: dict[str, Any] = {
     "engine": "openai",
     "model": "large",
-    "status": common_pb2.SESSION_STATUS_RUNNING,
+    "statuses": [common_pb2.SESSION_STATUS_RUNNING],
     "labels": {"half": "1"},
     "created_from_ms": NOW_MS - 15,
     "created_before_ms": NOW_MS - 2,
@@ -126,6 +135,9 @@ SESSION_FILTERS = [
     for size in range(len(SESSION_SETTINGS) + 1)
     for chosen in itertools.combinations(SESSION_SETTINGS.items(), size)
 ]
+SEVERAL = [common_pb2.SESSION_STATUS_IDLE, common_pb2.SESSION_STATUS_RUNNING]
+SESSION_FILTERS += [{"statuses": SEVERAL}, {"statuses": SEVERAL, "model": "large"}, {"statuses": [0]}]
+SESSION_FILTERS += [{"statuses": SEVERAL, "labels": {"half": "1"}, "created_from_ms": NOW_MS - 15}]
 
 
 def matches(row: audit_pb2.AuditRow, filters: dict[str, Any]) -> bool:
@@ -133,7 +145,9 @@ def matches(row: audit_pb2.AuditRow, filters: dict[str, Any]) -> bool:
     labels = {"n": row.session_id[1:], "half": "0"}
     return (
         all(filters.get(name, getattr(row, name)) == getattr(row, name) for name in texts)
-        and (not filters.get("errors_only") or row.HasField("error"))
+        and row.HasField("error") == filters.get("has_error", row.HasField("error"))
+        and row.shadow == filters.get("shadow", row.shadow)
+        and not filters.get("clock_suspect")
         and row.outcome in filters.get("outcomes", [row.outcome])
         and filters.get("labels", {}).items() <= labels.items()
         and filters.get("args_contain", "").lower() in row.args_summary.lower()
@@ -142,9 +156,10 @@ def matches(row: audit_pb2.AuditRow, filters: dict[str, Any]) -> bool:
 
 
 def session_matches(row: audit_pb2.SessionRow, filters: dict[str, Any]) -> bool:
-    texts = ("engine", "model", "status")
+    texts = ("engine", "model")
     return (
         all(filters.get(name, getattr(row, name)) == getattr(row, name) for name in texts)
+        and row.status in filters.get("statuses", [row.status])
         and filters.get("labels", {}).items() <= dict(row.labels).items()
         and filters.get("created_from_ms", 0) <= row.created_at_ms < filters.get("created_before_ms", 2**62)
     )
@@ -164,7 +179,7 @@ def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: "+".join(filters) or "all")
 def test_r15_every_listing_walks_indexes_in_its_own_order(filled, patient, filters):
-    asked = filter_of(Request(**filters))
+    asked = filter_of(question(Request, **filters))
     chosen = tool_calls.plan_of(filled, asked)
     after = listing.after_key((NOW_MS, "x"))
     for conditions in ([], after, [*listing.time_range(asked), *after]):
@@ -181,7 +196,8 @@ def test_r15_every_listing_walks_indexes_in_its_own_order(filled, patient, filte
 @pytest.mark.parametrize("filters", SESSION_FILTERS, ids=lambda filters: "+".join(filters) or "all")
 def test_r15_every_listing_of_sessions_walks_an_index(filled, patient, filters):
     found = plan(
-        filled, *queries.sessions_statement(filled, query_of(questions_pb2.ListSessionRecordsRequest(**filters)))
+        filled,
+        *queries.sessions_statement(filled, query_of(question(questions_pb2.ListSessionRecordsRequest, **filters))),
     )
     assert "SEARCH sessions USING INDEX" in found or "SCAN sessions USING INDEX idx_sessions_created" in found
     assert "AUTOMATIC" not in found
@@ -193,9 +209,9 @@ def test_pages_hold_every_matching_row_once_the_newest_first(filled, patient, fi
     found: list[audit_pb2.AuditRow] = []
     token = ""
     while True:
-        page = asking.list_tool_calls(filled, Request(**filters, page_size=7, page_token=token))
-        assert len(page.rows) <= 7
-        found.extend(page.rows)
+        page = asking.list_tool_calls(filled, question(Request, **filters, page_size=7, page_token=token))
+        assert len(page.tool_calls) <= 7
+        found.extend(map(row_of, page.tool_calls))
         token = page.next_page_token
         if not token:
             break
@@ -207,9 +223,9 @@ def test_pages_hold_every_matching_row_once_the_newest_first(filled, patient, fi
 def test_an_export_holds_every_matching_row_once_the_oldest_first(filled, filters):
     found: list[audit_pb2.AuditRow] = []
     after = None
-    while rows := tool_calls.export_tool_calls(filled, filter_of(Request(**filters)), after, 190, 9):
-        found.extend(rows)
-        after = rows[-1].created_at_ms, rows[-1].id
+    while rows := tool_calls.export_tool_calls(filled, filter_of(question(Request, **filters)), after, 190, 9):
+        found.extend(map(row_of, rows))
+        after = found[-1].created_at_ms, found[-1].id
     expected = [row for row in ROWS[:190] if matches(row, filters)]
     assert found == sorted(expected, key=lambda row: (row.created_at_ms, row.id))
 
@@ -219,9 +235,9 @@ def test_pages_of_sessions_hold_every_matching_one_with_its_labels(filled, patie
     found: list[audit_pb2.SessionRow] = []
     token = ""
     while True:
-        asked = questions_pb2.ListSessionRecordsRequest(**filters, page_size=4, page_token=token)
+        asked = question(questions_pb2.ListSessionRecordsRequest, **filters, page_size=4, page_token=token)
         page = asking.list_sessions(filled, asked)
-        found.extend(page.sessions)
+        found.extend(map(row_of, page.sessions))
         token = page.next_page_token
         if not token:
             break
@@ -232,15 +248,17 @@ def test_pages_of_sessions_hold_every_matching_one_with_its_labels(filled, patie
 def test_a_timeline_has_requests_and_calls_in_their_order(writer, reading):
     calls = [audit_row(session_id="s", created_at_ms=NOW_MS - n) for n in range(0, 20, 2)]
     requests = [cost_row(session_id="s", created_at_ms=NOW_MS - n) for n in range(0, 20, 3)]
-    sent = audit_pb2.RecordRequest(rows=calls, costs=requests, sessions=[session_row(id="s")])
+    sent = record_request(tool_calls=calls, model_requests=requests, sessions=[session_row(id="s")])
     writer.record(read_batch(sent, NOW_MS)).result()
     found: list[audit_pb2.AuditRow | audit_pb2.CostRow] = []
     token = ""
     while True:
-        asked = questions_pb2.GetSessionRecordRequest(session_id="s", page_size=3, page_token=token)
+        asked = questions_pb2.GetSessionRecordRequest(
+            session=questions_pb2.RowKey(id="s"), page_size=3, page_token=token
+        )
         page = asking.get_session(reading, asked)
-        assert page.session == session_row(id="s")
-        found.extend(entry.tool_call if entry.HasField("tool_call") else entry.model_request for entry in page.timeline)
+        assert row_of(page.session) == session_row(id="s")
+        found.extend(map(entry_row, page.entries))
         token = page.next_page_token
         if not token:
             break
@@ -260,18 +278,18 @@ def test_a_timeline_has_requests_and_calls_in_their_order(writer, reading):
 )
 def test_filters_that_no_row_can_meet_are_refused(filled, filters, said):
     with pytest.raises(InvalidRequest, match=said):
-        asking.list_tool_calls(filled, Request(**filters))
+        asking.list_tool_calls(filled, question(Request, **filters))
 
 
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda connection, outcomes: asking.list_tool_calls(connection, Request(outcomes=outcomes)),
+        lambda connection, outcomes: asking.list_tool_calls(connection, question(Request, outcomes=outcomes)),
         lambda connection, outcomes: tail.tool_calls_after(
-            connection, filter_of(questions_pb2.TailToolCallsRequest(outcomes=outcomes)), 0
+            connection, filter_of(question(questions_pb2.TailToolCallsRequest, outcomes=outcomes)), 0
         ),
         lambda connection, outcomes: summarize_usage(
-            connection, questions_pb2.SummarizeUsageRequest(outcomes=outcomes)
+            connection, question(questions_pb2.SummarizeUsageRequest, outcomes=outcomes)
         ),
     ],
     ids=["list", "tail", "usage"],
@@ -287,8 +305,8 @@ def test_rows_that_come_while_one_pages_change_nothing_of_what_is_older(writer, 
     first = asking.list_tool_calls(reading, Request(page_size=50))
     writer.record(batch(*[audit_row(created_at_ms=NOW_MS + 1) for _ in range(30)])).result()
     second = asking.list_tool_calls(reading, Request(page_size=1000, page_token=first.next_page_token))
-    assert {row.id for row in [*first.rows, *second.rows]} == {row.id for row in ROWS}
-    assert len(second.rows) == len(ROWS) - 50
+    assert {row_of(one).id for one in [*first.tool_calls, *second.tool_calls]} == {row.id for row in ROWS}
+    assert len(second.tool_calls) == len(ROWS) - 50
 
 
 def test_a_page_ends_before_it_is_too_large_for_a_client_of_any_language(writer, reading):
@@ -297,25 +315,26 @@ def test_a_page_ends_before_it_is_too_large_for_a_client_of_any_language(writer,
     first = asking.list_tool_calls(reading, Request(page_size=1000))
     assert first.ByteSize() < 4 * 2**20
     second = asking.list_tool_calls(reading, Request(page_size=1000, page_token=first.next_page_token))
-    assert len(first.rows) + len(second.rows) == 900
+    assert len(first.tool_calls) + len(second.tool_calls) == 900
 
 
 def test_a_page_token_is_good_for_its_own_filters_and_method_alone(filled):
-    token = asking.list_tool_calls(filled, Request(page_size=1, engine="ollama")).next_page_token
-    for asked in (Request(page_token=token), Request(engine="openai", page_token=token)):
+    token = asking.list_tool_calls(filled, question(Request, page_size=1, engine="ollama")).next_page_token
+    for asked in (Request(page_token=token), question(Request, engine="openai", page_token=token)):
         with pytest.raises(InvalidPage):
             asking.list_tool_calls(filled, asked)
     of_all = asking.list_tool_calls(filled, Request(page_size=1)).next_page_token
     with pytest.raises(InvalidPage):
         asking.list_sessions(filled, questions_pb2.ListSessionRecordsRequest(page_token=of_all))
-    other_size = Request(page_size=9, engine="ollama", page_token=token)
-    assert len(asking.list_tool_calls(filled, other_size).rows) == 9
+    other_size = question(Request, page_size=9, engine="ollama", page_token=token)
+    assert len(asking.list_tool_calls(filled, other_size).tool_calls) == 9
 
 
 def test_a_session_that_is_not_there_is_not_found(filled):
-    assert asking.get_session(filled, questions_pb2.GetSessionRecordRequest(session_id="s3")).session == SESSIONS[3]
+    there = questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id="s3"))
+    assert row_of(asking.get_session(filled, there).session) == SESSIONS[3]
     with pytest.raises(NotFound):
-        asking.get_session(filled, questions_pb2.GetSessionRecordRequest(session_id="s999"))
+        asking.get_session(filled, questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id="s999")))
 
 
 def test_a_reading_connection_cannot_write(filled):

@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 import pytest
 from google.protobuf.message import Message
-from onrecord.audit.v1 import audit_pb2, questions_pb2
+from onrecord.audit.v1 import questions_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.ledger.batch import read_batch
@@ -20,7 +20,7 @@ from service_kit.paging import encode_token
 from tests.audit_svc import asking
 from tests.audit_svc.asking import summarize_usage
 from tests.audit_svc.cost import machine_steps
-from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, record_request, session_row
 
 Ask = Callable[[apsw.Connection, Any], Message]
 END = NOW_MS // DAY_MS * DAY_MS
@@ -56,9 +56,9 @@ def ledger(rows: int) -> apsw.Connection:
             for number, row in zip(numbers, calls, strict=True)
             if number % 20 == 0
         ]
-        batch = read_batch(audit_pb2.RecordRequest(rows=calls, costs=requests, sessions=sessions), NOW_MS)
+        batch = read_batch(record_request(tool_calls=calls, model_requests=requests, sessions=sessions), NOW_MS)
         assert not batch.rejections
-        inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], NOW_MS)
+        inserts.write([(batch, Usage(batch.tool_calls, batch.model_requests))], NOW_MS)
     return connection
 
 
@@ -85,7 +85,7 @@ CALLS: list[dict[str, Any]] = [
     {"tool_name": "rare"},
     {"engine": "engine-0", "tool_name": "tool-0"},
     {"model": "model-2"},
-    {"errors_only": True},
+    {"has_error": True},
     {"outcomes": [common_pb2.OUTCOME_FAILED]},
     {"labels": {"user": "u2"}},
 ]
@@ -94,33 +94,39 @@ QUESTIONS: list[tuple[str, Ask, Message]] = [
         (f"calls by {'+'.join(filters) or 'nothing'}, {name} page", asking.list_tool_calls, page)
         for filters in CALLS
         for name, page in (
-            ("first", questions_pb2.ListToolCallsRequest(page_size=10, **filters)),
-            ("deep", deep(questions_pb2.ListToolCallsRequest(page_size=10, **filters))),
+            ("first", question(questions_pb2.ListToolCallsRequest, page_size=10, **filters)),
+            ("deep", deep(question(questions_pb2.ListToolCallsRequest, page_size=10, **filters))),
         )
     ),
-    ("timeline", asking.get_session, questions_pb2.GetSessionRecordRequest(session_id="s9")),
+    ("timeline", asking.get_session, questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id="s9"))),
     ("sessions", asking.list_sessions, questions_pb2.ListSessionRecordsRequest(page_size=10)),
     (
         "sessions by engine",
         asking.list_sessions,
-        questions_pb2.ListSessionRecordsRequest(page_size=10, engine="ollama", labels={"team": "engines"}),
+        question(questions_pb2.ListSessionRecordsRequest, page_size=10, engine="ollama", labels={"team": "engines"}),
     ),
-    ("sessions by label", asking.list_sessions, questions_pb2.ListSessionRecordsRequest(labels={"user": "u2"})),
+    (
+        "sessions by label",
+        asking.list_sessions,
+        question(questions_pb2.ListSessionRecordsRequest, labels={"user": "u2"}),
+    ),
     (
         "usage of whole hours",
         summarize_usage,
-        questions_pb2.SummarizeUsageRequest(group_by=["engine", "tool"], created_from_ms=END - DAY_MS - 3 * HOUR_MS),
+        question(
+            questions_pb2.SummarizeUsageRequest, group_by=["engine", "tool"], created_from_ms=END - DAY_MS - 3 * HOUR_MS
+        ),
     ),
     ("usage of all time", summarize_usage, questions_pb2.SummarizeUsageRequest(group_by=["engine", "tool"])),
     (
         "usage of a session",
         summarize_usage,
-        questions_pb2.SummarizeUsageRequest(group_by=["tool"], session_id="s9"),
+        question(questions_pb2.SummarizeUsageRequest, group_by=["tool"], session_id="s9"),
     ),
     (
         "usage of a label",
         summarize_usage,
-        questions_pb2.SummarizeUsageRequest(group_by=["tool", "session"], labels={"user": "u2"}),
+        question(questions_pb2.SummarizeUsageRequest, group_by=["tool", "session"], labels={"user": "u2"}),
     ),
 ]
 

@@ -4,9 +4,14 @@ import re
 
 import apsw
 from google.protobuf.descriptor import Descriptor
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 
 FORBIDDEN = {"content", "stdout", "stderr", "body", "response_body", "output", "text", "input", "prompt", "response"}
+MESSAGES = [
+    message
+    for module in (audit_pb2, questions_pb2, administration_pb2)
+    for message in module.DESCRIPTOR.message_types_by_name.values()
+]
 COUNTS = re.compile(r".*_(tokens|bytes)")
 
 
@@ -36,13 +41,12 @@ def test_r12_no_field_of_the_wire_can_carry_content():
         for nested in message.nested_types:
             walk(nested)
 
-    for message in audit_pb2.DESCRIPTOR.message_types_by_name.values():
+    for message in MESSAGES:
         walk(message)
     assert "AuditRow.args_summary" in fields
     assert [field for field in fields if names_content(field.split(".")[1])] == []
 
 
 def test_r12_bytes_have_no_field_but_that_of_a_backup():
-    messages = audit_pb2.DESCRIPTOR.message_types_by_name.values()
-    fields = [field for message in messages for field in message.fields if field.type == field.TYPE_BYTES]
+    fields = [field for message in MESSAGES for field in message.fields if field.type == field.TYPE_BYTES]
     assert [field.full_name for field in fields] == ["onrecord.audit.v1.BackupResponse.data"]

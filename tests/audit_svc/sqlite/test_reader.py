@@ -34,7 +34,9 @@ async def test_a_query_is_ended_when_its_caller_is_cancelled(reader):
     outcomes = await asyncio.gather(*endless, return_exceptions=True)
     assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
     with pytest.raises(NotFound):
-        await reader.ask(asking.get_session, questions_pb2.GetSessionRecordRequest(session_id="none"))
+        await reader.ask(
+            asking.get_session, questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id="none"))
+        )
 
 
 async def test_closing_ends_queries_that_run(connection, database):

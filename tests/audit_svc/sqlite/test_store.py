@@ -14,7 +14,17 @@ from audit_svc.ledger.batch import read_batch
 from audit_svc.sqlite.write.inserts import CHUNKS
 from audit_svc.sqlite.write.writer import Writer
 from tests.audit_svc import asking
-from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, request, session_row
+from tests.audit_svc.samples import (
+    NOW_MS,
+    audit_row,
+    batch,
+    cost_row,
+    question,
+    record_request,
+    request,
+    row_of,
+    session_row,
+)
 
 Response = audit_pb2.RecordResponse
 
@@ -24,8 +34,8 @@ def record(writer: Writer, *rows: audit_pb2.AuditRow) -> Response:
 
 
 def stored(reading: apsw.Connection, session_id: str = "") -> list[audit_pb2.AuditRow]:
-    listing = questions_pb2.ListToolCallsRequest(page_size=1000, session_id=session_id)
-    return list(asking.list_tool_calls(reading, listing).rows)
+    listing = question(questions_pb2.ListToolCallsRequest, page_size=1000, session_id=session_id)
+    return list(map(row_of, asking.list_tool_calls(reading, listing).tool_calls))
 
 
 def count(reading: apsw.Connection, table: str) -> object:
@@ -40,7 +50,7 @@ def count(reading: apsw.Connection, table: str) -> object:
         audit_row(tool_name="bash", exit_code=127, result_truncated=True),
         audit_row(tool_name="webfetch", exit_code=None, http_status=404),
         audit_row(tool_name="webfetch", exit_code=None, outcome=common_pb2.OUTCOME_FAILED, error="no such name"),
-        *[audit_row(outcome=outcome) for outcome in common_pb2.Outcome.values()],
+        *[audit_row(outcome=outcome) for outcome in common_pb2.Outcome.values() if outcome],
     ],
     ids=lambda row: f"{row.tool_name}-{row.outcome}-{row.exit_code}",
 )
@@ -149,26 +159,35 @@ def test_one_id_twice_in_a_batch_is_a_duplicate_or_a_conflict(writer):
 
 def test_rejections_of_all_kinds_come_in_the_order_of_the_request(writer):
     record(writer, audit_row(id="known", duration_ms=1))
-    mixed = audit_pb2.RecordRequest(
-        sequence=9,
-        rows=[audit_row(id="x" * 129), audit_row(id="known", duration_ms=2), audit_row(id="nameless", tool_name="")],
-        costs=[cost_row(), cost_row(id="cost", input_tokens=-1)],
+    mixed = record_request(
+        last=9,
+        tool_calls=[
+            audit_row(id="x" * 129),
+            audit_row(id="known", duration_ms=2),
+            audit_row(id="nameless", tool_name=""),
+        ],
+        model_requests=[cost_row(), cost_row(id="cost", input_tokens=-1)],
         sessions=[session_row(id="session", revision=0)],
     )
     response = writer.record(read_batch(mixed, NOW_MS)).result()
-    assert (response.sequence, response.stored) == (9, 1)
-    assert [(one.id, one.code) for one in response.rejections] == [
-        ("x" * 128, audit_pb2.REJECTION_CODE_TOO_LARGE),
-        ("known", audit_pb2.REJECTION_CODE_CONFLICT),
-        ("nameless", audit_pb2.REJECTION_CODE_INVALID),
-        ("cost", audit_pb2.REJECTION_CODE_INVALID),
-        ("session", audit_pb2.REJECTION_CODE_INVALID),
+    assert (response.range.last, response.stored) == (9, 1)
+    calls, requests, sessions = (
+        audit_pb2.ROW_KIND_TOOL_CALL,
+        audit_pb2.ROW_KIND_MODEL_REQUEST,
+        audit_pb2.ROW_KIND_SESSION,
+    )
+    assert [(one.kind, one.index, one.id, one.code) for one in response.rejections] == [
+        (calls, 0, "x" * 128, audit_pb2.REJECTION_CODE_TOO_LARGE),
+        (calls, 1, "known", audit_pb2.REJECTION_CODE_CONFLICT),
+        (calls, 2, "nameless", audit_pb2.REJECTION_CODE_INVALID),
+        (requests, 1, "cost", audit_pb2.REJECTION_CODE_INVALID),
+        (sessions, 0, "session", audit_pb2.REJECTION_CODE_INVALID),
     ]
 
 
 def test_costs_are_stored_with_null_where_the_price_is_not_known(writer, reading):
     costs = [cost_row(), cost_row(cost_micros=0), cost_row(cost_micros=None), cost_row(error="cut")]
-    batch_of_costs = read_batch(audit_pb2.RecordRequest(costs=costs), NOW_MS)
+    batch_of_costs = read_batch(record_request(model_requests=costs), NOW_MS)
     assert writer.record(batch_of_costs).result() == Response(stored=4)
     assert writer.record(batch_of_costs).result() == Response(duplicates=4)
     found = reading.execute("SELECT cost_micros, error FROM cost_log ORDER BY rowid").fetchall()
@@ -177,18 +196,20 @@ def test_costs_are_stored_with_null_where_the_price_is_not_known(writer, reading
 
 def test_of_two_session_rows_the_higher_revision_stays_with_its_labels(writer, reading):
     def send(*sessions: audit_pb2.SessionRow) -> tuple[int, int]:
-        response = writer.record(read_batch(audit_pb2.RecordRequest(sessions=sessions), NOW_MS)).result()
+        response = writer.record(read_batch(record_request(sessions=sessions), NOW_MS)).result()
         return response.stored, response.duplicates
 
     newest = session_row(revision=3, turns=2, status=common_pb2.SESSION_STATUS_IDLE, labels={"user": "grace"})
     assert send(session_row(revision=1)) == (1, 0)
     assert send(newest) == (1, 0)
     assert send(session_row(revision=2), session_row(revision=3, turns=99)) == (0, 2)
-    assert asking.get_session(reading, questions_pb2.GetSessionRecordRequest(session_id="session-1")).session == newest
+    asked = questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id="session-1"))
+    assert row_of(asking.get_session(reading, asked).session) == newest
 
 
 def test_an_empty_batch_is_answered(writer):
-    assert writer.record(read_batch(request(sequence=5), NOW_MS)).result() == Response(sequence=5)
+    sent = request(last=5)
+    assert writer.record(read_batch(sent, NOW_MS)).result() == Response(range=sent.range)
 
 
 def test_a_committed_row_is_in_the_file_for_any_other_sqlite(writer, database: Path):

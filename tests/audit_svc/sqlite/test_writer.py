@@ -18,7 +18,7 @@ from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
 from audit_svc.sqlite.store import SqliteLedger
 from audit_svc.sqlite.write.writer import COMMIT_ROWS
 from tests.audit_svc import asking
-from tests.audit_svc.samples import audit_row, batch
+from tests.audit_svc.samples import audit_row, batch, row_of
 
 Responses = list[Future[audit_pb2.RecordResponse]]
 
@@ -70,12 +70,14 @@ def test_each_batch_of_a_group_has_its_own_counts(writer, database):
     twice = audit_row(id="twice")
     with held(database):
         responses = [
-            writer.record(batch(audit_row(), audit_row(), sequence=1)),
-            writer.record(batch(twice, audit_row(id=""), sequence=2)),
-            writer.record(batch(twice, audit_row(), sequence=3)),
-            writer.record(batch(audit_row(id="twice", tool_name="other"), sequence=4)),
+            writer.record(batch(audit_row(), audit_row(), last=1)),
+            writer.record(batch(twice, audit_row(id=""), last=2)),
+            writer.record(batch(twice, audit_row(), last=3)),
+            writer.record(batch(audit_row(id="twice", tool_name="other"), last=4)),
         ]
-    counts = [(one.sequence, one.stored, one.duplicates, len(one.rejections)) for one in map(Future.result, responses)]
+    counts = [
+        (one.range.last, one.stored, one.duplicates, len(one.rejections)) for one in map(Future.result, responses)
+    ]
     assert counts == [(1, 2, 0, 0), (2, 1, 0, 1), (3, 1, 1, 0), (4, 0, 0, 1)]
 
 
@@ -159,9 +161,9 @@ def test_a_full_disk_refuses_writers_lets_readers_go_on_and_is_over_when_there_i
     for _ in range(3):
         with pytest.raises(DiskFull):
             writer.record(batch(*large)).result()
-        assert [row.id for row in asking.list_tool_calls(reading, questions_pb2.ListToolCallsRequest()).rows] == [
-            "before"
-        ]
+        assert [
+            row_of(one).id for one in asking.list_tool_calls(reading, questions_pb2.ListToolCallsRequest()).tool_calls
+        ] == ["before"]
     connection.pragma("max_page_count", before)
     assert writer.record(batch(*large)).result().stored == 100
     assert reading.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -2,16 +2,21 @@
 
 import csv
 import io
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
 
-from audit_svc.terminal.export import COLUMNS, _Csv, without_formulas
+from audit_svc.terminal.export import FIELDS, _Csv, without_formulas
 
 SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20"
 SEPARATORS = ",;|\t"
+
+
+def record(**fields: Any) -> questions_pb2.ToolCallRecord:
+    return questions_pb2.ToolCallRecord(tool_call=audit_pb2.AuditRow(**fields))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +47,7 @@ def test_no_separator_makes_a_formula(rows):
     """Each file is read as spreadsheets do by every separator, quoted or not."""
     file = io.StringIO()
     sink = _Csv(file)
-    sink.write([audit_pb2.AuditRow(args_summary=summary, tool_name=name) for summary, name in rows])
+    sink.write([record(args_summary=summary, tool_name=name) for summary, name in rows])
     text = file.getvalue()
     read = list(csv.DictReader(io.StringIO(text, newline="")))
     assert [row["args_summary"] for row in read] == [without_formulas(summary) for summary, _ in rows]
@@ -62,8 +67,8 @@ def is_escaped(cell: str) -> bool:
 
 def test_every_cell_is_quoted():
     file = io.StringIO()
-    _Csv(file).write([audit_pb2.AuditRow(id="a", duration_ms=5)])
+    _Csv(file).write([record(id="a", duration_ms=5)])
     header, row = file.getvalue().splitlines()
-    assert header == ",".join(f'"{name}"' for name in COLUMNS)
+    assert header == ",".join(f'"{field.name}"' for field in FIELDS)
     assert row.startswith('"a",')
     assert all(cell.startswith('"') and cell.endswith('"') for cell in row.split(","))

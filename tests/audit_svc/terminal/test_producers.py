@@ -13,7 +13,7 @@ from tests.audit_svc.test_process import run
 @pytest.mark.long
 def test_what_never_came_and_what_was_refused_is_told_of_each_producer(writer, database):
     for number in (1, 2, 5):
-        sent = request(audit_row(), audit_row(id=""), producer_id="gateway-1", sequence=number)
+        sent = request(audit_row(), audit_row(id=""), producer_id="gateway-1", last=number)
         writer.record(read_batch(sent, NOW_MS)).result()
     writer.record(read_batch(request(audit_row(tool_name="x" * 129)), NOW_MS)).result()
     writer.close()

@@ -24,7 +24,7 @@ from pyarrow import parquet
 
 from demo.processes import REPOSITORY, Service, start_service
 from tests.audit_svc.aged import make_ledger
-from tests.audit_svc.samples import audit_row, cost_row, session_row
+from tests.audit_svc.samples import audit_row, cost_row, record_request, session_row
 
 NOW_MS = time.time_ns() // 1_000_000
 SESSION = "01900000-0000-7000-8000-00000000cafe"
@@ -60,7 +60,7 @@ class Place:
 
     def record(self, **rows: Any) -> None:
         with grpc.insecure_channel(self.service.address) as channel:
-            response = audit_pb2_grpc.AuditServiceStub(channel).RecordBatch(audit_pb2.RecordRequest(**rows))
+            response = audit_pb2_grpc.AuditServiceStub(channel).RecordBatch(record_request(**rows))
         assert not response.rejections
 
 
@@ -90,12 +90,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
                     id=SESSION, created_at_ms=NOW_MS - 90_000, labels={"team": "research", "user": "ada"}, tool_calls=3
                 )
             ],
-            rows=[
+            tool_calls=[
                 call(1),
                 call(2, outcome=common_pb2.OUTCOME_TIMED_OUT, error="it took longer than 120 s", exit_code=None),
                 call(3, tool_name="webfetch", outcome=common_pb2.OUTCOME_FAILED, error="\x1b[31mno such host"),
             ],
-            costs=[
+            model_requests=[
                 cost_row(
                     id="cost-1", session_id=SESSION, turn_id="turn-1", cost_micros=1500, created_at_ms=NOW_MS - 70_000
                 )
@@ -130,7 +130,7 @@ def test_a_tail_shows_what_is_recorded_until_it_is_interrupted(place: Place, exa
             reader = iter(tail.stdout.readline, "")
             while not line:
                 number += 1
-                place.record(rows=[call(number, id=f"{example}-{number}", error="no room", created_at_ms=NOW_MS)])
+                place.record(tool_calls=[call(number, id=f"{example}-{number}", error="no room", created_at_ms=NOW_MS)])
                 line = _next_line(tail, reader)
         finally:
             tail.send_signal(signal.SIGINT)
@@ -153,6 +153,8 @@ def test_calls_are_filtered_and_printed_as_plain_values(place: Place):
     assert found[0]["outcome"] == "timed_out"
     assert found[0]["exit_code"] is None
     assert found[0]["duration_ms"] == 12
+    assert found[0]["position"] == 2
+    assert found[0]["recorded_by"] is None
 
 
 def test_a_session_is_told_in_order_with_its_cost(place: Place):
@@ -172,7 +174,7 @@ def test_a_session_is_told_in_order_with_its_cost(place: Place):
 def test_a_session_of_many_pages_is_told_whole_with_each_turn_named_once(place: Place):
     place.record(
         sessions=[session_row(id="long", created_at_ms=NOW_MS - 50_000)],
-        rows=[call(n, id=f"long-{n:04}", session_id="long", args_summary=f"n{n:04}") for n in range(2500)],
+        tool_calls=[call(n, id=f"long-{n:04}", session_id="long", args_summary=f"n{n:04}") for n in range(2500)],
     )
     text = place.run("show", "long").stdout
     assert text.count("turn turn-1") == 1
@@ -183,14 +185,14 @@ def test_a_session_of_many_pages_is_told_whole_with_each_turn_named_once(place: 
 
 def test_usage_is_grouped_by_labels_and_words(place: Place):
     rows = place.json("usage", "--by", "user,tool", "--since", "1h")
-    groups = {tuple(row["group"]): row for row in rows}
-    assert groups["ada", "webfetch"]["errors"] == 1
-    assert groups["ada", ""]["cost_micros"] == 1500
+    groups = {tuple(row["values"]): row for row in rows}
+    assert groups["ada", "webfetch"]["tool_call_errors"] == 1
+    assert groups["ada", ""]["usage"]["known_cost_micros"] == 1500
 
 
 @pytest.mark.long
 def test_a_csv_file_holds_no_formula_and_a_parquet_file_types(place: Place):
-    place.record(rows=[call(50, args_summary="=cmd|' /C calc'!A0", created_at_ms=NOW_MS - 5_000)])
+    place.record(tool_calls=[call(50, args_summary="=cmd|' /C calc'!A0", created_at_ms=NOW_MS - 5_000)])
     for form in ("csv", "parquet"):
         ran = place.run("export", "--format", form, "--output", f"all.{form}", "--contains", "cmd|")
         assert ran.returncode == 0, ran.stderr
@@ -201,12 +203,14 @@ def test_a_csv_file_holds_no_formula_and_a_parquet_file_types(place: Place):
     assert record["args_summary"] == "=cmd|' /C calc'!A0"
     assert record["created_at_ms"] == NOW_MS - 5_000
     assert record["http_status"] is None
+    assert record["position"] > 0
+    assert record["recorded_by"] is None
 
 
 @pytest.mark.long
 def test_nothing_in_a_row_acts_on_a_terminal_or_breaks_a_line_of_json(place: Place):
     odd = "\x1b]0;x\x07\x9b31m\u202e\u061c\u2028\x85"
-    place.record(rows=[call(60, id="odd", args_summary=odd, tool_name=odd, created_at_ms=NOW_MS - 4_000)])
+    place.record(tool_calls=[call(60, id="odd", args_summary=odd, tool_name=odd, created_at_ms=NOW_MS - 4_000)])
     for args in (["calls"], ["calls", "--json"], ["show", SESSION], ["usage"], ["usage", "--json"], ["export"]):
         said = place.run(*args).stdout
         assert said
@@ -217,7 +221,7 @@ def test_nothing_in_a_row_acts_on_a_terminal_or_breaks_a_line_of_json(place: Pla
 
 @pytest.mark.long
 def test_a_terminal_of_another_encoding_gets_what_it_can_show(place: Place):
-    place.record(rows=[call(61, id="euro", args_summary="\u20ac \U0001f600", created_at_ms=NOW_MS - 3_000)])
+    place.record(tool_calls=[call(61, id="euro", args_summary="\u20ac \U0001f600", created_at_ms=NOW_MS - 3_000)])
     env = {**place.env, "PYTHONIOENCODING": "latin-1"}
     for args in (["calls"], ["calls", "--json"], ["usage"], ["show", SESSION], ["export"]):
         ran = subprocess.run(place.command(*args), cwd=place.folder, env=env, capture_output=True, timeout=60)

@@ -14,17 +14,17 @@ from audit_svc.sqlite.care.prune import Prune
 from audit_svc.sqlite.open.connection import transaction
 from audit_svc.sqlite.write.inserts import Inserts
 from tests.audit_svc import asking
-from tests.audit_svc.samples import NOW_MS, audit_row
+from tests.audit_svc.samples import NOW_MS, audit_row, question, record_request, row_of
 
 Request = questions_pb2.ListToolCallsRequest
 BEGIN = NOW_MS - NOW_MS % HOUR_MS - 10 * HOUR_MS
 
 
 def write(connection: apsw.Connection, *rows: audit_pb2.AuditRow) -> None:
-    accepted = read_batch(audit_pb2.RecordRequest(rows=rows), NOW_MS)
+    accepted = read_batch(record_request(tool_calls=rows), NOW_MS)
     assert not accepted.rejections
     with transaction(connection):
-        Inserts(connection).write([(accepted, Usage(accepted.tool_calls, accepted.costs))], NOW_MS)
+        Inserts(connection).write([(accepted, Usage(accepted.tool_calls, accepted.model_requests))], NOW_MS)
 
 
 def plain(connection: apsw.Connection, text: str, keep: Callable[[Any], bool] = lambda row: True) -> list[str]:
@@ -49,9 +49,9 @@ def listed(connection: apsw.Connection, size: int, **filters: Any) -> list[str]:
     ids: list[str] = []
     token = ""
     for _ in range(1000):
-        page = asking.list_tool_calls(connection, Request(**filters, page_size=size, page_token=token))
-        assert len(page.rows) <= size
-        ids += [row.id for row in page.rows]
+        page = asking.list_tool_calls(connection, question(Request, **filters, page_size=size, page_token=token))
+        assert len(page.tool_calls) <= size
+        ids += [row_of(one).id for one in page.tool_calls]
         token = page.next_page_token
         if not token:
             return ids

@@ -23,7 +23,7 @@ from audit_svc.sqlite.text.text_index import index_rows, text_index_differences,
 from service_kit.paging import encode_token
 from tests.audit_svc import asking
 from tests.audit_svc.cost import machine_steps
-from tests.audit_svc.samples import audit_row
+from tests.audit_svc.samples import audit_row, question, row_of
 from tests.audit_svc.texts.ledger import BEGIN, Request, call, listed, plain, prune_all, write
 
 RARE = 'éÉ%_\\,\n\u212a\ufffd\ufffe\uffff"*\U000f0000'
@@ -141,7 +141,7 @@ def test_a_text_that_is_rare_or_nowhere_costs_a_part_of_the_walk(filled, monkeyp
 def test_a_text_that_is_frequent_is_met_on_the_walk(filled, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(tool_calls, "TextSearch", None)
-    assert len(asking.list_tool_calls(filled, Request(args_contain="file-1", page_size=5)).rows) == 5
+    assert len(asking.list_tool_calls(filled, question(Request, args_contain="file-1", page_size=5)).tool_calls) == 5
 
 
 @pytest.mark.parametrize("looks", [2, 5, 6])
@@ -160,8 +160,8 @@ def test_a_search_that_is_given_up_goes_on_with_its_token(filled, monkeypatch, l
     while token or not pages:
         late = Late()
         monkeypatch.setattr("time.monotonic", late.monotonic)
-        page = asking.list_tool_calls(filled, Request(args_contain="needle", page_token=token))
-        ids, token, pages = ids + [row.id for row in page.rows], page.next_page_token, pages + 1
+        page = asking.list_tool_calls(filled, question(Request, args_contain="needle", page_token=token))
+        ids, token, pages = ids + [row_of(one).id for one in page.tool_calls], page.next_page_token, pages + 1
     assert pages > 1
     assert ids == plain(filled, "needle")
 
@@ -208,9 +208,9 @@ def test_a_page_that_begins_deep_finds_what_came_late(filled):
     late = audit_row(id="late", args_summary="path: NEEDLE", created_at_ms=BEGIN + 1)
     write(filled, late, *[call(number) for number in range(1000, 1100)])
     list(index_rows(filled))
-    request = Request(args_contain="needle")
+    request = question(Request, args_contain="needle")
     request.page_token = encode_token((BEGIN + 100, ""), fingerprint_of(request))
-    assert [row.id for row in asking.list_tool_calls(filled, request).rows] == ["late"]
+    assert [row_of(one).id for one in asking.list_tool_calls(filled, request).tool_calls] == ["late"]
 
 
 def test_rows_that_came_late_do_not_hide_newer_ones_that_are_indexed(filled):
@@ -237,5 +237,5 @@ async def test_a_search_that_meets_damage_says_what_to_do(filled, database):
     filled.execute("UPDATE args_index_data SET block = zeroblob(length(block)) WHERE id > 100")
     reader = Reader([open_for_reading(database)])
     with pytest.raises(Damaged, match="audit-svc check"):
-        await reader.ask(asking.list_tool_calls, Request(args_contain="needle"))
+        await reader.ask(asking.list_tool_calls, question(Request, args_contain="needle"))
     reader.close()

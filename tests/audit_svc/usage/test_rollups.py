@@ -130,7 +130,7 @@ def test_rollups_equal_the_rows_when_commits_are_taken_back(commits):
     for sent, end in commits:
         batch = read_batch(sent, NOW_MS)
         connection.execute("BEGIN")
-        inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], NOW_MS)
+        inserts.write([(batch, Usage(batch.tool_calls, batch.model_requests))], NOW_MS)
         connection.execute(end)
         if end == "COMMIT":
             inserts.committed()
@@ -139,8 +139,8 @@ def test_rollups_equal_the_rows_when_commits_are_taken_back(commits):
     connection.close()
 
 
-def record(writer: Writer, *rows: audit_pb2.AuditRow, costs: Any = ()) -> None:
-    writer.record(read_batch(request(*rows, costs=costs), NOW_MS)).result()
+def record(writer: Writer, *rows: audit_pb2.AuditRow, model_requests: Any = ()) -> None:
+    writer.record(read_batch(request(*rows, model_requests=model_requests), NOW_MS)).result()
 
 
 def some_rows(count: int) -> list[audit_pb2.AuditRow]:
@@ -158,7 +158,7 @@ def some_rows(count: int) -> list[audit_pb2.AuditRow]:
 
 def test_a_ledger_of_before_the_rollups_is_filled_when_it_is_opened(connection, database):
     writer = Writer(connection, 50_000)
-    record(writer, *some_rows(500), costs=[cost_row(), cost_row(cost_micros=None)])
+    record(writer, *some_rows(500), model_requests=[cost_row(), cost_row(cost_micros=None)])
     writer.close()
     connection = open_for_writing(database)
     migrations = migrate.load_migrations()
@@ -186,7 +186,7 @@ def test_counts_of_two_bytes_and_of_five_are_made_from_the_rows_as_the_writer_ma
 
 
 def test_what_differs_is_counted_and_a_rebuild_mends_it(writer, database):
-    record(writer, *some_rows(500), costs=[cost_row(created_at_ms=NOW_MS - HOUR_MS)])
+    record(writer, *some_rows(500), model_requests=[cost_row(created_at_ms=NOW_MS - HOUR_MS)])
     other = apsw.Connection(str(database))
     other.execute("UPDATE tool_call_usage_hourly SET calls = calls + 1 WHERE rowid <= 3")
     other.execute("DELETE FROM tool_call_usage_daily WHERE rowid = 1")
@@ -262,7 +262,7 @@ def test_dropped_hours_leave_the_rollups_of_what_is_left(writer, connection, dat
     long_ago = [NOW_MS - days * 24 * HOUR_MS for days in (7, 8, 10, 20, 69, 72, 140)]
     old_calls = [audit_row(created_at_ms=time) for time in long_ago]
     old_costs = [cost_row(created_at_ms=time) for time in long_ago]
-    record(writer, *some_rows(500), *old_calls, costs=[cost_row(), *old_costs])
+    record(writer, *some_rows(500), *old_calls, model_requests=[cost_row(), *old_costs])
     before = (NOW_MS // HOUR_MS - hours) * HOUR_MS
     other = apsw.Connection(str(database))
     with other:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import InvalidRequest
 from audit_svc.ledger import histogram
@@ -25,7 +26,7 @@ from audit_svc.sqlite.usage.usage_tables import BLOBS_AT_ONCE
 from audit_svc.sqlite.write.inserts import Inserts
 from service_kit.paging import InvalidPage
 from tests.audit_svc.asking import summarize_usage
-from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, record_request, session_row
 
 MIDNIGHT = NOW_MS // DAY_MS * DAY_MS - DAY_MS
 HOURS = st.sampled_from([MIDNIGHT + hours * HOUR_MS for hours in (-100 * 24, -9 * 24, -24, -1, 0, 1, 5)])
@@ -45,7 +46,7 @@ SESSIONS = {
     "s4": {},
 }
 ENGINES, MODELS, TOOLS = ["ollama", "openai"], ["", "small", "large"], ["read", "bash", "webfetch"]
-OUTCOMES = {0: "", 1: "succeeded", 2: "failed", 8: "dry_run"}
+OUTCOMES = {1: "succeeded", 2: "failed", 8: "dry_run"}
 KEYS = ["session", "engine", "model", "tool", "outcome", "hour", "day", "label:user", "label:team"]
 SUMMED = [0, 1, 31, 33, 5_000, MAX_SUMMED, 2**50]
 
@@ -60,6 +61,7 @@ calls = st.builds(
     exit_code=st.sampled_from([None, 0, 2]),
     http_status=st.sampled_from([None, 200, 400]),
     error=st.sampled_from([None, "broken"]),
+    shadow=st.booleans(),
     duration_ms=st.sampled_from(SUMMED),
     result_bytes=st.sampled_from(SUMMED),
     created_at_ms=TIMES,
@@ -70,12 +72,14 @@ requests = st.builds(
     engine=st.sampled_from(ENGINES),
     model=st.sampled_from(MODELS),
     error=st.sampled_from([None, "broken"]),
+    shadow=st.booleans(),
     input_tokens=st.sampled_from(SUMMED),
     cost_micros=st.sampled_from([None, 0, 7]),
     created_at_ms=TIMES,
 )
 questions = st.builds(
-    lambda times, **fields: questions_pb2.SummarizeUsageRequest(
+    lambda times, **fields: question(
+        questions_pb2.SummarizeUsageRequest,
         **fields,
         created_from_ms=None if times[0] is None else times[0],
         created_before_ms=None if times[1] is None else times[1],
@@ -91,6 +95,10 @@ questions = st.builds(
     tool_name=st.sampled_from(["", "", "bash"]),
     outcomes=st.lists(st.sampled_from(list(OUTCOMES)), unique=True, max_size=2),
     labels=st.dictionaries(st.sampled_from(["user", "team"]), st.sampled_from(["ada", "red"]), max_size=2),
+    has_error=st.sampled_from([None, None, None, True, False]),
+    shadow=st.sampled_from([None, None, None, True, False]),
+    clock_suspect=st.sampled_from([None, None, None, None, False]),
+    args_contain=st.sampled_from(["", "", "", "LS", "nowhere"]),
 )
 
 
@@ -100,19 +108,25 @@ def expected(
     """The answer, counted row by row in the plainest way."""
     groups: dict[tuple[str, ...], questions_pb2.UsageGroup] = {}
     durations: dict[tuple[str, ...], list[int]] = {}
-    only_calls = asked.tool_name or asked.outcomes
+    wanted = asked.filter
+    of_calls = wanted.HasField("has_error") or wanted.HasField("clock_suspect")
+    only_calls = wanted.tool_name or wanted.outcomes or wanted.args_contain or of_calls
     for row in [*rows, *([] if only_calls else costs)]:
         is_call = isinstance(row, audit_pb2.AuditRow)
         labels = SESSIONS.get(row.session_id, {})
         if not (
-            asked.session_id in ("", row.session_id)
-            and asked.engine in ("", row.engine)
-            and asked.model in ("", row.model)
-            and (not is_call or asked.tool_name in ("", row.tool_name))
-            and (not is_call or not asked.outcomes or row.outcome in asked.outcomes)
-            and all(labels.get(key) == value for key, value in asked.labels.items())
-            and (not asked.HasField("created_from_ms") or row.created_at_ms >= asked.created_from_ms)
-            and (not asked.HasField("created_before_ms") or row.created_at_ms < asked.created_before_ms)
+            wanted.session_id in ("", row.session_id)
+            and wanted.engine in ("", row.engine)
+            and wanted.model in ("", row.model)
+            and (not is_call or wanted.tool_name in ("", row.tool_name))
+            and (not is_call or not wanted.outcomes or row.outcome in wanted.outcomes)
+            and (not wanted.HasField("has_error") or row.HasField("error") == wanted.has_error)
+            and (not wanted.HasField("shadow") or row.shadow == wanted.shadow)
+            and (not wanted.args_contain or wanted.args_contain.lower() in row.args_summary.lower())
+            and not (wanted.HasField("clock_suspect") and wanted.clock_suspect)
+            and all(labels.get(key) == value for key, value in wanted.labels.items())
+            and (not wanted.HasField("created_from_ms") or row.created_at_ms >= wanted.created_from_ms)
+            and (not wanted.HasField("created_before_ms") or row.created_at_ms < wanted.created_before_ms)
         ):
             continue
         time = datetime.fromtimestamp(row.created_at_ms / 1000, UTC)
@@ -128,28 +142,28 @@ def expected(
             "label:team": labels.get("team", ""),
         }
         key = tuple(values[name] for name in asked.group_by)
-        group = groups.setdefault(key, questions_pb2.UsageGroup(group=key))
+        group = groups.setdefault(key, questions_pb2.UsageGroup(values=key, usage=common_pb2.Usage()))
         if is_call:
-            group.calls += 1
-            group.errors += row.HasField("error")
+            group.tool_calls += 1
+            group.tool_call_errors += row.HasField("error")
             group.nonzero_exits += row.exit_code != 0
             group.http_errors += row.http_status >= 400
             group.result_bytes += min(row.result_bytes, MAX_SUMMED)
             durations.setdefault(key, []).append(row.duration_ms)
         else:
-            group.requests += 1
-            group.request_errors += row.HasField("error")
-            group.input_tokens += min(row.input_tokens, MAX_SUMMED)
-            group.output_tokens += row.output_tokens
-            group.cost_micros += row.cost_micros
-            group.unpriced_requests += not row.HasField("cost_micros")
+            group.usage.requests += 1
+            group.model_request_errors += row.HasField("error")
+            group.usage.input_tokens += min(row.input_tokens, MAX_SUMMED)
+            group.usage.output_tokens += row.output_tokens
+            group.usage.known_cost_micros += row.cost_micros
+            group.usage.unpriced_requests += not row.HasField("cost_micros")
     for key, group in groups.items():
         if key in durations:
             counted = histogram.count(durations[key])
             for name, value in zip(("p50", "p95", "p99"), histogram.quantiles(counted, (0.5, 0.95, 0.99)), strict=True):
                 setattr(group, f"duration_{name}_ms", value)
     if not asked.group_by:
-        return [groups.get((), questions_pb2.UsageGroup())]
+        return [groups.get((), questions_pb2.UsageGroup(usage=common_pb2.Usage()))]
     return [groups[key] for key in sorted(groups)]
 
 
@@ -175,9 +189,9 @@ def holding(
     connection.execute("BEGIN")
     try:
         for half in range(2):
-            sent = audit_pb2.RecordRequest(rows=rows[half::2], costs=costs[half::2], sessions=sessions)
+            sent = record_request(tool_calls=rows[half::2], model_requests=costs[half::2], sessions=sessions)
             batch = read_batch(sent, NOW_MS)
-            inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], NOW_MS)
+            inserts.write([(batch, Usage(batch.tool_calls, batch.model_requests))], NOW_MS)
         add_to_sums(connection, summed)
         yield inserts
     finally:
@@ -210,7 +224,7 @@ def sums_are_read() -> Iterator[None]:
 def test_usage_is_what_the_rows_say_for_any_groups_filters_and_range(empty, rows, costs, summed, asked):
     with holding(empty, rows, costs, summed):
         for one in asked:
-            assert list(summarize_usage(empty, one).rows) == expected(one, rows, costs)
+            assert list(summarize_usage(empty, one).groups) == expected(one, rows, costs)
 
 
 def take_away(connection: apsw.Connection, before_ms: int, steps: int = 100) -> None:
@@ -240,14 +254,14 @@ def test_usage_is_what_the_rows_say_that_a_prune_left_and_those_that_came_late(
     with holding(empty, rows, costs, summed) as inserts:
         take_away(empty, before)
         inserts.read_mark()
-        batch = read_batch(audit_pb2.RecordRequest(rows=late), NOW_MS)
-        inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], NOW_MS)
+        batch = read_batch(record_request(tool_calls=late), NOW_MS)
+        inserts.write([(batch, Usage(batch.tool_calls, batch.model_requests))], NOW_MS)
         add_to_sums(empty, late_summed)
         assert session_differences(empty) == 0
         left = [row for row in [*rows, *late] if row.created_at_ms >= before]
         costs = [row for row in costs if row.created_at_ms >= before]
         for one in asked:
-            assert list(summarize_usage(empty, one).rows) == expected(one, left, costs)
+            assert list(summarize_usage(empty, one).groups) == expected(one, left, costs)
 
 
 @pytest.mark.parametrize("steps", [2, 100])
@@ -257,10 +271,12 @@ def test_what_a_prune_left_in_the_rows_or_in_the_rollups_alone_counts_as_gone(em
     with holding(empty, rows, []):
         take_away(empty, MIDNIGHT + HOUR_MS, steps)
         for begin, end, calls in ((10, 75, 1), (40, 66, 1), (61, 75, 1), (66, 75, 0), (-60, 55, 0), (-60, 20, 0)):
-            asked = questions_pb2.SummarizeUsageRequest(
-                created_from_ms=MIDNIGHT + begin * 60_000, created_before_ms=MIDNIGHT + end * 60_000
+            asked = question(
+                questions_pb2.SummarizeUsageRequest,
+                created_from_ms=MIDNIGHT + begin * 60_000,
+                created_before_ms=MIDNIGHT + end * 60_000,
             )
-            assert summarize_usage(empty, asked).rows[0].calls == calls
+            assert summarize_usage(empty, asked).groups[0].tool_calls == calls
 
 
 def test_a_group_of_more_histograms_than_fit_in_a_value_is_whole(empty):
@@ -268,13 +284,15 @@ def test_a_group_of_more_histograms_than_fit_in_a_value_is_whole(empty):
     limit = empty.limit(apsw.SQLITE_LIMIT_LENGTH, BLOBS_AT_ONCE * 1500)
     with holding(empty, rows, []):
         for asked in (questions_pb2.SummarizeUsageRequest(), questions_pb2.SummarizeUsageRequest(group_by=["tool"])):
-            assert list(summarize_usage(empty, asked).rows) == expected(asked, rows, [])
+            assert list(summarize_usage(empty, asked).groups) == expected(asked, rows, [])
     empty.limit(apsw.SQLITE_LIMIT_LENGTH, limit)
 
 
 def test_a_question_is_answered_of_one_moment_while_rows_come_in(writer, database, reading):
     """Else a row that came in between would be in the rows that are read last, and not in the hours before."""
-    asked = questions_pb2.SummarizeUsageRequest(created_from_ms=MIDNIGHT, created_before_ms=MIDNIGHT + HOUR_MS + 60_000)
+    asked = question(
+        questions_pb2.SummarizeUsageRequest, created_from_ms=MIDNIGHT, created_before_ms=MIDNIGHT + HOUR_MS + 60_000
+    )
     written = 0
 
     def record_one(cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
@@ -282,11 +300,11 @@ def test_a_question_is_answered_of_one_moment_while_rows_come_in(writer, databas
         if "tool_call" in sql and written < 5:
             written += 1
             rows = [audit_row(created_at_ms=MIDNIGHT), audit_row(created_at_ms=MIDNIGHT + HOUR_MS)]
-            writer.record(read_batch(audit_pb2.RecordRequest(rows=rows), NOW_MS)).result()
+            writer.record(read_batch(record_request(tool_calls=rows), NOW_MS)).result()
         return True
 
     reading.exec_trace = record_one
-    assert summarize_usage(reading, asked).rows[0].calls == 0
+    assert summarize_usage(reading, asked).groups[0].tool_calls == 0
     assert written > 1
 
 
@@ -295,7 +313,7 @@ def test_rows_that_no_sum_of_a_session_has_yet_are_counted(empty, rows):
     calls = [audit_row(session_id=f"s{1 + number % 3}", created_at_ms=MIDNIGHT + number) for number in range(6)]
     asked = questions_pb2.SummarizeUsageRequest(group_by=["label:user"])
     with holding(empty, calls, [], (rows, 0)):
-        assert list(summarize_usage(empty, asked).rows) == expected(asked, calls, [])
+        assert list(summarize_usage(empty, asked).groups) == expected(asked, calls, [])
 
 
 def test_a_table_whose_rows_are_all_gone_begins_again_and_its_new_rows_are_counted(empty):
@@ -305,11 +323,11 @@ def test_a_table_whose_rows_are_all_gone_begins_again_and_its_new_rows_are_count
         take_away(empty, MIDNIGHT)
         inserts.read_mark()
         new = [cost_row(created_at_ms=MIDNIGHT)]
-        batch = read_batch(audit_pb2.RecordRequest(costs=new), NOW_MS)
-        inserts.write([(batch, Usage(batch.tool_calls, batch.costs))], NOW_MS)
-        assert list(summarize_usage(empty, asked).rows) == expected(asked, [], new)
+        batch = read_batch(record_request(model_requests=new), NOW_MS)
+        inserts.write([(batch, Usage(batch.tool_calls, batch.model_requests))], NOW_MS)
+        assert list(summarize_usage(empty, asked).groups) == expected(asked, [], new)
         add_to_sums(empty, (9, 9))
-        assert list(summarize_usage(empty, asked).rows) == expected(asked, [], new)
+        assert list(summarize_usage(empty, asked).groups) == expected(asked, [], new)
 
 
 @settings(max_examples=25, deadline=None)
@@ -319,7 +337,7 @@ def test_pages_of_usage_hold_every_group_once_in_order(empty, rows, asked, size)
         asked.page_size, found = size, list[questions_pb2.UsageGroup]()
         while True:
             page = summarize_usage(empty, asked)
-            found.extend(page.rows)
+            found.extend(page.groups)
             if not page.next_page_token:
                 break
             asked.page_token = page.next_page_token
@@ -339,7 +357,7 @@ def test_pages_of_usage_hold_every_group_once_in_order(empty, rows, asked, size)
 )
 def test_what_cannot_be_summed_up_is_refused(empty, filters: dict[str, Any], said: str):
     with pytest.raises(InvalidRequest, match=said):
-        summarize_usage(empty, questions_pb2.SummarizeUsageRequest(**filters))
+        summarize_usage(empty, question(questions_pb2.SummarizeUsageRequest, **filters))
 
 
 def test_a_token_of_other_groups_is_refused(empty):
