@@ -38,23 +38,40 @@ class Calls:
         self._audit = audit
         self._open: dict[str, _Open] = {}
         self._seen: set[str] = set()
+        self._held: set[str] = set()
+        """Of those that were begun by hold(), the ones that no line has shown yet."""
+        self._refused: dict[str, str] = {}
         self._denied: set[str] = set()
         self.stopping = False
         """Whether the program was asked to stop, so that later failures count as cancelled."""
 
     def begin(self, call: ToolCall) -> bool:
         """The program runs a tool that the model called. False if the call is already known."""
+        if call.tool_call_id in self._held:
+            self._held.discard(call.tool_call_id)
+            return True
         if call.tool_call_id in self._seen:
             return False
         self._seen.add(call.tool_call_id)
         intent = self._audit.open_call(call, self.scope) if self._audit else self._bare_row(call)
         intent.times_observed = True
         self._open[call.tool_call_id] = _Open(call, intent)
-        if self._audit:
-            self._audit.intend(intent)
+        if self._audit and (refusal := self._audit.intend(intent)):
+            self._refused[call.tool_call_id] = refusal
         started = pb.ToolCallStarted(id=intent.id, tool_name=intent.tool_name, args_summary=intent.args_summary)
         self._turn.events.put(pb.TurnEvent(tool_call_started=started))
         return True
+
+    async def hold(self, call: ToolCall) -> str | None:
+        """Waits until a call that the program is about to run is on the record; returns why it must not run, if so."""
+        if call.tool_call_id not in self._seen and self.begin(call):
+            self._held.add(call.tool_call_id)
+        refusal = self._refused.get(call.tool_call_id)
+        if refusal is None and self._audit:
+            refusal = await self._audit.synced()
+        if refusal:
+            self.deny(call.tool_call_id)
+        return refusal
 
     @property
     def open(self) -> bool:
