@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway_svc.engines.claude.calls import Calls
 from gateway_svc.engines.claude.conversation import tool_call
-from gateway_svc.engines.claude.lines import a_word, an_object
+from gateway_svc.engines.claude.lines import as_word, as_object
 from gateway_svc.engines.wire.fields import Fields
 
 CALLBACK = "onrecord-intent"
@@ -30,11 +30,11 @@ HOLD_TOOLS: Mapping[str, Any] = {
 
 async def answer(line: Fields, calls: Calls) -> dict[str, Any] | None:
     """The answer to a line of the program's, once the call that it asks for may run; None where it asks for none."""
-    request = an_object(line.get("request"))
+    request = as_object(line.get("request"))
     if line.get("type") != "control_request" or request.get("callback_id") != CALLBACK:
         return None
-    asked = an_object(request.get("input"))
-    tool_use_id = a_word(request.get("tool_use_id")) or a_word(asked.get("tool_use_id"))
+    asked = as_object(request.get("input"))
+    tool_use_id = as_word(request.get("tool_use_id")) or as_word(asked.get("tool_use_id"))
     block = {"id": tool_use_id, "name": asked.get("tool_name"), "input": asked.get("tool_input")}
     refusal = await calls.hold(tool_call(block, ""))
     said: dict[str, Any] = {}
