@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway_svc.engines.claude.calls import Calls
 from gateway_svc.engines.claude.conversation import tool_call
-from gateway_svc.engines.claude.lines import as_word, as_object
+from gateway_svc.engines.claude.lines import as_object, as_word
 from gateway_svc.engines.wire.fields import Fields
 
 CALLBACK = "onrecord-intent"
