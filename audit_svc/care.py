@@ -1,4 +1,4 @@
-"""Care of a running ledger: the RPCs that an administrator calls, and the prunes that retention makes."""
+"""Maintenance of a running ledger: the administrators' RPCs, and the prunes for retention."""
 
 import asyncio
 import contextlib
@@ -54,7 +54,7 @@ class CareRpcs(audit_pb2_grpc.AuditServiceServicer):
     async def Backup(  # noqa: N802 - named by the proto
         self, request: audit_pb2.BackupRequest, context: Context
     ) -> AsyncIterator[audit_pb2.BackupResponse]:
-        """Makes a copy, checks it, and sends it."""
+        """Creates a copy, checks it, and sends it."""
         with self._query_log.logged(request, context) as logged:
             copy, logged.rows = await self._ledger.back_up()
             log.info("backup.made", caller=caller_name(context))

@@ -17,10 +17,10 @@ from service_kit.errors import Context
 
 EXPORT_ROWS = 500
 TAIL_SECONDS = 0.1
-"""How long a tail rests after each look, so that what it takes from the writer is bounded: 10,000 rows a second."""
+"""The pause of a tail after each read, which bounds its load to 10,000 rows a second."""
 MAX_TAILS = 100
 MAX_BEHIND = 100_000
-"""A tail that is further behind what is committed goes on at its end, and is told how much it missed."""
+"""A tail that is further behind skips to the end, and reports how much it missed."""
 
 Row = TypeVar("Row", bound=Message)
 

@@ -16,7 +16,7 @@ from audit_svc.ledger.columns import MAX_INT64, UNKNOWN, Choice, Column, Flag, L
 MAX_ROWS = 10_000
 
 READ_ROWS = 50
-"""Rows read by one call into C, which keeps Python's lock until it returns: the writer needs it between statements."""
+"""Rows decoded in one call into C, which holds the GIL until it returns: the writer needs it between statements."""
 
 Values = Sequence[Any]
 
@@ -93,14 +93,14 @@ SESSION_UPDATED = _place(SESSION_COLUMNS, "updated_at")
 
 @dataclass(frozen=True, slots=True)
 class ValidRows:
-    """Rows of one kind that passed all checks, as their tables take them."""
+    """Rows of one kind that passed all checks, as values of their tables."""
 
     values: list[Any]
-    """All rows' values, one row after the other: what an INSERT of many rows is given, without a tuple for each."""
+    """All rows' values, concatenated: the bindings of an INSERT of many rows, without a tuple for each."""
     width: int
-    """How many values a row has."""
+    """The number of values in a row."""
     positions: Sequence[int]
-    """Where in the request each row was, counted over all kinds."""
+    """Each row's position in the request, counted over all kinds."""
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -118,26 +118,26 @@ class ValidRows:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A RecordRequest as it goes into the tables."""
+    """A checked RecordRequest, as values of the tables."""
 
     producer_id: str
-    """Empty for a producer that keeps no sequence."""
+    """Empty for a producer without record numbers."""
     first_sequence: int
     sequence: int
     tool_calls: ValidRows
     costs: ValidRows
     sessions: ValidRows
-    """The last value of each is the dictionary of its labels."""
+    """The last value of each row is the dictionary of its labels."""
     rejections: Sequence[tuple[int, audit_pb2.Rejection]]
     """Rows that can never be stored, by position."""
     recorded_by: str = ""
-    """The name of the caller; empty where callers have no names."""
+    """The caller's name; empty if callers have no names."""
     queries: Sequence[audit_pb2.QueryRow] = ()
     """Rows of the log of queries, which no producer sends."""
     received_ms: int = 0
-    """When it came, by the ledger's clock."""
+    """When it arrived, by the ledger's clock."""
     is_ahead: bool = False
-    """Whether a row says that it began after the batch came, by more than clocks differ."""
+    """Whether a row began after the batch arrived, by more than clocks usually differ."""
 
     def __len__(self) -> int:
         """The number of rows to store."""
@@ -147,7 +147,7 @@ class Batch:
 def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str = "") -> Batch:
     """Checks a request of the caller recorded_by, row by row, against the limits of the proto.
 
-    now_ms: when it came, by the ledger's clock, which marks rows and refuses none.
+    now_ms: when it arrived, by the ledger's clock, which marks rows but refuses none.
 
     Raises:
         InvalidRequest: the request as a whole can never be stored.
@@ -193,27 +193,27 @@ def query_batch(queries: Sequence[audit_pb2.QueryRow]) -> Batch:
 
 
 def rejection(row_id: str, code: audit_pb2.RejectionCode.ValueType, message: str) -> audit_pb2.Rejection:
-    """A Rejection whose id is no longer than an id may be."""
+    """A Rejection, with its id cut to the length of an id."""
     return audit_pb2.Rejection(id=row_id[:128], code=code, message=message)
 
 
 def tool_call_row(values: Values) -> audit_pb2.AuditRow:
-    """A row of the wire from the values of TOOL_CALL_COLUMNS."""
+    """The message for values of TOOL_CALL_COLUMNS."""
     return audit_pb2.AuditRow(**_TOOL_CALL_WIRE.fields(values))
 
 
 def cost_row(values: Values) -> audit_pb2.CostRow:
-    """A row of the wire from the values of COST_COLUMNS."""
+    """The message for values of COST_COLUMNS."""
     return audit_pb2.CostRow(**_COST_WIRE.fields(values))
 
 
 def session_row(values: Values, labels: dict[str, str]) -> audit_pb2.SessionRow:
-    """A row of the wire from the values of SESSION_COLUMNS."""
+    """The message for values of SESSION_COLUMNS."""
     return audit_pb2.SessionRow(labels=labels, **_SESSION_WIRE.fields(values))
 
 
 class _Wire:
-    """What a row of the table is on the wire. Nearly all columns are the same in both."""
+    """Converts rows of a table to messages. Nearly all columns are the same in both."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._names = tuple(column.wire_name for column in columns)

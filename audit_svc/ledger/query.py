@@ -1,4 +1,4 @@
-"""Compiled queries: a request of the wire, checked and read once, for any store to answer."""
+"""Compiled queries: a request, checked and parsed once, for any store to answer."""
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from service_kit.paging import Position, decode_token, encode_token, page_size
 
 MAX_LABELS = 32
 MAX_TEXT = 4096
-"""Characters of a text to look for: as long as the longest summary of arguments."""
+"""The longest text to search for, in characters: as long as the longest summary of arguments."""
 
 OUTCOMES = enum_names("OUTCOME_", audit_pb2.Outcome.items())
 STATUSES = enum_names("SESSION_STATUS_", audit_pb2.SessionStatus.items())
@@ -24,19 +24,19 @@ _EQUAL = ("session_id", "engine", "model", "tool_name", "caller", "method")
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which rows are wanted: those that meet every condition that is set."""
+    """Selects the rows that meet all conditions that are set."""
 
     equal: Mapping[str, str] = field(default_factory=dict)
-    """Columns, and the one value of each that is wanted."""
+    """Columns, each with the value that it must have."""
     outcomes: tuple[str | None, ...] = ()
     """Any of these; None stands for a call without an outcome."""
     errors_only: bool = False
     labels: tuple[tuple[str, str], ...] = ()
     """Labels that the row's session must all have."""
     contains: str = ""
-    """A text within the summary of the arguments, whatever the case of its ASCII letters."""
+    """A text in the summary of the arguments, ignoring ASCII case."""
     clock_suspect: bool = False
-    """Only rows whose time the ledger's clock, or what it was pruned to, contradicts."""
+    """Only rows whose time contradicts the ledger's clock or its pruned mark."""
     from_ms: int | None = None
     before_ms: int | None = None
 
@@ -53,10 +53,10 @@ class Query:
     group_by: tuple[str, ...] = ()
     """Of a summary of usage: see audit_svc.ledger.groups."""
     fingerprint: bytes = b""
-    """What a page token is bound to: the method, and the request without its page."""
+    """A page token is bound to this: the method, and the request without its page."""
 
     def token(self, position: Position | None) -> str:
-        """The page token for what comes after position; empty when nothing does."""
+        """The page token for the rows after position; empty if there are none."""
         return "" if position is None else encode_token(position, self.fingerprint)
 
 
@@ -152,7 +152,7 @@ def _time_range(request: Any, has: Container[str]) -> tuple[int | None, int | No
 
 
 def fingerprint_of(request: Message) -> bytes:
-    """What the page tokens of a request are bound to: the method, and the request without its page."""
+    """The value that a request's page tokens are bound to: the method, and the request without its page."""
     copy = type(request)()
     copy.CopyFrom(request)
     for name in {"page_size", "page_token"} & set(request.DESCRIPTOR.fields_by_name):

@@ -74,7 +74,7 @@ class Plan:
 
 
 def list_tool_calls(connection: Connection, query: Query) -> Page[audit_pb2.AuditRow]:
-    """A page of tool calls. It may be short, though another follows."""
+    """A page of tool calls. It may be short even if another follows."""
     plan = plan_of(connection, query.filter)
     if plan.others:
         found, stopped_at = _search(connection, query, plan)
