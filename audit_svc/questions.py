@@ -17,7 +17,7 @@ from service_kit.paging import Position
 
 EXPORT_ROWS = 500
 TAIL_SECONDS = 0.1
-"""How long a tail rests after each look, so that what it takes from the writer is bounded: 10,000 rows a second."""
+"""The pause of a tail after each read, which bounds its load to 10,000 rows a second."""
 MAX_TAILS = 100
 MAX_BEHIND = 100_000
 """A tail that is further behind what is committed ends, or goes on at its end if it has asked to skip."""

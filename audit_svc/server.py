@@ -60,12 +60,17 @@ async def _serve(
     watching = asyncio.create_task(_watch_files(ledger, look))
     retention = asyncio.create_task(keep_retention(ledger, settings.retention_days))
     services = LedgerServices(ledger)
+
+    async def detail() -> str:
+        return ledger.why_clock_jumped()
+
     service = Service(
         names=tuple(ROLES),
         add_to=services.add_to,
         errors=error_interceptor(),
         check=ledger.why_no_commit,
         check_now=look,
+        detail=detail,
         begin_drain=services.begin_drain,
     )
     try:

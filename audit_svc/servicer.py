@@ -15,12 +15,12 @@ from service_kit.errors import Context, PermissionDenied
 Commits = asyncio.Queue[Awaitable[audit_pb2.RecordResponse] | None]
 
 STREAM_BATCHES = 16
-"""Batches of one stream that may wait for their commit; further ones are left to the stream's flow control."""
+"""Batches of one stream that may wait for their commit; the stream's flow control holds back the rest."""
 QUEUE_SECONDS = 10.0
-"""How long a stream may wait for room in the queue before its producer is told to come again."""
+"""How long a stream may wait for room in the queue before its producer must retry."""
 
 _LAST_ANSWERS_SECONDS = 0.5
-"""How long a stream that ends in an error stays open after its last answer, for its client to read it."""
+"""How long a failing stream stays open after its last answer, so that its client can read it."""
 _LOOK_AGAIN_SECONDS = 0.002
 
 

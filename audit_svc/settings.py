@@ -17,7 +17,7 @@ class AuditSettings(GuardSettings):
     listen: ListenAddress = "127.0.0.1:50052"
     db: NewFile = Field(Path("~/.local/state/onrecord/audit/audit.db"), validate_default=True)
     queue_rows: Count = Field(50_000, ge=10_000)
-    """Rows that may wait for the disk before producers are told to come again; the largest batch has 10,000."""
+    """Rows that may wait for the disk before producers must retry; the largest batch has 10,000."""
 
     retention_days: Count | None = Field(None, le=10_000)
-    """What began longer ago is pruned, hour by hour; nothing is when this is not set."""
+    """Older rows are pruned, hour by hour; not set: never."""

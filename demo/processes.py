@@ -107,7 +107,7 @@ def run_command(module: str, env: Mapping[str, str], *args: str) -> subprocess.C
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

@@ -192,6 +192,7 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
         close_call,
         cost_row,
         partial(safe_intend, record.logger),
+        partial(safe_synced, record.logger),
         partial(safe_audit, record.logger),
     )
     return Audited(

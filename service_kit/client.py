@@ -1,4 +1,4 @@
-"""How the command lines come in to a running service: TLS and token, from options or from ONRECORD_… variables."""
+"""The commands' access to a running service: TLS and token, from options or from ONRECORD_… variables."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from recording.channel.watched import WrongFile
 
 @dataclass(frozen=True, slots=True)
 class ClientAccess:
-    """What a client trusts and shows. Without a CA it speaks plain text."""
+    """A client's CA and credentials. Without a CA it uses plain text."""
 
     files: ClientFiles | None = None
     token_file: Path | None = None

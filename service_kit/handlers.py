@@ -1,4 +1,4 @@
-"""gRPC's four kinds of handlers, so that what stands around one is written once."""
+"""gRPC's four kinds of handlers, so that a wrapper is written once."""
 
 import contextlib
 import inspect

@@ -1,4 +1,4 @@
-"""What PID 1 of a container owes its kernel: it handles signals, and it reaps orphans.
+"""The duties of PID 1 in a container: it handles signals and reaps orphans.
 
 The kernel delivers no signal to PID 1 that it does not handle, and makes PID 1 the parent of every orphan. Unless it
 waits for them, each command of an agent leaves a zombie, until no process can be made any more.

@@ -6,6 +6,7 @@ a terminal would obey, and keeps its letters, line breaks and emoji (`PlainText`
 
 import json
 import re
+import unicodedata
 from enum import Enum, auto
 from typing import Any
 
@@ -14,6 +15,10 @@ _IGNORABLE = re.compile(
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 """Default_Ignorable_Code_Point of the Unicode Character Database: most of them are letters to str.isprintable."""
+
+_WORD = re.compile(r"\w+")
+_LOOKALIKES = frozenset({"ARMENIAN", "CHEROKEE", "COPTIC", "CYRILLIC", "GREEK", "LISU"})
+"""Scripts with letters that look like Latin ones, as the Unicode Character Database begins the names of characters."""
 
 _OBEYED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufff9-\ufffb\U000e0000-\U000e007f]"
@@ -26,9 +31,12 @@ MAX_STRING_CHARACTERS = 4096
 
 
 def printable(text: str) -> str:
-    """The text with escapes, as in Python, for all that is no visible character and no plain blank."""
+    """The text with escapes, as in Python, for all that is no visible character and no plain blank, and for what makes
+    a word look like another: letters of other scripts among Latin ones, and other forms of ASCII letters and digits.
+    """
     if text.isascii() and text.isprintable():
         return text
+    text = _WORD.sub(_undisguised, text)
     return "".join(character if _is_visible(character) else _escape(character) for character in text)
 
 
@@ -98,6 +106,24 @@ class PlainText:
 
     def _begin_string(self) -> None:
         self._state, self._string = _State.STRING, 0
+
+
+def _undisguised(word: re.Match[str]) -> str:
+    """Of UTS 39 what needs no tables: a word of one script alone stays as it is, though it may look like another."""
+    text = word[0]
+    if text.isascii():
+        return text
+    scripts = [unicodedata.name(character, "").partition(" ")[0] for character in text]
+    hidden = _LOOKALIKES if "LATIN" in scripts else frozenset()
+    return "".join(
+        _escape(character) if script in hidden or _is_other_form(character) else character
+        for character, script in zip(text, scripts, strict=True)
+    )
+
+
+def _is_other_form(character: str) -> bool:
+    plain = unicodedata.normalize("NFKC", character)
+    return plain != character and plain.isascii() and plain.isalnum()
 
 
 def _is_visible(character: str) -> bool:

@@ -28,7 +28,7 @@ from audit_svc.ledger.columns import (
 MAX_ROWS = 10_000
 
 READ_ROWS = 50
-"""Rows read by one call into C, which keeps Python's lock until it returns: the writer needs it between statements."""
+"""Rows decoded in one call into C, which holds the GIL until it returns: the writer needs it between statements."""
 
 Values = Sequence[Any]
 
@@ -115,12 +115,12 @@ class Numbers(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ValidRows:
-    """Rows of one kind that passed all checks, as their tables take them."""
+    """Rows of one kind that passed all checks, as values of their tables."""
 
     values: list[Any]
-    """All rows' values, one row after the other: what an INSERT of many rows is given, without a tuple for each."""
+    """All rows' values, concatenated: the bindings of an INSERT of many rows, without a tuple for each."""
     width: int
-    """How many values a row has."""
+    """The number of values in a row."""
     positions: Sequence[int]
     """Where in its list of the request each row was."""
     kind: audit_pb2.RowKind.ValueType = audit_pb2.ROW_KIND_UNSPECIFIED
@@ -153,7 +153,7 @@ class ValidRows:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A RecordRequest as it goes into the tables."""
+    """A checked RecordRequest, as values of the tables."""
 
     numbers: Numbers | None
     """None for a producer that keeps no sequence."""
@@ -168,9 +168,9 @@ class Batch:
     queries: Sequence[administration_pb2.QueryRow] = ()
     """Rows of the log of queries, which no producer sends."""
     received_ms: int = 0
-    """When it came, by the ledger's clock."""
+    """When it arrived, by the ledger's clock."""
     is_ahead: bool = False
-    """Whether a row says that it began after the batch came, by more than clocks differ."""
+    """Whether a row began after the batch arrived, by more than clocks usually differ."""
 
     def __len__(self) -> int:
         """The number of rows to store."""
@@ -180,7 +180,7 @@ class Batch:
 def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str = "") -> Batch:
     """Checks a request of the caller recorded_by, row by row, against the limits of the proto.
 
-    now_ms: when it came, by the ledger's clock, which marks rows and refuses none.
+    now_ms: when it arrived, by the ledger's clock, which marks rows but refuses none.
 
     Raises:
         InvalidRequest: the request as a whole can never be stored.

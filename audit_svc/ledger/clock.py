@@ -1,4 +1,4 @@
-"""The ledger's clock, which nothing that cannot be undone trusts by a single look."""
+"""The ledger's clock, whose single reading never decides anything irreversible."""
 
 import time
 
@@ -12,7 +12,7 @@ MAX_AHEAD_MS = DAY_MS
 
 
 def wall_ms() -> int:
-    """Milliseconds since 1970-01-01 UTC, by the clock that can be set."""
+    """Milliseconds since 1970-01-01 UTC, by the wall clock."""
     return time.time_ns() // 1_000_000
 
 

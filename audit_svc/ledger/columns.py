@@ -1,8 +1,7 @@
-"""Columns: what a field of the wire becomes in its table and back, and which values it cannot have.
+"""Columns: convert fields between messages and tables, and check their values.
 
-Columns work on all the values of a batch at once, since nearly all batches are right in all their rows, and Python
-checks a column of 500 values about as fast as three single ones. Only where holds() says no is each row asked by
-problem().
+Columns work on all values of a batch at once, since nearly all batches are valid, and Python checks a column of 500
+values about as fast as three single ones. Only if holds() fails does problem() check each row.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +14,10 @@ from onrecord.audit.v1 import audit_pb2
 MAX_INT64 = 2**63 - 1
 MIN_TIME_MS = 946_684_800_000
 MAX_TIME_MS = 253_402_300_799_999
-"""The end of the year 9999, beyond which few libraries have times."""
+"""The end of the year 9999, the latest time that most libraries can represent."""
 
 UNKNOWN = "unknown"
-"""What a row that has no scope is stored with."""
+"""The stored value for a row without a scope."""
 
 
 class Problem(NamedTuple):
@@ -32,15 +31,15 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table. The field of the wire has its name unless told otherwise."""
+    """One column of a table. The message's field has the same name by default."""
 
     name: str
     field: str = ""
     """A path where the field is in a message of the row, such as usage.requests."""
     optional: bool = False
-    """Null in the table where the field is not set."""
+    """Null in the table if the field is not set."""
     zero_is_null: bool = False
-    """Null in the table where the field is not set, and where it is set to 0 or to no text, which says as little."""
+    """Null in the table if the field is not set, 0 or empty, which mean the same."""
 
     @property
     def wire_name(self) -> str:
@@ -48,7 +47,7 @@ class Column:
         return self.field or self.name
 
     def store(self, values: Sequence[Any], messages: Sequence[Message]) -> Sequence[Any]:
-        """The column of the table for the fields' values of messages."""
+        """The table's values for the messages' fields."""
         if self.zero_is_null:
             return [value or None for value in values]
         if not self.optional:
@@ -63,7 +62,7 @@ class Column:
         return [value for value in values if value is not None] if self.optional or self.zero_is_null else values
 
     def loader(self) -> Callable[[Any], Any] | None:
-        """What makes the field's value of a value of the table; None where they are the same."""
+        """Converts a value of the table to the field's; None if they are the same."""
         return None
 
     def holds(self, values: Sequence[Any]) -> bool:
@@ -71,7 +70,7 @@ class Column:
         return True
 
     def problem(self, value: Any) -> Problem | None:
-        """Why one value of the table cannot be stored."""
+        """Why a value cannot be stored; None if it can."""
         return None
 
     def _invalid(self, reason: str) -> Problem:
@@ -89,7 +88,7 @@ class Text(Column):
     in_bytes: bool = False
     required: bool = False
     default: str = ""
-    """Stored in the place of an empty text."""
+    """Stored in place of an empty text."""
 
     def store(self, values: Sequence[Any], messages: Sequence[Message]) -> Sequence[Any]:
         if self.default and "" in values:
@@ -99,7 +98,7 @@ class Text(Column):
     def holds(self, values: Sequence[Any]) -> bool:
         texts = self.present(values)
         lengths = list(map(len, texts))
-        # A character has at most 4 bytes, so that few texts need to be encoded to know their size.
+        # A character has at most 4 bytes, so few texts need to be encoded to check their size.
         if not lengths or max(lengths) <= (self.limit // 4 if self.in_bytes else self.limit):
             return not self.required or 0 not in lengths
         return all(self.problem(text) is None for text in texts)
@@ -163,7 +162,7 @@ class Choice(Column):
 
     def store(self, values: Sequence[Any], messages: Sequence[Message]) -> Sequence[Any]:
         names = self.names or {}
-        # A value of a later version of the proto stays a number, which problem() finds.
+        # A value from a later version of the proto stays a number, which problem() rejects.
         return [names.get(value, value) for value in values]
 
     def loader(self) -> Callable[[Any], Any]:
@@ -200,5 +199,5 @@ class Labels(Column):
 
 
 def enum_names(prefix: str, values: Sequence[tuple[str, int]]) -> dict[int, str | None]:
-    """The stored names of an enum by number: without prefix, in lower case, null for 0."""
+    """The stored names of an enum's values: without the prefix, in lower case, null for 0."""
     return {number: name.removeprefix(prefix).lower() if number else None for name, number in values}

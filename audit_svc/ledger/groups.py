@@ -1,4 +1,4 @@
-"""What a summary of usage may be grouped by."""
+"""The groups of a usage summary."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -8,11 +8,11 @@ from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 
 MAX_GROUPS = 8
 LABEL = "label:"
-"""Begins the name of a label's key."""
+"""The prefix of a label's key."""
 DIMENSIONS = ("session", "engine", "model", "tool", "outcome", "hour", "day")
 
 PERIODS = {"hour": (HOUR_MS, "%Y-%m-%dT%H:00Z"), "day": (DAY_MS, "%Y-%m-%d")}
-"""The dimensions that are periods: their milliseconds, and how their begin is written."""
+"""The dimensions that are periods: their milliseconds, and the format of their start."""
 
 
 def check_groups(names: Sequence[str]) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ def check_groups(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def group_name(dimension: str, value: int | str) -> str:
-    """A group's value as the wire has it: of a period its begin in UTC, else the value itself."""
+    """A group's value in a message: the start of a period in UTC, else the value itself."""
     if dimension not in PERIODS:
         return str(value)
     return datetime.fromtimestamp(int(value) / 1000, UTC).strftime(PERIODS[dimension][1])

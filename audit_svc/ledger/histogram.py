@@ -1,4 +1,4 @@
-"""Histograms of durations that can be added to each other: what percentiles of any sum of groups are made from.
+"""Histograms of durations that can be added, to compute percentiles of any union of groups.
 
 A histogram is a number made of 40-bit lanes, the lowest lane for the lowest bucket. In the database it is a BLOB: how
 many bytes a count has (1, 2 or 5), then the counts, that of the highest bucket first. So histograms are merged by
@@ -17,7 +17,7 @@ from struct import Struct
 
 LANE_BITS = 40
 MAX_DURATION_MS = 2**36 - 1
-"""Longer ones, 2.2 years and more, count as this."""
+"""The longest duration, 2.2 years; longer ones count as this."""
 
 _EXACT_BITS = 5
 _MAX_SHIFT = MAX_DURATION_MS.bit_length() - _EXACT_BITS
@@ -32,7 +32,7 @@ def bucket(duration_ms: int) -> int:
 
 
 def middle(number: int) -> float:
-    """The middle of a bucket in milliseconds, which is its value where it has but one."""
+    """The middle of a bucket in milliseconds, which is exact if the bucket has only one value."""
     shift = max((number >> (_EXACT_BITS - 1)) - 1, 0)
     lowest = (number - (shift << (_EXACT_BITS - 1))) << shift
     return lowest + ((1 << shift) - 1) / 2
@@ -47,7 +47,7 @@ def count(durations_ms: Iterable[int]) -> int:
     """The histogram of durations."""
     known = len(_BUCKETS)
     counts = Counter([_BUCKETS[one] if one < known else bucket(one) for one in durations_ms])
-    # Bytes rather than a sum of numbers, each of which would be as long as the histogram.
+    # Bytes rather than a sum of integers, each as long as the histogram.
     lanes = bytearray(_LANE_BYTES * (max(counts, default=-1) + 1))
     for number, times in counts.items():
         lanes[_LANE_BYTES * number : _LANE_BYTES * (number + 1)] = times.to_bytes(_LANE_BYTES, "little")
@@ -55,7 +55,7 @@ def count(durations_ms: Iterable[int]) -> int:
 
 
 def of_buckets(buckets: Iterable[int], counts: Iterable[int]) -> int:
-    """The histogram of as many durations in each bucket."""
+    """The histogram with these counts in these buckets."""
     return sum(map(operator.mul, map(_ONES.__getitem__, buckets), counts))
 
 
@@ -73,7 +73,7 @@ def bucket_sql(duration_ms: str, shift: int = 0, last: int = _MAX_SHIFT) -> str:
 
 
 def to_blob(histogram: int) -> bytes:
-    """The histogram as the database keeps it."""
+    """The histogram in the database's format."""
     lanes = _lane_bytes(histogram)
     if not histogram & _BEYOND_A_BYTE:
         return b"\1" + lanes[4::5]

@@ -1,4 +1,4 @@
-"""What the metrics hear from a store."""
+"""What a store reports to metrics."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -14,17 +14,17 @@ class StoreObserver(Protocol):
         ...
 
     def commit_failed(self) -> None:
-        """Nothing of a group of batches was stored."""
+        """A group of batches failed."""
         ...
 
     def suspected(self, rows: int) -> None:
-        """So many rows of a commit have a time that the ledger's clock contradicts."""
+        """Some rows of a commit have a time that contradicts the ledger's clock."""
         ...
 
     def queried(self, seconds: float) -> None:
-        """A query has ended, however it did."""
+        """A query has ended, successfully or not."""
         ...
 
     def throttled(self, seconds: float) -> None:
-        """A query waited this long for the writer before it began; mostly 0."""
+        """A query waited this long for a busy writer before it started; usually 0."""
         ...

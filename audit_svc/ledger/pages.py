@@ -9,7 +9,7 @@ from onrecord.audit.v1 import questions_pb2
 from service_kit.paging import Position
 
 MAX_PAGE_BYTES = 3 * 2**20
-"""A page ends early beyond this: gRPC clients take messages of 4 MiB unless told otherwise."""
+"""A page ends early beyond this size: by default, gRPC clients accept messages of 4 MiB."""
 
 Row = TypeVar("Row", bound=Any)
 Raw = TypeVar("Raw")
@@ -21,11 +21,11 @@ class Page(Generic[Row]):
 
     rows: list[Row]
     next: Position | None = None
-    """The key that the next page begins after; None when there is none."""
+    """The key after which the next page begins; None if there is none."""
 
 
 def take_page(found: Iterable[Raw], read: Callable[[Raw], Row], size: int, key: Callable[[Row], Position]) -> Page[Row]:
-    """The first page of found. For the page to know whether another follows, found needs one row more than size."""
+    """The first page of found, which needs one row more than size to show whether another page follows."""
     rows: list[Row] = []
     size_bytes = 0
     for values in found:
@@ -58,7 +58,7 @@ def entry_key(entry: questions_pb2.Entry) -> Position:
 
 
 def in_parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Rows in as many messages as keep each below what clients take."""
+    """Splits rows into chunks that each fit into a message."""
     part: list[Row] = []
     size_bytes = 0
     for row in rows:

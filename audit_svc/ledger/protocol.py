@@ -1,4 +1,4 @@
-"""What a store of the ledger can do. tests/ledger holds every store to it."""
+"""The protocol of a ledger's store. tests/ledger runs the same suite against every store."""
 
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from audit_svc.ledger.query import Filter, Query
 from service_kit.paging import Position
 
 TAIL_ROWS = 1000
-"""Positions that one call of tool_calls_after() goes through at most."""
+"""The most positions that one call of tool_calls_after() reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,15 @@ class Tail:
     position: int
     """How far it has looked."""
     last_position: int
-    """Of the last row that is committed."""
+    """The position of the last committed row."""
 
 
 class ReadableLedger(Protocol):
     """A ledger that answers queries.
 
-    Each row has a position, a number above those of all rows that were committed before it. Listings go by
-    (created_at, id), the newest first; exports and timelines the oldest first. A cancelled call ends its work. Any call
-    may raise StoreUnavailable, StoreClosed, or Damaged.
+    Each row has a position, a number above those of all rows committed before it. Listings are ordered by
+    (created_at, id), the newest first; exports and timelines the oldest first. Cancelling a call ends its work. Any
+    call may raise StoreUnavailable, StoreClosed, or Damaged.
     """
 
     async def list_tool_calls(self, query: Query) -> Page[questions_pb2.ToolCallRecord]:
@@ -61,16 +61,16 @@ class ReadableLedger(Protocol):
     ) -> list[questions_pb2.ToolCallRecord]:
         """The next rows of an export, fewer than size at its end.
 
-        after: (created_at_ms, id) of the last row before them. last_position: what was committed later is left out.
+        after: (created_at_ms, id) of the last row before them. last_position: rows committed later are left out.
         """
         ...
 
     async def last_position(self) -> int:
-        """The position of the last tool call that is committed; 0 when there is none."""
+        """The position of the last committed tool call; 0 if there is none."""
         ...
 
     async def tool_calls_after(self, wanted: Filter, position: int) -> Tail:
-        """Tool calls that were committed after position, as many as one message holds."""
+        """Tool calls committed after position, as many as fit in one message."""
         ...
 
     def log_queries(self, queries: Sequence[administration_pb2.QueryRow]) -> Awaitable[None]:
@@ -78,53 +78,53 @@ class ReadableLedger(Protocol):
         ...
 
     async def close(self) -> None:
-        """Ends what is under way and lets the database go."""
+        """Cancels running work and closes the database."""
         ...
 
 
 class Ledger(ReadableLedger, Protocol):
-    """A ledger that is written to: a service has one."""
+    """A writable ledger: a service has one."""
 
     @property
     def queued_rows(self) -> int:
-        """Rows that wait for their commit. From any thread."""
+        """The number of rows waiting for their commit. Thread-safe."""
         ...
 
     def record(self, batch: Batch) -> Awaitable[audit_pb2.RecordResponse]:
-        """Queues batch at once, so that batches are written in the order of the calls. What is returned is done when
-        batch is committed and synced. The batch is written even if nobody waits for it any more.
+        """Queues a batch immediately, so that batches are written in the order of the calls. The awaitable is done when
+        the batch is committed and synced. The batch is written even if nobody waits for it.
 
         Raises:
-            QueueFull: too many rows wait already. This and the next are raised by the call, not by what it returns.
+            QueueFull: too many rows are waiting. This and the next are raised by the call, not by the awaitable.
             StoreClosed: the ledger was closed.
-            DiskFull, StoreUnavailable: nothing of the batch was stored. Raised by what it returns.
+            DiskFull, StoreUnavailable: nothing of the batch was stored. Raised by the awaitable.
         """
         ...
 
     async def why_no_commit(self) -> str:
-        """Tries a commit: why it cannot be done, empty when it can."""
+        """Tries a commit: why it fails, or empty if it succeeds."""
         ...
 
     def prune(self, before_ms: int, by: str, *, confirm_clock: bool = False) -> AsyncGenerator[Progress, None]:
-        """Removes what began before before_ms, a whole hour, and tells after each batch how far it is.
+        """Removes what began before before_ms, a whole hour, and yields its progress after each batch.
 
-        confirm_clock: an operator says that the clock is right; this is put into the log of queries.
+        confirm_clock: an operator confirms that the clock is right, which the log of queries records.
 
         Raises:
             ClockJumped: the clock shows a time that must be confirmed.
-            AlreadyRunning: another prune is.
-            StoreClosed, DiskFull, StoreUnavailable: what was removed until then is gone, and the next prune goes on.
+            AlreadyRunning: another prune is running.
+            StoreClosed, DiskFull, StoreUnavailable: what was removed so far is gone, and the next prune continues.
         """
         ...
 
     async def reset_mark(self, before_ms: int, by: str) -> Progress:
-        """Sets the time that the ledger is pruned to back to before_ms, where it is later. What was removed stays so.
+        """Sets the mark that the ledger is pruned to back to before_ms, if it is later. Removed rows stay removed.
 
-        It is put into the log of queries.
+        The log of queries records it.
 
         Raises:
-            AlreadyRunning: a prune is.
-            StoreClosed, DiskFull, StoreUnavailable: the mark is as it was.
+            AlreadyRunning: a prune is running.
+            StoreClosed, DiskFull, StoreUnavailable: the mark is unchanged.
         """
         ...
 
@@ -133,16 +133,16 @@ class Ledger(ReadableLedger, Protocol):
         ...
 
     async def unfinished_prune(self) -> int | None:
-        """The time of a prune that has not ended, in milliseconds since 1970-01-01 UTC."""
+        """The time of an unfinished prune, in milliseconds since 1970-01-01 UTC; None if there is none."""
         ...
 
     async def back_up(self) -> tuple[BinaryIO, int]:
-        """A checked copy of the ledger as it is now, open at its start, and how many rows of producers it has.
+        """A checked copy of the current ledger, an open file at its start, and its number of producers' rows.
 
-        It has no name, and is gone once closed.
+        The file has no name, and is deleted when it is closed.
 
         Raises:
-            Unsupported: copies of this store are made by its database's own means.
+            Unsupported: this store is backed up with its database's own tools.
             AlreadyRunning: another copy is being made.
             StoreRefused, DiskFull, StoreClosed: it cannot be made.
         """

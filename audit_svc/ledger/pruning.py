@@ -1,4 +1,4 @@
-"""Pruning: to which time a ledger may be pruned, and how far a prune is."""
+"""Pruning: the times that a ledger may be pruned to, and the progress of a prune."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class PrunedCounts:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a prune is. pruned_before is in milliseconds since 1970-01-01 UTC."""
+    """The progress of a prune. pruned_before is in milliseconds since 1970-01-01 UTC."""
 
     pruned_before: int
     removed: PrunedCounts

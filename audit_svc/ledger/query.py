@@ -1,4 +1,4 @@
-"""Compiled queries: a request of the wire, checked and read once, for any store to answer."""
+"""Compiled queries: a request, checked and parsed once, for any store to answer."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from service_kit.paging import Position, decode_token, encode_token, page_size
 
 MAX_LABELS = 32
 MAX_TEXT = 4096
-"""Characters of a text to look for: as long as the longest summary of arguments."""
+"""The longest text to search for, in characters: as long as the longest summary of arguments."""
 
 OUTCOMES = enum_names("OUTCOME_", common_pb2.Outcome.items())
 STATUSES = enum_names("SESSION_STATUS_", common_pb2.SessionStatus.items())
@@ -26,10 +26,10 @@ _WHERE_TO_GO_ON = {"page_size", "page_token", "resume_token", "after_position", 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which rows are wanted: those that meet every condition that is set."""
+    """Selects the rows that meet all conditions that are set."""
 
     equal: Mapping[str, str] = field(default_factory=dict)
-    """Columns, and the one value of each that is wanted."""
+    """Columns, each with the value that it must have."""
     outcomes: tuple[str | None, ...] = ()
     """Any of these; None stands for a call without an outcome."""
     statuses: tuple[str | None, ...] = ()
@@ -64,10 +64,10 @@ class Query:
     group_by: tuple[str, ...] = ()
     """Of a summary of usage: see audit_svc.ledger.groups."""
     fingerprint: bytes = b""
-    """What a page token is bound to: the method, and the request without its page."""
+    """A page token is bound to this: the method, and the request without its page."""
 
     def token(self, position: Position | None) -> str:
-        """The page token for what comes after position; empty when nothing does."""
+        """The page token for the rows after position; empty if there are none."""
         return "" if position is None else encode_token(position, self.fingerprint)
 
 
@@ -112,7 +112,7 @@ def session_query_of(request: questions_pb2.GetSessionRecordRequest) -> Query:
 
 
 def fingerprint_of(request: Message) -> bytes:
-    """What the page tokens of a request are bound to: the method, and the request without its page."""
+    """The value that a request's page tokens are bound to: the method, and the request without its page."""
     copy = type(request)()
     copy.CopyFrom(request)
     for name in _WHERE_TO_GO_ON & set(request.DESCRIPTOR.fields_by_name):

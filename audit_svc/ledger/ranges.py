@@ -1,4 +1,4 @@
-"""A range of time in pieces: whole periods of the rollups, and the rows at its two ends."""
+"""Splits a time range into whole periods of the rollups, and the rows at its two ends."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,13 +11,13 @@ class Piece(NamedTuple):
     """A part of a range, in milliseconds."""
 
     step: Step | None
-    """What covers it; None for the rows themselves."""
+    """The step that covers it; None for the rows themselves."""
     begin: int
     end: int
 
 
 def cut(begin: int, end: int, steps: Sequence[Step]) -> Iterator[Piece]:
-    """The pieces of a range, in their order: the longest periods that lie in it as a whole, shorter ones at its ends.
+    """Yields the pieces of a range, in order: the longest whole periods in it, shorter ones at its ends.
 
     end: MAX_INT64 for a range without one.
     steps: the finest first, each a multiple of the one before.

@@ -143,7 +143,7 @@ class SqliteLedger(ReadableSqlite):
 
     @property
     def queued_rows(self) -> int:
-        """Rows that wait for their commit. From any thread."""
+        """The number of rows waiting for their commit. Thread-safe."""
         return self._writer.queued_rows
 
     @property

@@ -162,7 +162,7 @@ class _Csv:
 
 
 def without_formulas(text: str) -> str:
-    """A cell in which no spreadsheet finds a formula, whichever separator it is told: rows are written by others.
+    """A cell in which no spreadsheet finds a formula, whichever separator it uses: others write the rows' content.
 
     An apostrophe, as spreadsheets want it, stands ahead of what would begin one: at the cell's beginning, and behind
     what may separate cells or lines. Blanks do not count as separators, since commands are full of them.

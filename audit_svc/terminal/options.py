@@ -108,7 +108,7 @@ class Times:
 
 @dataclass(frozen=True)
 class RecentTimes(Times):
-    """Times of the last week, unless told otherwise."""
+    """Times, by default of the last week."""
 
     since: Since = "7d"
 

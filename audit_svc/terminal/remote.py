@@ -1,4 +1,4 @@
-"""Care of a ledger through its service."""
+"""Maintenance of a ledger through its service."""
 
 import hashlib
 from collections.abc import Iterator

@@ -20,10 +20,17 @@ from pydantic_settings import SettingsConfigDict
 
 from gateway_svc.engines import StepEvent, StepResult
 from gateway_svc.engines.kinds import EngineKind, HttpEngineSettings
-from gateway_svc.engines.wire.encoding import build_calls, encode, history_arguments, join, parse_arguments
+from gateway_svc.engines.wire.encoding import (
+    build_calls,
+    decoded_once,
+    encode,
+    history_arguments,
+    join,
+    parse_arguments,
+)
 from gateway_svc.engines.wire.failures import presentable
 from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, maybe_count, text
-from gateway_svc.engines.wire.history import Encoded, Form, Reader, fit, nonempty_text
+from gateway_svc.engines.wire.history import NOT_SHOWN, Encoded, Form, Reader, fit, nonempty_text
 from gateway_svc.engines.wire.http import PATIENCE, Answer, BadEnd, ModelServerClient, Patience
 from gateway_svc.engines.wire.names import WireNames
 from gateway_svc.engines.wire.usage import TokenCounts
@@ -61,6 +68,9 @@ _BLOCK_FIELDS = {
     "tool_use": ("type", "id", "name", "input"),
 }
 """The blocks that are sent back, with the fields that the API accepts in each."""
+
+Thoughts = Literal["own", "none", "all"]
+"""Which thinking is sent back: the model's own, none, or some with each call."""
 
 log = structlog.get_logger(__name__)
 
@@ -106,6 +116,8 @@ class AnthropicEngine:
         if urlsplit(base_url).hostname == "api.anthropic.com":
             # caches what every request repeats; other providers' servers may not know the field
             self._head["cache_control"] = {"type": "ephemeral"}
+        self._thoughts: dict[str, Thoughts] = {}
+        """Which thinking each model has been found to require."""
         self._thinking: dict[str, Any] = {}
         if thinking is not None:
             enabled = {"type": "adaptive"} if thinking == "adaptive" else {"type": "enabled", "budget_tokens": thinking}
@@ -134,17 +146,22 @@ class AnthropicEngine:
         )
 
     async def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
-        try:
-            async with aclosing(self._ask(model, messages, tools, with_thoughts=True)) as events:
-                async for event in events:
-                    yield event
-            return
-        except EngineRejected as refusal:
-            # a signature of another key, or another model's calls within a turn, which have no thinking
-            if refusal.http_status != 400 or "thinking" not in refusal.reason:
-                raise
-            log.warning("engine.thoughts_refused", engine=self.name, model=model)
-        async with aclosing(self._ask(model, messages, tools, with_thoughts=False)) as events:
+        thoughts = self._thoughts.get(model, "own")
+        for _ in range(2):
+            try:
+                async with aclosing(self._ask(model, messages, tools, thoughts)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except EngineRejected as refusal:
+                learned = _learned(refusal, thoughts)
+                if learned is None:
+                    raise
+                log.warning("engine.thoughts_refused", engine=self.name, model=model, sent=thoughts)
+                thoughts = learned
+                if learned == "all":
+                    self._thoughts[model] = learned
+        async with aclosing(self._ask(model, messages, tools, thoughts)) as events:
             async for event in events:
                 yield event
 
@@ -152,18 +169,18 @@ class AnthropicEngine:
         await self._client.aclose()
 
     def _ask(
-        self, model: str, messages: Sequence[Encoded], tools: bytes, *, with_thoughts: bool
+        self, model: str, messages: Sequence[Encoded], tools: bytes, thoughts: Thoughts
     ) -> AsyncGenerator[StepEvent, None]:
-        head = {"model": model, **self._head, **(self._thinking if with_thoughts else {})}
-        sent = list(zip(messages, fit(messages, self._reader(model, with_thoughts=with_thoughts)), strict=True))
+        head = {"model": model, **self._head, **(self._thinking if thoughts != "none" else {})}
+        sent = list(zip(messages, fit(messages, self._reader(model, thoughts)), strict=True))
         if sent and isinstance(system := sent[0][0].message, SystemMessage):
             head["system"] = system.text
             del sent[0]
         body = join(head, _turns((encoded.message, data) for encoded, data in sent), tools)
         return self._client.step(model, body, partial(_Answer, self._names, self._origin))
 
-    def _reader(self, model: str, *, with_thoughts: bool = True) -> Reader:
-        return Reader(self._origin, model, with_thoughts, id_form=_ID_FORM)
+    def _reader(self, model: str, thoughts: Thoughts = "own") -> Reader:
+        return Reader(self._origin, model, thoughts, id_form=_ID_FORM)
 
     def _encode(self, message: Message, form: Form) -> bytes:
         match message:
@@ -178,16 +195,30 @@ class AnthropicEngine:
 
     def _blocks(self, message: AssistantMessage, form: Form) -> Iterator[dict[str, Any]]:
         native = form.native(message)
-        if native and native.items and form.reader.rules:
+        if native and native.items and form.reader.rules != "none":
             ids = iter(form.ids)
             for block in map(json.loads, native.items):
                 yield block | {"id": next(ids)} if block["type"] == "tool_use" else block
             return
+        if message.tool_calls and form.reader.rules == "all":
+            yield {"type": "thinking", "thinking": NOT_SHOWN, "signature": ""}
         if message.text.strip() or not message.tool_calls:
             yield {"type": "text", "text": nonempty_text(message)}
         for call, provider_call_id in zip(message.tool_calls, form.ids, strict=True):
             name, written = self._names.to_wire(call.name), history_arguments(call.arguments)
             yield {"type": "tool_use", "id": provider_call_id, "name": name, "input": written}
+
+
+def _learned(refusal: EngineRejected, sent: Thoughts) -> Thoughts | None:
+    """Which thinking to send after a refusal because of it; None if that is not the reason.
+
+    A signature may be of another key, or calls of another model may have no thinking, as Anthropic requires within a
+    turn: then none is sent. DeepSeek requires some with each call.
+    """
+    if refusal.http_status != 400 or "thinking" not in refusal.reason:
+        return None
+    wanted: Thoughts = "all" if "passed back" in refusal.reason else "none"
+    return wanted if wanted != sent else None
 
 
 def _turns(sent: Iterable[tuple[Message, bytes]]) -> Iterator[bytes]:
@@ -219,11 +250,12 @@ class _Block:
     def arguments(self) -> str:
         """The input of a call, as JSON text."""
         written, whole = "".join(self.pieces).strip(), self.told.get("input")
-        return written or (encode(whole).decode() if whole else "{}")
+        told = whole if isinstance(whole, str) else encode(whole).decode()
+        return decoded_once(written or (told if whole else "{}"))
 
     def is_whole_call(self) -> bool:
         """Whether the server said that the call is complete, or its input shows it."""
-        return self.is_done or parse_arguments("".join(self.pieces)) is not None
+        return self.is_done or (bool(self.pieces) and parse_arguments(self.arguments()) is not None)
 
 
 class _Answer(Answer):
@@ -277,7 +309,8 @@ class _Answer(Answer):
         usage = self._tokens.usage(answered=answered)
         if not answered and not usage.output_tokens and finish == "stop":
             raise BadEnd("ended its answer without having said anything")
-        message = AssistantMessage(said, thought, calls, Native(self._origin, model, tuple(_items_back(blocks))))
+        native = Native(self._origin, model, tuple(_items_back(blocks, whole=finish == "stop")))
+        message = AssistantMessage(said, thought, calls, native)
         return StepResult(message, usage, self._model or model, finish)
 
     def _block(self, chunk: Fields) -> _Block:
@@ -368,19 +401,23 @@ class _Answer(Answer):
             self._tokens.put("reasoning", maybe_count(details.get("thinking_tokens")))
 
 
-def _items_back(blocks: Sequence[_Block]) -> Iterator[str]:
-    """The blocks to send back, each as JSON; none if text and calls say all of it."""
+def _items_back(blocks: Sequence[_Block], *, whole: bool) -> Iterator[str]:
+    """The blocks to send back, each as JSON; none if text and calls say all of it.
+
+    Some servers do not sign thinking, but require it back. If the answer is not `whole`, unsigned thinking was cut, and
+    is left out.
+    """
     known = [block for block in blocks if block.kind() in _BLOCK_FIELDS]
-    signed = [block for block in known if block.told.get("signature") or block.kind() == "redacted_thinking"]
-    if not signed:
+    if not any(block.kind().endswith("thinking") for block in known):
         return
     for block in known:
         kind, said = block.kind(), clean("".join(block.pieces))
-        if (kind == "thinking" and block not in signed) or (kind == "text" and not said.strip()):
+        thinks = bool(block.told.get("signature")) or (whole and bool(said.strip()))
+        if (kind == "text" and not said.strip()) or (kind == "thinking" and not thinks):
             continue
-        whole: dict[str, Any] = {"thinking": said, "text": said, "input": history_arguments(block.arguments())}
-        told = {name: block.told.get(name) for name in _BLOCK_FIELDS[kind]}
-        yield encode(told | {name: whole[name] for name in whole if name in told}).decode()
+        holds: dict[str, Any] = {"thinking": said, "text": said, "input": history_arguments(block.arguments())}
+        told = {name: block.told.get(name, "") for name in _BLOCK_FIELDS[kind]}
+        yield encode(told | {name: holds[name] for name in holds if name in told}).decode()
 
 
 def _build(settings: AnthropicSettings) -> AnthropicEngine:

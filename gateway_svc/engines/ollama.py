@@ -143,12 +143,14 @@ class _Answer(Answer):
         self._model = label(chunk.get("model")) or self._model
         self._tokens.put("input", maybe_count(chunk.get("prompt_eval_count")))
         self._tokens.put("output", maybe_count(chunk.get("eval_count")))
-        if chunk.get("done") is True:
-            reason = text(chunk.get("done_reason")).lower()  # older servers send none
+        reason = text(chunk.get("done_reason")).lower()
+        counted = maybe_count(chunk.get("eval_count")) is not None
+        # newer servers tell a reason, some of them no `done`; older ones end with their counts
+        if reason or (chunk.get("done") is True and counted):
             if reason not in ("", "stop", "length") and not (reason == "tool_calls" and self._calls):
                 raise BadEnd(f"ended its answer for the reason {presentable(reason)[:100]}")
             self.complete = True
-            self.ended = bool(reason) or chunk.get("eval_count") is not None
+            self.ended = True
             self._finish = "length" if reason == "length" else "stop"
         return piece
 

@@ -31,8 +31,9 @@ CONTENT_REFUSED = AssistantMessage(
 )
 _WITHHELD = "(withheld: the model server refused it for its content)"
 _LIMIT = re.compile(
-    r"(?:maximum context length is |maximum (?:number of tokens|allowed)?[^0-9]{0,30}"
-    r"|context (?:length|window|size)[^0-9]{0,30}|> )(\d{3,8})|(\d{3,8})(?: tokens)? (?:maximum|context)",
+    r"(?:maximum (?:context|prompt) length is |maximum (?:number of tokens|allowed)?[^0-9]{0,30}"
+    r"|context (?:length|window|size)[^0-9]{0,30}|limit[^0-9]{0,8}|up to |\[1, |> |<= )"
+    r"(\d{3,8})|(\d{3,8})(?: tokens)? (?:maximum|context)",
     re.IGNORECASE,
 )
 _BYTES_PER_TOKEN = 3

@@ -9,6 +9,7 @@ import structlog
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from recording import redact
 from recording.channel.options import CLIENT_OPTIONS, is_local
@@ -24,6 +25,10 @@ RecordCall = grpc.aio.StreamStreamCall[bytes, audit_pb2.RecordResponse]
 _SERVICE = f"/{audit_pb2.DESCRIPTOR.services_by_name['AuditService'].full_name}"
 _STATUS_DETAILS = "grpc-status-details-bin"
 _MAX_RETRY_SECONDS = 300.0
+_DRAINS = common_pb2.ErrorReason.Name(common_pb2.ERROR_REASON_STORE_CLOSED).removeprefix("ERROR_REASON_")
+"""The audit service's reason for the calls that its drain ends."""
+_ENDS_OF_GRPC = ("max connection age", "Cancelling all calls")
+"""What gRPC's servers say when a connection has reached its age, and of calls that outlast the grace of their end."""
 
 # The service refuses or does not understand the gateway: an operator has to act, and until then every row is kept.
 _REFUSALS = {

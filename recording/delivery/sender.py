@@ -24,6 +24,8 @@ from recording.delivery.connection import (
     Target,
     describe,
     encode_request,
+    is_planned_end,
+    is_unavailable,
     range_of,
     refusal_hint,
     refuses_batch,

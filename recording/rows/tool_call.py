@@ -32,7 +32,7 @@ def open_call(call: ToolCall, scope: Scope | None = None) -> audit_pb2.AuditRow:
     row.tool_name = fit.tool_name(call.name) or "(none)"
     row.args_summary = fit.args_summary(call.name, call.arguments)
     row.created_at_ms = time.time_ns() // 1_000_000
-    row.tool_call_id = fit.tool_call_id(call.tool_call_id)
+    row.provider_call_id = fit.provider_call_id(call.provider_call_id)
     row.redaction_version = POLICY_VERSION
     return row
 

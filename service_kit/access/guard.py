@@ -1,4 +1,4 @@
-"""What stands between the network and a service, put together from its settings."""
+"""The guard between the network and a service, built from its settings."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -1,4 +1,4 @@
-"""What one client may take of a service: how large, how many at once, for how long, how often."""
+"""The limits of one client: message size, concurrency, connection age, rate."""
 
 import inspect
 import time

@@ -11,7 +11,7 @@ from recording.channel.watched import Watched
 
 @dataclass(frozen=True, slots=True)
 class ServerFiles:
-    """What a server shows, and whom it lets in."""
+    """A server's certificate, and the CA of its clients."""
 
     certificate: Path
     """The server's own first, then those between it and its root."""

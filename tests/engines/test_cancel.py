@@ -75,9 +75,9 @@ async def test_a_cancelled_step_leaves_the_engine_fit_for_others(name):
 @pytest.mark.long
 async def test_a_server_that_keeps_the_stream_open_behind_the_end_is_not_waited_for(name):
     end = (
-        '{"message": {"content": "ok"}, "done": true}\n'
+        '{"message": {"content": "ok"}, "done": true, "done_reason": "stop"}\n'
         if name == "ollama"
-        else 'data: {"choices": [{"delta": {"content": "ok"}}]}\n\ndata: [DONE]\n\n'
+        else 'data: {"choices": [{"delta": {"content": "ok"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
     )
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 100000\r\n\r\n"
     async with raw_server([head + end.encode()] + [b""] * 100_000) as server:

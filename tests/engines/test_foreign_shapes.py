@@ -40,6 +40,19 @@ def sse(*payloads: object) -> bytes:
 
 
 HI, STOP, TOOLS = chat({"content": "hi"}), chat(finish="stop"), chat(finish="tool_calls")
+TWICE = json.dumps(CALL[0][1])
+"""Arguments that are encoded twice."""
+
+
+def named(*events: tuple[str, object]) -> bytes:
+    """Events that tell their type in a line of their own."""
+    return response("".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events))
+
+
+def fragment(name: str, arguments: str, **more: object) -> dict[str, Any]:
+    return {"index": 0, "function": {"name": name, "arguments": arguments}, **more}
+
+
 FILTER = {"choices": [], "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}]}
 CHAT: dict[str, tuple[bytes, object]] = {
     "Azure's first and last chunk": (sse(FILTER, HI, STOP, {"choices": [{"content_filter_offsets": {}}]}), "hi"),
@@ -55,6 +68,32 @@ CHAT: dict[str, tuple[bytes, object]] = {
         CALL,
     ),
     "arguments as an array": (sse(*calls(call(["a"])), TOOLS), [("read", '["a"]')]),
+    "arguments encoded twice": (sse(*calls(call(TWICE)), TOOLS), CALL),
+    "arguments encoded twice, in pieces": (
+        sse(*calls(call(TWICE[:6]), {"index": 0, "function": {"arguments": TWICE[6:]}}), TOOLS),
+        CALL,
+    ),
+    "a name in halves, the second with the arguments": (
+        sse(*calls(fragment("re", "", id="c1"), fragment("ad", CALL[0][1])), TOOLS),
+        CALL,
+    ),
+    "a name in halves with an id each": (
+        sse(*calls(fragment("re", "", id="c1"), fragment("ad", CALL[0][1], id="c1")), TOOLS),
+        CALL,
+    ),
+    "MiniMax's name in each fragment": (
+        sse(*calls(*(fragment("read", piece, id="c1") for piece in ("", '{"path":', '"a"}', ""))), TOOLS),
+        CALL,
+    ),
+    "LM Studio's id for each character": (
+        sse(*calls(fragment("read", "", id="0"), *(fragment("", x, id=f"{x}1") for x in CALL[0][1])), TOOLS),
+        CALL,
+    ),
+    "all chunks as one array": (response(json.dumps([HI, STOP]), "application/json"), "hi"),
+    "ends of lines of old": (response(f"data: {json.dumps(HI)}\r\rdata: {json.dumps(STOP)}\r\r"), "hi"),
+    "lines of JSON, said to be events": (response(f"{json.dumps(HI)}\n{json.dumps(STOP)}\n"), "hi"),
+    "rubbish behind the end": (response(f"data: {json.dumps(HI)}\n\ndata: {json.dumps(STOP)}\n\n\0\1<html>"), "hi"),
+    "an error behind the end": (sse(HI, STOP, "[DONE]", {"error": {"message": "late"}}), "hi"),
     "a text in an object": (sse(chat({"content": {"text": "hi"}}), STOP), "hi"),
     "thoughts in an object": (sse(chat({"reasoning": {"text": "hm"}}), HI, STOP), "hi"),
     "the older completions' text": (sse({"choices": [{"index": 0, "text": "hi", "finish_reason": None}]}, STOP), "hi"),
@@ -84,6 +123,17 @@ OLLAMA: dict[str, tuple[bytes, object]] = {
         CALL,
     ),
     "the text of /api/generate": (ndjson({"response": "hi"}, {"response": "", **LAST}), "hi"),
+    "arguments encoded": (
+        ndjson({"message": {"tool_calls": [{"function": {"name": "read", "arguments": CALL[0][1]}}]}}, LAST),
+        CALL,
+    ),
+    "one array": (response(json.dumps([{"message": {"content": "hi"}}, LAST]), "application/json"), "hi"),
+    "one array over lines": (
+        response(f"[{json.dumps({'message': {'content': 'hi'}})},\n{json.dumps(LAST)}]", "application/json"),
+        "hi",
+    ),
+    "counts and no reason": (ndjson({"message": {"content": "hi"}}, {"done": True, "eval_count": 5}), "hi"),
+    "a reason and not done": (ndjson({"message": {"content": "hi"}}, {"done_reason": "stop", "eval_count": 5}), "hi"),
     "server-sent events": (sse({"message": {"content": "hi"}}, LAST), "hi"),
 }
 
@@ -106,6 +156,22 @@ ANTHROPIC: dict[str, tuple[bytes, object]] = {
     "a tool that the provider runs itself": (
         sse(START, block("start", index=0, content_block=SEARCH), block("stop", index=0), *TEXT, END),
         "hi",
+    ),
+    "types in the events' names": (
+        named(
+            ("message_start", {"message": {"model": "m", "usage": {"input_tokens": 3}}}),
+            ("ping", {}),
+            ("content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}}),
+            ("content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": "hi"}}),
+            ("content_block_stop", {"index": 0}),
+            ("message_delta", {"delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 4}}),
+            ("message_stop", {}),
+        ),
+        "hi",
+    ),
+    "an input encoded twice": (
+        sse(START, block("start", content_block=USE), block("delta", delta={"partial_json": TWICE}), TO_TOOLS),
+        CALL,
     ),
     "blocks without an index": (
         sse(START, block("start", content_block=USE), *PIECES, block("stop"), TO_TOOLS, {"type": "message_stop"}),
@@ -130,6 +196,11 @@ THOUGHT = {"type": "response.content_part.done", "output_index": 0, "part": {"ty
 PART = {"type": "response.content_part.done", "output_index": 1, "part": {"type": "output_text", "text": "hi"}}
 RESPONSES: dict[str, tuple[bytes, object]] = {
     "a call whose name comes last": (sse(item(name=""), WHOLE, ended()), CALL),
+    "types in the events' names": (
+        named(("response.output_text.delta", {"delta": "hi"}), ("response.completed", {"response": {}})),
+        "hi",
+    ),
+    "arguments encoded twice": (sse(item(), {**WHOLE, "arguments": TWICE}, ended()), CALL),
     "a text as a part alone": (sse(THOUGHT, PART, ended()), "hi"),
     "a text beside the output": (sse(ended(output_text="hi")), "hi"),
     "a text that is no list": (sse(ended(output=[{"type": "message", "content": "hi"}])), "hi"),

@@ -1,10 +1,12 @@
 """Fragments and ends of any kind never yield a call that no fragment with arguments made."""
 
+import json
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway_svc.engines.wire.encoding import build_calls
 from gateway_svc.engines.wire.fragments import CallAssembler
 from service_kit.bounds import Tally
 
@@ -63,3 +65,16 @@ def test_a_name_once_more_at_the_end_runs_nothing_twice(told, name, given_id):
         return
     again = assemble([*at, {"index": 0, "id": given_id, "name": name, "arguments": ""}])
     assert [call[2] for call in again] == [call[2] for call in assemble(at)]
+
+
+OBJECTS = st.dictionaries(st.text(max_size=4), st.none() | st.text(max_size=4) | st.lists(st.integers(), max_size=2))
+
+
+@given(OBJECTS, st.text(max_size=6), st.booleans())
+def test_only_an_object_that_was_encoded_twice_is_decoded_once_more(held, text, ascii_only):
+    written = json.dumps(held, ensure_ascii=ascii_only)
+    (call,) = build_calls([("", "read", json.dumps(written, ensure_ascii=ascii_only))])
+    assert json.loads(call.arguments) == held
+    for kept in (json.dumps({"text": written}), json.dumps(text), json.dumps(json.dumps([held]))):
+        (call,) = build_calls([("", "read", kept)])
+        assert call.arguments == kept

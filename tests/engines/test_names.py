@@ -13,7 +13,8 @@ from gateway_svc.engines.wire.names import WireNames
 from gateway_svc.messages import ToolDefinition, ToolMessage, UserMessage
 from tests.engines.asking import ask, engine_for
 
-FITS = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+FITS = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
+"""What Gemini takes of what OpenAI takes."""
 
 
 @given(st.lists(st.text(min_size=1, max_size=80), max_size=12, unique=True))

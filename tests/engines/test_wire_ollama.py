@@ -86,7 +86,7 @@ async def test_nulls_blank_lines_crlf_and_a_missing_last_newline_are_taken():
     body = (
         '{"model":"served","message":{"content":null,"tool_calls":null,"thinking":null},"done":false}\r\n\r\n'
         '{"model":null,"message":{"content":"ok"}}\n'
-        '{"message":null,"done":true}'
+        '{"message":null,"done":true,"done_reason":"stop"}'
     )
     pieces, result = await ask_ollama(response(body, "application/x-ndjson"))
     assert pieces == ["ok"]
@@ -94,6 +94,6 @@ async def test_nulls_blank_lines_crlf_and_a_missing_last_newline_are_taken():
 
 
 async def test_a_surrogate_pair_in_a_json_escape_is_one_character_and_half_a_pair_is_replaced():
-    body = '{"message":{"content":"\\ud83d\\ude42 \\ud83d."},"done":true}\n'
+    body = '{"message":{"content":"\\ud83d\\ude42 \\ud83d."},"done":true,"done_reason":"stop"}\n'
     pieces, result = await ask_ollama(response(body, "application/x-ndjson"))
     assert pieces == ["🙂 \ufffd."] == [result.message.text]

@@ -162,9 +162,10 @@ async def test_a_finish_reason_is_end_enough_for_a_server_without_done():
     assert result.message.text == "ok"
 
 
-async def test_done_is_end_enough_for_a_server_without_a_finish_reason():
-    _, result = await ask_openai(events(chunk({"content": "ok"})))
-    assert result.message.text == "ok"
+async def test_done_is_no_end_of_an_answer_that_has_told_none():
+    """Proxies send it too where the server behind them broke off."""
+    with pytest.raises(EngineBrokeOff, match="ended before the answer was complete"):
+        await ask_openai(events(chunk({"content": "half"})))
 
 
 async def test_neither_is_no_end():

@@ -20,7 +20,7 @@ from gateway_svc.turns.account import Totals, TurnAccount
 from gateway_svc.turns.events import TurnEvents
 from gateway_svc.turns.turn import Turn
 from recording.calls import Scope, Usage
-from recording.logger import safe_audit, safe_intend
+from recording.logger import safe_audit, safe_intend, safe_synced
 from recording.rows import close_call, cost_row, open_call
 from tests.support import claude_cli
 from tests.support.claude_cli import Line
@@ -58,6 +58,7 @@ class Ledger:
             close_call=close_call,
             cost_row=cost_row,
             intend=partial(safe_intend, self),
+            synced=partial(safe_synced, self),
             record=partial(safe_audit, self),
         )
 
@@ -128,7 +129,7 @@ class Stage:
     async def start(self, turn: Turn, runner: ClaudeRunner) -> "asyncio.Task[pb.StopReason.ValueType]":
         """Starts a turn and returns once the program has been given its prompt."""
         task = asyncio.create_task(runner.run(turn))
-        await self.until(lambda: bool(self.stdin()))
+        await self.until(lambda: any(line["type"] == "user" for line in self.stdin()))
         return task
 
     async def first_event(self, turn: Turn) -> pb.TurnEvent:

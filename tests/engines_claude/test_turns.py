@@ -221,7 +221,7 @@ async def test_the_program_goes_on_where_another_engine_was_cut_off(stage):
     turn.append(AssistantMessage("I look. ", "", (call,)))
     turn.append(ToolMessage("call_1", "read", "high"))
     await stage.runner().run(turn)
-    texts = [block["text"] for block in stage.stdin()[0]["message"]["content"]]
+    texts = stage.told()
     assert "look at the tides" in texts[0]
     assert "used read" in texts[0]
     assert texts[1] == "Go on with this task."

@@ -44,6 +44,15 @@ def test_a_name_shows_what_cannot_be_seen(text):
     assert "\\" in shown
 
 
+@pytest.mark.parametrize(
+    "name", ["\u0430dmin", "adm\u0456n", "g\u03bfogle", "\uff41dmin", "\U0001d41admin", "rea\u217e", "admin\u00b9"]
+)
+def test_no_name_looks_like_another_of_latin_letters(name):
+    shown = printable(name)
+    assert shown.isascii()
+    assert "\\" in shown
+
+
 @given(st.text())
 def test_a_name_is_visible_whatever_it_holds(text):
     shown = printable(text)
@@ -51,7 +60,9 @@ def test_a_name_is_visible_whatever_it_holds(text):
     assert not any(unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") for character in shown)
 
 
-@pytest.mark.parametrize("text", ["plain", "Grüße, 世界 ☃ 😀", "[bold]", "a\\b"])
+@pytest.mark.parametrize(
+    "text", ["plain", "Grüße, 世界 ☃ 😀", "[bold]", "a\\b", "журнал файл.txt", "λόγος", "東京タワー…"]
+)
 def test_a_name_of_letters_is_left_as_it_is(text):
     assert printable(text) == text
 

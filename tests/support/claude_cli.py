@@ -7,7 +7,8 @@ and appends to FOLDER/journal.jsonl what it was given: arguments, environment, f
 A play is {"lines": [...]} and, where wanted, "on_interrupt" (lines), "exit" (code), "ignore_term", "stay" (does not end
 with its stdin), "unprompted" (does not wait for it), "bare" (rids itself of its environment). A line is an object to
 write, or {"do": ...}: raw (text), bytes (of one long line), sleep (seconds), stderr (text), spawn (a process in a
-session of its own that ignores SIGTERM and holds stdout; "bare" as above), wait (for an interrupt), exit (code), kill.
+session of its own that ignores SIGTERM and holds stdout; "bare" as above), wait (for an interrupt), ask (before a tool
+runs, and wait for the answer), exit (code), kill.
 """
 
 import json
@@ -19,6 +20,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 SESSION = "40c8601f-aea5-4dfd-91bd-0c5e2bca0f2e"
@@ -171,6 +173,7 @@ class _Player:
             os.execve(sys.executable, [sys.executable, *sys.argv], {"PATH": os.environ["PATH"]})
         self._interrupted = threading.Event()
         self._ended = threading.Event()
+        self._answers: SimpleQueue[Line] = SimpleQueue()
         self._prompted = threading.Event()
         self._note({"argv": sys.argv[2:], "env": dict(os.environ), "cwd": str(Path.cwd()), "pid": os.getpid()})
 
@@ -206,12 +209,21 @@ class _Player:
                 sys.stderr.flush()
             case "spawn":
                 self._spawn({} if line.get("bare") else dict(os.environ))
+            case "ask":
+                self._ask(line["call"])
             case "wait":
                 self._interrupted.wait()
             case "exit":
                 os._exit(line["code"])
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+
+    def _ask(self, call: Line) -> None:
+        """The hook before a tool; what the answer says is noted."""
+        asked = {"hook_event_name": "PreToolUse", "tool_name": call["name"], "tool_input": call["input"]}
+        request = {"subtype": "hook_callback", "callback_id": "onrecord-intent", "tool_use_id": call["id"]}
+        self._write(json.dumps({"type": "control_request", "request_id": "r", "request": {**request, "input": asked}}))
+        self._note({"answered": self._answers.get()["response"]})
 
     def _spawn(self, env: dict[str, str]) -> None:
         null = subprocess.DEVNULL
@@ -224,8 +236,11 @@ class _Player:
         for raw in sys.stdin.buffer:
             line = json.loads(raw)
             self._note({"stdin": line})
-            self._prompted.set()
-            if line.get("type") == "control_request" and "on_interrupt" in self._play:
+            if line.get("type") == "user":
+                self._prompted.set()
+            if line.get("type") == "control_response":
+                self._answers.put(line["response"])
+            if line.get("request", {}).get("subtype") == "interrupt" and "on_interrupt" in self._play:
                 self._interrupted.set()
         self._ended.set()
 

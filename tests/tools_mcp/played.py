@@ -46,6 +46,7 @@ TOOLS: dict[str, list[Any]] = {
     "required": [tool("go"), tool("bad", {**OBJECT, "required": [{}, "x"]})],
     "array": [tool("go"), tool("bad", {"type": "array"})],
     "elsewhere": [tool("go"), tool("bad", {"type": "object", "properties": {"a": {"$ref": "http://h/x"}}})],
+    "brackets": [tool("go", {"type": "object", "properties": {"filter[x]": {"type": "string"}}})],
     "names": [tool(name) for name in ("go", "a\nb", "\x1b[31m", "x" * 91, "", "é", "go", "b/c")] + ["text", None],
     "surrogates": [tool("go", description="\ud800 x")],
     "regex": [tool("go", outputSchema={"type": "object", "properties": {"x": {"pattern": "^(a+)+$"}}})],
@@ -136,6 +137,10 @@ def main() -> None:
                     file.write(f"{lists}\n")
         elif method == "tools/call":
             if params.get("arguments", {}).get("x") == "wait":
+                continue
+            if MODE == "brackets":
+                told = [{"type": "text", "text": json.dumps(params["arguments"])}]
+                tell({"id": number, "result": {"content": told}})
                 continue
             answer(number)
         elif number is not None:

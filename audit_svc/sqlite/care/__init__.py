@@ -1,1 +1,1 @@
-"""Care of a file: backup, check, prune, vacuum, rebuild."""
+"""Maintenance of a file: backup, check, prune, vacuum, rebuild."""

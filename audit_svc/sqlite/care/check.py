@@ -23,12 +23,12 @@ from audit_svc.sqlite.usage.session_usage import session_differences
 State = Literal["ok", "note", "wrong"]
 
 MAX_PROBLEMS = 20
-"""Problems of one kind that are told."""
+"""How many problems of one kind are reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found. A note is a fact that an operator should know and that is no damage."""
+    """What one check found. A note is a fact that an operator should know, but not damage."""
 
     check: str
     state: State

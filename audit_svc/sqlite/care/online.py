@@ -1,4 +1,4 @@
-"""Care of a ledger that is being served: prunes through the writer, copies beside it."""
+"""Maintenance of a running ledger: prunes through the writer, backups beside it."""
 
 import asyncio
 import os
@@ -37,12 +37,12 @@ class OnlineCare:
         self._closing.set()
 
     async def prune(self, before_ms: int, by: str, *, confirm_clock: bool = False) -> AsyncGenerator[Progress, None]:
-        """Removes what began before before_ms, a whole hour, and tells after each batch how far it is.
+        """Removes what began before before_ms, a whole hour, and yields its progress after each batch.
 
         Raises:
             ClockJumped: the clock shows a time that must be confirmed.
-            AlreadyRunning: another prune is.
-            StoreClosed, DiskFull, StoreUnavailable: what was removed until then is gone, and the next prune goes on.
+            AlreadyRunning: another prune is running.
+            StoreClosed, DiskFull, StoreUnavailable: what was removed so far is gone, and the next prune continues.
         """
         if self._pruning:
             raise AlreadyRunning("a prune is under way already: wait for its end")
@@ -66,8 +66,8 @@ class OnlineCare:
         """Sets the mark back to before_ms, where it is later.
 
         Raises:
-            AlreadyRunning: a prune is.
-            StoreClosed, DiskFull, StoreUnavailable: the mark is as it was.
+            AlreadyRunning: a prune is running.
+            StoreClosed, DiskFull, StoreUnavailable: the mark is unchanged.
         """
         if self._pruning:
             raise AlreadyRunning("a prune is under way: wait for its end")
@@ -78,13 +78,13 @@ class OnlineCare:
         return await asyncio.to_thread(self._read, lambda connection: count(connection, before_ms))
 
     async def unfinished_prune(self) -> int | None:
-        """The time of a prune that has not ended, in milliseconds since 1970-01-01 UTC."""
+        """The time of an unfinished prune, in milliseconds since 1970-01-01 UTC; None if there is none."""
         return await asyncio.to_thread(self._read, unfinished)
 
     async def back_up(self) -> tuple[BinaryIO, int]:
         """A checked copy of the database as it is now, open at its start, and how many rows producers sent of it.
 
-        It has no name, and is gone once closed.
+        The file has no name, and is deleted when it is closed.
 
         Raises:
             AlreadyRunning: another copy is being made.

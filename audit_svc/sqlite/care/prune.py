@@ -67,7 +67,7 @@ _SESSIONS = (
 
 
 def unfinished(connection: Connection) -> int | None:
-    """The time of a prune that has not ended, in milliseconds since 1970-01-01 UTC; None when there is none."""
+    """The time of an unfinished prune, in milliseconds since 1970-01-01 UTC; None if there is none."""
     ((mark,),) = connection.execute("SELECT max(pruned_before) FROM pruned WHERE finished_at IS NULL")
     return None if mark is None else int(mark)
 

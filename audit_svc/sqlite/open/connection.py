@@ -1,4 +1,4 @@
-"""Connections to the database file. Every reason not to serve it is found here, before anything is written."""
+"""Connections to the database file. All reasons not to serve it are found here, before anything is written."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The lock that a process holds on a database."""
+"""A process's lock on a database."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from audit_svc.errors import DatabaseInUse, StoreRefused
 
 
 class FileLock:
-    """Holds a database for this process: a lock file beside it, whose lock ends with the process however it ends."""
+    """Locks a database for this process: a lock file beside it, released by the kernel when the process ends."""
 
     def __init__(self, database: Path) -> None:
         """Takes the lock; makes the folder, readable by its owner alone, if it is not there.

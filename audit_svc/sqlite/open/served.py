@@ -1,4 +1,4 @@
-"""The marker beside a database that has been served: where it stands, a missing database is a loss."""
+"""The marker beside a database that has been served: if it exists, a missing database is a loss."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def is_missing(database: Path) -> bool:
 
 
 def mark_served(database: Path) -> None:
-    """Makes the marker, unless there is one. A disk without room for it is told, and holds nothing up."""
+    """Creates the marker if it is missing. A full disk is logged, and delays nothing."""
     marker = marker_of(database)
     if marker.exists():
         return

@@ -21,7 +21,7 @@ _AGAIN_SECONDS = 0.05
 
 
 class Reader:
-    """Answers queries from connections that cannot write."""
+    """Answers queries on read-only connections."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""Queries give way to the writer: while it is busy, they take a bounded share of CPU time.
+"""Queries yield to the writer: while it is busy, they get a bounded share of CPU time.
 
-Rows must never wait for those who read them, and both want the same cores. Without a bound, readers that ask again at
-once take two thirds of the writer's rate.
+Writes must never wait for readers, and both need the same cores. Without a bound, readers that ask again at once take
+two thirds of the writer's rate.
 """
 
 import asyncio
@@ -11,11 +11,11 @@ import time
 from audit_svc.sqlite.write.load import Load
 
 SHARE = 0.12
-"""Seconds of CPU time that all queries together take in a second, while the writer is busy."""
+"""Seconds of CPU time a second for all queries together, while the writer is busy."""
 BURST_SECONDS = 0.05
 """Of CPU time, that may be taken at once."""
 MAX_WAIT_SECONDS = 1.0
-"""No query waits longer, however many ask."""
+"""The longest wait of a query, however many there are."""
 MAX_CHARGE_SECONDS = 0.1
 """Of CPU time: a query that takes longer keeps those after it waiting as if it had taken so much."""
 

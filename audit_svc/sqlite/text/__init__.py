@@ -1,1 +1,1 @@
-"""The index that finds texts in tool calls' arguments."""
+"""The text index of tool calls' arguments."""

@@ -1,6 +1,6 @@
-"""What is made of rows in the writer's idle time: the sums of sessions and the index of texts.
+"""Work for the writer's idle time: the sums of sessions and the text index.
 
-A step is taken when nothing waits, so that a batch waits for one at most.
+A step runs when nothing is waiting, so a batch waits for one step at most.
 """
 
 import time

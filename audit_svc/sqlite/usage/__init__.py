@@ -1,1 +1,1 @@
-"""What was used by period: kept with the rows, summed up, made again."""
+"""Usage by period: kept with the rows, summed up, rebuilt."""

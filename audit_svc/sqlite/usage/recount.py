@@ -1,4 +1,4 @@
-"""The rollups made again from the rows, and compared with them: by SQL that needs no function of ours.
+"""Rebuilds the rollups from the rows, and compares them, in SQL without custom functions.
 
 Migrations that add rollups fill them with the same statements.
 """
@@ -10,7 +10,7 @@ from audit_svc.sqlite.usage.rollups import REQUEST_SUMS, ROLLUPS
 
 
 def rebuild_rollups(connection: Connection) -> None:
-    """Makes all rollups again from the rows, in one transaction: about a minute for ten million rows."""
+    """Rebuilds all rollups from the rows, in one transaction: about a minute for ten million rows."""
     with transaction(connection):
         for rollup in ROLLUPS:
             connection.execute(f"DELETE FROM {rollup.name}")  # noqa: S608 - names of ours

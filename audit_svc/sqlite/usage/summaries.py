@@ -1,4 +1,4 @@
-"""Usage in groups: from the rollups where they know what is asked, else from the rows.
+"""Usage in groups: from the rollups if they can answer, else from the rows.
 
 A time range is summed up from the periods that lie in it and the rows at its ends, so that the answer is exact. What is
 asked by session or label is in the sums of sessions, unless tools, outcomes or times are asked for with it. Nothing is

@@ -89,8 +89,8 @@ class Inserts:
             if batch.queries:
                 self._connection.executemany(self._insert_query, map(_QUERY_VALUES, batch.queries))
             if batch.numbers:
-                covered.add(*batch.numbers)
-        covered.write()
+                received.add(*batch.numbers)
+        received.write()
         calls = self._tool_calls.write([batch.tool_calls for batch in kept], rejections)
         costs = self._costs.write([batch.model_requests for batch in kept], rejections)
         total = Usage()

@@ -1,4 +1,4 @@
-"""How busy the writer is. Whoever would take some of its time asks first."""
+"""How busy the writer is, for those who would take some of its time."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What each producer has sent: the highest number of its sequence, and the numbers below it that never came."""
+"""What each producer has sent: its highest record number, and the lower numbers that never came."""
 
 from audit_svc.sqlite.open.connection import Connection
 

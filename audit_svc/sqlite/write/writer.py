@@ -1,7 +1,7 @@
-"""The writer: one thread that commits what has queued as one transaction, then takes what has queued meanwhile.
+"""The writer: one thread that commits all queued batches in one transaction, then those queued meanwhile.
 
-Group commit without a timer: while the disk is slow, more gathers and the next commit is larger; while it is fast,
-nobody waits for company.
+Group commit without a timer: on a slow disk more batches gather and the next commit is larger; on a fast disk nobody
+waits.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 COMMIT_ROWS = 8000
-"""A commit takes no further batch beyond this: larger ones gain nothing, and make those that came first wait."""
+"""A commit takes no more batches beyond this: larger ones gain nothing, and make the first ones wait."""
 
 ROOM_BYTES = 4 * 2**20
 """Of a disk that was full: with as much it has room again."""
@@ -101,10 +101,10 @@ class Writer:
         self._thread.start()
 
     def record(self, batch: Batch) -> Future[audit_pb2.RecordResponse]:
-        """Queues batch. The future is done when batch is committed and synced; it cannot be cancelled.
+        """Queues a batch. The future is done when the batch is committed and synced; it cannot be cancelled.
 
         Raises:
-            QueueFull: too many rows wait already.
+            QueueFull: too many rows are waiting.
             StoreClosed: the writer was closed.
         """
         # Counted here, on the caller's thread, while the writer is busy with the batches before.
@@ -131,7 +131,7 @@ class Writer:
 
     @property
     def queued_rows(self) -> int:
-        """Rows that wait for their commit. From any thread."""
+        """The number of rows waiting for their commit. Thread-safe."""
         return self._queued_rows
 
     def run(self, work: Callable[[apsw.Connection], T]) -> Future[T]:
@@ -163,7 +163,7 @@ class Writer:
         return str(failure)
 
     def close(self) -> None:
-        """Commits what has queued, ends the thread and closes the connection."""
+        """Commits queued batches, ends the thread and closes the connection."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -175,7 +175,7 @@ class Writer:
         try:
             self._go_on()
         except BaseException:
-            # A defect. Nobody may wait for ever for a thread that has died, which health tells.
+            # A defect. Nobody may wait for ever for a dead thread, which health reports.
             with self._changed:
                 self._closing = True
                 queued, jobs = list(self._queue), list(self._jobs)

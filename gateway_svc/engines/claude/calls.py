@@ -37,22 +37,39 @@ class Calls:
         self._audit = audit
         self._open: dict[str, _Open] = {}
         self._seen: set[str] = set()
+        self._held: set[str] = set()
+        """Of those that were begun by hold(), the ones that no line has shown yet."""
+        self._refused: dict[str, str] = {}
         self._denied: set[str] = set()
         self.stopping = False
         """Whether the program was asked to stop, so that later failures count as cancelled."""
 
     def begin(self, call: ToolCall) -> bool:
-        """The model has asked for a tool, and the program runs it. False when it was told before."""
+        """The program runs a tool that the model called. False if the call is already known."""
+        if call.provider_call_id in self._held:
+            self._held.discard(call.provider_call_id)
+            return True
         if call.provider_call_id in self._seen:
             return False
         self._seen.add(call.provider_call_id)
         intent = self._audit.open_call(call, self.scope) if self._audit else self._bare_row(call)
         intent.times_observed = True
         self._open[call.provider_call_id] = _Open(call, intent)
-        if self._audit:
-            self._audit.intend(intent)
+        if self._audit and (refusal := self._audit.intend(intent)):
+            self._refused[call.provider_call_id] = refusal
         self._turn.events.put(tool_call_started(intent))
         return True
+
+    async def hold(self, call: ToolCall) -> str | None:
+        """Waits until a call that the program is about to run is on the record; returns why it must not run, if so."""
+        if call.provider_call_id not in self._seen and self.begin(call):
+            self._held.add(call.provider_call_id)
+        refusal = self._refused.get(call.provider_call_id)
+        if refusal is None and self._audit:
+            refusal = await self._audit.synced()
+        if refusal:
+            self.deny(call.provider_call_id)
+        return refusal
 
     @property
     def open(self) -> bool:
@@ -65,7 +82,7 @@ class Calls:
 
     def finish(self, block: Fields, line: Fields) -> ToolResult | None:
         """A `tool_result` has come; None when it belongs to no open call."""
-        provider_call_id = a_word(block.get("tool_use_id"))
+        provider_call_id = as_word(block.get("tool_use_id"))
         if provider_call_id not in self._open:
             return None
         name = self._open[provider_call_id].call.name

@@ -79,7 +79,7 @@ def tool_call(block: Fields, tool_use_id: str) -> ToolCall:
         arguments = ""
     return ToolCall(
         id=call_id,
-        provider_call_id=tool_use_id or a_word(block.get("id")) or call_id,
-        name=a_word(block.get("name")),
+        provider_call_id=tool_use_id or as_word(block.get("id")) or call_id,
+        name=as_word(block.get("name")),
         arguments=clean(arguments),
     )

@@ -11,6 +11,7 @@ from gateway_svc.engines.claude import failures
 from gateway_svc.engines.claude.bill import Bill, Price
 from gateway_svc.engines.claude.calls import Calls
 from gateway_svc.engines.claude.conversation import Conversation
+from gateway_svc.engines.claude.hold import answer
 from gateway_svc.engines.claude.memory import Known, Memory
 from gateway_svc.engines.claude.outcomes import CANCELLED as CANCELLED_CALL
 from gateway_svc.engines.claude.outcomes import INTERRUPTED
@@ -83,6 +84,9 @@ class Run:
                         line = await anext(lines)
                 except (StopAsyncIteration, TimeoutError):
                     return
+                if told := await answer(line, self._calls):
+                    process.send(told)
+                    continue
                 try:
                     self._stream.take(line)
                 except ValueError as error:

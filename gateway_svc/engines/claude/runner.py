@@ -14,6 +14,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.engines.claude import failures
 from gateway_svc.engines.claude.bill import Price
 from gateway_svc.engines.claude.command import Options, environment
+from gateway_svc.engines.claude.hold import HOLD_TOOLS
 from gateway_svc.engines.claude.isolation import check, find_program, isolated, sources
 from gateway_svc.engines.claude.memory import Known, Memory
 from gateway_svc.engines.claude.process import ClaudeProcess
@@ -112,5 +113,7 @@ class ClaudeRunner:
             refusal = failures.not_startable(program, error)
             run.refuse(refusal)
             raise refusal from error
+        if self._audit:
+            process.send(HOLD_TOOLS)
         process.send(prompt(turn, known.messages))
         return await run.drive(process, resumed=bool(known.claude_session_id), seconds=self._max_turn_seconds)

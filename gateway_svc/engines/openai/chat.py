@@ -16,11 +16,17 @@ import structlog
 from gateway_svc.engines import StepEvent
 from gateway_svc.engines.openai.chat_answer import ChatAnswer
 from gateway_svc.engines.openai.dialect import STRICT_HOSTS, Dialect
-from gateway_svc.engines.wire.encoding import encode, encode_tools, history_arguments_text, join
+from gateway_svc.engines.wire.encoding import (
+    encode,
+    encode_tools,
+    history_arguments_text,
+    join,
+    shorten_descriptions,
+)
 from gateway_svc.engines.wire.history import NOT_SHOWN, Encoded, Form, Reader, fit, nonempty_text
 from gateway_svc.engines.wire.http import PATIENCE, ModelServerClient, Patience
 from gateway_svc.engines.wire.names import WireNames
-from gateway_svc.errors import EngineRejected
+from gateway_svc.errors import EngineRejected, EngineUnavailable
 from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolDefinition, ToolMessage, UserMessage
 
 _UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
@@ -69,8 +75,10 @@ class OpenAIEngine:
                     async for event in events:
                         yield event
                 return
-            except EngineRejected as refusal:
-                learned = self._for(model).learn(refusal.reason)
+            except (EngineRejected, EngineUnavailable) as refusal:
+                # some servers answer a field that they do not know as a fault of their own
+                permanent = isinstance(refusal, EngineRejected) or refusal.http_status in (500, 501)
+                learned = self._for(model).learn(refusal.reason) if permanent else None
                 if learned is None:
                     raise
                 self._remember(model, *learned)
@@ -86,6 +94,7 @@ class OpenAIEngine:
         head: dict[str, Any] = {"model": model, "stream": True}
         if self._for(model).stream_options:
             head["stream_options"] = {"include_usage": True}
+        tools = shorten_descriptions(tools, self._for(model).description_characters)
         body = join(head, fit(messages, self._reader(model)), tools)
         learn = partial(self._learn_reasoning_field, model)
         return self._client.step(model, body, partial(ChatAnswer, self._names, self._origin, learn))
@@ -121,7 +130,10 @@ class OpenAIEngine:
                 return encode({"role": "tool", "tool_call_id": form.ids[0], "content": message.text})
 
     def _assistant(self, message: AssistantMessage, form: Form, dialect: Dialect) -> dict[str, Any]:
-        encoded: dict[str, Any] = {"role": "assistant", "content": message.text or None}
+        encoded: dict[str, Any] = {
+            "role": "assistant",
+            "content": message.text or (None if dialect.null_content else ""),
+        }
         native = form.native(message)
         kept = json.loads(native.items[0]) if native and native.items and dialect.extras else {}
         encoded |= kept.get("message", {})

@@ -59,21 +59,23 @@ class ChatAnswer(Answer):
 
     def take(self, chunk: Fields) -> str:
         self._model = label(chunk.get("model")) or self._model
-        self._tokens.take(chunk.get("usage"))
-        if isinstance(groq := chunk.get("x_groq"), dict):
-            self._tokens.take(groq.get("usage"))
+        self.count(chunk)
         return "".join(self._take_choice(fields(choice)) for choice in items(chunk.get("choices")))
 
     def done(self) -> None:
-        """Takes `[DONE]`. Without a finish reason, it ends an answer that has text and no calls."""
-        self.ended = bool(self._finish)
-        self.complete = self.ended or (bool(self._text) and not self._calls.calls())
+        """Takes `[DONE]`. Without a finish reason, it is no end: proxies send it even if their server broke off."""
+        self.ended, self.is_waited_for = bool(self._finish), True
+
+    def count(self, chunk: Fields) -> None:
+        self._tokens.take(chunk.get("usage"))
+        if isinstance(groq := chunk.get("x_groq"), dict):
+            self._tokens.take(groq.get("usage"))
 
     def result(self, model: str) -> StepResult:
         asked = self._calls.calls()
         if self._finish in _CALLING and not asked:
             raise BadEnd("ended its answer to call tools, and called none")
-        finish = _FINISHES[self._finish or "stop"]
+        finish = _FINISHES[self._finish]
         calls = build_calls((given, self._names.to_own(name), arguments) for given, name, arguments in asked)
         said, thought = "".join(self._text), self._thinking.text()
         answered = bool(said or thought or calls)

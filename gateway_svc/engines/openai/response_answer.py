@@ -197,7 +197,7 @@ class ResponseAnswer(Answer):
         self._model = label(response.get("model")) or self._model
         self._tokens.take(response.get("usage"))
         status = label(response.get("status")).lower() or (event if event != "done" else "")
-        if status == "incomplete":
+        if "incomplete" in (status, event):
             reason = text(fields(response.get("incomplete_details")).get("reason"))
             if reason not in _INCOMPLETE:
                 raise BadEnd(f"left its answer incomplete for the reason {presentable(reason)[:100] or '(none)'}")

@@ -16,7 +16,13 @@ import structlog
 from gateway_svc.engines import StepEvent
 from gateway_svc.engines.openai.response_answer import ResponseAnswer
 from gateway_svc.engines.openai.response_items import MAX_ID_CHARACTERS
-from gateway_svc.engines.wire.encoding import encode, history_arguments_text, join
+from gateway_svc.engines.wire.encoding import (
+    encode,
+    history_arguments_text,
+    join,
+    longest_description,
+    shorten_descriptions,
+)
 from gateway_svc.engines.wire.history import Encoded, Form, Reader, fit, nonempty_text
 from gateway_svc.engines.wire.http import PATIENCE, ModelServerClient, Patience
 from gateway_svc.engines.wire.names import WireNames
@@ -56,6 +62,8 @@ class ResponsesEngine:
         self._names = WireNames()
         self._without_thoughts: set[str] = set()
         """Models that cannot encrypt their reasoning."""
+        self._description_characters: int | None = None
+        """The longest description of a tool that the server accepts, learned from refusals."""
         self._client = ModelServerClient(self.name, base_url, "/responses", patience=patience, api_key=api_key)
         self._origin = f"responses {self._client.address}"
 
@@ -81,30 +89,36 @@ class ResponsesEngine:
         )
 
     async def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
-        if model not in self._without_thoughts:
+        with_thoughts = model not in self._without_thoughts
+        while True:
             try:
-                history = fit(messages, self._reader(model))
-                body = join({"model": model, **_HEAD, **_ENCRYPTED}, history, tools, field=b"input")
-                async with aclosing(self._ask(model, body)) as events:
+                async with aclosing(self._ask(model, messages, tools, with_thoughts=with_thoughts)) as events:
                     async for event in events:
                         yield event
                 return
             except EngineRejected as refusal:
-                if not (said := _refused_thoughts(refusal)):
+                characters = longest_description(refusal.reason)
+                if characters is not None and characters < (self._description_characters or characters + 1):
+                    self._description_characters = characters
+                    log.warning("engine.descriptions_shortened", engine=self.name, model=model, characters=characters)
+                elif with_thoughts and (said := _refused_thoughts(refusal)):
+                    with_thoughts = False
+                    if said == "unsupported":
+                        self._without_thoughts.add(model)
+                    log.warning("engine.thoughts_refused", engine=self.name, model=model, reason=said)
+                else:
                     raise
-                if said == "unsupported":
-                    self._without_thoughts.add(model)
-                log.warning("engine.thoughts_refused", engine=self.name, model=model, reason=said)
-        history = fit(messages, self._reader(model, with_thoughts=False))
-        body = join({"model": model, **_HEAD}, history, tools, field=b"input")
-        async with aclosing(self._ask(model, body)) as events:
-            async for event in events:
-                yield event
 
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    def _ask(self, model: str, body: bytes) -> AsyncGenerator[StepEvent, None]:
+    def _ask(
+        self, model: str, messages: Sequence[Encoded], tools: bytes, *, with_thoughts: bool
+    ) -> AsyncGenerator[StepEvent, None]:
+        head = {"model": model, **_HEAD, **(_ENCRYPTED if with_thoughts else {})}
+        history = fit(messages, self._reader(model, with_thoughts=with_thoughts))
+        tools = shorten_descriptions(tools, self._description_characters)
+        body = join(head, history, tools, field=b"input")
         return self._client.step(model, body, partial(ResponseAnswer, self._names, self._origin))
 
     def _reader(self, model: str, *, with_thoughts: bool = True) -> Reader:

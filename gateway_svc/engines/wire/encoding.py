@@ -1,7 +1,9 @@
 """What the wire formats share: JSON, and tool calls in both directions."""
 
 import json
+import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +14,7 @@ from gateway_svc.messages import ToolDefinition
 from recording.calls import ToolCall
 from service_kit.bounds import CALLS, Exceeded, check_json
 
+_DESCRIPTION = re.compile(r"description.{0,80}maximum length (\d{1,6})", re.IGNORECASE | re.DOTALL)
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
@@ -38,6 +41,24 @@ def encode_tools(tools: Iterable[ToolDefinition]) -> bytes:
             for tool in tools
         ]
     )
+
+
+@lru_cache(maxsize=16)
+def shorten_descriptions(tools: bytes, characters: int | None) -> bytes:
+    """An encoded list of tools, for a server that takes no longer description of one; None: it takes any."""
+    if characters is None or tools == b"":
+        return tools
+    told = json.loads(tools)
+    for tool in told:
+        described = tool.get("function", tool)
+        described["description"] = described["description"][:characters]
+    return encode(told)
+
+
+def longest_description(refusal: str) -> int | None:
+    """The most characters of a tool's description that a server's refusal tells."""
+    found = _DESCRIPTION.search(refusal)
+    return int(found[1]) if found else None
 
 
 def parse_arguments(arguments: str) -> dict[str, Any] | None:
@@ -68,7 +89,8 @@ def build_calls(calls: Iterable[tuple[str, str, str]]) -> tuple[ToolCall, ...]:
     """Builds tool calls from the server's id (empty if it sent none), the name and the arguments of each.
 
     If an id is missing, or an earlier call of the same answer has it, a new one is generated, since results refer to
-    it. All servers accept nine letters and digits (see gateway_svc.engines.wire.history). Raises Exceeded.
+    it. All servers accept nine letters and digits (see gateway_svc.engines.wire.history). Arguments that a server has
+    encoded twice are taken for the object that they hold. Raises Exceeded.
     """
     built: list[ToolCall] = []
     taken: set[str] = set()
@@ -76,8 +98,19 @@ def build_calls(calls: Iterable[tuple[str, str, str]]) -> tuple[ToolCall, ...]:
         provider_call_id = given if given and given not in taken else uuid4().hex[:9]
         taken.add(provider_call_id)
         CALLS.check(len(taken))
-        built.append(ToolCall(str(uuid7()), clean(provider_call_id), clean(name), clean(arguments)))
+        built.append(ToolCall(str(uuid7()), clean(provider_call_id), clean(name), clean(decoded_once(arguments))))
     return tuple(built)
+
+
+def decoded_once(arguments: str) -> str:
+    """What a string of JSON holds, if that is an object. No tool takes anything else, so it is what the model meant."""
+    if not arguments.lstrip().startswith('"'):
+        return arguments
+    try:
+        held = json.loads(arguments)
+    except ValueError:
+        return arguments
+    return held if isinstance(held, str) and parse_arguments(held) is not None else arguments
 
 
 def _refuse(constant: str) -> None:

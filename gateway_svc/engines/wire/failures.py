@@ -47,18 +47,28 @@ _STATUSES = {
 _TOO_LONG = re.compile(
     r"context_length_exceeded|exceed_context_size|maximum context length|context (window|length|size)|"
     r"prompt is too long|input (is )?too long|too many (input )?tokens|input token count|reduce the length|"
-    r"max_prompt_tokens|exceeds? the (available|model's|maximum).{0,20}(context|tokens?|length)",
+    r"max_prompt_tokens|exceeds? the (available|model's|maximum).{0,20}(context|tokens?|length)|maximum prompt length|"
+    r"exceeds max length|exceeds the limit of \d|model token limit|range of input length|tokens.{0,30}must be <=|"
+    r"request too large for model|reduce your message size",
     re.IGNORECASE,
 )
 _TOO_LONG_STATUSES = (400, 413, 422, 500)
 _CONTENT = re.compile(
-    r"content[ _](filter|management|policy)|responsible ?ai|content was (filtered|blocked)|flagged as potentially",
+    r"content[ _](filter|management|policy)|responsible ?ai|content was (filtered|blocked)|(input|content) flagged|"
+    r"flagged as potentially|"
+    r"content exists risk|data_?inspection_?failed|prohibited[_ ]content|usage (guidelines|polic)|high risk|"
+    r"by (a )?guardrail|不安全或敏感",
     re.IGNORECASE,
 )
-_CONTENT_CODES = ("content_filter", "content_policy_violation", "responsible_ai_policy_violation")
+"""Also in the words of xAI, DeepSeek, Alibaba, Moonshot, Bedrock, Mistral and Zhipu."""
+_CONTENT_CODES = ("content_filter", "content_policy_violation", "responsible_ai_policy_violation", "moderation_error")
 _NOT_PARSED = re.compile(
-    r"(error parsing|failed to parse|failed to call|could not parse).{0,20}(tool|function)", re.IGNORECASE
+    r"(error parsing|failed to parse|failed to call|could not parse|error in extracting).{0,20}(tool|function)|"
+    r"invalid tool call generated|generated output that could not be parsed",
+    re.IGNORECASE,
 )
+_TELLING = ("title", "message", "msg", "error_msg", "detail", "reason", "description", "error", "errors", "messages")
+"""The fields of an error that say in words what went wrong."""
 _LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
 _AMOUNT = r"(\d{1,9}(?:\.\d{1,18})?) ?(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?)(?![a-z])"
 _WAIT = re.compile(rf"(?:again|retry|back|wait)[^0-9]{{0,20}}?((?:{_AMOUNT},? ?)+)", re.IGNORECASE)
@@ -106,9 +116,9 @@ def error_in(payload: object) -> ReportedError | None:
         error = payload
     choices = payload.get("choices")
     if not error and isinstance(choices, list):
-        error = next(
-            (choice["error"] for choice in choices if isinstance(choice, Mapping) and choice.get("error")), None
-        )
+        parts = [choice for choice in choices if isinstance(choice, Mapping)]
+        parts += [choice["delta"] for choice in parts if isinstance(choice.get("delta"), Mapping)]
+        error = next((part["error"] for part in parts if part.get("error")), None)
     return _reported(error, payload) if error else None
 
 
@@ -116,7 +126,9 @@ def _is_bare_error(payload: Mapping[str, Any]) -> bool:
     """Whether a piece of JSON says nothing but what went wrong: FastAPI, Bedrock, Cloudflare, older llama.cpp."""
     if any(name in payload for name in ("choices", "delta", "response", "item", "content", "output")):
         return False
-    said = any(isinstance(payload.get(name), str) and payload[name] for name in ("message", "detail"))
+    said = any(
+        isinstance(payload.get(name), str) and payload[name] for name in ("message", "detail", "msg", "error_msg")
+    )
     return said or bool(payload.get("errors")) or isinstance(payload.get("detail"), list)
 
 
@@ -135,7 +147,8 @@ def error_in_body(body: bytes, content_type: str) -> ReportedError:
 
 
 def _reported(error: object, payload: Mapping[str, Any]) -> ReportedError:
-    text = "; ".join(dict.fromkeys(filter(None, _sentences(error))))
+    beside = payload.get("error_description")  # as OAuth has it
+    text = "; ".join(dict.fromkeys(filter(None, (*_sentences(error), *_sentences(beside)))))
     code, status, after_s = "", payload.get("status"), None
     if isinstance(error, Mapping):
         codes = [error.get(name) for name in ("code", "type", "status", "status_code", "statusCode", "http_status")]
@@ -160,14 +173,18 @@ def _sentences(error: object) -> Iterator[str]:
         for part in error[:20]:
             yield from _sentences(part)
     elif isinstance(error, Mapping):
-        said = [sentence for name in ("message", "msg", "detail", "errors") for sentence in _sentences(error.get(name))]
+        said = [
+            sentence for name in (*_TELLING, "details", "fieldViolations") for sentence in _sentences(error.get(name))
+        ]
         where = error.get("loc") or error.get("param")
         place = ".".join(map(str, where)) if isinstance(where, list) else ""
         if place and said:
             said[0] = f"{place}: {said[0]}"
         yield from said
+        if isinstance(size := error.get("n_ctx"), int):
+            yield f"the context size is {size} tokens"  # llama.cpp
         metadata = error.get("metadata")
-        raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
+        raw = metadata.get("raw") or metadata.get("reasons") if isinstance(metadata, Mapping) else None
         if isinstance(raw, str) and (inner := _parsed(raw)) is not None:
             yield from _sentences(inner.get("error") or inner)
         elif raw:

@@ -60,10 +60,10 @@ class CallAssembler:
         call = self._call_at(index, given, name)
         if call is None:
             call = self._begin(index, given, name)
+        elif _is_piece_of_name(call, given, name) and (call.id or not arguments.strip()):
+            call.name += name  # a name in pieces; if they are two calls, no tool has the joined name
         elif (given or name) and not arguments.strip():
-            if name and given in ("", call.id) and name != call.name and call.name and not call.written():
-                call.name += name  # a name in pieces; if they are two calls, no tool has the joined name
-            elif _differs(call, given, name):
+            if _differs(call, given, name):
                 call.announced = given, name or call.name
         elif arguments:
             if self._repeats(call, index, given, name, arguments):
@@ -127,6 +127,10 @@ class CallAssembler:
         written = call.written()
         self._tally.add(REREAD, len(written))
         return parse_arguments(written) is not None
+
+
+def _is_piece_of_name(call: _Call, given: str, name: str) -> bool:
+    return bool(name and call.name and name != call.name) and given in ("", call.id) and not call.written()
 
 
 def _differs(call: _Call, given: str, name: str) -> bool:

@@ -11,6 +11,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address
+from typing import Any
 
 import httpx2
 import structlog
@@ -85,6 +86,8 @@ class Answer:
     """Whether the answer is complete if the stream ends here. Nothing that follows can spoil it."""
     ended = False
     """Whether the server has said that nothing more follows."""
+    is_waited_for = False
+    """Whether the end was told before the answer was complete: what is missing comes soon, or never."""
 
     @cached_property
     def tally(self) -> Tally:
@@ -97,6 +100,9 @@ class Answer:
 
     def done(self) -> None:
         """Takes `[DONE]`, the end of OpenAI's streams. Some servers send it too early, others send nothing else."""
+
+    def count(self, chunk: Fields) -> None:
+        """Takes what a chunk says of tokens. Some servers send it behind the end."""
 
     def result(self, model: str) -> StepResult:
         """The whole answer; model is the requested one. Raises ValueError, BadEnd, Exceeded."""
@@ -198,16 +204,18 @@ class ModelServerClient:
                 async for payload in payloads:
                     if text := self._take(model, payload, answer):
                         yield TextDelta(text)
-                    if answer.complete:
+                    if answer.complete or answer.is_waited_for:
                         break
-                while answer.complete and not answer.ended and (rest := await _next(payloads)) is not None:
+                while not answer.ended and (rest := await _next(payloads)) is not None:
                     if text := self._take(model, rest, answer):
                         yield TextDelta(text)
                 if answer.ended:
-                    await _drain(payloads)
+                    await _drain(payloads, answer)
             if not answer.complete:
                 raise EngineBrokeOff(self._engine, model, "its stream ended before the answer was complete")
         except (EngineError, _TransientFailure, TimeoutError) as failure:
+            if isinstance(failure, TimeoutError):
+                failure = EngineBrokeOff(self._engine, model, "it did not say why its answer ended")
             if not answer.complete or isinstance(failure, AnswerTooLarge):
                 # step() retries only if no text has been passed on
                 silent = isinstance(failure.__cause__, httpx2.ReadTimeout)
@@ -232,11 +240,11 @@ class ModelServerClient:
             return ""  # a ping in words
         try:
             answer.tally.add(EVENTS)
-            check_json(payload)
-            chunk = json.loads(payload.decode("utf-8", "replace"))
+            chunk = _read(payload)
             reported = error_in(chunk)
             if reported is None:
-                text = answer.take(fields(chunk))
+                # some proxies send all chunks as one array
+                text = "".join(answer.take(fields(part)) for part in (chunk if isinstance(chunk, list) else [chunk]))
                 answer.tally.add(TEXT, len(text))
                 return text
         except BadEnd as end:
@@ -358,15 +366,22 @@ async def _next(payloads: AsyncGenerator[bytes, None]) -> bytes | None:
         return await anext(payloads, None)
 
 
-async def _drain(payloads: AsyncGenerator[bytes, None]) -> None:
+async def _drain(payloads: AsyncGenerator[bytes, None], answer: Answer) -> None:
     """Reads what follows the end of an answer, so that its connection can be reused for the next step.
 
     Usually it has already arrived. If the server keeps the stream open, the connection is closed.
     """
     with suppress(EngineError, TimeoutError):
         async with asyncio.timeout(_DRAIN_S):
-            async for _ in payloads:
-                pass
+            async for payload in payloads:
+                with suppress(ValueError, RecursionError, Exceeded):
+                    answer.count(fields(_read(payload)))
+
+
+def _read(payload: bytes) -> Any:
+    """A payload's JSON. Raises ValueError, RecursionError, Exceeded."""
+    check_json(payload)
+    return json.loads(payload.decode("utf-8", "replace"))
 
 
 def is_loopback(host: str) -> bool:

@@ -1,4 +1,5 @@
-"""Tool names in OpenAI's APIs, which accept at most 64 letters, digits, `_` and `-`.
+"""Tool names in OpenAI's APIs, which accept at most 64 letters, digits, `_` and `-`; Gemini none that begin otherwise
+than with a letter or `_`.
 
 The gateway's own names fit; those of MCP tools (`server.tool`) and those that a model made up may not. A name that fits
 is unchanged. Otherwise a dot becomes `__` and any other character that does not fit becomes `_`. Names that are then
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 
 MAX_CHARACTERS = 64
-_FITS = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_FITS = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
 _DOES_NOT_FIT = re.compile(r"[^a-zA-Z0-9_-]")
 _HASH_CHARACTERS = 8
 
@@ -37,6 +38,7 @@ class WireNames:
         if _FITS.fullmatch(name):
             return name
         wire = _DOES_NOT_FIT.sub("_", name.replace(".", "__")) or "unnamed"
+        wire = wire if wire[0].isalpha() or wire[0] == "_" else f"_{wire}"
         return wire if len(wire) <= MAX_CHARACTERS else _told_apart(wire, name)
 
     def to_own(self, wire: str) -> str:

@@ -4,11 +4,15 @@ httpx2's aiter_lines would not do: it also breaks lines at characters such as U+
 Nor would its EventSource: it costs 0.14 ms of a step's 0.9 ms.
 """
 
+import json
+import re
 from typing import Protocol
 
 from service_kit.bounds import EVENT
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NAME = re.compile(rb"(?!message$)[\w.]{1,64}")
+"""`message` is the name of an event that has none."""
 
 
 class UnexpectedPage(ValueError):
@@ -66,7 +70,8 @@ class AnswerDecoder:
             if not newline:
                 self._rest, self._size = [begin], _checked(len(begin))
                 return []
-            self._decoder = LineDecoder() if line.rstrip().endswith((b"}", b"]")) else WholeDecoder()
+            closes = b"]" if line.startswith(b"[") else b"}"
+            self._decoder = LineDecoder() if line.rstrip().endswith(closes) else WholeDecoder()
         return self._decoder.feed(begin)
 
     def flush(self) -> list[bytes]:
@@ -104,7 +109,10 @@ class LineDecoder:
 
 
 class EventDecoder:
-    """The data of each server-sent event is a payload. Comments, names, ids and events without data are ignored.
+    """The data of each server-sent event is a payload. Comments, ids and events without data are ignored.
+
+    An event's name becomes the field `type` of its data, as long as that has none of its own. An event `error` in plain
+    words becomes an object too.
 
     Follows https://html.spec.whatwg.org/multipage/server-sent-events.html, but also accepts a last event without its
     blank line, which servers forget, and a line that is a JSON object, as some send errors.
@@ -113,6 +121,7 @@ class EventDecoder:
     def __init__(self) -> None:
         self._lines = LineDecoder()
         self._data: list[bytes] = []
+        self._name = b""
         self._size = 0
         self._ends_in_cr = False
 
@@ -131,8 +140,12 @@ class EventDecoder:
                     self._end(payloads)
                 self._data.append(said)
                 self._size = _checked(self._size + len(line))
-            elif not line and self._data:
+            elif not line:
                 self._end(payloads)
+                self._name = b""
+            elif line.startswith(b"event:"):
+                self._end(payloads)  # of a server that leaves blank lines out
+                self._name = line[6:].strip()
             elif line.startswith((b"{", b"error: {")):
                 payloads.append(line.removeprefix(b"error: "))
         return payloads
@@ -140,7 +153,7 @@ class EventDecoder:
     def _end(self, payloads: list[bytes]) -> None:
         payload = b"\n".join(self._data)
         if payload.strip():
-            payloads.append(payload)
+            payloads.append(_named(payload, self._name) if self._name else payload)
         self._data.clear()
         self._size = 0
 
@@ -163,6 +176,15 @@ class WholeDecoder:
     def flush(self) -> list[bytes]:
         whole = b"".join(self._pieces)
         return [whole] if whole.strip() else []
+
+
+def _named(payload: bytes, name: bytes) -> bytes:
+    """The payload with the name as its type; of two fields with one name, JSON's readers take the last."""
+    if name == b"error" and not payload.lstrip().startswith((b"{", b"[")):
+        return json.dumps({"error": payload.decode("utf-8", "replace")}).encode()
+    if not payload.startswith(b"{") or not payload[1:].lstrip().startswith(b'"') or not _NAME.fullmatch(name):
+        return payload
+    return b'{"type":"%b",' % name + payload[1:]
 
 
 def _checked(size: int) -> int:

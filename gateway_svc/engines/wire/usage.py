@@ -9,6 +9,8 @@ _READ_DETAILS = ("prompt_tokens_details", "input_tokens_details")
 _WRITTEN_DETAILS = ("completion_tokens_details", "output_tokens_details")
 _CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")
 """OpenAI (in the details) and Moonshot (beside them); DeepSeek; LiteLLM."""
+_CACHE_WRITE = ("cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens")
+"""OpenAI (in the details); LiteLLM (beside them, and in them)."""
 
 
 class TokenCounts:
@@ -26,6 +28,7 @@ class TokenCounts:
         self.put("output", _first(usage, _OUTPUT))
         self.put("total", maybe_count(usage.get("total_tokens")))
         self.put("cached", _first({**usage, **read}, _CACHED))
+        self.put("cache_write", _first({**usage, **read}, _CACHE_WRITE))
         self.put("reasoning", _first({**usage, **written}, ("reasoning_tokens",)))
 
     def put(self, name: str, value: int | None) -> None:
@@ -37,10 +40,15 @@ class TokenCounts:
         """What was used. It is complete if tokens were read and, if `answered`, tokens were written.
 
         Reasoning belongs to the output, but xAI counts it beside the output, and Gemini only in the total. So the
-        output is the greater of the reported count and what the total implies.
+        output is the greater of the reported count and what the total implies. Cached tokens belong to the input, but
+        proxies in front of Anthropic's models count them beside it: then they exceed the input, or the total includes
+        them once more.
         """
         told = self._highest
         read, written, reasoning = told.get("input", 0), told.get("output", 0), told.get("reasoning", 0)
+        cached = told.get("cached", 0) + told.get("cache_write", 0)
+        if read and cached and (cached > read or told.get("total", 0) - read - written == cached):
+            read += cached
         if reasoning > written:
             written += reasoning
         written = max(written, told.get("total", 0) - read if read else 0)

@@ -1,7 +1,7 @@
 """The tools that an MCP server lists, read one by one: only bad ones are left out."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from gateway_svc.tools import ToolContext
 from gateway_svc.tools.arguments import ArgumentsError
 from gateway_svc.tools.mcp.client import Client
-from gateway_svc.tools.mcp.schemas import Unusable, usable
+from gateway_svc.tools.mcp.schemas import Unusable, renamed, usable
 from recording.calls import ToolResult
 
 MAX_TOOLS, MAX_PAGES = 128, 16
@@ -29,6 +29,8 @@ class McpTool:
     description: str
     schema: dict[str, object]
     call: Callable[[dict[str, Any]], Awaitable[ToolResult]]
+    server_names: Mapping[str, str]
+    """The server's own names of arguments, by those that models are shown instead."""
 
     def check(self, arguments: dict[str, Any]) -> None:
         """Checks only that required arguments are there; the server checks the rest."""
@@ -39,7 +41,7 @@ class McpTool:
             raise ArgumentsError("required arguments are missing", told=f"missing: {', '.join(map(str, missing[:8]))}")
 
     async def run(self, arguments: dict[str, Any], context: ToolContext) -> ToolResult:
-        return await self.call(arguments)
+        return await self.call({self.server_names.get(name, name): value for name, value in arguments.items()})
 
 
 @dataclass(slots=True)
@@ -94,11 +96,11 @@ def _take(entry: Any, number: int, server: str, call: Call, listing: Listing) ->
         listing.leave_out(name, f"more than {MAX_TOOLS} tools")
     else:
         try:
-            schema = usable(entry.get("inputSchema"))
+            schema, names = renamed(usable(entry.get("inputSchema")))
         except Unusable as unusable:
             listing.leave_out(name, str(unusable))
             return
-        listing.tools[name] = McpTool(name, _description(entry), schema, partial(call, named))
+        listing.tools[name] = McpTool(name, _description(entry), schema, partial(call, named), names)
 
 
 def _description(entry: dict[str, Any]) -> str:

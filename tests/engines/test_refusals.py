@@ -1,0 +1,261 @@
+"""What servers refuse, in their own words: known for what it is, told to the caller, and survived by the session."""
+
+import json
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway_svc.engines.anthropic import AnthropicEngine
+from gateway_svc.engines.openai.chat import OpenAIEngine
+from gateway_svc.engines.openai.responses import ResponsesEngine
+from gateway_svc.engines.wire.failures import error_class, error_in_body
+from gateway_svc.errors import CallNotParsed, ContentRefused, ContextExceeded
+from gateway_svc.loop.refusals import ContextSizes
+from gateway_svc.messages import AssistantMessage, ToolDefinition, ToolMessage, UserMessage
+from recording.calls import ToolCall
+from tests.engines import stranger
+from tests.engines.asking import READ
+from tests.engines.stranger import Reply, Request, Stranger, refusal
+from tests.engines.test_strangers import DONE, QUICK, RESPONSE_DONE, play
+
+S = "SENTINEL"
+
+
+def body_of(error: Any) -> bytes:
+    return error.encode() if isinstance(error, str) else json.dumps(error).encode()
+
+
+REASONS: dict[str, Any] = {
+    "vLLM": {"object": "error", "message": f"1 validation error: input_value='{S}'", "code": 400},
+    "FastAPI": {"detail": [{"loc": ["body", "messages", 0], "msg": f"not {S}"}]},
+    "FastAPI in words": {"detail": f"{S} nope"},
+    "Gemini": [{"error": {"code": 400, "message": f"{S} invalid", "status": "INVALID_ARGUMENT"}}],
+    "Gemini's fields": [
+        {"error": {"code": 400, "message": "bad", "details": [{"fieldViolations": [{"description": S}]}]}}
+    ],
+    "Anthropic": {"type": "error", "error": {"type": "invalid_request_error", "message": S}},
+    "Cloudflare": {"success": False, "errors": [{"code": 5006, "message": S}]},
+    "Bedrock": {"message": f"Malformed {S}", "__type": "ValidationException"},
+    "a sentence": {"error": S},
+    "errors by kind": {"errors": {"messages": [S]}},
+    "RFC 7807": {"type": "about:blank", "title": "Bad", "status": 400, "detail": S},
+    "RFC 7807, the title alone": {"title": f"Bad {S}", "status": 400},
+    "Zhipu": {"code": "1210", "msg": S},
+    "Baidu": {"error_code": 336003, "error_msg": S},
+    "a reason": {"error": {"reason": S, "code": 1}},
+    "OAuth": {"error": "invalid_request", "error_description": S},
+    "OpenRouter": {"error": {"message": "Provider returned error", "metadata": {"raw": {"error": {"message": S}}}}},
+    "OpenRouter, in text": {"error": {"message": "x", "metadata": {"raw": json.dumps({"detail": S})}}},
+    "OpenRouter's moderation": {"error": {"code": 403, "message": "x", "metadata": {"reasons": [S]}}},
+    "Ollama": {"error": f"raw='{S}'"},
+    "plain text": f"{S} plain",
+}
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_the_reason_is_told_wherever_it_stands(name: str):
+    assert S in error_in_body(body_of(REASONS[name]), "").text
+
+
+def told(message: str, **more: Any) -> dict[str, Any]:
+    return {"error": {"message": message, **more}}
+
+
+TOO_LONG: dict[str, tuple[int, Any, int | None]] = {
+    "llama.cpp": (400, told("the request exceeds the available context size. try", n_ctx=8192), 8192),
+    "LM Studio": (400, {"error": "Trying to keep … the model is loaded with context length of only 4096 tokens"}, 4096),
+    "Anthropic": (400, told("prompt is too long: 210000 tokens > 200000 maximum"), 200_000),
+    "Gemini": (
+        400,
+        [told("The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).")],
+        1_048_576,
+    ),
+    "Groq": (
+        413,
+        told("Request too large for model `m`: Limit 6000, Requested 10000", code="rate_limit_exceeded"),
+        6000,
+    ),
+    "Mistral": (
+        400,
+        {"message": "Prompt contains 40000 tokens, too large for model with 32768 maximum context length"},
+        32_768,
+    ),
+    "Together": (422, told("`inputs` tokens + `max_new_tokens` must be <= 8193. Given: 9000 `inputs`"), 8193),
+    "DeepSeek": (400, told("This model's maximum context length is 65536 tokens. However, you requested 7"), 65_536),
+    "xAI": (
+        400,
+        {"code": "x", "error": "This model's maximum prompt length is 131072 but the request contains"},
+        131_072,
+    ),
+    "Cerebras": (
+        400,
+        {"message": "Please reduce the length of the messages. Current length is 9 while limit is 8192"},
+        8192,
+    ),
+    "Bedrock": (400, {"message": "Input is too long for requested model."}, None),
+    "Alibaba": (400, told("<400> InvalidParameter: Range of input length should be [1, 98304]"), 98_304),
+    "Zhipu": (400, told("Prompt exceeds max length", code="1261"), None),
+    "Ollama": (400, {"error": "input length exceeds the context length"}, None),
+    "MiniMax": (400, told("invalid params, context window exceeds limit (2013)"), None),
+    "Copilot": (400, told("prompt token count of 140000 exceeds the limit of 128000"), 128_000),
+    "Vertex": (400, told("the input token count is 40000 but model only supports up to 32768."), 32_768),
+    "Moonshot": (400, told("Invalid request: Your request exceeded model token limit: 131072"), 131_072),
+}
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+def test_a_refusal_for_the_length_is_known_and_teaches_the_size(name: str):
+    status, body, size = TOO_LONG[name]
+    reported = error_in_body(body_of(body), "")
+    assert error_class(status, reported) is ContextExceeded
+    taught = ContextSizes(lambda _: None).refused("m", reported.text, 30_000)
+    assert size in (None, taught)
+
+
+REFUSED_CONTENT: dict[str, tuple[int, Any]] = {
+    "Azure": (400, told("The response was filtered due to the prompt …", code="content_filter")),
+    "OpenAI": (400, told("Invalid prompt: your prompt was flagged as potentially violating our usage policy.")),
+    "Anthropic": (400, told("Output blocked by content filtering policy")),
+    "DeepSeek": (400, told("Content Exists Risk")),
+    "Alibaba": (400, told("<400> InternalError.Algo.DataInspectionFailed: Input data may contain inappropriate")),
+    "Zhipu": (400, told("系统检测到输入或生成内容可能包含不安全或敏感内容", code="1301")),
+    "OpenRouter": (403, told("input flagged", metadata={"reasons": ["violence"]})),
+    "Gemini": (400, [told("Request contains prohibited content (PROHIBITED_CONTENT)")]),
+    "xAI": (403, {"error": "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO"}),
+    "Moonshot": (400, told("The request was rejected because it was considered high risk", type="content_filter")),
+    "Bedrock": (400, {"message": "The content was blocked by guardrail"}),
+    "Mistral": (403, {"message": "Content flagged by moderation", "type": "moderation_error"}),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_CONTENT)
+def test_a_refusal_for_the_content_is_known(name: str):
+    status, body = REFUSED_CONTENT[name]
+    assert error_class(status, error_in_body(body_of(body), "")) is ContentRefused
+
+
+SLIPS: dict[str, tuple[int, Any]] = {
+    "Groq": (400, told("Failed to call a function. Please adjust your prompt.", code="tool_use_failed")),
+    "Groq's parser": (400, told("Parsing failed. The model generated output that could not be parsed.")),
+    "Ollama": (500, {"error": f"error parsing tool call: raw='{S}', err=invalid character"}),
+    "llama.cpp": (500, told(f"Failed to parse tool call arguments as JSON: {S}")),
+    "vLLM": (400, {"object": "error", "message": "Error in extracting tool call from response."}),
+    "Together": (400, told("invalid tool call generated")),
+}
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_a_call_that_a_server_could_not_parse_is_the_model_s_slip(name: str):
+    status, body = SLIPS[name]
+    assert error_class(status, error_in_body(body_of(body), "")) is CallNotParsed
+
+
+# What one server demands and another refuses is learned from its refusal, and remembered.
+
+
+def _null(request: Request) -> Reply | None:
+    empty = any(message["content"] is None for message in request["messages"])
+    return refusal("Invalid value for 'content': expected a string, got null.") if empty else None
+
+
+def _no_extras(request: Request) -> Reply | None:
+    odd = any("provider_specific_fields" in call for call in stranger.calls(request))
+    return refusal("property 'provider_specific_fields' is unsupported") if odd else None
+
+
+def _options_500(request: Request) -> Reply | None:
+    said = "Unrecognized request argument supplied: stream_options"
+    return refusal(said, 500) if "stream_options" in request else None
+
+
+def _short_descriptions(request: Request) -> Reply | None:
+    long = any(len(tool.get("function", tool)["description"]) > 1024 for tool in request.get("tools", ()))
+    said = "Invalid 'tools[0].function.description': string too long. Expected a string with maximum length 1024, but"
+    return refusal(f"{said} got a string with length 2000 instead.") if long else None
+
+
+def _thoughts_demanded(request: Request) -> Reply | None:
+    for message in request["messages"]:
+        kinds = {block["type"] for block in message["content"]} if isinstance(message["content"], list) else set()
+        if "tool_use" in kinds and "thinking" not in kinds:
+            return refusal("The `content[].thinking` in the thinking mode must be passed back to the API.")
+    return None
+
+
+def _signatures_demanded(request: Request) -> Reply | None:
+    blocks = [block for message in request["messages"] for block in message["content"] if isinstance(block, dict)]
+    unsigned = any(block["type"] == "thinking" and not block["signature"] for block in blocks)
+    return refusal("messages.1.content.0.thinking.signature: Field required") if unsigned else None
+
+
+SAID = Reply(
+    b'data: {"type": "message_start", "message": {"usage": {"input_tokens": 3}}}\n\n'
+    b'data: {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "done"}}\n\n'
+    b'data: {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 3}}\n\n'
+)
+LESSONS: dict[str, tuple[type[Any], Callable[[Request], Reply | None], Reply]] = {
+    "an empty content": (OpenAIEngine, _null, DONE),
+    "stream_options, as a fault of its own": (OpenAIEngine, _options_500, DONE),
+    "descriptions": (OpenAIEngine, _short_descriptions, DONE),
+    "descriptions in Responses": (ResponsesEngine, _short_descriptions, RESPONSE_DONE),
+    "DeepSeek's thoughts": (AnthropicEngine, _thoughts_demanded, SAID),
+}
+ASKED = AssistantMessage("", "", (ToolCall("row", "c.1", "read", "{}"),))
+HISTORY = [UserMessage("go"), ASKED, ToolMessage("c.1", "read", "x"), UserMessage("on")]
+LONG = ToolDefinition("long", "d" * 2000, READ.parameters)
+
+
+@pytest.mark.parametrize("name", LESSONS)
+async def test_what_a_server_refuses_is_learned_once(name: str):
+    kind, check, reply = LESSONS[name]
+    async with AsyncExitStack() as stack:
+        server: Stranger = await stack.enter_async_context(stranger.stranger(reply, check=check))
+        engine = kind(server.url, "m", patience=QUICK)
+        tools = engine.encode_tools([READ, LONG])
+        for _ in range(2):
+            encoded = [engine.encode_message(message) for message in HISTORY]
+            events = [event async for event in engine.step("m", encoded, tools)]
+            assert events[-1].message.text == "done"
+            refused = server.refused
+            encoded = [engine.encode_message(message) for message in HISTORY]
+            assert [event async for event in engine.step("m", encoded, tools)]
+            assert server.refused == refused, "what was learned is remembered"
+        await engine.aclose()
+
+
+THOUGHT = [
+    {"type": "message_start", "message": {"usage": {"input_tokens": 3}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "hm"}},
+    {"type": "content_block_start", "index": 1, "content_block": {"type": "tool_use", "id": "t", "name": "read"}},
+    {"type": "content_block_delta", "index": 1, "delta": {"partial_json": '{"path": "a"}'}},
+    {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 3}},
+]
+
+
+@pytest.mark.parametrize(("check", "refused"), [(_thoughts_demanded, 0), (_signatures_demanded, 1)])
+async def test_thoughts_without_a_signature_go_back_unless_they_are_refused(check, refused: int):
+    """DeepSeek's and others' servers do not sign them, and want them back."""
+    thought = Reply("".join(f"data: {json.dumps(event)}\n\n" for event in THOUGHT).encode())
+    async with stranger.stranger(thought, SAID, check=check) as server:
+        engine = AnthropicEngine(server.url, "m", patience=QUICK)
+        events = [event async for event in engine.step("m", [engine.encode_message(UserMessage("go"))], b"[]")]
+        first: Any = events[-1]
+        history = [UserMessage("go"), first.message, ToolMessage("t", "read", "x")]
+        encoded = [engine.encode_message(message) for message in history]
+        assert [event async for event in engine.step("m", encoded, b"[]")]
+        await engine.aclose()
+    assert server.refused == refused
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [*REASONS, *TOO_LONG, *REFUSED_CONTENT])
+async def test_a_session_outlives_each_refusal_and_its_words_are_on_no_row(tmp_path: Path, name: str):
+    status, body = (400, REASONS[name]) if name in REASONS else (TOO_LONG.get(name) or REFUSED_CONTENT[name])[:2]
+    refused = Reply(body_of(body), status, "application/json")
+    played = await play(tmp_path, "30-gemini-thought-signature.sse", [refused, DONE], check="leak")
+    assert played.text == "done"
+    assert S not in str(played.logger.rows)
