@@ -31,7 +31,7 @@ with start_service("audit_svc", {**database, "AUDIT_LISTEN": "127.0.0.1:0"}, "se
         stub = audit_pb2_grpc.AuditServiceStub(channel)
         rows = [audit_row(id="told", host="build-7"), audit_row(id="untold"), audit_row(id="long", host="x" * 65)]
         answer = stub.RecordBatch(request(*rows, sessions=[session_row()]), wait_for_ready=True, timeout=60)
-        listed = stub.ListToolCalls(audit_pb2.ListToolCallsRequest(), timeout=60).rows
+        listed = stub.ListToolCalls(questions_pb2.ListToolCallsRequest(), timeout=60).rows
 
     def printed(*command):
         ran = run_command("audit_svc", {"AUDIT_LISTEN": service.address}, *command)

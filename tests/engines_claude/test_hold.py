@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.messages import AssistantMessage
 from recording.logger import AuditRefused
@@ -29,7 +30,7 @@ class SlowDisk(Ledger):
         self.free, self.waits, self.refusal = asyncio.Event(), asyncio.Event(), refusal
 
     async def synced(self) -> None:
-        assert [row.tool_call_id for row in self.intents] == ["toolu_1"]
+        assert [row.provider_call_id for row in self.intents] == ["toolu_1"]
         self.waits.set()
         await self.free.wait()
         if self.refusal:
@@ -45,7 +46,7 @@ async def test_a_tool_waits_for_the_sync_of_its_intent(stage: Stage) -> None:
     disk.free.set()
     assert await running == "STOP_REASON_COMPLETED"
     assert stage.journal("answered") == [{}]
-    assert [row.outcome for row in disk.calls] == [audit_pb2.OUTCOME_SUCCEEDED]
+    assert [row.outcome for row in disk.calls] == [common_pb2.OUTCOME_SUCCEEDED]
 
 
 async def test_a_call_that_is_asked_for_before_it_is_shown_is_one_call(stage: Stage) -> None:
@@ -54,7 +55,7 @@ async def test_a_call_that_is_asked_for_before_it_is_shown_is_one_call(stage: St
     assert len(stage.ledger.intents) == len(stage.ledger.calls) == 1
     said = stage.history[1]
     assert isinstance(said, AssistantMessage)
-    assert [call.tool_call_id for call in said.tool_calls] == ["toolu_1"]
+    assert [call.provider_call_id for call in said.tool_calls] == ["toolu_1"]
 
 
 async def test_in_strict_a_tool_whose_intent_cannot_be_recorded_is_denied(stage: Stage) -> None:
@@ -69,7 +70,7 @@ async def test_in_strict_a_tool_whose_intent_cannot_be_recorded_is_denied(stage:
     [answered] = stage.journal("answered")
     decision: dict[str, Any] = answered["hookSpecificOutput"]
     assert (decision["permissionDecision"], decision["permissionDecisionReason"]) == ("deny", "the spool is full")
-    assert [row.outcome for row in stage.ledger.calls] == [audit_pb2.OUTCOME_DENIED]
+    assert [row.outcome for row in stage.ledger.calls] == [common_pb2.OUTCOME_DENIED]
 
 
 @marks[0]
@@ -86,5 +87,5 @@ async def test_claudes_own_program_waits_and_obeys(stage, model, refusal):
         disk.free.set()
         assert await running == "STOP_REASON_COMPLETED"
     assert ran.exists() is not bool(refusal)
-    expected = audit_pb2.OUTCOME_DENIED if refusal else audit_pb2.OUTCOME_SUCCEEDED
+    expected = common_pb2.OUTCOME_DENIED if refusal else common_pb2.OUTCOME_SUCCEEDED
     assert [row.outcome for row in disk.calls] == [expected]

@@ -14,6 +14,7 @@ import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
+from structlog.testing import capture_logs
 
 from demo.processes import Service, start_service
 from recording.delivery.connection import Target

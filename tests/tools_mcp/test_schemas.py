@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools.mcp.listing import Listing, _take
 from gateway_svc.tools.mcp.schemas import TYPES, Unusable, renamed, usable
@@ -115,7 +115,7 @@ async def test_a_server_is_called_by_its_own_names_of_arguments(open_desk):
     (tool,) = desk.toolbox.definitions()
     assert list(tool.parameters["properties"]) == ["filter_x_"]
     result = await desk.run("t.go", '{"filter_x_": "1"}')
-    assert (result.text, result.outcome) == ('{"filter[x]": "1"}', audit_pb2.OUTCOME_SUCCEEDED)
+    assert (result.text, result.outcome) == ('{"filter[x]": "1"}', common_pb2.OUTCOME_SUCCEEDED)
 
 
 def test_one_bad_tool_is_left_out_of_the_list_alone():
