@@ -87,7 +87,6 @@ class _Readers:
         calls, sessions = questions_pb2.ToolCallFilter, questions_pb2.SessionFilter(engine="openai")
         while True:
             since_ms = time.time_ns() // 1_000_000 - 30 * _DAY_MS
-            recent, user = calls(created_from_ms=since_ms), f"user-{chance.randrange(2000)}"
             ask, request = chance.choice(
                 [
                     (self._stub.ListToolCalls, listing(filter=calls(tool_name="bash"))),

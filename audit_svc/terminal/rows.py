@@ -167,14 +167,14 @@ class Timeline:
 
     def heading(self) -> Iterator[Text]:
         """What the session was."""
-        session = self._session
+        session, usage = self._session, self._session.usage
         yield Text(f"session {printable(session.id)}", style="bold")
         status = f"{printable(session.engine)} · {printable(session.model)} · {status_of(session)}"
         labels = f" · {labels_of(session)}" if session.labels else ""
         yield Text(f"{time_text(session.created_at_ms)} UTC · {status}{labels}")
         yield Text(
-            f"{session.turns:,} turns · {session.tool_calls:,} tool calls · {session.usage.requests:,} model requests · "
-            f"{session.usage.input_tokens:,} tokens in, {session.usage.output_tokens:,} out · {cost_of(session.usage)}"
+            f"{session.turns:,} turns · {session.tool_calls:,} tool calls · {usage.requests:,} model requests · "
+            f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out · {cost_of(usage)}"
         )
 
     def lines(self, entries: Iterable[questions_pb2.Entry]) -> Iterator[Text]:

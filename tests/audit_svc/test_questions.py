@@ -126,6 +126,45 @@ async def test_a_tail_that_reads_too_slowly_is_told_how_many_rows_it_missed(ledg
     assert missed > 0
 
 
+async def test_a_tail_begins_after_a_position_and_tells_how_far_it_is(ledger):
+    await ledger.RecordBatch(request(*[audit_row(id=f"{number}") for number in range(5)]))
+    tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(after_position=2))
+    first, second = await tail.read(), await tail.read()
+    assert (first.position, list(first.tool_calls)) == (2, [])
+    assert ids([second]) == ["2", "3", "4"]
+    assert [record.receipt.position for record in second.tool_calls] == [3, 4, 5]
+    assert second.position == 5
+    tail.cancel()
+
+
+async def test_a_tail_without_rows_says_that_it_lives(ledger, monkeypatch):
+    monkeypatch.setattr(questions, "ALIVE_SECONDS", 0.0)
+    tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(), timeout=30)
+    assert [len((await tail.read()).tool_calls) for _ in range(3)] == [0, 0, 0]
+    tail.cancel()
+
+
+@pytest.mark.long
+async def test_a_tail_that_reads_too_slowly_and_may_not_skip_ends_and_can_go_on(ledger, monkeypatch):
+    monkeypatch.setattr(questions, "MAX_BEHIND", 500)
+    tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest())
+    await tail.wait_for_connection()
+    for _ in range(30):
+        await ledger.RecordBatch(request(*[audit_row(args_summary="x" * 4000, error="y" * 2000) for _ in range(500)]))
+    seen, token, code = 0, "", None
+    while code is None:
+        try:
+            response = await tail.read()
+            seen, token = seen + len(response.tool_calls), response.resume_token
+        except grpc.aio.AioRpcError as error:
+            code = error.code()
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert seen < 15_000
+    rest = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(resume_token=token))
+    assert len(ids(await read(rest, 15_000 - seen))) == 15_000 - seen
+    rest.cancel()
+
+
 async def test_tails_have_a_limit_and_give_their_places_back(ledger, monkeypatch):
     monkeypatch.setattr(questions, "MAX_TAILS", 2)
     tails = [ledger.TailToolCalls(questions_pb2.TailToolCallsRequest()) for _ in range(2)]
@@ -157,6 +196,24 @@ async def test_an_export_is_what_was_there_when_it_began(ledger):
         is_last = not response.resume_token
     assert is_last
     assert list(map(row_of, calls)) == sorted(sent, key=lambda row: (row.created_at_ms, row.id))
+
+
+async def test_an_export_that_broke_goes_on_from_each_of_its_responses(ledger):
+    """As it was when it began: what is recorded meanwhile is not in it."""
+    sent = [audit_row(created_at_ms=NOW_MS - number % 50) for number in range(1300)]
+    await ledger.RecordBatch(request(*sent))
+    found, asked = list[str](), questions_pb2.ExportToolCallsRequest()
+    responses = 0
+    while responses == 0 or asked.resume_token:
+        export = ledger.ExportToolCalls(asked)
+        response = await export.read()
+        export.cancel()
+        found += ids([response])
+        asked.resume_token = response.resume_token
+        responses += 1
+        await ledger.RecordBatch(request(audit_row(created_at_ms=NOW_MS + responses)))
+    assert found == [row.id for row in sorted(sent, key=lambda row: (row.created_at_ms, row.id))]
+    assert responses > 2
 
 
 async def test_each_query_leaves_a_row_with_who_asked_what_and_how_it_ended(ledger):

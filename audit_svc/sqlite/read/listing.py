@@ -48,7 +48,7 @@ def contains(column: str, text: str) -> list[Condition]:
 
 
 def lower(text: str) -> str:
-    """As SQLite's lower() has it: ASCII alone."""
+    """In lower case as SQLite has it: ASCII alone."""
     return text.encode().lower().decode()
 
 

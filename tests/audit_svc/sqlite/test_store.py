@@ -217,3 +217,11 @@ def test_a_committed_row_is_in_the_file_for_any_other_sqlite(writer, database: P
     other = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
     assert other.execute("SELECT id, outcome FROM tool_call_log").fetchall() == [("seen", "succeeded")]
     other.close()
+
+
+def test_a_call_that_an_older_ledger_stored_without_an_outcome_is_read(writer, reading, connection):
+    record(writer, audit_row(id="old"), audit_row(id="new"))
+    writer.run(lambda own: own.execute("UPDATE tool_call_log SET outcome = NULL WHERE id = 'old'")).result()
+    listing = question(questions_pb2.ListToolCallsRequest, outcomes=[common_pb2.OUTCOME_UNSPECIFIED])
+    (found,) = map(row_of, asking.list_tool_calls(reading, listing).tool_calls)
+    assert found == audit_row(id="old", outcome=common_pb2.OUTCOME_UNSPECIFIED)

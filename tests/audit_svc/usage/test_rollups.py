@@ -22,7 +22,7 @@ from audit_svc.sqlite.usage import recount, rollups
 from audit_svc.sqlite.write.inserts import Inserts
 from audit_svc.sqlite.write.writer import Writer
 from demo.processes import run_command
-from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, request
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, request
 
 HOURS = st.sampled_from([NOW_MS, NOW_MS - HOUR_MS, NOW_MS - 30 * HOUR_MS])
 LARGE = st.sampled_from([0, 1, 31, 32, 33, 1000, 3_600_001, 2**36 - 1, 2**36, 2**63 - 1])
@@ -32,7 +32,7 @@ calls = st.builds(
     id=st.sampled_from(["a", "b", "c", "d", "e", "f", ""]),
     engine=st.sampled_from(["", "ollama"]),
     tool_name=st.sampled_from(["read", "bash"]),
-    outcome=st.sampled_from([0, common_pb2.OUTCOME_SUCCEEDED, common_pb2.OUTCOME_DRY_RUN]),
+    outcome=st.sampled_from([common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_SUCCEEDED, common_pb2.OUTCOME_DRY_RUN]),
     exit_code=st.sampled_from([None, 0, 1, -9]),
     http_status=st.sampled_from([None, 200, 399, 400, 503]),
     error=st.sampled_from([None, "failed"]),
@@ -50,7 +50,7 @@ costs = st.builds(
     shadow=st.booleans(),
     created_at_ms=HOURS,
 )
-requests = st.builds(audit_pb2.RecordRequest, rows=st.lists(calls, max_size=8), costs=st.lists(costs, max_size=4))
+requests = st.builds(record_request, tool_calls=st.lists(calls, max_size=8), model_requests=st.lists(costs, max_size=4))
 
 
 def truth(connection: apsw.Connection) -> dict[str, dict[tuple[Any, ...], list[Any]]]:
