@@ -12,7 +12,7 @@ PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients image test-image test-hostile faults load bench bench-data bench-queries clean
+.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile faults load bench bench-data bench-queries clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -48,7 +48,7 @@ demo: $(VENV)/.ready  ## run the pair, an agent and its tools; MODEL=gemma for a
 
 test: $(VENV)/.ready  ## run the tests, less the suites that have targets of their own: .ci/run runs all
 	$(BIN)/python -m pytest -n 3 --dist worksteal -q
-	@echo 'Left out: make test-long test-hostile test-ui test-image test-npm test-real-model test-real-claude, make faults, make load.'
+	@echo 'Left out: make test-long test-hostile test-ui test-image test-languages test-npm test-real-model test-real-claude, make faults, make load.'
 
 test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long
@@ -88,6 +88,9 @@ clients: $(VENV)/.ready  ## run the clients in other languages against a pair wi
 
 image:  ## build the images of both services with docker, podman or buildah; BASE=… for another base
 	deploy/build-images
+
+test-languages: $(VENV)/.ready  ## generate code for other languages from the protos, and compile it
+	$(BIN)/python -m pytest -q -m languages tests/languages
 
 test-image: $(VENV)/.deploy  ## build the images from Debian's packages, run them, check what deploys them; as root, with buildah and debootstrap
 	$(BIN)/hadolint Dockerfile
