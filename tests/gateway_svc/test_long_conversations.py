@@ -72,7 +72,7 @@ async def test_many_large_results_of_one_step_stay_within_the_context(tmp_path, 
         events = await house.run(engine=engine)
         assert text_of(events) == "Done."
         [told] = [event.warning.message for event in events if event.HasField("warning")]
-        assert "told 40 results shortened" in told, "each counts once, however often it was cut"
+        assert "40 results were shortened" in told, "each counts once, however often it was cut"
         events = await house.run(engine=engine, session_id=events[0].turn_accepted.session_id)
         assert text_of(events) == "Done."
         assert max(sent_tokens(house, engine)) < CONTEXT_TOKENS

@@ -11,7 +11,7 @@ import apsw
 import pytest
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 
-from audit_svc.errors import DiskFull, QueueFull, StoreClosed, StoreUnavailable
+from audit_svc.errors import DiskFull, QueueFull, StoreUnavailable
 from audit_svc.ledger.query import query_of
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
@@ -225,9 +225,9 @@ def test_nobody_waits_for_a_writer_that_has_died(connection, database, open_writ
         job = writer.run(lambda connection: 1)
     assert answered.result().stored == 1
     for waiting in (left, job):
-        with pytest.raises(StoreClosed, match="has died"):
+        with pytest.raises(StoreUnavailable, match="has died"):
             waiting.result(10)
-    with pytest.raises(StoreClosed):
+    with pytest.raises(StoreUnavailable):
         writer.record(batch(audit_row()))
 
 
