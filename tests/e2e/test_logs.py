@@ -50,9 +50,9 @@ async def test_each_line_of_a_turn_names_turn_session_trace_and_caller_and_no_co
     for line in of_turns:
         assert set(line) >= {"turn_id", "session_id", "trace_id", "caller"}, line
         assert line["caller"] == "anonymous"
-    started = told[0].turn_started
+    accepted = told[0].turn_accepted
     finished = [line for line in lines_of(service, "turn.finished") if line["trace_id"] == TRACE_ID]
-    assert [(line["turn_id"], line["session_id"]) for line in finished] == [(started.turn_id, started.session_id)]
+    assert [(line["turn_id"], line["session_id"]) for line in finished] == [(accepted.turn_id, accepted.session_id)]
     [refused] = lines_of(service, "rpc.refused")
     assert refused["trace_id"] == TRACE_ID.replace("4bf9", "aaaa")
     assert len({line["turn_id"] for line in of_turns}) == 2
