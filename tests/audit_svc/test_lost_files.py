@@ -76,6 +76,7 @@ def test_a_file_that_is_not_the_one_that_was_opened_is_acknowledged_nothing_and_
             time.sleep(0.05)
 
 
+@pytest.mark.long
 def test_a_service_to_which_nobody_writes_notices_too(tmp_path):
     with serve(tmp_path / "audit.db") as service:
         watch(service, SERVING)

@@ -169,6 +169,7 @@ def test_a_schema_that_is_not_what_the_code_knows_is_refused_by_service_and_comm
     assert (refused.returncode, sentence in refused.stderr) == (1, True)
 
 
+@pytest.mark.long
 def test_a_damaged_database_is_refused(tmp_path):
     database = tmp_path / "audit.db"
     database.write_bytes(b"\x00garbage" * 1000)
@@ -209,6 +210,7 @@ def test_the_settings_are_told_in_one_line_at_the_start(tmp_path):
         assert str(tmp_path / "audit.db") in line
 
 
+@pytest.mark.long
 def test_the_console_script_is_the_same_program():
     script = Path(sys.executable).with_name("audit-svc")
     shown = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)

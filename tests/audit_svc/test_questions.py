@@ -243,6 +243,7 @@ async def test_each_query_leaves_a_row_with_who_asked_what_and_how_it_ended(ledg
     assert page.queries[0].id not in [query.id for query in rest.queries]
 
 
+@pytest.mark.long
 async def test_a_query_whose_deadline_has_passed_ends_and_is_logged_as_cancelled(ledger):
     await ledger.RecordBatch(request(*[audit_row() for _ in range(2000)]))
     export = ledger.ExportToolCalls(questions_pb2.ExportToolCallsRequest())

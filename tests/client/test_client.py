@@ -140,6 +140,7 @@ async def test_exceptions_become_outcomes_and_go_on_and_no_message_is_recorded(m
     assert [row.turn_id for row in rows] == ["t-1"] * 3 + [""]
 
 
+@pytest.mark.long
 async def test_an_application_that_was_killed_leaves_an_interrupted_row(make_pair, tmp_path):
     pair, _ = await start(make_pair)
     code = f"""

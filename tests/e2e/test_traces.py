@@ -117,6 +117,7 @@ async def test_a_turn_without_a_callers_trace_begins_its_own(make_pair):
     assert {attributes(span)["gen_ai.provider.name"] for span in collector.spans} == {"ollama"}
 
 
+@pytest.mark.long
 async def test_without_traces_the_callers_trace_is_on_the_rows_all_the_same(make_pair):
     pair = await make_pair(WORK)
     pair.start_audit()

@@ -213,6 +213,7 @@ def test_any_text_can_be_sent(text):
         assert sent == text.encode("utf-8", "replace").decode()
 
 
+@pytest.mark.long
 @given(
     st.dictionaries(st.text(), st.none() | st.text() | st.integers() | st.floats(allow_nan=False, allow_infinity=False))
 )

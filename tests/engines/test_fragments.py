@@ -103,6 +103,7 @@ def test_whole_calls_without_ids_are_told_apart_even_by_one_index(index):
     assert calls == [("", "read", A), ("", "read", B)]
 
 
+@pytest.mark.long
 @given(st.lists(st.integers(min_value=0, max_value=len(A)), max_size=6), st.sampled_from(["read", None]))
 def test_arguments_may_be_split_anywhere(cuts, name):
     """Also when a server without ids repeats the name in every fragment."""

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +40,7 @@ def written(told: list[dict[str, Any]]) -> list[str]:
     return [part["arguments"] for part in told if (part.get("arguments") or "").strip()]
 
 
+@pytest.mark.long
 @given(fragments)
 def test_all_arguments_are_in_some_call_and_none_is_made_up(told):
     calls = assemble(told)
@@ -58,6 +60,7 @@ def test_a_call_without_arguments_is_one_that_begins_at_a_place_of_its_own(told)
     assert len(empty) <= len(heads) + told_whole
 
 
+@pytest.mark.long
 @given(fragments, st.sampled_from(["read", "bash"]), st.sampled_from(["A", "C", "", None]))
 def test_a_name_once_more_at_the_end_runs_nothing_twice(told, name, given_id):
     at = [part for part in told if part.get("index") in (0, "0")]
@@ -70,6 +73,7 @@ def test_a_name_once_more_at_the_end_runs_nothing_twice(told, name, given_id):
 OBJECTS = st.dictionaries(st.text(max_size=4), st.none() | st.text(max_size=4) | st.lists(st.integers(), max_size=2))
 
 
+@pytest.mark.long
 @given(OBJECTS, st.text(max_size=6), st.booleans())
 def test_only_an_object_that_was_encoded_twice_is_decoded_once_more(held, text, ascii_only):
     written = json.dumps(held, ensure_ascii=ascii_only)

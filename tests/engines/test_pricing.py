@@ -67,6 +67,7 @@ def test_any_count_has_a_whole_price_next_to_the_exact_one(read, written, cached
     assert abs(micros - exact) <= Decimal("0.5")
 
 
+@pytest.mark.long
 @settings(max_examples=30)
 @given(st.text(), st.none() | st.text(), st.integers())
 def test_it_never_raises(model, url, tokens):

@@ -28,6 +28,7 @@ def decode(decoder: Decoder, data: bytes, cuts: list[int]) -> list[bytes]:
     return [payload for piece in pieces for payload in decoder.feed(piece)] + decoder.flush()
 
 
+@pytest.mark.long
 @given(OBJECTS, CUTS, st.booleans(), st.booleans())
 @example([{"a": "line\u2028separator\x85and\x0b"}], [3], False, True)
 def test_lines_come_out_whole_wherever_they_are_split(objects, cuts, ascii_only, ends_in_newline):
@@ -37,6 +38,7 @@ def test_lines_come_out_whole_wherever_they_are_split(objects, cuts, ascii_only,
     assert b"\n".join(payloads) == data
 
 
+@pytest.mark.long
 @given(OBJECTS, CUTS, NEWLINES, st.sampled_from(["data:", "data: "]), st.booleans(), st.booleans())
 def test_events_come_out_whole_wherever_they_are_split(objects, cuts, newline, field, ends_in_blank_line, with_others):
     """With each newline that the standard allows, with comments and other fields, and without a last blank line."""

@@ -67,6 +67,7 @@ async def test_a_failure_that_the_program_overcame_is_none(stage):
     assert await stage.run() == "STOP_REASON_COMPLETED"
 
 
+@pytest.mark.long
 async def test_a_key_that_is_refused_is_told_before_the_program_gives_up(stage):
     """It would try for minutes."""
     retry = {"type": "system", "subtype": "api_retry", "error": "authentication_failed", "error_status": 401}

@@ -107,6 +107,7 @@ def test_the_gateways_own_folders_are_no_workspace(tmp_path):
     check_state(tmp_path / "workspace" / "mine", tmp_path)
 
 
+@pytest.mark.long
 def test_an_mcp_server_runs_in_no_folder_of_the_workspace(tmp_path):
     """Python and others load code from where they run."""
     file = tmp_path / "mcp.json"

@@ -94,6 +94,7 @@ def test_each_string_field_of_each_row_has_a_limit_here(kind):
     assert not [field.name for field in common_pb2.Usage.DESCRIPTOR.fields if field.type != field.TYPE_INT64]
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(
     st.one_of(

@@ -245,6 +245,7 @@ async def test_a_service_that_takes_and_never_acks_is_left(tmp_path: Path) -> No
         assert spool.counters.reconnects >= 1, "each that is slower than so long is left too"
 
 
+@pytest.mark.long
 async def test_a_connection_into_a_black_hole_is_left(tmp_path: Path) -> None:
     """Something accepts and never answers, as a dead firewall does: the next connection must be another one."""
     connections: list[asyncio.StreamWriter] = []

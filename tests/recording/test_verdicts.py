@@ -166,6 +166,7 @@ async def test_a_row_that_is_refused_alone_waits_for_one_that_is_not(tmp_path: P
     assert list(service.ledger) == ["call-1"]
 
 
+@pytest.mark.long
 async def test_batches_that_are_too_large_for_the_service_are_sent_in_pieces(tmp_path: Path) -> None:
     service = FakeAudit()
     limit = [("grpc.max_receive_message_length", 100_000)]
@@ -180,6 +181,7 @@ async def test_batches_that_are_too_large_for_the_service_are_sent_in_pieces(tmp
     assert [(letter["number"], letter["code"]) for letter in letters] == [(9, "RESOURCE_EXHAUSTED")]
 
 
+@pytest.mark.long
 async def test_a_service_that_is_only_busy_gets_no_row_declared_dead(tmp_path: Path) -> None:
     """RESOURCE_EXHAUSTED is how it says so, with or without telling for how long."""
     service = FakeAudit()

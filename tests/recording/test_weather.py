@@ -158,6 +158,7 @@ async def test_an_adopted_folder_that_is_removed_is_told_by_a_gap_row(tmp_path: 
         await record.aclose()
 
 
+@pytest.mark.long
 async def test_where_no_other_folder_can_be_made_health_says_so_until_one_can(tmp_path: Path) -> None:
     record = open_record(tmp_path / "state", NOWHERE)
     first = record.spool

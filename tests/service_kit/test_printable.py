@@ -97,6 +97,7 @@ def test_a_model_s_text_keeps_its_letters_and_loses_what_is_obeyed(text, shown):
 OBEYED = st.sampled_from([*"\x1b\x9b\x9d\x07\x9c[]\\;m0123JP_^X", "\x1b[31m", "\x1b]0;t\x07", "text ", "\n"])
 
 
+@pytest.mark.long
 @given(st.lists(st.lists(OBEYED | st.text(max_size=3)).map("".join)))
 def test_no_cut_lets_a_sequence_through(pieces):
     plain = PlainText()

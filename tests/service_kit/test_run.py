@@ -140,6 +140,7 @@ def test_a_log_on_a_full_disk_fails_no_call_and_goes_on_when_there_is_room(full_
             time.sleep(0.01)
 
 
+@pytest.mark.long
 def test_refused_calls_are_logged_at_a_limited_rate_and_the_log_tells_how_many_it_left_out():
     refused = 300
     with start_service(MODULE, {}) as service, grpc.insecure_channel(service.address) as channel:

@@ -47,6 +47,7 @@ def test_health_is_told_overall_and_by_service_and_a_signal_ends_it_with_exit_co
         assert service.process.wait(30) == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_running_calls_are_cut_when_the_grace_is_over(number):
     with start(grace="0.2") as service, grpc.insecure_channel(service.address) as channel:
@@ -68,6 +69,7 @@ def test_a_second_signal_ends_it_at_once():
         assert running.exception() is not None, "what nobody holds is cancelled, and then nothing keeps the process"
 
 
+@pytest.mark.long
 def test_a_call_that_will_not_end_does_not_keep_the_process():
     """It catches its cancellation again and again: soon after the grace the process ends, by exit code 3."""
     with start(grace="0.2") as service, grpc.insecure_channel(service.address) as channel:
@@ -79,6 +81,7 @@ def test_a_call_that_will_not_end_does_not_keep_the_process():
         assert "service.ended_by_force" in service.stderr_text()
 
 
+@pytest.mark.long
 def test_a_port_that_is_taken_ends_it_with_exit_code_1_and_a_sentence():
     with start() as service, pytest.raises(ServiceEnded) as ended:
         start(listen=service.address)
@@ -93,6 +96,7 @@ def test_clients_of_ours_ping_less_often_than_servers_of_ours_allow():
     )
 
 
+@pytest.mark.long
 def test_a_message_beyond_the_limit_is_refused_and_the_service_goes_on():
     with start() as service, grpc.insecure_channel(service.address) as channel:
         assert call(channel, "x" * 17 * 2**20).exception().code() == grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -110,6 +110,7 @@ async def test_output_without_end_takes_no_memory(sandbox: Sandbox | None, works
     assert peak < 2_000_000
 
 
+@pytest.mark.long
 async def test_a_command_that_runs_too_long_is_asked_to_end_and_told_so(bash: BashTool, workspace: Path):
     command = "echo begun; trap 'echo tidied up; exit 0' TERM; while :; do sleep 0.02; done"
     result = await run(bash, workspace, command=command, timeout_seconds=1)

@@ -97,6 +97,7 @@ async def test_junk_behind_the_end_of_a_compressed_body_is_not_read(pages: Pages
     assert (result.error, result.result_bytes) == (None, 1)
 
 
+@pytest.mark.long
 async def test_a_conversion_ends_with_its_deadline(pages: Pages, workspace):
     """A worker that stands still is killed."""
     pages.add("/page", gzip.compress(EXPLODING["open paragraphs"]), headers=f"{HTML}\r\nContent-Encoding: gzip")

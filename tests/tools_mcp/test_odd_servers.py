@@ -27,6 +27,7 @@ async def test_a_server_that_is_frozen_is_started_again(open_desk, monkeypatch):
     assert (await desk.run("t.go")).text == "gone"
 
 
+@pytest.mark.long
 async def test_a_server_that_does_not_say_which_tools_it_has_now_is_started_again(open_desk, monkeypatch):
     monkeypatch.setattr(connection, "LIST_SECONDS", 0.5)
     desk = await open_desk(t=raw("deaf"))

@@ -17,6 +17,7 @@ from tests.tools_mcp.conftest import PROGRAM, of_tests
 SENTINEL = "zebra-7f3a9c-content"
 
 
+@pytest.mark.long
 async def test_tools_are_offered_under_their_server_s_name_with_their_schema(open_desk):
     desk = await open_desk(files=of_tests())
     (echo,) = [tool for tool in desk.toolbox.definitions() if tool.name == "files.echo"]
@@ -159,6 +160,7 @@ async def test_output_without_an_end_costs_the_server_its_connection_and_the_gat
     assert (await desk.run("t.echo", '{"text": "again"}')).text == "again"
 
 
+@pytest.mark.long
 async def test_what_a_server_says_of_a_failure_is_told_to_the_model_alone(open_desk, capsys):
     noisy = f"echo {SENTINEL}; echo {SENTINEL} >&2; exec {sys.executable} {PROGRAM}"
     desk = await open_desk(t=ServerSettings(command="sh", args=("-c", noisy)))

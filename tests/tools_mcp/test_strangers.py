@@ -102,6 +102,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ANSWERS)
 async def test_what_can_be_read_of_an_answer_is_told(open_desk, mode):
     desk = await open_desk(t=plays(mode))
@@ -143,6 +144,7 @@ async def test_a_call_that_fails_ends_at_once_and_costs_neither_the_server_nor_i
         await asyncio.wait([waiting])
 
 
+@pytest.mark.long
 async def test_a_server_that_tells_of_changes_behind_each_list_is_asked_once_a_second(open_desk, tmp_path):
     lists = tmp_path / "lists"
     lists.touch()
@@ -210,6 +212,7 @@ GOOD = {
 }
 
 
+@pytest.mark.long
 @given(st.sampled_from(places(GOOD)), JSON)
 def test_any_change_of_a_listed_tool_costs_at_most_that_tool(place, other):
     listing = Listing()
@@ -257,6 +260,7 @@ def test_any_change_of_an_answer_still_tells_what_is_beside_it(place, other):
 LINE = json.dumps({"jsonrpc": "2.0", "id": 7, "result": {"content": [{"type": "text", "text": 'a "b" {c}'}]}}).encode()
 
 
+@pytest.mark.long
 @given(st.integers(0, len(LINE) - 1), st.binary(max_size=3), st.integers(0, 3))
 async def test_any_change_of_a_line_ends_its_call_or_no_other(at, other, removed):
     """Bytes are removed and others put there: the call of its id ends, or none; never another, or the reader."""

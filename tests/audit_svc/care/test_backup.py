@@ -105,6 +105,7 @@ def test_a_backup_that_is_given_up_leaves_nothing(database, tmp_path):
     assert names(tmp_path / "kept") == []
 
 
+@pytest.mark.long
 def test_a_full_disk_is_told_and_nothing_is_left(database, small_disk):
     make_ledger(database, hours=20, calls=1500)
     assert database.stat().st_size > 6 * 2**20

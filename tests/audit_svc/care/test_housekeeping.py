@@ -186,6 +186,7 @@ def test_a_command_on_what_is_no_ledger_ends_with_exit_code_1_and_one_sentence(t
     assert [path.name for path in tmp_path.iterdir()] == ["audit.db"]
 
 
+@pytest.mark.long
 def test_a_file_without_permission_is_told(tmp_path):
     database = tmp_path / "audit.db"
     make_ledger(database, hours=1)
@@ -203,6 +204,7 @@ def test_a_file_without_permission_is_told(tmp_path):
     assert "cannot be read (Permission denied)" in process.stderr
 
 
+@pytest.mark.long
 def test_only_an_administrator_prunes_and_fetches_backups(tmp_path):
     database = tmp_path / "audit.db"
     make_ledger(database, hours=3)

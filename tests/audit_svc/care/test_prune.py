@@ -293,6 +293,7 @@ async def test_the_rpc_refuses_a_time_that_makes_no_sense(ledger, before_ms):
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.long
 async def test_a_second_prune_meanwhile_is_refused_and_one_after_it_goes_on(ledger, monkeypatch):
     monkeypatch.setattr(prune, "BATCH_ROWS", 1)
     for hour in (6, 5, 4, 3, 2, 1):

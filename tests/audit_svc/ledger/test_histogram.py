@@ -1,6 +1,7 @@
 """Histograms made in SQL, merged from many and read again are those of the durations."""
 
 import apsw
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ def test_sql_finds_the_bucket_of_every_duration():
 COUNTS = st.sampled_from([1, 2**8 - 1, 2**8, 2**16 - 1, 2**16, 2**32, 2**37])
 
 
+@pytest.mark.long
 @given(
     st.lists(
         st.dictionaries(st.integers(0, 527) | st.integers(0, 40), COUNTS | st.integers(1, 300), min_size=1),

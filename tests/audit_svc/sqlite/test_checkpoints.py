@@ -56,6 +56,7 @@ def test_commits_go_on_while_another_thread_copies(writer, monkeypatch):
     ended.set()
 
 
+@pytest.mark.long
 def test_a_reader_who_stays_in_the_past_keeps_the_wal_only_as_long_as_it_stays(writer, database):
     reader = open_for_reading(database)
     reader.execute("BEGIN")

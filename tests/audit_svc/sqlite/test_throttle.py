@@ -28,6 +28,7 @@ async def busy() -> Throttle:
     return made
 
 
+@pytest.mark.long
 async def test_queries_take_their_share_and_no_more_while_the_writer_is_busy() -> None:
     door = await busy()
     began, spent = time.monotonic(), 0.0

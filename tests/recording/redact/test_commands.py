@@ -142,6 +142,7 @@ PIECES = (
 # fmt: on
 
 
+@pytest.mark.long
 @settings(max_examples=500, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 def test_tokens_are_in_order_and_within_the_command_whatever_is_written(command):

@@ -100,6 +100,7 @@ def test_a_secret_on_the_border_of_what_is_looked_at_or_shown_is_not_shown_in_pa
         assert not any(pieces_of(secret, shown) for secret in secrets)
 
 
+@pytest.mark.long
 @MANY
 @given(
     secret=st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF), min_size=8, max_size=60),
