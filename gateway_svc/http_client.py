@@ -4,6 +4,7 @@ import functools
 import os
 import ssl
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Any
 
 import httpcore2
@@ -113,3 +114,11 @@ def take_head(response: httpx2.Response) -> None:
     stream = response.extensions.get("network_stream")
     if isinstance(stream, BoundedStream):
         stream.take_head()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether host is this machine, which is never reached through a proxy."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -12,11 +12,13 @@ from pydantic_settings import SettingsConfigDict
 
 from gateway_svc.engines import StepEvent, StepResult
 from gateway_svc.engines.kinds import EngineKind, HttpEngineSettings
+from gateway_svc.engines.wire.answer import Answer, BadEnd
 from gateway_svc.engines.wire.encoding import build_calls, encode, encode_tools, history_arguments, join
 from gateway_svc.engines.wire.failures import presentable
 from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, maybe_count, text
-from gateway_svc.engines.wire.history import Encoded, Form, Reader, fit, nonempty_text
-from gateway_svc.engines.wire.http import PATIENCE, Answer, BadEnd, ModelServerClient, Patience
+from gateway_svc.engines.wire.history import Encoded, Form, Reader, fit, nonempty_text, sender
+from gateway_svc.engines.wire.http import ModelServerClient
+from gateway_svc.engines.wire.patience import PATIENCE, Patience
 from gateway_svc.engines.wire.thoughts import Thoughts
 from gateway_svc.engines.wire.usage import TokenCounts
 from gateway_svc.messages import (
@@ -79,8 +81,7 @@ class OllamaEngine:
         self._origin = f"ollama {self._client.address}"
 
     def encode_message(self, message: Message) -> Encoded:
-        model = message.native.model if isinstance(message, AssistantMessage) and message.native else ""
-        return Encoded(message, _encode, Reader(self._origin, model or self.default_model))
+        return Encoded(message, _encode, Reader(self._origin, sender(message, self.default_model)))
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
         return encode_tools(tools)

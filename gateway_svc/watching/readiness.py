@@ -8,8 +8,7 @@ from typing import Self
 import httpx2
 
 from gateway_svc.engines.kinds import EngineSettings
-from gateway_svc.engines.wire.http import is_loopback
-from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads, tls_context
+from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads, is_loopback, tls_context
 
 _CONNECT_SECONDS = 3.0
 _AWAY = (502, 503, 504)

@@ -9,11 +9,11 @@ from typing import Any
 
 from demo.model_server import ModelServer
 from gateway_svc.engines import Engine, StepResult, TextDelta
-from gateway_svc.engines.anthropic import AnthropicEngine
+from gateway_svc.engines.anthropic.messages import AnthropicEngine
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
-from gateway_svc.engines.wire.http import Patience
+from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.messages import Message, ToolDefinition, UserMessage
 
 QUICK = Patience(attempts=3, wait_s=0.001, connect_s=5, read_s=5)

@@ -15,11 +15,11 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.engines import Engine
-from gateway_svc.engines.anthropic import AnthropicEngine
+from gateway_svc.engines.anthropic.messages import AnthropicEngine
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
-from gateway_svc.engines.wire.http import Patience
+from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.errors import EngineUnavailable
 from gateway_svc.loop.agent import Agent, Limits
 from gateway_svc.loop.answers import Answers

@@ -9,7 +9,7 @@ from demo.script import Refusal, Script, Step
 from gateway_svc.engines import TextDelta
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
-from gateway_svc.engines.wire.http import Patience
+from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.messages import UserMessage
 from tests.engines.asking import ask, ask_again, engine_for, raw_server
 

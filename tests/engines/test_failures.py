@@ -10,12 +10,12 @@ import pytest
 from demo.model_server import ModelServer
 from demo.script import Refusal, Script, Step
 from gateway_svc.engines import TextDelta
-from gateway_svc.engines.anthropic import AnthropicEngine
+from gateway_svc.engines.anthropic.messages import AnthropicEngine
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
 from gateway_svc.engines.wire.failures import presentable, retry_after_s
-from gateway_svc.engines.wire.http import Patience
+from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.errors import (
     EngineBrokeOff,
     EngineError,

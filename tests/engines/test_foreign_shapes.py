@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from gateway_svc.engines import Engine
-from gateway_svc.engines.anthropic import AnthropicEngine
+from gateway_svc.engines.anthropic.messages import AnthropicEngine
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
-from gateway_svc.engines.wire.http import Patience
+from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.errors import EngineError
 from tests.engines.asking import ask, ndjson, raw_server, response
 

@@ -10,11 +10,11 @@ from demo.model_server import _FORMATS
 from demo.script import Script
 from demo.script_formats import Rejected
 from gateway_svc.engines import Engine
-from gateway_svc.engines.anthropic import AnthropicEngine
+from gateway_svc.engines.anthropic.messages import AnthropicEngine
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
-from gateway_svc.engines.wire.http import Patience
+from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.errors import EngineRejected
 from gateway_svc.messages import AssistantMessage, Message, Native, SystemMessage, ToolMessage, UserMessage
 from recording.calls import ToolCall

@@ -11,11 +11,11 @@ from demo.model_server import ModelServer
 from demo.script import Call, Script, Step
 from demo.script_formats import Format, count
 from gateway_svc.engines import StepResult
-from gateway_svc.engines.anthropic import AnthropicEngine
+from gateway_svc.engines.anthropic.messages import AnthropicEngine
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
-from gateway_svc.engines.wire.http import Patience
+from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.engines.wire.streams import AnswerDecoder
 from gateway_svc.errors import EngineError
 from tests.engines.asking import ask, ask_again

@@ -17,7 +17,7 @@ from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
 from gateway_svc.engines.pricing import cost_micros
-from gateway_svc.engines.wire.http import Patience
+from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.errors import (
     CallNotParsed,
     EngineBrokeOff,

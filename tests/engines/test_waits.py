@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.wire.failures import error_in_body
-from gateway_svc.engines.wire.http import Patience
+from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.errors import EngineError, EngineUnavailable
 from tests.engines.asking import ask, events, raw_server, response
 

@@ -17,11 +17,11 @@ from demo.model_server import ModelServer
 from demo.processes import Service
 from demo.script import Script, Step
 from gateway_svc.engines import Engine
-from gateway_svc.engines.anthropic import AnthropicEngine
+from gateway_svc.engines.anthropic.messages import AnthropicEngine
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
-from gateway_svc.engines.wire.http import Patience
+from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.errors import EngineError, EngineUnavailable, failure_of
 from gateway_svc.watching.readiness import EngineCheck
 from tests.engines.asking import ask

@@ -23,9 +23,10 @@ from gateway_svc.engines.wire.encoding import (
     join,
     shorten_descriptions,
 )
-from gateway_svc.engines.wire.history import NOT_SHOWN, Encoded, Form, Reader, fit, nonempty_text
-from gateway_svc.engines.wire.http import PATIENCE, ModelServerClient, Patience
+from gateway_svc.engines.wire.history import NOT_SHOWN, Encoded, Form, Reader, fit, nonempty_text, sender
+from gateway_svc.engines.wire.http import ModelServerClient
 from gateway_svc.engines.wire.names import WireNames
+from gateway_svc.engines.wire.patience import PATIENCE, Patience
 from gateway_svc.errors import EngineRejected, EngineUnavailable
 from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolDefinition, ToolMessage, UserMessage
 
@@ -61,12 +62,10 @@ class OpenAIEngine:
         self._origin = f"chat {self._client.address}"
 
     def encode_message(self, message: Message) -> Encoded:
-        model = message.native.model if isinstance(message, AssistantMessage) and message.native else ""
-        return Encoded(message, self._encode, self._reader(model or self.default_model))
+        return Encoded(message, self._encode, self._reader(sender(message, self.default_model)))
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
-        self._names.offer(tool.name for tool in tools)
-        return encode_tools(replace(tool, name=self._names.to_wire(tool.name)) for tool in tools)
+        return encode_tools(self._names.offered(tools))
 
     async def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
         for _ in range(_MAX_LESSONS):

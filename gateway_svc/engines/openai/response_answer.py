@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from gateway_svc.engines import StepResult
 from gateway_svc.engines.openai.response_items import ITEM_FIELDS, sendable
+from gateway_svc.engines.wire.answer import Answer, BadEnd
 from gateway_svc.engines.wire.encoding import build_calls, encode, parse_arguments
 from gateway_svc.engines.wire.failures import error_in, presentable
 from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, maybe_count, text
-from gateway_svc.engines.wire.http import Answer, BadEnd
 from gateway_svc.engines.wire.names import WireNames
 from gateway_svc.engines.wire.usage import TokenCounts
 from gateway_svc.messages import AssistantMessage, Native

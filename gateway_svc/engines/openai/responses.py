@@ -23,9 +23,10 @@ from gateway_svc.engines.wire.encoding import (
     longest_description,
     shorten_descriptions,
 )
-from gateway_svc.engines.wire.history import Encoded, Form, Reader, fit, nonempty_text
-from gateway_svc.engines.wire.http import PATIENCE, ModelServerClient, Patience
+from gateway_svc.engines.wire.history import Encoded, Form, Reader, fit, nonempty_text, sender
+from gateway_svc.engines.wire.http import ModelServerClient
 from gateway_svc.engines.wire.names import WireNames
+from gateway_svc.engines.wire.patience import PATIENCE, Patience
 from gateway_svc.errors import EngineRejected
 from gateway_svc.messages import (
     AssistantMessage,
@@ -69,22 +70,20 @@ class ResponsesEngine:
 
     def encode_message(self, message: Message) -> Encoded:
         """Encodes a message as one or several items, separated by commas."""
-        model = message.native.model if isinstance(message, AssistantMessage) and message.native else ""
-        return Encoded(message, self._encode, self._reader(model or self.default_model))
+        return Encoded(message, self._encode, self._reader(sender(message, self.default_model)))
 
     def encode_tools(self, tools: Sequence[ToolDefinition]) -> bytes:
-        self._names.offer(tool.name for tool in tools)
         return encode(
             [
                 {
                     "type": "function",
-                    "name": self._names.to_wire(tool.name),
+                    "name": tool.name,
                     "description": tool.description,
                     "parameters": tool.parameters,
                     # the default is true here, and then OpenAI refuses a schema with optional fields
                     "strict": False,
                 }
-                for tool in tools
+                for tool in self._names.offered(tools)
             ]
         )
 

@@ -136,6 +136,11 @@ def fit(history: Sequence[Encoded], reader: Reader) -> list[bytes]:
     return [message.data for message in history]
 
 
+def sender(message: Message, default_model: str) -> str:
+    """The model that a message is encoded for at first: the one that gave it, else the default one."""
+    return message.native.model if isinstance(message, AssistantMessage) and message.native else default_model
+
+
 def nonempty_text(message: UserMessage | AssistantMessage) -> str:
     """A message's text, never empty, since many servers refuse that."""
     return message.text if message.text.strip() else NOTHING_SAID

@@ -3,23 +3,19 @@
 import asyncio
 import itertools
 import json
-import random
 import re
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
-from functools import cached_property
-from ipaddress import ip_address
 from typing import Any
 
 import httpx2
 import structlog
 
-from gateway_svc.engines import StepEvent, StepResult, TextDelta
+from gateway_svc.engines import StepEvent, TextDelta
+from gateway_svc.engines.wire.answer import Answer, BadEnd
 from gateway_svc.engines.wire.clients import Clients
 from gateway_svc.engines.wire.failures import (
-    LOADING_SECONDS,
     ReportedError,
     error_class,
     error_in,
@@ -28,12 +24,13 @@ from gateway_svc.engines.wire.failures import (
     presentable,
     retry_after_s,
 )
-from gateway_svc.engines.wire.fields import Fields, fields
+from gateway_svc.engines.wire.fields import fields
+from gateway_svc.engines.wire.patience import Patience, TransientFailure
 from gateway_svc.engines.wire.streams import AnswerDecoder, UnexpectedPage
 from gateway_svc.engines.wire.unpacking import UnknownEncoding, unpacked
 from gateway_svc.errors import AnswerTooLarge, EngineBrokeOff, EngineError, EngineProtocolError, EngineUnavailable
-from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads, take_head, tls_context
-from service_kit.bounds import AFTER_END_BYTES, EVENTS, PIECES, RESPONSE, TEXT, Exceeded, Tally, check_json
+from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads, is_loopback, take_head, tls_context
+from service_kit.bounds import AFTER_END_BYTES, EVENTS, PIECES, RESPONSE, TEXT, Exceeded, check_json
 
 _DONE = b"[DONE]"
 _SHORT_BYTES = 32
@@ -46,77 +43,10 @@ _MASKED_ANYWHERE_CHARACTERS = 12
 _MAX_ERROR_BODY_BYTES = 64 * 1024
 _ERROR_BODY_S = 10.0
 """How long to wait for the body of an error; its status says enough."""
-_MAX_WAIT_S = 8.0
 _TURNS_OF_OTHERS = 256
 """How many pieces or events to take before other tasks have their turn: all of them may have come together."""
-_MAX_LOADING_S = 600.0
-"""The longest announced loading time that is waited for."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How often an engine retries, and how long it waits."""
-
-    attempts: int = 4
-    """The most requests for one step."""
-    wait_s: float = 0.5
-    """Before the second try; doubled for each further one, up to 8 s, with jitter."""
-    max_retry_after_s: float = 60.0
-    """If a server asks for a longer wait, there is no retry."""
-    connect_s: float = 5.0
-    read_s: float = 600.0
-    """Between two reads: a model may think for minutes before its first token."""
-    loading_s: float = LOADING_SECONDS
-    """How long a server that loads its model is asked again. One that says how long is waited for that long."""
-
-
-PATIENCE = Patience()
-
-
-class BadEnd(ValueError):
-    """An answer ended badly. The message says how; it follows the engine's name."""
-
-
-class Answer:
-    """Assembles one streamed answer. Each wire format has its own subclass."""
-
-    complete = False
-    """Whether the answer is complete if the stream ends here. Nothing that follows can spoil it."""
-    ended = False
-    """Whether the server has said that nothing more follows."""
-    is_waited_for = False
-    """Whether the end was told before the answer was complete: what is missing comes soon, or never."""
-
-    @cached_property
-    def tally(self) -> Tally:
-        """What it has used of its bounds."""
-        return Tally()
-
-    def take(self, chunk: Fields) -> str:
-        """Takes a chunk; returns the text in it. Raises ValueError if it is malformed, BadEnd, Exceeded."""
-        raise NotImplementedError
-
-    def done(self) -> None:
-        """Takes `[DONE]`, the end of OpenAI's streams. Some servers send it too early, others send nothing else."""
-
-    def count(self, chunk: Fields) -> None:
-        """Takes what a chunk says of tokens. Some servers send it behind the end."""
-
-    def result(self, model: str) -> StepResult:
-        """The whole answer; model is the requested one. Raises ValueError, BadEnd, Exceeded."""
-        raise NotImplementedError
-
-
-class _TransientFailure(Exception):
-    """A transient failure. `error` is for the caller if it persists."""
-
-    def __init__(self, error: EngineError, after_s: float | None = None, *, is_loading: bool = False) -> None:
-        super().__init__(error)
-        self.error = error
-        self.after_s = after_s
-        self.is_loading = is_loading
 
 
 class ModelServerClient:
@@ -175,8 +105,8 @@ class ModelServerClient:
                         begun = True
                         yield event
                 return
-            except _TransientFailure as failure:
-                wait_s = None if begun else self._wait_s(attempt, failure, time.monotonic() - started)
+            except TransientFailure as failure:
+                wait_s = None if begun else self._patience.pause_s(attempt, failure, time.monotonic() - started)
                 if wait_s is None:
                     raise failure.error from failure.__cause__
                 status = failure.error.http_status
@@ -186,17 +116,6 @@ class ModelServerClient:
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._clients.aclose()
-
-    def _wait_s(self, attempt: int, failure: _TransientFailure, elapsed_s: float) -> float | None:
-        asked_s, loads = failure.after_s, failure.is_loading and elapsed_s < self._patience.loading_s
-        if (asked_s or 0) > (_MAX_LOADING_S if loads else self._patience.max_retry_after_s):
-            return None
-        if attempt >= self._patience.attempts and not loads:
-            return None
-        jitter = random.random()  # noqa: S311 - it spreads retries, and is no secret
-        if asked_s is not None:
-            return asked_s * (1 + jitter / 10)
-        return min(self._patience.wait_s * 2.0 ** (attempt - 1), _MAX_WAIT_S) * (1 + jitter) / 2
 
     async def _try(self, model: str, body: bytes, answer: Answer) -> AsyncGenerator[StepEvent, None]:
         try:
@@ -213,20 +132,20 @@ class ModelServerClient:
                     await _drain(payloads, answer)
             if not answer.complete:
                 raise EngineBrokeOff(self._engine, model, "its stream ended before the answer was complete")
-        except (EngineError, _TransientFailure, TimeoutError) as failure:
+        except (EngineError, TransientFailure, TimeoutError) as failure:
             if isinstance(failure, TimeoutError):
                 failure = EngineBrokeOff(self._engine, model, "it did not say why its answer ended")
             if not answer.complete or isinstance(failure, AnswerTooLarge):
                 # step() retries only if no text has been passed on
                 silent = isinstance(failure.__cause__, httpx2.ReadTimeout)
                 if isinstance(failure, EngineBrokeOff) and not silent:
-                    raise _TransientFailure(failure) from failure.__cause__
+                    raise TransientFailure(failure) from failure.__cause__
                 raise
             log.warning("engine.broke_after_its_answer", engine=self._engine, model=model, error=type(failure).__name__)
         try:
             result = answer.result(model)
         except BadEnd as end:
-            raise _TransientFailure(EngineBrokeOff(self._engine, model, str(end))) from None
+            raise TransientFailure(EngineBrokeOff(self._engine, model, str(end))) from None
         except Exceeded as over:
             raise self._too_large(model, over) from None
         except ValueError as error:
@@ -261,7 +180,7 @@ class ModelServerClient:
 
     def _unreadable(self, model: str, error: Exception) -> Exception:
         reason = f"sent what its protocol does not have: {presentable(str(error))}"
-        return _TransientFailure(EngineProtocolError(self._engine, model, reason))
+        return TransientFailure(EngineProtocolError(self._engine, model, reason))
 
     async def _payloads(self, model: str, body: bytes, answer: Answer) -> AsyncGenerator[bytes, None]:
         with self._clients.lend() as client:
@@ -306,10 +225,10 @@ class ModelServerClient:
             return await client.send(client.build_request("POST", self._url, content=body), stream=True)
         except httpx2.ConnectTimeout as error:
             reason = f"no connection to {self._origin} within {self._patience.connect_s:g} s"
-            raise _TransientFailure(EngineUnavailable(self._engine, model, reason)) from error
+            raise TransientFailure(EngineUnavailable(self._engine, model, reason)) from error
         except httpx2.ConnectError as error:
             reason = f"no connection to {self._origin}: {presentable(str(error))}"
-            raise _TransientFailure(EngineUnavailable(self._engine, model, reason)) from error
+            raise TransientFailure(EngineUnavailable(self._engine, model, reason)) from error
         except httpx2.ReadTimeout as error:
             reason = f"no answer from {self._origin} within {self._patience.read_s:g} s"
             raise EngineUnavailable(self._engine, model, reason) from error
@@ -318,7 +237,7 @@ class ModelServerClient:
             raise EngineUnavailable(self._engine, model, reason) from error
         except CONNECTION_ERRORS as error:
             reason = f"the connection to {self._origin} broke before an answer: {type(error).__name__}"
-            raise _TransientFailure(EngineUnavailable(self._engine, model, reason)) from error
+            raise TransientFailure(EngineUnavailable(self._engine, model, reason)) from error
 
     async def _refusal(self, model: str, response: httpx2.Response) -> Exception:
         status, body = response.status_code, bytearray()
@@ -335,7 +254,7 @@ class ModelServerClient:
         if not is_passing(status, reported):
             return error
         after_s = retry_after_s(response.headers)
-        return _TransientFailure(
+        return TransientFailure(
             error, reported.after_s if after_s is None else after_s, is_loading=reported.is_loading(status)
         )
 
@@ -347,7 +266,7 @@ class ModelServerClient:
         kind = EngineBrokeOff if kind is EngineUnavailable and reported.status >= 500 else kind
         error = kind(self._engine, model, f"broke off its answer with status {reported.status} {self._words(reported)}")
         return (
-            _TransientFailure(error, reported.after_s, is_loading=reported.is_loading(reported.status))
+            TransientFailure(error, reported.after_s, is_loading=reported.is_loading(reported.status))
             if is_passing(reported.status, reported)
             else error
         )
@@ -382,11 +301,3 @@ def _read(payload: bytes) -> Any:
     """A payload's JSON. Raises ValueError, RecursionError, Exceeded."""
     check_json(payload)
     return json.loads(payload.decode("utf-8", "replace"))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether host is this machine, which is never reached through a proxy."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

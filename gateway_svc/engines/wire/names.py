@@ -7,8 +7,11 @@ too long, or the same as another's, end in a few digits of a hash.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from hashlib import sha256
+
+from gateway_svc.messages import ToolDefinition
 
 MAX_CHARACTERS = 64
 _FITS = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
@@ -22,6 +25,11 @@ class WireNames:
     def __init__(self) -> None:
         self._own: dict[str, str] = {}
         self._wire: dict[str, str] = {}
+
+    def offered(self, tools: Sequence[ToolDefinition]) -> list[ToolDefinition]:
+        """Registers all tools, and gives them with their names on the wire."""
+        self.offer(tool.name for tool in tools)
+        return [replace(tool, name=self.to_wire(tool.name)) for tool in tools]
 
     def offer(self, names: Iterable[str]) -> None:
         """Registers the names of all tools. Those that fit are never changed, in whatever order they come."""

@@ -6,9 +6,11 @@ from pydantic_settings import SettingsConfigDict
 
 from gateway_svc.engines import StepEvent, StepResult
 from gateway_svc.engines.kinds import EngineKind, HttpEngineSettings
+from gateway_svc.engines.wire.answer import Answer
 from gateway_svc.engines.wire.encoding import encode
 from gateway_svc.engines.wire.fields import Fields, count, text
-from gateway_svc.engines.wire.http import PATIENCE, Answer, ModelServerClient
+from gateway_svc.engines.wire.http import ModelServerClient
+from gateway_svc.engines.wire.patience import PATIENCE
 from gateway_svc.messages import AssistantMessage, Message, ToolDefinition
 from recording.calls import Usage
 

@@ -1,0 +1,41 @@
+"""What assembles a streamed answer: the base of each wire format's own class."""
+
+from functools import cached_property
+
+from gateway_svc.engines import StepResult
+from gateway_svc.engines.wire.fields import Fields
+from service_kit.bounds import Tally
+
+
+class BadEnd(ValueError):
+    """An answer ended badly. The message says how; it follows the engine's name."""
+
+
+class Answer:
+    """Assembles one streamed answer. Each wire format has its own subclass."""
+
+    complete = False
+    """Whether the answer is complete if the stream ends here. Nothing that follows can spoil it."""
+    ended = False
+    """Whether the server has said that nothing more follows."""
+    is_waited_for = False
+    """Whether the end was told before the answer was complete: what is missing comes soon, or never."""
+
+    @cached_property
+    def tally(self) -> Tally:
+        """What it has used of its bounds."""
+        return Tally()
+
+    def take(self, chunk: Fields) -> str:
+        """Takes a chunk; returns the text in it. Raises ValueError if it is malformed, BadEnd, Exceeded."""
+        raise NotImplementedError
+
+    def done(self) -> None:
+        """Takes `[DONE]`, the end of OpenAI's streams. Some servers send it too early, others send nothing else."""
+
+    def count(self, chunk: Fields) -> None:
+        """Takes what a chunk says of tokens. Some servers send it behind the end."""
+
+    def result(self, model: str) -> StepResult:
+        """The whole answer; model is the requested one. Raises ValueError, BadEnd, Exceeded."""
+        raise NotImplementedError
