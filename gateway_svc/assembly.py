@@ -18,7 +18,7 @@ from gateway_svc.engines.pricing import context_tokens, cost_micros
 from gateway_svc.errors import SettingsError
 from gateway_svc.loop.answers import Answers
 from gateway_svc.marks import Run
-from gateway_svc.servicer import ApprovalServicer, GatewayServicer
+from gateway_svc.servicer import ApprovalServicer, GatewayServicer, status_of
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.turns.budgets import Budgets, Spending
 from gateway_svc.turns.queue import Capacity, Turns
@@ -147,6 +147,7 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
         runners,
         settings.default_engine,
         audited.record_session if audited else _record_nothing,
+        status_of,
         Telemetry(metrics, tracing),
         Budgets(settings.budgets, Spending(settings.state_dir), ask, strict=settings.audit_mode == "strict"),
         Capacity(settings.max_turns, settings.max_queued_turns),

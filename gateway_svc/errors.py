@@ -21,7 +21,7 @@ GatewayError
         ├── AnswerTooLarge   its answer goes beyond a bound                      INTERNAL
         └── CallNotParsed    it cannot parse the tool call that its model wrote  INTERNAL
 
-gateway_svc.servicer maps them to status codes; no other module knows gRPC.
+gateway_svc.servicer maps them to status codes, of a call where nothing ran, else of a turn's last event.
 
 An error has two readers. Its message is for the caller and may quote the server. The record gets its `code`, from a
 closed list, and the HTTP status, since a server's words may quote the prompt, the answer or a secret.

@@ -5,6 +5,7 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc
+from google.rpc import status_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import approvals_pb2, approvals_pb2_grpc, gateway_pb2, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
@@ -16,6 +17,7 @@ from gateway_svc.turns.sessions import Sessions
 from gateway_svc.turns.turn import Runner
 from service_kit.access.callers import current_caller
 from service_kit.access.roles import Role
+from service_kit.errors import ErrorStatuses
 from service_kit.paging import InvalidPage, decode_token, encode_token, page_size
 
 STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
@@ -38,6 +40,7 @@ RETRY_AFTER_SECONDS: Mapping[type[Exception], float] = {
     errors.ShuttingDown: 1.0,
     errors.EngineRateLimited: 5.0,
 }
+_ERRORS = ErrorStatuses(STATUSES, RETRY_AFTER_SECONDS)
 
 GATEWAY = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name
 APPROVALS = approvals_pb2.DESCRIPTOR.services_by_name["ApprovalService"].full_name
@@ -61,6 +64,11 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
 NOT_BUILT = "this version of the gateway does not have it"
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def status_of(error: BaseException) -> status_pb2.Status:
+    """What the client of a turn is told of the error that the turn failed with."""
+    return _ERRORS.of(error, f"/{GATEWAY}/RunTurn")
 
 
 class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):

@@ -17,6 +17,7 @@ from rich.table import Table
 from gateway_svc.settings import ListenSettings
 from recording.channel.token import Metadata
 from service_kit.client import client_options, current_access, open_channel
+from service_kit.errors import code_name
 from service_kit.printable import PlainText, json_text, printable
 from service_kit.probe import probe
 from service_kit.settings import load_settings
@@ -74,11 +75,15 @@ def run(
         request.new_session.CopyFrom(settings)
     show = _print_json if as_json else TurnPrinter().show
 
-    async def stream(stub: "gateway_pb2_grpc.GatewayServiceAsyncStub", metadata: Metadata) -> None:
+    async def stream(stub: "gateway_pb2_grpc.GatewayServiceAsyncStub", metadata: Metadata) -> int:
+        stop_reason = pb.STOP_REASON_UNSPECIFIED
         async for event in stub.RunTurn(request, metadata=metadata):
             show(event)
+            stop_reason = event.turn_finished.stop_reason
+        return stop_reason
 
-    _call(target, stream)
+    if _call(target, stream) == pb.STOP_REASON_FAILED:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def engines(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
@@ -192,6 +197,8 @@ class TurnPrinter:
             case "turn_finished":
                 self._end_text()
                 finished = event.turn_finished
+                if finished.HasField("error"):
+                    _print_error(code_name(finished.error), finished.error.message)
                 reason = pb.StopReason.Name(finished.stop_reason).removeprefix("STOP_REASON_").lower()
                 err.print(
                     f"{reason} · {_count(finished.usage.requests, 'model request')} · "
@@ -238,6 +245,10 @@ def _choice(text: str) -> pb.EngineChoice:
     return pb.EngineChoice(engine=engine, model=model)
 
 
+def _print_error(code: str, message: str) -> None:
+    err.print(f"{code}: {printable(message)}", style="red", markup=False)
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
@@ -277,7 +288,7 @@ def _run(work: Coroutine[Any, Any, T], target: str) -> T:
         return asyncio.run(work)
     except grpc.aio.AioRpcError as error:
         hint = f" (is a gateway running at {target}?)" if error.code() == grpc.StatusCode.UNAVAILABLE else ""
-        err.print(f"{error.code().name}: {printable(error.details() or '')}{hint}", style="red", markup=False)
+        _print_error(error.code().name, f"{error.details() or ''}{hint}")
         raise typer.Exit(EXIT_FAILED) from None
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_CANCELLED) from None

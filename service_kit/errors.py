@@ -56,11 +56,11 @@ _COMMON = {
 }
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Ends an RPC whose handler raised with the status that belongs to the error.
+class ErrorStatuses:
+    """Which status belongs to an error, wherever it is told.
 
     An error that has no status becomes INTERNAL with a reference id; the log has the same id, the error's type and its
-    traceback, but not its message, which may quote content. A cancellation propagates, and so does context.abort().
+    traceback, but not its message, which may quote content.
     """
 
     def __init__(
@@ -75,10 +75,49 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         Raises:
             ValueError: a type has no reason in ErrorReason.
         """
-        self._statuses = {**_COMMON, **statuses}
-        for cls in self._statuses:
+        self._codes = {**_COMMON, **statuses}
+        for cls in self._codes:
             _reason(cls)
         self._retry_after_seconds = dict(retry_after_seconds or {})
+
+    def of(self, error: BaseException, method: str) -> status_pb2.Status:
+        """The status of an error that ended method, such as /package.Service/Method."""
+        for cls in type(error).__mro__:
+            if cls in self._codes:
+                break
+        else:
+            return _internal(error, method)
+        code = self._codes[cls]
+        message = "the request is not a valid message of its type" if isinstance(error, DecodeError) else str(error)
+        status = _status(code, message, _reason(type(error)))
+        if field := getattr(error, "field", ""):
+            violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=cut(message))
+            status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+        seconds = getattr(error, "retry_after_seconds", self._retry_after_seconds.get(cls))
+        if seconds is not None:
+            retry = error_details_pb2.RetryInfo()
+            retry.retry_delay.FromMilliseconds(int(seconds * 1000))
+            status.details.add().Pack(retry)
+        return status
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Ends an RPC whose handler raised with the status that belongs to the error; see ErrorStatuses.
+
+    A cancellation propagates, and so does context.abort().
+    """
+
+    def __init__(
+        self,
+        statuses: Mapping[type[Exception], grpc.StatusCode],
+        retry_after_seconds: Mapping[type[Exception], float] | None = None,
+    ) -> None:
+        """The arguments are those of ErrorStatuses.
+
+        Raises:
+            ValueError: a type has no reason in ErrorReason.
+        """
+        self._statuses = ErrorStatuses(statuses, retry_after_seconds)
 
     async def intercept_service(
         self,
@@ -122,32 +161,19 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     async def _abort(self, error: Exception, context: Context, method: str) -> None:
         if isinstance(error, grpc.aio.BaseError):
             raise error
-        status = self._status(error, method)
+        status = self._statuses.of(error, method)
         details = rpc_status.to_status(status)
+        if details.code is not grpc.StatusCode.INTERNAL:
+            log.info("rpc.refused", method=method, code=details.code.name, error=type(error).__name__)
         await context.abort(details.code, details.details, details.trailing_metadata)
 
-    def _status(self, error: Exception, method: str) -> status_pb2.Status:
-        for cls in type(error).__mro__:
-            if cls in self._statuses:
-                break
-        else:
-            return _internal(error, method)
-        code = self._statuses[cls]
-        message = "the request is not a valid message of its type" if isinstance(error, DecodeError) else str(error)
-        log.info("rpc.refused", method=method, code=code.name, error=type(error).__name__)
-        status = _status(code, message, _reason(type(error)))
-        if field := getattr(error, "field", ""):
-            violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=cut(message))
-            status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
-        seconds = getattr(error, "retry_after_seconds", self._retry_after_seconds.get(cls))
-        if seconds is not None:
-            retry = error_details_pb2.RetryInfo()
-            retry.retry_delay.FromMilliseconds(int(seconds * 1000))
-            status.details.add().Pack(retry)
-        return status
+
+def code_name(status: status_pb2.Status) -> str:
+    """The name of a status's code, such as UNAVAILABLE."""
+    return next((code.name for code in grpc.StatusCode if code.value[0] == status.code), str(status.code))
 
 
-def _internal(error: Exception, method: str) -> status_pb2.Status:
+def _internal(error: BaseException, method: str) -> status_pb2.Status:
     reference = secrets.token_hex(8)
     frames = "".join(traceback.format_tb(error.__traceback__))
     log.error("rpc.failed", method=method, reference=reference, error=type(error).__qualname__, traceback=frames)

@@ -77,6 +77,9 @@ func runTurn(ctx context.Context, client gateway.GatewayServiceClient) string {
 			fmt.Printf("tool call %s: %s\n", call.GetToolName(), call.GetOutcome())
 		case event.GetTurnFinished() != nil:
 			fmt.Printf("\nturn finished: %s\n", event.GetTurnFinished().GetStopReason())
+			if failure := event.GetTurnFinished().GetError(); failure != nil {
+				log.Fatalf("turn failed: %s", failure.GetMessage())
+			}
 		}
 	}
 }

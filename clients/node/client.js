@@ -59,6 +59,7 @@ async function runTurn() {
         break;
       case "turn_finished":
         console.log(`\nturn finished: ${value.stop_reason}`);
+        if (value.error) throw new Error(`turn failed: ${value.error.message}`);
         break;
     }
   }

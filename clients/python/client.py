@@ -47,6 +47,8 @@ def run_turn(gateway: gateway_pb2_grpc.GatewayServiceStub) -> str:
                 print(f"tool call {call.tool_name}: {common_pb2.Outcome.Name(call.outcome)}")
             case "turn_finished":
                 print(f"\nturn finished: {gateway_pb2.StopReason.Name(event.turn_finished.stop_reason)}")
+                if event.turn_finished.HasField("error"):
+                    raise SystemExit(f"turn failed: {event.turn_finished.error.message}")
     return session_id
 
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+from google.rpc import status_pb2
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
@@ -158,11 +159,14 @@ def step_finished(cost: audit_pb2.CostRow) -> pb.TurnEvent:
     return pb.TurnEvent(step_finished=finished)
 
 
-def turn_finished(stop_reason: pb.StopReason.ValueType, totals: Totals, duration_ms: int) -> pb.TurnEvent:
+def turn_finished(
+    stop_reason: pb.StopReason.ValueType, totals: Totals, duration_ms: int, error: status_pb2.Status | None
+) -> pb.TurnEvent:
     """The last event of a turn."""
     return pb.TurnEvent(
         turn_finished=pb.TurnFinished(
             stop_reason=stop_reason,
+            error=error,
             tool_calls=totals.tool_calls,
             usage=totals.to_usage(),
             duration_ms=duration_ms,

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
+from google.rpc import status_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
@@ -16,15 +17,14 @@ from gateway_svc.errors import (
     Overloaded,
     ShuttingDown,
 )
-from gateway_svc.turns.account import Totals
 from gateway_svc.turns.budgets import Budgets
-from gateway_svc.turns.events import turn_finished
 from gateway_svc.turns.session_settings import check_budget, check_length, check_model, check_settings
 from gateway_svc.turns.session_turns import NOTES, Running, SessionTurns
 from gateway_svc.turns.sessions import Sessions, SessionState
 from gateway_svc.turns.shadows import Shadows
 from gateway_svc.turns.turn import Runner
 from gateway_svc.watching.telemetry import Telemetry
+from service_kit.errors import code_name
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +47,7 @@ class Turns:
         runners: Mapping[str, Runner],
         default_engine: str,
         record: Callable[[SessionState], None],
+        status_of: Callable[[BaseException], status_pb2.Status],
         telemetry: Telemetry | None = None,
         budgets: Budgets | None = None,
         capacity: Capacity | None = None,
@@ -54,13 +55,16 @@ class Turns:
     ) -> None:
         """`record` receives a session's state at the start and the end of each turn, and must not raise.
 
+        `status_of` says what a client is told of the error that a turn failed with.
         `synced` is awaited before a client hears that its turn has ended: see AuditLogger.synced.
         """
         self._sessions = sessions
         self._record = record
+        self._status_of = status_of
+        self._telemetry = telemetry or Telemetry()
         self._shadows = Shadows(sessions, runners)
         self._on_session = SessionTurns(
-            runners, default_engine, record, telemetry or Telemetry(), budgets or Budgets(), self._shadows, synced
+            runners, default_engine, record, self._telemetry, budgets or Budgets(), self._shadows, synced
         )
         self._capacity = capacity or Capacity()
         self._places = asyncio.Semaphore(self._capacity.running)
@@ -80,9 +84,10 @@ class Turns:
         """Runs a turn and yields its events. Closing the generator, or cancelling its consumer, cancels the turn.
 
         `caller` owns a session that starts with this turn, and may continue only its own; None: any.
+        From the first event on, turn_accepted, it raises nothing: the last one, turn_finished, says how it ended.
 
         Raises:
-            GatewayError: for the caller.
+            GatewayError: for the caller; nothing ran.
         """
         if self._draining:
             raise ShuttingDown("the gateway is shutting down and begins no turn")
@@ -101,8 +106,6 @@ class Turns:
             async for event in running.events.stream():
                 yield event
             structlog.contextvars.bind_contextvars(trace_id=running.trace_id)
-            if not running.task.cancelled():
-                running.task.result()
         finally:
             if not running.task.done():
                 running.task.cancel()
@@ -122,7 +125,7 @@ class Turns:
         for running in self._running.values():
             meant = running.turn_id == wanted if request.turn_id else running.session_id == wanted and running.begun
             if meant and (viewer is None or self._sessions.get(running.session_id).is_visible_to(viewer)):
-                running.ask_to_cancel()
+                running.task.cancel()
                 return running.turn_id
         raise NotFound(
             f"no turn {wanted!r} is running or waiting" if request.turn_id else "no turn of this session is running"
@@ -141,7 +144,7 @@ class Turns:
         """Cancels all turns and waits for their end."""
         turns = list(self._running.values())
         for running in turns:
-            running.ask_to_cancel()
+            running.task.cancel()
         if turns:
             await asyncio.wait([running.task for running in turns])
         await self._shadows.cancel_all()
@@ -203,8 +206,10 @@ class Turns:
     def _end(self, running: Running) -> None:
         """Called when a turn's task is done, even if it was cancelled before it started."""
         del self._running[running.turn_id]
-        if running.cancel_asked and not running.begun:
-            running.events.put(turn_finished(pb.STOP_REASON_CANCELLED, Totals(), 0))
-        running.events.close()
-        if not running.task.cancelled() and (error := running.task.exception()):
-            log.info("turn.failed", trace_id=running.trace_id, error=type(error).__name__)
+        error = None if running.task.cancelled() else running.task.exception()
+        status = self._status_of(error) if error else None
+        if error and status:
+            log.info("turn.failed", trace_id=running.trace_id, error=type(error).__name__, code=code_name(status))
+            if not running.started:
+                self._telemetry.turn_failed_before_its_begin()
+        running.finish(status)

@@ -7,13 +7,14 @@ from dataclasses import replace
 from functools import partial
 
 import structlog
+from google.rpc import status_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from uuid_utils import uuid7
 
 from gateway_svc.errors import EngineBrokeOff, EngineNotConfigured, EngineRateLimited, EngineUnavailable
 from gateway_svc.messages import AssistantMessage, UserMessage
-from gateway_svc.turns.account import SessionSpendings, SharedBudgets, TurnAccount
+from gateway_svc.turns.account import SessionSpendings, SharedBudgets, Totals, TurnAccount
 from gateway_svc.turns.budgets import Budgets, LabelBudgets
 from gateway_svc.turns.events import TurnEvents, turn_finished
 from gateway_svc.turns.session_settings import budget
@@ -49,13 +50,18 @@ class Running:
         self.events = TurnEvents()
         self.trace_id = CALLERS_TRACE.get().trace_id
         self.begun = False
-        self.cancel_asked = False
-        """Whether CancelTurn or the gateway's shutdown cancelled it, so that its client still gets the end."""
+        self.stop_reason = pb.STOP_REASON_UNSPECIFIED
+        """Why it ended, once its engine has."""
+        self.totals = Totals()
+        self.started = 0.0
+        """When it began, by time.monotonic(); 0 before."""
 
-    def ask_to_cancel(self) -> None:
-        """Cancels it; its client still gets the end."""
-        self.cancel_asked = True
-        self.task.cancel()
+    def finish(self, error: status_pb2.Status | None) -> None:
+        """Tells its end, after which nothing comes. `error` is why it failed; None if it did not."""
+        stop_reason = pb.STOP_REASON_FAILED if error else self.stop_reason or pb.STOP_REASON_CANCELLED
+        milliseconds = round((time.monotonic() - self.started) * 1000) if self.started else 0
+        self.events.put(turn_finished(stop_reason, self.totals, milliseconds, error))
+        self.events.close()
 
 
 class SessionTurns:
@@ -108,20 +114,23 @@ class SessionTurns:
         return runner
 
     async def run(self, session: Session, running: Running, request: pb.RunTurnRequest) -> None:
-        """Runs a turn on its session, which is saved at its begin and at its end."""
+        """Runs a turn on its session, which is saved at its begin and at its end.
+
+        Raises:
+            Exception: why the turn failed.
+        """
         session.close_history(NOTES[common_pb2.SESSION_STATUS_RUNNING])  # what a crash may have left
         labels = await self._budgets.of(session.state.settings.labels)
         turn, runner, telemetry = self._begin(session, running, request, labels)
         begin, totals = len(turn.history) - 1, turn.account.totals
-        status, stop_reason, error_type = common_pb2.SESSION_STATUS_FAILED, pb.STOP_REASON_UNSPECIFIED, ""
-        started = time.monotonic()
+        running.totals, running.started = totals, time.monotonic()
+        status, stop_reason, error_type = common_pb2.SESSION_STATUS_FAILED, pb.STOP_REASON_FAILED, ""
         try:
             stop_reason = await self._run_engines(runner, turn, session.state.settings)
             status = common_pb2.SESSION_STATUS_IDLE
         except asyncio.CancelledError:
             status, stop_reason = common_pb2.SESSION_STATUS_CANCELLED, pb.STOP_REASON_CANCELLED
-            if not running.cancel_asked:
-                raise
+            raise
         except BaseException as error:
             error_type = type(error).__name__
             raise
@@ -130,9 +139,9 @@ class SessionTurns:
             self.save(session, status)
             telemetry.end(stop_reason, totals, error_type)
             log.info("turn.finished", engine=runner.name, requests=totals.requests, tool_calls=totals.tool_calls)
-        if self._synced is not None:
-            await self._synced()
-        running.events.put(turn_finished(stop_reason, totals, round((time.monotonic() - started) * 1000)))
+            running.stop_reason = stop_reason
+            if self._synced is not None:
+                await self._synced()
         if status == common_pb2.SESSION_STATUS_IDLE and session.state.settings.shadows:
             self._shadows.start(Shadow(turn, begin, budget(request)), session.state.settings.shadows)
 

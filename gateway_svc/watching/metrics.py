@@ -98,6 +98,10 @@ class TurnMetrics:
         self._turns.labels(engine, stop_reason).inc()
         self._turn_seconds.labels(engine).observe(seconds)
 
+    def count_unbegun_failure(self) -> None:
+        """A turn has failed before it was known what runs it: its engine is told as `other`."""
+        self._turns.labels(OTHER, stop_label(pb.STOP_REASON_FAILED)).inc()
+
     def count_step(self, cost: audit_pb2.CostRow) -> None:
         """A model request has ended."""
         of = self._of_engine(cost.engine)
@@ -156,9 +160,7 @@ def add_waiting_gauge(registry: CollectorRegistry, waiting: Callable[[], int]) -
 
 
 def stop_label(stop_reason: pb.StopReason.ValueType) -> str:
-    """A stop reason as a label; `failed` if the turn ended in an error."""
-    if stop_reason == pb.STOP_REASON_UNSPECIFIED:
-        return "failed"
+    """A stop reason as a label."""
     return pb.StopReason.Name(stop_reason).removeprefix("STOP_REASON_").lower()
 
 

@@ -51,6 +51,10 @@ class Telemetry:
         self._metrics = metrics or TurnMetrics(CollectorRegistry())
         self._tracing = tracing
 
+    def turn_failed_before_its_begin(self) -> None:
+        """Counts a turn that failed while it waited for its session."""
+        self._metrics.count_unbegun_failure()
+
     def begin_turn(self, engine: str, session_id: str, turn_id: str) -> TurnTelemetry:
         """A turn begins, for the current call."""
         caller = CALLERS_TRACE.get()

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import status_pb2
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2, questions_pb2_grpc
 from onrecord.gateway.v1 import approvals_pb2_grpc, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
@@ -115,6 +116,13 @@ class Pair:
 
 async def run_turn(gateway, **request) -> list[pb.TurnEvent]:
     return [event async for event in gateway.RunTurn(pb.RunTurnRequest(**{"input": "go", **request}))]
+
+
+def error_of(events: list[pb.TurnEvent]) -> status_pb2.Status:
+    """Why a turn failed."""
+    finished = events[-1].turn_finished
+    assert finished.stop_reason == pb.STOP_REASON_FAILED
+    return finished.error
 
 
 def kinds(events: list[pb.TurnEvent]) -> list[str]:

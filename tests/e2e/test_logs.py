@@ -11,6 +11,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.processes import Service
 from demo.script import Call, Refusal, Script, Step
+from tests.e2e.conftest import error_of
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = ("traceparent", f"00-{TRACE_ID}-00f067aa0ba902b7-01")
@@ -39,21 +40,21 @@ async def test_each_line_of_a_turn_names_turn_session_trace_and_caller_and_no_co
     told = [event async for event in gateway.RunTurn(request, metadata=(TRACEPARENT,))]
     pair.model.script = Script(steps=(Step(refuse=Refusal(status=400, message=sentinel)),))
     failing = gateway.RunTurn(request, metadata=(("traceparent", TRACEPARENT[1].replace("4bf9", "aaaa")),))
-    failed: list[pb.TurnEvent] = []
-    with pytest.raises(grpc.aio.AioRpcError):
-        failed += [event async for event in failing]
+    error = error_of([event async for event in failing])
+    assert error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
     assert await asyncio.to_thread(service.terminate) == 0
 
     own = {"service.", "audit.", "spool.", "metrics.", "sandbox.", "turns."}
     of_turns = [line for line in lines_of(service) if not line["event"].startswith(tuple(own))]
-    assert {line["event"] for line in of_turns} >= {"turn.started", "turn.finished", "turn.failed", "rpc.refused"}
+    assert {line["event"] for line in of_turns} >= {"turn.started", "turn.finished", "turn.failed"}
     for line in of_turns:
         assert set(line) >= {"turn_id", "session_id", "trace_id", "caller"}, line
         assert line["caller"] == "anonymous"
     accepted = told[0].turn_accepted
     finished = [line for line in lines_of(service, "turn.finished") if line["trace_id"] == TRACE_ID]
     assert [(line["turn_id"], line["session_id"]) for line in finished] == [(accepted.turn_id, accepted.session_id)]
-    [refused] = lines_of(service, "rpc.refused")
-    assert refused["trace_id"] == TRACE_ID.replace("4bf9", "aaaa")
+    [line] = lines_of(service, "turn.failed")
+    assert (line["error"], line["code"]) == ("EngineRejected", "FAILED_PRECONDITION")
+    assert line["trace_id"] == TRACE_ID.replace("4bf9", "aaaa")
     assert len({line["turn_id"] for line in of_turns}) == 2
     assert sentinel not in service.stderr_text()

@@ -13,7 +13,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Script, Step, Tokens
 from tests.audit_svc.samples import audit_row, request
-from tests.e2e.conftest import run_turn
+from tests.e2e.conftest import error_of, run_turn
 from tests.support.scrapes import Scrape, scrape
 
 ON = "127.0.0.1:0"
@@ -138,8 +138,7 @@ async def test_running_waiting_and_failed_turns_show(make_pair):
     pair = await make_pair(script)
     service = pair.start_gateway(GATEWAY_METRICS_LISTEN=ON, GATEWAY_AUDIT_TARGET="127.0.0.1:1")
     gateway = await pair.gateway(service)
-    with pytest.raises(grpc.aio.AioRpcError):
-        await run_turn(gateway, engine="ollama", model="two")
+    error_of(await run_turn(gateway, engine="ollama", model="two"))
     turn = gateway.RunTurn(pb.RunTurnRequest(input="go", engine="openai", model="one"))
     seen = await until(service, lambda seen: seen.value("onrecord_turns_running", engine="openai") == 1)
     assert seen.value("onrecord_turns_total", engine="ollama", stop_reason="failed") == 1

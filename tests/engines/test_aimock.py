@@ -20,9 +20,9 @@ from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
 from gateway_svc.engines.wire.patience import Patience
-from gateway_svc.errors import EngineUnavailable
 from gateway_svc.loop.agent import Agent, Limits
 from gateway_svc.loop.answers import Answers
+from gateway_svc.servicer import status_of
 from gateway_svc.tools.files import Files
 from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.toolbox import Toolbox
@@ -86,7 +86,7 @@ async def test_a_turn_with_a_tool_a_thought_and_a_failure_over_each_wire_format(
             answers=Answers(1),
             limits=Limits(),
         )
-        turns = Turns(Sessions(tmp_path), {engine.name: agent}, engine.name, lambda state: None)
+        turns = Turns(Sessions(tmp_path), {engine.name: agent}, engine.name, lambda state: None, status_of)
         events = [event async for event in turns.run(pb.RunTurnRequest(input="read it"))]
         assert text_of(events) == "It says high tide at noon."
         session_id = events[0].turn_accepted.session_id
@@ -94,8 +94,7 @@ async def test_a_turn_with_a_tool_a_thought_and_a_failure_over_each_wire_format(
         assert [(row.tool_name, row.outcome) for row in rows] == [("read", common_pb2.OUTCOME_SUCCEEDED)]
         events = [event async for event in turns.run(pb.RunTurnRequest(input="think", session_id=session_id))]
         assert text_of(events) == "Thought."
-        with pytest.raises(EngineUnavailable, match="HTTP 529 and says: overloaded"):
-            async for _ in turns.run(pb.RunTurnRequest(input="fail", session_id=session_id)):
-                pass
+        events = [event async for event in turns.run(pb.RunTurnRequest(input="fail", session_id=session_id))]
+        assert "HTTP 529 and says: overloaded" in events[-1].turn_finished.error.message
         await turns.cancel_all()
         await agent.aclose()

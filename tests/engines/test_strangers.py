@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from google.rpc import status_pb2
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
@@ -28,6 +29,7 @@ from gateway_svc.errors import (
 )
 from gateway_svc.loop.agent import Agent, Limits
 from gateway_svc.loop.answers import Answers
+from gateway_svc.servicer import status_of
 from gateway_svc.tools.bash import BashTool
 from gateway_svc.tools.files import Files
 from gateway_svc.tools.read import ReadTool
@@ -104,7 +106,13 @@ async def play(folder: Path, name: str, replies: list[Reply] | None = None, chec
             )
             for engine in engines
         }
-        turns = Turns(Sessions(folder), agents, "openai", lambda state: None)
+        errors: list[BaseException] = []
+
+        def keep_error(error: BaseException) -> status_pb2.Status:
+            errors.append(error)
+            return status_of(error)
+
+        turns = Turns(Sessions(folder), agents, "openai", lambda state: None, keep_error)
         played = Played(server, logger, workspace)
         session_id, chosen = "", options.get("engine", "openai").split(",")
         for number in range(int(options.get("turns") or 1)):
@@ -116,13 +124,10 @@ async def play(folder: Path, name: str, replies: list[Reply] | None = None, chec
             )
             if session_id:
                 request.session_id = session_id
-            events: list[pb.TurnEvent] = []
-            try:
-                async for event in turns.run(request):
-                    events.append(event)
-                played.turns.append(events)
-            except GatewayError as error:
-                played.turns.append(error)
+            events = [event async for event in turns.run(request)]
+            error = errors.pop() if errors else None
+            assert error is None or isinstance(error, GatewayError)
+            played.turns.append(error or events)
             session_id = events[0].turn_accepted.session_id
         await turns.cancel_all()
         for agent in agents.values():

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from google.rpc import error_details_pb2
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
@@ -18,6 +19,7 @@ from gateway_svc.engines.pricing import cost_micros
 from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.loop.agent import Agent, Limits
 from gateway_svc.loop.answers import Answers
+from gateway_svc.servicer import status_of
 from gateway_svc.tools.bash import BashTool
 from gateway_svc.tools.files import Files
 from gateway_svc.tools.read import ReadTool
@@ -76,7 +78,7 @@ class House:
             )
             for engine, local in engines
         }
-        self.turns = Turns(self.sessions, self.agents, "ollama", self.record_session)
+        self.turns = Turns(self.sessions, self.agents, "ollama", self.record_session, status_of)
 
     def record_session(self, state: SessionState) -> None:
         self.logger.record(state.to_row())
@@ -84,6 +86,14 @@ class House:
     async def run(self, **request) -> list[pb.TurnEvent]:
         async with aclosing(self.turns.run(pb.RunTurnRequest(**{"input": "go", **request}))) as events:
             return [event async for event in events]
+
+    async def fail(self, **request) -> str:
+        """Runs a turn that fails; the error's reason and message."""
+        finished = (await self.run(**request))[-1].turn_finished
+        assert finished.stop_reason == pb.STOP_REASON_FAILED
+        info = error_details_pb2.ErrorInfo()
+        finished.error.details[0].Unpack(info)
+        return f"{info.reason}: {finished.error.message}"
 
     @property
     def calls(self) -> list[audit_pb2.AuditRow]:

@@ -4,7 +4,7 @@ import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Refusal, Script, Step
-from gateway_svc.errors import EngineNotConfigured, EngineRateLimited, EngineRejected
+from gateway_svc.errors import EngineNotConfigured
 from tests.gateway_svc.house import kinds, open_house, text_of
 
 LOOK = Step(tool_calls=(Call(name="read", arguments={"path": "notes.txt"}),))
@@ -56,14 +56,15 @@ async def test_a_turn_keeps_its_step_limit_when_it_is_handed_over(tmp_path):
 
 async def test_a_fallback_that_fails_too_is_the_turns_error(tmp_path):
     async with open_house(tmp_path, Script(steps=(DOWN,)), Script(steps=(LIMITED,))) as house:
-        with pytest.raises(EngineRateLimited, match="engine openai, model second"):
-            await house.run(new_session=SETTINGS)
+        error = await house.fail(new_session=SETTINGS)
+        assert error.startswith("ENGINE_RATE_LIMITED: engine openai, model second")
 
 
 async def test_what_somebody_has_to_mend_is_not_handed_over(tmp_path):
     async with open_house(tmp_path, Script(steps=(CUT,)), OTHER) as house:
-        with pytest.raises(EngineRejected, match="who are you"):
-            await house.run(new_session=SETTINGS)
+        error = await house.fail(new_session=SETTINGS)
+        assert error.startswith("ENGINE_REJECTED: ")
+        assert "who are you" in error
 
 
 async def test_a_fallback_stays_with_the_session(tmp_path):

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
+import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
@@ -19,6 +20,7 @@ from gateway_svc.errors import (
     Overloaded,
 )
 from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
+from gateway_svc.servicer import status_of
 from gateway_svc.turns.queue import Capacity, Turns
 from gateway_svc.turns.sessions import Session, Sessions
 from gateway_svc.turns.turn import Turn
@@ -58,7 +60,12 @@ class House:
         self.sessions = Sessions(state_dir)
         by_name = {runner.name: runner for runner in runners}
         self.turns = Turns(
-            self.sessions, by_name, runners[0].name, lambda state: self.rows.append(state.to_row()), capacity=capacity
+            self.sessions,
+            by_name,
+            runners[0].name,
+            lambda state: self.rows.append(state.to_row()),
+            status_of,
+            capacity=capacity,
         )
 
     async def run(self, **request) -> list[pb.TurnEvent]:
@@ -222,7 +229,7 @@ async def test_a_turn_cancelled_before_its_first_line_still_tells_its_end(tmp_pa
     stream = house.turns.run(pb.RunTurnRequest(input="hi"))
     assert (await anext(stream)).HasField("turn_accepted")
     [running] = house.turns._running.values()
-    running.ask_to_cancel()
+    running.task.cancel()
     assert (await anext(stream)).turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
     await stream.aclose()
 
@@ -235,8 +242,10 @@ async def test_a_failed_turn_is_told_and_the_session_can_go_on(tmp_path):
             raise EngineUnavailable("one", "m1", "cannot be reached")
 
     house = House(tmp_path, Runner(work=work))
-    with pytest.raises(EngineUnavailable, match="engine one, model m1: cannot be reached"):
-        await house.run(input="hi")
+    events = await house.run(input="hi")
+    finished = events[-1].turn_finished
+    assert (finished.stop_reason, finished.error.code) == (pb.STOP_REASON_FAILED, grpc.StatusCode.UNAVAILABLE.value[0])
+    assert finished.error.message == "engine one, model m1: cannot be reached"
     session_id = house.rows[-1].id
     assert statuses(house)[-1] == "FAILED"
     failing = False

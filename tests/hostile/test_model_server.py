@@ -115,18 +115,20 @@ async def honest(stub: Any, engine: str) -> AsyncIterator[list[int]]:
         await calling
 
 
+CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
 async def end_of(stub: Any, engine: str, attack: str) -> tuple[str, str, list[int]]:
     """How a turn ended: the status or the stop reason, what the caller is told, and the outcomes of its calls."""
     outcomes: list[int] = []
-    try:
-        async for event in stub.RunTurn(pb.RunTurnRequest(input="go", engine=engine, model=attack), timeout=120):
-            if event.HasField("tool_call_finished"):
-                outcomes.append(event.tool_call_finished.outcome)
-            if event.HasField("turn_finished"):
-                stop = pb.StopReason.Name(event.turn_finished.stop_reason).removeprefix("STOP_REASON_")
-                return stop, "", outcomes
-    except grpc.aio.AioRpcError as error:
-        return error.code().name, error.details() or "", outcomes
+    async for event in stub.RunTurn(pb.RunTurnRequest(input="go", engine=engine, model=attack), timeout=120):
+        if event.HasField("tool_call_finished"):
+            outcomes.append(event.tool_call_finished.outcome)
+        if event.HasField("turn_finished"):
+            finished = event.turn_finished
+            if finished.stop_reason == pb.STOP_REASON_FAILED:
+                return CODES[finished.error.code], finished.error.message, outcomes
+            return pb.StopReason.Name(finished.stop_reason).removeprefix("STOP_REASON_"), "", outcomes
     raise AssertionError("the turn did not end")
 
 

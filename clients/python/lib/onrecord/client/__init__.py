@@ -17,7 +17,7 @@ AsyncGateway and AsyncLedger are the same for asyncio.
 from onrecord.client.access import Access
 from onrecord.client.aio.gateway import AsyncGateway
 from onrecord.client.aio.turn import AsyncTurn
-from onrecord.client.decisions import Decision, ask_in_terminal
+from onrecord.client.decisions import Decision, TurnFailed, ask_in_terminal
 from onrecord.client.ledger import AsyncLedger, Ledger
 from onrecord.client.sync.gateway import Gateway
 from onrecord.client.sync.turn import Turn
@@ -35,5 +35,6 @@ __all__ = [
     "SessionSettings",
     "ToolCall",
     "Turn",
+    "TurnFailed",
     "ask_in_terminal",
 ]

@@ -25,6 +25,26 @@ def ask_in_terminal(call: pb.ToolCallStarted) -> Decision:
     return Decision(said.strip().lower() in ("y", "yes"), "the user said no")
 
 
+class TurnFailed(grpc.RpcError):
+    """A turn began, and failed."""
+
+    def __init__(self, finished: pb.TurnFinished) -> None:
+        super().__init__(finished.error.message)
+        self.finished = finished
+        """The turn's last event: `error` with its details, and what the turn used."""
+
+    def code(self) -> grpc.StatusCode:
+        """What kind of error it was; UNKNOWN if this version does not know the code."""
+        return _CODES.get(self.finished.error.code, grpc.StatusCode.UNKNOWN)
+
+    def details(self) -> str:
+        """A sentence for people."""
+        return str(self.finished.error.message)
+
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
 class TurnState:
     """The state of a turn, from its events so far."""
 
@@ -45,6 +65,11 @@ class TurnState:
     def turn_id(self) -> str:
         """The turn's id; empty before the first event."""
         return self.accepted.turn_id if self.accepted else ""
+
+    def raise_failure(self) -> None:
+        """Raises TurnFailed if the turn has ended with an error."""
+        if self.finished is not None and self.finished.stop_reason == pb.STOP_REASON_FAILED:
+            raise TurnFailed(self.finished)
 
     def update(self, event: pb.TurnEvent) -> pb.ToolCallStarted | None:
         """Applies an event; returns the tool call in it if it asks."""

@@ -15,7 +15,8 @@ Decide = Callable[[pb.ToolCallStarted], Decision | bool]
 class Turn(TurnState):
     """A running turn: iterate over it for its events, or over text(), or wait() for its end.
 
-    Each raises grpc.RpcError if the turn fails; code() and details() say why. Leaving the loop early cancels the turn.
+    Each raises TurnFailed if the turn fails, another grpc.RpcError if nothing ran or the connection broke; code() and
+    details() say why. Leaving the loop early cancels the turn.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Turn(TurnState):
                     request = answer_request(asking.tool_call_id, self._decide(asking))
                     with ignore_too_late():
                         self._approvals.AnswerToolCall(request, metadata=self._metadata)
+            self.raise_failure()
         finally:
             self._call.cancel()  # does nothing if it has ended
 

@@ -1,0 +1,76 @@
+"""However a turn ends, its client's last event says so, with what the turn used."""
+
+import asyncio
+from typing import Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import error_details_pb2, status_pb2
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc.errors import EngineRateLimited
+from gateway_svc.turns.sessions import Session
+from gateway_svc.turns.turn import Turn
+from tests.gateway_svc.test_turns import House, Runner, until
+
+
+def details_of(status: status_pb2.Status) -> dict[str, Any]:
+    """The details of a status, by their names."""
+    told: dict[str, Any] = {}
+    detail: AnyMessage
+    for detail in status.details:
+        for kind in (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo):
+            message = kind()
+            if detail.Unpack(message):
+                told[kind.__name__] = message
+    return told
+
+
+async def test_a_turn_that_fails_in_its_middle_tells_its_usage_and_why_and_when_to_come_again(tmp_path):
+    async def work(turn: Turn) -> None:
+        turn.account.add_step(audit_pb2.CostRow(input_tokens=7, output_tokens=3))
+        raise EngineRateLimited("one", "m1", "come later", 429)
+
+    finished = (await House(tmp_path, Runner(work=work)).run(input="hi"))[-1].turn_finished
+    assert (finished.stop_reason, finished.usage.requests, finished.usage.input_tokens) == (pb.STOP_REASON_FAILED, 1, 7)
+    assert finished.error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    details = details_of(finished.error)
+    assert (details["ErrorInfo"].reason, details["ErrorInfo"].domain) == ("ENGINE_RATE_LIMITED", "onrecord.dev")
+    assert details["RetryInfo"].retry_delay.seconds == 5
+
+
+async def test_a_defect_is_told_by_its_reference_alone(tmp_path):
+    async def work(_turn: Turn) -> None:
+        raise KeyError("what the user said")
+
+    error = (await House(tmp_path, Runner(work=work)).run(input="hi"))[-1].turn_finished.error
+    assert error.code == grpc.StatusCode.INTERNAL.value[0]
+    assert "what the user said" not in str(error)
+    assert details_of(error)["ErrorInfo"].metadata["reference"] in error.message
+
+
+async def test_a_turn_that_fails_while_it_waits_for_its_session_tells_it_the_same_way(tmp_path):
+    house = House(tmp_path, Runner())
+    state = house.turns.create_session(pb.SessionSettings())
+    elsewhere = Session.open(tmp_path / "sessions" / f"{state.id}.jsonl")  # as another gateway has it open
+    accepted, finished = await house.run(input="hi", session_id=state.id)
+    assert accepted.HasField("turn_accepted")
+    assert finished.turn_finished.error.code == grpc.StatusCode.ABORTED.value[0]
+    assert details_of(finished.turn_finished.error)["ErrorInfo"].reason == "BUSY"
+    elsewhere.close()
+
+
+async def test_a_drain_tells_running_and_waiting_turns_that_they_are_cancelled(tmp_path):
+    async def work(_turn: Turn) -> None:
+        await asyncio.Event().wait()
+
+    runner = Runner(work=work)
+    house = House(tmp_path, runner)
+    session_id = house.turns.create_session(pb.SessionSettings()).id
+    turns = [asyncio.create_task(house.run(input=str(n), session_id=session_id)) for n in range(2)]
+    await until(lambda: runner.seen and house.turns.waiting == 1)
+    await house.turns.drain(0)
+    for events in await asyncio.gather(*turns):
+        assert events[0].HasField("turn_accepted")
+        assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
