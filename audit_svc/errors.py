@@ -6,6 +6,7 @@ AuditError
 │   ├── DatabaseVanished    a database that was served is missing                                 exit code 2
 │   └── MigrationRefused    its schema is not what this version of the code knows                 exit code 1
 ├── InvalidRequest          the request can never be carried out as it is written    INVALID_ARGUMENT
+├── RowVersionTooNew        the batch is of a newer version than this ledger knows   FAILED_PRECONDITION
 ├── NotFound                what the request names is not in the ledger              NOT_FOUND
 ├── AlreadyRunning          an operation of this kind is running already, and only one may      ABORTED
 ├── ClockJumped             the clock shows a time that cannot be believed without being confirmed   FAILED_PRECONDITION
@@ -48,6 +49,14 @@ class InvalidRequest(AuditError):
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(message)
         self.field = field
+
+
+class RowVersionTooNew(AuditError):
+    """A batch has rows of a version that this ledger does not know. Its producer keeps them until the ledger does."""
+
+    def __init__(self, message: str, known: int) -> None:
+        super().__init__(message)
+        self.metadata = {"row_version": str(known)}
 
 
 class NotFound(AuditError):

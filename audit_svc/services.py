@@ -21,6 +21,7 @@ from audit_svc.errors import (
     InvalidRequest,
     NotFound,
     QueueFull,
+    RowVersionTooNew,
     StoreRefused,
     StoreUnavailable,
     TailBehind,
@@ -64,6 +65,7 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
 STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     InvalidPage: grpc.StatusCode.INVALID_ARGUMENT,
+    RowVersionTooNew: grpc.StatusCode.FAILED_PRECONDITION,
     NotFound: grpc.StatusCode.NOT_FOUND,
     StoreRefused: grpc.StatusCode.FAILED_PRECONDITION,
     ClockJumped: grpc.StatusCode.FAILED_PRECONDITION,

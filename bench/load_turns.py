@@ -57,9 +57,7 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
     with ExitStack() as stack:
         url = stack.enter_context(model_server(place, SCRIPT))
         ledger = stack.enter_context(start_ledger(place))
-        gateway = stack.enter_context(
-            start_gateway(place, workspace, url, ledger.address, GATEWAY_MAX_TURNS=str(turns))
-        )
+        gateway = stack.enter_context(_start_gateway(place, workspace, url, ledger.address, turns))
         asyncio.run(_run(gateway.address, 10))  # warm up
         before = memory_mb("VmRSS", gateway.pid)
         started = time.perf_counter()
@@ -87,8 +85,7 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
     ]
 
 
-def start_gateway(place: Path, workspace: Path, url: str, ledger: str, **more: str) -> Service:
-    """gateway_svc with the scripted model; more: further settings."""
+def _start_gateway(place: Path, workspace: Path, url: str, ledger: str, turns: int) -> Service:
     env = {
         "GATEWAY_LISTEN": "127.0.0.1:0",
         "GATEWAY_AUDIT_TARGET": ledger,
@@ -96,7 +93,7 @@ def start_gateway(place: Path, workspace: Path, url: str, ledger: str, **more: s
         "GATEWAY_WORKSPACE": str(workspace),
         "GATEWAY_OLLAMA_URL": url,
         "GATEWAY_OLLAMA_MODEL": "scripted",
-        **more,
+        "GATEWAY_MAX_TURNS": str(turns),
     }
     return start_service("gateway_svc", env, "serve")
 

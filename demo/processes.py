@@ -71,9 +71,14 @@ class Service:
 
 
 def start_service(
-    module: str, env: Mapping[str, str], *args: str, listen_seconds: float = 90, log: IO[bytes] | None = None
+    module: str,
+    env: Mapping[str, str],
+    *args: str,
+    listen_seconds: float = 90,
+    log: IO[bytes] | None = None,
+    tree: Path = REPOSITORY,
 ) -> Service:
-    """Runs `python -m module args` with env and returns once it listens. log: a file for its stderr.
+    """Runs `python -m module args` of a tree with env and returns once it listens. log: a file for its stderr.
 
     Nothing else of the caller's environment reaches it but what Python needs.
 
@@ -87,7 +92,7 @@ def start_service(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=stderr,
-        cwd=REPOSITORY,
+        cwd=tree,
     )
     service = Service(process, stderr)
     try:

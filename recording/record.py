@@ -150,6 +150,7 @@ class Record:
         refused = self.dead_letters.count()
         told = [
             self._slow_sync(),
+            self._sender.refusal(),
             f"{refused} rows that the ledger refused wait for a decision (dead-letters list)" if refused else "",
             f"{self.counters.moved} times a spool's folder was taken away" if self.counters.moved else "",
         ]

@@ -1,8 +1,9 @@
 """A service's own errors become gRPC statuses in one place, so that handlers only raise them.
 
 Each status has an ErrorInfo of the domain `onrecord.dev`. Its reason is the error's name in capitals, such as
-QUEUE_FULL, or that of its nearest ancestor that common.proto lists as an ErrorReason. An error with a `field`, the path
-of the request's field that is at fault, adds a BadRequest, and one that passes a RetryInfo.
+QUEUE_FULL, or that of its nearest ancestor that common.proto lists as an ErrorReason; its metadata is the error's
+`metadata`, a dictionary of texts, if it has one. An error with a `field`, the path of the request's field that is at
+fault, adds a BadRequest, and one that passes a RetryInfo.
 """
 
 import contextlib
@@ -89,7 +90,7 @@ class ErrorStatuses:
             return _internal(error, method)
         code = self._codes[cls]
         message = "the request is not a valid message of its type" if isinstance(error, DecodeError) else str(error)
-        status = _status(code, message, _reason(type(error)))
+        status = _status(code, message, _reason(type(error)), **getattr(error, "metadata", {}))
         if field := getattr(error, "field", ""):
             violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=cut(message))
             status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from onrecord.audit.v1 import administration_pb2, audit_pb2
 from onrecord.common.v1 import common_pb2
 
-from audit_svc.errors import InvalidRequest
+from audit_svc.errors import InvalidRequest, RowVersionTooNew
 from audit_svc.ledger.clock import MAX_AHEAD_MS
 from audit_svc.ledger.columns import (
     UNKNOWN,
@@ -24,6 +24,7 @@ from audit_svc.ledger.columns import (
     Time,
     enum_names,
 )
+from recording.row_version import ROW_VERSION
 
 MAX_ROWS = 10_000
 
@@ -184,7 +185,9 @@ def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str =
 
     Raises:
         InvalidRequest: the request as a whole can never be stored.
+        RowVersionTooNew: it may have what this ledger would lose.
     """
+    _check_version(request.row_version)
     size = len(request.tool_calls) + len(request.model_requests) + len(request.sessions)
     if size > MAX_ROWS:
         raise InvalidRequest(f"the batch has {size} rows: send at most {MAX_ROWS} at once", "tool_calls")
@@ -222,6 +225,21 @@ def query_batch(queries: Sequence[administration_pb2.QueryRow]) -> Batch:
 def in_order(rejections: Iterable[audit_pb2.Rejection]) -> list[audit_pb2.Rejection]:
     """Rejections in the order of the request."""
     return sorted(rejections, key=lambda rejection: (rejection.kind, rejection.index))
+
+
+def _check_version(version: int) -> None:
+    if version < 1:
+        raise InvalidRequest(
+            f"row_version is {version or 'not set'}: set it to the version of the rows that the producer was built "
+            f"with, as protos/README.md lists them; this ledger takes 1 to {ROW_VERSION}",
+            "row_version",
+        )
+    if version > ROW_VERSION:
+        raise RowVersionTooNew(
+            f"the batch has rows of row_version {version}, and this ledger knows {ROW_VERSION}: upgrade the ledger "
+            "first, and keep the rows until then",
+            ROW_VERSION,
+        )
 
 
 def _numbers(covered: audit_pb2.SequenceRange) -> Numbers:

@@ -15,7 +15,6 @@ from recording import redact
 from recording.channel.options import CLIENT_OPTIONS, is_local
 from recording.channel.tls import ClientFiles, channel_credentials
 from recording.channel.token import Metadata, token_metadata, watch_token
-from recording.rows import ROW_VERSION
 from recording.spool import Batch
 
 log = structlog.get_logger(__name__)
@@ -25,6 +24,7 @@ RecordCall = grpc.aio.StreamStreamCall[bytes, audit_pb2.RecordResponse]
 _SERVICE = f"/{audit_pb2.DESCRIPTOR.services_by_name['AuditService'].full_name}"
 _STATUS_DETAILS = "grpc-status-details-bin"
 _MAX_RETRY_SECONDS = 300.0
+_TOO_NEW = common_pb2.ErrorReason.Name(common_pb2.ERROR_REASON_ROW_VERSION_TOO_NEW).removeprefix("ERROR_REASON_")
 _DRAINS = common_pb2.ErrorReason.Name(common_pb2.ERROR_REASON_STORE_CLOSED).removeprefix("ERROR_REASON_")
 """The audit service's reason for the calls that its drain ends."""
 _ENDS_OF_GRPC = ("max connection age", "Cancelling all calls")
@@ -124,7 +124,7 @@ def range_of(producer_id: str, batch: Batch) -> audit_pb2.SequenceRange:
 
 def encode_request(covered: audit_pb2.SequenceRange, batch: Batch) -> bytes:
     """The RecordRequest of batch: what its rows do not tell, and behind it the rows as they lie on disk."""
-    head = audit_pb2.RecordRequest(range=covered, row_version=ROW_VERSION)
+    head = audit_pb2.RecordRequest(range=covered, row_version=batch.row_version)
     return b"".join([head.SerializeToString(), *batch.payloads])
 
 
@@ -147,6 +147,16 @@ def refuses_batch(error: BaseException) -> bool:
 def refusal_hint(error: BaseException) -> str | None:
     """What an operator has to do about a permanent failure; None if it may be transient."""
     return _REFUSALS.get(error.code()) if isinstance(error, grpc.aio.AioRpcError) else None
+
+
+def ledger_row_version(error: BaseException | None) -> int | None:
+    """The newest version of rows that the ledger knows, if it ended a call because a batch is newer; else None."""
+    info = error_details_pb2.ErrorInfo()
+    for detail in _details(error):
+        if detail.Unpack(info) and info.reason == _TOO_NEW:
+            told = info.metadata["row_version"]
+            return int(told) if told.isdecimal() else 0
+    return None
 
 
 def is_unavailable(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ The files are `dead-letters/<producer id>.jsonl` below the spool's root. Whoever
 its file `.lock`, so that commands work beside a running gateway.
 """
 
+import base64
 import fcntl
 import json
 import os
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 from onrecord.audit.v1 import audit_pb2
 
 from recording.held_folder import FILE_MODE, FOLDER_MODE
 from recording.logger import Row
-from recording.spool.records import decode_row
+from recording.row_version import ROW_VERSION
+from recording.spool.records import UnknownRow, decode_row
 from recording.spool.segments import sync_folder
 
 FOLDER = "dead-letters"
@@ -39,6 +42,7 @@ class DeadLetter:
     payload: bytes
     code: str
     message: str
+    row_version: int = ROW_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,13 @@ class KeptLetter:
         Raises:
             ValueError: this version cannot read it.
         """
+        if (version := self.about.get("row_version", ROW_VERSION)) > ROW_VERSION:
+            raise ValueError(f"a newer version wrote the row of the dead letter (row_version {version}): use that one")
         try:
+            if "payload" in self.about:
+                return decode_row(base64.b64decode(self.about["payload"]))
             return json_format.ParseDict(self.about["row"], _KINDS[self.about["kind"]]())
-        except (KeyError, json_format.ParseError) as error:
+        except (KeyError, ValueError, json_format.ParseError, DecodeError, UnknownRow) as error:
             raise ValueError(f"this version cannot read the row of the dead letter: {error}") from None
 
 
@@ -162,16 +170,22 @@ class DeadLetters:
 
 
 def _line(producer_id: str, letter: DeadLetter) -> bytes:
-    row = decode_row(letter.payload)
+    try:
+        row: Row | None = decode_row(letter.payload)
+    except UnknownRow:
+        row = None
     about = {
         "time_ms": time.time_ns() // 1_000_000,
         "producer_id": producer_id,
         "number": letter.number,
         "code": letter.code,
         "message": letter.message,
-        "kind": row.DESCRIPTOR.name,
-        "row": json_format.MessageToDict(row, preserving_proto_field_name=True),
+        "kind": row.DESCRIPTOR.name if row else "unknown",
+        "row": json_format.MessageToDict(row, preserving_proto_field_name=True) if row else {},
+        "row_version": letter.row_version,
     }
+    if letter.row_version > ROW_VERSION:  # with fields that this version knows no names of
+        about["payload"] = base64.b64encode(letter.payload).decode()
     return json.dumps(about, ensure_ascii=False).encode() + b"\n"
 
 

@@ -26,6 +26,7 @@ from recording.delivery.connection import (
     encode_request,
     is_planned_end,
     is_unavailable,
+    ledger_row_version,
     range_of,
     refusal_hint,
     refuses_batch,
@@ -59,6 +60,17 @@ class _Sent:
     covered: audit_pb2.SequenceRange
 
 
+@dataclass(slots=True)
+class _HeldBack:
+    """A spool whose next rows are of a newer version than the ledger knows. The others go on meanwhile."""
+
+    row_version: int
+    ledger_knows: int
+    times: int = 0
+    until: float = 0.0
+    """When it is tried again, by the loop's clock."""
+
+
 class Sender:
     """Sends the process's own spool and adopted ones. All methods belong to the event loop's thread."""
 
@@ -76,6 +88,9 @@ class Sender:
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._draining = asyncio.Event()
+        self._held_back: dict[str, _HeldBack] = {}
+        """By the spool's id."""
+        self._refusal = ""
         self._failures = 0
         self._last_failure = ("", "")
         self._announced_at = float("-inf")
@@ -110,8 +125,17 @@ class Sender:
 
     @property
     def state(self) -> SenderState:
-        """The current state. It is `failing` from a failure until the next ack."""
-        return "failing" if self._failures else "sending" if self._in_flight else "idle"
+        """The current state. It is `failing` from a failure to the next ack, and while rows wait for a newer ledger."""
+        return "failing" if self._failures or self._held_back else "sending" if self._in_flight else "idle"
+
+    def refusal(self) -> str:
+        """Why the ledger takes no rows, and what an operator has to do; empty if there is nothing to do."""
+        if held := max(self._held_back.values(), key=lambda one: one.row_version, default=None):
+            return (
+                f"rows of row_version {held.row_version} wait, and the ledger knows {held.ledger_knows}: "
+                "upgrade the ledger first"
+            )
+        return f"the ledger takes no rows: {self._refusal}" if self._refusal else ""
 
     async def drain(self, grace_seconds: float) -> bool:
         """Waits up to grace_seconds until every row is acked; returns whether all are."""
@@ -151,7 +175,9 @@ class Sender:
             except Exception as error:  # noqa: BLE001 - whatever goes wrong, the rows are kept and tried again
                 failure = error
             self._counters.reconnects += 1
-            freed = failure is not None and refuses_batch(failure) and await self._isolate()
+            freed = failure is not None and (
+                self._hold_back(failure) or (refuses_batch(failure) and await self._isolate())
+            )
             self._in_flight.clear()
             for spool in self._turns:
                 spool.rewind()
@@ -253,12 +279,34 @@ class Sender:
             self._counters.rejected += len(letters)
             log.error("audit.rows_rejected", count=len(letters), code=letters[0].code, reason=letters[0].message)
         sent.spool.ack(sent.batch)
+        self._held_back.pop(sent.spool.id, None)
         self._counters.acked += len(sent.batch.payloads)
         self._counters.stored += verdict.stored
         self._counters.duplicates += verdict.duplicates
         if self._failures:
             log.info("audit.sending_again", failures=self._failures)
-            self._failures, self._last_failure = 0, ("", "")
+            self._failures, self._last_failure, self._refusal = 0, ("", ""), ""
+
+    def _hold_back(self, failure: Exception) -> bool:
+        """Lets a spool wait whose oldest batch is of a newer version than the ledger knows; False if it is not that."""
+        known = ledger_row_version(failure)
+        if known is None or not self._in_flight:
+            return False
+        sent = self._in_flight[0]
+        held = self._held_back.setdefault(sent.spool.id, _HeldBack(sent.batch.row_version, known))
+        held.row_version, held.ledger_knows = sent.batch.row_version, known
+        held.until = self._loop.time() + _backoff_seconds(held.times)
+        held.times += 1
+        getattr(log, "error" if held.times == 1 else "debug")(
+            "audit.ledger_too_old",
+            target=self._target.address,
+            producer_id=sent.spool.id,
+            row_version=held.row_version,
+            ledger_knows=known,
+            kept_bytes=sent.spool.spooled_bytes,
+            hint="upgrade the ledger first: the rows are kept until it knows them",
+        )
+        return True
 
     async def _back_off(self, failure: Exception | None) -> None:
         reason = "the service ended the stream" if failure is None else describe(failure)
@@ -271,10 +319,9 @@ class Sender:
             hint=hint,
             kept_bytes=self._own.spooled_bytes,
         )
-        self._last_failure = told
-        ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** min(self._failures, 30))
+        self._last_failure, self._refusal = told, hint or ""
+        seconds = retry_after_seconds(failure) + _backoff_seconds(self._failures)
         self._failures += 1
-        seconds = retry_after_seconds(failure) + random.uniform(0, ceiling)  # noqa: S311 - only spreads retries
         if self._draining.is_set():
             await asyncio.sleep(min(seconds, _DRAINING_BACKOFF_SECONDS))
             return
@@ -299,6 +346,8 @@ class Sender:
             for _ in range(len(self._turns)):
                 self._turns.rotate(-1)
                 spool = self._turns[0]
+                if self._waits(spool):
+                    continue
                 if spool.has_unread() and (not self._in_flight or spool.unread_records() >= MAX_ROWS):
                     return spool
         return None
@@ -315,8 +364,16 @@ class Sender:
                 self._progress.set()
                 return
         self._wake.clear()
-        if self._in_flight or all(spool.listen(self._notify) for spool in self._turns):
-            await self._wake.wait()
+        ready = [spool for spool in self._turns if not self._waits(spool)]
+        if self._in_flight or all(spool.listen(self._notify) for spool in ready):
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(min((held.until for held in self._held_back.values()), default=None)):
+                    await self._wake.wait()
+
+    def _waits(self, spool: Spool) -> bool:
+        """Whether it is held back now."""
+        held = self._held_back.get(spool.id)
+        return held is not None and self._loop.time() < held.until
 
     def _notify(self) -> None:
         if threading.get_ident() == self._thread:
@@ -324,3 +381,8 @@ class Sender:
         else:
             with suppress(RuntimeError):  # the loop has ended: nobody is waiting
                 self._loop.call_soon_threadsafe(self._wake.set)
+
+
+def _backoff_seconds(failures: int) -> float:
+    ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** min(failures, 30))
+    return random.uniform(0, ceiling)  # noqa: S311 - only spreads retries

@@ -52,21 +52,23 @@ async def isolate(batch: Batch, send: Callable[[Batch], Awaitable[audit_pb2.Reco
             for half in batch.split():
                 await isolate(half, send, verdict)
             return
-        verdict.refused.append(DeadLetter(batch.numbers[0], batch.payloads[0], error.code().name, describe(error)))
+        verdict.refused.append(
+            DeadLetter(batch.numbers[0], batch.payloads[0], error.code().name, describe(error), batch.row_version)
+        )
     else:
         verdict.add(batch, response)
 
 
 def _rejected(batch: Batch, response: audit_pb2.RecordResponse) -> Iterator[DeadLetter]:
     """The rejected rows: each is named by its list and its place in that."""
-    rejections = {(rejection.kind, rejection.index): rejection for rejection in response.rejections}
-    passed: Counter[audit_pb2.RowKind.ValueType] = Counter()
+    rejections = {(int(rejection.kind), rejection.index): rejection for rejection in response.rejections}
+    passed: Counter[int] = Counter()
     for number, payload in zip(batch.numbers, batch.payloads, strict=True):
         kind = kind_of_row(payload)
         rejection = rejections.pop((kind, passed[kind]), None)
         passed[kind] += 1
         if rejection is not None:
-            yield DeadLetter(number, payload, _code_name(rejection.code), rejection.message)
+            yield DeadLetter(number, payload, _code_name(rejection.code), rejection.message, batch.row_version)
     if rejections:
         raise ProtocolBroken("the audit service rejected rows that were not in the batch")
 

@@ -1,10 +1,8 @@
 """The rows of the record, each built in one place. All text in them passes through rows.fit."""
 
+from recording.row_version import ROW_VERSION
 from recording.rows.cost import cost_row
 from recording.rows.session import session_row
 from recording.rows.tool_call import build_audit_row, close_call, open_call
-
-ROW_VERSION = 1
-"""The version of the rows that are built here: RecordRequest.row_version. protos/README.md lists what each added."""
 
 __all__ = ["ROW_VERSION", "build_audit_row", "close_call", "cost_row", "open_call", "session_row"]

@@ -11,6 +11,7 @@ from typing import TypeVar
 import structlog
 
 from recording.held_folder import HeldFolder
+from recording.row_version import ROW_VERSION
 from recording.spool import segments
 from recording.spool.records import HEADER, ROW, TORN, Record, encode_record, scan
 from recording.spool.reservation import keep_room
@@ -44,9 +45,12 @@ class Appender:
             self.segments = self.segments[:-1]
         self.next = acked + 1
         """The number of the next record."""
+        self.last_row_version = ROW_VERSION
+        """The version of the last record of earlier runs."""
         if self.segments:
             last = self.segments[-1]
-            self.next = max(self.next, self._read(last, lambda fd: _next_number(fd, last)))
+            number, self.last_row_version = self._read(last, lambda fd: _look_through(fd, last))
+            self.next = max(self.next, number)
         self.first_of_run = self.next
         """Segments below this number are from earlier runs."""
         self.bytes = sum(segment.size for segment in self.segments)
@@ -60,7 +64,7 @@ class Appender:
         """Descriptors of this run's finished segments that are not synced, by their first numbers."""
         self._folder_changed = True
 
-    def append(self, kind: int, payload: bytes, keep_bytes: int | None = 0) -> int:
+    def append(self, kind: int, payload: bytes, keep_bytes: int | None = 0, row_version: int = ROW_VERSION) -> int:
         """Writes a record, which then survives the death of the process, and returns its number.
 
         Args:
@@ -68,11 +72,12 @@ class Appender:
             payload: see encode_row.
             keep_bytes: disk space to allocate after this record, for later records. None: this is one of those, so it
                 goes to the segment with the allocated space, however long that is.
+            row_version: the version that the row was written with.
 
         Raises:
             OSError: it was not written, and nothing of it is left.
         """
-        data = encode_record(self.next, kind, payload)
+        data = encode_record(self.next, kind, payload, row_version)
         size = len(data)
         fd = self._fd
         if fd is None or (keep_bytes is not None and self.segments[-1].size + size > self._segment_bytes):
@@ -240,15 +245,17 @@ def _sync_file(fd: int) -> OSError | None:
     return None
 
 
-def _next_number(fd: int, segment: Segment) -> int:
-    """A number above those of all records in the segment, even if its end is damaged."""
+def _look_through(fd: int, segment: Segment) -> tuple[int, int]:
+    """A number above those of all records in the segment, even if its end is damaged; and its last row version."""
     number = following = segment.first
+    row_version = ROW_VERSION
     for count, found in enumerate(scan(fd, segments.first_record(fd), segment.size, segment.first)):
         if isinstance(found, Record):
             following = number = found.number + 1
+            row_version = found.row_version
         else:
             # The numbers of any records that were there are not reused, so that they show as missing.
             following = number + (1 if found.reason == TORN else 1 + (found.stop - found.start) // HEADER.size)
         if count % _RECORDS_PER_TURN == 0:
             time.sleep(0)  # lets the event loop run while a thread opens an adopted folder
-    return following
+    return following, row_version

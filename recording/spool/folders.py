@@ -38,12 +38,16 @@ class Folders:
         root.chmod(FOLDER_MODE)
 
     def open_own(self) -> Spool:
-        """A spool to write to.
+        """A spool to write to: none of a newer version, behind whose rows ours might wait for an upgrade of the ledger.
 
         Raises:
             OSError: none can be created.
         """
-        return next(self._free_spools(), None) or self.make()
+        for spool in self._free_spools():
+            if not spool.is_newer:
+                return spool
+            spool.close()
+        return self.make()
 
     def make(self) -> Spool:
         """A spool in a new folder.

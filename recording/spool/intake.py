@@ -9,10 +9,20 @@ import structlog
 from onrecord.audit.v1 import audit_pb2
 
 from recording.logger import Row
+from recording.row_version import ROW_VERSION
 from recording.spool.appender import Appender
 from recording.spool.counters import Counters
 from recording.spool.gap import Gap
-from recording.spool.records import HEADER, INTENT, MAX_PAYLOAD_BYTES, ROW, decode_row, encode_row
+from recording.spool.records import (
+    HEADER,
+    INTENT,
+    MAX_PAYLOAD_BYTES,
+    ROW,
+    UnknownRow,
+    Versioned,
+    decode_row,
+    encode_row,
+)
 from recording.spool.state import State
 
 log = structlog.get_logger(__name__)
@@ -99,7 +109,7 @@ class Intake:
             self._counters.accepted += 1
         return True
 
-    def append_recovered(self, rows: list[audit_pb2.AuditRow]) -> None:
+    def append_recovered(self, rows: list[Versioned]) -> None:
         """Appends the rows of calls that an earlier run left open, even if the spool is full.
 
         Raises:
@@ -109,15 +119,19 @@ class Intake:
         with self.lock:
             self._ensure_open()
             for row in rows:
-                self.last_row = self._log.append(ROW, encode_row(row))
+                self.last_row = self._log.append(ROW, row.payload, row_version=row.row_version)
             self._wake_keeper()
 
-    def append_moved(self, payloads: list[bytes]) -> None:
+    def append_moved(self, rows: list[Versioned]) -> None:
         """Appends another spool's rows, even if this one is full. Rows that cannot be written count as lost."""
         with self.lock:
-            lost = [payload for payload in payloads if not self._write(ROW, payload, self.kept_bytes)]
-            for payload in lost:
-                self._drop(decode_row(payload), "rows of another folder could not be taken over")
+            lost = [row for row in rows if not self._write(ROW, row.payload, self.kept_bytes, row.row_version)]
+            for _, payload in lost:
+                try:
+                    row = decode_row(payload)
+                except UnknownRow:
+                    row = audit_pb2.AuditRow()  # counted as what it may be
+                self._drop(row, "rows of another folder could not be taken over")
 
     def hand_over(self, other: "Intake", switch: Callable[[], None]) -> None:
         """Closes this one, and hands its open intents, waiting rows and pending gap to other.
@@ -226,10 +240,10 @@ class Intake:
             return False
         return self._log.bytes + HEADER.size + size + self.kept_bytes <= self._max_bytes
 
-    def _write(self, kind: int, payload: bytes, keep_bytes: int | None) -> int:
+    def _write(self, kind: int, payload: bytes, keep_bytes: int | None, row_version: int = ROW_VERSION) -> int:
         """Appends a record and returns its number; 0 if the write fails."""
         try:
-            number = self._log.append(kind, payload, keep_bytes)
+            number = self._log.append(kind, payload, keep_bytes, row_version)
         except OSError as error:
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             self.warn(error.strerror or str(error))

@@ -3,15 +3,16 @@
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import structlog
 
+from recording.row_version import ROW_VERSION
 from recording.spool import segments
 from recording.spool.appender import Appender
 from recording.spool.counters import Counters
-from recording.spool.records import INTENT, ROW, Damage, Record, decode_row, is_tool_call, scan
+from recording.spool.records import INTENT, ROW, Damage, Record, Versioned, decode_row, is_tool_call, scan
 from recording.spool.segments import Segment
 
 log = structlog.get_logger(__name__)
@@ -32,7 +33,7 @@ class Position(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """Consecutive rows of a spool."""
+    """Consecutive rows of a spool, all of one version."""
 
     first: int
     """The first number that it covers, including those of intents among the rows."""
@@ -44,6 +45,8 @@ class Batch:
     """The payload of each row."""
     size: int = 0
     """The size of the payloads, in bytes."""
+    row_version: int = ROW_VERSION
+    """The version that the rows were written with."""
 
     @property
     def last(self) -> int:
@@ -54,9 +57,10 @@ class Batch:
         """Its halves. Each covers the numbers up to its last row."""
         half = len(self.payloads) // 2
         middle = self.numbers[half - 1] + 1
+        end = self.end._replace(number=middle)
         return (
-            Batch(self.first, self.end._replace(number=middle), self.numbers[:half], self.payloads[:half]),
-            Batch(middle, self.end, self.numbers[half:], self.payloads[half:]),
+            replace(self, end=end, numbers=self.numbers[:half], payloads=self.payloads[:half]),
+            replace(self, first=middle, numbers=self.numbers[half:], payloads=self.payloads[half:]),
         )
 
 
@@ -73,7 +77,7 @@ class Reader:
         acked: int,
         counters: Counters,
         quarantine: Callable[[str, int, Damage], bool],
-        recover: Callable[[list[bytes]], None],
+        recover: Callable[[list[Versioned]], None],
     ) -> None:
         self._appender = appender
         self._acked_before = acked
@@ -89,7 +93,7 @@ class Reader:
         self.missed = False
         """Whether a segment was missing, and no later record has shown that yet."""
         self._uncovered = first
-        self._open: dict[str, tuple[int, bytes]] = {}
+        self._open: dict[str, tuple[int, Versioned]] = {}
         self._peeked: Record | Damage | None = None
         self._segment: Segment | None = None
         self._fd: int | None = None
@@ -149,8 +153,11 @@ class Reader:
         """The `first` of the oldest segment of an earlier run with an intent whose outcome was not found yet."""
         return min((segment for segment, _ in self._open.values()), default=None)
 
-    def peek(self, position: Position) -> bytes | None:
-        """The payload of the first row at or after position, independent of the reader's own; None if there is none."""
+    def peek(self, position: Position) -> tuple[bytes, int] | None:
+        """The payload of the first row at or after position, independent of the reader's own; None if there is none.
+
+        Beside it: when its segment began, in milliseconds since 1970.
+        """
         for segment in self._appender.segments:
             if segment.first < position.segment:
                 continue
@@ -160,7 +167,7 @@ class Reader:
                 start = start or segments.first_record(fd)
                 for found in scan(fd, start, segment.size, position.number):
                     if isinstance(found, Record) and found.kind == ROW and found.number > self._acked_before:
-                        return found.payload
+                        return found.payload, segment.began_ms
             finally:
                 os.close(fd)
         return None
@@ -214,13 +221,14 @@ class Reader:
             self._fd = None
 
     def _continues(self, batch: Batch, found: Record | Damage, max_bytes: int) -> bool:
-        """Whether found fits into the batch: no number is missing between, and it does not become too large."""
+        """Whether found fits into the batch: of its version, without a missing number between, and not too large."""
         if isinstance(found, Damage) or found.number != self.next_number:
             return False
-        return found.kind == INTENT or batch.size + len(found.payload) <= max_bytes
+        fits = found.row_version == batch.row_version and batch.size + len(found.payload) <= max_bytes
+        return found.kind == INTENT or fits
 
     def _take(self, batch: Batch, found: Record) -> None:
-        number, kind, payload, stop = found
+        number, kind, payload, stop, row_version = found
         self.missed = False
         if number != self.next_number:
             self._note_missing(self.next_number, number)
@@ -234,11 +242,12 @@ class Reader:
         elif kind == ROW:
             batch.numbers.append(number)
             batch.payloads.append(payload)
+            batch.row_version = row_version
             batch.size += len(payload)
 
     def _pair(self, found: Record) -> None:
         if found.kind == INTENT:
-            self._open[decode_row(found.payload).id] = (self._in_segment, found.payload)
+            self._open[decode_row(found.payload).id] = (self._in_segment, Versioned(found.row_version, found.payload))
         elif self._open and is_tool_call(found.payload):
             self._open.pop(decode_row(found.payload).id, None)
 

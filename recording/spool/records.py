@@ -1,10 +1,11 @@
 """The format of a record, and how to find the records of a damaged segment.
 
-    magic 4 | checksum 4 | length 4 | number 8 | kind 1 | payload (length bytes)        little endian
+    magic 4 | checksum 4 | length 4 | number 8 | kind 1 | row version 2 | payload (length bytes)        little endian
 
 The checksum (CRC-32) covers everything after it. Numbers grow by one over the life of the spool's folder. A payload is
 the piece of a RecordRequest that holds the row, with tag and length, so that concatenated payloads are a RecordRequest,
-and sending encodes nothing again.
+and sending encodes nothing again. The row version is that of the program that wrote the row: it goes with the row to
+the ledger, whichever version of the program sends it.
 """
 
 import os
@@ -16,6 +17,7 @@ from typing import NamedTuple
 from onrecord.audit.v1 import audit_pb2
 
 from recording.logger import Row
+from recording.row_version import ROW_VERSION
 
 ROW = 1
 """The payload is a row to send."""
@@ -24,25 +26,33 @@ INTENT = 2
 
 MAX_PAYLOAD_BYTES = 256 * 2**10
 MAGIC = b"\xffrec"  # 0xff occurs in no UTF-8 text, so no text in a payload can look like a record
-HEADER = struct.Struct("<4sIIQB")
+HEADER = struct.Struct("<4sIIQBH")
 TORN = "the file ends inside a record"
 """Also if zeros follow: after a power cut a file can have its new size without its last bytes."""
 
 _UNCHECKED_BYTES = 8
 _CHUNK_BYTES = 256 * 2**10
 _FRAME = struct.Struct("<4sI")
-_HEAD = struct.Struct("<IQB")
+_HEAD = struct.Struct("<IQBH")
 _TAGS: dict[type, bytes] = {
     audit_pb2.AuditRow: bytes([audit_pb2.RecordRequest.TOOL_CALLS_FIELD_NUMBER << 3 | 2]),
     audit_pb2.CostRow: bytes([audit_pb2.RecordRequest.MODEL_REQUESTS_FIELD_NUMBER << 3 | 2]),
     audit_pb2.SessionRow: bytes([audit_pb2.RecordRequest.SESSIONS_FIELD_NUMBER << 3 | 2]),
 }
 _TOOL_CALL_TAG = _TAGS[audit_pb2.AuditRow]
-_KINDS = {
-    _TAGS[audit_pb2.AuditRow][0]: audit_pb2.ROW_KIND_TOOL_CALL,
-    _TAGS[audit_pb2.CostRow][0]: audit_pb2.ROW_KIND_MODEL_REQUEST,
-    _TAGS[audit_pb2.SessionRow][0]: audit_pb2.ROW_KIND_SESSION,
-}
+_KIND_OF_FIELD = audit_pb2.RecordRequest.TOOL_CALLS_FIELD_NUMBER - audit_pb2.ROW_KIND_TOOL_CALL
+"""RowKind numbers the lists of a RecordRequest in the order of their fields, those of later versions too."""
+
+
+class UnknownRow(Exception):
+    """A newer version of this program wrote a row of a kind that this one does not know."""
+
+
+class Versioned(NamedTuple):
+    """An encoded row, and the version that it was written with."""
+
+    row_version: int
+    payload: bytes
 
 
 class Record(NamedTuple):
@@ -53,6 +63,7 @@ class Record(NamedTuple):
     payload: bytes
     stop: int
     """The offset of its end."""
+    row_version: int = ROW_VERSION
 
 
 class Damage(NamedTuple):
@@ -74,15 +85,18 @@ def decode_row(payload: bytes) -> Row:
 
     Raises:
         google.protobuf.message.DecodeError: it is not a row.
+        UnknownRow: it is one of a kind that a newer version added.
     """
     request = audit_pb2.RecordRequest.FromString(payload)
     rows: list[Row] = [*request.tool_calls, *request.model_requests, *request.sessions]
+    if not rows:
+        raise UnknownRow("a newer version of this program wrote this row: use that one")
     return rows[0]
 
 
-def kind_of_row(payload: bytes) -> audit_pb2.RowKind.ValueType:
-    """Which list of a RecordRequest the row of a payload is in."""
-    return _KINDS[payload[0]]
+def kind_of_row(payload: bytes) -> int:
+    """Which list of a RecordRequest the row of a payload is in: an audit_pb2.RowKind, or one of a newer version."""
+    return (payload[0] >> 3) - _KIND_OF_FIELD
 
 
 def is_tool_call(payload: bytes) -> bool:
@@ -90,9 +104,9 @@ def is_tool_call(payload: bytes) -> bool:
     return payload.startswith(_TOOL_CALL_TAG)
 
 
-def encode_record(number: int, kind: int, payload: bytes) -> bytes:
+def encode_record(number: int, kind: int, payload: bytes, row_version: int = ROW_VERSION) -> bytes:
     """The record's bytes in a segment."""
-    checked = _HEAD.pack(len(payload), number, kind) + payload
+    checked = _HEAD.pack(len(payload), number, kind, row_version) + payload
     return _FRAME.pack(MAGIC, zlib.crc32(checked)) + checked
 
 
@@ -147,7 +161,7 @@ class _Window:
         index = self._index(at, HEADER.size)
         if index is None:
             return TORN
-        magic, checksum, length, found, kind = HEADER.unpack_from(self._bytes, index)
+        magic, checksum, length, found, kind, row_version = HEADER.unpack_from(self._bytes, index)
         if magic != MAGIC:
             return "no record begins here"
         if length > MAX_PAYLOAD_BYTES:
@@ -163,7 +177,7 @@ class _Window:
             return "the number is too low"
         if kind not in (ROW, INTENT):
             return "the kind is unknown"
-        return Record(found, kind, checked[_HEAD.size :], at + HEADER.size + length)
+        return Record(found, kind, checked[_HEAD.size :], at + HEADER.size + length, row_version)
 
     def resynchronise(self, at: int, number: int) -> int:
         """The offset of the next intact record at or after at, else the end of the scan."""

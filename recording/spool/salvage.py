@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from recording.spool import segments
 from recording.spool.appender import Appender
-from recording.spool.records import INTENT, ROW, Record, decode_row, is_tool_call, scan
+from recording.spool.records import INTENT, ROW, Record, Versioned, decode_row, is_tool_call, scan
 from recording.spool.segments import Segment
 
 _ROWS_AT_ONCE = 256
@@ -19,10 +19,10 @@ _ROWS_AT_ONCE = 256
 class Salvage:
     """What was found. The counts are complete once `rows` is exhausted."""
 
-    rows: Iterator[list[bytes]] = field(default_factory=lambda: iter(()))
-    """The payloads of unacked rows, in order and in chunks."""
-    open_intents: list[bytes] = field(default_factory=list)
-    """Payloads of intents of earlier runs whose outcomes were not found."""
+    rows: Iterator[list[Versioned]] = field(default_factory=lambda: iter(()))
+    """Unacked rows, in order and in chunks."""
+    open_intents: list[Versioned] = field(default_factory=list)
+    """Intents of earlier runs whose outcomes were not found."""
     moved_rows: int = 0
     lost_rows: int = 0
     """An upper bound for lost rows: intents of earlier runs cannot be distinguished from them."""
@@ -40,16 +40,17 @@ def read_out(log: Appender, acked_before: int, *, pair: bool) -> Salvage:
     return found
 
 
-def _rows(log: Appender, acked_before: int, found: Salvage, *, pair: bool) -> Iterator[list[bytes]]:
-    intents: dict[str, bytes] = {}
+def _rows(log: Appender, acked_before: int, found: Salvage, *, pair: bool) -> Iterator[list[Versioned]]:
+    intents: dict[str, Versioned] = {}
     ends = [*(segment.first for segment in log.segments[1:]), log.next]
     for segment, end in zip(log.segments, ends, strict=False):
-        rows: list[bytes] = []
+        rows: list[Versioned] = []
         seen = seen_rows = 0
         for record in _records(log, segment):
+            row = Versioned(record.row_version, record.payload)
             if pair and record.number < log.first_of_run:
                 if record.kind == INTENT:
-                    intents[decode_row(record.payload).id] = record.payload
+                    intents[decode_row(record.payload).id] = row
                 elif is_tool_call(record.payload):
                     intents.pop(decode_row(record.payload).id, None)
             seen_rows += record.kind == ROW
@@ -58,7 +59,7 @@ def _rows(log: Appender, acked_before: int, found: Salvage, *, pair: bool) -> It
             seen += 1
             if record.kind == ROW:
                 found.moved_rows += 1
-                rows.append(record.payload)
+                rows.append(row)
                 if len(rows) == _ROWS_AT_ONCE:
                     yield rows
                     rows = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-SEGMENT_HEADER = b"onrecord/spool 1"
+SEGMENT_HEADER = b"onrecord/spool 2"
 
 _NAME = re.compile(r"(\d{20})\.segment")
 _ANY_VERSION = re.compile(rb"onrecord/spool \d")

@@ -13,13 +13,14 @@ from onrecord.common.v1 import common_pb2
 
 from recording.held_folder import LOCK, HeldFolder
 from recording.logger import Row
+from recording.row_version import ROW_VERSION
 from recording.spool.appender import Appender
 from recording.spool.counters import Counters
 from recording.spool.intake import Intake
 from recording.spool.keeper import Keeper
 from recording.spool.quarantine import Quarantine
 from recording.spool.reader import Batch, Reader
-from recording.spool.records import decode_row, encode_row
+from recording.spool.records import UnknownRow, Versioned, decode_row, encode_row
 from recording.spool.salvage import read_out
 from recording.spool.state import STATE, State
 
@@ -73,6 +74,8 @@ class Spool:
         except BaseException:
             self._state.close()
             raise
+        self.is_newer = self._log.last_row_version > ROW_VERSION
+        """Whether a newer version of this program wrote the last rows, which may have to wait for a newer ledger."""
         quarantine = Quarantine(self.root / "quarantine", self.id)
         self._reader = Reader(self._log, self._state.acked, self.counters, quarantine.set_aside, self._recover)
         self._acked = self._reader.position
@@ -154,9 +157,9 @@ class Spool:
             self._intake.hand_over(other._intake, switch)
             self.moved = True
             found = read_out(self._log, self._state.acked + 1, pair=not self._reader.recovered)
-            for payloads in found.rows:
-                other._intake.append_moved(payloads)
-            other._intake.append_moved([encode_row(_interrupted(intent)) for intent in found.open_intents])
+            for rows in found.rows:
+                other._intake.append_moved(rows)
+            other._intake.append_moved(list(map(_interrupted, found.open_intents)))
             other._intake.note_lost(found.lost_rows, found.lost_from_ms)
         self.counters.moved += 1
         self.counters.lost += found.lost_rows
@@ -231,10 +234,15 @@ class Spool:
     def oldest_age_seconds(self) -> float:
         """The age of the oldest unacked row, by the row's own time; 0 if all are acked. Thread-safe."""
         try:
-            payload = self._reader.peek(self._acked)
+            found = self._reader.peek(self._acked)
         except OSError:  # the segment was just trimmed: its rows are acked
             return 0.0
-        return 0.0 if payload is None else max(0.0, time.time() - decode_row(payload).created_at_ms / 1000)
+        if found is None:
+            return 0.0
+        payload, began_ms = found
+        with suppress(UnknownRow):
+            began_ms = decode_row(payload).created_at_ms
+        return max(0.0, time.time() - began_ms / 1000)
 
     def close(self) -> None:
         """Syncs everything and releases the folder. Nothing can be appended afterwards."""
@@ -275,7 +283,7 @@ class Spool:
         finally:
             self._folder.close()
 
-    def _recover(self, intents: list[bytes]) -> None:
+    def _recover(self, intents: list[Versioned]) -> None:
         """Appends rows for open intents of earlier runs. Each follows from its intent, so a second is a duplicate."""
         rows = list(map(_interrupted, intents))
         self._intake.append_recovered(rows)
@@ -309,11 +317,11 @@ class Spool:
             self._folder.unlink(segment.name)
 
 
-def _interrupted(payload: bytes) -> audit_pb2.AuditRow:
-    """The row of an intent whose call did not end."""
-    row = decode_row(payload)
+def _interrupted(intent: Versioned) -> Versioned:
+    """The row of an intent whose call did not end. What a newer version has put into the intent stays in it."""
+    row = decode_row(intent.payload)
     assert isinstance(row, audit_pb2.AuditRow)  # noqa: S101 - append_intent takes no other
     row.outcome = common_pb2.OUTCOME_INTERRUPTED
     row.error = INTERRUPTED
     row.duration_ms = 0
-    return row
+    return Versioned(intent.row_version, encode_row(row))

@@ -80,7 +80,7 @@ def test_another_version_s_folder_is_left_alone(tmp_path: Path) -> None:
     """After a downgrade: the newer version will want its rows back."""
     (producer_id,) = leave_behind(tmp_path, 1)
     (segment,) = segments_of(tmp_path)
-    newer = SEGMENT_HEADER[:-1] + b"2" + b"in a way that nobody knows yet"
+    newer = SEGMENT_HEADER[:-1] + b"9" + b"in a way that nobody knows yet"
     segment.write_bytes(newer)
     with opened(tmp_path) as spool:
         assert spool.id != producer_id

@@ -70,7 +70,7 @@ class _RowKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RowKind.Value
     """RecordRequest.sessions."""
 
 class RowKind(_RowKind, metaclass=_RowKindEnumTypeWrapper):
-    """RowKind says which list of a RecordRequest a row was in."""
+    """RowKind says which list of a RecordRequest a row was in: its value is the number of the list's field less 2."""
 
 ROW_KIND_UNSPECIFIED: RowKind.ValueType  # 0
 """Not set."""
