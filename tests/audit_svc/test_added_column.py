@@ -32,7 +32,7 @@ with start_service("audit_svc", {**database, "AUDIT_LISTEN": "127.0.0.1:0"}, "se
         return [json.loads(line) for line in ran.stdout.splitlines()]
 
     entries = printed("show", "session-1", "--json")
-    shown = [entry["tool_call"] for entry in entries if "tool_call" in entry]
+    shown = [entry["tool_call"] for entry in entries if entry.get("tool_call")]
     json.dump({
         "refused": [(refused.id, refused.message) for refused in answer.rejections],
         "listed": {record.tool_call.id: record.tool_call.host for record in listed},
