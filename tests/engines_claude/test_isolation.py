@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_svc.engines.claude.isolation import GIT, find_program, isolated, outside
+from gateway_svc.engines.claude.isolation import GIT, SETTINGS, find_program, isolated, outside
 from gateway_svc.engines.claude.prompt import ANSWER, BEFORE, GO_ON, NOTHING, prompt
 from gateway_svc.errors import SettingsError
 from gateway_svc.messages import AssistantMessage, UserMessage
@@ -87,7 +87,7 @@ def test_no_tool_s_program_is_found_by_a_relative_path(tmp_path, monkeypatch, na
     assert installed(name) is None
 
 
-@pytest.mark.parametrize("name", ["HOME", "CLAUDE_CONFIG_DIR"])
+@pytest.mark.parametrize("name", ["HOME", *SETTINGS])
 @pytest.mark.parametrize("place", ["", "sub", "relative"])
 async def test_a_workspace_that_holds_the_user_s_settings_is_refused(stage, monkeypatch, name, place):
     monkeypatch.setenv(name, "relative" if place == "relative" else str(stage.workspace / place))

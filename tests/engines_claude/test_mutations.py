@@ -36,6 +36,20 @@ GOOD: list[Line] = [
     *(tool_result("toolu_1", "file"), tool_result("toolu_2", "ok", detail=BASH_DONE)),
     *(requesting(), *message("msg_2", LAST), result({MODEL: spent(2, 0.00108)}, result=LAST, stop_reason="end_turn")),
 ]
+"""A run as most are."""
+BESIDE: list[Line] = [
+    {"type": "control_request", "request_id": "r", "request": {"subtype": "of_tomorrow", "input": {"a": 1}}},
+    {"type": "system", "subtype": "permission_denied", "tool_use_id": "toolu_3", "tool_name": "Bash"},
+    {"type": "system", "subtype": "api_retry", "attempt": 1, "error": "overloaded", "error_status": 529},
+    {"type": "system", "subtype": "background_tasks_changed", "tasks": [{"task_id": "b1", "task_type": "local_bash"}]},
+    {
+        "type": "rate_limit_event",
+        "rate_limit_info": {"status": "allowed", "rateLimitType": "five_hour", "resetsAt": 9, "utilization": 0.5},
+    },
+]
+"""Lines that tell nothing of the two calls and the texts, wherever they stand."""
+LAST_TOLD = len(GOOD) - 2
+"""How many lines it takes to tell all of the answer: without `message_stop` and the result."""
 GONE = object()
 ODD = [None, 7, -1.5, "odd", "", [], ["odd"], {}, {"odd": {"a": 1}}, True, GONE]
 
@@ -51,6 +65,9 @@ class Lines:
     async def lines(self) -> AsyncGenerator[Line, None]:
         for line in self._lines:
             yield line
+
+    def send(self, line: Line) -> None:
+        pass
 
     def close_input(self) -> None:
         pass
@@ -98,7 +115,7 @@ def touches(number: int, tool_use_id: str) -> bool:
     return tool_use_id in str(line) or line.get("event", {}).get("index") == index
 
 
-async def play(stage: Stage, lines: list[Line]) -> str:
+async def play(stage: Stage, lines: list[Line], exit_code: int = 0) -> str:
     stage.history.clear()
     stage.ledger.intents.clear()
     stage.ledger.calls.clear()
@@ -107,6 +124,7 @@ async def play(stage: Stage, lines: list[Line]) -> str:
     run = Run(turn, Memory(stage.folder / "memory"), list_price, stage.ledger.audit())
     try:
         process: Any = Lines(lines)
+        process.exit_code = exit_code
         return pb.StopReason.Name(await run.drive(process, resumed=False, seconds=60))
     except EngineError:
         return "error"
@@ -119,6 +137,37 @@ async def test_the_lines_are_good(stage):
     assert stage.text() == FIRST + LAST
     assert len(stage.ledger.calls) == 2
     assert [row.usage_incomplete for row in stage.ledger.costs] == [False, False]
+
+
+@pytest.mark.parametrize("exit_code", [0, 1, -9])
+async def test_a_stream_that_is_cut_at_any_line_is_an_answer_only_if_all_of_it_came(stage, exit_code):
+    """Each call that a line has shown has its row, the client's words are the session's, and no bill is of nothing."""
+    for number in range(len(GOOD) + 1):
+        ended = await play(stage, GOOD[:number], exit_code)
+        rows, told = stage.ledger.calls, "".join(event.text for event in stage.of_kind("text_delta"))
+        assert (ended == "STOP_REASON_COMPLETED") == (number >= LAST_TOLD and (exit_code == 0 or number == len(GOOD)))
+        assert [row.id for row in rows] == [intent.id for intent in stage.ledger.intents]
+        shown = [key for key in CALLS if any(key in str(line) for line in GOOD[:number] if line["type"] == "assistant")]
+        assert [row.provider_call_id for row in rows] == shown
+        for row in rows:
+            result_came = any(row.provider_call_id in str(line) for line in GOOD[:number] if line["type"] == "user")
+            assert (row.outcome == common_pb2.OUTCOME_SUCCEEDED) == result_came
+        kept = "".join(said.text for said in stage.history if isinstance(said, AssistantMessage))
+        assert told == kept
+        for cost in stage.ledger.costs:
+            assert cost.input_tokens or cost.usage_incomplete or cost.error
+            assert ended == "STOP_REASON_COMPLETED" or not cost.HasField("cost_micros") or cost.error or rows
+
+
+@pytest.mark.parametrize("at", range(0, len(GOOD), 5))
+async def test_lines_beside_cost_nothing_whatever_is_wrong_with_them(stage, at):
+    """Each of them with each one thing wrong, at a place of the run."""
+    odd = [changed(line, path, to) for line in BESIDE for path in paths(line) for to in ODD]
+    ended = await play(stage, [*GOOD[:at], *odd, *GOOD[at:]])
+    assert ended == "STOP_REASON_COMPLETED"
+    assert stage.text() == FIRST + LAST
+    assert [row.outcome for row in stage.ledger.calls] == [common_pb2.OUTCOME_SUCCEEDED] * 2
+    assert sum(row.cost_micros for row in stage.ledger.costs) == 1080
 
 
 @pytest.mark.long

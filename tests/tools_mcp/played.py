@@ -129,6 +129,15 @@ def main() -> None:
             continue
         elif method == "tools/list":
             lists += 1
+            if MODE == "no-tools":
+                tell({"id": number, "error": {"code": -32601, "message": "Method not found"}})
+                continue
+            if MODE == "pages" and "cursor" in params:
+                tell({"id": number, "error": {"code": -32602, "message": "no such cursor"}})
+                continue
+            if MODE == "pages":
+                tell({"id": number, "result": {"tools": [tool("go")], "nextCursor": "more"}})
+                continue
             tell({"id": number, "result": {"tools": TOOLS.get(MODE, [tool("go")])}})
             if MODE == "loop":
                 tell({"method": "notifications/tools/list_changed"})
@@ -137,6 +146,9 @@ def main() -> None:
                     file.write(f"{lists}\n")
         elif method == "tools/call":
             if params.get("arguments", {}).get("x") == "wait":
+                continue
+            if MODE == "told":  # the call says what is answered
+                raw(params["arguments"]["x"].replace("ID", str(number)).encode(errors="surrogateescape") + b"\n")
                 continue
             if MODE == "brackets":
                 told = [{"type": "text", "text": json.dumps(params["arguments"])}]

@@ -9,6 +9,8 @@ from gateway_svc.engines.wire.fields import Fields
 
 COMMANDS = frozenset({"local_bash", "monitor_mcp", "dream"})
 """The kinds of tasks that nobody waits for: commands, watchers, the program's own housekeeping."""
+ENDED = ("completed", "failed", "killed", "stopped", "cancelled")
+"""The states of a task that will not wake the program."""
 
 
 class Background:
@@ -19,9 +21,9 @@ class Background:
         self._commands: set[str] = set()
 
     def change(self, tasks: object) -> None:
-        """Takes the full list of tasks. Anything but a list is ignored."""
+        """Takes the full list of tasks. Anything but a list is ignored, and so are tasks that say that they ended."""
         if isinstance(tasks, list):
-            told = [as_object(task) for task in tasks]
+            told = [task for task in map(as_object, tasks) if task.get("status") not in ENDED]
             self._tasks = {as_word(task.get("task_id")): as_word(task.get("task_type")) for task in told}
 
     def note(self, line: Fields) -> None:

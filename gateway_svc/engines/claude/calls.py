@@ -36,7 +36,9 @@ class Calls:
         self._turn = turn
         self._audit = audit
         self._open: dict[str, _Open] = {}
-        self._seen: set[str] = set()
+        self._seen: dict[str, str] = {}
+        """The id of each call that was begun, and of the message that last made it. Some servers begin anew with their
+        ids in each message."""
         self._held: set[str] = set()
         """Of those that were begun by hold(), the ones that no line has shown yet."""
         self._refused: dict[str, str] = {}
@@ -44,25 +46,36 @@ class Calls:
         self.stopping = False
         """Whether the program was asked to stop, so that later failures count as cancelled."""
 
-    def begin(self, call: ToolCall) -> bool:
-        """The program runs a tool that the model called. False if the call is already known."""
+    def begin(self, call: ToolCall, message_id: str) -> bool:
+        """The program runs a tool that the model called in this message. False if the call is already known."""
         if call.provider_call_id in self._held:
             self._held.discard(call.provider_call_id)
+            self._seen[call.provider_call_id] = message_id
             return True
-        if call.provider_call_id in self._seen:
+        if call.provider_call_id in self._open or not self._is_new(call.provider_call_id, message_id):
             return False
-        self._seen.add(call.provider_call_id)
+        self._begin(call, message_id)
+        return True
+
+    def _is_new(self, provider_call_id: str, message_id: str) -> bool:
+        before = self._seen.get(provider_call_id)
+        return before is None or ("" not in (before, message_id) and before != message_id)
+
+    def _begin(self, call: ToolCall, message_id: str) -> None:
+        self._seen[call.provider_call_id] = message_id
+        self._refused.pop(call.provider_call_id, None)
+        self._denied.discard(call.provider_call_id)
         intent = self._audit.open_call(call, self.scope) if self._audit else self._bare_row(call)
         intent.times_observed = True
         self._open[call.provider_call_id] = _Open(call, intent)
         if self._audit and (refusal := self._audit.intend(intent)):
             self._refused[call.provider_call_id] = refusal
         self._turn.events.put(tool_call_started(intent))
-        return True
 
     async def hold(self, call: ToolCall) -> str | None:
         """Waits until a call that the program is about to run is on the record; returns why it must not run, if so."""
-        if call.provider_call_id not in self._seen and self.begin(call):
+        if call.provider_call_id not in self._open:
+            self._begin(call, "")
             self._held.add(call.provider_call_id)
         refusal = self._refused.get(call.provider_call_id)
         if refusal is None and self._audit:

@@ -29,10 +29,16 @@ HOLD_TOOLS: Mapping[str, Any] = {
 
 
 async def answer(line: Fields, calls: Calls) -> dict[str, Any] | None:
-    """The answer to a line of the program's, once the call that it asks for may run; None where it asks for none."""
-    request = as_object(line.get("request"))
-    if line.get("type") != "control_request" or request.get("callback_id") != CALLBACK:
+    """The answer to a line of the program's, once the call that it asks for may run; None if it asks nothing.
+
+    What else it may ask is refused, since it would wait for the answer.
+    """
+    if line.get("type") != "control_request":
         return None
+    request = as_object(line.get("request"))
+    if request.get("callback_id") != CALLBACK:
+        refused = {"subtype": "error", "request_id": line.get("request_id"), "error": "not offered"}
+        return {"type": "control_response", "response": refused}
     asked = as_object(request.get("input"))
     tool_use_id = as_word(request.get("tool_use_id")) or as_word(asked.get("tool_use_id"))
     block = {"id": tool_use_id, "name": asked.get("tool_name"), "input": asked.get("tool_input")}

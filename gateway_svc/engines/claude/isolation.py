@@ -7,7 +7,7 @@
 | a file that an input names (`@name`)    | an option of the program, and the position of the input (see prompt)     |
 | `.git/config`, hooks, filters           | git treats the repository as another user's (see GIT)                    |
 | programs, if PATH is relative           | such entries of PATH, and those that lead there, are left out            |
-| a home folder with the user's settings  | refused at start                                                         |
+| a folder or file of the user's settings | refused at start if it lies there (see SETTINGS)                         |
 
 Tested with the real program in tests/engines_claude/test_real_isolation.py. docs/security.md says what is left.
 """
@@ -30,6 +30,11 @@ GIT = {
 """Git settings that override the repository's. The program lets models run `git status` and the like unasked, and a
 repository's filters and drivers have arbitrary names, which nothing overrides. So git also treats every repository as
 another user's (git 2.35.2 and later), and works only in those that the deployment's own `safe.directory` names."""
+SETTINGS = (
+    *("CLAUDE_CONFIG_DIR", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_EXEC_PATH"),
+    *("RIPGREP_CONFIG_PATH", "BASH_ENV", "ZDOTDIR"),
+)
+"""Variables that tell the program, or git, ripgrep and shells below it, where their settings are; beside HOME."""
 FOREIGN_REPOSITORIES = "GIT_TEST_ASSUME_DIFFERENT_OWNER"
 
 
@@ -76,17 +81,16 @@ def check(command: Sequence[str], environment: Mapping[str, str], workspace: Pat
     """Refuses a workspace that holds the program, a file in its command, or the user's settings for it.
 
     Raises:
-        SettingsError: the program, the home folder, or the one in CLAUDE_CONFIG_DIR lies in the workspace.
+        SettingsError: the program, the home folder, or what a variable of SETTINGS names lies in the workspace.
     """
     check_programs(workspace.resolve(), "GATEWAY_CLAUDE_COMMAND", command)
     homes = {"HOME": environment.get("HOME") or os.path.expanduser("~")}  # noqa: PTH111 - where there is none, it stays ~
-    if folder := environment.get("CLAUDE_CONFIG_DIR"):
-        homes["CLAUDE_CONFIG_DIR"] = folder
+    homes |= {name: environment[name] for name in SETTINGS if environment.get(name)}
     for name, folder in homes.items():
         if not Path(folder).is_absolute() or _within(folder, workspace):
             raise SettingsError(
-                f"{name}: must be absolute and not lie in GATEWAY_WORKSPACE: it holds the settings of Claude's program,"
-                " and tools could write them there"
+                f"{name}: must be absolute and not lie in GATEWAY_WORKSPACE: it holds settings of Claude's program"
+                " or of what it starts, and tools could write them there"
             )
 
 

@@ -1,11 +1,10 @@
 """How a tool call of Claude's program ended, by its `tool_result`, and what the conversation keeps of the result."""
 
 import re
-from typing import Any
 
 from onrecord.common.v1 import common_pb2
 
-from gateway_svc.engines.claude.lines import as_object, as_word
+from gateway_svc.engines.claude.lines import as_object, as_word, blocks
 from gateway_svc.engines.wire.fields import Fields
 from recording.calls import ToolResult
 
@@ -77,11 +76,8 @@ def _with(
 
 def _shown(content: object) -> tuple[str, int]:
     """The text of a result, and its whole size in bytes. Images count, but are named instead of kept."""
-    blocks: list[Any] = content if isinstance(content, list) else [{"type": "text", "text": content}]
     parts, size = [], 0
-    for block in blocks:
-        if not isinstance(block, dict):
-            continue
+    for block in blocks(content if isinstance(content, list | dict) else as_word(content)):
         if block.get("type") == "text":
             part = as_word(block.get("text"))
             parts.append(part)

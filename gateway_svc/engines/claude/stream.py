@@ -48,6 +48,8 @@ class Stream:
         self._conversation = conversation
         self._on_session = on_session
         self._session_id = ""
+        self._message_id = ""
+        """The message that is being streamed."""
         self._speech = Speech(turn.events.put_text, conversation.add_text)
         self._streamed = StreamedCalls()
         self._background = Background()
@@ -103,9 +105,9 @@ class Stream:
         match event.get("type"):
             case "message_start":
                 message = as_object(event.get("message"))
-                message_id = as_word(message.get("id"))
-                self._speech.begin(message_id, anew=True)
-                self._conversation.begin(message_id)
+                self._message_id = as_word(message.get("id"))
+                self._speech.begin(self._message_id, anew=True)
+                self._conversation.begin(self._message_id)
                 self._streamed.clear()
                 self._bill.begin(message, streamed=True)
                 self.end = ""
@@ -125,7 +127,7 @@ class Stream:
         if reason:
             # A message that broke off has a message_stop too, but no reason.
             for block in self._streamed.take_all():
-                self._take_call(block, subagent=False)
+                self._take_call(block, self._message_id, subagent=False)
             self._speech.complete()
             self.end = as_word(reason) or "unknown"
         self._bill.add(as_object(event.get("usage")))
@@ -147,7 +149,7 @@ class Stream:
             self._conversation.begin(message_id)
         for block in said:
             if as_word(block.get("type")).endswith("tool_use"):
-                self._take_call(block, subagent=subagent)
+                self._take_call(block, message_id, subagent=subagent)
         if not subagent:
             self.end = as_word(message.get("stop_reason"))
             for block in said:
@@ -165,9 +167,9 @@ class Stream:
             case "thinking":
                 self._conversation.add_thinking(as_word(block.get("thinking")))
 
-    def _take_call(self, block: Fields, *, subagent: bool) -> None:
+    def _take_call(self, block: Fields, message_id: str, *, subagent: bool) -> None:
         call = tool_call(block, self._streamed.id_of(block) if not subagent else "")
-        if self._calls.begin(call) and not subagent:
+        if self._calls.begin(call, message_id) and not subagent:
             self._conversation.add_call(call)
 
     def _take_user(self, line: Fields, *, subagent: bool) -> None:
@@ -180,7 +182,7 @@ class Stream:
     def _take_result_block(self, block: Fields, line: Fields, *, subagent: bool) -> None:
         tool_use_id = as_word(block.get("tool_use_id"))
         if not subagent and (shown := self._streamed.take(tool_use_id)):
-            self._take_call(shown, subagent=False)
+            self._take_call(shown, self._message_id, subagent=False)
         result = self._calls.finish(block, line)
         if result and not subagent:
             self._conversation.add_result(tool_use_id, result.text)

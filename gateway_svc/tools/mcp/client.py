@@ -162,7 +162,8 @@ class Client:
 
     def _take(self, message: dict[str, Any]) -> bool:
         method, number = message.get("method"), message_id(message)
-        if isinstance(method, str):
+        answers = number in self._asked and ("result" in message or "error" in message)
+        if isinstance(method, str) and not answers:
             if "id" in message:
                 self._answer_later(message["id"], method)
             else:
@@ -173,10 +174,11 @@ class Client:
         if number not in self._asked:
             self._count_stray()
             return False
-        if "result" in message:
-            self._settle(number, result=message["result"])
-        elif "error" in message:
+        # JSON-RPC 1.0 sends both, one of them null
+        if message.get("error") is not None:
             self._settle(number, error=refusal_of(message["error"]))
+        elif "result" in message:
+            self._settle(number, result=message["result"])
         else:
             self._settle(number, error=Unreadable())
         return True

@@ -94,8 +94,8 @@ class _Http:
         session = response.headers.get("mcp-session-id", "")
         if session.isascii() and session.isprintable():
             self._session = session or self._session
-        answered = False
-        if _media(response) == EVENTS:
+        answered, streams = False, _media(response) == EVENTS
+        if streams:
             async for event in _events(response):
                 answered |= self._client.take(event)
                 await asyncio.sleep(0)
@@ -108,7 +108,8 @@ class _Http:
             self._client.lost.set()  # its session is gone: a new one costs little
             raise ConnectionLost(begun=False)
         if asks and not answered:
-            raise ConnectionLost if response.status_code < 400 else Unreadable
+            # a stream without its answer was cut; a whole body without one says nothing of the connection
+            raise ConnectionLost if streams and response.status_code < 400 else Unreadable
 
 
 def _media(response: httpx2.Response) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 from gateway_svc.tools import ToolContext
 from gateway_svc.tools.arguments import ArgumentsError
-from gateway_svc.tools.mcp.client import Client
+from gateway_svc.tools.mcp.client import METHOD_NOT_FOUND, Client
 from gateway_svc.tools.mcp.schemas import Unusable, renamed, usable
+from gateway_svc.tools.mcp.wire import Refusal, Unreadable
 from recording.calls import ToolResult
 
 MAX_TOOLS, MAX_PAGES = 128, 16
@@ -62,14 +63,21 @@ class Listing:
 
 
 async def list_tools(client: Client, server: str, call: Call, seconds: float) -> Listing:
-    """Lists the tools of the server of that name; `call` calls one.
+    """Lists the tools of the server of that name; `call` calls one. A server may have none, and no such method.
 
     Raises:
         ConnectionLost, Refusal, Unreadable, TimeoutError: the server did not list its tools.
     """
     listing, cursor, seen = Listing(), None, 0
     for _ in range(MAX_PAGES):
-        page = await client.request("tools/list", {"cursor": cursor} if cursor else {}, seconds)
+        try:
+            page = await client.request("tools/list", {"cursor": cursor} if cursor else {}, seconds)
+        except (Refusal, Unreadable) as failure:
+            if cursor:
+                listing.leave_out(f"{server}.#{seen + 1}", "the rest of the list cannot be read")
+            elif not (isinstance(failure, Refusal) and failure.code == METHOD_NOT_FOUND):
+                raise
+            break
         listed = page.get("tools")
         for entry in listed if isinstance(listed, list) else []:
             seen += 1

@@ -24,8 +24,8 @@ def tool_result(answer: dict[str, Any]) -> ToolResult:
     Raises:
         ToolError: the server reports an error, or its answer is malformed.
     """
-    blocks = answer.get("content")
-    blocks = blocks if isinstance(blocks, list) else []
+    content = answer.get("content")
+    blocks = content if isinstance(content, list) else [] if content is None else [content]
     parts = [_shown(block) for block in blocks[:MAX_BLOCKS]]
     if len(blocks) > MAX_BLOCKS:
         parts.append((f"[{len(blocks) - MAX_BLOCKS} more blocks are left out]", 0))
@@ -33,7 +33,7 @@ def tool_result(answer: dict[str, Any]) -> ToolResult:
         structured = json.dumps(answer["structuredContent"], ensure_ascii=False)
         parts.append((structured, _size(structured)))
     text, size = "\n".join(shown for shown, _ in parts), sum(size for _, size in parts)
-    if answer.get("isError") is True:
+    if answer.get("isError") not in (None, False):
         raise ToolError("the tool reported an error", text=f"Error: {text}", result_bytes=size)
     if answer.get("resultType", "complete") != "complete":
         raise ToolError(
@@ -75,7 +75,7 @@ def refused(server: str, refusal: Refusal) -> ToolError:
 def _shown(block: Any) -> tuple[str, int]:
     """A block's text for the model, and its size in bytes; other blocks are named instead."""
     match block:
-        case {"type": "text", "text": str(text)}:
+        case {"type": "text", "text": str(text)} | str(text):
             return text, _size(text)
         case {"type": "image" | "audio" as kind, "data": str(data)}:
             size = len(data) * 3 // 4

@@ -58,7 +58,7 @@ def read_messages(line: bytes) -> Iterator[dict[str, Any]]:
     """Yields the messages of a line or a body.
 
     Raises:
-        Unreadable: it is malformed, or has too many parts.
+        Unreadable: it is malformed, or has too many parts; of an array, after all messages that can be read.
     """
     if sum(map(line.count, (b",", b"[", b"{", b":"))) > MAX_SIGNS:
         raise Unreadable(_ids(line))
@@ -69,15 +69,18 @@ def read_messages(line: bytes) -> Iterator[dict[str, Any]]:
             value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError):
         raise Unreadable(_ids(line)) from None
-    for message in value if isinstance(value, list) else [value]:
-        if not isinstance(message, dict):
-            raise Unreadable
-        yield message
+    listed = value if isinstance(value, list) else [value]
+    messages = [message for message in listed if isinstance(message, dict)]
+    yield from messages
+    if len(messages) < len(listed):
+        raise Unreadable
 
 
 def message_id(message: dict[str, Any]) -> int | None:
-    """The id of our request that a message answers, a number or its text."""
+    """The id of our request that a message answers: a number, its text, or a float, as some languages write it."""
     value = message.get("id")
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= MAX_DIGITS:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
