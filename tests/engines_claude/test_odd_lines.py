@@ -260,7 +260,7 @@ async def test_only_what_will_wake_the_program_holds_the_turn(stage, told, monke
     assert stage.text() == "x"
 
 
-ODD_LIMITS = [None, 7, "x", [], {"status": []}, {"resetsAt": float("nan")}, {"utilization": "0.5"}]
+ODD_LIMITS: list[Any] = [None, 7, "x", [], {"status": []}, {"resetsAt": float("nan")}, {"utilization": "0.5"}]
 ODD_LIMITS += [{"resetsAt": 10**30}, {"utilization": float("inf")}, {"rateLimitType": {"a": 1}}, {"status": "new"}]
 
 
