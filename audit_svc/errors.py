@@ -60,7 +60,12 @@ class RowVersionTooNew(AuditError):
 
 
 class NotFound(AuditError):
-    """What the request names is not in the ledger."""
+    """What the request names is not in the ledger: its kind, such as session, and its id."""
+
+    def __init__(self, message: str, resource: str, id_: str) -> None:
+        super().__init__(message)
+        self.resource = resource
+        self.id = id_
 
 
 class AlreadyRunning(AuditError):
@@ -80,7 +85,11 @@ class QueueFull(AuditError):
 
 
 class TailBehind(AuditError):
-    """A tail is further behind than its client lets it skip. The message says how to go on."""
+    """A tail is further behind than its client lets it skip. The message says how to go on, `metadata` from where."""
+
+    def __init__(self, message: str, resume_token: str) -> None:
+        super().__init__(message)
+        self.metadata = {"resume_token": resume_token}
 
 
 class DiskFull(AuditError):

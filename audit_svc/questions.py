@@ -127,7 +127,8 @@ class QuestionServicer(questions_pb2_grpc.QuestionServiceServicer):
                 if not request.skip_when_behind:
                     raise TailBehind(
                         f"the tail is {last - at} rows behind: go on from the last resume_token, read faster, "
-                        "or set skip_when_behind"
+                        "or set skip_when_behind",
+                        query.token((at,)),
                     )
                 skipped, at = questions_pb2.PositionRange(first=at + 1, last=last), last
             tail = await self._ledger.tool_calls_after(query.filter, at)

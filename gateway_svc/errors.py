@@ -4,6 +4,7 @@ GatewayError
 ├── SettingsError            a setting is wrong or missing                       exit code 2
 ├── InvalidRequest           the request cannot be carried out as written        INVALID_ARGUMENT
 ├── NotFound                 no such session, turn or waiting tool call          NOT_FOUND
+├── AlreadyExists            the same id stands for something else already       ALREADY_EXISTS
 ├── Busy                     another process has the session open                 ABORTED
 ├── EngineNotConfigured      this deployment has not configured the engine       FAILED_PRECONDITION
 ├── BudgetUnknown            mode strict, and the ledger does not answer         UNAVAILABLE
@@ -60,10 +61,25 @@ class InvalidRequest(GatewayError):
         self.field = field
 
 
-class NotFound(GatewayError):
+class _AboutOne(GatewayError):
+    """An error about one thing that the request names: its kind, such as session, and its id."""
+
+    def __init__(self, message: str, resource: str, id_: str) -> None:
+        super().__init__(message)
+        self.resource = resource
+        self.id = id_
+
+
+class NotFound(_AboutOne):
     """What the request names does not exist."""
 
     code = "not_found"
+
+
+class AlreadyExists(_AboutOne):
+    """The same id stands for something else already."""
+
+    code = "already_exists"
 
 
 class Busy(GatewayError):
@@ -72,10 +88,13 @@ class Busy(GatewayError):
     code = "busy"
 
 
-class EngineNotConfigured(GatewayError):
+class EngineNotConfigured(_AboutOne):
     """The engine exists, but this deployment has not configured it."""
 
     code = "engine_not_configured"
+
+    def __init__(self, message: str, engine: str) -> None:
+        super().__init__(message, "engine", engine)
 
 
 class Overloaded(GatewayError):
@@ -117,6 +136,12 @@ class ModelNotFound(EngineError):
     """The model server does not have the model."""
 
     code = "model_not_found"
+    resource = "model"
+
+    @property
+    def id(self) -> str:
+        """The model."""
+        return self.model
 
 
 class EngineUnavailable(EngineError):

@@ -15,7 +15,7 @@ from gateway_svc.loop.answers import Answer, Answers
 from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.sessions import Sessions
 from gateway_svc.turns.turn import Runner
-from service_kit.access.callers import current_caller
+from service_kit.access.callers import caller_name, current_caller
 from service_kit.access.roles import Role
 from service_kit.errors import ErrorStatuses
 from service_kit.paging import InvalidPage, decode_token, encode_token, page_size
@@ -24,6 +24,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     InvalidPage: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.Busy: grpc.StatusCode.ABORTED,
     errors.EngineNotConfigured: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BudgetUnknown: grpc.StatusCode.UNAVAILABLE,
@@ -60,6 +61,9 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
     APPROVALS: {"AnswerToolCall": _CALLERS},
 }
 """Who may call what, by service; docs/security.md has it as a table."""
+
+MAX_REASON_BYTES = 4096
+"""Of an answer's reason, which is remembered with it."""
 
 NOT_BUILT = "this version of the gateway does not have it"
 
@@ -100,8 +104,8 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         return pb.CreateSessionResponse(session=self._turns.create_session(request.settings, _viewer()).to_message())
 
     async def UpdateSession(self, request: pb.UpdateSessionRequest, context: Context) -> pb.UpdateSessionResponse:  # noqa: N802
-        """Is not built."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, NOT_BUILT)
+        """Changes a session's settings."""
+        return pb.UpdateSessionResponse(session=(await self._turns.update_session(request, _viewer())).to_message())
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:  # noqa: N802
         """Returns a session."""
@@ -147,8 +151,10 @@ class ApprovalServicer(approvals_pb2_grpc.ApprovalServiceServicer):
             raise errors.InvalidRequest(
                 "verdict is neither VERDICT_ALLOWED nor VERDICT_DENIED: the call waits on", "verdict"
             )
+        if len(request.reason.encode()) > MAX_REASON_BYTES:
+            raise errors.InvalidRequest(f"reason is longer than {MAX_REASON_BYTES} bytes", "reason")
         allow = request.verdict == common_pb2.VERDICT_ALLOWED
-        self._answers.give(request.tool_call_id, Answer(allow, request.reason))
+        self._answers.give(request.tool_call_id, Answer(allow, request.reason), by=caller_name(context))
         return approvals_pb2.AnswerToolCallResponse()
 
 

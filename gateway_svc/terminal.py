@@ -39,7 +39,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 def add_commands(app: typer.Typer) -> None:
     """Adds this module's commands to app, with the options that they share."""
     app.callback()(client_options)
-    for command in (run, engines, sessions, health):
+    for command in (run, change, engines, sessions, health):
         app.command()(command)
 
 
@@ -84,6 +84,36 @@ def run(
 
     if _call(target, stream) == pb.STOP_REASON_FAILED:
         raise typer.Exit(EXIT_FAILED)
+
+
+def change(
+    session: str,
+    engine: Annotated[str | None, typer.Option(help="The engine; an empty one is the default.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model; an empty one is the engine's default.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="key=value, in the place of all labels; repeatable.")] = None,
+    max_cost: Annotated[float | None, typer.Option(min=0, help="US dollars that the session may cost.")] = None,
+    fallback: Annotated[str, typer.Option(help="ENGINE[:MODEL] to use when the engine is down or rate-limited.")] = "",
+    shadow: Annotated[list[str] | None, typer.Option(help="ENGINE[:MODEL], in the place of all; repeatable.")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="A setting to take away, such as max_cost_micros.")] = None,
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """Change what the next turns of a session run with, and print the session as one JSON object."""
+    given: dict[str, Any] = {
+        "engine": engine,
+        "model": model,
+        "labels": dict(map(_split_label, label)) if label else None,
+        "max_cost_micros": None if max_cost is None else round(max_cost * 1_000_000),
+        "fallback": _choice(fallback) if fallback else None,
+        "shadows": list(map(_choice, shadow)) if shadow else None,
+    }
+    named = {name: value for name, value in given.items() if value is not None}
+    request = pb.UpdateSessionRequest(session_id=session, settings=pb.SessionSettings(**named))
+    request.update_mask.paths.extend([*named, *(without or [])])
+    response = _call(
+        target,
+        lambda stub, metadata: _await(stub.UpdateSession(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)),
+    )
+    _print_json(response.session)
 
 
 def engines(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:

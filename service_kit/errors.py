@@ -2,8 +2,9 @@
 
 Each status has an ErrorInfo of the domain `onrecord.dev`. Its reason is the error's name in capitals, such as
 QUEUE_FULL, or that of its nearest ancestor that common.proto lists as an ErrorReason; its metadata is the error's
-`metadata`, a dictionary of texts, if it has one. An error with a `field`, the path of the request's field that is at
-fault, adds a BadRequest, and one that passes a RetryInfo.
+`metadata`, a dictionary of texts, if it has one, and of an error about one thing its kind, `resource`, such as session,
+and its `id`. An error with a `field`, the path of the request's field that is at fault, adds a BadRequest, and one that
+passes a RetryInfo.
 """
 
 import contextlib
@@ -30,6 +31,8 @@ ERROR_DOMAIN = "onrecord.dev"
 MAX_STATUS_BYTES = 1000
 """Of a status's text, in UTF-8. It goes out three times (text, details, BadRequest), percent-encoded or in base64, and
 gRPC's peers take 8 KiB of trailers."""
+MAX_ID = 128
+"""Of the id in a status's metadata, in characters."""
 
 
 class Unauthenticated(Exception):
@@ -90,7 +93,7 @@ class ErrorStatuses:
             return _internal(error, method)
         code = self._codes[cls]
         message = "the request is not a valid message of its type" if isinstance(error, DecodeError) else str(error)
-        status = _status(code, message, _reason(type(error)), **getattr(error, "metadata", {}))
+        status = _status(code, message, _reason(type(error)), **_metadata(error))
         if field := getattr(error, "field", ""):
             violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=cut(message))
             status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
@@ -166,12 +169,24 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         details = rpc_status.to_status(status)
         if details.code is not grpc.StatusCode.INTERNAL:
             log.info("rpc.refused", method=method, code=details.code.name, error=type(error).__name__)
-        await context.abort(details.code, details.details, details.trailing_metadata)
+        await context.abort(details.code, details.details, (*details.trailing_metadata, *_pushback(status)))
 
 
 def code_name(status: status_pb2.Status) -> str:
     """The name of a status's code, such as UNAVAILABLE."""
     return next((code.name for code in grpc.StatusCode if code.value[0] == status.code), str(status.code))
+
+
+def _metadata(error: BaseException) -> dict[str, str]:
+    named = {"resource": error.resource, "id": error.id[:MAX_ID]} if hasattr(error, "resource") else {}  # type: ignore[attr-defined] # beside resource
+    return {**named, **getattr(error, "metadata", {})}
+
+
+def _pushback(status: status_pb2.Status) -> list[tuple[str, str]]:
+    """The trailer that tells a RetryInfo to gRPC's own retries (gRFC A6)."""
+    retry = error_details_pb2.RetryInfo()
+    has_retry = any(detail.Unpack(retry) for detail in status.details)
+    return [("grpc-retry-pushback-ms", str(retry.retry_delay.ToMilliseconds()))] if has_retry else []
 
 
 def _internal(error: BaseException, method: str) -> status_pb2.Status:

@@ -1,10 +1,14 @@
-"""Tool calls that wait for a decision."""
+"""Tool calls that wait for a decision, and the decisions of the last hour."""
 
 import asyncio
 import time
 from dataclasses import dataclass
 
-from gateway_svc.errors import NotFound
+from gateway_svc.errors import AlreadyExists, NotFound
+
+REMEMBERED_SECONDS = 3600.0
+MAX_REMEMBERED = 10_000
+"""Answers that are remembered; of more the oldest are forgotten first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +19,15 @@ class Answer:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """An answer that was taken; `by` is who gave it, `until` by the monotonic clock how long it is remembered."""
+
+    answer: Answer
+    by: str
+    until: float
+
+
 class Answers:
     """Delivers an answer to the call that waits for it."""
 
@@ -22,6 +35,8 @@ class Answers:
         """Waits at most `seconds` for each answer."""
         self._seconds = seconds
         self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._given: dict[str, _Given] = {}
+        """In the order in which they came."""
 
     def expires_at_ms(self) -> int:
         """When a call that begins to wait now is refused: milliseconds since 1970-01-01 UTC, for the client to show."""
@@ -38,13 +53,28 @@ class Answers:
         finally:
             del self._waiting[call_id]
 
-    def give(self, call_id: str, answer: Answer) -> None:
-        """Answers a call.
+    def give(self, call_id: str, answer: Answer, by: str = "") -> None:
+        """Answers a call; the same answer again by the same caller `by` changes nothing.
 
         Raises:
-            NotFound: no call with this id is waiting.
+            AlreadyExists: the call was answered otherwise, or by somebody else.
+            NotFound: no call with this id waits, and none was answered within the last hour.
         """
+        self._forget_old()
+        if given := self._given.get(call_id):
+            if (given.answer, given.by) != (answer, by):
+                raise AlreadyExists("the tool call was answered otherwise, or by another caller", "tool_call", call_id)
+            return
         waiting = self._waiting.get(call_id)
         if waiting is None or waiting.done():
-            raise NotFound(f"no tool call with the id {call_id!r} waits for an answer")
+            raise NotFound(f"no tool call with the id {call_id!r} waits for an answer", "tool_call", call_id)
         waiting.set_result(answer)
+        self._given[call_id] = _Given(answer, by, time.monotonic() + REMEMBERED_SECONDS)
+
+    def _forget_old(self) -> None:
+        now = time.monotonic()
+        while self._given:
+            call_id, oldest = next(iter(self._given.items()))
+            if oldest.until > now and len(self._given) < MAX_REMEMBERED:
+                return
+            del self._given[call_id]

@@ -18,9 +18,16 @@ from gateway_svc.errors import (
     ShuttingDown,
 )
 from gateway_svc.turns.budgets import Budgets
-from gateway_svc.turns.session_settings import check_budget, check_length, check_model, check_settings
+from gateway_svc.turns.session_settings import (
+    check_budget,
+    check_length,
+    check_model,
+    check_settings,
+    masked,
+    updated,
+)
 from gateway_svc.turns.session_turns import NOTES, Running, SessionTurns
-from gateway_svc.turns.sessions import Sessions, SessionState
+from gateway_svc.turns.sessions import Session, Sessions, SessionState
 from gateway_svc.turns.shadows import Shadows
 from gateway_svc.turns.turn import Runner
 from gateway_svc.watching.telemetry import Telemetry
@@ -80,6 +87,26 @@ class Turns:
         check_settings(settings, self._on_session.runner, "settings")
         return self._create(settings, owner)
 
+    async def update_session(self, request: pb.UpdateSessionRequest, viewer: str | None = None) -> SessionState:
+        """Changes the settings of a session that viewer may know of, at once, whether or not one of its turns runs.
+
+        That turn goes on with what it began with; the next one has the new settings.
+
+        Raises:
+            EngineNotConfigured, InvalidRequest: the settings cannot be had.
+            NotFound: there is no such session.
+            Busy: another process has it open.
+        """
+        given, paths = masked(request), request.update_mask.paths
+        check_settings(given, self._on_session.runner, "settings")
+
+        def change(session: Session) -> None:
+            session.state.settings = updated(session.state.settings, paths, given)  # a new one: see SessionTurns.run
+            self._on_session.choose(session.state.settings)
+            self._on_session.save(session, common_pb2.SessionStatus.ValueType(session.state.status))
+
+        return await self._sessions.change(self._sessions.get(request.session_id, viewer).id, change)
+
     async def run(self, request: pb.RunTurnRequest, caller: str | None = None) -> AsyncGenerator[pb.TurnEvent, None]:
         """Runs a turn and yields its events. Closing the generator, or cancelling its consumer, cancels the turn.
 
@@ -127,9 +154,9 @@ class Turns:
             if meant and (viewer is None or self._sessions.get(running.session_id).is_visible_to(viewer)):
                 running.task.cancel()
                 return running.turn_id
-        raise NotFound(
-            f"no turn {wanted!r} is running or waiting" if request.turn_id else "no turn of this session is running"
-        )
+        if request.turn_id:
+            raise NotFound(f"no turn {wanted!r} is running or waiting", "turn", wanted)
+        raise NotFound("no turn of this session is running", "session", wanted)
 
     async def recover(self) -> None:
         """Ends the sessions whose process died, so that the ledger does not show them as running for ever."""

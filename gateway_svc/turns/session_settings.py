@@ -1,6 +1,6 @@
 """The settings of a session: checked where a client gives them, and kept in its transcript as JSON."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict
@@ -13,6 +13,7 @@ MAX_TEXT_BYTES = 2**20
 """Of an input, and of a system prompt."""
 MAX_MODEL_CHARACTERS = 2**14
 MAX_SHADOWS = 4
+FIELDS: tuple[Any, ...] = tuple(pb.SessionSettings.DESCRIPTOR.fields_by_name)
 MAX_LABELS, MAX_LABEL_KEY, MAX_LABEL_VALUE = 32, 64, 256
 
 
@@ -37,6 +38,41 @@ def check_settings(settings: pb.SessionSettings, runner: Callable[[str], Runner]
             raise InvalidRequest(
                 f"engine {choice.engine} brings its own tools, which cannot be kept from running", f"{path}.shadows"
             )
+
+
+def masked(request: pb.UpdateSessionRequest) -> pb.SessionSettings:
+    """The settings that a request names in its mask, and nothing else.
+
+    Raises:
+        InvalidRequest: the mask is empty, or names what is no field of the settings.
+    """
+    paths = request.update_mask.paths
+    if not paths:
+        raise InvalidRequest(f"update_mask is empty: name what is to change, of {', '.join(FIELDS)}", "update_mask")
+    if others := sorted(set(paths) - set(FIELDS)):
+        raise InvalidRequest(
+            f"update_mask: {others[0][:64]!r} is no field of settings, which are {', '.join(FIELDS)}", "update_mask"
+        )
+    given = pb.SessionSettings()
+    given.CopyFrom(request.settings)
+    for name in set(FIELDS) - set(paths):
+        given.ClearField(name)
+    return given
+
+
+def updated(settings: pb.SessionSettings, paths: Iterable[Any], given: pb.SessionSettings) -> pb.SessionSettings:
+    """The settings with the named fields as they are given; those that are not set there are taken away.
+
+    A new engine has its own default model, unless the model is named too.
+    """
+    changed = pb.SessionSettings()
+    changed.CopyFrom(settings)
+    for name in (named := set(paths)):
+        changed.ClearField(name)
+    if "engine" in named and given.engine != settings.engine:
+        changed.model = ""
+    changed.MergeFrom(given)
+    return changed
 
 
 def check_length(text: str, field: str) -> None:

@@ -96,7 +96,9 @@ class SessionTurns:
         engine = engine or self._default_engine
         if engine not in self._runners:
             configured = ", ".join(sorted(self._runners))
-            raise EngineNotConfigured(f"engine {engine[:64]!r} is not configured here; configured: {configured}")
+            raise EngineNotConfigured(
+                f"engine {engine[:64]!r} is not configured here; configured: {configured}", engine
+            )
         return self._runners[engine]
 
     def choose(self, settings: pb.SessionSettings, engine: str = "", model: str = "") -> Runner:
@@ -123,10 +125,11 @@ class SessionTurns:
         labels = await self._budgets.of(session.state.settings.labels)
         turn, runner, telemetry = self._begin(session, running, request, labels)
         begin, totals = len(turn.history) - 1, turn.account.totals
+        settings = session.state.settings  # UpdateSession puts others in their place while the turn runs
         running.totals, running.started = totals, time.monotonic()
         status, stop_reason, error_type = common_pb2.SESSION_STATUS_FAILED, pb.STOP_REASON_FAILED, ""
         try:
-            stop_reason = await self._run_engines(runner, turn, session.state.settings)
+            stop_reason = await self._run_engines(runner, turn, settings)
             status = common_pb2.SESSION_STATUS_IDLE
         except asyncio.CancelledError:
             status, stop_reason = common_pb2.SESSION_STATUS_CANCELLED, pb.STOP_REASON_CANCELLED
@@ -142,8 +145,8 @@ class SessionTurns:
             running.stop_reason = stop_reason
             if self._synced is not None:
                 await self._synced()
-        if status == common_pb2.SESSION_STATUS_IDLE and session.state.settings.shadows:
-            self._shadows.start(Shadow(turn, begin, budget(request)), session.state.settings.shadows)
+        if status == common_pb2.SESSION_STATUS_IDLE and settings.shadows:
+            self._shadows.start(Shadow(turn, begin, budget(request)), settings.shadows)
 
     def _begin(
         self, session: Session, running: Running, request: pb.RunTurnRequest, labels: LabelBudgets

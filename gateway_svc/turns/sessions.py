@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -152,6 +152,8 @@ class Sessions:
         self._folder = state_dir / "sessions"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._queues: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._held: dict[str, asyncio.Future[Session]] = {}
+        """The sessions that are held, once they are open."""
 
     def create(self, state: SessionState) -> None:
         """Creates a session: assigns its id and writes its first state."""
@@ -175,16 +177,40 @@ class Sessions:
         self._queues[session_id] = lock, users + 1
         try:
             async with lock:
-                session = await _open(path)
+                opened = self._held[session_id] = asyncio.get_running_loop().create_future()
                 try:
-                    yield session
+                    session = await _open(path)
+                    opened.set_result(session)
+                    try:
+                        yield session
+                    finally:
+                        session.close()
                 finally:
-                    session.close()
+                    del self._held[session_id]
+                    opened.cancel()
         finally:
             lock, users = self._queues[session_id]
             self._queues[session_id] = lock, users - 1
             if users == 1:
                 del self._queues[session_id]
+
+    async def change(self, session_id: str, change: Callable[[Session], None]) -> SessionState:
+        """Calls `change` with a session at once, also while a turn holds it, and returns the session's state.
+
+        Raises:
+            InvalidRequest, NotFound, Busy: as hold().
+        """
+        while session_id in self._queues:
+            if (held := self._held.get(session_id)) is None:
+                await asyncio.sleep(0)  # it is being passed on
+                continue
+            await asyncio.wait([held])
+            if self._held.get(session_id) is held and not held.cancelled():
+                change(held.result())
+                return held.result().state
+        async with self.hold(session_id) as session:
+            change(session)
+            return session.state
 
     def get(self, session_id: str, viewer: str | None = None) -> SessionState:
         """The current state of a session.
@@ -197,7 +223,7 @@ class Sessions:
         if state.status == common_pb2.SESSION_STATUS_RUNNING and session_id not in self._queues:
             state.status = common_pb2.SESSION_STATUS_FAILED  # the process that ran it is gone
         if not state.is_visible_to(viewer):
-            raise NotFound(f"session {session_id} is not known to this gateway")
+            raise NotFound(f"session {session_id} is not known to this gateway", "session", session_id)
         return state
 
     def list_page(self, size: int, before: str | None, viewer: str | None = None) -> list[SessionState]:
@@ -220,7 +246,7 @@ class Sessions:
         if not session_id:
             raise InvalidRequest("session_id is empty: name the session", "session_id")
         if not SESSION_ID.fullmatch(session_id):
-            raise NotFound("session_id is not the id of a session")
+            raise NotFound("session_id is not the id of a session", "session", session_id)
         return self._folder / f"{session_id}.jsonl"
 
 

@@ -24,8 +24,9 @@ TAIL_BYTES = 64 * 1024
 class Transcript:
     """An open transcript, locked so that only one process at a time continues a session."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, session_id: str) -> None:
         self._file = file
+        self._session_id = session_id
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -47,7 +48,7 @@ class Transcript:
         try:
             transcript = cls._locked(path, 0)
         except FileNotFoundError:
-            raise NotFound(f"session {path.stem} is not known to this gateway") from None
+            raise NotFound(f"session {path.stem} is not known to this gateway", "session", path.stem) from None
         transcript._cut_torn_tail()
         return transcript
 
@@ -59,7 +60,7 @@ class Transcript:
         except BlockingIOError:
             file.close()
             raise Busy(f"session {path.stem} is open in another gateway process") from None
-        return cls(file)
+        return cls(file, path.stem)
 
     def _cut_torn_tail(self) -> None:
         """Removes an incomplete last line, which a crash left."""
@@ -87,7 +88,7 @@ class Transcript:
             else:
                 messages.append(_from_line(line))
         if not state:
-            raise NotFound("the session was never begun")
+            raise NotFound("the session was never begun", "session", self._session_id)
         return state, messages
 
     def close(self) -> None:
@@ -113,9 +114,9 @@ def read_state(path: Path) -> dict[str, Any]:
                 file.seek(0)
                 state = _last_state(file.read())
     except FileNotFoundError:
-        raise NotFound(f"session {path.stem} is not known to this gateway") from None
+        raise NotFound(f"session {path.stem} is not known to this gateway", "session", path.stem) from None
     if state is None:
-        raise NotFound(f"session {path.stem} was never begun")
+        raise NotFound(f"session {path.stem} was never begun", "session", path.stem)
     return state
 
 

@@ -63,11 +63,17 @@ async def test_a_call_runs_only_when_the_verdict_says_that_it_may(tmp_path):
                 *(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", "verdict"),
             )
         assert not waiting.done()
-        for verdict, allow in ((common_pb2.VERDICT_DENIED, False), (common_pb2.VERDICT_ALLOWED, True)):
-            request = approvals_pb2.AnswerToolCallRequest(tool_call_id="call-1", verdict=verdict, reason="so")
+        request = approvals_pb2.AnswerToolCallRequest(tool_call_id="call-1", verdict=common_pb2.VERDICT_ALLOWED)
+        request.reason = "r" * 4097
+        assert (await refused(stub.AnswerToolCall(request)))[2] == "reason"
+        for call_id, verdict, allow in (
+            ("call-1", common_pb2.VERDICT_DENIED, False),
+            ("call-2", common_pb2.VERDICT_ALLOWED, True),
+        ):
+            request = approvals_pb2.AnswerToolCallRequest(tool_call_id=call_id, verdict=verdict, reason="so")
             await stub.AnswerToolCall(request)
             assert await waiting == Answer(allow, "so")
-            waiting = asyncio.create_task(answers.wait_for("call-1"))
+            waiting = asyncio.create_task(answers.wait_for("call-2"))
             await asyncio.sleep(0)
         waiting.cancel()
 

@@ -92,7 +92,7 @@ class ListLedger:
         if session is None or query.filter.equal.get("recorded_by", session.receipt.recorded_by) != (
             session.receipt.recorded_by
         ):
-            raise NotFound("the ledger has no session with this id")
+            raise NotFound("the ledger has no session with this id", "session", session_id)
         wanted = Filter({"session_id": session_id})
         entries = map(_entry, [*self._matching(wanted, self._calls), *self._matching(wanted, self._requests)])
         rest = [

@@ -70,7 +70,9 @@ def get_session(connection: Connection, query: Query) -> tuple[questions_pb2.Ses
     conditions += [Condition("recorded_by = ?", (recorded_by,))] if recorded_by else []
     sessions = _fetch_sessions(connection, listing.select(_SESSIONS, conditions))
     if not sessions:
-        raise NotFound("the ledger has no session with this id" + " of this caller" * bool(recorded_by))
+        raise NotFound(
+            "the ledger has no session with this id" + " of this caller" * bool(recorded_by), "session", session_id
+        )
     found = heapq.merge(
         *(_timeline(connection, table, session_id, query) for table in _TIMELINE), key=lambda entry: tuple(entry[1:])
     )

@@ -60,7 +60,8 @@ def not_startable(command: str, error: OSError) -> EngineNotConfigured:
     reason = "not found" if isinstance(error, FileNotFoundError) else (error.strerror or type(error).__name__)
     return EngineNotConfigured(
         f"engine claude: cannot run {presentable(command)!r}: {reason}."
-        " Install Claude Code, or set GATEWAY_CLAUDE_COMMAND to its path"
+        " Install Claude Code, or set GATEWAY_CLAUDE_COMMAND to its path",
+        "claude",
     )
 
 

@@ -31,7 +31,7 @@ class AnswerToolCallRequest(_message.Message):
     verdict: _common_pb2.Verdict.ValueType
     """The decision. INVALID_ARGUMENT when it is not set or not known."""
     reason: _builtins.str
-    """Told to the model when the call may not run; may be empty."""
+    """Told to the model when the call may not run, at most 4096 bytes; may be empty."""
     def __init__(
         self,
         *,

@@ -48,7 +48,8 @@ class ApprovalServiceServicer:
 
     def AnswerToolCall(self, request, context):
         """AnswerToolCall allows or refuses a call that ToolCallStarted showed as pending. The same answer twice by the same caller
-        is OK. NOT_FOUND when no such call waits, ALREADY_EXISTS when it was answered otherwise.
+        is OK, within an hour. NOT_FOUND when no such call waits, ALREADY_EXISTS when it was answered otherwise, or by another
+        caller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,8 @@ class ApprovalServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ApprovalServiceAsyncStub: ...
     AnswerToolCall: _grpc.UnaryUnaryMultiCallable[_approvals_pb2.AnswerToolCallRequest, _approvals_pb2.AnswerToolCallResponse]
     """AnswerToolCall allows or refuses a call that ToolCallStarted showed as pending. The same answer twice by the same caller
-    is OK. NOT_FOUND when no such call waits, ALREADY_EXISTS when it was answered otherwise.
+    is OK, within an hour. NOT_FOUND when no such call waits, ALREADY_EXISTS when it was answered otherwise, or by another
+    caller.
     """
 
 @_typing.type_check_only
@@ -45,7 +46,8 @@ class ApprovalServiceAsyncStub(ApprovalServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     AnswerToolCall: _aio.UnaryUnaryMultiCallable[_approvals_pb2.AnswerToolCallRequest, _approvals_pb2.AnswerToolCallResponse]  # type: ignore[assignment]
     """AnswerToolCall allows or refuses a call that ToolCallStarted showed as pending. The same answer twice by the same caller
-    is OK. NOT_FOUND when no such call waits, ALREADY_EXISTS when it was answered otherwise.
+    is OK, within an hour. NOT_FOUND when no such call waits, ALREADY_EXISTS when it was answered otherwise, or by another
+    caller.
     """
 
 class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -58,7 +60,8 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_approvals_pb2.AnswerToolCallResponse, _abc.Awaitable[_approvals_pb2.AnswerToolCallResponse]]:
         """AnswerToolCall allows or refuses a call that ToolCallStarted showed as pending. The same answer twice by the same caller
-        is OK. NOT_FOUND when no such call waits, ALREADY_EXISTS when it was answered otherwise.
+        is OK, within an hour. NOT_FOUND when no such call waits, ALREADY_EXISTS when it was answered otherwise, or by another
+        caller.
         """
 
 def add_ApprovalServiceServicer_to_server(servicer: ApprovalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1002,7 +1002,8 @@ class UpdateSessionRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """The fields of settings that are changed, such as "max_cost_micros" or "labels"; one that is named and not set is taken
-        away. A map or a list is replaced as a whole. INVALID_ARGUMENT when empty, or when it names no field of settings.
+        away. A map or a list is replaced as a whole; engine without model takes the engine's default model. INVALID_ARGUMENT
+        when empty, or when it names what is no field of settings.
         """
 
     def __init__(

@@ -124,7 +124,9 @@ class GatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSession(self, request, context):
-        """UpdateSession changes settings of a session, from its next turn on. NOT_FOUND when the gateway does not keep it.
+        """UpdateSession changes settings of a session at once, also while one of its turns runs: that turn goes on with what it
+        began with, and the next one has the new settings. NOT_FOUND when the gateway does not keep the session, ABORTED when
+        another process has it open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -59,7 +59,10 @@ class GatewayServiceStub:
     CreateSession: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.CreateSessionRequest, _gateway_pb2.CreateSessionResponse]
     """CreateSession makes a session before its first turn."""
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.UpdateSessionRequest, _gateway_pb2.UpdateSessionResponse]
-    """UpdateSession changes settings of a session, from its next turn on. NOT_FOUND when the gateway does not keep it."""
+    """UpdateSession changes settings of a session at once, also while one of its turns runs: that turn goes on with what it
+    began with, and the next one has the new settings. NOT_FOUND when the gateway does not keep the session, ABORTED when
+    another process has it open.
+    """
     GetSession: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetSessionRequest, _gateway_pb2.GetSessionResponse]
     """GetSession returns a session. NOT_FOUND when the gateway does not keep it."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListSessionsRequest, _gateway_pb2.ListSessionsResponse]
@@ -98,7 +101,10 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     CreateSession: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CreateSessionRequest, _gateway_pb2.CreateSessionResponse]  # type: ignore[assignment]
     """CreateSession makes a session before its first turn."""
     UpdateSession: _aio.UnaryUnaryMultiCallable[_gateway_pb2.UpdateSessionRequest, _gateway_pb2.UpdateSessionResponse]  # type: ignore[assignment]
-    """UpdateSession changes settings of a session, from its next turn on. NOT_FOUND when the gateway does not keep it."""
+    """UpdateSession changes settings of a session at once, also while one of its turns runs: that turn goes on with what it
+    began with, and the next one has the new settings. NOT_FOUND when the gateway does not keep the session, ABORTED when
+    another process has it open.
+    """
     GetSession: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetSessionRequest, _gateway_pb2.GetSessionResponse]  # type: ignore[assignment]
     """GetSession returns a session. NOT_FOUND when the gateway does not keep it."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListSessionsRequest, _gateway_pb2.ListSessionsResponse]  # type: ignore[assignment]
@@ -164,7 +170,10 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.UpdateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.UpdateSessionResponse, _abc.Awaitable[_gateway_pb2.UpdateSessionResponse]]:
-        """UpdateSession changes settings of a session, from its next turn on. NOT_FOUND when the gateway does not keep it."""
+        """UpdateSession changes settings of a session at once, also while one of its turns runs: that turn goes on with what it
+        began with, and the next one has the new settings. NOT_FOUND when the gateway does not keep the session, ABORTED when
+        another process has it open.
+        """
 
     @_abc_1.abstractmethod
     def GetSession(
