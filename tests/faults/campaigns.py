@@ -150,13 +150,12 @@ def log_without_reader(world: World) -> None:
 
 
 def standing_log(world: World) -> None:
-    """The audit service's log stands still, and clients without a token fill it."""
+    """The audit service's log stands still, and clients without a token are told of in it."""
     log = LogPipe()
     world.start(log=log, **world.only_with_token())
     world.start_producer()
     world.pause(0.05, 0.15)
-    while not log.is_full():
-        world.refused_calls()
+    log.fill()
     world.refused_calls()
     world.wait_for_stored_rows()
     world.terminate_audit()
@@ -173,7 +172,7 @@ def gateways_log(world: World) -> None:
     if world.rng.random() < 0.5:
         log.close()
     else:
-        wait_for(log.is_full, "the pipe was never full")
+        log.fill()
     world.wait_for_calls(20)
     world.terminate_gateway(gateway)
     log.close()

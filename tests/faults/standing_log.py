@@ -6,14 +6,12 @@ import re
 import subprocess
 import sys
 import tempfile
-import termios
 from collections.abc import Mapping
+from contextlib import suppress
 
 from demo.processes import ADDRESS, REPOSITORY, Service, environment
 
 PIPE_BYTES = 4096
-LINE_BYTES = 512
-"""More than a line of a refused call has."""
 
 
 class LogPipe:
@@ -47,7 +45,10 @@ class LogPipe:
             os.close(self._read_end)
             self._closed = True
 
-    def is_full(self) -> bool:
-        """Whether another line would have to wait."""
-        waiting = fcntl.ioctl(self._read_end, termios.FIONREAD, bytes(4))
-        return int.from_bytes(waiting, sys.byteorder) > PIPE_BYTES - LINE_BYTES
+    def fill(self) -> None:
+        """From now on each line has to wait: lines alone leave a gap where the next write is larger."""
+        end = os.open(f"/proc/self/fd/{self._read_end}", os.O_WRONLY | os.O_NONBLOCK)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(end, b" ")
+        os.close(end)
