@@ -15,9 +15,11 @@ from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from demo.model_server import ModelServer
 from demo.processes import Service, start_service
 from demo.script import Call, Script, Step
+from tests.faults.health_watch import HealthWatch
 from tests.faults.ledger import Findings
 from tests.faults.standing_log import LogPipe
 from tests.faults.world import World, wait_for
+from tests.support.ports import own_port
 
 TURNS_AT_ONCE = 4
 _STEP = Step(tool_calls=(Call(name="bash", arguments={"command": "echo ran >> ran.log"}),), repeat=40)
@@ -32,7 +34,8 @@ class GatewayWorld(World):
         self._started: set[str] = set()
         self._finished: dict[str, common_pb2.Outcome.ValueType] = {}
         self._clients: list[threading.Thread] = []
-        self._gateways: list[Service] = []
+        self._gateways: dict[Service, HealthWatch] = {}
+        self._watches: list[HealthWatch] = []
         self._loop = asyncio.new_event_loop()
         self._model = ModelServer(Script(steps=(_STEP, Step(text="Done."))))
 
@@ -50,12 +53,13 @@ class GatewayWorld(World):
         )
 
     def start_gateway(self, log: LogPipe | None = None) -> Service:
-        """A gateway on the state directory of the round."""
+        """A gateway on the state directory of the round. Its health must say that it serves, until it is ended."""
+        address = f"127.0.0.1:{self._stack.enter_context(own_port())}"
         start = log.start if log else start_service
         gateway = start(
             "gateway_svc",
             {
-                "GATEWAY_LISTEN": "127.0.0.1:0",
+                "GATEWAY_LISTEN": address,
                 "GATEWAY_AUDIT_TARGET": self.proxy.address,
                 "GATEWAY_STATE_DIR": str(self.state_dir),
                 "GATEWAY_WORKSPACE": str(self._workspace),
@@ -66,7 +70,10 @@ class GatewayWorld(World):
             },
             "serve",
         )
-        self._gateways.append(self._stack.enter_context(gateway))
+        watch = self._gateways[self._stack.enter_context(gateway)] = HealthWatch(address)
+        self._stack.callback(watch.close)
+        self._watches.append(watch)
+        watch.must_tell(serves=True)
         return gateway
 
     def run_turns(self, gateway: Service) -> None:
@@ -78,9 +85,11 @@ class GatewayWorld(World):
         wait_for(lambda: len(self._finished) > before, "no turn ran a tool")
 
     def kill_gateway(self, gateway: Service) -> None:
-        """SIGKILL, in whatever its turns are doing."""
-        self._gateways.remove(gateway)
+        """SIGKILL, in whatever its turns are doing; nothing answers in its place."""
+        watch = self._gateways.pop(gateway)
+        watch.unknown()
         gateway.kill()
+        watch.must_be_silent()
         self.kills += 1
 
     def terminate_gateway(self, gateway: Service) -> None:
@@ -89,9 +98,11 @@ class GatewayWorld(World):
         Raises:
             RuntimeError: it ended by force, or with an error.
         """
-        self._gateways.remove(gateway)
+        watch = self._gateways.pop(gateway)
+        watch.unknown()
         if code := gateway.terminate(90):
             raise RuntimeError(f"the gateway ended with exit code {code}")
+        watch.must_be_silent()
 
     def wait_for_calls(self, more: int) -> None:
         """Until so many more calls have ended."""
@@ -107,15 +118,13 @@ class GatewayWorld(World):
             client.join()
         if self._audit is None:
             self.start_audit()
-        code = self.start_gateway().terminate(90)
+        self.terminate_gateway(self.start_gateway())
         self.health.must_tell(serves=True)
         findings = Findings(accepted=len(self._finished))
-        if code != 0:
-            findings.report("lost", [f"a gateway that ended with exit code {code}"])
         kills = self.kills
         self.kill_audit()
         self.kills = kills
-        self.judge_health(findings)
+        self.judge_health(findings, *self._watches)
         self._examine(self.audit_folder / "audit.db", findings)
         return findings
 

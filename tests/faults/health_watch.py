@@ -21,6 +21,7 @@ class HealthWatch:
         self._channel = grpc.insecure_channel(address, [*DIRECT, ("grpc.max_reconnect_backoff_ms", 100)])
         self._changed = threading.Condition()
         self._truth: bool | None = None
+        self._gone = False
         self._phase = 0
         self._serves: bool | None = None
         self._detail = ""
@@ -53,15 +54,19 @@ class HealthWatch:
             self.compared += 1
         self._begin(serves if lasting else None)
 
+    def must_be_silent(self) -> None:
+        """From now on any answer is untrue: the service was killed, and nobody else has its address."""
+        self._begin(None, gone=True)
+
     def close(self) -> None:
         """Ends the thread."""
         self._ending.set()
         self._thread.join()
         self._channel.close()
 
-    def _begin(self, truth: bool | None) -> None:
+    def _begin(self, truth: bool | None, *, gone: bool = False) -> None:
         with self._changed:
-            self._truth, self._phase = truth, self._phase + 1
+            self._truth, self._gone, self._phase = truth, gone, self._phase + 1
             if truth is None:
                 self._serves = None
 
@@ -72,6 +77,8 @@ class HealthWatch:
             try:
                 answer, call = stub.Check.with_call(health_pb2.HealthCheckRequest(), timeout=ANSWER_SECONDS)
             except grpc.RpcError:
+                with self._changed:
+                    self.compared += self._gone and phase == self._phase
                 continue
             self._judge(phase, answer.status == health_pb2.HealthCheckResponse.SERVING, _detail_of(call))
 
@@ -81,7 +88,7 @@ class HealthWatch:
                 return  # asked before the last change, so that either answer may be true
             self._serves, self._detail = serves, detail
             self._changed.notify_all()
-            if self._truth is not None:
+            if self._truth is not None or self._gone:
                 self.compared += 1
                 if serves is not self._truth:
                     self.untrue.append(f"{'SERVING' if serves else 'NOT_SERVING'} {detail}".strip())

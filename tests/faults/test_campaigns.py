@@ -1,15 +1,22 @@
 """A round of a campaign, where `make faults` plays all, and proof that the check after a round can fail."""
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_health.v1.health import HealthServicer
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from tests.faults.__main__ import run_round
 from tests.faults.campaigns import CAMPAIGNS, Campaign
+from tests.faults.health_watch import HealthWatch
 from tests.faults.ledger import Findings, Journal, examine
-from tests.faults.world import can_mount
+from tests.faults.world import can_mount, wait_for
+from tests.support.ports import own_port
 
 NAMES = {"kill -9 of both", "lost acks", "log that stands still", "ledger and log on one full disk"}
 PLAYED = [campaign for campaign in CAMPAIGNS if campaign.name in NAMES]
@@ -92,6 +99,26 @@ def test_the_check_notices_a_page_that_was_overwritten(database: Path) -> None:
 def test_the_check_notices_what_is_no_database(database: Path) -> None:
     database.write_bytes(b"not a database, " * 1000)
     assert examine(database, Journal(frozenset(), frozenset(), frozenset())).corrupt == 1
+
+
+@pytest.mark.parametrize("truth", ["serves", "is gone"])
+def test_the_health_watch_notices_what_is_untrue(truth: str) -> None:
+    with own_port() as port, closing(HealthWatch(f"127.0.0.1:{port}")) as watch:
+        server, told = grpc.server(ThreadPoolExecutor(1)), HealthServicer()
+        add_HealthServicer_to_server(told, server)
+        server.add_insecure_port(f"127.0.0.1:{port}")
+        server.start()
+        watch.must_tell(serves=True)
+        assert watch.untrue == []
+        if truth == "serves":
+            told.set("", HealthCheckResponse.NOT_SERVING)
+        else:
+            watch.must_be_silent()
+        wait_for(lambda: bool(watch.untrue), "nothing untrue was noticed")
+        server.stop(None).wait()
+        compared = watch.compared
+        watch.must_be_silent()
+        wait_for(lambda: watch.compared > compared, "silence was never compared")
 
 
 def test_a_line_that_a_kill_cut_short_does_not_count(tmp_path: Path) -> None:

@@ -254,10 +254,11 @@ class World:
             findings.report("lost", ["damaged rows that no quarantine tells"])
         return findings
 
-    def judge_health(self, findings: Findings) -> None:
-        """Reports what health said that was not true."""
-        findings.compared = self.health.compared
-        findings.report("untrue", self.health.untrue)
+    def judge_health(self, findings: Findings, *more: HealthWatch) -> None:
+        """Reports what health said that was not true, of the audit service and of more services."""
+        watches = (self.health, *more)
+        findings.compared = sum(watch.compared for watch in watches)
+        findings.report("untrue", (untrue for watch in watches for untrue in watch.untrue))
 
     def small_disk(self, folder: Path) -> "SmallDisk":
         """Mounts a small file system at folder until the world ends."""
