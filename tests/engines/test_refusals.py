@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway_svc.engines.anthropic.messages import AnthropicEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
 from gateway_svc.engines.wire.failures import error_class, error_in_body
+from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.errors import CallNotParsed, ContentRefused, ContextExceeded
 from gateway_svc.loop.refusals import ContextSizes
 from gateway_svc.messages import AssistantMessage, ToolDefinition, ToolMessage, UserMessage
@@ -204,7 +207,7 @@ LESSONS: dict[str, tuple[type[Any], Callable[[Request], Reply | None], Reply]] =
     "DeepSeek's thoughts": (AnthropicEngine, _thoughts_demanded, SAID),
 }
 ASKED = AssistantMessage("", "", (ToolCall("row", "c.1", "read", "{}"),))
-HISTORY = [UserMessage("go"), ASKED, ToolMessage("c.1", "read", "x"), UserMessage("on")]
+HISTORY: list[Any] = [UserMessage("go"), ASKED, ToolMessage("c.1", "read", "x"), UserMessage("on")]
 LONG = ToolDefinition("long", "d" * 2000, READ.parameters)
 
 
@@ -259,3 +262,26 @@ async def test_a_session_outlives_each_refusal_and_its_words_are_on_no_row(tmp_p
     played = await play(tmp_path, "30-gemini-thought-signature.sse", [refused, DONE], check="leak")
     assert played.text == "done"
     assert S not in str(played.logger.rows)
+
+
+OPENAI = [name for name, (kind, *_) in LESSONS.items() if kind is OpenAIEngine]
+
+
+@given(st.sets(st.sampled_from([*OPENAI, "extras", "nothing"]), min_size=1))
+@settings(max_examples=20, deadline=None)
+async def test_whatever_a_server_refuses_of_what_is_known_it_is_asked_in_its_way_and_once_for_each(names: set[str]):
+    """Several at once too, one refusal for each, and none in the next step."""
+    checks = [LESSONS[name][1] for name in names if name in LESSONS] + [_no_extras] * ("extras" in names)
+
+    def check(request: Request) -> Reply | None:
+        return next(filter(None, (refuses(request) for refuses in checks)), None)
+
+    async with stranger.stranger(DONE, check=check) as server:
+        engine: Any = OpenAIEngine(server.url, "m", patience=Patience(attempts=1))
+        tools = engine.encode_tools([READ, LONG])
+        for _ in range(2):
+            encoded = [engine.encode_message(message) for message in HISTORY]
+            events = [event async for event in engine.step("m", encoded, tools)]
+            assert events[-1].message.text == "done"
+        assert server.refused <= len(checks)
+        await engine.aclose()

@@ -88,6 +88,7 @@ def denied(tool_use_id: Any) -> Line:
 
 
 READ, BASH = call("Read", file_path="/a"), call("Bash", command="ls")
+ODD_KINDS: list[Any] = [None, 7, []]
 OUT: list[tuple[str, list[Line], list[tuple[str, int]]]] = [
     (
         "a server that begins anew with its ids in each message",
@@ -167,7 +168,8 @@ OUT: list[tuple[str, list[Line], list[tuple[str, int]]]] = [
         [
             {"type": "system", "subtype": "hook_started", "hook_event": "PreToolUse", "tool_use_id": "call_1"},
             {"type": "system", "subtype": "hook_response", "output": {"decision": "block"}},
-            *({"type": kind} for kind in (None, 7, [], "keep_alive", "control_cancel_request", "streamlined_text")),
+            *({"type": kind} for kind in ODD_KINDS),
+            *({"type": kind} for kind in ("keep_alive", "control_cancel_request", "streamlined_text")),
             *(assistant(READ), {"type": "tool_progress", "tool_use_id": "call_1"}, tool_result("call_1", "a")),
         ],
         [("Read", SUCCEEDED)],
@@ -210,7 +212,7 @@ async def test_a_question_that_is_not_known_is_refused_and_never_waited_for(stag
     assert stage.ledger.calls == []
 
 
-SHOWN: dict[str, tuple[Any, str]] = {
+SHOWN: dict[str, tuple[Any, str | None]] = {
     "one block, not in a list": ({"type": "text", "text": "found"}, "found"),
     "texts among blocks": (["found", {"type": "text", "text": "more"}], "found\nmore"),
     "blocks of no type": ([{"text": "?"}, {"type": 7}, None, 8, []], "[]\n[7]"),
