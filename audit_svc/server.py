@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from audit_svc.care import keep_retention
 from audit_svc.metrics import StoreCollector, StoreMetrics
-from audit_svc.services import ROLES, LedgerServices, error_interceptor, rules
+from audit_svc.services import RECORD_BATCH, ROLES, LedgerServices, error_interceptor, rules
 from audit_svc.settings import AuditSettings
 from audit_svc.sqlite.open.connection import leave_out_memory_statistics
 from audit_svc.sqlite.store import SqliteLedger
@@ -72,6 +72,7 @@ async def _serve(
         check_now=look,
         detail=detail,
         begin_drain=services.begin_drain,
+        takes_unknown_fields=(RECORD_BATCH,),
     )
     try:
         await run_service(service, settings, guard, registry)

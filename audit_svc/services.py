@@ -62,6 +62,9 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
 }
 """Who may call what, by the full names of the services; docs/security.md has it as a table."""
 
+RECORD_BATCH = f"/{audit_pb2.DESCRIPTOR.services_by_name['AuditService'].full_name}/RecordBatch"
+"""Its batches say by their row_version whether this ledger knows all their fields."""
+
 STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     InvalidPage: grpc.StatusCode.INVALID_ARGUMENT,

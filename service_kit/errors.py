@@ -35,6 +35,14 @@ MAX_ID = 128
 """Of the id in a status's metadata, in characters."""
 
 
+class InvalidRequest(Exception):
+    """The request has what no version of it that this service knows has. `field` is the path of the field at fault."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class Unauthenticated(Exception):
     """The caller has not shown who it is."""
 
@@ -54,6 +62,7 @@ class RateExceeded(Exception):
 _REASONS = frozenset(common_pb2.ErrorReason.keys())
 _COMMON = {
     DecodeError: grpc.StatusCode.INVALID_ARGUMENT,
+    InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     RateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -5,7 +5,7 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from service_kit.access.guard import Guard, GuardSettings
+from service_kit.access.known_fields import KnownFieldsInterceptor
 from service_kit.errors import ErrorInterceptor
 from service_kit.health import Check, Health, follow, nothing
 from service_kit.init_process import run_below_init
@@ -53,6 +54,8 @@ class Service:
     """Set when check is not to wait for its time, since something failed."""
     detail: Check = nothing
     """What an operator should look at although the service can do its work; empty when there is nothing."""
+    takes_unknown_fields: Collection[str] = ()
+    """RPCs, as /package.Service/Method, whose requests may have fields that this version does not know."""
 
 
 def prepare_process(settings: GuardSettings) -> None:
@@ -76,7 +79,8 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
     """
     if writer := LogWriter.current:
         registry.register(writer)
-    server = build_server([RpcObserver(registry), service.errors, *guard.interceptors], guard.options)
+    strict = KnownFieldsInterceptor(service.names, service.takes_unknown_fields)
+    server = build_server([RpcObserver(registry), service.errors, *guard.interceptors, strict], guard.options)
     service.add_to(server)
     health = Health(service.names)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

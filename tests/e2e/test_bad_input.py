@@ -7,6 +7,7 @@ import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
+from onrecord.gateway.v1 import approvals_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Refusal, Script, Step
@@ -148,3 +149,29 @@ async def test_a_tool_call_named_by_megabytes_still_has_its_row(make_pair):
     assert text_of(await run_turn(gateway)) == "Done."
     [row] = await pair.rows(1)
     assert row.outcome == common_pb2.OUTCOME_INVALID_CALL
+
+
+@pytest.mark.long
+async def test_a_field_that_is_not_known_is_refused_everywhere_but_in_a_batch(make_pair):
+    """What was passed over would be a filter or a limit; a batch says by its row_version what it has."""
+    pair = await make_pair(Script(steps=(Step(text="fine"),)))
+    pair.start_audit()
+    service = pair.start_gateway()
+    gateway, approvals = await pair.gateway(service), await pair.approvals(service)
+    questions, audit = await pair.questions(), await pair.audit()
+
+    def newer(request: Any) -> Any:
+        return type(request).FromString(request.SerializeToString() + b"\xc2\x3e\x02hi")
+
+    for call in (
+        gateway.ListEngines(newer(pb.ListEnginesRequest())),
+        gateway.RunTurn(newer(pb.RunTurnRequest(input="go"))).read(),
+        approvals.AnswerToolCall(newer(approvals_pb2.AnswerToolCallRequest(tool_call_id="c"))),
+        questions.ListToolCalls(newer(questions_pb2.ListToolCallsRequest())),
+        questions.ExportToolCalls(newer(questions_pb2.ExportToolCallsRequest())).read(),
+    ):
+        code, sentence = await status_of(call)
+        assert code == C.INVALID_ARGUMENT
+        assert "field 1000 " in sentence
+    assert not (await gateway.ListSessions(pb.ListSessionsRequest())).sessions
+    assert (await audit.RecordBatch(newer(batch([audit_row("a")])))).stored == 1

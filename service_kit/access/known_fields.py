@@ -1,0 +1,105 @@
+"""Requests with what this version does not know are refused: a filter that is passed over gives a wrong answer."""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from functools import cache
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from service_kit.errors import InvalidRequest
+from service_kit.handlers import Handler
+
+
+class KnownFieldsInterceptor(grpc.aio.ServerInterceptor):
+    """Ends a call whose single request has a field or an enum value that its type does not know.
+
+    It goes behind all other interceptors, since they take requests undecoded. Requests that stream are let through.
+    """
+
+    def __init__(self, services: Iterable[str], besides: Collection[str] = ()) -> None:
+        """Takes the full names of strict services, and their RPCs that are not, as /package.Service/Method."""
+        self._services = tuple(f"/{service}/" for service in services)
+        self._besides = besides
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
+        """Has the handler's requests checked when they are decoded."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or handler.request_streaming or method in self._besides:
+            return handler
+        if not method.startswith(self._services):
+            return handler
+        decode: Any = handler.request_deserializer
+
+        def checked(data: bytes) -> Message:
+            request: Message = decode(data)
+            check_known(request)
+            return request
+
+        stream = handler.response_streaming
+        make: Any = grpc.unary_stream_rpc_method_handler if stream else grpc.unary_unary_rpc_method_handler
+        behaviour = handler.unary_stream if stream else handler.unary_unary
+        made: Handler = make(behaviour, request_deserializer=checked, response_serializer=handler.response_serializer)
+        return made
+
+
+def check_known(request: Message) -> None:
+    """Checks a request, with all messages in it.
+
+    Raises:
+        InvalidRequest: a field or an enum value is not known.
+    """
+    copy = type(request)()
+    copy.CopyFrom(request)
+    copy.DiscardUnknownFields()
+    if copy.ByteSize() != request.ByteSize():
+        path = next(_unknown_fields(request, ""), "")
+        raise InvalidRequest(f"the request has a field {path} that this version does not know: upgrade it first", path)
+    if _has_enums(request.DESCRIPTOR) and (path := next(_unknown_values(request, ""), "")):
+        raise InvalidRequest(f"{path} has a value that this version does not know: upgrade it first", path)
+
+
+def _unknown_fields(message: Message, path: str) -> Iterator[str]:
+    for unknown in UnknownFieldSet(message):  # type: ignore[attr-defined] # it is a sequence
+        yield f"{path}{unknown.field_number}"
+    for field, value in message.ListFields():
+        for part in _messages(field, value):
+            yield from _unknown_fields(part, f"{path}{field.name}.")
+
+
+def _unknown_values(message: Message, path: str) -> Iterator[str]:
+    for field, value in message.ListFields():
+        values = None if field.enum_type is None else field.enum_type.values_by_number
+        if values is not None and any(number not in values for number in _each(field, value)):
+            yield f"{path}{field.name}"
+        for part in _messages(field, value):
+            yield from _unknown_values(part, f"{path}{field.name}.")
+
+
+def _each(field: FieldDescriptor, value: Any) -> Iterable[Any]:
+    return value if field.is_repeated else (value,)
+
+
+def _messages(field: FieldDescriptor, value: Any) -> Iterable[Message]:
+    """The messages in a field; those of a map are its values."""
+    if field.message_type is None:
+        return ()
+    if field.message_type.GetOptions().map_entry:
+        return value.values() if field.message_type.fields_by_name["value"].message_type is not None else ()
+    return _each(field, value)
+
+
+@cache
+def _has_enums(descriptor: Descriptor) -> bool:
+    """Whether a message can have an enum. Requests nest, and do not contain themselves."""
+    return any(
+        field.enum_type is not None or (field.message_type is not None and _has_enums(field.message_type))
+        for field in descriptor.fields
+    )
