@@ -53,8 +53,9 @@ func withToken(ctx context.Context, variable string) context.Context {
 func runTurn(ctx context.Context, client gateway.GatewayServiceClient) string {
 	settings := &gateway.SessionSettings{Labels: map[string]string{"user": "go"}}
 	request := &gateway.RunTurnRequest{
-		Input:   "What is in this folder?",
-		Session: &gateway.RunTurnRequest_NewSession{NewSession: settings},
+		RequestId: newID(),
+		Input:     "What is in this folder?",
+		Session:   &gateway.RunTurnRequest_NewSession{NewSession: settings},
 	}
 	events, err := client.RunTurn(withToken(ctx, "ONRECORD_GATEWAY_TOKEN"), request)
 	check(err)
@@ -84,13 +85,18 @@ func runTurn(ctx context.Context, client gateway.GatewayServiceClient) string {
 	}
 }
 
-// newRow is a tool call of our own. The arguments are redacted by who sends them: the ledger stores what comes.
-func newRow(sessionID, toolName string) *audit.AuditRow {
+// newID is an id that nobody else has.
+func newID() string {
 	id := make([]byte, 16)
 	_, err := rand.Read(id)
 	check(err)
+	return fmt.Sprintf("%x", id)
+}
+
+// newRow is a tool call of our own. The arguments are redacted by who sends them: the ledger stores what comes.
+func newRow(sessionID, toolName string) *audit.AuditRow {
 	return &audit.AuditRow{
-		Id:          fmt.Sprintf("%x", id),
+		Id:          newID(),
 		SessionId:   sessionID,
 		Engine:      "go-client",
 		ToolName:    toolName,

@@ -40,7 +40,7 @@ const options = () => ({ deadline: Date.now() + 60_000 });
 
 // Prints a turn as it goes, and returns its session.
 async function runTurn() {
-  const request = { input: "What is in this folder?", new_session: { labels: { user: "node" } } };
+  const request = { request_id: randomUUID(), input: "What is in this folder?", new_session: { labels: { user: "node" } } };
   let sessionId = "";
   for await (const event of gateway.RunTurn(request, token(env.ONRECORD_GATEWAY_TOKEN), options())) {
     const value = event[event.event];

@@ -32,7 +32,9 @@ def token(variable: str) -> tuple[tuple[str, str], ...]:
 def run_turn(gateway: gateway_pb2_grpc.GatewayServiceStub) -> str:
     """Prints a turn as it runs; returns its session."""
     settings = gateway_pb2.SessionSettings(labels={"user": "python"})
-    request = gateway_pb2.RunTurnRequest(input="What is in this folder?", new_session=settings)
+    request = gateway_pb2.RunTurnRequest(
+        request_id=str(uuid.uuid4()), input="What is in this folder?", new_session=settings
+    )
     session_id = ""
     for event in gateway.RunTurn(request, timeout=TIMEOUT_SECONDS, metadata=token("ONRECORD_GATEWAY_TOKEN")):
         match event.WhichOneof("event"):
@@ -47,6 +49,8 @@ def run_turn(gateway: gateway_pb2_grpc.GatewayServiceStub) -> str:
                 print(f"tool call {call.tool_name}: {common_pb2.Outcome.Name(call.outcome)}")
             case "turn_finished":
                 print(f"\nturn finished: {gateway_pb2.StopReason.Name(event.turn_finished.stop_reason)}")
+                if event.turn_finished.HasField("error"):
+                    raise SystemExit(f"turn failed: {event.turn_finished.error.message}")
                 if event.turn_finished.HasField("error"):
                     raise SystemExit(f"turn failed: {event.turn_finished.error.message}")
     return session_id
