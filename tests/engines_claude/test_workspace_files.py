@@ -79,7 +79,10 @@ async def test_no_known_file_of_settings_changes_how_the_program_is_started(stag
             before.pop("ONRECORD_TURN")
             after.pop("ONRECORD_TURN")
         assert before == after, key
-    assert str(stage.workspace) not in stage.journal("env")[1]["PATH"]
+    assert "--setting-sources=user" in stage.argv()
+    env = stage.journal("env")[1]
+    assert env["GIT_TEST_ASSUME_DIFFERENT_OWNER"] == env["CLAUDE_CODE_DISABLE_FILE_MENTIONS"] == "1"
+    assert str(stage.workspace) not in env["PATH"]
     told = stage.stdin()
     assert told[: len(told) // 2] == told[len(told) // 2 :]
 
