@@ -12,7 +12,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Refusal, Script, Step
 from recording.rows import ROW_VERSION
-from tests.e2e.conftest import run_turn, text_of
+from tests.e2e.conftest import error_of, run_turn, text_of
 
 C = grpc.StatusCode
 
@@ -33,9 +33,12 @@ def batch(rows: list[audit_pb2.AuditRow]) -> audit_pb2.RecordRequest:
 
 
 async def status_of(call) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await call
-    return error.value.code(), error.value.details() or ""
+    """Why a call was refused, or why a turn that was accepted failed."""
+    try:
+        error = error_of(await call)
+    except grpc.aio.AioRpcError as refused:
+        return refused.code(), refused.details() or ""
+    return next(code for code in grpc.StatusCode if code.value[0] == error.code), error.message
 
 
 @pytest.mark.long

@@ -12,6 +12,7 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Script, Step
+from recording.row_version import ROW_VERSION
 from tests.e2e.conftest import kinds, run_turn
 
 SLEEPS = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 60"}),)), Step(text="done")))
@@ -97,9 +98,14 @@ async def test_the_field_that_is_at_fault_is_named(make_pair):
         (questions.ListToolCalls(questions_pb2.ListToolCallsRequest(page_token="x")), "page_token"),
         (care.Prune(administration_pb2.PruneRequest()).read(), "created_before_ms"),
         (care.Prune(administration_pb2.PruneRequest(created_before_ms=2**62)).read(), "created_before_ms"),
-        (audit.RecordBatch(audit_pb2.RecordRequest(tool_calls=[audit_pb2.AuditRow()] * 10_001)), "tool_calls"),
+        (
+            audit.RecordBatch(
+                audit_pb2.RecordRequest(row_version=ROW_VERSION, tool_calls=[audit_pb2.AuditRow()] * 10_001)
+            ),
+            "tool_calls",
+        ),
         (questions.GetSessionRecord(questions_pb2.GetSessionRecordRequest()), "session.id"),
-        (audit.RecordBatch(audit_pb2.RecordRequest(range=too_long)), "range.producer_id"),
+        (audit.RecordBatch(audit_pb2.RecordRequest(row_version=ROW_VERSION, range=too_long)), "range.producer_id"),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call
