@@ -22,6 +22,7 @@ from gateway_svc.servicer import ApprovalServicer, GatewayServicer, status_of
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.turns.budgets import Budgets, Spending
 from gateway_svc.turns.queue import Capacity, Turns
+from gateway_svc.turns.requests import Requests
 from gateway_svc.turns.sessions import Sessions, SessionState
 from gateway_svc.turns.turn import Runner
 from gateway_svc.watching.metrics import CLAUDE_TOOLS, McpCollector, RecordCollector, TurnMetrics, add_waiting_gauge
@@ -101,6 +102,7 @@ class Gateway:
         """Runs what runs beside turns. At the end all is closed, in the opposite order: the record after the turns."""
         async with AsyncExitStack() as stack:
             stack.callback(self.run.close)
+            stack.callback(self.turns.close)
             if self.tracing:
                 stack.push_async_callback(asyncio.to_thread, self.tracing.close)
             if self.audited:
@@ -148,6 +150,7 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
         settings.default_engine,
         audited.record_session if audited else _record_nothing,
         status_of,
+        Requests(settings.state_dir),
         Telemetry(metrics, tracing),
         Budgets(settings.budgets, Spending(settings.state_dir), ask, strict=settings.audit_mode == "strict"),
         Capacity(settings.max_turns, settings.max_queued_turns),

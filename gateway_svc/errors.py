@@ -5,6 +5,8 @@ GatewayError
 ├── InvalidRequest           the request cannot be carried out as written        INVALID_ARGUMENT
 ├── NotFound                 no such session, turn or waiting tool call          NOT_FOUND
 ├── AlreadyExists            the same id stands for something else already       ALREADY_EXISTS
+├── EventsGone               events of a turn are not kept any more              OUT_OF_RANGE
+├── Interrupted              the gateway ended in the middle of the turn         ABORTED
 ├── Busy                     another process has the session open                 ABORTED
 ├── EngineNotConfigured      this deployment has not configured the engine       FAILED_PRECONDITION
 ├── BudgetUnknown            mode strict, and the ledger does not answer         UNAVAILABLE
@@ -80,6 +82,22 @@ class AlreadyExists(_AboutOne):
     """The same id stands for something else already."""
 
     code = "already_exists"
+
+
+class EventsGone(GatewayError):
+    """Events of a turn that were asked for are not kept any more; `first` is the oldest that is."""
+
+    code = "events_gone"
+
+    def __init__(self, first: int) -> None:
+        super().__init__(f"the events before {first} are not kept any more: go on from there")
+        self.metadata = {"first_sequence": str(first)}
+
+
+class Interrupted(GatewayError):
+    """The gateway ended in the middle of the turn."""
+
+    code = "interrupted"
 
 
 class Busy(GatewayError):

@@ -25,6 +25,8 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     InvalidPage: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.EventsGone: grpc.StatusCode.OUT_OF_RANGE,
+    errors.Interrupted: grpc.StatusCode.ABORTED,
     errors.Busy: grpc.StatusCode.ABORTED,
     errors.EngineNotConfigured: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BudgetUnknown: grpc.StatusCode.UNAVAILABLE,
@@ -85,15 +87,17 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         self._default_engine = default_engine
 
     async def RunTurn(self, request: pb.RunTurnRequest, context: Context) -> AsyncGenerator[pb.TurnEvent, None]:  # noqa: N802 - the names of RPCs are the proto's
-        """Streams a turn. When the client goes away, the turn is cancelled."""
-        async with aclosing(self._turns.run(request, _viewer())) as events:
+        """Streams a turn, a new one or the one that an equal request began."""
+        caller = current_caller()
+        async with aclosing(self._turns.run(request, _viewer(), caller.name if caller else "")) as events:
             async for event in events:
                 yield event
 
     async def AttachTurn(self, request: pb.AttachTurnRequest, context: Context) -> AsyncGenerator[pb.TurnEvent, None]:  # noqa: N802
-        """Is not built."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, NOT_BUILT)
-        yield  # as RPCs that stream do
+        """Streams the events of a turn that runs or has ended."""
+        async with aclosing(self._turns.attach(request, _viewer())) as events:
+            async for event in events:
+                yield event
 
     async def CancelTurn(self, request: pb.CancelTurnRequest, context: Context) -> pb.CancelTurnResponse:  # noqa: N802
         """Cancels a turn."""

@@ -1,13 +1,17 @@
-"""The events of a turn, for its client."""
+"""The events of a turn, for its clients."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
 
 from google.rpc import status_pb2
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from gateway_svc.errors import EventsGone
 from gateway_svc.turns.account import Totals
 
 COALESCE_SECONDS = 0.005
@@ -16,6 +20,15 @@ COALESCE_SECONDS = 0.005
 MAX_WAITING_BYTES = 2**20
 """How much may be buffered for a client, besides the buffers of gRPC and the kernel."""
 
+HEARTBEAT_SECONDS = 15.0
+"""How long a client hears nothing before it gets a heartbeat."""
+
+MAX_KEPT_BYTES = 2 * 2**20
+"""How much of a turn's events is kept for those who attach to it."""
+
+EVENT_BYTES = 400
+"""What an event takes in memory beside its content."""
+
 
 def now_ms() -> int:
     """The time in milliseconds since 1970-01-01 UTC."""
@@ -23,93 +36,179 @@ def now_ms() -> int:
 
 
 class TurnEvents:
-    """The events of one turn, from the loop that makes them to the RPC that streams them.
+    """The events of one turn, from the loop that makes them to the RPCs that stream them.
 
     Each gets its number, its time and its step here. Putting never waits, so an event can be put wherever one happens.
     Who puts many awaits writable() in between: a client that does not read holds up its own turn, and does not fill the
-    gateway's memory.
+    gateway's memory. Events that were read are kept for others, the last MAX_KEPT_BYTES of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grown: Callable[[int], None] | None = None) -> None:
+        """`grown` hears by how many bytes what is kept has grown or, below 0, shrunk."""
+        self._grown = grown or _ignore
         self._sequence = 0
         self._step = 0
-        self._events: list[pb.TurnEvent] = []
+        self._kept = deque[pb.TurnEvent]()
+        self._kept_bytes = 0
         self._text: list[str] = []
-        self._ready = asyncio.Event()
+        self._put_bytes = 0
+        self._readers = set[_Reader]()
         self._closed = False
-        self._waiting_bytes = 0
         self._writable = asyncio.Event()
         self._writable.set()
 
+    @property
+    def first(self) -> int:
+        """The number of the first event that is kept; 1 if there is none."""
+        return self._sequence - len(self._kept) + 1
+
+    @property
+    def last(self) -> int:
+        """The number of the last event."""
+        return self._sequence
+
     async def writable(self) -> None:
-        """Waits until fewer than MAX_WAITING_BYTES are buffered."""
+        """Waits until fewer than MAX_WAITING_BYTES wait for the client that reads fastest of those it waits for."""
         await self._writable.wait()
 
     def begin_step(self) -> None:
         """A step begins: what is put from now on happens in it."""
-        if self._text:
-            self._flush_text()
+        self._flush_text()
         self._step += 1
 
     def put_text(self, text: str) -> None:
         """Adds a piece of the answer."""
         self._text.append(text)
         self._count(len(text))
-        self._ready.set()
 
     def put(self, event: pb.TurnEvent) -> None:
         """Adds an event."""
-        if self._text:
-            self._flush_text()
+        self._flush_text()
         self._append(event)
         self._count(event.ByteSize())
-        self._ready.set()
 
     def warn(self, code: pb.WarningCode.ValueType, message: str) -> None:
         """Sends the client a warning."""
         self.put(pb.TurnEvent(warning=pb.Warning(code=code, message=message)))
 
     def close(self) -> None:
-        """Ends the stream: no more events come."""
-        if self._text:
-            self._flush_text()
+        """Ends the streams: no more events come."""
+        self._flush_text()
         self._closed = True
-        self._ready.set()
+        self._wake()
 
-    async def stream(self) -> AsyncIterator[pb.TurnEvent]:
-        """Yields all events in order until close(), with adjacent pieces of text joined."""
-        while True:
-            await self._ready.wait()
-            if not self._events and not self._closed:
-                await asyncio.sleep(COALESCE_SECONDS)
-            self._ready.clear()
-            if self._text:
+    def forget(self) -> None:
+        """Keeps nothing any more. Those who read have what they read."""
+        self._grown(-self._kept_bytes)
+        self._kept_bytes = 0
+        self._grown = _ignore
+
+    def drop(self) -> None:
+        """Keeps nothing but what a client waits for, and the last event."""
+        self._drop(0)
+
+    async def stream(self, after: int = 0, *, holds_up: bool = False) -> AsyncIterator[pb.TurnEvent]:
+        """Yields all events after a number in order until close(), with adjacent pieces of text joined, and heartbeats.
+
+        `holds_up`: whether the turn waits for this reader, if nobody like it reads faster.
+
+        Raises:
+            EventsGone: the next event is not kept any more.
+        """
+        with self._reading(after, holds_up) as reader:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(HEARTBEAT_SECONDS):
+                        await reader.news.wait()
+                if not reader.news.is_set():
+                    yield pb.TurnEvent(at_ms=now_ms(), step=self._step, heartbeat=pb.Heartbeat())
+                    continue
+                if reader.sequence >= self._sequence and not self._closed:
+                    await asyncio.sleep(COALESCE_SECONDS)
+                reader.news.clear()
                 self._flush_text()
-            closed, events, self._events = self._closed, self._events, []
-            taken = self._waiting_bytes
-            for event in events:
-                yield event
-            self._count(-taken)
-            if closed:
-                return
+                closed, taken = self._closed, self._put_bytes
+                for event in self._after(reader.sequence):
+                    yield event
+                    reader.sequence = event.sequence
+                reader.read_bytes = taken
+                self._look_at_readers()
+                if closed:
+                    return
+
+    @contextmanager
+    def _reading(self, after: int, holds_up: bool) -> "Iterator[_Reader]":
+        reader = _Reader(after, holds_up)
+        self._readers.add(reader)
+        self._look_at_readers()
+        try:
+            yield reader
+        finally:
+            self._readers.remove(reader)
+            self._look_at_readers()
+
+    def _after(self, sequence: int) -> list[pb.TurnEvent]:
+        if sequence + 1 < self.first:
+            raise EventsGone(self.first)
+        return list(islice(self._kept, sequence + 1 - self.first, None))
 
     def _count(self, size: int) -> None:
-        self._waiting_bytes += size
-        if self._waiting_bytes < MAX_WAITING_BYTES:
+        self._put_bytes += size
+        self._look_at_readers()
+        self._wake()
+
+    def _wake(self) -> None:
+        for reader in self._readers:
+            reader.news.set()
+
+    def _look_at_readers(self) -> None:
+        """Lets the turn go on, or holds it up, as far as those have read that it waits for."""
+        read = max((reader.read_bytes for reader in self._readers if reader.holds_up), default=self._put_bytes)
+        if self._put_bytes - read < MAX_WAITING_BYTES:
             self._writable.set()
         else:
             self._writable.clear()
 
     def _flush_text(self) -> None:
+        if not self._text:
+            return
         # A character may have come as two halves of a surrogate pair; a lone half is replaced.
         text = "".join(self._text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        self._append(pb.TurnEvent(text_delta=pb.TextDelta(text=text)))
         self._text.clear()
+        self._append(pb.TurnEvent(text_delta=pb.TextDelta(text=text)))
 
     def _append(self, event: pb.TurnEvent) -> None:
         self._sequence += 1
         event.sequence, event.at_ms, event.step = self._sequence, now_ms(), self._step
-        self._events.append(event)
+        self._kept.append(event)
+        size = event.ByteSize() + EVENT_BYTES
+        self._kept_bytes += size
+        self._grown(size)
+        if self._kept_bytes > MAX_KEPT_BYTES:
+            self._drop(MAX_KEPT_BYTES)
+
+    def _drop(self, most: int) -> None:
+        read = max((reader.sequence for reader in self._readers if reader.holds_up), default=self._sequence)
+        before = self._kept_bytes
+        while self._kept_bytes > most and len(self._kept) > 1 and self._kept[0].sequence <= read:
+            self._kept_bytes -= self._kept.popleft().ByteSize() + EVENT_BYTES
+        self._grown(self._kept_bytes - before)
+
+
+class _Reader:
+    """Somebody who reads events."""
+
+    def __init__(self, after: int, holds_up: bool) -> None:
+        self.sequence = after
+        """Of the last event that it has read."""
+        self.read_bytes = 0
+        """How much had been put when it last took what there was."""
+        self.holds_up = holds_up
+        self.news = asyncio.Event()
+        self.news.set()
+
+
+def _ignore(_size: int) -> None: ...
 
 
 class SilentEvents(TurnEvents):
@@ -120,6 +219,12 @@ class SilentEvents(TurnEvents):
 
     def put(self, event: pb.TurnEvent) -> None:
         """Discards it."""
+
+
+def accepted(session_id: str, turn_id: str, at_ms: int) -> pb.TurnEvent:
+    """The first event of a turn."""
+    names = pb.TurnAccepted(session_id=session_id, turn_id=turn_id)
+    return pb.TurnEvent(sequence=1, at_ms=at_ms, turn_accepted=names)
 
 
 def tool_call_started(row: audit_pb2.AuditRow, expires_at_ms: int | None = None) -> pb.TurnEvent:

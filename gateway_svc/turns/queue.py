@@ -1,7 +1,7 @@
 """Runs turns: each on its session, cancellable from elsewhere, and leaving the session ready for the next."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -12,12 +12,17 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.errors import (
     Busy,
+    Interrupted,
     InvalidRequest,
     NotFound,
     Overloaded,
     ShuttingDown,
 )
+from gateway_svc.turns.account import Totals
 from gateway_svc.turns.budgets import Budgets
+from gateway_svc.turns.events import accepted, now_ms, turn_finished
+from gateway_svc.turns.kept import KeptTurn, KeptTurns
+from gateway_svc.turns.requests import Request, Requests
 from gateway_svc.turns.session_settings import (
     check_budget,
     check_length,
@@ -26,7 +31,7 @@ from gateway_svc.turns.session_settings import (
     masked,
     updated,
 )
-from gateway_svc.turns.session_turns import NOTES, Running, SessionTurns
+from gateway_svc.turns.session_turns import NOTES, SessionTurns
 from gateway_svc.turns.sessions import Session, Sessions, SessionState
 from gateway_svc.turns.shadows import Shadows
 from gateway_svc.turns.turn import Runner
@@ -55,6 +60,7 @@ class Turns:
         default_engine: str,
         record: Callable[[SessionState], None],
         status_of: Callable[[BaseException], status_pb2.Status],
+        requests: Requests,
         telemetry: Telemetry | None = None,
         budgets: Budgets | None = None,
         capacity: Capacity | None = None,
@@ -62,7 +68,8 @@ class Turns:
     ) -> None:
         """`record` receives a session's state at the start and the end of each turn, and must not raise.
 
-        `status_of` says what a client is told of the error that a turn failed with.
+        `status_of` says what a client is told of the error that a turn failed with. `requests` are those that have a
+        request_id.
         `synced` is awaited before a client hears that its turn has ended: see AuditLogger.synced.
         """
         self._sessions = sessions
@@ -75,7 +82,8 @@ class Turns:
         )
         self._capacity = capacity or Capacity()
         self._places = asyncio.Semaphore(self._capacity.running)
-        self._running: dict[str, Running] = {}
+        self._kept = KeptTurns()
+        self._requests = requests
         self._draining = False
 
     def create_session(self, settings: pb.SessionSettings, owner: str | None = None) -> SessionState:
@@ -107,56 +115,89 @@ class Turns:
 
         return await self._sessions.change(self._sessions.get(request.session_id, viewer).id, change)
 
-    async def run(self, request: pb.RunTurnRequest, caller: str | None = None) -> AsyncGenerator[pb.TurnEvent, None]:
+    async def run(
+        self, request: pb.RunTurnRequest, caller: str | None = None, requester: str = ""
+    ) -> AsyncGenerator[pb.TurnEvent, None]:
         """Runs a turn and yields its events. Closing the generator, or cancelling its consumer, cancels the turn.
 
         `caller` owns a session that starts with this turn, and may continue only its own; None: any.
-        From the first event on, turn_accepted, it raises nothing: the last one, turn_finished, says how it ended.
+        `requester` is the name of the caller whose request_id is meant; empty if callers have no names. A client of an
+        equal request listens to the turn of the first one, which is cancelled when all of them have left.
+        From the first event on, turn_accepted, it raises nothing but EventsGone: the last one, turn_finished, says how
+        the turn ended.
 
         Raises:
             GatewayError: for the caller; nothing ran.
+            EventsGone: a client of an equal request that reads too slowly, or comes too late for all events.
         """
-        if self._draining:
-            raise ShuttingDown("the gateway is shutting down and begins no turn")
-        if len(self._running) >= self._capacity.running + self._capacity.queued:
-            raise Overloaded(f"{len(self._running)} turns run or wait here already: come again later")
-        running = Running(self._find_session(request, caller))
-        # Here, so that the lines of the turn and those of its RPC have them; both end with their task's context.
-        structlog.contextvars.bind_contextvars(session_id=running.session_id, turn_id=running.turn_id)
-        running.events.put(
-            pb.TurnEvent(turn_accepted=pb.TurnAccepted(session_id=running.session_id, turn_id=running.turn_id))
-        )
-        running.task = asyncio.create_task(self._run(running, request))
-        self._running[running.turn_id] = running
-        running.task.add_done_callback(lambda _: self._end(running))
-        try:
-            async for event in running.events.stream():
+        known = self._requests.find(requester, request) if request.request_id else None
+        if known is None:
+            turn = self._begin(request, caller, requester)
+        elif (kept := self._kept.find(known.turn_id)) is not None:
+            turn = kept
+        else:
+            for event in self._tell_again(known):
                 yield event
-            structlog.contextvars.bind_contextvars(trace_id=running.trace_id)
+            return
+        # Here, so that the lines of the turn and those of its RPC have them; both end with their task's context.
+        structlog.contextvars.bind_contextvars(session_id=turn.session_id, turn_id=turn.turn_id)
+        task, after = turn.task, 0
+        turn.clients += 1
+        try:
+            if turn.events.first > 1:  # the first event tells the turn's id whatever else is gone
+                yield turn.accepted()
+                after = 1
+            async for event in turn.events.stream(after, holds_up=True):
+                yield event
+            structlog.contextvars.bind_contextvars(trace_id=turn.trace_id)
         finally:
-            if not running.task.done():
-                running.task.cancel()
-                await asyncio.wait([running.task])
+            turn.clients -= 1
+            if task and not task.done() and not turn.clients and not turn.keep_on_disconnect:
+                task.cancel()
+                await asyncio.wait([task])
+
+    async def attach(
+        self, request: pb.AttachTurnRequest, viewer: str | None = None
+    ) -> AsyncGenerator[pb.TurnEvent, None]:
+        """Yields the events of a turn that viewer may know of. Closing the generator leaves the turn as it is.
+
+        Raises:
+            InvalidRequest: the request names no turn, or an event that has not happened.
+            NotFound: no such turn is kept.
+            EventsGone: events that are asked for are not kept any more.
+        """
+        if not request.turn_id:
+            raise InvalidRequest("turn_id is empty: name the turn", "turn_id")
+        turn = self._kept.find(request.turn_id)
+        if turn is None or not turn.is_visible_to(viewer):
+            told = f"no turn {request.turn_id[:64]!r} runs here or has ended within the last hour"
+            raise NotFound(told, "turn", request.turn_id)
+        if not 0 <= request.after_sequence <= turn.events.last:
+            raise InvalidRequest(f"after_sequence is no event of the turn: it has {turn.events.last}", "after_sequence")
+        structlog.contextvars.bind_contextvars(session_id=turn.session_id, turn_id=turn.turn_id)
+        async for event in turn.events.stream(request.after_sequence):
+            yield event
 
     def cancel(self, request: pb.CancelTurnRequest, viewer: str | None = None) -> str:
         """Cancels a turn by its id, or the running one of a session that viewer may know of, and returns its id.
 
+        Does nothing to a turn that has ended.
+
         Raises:
             InvalidRequest: the request names neither.
-            NotFound: no such turn is running or waiting.
+            NotFound: no such turn is kept.
         """
         target = request.WhichOneof("target") or "target"
         wanted = request.turn_id or request.session_id
         if not wanted:
             raise InvalidRequest(f"{target} is empty: name the turn, or the session whose turn is meant", target)
-        for running in self._running.values():
-            meant = running.turn_id == wanted if request.turn_id else running.session_id == wanted and running.begun
-            if meant and (viewer is None or self._sessions.get(running.session_id).is_visible_to(viewer)):
-                running.task.cancel()
-                return running.turn_id
-        if request.turn_id:
-            raise NotFound(f"no turn {wanted!r} is running or waiting", "turn", wanted)
-        raise NotFound("no turn of this session is running", "session", wanted)
+        turn = self._kept.find(wanted) if request.turn_id else self._kept.of_session(wanted)
+        if turn is None or not turn.is_visible_to(viewer):
+            told = f"turn {wanted[:64]!r}" if request.turn_id else "turn of this session"
+            resource = "turn" if request.turn_id else "session"
+            raise NotFound(f"no {told} runs here or has ended within the last hour", resource, wanted)
+        turn.cancel()
+        return turn.turn_id
 
     async def recover(self) -> None:
         """Ends the sessions whose process died, so that the ledger does not show them as running for ever."""
@@ -169,17 +210,20 @@ class Turns:
 
     async def cancel_all(self) -> None:
         """Cancels all turns and waits for their end."""
-        turns = list(self._running.values())
-        for running in turns:
-            running.task.cancel()
-        if turns:
-            await asyncio.wait([running.task for running in turns])
+        for turn in self._kept.running():
+            turn.cancel()
+        if tasks := self._tasks():
+            await asyncio.wait(tasks)
         await self._shadows.cancel_all()
+
+    def close(self) -> None:
+        """Closes the file of requests."""
+        self._requests.close()
 
     @property
     def waiting(self) -> int:
         """How many turns have not started yet."""
-        return sum(not running.begun for running in list(self._running.values()))
+        return sum(not turn.begun for turn in self._kept.running())
 
     def begin_drain(self) -> None:
         """Starts no more turns or shadows."""
@@ -189,13 +233,49 @@ class Turns:
     async def drain(self, grace_seconds: float) -> None:
         """Starts no more, gives running turns grace_seconds to end, and cancels the rest."""
         self.begin_drain()
-        if turns := [running.task for running in self._running.values()]:
-            log.info("turns.draining", turns=len(turns), grace_seconds=grace_seconds)
-            await asyncio.wait(turns, timeout=grace_seconds)
+        if tasks := self._tasks():
+            log.info("turns.draining", turns=len(tasks), grace_seconds=grace_seconds)
+            await asyncio.wait(tasks, timeout=grace_seconds)
         await self.cancel_all()
 
-    def _find_session(self, request: pb.RunTurnRequest, caller: str | None) -> str:
-        """The id of the session that a turn is for: the one that it names, or a new one. Nothing is left of a refusal.
+    def _begin(self, request: pb.RunTurnRequest, caller: str | None, requester: str) -> KeptTurn:
+        """Begins a turn.
+
+        Raises:
+            GatewayError: for the caller; nothing ran.
+        """
+        if self._draining:
+            raise ShuttingDown("the gateway is shutting down and begins no turn")
+        if len(self._kept) >= self._capacity.running + self._capacity.queued:
+            raise Overloaded(f"{len(self._kept)} turns run or wait here already: come again later")
+        session = self._find_session(request, caller)
+        turn = self._kept.begin(session, keep_on_disconnect=request.keep_on_disconnect)
+        known = self._requests.begin(requester, request, turn) if request.request_id else None
+        structlog.contextvars.bind_contextvars(session_id=turn.session_id, turn_id=turn.turn_id)
+        if known is None:
+            turn.accept()
+        turn.task = asyncio.create_task(self._run(turn, request, known))
+        turn.task.add_done_callback(lambda task: self._end(turn, task))
+        return turn
+
+    def _tell_again(self, known: Request) -> Iterator[pb.TurnEvent]:
+        """The first and the last event of a turn that an earlier process of this gateway ran."""
+        yield accepted(known.session_id, known.turn_id, known.accepted_ms)
+        if known.finished is not None:
+            yield pb.TurnEvent.FromString(known.finished)
+            return
+        error = Interrupted(
+            "the gateway ended in the middle of this turn: look at what it did, and go on with a new request_id"
+        )
+        finished = turn_finished(pb.STOP_REASON_FAILED, Totals(), 0, self._status_of(error))
+        finished.sequence, finished.at_ms = 2, now_ms()
+        yield finished
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [turn.task for turn in self._kept.running() if turn.task]
+
+    def _find_session(self, request: pb.RunTurnRequest, caller: str | None) -> SessionState:
+        """The session that a turn is for: the one that it names, or a new one. Nothing is left of a refusal.
 
         Raises:
             EngineNotConfigured, InvalidRequest, NotFound: the turn cannot be run.
@@ -210,9 +290,9 @@ class Turns:
         if request.HasField("session_id"):
             state = self._sessions.get(request.session_id, caller)
             self._on_session.choose(state.settings, request.engine, request.model)  # what is read here is thrown away
-            return state.id
+            return state
         check_settings(request.new_session, self._on_session.runner, "new_session")
-        return self._create(request.new_session, caller, request.engine, request.model).id
+        return self._create(request.new_session, caller, request.engine, request.model)
 
     def _create(
         self, settings: pb.SessionSettings, owner: str | None, engine: str = "", model: str = ""
@@ -224,19 +304,23 @@ class Turns:
         self._record(state)
         return state
 
-    async def _run(self, running: Running, request: pb.RunTurnRequest) -> None:
+    async def _run(self, turn: KeptTurn, request: pb.RunTurnRequest, known: Request | None) -> None:
+        if known is not None:
+            await self._requests.write(known)
+            turn.accept()
         # The session first: a turn that waits for another turn of its session holds no slot.
-        async with self._sessions.hold(running.session_id) as session, self._places:
-            running.begun = True
-            await self._on_session.run(session, running, request)
+        async with self._sessions.hold(turn.session_id) as session, self._places:
+            turn.begun = True
+            await self._on_session.run(session, turn, request)
 
-    def _end(self, running: Running) -> None:
+    def _end(self, turn: KeptTurn, task: asyncio.Task[None]) -> None:
         """Called when a turn's task is done, even if it was cancelled before it started."""
-        del self._running[running.turn_id]
-        error = None if running.task.cancelled() else running.task.exception()
+        error = None if task.cancelled() else task.exception()
         status = self._status_of(error) if error else None
         if error and status:
-            log.info("turn.failed", trace_id=running.trace_id, error=type(error).__name__, code=code_name(status))
-            if not running.started:
+            log.info("turn.failed", trace_id=turn.trace_id, error=type(error).__name__, code=code_name(status))
+            if not turn.started:
                 self._telemetry.turn_failed_before_its_begin()
-        running.finish(status)
+        self._requests.end(turn, turn.finish(status))
+        turn.events.close()
+        self._kept.end(turn)

@@ -7,23 +7,20 @@ from dataclasses import replace
 from functools import partial
 
 import structlog
-from google.rpc import status_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
-from uuid_utils import uuid7
 
 from gateway_svc.errors import EngineBrokeOff, EngineNotConfigured, EngineRateLimited, EngineUnavailable
 from gateway_svc.messages import AssistantMessage, UserMessage
-from gateway_svc.turns.account import SessionSpendings, SharedBudgets, Totals, TurnAccount
+from gateway_svc.turns.account import SessionSpendings, SharedBudgets, TurnAccount
 from gateway_svc.turns.budgets import Budgets, LabelBudgets
-from gateway_svc.turns.events import TurnEvents, turn_finished
+from gateway_svc.turns.kept import KeptTurn
 from gateway_svc.turns.session_settings import budget
 from gateway_svc.turns.sessions import Session, SessionState
 from gateway_svc.turns.shadows import Shadow, Shadows
 from gateway_svc.turns.turn import Runner, Turn
 from gateway_svc.watching.telemetry import Telemetry, TurnTelemetry
 from recording.calls import Scope
-from service_kit.observing.trace_context import CALLERS_TRACE
 
 NOTES = {
     common_pb2.SESSION_STATUS_CANCELLED: "(The turn was cancelled.)",
@@ -37,31 +34,6 @@ GO_ON = "Go on."
 """What an engine is told when it takes over a turn from another."""
 
 log = structlog.get_logger(__name__)
-
-
-class Running:
-    """A turn that runs or waits for its session."""
-
-    task: asyncio.Task[None]
-
-    def __init__(self, session_id: str) -> None:
-        self.turn_id = str(uuid7())
-        self.session_id = session_id
-        self.events = TurnEvents()
-        self.trace_id = CALLERS_TRACE.get().trace_id
-        self.begun = False
-        self.stop_reason = pb.STOP_REASON_UNSPECIFIED
-        """Why it ended, once its engine has."""
-        self.totals = Totals()
-        self.started = 0.0
-        """When it began, by time.monotonic(); 0 before."""
-
-    def finish(self, error: status_pb2.Status | None) -> None:
-        """Tells its end, after which nothing comes. `error` is why it failed; None if it did not."""
-        stop_reason = pb.STOP_REASON_FAILED if error else self.stop_reason or pb.STOP_REASON_CANCELLED
-        milliseconds = round((time.monotonic() - self.started) * 1000) if self.started else 0
-        self.events.put(turn_finished(stop_reason, self.totals, milliseconds, error))
-        self.events.close()
 
 
 class SessionTurns:
@@ -115,7 +87,7 @@ class SessionTurns:
         settings.engine = runner.name
         return runner
 
-    async def run(self, session: Session, running: Running, request: pb.RunTurnRequest) -> None:
+    async def run(self, session: Session, running: KeptTurn, request: pb.RunTurnRequest) -> None:
         """Runs a turn on its session, which is saved at its begin and at its end.
 
         Raises:
@@ -149,7 +121,7 @@ class SessionTurns:
             self._shadows.start(Shadow(turn, begin, budget(request)), settings.shadows)
 
     def _begin(
-        self, session: Session, running: Running, request: pb.RunTurnRequest, labels: LabelBudgets
+        self, session: Session, running: KeptTurn, request: pb.RunTurnRequest, labels: LabelBudgets
     ) -> tuple[Turn, Runner, TurnTelemetry]:
         state = session.state
         runner = self.choose(state.settings, request.engine, request.model)

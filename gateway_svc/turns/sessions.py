@@ -25,6 +25,11 @@ SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 """What a session id may look like, since it is the name of a file."""
 
 
+def may_see(owner: str, viewer: str | None) -> bool:
+    """Whether the caller `viewer` may see what `owner` began, empty if callers have no names; None: who sees all."""
+    return viewer is None or owner in ("", viewer)
+
+
 @dataclass(slots=True)
 class SessionState:
     """A session without its messages."""
@@ -61,7 +66,7 @@ class SessionState:
 
     def is_visible_to(self, viewer: str | None) -> bool:
         """Whether the caller `viewer` may see it; None: somebody who may see all sessions."""
-        return viewer is None or self.owner in ("", viewer)
+        return may_see(self.owner, viewer)
 
     def to_row(self) -> audit_pb2.SessionRow:
         """The session's row in the ledger."""

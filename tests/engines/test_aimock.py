@@ -27,6 +27,7 @@ from gateway_svc.tools.files import Files
 from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.turns.queue import Turns
+from gateway_svc.turns.requests import Requests
 from gateway_svc.turns.sessions import Sessions
 from tests.gateway_svc.house import Logger, text_of
 
@@ -86,7 +87,9 @@ async def test_a_turn_with_a_tool_a_thought_and_a_failure_over_each_wire_format(
             answers=Answers(1),
             limits=Limits(),
         )
-        turns = Turns(Sessions(tmp_path), {engine.name: agent}, engine.name, lambda state: None, status_of)
+        turns = Turns(
+            Sessions(tmp_path), {engine.name: agent}, engine.name, lambda state: None, status_of, Requests(tmp_path)
+        )
         events = [event async for event in turns.run(pb.RunTurnRequest(input="read it"))]
         assert text_of(events) == "It says high tide at noon."
         session_id = events[0].turn_accepted.session_id

@@ -6,6 +6,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.messages import AssistantMessage, ToolMessage
 from gateway_svc.servicer import status_of
 from gateway_svc.turns.queue import Turns
+from gateway_svc.turns.requests import Requests
 from gateway_svc.turns.sessions import Sessions
 from gateway_svc.turns.transcript import closing_messages
 from tests.support.claude_cli import MODEL, SESSION, init, message, result, spent, tool_result, tool_use
@@ -21,7 +22,9 @@ def sessions(stage):
 
 @pytest.fixture
 def turns(stage, sessions):
-    return Turns(sessions, {"claude": stage.runner()}, "claude", lambda row: None, status_of)
+    return Turns(
+        sessions, {"claude": stage.runner()}, "claude", lambda row: None, status_of, Requests(stage.folder / "state")
+    )
 
 
 async def test_a_session_goes_on_after_a_cancelled_turn(stage, sessions, turns):

@@ -25,6 +25,7 @@ from gateway_svc.tools.files import Files
 from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.turns.queue import Turns
+from gateway_svc.turns.requests import Requests
 from gateway_svc.turns.sessions import Sessions, SessionState
 from recording.logger import Row
 
@@ -78,7 +79,7 @@ class House:
             )
             for engine, local in engines
         }
-        self.turns = Turns(self.sessions, self.agents, "ollama", self.record_session, status_of)
+        self.turns = Turns(self.sessions, self.agents, "ollama", self.record_session, status_of, Requests(folder))
 
     def record_session(self, state: SessionState) -> None:
         self.logger.record(state.to_row())

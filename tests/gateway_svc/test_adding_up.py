@@ -13,6 +13,7 @@ from gateway_svc.errors import GatewayError
 from gateway_svc.servicer import status_of
 from gateway_svc.turns.budgets import Account, Budgets, LabelBudget, Spending
 from gateway_svc.turns.queue import Turns
+from gateway_svc.turns.requests import Requests
 from tests.gateway_svc.house import House, open_house
 
 READ = Call(name="read", arguments={"path": "notes.txt"})
@@ -52,7 +53,9 @@ async def test_the_figures_add_up(tmp_path, seed):
     spending = Spending(tmp_path)
     budgets = Budgets([LabelBudget("team", "a", BUDGET_MICROS)], spending)
     async with open_house(tmp_path, Script(steps=ENDS[:1]), Script()) as house:
-        house.turns = Turns(house.sessions, house.agents, "openai", house.record_session, status_of, budgets=budgets)
+        house.turns = Turns(
+            house.sessions, house.agents, "openai", house.record_session, status_of, Requests(tmp_path), budgets=budgets
+        )
         session_ids: list[str] = []
         for end in ENDS * 2:
             tokens = Tokens(input=chance.randrange(500, 2_000), output=chance.randrange(200), cached=7)

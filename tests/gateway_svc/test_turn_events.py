@@ -78,7 +78,7 @@ async def test_who_puts_much_waits_until_the_client_has_read_it():
     for _ in range(16):
         events.put_text("x" * 2**16)
     waiting = asyncio.create_task(events.writable())
-    stream = events.stream()
+    stream = events.stream(holds_up=True)
     first = await anext(stream)
     await asyncio.sleep(0.01)
     assert not waiting.done(), "what was handed out is not read before more is asked for"

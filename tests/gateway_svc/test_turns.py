@@ -22,6 +22,7 @@ from gateway_svc.errors import (
 from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
 from gateway_svc.servicer import status_of
 from gateway_svc.turns.queue import Capacity, Turns
+from gateway_svc.turns.requests import Requests
 from gateway_svc.turns.sessions import Session, Sessions
 from gateway_svc.turns.turn import Turn
 from recording.calls import ToolCall
@@ -65,6 +66,7 @@ class House:
             runners[0].name,
             lambda state: self.rows.append(state.to_row()),
             status_of,
+            Requests(state_dir),
             capacity=capacity,
         )
 
@@ -213,7 +215,7 @@ async def test_a_waiting_turn_can_be_cancelled_and_its_session_goes_on(tmp_path)
     await until(lambda: runner.seen)
     second = asyncio.create_task(house.run(input="second", session_id=session_id))
     await until(lambda: asking_for(house, session_id) == 2)
-    waiting = [running for running in house.turns._running.values() if not running.begun]
+    waiting = [running for running in house.turns._kept.running() if not running.begun]
     assert len(waiting) == 1
     assert house.turns.cancel(pb.CancelTurnRequest(turn_id=waiting[0].turn_id)) == waiting[0].turn_id
     accepted, finished = await second
@@ -228,8 +230,8 @@ async def test_a_turn_cancelled_before_its_first_line_still_tells_its_end(tmp_pa
     house = House(tmp_path, Runner())
     stream = house.turns.run(pb.RunTurnRequest(input="hi"))
     assert (await anext(stream)).HasField("turn_accepted")
-    [running] = house.turns._running.values()
-    running.task.cancel()
+    [running] = house.turns._kept.running()
+    running.cancel()
     assert (await anext(stream)).turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
     await stream.aclose()
 

@@ -1,0 +1,145 @@
+"""Turns that wait, run, or have ended within the last hour, for those who attach to them."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from google.rpc import status_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+from uuid_utils import uuid7
+
+from gateway_svc.turns.account import Totals
+from gateway_svc.turns.events import TurnEvents, accepted, now_ms, turn_finished
+from gateway_svc.turns.sessions import SessionState, may_see
+from service_kit.observing.trace_context import CALLERS_TRACE
+
+KEEP_SECONDS = 3600.0
+"""How long a turn is kept after its end."""
+
+MAX_ENDED = 10_000
+"""How many turns that have ended are kept; beyond it those that ended first are forgotten."""
+
+MAX_KEPT_BYTES = 256 * 2**20
+"""How much all events together may take; beyond it those of the turns that ended first are dropped, but their last."""
+
+
+class KeptTurn:
+    """A turn that waits for its session, runs, or has ended."""
+
+    task: asyncio.Task[None] | None = None
+    """What runs it; None when it has ended."""
+
+    def __init__(self, session: SessionState, events: TurnEvents, *, keep_on_disconnect: bool = False) -> None:
+        self.turn_id = str(uuid7())
+        self.session_id = session.id
+        self.accepted_ms = now_ms()
+        self.owner = session.owner
+        self.events = events
+        self.keep_on_disconnect = keep_on_disconnect
+        self.clients = 0
+        """How many clients that asked for it listen to it."""
+        self.trace_id = CALLERS_TRACE.get().trace_id
+        self.begun = False
+        self.stop_reason = pb.STOP_REASON_UNSPECIFIED
+        """Why it ended, once its engine has."""
+        self.totals = Totals()
+        self.started = 0.0
+        """When it began, by time.monotonic(); 0 before."""
+        self.ended = 0.0
+        """When it ended, by time.monotonic(); 0 before."""
+
+    def is_visible_to(self, viewer: str | None) -> bool:
+        """Whether the caller `viewer` may see it; None: somebody who may see all sessions."""
+        return may_see(self.owner, viewer)
+
+    def cancel(self) -> None:
+        """Cancels it. Does nothing when it has ended."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def accept(self) -> None:
+        """Tells its ids, once."""
+        if not self.events.last:
+            self.events.put(self.accepted())
+
+    def accepted(self) -> pb.TurnEvent:
+        """Its first event."""
+        return accepted(self.session_id, self.turn_id, self.accepted_ms)
+
+    def finish(self, error: status_pb2.Status | None) -> pb.TurnEvent:
+        """Makes its last event. `error` is why it failed; None if it did not."""
+        self.accept()
+        stop_reason = pb.STOP_REASON_FAILED if error else self.stop_reason or pb.STOP_REASON_CANCELLED
+        self.ended = time.monotonic()
+        milliseconds = round((self.ended - self.started) * 1000) if self.started else 0
+        event = turn_finished(stop_reason, self.totals, milliseconds, error)
+        self.events.put(event)
+        return event
+
+
+class KeptTurns:
+    """All turns that this gateway keeps, with a bound on what their events take."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, KeptTurn] = {}
+        self._ended = OrderedDict[str, KeptTurn]()
+        self._bytes = 0
+        self._full_at = MAX_KEPT_BYTES
+
+    def __len__(self) -> int:
+        """How many run or wait."""
+        return len(self._running)
+
+    def begin(self, session: SessionState, *, keep_on_disconnect: bool) -> KeptTurn:
+        """A new turn."""
+        turn = KeptTurn(session, TurnEvents(self._grow), keep_on_disconnect=keep_on_disconnect)
+        self._running[turn.turn_id] = turn
+        return turn
+
+    def end(self, turn: KeptTurn) -> None:
+        """The turn has ended. What it held is let go, but its events."""
+        turn.task = None
+        del self._running[turn.turn_id]
+        self._ended[turn.turn_id] = turn
+        self._forget_old()
+
+    def running(self) -> list[KeptTurn]:
+        """Those that run or wait, in the order of their requests."""
+        return list(self._running.values())
+
+    def find(self, turn_id: str) -> KeptTurn | None:
+        """The turn, if it is kept."""
+        self._forget_old()
+        return self._running.get(turn_id) or self._ended.get(turn_id)
+
+    def of_session(self, session_id: str) -> KeptTurn | None:
+        """The running turn of a session, or else the one that ended last."""
+        self._forget_old()
+        for turn in self._running.values():
+            if turn.session_id == session_id and turn.begun:
+                return turn
+        return next((turn for turn in reversed(self._ended.values()) if turn.session_id == session_id), None)
+
+    def _forget_old(self) -> None:
+        longest_ago = time.monotonic() - KEEP_SECONDS
+        while self._ended:
+            turn = next(iter(self._ended.values()))
+            if turn.ended > longest_ago and len(self._ended) <= MAX_ENDED:
+                return
+            del self._ended[turn.turn_id]
+            turn.events.forget()
+
+    def _grow(self, size: int) -> None:
+        self._bytes += size
+        if size > 0 and self._bytes > self._full_at:
+            for turn in self._oldest_first():
+                turn.events.drop()
+                if self._bytes < MAX_KEPT_BYTES * 3 // 4:
+                    break
+            # What is left is waited for: it is not looked through again at each event.
+            self._full_at = max(MAX_KEPT_BYTES, self._bytes + MAX_KEPT_BYTES // 16)
+
+    def _oldest_first(self) -> Iterator[KeptTurn]:
+        yield from list(self._ended.values())
+        yield from list(self._running.values())

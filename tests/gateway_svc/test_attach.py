@@ -1,0 +1,240 @@
+"""A turn whose events are kept: who attaches misses nothing, repeats nothing, and holds nobody up."""
+
+import asyncio
+import os
+from contextlib import aclosing, suppress
+
+import pytest
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from gateway_svc.errors import AlreadyExists, EventsGone, InvalidRequest, NotFound
+from gateway_svc.turns import events as turn_events
+from gateway_svc.turns import kept
+from gateway_svc.turns.turn import Turn
+from tests.gateway_svc.test_turn_ends import details_of
+from tests.gateway_svc.test_turns import House, Runner, until
+
+
+class Slow(Runner):
+    """A model that says `text` piece by piece, and goes on after each when it is let."""
+
+    def __init__(self, text: str = "abcdef") -> None:
+        super().__init__(work=self._say)
+        self.text = text
+        self.let = asyncio.Semaphore(0)
+        self.runs = 0
+
+    async def _say(self, turn: Turn) -> None:
+        self.runs += 1
+        for piece in self.text:
+            await self.let.acquire()
+            turn.events.put_text(piece)
+
+    def go(self, pieces: int = 99) -> None:
+        for _ in range(pieces):
+            self.let.release()
+
+
+async def attach(house: House, turn_id: str, after: int = 0, viewer: str | None = None) -> list[pb.TurnEvent]:
+    request = pb.AttachTurnRequest(turn_id=turn_id, after_sequence=after)
+    async with aclosing(house.turns.attach(request, viewer)) as stream:
+        return [event async for event in stream]
+
+
+def said(events: list[pb.TurnEvent]) -> str:
+    return "".join(event.text_delta.text for event in events)
+
+
+async def leave(task: "asyncio.Task[list[pb.TurnEvent]]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def kill(house: House) -> None:
+    """Lets go what a process holds that is killed: its lock."""
+    house.turns.close()
+    house.turns._requests._fd = os.open(os.devnull, os.O_WRONLY)
+
+
+async def test_from_wherever_somebody_attaches_all_events_come_once_and_in_order(tmp_path):
+    runner = Slow()
+    house = House(tmp_path, runner)
+    own = asyncio.create_task(house.run(input="hi"))
+    await until(lambda: house.turns._kept.running())
+    [turn] = house.turns._kept.running()
+    runner.go(3)
+    await until(lambda: turn.events.last > 2)
+    midway = asyncio.create_task(attach(house, turn.turn_id, after=2))
+    await asyncio.sleep(0)
+    runner.go()
+    whole = await own
+    assert (await midway) == whole[2:]
+    assert said(whole) == "abcdefanswer"
+    assert [event.sequence for event in whole] == list(range(1, len(whole) + 1))
+    for after in range(len(whole) + 1):
+        assert await attach(house, turn.turn_id, after) == whole[after:], "after its end as well"
+    for wrong in (-1, len(whole) + 1):
+        with pytest.raises(InvalidRequest, match="after_sequence"):
+            await attach(house, turn.turn_id, wrong)
+    with pytest.raises(InvalidRequest, match="turn_id is empty"):
+        await attach(house, "")
+
+
+async def test_leaving_an_attached_stream_cancels_nothing_and_leaving_the_own_one_does_unless_it_is_kept(tmp_path):
+    for keep in (False, True):
+        runner = Slow()
+        house = House(tmp_path / str(keep), runner)
+        own = asyncio.create_task(house.run(input="hi", keep_on_disconnect=keep))
+        await until(lambda r=runner: r.runs)  # type: ignore[misc]
+        [turn] = house.turns._kept.running()
+        other = asyncio.create_task(attach(house, turn.turn_id))
+        await asyncio.sleep(0)
+        await leave(other)
+        assert house.turns._kept.running() == [turn]
+        await leave(own)
+        runner.go()
+        finished = (await attach(house, turn.turn_id))[-1].turn_finished
+        assert finished.stop_reason == (pb.STOP_REASON_COMPLETED if keep else pb.STOP_REASON_CANCELLED)
+
+
+async def test_a_caller_attaches_to_its_own_turns_alone_and_an_unknown_turn_is_not_found(tmp_path):
+    house = House(tmp_path, Runner())
+    async with aclosing(house.turns.run(pb.RunTurnRequest(input="hi"), "ada", "ada")) as stream:
+        events = [event async for event in stream]
+    turn_id = events[0].turn_accepted.turn_id
+    assert await attach(house, turn_id, viewer="ada")
+    assert await attach(house, turn_id, viewer=None)
+    for viewer, wanted in (("bob", turn_id), ("ada", "no-such-turn")):
+        with pytest.raises(NotFound):
+            await attach(house, wanted, viewer=viewer)
+        with pytest.raises(NotFound):
+            house.turns.cancel(pb.CancelTurnRequest(turn_id=wanted), viewer)
+
+
+async def test_a_turn_that_has_ended_can_be_cancelled_in_vain_and_is_forgotten_in_the_end(tmp_path, monkeypatch):
+    house = House(tmp_path, Runner())
+    accepted = (await house.run(input="hi"))[0].turn_accepted
+    for target in ({"turn_id": accepted.turn_id}, {"session_id": accepted.session_id}):
+        assert house.turns.cancel(pb.CancelTurnRequest(**target)) == accepted.turn_id
+    monkeypatch.setattr(kept, "KEEP_SECONDS", -1.0)
+    with pytest.raises(NotFound):
+        house.turns.cancel(pb.CancelTurnRequest(turn_id=accepted.turn_id))
+    with pytest.raises(NotFound):
+        await attach(house, accepted.turn_id)
+    assert house.turns._kept._bytes == 0
+
+
+async def test_what_is_not_kept_any_more_is_said_with_the_first_event_that_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(turn_events, "MAX_KEPT_BYTES", 3 * turn_events.EVENT_BYTES)
+
+    async def work(turn: Turn) -> None:
+        for number in range(20):
+            turn.events.begin_step()
+            turn.events.put_text(str(number))
+            await asyncio.sleep(0)
+
+    house = House(tmp_path, Runner(work=work))
+    whole = await house.run(input="hi")
+    assert [event.sequence for event in whole] == list(range(1, len(whole) + 1)), "its own client misses nothing"
+    turn_id = whole[0].turn_accepted.turn_id
+    with pytest.raises(EventsGone) as gone:
+        await attach(house, turn_id)
+    first = int(gone.value.metadata["first_sequence"])
+    assert await attach(house, turn_id, first - 1) == whole[first - 1 :]
+
+
+async def test_beyond_the_bound_for_all_the_turns_that_ended_first_keep_their_last_event_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "MAX_KEPT_BYTES", 10_000)
+    house = House(tmp_path, Runner())
+    turns = [await house.run(input="x") for _ in range(20)]
+    assert house.turns._kept._bytes < 20_000
+    with pytest.raises(EventsGone):
+        await attach(house, turns[0][0].turn_accepted.turn_id)
+    assert await attach(house, turns[0][0].turn_accepted.turn_id, turns[0][-1].sequence - 1) == turns[0][-1:]
+    assert await attach(house, turns[-1][0].turn_accepted.turn_id) == turns[-1]
+
+
+async def test_a_silent_turn_gives_signs_of_life_while_it_waits_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(turn_events, "HEARTBEAT_SECONDS", 0.01)
+    runner = Slow()
+    house = House(tmp_path, runner)
+    session_id = house.turns.create_session(pb.SessionSettings()).id
+    beats = 0
+    first = asyncio.create_task(house.run(input="one", session_id=session_id))
+    await until(lambda: runner.runs)
+    async with aclosing(house.turns.run(pb.RunTurnRequest(input="two", session_id=session_id))) as stream:
+        async for event in stream:
+            if event.HasField("heartbeat"):
+                assert (event.sequence, event.at_ms > 0) == (0, True)
+                beats += 1
+            if beats == 3:
+                runner.go()
+    whole = [event for event in await first if event.sequence]
+    assert [event.sequence for event in whole] == list(range(1, len(whole) + 1))
+
+
+async def test_equal_requests_are_one_turn_however_many_and_when_they_come(tmp_path):
+    runner = Slow()
+    house = House(tmp_path, runner)
+    at_once = [asyncio.create_task(house.run(input="hi", request_id="r-1")) for _ in range(3)]
+    await until(lambda: runner.runs)
+    await leave(at_once.pop(0))
+    assert house.turns._kept.running(), "it is cancelled when the last has left"
+    runner.go()
+    one, two = await asyncio.gather(*at_once)
+    assert one == two == await house.run(input="hi", request_id="r-1")
+    assert runner.runs == 1
+    with pytest.raises(AlreadyExists) as other:
+        await house.run(input="something else", request_id="r-1")
+    assert other.value.metadata == {"resource": "request", "id": "r-1"}
+    async with aclosing(house.turns.run(pb.RunTurnRequest(input="hi", request_id="r-1"), None, "bob")) as stream:
+        assert [event async for event in stream], "another caller's request is another"
+    assert runner.runs == 2
+    for wrong in ("x" * 129, "a\nb", "\x00"):
+        with pytest.raises(InvalidRequest, match="request_id"):
+            await house.run(input="hi", request_id=wrong)
+
+
+async def test_after_a_restart_a_retry_is_told_how_its_turn_ended_or_that_it_was_interrupted(tmp_path):
+    runner = Slow()
+    house = House(tmp_path, runner)
+    runner.go(len(runner.text))
+    ended = await house.run(input="hi", request_id="ended")
+    begun = asyncio.create_task(house.run(input="hi", request_id="cut"))
+    await until(lambda: runner.runs == 2)
+    [turn] = house.turns._kept.running()
+    for _ in range(2):
+        kill(house)
+        again = Slow()
+        house = House(tmp_path, again)
+        first, last = await house.run(input="hi", request_id="ended")
+        assert (first.turn_accepted, last) == (ended[0].turn_accepted, ended[-1])
+        first, last = await house.run(input="hi", request_id="cut")
+        assert first.turn_accepted.turn_id == turn.turn_id
+        assert last.turn_finished.stop_reason == pb.STOP_REASON_FAILED
+        assert details_of(last.turn_finished.error)["ErrorInfo"].reason == "INTERRUPTED"
+        with pytest.raises(AlreadyExists):
+            await house.run(input="something else", request_id="cut")
+        assert again.runs == 0
+        [path] = (tmp_path / "requests").iterdir()
+        with path.open("ab") as file:
+            file.write(b'{"caller": "", "request_id": "torn')
+    await leave(begun)
+
+
+async def test_a_request_that_cannot_be_written_runs_nothing_and_may_come_again(tmp_path, monkeypatch):
+    runner = Slow()
+    house = House(tmp_path, runner)
+
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fdatasync", full)
+        events = await house.run(input="hi", request_id="r-1")
+        assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_FAILED
+    assert runner.runs == 0
+    runner.go()
+    events = await house.run(input="hi", request_id="r-1")
+    assert (events[-1].turn_finished.stop_reason, runner.runs) == (pb.STOP_REASON_COMPLETED, 1)
