@@ -1,5 +1,6 @@
 """Decisions on tool calls, and the state of a turn: what the asyncio and the blocking client share."""
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,10 @@ class TurnFailed(grpc.RpcError):
         return str(self.finished.error.message)
 
 
+MAX_ATTEMPTS = 5
+FIRST_WAIT_SECONDS = 0.1
+MAX_WAIT_SECONDS = 3.0
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -53,6 +58,8 @@ class TurnState:
         self.started: pb.TurnStarted | None = None
         self.finished: pb.TurnFinished | None = None
         """Set when the turn has ended: why, and what it used."""
+        self.sequence = 0
+        """The number of the last event."""
         self.answer = ""
         """All text so far."""
 
@@ -73,6 +80,7 @@ class TurnState:
 
     def update(self, event: pb.TurnEvent) -> pb.ToolCallStarted | None:
         """Applies an event; returns the tool call in it if it asks."""
+        self.sequence = event.sequence or self.sequence
         match event.WhichOneof("event"):
             case "turn_accepted":
                 self.accepted = event.turn_accepted
@@ -92,6 +100,17 @@ def answer_request(call_id: str, decision: Decision | bool) -> approvals_pb2.Ans
     made = decision if isinstance(decision, Decision) else Decision(decision)
     verdict = common_pb2.VERDICT_ALLOWED if made.allow else common_pb2.VERDICT_DENIED
     return approvals_pb2.AnswerToolCallRequest(tool_call_id=call_id, verdict=verdict, reason=made.reason)
+
+
+def wait_before(error: grpc.RpcError, failures: int, *, again: bool) -> float | None:
+    """How many seconds to wait before the next attempt; None if there is none to be made.
+
+    `failures` are the attempts that failed one after another; `again`: whether another one runs nothing twice.
+    """
+    if not again or failures >= MAX_ATTEMPTS or error.code() is not grpc.StatusCode.UNAVAILABLE:
+        return None
+    most: float = min(MAX_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (failures - 1))
+    return random.uniform(most / 2, most)  # noqa: S311 - so that not all clients come at once
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
 import grpc
 from onrecord.client.access import Access
@@ -45,9 +46,13 @@ class AsyncGateway:
         model: str = "",
         max_steps: int | None = None,
         max_cost_micros: int | None = None,
+        keep_on_disconnect: bool = False,
+        request_id: str | None = None,
         decide: AsyncDecide | None = None,
     ) -> AsyncTurn:
         """Starts a turn. The parameters are the fields of RunTurnRequest, which the proto documents.
+
+        A `request_id` is made where none is given, so that the request can be sent again; empty: it is sent once.
 
         `decide` decides on tool calls that ask. Without it they wait for answer(), until the gateway's time limit.
 
@@ -63,6 +68,8 @@ class AsyncGateway:
             model=model,
             max_steps=max_steps,
             max_cost_micros=max_cost_micros,
+            keep_on_disconnect=keep_on_disconnect,
+            request_id=str(uuid4()) if request_id is None else request_id,
         )
         if session_id:
             request.session_id = session_id
@@ -70,8 +77,7 @@ class AsyncGateway:
 
     def run_request(self, request: pb.RunTurnRequest, *, decide: AsyncDecide | None = None) -> AsyncTurn:
         """Starts a turn with a request of your own."""
-        metadata = self._access.metadata()
-        return AsyncTurn(self.approvals, self.stub.RunTurn(request, metadata=metadata), metadata, decide)
+        return AsyncTurn(self.stub, self.approvals, request, self._access.metadata, decide)
 
     async def answer(self, call_id: str, decision: Decision | bool) -> None:
         """Decides on a tool call that asks.
@@ -82,7 +88,7 @@ class AsyncGateway:
         await self.approvals.AnswerToolCall(answer_request(call_id, decision), metadata=self._access.metadata())
 
     async def close(self) -> None:
-        """Closes the connection, which cancels running turns."""
+        """Closes the connection, which cancels running turns but those to be kept."""
         await self._channel.close()
 
     async def __aenter__(self) -> Self:

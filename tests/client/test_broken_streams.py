@@ -1,0 +1,65 @@
+"""The Python client over connections that break: it misses nothing, and nothing runs twice."""
+
+import asyncio
+
+import pytest
+from onrecord.client import AsyncGateway, Gateway, TurnFailed
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from demo.script import Call, Refusal, Script, Step
+from tests.e2e.conftest import make_pair
+from tests.faults.proxy import Proxy
+
+__all__ = ["make_pair"]
+
+COMMAND = "echo ran >> ran.log; until [ -e go ]; do sleep 0.02; done"
+WORK = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": COMMAND}),)), Step(text="Done.")))
+
+
+@pytest.mark.long
+async def test_a_stream_that_is_cut_goes_on_where_it_was(make_pair):
+    pair = await make_pair(WORK)
+    service = pair.start_gateway(GATEWAY_AUDIT_TARGET="127.0.0.1:1")
+    with Proxy(service.address) as proxy:
+        async with AsyncGateway(proxy.address) as gateway:
+            turn = gateway.run("go", keep_on_disconnect=True)
+            heard = []
+            async for event in turn:
+                heard.append(event.sequence)
+                if event.HasField("tool_call_started"):
+                    proxy.cut()
+                    (pair.workspace / "go").touch()
+        assert (turn.answer, heard) == ("Done.", list(range(1, len(heard) + 1)))
+        assert turn.finished is not None
+        assert turn.finished.stop_reason == pb.STOP_REASON_COMPLETED
+    assert (pair.workspace / "ran.log").read_text() == "ran\n"
+
+
+@pytest.mark.long
+async def test_a_request_that_finds_no_gateway_is_sent_again(make_pair):
+    pair = await make_pair(WORK)
+    (pair.workspace / "go").touch()
+    service = pair.start_gateway(GATEWAY_AUDIT_TARGET="127.0.0.1:1")
+    with Proxy(service.address) as proxy:
+        proxy.behaviour = "refuse"
+
+        def run() -> str:
+            with Gateway(proxy.address) as gateway:
+                turn = gateway.run("go")
+                proxy.behaviour = "pass"
+                return turn.wait().answer
+
+        assert await asyncio.to_thread(run) == "Done."
+    assert (pair.workspace / "ran.log").read_text() == "ran\n"
+
+
+@pytest.mark.long
+async def test_a_turn_that_fails_raises_its_error_with_what_it_used(make_pair):
+    pair = await make_pair(Script(steps=(Step(refuse=Refusal(status=400, message="not so")),)))
+    async with AsyncGateway(pair.start_gateway(GATEWAY_AUDIT_TARGET="127.0.0.1:1").address) as gateway:
+        turn = gateway.run("go", engine="openai")
+        with pytest.raises(TurnFailed, match="not so") as failed:
+            await turn.wait()
+    assert failed.value.code().name == "FAILED_PRECONDITION"
+    assert failed.value.finished == turn.finished
+    assert failed.value.finished.usage.requests == 1
