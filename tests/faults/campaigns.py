@@ -42,6 +42,20 @@ def kill_gateway_with_turns(world: World) -> None:
         world.kill_gateway(gateway)
 
 
+def cut_turns(world: World) -> None:
+    """Turns whose clients lose their connections again and again, and in some rounds their gateway."""
+    assert isinstance(world, GatewayWorld)
+    world.start()
+    world.follow_turns()
+    for _ in range(world.rng.randrange(3, 8)):
+        world.pause(0.02, 0.3)
+        world.cut_clients()
+    if world.rng.random() < 0.4:
+        world.replace_gateway()
+        world.pause(0.02, 0.3)
+        world.cut_clients()
+
+
 def kill_audit(world: World) -> None:
     """kill -9 of the audit service while rows are sent to it."""
     world.start()
@@ -374,6 +388,7 @@ class Campaign:
 CAMPAIGNS = [
     Campaign("kill -9 of the gateway", kill_gateway),
     Campaign("kill -9 with turns running", kill_gateway_with_turns, world=GatewayWorld),
+    Campaign("connections of turns cut", cut_turns, world=GatewayWorld),
     Campaign("kill -9 of the audit service", kill_audit),
     Campaign("kill -9 of both", kill_both),
     Campaign("lost acks", lost_acks),

@@ -17,11 +17,17 @@ from demo.processes import Service, start_service
 from demo.script import Call, Script, Step
 from tests.faults.health_watch import HealthWatch
 from tests.faults.ledger import Findings
+from tests.faults.proxy import Proxy
 from tests.faults.standing_log import LogPipe
+from tests.faults.turn_clients import LABEL, TurnClients
 from tests.faults.world import World, wait_for
 from tests.support.ports import own_port
 
 TURNS_AT_ONCE = 4
+_SESSIONS_BY_REQUEST = f"""
+    SELECT value, count(*) FROM session_labels JOIN sessions ON sessions.id = session_id
+    WHERE key = '{LABEL}' AND turns > 0 GROUP BY value
+"""
 _STEP = Step(tool_calls=(Call(name="bash", arguments={"command": "echo ran >> ran.log"}),), repeat=40)
 
 
@@ -36,6 +42,8 @@ class GatewayWorld(World):
         self._clients: list[threading.Thread] = []
         self._gateways: dict[Service, HealthWatch] = {}
         self._watches: list[HealthWatch] = []
+        self._front: Proxy | None = None
+        self._followers: TurnClients | None = None
         self._loop = asyncio.new_event_loop()
         self._model = ModelServer(Script(steps=(_STEP, Step(text="Done."))))
 
@@ -84,6 +92,24 @@ class GatewayWorld(World):
             self._clients[-1].start()
         wait_for(lambda: len(self._finished) > before, "no turn ran a tool")
 
+    def follow_turns(self) -> None:
+        """Begins a gateway behind a proxy of its own, and clients that follow their turns to the end through it."""
+        self._front = self._stack.enter_context(Proxy(self.start_gateway().address))
+        self._followers = TurnClients(self._front.address, self.rng.randrange(2**32))
+
+    def cut_clients(self) -> None:
+        """Resets the connections of the clients that follow their turns."""
+        assert self._front is not None
+        self._front.cut()
+
+    def replace_gateway(self) -> None:
+        """SIGKILL of the gateway that those clients talk to, and another one in its place."""
+        assert self._front is not None
+        assert self._followers is not None
+        self._followers.killed = True
+        self.kill_gateway(next(iter(self._gateways)))
+        self._front.lead_to(self.start_gateway().address)
+
     def kill_gateway(self, gateway: Service) -> None:
         """SIGKILL, in whatever its turns are doing; nothing answers in its place."""
         watch = self._gateways.pop(gateway)
@@ -112,6 +138,8 @@ class GatewayWorld(World):
     def settle(self) -> Findings:
         """Starts a gateway that sends what is left, ends both services, and compares."""
         self.proxy.behaviour = "pass"
+        if self._followers:
+            self._followers.end()
         for gateway in list(self._gateways):
             self.kill_gateway(gateway)
         for client in self._clients:
@@ -145,10 +173,15 @@ class GatewayWorld(World):
         db = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
         integrity = [str(row[0]) for row in db.execute("PRAGMA integrity_check")]
         rows = list(db.execute("SELECT id, outcome, provider_call_id FROM tool_call_log NOT INDEXED"))
+        asked = list(db.execute(_SESSIONS_BY_REQUEST))
         db.close()
         if integrity != ["ok"]:
             findings.report("corrupt", integrity)
         outcomes = {row[0]: row[1] for row in rows}
+        if self._followers:
+            findings.accepted = len(rows)
+            findings.report("corrupt", self._followers.wrong)
+            findings.report("doubled", (f"{name}: {count} sessions" for name, count in asked if count > 1))
         findings.report("doubled", (call for call, count in Counter(row[2] for row in rows).items() if count > 1))
         findings.report("lost", self._started - outcomes.keys())
         name = common_pb2.Outcome.Name

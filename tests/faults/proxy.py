@@ -26,6 +26,11 @@ class Proxy:
         self._ending = asyncio.Event()
         self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()), name="proxy")
 
+    def lead_to(self, upstream: str) -> None:
+        """Where new connections lead from now on."""
+        self._host, _, port = upstream.rpartition(":")
+        self._port = int(port)
+
     def cut(self) -> None:
         """Resets every connection."""
         self._loop.call_soon_threadsafe(self._abort)

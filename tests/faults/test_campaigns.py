@@ -18,7 +18,13 @@ from tests.faults.ledger import Findings, Journal, examine
 from tests.faults.world import can_mount, wait_for
 from tests.support.ports import own_port
 
-NAMES = {"kill -9 of both", "lost acks", "log that stands still", "ledger and log on one full disk"}
+NAMES = {
+    "kill -9 of both",
+    "lost acks",
+    "log that stands still",
+    "ledger and log on one full disk",
+    "connections of turns cut",
+}
 PLAYED = [campaign for campaign in CAMPAIGNS if campaign.name in NAMES]
 ROWS = [f"row-{number}" for number in range(500)]
 SCHEMA = """
