@@ -187,7 +187,7 @@ async def test_equal_requests_are_one_turn_however_many_and_when_they_come(tmp_p
     assert runner.runs == 1
     with pytest.raises(AlreadyExists) as other:
         await house.run(input="something else", request_id="r-1")
-    assert other.value.metadata == {"resource": "request", "id": "r-1"}
+    assert (other.value.resource, other.value.id) == ("request", "r-1")
     async with aclosing(house.turns.run(pb.RunTurnRequest(input="hi", request_id="r-1"), None, "bob")) as stream:
         assert [event async for event in stream], "another caller's request is another"
     assert runner.runs == 2
