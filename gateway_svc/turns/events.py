@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 
@@ -107,7 +107,7 @@ class TurnEvents:
         """Keeps nothing but what a client waits for, and the last event."""
         self._drop(0)
 
-    async def stream(self, after: int = 0, *, holds_up: bool = False) -> AsyncIterator[pb.TurnEvent]:
+    async def stream(self, after: int = 0, *, holds_up: bool = False) -> AsyncGenerator[pb.TurnEvent, None]:
         """Yields all events after a number in order until close(), with adjacent pieces of text joined, and heartbeats.
 
         `holds_up`: whether the turn waits for this reader, if nobody like it reads faster.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import structlog
@@ -147,8 +147,9 @@ class Turns:
             if turn.events.first > 1:  # the first event tells the turn's id whatever else is gone
                 yield turn.accepted()
                 after = 1
-            async for event in turn.events.stream(after, holds_up=True):
-                yield event
+            async with aclosing(turn.events.stream(after, holds_up=True)) as events:
+                async for event in events:
+                    yield event
             structlog.contextvars.bind_contextvars(trace_id=turn.trace_id)
         finally:
             turn.clients -= 1
@@ -175,8 +176,9 @@ class Turns:
         if not 0 <= request.after_sequence <= turn.events.last:
             raise InvalidRequest(f"after_sequence is no event of the turn: it has {turn.events.last}", "after_sequence")
         structlog.contextvars.bind_contextvars(session_id=turn.session_id, turn_id=turn.turn_id)
-        async for event in turn.events.stream(request.after_sequence):
-            yield event
+        async with aclosing(turn.events.stream(request.after_sequence)) as events:
+            async for event in events:
+                yield event
 
     def cancel(self, request: pb.CancelTurnRequest, viewer: str | None = None) -> str:
         """Cancels a turn by its id, or the running one of a session that viewer may know of, and returns its id.

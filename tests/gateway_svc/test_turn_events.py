@@ -86,4 +86,4 @@ async def test_who_puts_much_waits_until_the_client_has_read_it():
     second = await anext(stream)
     await asyncio.wait_for(waiting, 30)
     assert (len(first.text_delta.text), second.text_delta.text) == (2**20, "y")
-    await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
+    await stream.aclose()
