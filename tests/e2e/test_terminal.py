@@ -56,11 +56,25 @@ async def test_people_can_run_an_agent_and_look_at_what_there_is(make_pair):
     session = json.loads(ran.stdout)
     assert session["settings"]["fallback"] == {"engine": "openai", "model": "m"}
     assert session["settings"]["shadows"] == [{"engine": "openai", "model": "m:1"}]
-    change = ("--label", "user=bob", "--max-cost", "2.5", "--without", "fallback", "--without", "shadows")
+    change = (
+        "--label",
+        "user=bob",
+        "--label",
+        "place=[/x]",
+        "--max-cost",
+        "2.5",
+        "--without",
+        "fallback",
+        "--without",
+        "shadows",
+    )
     ran = await command(address, "change", session["id"], *change)
     assert ran.returncode == 0, ran.stderr
     kept = {name: session["settings"][name] for name in ("engine", "model")}
-    assert json.loads(ran.stdout)["settings"] == kept | {"labels": {"user": "bob"}, "max_cost_micros": "2500000"}
+    assert json.loads(ran.stdout)["settings"] == kept | {
+        "labels": {"user": "bob", "place": "[/x]"},
+        "max_cost_micros": "2500000",
+    }
     ran = await command(address, "run", "go", "--max-cost", "-1")
     assert ran.returncode == 2
 
