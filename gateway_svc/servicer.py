@@ -67,8 +67,6 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
 MAX_REASON_BYTES = 4096
 """Of an answer's reason, which is remembered with it."""
 
-NOT_BUILT = "this version of the gateway does not have it"
-
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
