@@ -14,8 +14,6 @@ from service_kit import errors as kit
 ELSEWHERE = {
     "UNSPECIFIED": "the zero of the enum",
     "INTERNAL": "service_kit.errors, of an error without a status",
-    "INTERRUPTED": "of a turn whose gateway ended: not told by this version",
-    "EVENTS_GONE": "of AttachTurn",
 }
 
 

@@ -44,7 +44,7 @@ class TurnFailed(grpc.RpcError):
 
 
 MAX_ATTEMPTS = 8
-"""With their waits at least 4.5 s: a channel that could not connect tries again after 1.2 s at the latest, then 1.9 s."""
+"""Their waits are at least 4.5 s in all: a channel that could not connect tries again after 1.2 s, then 1.9 s."""
 FIRST_WAIT_SECONDS = 0.1
 MAX_WAIT_SECONDS = 3.0
 
