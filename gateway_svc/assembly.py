@@ -18,6 +18,7 @@ from gateway_svc.engines.pricing import context_tokens, cost_micros
 from gateway_svc.errors import SettingsError
 from gateway_svc.loop.answers import Answers
 from gateway_svc.marks import Run
+from gateway_svc.programs import NO_JAIL
 from gateway_svc.servicer import ApprovalServicer, GatewayServicer, status_of
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.turns.budgets import Budgets, Spending
@@ -45,6 +46,11 @@ if TYPE_CHECKING:
 SECRET_VARIABLES = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
 TURNS_SHARE_OF_DRAIN = 0.5
 """How much of the drain time turns may take to end by themselves; the rest is for cancelling them and sending rows."""
+JAILS_TOLD = {
+    NO_JAIL: "commands run without a jail",
+    "landlock": "commands are confined by Landlock, which holds less than bubblewrap",
+}
+"""What health says of how programs are confined, where that is less than the best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +93,10 @@ class Gateway:
         return trouble or await self.check()
 
     async def detail(self) -> str:
-        """What of the record an operator should look at."""
-        return await asyncio.to_thread(self.audited.record.detail) if self.audited else ""
+        """What an operator should look at: of the record, and of the jail for commands."""
+        record = await asyncio.to_thread(self.audited.record.detail) if self.audited else ""
+        jails = sorted({JAILS_TOLD.get(runner.jail, "") for runner in self.runners.values()})
+        return "; ".join(filter(None, [record, *jails]))
 
     async def drain(self) -> None:
         """Lets the turns end, and sends their rows."""

@@ -8,6 +8,9 @@ import os
 import shutil
 from pathlib import Path
 
+NO_JAIL = "none"
+"""What is said to confine programs where nothing does."""
+
 
 def search_path(path: str) -> list[str]:
     """The absolute folders of a PATH."""

@@ -12,6 +12,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc import errors
 from gateway_svc.loop.answers import Answer, Answers
+from gateway_svc.programs import NO_JAIL
 from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.sessions import Sessions
 from gateway_svc.turns.turn import Runner
@@ -130,7 +131,8 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
                     name=name,
                     default_model=self._runners[name].default_model,
                     is_default=name == self._default_engine,
-                    unconfined=self._runners[name].unconfined,
+                    unconfined=self._runners[name].jail == NO_JAIL,
+                    jail=self._runners[name].jail,
                 )
                 for name in names
             ]

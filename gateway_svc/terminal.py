@@ -134,7 +134,7 @@ def engines(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
             printable(engine.name),
             printable(engine.default_model),
             "yes" if engine.is_default else "",
-            "unconfined" if engine.unconfined else "",
+            "unconfined" if engine.unconfined else printable(engine.jail),
         )
     out.print(table)
 

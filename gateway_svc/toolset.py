@@ -45,7 +45,7 @@ def open_tools(settings: GatewaySettings) -> Toolset:
     toolbox = Toolbox(
         offered.tools,
         remote=mcp,
-        unconfined=offered.unconfined,
+        jail=offered.jail,
         policies={tool.name: policies[tool.name] for tool in offered.tools},
         timeout_seconds=settings.tool_seconds,
     )

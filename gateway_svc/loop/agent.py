@@ -69,7 +69,7 @@ class Agent:
         """
         self.name = engine.name
         self.default_model = engine.default_model
-        self.unconfined = toolbox.unconfined
+        self.jail = toolbox.jail
         self._engine = engine
         self._own_toolbox = toolbox
         self._toolbox: Toolbox | DryRunToolbox = toolbox

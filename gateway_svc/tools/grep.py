@@ -132,7 +132,7 @@ class GrepTool:
             output = output[: self._max_output_bytes].rpartition("\n")[0]
         lines = output.removesuffix("\n").split("\n") if output else []
         if ended.exit_code and lines and not all(LINE.match(line) for line in lines):
-            if lines[0].startswith("bwrap: "):
+            if lines[0].startswith(("bwrap: ", "landlock: ")):
                 raise ToolError("the search could not be made: its jail failed")
             raise ToolError("the pattern, or the glob, is not one that can be used")
         if ended.exit_code not in (None, *EXIT_CODES):

@@ -9,6 +9,7 @@ import structlog
 
 from gateway_svc import tools
 from gateway_svc.discovery import discover
+from gateway_svc.programs import NO_JAIL
 from gateway_svc.tools import Surroundings, Tool, ToolKind
 from gateway_svc.tools.jail.sandbox import JailSettings, find_sandbox
 from gateway_svc.tools.workers import Workers
@@ -34,8 +35,8 @@ class Offered:
     """The tools that a deployment offers."""
 
     tools: list[Tool]
-    unconfined: bool
-    """Whether some of them run programs without a sandbox, as the deployment allows."""
+    jail: str
+    """What confines the programs that some of them run: a sandbox's name, or NO_JAIL; empty where none runs any."""
     left_out: Mapping[str, str]
     """Why others are not offered, by name."""
 
@@ -56,7 +57,7 @@ def build_tools(names: Collection[str], call_seconds: float, hide: Collection[Pa
     surroundings = Surroundings(jail, Workers(), call_seconds)
     built: list[Tool] = []
     left_out: dict[str, str] = {}
-    unconfined = False
+    confined_by = ""
     for name in names:
         kind = kinds()[name]
         settings = load_settings(kind.settings)
@@ -67,6 +68,7 @@ def build_tools(names: Collection[str], call_seconds: float, hide: Collection[Pa
                 log.warning("tools.not_offered", tool=name, reason=reason)
                 left_out[name] = reason
                 continue
-            unconfined = True
+        if kind.starts_programs:
+            confined_by = jail.name if jail else NO_JAIL
         built.append(kind.build(settings, surroundings) if kind.build else kind.tool())
-    return Offered(built, unconfined, left_out)
+    return Offered(built, confined_by, left_out)

@@ -69,7 +69,7 @@ class Toolbox:
         tools: Sequence[Tool],
         *,
         remote: RemoteTools | None = None,
-        unconfined: bool = False,
+        jail: str = "",
         policies: Mapping[str, Policy] | None = None,
         timeout_seconds: float = 300,
         max_characters: int = 50_000,
@@ -77,7 +77,7 @@ class Toolbox:
     ) -> None:
         """A tool that `policies` does not name is allowed.
 
-        `unconfined` says that some of them run programs without a sandbox.
+        `jail` says what confines the programs that some of them run (kinds.Offered).
         `timeout_seconds` ends any call, so it should exceed the tools' own limits.
         `max_characters` and `max_lines` bound what a model sees of one result.
 
@@ -87,7 +87,7 @@ class Toolbox:
         self._tools = {tool.name: tool for tool in tools}
         if len(self._tools) != len(tools):
             raise ValueError("two tools have one name")
-        self.unconfined = unconfined
+        self.jail = jail
         self._remote = remote or NoRemoteTools()
         self._policies = dict(policies or {})
         if strangers := sorted(self._policies.keys() - self._tools.keys()):

@@ -12,6 +12,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.errors import EngineBrokeOff, EngineNotConfigured, EngineRateLimited, EngineUnavailable
 from gateway_svc.messages import AssistantMessage, UserMessage
+from gateway_svc.programs import NO_JAIL
 from gateway_svc.turns.account import SessionSpendings, SharedBudgets, TurnAccount
 from gateway_svc.turns.budgets import Budgets, LabelBudgets
 from gateway_svc.turns.kept import KeptTurn
@@ -151,7 +152,7 @@ class SessionTurns:
             ),
             max_steps=request.max_steps if request.HasField("max_steps") else None,
         )
-        started = pb.TurnStarted(engine=runner.name, model=model, unconfined=runner.unconfined)
+        started = pb.TurnStarted(engine=runner.name, model=model, unconfined=runner.jail == NO_JAIL)
         running.events.put(pb.TurnEvent(turn_started=started))
         for sentence in labels.uncertain:
             turn.events.warn(pb.WARNING_CODE_BUDGET_UNCERTAIN, sentence)

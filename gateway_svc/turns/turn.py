@@ -36,8 +36,8 @@ class Runner(Protocol):
     name: str
     """The engine's name."""
     default_model: str
-    unconfined: bool
-    """Whether the gateway runs programs for its models without a sandbox."""
+    jail: str
+    """What confines the programs that the gateway runs for its models (tools.kinds.Offered)."""
 
     async def run(self, turn: Turn) -> pb.StopReason.ValueType:
         """Runs the turn and returns why it stopped.

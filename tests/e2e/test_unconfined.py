@@ -23,7 +23,7 @@ async def test_a_turn_and_the_list_of_engines_say_whether_commands_are_unconfine
     unconfined = tools == "read,bash"
     assert events[1].turn_started.unconfined is unconfined
     engines = (await gateway.ListEngines(pb.ListEnginesRequest())).engines
-    assert {engine.unconfined for engine in engines} == {unconfined}
+    assert {(engine.unconfined, engine.jail) for engine in engines} == {(unconfined, "none" if unconfined else "")}
 
 
 @pytest.mark.long

@@ -35,7 +35,7 @@ class Runner:
     """Runs a turn as a test wants it."""
 
     default_model = "m1"
-    unconfined = False
+    jail = ""
 
     def __init__(self, name: str = "one", work: Callable[[Turn], Awaitable[None]] | None = None) -> None:
         self.name = name

@@ -18,6 +18,8 @@ class Attack:
     command: str
     bare: Bare = "not held"
     timeout_seconds: float = 2.0
+    landlock: bool = True
+    """Whether Landlock holds it; if not, docs/security.md names it there, too."""
     as_root: bool = True
     """Whether the sandbox holds it although the gateway runs as root."""
 
@@ -29,7 +31,7 @@ OUTLIVING = (
     Attack("two forks and a session", "(setsid bash -c 'sleep {nap} & disown' >/dev/null 2>&1 &); echo", "held"),
     Attack("a session with closed files", "setsid bash -c 'exec 0<&- 1>&- 2>&-; sleep {nap}' &", "held"),
     Attack("a session that keeps the pipe", "exec 9>&1; setsid sleep {nap} >&9 &", "held"),
-    Attack("a session without our environment", "setsid env -i sleep {nap} >/dev/null 2>&1 &"),
+    Attack("a session without our environment", "setsid env -i sleep {nap} >/dev/null 2>&1 &", landlock=False),
     Attack("a coprocess", "coproc sleep {nap}; echo", "held"),
     Attack("a subshell in a subshell", "( ( ( sleep {nap} & ) & ) & )", "held"),
     Attack("signals ignored", "trap '' TERM INT HUP QUIT; sleep {nap}", "held", 0.2),
@@ -95,6 +97,7 @@ READING = (
     Attack("a file above", "cat ../secret.txt"),
     Attack("a file by its path", "cat {outside}/secret.txt; base64 {outside}/secret.txt | base64 -d"),
     Attack("a link to a file outside", "ln -s {outside}/secret.txt link; cat link"),
+    Attack("a name outside looked for", "stat {outside}/secret.txt && echo BREACH", landlock=False),
     Attack("a second name of a file outside", "ln {outside}/secret.txt hard; cat hard"),
     Attack(
         "another session's workspace",
@@ -141,6 +144,11 @@ REACHING = (
         'perl -e "use Socket; socket(S,AF_UNIX,SOCK_STREAM,0);'
         " print 'BREACH' if connect(S,pack_sockaddr_un(chr(0).'{abstract}'))\"",
     ),
+    Attack(
+        "a Unix socket through a pair",
+        "perl -e 'use Socket; socketpair(A,B,AF_UNIX,SOCK_DGRAM,0) or exit;"
+        ' print "BREACH" if send(A,1,0,pack_sockaddr_un("{outside}/{socket}")) || $!{{EPROTOTYPE}}\'',
+    ),
     Attack("the host of a virtual machine", "perl -e 'print \"BREACH\" if socket(S,40,1,0)'"),
     Attack("a key of the kernel", "perl -e 'print \"BREACH\" if syscall({keyctl},0,-5,1) >= 0'"),
     Attack("a container runtime", "ls /var/run/docker.sock /run/containerd /run/dbus && echo BREACH"),
@@ -162,9 +170,9 @@ CHANGING = (
     ),
     Attack("the system made writable", "mount -o remount,rw /usr && echo BREACH; mount -o remount,rw / && echo BREACH"),
     Attack("a mount taken away", "umount -l /tmp && echo BREACH; umount -l {workspace} && echo BREACH"),
-    Attack("the kernel's settings", "test -w /proc/sys/kernel/core_pattern && echo BREACH"),
-    Attack("the kernel's keys", "test -w /proc/sysrq-trigger && echo BREACH"),
-    Attack("the interrupts", "for f in /proc/irq/*/smp_affinity; do test -w $f && echo BREACH; done"),
+    Attack("the kernel's settings", ": >>/proc/sys/kernel/core_pattern && echo BREACH"),
+    Attack("the kernel's keys", ": >>/proc/sysrq-trigger && echo BREACH"),
+    Attack("the interrupts", "for f in /proc/irq/*/smp_affinity; do : >>$f && echo BREACH; done"),
     Attack(
         "a device for everybody",
         "chmod 000 /dev/null && echo BREACH; chmod 666 /dev/zero && echo BREACH",
@@ -178,6 +186,8 @@ CHANGING = (
     Attack("every process killed", "kill -9 -1; kill -9 1; kill -9 $PPID; echo"),
     Attack("a process outside by its name", "pkill -9 -f {victim_name} && echo BREACH"),
     Attack("a process outside slowed down", "renice -n 19 -p {victim} && echo BREACH"),
+    Attack("the limits of a process outside", "prlimit --pid {victim} --nofile=5:5 && echo BREACH"),
+    Attack("the mode of a file outside", "chmod 777 {outside}/secret.txt && echo BREACH", landlock=False),
     Attack("a process outside traced", "cat /proc/{victim}/mem /proc/{victim}/maps | grep . && echo BREACH"),
 )
 ATTACKS = OUTLIVING + EXHAUSTING + READING + REACHING + CHANGING

@@ -1,11 +1,16 @@
-"""What the tools are tested with: a workspace, and the sandbox where this machine has one."""
+"""What the tools are tested with: a workspace, and the sandboxes that this machine has."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import structlog
 
-from gateway_svc.tools.jail.sandbox import Sandbox, find_sandbox
+from gateway_svc.errors import SettingsError
+from gateway_svc.tools.jail.sandbox import Sandbox, SandboxMode, find_sandbox
+
+JAILS: tuple[SandboxMode, ...] = ("bubblewrap", "landlock")
+EACH_JAIL = ["bubblewrap", pytest.param("landlock", marks=pytest.mark.long)]
 
 
 @pytest.fixture
@@ -17,17 +22,32 @@ def workspace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def machine_sandbox() -> Sandbox | None:
-    """The sandbox that this machine allows, if any."""
-    with structlog.testing.capture_logs():
-        return find_sandbox("auto")
+def jails() -> Mapping[str, Sandbox]:
+    """The sandboxes that this machine allows, by their names."""
+    found: dict[str, Sandbox] = {}
+    for mode in JAILS:
+        try:
+            with structlog.testing.capture_logs(), pytest.MonkeyPatch.context() as patch:
+                patch.setenv("container", "as root it is not offered elsewhere")
+                found[mode] = find_sandbox(mode) or pytest.fail("a sandbox that is required is there")
+        except SettingsError:
+            continue
+    return found
 
 
-@pytest.fixture(params=["bubblewrap", "bare"])
-def sandbox(request: pytest.FixtureRequest, machine_sandbox: Sandbox | None) -> Sandbox | None:
-    """Each test with the sandbox and without it."""
+@pytest.fixture(params=EACH_JAIL)
+def jail(request: pytest.FixtureRequest, jails: Mapping[str, Sandbox]) -> Sandbox:
+    """Each sandbox."""
+    if request.param not in jails:
+        pytest.skip(f"{request.param} does not work on this machine")
+    return jails[request.param]
+
+
+@pytest.fixture(params=[*EACH_JAIL, "bare"])
+def sandbox(request: pytest.FixtureRequest, jails: Mapping[str, Sandbox]) -> Sandbox | None:
+    """Each test with each sandbox, and without one."""
     if request.param == "bare":
         return None
-    if machine_sandbox is None:
-        pytest.skip("bubblewrap does not work on this machine")
-    return machine_sandbox
+    if request.param not in jails:
+        pytest.skip(f"{request.param} does not work on this machine")
+    return jails[request.param]

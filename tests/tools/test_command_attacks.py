@@ -7,16 +7,19 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from gateway_svc.tools.bash import BashLimits, BashTool, _own_tasks
-from gateway_svc.tools.jail import processes
+from gateway_svc.tools.jail import confine, processes
+from gateway_svc.tools.jail.bubblewrap import Bubblewrap
 from gateway_svc.tools.jail.cgroups import find_process_groups
+from gateway_svc.tools.jail.landlock import Landlock
 from gateway_svc.tools.jail.sandbox import Sandbox, find_sandbox
+from gateway_svc.tools.jail.seccomp import ARCHITECTURES
 from tests.tools.attack_commands import ATTACKS, Attack
 from tests.tools.minefield import SECRET, surroundings
 from tests.tools.running import run
@@ -115,8 +118,8 @@ def world(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 
 def tool(sandbox: Sandbox | None, world: World, *, network: bool = False) -> BashTool:
-    if sandbox is not None:
-        sandbox = find_sandbox("required", hide=[world.workspace.parent / "state"], tmp_bytes=2 * 1024**2)
+    if isinstance(sandbox, Bubblewrap):
+        sandbox = find_sandbox("bubblewrap", hide=[world.workspace.parent / "state"], tmp_bytes=2 * 1024**2)
     hostile = {"PATH": os.environ["PATH"], "HOME": str(world.workspace.parent / "home"), "BASH_ENV": "/dev/tty"}
     keys = ("GATEWAY_OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "HTTPS_PROXY", "LD_AUDIT", "PYTHONPATH", "SSH_AUTH_SOCK")
     return BashTool(
@@ -154,14 +157,14 @@ def test_the_suite_is_as_large_as_it_says():
 
 @pytest.mark.long
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
-async def test_a_command_in_the_sandbox_is_held(attack: Attack, machine_sandbox: Sandbox | None, world: World):
-    if machine_sandbox is None:
-        pytest.skip("bubblewrap does not work on this machine")
-    if attack.name == "a user namespace" and b"--disable-userns" not in BWRAP_HELP:
+async def test_a_command_in_the_sandbox_is_held(attack: Attack, jail: Sandbox, world: World):
+    if isinstance(jail, Landlock) and not attack.landlock:
+        pytest.skip("Landlock does not hold it (docs/security.md)")
+    if isinstance(jail, Bubblewrap) and attack.name == "a user namespace" and b"--disable-userns" not in BWRAP_HELP:
         pytest.skip("bubblewrap is older than 0.8 (docs/security.md)")
     if not attack.as_root and os.geteuid() == 0:
         pytest.skip("root owns the machine's devices, in the sandbox too (docs/security.md)")
-    await hold(attack, machine_sandbox, world)
+    await hold(attack, jail, world)
 
 
 @pytest.mark.long
@@ -209,11 +212,16 @@ def test_the_docs_name_each_attack_that_is_not_held_without_a_sandbox():
         assert named is (attack.bare != "held"), attack.name
 
 
-async def test_the_network_can_be_given_back(machine_sandbox: Sandbox | None, world: World):
+def test_the_docs_name_each_attack_that_landlock_does_not_hold():
+    section = " ".join(DOCS.read_text().split("## bash in Landlock", 1)[1].split("\n## ")[0].split())
+    assert {attack.name for attack in ATTACKS if f"`{attack.name}`" in section} == {
+        attack.name for attack in ATTACKS if not attack.landlock
+    }
+
+
+async def test_the_network_can_be_given_back(jail: Sandbox, world: World):
     """GATEWAY_BASH_NETWORK=on: the command reaches what the gateway reaches, and sees no more files than before."""
-    if machine_sandbox is None:
-        pytest.skip("bubblewrap does not work on this machine")
-    bash = tool(machine_sandbox, world, network=True)
+    bash = tool(jail, world, network=True)
     command = world.fill("exec 3<>/dev/tcp/127.0.0.1/{port} && echo reached; cat {outside}/secret.txt")
     result = await run(bash, world.workspace, command=command)
     assert "reached" in result.text
@@ -235,12 +243,13 @@ def test_without_a_sandbox_the_gateways_own_environment_is_hidden():
     assert KEY.encode() not in done.stdout
 
 
-def test_a_sandbox_that_is_there_is_found(machine_sandbox: Sandbox | None):
-    """So that on a machine where bubblewrap works, none of these tests is skipped in silence."""
+def test_a_sandbox_that_is_there_is_found(jails: Mapping[str, Sandbox]):
+    """So that on a machine where one works, none of these tests is skipped in silence."""
     works = ["bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
     try:
         done = subprocess.run(works, capture_output=True, check=False).returncode == 0
     except OSError:
         done = False
-    assert (machine_sandbox is not None) == done
+    assert ("bubblewrap" in jails) == done
+    assert ("landlock" in jails) == (confine.version() > 0 and platform.machine() in ARCHITECTURES)
     assert find_sandbox("off") is None

@@ -12,7 +12,7 @@ from gateway_svc import tools
 from gateway_svc.errors import SettingsError
 from gateway_svc.tools import ToolContext, kinds
 from gateway_svc.tools.files import Files
-from gateway_svc.tools.jail import sandbox
+from gateway_svc.tools.jail import confine, sandbox
 from gateway_svc.tools.toolbox import Toolbox
 from recording import redact
 from recording.calls import ToolCall
@@ -71,7 +71,8 @@ def test_what_is_content_is_shown_by_its_size_alone():
 
 @pytest.fixture
 def no_jail(tmp_path, monkeypatch):
-    """A machine without bubblewrap, with what the other tools need."""
+    """A machine without bubblewrap and Landlock, with what the other tools need."""
+    monkeypatch.setattr(confine, "version", lambda: 0)
     (tmp_path / "bash").symlink_to("/bin/bash")
     monkeypatch.setenv("PATH", str(tmp_path))
 
@@ -80,7 +81,7 @@ def test_without_a_jail_nothing_is_offered_that_starts_programs(no_jail):
     with structlog.testing.capture_logs() as logs:
         offered = kinds.build_tools(["read", "bash"], 600, [])
     assert [tool.name for tool in offered.tools] == ["read"]
-    assert offered.unconfined is False
+    assert offered.jail == ""
     assert [(log["event"], log.get("tool")) for log in logs] == [
         ("sandbox.missing", None),
         ("tools.not_offered", "bash"),
@@ -90,8 +91,8 @@ def test_without_a_jail_nothing_is_offered_that_starts_programs(no_jail):
 def test_a_deployment_that_says_so_does_without_the_jail(no_jail, monkeypatch):
     monkeypatch.setenv("GATEWAY_BASH_SANDBOX", "off")
     offered = kinds.build_tools(["read", "bash"], 600, [])
-    assert ([tool.name for tool in offered.tools], offered.unconfined) == (["read", "bash"], True)
-    assert kinds.build_tools(["read"], 600, []).unconfined is False
+    assert ([tool.name for tool in offered.tools], offered.jail) == (["read", "bash"], "none")
+    assert kinds.build_tools(["read"], 600, []).jail == ""
 
 
 def test_root_outside_a_container_does_not_do_without_the_jail(no_jail, monkeypatch):

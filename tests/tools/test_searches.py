@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -36,15 +36,15 @@ def tree(workspace: Path) -> Path:
     return workspace
 
 
-@pytest.fixture(params=["ripgrep", "ours"])
-def grep(request: pytest.FixtureRequest, machine_sandbox: Sandbox | None) -> GrepTool:
+@pytest.fixture(params=["bubblewrap", pytest.param("landlock", marks=pytest.mark.long), "ours"])
+def grep(request: pytest.FixtureRequest, jails: Mapping[str, Sandbox]) -> GrepTool:
     if request.param == "ours":
         return GrepTool(None, Workers())
     if shutil.which("rg") is None:
         pytest.skip("ripgrep is not installed")
-    if machine_sandbox is None:
-        pytest.skip("bubblewrap does not work on this machine")
-    return GrepTool(machine_sandbox, Workers())
+    if request.param not in jails:
+        pytest.skip(f"{request.param} does not work on this machine")
+    return GrepTool(jails[request.param], Workers())
 
 
 @pytest.mark.parametrize(

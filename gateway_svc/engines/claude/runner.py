@@ -30,7 +30,7 @@ class ClaudeRunner:
     """Runs turns by Claude's program (the Runner protocol)."""
 
     name = failures.ENGINE
-    unconfined = False
+    jail = ""
     """The gateway starts no programs for its models; its own tools follow its own settings."""
 
     def __init__(

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 
 from gateway_svc.marks import kill_marked, new_mark, seconds_since_boot
 from gateway_svc.tools.jail.leftovers import SandboxRoot, carry_out, open_sandbox_root
@@ -26,6 +27,8 @@ HELD_PIPE_SECONDS = 0.5
 """How long to wait for the end of the output after the program's end: an escaped process may hold the pipe open."""
 REAP_SECONDS = 5.0
 FLOOD_PAUSE_SECONDS = 0.001
+TEMPORARY_PREFIX = "onrecord-command-"
+REMOVE = 'rm -rf -- "$0" || { chmod -R u+rwx -- "$0"; exec rm -rf -- "$0"; }'
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Program:
     """Whether it may start programs that leave its session, so that they must be searched for at its end."""
     bubblewrap: Mapping[str, bytes] | None = None
     """Set if argv[0] is bubblewrap: its options that read from a descriptor, and the content for each."""
+    own_temporary: bool = False
+    """Whether it gets a folder of its own as TMPDIR and HOME, which is removed at its end."""
 
 
 async def run_program(
@@ -99,6 +104,8 @@ class _Running:
             self._pipe, write_end = os.pipe2(os.O_CLOEXEC)
             on_failure.callback(os.close, self._pipe)
             on_failure.callback(self._let_go_of_root)
+            self._temporary = mkdtemp(prefix=TEMPORARY_PREFIX) if program.own_temporary else None
+            on_failure.callback(_remove, self._temporary)
             try:
                 self._process = self._start(program, write_end)
             finally:
@@ -125,13 +132,16 @@ class _Running:
             return subprocess.Popen(
                 [*program.prefix, program.argv[0], *options, *program.argv[1:]],
                 cwd=program.cwd,
-                env={**program.env, MARKER: self._mark},
+                env={**program.env, **self._own_variables(), MARKER: self._mark},
                 stdin=program.stdin,
                 stdout=write_end,
                 stderr=write_end,
                 pass_fds=descriptors,
                 start_new_session=True,
             )
+
+    def _own_variables(self) -> dict[str, str]:
+        return {"HOME": self._temporary, "TMPDIR": self._temporary} if self._temporary else {}
 
     def _let_go_of_root(self) -> None:
         if self._root:
@@ -168,6 +178,8 @@ class _Running:
         for descriptor in (self._pipe, self._pidfd):
             self._loop.remove_reader(descriptor)
             os.close(descriptor)
+        if self._temporary:
+            await asyncio.to_thread(_remove, self._temporary)
         code = self._process.poll()
         if code is not None:
             self.exit_code = code if code >= 0 else 128 - code
@@ -222,6 +234,16 @@ def descriptors_of(contents: Mapping[str, bytes]) -> Iterator[tuple[list[str], l
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _remove(folder: str | None) -> None:
+    """Removes a folder with all that a program left in it, however deep, whatever its modes."""
+    if folder is None:
+        return
+    try:
+        os.rmdir(folder)  # noqa: PTH106 - most are empty
+    except OSError:
+        subprocess.run(["/bin/sh", "-c", REMOVE, folder], stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

@@ -1,18 +1,7 @@
-"""The sandbox that commands run in: bubblewrap, if the machine allows it.
-
-It contains only what is listed here, read-only, and the workspace, writable. /tmp, the process tree and, unless
-configured otherwise, the network are the command's own. No process in it has privileges, or can get any.
-
-A gateway that runs as root needs more: in the sandbox root has no capabilities, but still owns root's files, such as
-the kernel's settings in /proc, which are made read-only one by one. Running the gateway as root is still a bad idea.
-"""
+"""The sandbox that commands run in: bubblewrap, where the machine allows it, else Landlock."""
 
 import os
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,43 +10,13 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from gateway_svc.errors import SettingsError
-from gateway_svc.programs import installed
-from gateway_svc.tools.files import Files, OpenedPath
-from gateway_svc.tools.jail.processes import Program, descriptors_of
-from gateway_svc.tools.jail.seccomp import system_call_filter
+from gateway_svc.tools.jail.bubblewrap import Bubblewrap, find_bubblewrap
+from gateway_svc.tools.jail.landlock import Landlock, find_landlock
+from gateway_svc.tools.jail.probe import Sandbox as Sandbox
 from service_kit.setting_types import PathList
 from service_kit.settings import Settings
 
-SandboxMode = Literal["required", "auto", "off"]
-
-# From /etc only what programs need to start, to resolve names and to check certificates: the rest may hold secrets.
-SYSTEM_PATHS = (
-    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"),
-    *("/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime", "/etc/os-release"),
-    *("/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/passwd", "/etc/resolv.conf"),
-    *("/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/ssl/certs", "/etc/ssl/openssl.cnf"),
-)
-# The parts of /proc that root owns and could change without a capability; container runtimes mask the same.
-ROOTS_FOLDERS = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/bus",
-    "/proc/driver",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/scsi",
-    "/proc/sys",
-)
-ROOTS_FILES = (
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/mtrr",
-    "/proc/sched_debug",
-    "/proc/timer_list",
-)
-ORDINARY_ID = "1000"
-PROBE_SECONDS = 10
+SandboxMode = Literal["auto", "required", "bubblewrap", "landlock", "off"]
 
 log = structlog.get_logger(__name__)
 
@@ -67,59 +26,12 @@ class JailSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_BASH_")
 
-    sandbox: SandboxMode = Field("auto", description="`required` does not start without it, `off` does without")
+    sandbox: SandboxMode = Field(
+        "auto",
+        description="bubblewrap, else Landlock; `required`, `bubblewrap` and `landlock` do not start without any, or"
+        " that one; `off` does without",
+    )
     visible: PathList = Field(default_factory=list, description="more paths that commands may read in the sandbox")
-
-
-@dataclass(frozen=True, slots=True)
-class Sandbox:
-    """How to run something in bubblewrap."""
-
-    bwrap: str
-    """The path of bubblewrap's program."""
-    namespaces: tuple[str, ...]
-    """The namespaces that a command gets."""
-    tmp_bytes: int
-    """The size of a command's /tmp, and of its /dev/shm."""
-    system_calls: bytes | None
-    """The filter of system calls, or None if there is none for this machine."""
-    visible: tuple[Path, ...] = ()
-    """Folders and files that commands may read besides the system's own."""
-    hide: tuple[Path, ...] = ()
-    """Folders and files hidden from commands, although they are in what is visible or in the workspace."""
-
-    def program(
-        self,
-        argv: Sequence[str],
-        files: Files,
-        env: Mapping[str, str],
-        *,
-        folder: OpenedPath | None = None,
-        writable: bool = True,
-        settings: bool = True,
-        network: bool = False,
-        prefix: Sequence[str] = (),
-    ) -> Program:
-        """A program that runs argv in the sandbox, in `folder`: the workspace, at its path outside, or one in it.
-
-        The workspace is bound as bubblewrap's working directory, so that its path does not matter. Without `settings`
-        there is no /etc, for programs that need none.
-        """
-        workspace = str(files.path)
-        command = [
-            self.bwrap,
-            *self.namespaces,
-            *_mounts(self.tmp_bytes, settings=settings),
-            *(() if network else ("--unshare-net",)),
-            *(part for path in self.visible for part in ("--ro-bind-try", str(path), str(path))),
-            *_masks(self.hide, self.visible),
-            *("--bind" if writable else "--ro-bind", ".", workspace),
-            *_masks(self.hide, (files.path,)),
-            *("--remount-ro", "/", "--chdir", str(files.path_of(folder)) if folder else workspace, "--"),
-            *argv,
-        ]
-        read = {"--seccomp": self.system_calls} if self.system_calls else {}
-        return Program(command, f"/proc/self/fd/{files.root}", env, prefix=prefix, bubblewrap=read)
 
 
 def find_sandbox(
@@ -129,34 +41,44 @@ def find_sandbox(
     hide: Sequence[Path] = (),
     tmp_bytes: int = 512 * 1024 * 1024,
 ) -> Sandbox | None:
-    """Tests whether bubblewrap works here, and logs the result. Call it once, at start; it blocks for a moment.
+    """Tests which sandbox works here, and logs the result. Call it once, at start; it blocks for a moment.
 
     `visible` is what commands may read besides the system; `hide` is hidden from that and from the workspace.
-    `tmp_bytes` is the size of a command's own /tmp, and of its /dev/shm.
+    `tmp_bytes` is the size of a command's own /tmp, and of its /dev/shm, in bubblewrap.
 
     Raises:
-        SettingsError: the mode is `required` and it does not work.
+        SettingsError: none works that the mode asks for, or root would do without.
     """
     if mode == "off":
-        if os.geteuid() == 0 and not in_container():
+        if _root_of_the_machine():
             raise SettingsError(
                 "GATEWAY_BASH_SANDBOX is off, and the gateway runs as root outside a container, so that commands"
                 " would own the machine: run it as another user, in a container, or with bubblewrap"
             )
         log.warning("sandbox.off", reason="GATEWAY_BASH_SANDBOX is off")
         return None
-    reason = "bwrap is not installed"
-    if bwrap := installed("bwrap"):
-        for namespaces, system_calls in _variants():
-            shown, hidden = (tuple(path.resolve() for path in paths) for paths in (visible, hide))
-            sandbox = Sandbox(bwrap, namespaces, tmp_bytes, system_calls, shown, hidden)
-            reason = _probe(sandbox)
-            if not reason:
-                nested = "--disable-userns" not in namespaces
-                log.info("sandbox.ready", nested_namespaces=nested, system_call_filter=system_calls is not None)
-                return sandbox
-    if mode == "required":
-        raise SettingsError(f"GATEWAY_BASH_SANDBOX is required, and bubblewrap does not work here: {reason}")
+    shown, hidden = ([path.resolve() for path in paths] for paths in (visible, hide))
+    reasons: list[str] = []
+    if mode != "landlock":
+        found = find_bubblewrap(shown, hidden, tmp_bytes)
+        if isinstance(found, Bubblewrap):
+            nested = "--disable-userns" not in found.namespaces
+            filtered = found.system_calls is not None
+            log.info("sandbox.ready", jail=found.name, nested_namespaces=nested, system_call_filter=filtered)
+            return found
+        reasons.append(f"bubblewrap: {found}")
+    if mode != "bubblewrap":
+        if _root_of_the_machine():
+            second: Landlock | str = "it would not keep root outside a container from changing the modes of files"
+        else:
+            second = find_landlock(shown, hidden)
+        if isinstance(second, Landlock):
+            log.warning("sandbox.ready", jail=second.name, abi=second.abi, not_bubblewrap="; ".join(reasons) or None)
+            return second
+        reasons.append(f"Landlock: {second}")
+    reason = "; ".join(reasons)
+    if mode != "auto":
+        raise SettingsError(f"GATEWAY_BASH_SANDBOX is {mode}, and that does not work here: {reason}")
     log.warning("sandbox.missing", reason=reason)
     return None
 
@@ -167,74 +89,5 @@ def in_container() -> bool:
     return any(told) or any(map(os.path.exists, ("/.dockerenv", "/run/.containerenv")))
 
 
-def _variants() -> Iterator[tuple[tuple[str, ...], bytes | None]]:
-    """Yields variants, from the strictest to those for old versions of bubblewrap and unusual kernels."""
-    namespaces = (
-        *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
-        *("--hostname", "sandbox", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
-        *(("--uid", ORDINARY_ID, "--gid", ORDINARY_ID) if os.geteuid() == 0 else ()),
-    )
-    for system_calls in dict.fromkeys((system_call_filter(), None)):
-        yield ("--disable-userns", *namespaces), system_calls
-        yield namespaces, system_calls
-
-
-@cache
-def _mounts(tmp_bytes: int, *, settings: bool) -> tuple[str, ...]:
-    return tuple(_each_mount(tmp_bytes, settings=settings))
-
-
-def _each_mount(tmp_bytes: int, *, settings: bool) -> Iterator[str]:
-    # Each mount costs time in every call, so a link into /usr becomes a link.
-    for path in map(Path, SYSTEM_PATHS):
-        if not settings and path.is_relative_to("/etc"):
-            continue
-        if path.is_symlink() and path.resolve().is_relative_to("/usr"):
-            yield from ("--symlink", str(path.readlink()), str(path))
-        elif path.exists():
-            yield from ("--ro-bind-try", str(path), str(path))
-    size = str(tmp_bytes)
-    # /proc/1: the first process has no limits, and a command that could write to its memory would escape its own.
-    yield from ("--proc", "/proc", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1", "--dev", "/dev")
-    yield from ("--size", size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev")  # noqa: S108 - its own
-    yield from ("--size", size, "--tmpfs", "/tmp", "--dir", "/var", "--symlink", "/tmp", "/var/tmp")  # noqa: S108
-    if os.geteuid() == 0:
-        for folder in filter(os.path.exists, ROOTS_FOLDERS):
-            yield from ("--ro-bind", folder, folder)
-        for file in filter(os.path.exists, ROOTS_FILES):
-            yield from ("--ro-bind", os.devnull, file)
-
-
-def _masks(hidden: Sequence[Path], trees: Sequence[Path]) -> Iterator[str]:
-    """Masks hidden paths in these trees; paths in none of them are not in the sandbox anyway."""
-    for path in hidden:
-        if not any(path.is_relative_to(tree) for tree in trees):
-            continue
-        if path.is_dir():
-            yield from ("--tmpfs", str(path), "--remount-ro", str(path))
-        elif path.exists():
-            yield from ("--ro-bind", os.devnull, str(path))
-
-
-def _probe(sandbox: Sandbox) -> str:
-    """Why a program does not run in the sandbox; empty if it does."""
-    probe = ["/bin/sh", "-c", "test -r /proc/self/status"]
-    try:
-        with ExitStack() as stack:
-            program = sandbox.program(probe, stack.enter_context(Files(Path("/usr"))), {}, writable=False)
-            options, descriptors = stack.enter_context(descriptors_of(program.bubblewrap or {}))
-            done = subprocess.run(
-                [program.argv[0], *options, *program.argv[1:]],
-                cwd=program.cwd,
-                pass_fds=descriptors,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                env={},
-                timeout=PROBE_SECONDS,
-                check=False,
-            )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return type(error).__name__
-    if done.returncode == 0:
-        return ""
-    return done.stderr.decode(errors="replace").strip()[:200] or f"exit code {done.returncode}"
+def _root_of_the_machine() -> bool:
+    return os.geteuid() == 0 and not in_container()

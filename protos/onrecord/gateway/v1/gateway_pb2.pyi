@@ -1196,6 +1196,7 @@ class Engine(_message.Message):
     DEFAULT_MODEL_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
     UNCONFINED_FIELD_NUMBER: _builtins.int
+    JAIL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, such as ollama or openai."""
     default_model: _builtins.str
@@ -1204,6 +1205,8 @@ class Engine(_message.Message):
     """Whether it is the default engine."""
     unconfined: _builtins.bool
     """Whether commands that its models ask for run without a jail, as the deployment has said."""
+    jail: _builtins.str
+    """What confines these commands: bubblewrap, landlock (which holds less) or none; empty where no tool starts programs."""
     def __init__(
         self,
         *,
@@ -1211,10 +1214,11 @@ class Engine(_message.Message):
         default_model: _builtins.str = ...,
         is_default: _builtins.bool = ...,
         unconfined: _builtins.bool = ...,
+        jail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_model", b"default_model", "is_default", b"is_default", "name", b"name", "unconfined", b"unconfined"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_model", b"default_model", "is_default", b"is_default", "jail", b"jail", "name", b"name", "unconfined", b"unconfined"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
