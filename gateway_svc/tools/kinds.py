@@ -62,12 +62,11 @@ def build_tools(names: Collection[str], call_seconds: float, hide: Collection[Pa
         kind = kinds()[name]
         settings = load_settings(kind.settings)
         check_disk(settings)
-        if kind.starts_programs and jail is None:
-            if not without:
-                reason = "there is no jail for its programs; GATEWAY_BASH_SANDBOX=off offers it without one"
-                log.warning("tools.not_offered", tool=name, reason=reason)
-                left_out[name] = reason
-                continue
+        if kind.starts_programs and jail is None and not without:
+            reason = "there is no jail for its programs; GATEWAY_BASH_SANDBOX=off offers it without one"
+            log.warning("tools.not_offered", tool=name, reason=reason)
+            left_out[name] = reason
+            continue
         if kind.starts_programs:
             confined_by = jail.name if jail else NO_JAIL
         built.append(kind.build(settings, surroundings) if kind.build else kind.tool())
