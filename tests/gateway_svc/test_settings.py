@@ -24,7 +24,7 @@ OLLAMA = {"GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m
         ({**OLLAMA, "GATEWAY_TOOL_SECONDS": "60"}, "GATEWAY_BASH_SECONDS"),
         ({**OLLAMA, "GATEWAY_SPOOL_SYNC": "often"}, "GATEWAY_SPOOL_SYNC"),
         ({**OLLAMA, "GATEWAY_WEBFETCH_ALLOW": "http://a/b c"}, "GATEWAY_WEBFETCH_ALLOW"),
-        ({**OLLAMA, "GATEWAY_BASH_SANDBOX": "required", "PATH": "/nowhere"}, "GATEWAY_BASH_SANDBOX"),
+        ({**OLLAMA, "GATEWAY_BASH_SANDBOX": "bubblewrap", "PATH": "/nowhere"}, "GATEWAY_BASH_SANDBOX"),
         ({**OLLAMA, "GATEWAY_STATE_DIR": "/tmp/w/state", "GATEWAY_WORKSPACE": "/tmp/w"}, "GATEWAY_STATE_DIR"),
         ({**OLLAMA, "GATEWAY_MCP_FILE": "/tmp/w/mcp.json", "GATEWAY_WORKSPACE": "/tmp/w"}, "GATEWAY_MCP_FILE"),
         ({**OLLAMA, "GATEWAY_MCP_FILE": "/nowhere/mcp.json"}, "GATEWAY_MCP_FILE"),
