@@ -35,15 +35,15 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
             options = {"url": url, "loop": name, "place": str(folder), "address": ledger}
             workers[name] = stack.enter_context(Worker("bench.loops", **options))
         broken = [name for name in ledgers if name != "agent"]
-        _run(workers, STEPS, 1)
+        run_by_turns(workers, STEPS, 1)
         three = {name: workers[name] for name in ("agent", "bare", "bytes")}
         few: dict[str, list[float]] = {name: [] for name in three}
         many: dict[str, list[float]] = {name: [] for name in three}
         for _ in range(2 if short else 12):
             for times, steps, rounds in ((few, STEPS, SHORT_TURNS), (many, MANY_STEPS, 1)):
-                for name, measured in _run(three, steps, rounds).items():
+                for name, measured in run_by_turns(three, steps, rounds).items():
                     times[name] += measured
-        broken_times = _run({name: workers[name] for name in ("agent", *broken)}, STEPS, 10 if short else 80)
+        broken_times = run_by_turns({name: workers[name] for name in ("agent", *broken)}, STEPS, 10 if short else 80)
     # A turn of many steps takes as long as several short ones, whose mean is its match.
     matches = {
         name: [statistics.fmean(part) for part in batched(few[name], SHORT_TURNS)] for name in ("agent", "bytes")
@@ -86,7 +86,7 @@ def batched(times: list[float], size: int) -> list[list[float]]:
     return [times[first : first + size] for first in range(0, len(times), size)]
 
 
-def _run(workers: dict[str, Worker], steps: int, rounds: int) -> dict[str, list[float]]:
+def run_by_turns(workers: dict[str, Worker], steps: int, rounds: int) -> dict[str, list[float]]:
     """Milliseconds per step of each worker's turns. The order of the workers changes each round."""
     names = list(workers)
     times: dict[str, list[float]] = {name: [] for name in names}

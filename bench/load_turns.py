@@ -57,7 +57,9 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
     with ExitStack() as stack:
         url = stack.enter_context(model_server(place, SCRIPT))
         ledger = stack.enter_context(start_ledger(place))
-        gateway = stack.enter_context(_start_gateway(place, workspace, url, ledger.address, turns))
+        gateway = stack.enter_context(
+            start_gateway(place, workspace, url, ledger.address, GATEWAY_MAX_TURNS=str(turns))
+        )
         asyncio.run(_run(gateway.address, 10))  # warm up
         before = memory_mb("VmRSS", gateway.pid)
         started = time.perf_counter()
@@ -85,7 +87,8 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
     ]
 
 
-def _start_gateway(place: Path, workspace: Path, url: str, ledger: str, turns: int) -> Service:
+def start_gateway(place: Path, workspace: Path, url: str, ledger: str, **more: str) -> Service:
+    """gateway_svc with the scripted model; more: further settings."""
     env = {
         "GATEWAY_LISTEN": "127.0.0.1:0",
         "GATEWAY_AUDIT_TARGET": ledger,
@@ -93,7 +96,7 @@ def _start_gateway(place: Path, workspace: Path, url: str, ledger: str, turns: i
         "GATEWAY_WORKSPACE": str(workspace),
         "GATEWAY_OLLAMA_URL": url,
         "GATEWAY_OLLAMA_MODEL": "scripted",
-        "GATEWAY_MAX_TURNS": str(turns),
+        **more,
     }
     return start_service("gateway_svc", env, "serve")
 

@@ -79,9 +79,10 @@ def agent_loop(url: str, place: Path, address: str) -> Loop:
     return run
 
 
-def bare_loop(url: str) -> Loop:
-    """The shortest loop that streams, runs the tool and keeps the history."""
+def bare_loop(url: str, file: str = "") -> Loop:
+    """The shortest loop that streams, runs the tool and keeps the history. The tool reads file, where there is one."""
     client = httpx2.AsyncClient(timeout=60)
+    path = Path(file) if file else None
 
     async def run(steps: int) -> None:
         messages: list[dict[str, Any]] = [{"role": "user", "content": PROMPT}]
@@ -95,7 +96,8 @@ def bare_loop(url: str) -> Loop:
             messages.append({"role": "assistant", "content": text, "tool_calls": calls})
             for call in calls:
                 name = call["function"]["name"]
-                messages.append({"role": "tool", "tool_call_id": call["id"], "tool_name": name, "content": RESULT})
+                result = path.read_text() if path else RESULT
+                messages.append({"role": "tool", "tool_call_id": call["id"], "tool_name": name, "content": result})
 
     return run
 
@@ -125,8 +127,8 @@ def _request(messages: list[dict[str, Any]]) -> dict[str, Any]:
     return {"model": MODEL, "stream": True, "options": context, "tools": [schema], "messages": messages}
 
 
-async def _work(url: str, loop: str, place: str = "", address: str = "") -> None:
-    run = bare_loop(url) if loop == "bare" else bytes_loop(url) if loop == "bytes" else None
+async def _work(url: str, loop: str, place: str = "", address: str = "", file: str = "") -> None:
+    run = bare_loop(url, file) if loop == "bare" else bytes_loop(url) if loop == "bytes" else None
     run = run or agent_loop(url, Path(place), address)
     async for question in questions():
         started = time.perf_counter()

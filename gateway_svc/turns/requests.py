@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from google.rpc import error_details_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.errors import AlreadyExists, InvalidRequest, Overloaded
@@ -51,7 +52,7 @@ class Request:
     ended: float = 0.0
     """When its turn ended, by time.monotonic(); a restart of the gateway counts as an end."""
     finished: bytes | None = None
-    """The turn's last event, a TurnEvent; None if it has none."""
+    """The turn's last event, a TurnEvent without what others said; None if it has none."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -142,7 +143,7 @@ class Requests:
         known = self._by_turn.pop(turn.turn_id, None)
         if known is None:
             return
-        known.ended, known.finished = time.monotonic(), finished.SerializeToString()
+        known.ended, known.finished = time.monotonic(), _without_words(finished).SerializeToString()
         self._ended[known.key] = self._running.pop(known.key)
         try:
             # A line in one write, not synced: after a power cut the turn counts as interrupted.
@@ -206,6 +207,20 @@ class Requests:
             if request.ended > longest_ago:
                 return
             del self._ended[request.key]
+
+
+def _without_words(finished: pb.TurnEvent) -> pb.TurnEvent:
+    """The event as it may stand on disk: an error's text may quote a model server, so its code and reason remain."""
+    kept = pb.TurnEvent()
+    kept.CopyFrom(finished)
+    if kept.turn_finished.HasField("error"):
+        error, info = kept.turn_finished.error, error_details_pb2.ErrorInfo()
+        reasons = [info.reason for detail in error.details if detail.Unpack(info)]
+        error.message = "the turn failed; what was said of it is not kept any more"
+        del error.details[:]
+        for reason in reasons:
+            error.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=info.domain))
+    return kept
 
 
 def _write(fd: int, lines: list[dict[str, str | int]]) -> None:

@@ -1,13 +1,15 @@
 """A turn whose events are kept: who attaches misses nothing, repeats nothing, and holds nobody up."""
 
 import asyncio
+import base64
+import json
 import os
 from contextlib import aclosing, suppress
 
 import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.errors import AlreadyExists, EventsGone, InvalidRequest, NotFound
+from gateway_svc.errors import AlreadyExists, EngineRejected, EventsGone, InvalidRequest, NotFound
 from gateway_svc.turns import events as turn_events
 from gateway_svc.turns import kept
 from gateway_svc.turns.turn import Turn
@@ -238,3 +240,19 @@ async def test_a_request_that_cannot_be_written_runs_nothing_and_may_come_again(
     runner.go()
     events = await house.run(input="hi", request_id="r-1")
     assert (events[-1].turn_finished.stop_reason, runner.runs) == (pb.STOP_REASON_COMPLETED, 1)
+
+
+async def test_r12_what_a_model_server_said_of_a_failure_is_on_no_disk_and_its_reason_outlives_the_gateway(tmp_path):
+    async def fail(_: Turn) -> None:
+        raise EngineRejected("ollama", "m", "cannot parse SENTINEL", 400)
+
+    house = House(tmp_path, Runner(work=fail))
+    told = (await house.run(input="hi", request_id="r-1"))[-1].turn_finished.error
+    assert "SENTINEL" in told.message
+    [path] = (tmp_path / "requests").iterdir()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert all(b"SENTINEL" not in base64.b64decode(line.get("finished", "")) for line in lines)
+    kill(house)
+    again = (await House(tmp_path, Slow()).run(input="hi", request_id="r-1"))[-1].turn_finished.error
+    assert (again.code, "SENTINEL" in again.message) == (told.code, False)
+    assert details_of(again)["ErrorInfo"].reason == "ENGINE_REJECTED"
