@@ -36,10 +36,10 @@ class Gap:
         """The number of rows of all kinds."""
         return self.tool_calls + self.model_requests + self.session_states
 
-    def count(self, row: Row) -> None:
-        """Counts an unrecorded row."""
+    def count(self, row: Row | None) -> None:
+        """Counts an unrecorded row; None, of a kind that this version does not know, as a tool call."""
         self.to_ms = max(self.to_ms, time.time_ns() // 1_000_000)
-        if isinstance(row, audit_pb2.AuditRow):
+        if row is None or isinstance(row, audit_pb2.AuditRow):
             self.tool_calls += 1
         elif isinstance(row, audit_pb2.CostRow):
             self.model_requests += 1

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
@@ -127,10 +128,9 @@ class Intake:
         with self.lock:
             lost = [row for row in rows if not self._write(ROW, row.payload, self.kept_bytes, row.row_version)]
             for _, payload in lost:
-                try:
+                row: Row | None = None
+                with suppress(UnknownRow):
                     row = decode_row(payload)
-                except UnknownRow:
-                    row = audit_pb2.AuditRow()  # counted as what it may be
                 self._drop(row, "rows of another folder could not be taken over")
 
     def hand_over(self, other: "Intake", switch: Callable[[], None]) -> None:
@@ -267,9 +267,10 @@ class Intake:
             self._held.popleft()
             self._open.pop(call_id, None)
 
-    def _drop(self, row: Row, reason: str) -> None:
+    def _drop(self, row: Row | None, reason: str) -> None:
         self._counters.dropped += 1
-        self._state.running_unrecorded.discard(row.id)
+        if row is not None:
+            self._state.running_unrecorded.discard(row.id)
         self._state.gap = self._state.gap or Gap.begin()
         self._state.gap.count(row)
         self._state.save()
