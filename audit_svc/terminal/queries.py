@@ -93,7 +93,7 @@ def sessions(
 def show(
     session: Annotated[str, typer.Argument(help="The session's id.")], source: Source, as_json: Json = False
 ) -> None:
-    """Show what happened in a session, from its begin to its end."""
+    """Show what happened in a session, from its beginning to its end."""
 
     async def work(client: Client) -> None:
         request = questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id=session), page_size=PAGE)

@@ -173,7 +173,8 @@ class Timeline:
         labels = f" · {labels_of(session)}" if session.labels else ""
         yield Text(f"{time_text(session.created_at_ms)} UTC · {status}{labels}")
         yield Text(
-            f"{session.turns:,} turns · {session.tool_calls:,} tool calls · {usage.requests:,} model requests · "
+            f"{_count(session.turns, 'turn')} · {_count(session.tool_calls, 'tool call')} · "
+            f"{_count(usage.requests, 'model request')} · "
             f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out · {cost_of(usage)}"
         )
 
@@ -214,6 +215,10 @@ def _request(line: Text, row: audit_pb2.CostRow) -> Text:
     if row.error:
         line.append(f" · {printable(row.error)}", style="red")
     return line
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _offset(ms: int) -> str:

@@ -48,6 +48,7 @@ def port() -> Iterator[int]:
 async def test_a_gateway_serves_while_an_engine_answers(tmp_path, port):
     env = {
         "GATEWAY_LISTEN": "127.0.0.1:0",
+        "GATEWAY_AUDIT_TARGET": "127.0.0.1:1",
         "GATEWAY_STATE_DIR": str(tmp_path),
         "GATEWAY_OLLAMA_URL": f"http://127.0.0.1:{port}",
         "GATEWAY_OLLAMA_MODEL": "m",
