@@ -27,6 +27,8 @@ _MAX_RETRY_SECONDS = 300.0
 _TOO_NEW = common_pb2.ErrorReason.Name(common_pb2.ERROR_REASON_ROW_VERSION_TOO_NEW).removeprefix("ERROR_REASON_")
 _DRAINS = common_pb2.ErrorReason.Name(common_pb2.ERROR_REASON_STORE_CLOSED).removeprefix("ERROR_REASON_")
 """The audit service's reason for the calls that its drain ends."""
+_CUTS_OF_GRPC = ("Internal error from Core", "Stream removed (sendmsg")
+"""How the messages of gRPC's clients begin when a write finds a call or its connection ended."""
 _ENDS_OF_GRPC = ("max connection age", "Cancelling all calls")
 """What gRPC's servers say when a connection has reached its age, and of calls that outlast the grace of their end."""
 
@@ -171,6 +173,11 @@ def is_planned_end(error: BaseException) -> bool:
     info = error_details_pb2.ErrorInfo()
     draining = any(detail.Unpack(info) and info.reason == _DRAINS for detail in _details(error))
     return draining or (error.details() or "") in _ENDS_OF_GRPC
+
+
+def was_cut(error: BaseException) -> bool:
+    """Whether a write found its call or its connection ended, so that the service's status did not arrive."""
+    return isinstance(error, grpc.aio.AioRpcError) and (error.details() or "").startswith(_CUTS_OF_GRPC)
 
 
 def describe(error: BaseException) -> str:

@@ -31,6 +31,7 @@ from recording.delivery.connection import (
     refusal_hint,
     refuses_batch,
     retry_after_seconds,
+    was_cut,
 )
 from recording.delivery.dead_letters import DeadLetters
 from recording.delivery.verdicts import Verdict, isolate
@@ -330,12 +331,17 @@ class Sender:
                 await self._draining.wait()
 
     def _severity(self, failure: Exception | None, hint: str | None) -> Literal["info", "warning", "error"]:
-        """An end that the service announced, and its absence for a while after that, are no cause for alarm."""
+        """An end that the service announced, and its absence for a while after that, are no cause for alarm.
+
+        Nor is one cut of a working connection: if the service is gone, the next attempt tells.
+        """
         now = self._loop.time()
         if failure is None or is_planned_end(failure):
             self._announced_at = now
         elif hint:
             return "error"
+        elif was_cut(failure) and not self._failures:
+            return "info"
         elif not is_unavailable(failure) or now - self._announced_at > _ANNOUNCED_SECONDS:
             return "warning"
         return "info"
