@@ -25,6 +25,7 @@ from gateway_svc.turns.budgets import Budgets, Spending
 from gateway_svc.turns.queue import Capacity, Turns
 from gateway_svc.turns.requests import Requests
 from gateway_svc.turns.sessions import Sessions, SessionState
+from gateway_svc.turns.state_files import why_not_writable
 from gateway_svc.turns.turn import Runner
 from gateway_svc.watching.metrics import CLAUDE_TOOLS, McpCollector, RecordCollector, TurnMetrics, add_waiting_gauge
 from gateway_svc.watching.readiness import EngineCheck
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 SECRET_VARIABLES = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
 TURNS_SHARE_OF_DRAIN = 0.5
+FOLDERS_OF_TURNS = ("sessions", "requests")
+"""Folders of the state directory without which no turn can be run."""
 """How much of the drain time turns may take to end by themselves; the rest is for cancelling them and sending rows."""
 JAILS_TOLD = {
     NO_JAIL: "commands run without a jail",
@@ -89,8 +92,9 @@ class Gateway:
 
     async def health(self) -> str:
         """Why no turn can be run here now as the deployment promises; empty when turns can be run."""
-        trouble = self.audited.record.trouble() if self.audited else ""
-        return trouble or await self.check()
+        trouble = await asyncio.to_thread(self.audited.record.trouble) if self.audited else ""
+        folders = (self.settings.state_dir / name for name in FOLDERS_OF_TURNS)
+        return trouble or await asyncio.to_thread(why_not_writable, *folders) or await self.check()
 
     async def detail(self) -> str:
         """What an operator should look at: of the record, and of the jail for commands."""

@@ -10,6 +10,7 @@ GatewayError
 ├── Busy                     another process has the session open                 ABORTED
 ├── EngineNotConfigured      this deployment has not configured the engine       FAILED_PRECONDITION
 ├── BudgetUnknown            mode strict, and the ledger does not answer         UNAVAILABLE
+├── StoreUnavailable         the state directory cannot be written               UNAVAILABLE
 ├── Overloaded               a limit of the gateway is reached                   RESOURCE_EXHAUSTED
 ├── ShuttingDown             the gateway is shutting down                        UNAVAILABLE
 └── EngineError              the model server failed
@@ -113,6 +114,12 @@ class EngineNotConfigured(_AboutOne):
 
     def __init__(self, message: str, engine: str) -> None:
         super().__init__(message, "engine", engine)
+
+
+class StoreUnavailable(GatewayError, OSError):
+    """The state directory cannot be written now, such as on a full disk."""
+
+    code = "store_unavailable"
 
 
 class Overloaded(GatewayError):

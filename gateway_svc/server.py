@@ -1,5 +1,6 @@
 """Serves what assembly built, drains it, closes it."""
 
+import asyncio
 import sys
 from functools import partial
 
@@ -41,11 +42,15 @@ async def serve(settings: GatewaySettings) -> None:
     except (SettingsError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(EXIT_WRONG_SETTINGS) from None
+    look = asyncio.Event()
+    if gateway.audited:
+        gateway.audited.record.logger.on_refusal = partial(asyncio.get_running_loop().call_soon_threadsafe, look.set)
     service = Service(
         names=tuple(ROLES),
         add_to=partial(_add_services, gateway),
         errors=ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS),
         check=gateway.health,
+        check_now=look,
         begin_drain=gateway.turns.begin_drain,
         drain=gateway.drain,
         detail=gateway.detail,

@@ -31,6 +31,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     errors.Busy: grpc.StatusCode.ABORTED,
     errors.EngineNotConfigured: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BudgetUnknown: grpc.StatusCode.UNAVAILABLE,
+    errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,

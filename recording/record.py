@@ -1,6 +1,8 @@
 """The audit logger on top of a spool and a sender. A gateway builds it once, for all its engines."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -38,7 +40,10 @@ class SpoolLogger:
     def __init__(self, spool: Spool, mode: Mode, sync: Sync) -> None:
         self.spool = spool
         """The current spool; replaced if its folder was taken away."""
-        self._strict = mode == "strict"
+        self.is_strict = mode == "strict"
+        self.on_refusal: Callable[[], object] = lambda: None
+        """Called when a row was not recorded, at most once a second, by the thread that recorded it."""
+        self._next_call = 0.0
         self.waits_for_sync = sync == "always"
         """Whether synced() waits for the disk."""
         self._taken = 0
@@ -60,9 +65,10 @@ class SpoolLogger:
             if spool is self.spool:
                 raise
             return self.intend(row)
-        if taken and not (self._strict and spool.sync_failed):
+        if taken and not (self.is_strict and spool.sync_failed):
             return None
-        if self._strict:
+        self.call_for_look()
+        if self.is_strict:
             raise AuditRefused(REFUSAL)
         return self.spool.note_unrecorded(row.id)
 
@@ -75,11 +81,19 @@ class SpoolLogger:
         self._taken += 1
         spool = self.spool
         try:
-            spool.append(row)
+            if not spool.append(row):
+                self.call_for_look()
         except SpoolClosed:
             if spool is self.spool:
                 raise
             self.record(row)
+
+    def call_for_look(self) -> None:
+        """Has somebody look at what is wrong."""
+        now = time.monotonic()
+        if now >= self._next_call:
+            self._next_call = now + _LOOK_SECONDS
+            self.on_refusal()
 
     async def synced(self) -> None:
         """Waits for the disk when it is to have each row at once. All that wait share a sync, and no other turn waits.
@@ -91,7 +105,7 @@ class SpoolLogger:
         while self.waits_for_sync and self._synced < taken:
             if self._syncing is None:
                 self._syncing = asyncio.create_task(self._sync(), name="audit-sync")
-            if not await asyncio.shield(self._syncing) and self._strict:
+            if not await asyncio.shield(self._syncing) and self.is_strict:
                 raise AuditRefused(REFUSAL)
 
     async def _sync(self) -> bool:
@@ -140,15 +154,16 @@ class Record:
         return self._sender.adopted
 
     def trouble(self) -> str:
-        """Why rows are currently not as safe as promised, for people; empty if they are."""
-        if self._homeless or not self.logger.waits_for_sync:
-            return self._homeless
-        return self._slow_sync()
+        """Why the mode's promise does not hold now, for people; empty if it holds. It tries the disk."""
+        slow = self._slow_sync() if self.logger.waits_for_sync else ""
+        return self._homeless or slow or (self.spool.trouble() if self.logger.is_strict else "")
 
     def detail(self) -> str:
         """What an operator should look at, though rows are taken; empty when there is nothing. It reads files."""
         refused = self.dead_letters.count()
+        dropping = "" if self.logger.is_strict else self.spool.trouble()
         told = [
+            f"rows are not recorded but counted: {dropping}" if dropping else "",
             self._slow_sync(),
             self._sender.refusal(),
             f"{refused} rows that the ledger refused wait for a decision (dead-letters list)" if refused else "",
@@ -223,6 +238,7 @@ class Record:
                     log.error(
                         "spool.folder_gone", reason=str(error), hint="no other can be created: rows are in danger"
                     )
+                    self.logger.call_for_look()
                 self._homeless = f"the spool's folder is gone, and no other can be created: {error.strerror}"
 
 

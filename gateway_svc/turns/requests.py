@@ -22,9 +22,11 @@ import structlog
 from google.rpc import error_details_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.errors import AlreadyExists, InvalidRequest, Overloaded
+from gateway_svc.errors import AlreadyExists, InvalidRequest, Overloaded, StoreUnavailable
 from gateway_svc.turns.kept import KEEP_SECONDS, KeptTurn
+from gateway_svc.turns.state_files import append_whole, storing
 from recording.locks import lock_file
+from recording.spool.segments import sync_folder
 
 MAX_LENGTH = 128
 MAX_REQUESTS = 250_000
@@ -128,12 +130,13 @@ class Requests:
         """Returns when the request would be known after a crash.
 
         Raises:
-            OSError: it cannot be written.
+            StoreUnavailable: it cannot be written.
         """
         try:
             async with self._syncing:
-                await asyncio.to_thread(self._append, request)
-        except OSError:
+                with storing():
+                    await asyncio.to_thread(self._append, request)
+        except StoreUnavailable:
             self._by_turn.pop(request.turn_id)  # nothing runs: it may be tried again
             del self._running[request.key]
             raise
@@ -177,11 +180,14 @@ class Requests:
         if fd is None:
             raise FileNotFoundError(f"{name} cannot be made and locked")
         lines = [line for request in [*self._ended.values(), *self._running.values()] for line in request.lines()]
-        _write(fd, lines)
-        os.fsync(fd)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(folder)
-        os.close(folder)
+        try:
+            _write(fd, lines)
+            os.fsync(fd)
+            sync_folder(self._folder)
+        except OSError:
+            name.unlink()
+            os.close(fd)
+            raise
         return name, fd, len(lines)
 
     def _load(self, path: Path) -> None:
@@ -224,9 +230,7 @@ def _without_words(finished: pb.TurnEvent) -> pb.TurnEvent:
 
 
 def _write(fd: int, lines: list[dict[str, str | int]]) -> None:
-    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-    while data:
-        data = data[os.write(fd, data) :]
+    append_whole(fd, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 
 
 def _digest(request: pb.RunTurnRequest) -> str:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Self
 
 from gateway_svc.errors import Busy, NotFound
 from gateway_svc.messages import AssistantMessage, Message, Native, ToolMessage, UserMessage
+from gateway_svc.turns.state_files import append_whole, storing
 from recording.calls import ToolCall
 
 TAIL_BYTES = 64 * 1024
@@ -33,9 +34,10 @@ class Transcript:
         """Creates a new transcript.
 
         Raises:
-            FileExistsError: there is one already.
+            StoreUnavailable: there is one already, or it cannot be made.
         """
-        return cls._locked(path, os.O_CREAT | os.O_EXCL)
+        with storing():
+            return cls._locked(path, os.O_CREAT | os.O_EXCL)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -70,8 +72,13 @@ class Transcript:
             self._file.truncate(whole)
 
     def append(self, line: dict[str, Any]) -> None:
-        """Appends a line: a message, or the session's state."""
-        self._file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n")
+        """Appends a line: a message, or the session's state.
+
+        Raises:
+            StoreUnavailable: the disk refuses it; nothing of it is left.
+        """
+        data = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+        append_whole(self._file.fileno(), data)
 
     def read(self) -> tuple[dict[str, Any], list[Message]]:
         """The session's last state and all its messages, in order.

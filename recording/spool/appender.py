@@ -79,14 +79,11 @@ class Appender:
         """
         data = encode_record(self.next, kind, payload, row_version)
         size = len(data)
-        fd = self._fd
-        if fd is None or (keep_bytes is not None and self.segments[-1].size + size > self._segment_bytes):
-            fd = self._begin_segment(size + (keep_bytes or 0))
-        elif keep_bytes and self.segments[-1].size + size + keep_bytes > self._kept_to:
-            self._kept_to = self._keep_room(fd, self.segments[-1].size, size + keep_bytes)
+        fd = self._fd if keep_bytes is None else None
+        if fd is None:
+            fd = self._room_for(size, keep_bytes or 0)
         try:
-            if os.write(fd, data) != size:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            _write_whole(fd, data)
         except OSError:
             self._cut_back(fd)
             raise
@@ -97,6 +94,25 @@ class Appender:
         self.bytes += size
         self.next += 1
         return self.next - 1
+
+    def try_disk(self, size: int, keep_bytes: int, *, write: bool) -> None:
+        """Finds out whether a record of this size could be appended now. It leaves nothing but allocated space.
+
+        Args:
+            size: of the record, with its header.
+            keep_bytes: as for append.
+            write: whether the last write failed, so that allocating space shows nothing.
+
+        Raises:
+            OSError: it could not.
+        """
+        fd = self._room_for(size, keep_bytes)
+        if write or self._kept_to == sys.maxsize:  # or the file system allocates nothing
+            # A process that dies in between leaves zeros, which count as a torn tail.
+            try:
+                _write_whole(fd, bytes(size))
+            finally:
+                self._cut_back(fd)
 
     def take_unsynced(self) -> "Unsynced":
         """Takes the files that are to be synced."""
@@ -148,6 +164,15 @@ class Appender:
         finally:
             os.close(fd)
 
+    def _room_for(self, size: int, keep_bytes: int) -> int:
+        """The segment for a record of this size: a new one if the growing one would become too long."""
+        fd = self._fd
+        if fd is None or self.segments[-1].size + size > self._segment_bytes:
+            return self._begin_segment(size + keep_bytes)
+        if keep_bytes and self.segments[-1].size + size + keep_bytes > self._kept_to:
+            self._kept_to = self._keep_room(fd, self.segments[-1].size, size + keep_bytes)
+        return fd
+
     def _keep_room(self, fd: int, size: int, more: int) -> int:
         """Allocates more bytes at the end of a segment; returns the end of its allocated space."""
         ahead = min(_AHEAD_BYTES, self._segment_bytes)
@@ -163,8 +188,7 @@ class Appender:
         # A file with this name holds at most the beginning of a record that was never accepted.
         fd = self._folder.open(segment.name, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         try:
-            if os.write(fd, SEGMENT_HEADER) != len(SEGMENT_HEADER):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            _write_whole(fd, SEGMENT_HEADER)
             self._kept_to = self._keep_room(fd, segment.size, keep_bytes)
         except OSError:
             os.close(fd)
@@ -235,6 +259,11 @@ class Unsynced:
             return _sync_file(fd)
         finally:
             os.close(fd)
+
+
+def _write_whole(fd: int, data: bytes) -> None:
+    if os.write(fd, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _sync_file(fd: int) -> OSError | None:

@@ -110,6 +110,21 @@ class Intake:
             self._counters.accepted += 1
         return True
 
+    def trouble(self) -> str:
+        """Why an intent would not be accepted now, found by trying the disk; empty if it would."""
+        size = HEADER.size + _OUTCOME_BYTES  # no intent is longer than an outcome may be
+        with self.lock:
+            if self._closed:
+                return ""
+            if not self._fits(size + _OUTCOME_BYTES):
+                return f"the spool is full: {self._log.bytes} of {self._max_bytes} bytes wait for the audit service"
+            try:
+                self._log.try_disk(size, self.kept_bytes + _OUTCOME_BYTES, write=self._retry_at > 0)
+            except OSError as error:
+                return f"the spool cannot be written: {error.strerror}"
+            self._retry_at = 0.0
+            return ""
+
     def append_recovered(self, rows: list[Versioned]) -> None:
         """Appends the rows of calls that an earlier run left open, even if the spool is full.
 
@@ -238,7 +253,10 @@ class Intake:
     def _has_room(self, size: int) -> bool:
         if self._retry_at and time.monotonic() < self._retry_at:
             return False
-        return self._log.bytes + HEADER.size + size + self.kept_bytes <= self._max_bytes
+        return self._fits(HEADER.size + size)
+
+    def _fits(self, size: int) -> bool:
+        return self._log.bytes + size + self.kept_bytes <= self._max_bytes
 
     def _write(self, kind: int, payload: bytes, keep_bytes: int | None, row_version: int = ROW_VERSION) -> int:
         """Appends a record and returns its number; 0 if the write fails."""

@@ -108,6 +108,10 @@ class Spool:
         """Notes a running call whose intent was not accepted: a gap row counts it unless its outcome is accepted."""
         self._intake.note_unrecorded(call_id)
 
+    def trouble(self) -> str:
+        """Why an intent would not be recorded as promised now, found by trying the disk; empty if it would."""
+        return self._intake.trouble() or ("the spool's disk fails to sync" if self.sync_failed else "")
+
     def sync(self) -> bool:
         """Syncs all accepted rows to disk; False if that failed, which is logged.
 

@@ -2,10 +2,8 @@
 
 import json
 import os
-import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeGuard
 
@@ -14,9 +12,10 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from recording.logger import Row
-from recording.spool import Spool
+from recording.spool import Spool, appender
 from recording.spool.gap import GAP_TOOL_NAME
 from tests.recording.samples import crash, ids, intent, open_spool, opened, read_all, tool_call
+from tests.support.small_disk import hog, mounted_at
 
 FULL = {"max_bytes": 2**20, "sync_interval_ms": 1}
 
@@ -141,23 +140,8 @@ def test_a_row_too_large_to_be_stored_is_told_and_does_not_stay_open(tmp_path: P
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with 1 MiB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a small disk needs privileges that this machine does not give")
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
-
-
-def hog(disk: Path) -> Path:
-    """Takes all the room there is."""
-    path = disk / "hog"
-    with path.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    return path
+    with mounted_at(tmp_path / "disk") as disk:
+        yield disk
 
 
 def test_a_full_disk_is_a_full_spool_and_it_recovers(small_disk: Path) -> None:
@@ -256,3 +240,78 @@ def test_a_spool_that_could_not_sync_recovers_by_itself(tmp_path: Path, monkeypa
         while spool.sync_failed:
             pass
         assert ids(read_all(spool)) == ["call-1"]
+
+
+def test_a_spool_says_whether_it_can_be_written_though_nobody_writes(small_disk: Path) -> None:
+    """It can as long as the room that it has allocated lasts, and takes an intent until then."""
+    spool = open_spool(small_disk, sync_interval_ms=1)
+    try:
+        hog_file = hog(small_disk)
+        assert spool.trouble() == "the spool cannot be written: No space left on device"
+        assert not spool.append_intent(intent(1))
+        hog_file.unlink()
+        assert spool.trouble() == ""
+        assert spool.append_intent(intent(2))
+        hog_file = hog(small_disk)
+        number = 3
+        while not spool.trouble():
+            assert spool.append_intent(intent(number))
+            number += 1
+        while spool.append_intent(tool_call(number, args_summary="x" * 4096)):
+            number += 1
+        assert spool.trouble()
+        hog_file.unlink()
+        assert spool.trouble() == ""
+        assert spool.append_intent(intent(number)), "at once: nothing is to be waited for"
+    finally:
+        spool.close()
+
+
+def test_a_disk_that_refuses_writes_is_tried_until_it_takes_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Allocated space says nothing about such a disk."""
+    with opened(tmp_path) as spool:
+        assert spool.append(tool_call(1))
+        assert spool.trouble() == ""
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "write", lambda fd, data: fail(5, "Input/output error"))
+            assert not spool.append_intent(intent(2))
+            assert spool.trouble() == spool.trouble() == "the spool cannot be written: Input/output error"
+        assert spool.trouble() == ""
+        assert spool.append_intent(intent(3))
+        assert spool.append(tool_call(3))
+        assert ids(read_all(spool)) == ["call-1", "call-3"]
+        assert spool.counters.quarantined == spool.counters.missing == 0
+
+
+def test_a_file_system_that_allocates_nothing_is_tried_by_a_write_that_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appender, "keep_room", lambda fd, offset, size: False)
+    with opened(tmp_path) as spool:
+        assert spool.append(tool_call(1))
+        (segment,) = tmp_path.rglob("*.segment")
+        size = segment.stat().st_size
+        assert spool.trouble() == ""
+        assert segment.stat().st_size == size
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "write", lambda fd, data: fail(28, "No space left on device"))
+            assert spool.trouble() == "the spool cannot be written: No space left on device"
+        assert spool.append(tool_call(2))
+        assert ids(read_all(spool)) == ["call-1", "call-2"]
+
+
+def test_a_spool_at_its_bound_or_that_cannot_sync_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path / "bound", **FULL) as spool:
+        assert spool.trouble() == ""
+        fill(spool)
+        assert spool.trouble().startswith("the spool is full: ")
+    with opened(tmp_path / "sync", sync="always") as spool:
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fdatasync", lambda fd: fail(5, "Input/output error"))
+            assert spool.append(tool_call(1))
+            assert not spool.sync()
+            assert spool.trouble() == "the spool's disk fails to sync"
+        assert spool.sync()
+        assert spool.trouble() == ""

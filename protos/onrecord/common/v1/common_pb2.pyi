@@ -158,7 +158,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_STORE_CLOSED: _ErrorReason.ValueType  # 13
     """The ledger is shutting down."""
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 14
-    """The ledger's database does not answer now."""
+    """The ledger's database does not answer now, or the gateway's state directory cannot be written."""
     ERROR_REASON_STORE_REFUSED: _ErrorReason.ValueType  # 15
     """The ledger's database refuses to be opened as it is."""
     ERROR_REASON_DAMAGED: _ErrorReason.ValueType  # 16
@@ -242,7 +242,7 @@ ERROR_REASON_DISK_FULL: ErrorReason.ValueType  # 12
 ERROR_REASON_STORE_CLOSED: ErrorReason.ValueType  # 13
 """The ledger is shutting down."""
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 14
-"""The ledger's database does not answer now."""
+"""The ledger's database does not answer now, or the gateway's state directory cannot be written."""
 ERROR_REASON_STORE_REFUSED: ErrorReason.ValueType  # 15
 """The ledger's database refuses to be opened as it is."""
 ERROR_REASON_DAMAGED: ErrorReason.ValueType  # 16
