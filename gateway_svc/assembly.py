@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
+from gateway_svc.engines.claude.calls import TOOLS as CLAUDE_TOOLS
 from gateway_svc.engines.kinds import EngineKind, RunnerContext, RunnerKind, engine_kinds
 from gateway_svc.engines.pricing import context_tokens, cost_micros
 from gateway_svc.errors import SettingsError
@@ -27,7 +28,7 @@ from gateway_svc.turns.requests import Requests
 from gateway_svc.turns.sessions import Sessions, SessionState
 from gateway_svc.turns.state_files import why_not_writable
 from gateway_svc.turns.turn import Runner
-from gateway_svc.watching.metrics import CLAUDE_TOOLS, McpCollector, RecordCollector, TurnMetrics, add_waiting_gauge
+from gateway_svc.watching.metrics import McpCollector, RecordCollector, TurnMetrics, add_waiting_gauge
 from gateway_svc.watching.readiness import EngineCheck
 from gateway_svc.watching.telemetry import Telemetry
 from gateway_svc.watching.tracing import Tracing, open_tracing

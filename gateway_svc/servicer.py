@@ -88,8 +88,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def RunTurn(self, request: pb.RunTurnRequest, context: Context) -> AsyncGenerator[pb.TurnEvent, None]:  # noqa: N802 - the names of RPCs are the proto's
         """Streams a turn, a new one or the one that an equal request began."""
-        caller = current_caller()
-        async with aclosing(self._turns.run(request, _viewer(), caller.name if caller else "")) as events:
+        async with aclosing(self._turns.run(request, _viewer(), _owner())) as events:
             async for event in events:
                 yield event
 
@@ -105,7 +104,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def CreateSession(self, request: pb.CreateSessionRequest, context: Context) -> pb.CreateSessionResponse:  # noqa: N802
         """Makes a session."""
-        return pb.CreateSessionResponse(session=self._turns.create_session(request.settings, _viewer()).to_message())
+        return pb.CreateSessionResponse(session=self._turns.create_session(request.settings, _owner()).to_message())
 
     async def UpdateSession(self, request: pb.UpdateSessionRequest, context: Context) -> pb.UpdateSessionResponse:  # noqa: N802
         """Changes a session's settings."""
@@ -163,7 +162,13 @@ class ApprovalServicer(approvals_pb2_grpc.ApprovalServiceServicer):
         return approvals_pb2.AnswerToolCallResponse()
 
 
+def _owner() -> str:
+    """Whose the sessions and requests of a call are, whatever else its caller may see; empty without a list."""
+    caller = current_caller()
+    return caller.name if caller else ""
+
+
 def _viewer() -> str | None:
-    """Whose sessions a call sees and makes; None: all of them, and sessions that all see."""
+    """Whose sessions a call sees; None: all."""
     caller = current_caller()
     return None if caller is None or Role.ADMIN in caller.roles else caller.name

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from onrecord.common.v1 import common_pb2
 
+UNKNOWN_TOOL = "unknown"
+"""What the record calls every tool that was not offered: its name would be a model's own words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:

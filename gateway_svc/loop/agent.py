@@ -137,7 +137,7 @@ class Agent:
     def _refuse_calls(self, turn: Turn, context: Context, answer: StepResult) -> None:
         """Records each call of an answer that ended badly, and tells the model why none ran."""
         for call in answer.message.tool_calls:
-            intent, result = open_call(call, turn.scope), CUT_CALLS[answer.finish]
+            intent, result = self._open(turn, call), CUT_CALLS[answer.finish]
             turn.events.put(tool_call_started(intent))
             self._conclude(turn, intent, result)
             self._append(turn, context, ToolMessage(call.provider_call_id, call.name, result.text))
@@ -233,24 +233,24 @@ class Agent:
             for call in calls:
                 if call.id not in results:  # cancelled while it waited for a slot: it still has its row
                     results[call.id] = CANCELLED
-                    self._conclude(turn, open_call(call, turn.scope), CANCELLED)
+                    self._conclude(turn, self._open(turn, call), CANCELLED)
                 self._append(turn, context, ToolMessage(call.provider_call_id, call.name, results[call.id].text))
 
     async def _run_tool(
         self, turn: Turn, call: ToolCall, results: dict[str, ToolResult], places: asyncio.Semaphore
     ) -> None:
         async with places:
-            intent, started = open_call(call, turn.scope), time.monotonic()
+            intent, started = self._open(turn, call), time.monotonic()
             asks = self._toolbox.policy(call.name) == "ask" and self._toolbox.check(call) is None
             turn.events.put(tool_call_started(intent, self._answers.expires_at_ms() if asks else None))
             result, cancelled = CANCELLED, True
             try:
-                refusal = await self._ask_client(call) if asks else None
-                refusal = refusal or safe_intend(self._logger, intent) or await safe_synced(self._logger)
-                if refusal is None:
-                    result = await self._toolbox.run(call, ToolContext(self._files, turn.scope))
-                else:
+                if (refused := await self._ask_client(call) if asks else None) is not None:
+                    result = refused
+                elif refusal := safe_intend(self._logger, intent) or await safe_synced(self._logger):
                     result = denied(refusal)
+                else:
+                    result = await self._toolbox.run(call, ToolContext(self._files, turn.scope))
                 cancelled = False
             finally:
                 elapsed_ms = round((time.monotonic() - started) * 1000)
@@ -262,10 +262,17 @@ class Agent:
                 finally:
                     _tell(turn, row)
 
-    async def _ask_client(self, call: ToolCall) -> str | None:
-        """Why the client refused the call, or None if it allowed it."""
+    async def _ask_client(self, call: ToolCall) -> ToolResult | None:
+        """The result of a call that was refused, or None if it was allowed."""
         answer = await self._answers.wait_for(call.id)
-        return None if answer.allow else f"The call was refused. {answer.reason}".strip()
+        if answer is None:
+            return denied(f"The call was refused: nobody answered within {self._answers.seconds:g} seconds.")
+        told = f"The call was refused. {answer.reason}".strip()
+        return None if answer.allow else denied("The call was refused.", told=told)
+
+    def _open(self, turn: Turn, call: ToolCall) -> audit_pb2.AuditRow:
+        """The intent of a call. The one place where audit rows are opened."""
+        return open_call(call, turn.scope, offered=self._own_toolbox.knows(call.name))
 
     def _conclude(self, turn: Turn, intent: audit_pb2.AuditRow, result: ToolResult) -> None:
         """Records a call that did not run, and tells the client."""

@@ -4,11 +4,15 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+import structlog
+
 from gateway_svc.errors import AlreadyExists, NotFound
 
 REMEMBERED_SECONDS = 3600.0
 MAX_REMEMBERED = 10_000
 """Answers that are remembered; of more the oldest are forgotten first."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,7 @@ class Answer:
 
     allow: bool
     reason: str = ""
+    """A person's words, for the model alone: neither the record nor the log has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +38,24 @@ class Answers:
 
     def __init__(self, seconds: float) -> None:
         """Waits at most `seconds` for each answer."""
-        self._seconds = seconds
+        self.seconds = seconds
         self._waiting: dict[str, asyncio.Future[Answer]] = {}
         self._given: dict[str, _Given] = {}
         """In the order in which they came."""
 
     def expires_at_ms(self) -> int:
         """When a call that begins to wait now is refused: milliseconds since 1970-01-01 UTC, for the client to show."""
-        return time.time_ns() // 1_000_000 + round(self._seconds * 1000)
+        return time.time_ns() // 1_000_000 + round(self.seconds * 1000)
 
-    async def wait_for(self, call_id: str) -> Answer:
-        """The answer to a call; a refusal if none comes in time."""
+    async def wait_for(self, call_id: str) -> Answer | None:
+        """The answer to a call; None if none comes in time, which counts as a refusal."""
         self._waiting[call_id] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self.seconds):
                 return await self._waiting[call_id]
         except TimeoutError:
-            return Answer(allow=False, reason=f"nobody answered within {self._seconds:g} seconds")
+            log.info("tool_call.not_answered", tool_call_id=call_id, seconds=self.seconds)
+            return None
         finally:
             del self._waiting[call_id]
 
@@ -69,6 +75,7 @@ class Answers:
         if waiting is None or waiting.done():
             raise NotFound(f"no tool call with the id {call_id!r} waits for an answer", "tool_call", call_id)
         waiting.set_result(answer)
+        log.info("tool_call.answered", tool_call_id=call_id, allowed=answer.allow, answered_by=by)
         self._given[call_id] = _Given(answer, by, time.monotonic() + REMEMBERED_SECONDS)
 
     def _forget_old(self) -> None:

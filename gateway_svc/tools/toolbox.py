@@ -21,6 +21,9 @@ from recording.calls import ToolCall, ToolResult
 Policy = Literal["allow", "deny", "ask"]
 """Whether a tool runs at once, never, or once the client has agreed."""
 
+MAX_REMEMBERED = 10_000
+"""How many names of remote tools are remembered."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -92,6 +95,8 @@ class Toolbox:
         self._policies = dict(policies or {})
         if strangers := sorted(self._policies.keys() - self._tools.keys()):
             raise SettingsError(f"a tool policy names {', '.join(strangers)}; the tools are {', '.join(self._tools)}")
+        self._offered: set[str] = set()
+        """The names of remote tools that were ever offered: a call may come when its tool is gone again."""
         self._timeout_seconds = timeout_seconds
         self._max_characters = max_characters
         self._max_lines = max_lines
@@ -113,12 +118,19 @@ class Toolbox:
 
     def definitions(self) -> list[ToolDefinition]:
         """The tools' definitions for a model, without denied ones."""
-        remote = (
+        remote = [
             ToolDefinition(tool.name, tool.description, tool.schema)
             for name, tool in self._remote.tools().items()
             if self.policy(name) != "deny"
-        )
+        ]
+        if len(self._offered) > MAX_REMEMBERED:
+            self._offered.clear()
+        self._offered.update(definition.name for definition in remote)
         return [*self._definitions, *remote]
+
+    def knows(self, name: str) -> bool:
+        """Whether the deployment has, or had, a tool of this name; any other is a model's invention."""
+        return name in self._tools or name in self._remote.tools() or name in self._offered
 
     def policy(self, name: str) -> Policy:
         """The policy of a tool. An unknown name counts as allowed: run() tells the model that there is no such tool."""
@@ -203,9 +215,12 @@ class Toolbox:
         return replace(result, text=text.encode(errors="replace").decode())
 
 
-def denied(reason: str) -> ToolResult:
-    """The result of a call that a rule or a person refused. The reason is for the model and the record."""
-    return ToolError(reason, outcome=common_pb2.OUTCOME_DENIED).result
+def denied(reason: str, *, told: str = "") -> ToolResult:
+    """The result of a call that a rule or a person refused. The model reads `told` in the place of the reason, if any;
+    the record has the reason, so it must be a sentence of our own.
+    """
+    text = f"Error: {told or reason}"
+    return ToolError(reason, outcome=common_pb2.OUTCOME_DENIED, text=text).result
 
 
 def _invalid(reason: str, *, told: str = "") -> ToolResult:

@@ -86,8 +86,8 @@ class Turns:
         self._requests = requests
         self._draining = False
 
-    def create_session(self, settings: pb.SessionSettings, owner: str | None = None) -> SessionState:
-        """Makes a session, which only the caller named owner and administrators see; None: everybody does.
+    def create_session(self, settings: pb.SessionSettings, owner: str = "") -> SessionState:
+        """Makes a session, which only the caller named owner and administrators see; empty if callers have no names.
 
         Raises:
             EngineNotConfigured, InvalidRequest: the settings cannot be had.
@@ -116,13 +116,13 @@ class Turns:
         return await self._sessions.change(self._sessions.get(request.session_id, viewer).id, change)
 
     async def run(
-        self, request: pb.RunTurnRequest, caller: str | None = None, requester: str = ""
+        self, request: pb.RunTurnRequest, viewer: str | None = None, owner: str = ""
     ) -> AsyncGenerator[pb.TurnEvent, None]:
         """Runs a turn and yields its events. Closing the generator, or cancelling its consumer, cancels the turn.
 
-        `caller` owns a session that starts with this turn, and may continue only its own; None: any.
-        `requester` is the name of the caller whose request_id is meant; empty if callers have no names. A client of an
-        equal request listens to the turn of the first one, which is cancelled when all of them have left.
+        `viewer` is the caller whose sessions may be continued; None: all. `owner` is the caller's name, empty if
+        callers have none: a session that starts with this turn is its own, and its request_id is meant. A client of an equal
+        request listens to the turn of the first one, which is cancelled when all of them have left.
         From the first event on, turn_accepted, it raises nothing but EventsGone: the last one, turn_finished, says how
         the turn ended.
 
@@ -130,9 +130,9 @@ class Turns:
             GatewayError: for the caller; nothing ran.
             EventsGone: a client of an equal request that reads too slowly, or comes too late for all events.
         """
-        known = self._requests.find(requester, request) if request.request_id else None
+        known = self._requests.find(owner, request) if request.request_id else None
         if known is None:
-            turn = self._begin(request, caller, requester)
+            turn = self._begin(request, viewer, owner)
         elif (kept := self._kept.find(known.turn_id)) is not None:
             turn = kept
         else:
@@ -240,7 +240,7 @@ class Turns:
             await asyncio.wait(tasks, timeout=grace_seconds)
         await self.cancel_all()
 
-    def _begin(self, request: pb.RunTurnRequest, caller: str | None, requester: str) -> KeptTurn:
+    def _begin(self, request: pb.RunTurnRequest, viewer: str | None, owner: str) -> KeptTurn:
         """Begins a turn.
 
         Raises:
@@ -250,9 +250,9 @@ class Turns:
             raise ShuttingDown("the gateway is shutting down and begins no turn")
         if len(self._kept) >= self._capacity.running + self._capacity.queued:
             raise Overloaded(f"{len(self._kept)} turns run or wait here already: come again later")
-        session = self._find_session(request, caller)
+        session = self._find_session(request, viewer, owner)
         turn = self._kept.begin(session, keep_on_disconnect=request.keep_on_disconnect)
-        known = self._requests.begin(requester, request, turn) if request.request_id else None
+        known = self._requests.begin(owner, request, turn) if request.request_id else None
         structlog.contextvars.bind_contextvars(session_id=turn.session_id, turn_id=turn.turn_id)
         if known is None:
             turn.accept()
@@ -276,7 +276,7 @@ class Turns:
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [turn.task for turn in self._kept.running() if turn.task]
 
-    def _find_session(self, request: pb.RunTurnRequest, caller: str | None) -> SessionState:
+    def _find_session(self, request: pb.RunTurnRequest, viewer: str | None, owner: str) -> SessionState:
         """The session that a turn is for: the one that it names, or a new one. Nothing is left of a refusal.
 
         Raises:
@@ -290,16 +290,14 @@ class Turns:
         check_model(request.model, "model")
         check_budget(request, "max_cost_micros")
         if request.HasField("session_id"):
-            state = self._sessions.get(request.session_id, caller)
+            state = self._sessions.get(request.session_id, viewer)
             self._on_session.choose(state.settings, request.engine, request.model)  # what is read here is thrown away
             return state
         check_settings(request.new_session, self._on_session.runner, "new_session")
-        return self._create(request.new_session, caller, request.engine, request.model)
+        return self._create(request.new_session, owner, request.engine, request.model)
 
-    def _create(
-        self, settings: pb.SessionSettings, owner: str | None, engine: str = "", model: str = ""
-    ) -> SessionState:
-        state = SessionState(id="", owner=owner or "")
+    def _create(self, settings: pb.SessionSettings, owner: str, engine: str = "", model: str = "") -> SessionState:
+        state = SessionState(id="", owner=owner)
         state.settings.CopyFrom(settings)
         self._on_session.choose(state.settings, engine, model)
         self._sessions.create(state)

@@ -11,17 +11,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from recording.calls import UNKNOWN_TOOL
+
 if TYPE_CHECKING:
     from gateway_svc.tools.mcp.servers import ServerState
     from recording.record import Record
 
 OTHER = "other"
-"""The label for tools that the deployment does not have: models invent names."""
-CLAUDE_TOOLS = (
-    "Agent", "Bash", "BashOutput", "Edit", "Glob", "Grep", "KillShell", "NotebookEdit", "Read", "Skill", "Task",
-    "TodoWrite", "WebFetch", "WebSearch", "Write",
-)  # fmt: skip
-"""The tools of Claude's program, by its own names."""
+"""The label for tools that are not known beforehand, such as those of Claude's MCP servers."""
 
 _TURN_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _STEP_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -46,7 +43,7 @@ class TurnMetrics:
 
     def __init__(self, registry: CollectorRegistry, tools: Collection[str] = (), servers: Collection[str] = ()) -> None:
         """`tools` are the names that may become labels. All tools of an MCP server in `servers` share one label."""
-        self._tools = frozenset(tools)
+        self._tools = frozenset([*tools, UNKNOWN_TOOL])
         self._servers = frozenset(servers)
         self._engines: dict[str, _EngineSeries] = {}
         self._tool_calls: dict[tuple[str, common_pb2.Outcome.ValueType], tuple[Counter, Histogram]] = {}
@@ -140,7 +137,7 @@ class TurnMetrics:
         return self._engines[engine]
 
     def _of_tool(self, key: tuple[str, common_pb2.Outcome.ValueType]) -> tuple[Counter, Histogram]:
-        """Kept for the deployment's own tools: models make other names up without end."""
+        """Kept for the tools that are labels, whose number is bounded."""
         tool = self._label(key[0])
         series = self._calls.labels(tool, outcome_label(key[1])), self._call_seconds.labels(tool)
         if tool == key[0]:

@@ -6,7 +6,7 @@ Truncation comes last, since half a secret matches no pattern. docs/decisions/re
 
 from recording.redact.exact import protect
 from recording.redact.fit import clean
-from recording.redact.summary import show_fields, summarize_args
+from recording.redact.summary import show_fields, summarize_args, summarize_unknown_args
 from recording.redact.text import redact_call_id, redact_name, redact_text
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "redact_text",
     "show_fields",
     "summarize_args",
+    "summarize_unknown_args",
 ]
 
 POLICY_VERSION = 2

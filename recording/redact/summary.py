@@ -36,12 +36,9 @@ def summarize_args(tool_name: str, arguments: str) -> str:
     shown by type and size, unless the tool is known to have no such parameter: a name that a model made up may be
     content, so it is only counted. For text that is not a JSON object, `$malformed` has the size.
     """
-    try:
-        value = _decode(arguments.strip() or "{}")
-    except (ValueError, RecursionError):
-        return _encode({"$malformed": {"bytes": _size(arguments)}})
-    if not isinstance(value, dict):
-        return _encode({"$malformed": _shape(value)})
+    value, malformed = _read(arguments)
+    if malformed:
+        return _encode(malformed)
     shown = _shown.get(tool_name, {})
     summary = {name: show(value[name]) for name, show in shown.items() if name in value}
     others = () if tool_name in _complete else islice((name for name in value if name not in shown), _MAX_NAMED)
@@ -51,6 +48,22 @@ def summarize_args(tool_name: str, arguments: str) -> str:
     if more := len(value) - len(summary):
         summary["$more"] = more
     return _encode(summary)
+
+
+def summarize_unknown_args(tool_name: str, arguments: str) -> str:
+    """The same for a tool that was not offered: `$tool` has the size of its name, `$more` the number of its fields."""
+    value, malformed = _read(arguments)
+    more = {"$more": len(value)} if value else {}
+    return _encode({"$tool": _shape(tool_name), **malformed, **more})
+
+
+def _read(arguments: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of the arguments, and what to say of them where they are no JSON object."""
+    try:
+        value = _decode(arguments.strip() or "{}")
+    except (ValueError, RecursionError):
+        return {}, {"$malformed": {"bytes": _size(arguments)}}
+    return (value, {}) if isinstance(value, dict) else ({}, {"$malformed": _shape(value)})
 
 
 @lru_cache(maxsize=1_024)

@@ -25,6 +25,7 @@ model = partial(redact.redact_name, limit=256)
 tool_name = partial(redact.redact_name, limit=128)
 provider_call_id = partial(redact.redact_call_id, limit=256)
 args_summary = redact.summarize_args
+unknown_args_summary = redact.summarize_unknown_args
 error = partial(redact.redact_text, limit=_MAX_ERROR_BYTES)
 
 _label_key = partial(redact.redact_name, limit=64)

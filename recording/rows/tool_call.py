@@ -8,29 +8,27 @@ from functools import lru_cache
 
 from onrecord.audit.v1 import audit_pb2
 
-from recording.calls import Scope, ToolCall, ToolResult
+from recording.calls import UNKNOWN_TOOL, Scope, ToolCall, ToolResult
 from recording.redact import POLICY_VERSION, exact
 from recording.rows import fit
 
 
-def open_call(call: ToolCall, scope: Scope | None = None) -> audit_pb2.AuditRow:
+def open_call(call: ToolCall, scope: Scope | None = None, *, offered: bool = True) -> audit_pb2.AuditRow:
     """The intent: what is known of a call before it runs. The call begins now; its outcome is unset.
 
-    Never raises, whatever the model wrote. Without a scope, session_id and engine stay unset.
+    Never raises, whatever the model wrote. Without a scope, session_id and engine stay unset. A tool that was not
+    `offered` is UNKNOWN_TOOL: the name that the model made up, and those of its arguments, are told by their sizes.
     """
-    row = audit_pb2.AuditRow(
-        id=fit.identifier(call.id),
-        tool_name=fit.tool_name(call.name) or "(none)",
-        args_summary=fit.args_summary(call.name, call.arguments),
-        created_at_ms=time.time_ns() // 1_000_000,
-        provider_call_id=fit.provider_call_id(call.provider_call_id),
-        redaction_version=POLICY_VERSION,
-    )
+    row = audit_pb2.AuditRow()
     if scope is not None:
         row.CopyFrom(_fields_of(exact.version(), scope))
     row.id = fit.identifier(call.id)
-    row.tool_name = fit.tool_name(call.name) or "(none)"
-    row.args_summary = fit.args_summary(call.name, call.arguments)
+    if offered:
+        row.tool_name = fit.tool_name(call.name) or "(none)"
+        row.args_summary = fit.args_summary(call.name, call.arguments)
+    else:
+        row.tool_name = UNKNOWN_TOOL
+        row.args_summary = fit.unknown_args_summary(call.name, call.arguments)
     row.created_at_ms = time.time_ns() // 1_000_000
     row.provider_call_id = fit.provider_call_id(call.provider_call_id)
     row.redaction_version = POLICY_VERSION

@@ -43,9 +43,9 @@ async def test_a_shadow_runs_nothing_is_told_what_the_turn_was_told_and_leaves_m
         rows = [row for row in house.calls if row.shadow]
         assert sorted((row.tool_name, row.outcome) for row in rows) == [
             ("bash", common_pb2.OUTCOME_DRY_RUN),
-            ("nope", common_pb2.OUTCOME_INVALID_CALL),
             ("read", common_pb2.OUTCOME_DRY_RUN),
             ("read", common_pb2.OUTCOME_DRY_RUN),
+            ("unknown", common_pb2.OUTCOME_INVALID_CALL),
         ]
         assert {(row.session_id, row.turn_id, row.engine) for row in rows} == {
             (accepted.session_id, accepted.turn_id, "openai")

@@ -2,17 +2,26 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from onrecord.audit.v1 import audit_pb2
 
 from recording.calls import Scope, ToolCall, ToolResult
 
 
+class OpenCall(Protocol):
+    """recording.rows.open_call."""
+
+    def __call__(self, call: ToolCall, scope: Scope, *, offered: bool) -> audit_pb2.AuditRow:
+        """The intent of a call."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ClaudeAudit:
     """The functions of recording, bound to the deployment's one logger. None of them raises."""
 
-    open_call: Callable[[ToolCall, Scope], audit_pb2.AuditRow]
+    open_call: OpenCall
     close_call: Callable[[audit_pb2.AuditRow, ToolResult], audit_pb2.AuditRow]
     cost_row: Callable[..., audit_pb2.CostRow]
     intend: Callable[[audit_pb2.AuditRow], str | None]

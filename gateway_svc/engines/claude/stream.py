@@ -7,6 +7,7 @@ Lines with a `parent_tool_use_id` are a subagent's: its tool calls are recorded,
 Each part of a line is read by itself, calls first: a part that cannot be read does not affect the others.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -26,6 +27,8 @@ from gateway_svc.engines.claude.streamed_calls import StreamedCalls
 from gateway_svc.engines.wire.fields import Fields, count
 from gateway_svc.errors import CANCELLED
 from gateway_svc.turns.turn import Turn
+
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 MAX_LOGIN_TRIES = 3
 """The program retries a wrong key ten times, over minutes."""
@@ -192,6 +195,7 @@ class Stream:
             case "init":
                 self.begun, self.idle = True, False
                 self._take_session(line)
+                self._take_tools(line.get("tools"))
                 if not self._calls.scope.model:
                     self._calls.scope = replace(self._calls.scope, model=as_word(line.get("model")))
             case "status":
@@ -203,6 +207,10 @@ class Stream:
                 self._background.change(line.get("tasks"))
             case "api_retry":
                 self._take_retry(as_word(line.get("error")), count(line.get("attempt")), line.get("error_status"))
+
+    def _take_tools(self, tools: object) -> None:
+        named = tools if isinstance(tools, list) else []
+        self._calls.offered |= {name for name in named if isinstance(name, str) and _TOOL_NAME.fullmatch(name)}
 
     def _take_retry(self, code: str, attempt: int, status: object) -> None:
         log.info(
