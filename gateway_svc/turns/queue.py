@@ -121,8 +121,8 @@ class Turns:
         """Runs a turn and yields its events. Closing the generator, or cancelling its consumer, cancels the turn.
 
         `viewer` is the caller whose sessions may be continued; None: all. `owner` is the caller's name, empty if
-        callers have none: a session that starts with this turn is its own, and its request_id is meant. A client of an equal
-        request listens to the turn of the first one, which is cancelled when all of them have left.
+        callers have none: a session that starts with this turn is its own, and its request_id is meant. A client of
+        an equal request listens to the turn of the first one, which is cancelled when all of them have left.
         From the first event on, turn_accepted, it raises nothing but EventsGone: the last one, turn_finished, says how
         the turn ended.
 

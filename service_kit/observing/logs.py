@@ -4,7 +4,10 @@ import logging
 import sys
 import threading
 import time
-from typing import Literal
+import traceback
+from collections.abc import Mapping
+from enum import Enum
+from typing import Literal, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -23,8 +26,8 @@ LIMITED_PER_SECOND = 20
 def configure_logging(level: LogLevel, style: LogStyle) -> LogWriter:
     """Sends every log event of level and above to stderr, by a thread, and returns what writes.
 
-    Other libraries log through the standard library; they are heard from WARNING on. Exceptions are rendered without
-    local variables, since those hold content.
+    Other libraries log through the standard library; they are heard from WARNING on, without what they quote of others.
+    Exceptions are told by their types and places: their messages and local variables may hold content.
     """
     stream = LogWriter(STDERR)
     shared: list[Processor] = [
@@ -46,6 +49,7 @@ def configure_logging(level: LogLevel, style: LogStyle) -> LogWriter:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(style)],
         )
     )
+    handler.addFilter(_without_quotes)
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
     logging.captureWarnings(True)
     return stream
@@ -84,9 +88,51 @@ class EventLimit:
         return event_dict
 
 
+def describe_exception(error: BaseException) -> dict[str, str]:
+    """What may be logged of an exception, as fields: `error`, its type, with the system's own words where it has some,
+    and `traceback`, where it and what led to it were raised.
+    """
+    said = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+    parts, link, seen = [], cast(BaseException | None, error), set[int]()
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        parts.append(f"{type(link).__qualname__}:\n{''.join(traceback.format_tb(link.__traceback__))}")
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return {"error": f"{type(error).__qualname__}{said}", "traceback": "".join(parts)}
+
+
+def _tell_exception(logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
+    """A processor that puts what may be logged in the place of exc_info."""
+    given = event_dict.pop("exc_info", None)
+    event_dict.pop("exception", None)
+    error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else None
+    error = error or (sys.exc_info()[1] if given else None)
+    return {**event_dict, **describe_exception(error)} if error else event_dict
+
+
+def _without_quotes(record: logging.LogRecord) -> bool:
+    """A filter that leaves of a library's message its own words and numbers: a peer's error text may be quoted in it.
+
+    Warnings of Python are about code.
+    """
+    if record.name != "py.warnings":
+        template = str(record.msg).partition("\n")[0]
+        try:
+            args = record.args
+            quoted = {k: _number(v) for k, v in args.items()} if isinstance(args, Mapping) else map(_number, args or ())
+            record.msg = template % (quoted if isinstance(quoted, dict) else tuple(quoted)) if args else template
+        except (TypeError, ValueError, KeyError):
+            record.msg = template
+        record.args = ()
+    return True
+
+
+def _number(value: object) -> object:
+    return value if isinstance(value, int | float | Enum) else "…"
+
+
 def _rendering(style: LogStyle) -> list[Processor]:
     if style == "console":
         colors = sys.stderr is not None and sys.stderr.isatty()
-        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
-    tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-    return [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
+        return [_tell_exception, structlog.dev.ConsoleRenderer(colors=colors)]
+    return [_tell_exception, structlog.processors.JSONRenderer()]
