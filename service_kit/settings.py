@@ -29,7 +29,6 @@ _REASONS = {
     "finite_number": "must be a finite number",
 }
 """By pydantic's types of errors, where its own words are for programmers."""
-_URL_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 class Settings(BaseSettings):
@@ -68,8 +67,30 @@ def load_settings(cls: type[S]) -> S:
 
 
 def describe_settings(settings: BaseSettings) -> dict[str, str]:
-    """The settings by field name, secrets and the userinfo of URLs masked, for one line in the log."""
-    return {name: _URL_USERINFO.sub("***@", str(getattr(settings, name))) for name in type(settings).model_fields}
+    """The settings by field name for one line in the log. Secrets are masked, and of URLs what may hold one."""
+    return {name: str(_masked(getattr(settings, name))) for name in type(settings).model_fields}
+
+
+def _masked(value: Any) -> Any:
+    match value:
+        case str():
+            return without_secrets(value) if "://" in value else value
+        case list() | tuple() | set() | frozenset():
+            return [_masked(part) for part in value]
+        case dict():
+            return {_masked(key): _masked(part) for key, part in value.items()}
+        case _:
+            return value
+
+
+def without_secrets(text: str) -> str:
+    """Text without what may be a password in a URL, however wrong the rest: before an @, or behind a ? or #."""
+    scheme, separator, rest = text.rpartition("://") if text.count("://") == 1 else ("", "", text)
+    user, at, shown = rest.rpartition("@")
+    if at and re.search(r"[?#]", user):
+        return f"{scheme}{separator}***"  # it cannot be told which is which
+    shown = re.sub(r"([?#]).*", r"\1***", shown, flags=re.DOTALL)
+    return f"{scheme}{separator}{'***@' if at else ''}{shown}"
 
 
 def refuse(sentences: list[str]) -> NoReturn:
@@ -159,9 +180,7 @@ def _shown(cls: type[BaseSettings], location: str, value: Any) -> str:
             marks = list(_marks(field))
             if SecretStr in marks or any(isinstance(mark, OnDisk) and mark.may_be_secret for mark in marks):
                 return ""
-    # what stands before an @ or behind a ? of a URL may be a password, however wrong the rest is
-    text = re.sub(r"\?.*", "?***", re.sub(r"^(\w+://)?.*@", r"\1***@", str(value), flags=re.DOTALL), flags=re.DOTALL)
-    return f" (given: {text[:MAX_SHOWN_CHARACTERS]!r})"
+    return f" (given: {without_secrets(str(value))[:MAX_SHOWN_CHARACTERS]!r})"
 
 
 def variable_of(cls: type[BaseSettings], location: str) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -9,6 +10,9 @@ from typing import Generic, TypeVar
 import structlog
 
 log = structlog.get_logger(__name__)
+
+SETTLE_SECONDS = 0.5
+"""How long a file must stay the same that may be half written."""
 
 T = TypeVar("T")
 
@@ -26,16 +30,26 @@ class WrongFile(Exception):
 class Watched(Generic[T]):
     """The value that load() makes of the contents of some files. Thread-safe."""
 
-    def __init__(self, paths: Sequence[Path], load: Callable[[Sequence[bytes]], T]) -> None:
+    def __init__(self, paths: Sequence[Path], load: Callable[[Sequence[bytes]], T], *, lines: bool = False) -> None:
         """Reads the files. load() gets their contents in the order of paths.
+
+        lines: that the files end in a line break. One that does not may be half written: it is taken when it is still
+        the same SETTLE_SECONDS later.
 
         Raises:
             WrongFile: a file cannot be read, or load() raised it.
         """
         self._paths = paths
         self._load = load
+        self._lines = lines
+        self._cut: list[bytes] = []
+        self._cut_since = 0.0
         self._stamp = self._look()
-        self._value = load([read_file(path) for path in paths])
+        contents = self._read()
+        while self._may_be_cut(contents):
+            time.sleep(SETTLE_SECONDS)
+            contents = self._read()
+        self._value = load(contents)
 
     def current(self) -> T:
         """The value of the current files, or the last good one if they cannot be used, which is logged once.
@@ -44,15 +58,30 @@ class Watched(Generic[T]):
         """
         stamp = self._look()
         if stamp != self._stamp:
-            self._stamp = stamp
             paths = [str(path) for path in self._paths]
             try:
-                self._value = self._load([read_file(path) for path in self._paths])
+                contents = self._read()
+                if self._may_be_cut(contents):
+                    return self._value
+                self._stamp = stamp
+                self._value = self._load(contents)
             except WrongFile as error:
+                self._stamp = stamp
                 log.error("files.kept_as_before", paths=paths, reason=str(error))
             else:
                 log.info("files.reloaded", paths=paths)
         return self._value
+
+    def _read(self) -> list[bytes]:
+        return [read_file(path) for path in self._paths]
+
+    def _may_be_cut(self, contents: list[bytes]) -> bool:
+        """Whether a file does not end in a line break, and was not seen so for SETTLE_SECONDS."""
+        if not self._lines or all(content.endswith(b"\n") or not content for content in contents):
+            return False
+        if contents != self._cut:
+            self._cut, self._cut_since = contents, time.monotonic()
+        return time.monotonic() - self._cut_since < SETTLE_SECONDS
 
     def _look(self) -> _Stamp:
         return tuple(_stamp(path) for path in self._paths)

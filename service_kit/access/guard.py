@@ -105,7 +105,7 @@ def open_guard(settings: GuardSettings, rules: Rules) -> Guard:
     try:
         credentials = server_credentials(settings.server_files) if settings.server_files else None
         if path := settings.tokens_file:
-            interceptors.append(AccessInterceptor(rules, Watched([path], partial(load_callers, path))))
+            interceptors.append(AccessInterceptor(rules, Watched([path], partial(load_callers, path), lines=True)))
     except WrongFile as error:
         refuse([name_variable(settings, error)])
     if settings.rate_per_second:

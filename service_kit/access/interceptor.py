@@ -76,7 +76,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         return rebuild(handler, around)
 
     def admit(self, method: str, context: Context) -> tuple[Entry, Callers]:
-        """Who calls, and the list that said so.
+        """Who calls, and the list that said so. From here on the log names it, whether or not it is let in.
 
         Raises:
             Unauthenticated: nobody that the list knows.
@@ -84,9 +84,10 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         """
         callers = self._callers.current()
         entry = _identify(callers, context)
+        enter(Caller(entry.name, entry.roles))
         allowed = frozenset(Role) if method.startswith(_REFLECTION) else self._rules.get(method, frozenset())
         if not entry.roles & allowed:
-            log.warning("rpc.denied", method=method, caller=entry.name)
+            log.warning("rpc.denied", method=method)
             needed = " or ".join(sorted(allowed)) or "a role that nobody can have"
             raise PermissionDenied(f"{entry.name!r} may not call {method}: it takes the role {needed}")
         return entry, callers
@@ -118,7 +119,6 @@ class _GuardedCall:
 
     def _admit(self) -> None:
         self._entry, self._callers = self._access.admit(self._method, self._context)
-        enter(Caller(self._entry.name, self._entry.roles))
 
 
 def _identify(callers: Callers, context: Context) -> Entry:

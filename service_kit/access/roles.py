@@ -3,15 +3,17 @@
     [[callers]]
     name = "gateway-1"
     roles = ["producer"]
-    sha256 = "…"                        # of the token; `token` makes both
+    sha256 = "…"                        # of the token; `token` makes it
 
     [[callers]]
     name = "ops"
     roles = ["admin"]
+    expires = 2027-01-31T00:00:00Z             # ahead of what lets it in
     certificate = "spiffe://example.org/ops"   # a URI in the certificate, or its common name
-    expires = 2027-01-31T00:00:00Z
 
-A name may stand more than once, with the old token and the new one while they are replaced.
+A name may stand more than once, with the old token and the new one while they are replaced. A file that is cut, as by a
+full disk, lets nobody in whom the whole one would not: what limits an entry stands ahead of its proof, the hash or the
+certificate, and an entry without one counts for nothing.
 """
 
 import hashlib
@@ -26,9 +28,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recording.channel.watched import WrongFile
+
+log = structlog.get_logger(__name__)
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """A caller's name; without a slash, which parts it from the rest of a producer id."""
@@ -48,6 +53,9 @@ def check_name(value: str) -> str:
 
 
 CallerName = Annotated[str, AfterValidator(check_name)]
+
+
+_PROOFS = {"sha256", "certificate"}
 
 
 class Role(StrEnum):
@@ -70,11 +78,15 @@ class Entry(BaseModel):
     certificate: Annotated[str | None, Field(min_length=1)] = None
     expires: AwareDatetime | None = None
 
-    @model_validator(mode="after")
-    def _check_proof(self) -> "Entry":
-        if (self.sha256 is None) == (self.certificate is None):
+    @model_validator(mode="before")
+    @classmethod
+    def _check_proof(cls, entry: Any) -> Any:
+        given = [key for key in entry if key in {*_PROOFS, "expires"}] if isinstance(entry, dict) else []
+        if {*given} >= _PROOFS:
             raise ValueError("give either sha256, the hash of a token, or certificate, a name in a certificate")
-        return self
+        if given[1:] == ["expires"]:
+            raise ValueError(f"put expires ahead of {given[0]}, or a file that is cut between them lets it in for ever")
+        return entry
 
     def has_expired(self) -> bool:
         """Whether its time is over."""
@@ -120,12 +132,21 @@ def load_callers(path: Path, contents: Sequence[bytes]) -> Callers:
     """
     try:
         document: dict[str, Any] = tomllib.loads(contents[0].decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise WrongFile(path, f"is no TOML ({error})") from None
+    except UnicodeDecodeError:
+        raise WrongFile(path, "is no TOML (not in UTF-8)") from None
+    except (ValueError, RecursionError):  # as of a number of 5,000 digits
+        raise WrongFile(
+            path, "is no TOML that can be read: a number has too many digits, or tables lie too deep"
+        ) from None
     if set(document) - {"callers"} or not isinstance(entries := document.get("callers", []), list):
         raise WrongFile(path, "may hold [[callers]] tables and nothing else")
     callers = []
     for number, entry in enumerate(entries, 1):
+        if isinstance(entry, dict) and not _PROOFS & entry.keys():
+            log.warning("callers.entry_without_proof", path=str(path), caller=number, hint="give sha256 or certificate")
+            continue
         try:
             callers.append(Entry.model_validate(entry))
         except ValidationError as error:
@@ -137,7 +158,7 @@ def load_callers(path: Path, contents: Sequence[bytes]) -> Callers:
 
 
 def make_token(name: str, roles: Sequence[Role], expires: datetime | None = None) -> tuple[str, str]:
-    """A new token, and the table for the file that lets it in.
+    """A new token, and the table for the file that lets it in, in whole lines.
 
     Raises:
         ValueError: the name cannot be one.
@@ -149,8 +170,8 @@ def make_token(name: str, roles: Sequence[Role], expires: datetime | None = None
         "[[callers]]",
         f'name = "{name}"',
         f"roles = [{listed}]",
-        f'sha256 = "{hashlib.sha256(token.encode()).hexdigest()}"',
     ]
     if expires:
         lines.append(f"expires = {expires.astimezone(UTC).strftime('%Y-%m-%dT%H:%M:%SZ')}")
-    return token, "\n".join(lines)
+    lines.append(f'sha256 = "{hashlib.sha256(token.encode()).hexdigest()}"')
+    return token, "\n".join([*lines, ""])

@@ -17,7 +17,10 @@ READ = Call(name="read", arguments={"path": "notes.txt"})
 TOUCH = Call(name="bash", arguments={"command": "touch made-by-the-shadow"})
 PRIMARY = Script(steps=(Step(tool_calls=(READ,), tokens=TOKENS), Step(text="Done.", tokens=TOKENS)))
 OTHER = Script(
-    steps=(Step(tool_calls=(READ, TOUCH, Call(name="[/x]")), tokens=TOKENS), Step(text="Also done.", tokens=TOKENS))
+    steps=(
+        Step(tool_calls=(READ, TOUCH, Call(name="glob", arguments={"pattern": "[/x]"})), tokens=TOKENS),
+        Step(text="Also done.", tokens=TOKENS),
+    )
 )
 COMPARED = pb.SessionSettings(engine="ollama", shadows=[pb.EngineChoice(engine="openai", model="gpt-4o-mini")])
 SHOWN = (
@@ -32,7 +35,7 @@ SHOWN = (
     r"model time a turn +\d+",
     r'1 +read +\{"path":"notes\.txt"\} +✓ +✓',
     r'2 +bash +\{"command":"touch made-by-the-shadow"\} +✓',
-    r"1 +\[/x\]",
+    r'1 +glob +\{"pattern":"\[/x\]"\}',
     r"openai · gpt-4o-mini beside ollama · scripted: 2 of 2 calls alike, 4 of its own; .* times the model time",
 )
 

@@ -76,7 +76,7 @@ async def test_each_counter_of_the_gateway_says_what_happened(make_pair):
     assert "onrecord_cost_usd_total" in down.names(), "Ollama's requests are priced, at 0"
     assert down.value("onrecord_tool_calls_total", tool="read", outcome="succeeded") == 2
     assert down.value("onrecord_tool_calls_total", tool="read", outcome="failed") == 2
-    assert down.value("onrecord_tool_calls_total", tool="other", outcome="invalid_call") == 2
+    assert down.value("onrecord_tool_calls_total", tool="unknown", outcome="invalid_call") == 2
     assert down.value("onrecord_tool_call_seconds_count", tool="read") == 4
     assert INVENTED not in down.text, "a model cannot make labels"
     run = "/onrecord.gateway.v1.GatewayService/RunTurn"

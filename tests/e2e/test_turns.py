@@ -81,7 +81,7 @@ async def test_the_same_turn_works_on_each_engine(make_pair, engine):
     assert bash.duration_ms >= 100
     assert by_kind["read", "OUTCOME_SUCCEEDED"].result_bytes == 6
     assert by_kind["read", "OUTCOME_FAILED"].error
-    assert by_kind["no_such_tool", "OUTCOME_INVALID_CALL"].error
+    assert by_kind["unknown", "OUTCOME_INVALID_CALL"].error
     assert by_kind["read", "OUTCOME_INVALID_CALL"].error
 
     results = [m for m in pair.model.requests[-1].json["messages"] if m["role"] == "tool"]

@@ -1,5 +1,6 @@
 """Settings from the environment."""
 
+import json
 from pathlib import Path
 from typing import Annotated, NoReturn, Self
 
@@ -99,3 +100,26 @@ def test_the_description_masks_secrets_and_the_userinfo_of_urls(monkeypatch):
     assert "hunter2" not in str(description)
     assert description["url"] == "http://***@host:1/v1"
     assert description["name"] == "n"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://user:hunt/er2@host/v1", "http://***@host/v1"),
+        ("http://user:hunt@er2@host/v1", "http://***@host/v1"),
+        ("http://user:hunt er2,'x'@host/v1", "http://***@host/v1"),
+        ("https://host/v1?api_key=hunter2", "https://host/v1?***"),
+        ("https://host/v1?a=b@c&key=hunter2", "https://***"),
+        ("http://user:hunt?er2@host/v1", "http://***"),
+        ("https://host/v1#hunter2", "https://host/v1#***"),
+        ("scheme+x://u:hunter2@h?hunter2@x", "scheme+x://***"),
+    ],
+)
+def test_whatever_form_a_secret_has_in_a_url_it_is_masked(monkeypatch, url, shown):
+    monkeypatch.setenv("SAMPLE_NAME", "claude-4@20250514")
+    monkeypatch.setenv("SAMPLE_URL", url)
+    monkeypatch.setenv("SAMPLE_TAGS", json.dumps([url, "a tag"]))
+    description = describe_settings(load_settings(Sample))
+    assert description["url"] == shown
+    assert description["tags"] == str([shown, "a tag"])
+    assert description["name"] == "claude-4@20250514", "no URL"

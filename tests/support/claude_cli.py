@@ -32,9 +32,15 @@ SURVIVOR = (
 )
 
 
-def init(session_id: str = SESSION, model: str = MODEL) -> Line:
+def init(session_id: str = SESSION, model: str = MODEL, tools: Sequence[str] = ()) -> Line:
     """The first line of a session that was taken up."""
-    fields = {"cwd": "/w", "tools": ["Bash", "Read"], "mcp_servers": [], "permissionMode": "default", "uuid": "u"}
+    fields = {
+        "cwd": "/w",
+        "tools": ["Bash", "Read", *tools],
+        "mcp_servers": [],
+        "permissionMode": "default",
+        "uuid": "u",
+    }
     return {"type": "system", "subtype": "init", "session_id": session_id, "model": model, **fields}
 
 
