@@ -16,6 +16,7 @@ from audit_svc.sqlite.open.connection import leave_out_memory_statistics
 from audit_svc.sqlite.store import SqliteLedger
 from service_kit.access.guard import Guard, open_guard
 from service_kit.observing.metrics import new_registry
+from service_kit.paging import keep_key
 from service_kit.run import Service, run_service
 from service_kit.settings import check_disk, describe_settings
 
@@ -46,6 +47,7 @@ def serve(settings: AuditSettings, *, apply_migrations: bool, create: bool = Fal
         create=create,
         observer=metrics,
     )
+    keep_key(settings.db.with_name(f"{settings.db.name}-page-key"))
     registry.register(
         StoreCollector(settings.db, lambda: ledger.queued_rows, lambda: ledger.unindexed_rows, ledger.clock_jump_ms)
     )

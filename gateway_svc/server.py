@@ -17,6 +17,7 @@ from service_kit.access.guard import open_guard
 from service_kit.access.interceptor import rules_for
 from service_kit.errors import ErrorInterceptor
 from service_kit.observing.metrics import new_registry
+from service_kit.paging import keep_key
 from service_kit.run import Service, run_service
 from service_kit.settings import EXIT_WRONG_SETTINGS, check_disk, describe_settings
 
@@ -39,6 +40,7 @@ async def serve(settings: GatewaySettings) -> None:
         check_disk(*parts)
         guard, registry = open_guard(settings, RULES), new_registry()
         gateway = assemble(settings, registry)
+        keep_key(settings.state_dir / "page-key")
     except (SettingsError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(EXIT_WRONG_SETTINGS) from None

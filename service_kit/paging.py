@@ -1,18 +1,66 @@
-"""Page sizes and page tokens: where the next page begins, in a form that clients cannot read, bend or use elsewhere."""
+"""Page sizes and page tokens: where the next page begins, in a form that clients cannot read, bend or use elsewhere.
+
+Tokens are encrypted by AES-SIV (RFC 5297), which needs no nonce: one position has one token, whichever replica gives
+it. The key is in a file beside the data that the tokens lead through: they outlive a restart, and replicas that share
+the data share it.
+"""
 
 import base64
 import binascii
-import hashlib
 import json
+import os
+import secrets
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+log = structlog.get_logger(__name__)
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 
 _VERSION = b"\x01"
-_CHECKSUM_BYTES = 8
+_KEY_BYTES = 64
 _INT64 = range(-(2**63), 2**63)
 
 Position = tuple[int | str, ...]
+
+_key = secrets.token_bytes(_KEY_BYTES)
+"""Where keep_key() is not called, tokens are good for the life of the process."""
+
+
+def keep_key(path: Path) -> None:
+    """Makes and reads tokens with the key in the file at path, which is made when it is not there.
+
+    A key that cannot be kept is logged: tokens are then good for the life of the process.
+    """
+    global _key
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with suppress(FileExistsError):
+            if not path.exists():
+                descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(_key)
+                    file.flush()
+                    os.fsync(file.fileno())
+                path.hardlink_to(draft)  # whole, and of several processes the first one's
+        key = path.read_bytes()
+    except OSError as error:
+        log.warning("paging.key_not_kept", path=str(path), reason=error.strerror)
+        return
+    finally:
+        draft.unlink(missing_ok=True)
+    if len(key) == _KEY_BYTES:
+        _key = key
+    else:
+        log.warning("paging.key_not_kept", path=str(path), reason=f"it has not {_KEY_BYTES} bytes: remove it")
 
 
 class InvalidPage(ValueError):
@@ -39,8 +87,8 @@ def encode_token(position: Position, filters: bytes) -> str:
 
     filters: any bytes that differ where another method or other filters were asked for.
     """
-    payload = _VERSION + json.dumps(position, separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(_checksum(payload, filters) + payload).decode().rstrip("=")
+    payload = json.dumps(position, separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(_cipher(_key).encrypt(payload, [_VERSION, filters])).decode().rstrip("=")
 
 
 def decode_token(
@@ -51,15 +99,14 @@ def decode_token(
     Raises:
         InvalidPage: the token was not made by encode_token with the same filters.
     """
+    from cryptography.exceptions import InvalidTag  # as in _cipher
+
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        checksum, payload = raw[:_CHECKSUM_BYTES], raw[_CHECKSUM_BYTES:]
-        if checksum != _checksum(payload, filters) or payload[:1] != _VERSION:
-            raise InvalidPage
-        position = json.loads(payload[1:])
+        position = json.loads(_cipher(_key).decrypt(raw, [_VERSION, filters]))
         json.dumps(position, ensure_ascii=False).encode()  # which half a surrogate pair cannot be
-    # A token whose checksum somebody worked out is still read with care.
-    except (InvalidPage, binascii.Error, ValueError, RecursionError):
+    # A token of somebody who has the key is still read with care.
+    except (InvalidTag, binascii.Error, ValueError, RecursionError):
         raise InvalidPage(f"{field} is not one that this service gave for these filters", field) from None
     fits = isinstance(position, list) and tuple(map(type, position)) == shape
     if not fits or any(isinstance(part, int) and part not in _INT64 for part in position):
@@ -67,5 +114,8 @@ def decode_token(
     return tuple(position)
 
 
-def _checksum(payload: bytes, filters: bytes) -> bytes:
-    return hashlib.blake2b(hashlib.blake2b(filters).digest() + payload, digest_size=_CHECKSUM_BYTES).digest()
+@lru_cache(maxsize=2)
+def _cipher(key: bytes) -> "AESSIV":
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV  # it takes long to load
+
+    return AESSIV(key)

@@ -1,5 +1,9 @@
 """Files that are reloaded when they change."""
 
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 
 from recording.channel import watched as module
@@ -17,14 +21,14 @@ def clock(monkeypatch):
             self.now += seconds
 
     clock = Clock()
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock.now)
-    monkeypatch.setattr(module.time, "sleep", clock.sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(time, "sleep", clock.sleep)
     return clock
 
 
-def lines_of(contents) -> list[bytes]:
+def lines_of(contents: Sequence[bytes]) -> list[bytes]:
     if b"wrong" in contents[0]:
-        raise WrongFile(module.Path("list"), "is wrong")
+        raise WrongFile(Path("list"), "is wrong")
     return contents[0].splitlines()
 
 
