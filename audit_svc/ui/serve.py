@@ -10,7 +10,7 @@ from datasette.app import Datasette
 from datasette.database import Database
 from datasette.plugins import pm
 
-from audit_svc.ui import pages
+from audit_svc.ui import failures, pages
 from audit_svc.ui.middleware import App, TokenMiddleware
 
 log = structlog.get_logger(__name__)
@@ -30,6 +30,8 @@ def build(ledger: Path, token: str) -> App:
     """The application. ledger is opened with mode=ro, which lets a running service write to it meanwhile."""
     if not pm.is_registered(pages):
         pm.register(pages, name="onrecord")
+        pm.unregister(name=failures.DATASETTES_OWN)
+        pm.register(failures, name="onrecord-failures")
     datasette: Any = Datasette(
         [],
         template_dir=str(Path(__file__).parent / "templates"),

@@ -13,7 +13,7 @@ import pytest
 
 from audit_svc.sqlite.care.check import check
 from audit_svc.ui.canned import QUERIES
-from demo.processes import REPOSITORY, run_command
+from demo.processes import REPOSITORY, environment, run_command
 from tests.audit_svc.samples import audit_row, record_request
 from tests.audit_svc.stubs import LedgerStub
 from tests.audit_svc.test_process import serve
@@ -202,6 +202,39 @@ def test_without_a_file_a_new_token_is_made_and_printed_once(tmp_path: Path):
         assert answer.status == 303
         process.terminate()
         assert match[2][-32:] not in process.communicate(timeout=20)[1]
+
+
+def test_failing_queries_are_not_printed_and_a_full_pipe_holds_up_no_page(tmp_path: Path):
+    """Nobody reads what the command prints, as when it was started by a program."""
+    (tmp_path / "login").write_text(TOKEN)
+    env = environment({"AUDIT_DB": str(make_database(tmp_path))})
+    command = [
+        sys.executable,
+        "-m",
+        "audit_svc",
+        "ui",
+        "--listen",
+        "127.0.0.1:0",
+        "--login-file",
+        str(tmp_path / "login"),
+    ]
+    with subprocess.Popen(command, env=env, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        address = running.stdout.readline().decode().split("/")[2]
+        pages = Pages(address, tmp_path / "audit.db")
+        try:
+            for number in range(60):
+                query = f"SELECT patient_{number} FROM nowhere -- {'searched for ' * 300}"
+                for form in ("", ".json"):
+                    answer = pages.read(f"/ledger{form}?sql={quote(query)}")
+                    assert answer.status == 400
+                    assert "nowhere" in answer.text
+            assert pages.read("/-/ledger/session?id=none").status == 404
+        finally:
+            running.terminate()
+            told = b"".join(running.communicate(timeout=60))
+    assert b"patient" not in told
+    assert b"Traceback" not in told
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:8001"])
