@@ -1,4 +1,6 @@
-"""Lock files that show whether a process is alive: the kernel releases the lock however the process ends."""
+"""Lock files that show whether a process is alive, since the kernel releases the lock however the process ends; folders
+whose names outlive a power cut.
+"""
 
 import fcntl
 import os
@@ -23,3 +25,12 @@ def lock_file(path: Path, dir_fd: int | None = None) -> int | None:
         pass
     os.close(fd)
     return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Syncs a folder, which makes the names in it durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

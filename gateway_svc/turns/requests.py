@@ -25,8 +25,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.errors import AlreadyExists, InvalidRequest, Overloaded, StoreUnavailable
 from gateway_svc.turns.kept import KEEP_SECONDS, KeptTurn
 from gateway_svc.turns.state_files import append_whole, storing
-from recording.locks import lock_file
-from recording.spool.segments import sync_folder
+from recording.locks import lock_file, sync_folder
 
 MAX_LENGTH = 128
 MAX_REQUESTS = 250_000

@@ -20,10 +20,10 @@ from google.protobuf.message import DecodeError
 from onrecord.audit.v1 import audit_pb2
 
 from recording.held_folder import FILE_MODE, FOLDER_MODE
+from recording.locks import sync_folder
 from recording.logger import Row
 from recording.row_version import ROW_VERSION
 from recording.spool.records import UnknownRow, decode_row
-from recording.spool.segments import sync_folder
 
 FOLDER = "dead-letters"
 

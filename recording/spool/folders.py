@@ -12,7 +12,8 @@ import structlog
 import uuid_utils
 
 from recording.held_folder import FOLDER_MODE, HeldFolder
-from recording.spool.segments import ForeignVersion, sync_folder
+from recording.locks import sync_folder
+from recording.spool.segments import ForeignVersion
 from recording.spool.spool import Spool, SpoolOptions
 
 log = structlog.get_logger(__name__)

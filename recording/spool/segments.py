@@ -3,7 +3,6 @@
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 SEGMENT_HEADER = b"onrecord/spool 2"
@@ -77,15 +76,6 @@ def holds_nothing(fd: int) -> bool:
     """Whether the process that created the segment fd died before its first record."""
     start = os.pread(fd, len(SEGMENT_HEADER) + 1, 0)
     return SEGMENT_HEADER.startswith(start)
-
-
-def sync_folder(folder: Path) -> None:
-    """Syncs a folder, which makes the names in it durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _first_bytes(fd: int) -> bytes:
