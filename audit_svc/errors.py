@@ -7,6 +7,7 @@ AuditError
 │   └── MigrationRefused    its schema is not what this version of the code knows                 exit code 1
 ├── InvalidRequest          the request can never be carried out as it is written    INVALID_ARGUMENT
 ├── RowVersionTooNew        the batch is of a newer version than this ledger knows   FAILED_PRECONDITION
+├── AmbiguousId             the id is of rows that several callers recorded          FAILED_PRECONDITION
 ├── NotFound                what the request names is not in the ledger              NOT_FOUND
 ├── AlreadyRunning          an operation of this kind is running already, and only one may      ABORTED
 ├── ClockJumped             the clock shows a time that cannot be believed without being confirmed   FAILED_PRECONDITION
@@ -21,6 +22,8 @@ AuditError
 
 audit_svc.services maps them to status codes; no other module knows gRPC.
 """
+
+from collections.abc import Sequence
 
 
 class AuditError(Exception):
@@ -66,6 +69,16 @@ class NotFound(AuditError):
         super().__init__(message)
         self.resource = resource
         self.id = id_
+
+
+class AmbiguousId(AuditError):
+    """An id is of rows that several callers recorded. The message and `metadata` name them."""
+
+    def __init__(self, message: str, resource: str, id_: str, recorded_by: Sequence[str]) -> None:
+        super().__init__(message)
+        self.resource = resource
+        self.id = id_
+        self.metadata = {"recorded_by": ", ".join(repr(name) for name in recorded_by)}
 
 
 class AlreadyRunning(AuditError):

@@ -74,7 +74,7 @@ class QueryLog:
         ask: Callable[[Query], Awaitable[Page[Row]]],
         request: Any,
         context: Context,
-        key: tuple[type[int] | type[str], ...] = (int, str),
+        key: tuple[type[int] | type[str], ...] = (int, int),
     ) -> tuple[list[Row], str]:
         """Answers a request for a page, and logs it: the rows, and the token of the next page.
 

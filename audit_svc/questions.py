@@ -71,7 +71,7 @@ class QuestionServicer(questions_pb2_grpc.QuestionServiceServicer):
     ) -> AsyncIterator[questions_pb2.ExportToolCallsResponse]:
         """All rows that were there when it began, read piece by piece."""
         with self._query_log.logged(request, context) as logged:
-            query = query_of(request, (int, int, str))
+            query = query_of(request, (int, int, int))
             last_position, *key = query.after or (await self._ledger.last_position(),)
             after: Position | None = tuple(key) or None
             is_last = False

@@ -15,6 +15,7 @@ from onrecord.audit.v1 import (
 from audit_svc.care import AdministrationServicer
 from audit_svc.errors import (
     AlreadyRunning,
+    AmbiguousId,
     ClockJumped,
     Damaged,
     DiskFull,
@@ -70,6 +71,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     InvalidPage: grpc.StatusCode.INVALID_ARGUMENT,
     RowVersionTooNew: grpc.StatusCode.FAILED_PRECONDITION,
     NotFound: grpc.StatusCode.NOT_FOUND,
+    AmbiguousId: grpc.StatusCode.FAILED_PRECONDITION,
     StoreRefused: grpc.StatusCode.FAILED_PRECONDITION,
     ClockJumped: grpc.StatusCode.FAILED_PRECONDITION,
     AlreadyRunning: grpc.StatusCode.ABORTED,

@@ -1,7 +1,7 @@
 """The tables' columns, and batches: checked requests, without the rows that can never be stored."""
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, NamedTuple
@@ -145,6 +145,12 @@ class ValidRows:
     def span(self, first: int, last: int) -> list[Any]:
         """The values of the rows from first to before last."""
         return self.values[first * self.width : last * self.width]
+
+    def only(self, wanted: Callable[[Values], bool]) -> "ValidRows":
+        """The rows for which wanted is true."""
+        kept = [(position, row) for position, row in zip(self.positions, self.rows(), strict=True) if wanted(row)]
+        values = list(chain.from_iterable(row for _, row in kept))
+        return replace(self, values=values, positions=[position for position, _ in kept])
 
     def rows(self) -> Iterator[Values]:
         """The rows one by one."""

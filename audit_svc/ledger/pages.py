@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from onrecord.audit.v1 import questions_pb2
+from onrecord.audit.v1 import administration_pb2, questions_pb2
 
 from service_kit.paging import Position
 
@@ -36,25 +36,26 @@ def take_page(found: Iterable[Raw], read: Callable[[Raw], Row], size: int, key: 
     return Page(rows)
 
 
-def by_time(row: Any) -> Position:
-    """The key of most listings: (created_at_ms, id)."""
+def query_key(row: administration_pb2.QueryRow) -> Position:
+    """The key of a query: (created_at_ms, id)."""
     return row.created_at_ms, row.id
 
 
 def call_key(record: questions_pb2.ToolCallRecord) -> Position:
-    """by_time() of a tool call."""
-    return by_time(record.tool_call)
+    """The key of a tool call: (created_at_ms, position)."""
+    return record.tool_call.created_at_ms, record.receipt.position
 
 
 def session_key(record: questions_pb2.SessionRecord) -> Position:
-    """by_time() of a session."""
-    return by_time(record.session)
+    """The key of a session: (created_at_ms, position)."""
+    return record.session.created_at_ms, record.receipt.position
 
 
 def entry_key(entry: questions_pb2.Entry) -> Position:
-    """by_time() of an entry of a timeline."""
+    """The key of an entry of a timeline: (at_ms, 0 for a tool call and 1 for a model request, position)."""
     is_request = entry.HasField("model_request")
-    return entry.at_ms, entry.model_request.model_request.id if is_request else entry.tool_call.tool_call.id
+    record = entry.model_request if is_request else entry.tool_call
+    return entry.at_ms, int(is_request), record.receipt.position
 
 
 def in_parts(rows: Iterable[Row]) -> Iterator[list[Row]]:

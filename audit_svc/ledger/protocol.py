@@ -31,9 +31,9 @@ class Tail:
 class ReadableLedger(Protocol):
     """A ledger that answers queries.
 
-    Each row has a position, a number above those of all rows committed before it. Listings are ordered by
-    (created_at, id), the newest first; exports and timelines the oldest first. Cancelling a call ends its work. Any
-    call may raise StoreUnavailable, StoreClosed, or Damaged.
+    Each row has a position, a number above those of all rows of its kind committed before it. Listings are ordered by
+    (created_at, position), the newest first; exports and timelines the oldest first. Cancelling a call ends its work.
+    Any call may raise StoreUnavailable, StoreClosed, or Damaged.
     """
 
     async def list_tool_calls(self, query: Query) -> Page[questions_pb2.ToolCallRecord]:
@@ -61,7 +61,7 @@ class ReadableLedger(Protocol):
     ) -> list[questions_pb2.ToolCallRecord]:
         """The next rows of an export, fewer than size at its end.
 
-        after: (created_at_ms, id) of the last row before them. last_position: rows committed later are left out.
+        after: (created_at_ms, position) of the last row before them. last_position: rows committed later are left out.
         """
         ...
 

@@ -21,6 +21,8 @@ OUTCOMES = enum_names("OUTCOME_", common_pb2.Outcome.items())
 STATUSES = enum_names("SESSION_STATUS_", common_pb2.SessionStatus.items())
 
 _EQUAL = ("session_id", "engine", "model", "tool_name", "caller", "method")
+_NAME = "recorded_by"
+"""Which may be empty, where it is set."""
 _WHERE_TO_GO_ON = {"page_size", "page_token", "resume_token", "after_position", "skip_when_behind"}
 
 
@@ -84,7 +86,7 @@ def filter_of(request: Any) -> Filter:
     return _Reader(request).read()
 
 
-def query_of(request: Any, key: tuple[type[int] | type[str], ...] = (int, str)) -> Query:
+def query_of(request: Any, key: tuple[type[int] | type[str], ...] = (int, int)) -> Query:
     """A request and its page. key: the types of the key in its page tokens.
 
     Raises:
@@ -106,9 +108,9 @@ def session_query_of(request: questions_pb2.GetSessionRecordRequest) -> Query:
     if not request.session.id:
         raise InvalidRequest("session.id is empty", "session.id")
     equal = {"session_id": request.session.id}
-    if request.session.recorded_by:
+    if request.session.HasField("recorded_by"):
         equal["recorded_by"] = request.session.recorded_by
-    return _paged(request, Filter(equal), (int, str))
+    return _paged(request, Filter(equal), (int, int, int))
 
 
 def fingerprint_of(request: Message) -> bytes:
@@ -143,7 +145,7 @@ class _Reader:
     def read(self) -> Filter:
         """All conditions. Raises InvalidRequest."""
         return Filter(
-            {name: value for name in _EQUAL if (value := self._get(name, ""))},
+            {name: value for name in _EQUAL if (value := self._get(name, ""))} | self._recorded_by(),
             self._names("outcomes", OUTCOMES),
             self._names("statuses", STATUSES),
             self._optional("has_error"),
@@ -159,6 +161,10 @@ class _Reader:
 
     def _optional(self, name: str) -> Any:
         return getattr(self._message, name) if name in self._has and self._message.HasField(name) else None
+
+    def _recorded_by(self) -> dict[str, str]:
+        name = self._optional(_NAME)
+        return {} if name is None else {_NAME: name}
 
     def _invalid(self, name: str, reason: str) -> InvalidRequest:
         return InvalidRequest(f"{self._path}{name} {reason}", f"{self._path}{name}")

@@ -9,27 +9,28 @@ from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLU
 from audit_svc.ledger.columns import Column
 
 
-def tool_call_record(position: int, values: Values) -> questions_pb2.ToolCallRecord:
-    """A tool call at a position, from the values of TOOL_CALL_COLUMNS."""
+def tool_call_record(receipt: Values, values: Values) -> questions_pb2.ToolCallRecord:
+    """A tool call, from its position, recorded_by and recorded_at, and the values of TOOL_CALL_COLUMNS."""
     # The fields are set in their place: a row that is made first would be copied.
-    record = questions_pb2.ToolCallRecord(tool_call=_TOOL_CALL_WIRE.fields(values))
-    record.receipt.position = position
-    return record
+    return questions_pb2.ToolCallRecord(tool_call=_TOOL_CALL_WIRE.fields(values), receipt=_receipt(receipt))
 
 
-def model_request_record(values: Values) -> questions_pb2.ModelRequestRecord:
-    """A model request, from the values of COST_COLUMNS."""
-    return questions_pb2.ModelRequestRecord(model_request=_COST_WIRE.fields(values))
+def model_request_record(receipt: Values, values: Values) -> questions_pb2.ModelRequestRecord:
+    """A model request, from its position, recorded_by and recorded_at, and the values of COST_COLUMNS."""
+    return questions_pb2.ModelRequestRecord(model_request=_COST_WIRE.fields(values), receipt=_receipt(receipt))
 
 
-def session_record(values: Values, labels: dict[str, str], recorded_by: str) -> questions_pb2.SessionRecord:
-    """A session, from the values of SESSION_COLUMNS."""
+def session_record(receipt: Values, values: Values, labels: dict[str, str]) -> questions_pb2.SessionRecord:
+    """A session, from its position, recorded_by and recorded_at, and the values of SESSION_COLUMNS."""
     session = _SESSION_WIRE.fields(values)
     session["labels"] = labels
-    record = questions_pb2.SessionRecord(session=session)
-    if recorded_by:
-        record.receipt.recorded_by = recorded_by
-    return record
+    return questions_pb2.SessionRecord(session=session, receipt=_receipt(receipt))
+
+
+def _receipt(receipt: Values) -> Any:
+    """The fields of a Receipt. Rows from before there were names and times have neither."""
+    position, recorded_by, recorded_at = receipt
+    return {"position": position, "recorded_by": recorded_by, "recorded_at_ms": recorded_at or 0}
 
 
 class _Wire:

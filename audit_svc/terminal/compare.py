@@ -11,7 +11,7 @@ from rich.table import Table
 from audit_svc.terminal.client import EXIT_FAILED, listed
 from audit_svc.terminal.comparison import Baseline, Comparison, Side
 from audit_svc.terminal.comparison import compare as compare_timeline
-from audit_svc.terminal.options import Source, with_options
+from audit_svc.terminal.options import RecordedBy, Source, with_options
 from audit_svc.terminal.plain import duration, json_line, money
 from audit_svc.terminal.running import Json, err, out
 from service_kit.printable import printable
@@ -27,10 +27,12 @@ def add_commands(app: typer.Typer) -> None:
 def compare(
     session: Annotated[str, typer.Argument(help="The session's id.")],
     source: Source,
+    recorded_by: RecordedBy = None,
     as_json: Json = False,
 ) -> None:
     """Show an engine beside its shadows: which calls agree, what each cost, how long it took."""
-    request = questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id=session))
+    key = questions_pb2.RowKey(id=session, recorded_by=recorded_by)
+    request = questions_pb2.GetSessionRecordRequest(session=key)
     comparison = compare_timeline(listed(source, "GetSessionRecord", request, "entries"))
     if not comparison.shadows:
         err.print(f"no shadow ran in session {session}", style="red", markup=False)

@@ -25,6 +25,9 @@ Engine = Annotated[str, typer.Option(help="Only this engine.")]
 Model = Annotated[str, typer.Option(help="Only this model.")]
 Tool = Annotated[str, typer.Option(help="Only this tool.")]
 Outcomes = Annotated[list[str] | None, typer.Option("--outcome", help="Only this outcome; may be repeated.")]
+RecordedBy = Annotated[
+    str | None, typer.Option(help="Only what this caller recorded; empty: what callers without a name did.")
+]
 Labels = Annotated[list[str] | None, typer.Option("--label", help="Only sessions with key=value; may be repeated.")]
 Contains = Annotated[str, typer.Option(help="Only calls whose summary of the arguments contains this text.")]
 Suspect = Annotated[bool, typer.Option("--clock-suspect", help="Only calls whose time a clock contradicts.")]
@@ -122,6 +125,7 @@ class Calls:
     model: Model = ""
     tool: Tool = ""
     outcome: Outcomes = None
+    recorded_by: RecordedBy = None
 
     def fields(self) -> dict[str, Any]:
         """The filter's fields. Raises typer.BadParameter."""
@@ -131,6 +135,7 @@ class Calls:
             "model": self.model,
             "tool_name": self.tool,
             "outcomes": outcome_values(self.outcome),
+            "recorded_by": self.recorded_by,
         }
 
 

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 import typer
 from rich.table import Table
 
+from audit_svc.sqlite.care.shared_ids import shared_ids
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal.plain import json_line
-from audit_svc.terminal.running import Database, Json, error_is_exit_code_1, ledger_path, out
+from audit_svc.terminal.running import Database, Json, err, error_is_exit_code_1, ledger_path, out
 from audit_svc.terminal.times import show_time
 from service_kit.printable import printable
 
@@ -24,6 +25,8 @@ class Producer:
     """One producer; times as the commands show them, empty where it keeps no numbers."""
 
     id: str
+    recorded_by: str
+    """The name of the caller that it is; empty where it has none."""
     highest_sequence: int
     first_seen: str
     last_seen: str
@@ -37,16 +40,22 @@ class Producer:
 def producers(db: Database = None, as_json: Json = False) -> None:
     """List producers: the numbers that came, those that never did, and the rows that were refused for good."""
     with error_is_exit_code_1(), reading(ledger_path(db)) as connection:
-        found = list_producers(connection)
+        found, shared = list_producers(connection), list(shared_ids(connection))
+    for conflict in shared:
+        told = f"{conflict.what} {printable(conflict.id)!r} was recorded by {printable(conflict.names)}"
+        err.print(told, style="yellow", markup=False)
     if as_json:
         for producer in found:
             sys.stdout.write(json_line(asdict(producer)))
         return
-    table = Table("producer", "numbers", "missing", "refused", "first seen", "last seen", box=None, pad_edge=False)
+    names = ["recorded by"] if any(each.recorded_by for each in found) else []
+    columns = ("producer", *names, "numbers", "missing", "refused", "first seen", "last seen")
+    table = Table(*columns, box=None, pad_edge=False)
     for each in found:
         refused = f"{each.refused} ({each.reasons})" if each.refused else "0"
         table.add_row(
             printable(each.id) or "(without numbers)",
+            *([printable(each.recorded_by)] if names else []),
             str(each.highest_sequence),
             str(each.missing),
             refused,
@@ -57,19 +66,20 @@ def producers(db: Database = None, as_json: Json = False) -> None:
 
 
 def list_producers(connection: Connection) -> list[Producer]:
-    """All producers by id, also those of which every row was refused."""
+    """All producers by id and name, also those of which every row was refused."""
     rows = connection.execute(
-        "SELECT id, max(highest), max(first_seen), max(last_seen), sum(missing), sum(refused), "
+        "SELECT id, recorded_by, max(highest), max(first_seen), max(last_seen), sum(missing), sum(refused), "
         "coalesce(group_concat(DISTINCT code), '') FROM ("
-        "SELECT id, highest_sequence AS highest, first_seen_at AS first_seen, last_seen_at AS last_seen, "
-        "0 AS missing, 0 AS refused, NULL AS code FROM producers "
-        "UNION ALL SELECT producer_id, 0, 0, 0, last_sequence - first_sequence + 1, 0, NULL FROM producer_gaps "
-        "UNION ALL SELECT producer_id, 0, 0, 0, 0, rows, code FROM refusals"
-        ") GROUP BY id ORDER BY id"
+        "SELECT id, recorded_by, highest_sequence AS highest, first_seen_at AS first_seen, "
+        "last_seen_at AS last_seen, 0 AS missing, 0 AS refused, NULL AS code FROM producers "
+        "UNION ALL SELECT producer_id, recorded_by, 0, 0, 0, last_sequence - first_sequence + 1, 0, NULL "
+        "FROM producer_gaps "
+        "UNION ALL SELECT producer_id, recorded_by, 0, 0, 0, 0, rows, code FROM refusals"
+        ") GROUP BY id, recorded_by ORDER BY id, recorded_by"
     )
     return [
-        Producer(name, highest, _time(first), _time(last), missing, refused, codes.replace(",", ", "))
-        for name, highest, first, last, missing, refused, codes in rows
+        Producer(id_, name, highest, _time(first), _time(last), missing, refused, codes.replace(",", ", "))
+        for id_, name, highest, first, last, missing, refused, codes in rows
     ]
 
 

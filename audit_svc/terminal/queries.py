@@ -23,6 +23,7 @@ from audit_svc.terminal.options import (
     Listing,
     Model,
     RecentTimes,
+    RecordedBy,
     Source,
     Suspect,
     Times,
@@ -81,27 +82,37 @@ def sessions(
         list[str] | None, typer.Option(help="Only running, idle, failed or cancelled ones; may be repeated.")
     ] = None,
     label: Labels = None,
+    recorded_by: RecordedBy = None,
 ) -> None:
     """List sessions, the newest first."""
     wanted = questions_pb2.SessionFilter(
-        **times.fields(), engine=engine, model=model, statuses=status_values(status), labels=label_values(label)
+        **times.fields(),
+        engine=engine,
+        model=model,
+        statuses=status_values(status),
+        labels=label_values(label),
+        recorded_by=recorded_by,
     )
     request = questions_pb2.ListSessionRecordsRequest(filter=wanted)
     _print(listing, listed(source, "ListSessionRecords", request, "sessions", listing.limit), rows.sessions_table)
 
 
 def show(
-    session: Annotated[str, typer.Argument(help="The session's id.")], source: Source, as_json: Json = False
+    session: Annotated[str, typer.Argument(help="The session's id.")],
+    source: Source,
+    recorded_by: RecordedBy = None,
+    as_json: Json = False,
 ) -> None:
     """Show what happened in a session, from its beginning to its end."""
 
     async def work(client: Client) -> None:
-        request = questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id=session), page_size=PAGE)
+        key = questions_pb2.RowKey(id=session, recorded_by=recorded_by)
+        request = questions_pb2.GetSessionRecordRequest(session=key, page_size=PAGE)
         timeline = None
         while timeline is None or request.page_token:
             page = await client.call("GetSessionRecord", request, PAGE_SECONDS)
             if timeline is None:
-                timeline = rows.Timeline(page.session.session)
+                timeline = rows.Timeline(page.session)
                 _print_json([page.session]) if as_json else _print_lines(timeline.heading())
             _print_json(page.entries) if as_json else _print_lines(timeline.lines(page.entries))
             sys.stdout.flush()
@@ -117,7 +128,8 @@ def usage(
     by: Annotated[
         str,
         typer.Option(
-            help="Groups, such as engine,tool: session, engine, model, tool, outcome, hour, day or a label's key."
+            help="Groups, such as engine,tool: session, recorded_by, engine, model, tool, outcome, hour, day or a "
+            "label's key."
         ),
     ] = "engine,tool",
     label: Labels = None,

@@ -29,14 +29,26 @@ def outcome_text(row: audit_pb2.AuditRow) -> Text:
     return Text(" ".join(parts), style="red" if bad else "green")
 
 
-def calls_table(records: Iterable[questions_pb2.ToolCallRecord], *, errors: bool = False) -> Table:
+def calls_table(records: Sequence[questions_pb2.ToolCallRecord], *, errors: bool = False) -> Table:
     """Tool calls, one per line; with errors, the reason in place of the arguments."""
+    by = _recorded_by(records)
     table = _table(
-        "began", "session", "engine", "model", "tool", "outcome", "took", "result", (errors and "error") or "arguments"
+        "began",
+        *by,
+        "session",
+        "engine",
+        "model",
+        "tool",
+        "outcome",
+        "took",
+        "result",
+        (errors and "error") or "arguments",
     )
-    for row in (record.tool_call for record in records):
+    for record in records:
+        row = record.tool_call
         table.add_row(
             time_text(row.created_at_ms),
+            *(printable(record.receipt.recorded_by) for _ in by),
             printable(row.session_id),
             printable(row.engine),
             printable(row.model),
@@ -56,10 +68,12 @@ def call_line(row: audit_pb2.AuditRow) -> Text:
     return _call(line, row)
 
 
-def sessions_table(records: Iterable[questions_pb2.SessionRecord]) -> Table:
+def sessions_table(records: Sequence[questions_pb2.SessionRecord]) -> Table:
     """Sessions, one per line."""
+    by = _recorded_by(records)
     table = _table(
         "began",
+        *by,
         "session",
         "engine",
         "model",
@@ -75,6 +89,7 @@ def sessions_table(records: Iterable[questions_pb2.SessionRecord]) -> Table:
         session = record.session
         table.add_row(
             time_text(session.created_at_ms),
+            *(printable(record.receipt.recorded_by) for _ in by),
             printable(session.id),
             printable(session.engine),
             printable(session.model),
@@ -160,9 +175,9 @@ def queries_table(queries: Iterable[administration_pb2.QueryRow]) -> Table:
 class Timeline:
     """A session from start to end, one line each for turns, model requests and tool calls, with their cost."""
 
-    def __init__(self, session: audit_pb2.SessionRow) -> None:
+    def __init__(self, record: questions_pb2.SessionRecord) -> None:
         """Begins with no turn."""
-        self._session = session
+        self._session, self._recorded_by = record.session, record.receipt.recorded_by
         self._turn_id: str | None = None
 
     def heading(self) -> Iterator[Text]:
@@ -171,7 +186,8 @@ class Timeline:
         yield Text(f"session {printable(session.id)}", style="bold")
         status = f"{printable(session.engine)} · {printable(session.model)} · {status_of(session)}"
         labels = f" · {labels_of(session)}" if session.labels else ""
-        yield Text(f"{time_text(session.created_at_ms)} UTC · {status}{labels}")
+        by = f" · recorded by {printable(self._recorded_by)}" if self._recorded_by else ""
+        yield Text(f"{time_text(session.created_at_ms)} UTC · {status}{labels}{by}")
         yield Text(
             f"{_count(session.turns, 'turn')} · {_count(session.tool_calls, 'tool call')} · "
             f"{_count(usage.requests, 'model request')} · "
@@ -228,6 +244,11 @@ def _offset(ms: int) -> str:
 def _quantiles(row: questions_pb2.UsageGroup) -> Iterator[str]:
     for name in ("duration_p50_ms", "duration_p95_ms", "duration_p99_ms"):
         yield duration(getattr(row, name)) if row.HasField(name) else "-"
+
+
+def _recorded_by(records: Iterable[questions_pb2.ToolCallRecord | questions_pb2.SessionRecord]) -> list[str]:
+    """The column of who recorded each, where callers have names."""
+    return ["recorded by"] if any(record.receipt.recorded_by for record in records) else []
 
 
 def _table(*columns: str) -> Table:

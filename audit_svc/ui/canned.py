@@ -18,15 +18,15 @@ _WHEN = "datetime(created_at / 1000, 'unixepoch') AS at"
 QUERIES: dict[str, Canned] = {
     "session_timeline": {
         "title": "What a session did",
-        "sql": f"SELECT {_WHEN}, 'tool call' AS kind, tool_name AS name, outcome, duration_ms, args_summary, error "
-        "FROM tool_call_log WHERE session_id = :session_id UNION ALL "
-        f"SELECT {_WHEN}, 'model request', model, NULL, duration_ms, NULL, error "
+        "sql": f"SELECT {_WHEN}, recorded_by, 'tool call' AS kind, tool_name AS name, outcome, duration_ms, "
+        "args_summary, error FROM tool_call_log WHERE session_id = :session_id UNION ALL "
+        f"SELECT {_WHEN}, recorded_by, 'model request', model, NULL, duration_ms, NULL, error "
         "FROM cost_log WHERE session_id = :session_id ORDER BY at",
     },
     "errors": {
         "title": "Calls that failed since a time such as 2026-11-01",
-        "sql": f"SELECT {_WHEN}, session_id, engine, tool_name, outcome, error, args_summary FROM tool_call_log "
-        f"WHERE error IS NOT NULL AND {_SINCE} ORDER BY created_at DESC",
+        "sql": f"SELECT {_WHEN}, recorded_by, session_id, engine, tool_name, outcome, error, args_summary "
+        f"FROM tool_call_log WHERE error IS NOT NULL AND {_SINCE} ORDER BY created_at DESC",
     },
     "slowest_calls": {
         "title": "The slowest calls since a time",
@@ -38,7 +38,8 @@ QUERIES: dict[str, Canned] = {
         "sql": "SELECT value, cost_log.model, count(*) AS requests, sum(input_tokens) AS input_tokens, "
         "sum(output_tokens) AS output_tokens, sum(cost_micros) / 1e6 AS usd, "
         "count(*) - count(cost_micros) AS unpriced FROM cost_log "
-        "LEFT JOIN session_labels ON session_labels.session_id = cost_log.session_id AND key = :key "
+        "LEFT JOIN session_labels l ON l.session_id = cost_log.session_id AND l.recorded_by = cost_log.recorded_by "
+        "AND key = :key "
         f"WHERE {_SINCE} GROUP BY 1, 2 ORDER BY usd DESC",
     },
     "usage_by_engine_and_tool": {
@@ -50,9 +51,10 @@ QUERIES: dict[str, Canned] = {
     },
     "producers": {
         "title": "What each gateway has sent, and what never came",
-        "sql": "SELECT id, highest_sequence, datetime(last_seen_at / 1000, 'unixepoch') AS last_seen, "
-        "(SELECT sum(last_sequence - first_sequence + 1) FROM producer_gaps WHERE producer_id = id) AS missing "
-        "FROM producers ORDER BY last_seen_at DESC",
+        "sql": "SELECT id, recorded_by, highest_sequence, datetime(last_seen_at / 1000, 'unixepoch') AS last_seen, "
+        "(SELECT sum(last_sequence - first_sequence + 1) FROM producer_gaps g "
+        "WHERE producer_id = p.id AND g.recorded_by = p.recorded_by) AS missing "
+        "FROM producers p ORDER BY last_seen_at DESC",
     },
     "pruned": {
         "title": "What was pruned",

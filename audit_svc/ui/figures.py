@@ -99,7 +99,8 @@ async def cost_by_label(ledger: Database, key: str, from_ms: int, until_ms: int)
     rows = list(
         await ledger.execute(
             "SELECT coalesce(value, '(none)'), cost_log.model, total(cost_micros) / 1e6 FROM cost_log "
-            "LEFT JOIN session_labels ON session_labels.session_id = cost_log.session_id AND key = :key "
+            "LEFT JOIN session_labels l ON l.session_id = cost_log.session_id AND l.recorded_by = cost_log.recorded_by "
+            "AND key = :key "
             "WHERE created_at >= :first AND created_at < :until GROUP BY 1, 2",
             {"key": key, "first": from_ms, "until": until_ms},
         )

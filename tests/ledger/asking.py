@@ -16,12 +16,12 @@ async def record(ledger: Ledger, *, by: str = "", **fields: Any) -> audit_pb2.Re
     return await ledger.record(read_batch(record_request(**fields), NOW_MS, by))
 
 
-async def all_pages(ask: Any, request: Any, key: tuple[type, ...] = (int, str)) -> list[Any]:
+async def all_pages(ask: Any, request: Any, key: tuple[type, ...] = (int, int)) -> list[Any]:
     """The producers' rows of all pages, whose tokens travel as a client's do."""
     return list(map(row_of, await all_records(ask, request, key)))
 
 
-async def all_records(ask: Any, request: Any, key: tuple[type, ...] = (int, str)) -> list[Any]:
+async def all_records(ask: Any, request: Any, key: tuple[type, ...] = (int, int)) -> list[Any]:
     """What all pages hold."""
     found: list[Any] = []
     while True:
@@ -36,7 +36,7 @@ async def all_records(ask: Any, request: Any, key: tuple[type, ...] = (int, str)
 
 
 async def timeline(
-    ledger: Ledger, session_id: str, size: int = 100, recorded_by: str = ""
+    ledger: Ledger, session_id: str, size: int = 100, recorded_by: str | None = None
 ) -> tuple[questions_pb2.SessionRecord, list[questions_pb2.Entry]]:
     """A session and all pages of its timeline."""
     key = questions_pb2.RowKey(recorded_by=recorded_by, id=session_id)

@@ -8,12 +8,12 @@ from typing import Any, BinaryIO
 from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
-from audit_svc.errors import AlreadyRunning, NotFound, StoreClosed, Unsupported
+from audit_svc.errors import AlreadyRunning, AmbiguousId, NotFound, StoreClosed, Unsupported
 from audit_svc.ledger import groups
 from audit_svc.ledger.batch import Batch, ValidRows, in_order
 from audit_svc.ledger.clock import MAX_AHEAD_MS, SeenClock, wall_ms
 from audit_svc.ledger.columns import Problem
-from audit_svc.ledger.pages import Page, by_time, call_key, entry_key, take_page
+from audit_svc.ledger.pages import Page, call_key, entry_key, query_key, session_key, take_page
 from audit_svc.ledger.protocol import TAIL_ROWS, Tail
 from audit_svc.ledger.pruning import Progress, PrunedCounts
 from audit_svc.ledger.query import OUTCOMES, STATUSES, Filter, Query
@@ -26,20 +26,24 @@ Gap = tuple[str, int, int]
 Refused = tuple[str, str, int, int, int]
 
 
+Key = tuple[str, str]
+"""(id, recorded_by)."""
+
+
 class ListLedger:
-    """Records by their rows' ids."""
+    """Records by their rows' keys."""
 
     queued_rows = 0
 
     def __init__(self) -> None:
-        self._calls: dict[str, questions_pb2.ToolCallRecord] = {}
-        self._requests: dict[str, questions_pb2.ModelRequestRecord] = {}
-        self._sessions: dict[str, questions_pb2.SessionRecord] = {}
+        self._calls: dict[Key, questions_pb2.ToolCallRecord] = {}
+        self._requests: dict[Key, questions_pb2.ModelRequestRecord] = {}
+        self._sessions: dict[Key, questions_pb2.SessionRecord] = {}
         self._queries: list[administration_pb2.QueryRow] = []
-        self._covered: dict[str, set[int]] = defaultdict(set)
+        self._covered: dict[Key, set[int]] = {}
         self._position = 0
         self._pruned_before = 0
-        self._suspects: dict[str, int] = {}
+        self._suspects: dict[Key, int] = {}
         self._refusals: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
         self._clock = SeenClock(None)
         self._is_pruning = self._is_closed = False
@@ -50,13 +54,15 @@ class ListLedger:
         refused = list(batch.rejections)
         producer, first, last = batch.numbers or ("", 0, 0)
         numbers = set(range(first, last + 1)) if batch.numbers else set[int]()
-        self._is_new = bool(numbers) and not self._covered[producer] & numbers
+        covered = self._covered.get((producer, batch.recorded_by), self._covered.get((producer, ""), set()))
+        self._is_new = bool(numbers) and not covered & numbers
         self._received_ms = batch.received_ms
         stored = self._add_sessions(batch, refused)
-        stored += self._add(self._calls, batch.tool_calls, self._call, refused)
-        stored += self._add(self._requests, batch.model_requests, model_request_record, refused)
+        by = batch.recorded_by
+        stored += self._add(self._calls, batch.tool_calls, tool_call_record, by, refused)
+        stored += self._add(self._requests, batch.model_requests, model_request_record, by, refused)
         if numbers:
-            self._covered[producer] |= numbers
+            self._covered[producer, by] = covered | numbers
         for entry in refused:
             code = audit_pb2.RejectionCode.Name(entry.code).removeprefix("REJECTION_CODE_").lower()
             self._refusals[producer, code].append((first, last))
@@ -77,23 +83,25 @@ class ListLedger:
             self._queries[-1].MergeFrom(row)
 
     async def list_tool_calls(self, query: Query) -> Page[questions_pb2.ToolCallRecord]:
-        return _page(self._matching(query.filter, self._calls), query)
+        return _page(self._matching(query.filter, self._calls), query, call_key)
 
     async def list_sessions(self, query: Query) -> Page[questions_pb2.SessionRecord]:
-        found = [one for one in self._sessions.values() if _holds(query.filter, one.session, one.session.labels)]
-        return _page(found, query)
+        found = [one for one in self._sessions.values() if _holds(query.filter, one, one.session.labels)]
+        return _page(found, query, session_key)
 
     async def list_queries(self, query: Query) -> Page[administration_pb2.QueryRow]:
-        return _page([row for row in self._queries if _holds(query.filter, row, {})], query)
+        return _page([row for row in self._queries if _holds(query.filter, row, {})], query, query_key)
 
     async def get_session(self, query: Query) -> tuple[questions_pb2.SessionRecord, Page[questions_pb2.Entry]]:
-        session_id = query.filter.equal["session_id"]
-        session = self._sessions.get(session_id)
-        if session is None or query.filter.equal.get("recorded_by", session.receipt.recorded_by) != (
-            session.receipt.recorded_by
-        ):
+        session_id, name = query.filter.equal["session_id"], query.filter.equal.get("recorded_by")
+        found = [one for (id_, by), one in self._sessions.items() if id_ == session_id and name in (None, by)]
+        if not found:
             raise NotFound("the ledger has no session with this id", "session", session_id)
-        wanted = Filter({"session_id": session_id})
+        if len(found) > 1:
+            names = sorted(one.receipt.recorded_by for one in found)
+            raise AmbiguousId("several callers recorded a session with this id", "session", session_id, names)
+        session = found[0]
+        wanted = Filter({"session_id": session_id, "recorded_by": session.receipt.recorded_by})
         entries = map(_entry, [*self._matching(wanted, self._calls), *self._matching(wanted, self._requests)])
         rest = [
             entry for entry in sorted(entries, key=entry_key) if query.after is None or entry_key(entry) > query.after
@@ -103,8 +111,9 @@ class ListLedger:
     async def summarize_usage(self, query: Query) -> Page[questions_pb2.UsageGroup]:
         found: dict[tuple[str, ...], questions_pb2.UsageGroup] = {}
         durations = defaultdict[tuple[str, ...], list[int]](list)
-        for call in map(row_of, self._matching(query.filter, self._calls)):
-            key = self._group(query.group_by, call)
+        self._refuse_ambiguous(query.filter.equal)
+        for record in self._matching(query.filter, self._calls):
+            call, key = row_of(record), self._group(query.group_by, record)
             row = found.setdefault(key, _usage_group(key))
             row.tool_calls += 1
             row.tool_call_errors += call.HasField("error")
@@ -114,8 +123,8 @@ class ListLedger:
             durations[key].append(call.duration_ms)
         wanted = query.filter
         if not wanted.is_of_calls:
-            for cost in map(row_of, self._matching(wanted, self._requests)):
-                key = self._group(query.group_by, cost)
+            for record in self._matching(wanted, self._requests):
+                cost, key = row_of(record), self._group(query.group_by, record)
                 row = found.setdefault(key, _usage_group(key))
                 row.usage.requests += 1
                 row.model_request_errors += cost.HasField("error")
@@ -201,8 +210,10 @@ class ListLedger:
     def gaps(self) -> list[Gap]:
         """The sequence numbers of each producer that never came, as ranges."""
         found: list[Gap] = []
-        for producer, numbers in sorted(self._covered.items()):
-            for number in sorted(set(range(1, max(numbers))) - numbers):
+        for (producer, name), numbers in sorted(self._covered.items()):
+            known = self._covered.get((producer, ""), set()) if name else set()
+            begin = max(known, default=0) + 1
+            for number in sorted(set(range(begin, max(numbers))) - numbers):
                 if found and found[-1][0] == producer and found[-1][2] == number - 1:
                     found[-1] = producer, found[-1][1], number
                 else:
@@ -216,73 +227,91 @@ class ListLedger:
             for key, ranges in sorted(self._refusals.items())
         ]
 
-    def _call(self, values: Any) -> questions_pb2.ToolCallRecord:
-        return tool_call_record(self._position + 1, values)
+    def _receipt(self, by: str) -> tuple[int, str, int]:
+        self._position += 1
+        return self._position, by, wall_ms()
 
-    def _add(self, table: dict[str, Any], rows: ValidRows, read: Callable[[Any], Any], refused: Rejections) -> int:
+    def _stands_elsewhere(self, table: Mapping[Key, Any], row: Any, by: str) -> bool:
+        """Whether the row stands already, from before a list of callers was turned on or off."""
+        names = {name for _, name in table}
+        others = {""} if by else names - {""}
+        return any(row_of(table[row.id, name]) == row for name in others if (row.id, name) in table)
+
+    def _add(
+        self, table: dict[Key, Any], rows: ValidRows, read: Callable[[Any, Any], Any], by: str, refused: Rejections
+    ) -> int:
         before = len(table)
         for place, values in zip(rows.positions, rows.rows(), strict=True):
-            record = read(values)
-            row = row_of(record)
-            if row.created_at_ms < self._pruned_before and not self._is_new and row.id not in self._suspects:
+            row = row_of(read((0, "", 0), values))
+            key = row.id, by
+            if row.created_at_ms < self._pruned_before and not self._is_new and key not in self._suspects:
                 refused.append(rows.rejection(place, row.id, _too_old("created_at_ms")))
-            elif row.id not in table:
-                self._position += 1
-                table[row.id] = record
+            elif self._stands_elsewhere(table, row, by):
+                continue
+            elif key not in table:
+                table[key] = read(self._receipt(by), values)
                 if row.created_at_ms < self._pruned_before or row.created_at_ms > self._received_ms + MAX_AHEAD_MS:
-                    self._suspects[row.id] = self._received_ms
-            elif row_of(table[row.id]) != row:
-                message = "the ledger has a row with this id and other content"
-                refused.append(rows.rejection(place, row.id, Problem(audit_pb2.REJECTION_CODE_CONFLICT, message)))
+                    self._suspects[key] = self._received_ms
+            elif row_of(table[key]) != row:
+                refused.append(rows.rejection(place, row.id, _conflict("the ledger has another row with this id")))
         return len(table) - before
 
     def _add_sessions(self, batch: Batch, refused: Rejections) -> int:
-        stored = 0
+        stored, by = 0, batch.recorded_by
         for place, (*values, labels) in zip(batch.sessions.positions, batch.sessions.rows(), strict=True):
-            record = session_record(values, labels, batch.recorded_by)
-            row, known = record.session, self._sessions.get(values[0])
-            owner = known.receipt.recorded_by if known else ""
+            row = session_record((0, "", 0), values, labels).session
+            key = row.id, by
+            known = self._sessions[key].session if key in self._sessions else None
             if known is None and row.updated_at_ms < self._pruned_before and not self._is_new:
                 refused.append(batch.sessions.rejection(place, row.id, _too_old("updated_at_ms")))
-            elif owner and batch.recorded_by and owner != batch.recorded_by:
-                problem = Problem(audit_pb2.REJECTION_CODE_CONFLICT, "another caller records this session")
-                refused.append(batch.sessions.rejection(place, row.id, problem))
-            elif known is None or row.revision > known.session.revision:
-                if owner:
-                    record.receipt.recorded_by = owner
-                self._sessions[row.id] = record
+            elif self._stands_elsewhere(self._sessions, row, by):
+                continue
+            elif known is None or row.revision > known.revision:
+                self._sessions[key] = session_record(self._receipt(by), values, labels)
                 if row.updated_at_ms > self._received_ms + MAX_AHEAD_MS:
-                    self._suspects[row.id] = self._received_ms
+                    self._suspects[key] = self._received_ms
                 stored += 1
+            elif row != known and (row.revision == known.revision or row.created_at_ms != known.created_at_ms):
+                refused.append(batch.sessions.rejection(place, row.id, _conflict("the ledger has another session")))
         return stored
 
-    def _labels(self, session_id: str) -> dict[str, str]:
-        return dict(self._sessions[session_id].session.labels) if session_id in self._sessions else {}
+    def _labels(self, record: Any) -> dict[str, str]:
+        session = self._sessions.get((row_of(record).session_id, record.receipt.recorded_by))
+        return dict(session.session.labels) if session else {}
 
-    def _matching(self, wanted: Filter, table: Mapping[str, Any]) -> list[Any]:
-        rows = [(record, row_of(record)) for record in table.values()]
+    def _refuse_ambiguous(self, equal: Mapping[str, str]) -> None:
+        session_id = equal.get("session_id")
+        if session_id is None or "recorded_by" in equal:
+            return
+        both = [*self._calls.items(), *self._requests.items()]
+        names = {by for (_, by), one in both if row_of(one).session_id == session_id}
+        if len(names) > 1:
+            raise AmbiguousId("several callers recorded this session", "session", session_id, sorted(names))
+
+    def _matching(self, wanted: Filter, table: Mapping[Key, Any]) -> list[Any]:
         return [
             record
-            for record, row in rows
-            if _holds(wanted, row, self._labels(row.session_id))
-            and wanted.clock_suspect in (None, row.id in self._suspects)
+            for key, record in table.items()
+            if _holds(wanted, record, self._labels(record)) and wanted.clock_suspect in (None, key in self._suspects)
         ]
 
-    def _group(self, names: Iterable[str], row: Any) -> tuple[str, ...]:
+    def _group(self, names: Iterable[str], record: Any) -> tuple[str, ...]:
+        row: Any = row_of(record)
         is_call = isinstance(row, audit_pb2.AuditRow)
         values = {
             "session": row.session_id,
+            "recorded_by": record.receipt.recorded_by,
             "engine": row.engine,
             "model": row.model,
             "tool": row.tool_name if is_call else "",
             "outcome": (OUTCOMES[row.outcome] or "") if is_call else "",
             **{name: row.created_at_ms // ms * ms for name, (ms, _) in groups.PERIODS.items()},
-            **{groups.LABEL + key: value for key, value in self._labels(row.session_id).items()},
+            **{groups.LABEL + key: value for key, value in self._labels(record).items()},
         }
         return tuple(groups.group_name(name, values.get(name, "")) for name in names)
 
-    def _kept(self, before_ms: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        tables: list[dict[str, Any]] = [self._calls, self._requests]
+    def _kept(self, before_ms: int) -> tuple[dict[Key, Any], dict[Key, Any], dict[Key, Any]]:
+        tables: list[dict[Key, Any]] = [self._calls, self._requests]
         calls, costs = (
             {
                 row_id: record
@@ -291,7 +320,9 @@ class ListLedger:
             }
             for table in tables
         )
-        used = {row_of(record).session_id for record in (*calls.values(), *costs.values())}
+        used = {
+            (row_of(record).session_id, record.receipt.recorded_by) for record in (*calls.values(), *costs.values())
+        }
         sessions = {
             row_id: record
             for row_id, record in self._sessions.items()
@@ -302,14 +333,14 @@ class ListLedger:
         return calls, costs, sessions
 
 
-def _page(records: Iterable[Any], query: Query) -> Page[Any]:
-    found = sorted(records, key=_key, reverse=True)
-    rest = [record for record in found if query.after is None or _key(record) < query.after]
-    return take_page(rest, lambda record: record, query.size, _key)
+def _page(records: Iterable[Any], query: Query, key: Callable[[Any], Position]) -> Page[Any]:
+    found = sorted(records, key=key, reverse=True)
+    rest = [record for record in found if query.after is None or key(record) < query.after]
+    return take_page(rest, lambda record: record, query.size, key)
 
 
-def _key(record: Any) -> Position:
-    return by_time(row_of(record))
+def _conflict(message: str) -> Problem:
+    return Problem(audit_pb2.REJECTION_CODE_CONFLICT, message)
 
 
 def _too_old(field: str) -> Problem:
@@ -321,8 +352,12 @@ def _usage_group(values: Iterable[str]) -> questions_pb2.UsageGroup:
     return questions_pb2.UsageGroup(values=values, usage=common_pb2.Usage())
 
 
-def _holds(wanted: Filter, row: Any, labels: Any) -> bool:
-    equal: dict[str, Any] = dict(wanted.equal)
+def _holds(wanted: Filter, record: Any, labels: Any) -> bool:
+    row: Any = row_of(record)
+    equal = dict[str, Any](wanted.equal)
+    name = equal.pop("recorded_by", None)
+    if name is not None and name != record.receipt.recorded_by:
+        return False
     is_cost = isinstance(row, audit_pb2.CostRow)
     return (
         all(getattr(row, name) == value for name, value in equal.items() if not (is_cost and name == "tool_name"))

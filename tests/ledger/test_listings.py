@@ -3,14 +3,14 @@
 import itertools
 import random
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from onrecord.audit.v1 import administration_pb2, questions_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import NotFound
-from audit_svc.ledger.pages import by_time, call_key
+from audit_svc.ledger.pages import call_key, query_key
 from audit_svc.ledger.query import filter_of
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, row_of, session_row
 from tests.ledger.asking import all_pages, entry_row, record, timeline
@@ -108,6 +108,16 @@ def matches(row: Any, filters: dict[str, Any], labels: dict[str, str]) -> bool:
     )
 
 
+PLACES: dict[str, int] = {
+    row.id: place for rows in (CALLS, COSTS, SESSIONS) for place, row in enumerate(cast("list[Any]", rows))
+}
+"""In the order of their commits."""
+
+
+def by_time(row: Any) -> tuple[int, int, int]:
+    return row.created_at_ms, isinstance(row, audit_pb2.CostRow), PLACES[row.id]
+
+
 def newest_first(rows: Iterable[Any]) -> list[Any]:
     return sorted(rows, key=by_time, reverse=True)
 
@@ -140,7 +150,7 @@ async def test_a_page_ends_before_it_is_larger_than_clients_take_and_loses_nothi
     rows = [audit_row(args_summary="x" * 4096, error="y" * 2048) for _ in range(1000)]
     await record(ledger, tool_calls=rows)
     found = await all_pages(ledger.list_tool_calls, questions_pb2.ListToolCallsRequest(page_size=1000))
-    assert found == newest_first(rows)
+    assert found == rows[::-1]
 
 
 async def test_an_export_holds_what_was_there_when_it_began_the_oldest_first(filled):
@@ -192,7 +202,7 @@ async def test_the_log_of_queries_is_listed_by_caller_method_and_time(ledger):
     for filters in asked:
         request = administration_pb2.ListQueriesRequest(**filters, page_size=4)
         found = await all_pages(ledger.list_queries, request, (int, int))
-        assert found == newest_first(found)
+        assert found == sorted(found, key=query_key, reverse=True)
         assert len({row.id for row in found}) == len(found)
         wanted = {row.rows for row in rows if matches(row, filters, {})}
         assert {row.rows for row in found} == wanted

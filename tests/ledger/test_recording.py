@@ -7,7 +7,7 @@ import pytest
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
-from audit_svc.errors import NotFound, StoreClosed
+from audit_svc.errors import StoreClosed
 from audit_svc.ledger.protocol import Ledger
 from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, session_row
 from tests.ledger.asking import all_pages, entry_row, record, timeline
@@ -89,18 +89,6 @@ async def test_the_highest_revision_of_a_session_stands_with_its_labels(ledger):
     stored = [(await record(ledger, sessions=[revisions[n]])).stored for n in (1, 0, 1, 3, 2)]
     assert stored == [1, 0, 0, 1, 0]
     assert (await timeline(ledger, "session-1"))[0].session == revisions[3]
-
-
-async def test_a_session_belongs_to_the_caller_that_recorded_it_first(ledger):
-    assert (await record(ledger, by="a", sessions=[session_row()])).stored == 1
-    other = await record(ledger, by="b", sessions=[session_row(revision=2, turns=99)])
-    assert [refused.code for refused in other.rejections] == [audit_pb2.REJECTION_CODE_CONFLICT]
-    assert (await record(ledger, by="a", sessions=[session_row(revision=3, turns=3)])).stored == 1
-    found, _ = await timeline(ledger, "session-1")
-    assert (found.session.turns, found.receipt.recorded_by) == (3, "a")
-    assert (await timeline(ledger, "session-1", recorded_by="a"))[0] == found
-    with pytest.raises(NotFound):
-        await timeline(ledger, "session-1", recorded_by="b")
 
 
 @pytest.mark.parametrize(

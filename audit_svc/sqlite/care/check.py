@@ -14,6 +14,7 @@ from audit_svc.ledger.clock import MAX_JUMP_MS, wall_ms
 from audit_svc.ledger.columns import MAX_TIME_MS
 from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
 from audit_svc.sqlite.care.prune import OLD, OLD_CALLS
+from audit_svc.sqlite.care.shared_ids import shared_ids
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.files import reading
 from audit_svc.sqlite.text.text_index import text_index_differences
@@ -70,31 +71,45 @@ def _integrity(connection: apsw.Connection) -> Iterator[Finding]:
 
 
 def _labels(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:
-    orphans = "SELECT count(*) FROM session_labels WHERE session_id NOT IN (SELECT id FROM sessions)"
+    orphans = (
+        "SELECT count(*) FROM session_labels "
+        "WHERE (session_id, recorded_by) NOT IN (SELECT id, recorded_by FROM sessions)"
+    )
     if count := connection.execute(orphans).fetchall()[0][0]:
         yield Finding("labels", "wrong", f"{count} labels of sessions that are not there")
 
 
 def _producers(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:
     gaps = connection.execute(
-        "SELECT producer_id, first_sequence, last_sequence, highest_sequence, "
-        "max(last_sequence) OVER (PARTITION BY producer_id ORDER BY first_sequence "
-        "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) "
-        "FROM producer_gaps LEFT JOIN producers ON id = producer_id ORDER BY producer_id, first_sequence"
+        "SELECT producer_id, g.recorded_by, first_sequence, last_sequence, highest_sequence, "
+        "max(last_sequence) OVER (PARTITION BY producer_id, g.recorded_by ORDER BY first_sequence "
+        "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) FROM producer_gaps g "
+        "LEFT JOIN producers p ON id = producer_id AND p.recorded_by = g.recorded_by "
+        "ORDER BY producer_id, g.recorded_by, first_sequence"
     )
-    for producer, first, last, highest, before in gaps:
+    for producer_id, name, first, last, highest, before in gaps:
+        producer = _by(producer_id, name)
         if highest is None or not (before or 0) < first <= last < highest:
             yield Finding("producers", "wrong", f"{producer}: the gap {first} to {last} cannot be")
         else:
             yield Finding("producers", "note", f"{producer}: records {first} to {last} never came ({last - first + 1})")
     refusals = connection.execute(
-        "SELECT producer_id, code, sum(rows), min(first_sequence), max(last_sequence), max(minute) FROM refusals "
-        "GROUP BY producer_id, code ORDER BY producer_id, code"
+        "SELECT producer_id, recorded_by, code, sum(rows), min(first_sequence), max(last_sequence), max(minute) "
+        "FROM refusals GROUP BY producer_id, recorded_by, code ORDER BY producer_id, recorded_by, code"
     )
-    for producer, code, rows, first, last, minute in refusals:
+    for producer_id, name, code, rows, first, last, minute in refusals:
         which = f"records {first} to {last}: " if last else ""
         told = f"{which}rows refused as {code}: {rows}, the last at {_time(minute)}; its dead letters have them"
-        yield Finding("producers", "note", f"{producer or 'without numbers'}: {told}")
+        yield Finding("producers", "note", f"{_by(producer_id or 'without numbers', name)}: {told}")
+
+
+def _identities(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:
+    for conflict in shared_ids(connection):
+        yield Finding("ids", "note", f"{conflict.what} {conflict.id!r} was recorded by {conflict.names}")
+
+
+def _by(producer_id: str, recorded_by: str) -> str:
+    return f"{producer_id} of {recorded_by}" if recorded_by else producer_id
 
 
 def _pruned(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:
@@ -178,6 +193,7 @@ def _texts(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Fin
 _CHECKS: tuple[tuple[str, Callable[[apsw.Connection, OnProgress], Iterator[Finding]]], ...] = (
     ("labels", _labels),
     ("producers", _producers),
+    ("ids", _identities),
     ("pruned", _pruned),
     ("clock", _clock),
     ("rollups", _rollups),

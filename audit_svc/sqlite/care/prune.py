@@ -35,34 +35,35 @@ INCREMENTAL = 2
 # follows the rows by their numbers would miss some: it stays until another has come.
 OLD = "created_at < ?1 AND coalesce(clock_suspect, 0) < ?1"
 """What there is to remove of a table before a time. A row with a suspect time stays as long after it came."""
-OLD_CALLS = f"{OLD} AND rowid < (SELECT max(rowid) FROM tool_call_log)"  # noqa: S608 - texts of ours
+OLD_CALLS = f"{OLD} AND position < (SELECT max(position) FROM tool_call_log)"  # noqa: S608 - texts of ours
 """What there is to remove of tool_call_log."""
 
 _CALLS = (
-    "DELETE FROM tool_call_log WHERE rowid IN "  # noqa: S608 - texts of ours
-    f"(SELECT rowid FROM tool_call_log WHERE {OLD_CALLS} ORDER BY created_at LIMIT ?2) "
-    "RETURNING created_at, error IS NOT NULL, rowid, args_summary"
+    "DELETE FROM tool_call_log WHERE position IN "  # noqa: S608 - texts of ours
+    f"(SELECT position FROM tool_call_log WHERE {OLD_CALLS} ORDER BY created_at LIMIT ?2) "
+    "RETURNING created_at, error IS NOT NULL, position, args_summary"
 )
 _REQUESTS = (
-    "DELETE FROM cost_log WHERE rowid IN "  # noqa: S608 - texts of ours
-    f"(SELECT rowid FROM cost_log WHERE {OLD} ORDER BY created_at LIMIT ?2) "
+    "DELETE FROM cost_log WHERE position IN "  # noqa: S608 - texts of ours
+    f"(SELECT position FROM cost_log WHERE {OLD} ORDER BY created_at LIMIT ?2) "
     "RETURNING created_at, input_tokens, output_tokens, coalesce(cost_micros, 0)"
 )
 _QUERIES = (
     "DELETE FROM query_log WHERE id IN (SELECT id FROM query_log WHERE created_at < ? ORDER BY created_at LIMIT ?)"
 )
 _SESSIONS_LOOKED_AT = (
-    "SELECT created_at, rowid FROM sessions WHERE created_at < ? AND (created_at, rowid) > (?, ?) "
-    "ORDER BY created_at, rowid LIMIT ?"
+    "SELECT created_at, position FROM sessions WHERE created_at < ? AND (created_at, position) > (?, ?) "
+    "ORDER BY created_at, position LIMIT ?"
 )
+_ITS_ROWS = "session_id = sessions.id AND recorded_by = sessions.recorded_by"
 _IS_OVER = (
-    "max(updated_at, coalesce(clock_suspect, 0)) < ? "
-    "AND NOT EXISTS (SELECT 1 FROM tool_call_log WHERE session_id = sessions.id) "
-    "AND NOT EXISTS (SELECT 1 FROM cost_log WHERE session_id = sessions.id)"
+    "max(updated_at, coalesce(clock_suspect, 0)) < ? "  # noqa: S608 - texts of ours
+    f"AND NOT EXISTS (SELECT 1 FROM tool_call_log WHERE {_ITS_ROWS}) "
+    f"AND NOT EXISTS (SELECT 1 FROM cost_log WHERE {_ITS_ROWS})"
 )
 _SESSIONS = (
-    "DELETE FROM sessions WHERE (created_at, rowid) > (?, ?) AND (created_at, rowid) <= (?, ?) "  # noqa: S608 - texts of ours
-    f"AND {_IS_OVER} RETURNING id"
+    "DELETE FROM sessions WHERE (created_at, position) > (?, ?) AND (created_at, position) <= (?, ?) "  # noqa: S608 - texts of ours
+    f"AND {_IS_OVER} RETURNING id, recorded_by"
 )
 
 
@@ -130,11 +131,11 @@ def count(connection: Connection, before_ms: int) -> Progress:
         (before_ms,),
     )
     ((sessions,),) = connection.execute(
-        "SELECT count(*) FROM sessions WHERE created_at < :before "
+        "SELECT count(*) FROM sessions WHERE created_at < :before "  # noqa: S608 - a text of ours
         "AND max(updated_at, coalesce(clock_suspect, 0)) < :before AND NOT EXISTS "
-        "(SELECT 1 FROM tool_call_log WHERE session_id = sessions.id AND (created_at >= :before "
-        "OR clock_suspect >= :before OR rowid = (SELECT max(rowid) FROM tool_call_log))) AND NOT EXISTS "
-        "(SELECT 1 FROM cost_log WHERE session_id = sessions.id AND max(created_at, coalesce(clock_suspect, 0)) "
+        f"(SELECT 1 FROM tool_call_log WHERE {_ITS_ROWS} AND (created_at >= :before "
+        "OR clock_suspect >= :before OR position = (SELECT max(position) FROM tool_call_log))) AND NOT EXISTS "
+        f"(SELECT 1 FROM cost_log WHERE {_ITS_ROWS} AND max(created_at, coalesce(clock_suspect, 0)) "
         ">= :before)",
         {"before": before_ms},
     )
@@ -228,7 +229,7 @@ class Prune:
         seen: list[Any] = connection.execute(_SESSIONS_LOOKED_AT, (self.before_ms, *self._seen, BATCH_ROWS)).fetchall()
         if seen:
             removed = connection.execute(_SESSIONS, (*self._seen, *seen[-1], self.before_ms)).fetchall()
-            connection.executemany("DELETE FROM session_labels WHERE session_id = ?", removed)
+            connection.executemany("DELETE FROM session_labels WHERE session_id = ? AND recorded_by = ?", removed)
             self._note(connection, [], PrunedCounts(sessions=len(removed)))
             self._seen = seen[-1]
         return len(seen) < BATCH_ROWS

@@ -13,6 +13,7 @@ from onrecord.audit.v1 import audit_pb2
 from audit_svc.ledger.batch import CALL_BEGAN, REQUEST_BEGAN, SESSION_UPDATED, Batch, ValidRows, Values
 from audit_svc.ledger.columns import Problem
 from audit_svc.sqlite.open.connection import Connection
+from audit_svc.sqlite.write.producers import highest_of
 
 Rejections = list[audit_pb2.Rejection]
 
@@ -32,7 +33,8 @@ def refuse_old(connection: Connection, batch: Batch, mark: int, rejections: Reje
     """
 
     def known(where: str) -> Callable[[Values], bool]:
-        return lambda row: connection.execute(f"SELECT 1 FROM {where}", (row[0],)).fetchone() is not None  # noqa: S608 - texts of ours
+        sql = f"SELECT 1 FROM {where} AND recorded_by = ?"  # noqa: S608 - texts of ours
+        return lambda row: connection.execute(sql, (row[0], batch.recorded_by)).fetchone() is not None
 
     refused: Rejections = []
     kept_calls, kept_costs = (
@@ -57,13 +59,13 @@ def is_new(connection: Connection, batch: Batch) -> bool:
     if not batch.numbers:
         return False
     producer_id, first, last = batch.numbers
-    found = connection.execute("SELECT highest_sequence FROM producers WHERE id = ?", (producer_id,)).fetchone()
-    if found is None or first > found[0]:
+    producer = producer_id, batch.recorded_by
+    if first > highest_of(connection, producer):
         return True
-    within = "producer_id = ? AND first_sequence <= ? AND last_sequence >= ?"
+    within = "producer_id = ? AND recorded_by = ? AND first_sequence <= ? AND last_sequence >= ?"
     gap = connection.execute(
         f"SELECT 1 FROM producer_gaps WHERE {within}",  # noqa: S608 - a text of ours
-        (producer_id, first, last),
+        (*producer, first, last),
     )
     return gap.fetchone() is not None
 

@@ -218,4 +218,4 @@ def _schema(connection: Connection) -> dict[str, str]:
     query = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' AND name != ?"
     # ALTER TABLE edits a table's text, and leaves other white space than the same table has when made at once.
     rows = connection.execute(query, ("schema_migrations",))
-    return {name: " ".join(sql.split()).replace("( ", "(").replace(" )", ")") for name, sql in rows}
+    return {name: " ".join(sql.split()).replace("( ", "(").replace(" )", ")").replace(" ,", ",") for name, sql in rows}

@@ -1,7 +1,6 @@
 """What all listings share in SQL: conditions, order by key, and rows in one step.
 
-Pages go by key, (created_at, id), never by offset. An index gives the order by created_at, and SQLite sorts rows of one
-millisecond among themselves.
+Pages go by key, (created_at, position), never by offset: an index on created_at has its rows in this order.
 """
 
 import json
@@ -17,9 +16,11 @@ FEW_SESSIONS = 200
 
 Labels = Sequence[tuple[str, str]]
 
-CALL_NAMES = ["position", *(column.name for column in TOOL_CALL_COLUMNS)]
-CALL_COLUMNS = f"tool_call_log.rowid AS {', '.join(CALL_NAMES)}"
-"""What is read of a tool call. In SQLite the position of a row is its rowid."""
+RECEIPT = ("position", "recorded_by", "recorded_at")
+"""What the ledger says of a row of any kind."""
+CALL_NAMES = [*RECEIPT, *(column.name for column in TOOL_CALL_COLUMNS)]
+"""What is read of a tool call."""
+CALL_COLUMNS = ", ".join(CALL_NAMES)
 
 
 class Condition(NamedTuple):
@@ -58,15 +59,19 @@ def time_range(wanted: Filter) -> list[Condition]:
     return conditions + ([] if wanted.before_ms is None else [Condition("created_at < ?", (wanted.before_ms,))])
 
 
-def has_labels(labels: Labels, session: str) -> list[Condition]:
-    """That the session, a column's name, has all of labels."""
+def has_labels(labels: Labels, session: str, recorded_by: str) -> list[Condition]:
+    """That the session of (session, recorded_by), columns' names, has all of labels."""
     # A value and no EXISTS, which SQLite may make the outer loop of a join, in another order than the listing's.
-    sql = f"(SELECT l.value FROM session_labels l WHERE l.session_id = {session} AND l.key = ?) = ?"  # noqa: S608 - a name of ours
+    of_session = f"l.session_id = {session} AND l.recorded_by = {recorded_by}"
+    sql = f"(SELECT l.value FROM session_labels l WHERE {of_session} AND l.key = ?) = ?"  # noqa: S608 - names of ours
     return [Condition(sql, label) for label in labels]
 
 
 def with_rare_label(connection: Connection, labels: Labels, session: str) -> Condition | None:
-    """A condition that looks up the few sessions with the rarest of labels, or None when each has many."""
+    """A condition that looks up the few sessions with the rarest of labels, or None when each has many.
+
+    It lets the rows of all who recorded such a session's id through: has_labels() says whose the labels are.
+    """
     some = "SELECT 1 FROM session_labels INDEXED BY idx_session_labels_label WHERE key = ? AND value = ? LIMIT ?"
     found = [(len(connection.execute(some, (*label, FEW_SESSIONS + 1)).fetchall()), label) for label in labels]
     sessions, label = min(found, default=(FEW_SESSIONS + 1, ("", "")))
@@ -76,9 +81,13 @@ def with_rare_label(connection: Connection, labels: Labels, session: str) -> Con
     return Condition(f"{session} IN {sql}", label)
 
 
-def after_key(key: Sequence[int | str] | None, *, ascending: bool = False) -> list[Condition]:
-    """That a row comes after key, (created_at, id), in the order of the listing; nothing where there is no key."""
-    return [] if key is None else [Condition(f"(created_at, id) {'>' if ascending else '<'} (?, ?)", tuple(key))]
+def after_key(key: Sequence[int | str] | None, *, ascending: bool = False, row: str = "position") -> list[Condition]:
+    """That a row comes after key, (created_at, position), in the order of the listing; nothing where there is no key.
+
+    row: the column of the position.
+    """
+    sign = ">" if ascending else "<"
+    return [] if key is None else [Condition(f"(created_at, {row}) {sign} (?, ?)", tuple(key))]
 
 
 def select(what: str, conditions: Iterable[Condition]) -> Statement:
@@ -101,7 +110,7 @@ def fetch(connection: Connection, columns: Sequence[str], statement: Statement) 
     columns: expressions over the statement's columns: texts, whole numbers, NULL, or what json() makes.
     statement: where it has an order it has a LIMIT too, since SQLite may not sort what is only gathered.
     """
-    sql = f"SELECT json_group_array(json_array({', '.join(columns)})) FROM ({statement.sql})"  # noqa: S608 - names of ours
+    sql = f"SELECT json_group_array(json_array({', '.join(columns)})) FROM ({statement.sql}) AS found"  # noqa: S608 - names of ours
     ((rows,),) = connection.execute(sql, statement.arguments)
     found: list[Values] = json.loads(rows)
     return found

@@ -1,29 +1,34 @@
 """The listings of sessions and of queries, and a session's timeline."""
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from onrecord.audit.v1 import administration_pb2, questions_pb2
 
-from audit_svc.errors import NotFound
+from audit_svc.errors import AmbiguousId, NotFound
 from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Values
-from audit_svc.ledger.pages import Page, by_time, entry_key, session_key, take_page
+from audit_svc.ledger.pages import Page, entry_key, query_key, session_key, take_page
 from audit_svc.ledger.query import Query
 from audit_svc.ledger.records import model_request_record, session_record, tool_call_record
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing
-from audit_svc.sqlite.read.listing import Condition, Statement
+from audit_svc.sqlite.read.listing import RECEIPT, Condition, Statement
 
-_SESSION_NAMES = [*(column.name for column in SESSION_COLUMNS), "recorded_by"]
+_SESSION_NAMES = [*RECEIPT, *(column.name for column in SESSION_COLUMNS)]
 _SESSIONS = f"SELECT {', '.join(_SESSION_NAMES)} FROM sessions"  # noqa: S608 - names of ours
-_LABELS = "json((SELECT json_group_object(key, value) FROM session_labels WHERE session_id = id))"
+_LABELS = (
+    "json((SELECT json_group_object(key, value) FROM session_labels l "
+    "WHERE session_id = id AND l.recorded_by = found.recorded_by))"
+)
 _QUERY_NAMES = ["id", "caller", "method", "filters", "rows", "duration_ms", "status", "times", "created_at"]
 _QUERIES = f"SELECT {', '.join(_QUERY_NAMES)} FROM query_log"  # noqa: S608 - names of ours
-_TIMELINE = {
-    "tool_call_log": (TOOL_CALL_COLUMNS, "idx_tool_call_log_session"),
-    "cost_log": (COST_COLUMNS, "idx_cost_log_session"),
-}
+_TIMELINE = (
+    ("tool_call_log", TOOL_CALL_COLUMNS, "idx_tool_call_log_session"),
+    ("cost_log", COST_COLUMNS, "idx_cost_log_session"),
+)
+"""In the order in which rows of one millisecond come (see entry_key)."""
+_KEY_LENGTH = 3
 
 
 def list_sessions(connection: Connection, query: Query) -> Page[questions_pb2.SessionRecord]:
@@ -41,7 +46,7 @@ def sessions_statement(connection: Connection, query: Query) -> Statement:
         *(Condition(f"{name} = ?", (value,)) for name, value in wanted.equal.items()),
         *listing.time_range(wanted),
         *listing.after_key(query.after),
-        *listing.has_labels(wanted.labels, "sessions.id"),
+        *listing.has_labels(wanted.labels, "sessions.id", "sessions.recorded_by"),
     ]
     by_filter = next((name for name in ("model", "engine") if name in wanted.equal), "created")
     walks = [("sqlite_autoindex_sessions_1" if label else f"idx_sessions_{by_filter}", conditions)]
@@ -56,27 +61,44 @@ def sessions_statement(connection: Connection, query: Query) -> Statement:
     parts = [listing.select(f"{_SESSIONS} INDEXED BY {index}", walk) for index, walk in walks]
     arguments = [argument for part in parts for argument in part.arguments]
     statement = Statement(" UNION ALL ".join(part.sql for part in parts), arguments)
-    return listing.first(statement, "created_at DESC, id DESC", query.size)
+    return listing.first(statement, "created_at DESC, position DESC", query.size)
 
 
 def get_session(connection: Connection, query: Query) -> tuple[questions_pb2.SessionRecord, Page[questions_pb2.Entry]]:
-    """A session and a page of its timeline.
+    """A session and a page of its timeline: the rows of whoever recorded the session.
 
     Raises:
         NotFound: the ledger does not know it.
+        AmbiguousId: the query does not say who recorded it, and several have.
     """
-    session_id, recorded_by = query.filter.equal["session_id"], query.filter.equal.get("recorded_by")
+    session_id = query.filter.equal["session_id"]
     conditions = [Condition("id = ?", (session_id,))]
-    conditions += [Condition("recorded_by = ?", (recorded_by,))] if recorded_by else []
-    sessions = _fetch_sessions(connection, listing.select(_SESSIONS, conditions))
-    if not sessions:
-        raise NotFound(
-            "the ledger has no session with this id" + " of this caller" * bool(recorded_by), "session", session_id
-        )
-    found = heapq.merge(
-        *(_timeline(connection, table, session_id, query) for table in _TIMELINE), key=lambda entry: tuple(entry[1:])
+    conditions += [
+        Condition("recorded_by = ?", (name,)) for key, name in query.filter.equal.items() if key == "recorded_by"
+    ]
+    found = _fetch_sessions(connection, listing.select(_SESSIONS, conditions))
+    if not found:
+        of_caller = " of this caller" * (len(conditions) > 1)
+        raise NotFound(f"the ledger has no session with this id{of_caller}", "session", session_id)
+    if len(found) > 1:
+        raise ambiguous_session(session_id, [row[RECEIPT.index("recorded_by")] for row in found])
+    session = _session(found[0])
+    entries = heapq.merge(
+        *(_timeline(connection, rank, session, query) for rank in range(len(_TIMELINE))),
+        key=lambda entry: tuple(entry[:_KEY_LENGTH]),
     )
-    return _session(sessions[0]), take_page(found, _entry, query.size, entry_key)
+    return session, take_page(entries, _entry, query.size, entry_key)
+
+
+def ambiguous_session(session_id: str, recorded_by: Sequence[str]) -> AmbiguousId:
+    """The error for a question about a session id that several callers recorded."""
+    names = ", ".join(repr(name) for name in sorted(recorded_by))
+    return AmbiguousId(
+        f"several callers recorded a session with this id: say whose is meant by recorded_by, one of {names}",
+        "session",
+        session_id,
+        sorted(recorded_by),
+    )
 
 
 def list_queries(connection: Connection, query: Query) -> Page[administration_pb2.QueryRow]:
@@ -85,37 +107,42 @@ def list_queries(connection: Connection, query: Query) -> Page[administration_pb
         f"{_QUERIES} INDEXED BY idx_query_log_created",
         [
             *listing.time_range(query.filter),
-            *listing.after_key(query.after),
+            *listing.after_key(query.after, row="id"),
             *(Condition(f"{name} = ?", (value,)) for name, value in query.filter.equal.items()),
         ],
     )
     statement = listing.first(statement, "created_at DESC, id DESC", query.size)
-    return take_page(listing.fetch(connection, _QUERY_NAMES, statement), _query, query.size, by_time)
+    return take_page(listing.fetch(connection, _QUERY_NAMES, statement), _query, query.size, query_key)
 
 
-def _timeline(connection: Connection, table: str, session_id: str, query: Query) -> Iterator[Values]:
-    """A page of a session's rows of one table in their order: the table, the time, the id, the position and the row."""
-    columns, index = _TIMELINE[table]
-    names = ["position", *(column.name for column in columns)]
-    statement = listing.select(
-        f"SELECT rowid AS {', '.join(names)} FROM {table} INDEXED BY {index}",  # noqa: S608 - names of ours
-        [Condition("session_id = ?", (session_id,)), *listing.after_key(query.after, ascending=True)],
-    )
+def _timeline(
+    connection: Connection, rank: int, session: questions_pb2.SessionRecord, query: Query
+) -> Iterator[Values]:
+    """A page of a session's rows of one table of _TIMELINE in their order: (time, rank, position), then the row."""
+    table, columns, index = _TIMELINE[rank]
+    names = [*RECEIPT, *(column.name for column in columns)]
+    conditions = [Condition("session_id = ?", (session.session.id,))]
+    conditions += [Condition("recorded_by = ?", (session.receipt.recorded_by,))]
+    if query.after:
+        # A comparison of three would not be looked up in the index.
+        conditions += [Condition("created_at >= ?", query.after[:1])]
+        conditions += [Condition(f"(created_at, {rank}, position) > (?, ?, ?)", query.after)]
+    statement = listing.select(f"SELECT {', '.join(names)} FROM {table} INDEXED BY {index}", conditions)  # noqa: S608 - names of ours
     time_at = names.index("created_at")
-    for row in listing.fetch(connection, names, listing.first(statement, "created_at, id", query.size)):
-        yield table, row[time_at], row[1], row
+    for row in listing.fetch(connection, names, listing.first(statement, "created_at, position", query.size)):
+        yield row[time_at], rank, row[0], row
 
 
 def _entry(found: Values) -> questions_pb2.Entry:
-    table, at_ms, _, (position, *values) = found
-    entry = questions_pb2.Entry(at_ms=at_ms)
-    if table == "cost_log":
-        entry.model_request.CopyFrom(model_request_record(values))
-        row: Any = entry.model_request.model_request
+    at_ms, rank, _, row = found
+    receipt, values = row[: len(RECEIPT)], row[len(RECEIPT) :]
+    if rank:
+        entry = questions_pb2.Entry(model_request=model_request_record(receipt, values))
+        of: Any = entry.model_request.model_request
     else:
-        entry.tool_call.CopyFrom(tool_call_record(position, values))
-        row = entry.tool_call.tool_call
-    entry.session_id, entry.turn_id = row.session_id, row.turn_id
+        entry = questions_pb2.Entry(tool_call=tool_call_record(receipt, values))
+        of = entry.tool_call.tool_call
+    entry.at_ms, entry.session_id, entry.turn_id = at_ms, of.session_id, of.turn_id
     return entry
 
 
@@ -128,6 +155,6 @@ def _fetch_sessions(connection: Connection, statement: Statement) -> list[Values
     return listing.fetch(connection, [*_SESSION_NAMES, _LABELS], statement)
 
 
-def _session(values: Values) -> questions_pb2.SessionRecord:
-    *row, recorded_by, labels = values
-    return session_record(row, labels, recorded_by)
+def _session(found: Values) -> questions_pb2.SessionRecord:
+    *row, labels = found
+    return session_record(row[: len(RECEIPT)], row[len(RECEIPT) :], labels)

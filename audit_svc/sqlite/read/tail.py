@@ -1,4 +1,4 @@
-"""Tool calls in the order of their commits. In SQLite the position of a row is its rowid."""
+"""Tool calls in the order of their commits."""
 
 from audit_svc.ledger.pages import MAX_PAGE_BYTES
 from audit_svc.ledger.protocol import TAIL_ROWS, Tail
@@ -14,7 +14,7 @@ _SELECT = f"SELECT {CALL_COLUMNS} FROM tool_call_log NOT INDEXED"  # noqa: S608 
 
 def last_position(connection: Connection) -> int:
     """The position of the last tool call; 0 when there is none."""
-    ((position,),) = connection.execute("SELECT coalesce(max(rowid), 0) FROM tool_call_log")
+    ((position,),) = connection.execute("SELECT coalesce(max(position), 0) FROM tool_call_log")
     return int(position)
 
 
@@ -24,10 +24,10 @@ def tool_calls_after(connection: Connection, wanted: Filter, position: int) -> T
     upto = min(last, position + TAIL_ROWS)
     if upto <= position:
         return Tail([], position, last)
-    within = Condition("tool_call_log.rowid > ? AND tool_call_log.rowid <= ?", (position, upto))
+    within = Condition("position > ? AND position <= ?", (position, upto))
     conditions = [part for parts in conditions_of(wanted).values() for part in parts]
     sql, arguments = listing.select(_SELECT, [within, *conditions, *listing.time_range(wanted)])
-    statement = Statement(f"{sql} ORDER BY tool_call_log.rowid LIMIT {TAIL_ROWS}", arguments)
+    statement = Statement(f"{sql} ORDER BY position LIMIT {TAIL_ROWS}", arguments)
     tail = Tail([], upto, last)
     size_bytes = 0
     for found in listing.fetch(connection, CALL_NAMES, statement):

@@ -16,7 +16,7 @@ from audit_svc.ledger.query import Filter, Query
 from audit_svc.ledger.records import tool_call_record
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing
-from audit_svc.sqlite.read.listing import CALL_COLUMNS, CALL_NAMES, Condition, Statement
+from audit_svc.sqlite.read.listing import CALL_COLUMNS, CALL_NAMES, RECEIPT, Condition, Statement
 from audit_svc.sqlite.text.text_index import trigrams_of
 from audit_svc.sqlite.text.text_search import TextSearch
 from service_kit.paging import Position
@@ -67,7 +67,7 @@ class Plan:
         order = "ASC" if ascending else "DESC"
         # SQLite merges the walks: none is read further than the page needs.
         sql = " UNION ALL ".join(part.sql for part in parts)
-        sql += f" ORDER BY created_at {order}, id {order} LIMIT {limit}"
+        sql += f" ORDER BY created_at {order}, position {order} LIMIT {limit}"
         return Statement(sql, [argument for part in parts for argument in part.arguments])
 
 
@@ -87,7 +87,7 @@ def export_tool_calls(
     connection: Connection, wanted: Filter, after: Position | None, last_position: int, size: int
 ) -> list[questions_pb2.ToolCallRecord]:
     """The next rows of an export, the oldest first: see ReadableLedger."""
-    conditions = [*listing.time_range(wanted), Condition("+rowid <= ?", (last_position,))]
+    conditions = [*listing.time_range(wanted), Condition("+position <= ?", (last_position,))]
     conditions += listing.after_key(after, ascending=True)
     statement = plan_of(connection, wanted).statement(conditions, size, ascending=True)
     return list(map(read_call, listing.fetch(connection, CALL_NAMES, statement)))
@@ -138,14 +138,13 @@ def conditions_of(wanted: Filter) -> dict[str, list[Condition]]:
         "error": listing.is_set("error", wanted.has_error),
         "shadow": [] if wanted.shadow is None else [Condition("shadow = ?", (int(wanted.shadow),))],
         "outcomes": _outcomes(wanted),
-        "labels": listing.has_labels(wanted.labels, "tool_call_log.session_id"),
+        "labels": listing.has_labels(wanted.labels, "tool_call_log.session_id", "tool_call_log.recorded_by"),
     }
 
 
 def read_call(found: Values) -> questions_pb2.ToolCallRecord:
     """A record of the values of CALL_NAMES."""
-    position, *values = found
-    return tool_call_record(position, values)
+    return tool_call_record(found[: len(RECEIPT)], found[len(RECEIPT) :])
 
 
 def _search(connection: Connection, query: Query, plan: Plan) -> tuple[list[Values], Position | None]:
@@ -166,7 +165,7 @@ def _search(connection: Connection, query: Query, plan: Plan) -> tuple[list[Valu
         rows += listing.fetch(connection, CALL_NAMES, statement)
         if len(rows) == size or begin is None:
             return rows, None
-        position = (begin, "")
+        position = (begin, 0)
         if time.monotonic() > give_up:
             return rows, position
         passed += window

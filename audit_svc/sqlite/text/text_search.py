@@ -29,7 +29,7 @@ VAIN = 8
 MAX_UNINDEXED = 200_000
 """Rows that are looked at one by one before the index: beyond this, going by time is quicker."""
 
-_CREATED_AT, _ID = CALL_NAMES.index("created_at"), CALL_NAMES.index("id")
+_CREATED_AT, _POSITION = CALL_NAMES.index("created_at"), CALL_NAMES.index("position")
 _UNINDEXED = f"SELECT {CALL_COLUMNS} FROM tool_call_log NOT INDEXED WHERE rowid >= ?"  # noqa: S608 - names of ours
 _INDEXED = (
     f"SELECT {CALL_COLUMNS} FROM (SELECT value AS number FROM json_each(?)) CROSS JOIN tool_call_log NOT INDEXED "  # noqa: S608 - names of ours
@@ -70,7 +70,7 @@ class TextSearch:
             return [], position
         # The text is the first condition, which few rows meet, and which lies before the other columns.
         sql, arguments = listing.select("", [*self.conditions, *listing.after_key(position)])
-        sql = f"{sql.replace(' WHERE', ' AND', 1)} ORDER BY created_at DESC, id DESC LIMIT {self.size}"
+        sql = f"{sql.replace(' WHERE', ' AND', 1)} ORDER BY created_at DESC, position DESC LIMIT {self.size}"
         self._rest = Statement(sql, arguments)
         self._look(_UNINDEXED, text_index.first_unindexed(self.connection))
         trigrams = self._rarest()
@@ -96,7 +96,7 @@ class TextSearch:
     def _until(self, latest: int, position: Position) -> tuple[list[Values], Position]:
         """What no further zone can come between, when the next has rows up to latest."""
         sure = [row for row in self._best if int(row[_CREATED_AT]) > latest]
-        return sure, min(position, (latest + 1, ""))
+        return sure, min(position, (latest + 1, 0))
 
     def _rarest(self) -> list[str]:
         """The trigrams that the fewest of the newest rows have."""
@@ -111,5 +111,5 @@ class TextSearch:
         return [trigram for at, (count, _, trigram) in enumerate(ranked) if at < 2 or count <= ROWS_SAMPLED / FREQUENT]
 
 
-def _place(row: Values) -> tuple[int, str]:
-    return row[_CREATED_AT], row[_ID]
+def _place(row: Values) -> tuple[int, int]:
+    return row[_CREATED_AT], row[_POSITION]

@@ -1,8 +1,8 @@
 """What each session used, so that usage by session and by label is answered without its rows.
 
-session_usage (migration 0010) has the sums of each (session, engine, model), and the times between which its calls and
-requests began. The writer adds rows when it has nothing else to do, in the order of their numbers, up to those of
-session_usage_summed; an answer counts the rows after them. So it is exact at any time.
+session_usage (migration 0016) has the sums of each (session, recorded_by, engine, model), and the times between which
+its calls and requests began. The writer adds rows when it has nothing else to do, in the order of their positions, up
+to those of session_usage_summed; an answer counts the rows after them. So it is exact at any time.
 """
 
 import operator
@@ -21,18 +21,19 @@ SESSION_USAGE = "session_usage"
 ROWS_A_STEP = 1000
 """Some milliseconds of the writer's time."""
 
-_KEY = ("session", "engine", "model")
-_COLUMNS = {name: f"r.{name}" for name in ("engine", "model")} | {"session": "r.session_id"}
+_KEY = ("session", "recorded_by", "engine", "model")
+_COLUMNS = {name: f"r.{name}" for name in _KEY[1:]} | {"session": "r.session_id"}
 _STRADDLERS = "session_usage s CROSS JOIN {}"
-_SAME = "r.session_id = s.session_id AND +r.engine = s.engine AND +r.model = s.model"
+_SAME = "r.session_id = s.session_id AND " + " AND ".join(f"+r.{name} = s.{name}" for name in _KEY[1:])
 _EMPTY = (*(0,) * len(CALLS), histogram.to_blob(0), *(0,) * len(REQUESTS))
 _SUMS = (*CALLS, "durations", *REQUESTS)
 _SELECT = (
-    f"SELECT earliest, latest, {', '.join(_SUMS)} FROM session_usage WHERE session_id = ? AND engine = ? AND model = ?"  # noqa: S608 - names of ours
+    f"SELECT earliest, latest, {', '.join(_SUMS)} FROM session_usage "  # noqa: S608 - names of ours
+    "WHERE session_id = ? AND recorded_by = ? AND engine = ? AND model = ?"
 )
 _UPSERT = (
-    f"INSERT INTO session_usage VALUES ({', '.join('?' * (5 + len(_SUMS)))}) "  # noqa: S608 - names of ours
-    "ON CONFLICT (session_id, engine, model) DO UPDATE SET "
+    f"INSERT INTO session_usage VALUES ({', '.join('?' * (6 + len(_SUMS)))}) "  # noqa: S608 - names of ours
+    "ON CONFLICT (session_id, recorded_by, engine, model) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in ("earliest", "latest", *_SUMS))
 )
 
@@ -80,8 +81,8 @@ def session_parts(
             *([] if end is None else [Condition("s.earliest < ?", (end,))]),
         ]
         parts = [*overlaps, Condition(f"NOT ({cut})", tuple(time for _, time in ends)), Condition(_SAME)]
-        yield kind.straddlers, [*parts, *within, Condition("+r.rowid <= ?", (last,))]
-    yield kind.later, [Condition("r.rowid > ?", (last,)), *(Condition(f"+{sql}", x) for sql, x in within)]
+        yield kind.straddlers, [*parts, *within, Condition("+r.position <= ?", (last,))]
+    yield kind.later, [Condition("r.position > ?", (last,)), *(Condition(f"+{sql}", x) for sql, x in within)]
 
 
 def is_short(connection: Connection, begin: int, end: int | None) -> bool:
@@ -111,12 +112,12 @@ def sum_some(connection: Connection, kind: Kind, rows: int = ROWS_A_STEP) -> int
     first = _summed(connection)[kind.summed]
     ((last,),) = connection.execute(
         "SELECT max(number) FROM "  # noqa: S608 - a name of ours
-        f"(SELECT rowid AS number FROM {kind.rows.name} WHERE rowid > ? ORDER BY rowid LIMIT ?)",
+        f"(SELECT position AS number FROM {kind.rows.name} WHERE position > ? ORDER BY position LIMIT ?)",
         (first, rows),
     )
     if last is None:
         return None
-    within = [Condition("r.rowid > ?", (first,)), Condition("r.rowid <= ?", (last,))]
+    within = [Condition("r.position > ?", (first,)), Condition("r.position <= ?", (last,))]
     at = 0 if kind.rows.durations else len(CALLS) + 1
     for key, earliest, latest, values in _grouped(connection, kind.rows, within, "created_at", "created_at"):
         row: Any = connection.execute(_SELECT, key).fetchone() or (earliest, latest, *_EMPTY)
@@ -140,7 +141,7 @@ def forget_sessions(connection: Connection, before_ms: int, limit: int) -> bool:
         table = kind.rows.name
         connection.execute(
             f"UPDATE session_usage_summed SET {kind.summed} = min({kind.summed}, "  # noqa: S608 - names of ours
-            f"(SELECT coalesce(max(rowid), 0) FROM {table}))"
+            f"(SELECT coalesce(max(position), 0) FROM {table}))"
         )
     old = "SELECT rowid FROM session_usage WHERE latest < ? LIMIT ?"
     connection.execute(f"DELETE FROM session_usage WHERE rowid IN ({old})", (before_ms, limit))  # noqa: S608 - a text of ours
@@ -166,7 +167,7 @@ def session_differences(connection: Connection) -> int:
             for key, earliest, latest, values in _grouped(connection, kind.sums, [], "earliest", "latest")
             if earliest >= mark
         }
-        within = [Condition("r.rowid <= ?", (last,)), Condition("+r.created_at >= ?", (mark,))]
+        within = [Condition("r.position <= ?", (last,)), Condition("+r.created_at >= ?", (mark,))]
         for key, earliest, latest, values in _grouped(connection, kind.rows, within, "created_at", "created_at"):
             if key not in kept:
                 # Its sums have what was pruned too, or are missing.
@@ -189,7 +190,7 @@ def _summed(connection: Connection) -> dict[str, int]:
 def _grouped(
     connection: Connection, table: Table, conditions: list[Condition], earliest: str, latest: str
 ) -> Iterator[tuple[tuple[str, ...], int, int, list[int]]]:
-    """The sums of each (session, engine, model) in a table, and its times; the last sum of calls is the histogram."""
+    """The sums and times of each key of session_usage in a table; the last sum of calls is the histogram."""
     keys = [table.columns[name] for name in _KEY]
     times = (f"min(r.{earliest})", f"max(r.{latest})")
     sql, arguments = table.statement(keys, "", conditions, times)

@@ -7,7 +7,7 @@ summed up by errors, shadows, texts and suspect times: what is asked by them is 
 
 import operator
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from audit_svc.sqlite.care.pruned import pruned_before
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing
 from audit_svc.sqlite.read.listing import Condition
+from audit_svc.sqlite.read.queries import ambiguous_session
 from audit_svc.sqlite.usage.session_usage import KINDS, SESSION_USAGE, is_short, session_parts
 from audit_svc.sqlite.usage.usage_tables import (
     CALL_ROWS,
@@ -35,6 +36,7 @@ from audit_svc.sqlite.usage.usage_tables import (
     call_rollup,
     request_rollup,
 )
+from audit_svc.sqlite.write.recorders import recorders_of
 
 Group = tuple[int | str, ...]
 Part = tuple[Table, list[Condition]]
@@ -43,6 +45,8 @@ Part = tuple[Table, list[Condition]]
 _OF_CALLS = ("tool_calls", "tool_call_errors", *CALLS[2:])
 _OF_USAGE = ("requests", *REQUESTS[2:-2], "known_cost_micros", "unpriced_requests")
 """The fields of UsageGroup and of its Usage, in the order of CALLS, and of REQUESTS without the errors."""
+
+_OF_SESSION = ("tool_call_log", "cost_log")
 
 _NO_CALLS, _NO_REQUESTS = (0,) * len(CALLS), (0,) * len(REQUESTS)
 
@@ -89,6 +93,7 @@ def _found(connection: Connection, query: Query) -> dict[Group, _Sums]:
     groups = query.group_by
     found = defaultdict[Group, _Sums](_Sums)
     with connection:
+        _refuse_ambiguous(connection, query.filter.equal)
         parts = list(_parts(connection, query.filter, groups))
         if groups and any(table.name == SESSION_USAGE for table, _ in parts):
             parts = list(_of_page(connection, query, parts))
@@ -96,6 +101,17 @@ def _found(connection: Connection, query: Query) -> dict[Group, _Sums]:
             for group, values in _read(connection, table, groups, conditions):
                 found[group].add(table, values)
     return {group: sums for group, sums in found.items() if sums.calls[0] or sums.requests[0]}
+
+
+def _refuse_ambiguous(connection: Connection, equal: Mapping[str, str]) -> None:
+    """Refuses to sum up the rows that several callers recorded under one session id."""
+    session_id = equal.get("session_id", "")
+    if not session_id or "recorded_by" in equal or len(recorders_of(connection)) < 2:
+        return
+    tables = " UNION ".join(f"SELECT recorded_by FROM {name} WHERE session_id = ?1" for name in _OF_SESSION)  # noqa: S608 - names of ours
+    names = [str(name) for (name,) in connection.execute(tables, (session_id,))]
+    if len(names) > 1:
+        raise ambiguous_session(session_id, names)
 
 
 def _of_page(connection: Connection, query: Query, parts: Sequence[Part]) -> Iterator[Part]:
@@ -142,8 +158,8 @@ def _parts(connection: Connection, wanted: Filter, groups: Sequence[str]) -> Ite
     only_calls = wanted.is_of_calls
     # What no sum is kept by.
     of_rows = bool(wanted.contains) or (wanted.has_error, wanted.shadow, wanted.clock_suspect) != (None, None, None)
-    by_session = bool("session_id" in wanted.equal or wanted.labels) or any(
-        name == "session" or name.startswith(LABEL) for name in groups
+    by_session = bool({"session_id", "recorded_by"} & set(wanted.equal) or wanted.labels) or any(
+        name in ("session", "recorded_by") or name.startswith(LABEL) for name in groups
     )
     if by_session and not only_calls and not of_rows and not {"tool", "outcome", *PERIODS} & set(groups):
         until = None if end == MAX_INT64 else end
@@ -173,7 +189,7 @@ def _filters(connection: Connection, wanted: Filter) -> list[Condition]:
     conditions += listing.is_set("r.clock_suspect", wanted.clock_suspect)
     conditions += listing.contains("r.args_summary", wanted.contains)
     rare = listing.with_rare_label(connection, wanted.labels, "r.session_id")
-    return [*conditions, *([rare] if rare else []), *listing.has_labels(wanted.labels, "r.session_id")]
+    return [*conditions, *([rare] if rare else []), *listing.has_labels(wanted.labels, "r.session_id", "r.recorded_by")]
 
 
 def _read(
@@ -195,7 +211,8 @@ def _columns(table: Table, groups: Sequence[str]) -> tuple[list[str], str, list[
     columns: list[str] = []
     for at, name in enumerate(groups):
         if name.startswith(LABEL):
-            joins.append(f" LEFT JOIN session_labels l{at} ON l{at}.session_id = r.session_id AND l{at}.key = ?")
+            of_session = f"l{at}.session_id = r.session_id AND l{at}.recorded_by = r.recorded_by"
+            joins.append(f" LEFT JOIN session_labels l{at} ON {of_session} AND l{at}.key = ?")
             keys.append(name.removeprefix(LABEL))
             columns.append(f"coalesce(l{at}.value, '')")
         elif name in PERIODS:

@@ -89,7 +89,7 @@ _BUCKETS = Durations("group_concat(bucket), group_concat(s0)", _of_texts)
 
 _CALL_COLUMNS = {"engine": "r.engine", "model": "r.model", "tool": "r.tool_name", "outcome": "coalesce(r.outcome, '')"}
 _REQUEST_COLUMNS = {"engine": "r.engine", "model": "r.model", "tool": "''", "outcome": "''"}
-_SESSION = {"session": "r.session_id"}
+_SESSION = {"session": "r.session_id", "recorded_by": "r.recorded_by"}
 
 CALL_ROWS = Table(
     "tool_call_log",

@@ -28,12 +28,16 @@ class LedgerClock(SeenClock):
         self._kept_ms = self.seen_ms
 
 
-def mark_suspects(connection: Connection, table: str, rows: ValidRows, time: int, mark: int, received_ms: int) -> int:
+def mark_suspects(
+    connection: Connection, table: str, rows: ValidRows, time: int, mark: int, received_ms: int, recorded_by: str
+) -> int:
     """Marks the rows whose time cannot be right if the ledger's is, and returns how many. They are in table already.
 
     time: the place of the time in a row. mark: the time that the ledger is pruned to. received_ms: when they came.
+    recorded_by: from whom.
     """
     latest = received_ms + MAX_AHEAD_MS
-    suspect = [(received_ms, row[0]) for row in rows.rows() if row[time] < mark or row[time] > latest]
-    connection.executemany(f"UPDATE {table} SET clock_suspect = ? WHERE id = ?", suspect)  # noqa: S608 - a name of ours
+    suspect = [(received_ms, row[0], recorded_by) for row in rows.rows() if row[time] < mark or row[time] > latest]
+    sql = f"UPDATE {table} SET clock_suspect = ? WHERE id = ? AND recorded_by = ?"  # noqa: S608 - a name of ours
+    connection.executemany(sql, suspect)
     return len(suspect)

@@ -33,7 +33,8 @@ def change(path: Path, *statements: str) -> None:
 def test_a_sound_ledger_is_sound_in_all_that_is_checked(database):
     make_ledger(database, hours=3)
     assert [(found.check, found.state) for found in check(database, silent)] == [
-        (name, "ok") for name in ("integrity", "schema", "labels", "producers", "pruned", "clock", "rollups", "texts")
+        (name, "ok")
+        for name in ("integrity", "schema", "labels", "producers", "ids", "pruned", "clock", "rollups", "texts")
     ]
 
 
@@ -41,7 +42,7 @@ def test_a_sound_ledger_is_sound_in_all_that_is_checked(database):
     ("statement", "said"),
     [
         ("DELETE FROM sessions WHERE id = 'session-1'", "labels: 2 labels of sessions that are not there"),
-        ("INSERT INTO producer_gaps VALUES ('nobody', 1, 2)", "producers: nobody: the gap 1 to 2 cannot be"),
+        ("INSERT INTO producer_gaps VALUES ('nobody', '', 1, 2)", "producers: nobody: the gap 1 to 2 cannot be"),
         (
             f"INSERT INTO pruned VALUES (1, {ago(2)}, 0, 0, 0, 0, 0, 0, 0, 0, 'ada', 1, 2)",
             "pruned: 10 rows of tool_call_log are older than what was pruned",
@@ -72,20 +73,36 @@ def test_what_cannot_be_is_wrong(database, statement, said):
     assert findings(database, "wrong")[0].startswith(said)
 
 
+def test_an_id_that_two_callers_recorded_is_a_note_that_names_both(database):
+    for name in ("gateway", "mallory"):
+        change(
+            database,
+            f"INSERT INTO recorders VALUES ('{name}')",
+            f"INSERT INTO producers VALUES ('p', '{name}', 1, 0, 0)",
+            "INSERT INTO cost_log (id, session_id, turn_id, engine, model, requested_model, input_tokens, output_tokens, "
+            "cached_input_tokens, reasoning_tokens, duration_ms, created_at, usage_incomplete, recorded_by) "
+            f"VALUES ('x', 's', '', 'e', 'm', 'm', 0, 0, 0, 0, 0, 1800000000000, 0, '{name}')",
+        )
+    assert [note for note in findings(database, "note") if note.startswith("ids")] == [
+        "ids: the model request 'x' was recorded by 'gateway', 'mallory'",
+        "ids: the producer's id 'p' was recorded by 'gateway', 'mallory'",
+    ]
+
+
 def test_what_a_producer_never_sent_is_a_note(database):
     make_ledger(database, hours=1)
     change(
         database,
-        "INSERT INTO producers VALUES ('gateway-1', 10, 0, 0)",
-        "INSERT INTO producer_gaps VALUES ('gateway-1', 2, 4)",
-        "INSERT INTO producer_gaps VALUES ('gateway-1', 8, 8)",
+        "INSERT INTO producers VALUES ('gateway-1', '', 10, 0, 0)",
+        "INSERT INTO producer_gaps VALUES ('gateway-1', '', 2, 4)",
+        "INSERT INTO producer_gaps VALUES ('gateway-1', '', 8, 8)",
     )
     assert findings(database, "note") == [
         "producers: gateway-1: records 2 to 4 never came (3)",
         "producers: gateway-1: records 8 to 8 never came (1)",
     ]
     assert findings(database, "wrong") == []
-    change(database, "INSERT INTO producer_gaps VALUES ('gateway-1', 4, 5)")
+    change(database, "INSERT INTO producer_gaps VALUES ('gateway-1', '', 4, 5)")
     assert findings(database, "wrong") == ["producers: gateway-1: the gap 4 to 5 cannot be"]
 
 
@@ -94,8 +111,8 @@ def test_no_producers_name_makes_a_line_of_its_own_or_turns_one_round(database):
     make_ledger(database, hours=1)
     change(
         database,
-        "INSERT INTO producers VALUES ('b/\u202ex\nok     producers', 10, 0, 0)",
-        "INSERT INTO producer_gaps VALUES ('b/\u202ex\nok     producers', 2, 4)",
+        "INSERT INTO producers VALUES ('b/\u202ex\nok     producers', '', 10, 0, 0)",
+        "INSERT INTO producer_gaps VALUES ('b/\u202ex\nok     producers', '', 2, 4)",
     )
     said = CliRunner().invoke(app, ["check", "--db", str(database)]).stdout
     assert r"b/\u202ex\x0aok     producers: records 2 to 4 never came" in said

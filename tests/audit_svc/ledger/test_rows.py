@@ -191,8 +191,9 @@ rows = st.builds(
 def test_a_row_is_the_same_after_the_way_into_its_columns_and_back(row):
     accepted = batch(row)
     (values,) = accepted.tool_calls.rows()
-    record = tool_call_record(7, values)
-    assert (record.tool_call, record.receipt.position) == (row, 7)
+    record = tool_call_record((7, "gw", 8), values)
+    receipt = record.receipt
+    assert (record.tool_call, receipt.position, receipt.recorded_by, receipt.recorded_at_ms) == (row, 7, "gw", 8)
 
 
 @given(

@@ -234,11 +234,11 @@ def test_a_folder_of_migrations_that_is_not_as_it_should_be_is_refused(tmp_path,
         load_migrations(tmp_path)
 
 
-def test_every_table_is_strict_and_has_a_text_primary_key(empty):
+def test_every_table_is_strict_and_knows_a_row_by_its_id_and_its_recorder(empty):
     migrate.up(empty, load_migrations())
     own = "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
     for name, strict in empty.execute(own).fetchall():
         assert strict or name.startswith("sqlite_"), name
     for name in ("sessions", "cost_log", "tool_call_log", "producers"):
-        keys = empty.execute("SELECT name, type FROM pragma_table_info(?) WHERE pk", (name,)).fetchall()
-        assert keys == [("id", "TEXT")]
+        columns = 'SELECT i.name FROM pragma_index_list(?) l, pragma_index_info(l.name) i WHERE l."unique"'
+        assert [key for (key,) in empty.execute(columns, (name,))] == ["id", "recorded_by"]

@@ -27,6 +27,7 @@ def highest(connection: apsw.Connection, producer: str = "p") -> object:
     return connection.execute("SELECT highest_sequence FROM producers WHERE id = ?", (producer,)).fetchall()[0][0]
 
 
+P = "p", ""
 ranges = st.tuples(st.integers(1, 40), st.integers(0, 8)).map(lambda pair: (pair[0], sum(pair)))
 
 
@@ -36,7 +37,7 @@ def test_what_is_missing_is_exactly_what_no_batch_has_covered(batches):
     connection = fresh()
     seen: set[int] = set()
     for first, last in batches:
-        cover(connection, "p", first, last, 1)
+        cover(connection, P, first, last, 1)
         seen.update(range(first, last + 1))
         assert highest(connection) == max(seen)
         missing = [n for one, other in gaps(connection) for n in range(int(str(one)), int(str(other)) + 1)]
@@ -45,11 +46,14 @@ def test_what_is_missing_is_exactly_what_no_batch_has_covered(batches):
 
 def test_producers_are_told_apart_and_their_times_are_kept():
     connection = fresh()
-    cover(connection, "p", 1, 5, 100)
-    cover(connection, "q", 3, 4, 200)
-    cover(connection, "p", 6, 6, 300)
+    cover(connection, P, 1, 5, 100)
+    cover(connection, ("q", ""), 3, 4, 200)
+    cover(connection, P, 6, 6, 300)
     assert (gaps(connection, "p"), gaps(connection, "q")) == ([], [(1, 2)])
-    assert list(connection.execute("SELECT * FROM producers ORDER BY id")) == [("p", 6, 100, 300), ("q", 4, 200, 200)]
+    assert list(connection.execute("SELECT * FROM producers ORDER BY id")) == [
+        ("p", "", 6, 100, 300),
+        ("q", "", 4, 200, 200),
+    ]
 
 
 @pytest.mark.parametrize(

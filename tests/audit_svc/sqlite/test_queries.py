@@ -13,6 +13,7 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import InvalidRequest, NotFound
 from audit_svc.ledger.batch import read_batch
+from audit_svc.ledger.pages import call_key
 from audit_svc.ledger.query import filter_of, query_of
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
@@ -204,6 +205,11 @@ def test_r15_every_listing_of_sessions_walks_an_index(filled, patient, filters):
     assert ("USE TEMP B-TREE FOR ORDER BY" in found) == (patient == "few" and "labels" in filters)
 
 
+def newest_first(rows: list[Any]) -> list[Any]:
+    """Rows that stand in the order of their commits."""
+    return sorted(rows, key=lambda row: row.created_at_ms)[::-1]
+
+
 @pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: "+".join(filters) or "all")
 def test_pages_hold_every_matching_row_once_the_newest_first(filled, patient, filters):
     found: list[audit_pb2.AuditRow] = []
@@ -216,7 +222,7 @@ def test_pages_hold_every_matching_row_once_the_newest_first(filled, patient, fi
         if not token:
             break
     expected = [row for row in ROWS if matches(row, filters)]
-    assert found == sorted(expected, key=lambda row: (row.created_at_ms, row.id), reverse=True)
+    assert found == newest_first(expected)
 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: "+".join(filters) or "all")
@@ -225,9 +231,9 @@ def test_an_export_holds_every_matching_row_once_the_oldest_first(filled, filter
     after = None
     while rows := tool_calls.export_tool_calls(filled, filter_of(question(Request, **filters)), after, 190, 9):
         found.extend(map(row_of, rows))
-        after = found[-1].created_at_ms, found[-1].id
+        after = call_key(rows[-1])
     expected = [row for row in ROWS[:190] if matches(row, filters)]
-    assert found == sorted(expected, key=lambda row: (row.created_at_ms, row.id))
+    assert found == sorted(expected, key=lambda row: row.created_at_ms)
 
 
 @pytest.mark.parametrize("filters", SESSION_FILTERS, ids=lambda filters: "+".join(filters) or "all")
@@ -242,7 +248,7 @@ def test_pages_of_sessions_hold_every_matching_one_with_its_labels(filled, patie
         if not token:
             break
     expected = [session for session in SESSIONS if session_matches(session, filters)]
-    assert found == sorted(expected, key=lambda row: (row.created_at_ms, row.id), reverse=True)
+    assert found == newest_first(expected)
 
 
 def test_a_timeline_has_requests_and_calls_in_their_order(writer, reading):
@@ -263,7 +269,7 @@ def test_a_timeline_has_requests_and_calls_in_their_order(writer, reading):
         if not token:
             break
     expected: list[audit_pb2.AuditRow | audit_pb2.CostRow] = [*calls, *requests]
-    assert found == sorted(expected, key=lambda row: (row.created_at_ms, row.id))
+    assert found == sorted(expected, key=lambda row: row.created_at_ms)
 
 
 @pytest.mark.parametrize(

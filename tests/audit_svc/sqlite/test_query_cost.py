@@ -73,7 +73,7 @@ def ledgers() -> Iterator[tuple[apsw.Connection, apsw.Connection]]:
 
 def deep(request: questions_pb2.ListToolCallsRequest) -> questions_pb2.ListToolCallsRequest:
     """The page that begins a day ago."""
-    request.page_token = encode_token((END - DAY_MS, ""), fingerprint_of(request))
+    request.page_token = encode_token((END - DAY_MS, 0), fingerprint_of(request))
     return request
 
 

@@ -122,7 +122,7 @@ def test_a_damaged_database_is_refused(database):
     migrate.up(connection, migrate.load_migrations())
     connection.execute(
         "WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 500) "
-        "INSERT INTO session_labels SELECT value, 'key', hex(randomblob(200)) FROM n"
+        "INSERT INTO session_labels SELECT value, '', 'key', hex(randomblob(200)) FROM n"
     )
     connection.close()
     with database.open("r+b") as file:

@@ -202,7 +202,7 @@ def test_of_two_session_rows_the_higher_revision_stays_with_its_labels(writer, r
     newest = session_row(revision=3, turns=2, status=common_pb2.SESSION_STATUS_IDLE, labels={"user": "grace"})
     assert send(session_row(revision=1)) == (1, 0)
     assert send(newest) == (1, 0)
-    assert send(session_row(revision=2), session_row(revision=3, turns=99)) == (0, 2)
+    assert send(session_row(revision=2), newest) == (0, 2)
     asked = questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id="session-1"))
     assert row_of(asking.get_session(reading, asked).session) == newest
 

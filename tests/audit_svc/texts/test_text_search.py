@@ -209,7 +209,7 @@ def test_a_page_that_begins_deep_finds_what_came_late(filled):
     write(filled, late, *[call(number) for number in range(1000, 1100)])
     list(index_rows(filled))
     request = question(Request, args_contain="needle")
-    request.page_token = encode_token((BEGIN + 100, ""), fingerprint_of(request))
+    request.page_token = encode_token((BEGIN + 100, 0), fingerprint_of(request))
     assert [row_of(one).id for one in asking.list_tool_calls(filled, request).tool_calls] == ["late"]
 
 

@@ -26,7 +26,7 @@ from onrecord.audit.v1 import audit_pb2 as onrecord_dot_audit_dot_v1_dot_audit__
 from onrecord.common.v1 import common_pb2 as onrecord_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!onrecord/audit/v1/questions.proto\x12\x11onrecord.audit.v1\x1a\x1donrecord/audit/v1/audit.proto\x1a\x1fonrecord/common/v1/common.proto\"H\n\x07Receipt\x12\x13\n\x0brecorded_by\x18\x01 \x01(\t\x12\x16\n\x0erecorded_at_ms\x18\x02 \x01(\x03\x12\x10\n\x08position\x18\x03 \x01(\x03\")\n\x06RowKey\x12\x13\n\x0brecorded_by\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"m\n\x0eToolCallRecord\x12.\n\ttool_call\x18\x01 \x01(\x0b\x32\x1b.onrecord.audit.v1.AuditRow\x12+\n\x07receipt\x18\x02 \x01(\x0b\x32\x1a.onrecord.audit.v1.Receipt\"t\n\x12ModelRequestRecord\x12\x31\n\rmodel_request\x18\x01 \x01(\x0b\x32\x1a.onrecord.audit.v1.CostRow\x12+\n\x07receipt\x18\x02 \x01(\x0b\x32\x1a.onrecord.audit.v1.Receipt\"l\n\rSessionRecord\x12.\n\x07session\x18\x01 \x01(\x0b\x32\x1d.onrecord.audit.v1.SessionRow\x12+\n\x07receipt\x18\x02 \x01(\x0b\x32\x1a.onrecord.audit.v1.Receipt\"\xe5\x03\n\x0eToolCallFilter\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x11\n\ttool_name\x18\x04 \x01(\t\x12-\n\x08outcomes\x18\x05 \x03(\x0e\x32\x1b.onrecord.common.v1.Outcome\x12\x16\n\thas_error\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06shadow\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12=\n\x06labels\x18\x08 \x03(\x0b\x32-.onrecord.audit.v1.ToolCallFilter.LabelsEntry\x12\x1c\n\x0f\x63reated_from_ms\x18\t \x01(\x03H\x02\x88\x01\x01\x12\x1e\n\x11\x63reated_before_ms\x18\n \x01(\x03H\x03\x88\x01\x01\x12\x14\n\x0c\x61rgs_contain\x18\x0b \x01(\t\x12\x1a\n\rclock_suspect\x18\x0c \x01(\x08H\x04\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_has_errorB\t\n\x07_shadowB\x12\n\x10_created_from_msB\x14\n\x12_created_before_msB\x10\n\x0e_clock_suspect\"p\n\x14ListToolCallsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x31\n\x06\x66ilter\x18\x03 \x01(\x0b\x32!.onrecord.audit.v1.ToolCallFilter\"g\n\x15ListToolCallsResponse\x12\x35\n\ntool_calls\x18\x01 \x03(\x0b\x32!.onrecord.audit.v1.ToolCallRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb8\x02\n\rSessionFilter\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x33\n\x08statuses\x18\x03 \x03(\x0e\x32!.onrecord.common.v1.SessionStatus\x12<\n\x06labels\x18\x04 \x03(\x0b\x32,.onrecord.audit.v1.SessionFilter.LabelsEntry\x12\x1c\n\x0f\x63reated_from_ms\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x1e\n\x11\x63reated_before_ms\x18\x06 \x01(\x03H\x01\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x12\n\x10_created_from_msB\x14\n\x12_created_before_ms\"t\n\x19ListSessionRecordsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x30\n\x06\x66ilter\x18\x03 \x01(\x0b\x32 .onrecord.audit.v1.SessionFilter\"i\n\x1aListSessionRecordsResponse\x12\x32\n\x08sessions\x18\x01 \x03(\x0b\x32 .onrecord.audit.v1.SessionRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"l\n\x17GetSessionRecordRequest\x12*\n\x07session\x18\x01 \x01(\x0b\x32\x19.onrecord.audit.v1.RowKey\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\x91\x01\n\x18GetSessionRecordResponse\x12\x31\n\x07session\x18\x01 \x01(\x0b\x32 .onrecord.audit.v1.SessionRecord\x12)\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x18.onrecord.audit.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xbc\x01\n\x05\x45ntry\x12\r\n\x05\x61t_ms\x18\x01 \x01(\x03\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0f\n\x07turn_id\x18\x03 \x01(\t\x12\x36\n\ttool_call\x18\x04 \x01(\x0b\x32!.onrecord.audit.v1.ToolCallRecordH\x00\x12>\n\rmodel_request\x18\x05 \x01(\x0b\x32%.onrecord.audit.v1.ModelRequestRecordH\x00\x42\x07\n\x05\x65ntry\"\x83\x01\n\x15SummarizeUsageRequest\x12\x31\n\x06\x66ilter\x18\x01 \x01(\x0b\x32!.onrecord.audit.v1.ToolCallFilter\x12\x10\n\x08group_by\x18\x02 \x03(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"`\n\x16SummarizeUsageResponse\x12-\n\x06groups\x18\x01 \x03(\x0b\x32\x1d.onrecord.audit.v1.UsageGroup\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xea\x02\n\nUsageGroup\x12\x0e\n\x06values\x18\x01 \x03(\t\x12\x12\n\ntool_calls\x18\x02 \x01(\x03\x12\x18\n\x10tool_call_errors\x18\x03 \x01(\x03\x12\x15\n\rnonzero_exits\x18\x04 \x01(\x03\x12\x13\n\x0bhttp_errors\x18\x05 \x01(\x03\x12\x1c\n\x0f\x64uration_p50_ms\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0f\x64uration_p95_ms\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x1c\n\x0f\x64uration_p99_ms\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x14\n\x0cresult_bytes\x18\t \x01(\x03\x12(\n\x05usage\x18\n \x01(\x0b\x32\x19.onrecord.common.v1.Usage\x12\x1c\n\x14model_request_errors\x18\x0b \x01(\x03\x42\x12\n\x10_duration_p50_msB\x12\n\x10_duration_p95_msB\x12\n\x10_duration_p99_ms\"\x9e\x01\n\x14TailToolCallsRequest\x12\x31\n\x06\x66ilter\x18\x01 \x01(\x0b\x32!.onrecord.audit.v1.ToolCallFilter\x12\x16\n\x0cresume_token\x18\x02 \x01(\tH\x00\x12\x18\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03H\x00\x12\x18\n\x10skip_when_behind\x18\x04 \x01(\x08\x42\x07\n\x05start\",\n\rPositionRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x0c\n\x04last\x18\x02 \x01(\x03\"\xa9\x01\n\x15TailToolCallsResponse\x12\x35\n\ntool_calls\x18\x01 \x03(\x0b\x32!.onrecord.audit.v1.ToolCallRecord\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x10\n\x08position\x18\x03 \x01(\x03\x12\x31\n\x07skipped\x18\x04 \x01(\x0b\x32 .onrecord.audit.v1.PositionRange\"a\n\x16\x45xportToolCallsRequest\x12\x31\n\x06\x66ilter\x18\x01 \x01(\x0b\x32!.onrecord.audit.v1.ToolCallFilter\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"f\n\x17\x45xportToolCallsResponse\x12\x35\n\ntool_calls\x18\x01 \x03(\x0b\x32!.onrecord.audit.v1.ToolCallRecord\x12\x14\n\x0cresume_token\x18\x02 \x01(\t2\xac\x05\n\x0fQuestionService\x12g\n\rListToolCalls\x12\'.onrecord.audit.v1.ListToolCallsRequest\x1a(.onrecord.audit.v1.ListToolCallsResponse\"\x03\x90\x02\x01\x12v\n\x12ListSessionRecords\x12,.onrecord.audit.v1.ListSessionRecordsRequest\x1a-.onrecord.audit.v1.ListSessionRecordsResponse\"\x03\x90\x02\x01\x12p\n\x10GetSessionRecord\x12*.onrecord.audit.v1.GetSessionRecordRequest\x1a+.onrecord.audit.v1.GetSessionRecordResponse\"\x03\x90\x02\x01\x12j\n\x0eSummarizeUsage\x12(.onrecord.audit.v1.SummarizeUsageRequest\x1a).onrecord.audit.v1.SummarizeUsageResponse\"\x03\x90\x02\x01\x12i\n\rTailToolCalls\x12\'.onrecord.audit.v1.TailToolCallsRequest\x1a(.onrecord.audit.v1.TailToolCallsResponse\"\x03\x90\x02\x01\x30\x01\x12o\n\x0f\x45xportToolCalls\x12).onrecord.audit.v1.ExportToolCallsRequest\x1a*.onrecord.audit.v1.ExportToolCallsResponse\"\x03\x90\x02\x01\x30\x01\x42\x86\x01\n\x15\x64\x65v.onrecord.audit.v1P\x01Z-onrecord.dev/protos/onrecord/audit/v1;auditv1\xaa\x02\x11OnRecord.Audit.V1\xca\x02\x11OnRecord\\Audit\\V1\xea\x02\x13OnRecord::Audit::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!onrecord/audit/v1/questions.proto\x12\x11onrecord.audit.v1\x1a\x1donrecord/audit/v1/audit.proto\x1a\x1fonrecord/common/v1/common.proto\"H\n\x07Receipt\x12\x13\n\x0brecorded_by\x18\x01 \x01(\t\x12\x16\n\x0erecorded_at_ms\x18\x02 \x01(\x03\x12\x10\n\x08position\x18\x03 \x01(\x03\">\n\x06RowKey\x12\x18\n\x0brecorded_by\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\n\n\x02id\x18\x02 \x01(\tB\x0e\n\x0c_recorded_by\"m\n\x0eToolCallRecord\x12.\n\ttool_call\x18\x01 \x01(\x0b\x32\x1b.onrecord.audit.v1.AuditRow\x12+\n\x07receipt\x18\x02 \x01(\x0b\x32\x1a.onrecord.audit.v1.Receipt\"t\n\x12ModelRequestRecord\x12\x31\n\rmodel_request\x18\x01 \x01(\x0b\x32\x1a.onrecord.audit.v1.CostRow\x12+\n\x07receipt\x18\x02 \x01(\x0b\x32\x1a.onrecord.audit.v1.Receipt\"l\n\rSessionRecord\x12.\n\x07session\x18\x01 \x01(\x0b\x32\x1d.onrecord.audit.v1.SessionRow\x12+\n\x07receipt\x18\x02 \x01(\x0b\x32\x1a.onrecord.audit.v1.Receipt\"\x8f\x04\n\x0eToolCallFilter\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x11\n\ttool_name\x18\x04 \x01(\t\x12-\n\x08outcomes\x18\x05 \x03(\x0e\x32\x1b.onrecord.common.v1.Outcome\x12\x16\n\thas_error\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06shadow\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12=\n\x06labels\x18\x08 \x03(\x0b\x32-.onrecord.audit.v1.ToolCallFilter.LabelsEntry\x12\x1c\n\x0f\x63reated_from_ms\x18\t \x01(\x03H\x02\x88\x01\x01\x12\x1e\n\x11\x63reated_before_ms\x18\n \x01(\x03H\x03\x88\x01\x01\x12\x14\n\x0c\x61rgs_contain\x18\x0b \x01(\t\x12\x1a\n\rclock_suspect\x18\x0c \x01(\x08H\x04\x88\x01\x01\x12\x18\n\x0brecorded_by\x18\r \x01(\tH\x05\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_has_errorB\t\n\x07_shadowB\x12\n\x10_created_from_msB\x14\n\x12_created_before_msB\x10\n\x0e_clock_suspectB\x0e\n\x0c_recorded_by\"p\n\x14ListToolCallsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x31\n\x06\x66ilter\x18\x03 \x01(\x0b\x32!.onrecord.audit.v1.ToolCallFilter\"g\n\x15ListToolCallsResponse\x12\x35\n\ntool_calls\x18\x01 \x03(\x0b\x32!.onrecord.audit.v1.ToolCallRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xe2\x02\n\rSessionFilter\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x33\n\x08statuses\x18\x03 \x03(\x0e\x32!.onrecord.common.v1.SessionStatus\x12<\n\x06labels\x18\x04 \x03(\x0b\x32,.onrecord.audit.v1.SessionFilter.LabelsEntry\x12\x1c\n\x0f\x63reated_from_ms\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x1e\n\x11\x63reated_before_ms\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\x18\n\x0brecorded_by\x18\x07 \x01(\tH\x02\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x12\n\x10_created_from_msB\x14\n\x12_created_before_msB\x0e\n\x0c_recorded_by\"t\n\x19ListSessionRecordsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x30\n\x06\x66ilter\x18\x03 \x01(\x0b\x32 .onrecord.audit.v1.SessionFilter\"i\n\x1aListSessionRecordsResponse\x12\x32\n\x08sessions\x18\x01 \x03(\x0b\x32 .onrecord.audit.v1.SessionRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"l\n\x17GetSessionRecordRequest\x12*\n\x07session\x18\x01 \x01(\x0b\x32\x19.onrecord.audit.v1.RowKey\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\x91\x01\n\x18GetSessionRecordResponse\x12\x31\n\x07session\x18\x01 \x01(\x0b\x32 .onrecord.audit.v1.SessionRecord\x12)\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x18.onrecord.audit.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xbc\x01\n\x05\x45ntry\x12\r\n\x05\x61t_ms\x18\x01 \x01(\x03\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0f\n\x07turn_id\x18\x03 \x01(\t\x12\x36\n\ttool_call\x18\x04 \x01(\x0b\x32!.onrecord.audit.v1.ToolCallRecordH\x00\x12>\n\rmodel_request\x18\x05 \x01(\x0b\x32%.onrecord.audit.v1.ModelRequestRecordH\x00\x42\x07\n\x05\x65ntry\"\x83\x01\n\x15SummarizeUsageRequest\x12\x31\n\x06\x66ilter\x18\x01 \x01(\x0b\x32!.onrecord.audit.v1.ToolCallFilter\x12\x10\n\x08group_by\x18\x02 \x03(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"`\n\x16SummarizeUsageResponse\x12-\n\x06groups\x18\x01 \x03(\x0b\x32\x1d.onrecord.audit.v1.UsageGroup\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xea\x02\n\nUsageGroup\x12\x0e\n\x06values\x18\x01 \x03(\t\x12\x12\n\ntool_calls\x18\x02 \x01(\x03\x12\x18\n\x10tool_call_errors\x18\x03 \x01(\x03\x12\x15\n\rnonzero_exits\x18\x04 \x01(\x03\x12\x13\n\x0bhttp_errors\x18\x05 \x01(\x03\x12\x1c\n\x0f\x64uration_p50_ms\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0f\x64uration_p95_ms\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x1c\n\x0f\x64uration_p99_ms\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12\x14\n\x0cresult_bytes\x18\t \x01(\x03\x12(\n\x05usage\x18\n \x01(\x0b\x32\x19.onrecord.common.v1.Usage\x12\x1c\n\x14model_request_errors\x18\x0b \x01(\x03\x42\x12\n\x10_duration_p50_msB\x12\n\x10_duration_p95_msB\x12\n\x10_duration_p99_ms\"\x9e\x01\n\x14TailToolCallsRequest\x12\x31\n\x06\x66ilter\x18\x01 \x01(\x0b\x32!.onrecord.audit.v1.ToolCallFilter\x12\x16\n\x0cresume_token\x18\x02 \x01(\tH\x00\x12\x18\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03H\x00\x12\x18\n\x10skip_when_behind\x18\x04 \x01(\x08\x42\x07\n\x05start\",\n\rPositionRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x0c\n\x04last\x18\x02 \x01(\x03\"\xa9\x01\n\x15TailToolCallsResponse\x12\x35\n\ntool_calls\x18\x01 \x03(\x0b\x32!.onrecord.audit.v1.ToolCallRecord\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x10\n\x08position\x18\x03 \x01(\x03\x12\x31\n\x07skipped\x18\x04 \x01(\x0b\x32 .onrecord.audit.v1.PositionRange\"a\n\x16\x45xportToolCallsRequest\x12\x31\n\x06\x66ilter\x18\x01 \x01(\x0b\x32!.onrecord.audit.v1.ToolCallFilter\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"f\n\x17\x45xportToolCallsResponse\x12\x35\n\ntool_calls\x18\x01 \x03(\x0b\x32!.onrecord.audit.v1.ToolCallRecord\x12\x14\n\x0cresume_token\x18\x02 \x01(\t2\xac\x05\n\x0fQuestionService\x12g\n\rListToolCalls\x12\'.onrecord.audit.v1.ListToolCallsRequest\x1a(.onrecord.audit.v1.ListToolCallsResponse\"\x03\x90\x02\x01\x12v\n\x12ListSessionRecords\x12,.onrecord.audit.v1.ListSessionRecordsRequest\x1a-.onrecord.audit.v1.ListSessionRecordsResponse\"\x03\x90\x02\x01\x12p\n\x10GetSessionRecord\x12*.onrecord.audit.v1.GetSessionRecordRequest\x1a+.onrecord.audit.v1.GetSessionRecordResponse\"\x03\x90\x02\x01\x12j\n\x0eSummarizeUsage\x12(.onrecord.audit.v1.SummarizeUsageRequest\x1a).onrecord.audit.v1.SummarizeUsageResponse\"\x03\x90\x02\x01\x12i\n\rTailToolCalls\x12\'.onrecord.audit.v1.TailToolCallsRequest\x1a(.onrecord.audit.v1.TailToolCallsResponse\"\x03\x90\x02\x01\x30\x01\x12o\n\x0f\x45xportToolCalls\x12).onrecord.audit.v1.ExportToolCallsRequest\x1a*.onrecord.audit.v1.ExportToolCallsResponse\"\x03\x90\x02\x01\x30\x01\x42\x86\x01\n\x15\x64\x65v.onrecord.audit.v1P\x01Z-onrecord.dev/protos/onrecord/audit/v1;auditv1\xaa\x02\x11OnRecord.Audit.V1\xca\x02\x11OnRecord\\Audit\\V1\xea\x02\x13OnRecord::Audit::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,51 +53,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECEIPT']._serialized_start=120
   _globals['_RECEIPT']._serialized_end=192
   _globals['_ROWKEY']._serialized_start=194
-  _globals['_ROWKEY']._serialized_end=235
-  _globals['_TOOLCALLRECORD']._serialized_start=237
-  _globals['_TOOLCALLRECORD']._serialized_end=346
-  _globals['_MODELREQUESTRECORD']._serialized_start=348
-  _globals['_MODELREQUESTRECORD']._serialized_end=464
-  _globals['_SESSIONRECORD']._serialized_start=466
-  _globals['_SESSIONRECORD']._serialized_end=574
-  _globals['_TOOLCALLFILTER']._serialized_start=577
-  _globals['_TOOLCALLFILTER']._serialized_end=1062
-  _globals['_TOOLCALLFILTER_LABELSENTRY']._serialized_start=932
-  _globals['_TOOLCALLFILTER_LABELSENTRY']._serialized_end=977
-  _globals['_LISTTOOLCALLSREQUEST']._serialized_start=1064
-  _globals['_LISTTOOLCALLSREQUEST']._serialized_end=1176
-  _globals['_LISTTOOLCALLSRESPONSE']._serialized_start=1178
-  _globals['_LISTTOOLCALLSRESPONSE']._serialized_end=1281
-  _globals['_SESSIONFILTER']._serialized_start=1284
-  _globals['_SESSIONFILTER']._serialized_end=1596
-  _globals['_SESSIONFILTER_LABELSENTRY']._serialized_start=932
-  _globals['_SESSIONFILTER_LABELSENTRY']._serialized_end=977
-  _globals['_LISTSESSIONRECORDSREQUEST']._serialized_start=1598
-  _globals['_LISTSESSIONRECORDSREQUEST']._serialized_end=1714
-  _globals['_LISTSESSIONRECORDSRESPONSE']._serialized_start=1716
-  _globals['_LISTSESSIONRECORDSRESPONSE']._serialized_end=1821
-  _globals['_GETSESSIONRECORDREQUEST']._serialized_start=1823
-  _globals['_GETSESSIONRECORDREQUEST']._serialized_end=1931
-  _globals['_GETSESSIONRECORDRESPONSE']._serialized_start=1934
-  _globals['_GETSESSIONRECORDRESPONSE']._serialized_end=2079
-  _globals['_ENTRY']._serialized_start=2082
-  _globals['_ENTRY']._serialized_end=2270
-  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_start=2273
-  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_end=2404
-  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_start=2406
-  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_end=2502
-  _globals['_USAGEGROUP']._serialized_start=2505
-  _globals['_USAGEGROUP']._serialized_end=2867
-  _globals['_TAILTOOLCALLSREQUEST']._serialized_start=2870
-  _globals['_TAILTOOLCALLSREQUEST']._serialized_end=3028
-  _globals['_POSITIONRANGE']._serialized_start=3030
-  _globals['_POSITIONRANGE']._serialized_end=3074
-  _globals['_TAILTOOLCALLSRESPONSE']._serialized_start=3077
-  _globals['_TAILTOOLCALLSRESPONSE']._serialized_end=3246
-  _globals['_EXPORTTOOLCALLSREQUEST']._serialized_start=3248
-  _globals['_EXPORTTOOLCALLSREQUEST']._serialized_end=3345
-  _globals['_EXPORTTOOLCALLSRESPONSE']._serialized_start=3347
-  _globals['_EXPORTTOOLCALLSRESPONSE']._serialized_end=3449
-  _globals['_QUESTIONSERVICE']._serialized_start=3452
-  _globals['_QUESTIONSERVICE']._serialized_end=4136
+  _globals['_ROWKEY']._serialized_end=256
+  _globals['_TOOLCALLRECORD']._serialized_start=258
+  _globals['_TOOLCALLRECORD']._serialized_end=367
+  _globals['_MODELREQUESTRECORD']._serialized_start=369
+  _globals['_MODELREQUESTRECORD']._serialized_end=485
+  _globals['_SESSIONRECORD']._serialized_start=487
+  _globals['_SESSIONRECORD']._serialized_end=595
+  _globals['_TOOLCALLFILTER']._serialized_start=598
+  _globals['_TOOLCALLFILTER']._serialized_end=1125
+  _globals['_TOOLCALLFILTER_LABELSENTRY']._serialized_start=979
+  _globals['_TOOLCALLFILTER_LABELSENTRY']._serialized_end=1024
+  _globals['_LISTTOOLCALLSREQUEST']._serialized_start=1127
+  _globals['_LISTTOOLCALLSREQUEST']._serialized_end=1239
+  _globals['_LISTTOOLCALLSRESPONSE']._serialized_start=1241
+  _globals['_LISTTOOLCALLSRESPONSE']._serialized_end=1344
+  _globals['_SESSIONFILTER']._serialized_start=1347
+  _globals['_SESSIONFILTER']._serialized_end=1701
+  _globals['_SESSIONFILTER_LABELSENTRY']._serialized_start=979
+  _globals['_SESSIONFILTER_LABELSENTRY']._serialized_end=1024
+  _globals['_LISTSESSIONRECORDSREQUEST']._serialized_start=1703
+  _globals['_LISTSESSIONRECORDSREQUEST']._serialized_end=1819
+  _globals['_LISTSESSIONRECORDSRESPONSE']._serialized_start=1821
+  _globals['_LISTSESSIONRECORDSRESPONSE']._serialized_end=1926
+  _globals['_GETSESSIONRECORDREQUEST']._serialized_start=1928
+  _globals['_GETSESSIONRECORDREQUEST']._serialized_end=2036
+  _globals['_GETSESSIONRECORDRESPONSE']._serialized_start=2039
+  _globals['_GETSESSIONRECORDRESPONSE']._serialized_end=2184
+  _globals['_ENTRY']._serialized_start=2187
+  _globals['_ENTRY']._serialized_end=2375
+  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_start=2378
+  _globals['_SUMMARIZEUSAGEREQUEST']._serialized_end=2509
+  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_start=2511
+  _globals['_SUMMARIZEUSAGERESPONSE']._serialized_end=2607
+  _globals['_USAGEGROUP']._serialized_start=2610
+  _globals['_USAGEGROUP']._serialized_end=2972
+  _globals['_TAILTOOLCALLSREQUEST']._serialized_start=2975
+  _globals['_TAILTOOLCALLSREQUEST']._serialized_end=3133
+  _globals['_POSITIONRANGE']._serialized_start=3135
+  _globals['_POSITIONRANGE']._serialized_end=3179
+  _globals['_TAILTOOLCALLSRESPONSE']._serialized_start=3182
+  _globals['_TAILTOOLCALLSRESPONSE']._serialized_end=3351
+  _globals['_EXPORTTOOLCALLSREQUEST']._serialized_start=3353
+  _globals['_EXPORTTOOLCALLSREQUEST']._serialized_end=3450
+  _globals['_EXPORTTOOLCALLSRESPONSE']._serialized_start=3452
+  _globals['_EXPORTTOOLCALLSRESPONSE']._serialized_end=3554
+  _globals['_QUESTIONSERVICE']._serialized_start=3557
+  _globals['_QUESTIONSERVICE']._serialized_end=4241
 # @@protoc_insertion_point(module_scope)

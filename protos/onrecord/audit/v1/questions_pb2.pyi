@@ -32,7 +32,9 @@ class Receipt(_message.Message):
     recorded_by: _builtins.str
     """The name of the caller that recorded it; empty where callers have no names."""
     recorded_at_ms: _builtins.int
-    """When it was committed: milliseconds since 1970-01-01 UTC by the ledger's clock."""
+    """When it was committed, of a session its latest revision: milliseconds since 1970-01-01 UTC by the ledger's clock. 0 for rows
+    from before the ledger kept it.
+    """
     position: _builtins.int
     """Its place in the order of commits, above that of all rows of its kind that were committed before it."""
     def __init__(
@@ -59,20 +61,24 @@ class RowKey(_message.Message):
     RECORDED_BY_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     recorded_by: _builtins.str
-    """The name of the caller that recorded it; empty for the only row of that id."""
+    """The name of the caller that recorded it, which is empty where it had none. Unset means the only row of that id: where there
+    are several, the answer is FAILED_PRECONDITION with the reason AMBIGUOUS_ID.
+    """
     id: _builtins.str
     """The row's id."""
     def __init__(
         self,
         *,
-        recorded_by: _builtins.str = ...,
+        recorded_by: _builtins.str | None = ...,
         id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_recorded_by", b"_recorded_by", "recorded_by", b"recorded_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "recorded_by", b"recorded_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recorded_by", b"_recorded_by", "id", b"id", "recorded_by", b"recorded_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__recorded_by: _TypeAlias = _typing.Literal["recorded_by"]  # noqa: Y015
+    _WhichOneofArgType__recorded_by: _TypeAlias = _typing.Literal["_recorded_by", b"_recorded_by"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recorded_by) -> _WhichOneofReturnType__recorded_by | None: ...
 
 Global___RowKey: _TypeAlias = RowKey  # noqa: Y015
 
@@ -204,6 +210,7 @@ class ToolCallFilter(_message.Message):
     CREATED_BEFORE_MS_FIELD_NUMBER: _builtins.int
     ARGS_CONTAIN_FIELD_NUMBER: _builtins.int
     CLOCK_SUSPECT_FIELD_NUMBER: _builtins.int
+    RECORDED_BY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Only this session."""
     engine: _builtins.str
@@ -224,6 +231,8 @@ class ToolCallFilter(_message.Message):
     """Only calls whose summary of the arguments contains this text, upper and lower case alike in ASCII."""
     clock_suspect: _builtins.bool
     """Only calls whose time and the ledger's clock cannot both be right (see AuditRow.created_at_ms), or only the others."""
+    recorded_by: _builtins.str
+    """Only calls that this caller recorded; set and empty, only those of callers without a name."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.Outcome.ValueType]:
         """Only calls that ended in one of these ways."""
@@ -247,10 +256,11 @@ class ToolCallFilter(_message.Message):
         created_before_ms: _builtins.int | None = ...,
         args_contain: _builtins.str = ...,
         clock_suspect: _builtins.bool | None = ...,
+        recorded_by: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_shadow", b"_shadow", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "has_error", b"has_error", "shadow", b"shadow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "has_error", b"has_error", "recorded_by", b"recorded_by", "shadow", b"shadow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_shadow", b"_shadow", "args_contain", b"args_contain", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "has_error", b"has_error", "labels", b"labels", "model", b"model", "outcomes", b"outcomes", "session_id", b"session_id", "shadow", b"shadow", "tool_name", b"tool_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "args_contain", b"args_contain", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "has_error", b"has_error", "labels", b"labels", "model", b"model", "outcomes", b"outcomes", "recorded_by", b"recorded_by", "session_id", b"session_id", "shadow", b"shadow", "tool_name", b"tool_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clock_suspect: _TypeAlias = _typing.Literal["clock_suspect"]  # noqa: Y015
     _WhichOneofArgType__clock_suspect: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect"]  # noqa: Y015
@@ -260,6 +270,8 @@ class ToolCallFilter(_message.Message):
     _WhichOneofArgType__created_from_ms: _TypeAlias = _typing.Literal["_created_from_ms", b"_created_from_ms"]  # noqa: Y015
     _WhichOneofReturnType__has_error: _TypeAlias = _typing.Literal["has_error"]  # noqa: Y015
     _WhichOneofArgType__has_error: _TypeAlias = _typing.Literal["_has_error", b"_has_error"]  # noqa: Y015
+    _WhichOneofReturnType__recorded_by: _TypeAlias = _typing.Literal["recorded_by"]  # noqa: Y015
+    _WhichOneofArgType__recorded_by: _TypeAlias = _typing.Literal["_recorded_by", b"_recorded_by"]  # noqa: Y015
     _WhichOneofReturnType__shadow: _TypeAlias = _typing.Literal["shadow"]  # noqa: Y015
     _WhichOneofArgType__shadow: _TypeAlias = _typing.Literal["_shadow", b"_shadow"]  # noqa: Y015
     @_typing.overload
@@ -270,6 +282,8 @@ class ToolCallFilter(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__created_from_ms) -> _WhichOneofReturnType__created_from_ms | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__has_error) -> _WhichOneofReturnType__has_error | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recorded_by) -> _WhichOneofReturnType__recorded_by | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__shadow) -> _WhichOneofReturnType__shadow | None: ...
 
@@ -367,6 +381,7 @@ class SessionFilter(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     CREATED_FROM_MS_FIELD_NUMBER: _builtins.int
     CREATED_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    RECORDED_BY_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """Only sessions whose last turn was this engine's."""
     model: _builtins.str
@@ -375,6 +390,8 @@ class SessionFilter(_message.Message):
     """Only sessions that began at this time or later: milliseconds since 1970-01-01 UTC."""
     created_before_ms: _builtins.int
     """Only sessions that began before this time: milliseconds since 1970-01-01 UTC."""
+    recorded_by: _builtins.str
+    """Only sessions that this caller recorded; set and empty, only those of callers without a name."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.SessionStatus.ValueType]:
         """Only sessions of one of these statuses."""
@@ -392,19 +409,24 @@ class SessionFilter(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         created_from_ms: _builtins.int | None = ...,
         created_before_ms: _builtins.int | None = ...,
+        recorded_by: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "recorded_by", b"recorded_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "labels", b"labels", "model", b"model", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "labels", b"labels", "model", b"model", "recorded_by", b"recorded_by", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_before_ms: _TypeAlias = _typing.Literal["created_before_ms"]  # noqa: Y015
     _WhichOneofArgType__created_before_ms: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms"]  # noqa: Y015
     _WhichOneofReturnType__created_from_ms: _TypeAlias = _typing.Literal["created_from_ms"]  # noqa: Y015
     _WhichOneofArgType__created_from_ms: _TypeAlias = _typing.Literal["_created_from_ms", b"_created_from_ms"]  # noqa: Y015
+    _WhichOneofReturnType__recorded_by: _TypeAlias = _typing.Literal["recorded_by"]  # noqa: Y015
+    _WhichOneofArgType__recorded_by: _TypeAlias = _typing.Literal["_recorded_by", b"_recorded_by"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__created_before_ms) -> _WhichOneofReturnType__created_before_ms | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__created_from_ms) -> _WhichOneofReturnType__created_from_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recorded_by) -> _WhichOneofReturnType__recorded_by | None: ...
 
 Global___SessionFilter: _TypeAlias = SessionFilter  # noqa: Y015
 
@@ -602,7 +624,7 @@ class SummarizeUsageRequest(_message.Message):
 
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Groups, the outermost first: session, engine, model, tool, outcome, hour, day (UTC), or label:KEY for the value of a
+        """Groups, the outermost first: session, recorded_by, engine, model, tool, outcome, hour, day (UTC), or label:KEY for the value of a
         session's label. Empty sums everything up in one group. At most 8, none twice.
         """
 

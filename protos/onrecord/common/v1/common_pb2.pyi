@@ -205,6 +205,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The gateway ended in the middle of the turn. What it had done by then is on the record."""
     ERROR_REASON_EVENTS_GONE: _ErrorReason.ValueType  # 37
     """The events that were asked for are not kept any more. Metadata: first_sequence, the oldest that is."""
+    ERROR_REASON_AMBIGUOUS_ID: _ErrorReason.ValueType  # 38
+    """The id is of rows that several callers recorded: say whose is meant. Metadata: resource, id, and recorded_by, their names."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call failed. The google.rpc.ErrorInfo of a status has domain onrecord.dev, and the value's name
@@ -289,6 +291,8 @@ ERROR_REASON_INTERRUPTED: ErrorReason.ValueType  # 36
 """The gateway ended in the middle of the turn. What it had done by then is on the record."""
 ERROR_REASON_EVENTS_GONE: ErrorReason.ValueType  # 37
 """The events that were asked for are not kept any more. Metadata: first_sequence, the oldest that is."""
+ERROR_REASON_AMBIGUOUS_ID: ErrorReason.ValueType  # 38
+"""The id is of rows that several callers recorded: say whose is meant. Metadata: resource, id, and recorded_by, their names."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
