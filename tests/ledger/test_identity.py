@@ -206,7 +206,7 @@ def _prefixed(row: Any, prefix: str) -> Any:
 
 
 def _names(by: str) -> list[str]:
-    """The names under which a row may stand: its caller's, or, alike, from before or after there was a list of callers."""
+    """The names under which a row may stand: its caller's, or, alike, from before or after there was a list."""
     return [by, ""] if by else NAMES
 
 

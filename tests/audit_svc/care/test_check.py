@@ -74,13 +74,15 @@ def test_what_cannot_be_is_wrong(database, statement, said):
 
 
 def test_an_id_that_two_callers_recorded_is_a_note_that_names_both(database):
+    make_ledger(database, hours=1)
     for name in ("gateway", "mallory"):
         change(
             database,
             f"INSERT INTO recorders VALUES ('{name}')",
             f"INSERT INTO producers VALUES ('p', '{name}', 1, 0, 0)",
-            "INSERT INTO cost_log (id, session_id, turn_id, engine, model, requested_model, input_tokens, output_tokens, "
-            "cached_input_tokens, reasoning_tokens, duration_ms, created_at, usage_incomplete, recorded_by) "
+            "INSERT INTO cost_log (id, session_id, turn_id, engine, model, requested_model, input_tokens, "
+            "output_tokens, cached_input_tokens, reasoning_tokens, duration_ms, created_at, usage_incomplete, "
+            "recorded_by) "
             f"VALUES ('x', 's', '', 'e', 'm', 'm', 0, 0, 0, 0, 0, 1800000000000, 0, '{name}')",
         )
     assert [note for note in findings(database, "note") if note.startswith("ids")] == [

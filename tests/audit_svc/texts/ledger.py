@@ -33,7 +33,7 @@ def plain(connection: apsw.Connection, text: str, keep: Callable[[Any], bool] = 
     keep: what else must hold of (id, args_summary, created_at, tool_name).
     """
     rows = connection.execute(
-        "SELECT id, args_summary, created_at, tool_name FROM tool_call_log ORDER BY created_at DESC, id DESC"
+        "SELECT id, args_summary, created_at, tool_name FROM tool_call_log ORDER BY created_at DESC, position DESC"
     )
     wanted = lower(text)
     return [str(row[0]) for row in rows if wanted in lower(str(row[1])) and keep(row)]
