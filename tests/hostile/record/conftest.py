@@ -1,6 +1,6 @@
 """Both services with a list of callers, as real processes, and people who say arbitrary things to them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from service_kit.access.roles import Role, make_token
@@ -14,7 +14,7 @@ Metadata = tuple[tuple[str, str], ...]
 class Listed:
     """A list of callers, and what each of them shows."""
 
-    def __init__(self, folder: Path, roles: dict[str, Sequence[Role]]) -> None:
+    def __init__(self, folder: Path, roles: Mapping[str, Sequence[Role]]) -> None:
         made = {name: make_token(name, given) for name, given in roles.items()}
         self.path = folder / "callers.toml"
         self.path.write_text("".join(f"{table}\n" for _, table in made.values()))
