@@ -105,6 +105,13 @@ async def test_an_end_that_is_not_known_to_be_good_is_an_error(form: str, answer
             await ask(engine_of(form, server.url), model="m")
 
 
+@pytest.mark.parametrize("answer", [sse(HI, "[DONE]"), sse(HI, USAGE, "[DONE]"), sse("[DONE]")])
+async def test_without_a_finish_reason_the_error_tells_the_operator_what_to_do(answer: bytes):
+    async with raw_server(answer) as server:
+        with pytest.raises(EngineError, match=r"no finish_reason.*put a proxy before it.*docs/engines/openai\.md"):
+            await ask(engine_of("chat", server.url), model="m")
+
+
 CUT_SHORT: dict[str, tuple[str, bytes]] = {
     "chat: length": ("length", sse(*calls(call(CALL[0][1])), chat(finish="length"))),
     "chat: MAX_TOKENS": ("length", sse(*calls(call("")), chat(finish="MAX_TOKENS"))),

@@ -70,6 +70,12 @@ def call(name: str, number: int = 1, **arguments: Any) -> Line:
     return tool_use(f"call_{number}", name, arguments)
 
 
+def one_line(*blocks: Any) -> Line:
+    """A line with all blocks of a message."""
+    line = assistant(blocks[0])
+    return {**line, "message": {**line["message"], "content": list(blocks)}}
+
+
 def asks(subtype: str = "hook_callback", request_id: Any = "r1", **more: Any) -> Line:
     return {"type": "control_request", "request_id": request_id, "request": {"subtype": subtype, **more}}
 
@@ -176,8 +182,39 @@ OUT: list[tuple[str, list[Line], list[tuple[str, int]]]] = [
     ),
     (
         "a line of many blocks of one call's id",
-        [{**assistant(READ), "message": {**assistant(READ)["message"], "content": [READ, READ, 7, READ]}}],
+        [one_line(READ, READ, 7, READ)],
         [("Read", INTERRUPTED)],
+    ),
+    (
+        "two calls of one message with the same id",
+        [one_line(READ, BASH), tool_result("call_1", "a"), tool_result("call_1", "b", detail=BASH_DONE)],
+        [("Read", SUCCEEDED), ("Bash", SUCCEEDED)],
+    ),
+    (
+        "the same, streamed and each in a line of its own",
+        [*message("msg_1", "", [READ, BASH]), tool_result("call_1", "a"), tool_result("call_1", "b", detail=BASH_DONE)],
+        [("Read", SUCCEEDED), ("Bash", SUCCEEDED)],
+    ),
+    (
+        "the same, held, one after the other",
+        [
+            *(*message("msg_1", "", [READ, BASH]), hook(READ), tool_result("call_1", "a")),
+            *(hook(BASH), tool_result("call_1", "b", detail=BASH_DONE)),
+        ],
+        [("Read", SUCCEEDED), ("Bash", SUCCEEDED)],
+    ),
+    (
+        "the same, held side by side before a line shows them, and asked again",
+        [
+            *(hook(READ), hook(BASH), hook(READ), *message("msg_1", "", [READ, BASH])),
+            *(tool_result("call_1", "a"), tool_result("call_1", "b", detail=BASH_DONE)),
+        ],
+        [("Read", SUCCEEDED), ("Bash", SUCCEEDED)],
+    ),
+    (
+        "the same, of which one has no result",
+        [one_line(READ, BASH), tool_result("call_1", "a")],
+        [("Read", SUCCEEDED), ("Bash", INTERRUPTED)],
     ),
     (
         "an id of 100,000 characters",

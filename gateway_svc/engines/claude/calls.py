@@ -2,10 +2,17 @@
 
 The program runs its tools itself, so a call's time is observed, not measured: from the line that shows it to the line
 with its result.
+
+Some servers give two calls of one message the same id. A call may also be told by several lines: by the model's stream,
+by its own line, once more by that, and by the question whether it may run. So of what one of these tells under an id,
+what has another name or other arguments is another call, and the first call of one is the first call of the others. Two
+calls that are the same in all of this count as one. Results belong to the calls with their id in the order of both.
 """
 
 import time
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Literal
 
 from onrecord.audit.v1 import audit_pb2
 
@@ -27,13 +34,40 @@ TOOLS = frozenset(
 )
 """The tools that the program always has, by its names for them, and those that the model's server runs itself."""
 
+Teller = Literal["stream", "line", "question"]
+
 
 @dataclass(slots=True)
 class _Open:
     call: ToolCall
     intent: audit_pb2.AuditRow
     offered: bool
+    refusal: str | None = None
+    """Why it must not run."""
+    denied: bool = False
+    """Whether the program says that it has no permission."""
     started: float = field(default_factory=time.monotonic)
+
+
+@dataclass(slots=True)
+class _Told:
+    """What is told of the calls of one message under one id."""
+
+    message_id: str
+    """Empty while only a question has told of them."""
+    told: dict[Teller, list[tuple[str, str]]] = field(default_factory=dict)
+    """Names and arguments, in the order in which each told them first."""
+    begun: list[_Open] = field(default_factory=list)
+    shown: int = 0
+    """How many the stream or lines have told."""
+
+    def place(self, call: ToolCall, teller: Teller) -> int:
+        """Which of the calls it is."""
+        known = self.told.setdefault(teller, [])
+        key = call.name, call.arguments
+        if key not in known:
+            known.append(key)
+        return known.index(key)
 
 
 class Calls:
@@ -44,60 +78,56 @@ class Calls:
         """What the rows belong to; its model may be known only once the program names it."""
         self._turn = turn
         self._audit = audit
-        self._open: dict[str, _Open] = {}
-        self._seen: dict[str, str] = {}
-        """The id of each call that was begun, and of the message that last made it. Some servers begin anew with their
-        ids in each message."""
-        self._held: set[str] = set()
-        """Of those that were begun by hold(), the ones that no line has shown yet."""
-        self._refused: dict[str, str] = {}
-        self._denied: set[str] = set()
+        self._open: dict[str, list[_Open]] = {}
+        """By the program's ids, the oldest first."""
+        self._told: dict[str, _Told] = {}
+        """Of the last message with an id. Some servers begin anew with their ids in each message."""
         self.offered = TOOLS
         """The names of the program's tools, as far as they are known: any other may be a model's invention."""
         self.stopping = False
         """Whether the program was asked to stop, so that later failures count as cancelled."""
 
-    def begin(self, call: ToolCall, message_id: str) -> bool:
-        """The program runs a tool that the model called in this message. False if the call is already known."""
-        if call.provider_call_id in self._held:
-            self._held.discard(call.provider_call_id)
-            self._seen[call.provider_call_id] = message_id
-            return True
-        if call.provider_call_id in self._open or not self._is_new(call.provider_call_id, message_id):
-            return False
-        self._begin(call, message_id)
-        return True
+    def begin(self, call: ToolCall, message_id: str, teller: Literal["stream", "line"] = "line") -> bool:
+        """The program runs a tool that the model called in this message. False if that was shown already."""
+        told = self._told.get(call.provider_call_id)
+        is_open = call.provider_call_id in self._open
+        if told is None or (not is_open and "" not in (told.message_id, message_id) and told.message_id != message_id):
+            told = self._told[call.provider_call_id] = _Told(message_id)
+        told.message_id = told.message_id or message_id
+        place = told.place(call, teller)
+        if place == len(told.begun):
+            self._begin(call, told)
+        is_new = place >= told.shown
+        told.shown = max(told.shown, place + 1)
+        return is_new
 
-    def _is_new(self, provider_call_id: str, message_id: str) -> bool:
-        before = self._seen.get(provider_call_id)
-        return before is None or ("" not in (before, message_id) and before != message_id)
-
-    def _begin(self, call: ToolCall, message_id: str, *, runs: bool = False) -> None:
-        self._seen[call.provider_call_id] = message_id
-        self._refused.pop(call.provider_call_id, None)
-        self._denied.discard(call.provider_call_id)
+    def _begin(self, call: ToolCall, told: _Told, *, runs: bool = False) -> None:
         offered = runs or call.name in self.offered
-        intent = self._intent(call, offered=offered)
-        self._open[call.provider_call_id] = _Open(call, intent, offered)
-        if self._audit and (refusal := self._audit.intend(intent)):
-            self._refused[call.provider_call_id] = refusal
-        self._turn.events.put(tool_call_started(intent))
+        opened = _Open(call, self._intent(call, offered=offered), offered)
+        told.begun.append(opened)
+        self._open.setdefault(call.provider_call_id, []).append(opened)
+        if self._audit:
+            opened.refusal = self._audit.intend(opened.intent)
+        self._turn.events.put(tool_call_started(opened.intent))
 
     async def hold(self, call: ToolCall) -> str | None:
         """Waits until a call that the program is about to run is on the record; returns why it must not run, if so."""
-        opened = self._open.get(call.provider_call_id)
-        if opened is None:
-            self._begin(call, "", runs=True)
-            self._held.add(call.provider_call_id)
-        elif not opened.offered:  # the program only asks for tools that it has, such as those of a late MCP server
+        told = self._told.get(call.provider_call_id)
+        if told is None or call.provider_call_id not in self._open:
+            told = self._told[call.provider_call_id] = _Told("")
+        place = told.place(call, "question")
+        if place == len(told.begun):
+            self._begin(call, told, runs=True)
+        opened = told.begun[place]
+        if not opened.offered:  # the program only asks for tools that it has, such as those of a late MCP server
             begun, opened.offered = opened.intent.created_at_ms, True
             opened.intent = self._intent(opened.call, offered=True)
             opened.intent.created_at_ms = begun
-        refusal = self._refused.get(call.provider_call_id)
+        refusal = opened.refusal
         if refusal is None and self._audit:
             refusal = await self._audit.synced()
         if refusal:
-            self.deny(call.provider_call_id)
+            opened.denied = True
         return refusal
 
     def _intent(self, call: ToolCall, *, offered: bool) -> audit_pb2.AuditRow:
@@ -115,23 +145,28 @@ class Calls:
 
     def deny(self, provider_call_id: str) -> None:
         """The program says that a call has no permission; its result follows."""
-        self._denied.add(provider_call_id)
+        for opened in self._open.get(provider_call_id, ()):
+            if not opened.denied:
+                opened.denied = True
+                return
 
     def finish(self, block: Fields, line: Fields) -> ToolResult | None:
         """A `tool_result` has come; None when it belongs to no open call."""
         provider_call_id = as_word(block.get("tool_use_id"))
         if provider_call_id not in self._open:
             return None
-        name = self._open[provider_call_id].call.name
-        result = observed_result(name, block, line, denied=provider_call_id in self._denied)
+        opened, *others = self._open.pop(provider_call_id)
+        if others:
+            self._open[provider_call_id] = others
+        result = observed_result(opened.call.name, block, line, denied=opened.denied)
         if self.stopping and block.get("is_error") not in (None, False):
             result = CANCELLED
-        self._conclude(self._open.pop(provider_call_id), result)
+        self._conclude(opened, result)
         return result
 
     def abandon(self, result: ToolResult) -> None:
         """No more results will come: open calls end with `result`."""
-        for opened in self._open.values():
+        for opened in chain.from_iterable(self._open.values()):
             self._conclude(opened, result)
         self._open.clear()
 

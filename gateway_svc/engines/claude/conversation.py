@@ -24,7 +24,7 @@ class Conversation:
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._calls: list[ToolCall] = []
-        self._results: dict[str, str] = {}
+        self._results: dict[str, list[str]] = {}
         self.empty = True
         """Whether nothing has been added yet."""
 
@@ -52,7 +52,7 @@ class Conversation:
 
     def add_result(self, provider_call_id: str, shown: str) -> None:
         """Adds what the model was told of a call."""
-        self._results[provider_call_id] = shown
+        self._results.setdefault(provider_call_id, []).append(shown)
 
     def append(self, missing: str, *, answered: bool = False) -> None:
         """Appends the assembled message, with `missing` in place of results that did not come.
@@ -64,9 +64,8 @@ class Conversation:
         calls, results = tuple(self._calls), self._results
         self._turn.append(AssistantMessage("\n\n".join(self._text), "\n\n".join(self._thinking), calls))
         for call in calls:
-            self._turn.append(
-                ToolMessage(call.provider_call_id, call.name, results.get(call.provider_call_id, missing))
-            )
+            came = results.get(call.provider_call_id)
+            self._turn.append(ToolMessage(call.provider_call_id, call.name, came.pop(0) if came else missing))
         self._text, self._thinking, self._calls, self._results = [], [], [], {}
 
 

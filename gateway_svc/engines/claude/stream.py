@@ -10,6 +10,7 @@ Each part of a line is read by itself, calls first: a part that cannot be read d
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import structlog
 from onrecord.gateway.v1 import gateway_pb2 as pb
@@ -130,7 +131,7 @@ class Stream:
         if reason:
             # A message that broke off has a message_stop too, but no reason.
             for block in self._streamed.take_all():
-                self._take_call(block, self._message_id, subagent=False)
+                self._take_call(block, self._message_id, subagent=False, teller="stream")
             self._speech.complete()
             self.end = as_word(reason) or "unknown"
         self._bill.add(as_object(event.get("usage")))
@@ -170,9 +171,11 @@ class Stream:
             case "thinking":
                 self._conversation.add_thinking(as_word(block.get("thinking")))
 
-    def _take_call(self, block: Fields, message_id: str, *, subagent: bool) -> None:
+    def _take_call(
+        self, block: Fields, message_id: str, *, subagent: bool, teller: Literal["stream", "line"] = "line"
+    ) -> None:
         call = tool_call(block, self._streamed.id_of(block) if not subagent else "")
-        if self._calls.begin(call, message_id) and not subagent:
+        if self._calls.begin(call, message_id, teller) and not subagent:
             self._conversation.add_call(call)
 
     def _take_user(self, line: Fields, *, subagent: bool) -> None:
@@ -185,7 +188,7 @@ class Stream:
     def _take_result_block(self, block: Fields, line: Fields, *, subagent: bool) -> None:
         tool_use_id = as_word(block.get("tool_use_id"))
         if not subagent and (shown := self._streamed.take(tool_use_id)):
-            self._take_call(shown, self._message_id, subagent=False)
+            self._take_call(shown, self._message_id, subagent=False, teller="stream")
         result = self._calls.finish(block, line)
         if result and not subagent:
             self._conversation.add_result(tool_use_id, result.text)

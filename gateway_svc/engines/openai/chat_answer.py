@@ -35,6 +35,10 @@ _FINISHES: dict[str, Finish] = {
     "safety": "content_filter",  # proxies before Gemini
 }
 """Finish reasons that count as good ends. Any other is a failure that names the reason."""
+NO_REASON = (
+    "it ended its answer with [DONE] and no finish_reason: what is behind it broke off. If each answer ends so, it "
+    "sends none: update it, set it to send one, or put a proxy before it that does (see docs/engines/openai.md)"
+)
 _CALLING = ("tool_calls", "function_call", "tool_use")
 _KEPT_OF_MESSAGE = ("reasoning_details", "extra_content", "thinking_blocks")
 _KEPT_OF_CALL = ("extra_content", "provider_specific_fields")
@@ -65,6 +69,7 @@ class ChatAnswer(Answer):
     def done(self) -> None:
         """Takes `[DONE]`. Without a finish reason, it is no end: proxies send it even if their server broke off."""
         self.ended, self.is_waited_for = bool(self._finish), True
+        self.why_incomplete = NO_REASON
 
     def count(self, chunk: Fields) -> None:
         self._tokens.take(chunk.get("usage"))

@@ -21,6 +21,9 @@ class Answer:
     is_waited_for = False
     """Whether the end was told before the answer was complete: what is missing comes soon, or never."""
 
+    why_incomplete = "its stream ended before the answer was complete"
+    """What is told of an answer that was not complete when its stream ended."""
+
     @cached_property
     def tally(self) -> Tally:
         """What it has used of its bounds."""

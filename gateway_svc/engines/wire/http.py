@@ -131,10 +131,10 @@ class ModelServerClient:
                 if answer.ended:
                     await _drain(payloads, answer)
             if not answer.complete:
-                raise EngineBrokeOff(self._engine, model, "its stream ended before the answer was complete")
+                raise EngineBrokeOff(self._engine, model, answer.why_incomplete)
         except (EngineError, TransientFailure, TimeoutError) as failure:
             if isinstance(failure, TimeoutError):
-                failure = EngineBrokeOff(self._engine, model, "it did not say why its answer ended")
+                failure = EngineBrokeOff(self._engine, model, answer.why_incomplete)
             if not answer.complete or isinstance(failure, AnswerTooLarge):
                 # step() retries only if no text has been passed on
                 silent = isinstance(failure.__cause__, httpx2.ReadTimeout)
