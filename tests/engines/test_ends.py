@@ -24,6 +24,7 @@ from tests.engines.test_foreign_shapes import (
     chat,
     ended,
     engine_of,
+    item,
     sse,
 )
 
@@ -83,6 +84,8 @@ BAD: dict[str, dict[str, bytes]] = {
             data(DELTA) + named("response.failed", {"response": {"error": {"message": "boom"}}})
         ),
         "done alone": sse(DELTA, "[DONE]"),
+        "a call that is not whole by its status": sse(item(status="incomplete"), ended()),
+        "a call that was begun alone": sse(item(), ended()),
     },
     "anthropic": {
         "a pause": sse(START, *TEXT, {"type": "message_delta", "delta": {"stop_reason": "pause_turn"}}),
@@ -138,6 +141,14 @@ async def test_calls_of_an_answer_that_was_cut_are_told_as_such(name: str):
         _, result = await ask(engine_of(name.partition(":")[0], server.url), model="m")
     assert result.finish == finish
     assert len(result.message.tool_calls) == 1
+
+
+async def test_a_connection_that_is_cut_behind_the_whole_answer_costs_nothing():
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = sse(HI, STOP).partition(b"\r\n\r\n")[2]
+    async with raw_server(head + b"%x\r\n%b\r\n" % (len(answer), answer)) as server:
+        pieces, result = await ask(engine_of("chat", server.url), model="m")
+    assert ("".join(pieces), result.finish) == ("hi", "stop")
 
 
 async def test_what_comes_late_of_counts_is_counted():

@@ -299,6 +299,11 @@ async def test_what_is_no_http_is_an_error(name):
         ('{"detail": "of FastAPI"}', "application/json", "says: of FastAPI"),
         ('{"detail": [{"loc": ["body"]}]}', "application/json", "without saying why"),
         ("[]", "application/json", "without saying why"),
+        (
+            json.dumps({"error": {"message": "in front", "metadata": {"raw": '{"error": {"message": "behind"}}'}}}),
+            "application/json",
+            "says: in front; behind",
+        ),
         ("just text\n", "text/plain", "says: just text"),
         ("<html><h1>Bad Gateway</h1></html>", "text/html", "without saying why"),
         ("", "text/plain", "without saying why"),

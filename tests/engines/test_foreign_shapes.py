@@ -15,7 +15,7 @@ from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.errors import EngineError
 from tests.engines.asking import ask, ndjson, raw_server, response
 
-SAID = ("hi",)
+SAID = ("hi", "hi\ufffd")
 """What is said in the answers that are good; any other text is the end of an error."""
 ONCE = Patience(attempts=1, read_s=5)
 CALL = [("read", '{"path":"a"}')]
@@ -106,6 +106,21 @@ CHAT: dict[str, tuple[bytes, object]] = {
     "an error of Groq's": (sse(HI, {"choices": [], "x_groq": {"error": "boom"}}, "[DONE]"), "says: boom"),
     "an error with a status in camel case": (sse({"statusCode": 429, "message": "boom"}), "status 429 and says: boom"),
     "an end that is none": (sse(HI, chat(finish="abort")), "for the reason abort"),
+    "bytes that are no UTF-8": (sse(HI, STOP).replace(b'"hi"', b'"hi\xff"'), "hi\ufffd"),
+    "an answer in one piece, on many lines": (
+        response(json.dumps({"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}, indent=1)),
+        "hi",
+    ),
+    "an error on many lines": (response(json.dumps({"error": {"message": "boom"}}, indent=1)), "says: boom"),
+    "the whole message behind its pieces": (
+        sse(HI, {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}),
+        "hi",
+    ),
+    "an end with a blank": (sse(HI, STOP, "[DONE] "), "hi"),
+    "an end with a blank, where more stands behind it": (
+        sse(HI, STOP, "[DONE] ", {"error": {"message": "late"}}),
+        "hi",
+    ),
     "an answer that names tools of nobody": (sse(HI, TOOLS), "called none"),
 }
 OLLAMA: dict[str, tuple[bytes, object]] = {

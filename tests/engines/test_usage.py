@@ -30,6 +30,10 @@ USAGES: dict[str, tuple[Any, tuple[int, int, int, int, bool]]] = {
         {**PLAIN, "total_tokens": 3100, "completion_tokens_details": {"reasoning_tokens": 2000}},
         (1000, 2100, 0, 2000, True),
     ),
+    "thoughts beside the output, and no total": (
+        {**PLAIN, "completion_tokens_details": {"reasoning_tokens": 2000}},
+        (1000, 2100, 0, 2000, True),
+    ),
     "Gemini's thoughts in the total alone": ({**PLAIN, "total_tokens": 1600}, (1000, 600, 0, 0, True)),
     "a total that is less": ({**PLAIN, "total_tokens": 1}, (1000, 100, 0, 0, True)),
     "DeepSeek's cache": ({**PLAIN, "prompt_cache_hit_tokens": 900}, (1000, 100, 900, 0, True)),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -112,6 +113,18 @@ def test_a_service_that_is_started_without_stderr_serves(tmp_path):
         assert Path(f"/proc/{process.pid}/fd/2").readlink() == Path("/dev/null"), (
             "or a file of the service would get its log"
         )
+
+
+def test_a_service_may_open_as_many_files_as_the_machine_allows(tmp_path):
+    """The usual limit is less than what peers and a backlog can ask for."""
+    few = (256, 2048)
+    with served(tmp_path / "s", None, before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, few)) as (
+        process,
+        address,
+    ):
+        with grpc.insecure_channel(address) as channel:
+            assert call(channel, "fine").result().value == "fine"
+        assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (few[1], few[1])
 
 
 @pytest.fixture

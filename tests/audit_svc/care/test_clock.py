@@ -88,6 +88,10 @@ def test_a_mark_in_the_future_is_wrong_and_can_be_set_back(database):
     assert count(database) == 20
     reset_mark_of_file(database, ago(48), "ada")
     assert wrong(database) == []
+    connection = open_for_reading(database)
+    ((by, asked),) = connection.execute("SELECT caller, filters FROM query_log WHERE method = 'Prune'")
+    connection.close()
+    assert (by, "reset_mark" in asked) == ("ada", True), "it is on the record who did it"
     *_, last = prune_file(database, ago(1), "ada")
     assert (last.pruned_before, last.removed.tool_calls) == (ago(1), 10)
     assert last.pruned_before % HOUR_MS == 0

@@ -115,6 +115,16 @@ def test_zeros_at_the_end_are_a_torn_tail_and_accuse_one_record(tmp_path: Path, 
         assert (spool.counters.quarantined, spool.counters.missing) == (1, 1)
 
 
+def test_a_quarantine_that_cannot_be_written_holds_up_no_row_behind_the_damage(tmp_path: Path) -> None:
+    offsets = fill(tmp_path)
+    (segment,) = segments_of(tmp_path)
+    flip(segment, offsets[9] + HEADER.size)
+    (tmp_path / "spool" / "quarantine").write_text("no folder")
+    with opened(tmp_path) as spool:
+        assert len(read_all(spool)) == ROWS - 1
+        assert (spool.counters.quarantined, spool.counters.missing) == (1, 1)
+
+
 def test_damaged_bytes_are_set_aside_once_with_the_reason(tmp_path: Path) -> None:
     offsets = fill(tmp_path)
     (segment,) = segments_of(tmp_path)
