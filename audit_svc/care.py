@@ -36,7 +36,7 @@ class QueriesServicer(administration_pb2_grpc.AdministrationServiceServicer):
         self, request: administration_pb2.ListQueriesRequest, context: Context
     ) -> administration_pb2.ListQueriesResponse:
         """One page of the log of queries."""
-        rows, token = await self._query_log.page(self._queries, request, context, (int, int))
+        rows, token = await self._query_log.page(self._queries, request, (int, int))
         return administration_pb2.ListQueriesResponse(queries=rows, next_page_token=token)
 
 
@@ -55,7 +55,7 @@ class AdministrationServicer(QueriesServicer):
         if request.dry_run:
             yield response_of(await self._ledger.count_prunable(before_ms))
             return
-        caller = caller_name(context)
+        caller = caller_name()
         if request.reset_mark:
             progress = await self._ledger.reset_mark(before_ms, caller)
             log.warning("prune.mark_reset", by=caller, pruned_before=progress.pruned_before)
@@ -70,9 +70,9 @@ class AdministrationServicer(QueriesServicer):
         self, request: administration_pb2.BackupRequest, context: Context
     ) -> AsyncIterator[administration_pb2.BackupResponse]:
         """Makes a copy, checks it, and sends it."""
-        with self._query_log.logged(request, context) as logged:
+        with self._query_log.logged(request) as logged:
             copy, logged.rows = await self._ledger.back_up()
-            log.info("backup.made", caller=caller_name(context))
+            log.info("backup.made", caller=caller_name())
             async with contextlib.aclosing(_parts(copy)) as parts:
                 async for part in parts:
                     yield part

@@ -18,7 +18,6 @@ from audit_svc.ledger.pages import Page
 from audit_svc.ledger.protocol import ReadableLedger
 from audit_svc.ledger.query import Query, query_of
 from service_kit.access.callers import caller_name
-from service_kit.errors import Context
 
 MAX_FILTERS_BYTES = 2048
 MAX_WAITING = 1000
@@ -45,10 +44,10 @@ class QueryLog:
         self._writing: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
-    def logged(self, request: Message, context: Context) -> Iterator[administration_pb2.QueryRow]:
+    def logged(self, request: Message) -> Iterator[administration_pb2.QueryRow]:
         """Logs the query that the block answers, however it ends. The block sets the number of rows that it sent."""
         row = administration_pb2.QueryRow(
-            caller=caller_name(context)[:128],  # now: a call that its client has left can no longer be asked
+            caller=caller_name(),
             method=request.DESCRIPTOR.name.removesuffix("Request"),
             filters=filters_of(request),
             status="OK",
@@ -73,14 +72,13 @@ class QueryLog:
         self,
         ask: Callable[[Query], Awaitable[Page[Row]]],
         request: Any,
-        context: Context,
         key: tuple[type[int] | type[str], ...] = (int, int),
     ) -> tuple[list[Row], str]:
         """Answers a request for a page, and logs it: the rows, and the token of the next page.
 
         key: the types of the key in its page tokens.
         """
-        with self.logged(request, context) as logged:
+        with self.logged(request) as logged:
             query = query_of(request, key)
             page = await ask(query)
             logged.rows = len(page.rows)

@@ -38,21 +38,21 @@ class QuestionServicer(questions_pb2_grpc.QuestionServiceServicer):
         self, request: questions_pb2.ListToolCallsRequest, context: Context
     ) -> questions_pb2.ListToolCallsResponse:
         """One page of tool calls."""
-        rows, token = await self._query_log.page(self._ledger.list_tool_calls, request, context)
+        rows, token = await self._query_log.page(self._ledger.list_tool_calls, request)
         return questions_pb2.ListToolCallsResponse(tool_calls=rows, next_page_token=token)
 
     async def ListSessionRecords(  # noqa: N802 - named by the proto
         self, request: questions_pb2.ListSessionRecordsRequest, context: Context
     ) -> questions_pb2.ListSessionRecordsResponse:
         """One page of sessions."""
-        rows, token = await self._query_log.page(self._ledger.list_sessions, request, context)
+        rows, token = await self._query_log.page(self._ledger.list_sessions, request)
         return questions_pb2.ListSessionRecordsResponse(sessions=rows, next_page_token=token)
 
     async def GetSessionRecord(  # noqa: N802 - named by the proto
         self, request: questions_pb2.GetSessionRecordRequest, context: Context
     ) -> questions_pb2.GetSessionRecordResponse:
         """One session and a page of its timeline."""
-        with self._query_log.logged(request, context) as logged:
+        with self._query_log.logged(request) as logged:
             query = session_query_of(request)
             session, page = await self._ledger.get_session(query)
             logged.rows = len(page.rows)
@@ -63,14 +63,14 @@ class QuestionServicer(questions_pb2_grpc.QuestionServiceServicer):
         self, request: questions_pb2.SummarizeUsageRequest, context: Context
     ) -> questions_pb2.SummarizeUsageResponse:
         """One page of groups."""
-        rows, token = await self._query_log.page(self._ledger.summarize_usage, request, context)
+        rows, token = await self._query_log.page(self._ledger.summarize_usage, request)
         return questions_pb2.SummarizeUsageResponse(groups=rows, next_page_token=token)
 
     async def ExportToolCalls(  # noqa: N802 - named by the proto
         self, request: questions_pb2.ExportToolCallsRequest, context: Context
     ) -> AsyncIterator[questions_pb2.ExportToolCallsResponse]:
         """All rows that were there when it began, read piece by piece."""
-        with self._query_log.logged(request, context) as logged:
+        with self._query_log.logged(request) as logged:
             query = query_of(request, (int, int, int))
             last_position, *key = query.after or (await self._ledger.last_position(),)
             after: Position | None = tuple(key) or None
@@ -89,7 +89,7 @@ class QuestionServicer(questions_pb2_grpc.QuestionServiceServicer):
         self, request: questions_pb2.TailToolCallsRequest, context: Context
     ) -> AsyncIterator[questions_pb2.TailToolCallsResponse]:
         """Rows as they are committed, read from the database, so that no client can make the writer wait."""
-        with self._query_log.logged(request, context) as logged:
+        with self._query_log.logged(request) as logged:
             if self._tails >= MAX_TAILS:
                 raise QueueFull(f"{MAX_TAILS} tails are open already: end one of them")
             self._tails += 1

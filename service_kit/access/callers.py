@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import structlog
 
 from service_kit.access.roles import Role
-from service_kit.handlers import Context
 
 ANONYMOUS = "anonymous"
 
@@ -37,13 +36,10 @@ def enter(caller: Caller) -> None:
     structlog.contextvars.bind_contextvars(caller=caller.name)
 
 
-def caller_name(context: Context) -> str:
-    """The caller's name; the common name of its certificate where names are not asked for; else ANONYMOUS.
+def caller_name() -> str:
+    """The name that the list of callers gives to who calls; ANONYMOUS for whom it does not know, or without a list.
 
-    Not for a call that has ended: grpcio's auth_context() then reads memory that is no longer its own.
+    Never a name out of a certificate that the list does not have: it may be another caller's.
     """
-    if caller := _CURRENT.get():
-        return caller.name
-    for name in context.auth_context().get("x509_common_name", []):
-        return name.decode(errors="replace")
-    return ANONYMOUS
+    caller = _CURRENT.get()
+    return caller.name if caller else ANONYMOUS

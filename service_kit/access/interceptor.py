@@ -122,14 +122,16 @@ class _GuardedCall:
 
 
 def _identify(callers: Callers, context: Context) -> Entry:
-    for key, value in context.invocation_metadata() or ():
-        if key == "authorization":
-            text = value if isinstance(value, str) else value.decode(errors="replace")
-            if not text.lower().startswith(_BEARER):
-                raise Unauthenticated("the authorization metadata must be `Bearer` and a token")
-            if entry := callers.by_token(text[len(_BEARER) :].strip()):
-                return entry
-            raise Unauthenticated("the token is not known here, or has expired: ask the operator for a new one")
+    shown = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+    if len(shown) > 1:
+        raise Unauthenticated("more than one authorization metadata came: send one")  # who is in between reads another
+    for value in shown:
+        text = value if isinstance(value, str) else value.decode(errors="replace")
+        if not text.lower().startswith(_BEARER):
+            raise Unauthenticated("the authorization metadata must be `Bearer` and a token")
+        if entry := callers.by_token(text[len(_BEARER) :].strip()):
+            return entry
+        raise Unauthenticated("the token is not known here, or has expired: ask the operator for a new one")
     peer = context.auth_context()
     names = [name.decode(errors="replace") for key in ("peer_uri", "x509_common_name") for name in peer.get(key, [])]
     if entry := callers.by_certificate(names):

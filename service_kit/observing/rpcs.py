@@ -54,7 +54,7 @@ class RpcObserver(grpc.aio.ServerInterceptor):
             trace = read_trace_context(handler_call_details.invocation_metadata or ())
             CALLERS_TRACE.set(trace)
             # Never unbound: the context ends with the RPC's task.
-            structlog.contextvars.bind_contextvars(caller=caller_name(context), trace_id=trace.trace_id)
+            structlog.contextvars.bind_contextvars(caller=caller_name(), trace_id=trace.trace_id)
             with self._observe(method, context):
                 yield
 

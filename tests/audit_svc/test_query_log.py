@@ -7,17 +7,9 @@ from onrecord.audit.v1 import questions_pb2
 
 from audit_svc import query_log
 from audit_svc.query_log import QueryLog, filters_of
+from service_kit.access.callers import Caller, enter
+from service_kit.access.roles import Role
 from tests.audit_svc.samples import question
-
-
-class Call:
-    """A call as gRPC shows it: at its end what it knows is freed, and asking for it ends the process."""
-
-    is_open = True
-
-    def auth_context(self) -> dict[str, list[bytes]]:
-        assert self.is_open
-        return {"x509_common_name": [b"ada"]}
 
 
 class Kept:
@@ -30,13 +22,12 @@ class Kept:
         self.rows += rows
 
 
-async def test_a_tail_that_ends_after_its_call_is_logged_without_asking_the_call():
-    """The generator of a stream whose client has left is closed by the event loop, when gRPC has let the call go."""
-    kept, call = Kept(), Call()
+async def test_a_query_is_logged_under_the_name_of_who_asked_when_it_ends():
+    kept = Kept()
     log = QueryLog(kept, {})  # type: ignore[arg-type] # the one method that it uses
-    with log.logged(question(questions_pb2.TailToolCallsRequest, engine="ollama"), call) as logged:  # type: ignore[arg-type] # as above
+    enter(Caller("ada", frozenset({Role.READER})))
+    with log.logged(question(questions_pb2.TailToolCallsRequest, engine="ollama")) as logged:
         logged.rows = 3
-        call.is_open = False
     await log.close()
     (row,) = kept.rows
     assert (row.caller, row.method, row.filters, row.rows) == (
@@ -63,9 +54,9 @@ async def test_a_question_that_is_asked_again_within_a_minute_is_counted_in_one_
     log = QueryLog(kept, {})  # type: ignore[arg-type] # the one method that it uses
     for number in range(100):
         asked = question(questions_pb2.ListToolCallsRequest, engine="ollama", created_from_ms=1000 + number)
-        with log.logged(asked, Call()) as logged:  # type: ignore[arg-type] # as above
+        with log.logged(asked) as logged:
             logged.rows = 2
-    with log.logged(question(questions_pb2.ListToolCallsRequest, engine="other"), Call()):  # type: ignore[arg-type] # as above
+    with log.logged(question(questions_pb2.ListToolCallsRequest, engine="other")):
         pass
     await log.close()
     rows = sorted((row.filters, row.times, row.rows) for row in kept.rows)
@@ -82,7 +73,7 @@ async def test_what_was_asked_again_is_written_when_its_minute_is_over(monkeypat
     kept = Kept()
     log = QueryLog(kept, {})  # type: ignore[arg-type] # the one method that it uses
     for _ in range(3):
-        with log.logged(questions_pb2.ListToolCallsRequest(), Call()):  # type: ignore[arg-type] # as above
+        with log.logged(questions_pb2.ListToolCallsRequest()):
             pass
     while sum(row.times for row in kept.rows) < 3:
         await asyncio.sleep(0.01)
