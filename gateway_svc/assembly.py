@@ -218,7 +218,7 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
         claude_audit,
         lambda state: safe_audit(record.logger, state.to_row()),
         partial(safe_synced, record.logger),
-        LedgerSpending(target) if settings.budgets_from_ledger else None,
+        LedgerSpending(target, settings.budgets_producers) if settings.budgets_from_ledger else None,
         toolset.mcp,
         toolset.toolbox.names,
     )

@@ -52,6 +52,7 @@ def _parse_budgets(value: Any) -> Any:
     return [LabelBudget.parse(part) for part in split_commas(value)] if isinstance(value, str) else value
 
 
+CallerNames = Annotated[list[CallerName], NoDecode, BeforeValidator(split_commas)]
 LabelBudgetList = Annotated[list[LabelBudget], NoDecode, BeforeValidator(_parse_budgets)]
 Policies = Annotated[dict[Text, Policy], NoDecode, BeforeValidator(split_policies)]
 
@@ -93,6 +94,9 @@ class GatewaySettings(ListenSettings):
 
     budgets: LabelBudgetList = Field(default_factory=list, description="what sessions with a label may cost together")
     budgets_from_ledger: bool = Field(False, description="whether the ledger is asked what labels have spent")
+    budgets_producers: CallerNames = Field(
+        default_factory=list, description="whose costs count besides those that this gateway's own name recorded"
+    )
 
     tools: Policies = Field(default_factory=dict, description="all that there are, allowed, when not given")
     mcp_file: ReadableFile | None = Field(None, description="names the MCP servers whose tools are offered")
@@ -147,6 +151,8 @@ class GatewaySettings(ListenSettings):
     def _check_budgets(self) -> Self:
         if self.budgets_from_ledger and not self.keeps_record:
             raise ValueError("GATEWAY_BUDGETS_FROM_LEDGER: this deployment records nothing that a ledger could tell")
+        if self.budgets_producers and not self.budgets_from_ledger:
+            raise ValueError("GATEWAY_BUDGETS_PRODUCERS: needs GATEWAY_BUDGETS_FROM_LEDGER, which asks what they spent")
         return self
 
     @property

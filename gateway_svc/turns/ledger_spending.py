@@ -1,6 +1,7 @@
 """What a label has spent according to the ledger, which knows every gateway, but not the rows still in their spools."""
 
 import asyncio
+from collections.abc import Collection
 
 import grpc
 from onrecord.audit.v1 import questions_pb2, questions_pb2_grpc
@@ -15,10 +16,18 @@ ASK_SECONDS = 3.0
 
 
 class LedgerSpending:
-    """Asks the audit service, for which the gateway's token needs the role `reader`."""
+    """Asks the audit service, for which the gateway's token needs the role `reader`.
 
-    def __init__(self, target: Target) -> None:
+    What others than `producers` recorded does not count: anybody who may record could else use up a budget.
+    """
+
+    def __init__(self, target: Target, producers: Collection[str] = ()) -> None:
+        """`producers` are names on the ledger's list besides this gateway's own.
+
+        What was recorded without a list counts too: where there is one, nobody can record so.
+        """
         self._target = target
+        self._producers = sorted({target.producer_name, "", *producers})
         self._channel: grpc.aio.Channel | None = None
 
     async def ask(self, account: Account) -> int:
@@ -27,18 +36,23 @@ class LedgerSpending:
         Raises:
             BudgetUnknown: the ledger does not answer, or refuses this gateway.
         """
-        spent_by = questions_pb2.ToolCallFilter(
-            labels=dict([label(account.key, account.value)]), created_from_ms=account.created_from_ms
-        )
-        request = questions_pb2.SummarizeUsageRequest(filter=spent_by)
         try:
-            stub: questions_pb2_grpc.QuestionServiceAsyncStub = questions_pb2_grpc.QuestionServiceStub(self._open())
             async with asyncio.timeout(ASK_SECONDS):
-                response = await stub.SummarizeUsage(request, metadata=tuple(self._target.metadata()))
+                return sum(await asyncio.gather(*(self._ask(account, name) for name in self._producers)))
         except grpc.aio.AioRpcError as error:
             raise BudgetUnknown(f"the ledger cannot be asked what is spent ({describe(error)})") from error
         except TimeoutError as error:
             raise BudgetUnknown(f"the ledger did not say within {ASK_SECONDS:g} s what is spent") from error
+
+    async def _ask(self, account: Account, producer: str) -> int:
+        spent_by = questions_pb2.ToolCallFilter(
+            labels=dict([label(account.key, account.value)]),
+            created_from_ms=account.created_from_ms,
+            recorded_by=producer,
+        )
+        request = questions_pb2.SummarizeUsageRequest(filter=spent_by)
+        stub: questions_pb2_grpc.QuestionServiceAsyncStub = questions_pb2_grpc.QuestionServiceStub(self._open())
+        response = await stub.SummarizeUsage(request, metadata=tuple(self._target.metadata()))
         return sum(group.usage.known_cost_micros for group in response.groups)
 
     async def aclose(self) -> None:
