@@ -32,7 +32,7 @@ from bench.figures import Figure, Target, percentile, table
 from bench.services import start_ledger, wait_until_indexed
 from demo.processes import REPOSITORY
 from recording.channel.options import CLIENT_OPTIONS
-from service_kit.paging import encode_token
+from service_kit.paging import encode_token, keep_key
 
 PATIENCE_SECONDS = 10.0
 """The longest time for a query. Plain SQL that takes longer is stopped and counted as this."""
@@ -42,7 +42,7 @@ Usage = questions_pb2.SummarizeUsageRequest
 Calls = questions_pb2.ToolCallFilter
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 SELECT = "SELECT * FROM tool_call_log"
-NEWEST = "ORDER BY created_at DESC, id DESC LIMIT"
+NEWEST = "ORDER BY created_at DESC, position DESC LIMIT"
 FEW = 20
 """The page size for rare matches, so that a deep page of a million calls is as large."""
 SUMS = "SELECT engine, tool_name, count(*), count(error), sum(result_bytes), avg(duration_ms) FROM tool_call_log"
@@ -92,7 +92,7 @@ def listed(
 
     def deep(sample: Sample) -> Message:
         request = Listing(page_size=size, filter=Calls(**filters))
-        request.page_token = encode_token((sample.time_ms, ""), fingerprint_of(request))
+        request.page_token = encode_token((sample.time_ms, 0), fingerprint_of(request))
         return request
 
     where = f"WHERE {sql} AND" if sql else "WHERE"
@@ -110,7 +110,7 @@ def listed(
             f"calls, {name}, deep page",
             "ListToolCalls",
             deep,
-            f"{SELECT} {where} (created_at, id) < (?, '') {NEWEST} {size + 1}",
+            f"{SELECT} {where} (created_at, position) < (?, 0) {NEWEST} {size + 1}",
             lambda sample: (*arguments(sample), sample.time_ms),
             max_ms,
             max_ratio=max_ratio,
@@ -160,7 +160,7 @@ QUESTIONS = [
         "a session's timeline",
         "GetSessionRecord",
         lambda sample: questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id=sample.session_id)),
-        "SELECT * FROM tool_call_log WHERE session_id = ? ORDER BY created_at, id",
+        "SELECT * FROM tool_call_log WHERE session_id = ? ORDER BY created_at, position",
         lambda sample: (sample.session_id,),
         10,
     ),
@@ -225,7 +225,7 @@ QUESTIONS = [
     summed(
         "usage by a label of many sessions, all time",
         ["label:team"],
-        SESSION_SUMS.format("value", "LEFT JOIN session_labels l USING (session_id) WHERE key = 'team'"),
+        SESSION_SUMS.format("value", "LEFT JOIN session_labels l USING (session_id, recorded_by) WHERE key = 'team'"),
         1000,
     ),
     Question(
@@ -250,11 +250,11 @@ class Ledger:
         chance = random.Random(seed)
         connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
         sessions, last_ms = _one(
-            connection, "SELECT (SELECT max(rowid) FROM sessions), (SELECT max(created_at) FROM tool_call_log)"
+            connection, "SELECT (SELECT max(position) FROM sessions), (SELECT max(created_at) FROM tool_call_log)"
         )
         find = (
             "SELECT id, value, updated_at FROM sessions JOIN session_labels ON session_id = id AND key = 'user' "
-            "WHERE sessions.rowid = ?"
+            "WHERE sessions.position = ?"
         )
         chosen = [_one(connection, find, chance.randrange(sessions) + 1) for _ in range(500)]
         self.samples = [Sample(one, user, time_ms, last_ms) for one, user, time_ms in chosen]
@@ -265,6 +265,7 @@ class Ledger:
     async def ask(self, question: Question, times: int) -> list[float]:
         """The milliseconds of each of `times` answers in sequence, after a warm-up."""
         took: list[float] = []
+        keep_key(self.path.with_name(f"{self.path.name}-page-key"))  # some requests begin at a page of their own
         async with grpc.aio.insecure_channel(self.service.address, options=CLIENT_OPTIONS) as channel:
             call = getattr(questions_pb2_grpc.QuestionServiceStub(channel), question.method)
             for number in range(-3, times):
