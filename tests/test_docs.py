@@ -32,12 +32,26 @@ def test_links_between_documents_lead_somewhere():
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
+def test_each_line_of_who_can_say_what_about_whom_is_shown_by_a_test_that_is_there():
+    manual = (ROOT / "docs" / "security.md").read_text().partition("### Who can say what about whom")[2]
+    cells = [line.split(" | ")[-1] for line in manual.partition("\n### ")[0].splitlines() if line.startswith("| ")][1:]
+    assert cells
+    for cell in cells:
+        named = set(re.findall(r"`(test_\w+)`", cell))
+        assert named, f"no test shows {cell}"
+        assert named <= names_of_tests()
+
+
+def names_of_tests() -> set[str]:
+    return {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+
+
 def test_each_fault_is_shown_by_a_test_or_a_campaign_that_is_there():
     manual = (ROOT / "docs" / "operations.md").read_text().partition("## Faults")[2].partition("\n## ")[0]
     cells = [line.split(" | ")[-1] for line in manual.splitlines() if line.startswith("| ")][1:]
-    tests = {
-        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
-    }
+    tests = names_of_tests()
     campaigns = {campaign.name for campaign in CAMPAIGNS}
     assert len(cells) >= 20
     for cell in cells:

@@ -16,6 +16,7 @@ from cryptography import x509
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2
 
 from demo.processes import REPOSITORY, Service, start_service
 from service_kit.access.roles import Role, make_token
@@ -204,6 +205,14 @@ async def test_every_rpc_lets_in_who_the_table_names_under_every_credential(guar
         }
         told = await asyncio.gather(*(ask(channels, name, who) for name, who in cells))
     assert [(*cell, wrong) for cell, wrong in zip(cells, told, strict=True) if wrong] == []
+
+
+async def test_health_answers_whoever_has_a_certificate_of_the_ca(guarded: Guarded):
+    """Each of its RPCs, also those that are younger than this service."""
+    for package in guarded.services:
+        async with guarded.channel(package, guarded.credentials["nothing"].certificate) as channel:
+            for method in health_pb2.DESCRIPTOR.services_by_name["Health"].methods:
+                assert await outcome(channel, method, (), 60) is grpc.StatusCode.OK
 
 
 async def test_the_log_names_who_is_refused(guarded: Guarded):
