@@ -204,6 +204,24 @@ def spool_disk_full(world: World) -> None:
     world.pause(0.05, 0.3)
 
 
+def strict_spool_disk_full(world: World) -> None:
+    """The spool's disk of a gateway in mode strict is full for a while, in which it does not serve."""
+    assert isinstance(world, GatewayWorld)
+    disk = world.small_disk(world.state_dir / "spool")
+    world.start()
+    gateway = world.start_gateway(GATEWAY_AUDIT_MODE="strict", GATEWAY_HEALTH_SECONDS="3600")
+    health = world.health_of(gateway)
+    world.run_turns(gateway)
+    world.pause(0, 0.3)
+    health.unknown()
+    disk.fill(world.rng.randrange(LEFT_BYTES))
+    health.must_tell(serves=False, detail="the spool cannot be written", lasting=False)
+    world.pause(0, 0.2)
+    disk.empty()
+    health.must_tell(serves=True)
+    world.wait_for_calls(5)
+
+
 def spool_disk_full_and_kill(world: World) -> None:
     """kill -9 of the gateway while its spool's disk is full: no outcome may wait in memory alone."""
     disk = world.small_disk(world.state_dir)
@@ -400,6 +418,7 @@ CAMPAIGNS = [
     Campaign("log that stands still", standing_log),
     Campaign("gateway's log unread", gateways_log, world=GatewayWorld),
     Campaign("spool's disk full", spool_disk_full, mounts=True),
+    Campaign("strict gateway's spool's disk full", strict_spool_disk_full, mounts=True, world=GatewayWorld),
     Campaign("kill -9, spool's disk full", spool_disk_full_and_kill, mounts=True),
     Campaign("spool at its bound", spool_bound),
     Campaign("damaged and torn spool", damaged_spool),

@@ -262,7 +262,7 @@ class World:
 
     def small_disk(self, folder: Path) -> "SmallDisk":
         """Mounts a small file system at folder until the world ends."""
-        folder.mkdir()
+        folder.mkdir(parents=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs", folder], check=True)
         self._stack.callback(lambda: subprocess.run(["umount", "--lazy", folder], check=True))
         return SmallDisk(folder)

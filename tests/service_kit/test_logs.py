@@ -1,12 +1,14 @@
 """Logs, seen from outside: a process that logs, and what its stderr holds."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
 from demo.processes import REPOSITORY
+from service_kit.observing.log_writer import LogWriter
 
 PROGRAM = """
 import logging, structlog
@@ -85,3 +87,27 @@ def test_what_another_library_quotes_is_not_logged(style):
     assert "Failed to export … after 3 tries in 0.50 s: StatusCode.UNKNOWN, …" in text
     assert "a future failed" in text
     assert "quoted" not in text
+
+
+def test_lines_that_nobody_takes_are_lost_and_counted(monkeypatch):
+    """Of a log whose reader has gone each line; of one that stands still those beyond the bound."""
+    monkeypatch.setattr(LogWriter, "current", None)
+    reader, writer = os.pipe()
+    os.close(reader)
+    gone = LogWriter(writer)
+    for _ in range(3):
+        gone.write("a line\n")
+    gone.close(60)
+    os.close(writer)
+    (lost,) = gone.collect()
+    assert lost.samples[0].value == 3
+
+    reader, writer = os.pipe()
+    still = LogWriter(writer, max_waiting_bytes=200_000)
+    for _ in range(5):
+        still.write("x" * 99_999 + "\n")  # more than a pipe holds
+    (lost,) = still.collect()
+    assert lost.samples[0].value >= 2
+    os.close(reader)
+    still.close(60)
+    os.close(writer)
