@@ -272,7 +272,8 @@ class Agent:
 
     def _open(self, turn: Turn, call: ToolCall) -> audit_pb2.AuditRow:
         """The intent of a call. The one place where audit rows are opened."""
-        return open_call(call, turn.scope, offered=self._own_toolbox.knows(call.name))
+        parameters = self._own_toolbox.parameters(call.name)
+        return open_call(call, turn.scope, offered=parameters is not None, parameters=parameters)
 
     def _conclude(self, turn: Turn, intent: audit_pb2.AuditRow, result: ToolResult) -> None:
         """Records a call that did not run, and tells the client."""

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -95,8 +95,8 @@ class Toolbox:
         self._policies = dict(policies or {})
         if strangers := sorted(self._policies.keys() - self._tools.keys()):
             raise SettingsError(f"a tool policy names {', '.join(strangers)}; the tools are {', '.join(self._tools)}")
-        self._offered: set[str] = set()
-        """The names of remote tools that were ever offered: a call may come when its tool is gone again."""
+        self._offered: dict[str, frozenset[str]] = {}
+        """The parameters of remote tools that were ever offered: a call may come when its tool is gone again."""
         self._timeout_seconds = timeout_seconds
         self._max_characters = max_characters
         self._max_lines = max_lines
@@ -125,12 +125,18 @@ class Toolbox:
         ]
         if len(self._offered) > MAX_REMEMBERED:
             self._offered.clear()
-        self._offered.update(definition.name for definition in remote)
+        self._offered.update((definition.name, _parameters(definition.parameters)) for definition in remote)
         return [*self._definitions, *remote]
 
-    def knows(self, name: str) -> bool:
-        """Whether the deployment has, or had, a tool of this name; any other is a model's invention."""
-        return name in self._tools or name in self._remote.tools() or name in self._offered
+    def parameters(self, name: str) -> Collection[str] | None:
+        """The names of the parameters of a tool that the deployment has, or had.
+
+        None for any other tool. Such a name is a model's invention, and so is that of any other parameter.
+        """
+        if (tool := self._tools.get(name)) is not None:
+            return tool.parameters.model_fields
+        remote = self._remote.tools().get(name)
+        return self._offered.get(name) if remote is None else _parameters(remote.schema)
 
     def policy(self, name: str) -> Policy:
         """The policy of a tool. An unknown name counts as allowed: run() tells the model that there is no such tool."""
@@ -213,6 +219,11 @@ class Toolbox:
             result = replace(result, result_truncated=True, result_bytes=result_bytes)
         # A file's name may have bytes that are not UTF-8, which no message to a model can carry.
         return replace(result, text=text.encode(errors="replace").decode())
+
+
+def _parameters(schema: Mapping[str, Any]) -> frozenset[str]:
+    named = schema.get("properties")
+    return frozenset(named) if isinstance(named, dict) else frozenset()
 
 
 def denied(reason: str, *, told: str = "") -> ToolResult:

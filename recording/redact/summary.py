@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from itertools import islice
 from math import isfinite
@@ -29,19 +29,26 @@ _Show = Callable[[Any], Any]
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-def summarize_args(tool_name: str, arguments: str) -> str:
+def summarize_args(tool_name: str, arguments: str, parameters: Collection[str] | None = None) -> str:
     """Turns arguments, JSON as a model wrote it, into compact JSON of at most MAX_BYTES without content or secrets.
 
     Fields that show_fields() named are shown, redacted and truncated. All others, and all those of an unknown tool, are
-    shown by type and size, unless the tool is known to have no such parameter: a name that a model made up may be
-    content, so it is only counted. For text that is not a JSON object, `$malformed` has the size.
+    shown by type and size, unless the tool is known to have no such parameter, by show_fields() or because it is not
+    among `parameters`: a name that a model made up may be content, so it is only counted. For text that is not a JSON
+    object, `$malformed` has the size.
     """
     value, malformed = _read(arguments)
     if malformed:
         return _encode(malformed)
     shown = _shown.get(tool_name, {})
     summary = {name: show(value[name]) for name, show in shown.items() if name in value}
-    others = () if tool_name in _complete else islice((name for name in value if name not in shown), _MAX_NAMED)
+    others = (
+        ()
+        if tool_name in _complete
+        else islice(
+            (name for name in value if name not in shown and (parameters is None or name in parameters)), _MAX_NAMED
+        )
+    )
     for name in others:
         if is_name(name):
             summary[_argument_name(exact.version(), name)] = _shape(value[name])

@@ -4,6 +4,7 @@ The fields of AuditRow are a whitelist; none of them can carry content.
 """
 
 import time
+from collections.abc import Collection
 from functools import lru_cache
 
 from onrecord.audit.v1 import audit_pb2
@@ -13,11 +14,18 @@ from recording.redact import POLICY_VERSION, exact
 from recording.rows import fit
 
 
-def open_call(call: ToolCall, scope: Scope | None = None, *, offered: bool = True) -> audit_pb2.AuditRow:
+def open_call(
+    call: ToolCall,
+    scope: Scope | None = None,
+    *,
+    offered: bool = True,
+    parameters: Collection[str] | None = None,
+) -> audit_pb2.AuditRow:
     """The intent: what is known of a call before it runs. The call begins now; its outcome is unset.
 
     Never raises, whatever the model wrote. Without a scope, session_id and engine stay unset. A tool that was not
     `offered` is UNKNOWN_TOOL: the name that the model made up, and those of its arguments, are told by their sizes.
+    `parameters` are the names of the arguments that it was offered with, where they are known: others are counted.
     """
     row = audit_pb2.AuditRow()
     if scope is not None:
@@ -25,7 +33,7 @@ def open_call(call: ToolCall, scope: Scope | None = None, *, offered: bool = Tru
     row.id = fit.identifier(call.id)
     if offered:
         row.tool_name = fit.tool_name(call.name) or "(none)"
-        row.args_summary = fit.args_summary(call.name, call.arguments)
+        row.args_summary = fit.args_summary(call.name, call.arguments, parameters)
     else:
         row.tool_name = UNKNOWN_TOOL
         row.args_summary = fit.unknown_args_summary(call.name, call.arguments)

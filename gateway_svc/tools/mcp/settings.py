@@ -74,7 +74,7 @@ def load_servers(path: Path, environment: Mapping[str, str]) -> dict[str, Server
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise SettingsError(f"{VARIABLE}: {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         kind = "TOML" if path.suffix == ".toml" else "JSON"
         place = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         raise SettingsError(f"{VARIABLE}: {path} is not valid {kind}{place}") from None

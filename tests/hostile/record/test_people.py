@@ -17,6 +17,7 @@ from demo.script import Call, Script, Step
 from service_kit.access.roles import Role
 from tests.e2e.conftest import run_turn
 from tests.e2e.test_logs import lines_of
+from tests.e2e.test_mcp import mcp_file
 from tests.e2e.test_r12_no_content import files_with
 from tests.hostile.record.conftest import Listed
 from tests.support.collector import attributes, collecting
@@ -135,6 +136,23 @@ async def test_the_name_of_a_tool_that_a_model_invents_is_told_by_its_length(mak
     assert word not in service.stderr_text() + audit.stderr_text()
     assert files_with(pair.db.parent, word) == []
     assert files_with(pair.state_dir, word) == [f"sessions/{events[0].turn_accepted.session_id}.jsonl"]
+
+
+async def test_the_name_of_an_argument_that_a_model_invents_is_counted(make_pair, tmp_path):
+    """Of an own tool and of a server's, which takes any; what they were offered with is shown by its type and size."""
+    calls = (
+        Call(name="read", arguments={"path": "notes.txt", "the_patient_sleeps_badly": 1}),
+        Call(name="t.echo", arguments={"text": "abc", "the_patient_sleeps_badly": 1}),
+    )
+    pair = await make_pair(Script(steps=(Step(tool_calls=calls), Step(text="done"))))
+    pair.start_audit()
+    await run_turn(await pair.gateway(pair.start_gateway(**mcp_file(tmp_path))))
+    summaries = {row.tool_name: json.loads(row.args_summary) for row in await pair.rows(2)}
+    assert summaries == {
+        "read": {"path": "notes.txt", "$more": 1},
+        "t.echo": {"text": {"type": "string", "bytes": 3}, "$more": 1},
+    }
+    assert files_with(pair.db.parent, "sleeps_badly") == []
 
 
 @asynccontextmanager
