@@ -1,4 +1,4 @@
-"""The bounds on what a model server may send, by what it becomes here: characters, parts, work.
+"""The bounds on what a model server may send, by what it becomes here: characters, parts, work; and on all sums.
 
 docs/security.md has them all, with what one sees when one is met.
 
@@ -10,6 +10,14 @@ from collections import Counter
 from dataclasses import dataclass
 
 MIB = 2**20
+
+MAX_SUM = 2**63 - 1
+"""The largest number of a message's field and of SQLite."""
+
+
+def saturated(total: int) -> int:
+    """A sum, which stays at MAX_SUM where it would pass it."""
+    return min(total, MAX_SUM)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from audit_svc.ledger.columns import (
     Time,
     enum_names,
 )
+from recording.controls import has_control
 from recording.row_version import ROW_VERSION
 
 MAX_ROWS = 10_000
@@ -38,11 +39,11 @@ TOOL_CALL_COLUMNS: tuple[Column, ...] = (
     Text("session_id", limit=128, default=UNKNOWN),
     Text("engine", limit=64, default=UNKNOWN),
     Text("tool_name", limit=128, required=True),
-    Text("args_summary", limit=4096, in_bytes=True),
+    Text("args_summary", limit=4096, in_bytes=True, is_name=False),
     Number("duration_ms"),
     Number("exit_code", optional=True, minimum=-(2**31)),
     Number("http_status", zero_is_null=True),
-    Text("error", limit=2048, in_bytes=True, zero_is_null=True),
+    Text("error", limit=2048, in_bytes=True, is_name=False, zero_is_null=True),
     Flag("result_truncated"),
     Number("result_bytes"),
     Time("created_at", field="created_at_ms"),
@@ -69,7 +70,7 @@ COST_COLUMNS: tuple[Column, ...] = (
     Number("reasoning_tokens"),
     Number("cost_micros", optional=True),
     Number("duration_ms"),
-    Text("error", limit=2048, in_bytes=True, zero_is_null=True),
+    Text("error", limit=2048, in_bytes=True, is_name=False, zero_is_null=True),
     Time("created_at", field="created_at_ms"),
     Flag("usage_incomplete"),
     Flag("context_exceeded"),
@@ -251,6 +252,8 @@ def _check_version(version: int) -> None:
 def _numbers(covered: audit_pb2.SequenceRange) -> Numbers:
     if not 1 <= len(covered.producer_id) <= 128:
         raise InvalidRequest("range.producer_id does not have 1 to 128 characters", "range.producer_id")
+    if has_control(covered.producer_id):
+        raise InvalidRequest("range.producer_id has a control character", "range.producer_id")
     if covered.first < 1:
         raise InvalidRequest("range.first is below 1, where numbers begin", "range.first")
     if covered.last < covered.first:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2
 
+from recording.controls import has_control
+
 MAX_INT64 = 2**63 - 1
 MIN_TIME_MS = 946_684_800_000
 MAX_TIME_MS = 253_402_300_799_999
@@ -82,10 +84,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Text(Column):
-    """A text of at most limit characters, or bytes of UTF-8."""
+    """A text of at most limit characters, or bytes of UTF-8, and without control characters where it is a name."""
 
     limit: int = 0
     in_bytes: bool = False
+    is_name: bool = True
+    """False: a text, which may have line breaks and more, and no NUL."""
     required: bool = False
     default: str = ""
     """Stored in place of an empty text."""
@@ -98,6 +102,9 @@ class Text(Column):
     def holds(self, values: Sequence[Any]) -> bool:
         texts = self.present(values)
         lengths = list(map(len, texts))
+        together = "".join(texts)
+        if has_control(together) if self.is_name else "\0" in together:
+            return False
         # A character has at most 4 bytes, so few texts need to be encoded to check their size.
         if not lengths or max(lengths) <= (self.limit // 4 if self.in_bytes else self.limit):
             return not self.required or 0 not in lengths
@@ -106,6 +113,8 @@ class Text(Column):
     def problem(self, value: Any) -> Problem | None:
         if not value:
             return self._invalid("is empty") if self.required else None
+        if has_control(value) if self.is_name else "\0" in value:
+            return self._invalid("has a control character" if self.is_name else "has a NUL character")
         if len(value.encode() if self.in_bytes else value) <= self.limit:
             return None
         unit = "bytes" if self.in_bytes else "characters"
@@ -195,6 +204,8 @@ class Labels(Column):
         for limit, part, texts in ((64, "key", value.keys()), (256, "value", value.values())):
             if any(len(text) > limit for text in texts):
                 return self._too_large(f"has a {part} that is longer than {limit} characters")
+            if any(map(has_control, texts)):
+                return self._invalid(f"has a {part} with a control character")
         return None
 
 

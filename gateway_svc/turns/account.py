@@ -10,12 +10,10 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.turns.budgets import Budget, LabelBudgets
+from service_kit.bounds import saturated
 
 Warn = Callable[[pb.WarningCode.ValueType, str], None]
 """Sends the client a warning."""
-
-
-INT64_MAX = 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -35,33 +33,31 @@ class Totals:
     @classmethod
     def from_json(cls, value: Mapping[str, int]) -> Self:
         """The totals that a transcript holds; older ones count steps and have a cost."""
-        return cls(**{_OLDER_NAMES.get(name, name): count for name, count in value.items()})
+        return cls(**{_OLDER_NAMES.get(name, name): saturated(count) for name, count in value.items()})
 
     def add_request(self, cost: audit_pb2.CostRow) -> None:
         """Counts one model request."""
-        self.requests += 1
-        self.input_tokens += cost.input_tokens
-        self.output_tokens += cost.output_tokens
-        self.cached_input_tokens += cost.cached_input_tokens
-        self.reasoning_tokens += cost.reasoning_tokens
-        self.known_cost_micros += cost.cost_micros
-        self.unpriced_requests += not cost.HasField("cost_micros")
+        self.add(
+            Totals(
+                requests=1,
+                input_tokens=cost.input_tokens,
+                output_tokens=cost.output_tokens,
+                cached_input_tokens=cost.cached_input_tokens,
+                reasoning_tokens=cost.reasoning_tokens,
+                known_cost_micros=cost.cost_micros,
+                unpriced_requests=not cost.HasField("cost_micros"),
+            )
+        )
 
     def add(self, others: "Totals") -> None:
         """Adds other totals."""
         for counter in fields(Totals):
-            setattr(self, counter.name, getattr(self, counter.name) + getattr(others, counter.name))
+            setattr(self, counter.name, saturated(getattr(self, counter.name) + getattr(others, counter.name)))
 
     def to_usage(self) -> common_pb2.Usage:
-        """The totals on the wire, where a sum that would pass the largest number stays there."""
+        """The totals on the wire."""
         return common_pb2.Usage(
-            requests=self.requests,
-            input_tokens=min(self.input_tokens, INT64_MAX),
-            output_tokens=min(self.output_tokens, INT64_MAX),
-            cached_input_tokens=min(self.cached_input_tokens, INT64_MAX),
-            reasoning_tokens=min(self.reasoning_tokens, INT64_MAX),
-            known_cost_micros=min(self.known_cost_micros, INT64_MAX),
-            unpriced_requests=self.unpriced_requests,
+            **{counter.name: getattr(self, counter.name) for counter in fields(Totals) if counter.name != "tool_calls"}
         )
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
+from recording.controls import escape_controls
 from recording.redact import exact, patterns, randomness, urls
 from recording.redact.fit import clean, cut
 from recording.redact.spans import Span, replace
@@ -49,7 +50,8 @@ def _beginning_whole(end: str, margin: int) -> int:
 def redact_name(name: str, limit: int) -> str:
     """Redacts a name that others chose, such as a tool's or a model's, then truncates it to limit characters.
 
-    Random tokens are kept, since identifiers consist of them.
+    Random tokens are kept, since identifiers consist of them. Control characters are escaped, so that different names
+    stay different and no name ends early.
     """
     if len(name) > _MAX_REMEMBERED:
         return _redacted_name(name, limit)
@@ -58,7 +60,9 @@ def redact_name(name: str, limit: int) -> str:
 
 def _redacted_name(name: str, limit: int) -> str:
     cut_off = [Span(max(0, _SCANNED - max(_MARGIN, exact.longest())), _SCANNED, "…")] if len(name) > _SCANNED else []
-    return _without_secrets(name[:_SCANNED], lambda text: exact.find(text) + patterns.find(text) + cut_off)[:limit]
+    name = name[:_SCANNED]
+    text = clean(name)  # character by character, so that what is found in it lies at the same places in the name
+    return clean(escape_controls(replace(name, exact.find(text) + patterns.find(text) + cut_off)))[:limit]
 
 
 def redact_call_id(call_id: str, limit: int) -> str:

@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection
 
 from recording.channel.watched import Watched
 from service_kit.access.callers import Caller, enter
+from service_kit.access.peer import certificate_names
 from service_kit.access.roles import Callers, Entry, Role
 from service_kit.errors import PermissionDenied, Unauthenticated
 from service_kit.handlers import Context, Handler, rebuild
@@ -132,8 +133,7 @@ def _identify(callers: Callers, context: Context) -> Entry:
         if entry := callers.by_token(text[len(_BEARER) :].strip()):
             return entry
         raise Unauthenticated("the token is not known here, or has expired: ask the operator for a new one")
-    peer = context.auth_context()
-    names = [name.decode(errors="replace") for key in ("peer_uri", "x509_common_name") for name in peer.get(key, [])]
+    names = certificate_names(context)
     if entry := callers.by_certificate(names):
         return entry
     if names:

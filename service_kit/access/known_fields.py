@@ -1,4 +1,7 @@
-"""Requests with what this version does not know are refused: a filter that is passed over gives a wrong answer."""
+"""Requests with what this version does not know are refused: a filter that is passed over gives a wrong answer.
+
+So are those with control characters in names: a filter that is cut short gives a wrong answer too.
+"""
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from functools import cache
@@ -9,12 +12,14 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from service_kit.controls import check_controls
 from service_kit.errors import InvalidRequest
 from service_kit.handlers import Handler
 
 
 class KnownFieldsInterceptor(grpc.aio.ServerInterceptor):
-    """Ends a call whose single request has a field or an enum value that its type does not know.
+    """Ends a call whose single request has a field or an enum value that its type does not know, or a control character
+    where none belongs.
 
     It goes behind all other interceptors, since they take requests undecoded. Requests that stream are let through.
     """
@@ -41,6 +46,7 @@ class KnownFieldsInterceptor(grpc.aio.ServerInterceptor):
         def checked(data: bytes) -> Message:
             request: Message = decode(data)
             check_known(request)
+            check_controls(request)
             return request
 
         stream = handler.response_streaming

@@ -14,13 +14,16 @@ from audit_svc.errors import ClockJumped
 from audit_svc.ledger.clock import SeenClock, wall_ms
 from audit_svc.ledger.pruning import Progress, PrunedCounts
 from audit_svc.ledger.steps import HOUR_MS
+from audit_svc.ledger.usage import MAX_SUMMED
 from audit_svc.sqlite.care.pruned import pruned_before
 from audit_svc.sqlite.open.connection import Connection, transaction
 from audit_svc.sqlite.open.files import writing
 from audit_svc.sqlite.text.text_index import forget_rows, forget_zones
 from audit_svc.sqlite.usage.rollups import drop_rollups
 from audit_svc.sqlite.usage.session_usage import forget_sessions
+from audit_svc.sqlite.usage.usage_tables import sum_sql
 from audit_svc.sqlite.write.clock import LedgerClock
+from service_kit.bounds import MAX_SUM, saturated
 
 BATCH_ROWS = 1000
 """Rows that a transaction removes: some 10 ms of the writer's time."""
@@ -38,6 +41,10 @@ OLD = "created_at < ?1 AND coalesce(clock_suspect, 0) < ?1"
 OLD_CALLS = f"{OLD} AND position < (SELECT max(position) FROM tool_call_log)"  # noqa: S608 - texts of ours
 """What there is to remove of tool_call_log."""
 
+# As the rollups count them: no row fills a sum alone.
+_COUNTED = [f"min({name}, {MAX_SUMMED})" for name in ("input_tokens", "output_tokens", "coalesce(cost_micros, 0)")]
+_COUNTED_SUMS = ", ".join(f"coalesce({sum_sql(value)}, 0)" for value in _COUNTED)
+
 _CALLS = (
     "DELETE FROM tool_call_log WHERE position IN "  # noqa: S608 - texts of ours
     f"(SELECT position FROM tool_call_log WHERE {OLD_CALLS} ORDER BY created_at LIMIT ?2) "
@@ -46,7 +53,7 @@ _CALLS = (
 _REQUESTS = (
     "DELETE FROM cost_log WHERE position IN "  # noqa: S608 - texts of ours
     f"(SELECT position FROM cost_log WHERE {OLD} ORDER BY created_at LIMIT ?2) "
-    "RETURNING created_at, input_tokens, output_tokens, coalesce(cost_micros, 0)"
+    f"RETURNING created_at, {', '.join(_COUNTED)}"
 )
 _QUERIES = (
     "DELETE FROM query_log WHERE id IN (SELECT id FROM query_log WHERE created_at < ? ORDER BY created_at LIMIT ?)"
@@ -127,7 +134,7 @@ def count(connection: Connection, before_ms: int) -> Progress:
         (before_ms,),
     )
     ((requests, *tokens_and_cost),) = connection.execute(
-        f"SELECT count(*), total(input_tokens), total(output_tokens), total(cost_micros) FROM cost_log WHERE {OLD}",  # noqa: S608 - a text of ours
+        f"SELECT count(*), {_COUNTED_SUMS} FROM cost_log WHERE {OLD}",  # noqa: S608 - texts of ours
         (before_ms,),
     )
     ((sessions,),) = connection.execute(
@@ -267,10 +274,11 @@ class Prune:
         """Adds counts to the summary, in the transaction that removed rows. The first of a row is when it began."""
         names = [entry.name for entry in fields(PrunedCounts)]
         for name in names:
-            setattr(self._removed, name, getattr(self._removed, name) + getattr(counts, name))
+            setattr(self._removed, name, saturated(getattr(self._removed, name) + getattr(counts, name)))
         earliest = min((row[0] for row in rows), default=None)
+        sums = ", ".join(f"{name} = {name} + min(:{name}, {MAX_SUM} - {name})" for name in names)
         connection.execute(
-            f"UPDATE pruned SET {', '.join(f'{name} = {name} + :{name}' for name in names)}, "  # noqa: S608 - names of ours
+            f"UPDATE pruned SET {sums}, "  # noqa: S608 - names of ours
             "earliest = coalesce(min(earliest, :earliest), earliest, :earliest) WHERE id = :row",
             {**asdict(counts), "earliest": earliest, "row": self._row},
         )

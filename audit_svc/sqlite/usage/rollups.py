@@ -23,6 +23,7 @@ from audit_svc.ledger import histogram
 from audit_svc.ledger.steps import STEPS, Step
 from audit_svc.ledger.usage import Sums, Usage, by_step
 from audit_svc.sqlite.open.connection import Connection
+from service_kit.bounds import saturated
 
 CALL_KEY = ("begins_at", "engine", "model", "tool_name", "outcome")
 CALL_SUMS = ("calls", "errors", "nonzero_exits", "http_errors", "result_bytes", "duration_ms", "durations")
@@ -125,7 +126,7 @@ class _Kept:
             had = known.get(key) or self._stored(key)
             known[key] = now = list(map(operator.add, had, added)) if had else added
             values += key
-            values += now
+            values += map(saturated, now)
             if self._is_calls:
                 values[-1] = histogram.to_blob(now[-1])
         width = UPSERT_ROWS * len(self.rollup.key + self.rollup.sums)

@@ -14,7 +14,8 @@ from audit_svc.ledger import histogram
 from audit_svc.sqlite.care.pruned import pruned_before
 from audit_svc.sqlite.open.connection import Connection, transaction
 from audit_svc.sqlite.read.listing import Condition
-from audit_svc.sqlite.usage.usage_tables import BLOBS, CALL_ROWS, CALLS, REQUEST_ROWS, REQUESTS, Table
+from audit_svc.sqlite.usage.usage_tables import BLOBS, CALL_ROWS, CALLS, REQUEST_ROWS, REQUESTS, Table, sum_sql
+from service_kit.bounds import saturated
 
 SESSION_USAGE = "session_usage"
 """The table."""
@@ -52,7 +53,7 @@ class Kind(NamedTuple):
 
 
 def _kind(rows: Table, columns: tuple[str, ...], summed: str) -> Kind:
-    sums = Table(SESSION_USAGE, "", _COLUMNS, [f"sum(r.{name})" for name in columns], rows.durations and BLOBS)
+    sums = Table(SESSION_USAGE, "", _COLUMNS, [sum_sql(f"r.{name}") for name in columns], rows.durations and BLOBS)
     later = replace(rows, columns={name: f"+{sql}" for name, sql in rows.columns.items()})
     return Kind(rows, later, sums, replace(rows, name=_STRADDLERS.format(rows.name)), summed)
 
@@ -124,7 +125,8 @@ def sum_some(connection: Connection, kind: Kind, rows: int = ROWS_A_STEP) -> int
         sums = list(row[2:])
         sums[len(CALLS)] = histogram.from_blob(sums[len(CALLS)])
         sums[at : at + len(values)] = map(operator.add, sums[at : at + len(values)], values)
-        sums[len(CALLS)] = histogram.to_blob(sums[len(CALLS)])
+        durations = histogram.to_blob(sums[len(CALLS)])
+        sums = [durations if place == len(CALLS) else saturated(total) for place, total in enumerate(sums)]
         connection.execute(_UPSERT, (*key, min(earliest, row[0]), max(latest, row[1]), *sums))
     connection.execute(f"UPDATE session_usage_summed SET {kind.summed} = ?", (last,))  # noqa: S608 - a name of ours
     return int(last)

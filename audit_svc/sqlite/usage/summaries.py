@@ -37,6 +37,7 @@ from audit_svc.sqlite.usage.usage_tables import (
     request_rollup,
 )
 from audit_svc.sqlite.write.recorders import recorders_of
+from service_kit.bounds import saturated
 
 Group = tuple[int | str, ...]
 Part = tuple[Table, list[Condition]]
@@ -225,9 +226,11 @@ def _columns(table: Table, groups: Sequence[str]) -> tuple[list[str], str, list[
 def _row(group: Sequence[str], sums: _Sums) -> questions_pb2.UsageGroup:
     row = questions_pb2.UsageGroup(
         values=group,
-        usage=common_pb2.Usage(**dict(zip(_OF_USAGE, (sums.requests[0], *sums.requests[2:]), strict=True))),
+        usage=common_pb2.Usage(
+            **dict(zip(_OF_USAGE, map(saturated, (sums.requests[0], *sums.requests[2:])), strict=True))
+        ),
         model_request_errors=sums.requests[1],
-        **dict(zip(_OF_CALLS, sums.calls, strict=True)),
+        **dict(zip(_OF_CALLS, map(saturated, sums.calls), strict=True)),
     )
     for name, value in zip(
         ("p50", "p95", "p99"), histogram.quantiles(sums.histogram(), (0.5, 0.95, 0.99)), strict=False

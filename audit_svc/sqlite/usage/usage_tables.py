@@ -14,6 +14,7 @@ from audit_svc.ledger.usage import MAX_SUMMED
 from audit_svc.sqlite.read import listing
 from audit_svc.sqlite.read.listing import Condition, Statement
 from audit_svc.sqlite.usage.rollups import CALL_SUMS, REQUEST_SUMS, Rollup
+from service_kit.bounds import MAX_SUM
 
 CALLS = CALL_SUMS[:-2]
 REQUESTS = ("requests", "request_errors", *REQUEST_SUMS[2:])
@@ -71,6 +72,14 @@ class Table:
         return Statement(f"{sql}{' GROUP BY ' if by else ''}{', '.join(by)}", arguments)
 
 
+def sum_sql(value: str) -> str:
+    """SQL for the exact sum of a value of 0 or more, which stays at MAX_SUM; null of no rows.
+
+    sum() would raise there. What passes it in a multiplication or an addition is a REAL, which min() leaves out.
+    """
+    return f"min(sum(({value}) >> 31) * 2147483648 + sum(({value}) & 2147483647), {MAX_SUM})"
+
+
 def _of_texts(buckets: str, counts: str) -> int:
     return histogram.of_buckets(map(int, buckets.split(",")), map(int, counts.split(",")))
 
@@ -120,11 +129,11 @@ REQUEST_ROWS = Table(
 
 def call_rollup(step: Step) -> Table:
     """The rollup of calls by a step."""
-    sums = [f"sum(r.{name})" for name in CALLS]
+    sums = [sum_sql(f"r.{name}") for name in CALLS]
     return Table(Rollup("tool_call_usage", step).name, "r.begins_at", _CALL_COLUMNS, sums, BLOBS)
 
 
 def request_rollup(step: Step) -> Table:
     """The rollup of requests by a step."""
-    sums = [f"sum(r.{name.removeprefix('request_')})" for name in REQUESTS]
+    sums = [sum_sql(f"r.{name.removeprefix('request_')}") for name in REQUESTS]
     return Table(Rollup("request_usage", step).name, "r.begins_at", _REQUEST_COLUMNS, sums)

@@ -169,13 +169,14 @@ def test_every_field_of_the_wire_has_its_column(message, columns, apart):
     assert fields - apart == {column.wire_name for column in columns}
 
 
-texts = st.text(st.characters(codec="utf-8"), max_size=64)
+names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=64)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=64)
 rows = st.builds(
     audit_row,
-    id=texts.filter(bool),
-    session_id=texts.filter(bool),
-    engine=texts.filter(bool),
-    tool_name=texts.filter(bool),
+    id=names.filter(bool),
+    session_id=names.filter(bool),
+    engine=names.filter(bool),
+    tool_name=names.filter(bool),
     args_summary=texts,
     duration_ms=st.integers(0, 2**63 - 1),
     exit_code=st.none() | st.integers(-(2**31), 2**31 - 1),
