@@ -15,8 +15,7 @@ def certificate_names(context: Context) -> Sequence[str]:
 
     A name with a control character counts as none.
     """
-    shown = context.auth_context().get("x509_pem_cert", [])
-    return _names(bytes(shown[0])) if shown else ()
+    return next(map(_names, context.auth_context().get("x509_pem_cert", ())), ())
 
 
 @lru_cache(maxsize=256)

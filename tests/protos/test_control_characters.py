@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -26,7 +26,7 @@ ROWS = {"tool_calls": audit_row(), "model_requests": cost_row(), "sessions": ses
 CONTROLS = ("\0", "\n", "\t", "\x1b", "\x7f", "\x85")
 
 
-def strings(descriptor: Descriptor, path: tuple[FieldDescriptor, ...] = ()) -> Iterator[tuple[FieldDescriptor, ...]]:
+def strings(descriptor: Any, path: tuple[FieldDescriptor, ...] = ()) -> Iterator[tuple[FieldDescriptor, ...]]:
     """The paths of all strings below a message; of a map its own field, then that of its key or value."""
     for field in descriptor.fields:
         if field.message_type is not None:
@@ -80,7 +80,8 @@ def test_a_row_with_a_control_character_is_rejected_by_itself(name):
             bad = type(good)()
             bad.CopyFrom(good)
             at = say(bad, path, f"a{control}b")
-            found = read_batch(record_request(**{name: [good, bad, good]}), NOW_MS)
+            rows: dict[str, Any] = {name: [good, bad, good]}
+            found = read_batch(record_request(**rows), NOW_MS)
             if is_text(path) and control != "\0":
                 assert (len(found), found.rejections) == (3, [])
                 continue

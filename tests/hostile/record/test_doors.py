@@ -94,7 +94,7 @@ async def test_names_with_control_characters_are_neither_asked_nor_recorded(make
     assert (told.stored, told.rejections[0].field) == (1, "tool_name")
     await record(pair, tool_calls=[audit_row(id="plain", args_summary='{"command":"ls"}')])
     for condition in ({"args_contain": "\0"}, {"args_contain": "zzz\0"}, {"labels": {"user\0": "alice"}}):
-        request = questions_pb2.ListToolCallsRequest(filter=questions_pb2.ToolCallFilter(**condition))  # type: ignore[arg-type]
+        request = questions_pb2.ListToolCallsRequest(filter=questions_pb2.ToolCallFilter(**condition))
         assert await code_of(questions.ListToolCalls(request)) == "INVALID_ARGUMENT"
     gateway = await pair.gateway(pair.start_gateway())
     settings = pb.SessionSettings(labels={"user": "mallory", "user\0": "alice"})
