@@ -10,7 +10,13 @@ import structlog
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.errors import EngineBrokeOff, EngineNotConfigured, EngineRateLimited, EngineUnavailable
+from gateway_svc.errors import (
+    EngineBrokeOff,
+    EngineNotConfigured,
+    EngineRateLimited,
+    EngineUnavailable,
+    StoreUnavailable,
+)
 from gateway_svc.messages import AssistantMessage, UserMessage
 from gateway_svc.programs import NO_JAIL
 from gateway_svc.turns.account import SessionSpendings, SharedBudgets, TurnAccount
@@ -111,13 +117,16 @@ class SessionTurns:
             error_type = type(error).__name__
             raise
         finally:
-            session.close_history(NOTES[status])
-            self.save(session, status)
+            unsaved = self._end(session, status)
+            if unsaved and status == common_pb2.SESSION_STATUS_IDLE:
+                stop_reason, error_type = pb.STOP_REASON_FAILED, type(unsaved).__name__
             telemetry.end(stop_reason, totals, error_type)
             log.info("turn.finished", engine=runner.name, requests=totals.requests, tool_calls=totals.tool_calls)
             running.stop_reason = stop_reason
             if self._synced is not None:
                 await self._synced()
+        if unsaved:
+            raise unsaved
         if status == common_pb2.SESSION_STATUS_IDLE and settings.shadows:
             self._shadows.start(Shadow(turn, begin, budget(request)), settings.shadows)
 
@@ -184,6 +193,16 @@ class SessionTurns:
         if isinstance(turn.history[-1], AssistantMessage):
             turn.append(UserMessage(GO_ON))
         return pb.STOP_REASON_MAX_COST if turn.account.is_over_budget() else await other.run(turn)
+
+    def _end(self, session: Session, status: common_pb2.SessionStatus.ValueType) -> StoreUnavailable | None:
+        """Completes and saves the session. Returns what hindered that, which must not hide how the turn ended."""
+        try:
+            session.close_history(NOTES[status])
+            self.save(session, status)
+        except StoreUnavailable as error:
+            log.warning("turn.end_unsaved", reason=str(error))
+            return error
+        return None
 
     def save(self, session: Session, status: common_pb2.SessionStatus.ValueType) -> None:
         """Writes the session's state, and puts its row on the record."""

@@ -4,13 +4,15 @@ import asyncio
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.errors import EngineRateLimited
+from gateway_svc.errors import EngineRateLimited, StoreUnavailable
 from gateway_svc.turns.sessions import Session
+from gateway_svc.turns.transcript import Transcript
 from gateway_svc.turns.turn import Turn
 from tests.gateway_svc.test_turns import House, Runner, until
 
@@ -48,6 +50,29 @@ async def test_a_defect_is_told_by_its_reference_alone(tmp_path):
     assert error.code == grpc.StatusCode.INTERNAL.value[0]
     assert "what the user said" not in str(error)
     assert details_of(error)["ErrorInfo"].metadata["reference"] in error.message
+
+
+@pytest.mark.parametrize("how", ["well", "cancelled", "by an error of its own"])
+async def test_a_full_disk_at_its_end_fails_a_turn_that_ended_well_and_hides_no_other_end(tmp_path, monkeypatch, how):
+    async def work(turn: Turn) -> None:
+        monkeypatch.setattr(Transcript, "append", full)
+        if how == "by an error of its own":
+            raise EngineRateLimited("one", "m1", "come later", 429)
+        if how == "cancelled":
+            asyncio.get_running_loop().call_soon(house.turns.cancel, pb.CancelTurnRequest(turn_id=turn.scope.turn_id))
+            await asyncio.Event().wait()
+
+    def full(_transcript: Transcript, _line: object) -> None:
+        raise StoreUnavailable("the gateway's state directory cannot be written: No space left on device")
+
+    house = House(tmp_path, Runner(work=work))
+    finished = (await house.run(input="hi"))[-1].turn_finished
+    if how == "cancelled":
+        assert finished.stop_reason == pb.STOP_REASON_CANCELLED
+    else:
+        assert finished.stop_reason == pb.STOP_REASON_FAILED
+        reason = "STORE_UNAVAILABLE" if how == "well" else "ENGINE_RATE_LIMITED"
+        assert details_of(finished.error)["ErrorInfo"].reason == reason
 
 
 async def test_a_turn_that_fails_while_it_waits_for_its_session_tells_it_the_same_way(tmp_path):
