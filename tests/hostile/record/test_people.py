@@ -88,12 +88,14 @@ async def test_a_persons_reason_goes_to_the_model_and_the_log_says_who_answered(
     assert told == [f"Error: The call was refused. {reason}".strip()]
     [row] = await pair.rows(1)
     assert (row.outcome, row.error) == (common_pb2.OUTCOME_DENIED, "The call was refused.")
+    metrics = (await asyncio.to_thread(scrape, service)).text
+    assert await asyncio.to_thread(service.terminate) == 0
     [line] = lines_of(service, "tool_call.answered")
     assert (line["tool_call_id"], line["answered_by"], line["allowed"]) == (call_id, "bob", False)
     word = reason[:16]
     assert files_with(pair.db.parent, word) == []
     assert files_with(pair.state_dir, word) == [f"sessions/{session_id}.jsonl"]
-    assert word not in (await asyncio.to_thread(scrape, service)).text
+    assert word not in metrics
     assert word not in service.stderr_text() + audit.stderr_text()
 
 
