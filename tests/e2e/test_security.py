@@ -195,8 +195,7 @@ async def test_a_compromised_gateway_can_neither_read_nor_change_what_is_on_the_
         answer = await stub.RecordBatch(
             audit_pb2.RecordRequest(row_version=ROW_VERSION, sessions=[session]), metadata=theirs
         )
-        assert [rejection.code for rejection in answer.rejections] == [audit_pb2.REJECTION_CODE_CONFLICT]
-        assert (answer.stored, answer.duplicates) == (0, 0)
+        assert (answer.stored, answer.duplicates, len(answer.rejections)) == (1, 0, 0), "a session of its own"
         answer = await stub.RecordBatch(
             audit_pb2.RecordRequest(row_version=ROW_VERSION, sessions=[session]), metadata=other
         )
