@@ -86,6 +86,15 @@ async def test_a_page_that_explodes_ends_with_a_result_and_costs_the_gateway_no_
         )
 
 
+@pytest.mark.long
+async def test_a_page_that_needs_more_memory_than_a_worker_has_ends_its_worker(pages: Pages, workspace):
+    body = gzip.compress(table(238_000))
+    pages.add("/page", body, headers=f"{HTML}\r\nContent-Encoding: gzip")
+    result = await run(fetcher(pages, timeout_seconds=600), workspace, url=f"{pages.url}/page")
+    assert result.error
+    assert result.error.startswith("the page becomes too large")
+
+
 async def test_junk_behind_the_end_of_a_compressed_body_is_not_read(pages: Pages, workspace):
     """One byte, and then megabytes that are no gzip: they kept the decoder busy for seconds."""
     pages.add(

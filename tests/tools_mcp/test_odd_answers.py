@@ -17,7 +17,7 @@ from gateway_svc.tools import ToolError
 from gateway_svc.tools.mcp.client import Client
 from gateway_svc.tools.mcp.results import tool_result
 from gateway_svc.tools.mcp.settings import ServerSettings
-from gateway_svc.tools.mcp.wire import Refusal
+from gateway_svc.tools.mcp.wire import Refusal, read_messages
 from tests.tools_mcp import played
 
 SUCCEEDED, FAILED = common_pb2.OUTCOME_SUCCEEDED, common_pb2.OUTCOME_FAILED
@@ -166,3 +166,8 @@ async def test_an_answer_however_deep_ends_its_call(open_desk):
             answer = await desk.run("t.go", json.dumps({"x": line}))
             assert answer.outcome in (SUCCEEDED, FAILED)
             assert "internal" not in str(answer.error)
+
+
+def test_half_a_pair_of_surrogates_costs_one_character():
+    (message,) = read_messages(rb'{"id": 1, "result": {"text": "a\ud800b"}}')
+    assert message["result"] == {"text": "a?b"}
