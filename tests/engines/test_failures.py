@@ -348,6 +348,13 @@ async def test_a_key_never_appears_in_an_error_though_the_server_quotes_it():
     assert "secret" not in repr(caught.value.__dict__)
 
 
+async def test_a_short_key_is_masked_as_a_word_and_not_inside_words():
+    body = '{"error": "the key test is wrong in the latest contest"}'
+    async with raw_server(response(body, "application/json", "400 Bad Request")) as server:
+        with pytest.raises(EngineRejected, match=r"the key \*\*\* is wrong in the latest contest"):
+            await ask(OpenAIEngine(server.url, "m", api_key="test", patience=QUICK))
+
+
 async def test_a_key_that_no_header_can_hold_is_not_quoted_either():
     async with ModelServer(Script()) as server:
         engine = OpenAIEngine(server.openai_url, "m", api_key="sk-secret\n")
