@@ -21,5 +21,5 @@ __all__ = [
     "summarize_unknown_args",
 ]
 
-POLICY_VERSION = 2
+POLICY_VERSION = 3
 """Incremented with every change of what is shown; each audit row carries it."""

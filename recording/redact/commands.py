@@ -108,7 +108,10 @@ class _Content:
         elif self._program in _SHELLS and _SCRIPT_FLAG.fullmatch(self._before) and token.literal_start == token.start:
             self._script(token, text)
         elif not (self._program in _SENDERS and self._sent(token, text)):
-            self._literal(token, text)
+            if self._is_command(token, text):
+                self._script(token, text)
+            else:
+                self._literal(token, text)
         if self._before in _REDIRECTS:
             return
         if self._program in _PRINTERS:
@@ -139,11 +142,24 @@ class _Content:
             self._drop(start, token.end, "data")
         return True
 
+    def _is_command(self, token: Token, text: str) -> bool:
+        """Whether a flag's value is a command that may carry content, as in `--exec 'echo … > file'`."""
+        start, end = token.literal_start, token.literal_end
+        if start < 0 or end != token.end or not 0 < end - start <= MAX_LITERAL:
+            return False
+        flag = self._command[token.start : start] if start > token.start else self._before
+        if not flag.startswith("-") or (start > token.start and not _ASSIGNED.fullmatch(flag)):
+            return False
+        return "\n" not in (value := self._command[start:end]) and _is_suspect(value)
+
     def _script(self, token: Token, text: str) -> None:
-        """Shows a script passed to a shell, without its content."""
+        """Shows a script passed to a shell or as a flag's value, without its content."""
         if self._depth == _DEEPEST:
             self._drop(token.start, token.end, "script")
             return
+        if token.literal_start > token.start:  # --flag='…'
+            token = token._replace(start=token.literal_start)
+            text = self._command[token.start : token.end]
         quote = text[:2] if text[0] == "$" else text[0]
         script = text[len(quote) : token.literal_end - token.start].removesuffix(quote[-1])
         if quote != "'":

@@ -2,11 +2,12 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
 from recording.redact.randomness import random_after_word
+from recording.redact.shape import is_mixed
 from recording.redact.spans import Span, marker
 
 _FRAGMENT = re.compile(r"@([a-z]+)@")
@@ -16,6 +17,8 @@ _RUN = re.compile(r"[A-Za-z0-9]{16}")
 _SHORT_TEXT = 128
 # A shorter match is harmless, and mostly a piece of code.
 _SHORTEST = 4
+# So many patterns are faster one by one than as a part of the alternation of all.
+_FEW = 3
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -38,49 +41,117 @@ class Pattern:
     keywords: tuple[str, ...]
     example: str
     random: bool
+    mixed: bool
 
 
 class Table:
-    """The patterns of one table, joined into one alternation."""
+    """The patterns of one table."""
 
     def __init__(self, patterns: Mapping[str, Pattern], *, starts: str, lower: bool) -> None:
         """Compiles patterns for the text as it is or, if lower, in lower case; every match begins with starts.
 
-        Lower-casing is much faster than ignoring case. The alternation is a lookahead that is tried at every position,
-        so that matches may overlap. It finds where something begins; only there each pattern is tried by itself.
+        Lower-casing is much faster than ignoring case. Each pattern is a lookahead that is tried at every position, so
+        that matches may overlap. It finds where something begins; only there the pattern itself is tried. Where many
+        patterns may match, their alternation is tried in their place.
         """
         self.patterns = patterns
         self.starts = starts
         self.lower = lower
-        alternatives = "|".join(pattern.regex for pattern in patterns.values())
-        self._regex = re.compile(f"(?={starts})(?={alternatives})", re.ASCII)
-        self.keywords = tuple({keyword: None for pattern in patterns.values() for keyword in pattern.keywords})
-        self._any_keyword = re.compile(_any_of(self.keywords))
-        self._by_run = not all(pattern.keywords for pattern in patterns.values())
+        begin = f"(?={starts})" if starts else ""
+        self._all = re.compile(f"{begin}(?={'|'.join(pattern.regex for pattern in patterns.values())})", re.ASCII)
         self._each = [
-            (re.compile(pattern.regex, re.ASCII), marker(name), pattern.random) for name, pattern in patterns.items()
+            _Each(
+                re.compile(f"{begin}(?={pattern.regex})", re.ASCII),
+                re.compile(pattern.regex, re.ASCII),
+                marker(name),
+                _check(pattern),
+            )
+            for name, pattern in patterns.items()
         ]
 
-    def find(self, text: str, lower: str) -> list[Span]:
-        """The spans that match in text; lower is its lower-case form of the same length."""
-        if not (self._has_keyword(lower) or (self._by_run and _RUN.search(text))):
-            return []
+    def find(self, text: str, lower: str, wanted: Collection[int]) -> Iterator[Span]:
+        """The spans that match in text; lower is its lower-case form of the same length; wanted, the patterns' places."""
         form = lower if self.lower else text
-        return [span for place in self._regex.finditer(form) for span in self._at(place.start(), form, text)]
+        if len(wanted) <= _FEW:
+            for index in wanted:
+                each = self._each[index]
+                for place in each.somewhere.finditer(form):
+                    yield from _secret(each, place.start(), form, text)
+            return
+        for place in self._all.finditer(form):
+            for index in wanted:
+                yield from _secret(self._each[index], place.start(), form, text)
 
-    def _has_keyword(self, lower: str) -> bool:
+
+class Keywords:
+    """Which patterns of some tables may match a text: those of which a keyword stands in it."""
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        self.tables = tables
+        of_keyword: dict[str, set[tuple[int, int]]] = {}
+        by_run = set()
+        for number, table in enumerate(tables):
+            for index, pattern in enumerate(table.patterns.values()):
+                for keyword in pattern.keywords:
+                    of_keyword.setdefault(keyword, set()).add((number, index))
+                if not pattern.keywords:
+                    by_run.add((number, index))
+        self._of_keyword = of_keyword
+        self._by_run = by_run
+        self._any = re.compile(_any_of(of_keyword)) if of_keyword else None
+        # The shortest keyword that begins at each position; it stands for the longer ones as well.
+        self._each = re.compile(f"(?=({_any_of(of_keyword)}))")
+        self._longer = {
+            short: [keyword for keyword in of_keyword if keyword != short and keyword.startswith(short)]
+            for short in of_keyword
+        }
+
+    def wanted(self, text: str, lower: str) -> Mapping[int, list[int]]:
+        """The places of the patterns in their tables, by the table's."""
+        places = set(self._by_run) if self._by_run and _RUN.search(text) else set()
         if len(lower) <= _SHORT_TEXT:
-            return self._any_keyword.search(lower) is not None
-        return any(keyword in lower for keyword in self.keywords)
+            if self._any is not None and self._any.search(lower):
+                for keyword in set(self._each.findall(lower)):
+                    places |= self._of_keyword[keyword]
+                    for longer in self._longer[keyword]:
+                        if longer in lower:
+                            places |= self._of_keyword[longer]
+        else:
+            for keyword, of_keyword in self._of_keyword.items():
+                if keyword in lower:
+                    places |= of_keyword
+        found: dict[int, list[int]] = {}
+        for number, index in sorted(places):
+            found.setdefault(number, []).append(index)
+        return found
 
-    def _at(self, position: int, form: str, text: str) -> Iterator[Span]:
-        for regex, mark, random in self._each:
-            if match := regex.match(form, position):
-                group = next((index for index, found in enumerate(match.groups(), 1) if found is not None), 0)
-                start, end = match.span(group)
-                secret = text[start:end]
-                if len(secret) >= _SHORTEST and (not random or random_after_word(secret)):
-                    yield Span(start, end, mark)
+
+@dataclass(frozen=True, slots=True)
+class _Each:
+    """A pattern, compiled."""
+
+    somewhere: re.Pattern[str]
+    here: re.Pattern[str]
+    mark: str
+    check: Callable[[str], bool] | None
+    """What its secret must look like."""
+
+
+def _secret(each: _Each, position: int, form: str, text: str) -> Iterator[Span]:
+    """What a pattern redacts at a position, if it matches there."""
+    if match := each.here.match(form, position):
+        group = next((index for index, found in enumerate(match.groups(), 1) if found is not None), 0)
+        start, end = match.span(group)
+        secret = text[start:end]
+        if len(secret) >= _SHORTEST and (each.check is None or each.check(secret)):
+            yield Span(start, end, each.mark)
+
+
+def _check(pattern: Pattern) -> Callable[[str], bool] | None:
+    """What a match's secret must look like, if anything."""
+    if pattern.random:
+        return random_after_word
+    return is_mixed if pattern.mixed else None
 
 
 def _read() -> Iterator[Table]:
@@ -95,21 +166,29 @@ def _read() -> Iterator[Table]:
     for table in tables.values():
         starts, lower = table.pop("starts"), table.pop("lower")
         patterns = {
-            name: Pattern(fill(e["regex"]), tuple(e.get("keywords", ())), e["example"], e.get("random", False))
+            name: Pattern(
+                fill(e["regex"]),
+                tuple(e.get("keywords", ())),
+                e["example"],
+                random=e.get("random", False),
+                mixed=e.get("mixed", False),
+            )
             for name, e in table.items()
         }
         yield Table(patterns, starts=starts, lower=lower)
 
 
 TABLES = tuple(_read())
-_ANY_KEYWORD = re.compile(_any_of(keyword for table in TABLES for keyword in table.keywords))
+_KEYWORDS = Keywords(TABLES)
 
 
-def find(text: str, tables: Iterable[Table] = TABLES) -> list[Span]:
+def find(text: str, keywords: Keywords = _KEYWORDS) -> list[Span]:
     """The spans of secrets that match a pattern."""
     lower = text.lower()
-    if len(text) <= _SHORT_TEXT and not _ANY_KEYWORD.search(lower) and not _RUN.search(text):
-        return []
     if len(lower) != len(text):  # one letter of Unicode becomes two in lower case
         lower = text.translate(_ASCII_LOWER)
-    return [span for table in tables for span in table.find(text, lower)]
+    return [
+        span
+        for number, wanted in keywords.wanted(text, lower).items()
+        for span in keywords.tables[number].find(text, lower, wanted)
+    ]

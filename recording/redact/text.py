@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from recording.controls import escape_controls
-from recording.redact import exact, patterns, randomness, urls
+from recording.redact import exact, patterns, randomness, shape, urls
 from recording.redact.fit import clean, cut
 from recording.redact.spans import Span, replace
 from recording.redact.views import view
@@ -92,10 +92,15 @@ def redact_own(text: str) -> str:
 
 
 def _find(text: str) -> list[Span]:
-    spans = exact.find(text) + patterns.find(text) + randomness.find(text) + urls.find(text)
+    spans = exact.find(text) + randomness.find(text) + _marked(text)
     if reading := view(text):
-        spans += reading.written(exact.find(reading.text) + patterns.find(reading.text) + urls.find(reading.text))
+        spans += reading.written(exact.find(reading.text) + _marked(reading.text))
     return spans
+
+
+def _marked(text: str) -> list[Span]:
+    """What is told by a pattern or by its signs, which the text as it is read shows better than as it is written."""
+    return patterns.find(text) + shape.find(text) + urls.find(text)
 
 
 def _without_secrets(text: str, find: Callable[[str], list[Span]]) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 from recording import redact
 from tests.recording.redact import samples
 from tests.recording.redact.samples import Sample
+from tests.support.shown import hand_over
 
 SEEDS = 3
 
@@ -72,6 +73,7 @@ def cost_us(sample: Sample) -> float:
 
 def main() -> None:
     """Prints the table, then each miss and each false alarm."""
+    hand_over()
     found, console = findings(), Console()
     missed = Counter(sample.tool for sample, _ in found.missed)
     alarms = Counter(sample.tool for sample, _ in found.alarms)

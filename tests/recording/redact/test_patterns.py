@@ -5,7 +5,7 @@ import random
 import pytest
 
 from recording.redact import patterns
-from recording.redact.patterns import TABLES, Pattern, Table
+from recording.redact.patterns import TABLES, Keywords, Pattern, Table
 from recording.redact.spans import replace
 from tests.recording.redact.samples import fill, pieces_of
 
@@ -21,7 +21,7 @@ def test_a_pattern_alone_finds_its_example_and_names_it(table, name):
     pattern = table.patterns[name]
     text, secrets = _example(pattern)
     alone = Table({name: pattern}, starts=table.starts, lower=table.lower)
-    shown = replace(text, patterns.find(text, [alone]))
+    shown = replace(text, patterns.find(text, Keywords([alone])))
     assert f"[redacted:{name}]" in shown
     assert secrets
     assert not any(pieces_of(secret, shown) for secret in secrets)
@@ -33,7 +33,7 @@ def test_without_a_pattern_its_example_would_be_shown(table, name):
     text, secrets = _example(table.patterns[name])
     others = {other: pattern for other, pattern in table.patterns.items() if other != name}
     without = [Table(others, starts=table.starts, lower=table.lower), *(rest for rest in TABLES if rest is not table)]
-    shown = replace(text, patterns.find(text, without))
+    shown = replace(text, patterns.find(text, Keywords(without)))
     assert any(pieces_of(secret, shown) for secret in secrets)
 
 

@@ -57,7 +57,7 @@ LIMIT = st.integers(min_value=0, max_value=3_000)
 MANY = settings(max_examples=150, deadline=None)
 SEED = st.integers(min_value=0, max_value=2**32)
 PATTERNS = {name: pattern.example for table in TABLES for name, pattern in table.patterns.items()}
-COMMANDS = {"mysql-password", "unzip", *TABLES[2].patterns, *TABLES[3].patterns}
+COMMANDS = {"mysql-password", "unzip", *TABLES[2].patterns, *TABLES[3].patterns, *TABLES[4].patterns}
 SAID = [example for name, example in PATTERNS.items() if name in COMMANDS]
 SHAPED = [example for name, example in PATTERNS.items() if name not in COMMANDS]
 TOOLS = {"bash": "command", "grep": "pattern", "other": "x", "read": "path", "webfetch": "url", "write": "content"}
