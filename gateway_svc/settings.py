@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from gateway_svc.turns.budgets import LabelBudget
+from recording.show import Arguments
 from service_kit.access.guard import GuardSettings
 from service_kit.access.roles import CallerName
 from service_kit.setting_types import (
@@ -104,6 +105,7 @@ class GatewaySettings(ListenSettings):
     answer_seconds: Seconds = Field(300, description="how long a call whose policy is `ask` waits for its answer")
 
     audit_mode: Literal["best_effort", "strict"] = "best_effort"
+    arguments: Arguments = Field("shown", description="what rows keep of arguments at most")
     spool_sync: Literal["always", "interval", "never"] = "interval"
     spool_sync_interval_ms: Milliseconds = 100
     spool_max_bytes: Bytes = Field(2**30, ge=2**20)

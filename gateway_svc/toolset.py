@@ -35,6 +35,7 @@ def open_tools(settings: GatewaySettings) -> Toolset:
         SettingsError: the tools cannot be had as they are set.
         OSError: a folder of an MCP server cannot be made.
     """
+    redact.keep_arguments(settings.arguments)
     redact.show_fields(kinds.shown(), complete=True)
     redact.show_fields(SHOWN_OF_CLAUDE)
     mcp = _build_mcp(settings) if settings.mcp_file else None

@@ -1,6 +1,10 @@
 """How a tool's argument is shown on the record. The tool declares it; `redact` applies it."""
 
 from enum import Enum
+from typing import Literal
+
+Arguments = Literal["shown", "names", "none"]
+"""What a record keeps of arguments: what tools declare; names without any value; only how many and how large."""
 
 
 class Show(Enum):

@@ -69,4 +69,4 @@ class ShadowLogger:
 
 
 def _key(call: ToolCall) -> tuple[str, str]:
-    return call.name, summarize_args(call.name, call.arguments)
+    return call.name, summarize_args(call.name, call.arguments, kept="shown")  # told apart here, not kept

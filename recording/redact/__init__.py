@@ -6,12 +6,13 @@ Truncation comes last, since half a secret matches no pattern. docs/decisions/re
 
 from recording.redact.exact import protect
 from recording.redact.fit import clean
-from recording.redact.summary import show_fields, summarize_args, summarize_unknown_args
+from recording.redact.summary import keep_arguments, show_fields, summarize_args, summarize_unknown_args
 from recording.redact.text import redact_call_id, redact_name, redact_text
 
 __all__ = [
     "POLICY_VERSION",
     "clean",
+    "keep_arguments",
     "protect",
     "redact_call_id",
     "redact_name",

@@ -70,7 +70,7 @@ class Table:
         ]
 
     def find(self, text: str, lower: str, wanted: Collection[int]) -> Iterator[Span]:
-        """The spans that match in text; lower is its lower-case form of the same length; wanted, the patterns' places."""
+        """The spans that the wanted patterns, by their places, match; lower is the lower-case text, as long as text."""
         form = lower if self.lower else text
         if len(wanted) <= _FEW:
             for index in wanted:

@@ -7,8 +7,8 @@ from recording.redact.spans import Span, marker
 _TOKEN = re.compile(r"[A-Za-z0-9+/_-]{20,}={0,2}")
 _SEGMENT = re.compile(r"[A-Za-z0-9+_-]{20,}={0,2}")
 _PIECE = re.compile(r"[A-Za-z0-9]+")
-# A digest is public.
-_DIGEST = re.compile(r"sha[0-9]{1,3}-", re.IGNORECASE)
+# A digest is public, and so is the mangled name of a function.
+_DIGEST = re.compile(r"sha[0-9]{1,3}-|_Z(?=[NKSTL0-9])", re.IGNORECASE)
 _DIGEST_BEFORE = re.compile(r"(?:sha[0-9]{1,3}|md5)[-:=@\"' ]{1,3}\Z", re.IGNORECASE)
 _KIND_OF = str.maketrans(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", "a" * 26 + "A" * 26 + "0" * 10

@@ -55,6 +55,8 @@ def _is_password(text: str, match: re.Match[str]) -> bool:
         signs = _MEANS_ELSE.sub("", word)
     else:
         signs = word.strip("^$%#")
+    if not quoted and ("=" in text[max(0, match.start() - 1) : match.end() + 1] or "?" in word):
+        signs = signs.replace("&", "")  # fields of a query
     if not _SIGN.search(signs) or "/" in word or _RANGE.search(word):
         return False
     return _OTHER.fullmatch(word) is None
@@ -71,7 +73,11 @@ def _end(text: str, match: re.Match[str]) -> int:
 def is_mixed(word: str) -> bool:
     """Whether a word that stands where passwords stand looks like one, rather than like a name, path or version."""
     word = word.strip("\"'")
-    if len(word) < 6 or word.startswith(("/", "./", "~", "$", "-", "[", "<", "{", "(", "%", "@", "#")) or _VERSION.fullmatch(word):
+    if (
+        len(word) < 6
+        or word.startswith(("/", "./", "~", "$", "-", "[", "<", "{", "(", "%", "@", "#"))
+        or _VERSION.fullmatch(word)
+    ):
         return False
     lower, upper, digit, sign = (kind.search(word) is not None for kind in _KINDS)
     if sign:

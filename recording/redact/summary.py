@@ -10,11 +10,12 @@ from typing import Any
 
 from recording.redact import exact
 from recording.redact.commands import without_content
-from recording.redact.fit import fold
+from recording.redact.fit import cut, fold
+from recording.redact.outline import outline
 from recording.redact.randomness import is_name
 from recording.redact.text import redact, redact_own, redact_text
 from recording.redact.urls import without_values
-from recording.show import Show
+from recording.show import Arguments, Show
 
 MAX_BYTES = 4_096
 """The ledger's limit; most summaries are under 200 bytes."""
@@ -24,23 +25,33 @@ _MAX_COMMAND = 32_768
 _MAX_URL = 16_384
 _LONG_SPACE = re.compile(r"[ \t\n]{9,}")
 _MAX_NAMED = 12
+_PATH_PART = re.compile(r"[^/]+")
 
 _Show = Callable[[Any], Any]
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-def summarize_args(tool_name: str, arguments: str, parameters: Collection[str] | None = None) -> str:
+def summarize_args(
+    tool_name: str, arguments: str, parameters: Collection[str] | None = None, *, kept: Arguments | None = None
+) -> str:
     """Turns arguments, JSON as a model wrote it, into compact JSON of at most MAX_BYTES without content or secrets.
 
     Fields that show_fields() named are shown, redacted and truncated. All others, and all those of an unknown tool, are
     shown by type and size, unless the tool is known to have no such parameter, by show_fields() or because it is not
     among `parameters`: a name that a model made up may be content, so it is only counted. For text that is not a JSON
     object, `$malformed` has the size.
+
+    kept: what is kept at most; keep_arguments() says it when not given. With `names`, commands show programs,
+    subcommands and flags, and paths the number of their parts; all else its type and size. With `none`, `$arguments`
+    has the number and the size of all.
     """
+    kept = kept or _kept
     value, malformed = _read(arguments)
     if malformed:
         return _encode(malformed)
-    shown = _shown.get(tool_name, {})
+    if kept == "none":
+        return _encode({"$arguments": {"count": len(value), "bytes": _size(arguments)}})
+    shown = (_shown if kept == "shown" else _named).get(tool_name, {})
     summary = {name: show(value[name]) for name, show in shown.items() if name in value}
     others = (
         ()
@@ -79,6 +90,12 @@ def _argument_name(_version: int, name: str) -> str:
     return redact(name)
 
 
+def keep_arguments(kept: Arguments) -> None:
+    """Sets what this process keeps of arguments, whatever show_fields() names."""
+    global _kept
+    _kept = kept
+
+
 def show_fields(tools: Mapping[str, Mapping[str, Show]], *, complete: bool = False) -> None:
     """Sets how arguments are shown, by tool and parameter.
 
@@ -87,6 +104,7 @@ def show_fields(tools: Mapping[str, Mapping[str, Show]], *, complete: bool = Fal
     """
     for tool_name, fields in tools.items():
         _shown[tool_name] = {name: _HOW[how] for name, how in fields.items()}
+        _named[tool_name] = {name: _HOW_NAMED.get(how, _shape) for name, how in fields.items()}
         if complete:
             _complete.add(tool_name)
 
@@ -163,6 +181,14 @@ def _value(value: Any) -> Any:
     return _text(256)(value) if isinstance(value, str) else _number(value)
 
 
+def _parts_of_path(value: Any) -> Any:
+    return {"type": "path", "parts": len(_PATH_PART.findall(value))} if isinstance(value, str) else _shape(value)
+
+
+def _outline(value: Any) -> Any:
+    return cut(redact_text(outline(value[:_MAX_COMMAND])), 1_024) if isinstance(value, str) else _shape(value)
+
+
 _HOW: Mapping[Show, _Show] = {
     Show.SHAPE: _shape,
     Show.NUMBER: _number,
@@ -173,7 +199,11 @@ _HOW: Mapping[Show, _Show] = {
     Show.COMMAND: _command,
     Show.URL: _url,
 }
+_HOW_NAMED: Mapping[Show, _Show] = {Show.PATH: _parts_of_path, Show.COMMAND: _outline}
 _shown: dict[str, Mapping[str, _Show]] = {}
 """How each tool's parameters are shown; set by show_fields()."""
+_named: dict[str, Mapping[str, _Show]] = {}
+"""The same where only names are kept."""
+_kept: Arguments = "shown"
 _complete: set[str] = set()
 """Tools whose every parameter is in _shown."""

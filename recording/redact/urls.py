@@ -10,6 +10,7 @@ _DROPPED = "*"
 _AFTER_SCHEME = re.compile(r"://((?:[^\s\"'<>`|$]|\$(?!\())+)")
 _AUTHORITY_END = re.compile(r"[/?#\\]")
 _SCHEME = re.compile(r"\s*(?:([A-Za-z][A-Za-z0-9+.-]*):(?![0-9]))?([/\\]*)")
+_HOST_AND_PORT = re.compile(r"@[\w.-]{1,100}:[0-9]{2,5}(?=[/?]|$)")
 _FIELD = re.compile(r"([^&;=]*)(?:=([^&;]*))?[&;]?")
 
 
@@ -38,6 +39,8 @@ def _parts(text: str, start: int, end: int) -> list[Span]:
         _, colon, port = text[start:authority_end].partition(":")
         if colon and not port.isdecimal():
             userinfo_end = text.rfind("@", authority_end, end)
+    if later := _HOST_AND_PORT.search(text, authority_end, end):
+        userinfo_end = later.start()  # a password that contains both, and a slash
     if userinfo_end >= 0:
         spans.append(Span(start, userinfo_end, _DROPPED))
         authority_end = max(authority_end, userinfo_end)

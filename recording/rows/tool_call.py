@@ -12,6 +12,7 @@ from onrecord.audit.v1 import audit_pb2
 from recording.calls import UNKNOWN_TOOL, Scope, ToolCall, ToolResult
 from recording.redact import POLICY_VERSION, exact
 from recording.rows import fit
+from recording.show import Arguments
 
 
 def open_call(
@@ -20,12 +21,14 @@ def open_call(
     *,
     offered: bool = True,
     parameters: Collection[str] | None = None,
+    arguments: Arguments | None = None,
 ) -> audit_pb2.AuditRow:
     """The intent: what is known of a call before it runs. The call begins now; its outcome is unset.
 
     Never raises, whatever the model wrote. Without a scope, session_id and engine stay unset. A tool that was not
     `offered` is UNKNOWN_TOOL: the name that the model made up, and those of its arguments, are told by their sizes.
     `parameters` are the names of the arguments that it was offered with, where they are known: others are counted.
+    `arguments` is what the row keeps of them; redact.keep_arguments() says it when not given.
     """
     row = audit_pb2.AuditRow()
     if scope is not None:
@@ -33,7 +36,7 @@ def open_call(
     row.id = fit.identifier(call.id)
     if offered:
         row.tool_name = fit.tool_name(call.name) or "(none)"
-        row.args_summary = fit.args_summary(call.name, call.arguments, parameters)
+        row.args_summary = fit.args_summary(call.name, call.arguments, parameters, kept=arguments)
     else:
         row.tool_name = UNKNOWN_TOOL
         row.args_summary = fit.unknown_args_summary(call.name, call.arguments)

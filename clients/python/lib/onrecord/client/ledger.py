@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from onrecord.client.access import Access
 from onrecord.client.tool_call import ToolCall
@@ -21,6 +21,7 @@ from recording import redact
 from recording.calls import Scope
 from recording.delivery.connection import open_target
 from recording.record import Record, open_record
+from recording.show import Arguments
 
 T = TypeVar("T")
 
@@ -40,6 +41,7 @@ class _Ledger:
         session_id: str | None = None,
         producer_name: str = "",
         mode: Literal["best_effort", "strict"] = "best_effort",
+        arguments: Arguments = "shown",
         drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         """Opens nothing yet: `with` opens the spool and recovers what an earlier process left there.
@@ -53,16 +55,20 @@ class _Ledger:
             session_id: the session of calls that name no other; a new one when not given.
             producer_name: the application's name in the audit service's list of callers.
             mode: `strict` refuses a call whose intent cannot be written to disk.
+            arguments: what the record keeps of arguments at most: `names` keeps no value, `none` only number and size.
             drain_seconds: how long close() waits for the audit service.
 
         Raises:
-            ValueError, WrongFile: `access` cannot be used.
+            ValueError, WrongFile: `access` cannot be used, or `arguments` is none of the three.
         """
+        if arguments not in get_args(Arguments):
+            raise ValueError(f"arguments: must be one of {', '.join(get_args(Arguments))}, not {arguments!r}")
         if access.token:
             redact.protect([access.token])
         self.session_id = session_id or str(uuid7())
         self._engine = engine
         self._model = model
+        self._arguments: Arguments = arguments
         self._drain_seconds = drain_seconds
         files = access.files()
         token_file = Path(access.token_file) if access.token_file is not None else None
@@ -94,7 +100,7 @@ class _Ledger:
             RuntimeError: the ledger was never opened.
         """
         scope = Scope(session_id or self.session_id, self._engine, model or self._model, turn_id)
-        return ToolCall(self._opened().logger, scope, name, arguments or {})
+        return ToolCall(self._opened().logger, scope, name, arguments or {}, self._arguments)
 
     async def _begin(self) -> None:
         self._record = self._open()

@@ -16,6 +16,7 @@ from recording.calls import Scope, ToolResult
 from recording.calls import ToolCall as Call
 from recording.logger import AuditLogger, AuditRefused, safe_audit, safe_intend
 from recording.rows import close_call, open_call
+from recording.show import Arguments
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +29,9 @@ class ToolCall:
     hold content.
     """
 
-    def __init__(self, logger: AuditLogger, scope: Scope, name: str, arguments: Mapping[str, Any]) -> None:
+    def __init__(
+        self, logger: AuditLogger, scope: Scope, name: str, arguments: Mapping[str, Any], kept: Arguments = "shown"
+    ) -> None:
         self.id = str(uuid7())
         """The id of the row."""
         self.result_bytes = 0
@@ -40,6 +43,7 @@ class ToolCall:
         self.error: str | None = None
         """Why the tool failed without raising: a sentence that quotes no content."""
         self._call = Call(self.id, "", name, _written(arguments))
+        self._kept: Arguments = kept
         self._logger = logger
         self._scope = scope
         self._started_at_ms, self._started = 0, 0.0
@@ -50,7 +54,7 @@ class ToolCall:
         Raises:
             AuditRefused: the mode is `strict`, and the intent could not be written to disk.
         """
-        self._intent = open_call(self._call, self._scope)
+        self._intent = open_call(self._call, self._scope, arguments=self._kept)
         refusal = safe_intend(self._logger, self._intent)
         if refusal is not None:
             raise AuditRefused(refusal)
