@@ -19,6 +19,7 @@ _SHORT_TEXT = 128
 _SHORTEST = 4
 # So many patterns are faster one by one than as a part of the alternation of all.
 _FEW = 3
+_LONG = 256
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -50,18 +51,18 @@ class Table:
     def __init__(self, patterns: Mapping[str, Pattern], *, starts: str, lower: bool) -> None:
         """Compiles patterns for the text as it is or, if lower, in lower case; every match begins with starts.
 
-        Lower-casing is much faster than ignoring case. Each pattern is a lookahead that is tried at every position, so
-        that matches may overlap. It finds where something begins; only there the pattern itself is tried. Where many
+        Lower-casing is much faster than ignoring case. Each pattern is tried at every position, so that matches may
+        overlap. It finds where something begins; only there the pattern itself is tried. Where many
         patterns may match, their alternation is tried in their place.
         """
         self.patterns = patterns
         self.starts = starts
         self.lower = lower
         begin = f"(?={starts})" if starts else ""
-        self._all = re.compile(f"{begin}(?={'|'.join(pattern.regex for pattern in patterns.values())})", re.ASCII)
+        self._all = re.compile(f"{begin}(?:{'|'.join(pattern.regex for pattern in patterns.values())})", re.ASCII)
         self._each = [
             _Each(
-                re.compile(f"{begin}(?={pattern.regex})", re.ASCII),
+                re.compile(f"{begin}(?:{pattern.regex})", re.ASCII),
                 re.compile(pattern.regex, re.ASCII),
                 marker(name),
                 _check(pattern),
@@ -74,13 +75,9 @@ class Table:
         form = lower if self.lower else text
         if len(wanted) <= _FEW:
             for index in wanted:
-                each = self._each[index]
-                for place in each.somewhere.finditer(form):
-                    yield from _secret(each, place.start(), form, text)
-            return
-        for place in self._all.finditer(form):
-            for index in wanted:
-                yield from _secret(self._each[index], place.start(), form, text)
+                yield from _everywhere(self._each[index].somewhere, [self._each[index]], form, text)
+        else:
+            yield from _everywhere(self._all, [self._each[index] for index in wanted], form, text)
 
 
 class Keywords:
@@ -137,13 +134,31 @@ class _Each:
     """What its secret must look like."""
 
 
+def _everywhere(regex: re.Pattern[str], patterns: Iterable[_Each], form: str, text: str) -> Iterator[Span]:
+    """What the patterns redact at each position where regex matches.
+
+    Within a long secret that was found, only its end is searched. Else `key=key=key=…` would take quadratic time.
+    """
+    position = skip_from = skip_to = 0
+    while match := regex.search(form, position):
+        position = match.start() + 1
+        if skip_from < position <= skip_to:
+            position = skip_to
+            continue
+        for each in patterns:
+            for span in _secret(each, match.start(), form, text):
+                yield span
+                if span.end - span.start > _LONG:
+                    skip_from, skip_to = span.start, span.end - _LONG
+
+
 def _secret(each: _Each, position: int, form: str, text: str) -> Iterator[Span]:
     """What a pattern redacts at a position, if it matches there."""
     if match := each.here.match(form, position):
         group = next((index for index, found in enumerate(match.groups(), 1) if found is not None), 0)
         start, end = match.span(group)
         secret = text[start:end]
-        if len(secret) >= _SHORTEST and (each.check is None or each.check(secret)):
+        if len(secret) >= _SHORTEST and (each.check is None or each.check(secret[:_LONG])):
             yield Span(start, end, each.mark)
 
 
