@@ -1,6 +1,7 @@
 """The Python client against the pair as it runs in production, and the examples of its page as they are."""
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -21,7 +22,9 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.processes import REPOSITORY
 from demo.script import Call, Script, Step
+from recording import redact
 from recording.logger import AuditRefused
+from recording.show import Show
 from tests.e2e.conftest import Pair, make_pair
 from tests.e2e.test_security import Guarded
 
@@ -204,6 +207,32 @@ def test_whatever_its_arguments_are_a_call_runs_and_has_its_row(tmp_path, argume
     ):
         pass
     assert [(row.args_summary, row.outcome) for row in rows] == [(summary, common_pb2.OUTCOME_SUCCEEDED)]
+
+
+@pytest.mark.parametrize(
+    ("kept", "summary"),
+    [
+        ("shown", '{"path":"/srv/app"}'),
+        ("names", '{"path":{"type":"path","parts":2}}'),
+        ("none", '{"$arguments":{"count":1,"bytes":19}}'),
+    ],
+)
+def test_a_ledger_keeps_of_arguments_what_it_was_told_to(tmp_path, monkeypatch, kept, summary):
+    monkeypatch.setattr("recording.redact.summary._shown", {})
+    monkeypatch.setattr("recording.redact.summary._named", {})
+    redact.show_fields({"lookup": {"path": Show.PATH}})
+    with (
+        Ledger(tmp_path, "127.0.0.1:9", arguments=kept, drain_seconds=0) as ledger,
+        keep_rows(ledger) as rows,
+        ledger.tool_call("lookup", {"path": "/srv/app"}),
+    ):
+        pass
+    assert [json.loads(row.args_summary) for row in rows] == [json.loads(summary)]
+
+
+def test_a_ledger_refuses_a_choice_of_arguments_that_there_is_not(tmp_path):
+    with pytest.raises(ValueError, match="must be one of shown, names, none"):
+        Ledger(tmp_path, arguments="some")  # type: ignore[arg-type]
 
 
 def told(call: ToolCall, error: Exception) -> Exception:

@@ -22,6 +22,7 @@ OLLAMA = {"GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m
         ({**OLLAMA, "GATEWAY_TOOLS": "read,fly"}, "GATEWAY_TOOLS"),
         ({**OLLAMA, "GATEWAY_TOOLS": "read=perhaps"}, "GATEWAY_TOOLS"),
         ({**OLLAMA, "GATEWAY_TOOL_SECONDS": "60"}, "GATEWAY_BASH_SECONDS"),
+        ({**OLLAMA, "GATEWAY_ARGUMENTS": "some"}, "GATEWAY_ARGUMENTS"),
         ({**OLLAMA, "GATEWAY_SPOOL_SYNC": "often"}, "GATEWAY_SPOOL_SYNC"),
         ({**OLLAMA, "GATEWAY_WEBFETCH_ALLOW": "http://a/b c"}, "GATEWAY_WEBFETCH_ALLOW"),
         ({**OLLAMA, "GATEWAY_BASH_SANDBOX": "bubblewrap", "PATH": "/nowhere"}, "GATEWAY_BASH_SANDBOX"),
