@@ -214,7 +214,7 @@ def test_whatever_its_arguments_are_a_call_runs_and_has_its_row(tmp_path, argume
     [
         ("shown", '{"path":"/srv/app"}'),
         ("names", '{"path":{"type":"path","parts":2}}'),
-        ("none", '{"$arguments":{"count":1,"bytes":19}}'),
+        ("none", '{"$arguments":{"count":1,"bytes":20}}'),
     ],
 )
 def test_a_ledger_keeps_of_arguments_what_it_was_told_to(tmp_path, monkeypatch, kept, summary):
