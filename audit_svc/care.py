@@ -16,6 +16,7 @@ from audit_svc.ledger.protocol import Ledger, ReadableLedger
 from audit_svc.ledger.pruning import Progress, response_of, whole_hour
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.query_log import QueryLog
+from recording.upkeep import attempt
 from service_kit.access.callers import caller_name
 from service_kit.errors import Context
 
@@ -100,17 +101,13 @@ async def keep_retention(ledger: Ledger, retention_days: int | None) -> None:
     """Once an hour: finishes a prune that was interrupted, and removes what is older than retention_days."""
     while True:
         now_ms = time.time_ns() // 1_000_000
-        try:
+        with attempt("retention", event="prune.failed", foreseen=(AuditError,)):
             before_ms = await ledger.unfinished_prune() or 0
             if retention_days is not None:
                 before_ms = max(before_ms, whole_hour(now_ms - retention_days * DAY_MS, now_ms))
             if before_ms:
                 async for _ in _prune(ledger, before_ms, "retention"):
                     pass
-        except AuditError as error:
-            log.warning("prune.failed", error=type(error).__name__, reason=str(error))
-        except Exception:  # a defect must not end what has to be done again in an hour
-            log.exception("prune.failed")
         await asyncio.sleep((HOUR_MS - now_ms % HOUR_MS) / 1000 + 1)
 
 

@@ -17,6 +17,7 @@ from audit_svc.errors import AuditError
 from audit_svc.ledger.pages import Page
 from audit_svc.ledger.protocol import ReadableLedger
 from audit_svc.ledger.query import Query, query_of
+from recording.upkeep import attempt
 from service_kit.access.callers import caller_name
 
 MAX_FILTERS_BYTES = 2048
@@ -122,8 +123,9 @@ class QueryLog:
     async def _write_soon(self) -> None:
         while self._waiting or self._asked:
             await asyncio.sleep(GATHER_SECONDS)
-            self._end_repeated(time.monotonic())
-            await self._write()
+            with attempt("the log of queries"):
+                self._end_repeated(time.monotonic())
+                await self._write()
 
     async def _write(self) -> None:
         rows, self._waiting = self._waiting, []

@@ -14,6 +14,7 @@ from audit_svc.services import RECORD_BATCH, ROLES, LedgerServices, error_interc
 from audit_svc.settings import AuditSettings
 from audit_svc.sqlite.open.connection import leave_out_memory_statistics
 from audit_svc.sqlite.store import SqliteLedger
+from recording.upkeep import attempt
 from service_kit.access.guard import Guard, open_guard
 from service_kit.observing.metrics import new_registry
 from service_kit.paging import keep_key
@@ -89,8 +90,9 @@ async def _serve(
 async def _watch_files(ledger: SqliteLedger, look: asyncio.Event) -> None:
     """Each second, since a service to which nobody writes has no commit that would notice."""
     while True:
-        if ledger.why_lost():
-            look.set()
+        with attempt("watching the database's files"):
+            if ledger.why_lost():
+                look.set()
         await asyncio.sleep(WATCH_SECONDS)
 
 

@@ -16,6 +16,7 @@ from recording.delivery.dead_letters import DeadLetters
 from recording.delivery.sender import ACK_SECONDS, Sender, SenderState
 from recording.logger import AuditRefused, Row
 from recording.spool import Counters, Folders, Spool, SpoolClosed, SpoolOptions, Sync
+from recording.upkeep import attempt
 
 log = structlog.get_logger(__name__)
 
@@ -203,18 +204,14 @@ class Record:
         loop = asyncio.get_running_loop()
         adopt_at = 0.0
         while not self._ending.is_set():
-            try:
+            with attempt("adoption of spools", event="spool.adoption_failed", foreseen=(OSError,)):
                 async with self._adopting:
                     if self._adopts and loop.time() >= adopt_at:
                         adopt_at = loop.time() + _ADOPTION_SECONDS
                         for spool in await asyncio.to_thread(self._folders.adopt, _MAX_ADOPTED - self._sender.adopted):
                             self._sender.adopt(spool)
-            except OSError as error:
-                log.warning("spool.adoption_failed", reason=str(error))
-            try:
+            with attempt("care of spools", event="spool.tending_failed"):
                 await self._leave_what_is_gone()
-            except Exception:  # one bad folder must not end the care of the others
-                log.exception("spool.tending_failed")
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._ending.wait()

@@ -9,6 +9,7 @@ import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from recording.upkeep import why_failing
 from service_kit.handlers import Context
 from service_kit.threads import died_threads
 
@@ -131,7 +132,7 @@ async def follow(
             try:
                 async with asyncio.timeout(within_seconds):
                     reason = died_threads() or await check()
-                    note = await detail()
+                    note = "; ".join(filter(None, [await detail(), why_failing()]))
             except TimeoutError:
                 reason = f"no answer within {within_seconds:g} s"
             except Exception as error:  # a check that cannot tell must not end health

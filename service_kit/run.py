@@ -21,7 +21,7 @@ from service_kit.health import Check, Health, follow, nothing
 from service_kit.init_process import run_below_init
 from service_kit.observing.log_writer import LogWriter
 from service_kit.observing.logs import configure_logging
-from service_kit.observing.metrics import serve_metrics
+from service_kit.observing.metrics import UpkeepCollector, serve_metrics
 from service_kit.observing.rpcs import RpcObserver
 from service_kit.server import add_reflection, bind, build_server
 from service_kit.threads import watch_threads
@@ -79,6 +79,7 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
     """
     if writer := LogWriter.current:
         registry.register(writer)
+    registry.register(UpkeepCollector())
     strict = KnownFieldsInterceptor(service.names, service.takes_unknown_fields)
     server = build_server([RpcObserver(registry), service.errors, *guard.interceptors, strict], guard.options)
     service.add_to(server)

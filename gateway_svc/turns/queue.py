@@ -36,6 +36,7 @@ from gateway_svc.turns.sessions import Session, Sessions, SessionState
 from gateway_svc.turns.shadows import Shadows
 from gateway_svc.turns.turn import Runner
 from gateway_svc.watching.telemetry import Telemetry
+from recording.upkeep import attempt
 from service_kit.errors import code_name
 
 log = structlog.get_logger(__name__)
@@ -204,7 +205,8 @@ class Turns:
     async def recover(self) -> None:
         """Ends the sessions whose process died, so that the ledger does not show them as running for ever."""
         for session_id in await asyncio.to_thread(self._sessions.left_running):
-            with suppress(NotFound, Busy):  # gone, or run by another gateway
+            # Gone, or run by another gateway; one that cannot be read must not keep the others from their end.
+            with attempt("recovery of sessions"), suppress(NotFound, Busy):
                 async with self._sessions.hold(session_id) as session:
                     if session.state.status == common_pb2.SESSION_STATUS_RUNNING:
                         session.close_history(NOTES[common_pb2.SESSION_STATUS_RUNNING])

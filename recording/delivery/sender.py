@@ -36,8 +36,12 @@ from recording.delivery.connection import (
 from recording.delivery.dead_letters import DeadLetters
 from recording.delivery.verdicts import Verdict, isolate
 from recording.spool import Batch, Spool
+from recording.upkeep import attempt
 
 log = structlog.get_logger(__name__)
+
+_FAILED_SECONDS = 1.0
+"""After a defect, nothing is sent for as long."""
 
 MAX_ROWS = 500
 MAX_BYTES = 2**20
@@ -168,23 +172,28 @@ class Sender:
 
     async def _run(self) -> None:
         while True:
-            failure: Exception | None = None
-            try:
-                while self._choose() is None:
-                    await self._wait()
-                await self._converse()
-            except Exception as error:  # noqa: BLE001 - whatever goes wrong, the rows are kept and tried again
-                failure = error
-            self._counters.reconnects += 1
-            freed = failure is not None and (
-                self._hold_back(failure) or (refuses_batch(failure) and await self._isolate())
-            )
-            self._in_flight.clear()
-            for spool in self._turns:
-                spool.rewind()
-            self._progress.set()
-            if not freed:
-                await self._back_off(failure)
+            with attempt("sending") as tried:
+                await self._send()
+            if tried.failed:
+                await asyncio.sleep(_FAILED_SECONDS)
+
+    async def _send(self) -> None:
+        """Waits for rows, runs one connection, and makes up for what failed."""
+        failure: Exception | None = None
+        try:
+            while self._choose() is None:
+                await self._wait()
+            await self._converse()
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong, the rows are kept and tried again
+            failure = error
+        self._counters.reconnects += 1
+        freed = failure is not None and (self._hold_back(failure) or (refuses_batch(failure) and await self._isolate()))
+        self._in_flight.clear()
+        for spool in self._turns:
+            spool.rewind()
+        self._progress.set()
+        if not freed:
+            await self._back_off(failure)
 
     async def _converse(self) -> None:
         """Runs one connection, from its first batch to its end.

@@ -3,9 +3,7 @@
 import threading
 from collections.abc import Callable
 
-import structlog
-
-log = structlog.get_logger(__name__)
+from recording.upkeep import attempt
 
 
 class Keeper:
@@ -38,8 +36,7 @@ class Keeper:
             self._wake.clear()
             if self._stopping.is_set():  # the clear may have taken stop()'s wake
                 return
-            try:
+            with attempt("the spool", event="spool.keeper_failed") as tried:
                 self._tick()
-            except Exception:
-                log.exception("spool.keeper_failed")
+            if tried.failed:
                 self._wake.set()

@@ -11,7 +11,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, disable_created_metrics, make_wsgi_app
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
+from recording.upkeep import failures
 from service_kit.server import EXIT_CANNOT_LISTEN
 
 log = structlog.get_logger(__name__)
@@ -28,6 +31,19 @@ def new_registry() -> CollectorRegistry:
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     return registry
+
+
+class UpkeepCollector(Collector):
+    """How often each task of the process's upkeep failed."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """The counts now (prometheus_client's Collector)."""
+        family = CounterMetricFamily(
+            "onrecord_upkeep_failures", "Tries of a task of the service's upkeep that failed.", labels=["task"]
+        )
+        for task, count in sorted(failures.items()):
+            family.add_metric([task], count)
+        yield family
 
 
 @contextmanager

@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 import apsw
-import structlog
 
 from audit_svc.sqlite.text.text_index import index_rows, unindexed_rows
 from audit_svc.sqlite.usage.session_usage import sum_sessions
 from audit_svc.sqlite.write.load import Load
-
-log = structlog.get_logger(__name__)
+from recording.upkeep import attempt
 
 QUIET_SECONDS = 0.1
 """After a commit as long, no other is expected soon."""
@@ -48,10 +46,7 @@ class Indexer:
         self._committed_at, self._committing_seconds = time.monotonic(), committing_seconds
         self._has_work = True
         if self._committed_at > self._counted_at + COUNT_SECONDS:
-            try:
-                self._count()
-            except apsw.Error as error:
-                self._failed(error)
+            self._attempt(self._count)
 
     def pause(self) -> float | None:
         """Seconds until the next step is due; None when there is nothing to do until rows come."""
@@ -64,11 +59,7 @@ class Indexer:
     def step(self) -> None:
         """Some milliseconds of work, in a transaction of its own where it writes."""
         self._steps = self._steps or chain.from_iterable(work(self._connection) for work in tuple(self._works))
-        try:
-            self._has_work = next(self._steps, _END) is not _END
-            self._count()
-        except apsw.Error as error:
-            self._failed(error)
+        if not self._attempt(self._step):
             self._steps = None
             # What fails must not keep the other from its turn.
             self._works.rotate()
@@ -76,9 +67,17 @@ class Indexer:
             self._steps = None
         self._stepped_at = time.monotonic()
 
-    def _failed(self, error: apsw.Error) -> None:
-        self._failed_at = time.monotonic()
-        log.warning("store.indexing_failed", error=type(error).__name__, detail=str(error))
+    def _step(self) -> None:
+        self._has_work = next(self._steps or iter(()), _END) is not _END
+        self._count()
+
+    def _attempt(self, work: Callable[[], None]) -> bool:
+        """Whether it went well. Whatever it raises, the writer goes on."""
+        with attempt("indexing", event="store.indexing_failed", foreseen=(apsw.Error,)) as tried:
+            work()
+        if tried.failed:
+            self._failed_at = time.monotonic()
+        return not tried.failed
 
     def _count(self) -> None:
         self.unindexed_rows = unindexed_rows(self._connection)

@@ -8,9 +8,8 @@ is left to copy, which can only be between two commits.
 import threading
 
 import apsw
-import structlog
 
-log = structlog.get_logger(__name__)
+from recording.upkeep import attempt
 
 BEGIN_PAGES = 5000
 """Pages in the WAL with which a checkpoint begins: 40 MB."""
@@ -59,13 +58,14 @@ class Checkpoints:
             self._wanted.acquire()
             if self._is_closing:
                 return
-            failure, self._failure = self._failure, None
-            if self._is_copying:
-                failure = _checkpoint(self._connection) or failure
-                self._has_copied = failure is None
-                self._is_copying = False
-            if failure:
-                log.warning("store.checkpoint_failed", error=type(failure).__name__)
+            with attempt("checkpoints", event="store.checkpoint_failed", foreseen=(apsw.Error,)):
+                failure, self._failure = self._failure, None
+                if self._is_copying:
+                    failure = _checkpoint(self._connection) or failure
+                    self._has_copied = failure is None
+                    self._is_copying = False
+                if failure:
+                    raise failure
 
 
 def _checkpoint(connection: apsw.Connection) -> apsw.Error | None:

@@ -1,16 +1,19 @@
 """Control characters and numbers without bounds, said by certificates, clients, producers and model servers."""
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from cryptography import x509
+from google.protobuf.descriptor import FieldDescriptor
 from onrecord.audit.v1 import administration_pb2, administration_pb2_grpc, audit_pb2, questions_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
+from audit_svc.ledger.steps import HOUR_MS
 from demo.script import Call, Script, Step, Tokens
 from recording.channel.tls import ClientFiles, channel_credentials
 from tests.audit_svc.samples import audit_row, cost_row, record_request, session_row
@@ -150,3 +153,85 @@ async def test_a_model_server_that_counts_without_end_stops_nobody(make_pair):
         assert got.session.usage == finished.usage
         assert (await gateway.ListSessions(pb.ListSessionsRequest())).sessions
         service.terminate()
+
+
+ROWS: dict[str, Any] = {"tool_calls": audit_row, "model_requests": cost_row, "sessions": session_row}
+OLD_MS = 1_000_000_000_000
+UINT32 = 2**32 - 1
+_LARGEST = {
+    FieldDescriptor.TYPE_INT64: MAX_INT64,
+    FieldDescriptor.TYPE_INT32: 2**31 - 1,
+    FieldDescriptor.TYPE_UINT32: UINT32,
+}
+
+
+def numbers(descriptor: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The paths of all numbers below a row, each with the largest that it can say."""
+    for field in descriptor.fields:
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            yield from numbers(field.message_type, (*path, field.name))
+        elif field.type in _LARGEST:
+            yield (*path, field.name), _LARGEST[field.type]
+
+
+def forged(make: Any, path: tuple[str, ...], value: int) -> Any:
+    """An old row in which the number at path is value."""
+    times = {"created_at_ms": OLD_MS, "id": f"{'.'.join(path)} {value}"}
+    row = make(**times)
+    if hasattr(row, "updated_at_ms"):
+        row.updated_at_ms = OLD_MS
+    *above, name = path
+    inner = row
+    for part in above:
+        inner = getattr(inner, part)
+    setattr(inner, name, value)
+    return row
+
+
+def leave_a_prune_with_full_sums(database: Path) -> None:
+    """As a version without bounds may have left it, in the middle: the next start goes on with it."""
+    connection = sqlite3.connect(database)
+    names = ("tool_calls", "errors", "model_requests", "input_tokens", "output_tokens", "cost_micros", "sessions")
+    connection.execute(
+        f"INSERT INTO pruned (pruned_before, {', '.join(names)}, pruned_by, started_at) "
+        f"SELECT coalesce(max(pruned_before), {OLD_MS - OLD_MS % HOUR_MS}) + {HOUR_MS}, {', '.join('?' * len(names))}, "
+        "'test', 1 FROM pruned",
+        [MAX_INT64] * len(names),
+    )
+    connection.commit()
+    connection.close()
+
+
+async def test_no_number_of_any_row_makes_anything_an_internal_error_also_after_a_restart(make_pair):
+    """Each number of each row is said as large and as small as it goes, three times: from the descriptors."""
+    pair = await make_pair(Script(steps=(Step(text="done"),)))
+    service = pair.start_audit()
+    for kind, make in ROWS.items():
+        rows = [
+            forged(make, path, value)
+            for path, largest in numbers(make().DESCRIPTOR)
+            for value in (largest, largest - 1, largest - 2, *((-1,) if largest != UINT32 else ()))
+        ]
+        told = await record(pair, **{kind: rows})
+        assert told.stored + len(told.rejections) == len(rows)
+        assert all(one.field for one in told.rejections)
+    for _ in range(2):
+        questions = await pair.questions()
+        for group_by in ([], ["engine"], ["tool"], ["session"], ["day"], ["label:user"]):
+            await questions.SummarizeUsage(questions_pb2.SummarizeUsageRequest(group_by=group_by))
+        await questions.ListToolCalls(questions_pb2.ListToolCallsRequest(page_size=1000))
+        await questions.ListSessionRecords(questions_pb2.ListSessionRecordsRequest(page_size=1000))
+        session = questions_pb2.RowKey(id=f"usage.input_tokens {MAX_INT64}")
+        await questions.GetSessionRecord(questions_pb2.GetSessionRecordRequest(session=session))
+        assert service.terminate() == 0
+        leave_a_prune_with_full_sums(pair.db)
+        service = pair.start_audit()
+        await pair.until("SELECT count(*) FROM pruned WHERE finished_at IS NULL", [(0,)])
+    administration = administration_pb2_grpc.AdministrationServiceStub(await pair.channel(service.address))
+    for before_ms in (OLD_MS + 3 * HOUR_MS, OLD_MS + 4 * HOUR_MS):
+        for dry_run in (True, False):
+            prune = administration_pb2.PruneRequest(created_before_ms=before_ms, dry_run=dry_run)
+            assert [response async for response in administration.Prune(prune)]
+        await record(pair, model_requests=[cost_row(cost_micros=MAX_INT64)])
+    assert pair.query(f"SELECT count(*) FROM cost_log WHERE created_at <= {OLD_MS}") == [(0,)]
+    assert pair.query("SELECT max(input_tokens), max(cost_micros) FROM pruned") == [(MAX_INT64, MAX_INT64)]
