@@ -215,14 +215,15 @@ async def test_no_number_of_any_row_makes_anything_an_internal_error_also_after_
         told = await record(pair, **{kind: rows})
         assert told.stored + len(told.rejections) == len(rows)
         assert all(one.field for one in told.rejections)
-    for _ in range(2):
+    for is_pruned in (False, True):
         questions = await pair.questions()
         for group_by in ([], ["engine"], ["tool"], ["session"], ["day"], ["label:user"]):
             await questions.SummarizeUsage(questions_pb2.SummarizeUsageRequest(group_by=group_by))
         await questions.ListToolCalls(questions_pb2.ListToolCallsRequest(page_size=1000))
         await questions.ListSessionRecords(questions_pb2.ListSessionRecordsRequest(page_size=1000))
         session = questions_pb2.RowKey(id=f"usage.input_tokens {MAX_INT64}")
-        await questions.GetSessionRecord(questions_pb2.GetSessionRecordRequest(session=session))
+        asked = questions.GetSessionRecord(questions_pb2.GetSessionRecordRequest(session=session))
+        assert await code_of(asked) == ("NOT_FOUND" if is_pruned else "OK")
         assert service.terminate() == 0
         leave_a_prune_with_full_sums(pair.db)
         service = pair.start_audit()
