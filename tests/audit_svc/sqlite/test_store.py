@@ -124,7 +124,7 @@ def test_r10_a_collision_leaves_the_database_intact_and_the_next_record_succeeds
 
 
 def test_r13_the_summary_survives_the_round_trip_unchanged(writer, reading):
-    summary = '{"command": "curl -H \\"Authorization: [redacted]\\""} \x00\t\n\r ' + "é漢🦜'\"--;%_ \ufffd\u202e"
+    summary = '{"command": "curl -H \\"Authorization: [redacted]\\""} \x01\t\n\r ' + "é漢🦜'\"--;%_ \ufffd\u202e"
     record(writer, audit_row(args_summary=summary, error=summary))
     (row,) = stored(reading)
     assert (row.args_summary, row.error) == (summary, summary)

@@ -36,7 +36,7 @@ STEPS = st.lists(
 
 def some_text(chance: random.Random, sizes: range) -> str:
     """Few letters, so that it is in many rows, and seldom what could be taken for something else."""
-    letters = "aAab" if chance.random() < 0.8 else "aB\0" + RARE
+    letters = "aAab" if chance.random() < 0.8 else "aB\x01" + RARE
     return "".join(chance.choices(letters, k=chance.choice(sizes)))
 
 
@@ -175,8 +175,8 @@ def test_rows_that_no_index_knows_are_walked(filled, monkeypatch):
 @pytest.mark.parametrize(
     ("summary", "text"),
     [
-        ("rm\0 -rf /home", "-rf"),
-        ("rm\0 -rf /home", "m\0 -RF"),
+        ("rm\x01 -rf /home", "-rf"),
+        ("rm\x01 -rf /home", "m\0 -RF"),
         ("100%_done\\", "%_DONE\\"),
         ('say "x" AND y*', '"x" and'),
         ("Å Kelvin \u212a", "kelvin \u212a"),
