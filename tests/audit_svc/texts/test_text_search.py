@@ -176,7 +176,7 @@ def test_rows_that_no_index_knows_are_walked(filled, monkeypatch):
     ("summary", "text"),
     [
         ("rm\x01 -rf /home", "-rf"),
-        ("rm\x01 -rf /home", "m\0 -RF"),
+        ("rm\x01 -rf /home", "m\x01 -RF"),
         ("100%_done\\", "%_DONE\\"),
         ('say "x" AND y*', '"x" and'),
         ("Å Kelvin \u212a", "kelvin \u212a"),
