@@ -15,7 +15,6 @@ from grpc_health.v1 import health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from service_kit.access.guard import Guard, GuardSettings
-from service_kit.access.known_fields import KnownFieldsInterceptor
 from service_kit.errors import ErrorInterceptor
 from service_kit.health import Check, Health, follow, nothing
 from service_kit.init_process import run_below_init
@@ -23,7 +22,7 @@ from service_kit.observing.log_writer import LogWriter
 from service_kit.observing.logs import configure_logging
 from service_kit.observing.metrics import UpkeepCollector, serve_metrics
 from service_kit.observing.rpcs import RpcObserver
-from service_kit.server import add_reflection, bind, build_server
+from service_kit.server import add_reflection, answering, bind, build_server
 from service_kit.threads import watch_threads
 
 log = structlog.get_logger(__name__)
@@ -80,8 +79,8 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
     if writer := LogWriter.current:
         registry.register(writer)
     registry.register(UpkeepCollector())
-    strict = KnownFieldsInterceptor(service.names, service.takes_unknown_fields)
-    server = build_server([RpcObserver(registry), service.errors, *guard.interceptors, strict], guard.options)
+    inner = answering(service.errors, service.names, service.takes_unknown_fields, guard.interceptors)
+    server = build_server([RpcObserver(registry), *inner], guard.options)
     service.add_to(server)
     health = Health(service.names)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

@@ -1,12 +1,14 @@
 """A gRPC server of this project: its options, its interceptors, its address."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import grpc
 import structlog
 from grpc_reflection.v1alpha import reflection
 
 from recording.channel.options import KEEPALIVE, KEEPALIVE_SECONDS, MAX_MESSAGE_BYTES, Options
+from service_kit.access.known_fields import KnownFieldsInterceptor
+from service_kit.errors import ErrorInterceptor
 from service_kit.health import SERVICE as HEALTH
 
 log = structlog.get_logger(__name__)
@@ -31,6 +33,18 @@ def build_server(interceptors: Sequence[grpc.aio.ServerInterceptor], options: Op
     """A server with the options of this project, to which servicers can be added; options count before them."""
     merged = {**dict(SERVER_OPTIONS), **dict(options or [])}
     return grpc.aio.server(interceptors=interceptors, options=list(merged.items()))
+
+
+def answering(
+    errors: ErrorInterceptor,
+    names: Iterable[str],
+    takes_unknown_fields: Collection[str] = (),
+    guards: Iterable[grpc.aio.ServerInterceptor] = (),
+) -> list[grpc.aio.ServerInterceptor]:
+    """What every server of ours has before its servicers, outermost first: the statuses of errors, guards, and the check
+    of requests that KnownFieldsInterceptor makes. names: the full names of the services.
+    """
+    return [errors, *guards, KnownFieldsInterceptor(names, takes_unknown_fields)]
 
 
 def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:

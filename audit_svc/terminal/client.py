@@ -15,7 +15,7 @@ from onrecord.audit.v1 import administration_pb2_grpc, questions_pb2_grpc
 from audit_svc.care import QueriesServicer
 from audit_svc.query_log import QueryLog
 from audit_svc.questions import QuestionServicer
-from audit_svc.services import STATUSES, error_interceptor
+from audit_svc.services import ROLES, STATUSES, error_interceptor
 from audit_svc.sqlite.store import ReadableSqlite
 from audit_svc.terminal.options import Source
 from audit_svc.terminal.running import err, error_is_exit_code_1, progress
@@ -24,7 +24,7 @@ from recording.channel.token import Metadata
 from service_kit.client import open_channel
 from service_kit.observing.logs import configure_logging
 from service_kit.printable import printable
-from service_kit.server import build_server
+from service_kit.server import answering, build_server
 
 T = TypeVar("T")
 
@@ -107,7 +107,7 @@ async def connect(source: Source) -> AsyncIterator[Client]:
     ledger = ReadableSqlite.read(source.db)
     try:
         with TemporaryDirectory(prefix="onrecord-") as folder:
-            server = build_server([error_interceptor()])
+            server = build_server(answering(error_interceptor(), ROLES))
             query_log = QueryLog(ledger, STATUSES)
             questions = QuestionServicer(ledger, query_log)
             questions_pb2_grpc.add_QuestionServiceServicer_to_server(questions, server)

@@ -170,11 +170,13 @@ class Turns:
         """
         if not request.turn_id:
             raise InvalidRequest("turn_id is empty: name the turn", "turn_id")
+        if request.after_sequence < 0:
+            raise InvalidRequest("after_sequence is negative: send 0 for all events", "after_sequence")
         turn = self._kept.find(request.turn_id)
         if turn is None or not turn.is_visible_to(viewer):
             told = f"no turn {request.turn_id[:64]!r} runs here or has ended within the last hour"
             raise NotFound(told, "turn", request.turn_id)
-        if not 0 <= request.after_sequence <= turn.events.last:
+        if request.after_sequence > turn.events.last:
             raise InvalidRequest(f"after_sequence is no event of the turn: it has {turn.events.last}", "after_sequence")
         structlog.contextvars.bind_contextvars(session_id=turn.session_id, turn_id=turn.turn_id)
         async with aclosing(turn.events.stream(request.after_sequence)) as events:

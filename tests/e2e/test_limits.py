@@ -71,7 +71,9 @@ async def test_turns_beyond_the_queue_are_told_when_to_come_again(make_pair):
     assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     details = details_of(refused)
     assert (details["ErrorInfo"].reason, details["ErrorInfo"].domain) == ("OVERLOADED", "onrecord.dev")
-    assert details["RetryInfo"].retry_delay.ToMilliseconds() > 0
+    assert (wait := details["RetryInfo"].retry_delay.ToMilliseconds()) > 0
+    trailers = dict(cast(Any, refused.trailing_metadata()))
+    assert trailers["grpc-retry-pushback-ms"] == str(wait), "the same for gRPC's own retries"
     for turn in turns:
         turn.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
