@@ -41,8 +41,9 @@ def answering(
     takes_unknown_fields: Collection[str] = (),
     guards: Iterable[grpc.aio.ServerInterceptor] = (),
 ) -> list[grpc.aio.ServerInterceptor]:
-    """What every server of ours has before its servicers, outermost first: the statuses of errors, guards, and the check
-    of requests that KnownFieldsInterceptor makes. names: the full names of the services.
+    """What every server of ours has, outermost first: statuses of errors, guards, the check of requests.
+
+    names: the full names of the services; takes_unknown_fields: see KnownFieldsInterceptor.
     """
     return [errors, *guards, KnownFieldsInterceptor(names, takes_unknown_fields)]
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
@@ -75,7 +75,7 @@ def fields(descriptor: Descriptor, path: tuple[FieldDescriptor, ...] = ()) -> It
             yield from fields(found.message_type, (*path, found))
 
 
-def is_ours(message: Descriptor | None) -> bool:
+def is_ours(message: Descriptor | None) -> TypeGuard[Descriptor]:
     return message is not None and not message.GetOptions().map_entry and message.full_name.startswith("onrecord.")
 
 

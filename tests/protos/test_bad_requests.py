@@ -39,7 +39,8 @@ def channels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, grp
 
 def refusal(channel: grpc.Channel, path: str, request: bytes) -> grpc.Call:
     """How an RPC ends that is called with bytes."""
-    running: Any = channel.unary_stream(path)(request, timeout=10, wait_for_ready=True)
+    method: Any = channel.unary_stream(path)  # whatever the RPC is: bytes there, and any number back
+    running = method(request, timeout=10, wait_for_ready=True)
     try:
         for _ in running:
             pass

@@ -50,11 +50,16 @@ TABLE: list[tuple[str, str, dict[str, Any], grpc.StatusCode]] = [
     (GATEWAY, "CancelTurn", {"turn_id": "nobody"}, grpc.StatusCode.NOT_FOUND),
     (GATEWAY, "CreateSession", {}, OK),
     (GATEWAY, "AnswerToolCall", {"id": "nobody", "allow": True}, MOVED),
-    # A turn with anything but its input, which stands where it stood, is another request now.
+    (GATEWAY, "CreateSession", {"engine": "ollama"}, REFUSED),
+    (GATEWAY, "CreateSession", {"max_cost_micros": 1}, REFUSED),
+    # A turn's fields that are there still have their numbers; those that are not are refused, never read as others.
     (GATEWAY, "RunTurn", {"input": ""}, REFUSED),
-    (GATEWAY, "RunTurn", {"input": "hi", "engine": "ollama"}, grpc.StatusCode.NOT_FOUND),
-    (GATEWAY, "RunTurn", {"input": "hi", "model": "scripted"}, REFUSED),
-    (GATEWAY, "RunTurn", {"input": "hi", "system_prompt": "be brief"}, grpc.StatusCode.FAILED_PRECONDITION),
+    (GATEWAY, "RunTurn", {"input": "hi", "session_id": "nobody"}, grpc.StatusCode.NOT_FOUND),
+    (GATEWAY, "RunTurn", {"input": "hi", "engine": "nobody"}, grpc.StatusCode.FAILED_PRECONDITION),
+    (GATEWAY, "RunTurn", {"input": "hi", "system_prompt": "be brief"}, REFUSED),
+    (GATEWAY, "RunTurn", {"input": "hi", "labels": {"user": "ada"}}, REFUSED),
+    (GATEWAY, "RunTurn", {"input": "hi", "session_max_cost_micros": 1}, REFUSED),
+    (GATEWAY, "RunTurn", {"input": "hi", "fallback": {"engine": "ollama"}}, REFUSED),
     (GATEWAY, "RunTurn", {"input": "hi", "max_cost_micros": -1}, REFUSED),
 ]
 
