@@ -74,6 +74,10 @@ class GatewaySettings(ListenSettings):
 
     _engines: "dict[str, EngineSettings]" = PrivateAttr(default_factory=dict)
 
+    max_message_bytes: Bytes = Field(
+        3 * 2**20, ge=2**20, le=2**30, description="one request, unpacked: a turn's texts have 1 MiB each"
+    )
+
     audit_target: Target = "127.0.0.1:50052"
     audit_tls_ca: CertificateFile | None = Field(
         None, description="PEM; when set, the audit service is called with TLS"

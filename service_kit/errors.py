@@ -59,6 +59,12 @@ class RateExceeded(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+class Overloaded(Exception):
+    """A limit of the service as a whole is reached; trying again later helps."""
+
+    retry_after_seconds = 1.0
+
+
 _REASONS = frozenset(common_pb2.ErrorReason.keys())
 _COMMON = {
     DecodeError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -66,6 +72,7 @@ _COMMON = {
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     RateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 
@@ -149,12 +156,21 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
         return rebuild(handler, around)
 
+    # An abort's error and its RPC refer to each other, so that what its frames hold stays until cycles are looked for:
+    # none of them may hold the request. A stream's error may be held by a task that its own frames hold.
+
     def _guard(self, behaviour: Callable[..., Any], method: str) -> Callable[[Any, Context], Awaitable[Any]]:
         async def guarded(request: Any, context: Context) -> Any:
             try:
                 return await behaviour(request, context)
+            except grpc.aio.BaseError:
+                raise
             except Exception as error:  # noqa: BLE001 - whatever a handler raises has a status
-                await self._abort(error, context, method)
+                status = self._statuses.of(error, method)
+                name = type(error).__name__
+                traceback.clear_frames(error.__traceback__)
+            del request
+            return await _abort(status, name, context, method)
 
         return guarded
 
@@ -166,19 +182,24 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 async with contextlib.aclosing(behaviour(request, context)) as responses:
                     async for response in responses:
                         yield response
+                return
+            except grpc.aio.BaseError:
+                raise
             except Exception as error:  # noqa: BLE001 - as in _guard
-                await self._abort(error, context, method)
+                status = self._statuses.of(error, method)
+                name = type(error).__name__
+                traceback.clear_frames(error.__traceback__)
+            del request, responses
+            await _abort(status, name, context, method)
 
         return guarded
 
-    async def _abort(self, error: Exception, context: Context, method: str) -> None:
-        if isinstance(error, grpc.aio.BaseError):
-            raise error
-        status = self._statuses.of(error, method)
-        details = rpc_status.to_status(status)
-        if details.code is not grpc.StatusCode.INTERNAL:
-            log.info("rpc.refused", method=method, code=details.code.name, error=type(error).__name__)
-        await context.abort(details.code, details.details, (*details.trailing_metadata, *_pushback(status)))
+
+async def _abort(status: status_pb2.Status, error: str, context: Context, method: str) -> None:
+    details = rpc_status.to_status(status)
+    if details.code is not grpc.StatusCode.INTERNAL:
+        log.info("rpc.refused", method=method, code=details.code.name, error=error)
+    await context.abort(details.code, details.details, (*details.trailing_metadata, *_pushback(status)))
 
 
 def code_name(status: status_pb2.Status) -> str:

@@ -6,8 +6,9 @@ import grpc
 import structlog
 from grpc_reflection.v1alpha import reflection
 
-from recording.channel.options import KEEPALIVE, KEEPALIVE_SECONDS, MAX_MESSAGE_BYTES, Options
+from recording.channel.options import KEEPALIVE, KEEPALIVE_SECONDS, Options
 from service_kit.access.known_fields import KnownFieldsInterceptor
+from service_kit.access.request_parts import RequestPartsInterceptor
 from service_kit.errors import ErrorInterceptor
 from service_kit.health import SERVICE as HEALTH
 
@@ -15,15 +16,19 @@ log = structlog.get_logger(__name__)
 
 EXIT_CANNOT_LISTEN = 1
 _HANDSHAKE_SECONDS = 20
+_MAX_PENDING = 100_000
 
 
 SERVER_OPTIONS: Options = [
     *KEEPALIVE,
     # Half of what clients of ours do: a ping that comes early because of a slow network is no abuse.
     ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_SECONDS * 1000 // 2),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     # A connection that does not say what it speaks is let go; gRPC itself waits for two minutes.
     ("grpc.server_handshake_timeout_ms", _HANDSHAKE_SECONDS * 1000),
+    # Those that wait for the event loop. gRPC cancels some of 1,000 and all beyond 3,000 by default, without a word:
+    # calls are bounded where the client is told (service_kit.access.calls).
+    ("grpc.server.max_pending_requests", _MAX_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
     # With it, two processes on one port would each get some of the calls.
     ("grpc.so_reuseport", 0),
 ]
@@ -45,7 +50,7 @@ def answering(
 
     names: the full names of the services; takes_unknown_fields: see KnownFieldsInterceptor.
     """
-    return [errors, *guards, KnownFieldsInterceptor(names, takes_unknown_fields)]
+    return [errors, *guards, RequestPartsInterceptor(), KnownFieldsInterceptor(names, takes_unknown_fields)]
 
 
 def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from recording.channel.options import Options, is_local
 from recording.channel.watched import Watched, WrongFile, warn_of_readers
+from service_kit.access.calls import CallsInterceptor
 from service_kit.access.interceptor import AccessInterceptor, Rules
 from service_kit.access.limits import LimitSettings, RateInterceptor
 from service_kit.access.roles import check_callers, load_callers
@@ -108,6 +109,7 @@ def open_guard(settings: GuardSettings, rules: Rules) -> Guard:
             interceptors.append(AccessInterceptor(rules, Watched([path], partial(load_callers, path), lines=True)))
     except WrongFile as error:
         refuse([name_variable(settings, error)])
+    interceptors.append(CallsInterceptor(settings.max_calls))
     if settings.rate_per_second:
         interceptors.append(RateInterceptor(settings.rate_per_second))  # behind, so that it knows who calls
     return Guard(tuple(interceptors), settings.server_options(), credentials)

@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 from pydantic import Field
 
-from recording.channel.options import MAX_MESSAGE_BYTES, Options
+from recording.channel.options import Options
 from service_kit.access.callers import current_caller
 from service_kit.errors import RateExceeded
 from service_kit.handlers import Context, Handler, rebuild
@@ -26,10 +26,11 @@ _NEVER_MS = 2**31 - 1
 class LimitSettings(Settings):
     """The limits that both services have, under prefixes of their own."""
 
-    max_message_bytes: Bytes = Field(MAX_MESSAGE_BYTES, ge=2**20, le=2**30)
+    max_message_bytes: Bytes = Field(4 * 2**20, ge=2**20, le=2**30, description="one request, unpacked")
     max_concurrent_streams: Count = Field(1000, description="calls at once on one connection")
     max_connection_age_seconds: SecondsOrZero = Field(0, description="then a client connects anew; 0: never")
     max_connection_age_grace_seconds: SecondsOrZero = Field(60, description="for calls that run at that age")
+    max_calls: Count = Field(5000, description="calls at once of all clients")
     rate_per_second: PerSecond = Field(0, description="calls that one caller may begin; 0: any number")
 
     def server_options(self) -> Options:

@@ -62,8 +62,10 @@ class RpcObserver(grpc.aio.ServerInterceptor):
             if inspect.isasyncgenfunction(behaviour):
 
                 async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+                    running = behaviour(request, context)
+                    del request  # see ErrorInterceptor: an abort keeps this frame
                     with observed(context):
-                        async with contextlib.aclosing(behaviour(request, context)) as responses:
+                        async with contextlib.aclosing(running) as responses:
                             async for response in responses:
                                 yield response
 
@@ -71,7 +73,9 @@ class RpcObserver(grpc.aio.ServerInterceptor):
 
             async def single(request: Any, context: Context) -> Any:
                 with observed(context):
-                    return await behaviour(request, context)
+                    running = behaviour(request, context)
+                    del request  # as above
+                    return await running
 
             return single
 

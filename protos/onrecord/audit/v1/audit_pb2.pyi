@@ -383,7 +383,7 @@ Global___SessionRow: _TypeAlias = SessionRow  # noqa: Y015
 
 @_typing.final
 class RecordRequest(_message.Message):
-    """RecordRequest is a batch: at most 10,000 rows of all kinds together and 16 MiB."""
+    """RecordRequest is a batch: at most 10,000 rows of all kinds together and 4 MiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

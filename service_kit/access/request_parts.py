@@ -1,0 +1,138 @@
+"""How many parts a request has, counted before it is parsed: two bytes of it can become hundreds in memory."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor_pool import Default
+from google.protobuf.message import Message
+
+from service_kit.errors import InvalidRequest
+from service_kit.handlers import Handler
+
+MAX_PARTS = 12_000
+"""Of one request. The largest that is taken is a batch of 10,000 rows, each one part."""
+COUNTED_FROM_BYTES = 64 * 1024
+"""Smaller requests become some megabytes at most, and are not counted."""
+
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_MORE, _BITS, _MAX_SHIFT = 0x80, 0x7F, 70
+
+Within = Mapping[int, "Descriptor | None"]
+"""The fields that have parts of their own, by number: messages that come once, and, as None, packed scalars."""
+
+
+class RequestPartsInterceptor(grpc.aio.ServerInterceptor):
+    """Ends a call whose request, or one request of whose stream, has more parts than MAX_PARTS: see check_parts().
+
+    It goes behind all interceptors that take requests undecoded.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
+        """Has the requests of the handler counted ahead of decoding."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        descriptor = request_type(handler_call_details.method)
+        decode: Any = handler.request_deserializer
+        kind = "_".join(
+            "stream" if side else "unary" for side in (handler.request_streaming, handler.response_streaming)
+        )
+
+        def counted(data: bytes) -> Message:
+            check_parts(data, descriptor)
+            message: Message = decode(data)
+            return message
+
+        make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
+        made: Handler = make(
+            getattr(handler, kind), request_deserializer=counted, response_serializer=handler.response_serializer
+        )
+        return made
+
+
+@cache
+def request_type(method: str) -> Descriptor | None:
+    """The type of the requests of method, /package.Service/Method; None where no proto that is loaded has it."""
+    service, _, name = method.lstrip("/").rpartition("/")
+    try:
+        found: Descriptor = Default().FindServiceByName(service).methods_by_name[name].input_type
+    except KeyError:
+        return None
+    return found
+
+
+def check_parts(data: bytes, descriptor: Descriptor | None) -> None:
+    """Counts the parts of an encoded message: each field each time that it comes, known or not, and each number in a
+    packed one. Those of a message in a field that does not repeat count too; elements of a field that does are not
+    looked into. Malformed data is left to the parser.
+
+    Raises:
+        InvalidRequest: there are more than MAX_PARTS.
+    """
+    if len(data) > COUNTED_FROM_BYTES and _count(data, 0, len(data), descriptor) > MAX_PARTS:
+        raise InvalidRequest(f"the request has more than {MAX_PARTS:,} parts: send it in several", "")
+
+
+def _count(data: bytes, at: int, end: int, descriptor: Descriptor | None) -> int:
+    """How many parts are between at and end, at least; it stops beyond MAX_PARTS."""
+    within = _within(descriptor)
+    parts = 0
+    try:
+        while at < end and parts <= MAX_PARTS:
+            parts += 1
+            tag = data[at]
+            at += 1
+            if tag >= _MORE:
+                tag, at = _varint(data, at - 1)
+            kind = tag & 7
+            if kind == _LENGTH:
+                length = data[at]
+                at += 1
+                if length >= _MORE:
+                    length, at = _varint(data, at - 1)
+                if (number := tag >> 3) in within:
+                    of = within[number]
+                    parts += length if of is None else _count(data, at, min(at + length, end), of)
+                at += length
+            elif kind == _VARINT:
+                while data[at] >= _MORE:
+                    at += 1
+                at += 1
+            elif kind == _FIXED64:
+                at += 8
+            elif kind == _FIXED32:
+                at += 4
+            # What is in a group counts as if it were here.
+    except IndexError:  # cut off
+        pass
+    return parts
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number at at, and where it ends."""
+    value = 0
+    for shift in range(0, _MAX_SHIFT, 7):
+        value |= (data[at] & _BITS) << shift
+        at += 1
+        if data[at - 1] < _MORE:
+            return value, at
+    raise IndexError  # longer than any number
+
+
+@cache
+def _within(descriptor: Descriptor | None) -> Within:
+    fields = descriptor.fields if descriptor else ()
+    return {field.number: field.message_type for field in fields if _has_parts(field)}
+
+
+def _has_parts(field: FieldDescriptor) -> bool:
+    if field.message_type is not None:
+        return not field.is_repeated
+    return field.is_repeated and field.type not in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)

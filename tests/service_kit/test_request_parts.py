@@ -1,0 +1,54 @@
+"""What is counted of a request before it is parsed."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onrecord.audit.v1 import audit_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from service_kit.access import request_parts
+from service_kit.access.request_parts import MAX_PARTS, check_parts, request_type
+from service_kit.errors import InvalidRequest
+
+LARGE = "x" * request_parts.COUNTED_FROM_BYTES
+CHOICES = [pb.EngineChoice()] * (MAX_PARTS + 1)
+FILTER = questions_pb2.ToolCallFilter(session_id=LARGE, outcomes=[common_pb2.OUTCOME_DENIED] * (MAX_PARTS + 1))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        audit_pb2.RecordRequest(
+            sessions=[audit_pb2.SessionRow()] * (MAX_PARTS + 1), range=audit_pb2.SequenceRange(producer_id=LARGE)
+        ),
+        pb.RunTurnRequest(input=LARGE, new_session=pb.SessionSettings(shadows=CHOICES)),
+        questions_pb2.ListToolCallsRequest(filter=FILTER),
+    ],
+)
+def test_parts_are_counted_at_any_depth_of_messages_that_come_once(request_):
+    with pytest.raises(InvalidRequest, match="12,000 parts"):
+        check_parts(request_.SerializeToString(), request_.DESCRIPTOR)
+
+
+def test_the_largest_batch_and_the_longest_turn_pass():
+    row = audit_pb2.AuditRow(id="x" * 36, tool_name="read", args_summary="y" * 100)
+    batch = audit_pb2.RecordRequest(row_version=1, tool_calls=[row] * 10_000)
+    check_parts(batch.SerializeToString(), batch.DESCRIPTOR)
+    turn = pb.RunTurnRequest(input="x" * 2**20, new_session=pb.SessionSettings(system_prompt="y" * 2**20))
+    check_parts(turn.SerializeToString(), turn.DESCRIPTOR)
+
+
+@given(st.binary(max_size=300))
+def test_what_no_parser_takes_is_left_to_the_parser(some):
+    data = some * (request_parts.COUNTED_FROM_BYTES // max(1, len(some)) + 1)
+    with suppress(InvalidRequest):
+        check_parts(data, audit_pb2.RecordRequest.DESCRIPTOR)
+
+
+def test_the_type_of_a_method_is_found_by_its_name():
+    assert request_type("/onrecord.audit.v1.AuditService/Record") is audit_pb2.RecordRequest.DESCRIPTOR
+    assert request_type("/onrecord.audit.v1.AuditService/Rekord") is None
+    assert request_type("/unknown.Service/Method") is None
