@@ -118,7 +118,7 @@ async def test_rows_that_cannot_be_stored_are_rejected_and_their_neighbours_stor
     rows = [
         audit_row("a"),
         audit_row(""),
-        audit_row("b", tool_name="x" * (10 * 2**20)),
+        audit_row("b", tool_name="x" * (3 * 2**20)),
         audit_row("c", created_at_ms=253_402_300_800_000),
         audit_row("d", created_at_ms=-5),
         audit_row("e"),
