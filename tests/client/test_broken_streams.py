@@ -2,6 +2,7 @@
 
 import asyncio
 
+import grpc
 import pytest
 from onrecord.client import AsyncGateway, Gateway, TurnFailed
 from onrecord.gateway.v1 import gateway_pb2 as pb
@@ -63,3 +64,31 @@ async def test_a_turn_that_fails_raises_its_error_with_what_it_used(make_pair):
     assert failed.value.code().name == "FAILED_PRECONDITION"
     assert failed.value.finished == turn.finished
     assert failed.value.finished.usage.requests == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_gateway_that_was_started_again_tells_how_the_turn_ended(make_pair, tmp_path, is_known):
+    """By the request_id. A gateway that has forgotten that too does not pass another turn off as this one."""
+    pair = await make_pair(WORK)
+    first = pair.start_gateway(GATEWAY_AUDIT_TARGET="127.0.0.1:1")
+    with Proxy(first.address) as proxy:
+        async with AsyncGateway(proxy.address) as gateway:
+            turn = gateway.run("go", keep_on_disconnect=True)
+            heard = []
+            with pytest.raises(grpc.RpcError) as ended:  # noqa: PT012 - the gateway is killed between two events
+                async for event in turn:
+                    heard.append(event.WhichOneof("event"))
+                    if event.HasField("tool_call_started"):
+                        first.kill()
+                        other = {} if is_known else {"GATEWAY_STATE_DIR": str(tmp_path / "other")}
+                        again = pair.start_gateway(GATEWAY_AUDIT_TARGET="127.0.0.1:1", **other)
+                        proxy.lead_to(again.address)
+            assert heard.count("turn_accepted") == 1
+    if is_known:
+        assert isinstance(ended.value, TurnFailed)
+        assert turn.finished is not None
+        assert "the gateway ended in the middle of this turn" in ended.value.details()
+    else:
+        assert ended.value.code() is grpc.StatusCode.NOT_FOUND
+        assert turn.finished is None
