@@ -15,7 +15,8 @@ from rich.table import Table
 
 from audit_svc.settings import AuditSettings
 from audit_svc.sqlite.open import migrate as migrations
-from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
+from audit_svc.sqlite.open.at_rest import FoundDatabase
+from audit_svc.sqlite.open.connection import open_for_writing, translated
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.terminal import care, compare, export, producers, queries
 from audit_svc.terminal.running import Database, error_is_exit_code_1, ledger_path
@@ -122,7 +123,8 @@ def status(db: Database = None) -> None:
     with error_is_exit_code_1():
         known = migrations.load_migrations()
         table = Table("version", "name", "state", "applied at", box=None, pad_edge=False)
-        with closing(open_for_reading(path)) as connection:
+        found = FoundDatabase(path)
+        with translated(path), found.unchanged(), closing(found.connect()) as connection:
             for entry in migrations.status(connection, known):
                 at = (
                     datetime.fromtimestamp(entry.applied_at / 1000, UTC).isoformat(timespec="seconds")

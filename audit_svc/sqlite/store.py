@@ -16,6 +16,7 @@ from audit_svc.ledger.protocol import Tail
 from audit_svc.ledger.query import Filter, Query
 from audit_svc.sqlite.care.online import OnlineCare
 from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.at_rest import FoundDatabase
 from audit_svc.sqlite.open.connection import Connection, open_for_reading, open_for_writing, translated
 from audit_svc.sqlite.open.identity import FileIdentity
 from audit_svc.sqlite.open.lock import FileLock
@@ -35,21 +36,21 @@ READERS = 4
 
 
 class ReadableSqlite:
-    """A ledger that is only read: a backup, or the file of a service that runs (the ReadableLedger protocol)."""
+    """A ledger that is only read, whatever its file was found to be (the ReadableLedger protocol)."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """Opens the database, which may be in use.
+    def read(cls, found: FoundDatabase) -> Self:
+        """Opens the database, and leaves it and its folder as they are.
 
         Raises:
             StoreRefused: it cannot be read, or its schema is not what this version knows.
         """
-        connection = open_for_reading(path)
-        with translated(path):
-            migrate.refuse_older(connection, path)
+        connection = found.connect()
+        with translated(found.path):
+            migrate.refuse_older(connection, found.path)
         return cls(Reader([connection]))
 
     async def list_tool_calls(self, query: Query) -> Page[questions_pb2.ToolCallRecord]:

@@ -17,6 +17,7 @@ from audit_svc.sqlite.care import backup as copies
 from audit_svc.sqlite.care import check as checks
 from audit_svc.sqlite.care import prune as prunes
 from audit_svc.sqlite.care import rebuild as rebuilds
+from audit_svc.sqlite.care.backup import call_while_it_runs
 from audit_svc.sqlite.care.vacuum import space
 from audit_svc.sqlite.care.vacuum import vacuum as write_anew
 from audit_svc.sqlite.open.files import reading
@@ -30,6 +31,7 @@ from audit_svc.terminal.running import (
     ledger_path,
     progress,
     say,
+    say_unseen,
     size,
 )
 from audit_svc.terminal.times import parse_time, show_time
@@ -59,7 +61,7 @@ def backup(
             say(said, {"path": str(path), "bytes": total, "sha256": digest}, as_json=as_json)
         else:
             with progress("copying") as on_progress:
-                copy = copies.back_up(ledger_path(db), path, on_progress)
+                copy = copies.back_up(ledger_path(db), path, on_progress, say_unseen)
             calls, requests, sessions = (copy.rows.get(name, 0) for name in ("tool_call_log", "cost_log", "sessions"))
             said = (
                 f"{path}: {size(copy.size_bytes)}, sound, with {calls} tool calls, {requests} model requests "
@@ -150,7 +152,7 @@ def _prune(
         return
     path, before_ms, by = ledger_path(db), request.created_before_ms, getpass.getuser()
     if request.dry_run:
-        with reading(path) as connection:
+        with reading(path, on_unseen=say_unseen) as connection:
             yield response_of(prunes.count(connection, before_ms))
         return
     try:
@@ -172,8 +174,9 @@ def rebuild_rollups(db: Database = None, dry_run: DryRun = False, as_json: Json 
                 rebuilds.rebuild_file(path, on_progress)
             say("rebuilt the rollups", {"path": str(path), "dry_run": False}, as_json=as_json)
             return
-        with progress("counting") as on_progress, reading(path) as connection:
-            wrong = {table: rows for table, rows in checks.rollups_off(connection, on_progress).items() if rows}
+        with progress("counting") as on_progress, reading(path, on_unseen=say_unseen) as connection:
+            call_while_it_runs(connection, on_progress)
+            wrong = {table: rows for table, rows in checks.rollups_off(connection).items() if rows}
         told = [f"would mend {rows} rows of {table}" for table, rows in wrong.items()]
         said = "\n".join(told) or "the rollups are what the rows say"
         say(said, {"path": str(path), "wrong_rows": wrong, "dry_run": True}, as_json=as_json)
@@ -188,7 +191,7 @@ def rebuild_texts(db: Database = None, dry_run: DryRun = False, as_json: Json = 
                 rebuilds.rebuild_texts(path, on_progress)
             say("rebuilt the index of texts", {"path": str(path), "dry_run": False}, as_json=as_json)
             return
-        with progress("reading") as on_progress, reading(path) as connection:
+        with progress("reading") as on_progress, reading(path, on_unseen=say_unseen) as connection:
             wrong = checks.texts_off(connection, on_progress)
         said = f"would mend {wrong} parts" if wrong else "the index of texts is what the rows say"
         say(said, {"path": str(path), "wrong_parts": wrong, "dry_run": True}, as_json=as_json)

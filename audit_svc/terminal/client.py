@@ -16,9 +16,10 @@ from audit_svc.care import QueriesServicer
 from audit_svc.query_log import QueryLog
 from audit_svc.questions import QuestionServicer
 from audit_svc.services import ROLES, STATUSES, error_interceptor
+from audit_svc.sqlite.open.at_rest import FoundDatabase
 from audit_svc.sqlite.store import ReadableSqlite
 from audit_svc.terminal.options import Source
-from audit_svc.terminal.running import err, error_is_exit_code_1, progress
+from audit_svc.terminal.running import err, error_is_exit_code_1, progress, say_unseen
 from recording.channel.options import CLIENT_OPTIONS
 from recording.channel.token import Metadata
 from service_kit.client import open_channel
@@ -96,7 +97,7 @@ async def connect(source: Source) -> AsyncIterator[Client]:
     """A client of the service; for a file, of a read-only service inside this process.
 
     Raises:
-        StoreRefused: the file cannot be read, or its schema is not what this version knows.
+        StoreRefused: the file cannot be read, its schema is not what this version knows, or it was changed meanwhile.
     """
     if source.db is None:
         channel, metadata = open_channel(source.target)
@@ -104,7 +105,17 @@ async def connect(source: Source) -> AsyncIterator[Client]:
             yield Client(channel, metadata)
         return
     configure_logging("error", "console")  # stdout is for the answer
-    ledger = ReadableSqlite.read(source.db)
+    found = FoundDatabase(source.db)
+    if found.unseen:
+        say_unseen(found.unseen)
+    with found.unchanged():
+        async with _serve(found) as client:
+            yield client
+
+
+@asynccontextmanager
+async def _serve(found: FoundDatabase) -> AsyncIterator[Client]:
+    ledger = ReadableSqlite.read(found)
     try:
         with TemporaryDirectory(prefix="onrecord-") as folder:
             server = build_server(answering(error_interceptor(), ROLES))

@@ -10,7 +10,7 @@ from audit_svc.sqlite.care.shared_ids import shared_ids
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal.plain import json_line
-from audit_svc.terminal.running import Database, Json, err, error_is_exit_code_1, ledger_path, out
+from audit_svc.terminal.running import Database, Json, err, error_is_exit_code_1, ledger_path, out, say_unseen
 from audit_svc.terminal.times import show_time
 from service_kit.printable import printable
 
@@ -39,7 +39,7 @@ class Producer:
 
 def producers(db: Database = None, as_json: Json = False) -> None:
     """List producers: the numbers that came, those that never did, and the rows that were refused for good."""
-    with error_is_exit_code_1(), reading(ledger_path(db)) as connection:
+    with error_is_exit_code_1(), reading(ledger_path(db), on_unseen=say_unseen) as connection:
         found, shared = list_producers(connection), list(shared_ids(connection))
     for conflict in shared:
         told = f"{conflict.what} {printable(conflict.id)!r} was recorded by {printable(conflict.names)}"

@@ -40,6 +40,11 @@ def error_is_exit_code_1() -> Iterator[None]:
         raise typer.Exit(2 if isinstance(error, DatabaseVanished) else 1) from None
 
 
+def say_unseen(told: str) -> None:
+    """Prints on stderr why rows may be missing in what is read."""
+    err.print(printable(told), style="yellow")
+
+
 def say(text: str, fields: Mapping[str, Any], *, as_json: bool) -> None:
     """Prints a result, for people or for programs: one line, whatever the producers' names in it hold."""
     typer.echo(json.dumps(fields) if as_json else printable(text))

@@ -10,6 +10,7 @@ from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_writing
+from audit_svc.sqlite.open.served import mark_served
 from audit_svc.sqlite.write.writer import Writer
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, session_row
 
@@ -48,7 +49,8 @@ def make_ledger(path: Path, hours: int, calls: int = 10) -> None:
 
 
 def fill(connection: apsw.Connection, hours: int, calls: int = 10) -> None:
-    """Writes one session in each of the last hours, and closes connection."""
+    """Writes one session in each of the last hours, and closes connection, as a service does that ends."""
+    mark_served(Path(connection.filename))
     with closing(Writer(connection, 50_000)) as writer:
         for hour in range(hours, 0, -1):
             writer.record(read_batch(hour_of_rows(hour, calls), NOW_MS)).result()

@@ -35,32 +35,36 @@ class Copy:
     """Rows by table."""
 
 
-def back_up(source: Path, target: Path, on_progress: OnProgress) -> Copy:
-    """Copies the ledger at source to target, which must not be there.
+def back_up(
+    source: Path, target: Path, on_progress: OnProgress, on_unseen: Callable[[str], None] = lambda _: None
+) -> Copy:
+    """Copies the ledger at source to target, which must not be there. on_unseen: as of reading().
 
     Raises:
         StoreRefused: source is no sound ledger, target is there already or cannot be written, or the copy is not sound.
         DiskFull: the disk of target has no room for it.
     """
-    with new_file(target) as partial:
-        rows = copy(source, partial, on_progress)
+    with new_file(target) as partial, reading(source, exact_schema=False, on_unseen=on_unseen) as ledger:
+        rows = copy(source, ledger, partial, on_progress)
         size_bytes = partial.stat().st_size
     return Copy(target, size_bytes, rows)
 
 
-def copy(source: Path, partial: Path, on_progress: OnProgress) -> dict[str, int]:
+def copy(source: Path, ledger: apsw.Connection, partial: Path, on_progress: OnProgress) -> dict[str, int]:
     """Copies the ledger at source into the empty file partial, checks it, and returns its rows by table.
+
+    ledger: a connection that reads source. None is opened here by its name: a service that opened and closed its own
+        file would lose its locks on it (https://sqlite.org/howtocorrupt.html, 2.2).
 
     Raises:
         StoreRefused, DiskFull: as back_up() does.
     """
-    with reading(source, exact_schema=False) as ledger:
-        # All steps copy from the moment of this transaction: without it each commit would start the copy anew.
-        call_while_it_runs(ledger, on_progress)
-        ledger.execute("BEGIN")
-        expected = _facts(ledger)
-        with translated(partial):
-            _write(source, ledger, partial, expected, on_progress)
+    # All steps copy from the moment of this transaction: without it each commit would start the copy anew.
+    call_while_it_runs(ledger, on_progress)
+    ledger.execute("BEGIN")
+    expected = _facts(ledger)
+    with translated(partial):
+        _write(source, ledger, partial, expected, on_progress)
     sync(partial)
     return expected[1]
 

@@ -1,7 +1,6 @@
 """Checks a ledger in one snapshot, beside a running service too."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,8 +41,10 @@ def check(path: Path, on_progress: OnProgress) -> Iterator[Finding]:
     Raises:
         StoreRefused: there is no ledger that could be checked.
     """
-    with reading(path, exact_schema=False) as connection:
+    unseen: list[str] = []
+    with reading(path, exact_schema=False, on_unseen=unseen.append) as connection:
         call_while_it_runs(connection, on_progress)
+        yield from [Finding("wal", "note", told) for told in unseen] or [Finding("wal", "ok", "")]
         connection.execute("BEGIN")
         yield from _integrity(connection)
         try:
@@ -155,23 +156,30 @@ def _time(at_ms: int) -> str:
     return datetime.fromtimestamp(min(at_ms, MAX_TIME_MS) / 1000, UTC).isoformat(timespec="seconds")
 
 
-def rollups_off(connection: apsw.Connection, on_progress: OnProgress) -> dict[str, int]:
-    """How many rows of each rollup are not what the rows say."""
+def rollups_off(connection: apsw.Connection) -> dict[str, int]:
+    """How many rows of each rollup are not what the rows say. No transaction is open."""
     # What is still there of rows from before the mark counts as gone, and its hours may be.
     ((left,),) = connection.execute(
         "SELECT max(pruned_before) FROM pruned WHERE finished_at IS NULL "
         "OR EXISTS (SELECT 1 FROM tool_call_log WHERE created_at < pruned_before)"
     )
     from_ms = int(left or 0)
-    # It makes temporary tables, which a connection that answers queries cannot.
-    with closing(apsw.Connection(connection.filename, flags=apsw.SQLITE_OPEN_READONLY)) as counting:
-        call_while_it_runs(counting, on_progress)
-        differences = rollup_differences(counting, from_ms)
-        return {**differences, "session_usage": session_differences(counting)}
+    # It makes temporary tables, which a connection that answers queries cannot: in memory, since no folder may be
+    # one that can be written.
+    connection.pragma("query_only", False)
+    connection.pragma("temp_store", "memory")
+    try:
+        differences = rollup_differences(connection, from_ms)
+        return {**differences, "session_usage": session_differences(connection)}
+    finally:
+        connection.pragma("query_only", True)
 
 
 def _rollups(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:
-    for table, count in rollups_off(connection, on_progress).items():
+    connection.execute("COMMIT")  # they are looked at in a transaction of their own
+    off = rollups_off(connection)
+    connection.execute("BEGIN")
+    for table, count in off.items():
         if count:
             yield Finding("rollups", "wrong", f"{count} rows of {table} are not what the rows say: run rebuild-rollups")
 
@@ -200,5 +208,5 @@ _CHECKS: tuple[tuple[str, Callable[[apsw.Connection, OnProgress], Iterator[Findi
     ("texts", _texts),
 )
 
-NAMES = ("integrity", "schema", *(name for name, _ in _CHECKS))
+NAMES = ("wal", "integrity", "schema", *(name for name, _ in _CHECKS))
 """What is checked, in this order."""

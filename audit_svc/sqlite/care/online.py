@@ -110,7 +110,8 @@ class OnlineCare:
         partial = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.copy")
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         try:
-            rows = copy(self._path, partial, on_progress)
+            with translated(self._path), closing(open_for_reading(self._path)) as ledger:
+                rows = copy(self._path, ledger, partial, on_progress)
             return partial.open("rb"), sum(rows[table] for table in ("tool_call_log", "cost_log", "sessions"))
         finally:
             for leftover in partial.parent.glob(f"{partial.name}*"):

@@ -103,15 +103,23 @@ def open_for_writing(path: Path, *, create: bool = False) -> Connection:
     return connection
 
 
-def open_for_reading(path: Path) -> Connection:
+def open_for_reading(path: Path, uri: str = "", *, private_wal: bool = False) -> Connection:
     """A connection that cannot write.
+
+    uri: how SQLite is told of path, where not by its name.
+    private_wal: without locks and shared memory, for a database that no process has open: it reads the WAL as it is
+        found, and never writes it back.
 
     Raises:
         StoreRefused: the file is not there, or cannot be read.
     """
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI * bool(uri)
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection = apsw.Connection(uri or str(path), flags=flags, vfs="unix-none" if private_wal else None)
         connection.set_busy_timeout(_BUSY_MS)
+        if private_wal:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            connection.pragma("locking_mode", "exclusive")  # before the first read: the WAL's index is in the heap
         connection.pragma("query_only", True)
         connection.pragma("cache_size", -_CACHE_KIB)
     except (apsw.NotADBError, apsw.CorruptError) as error:

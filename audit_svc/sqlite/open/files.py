@@ -1,39 +1,39 @@
 """Ledgers as files, read beside a running service or without one."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from audit_svc.errors import StoreRefused
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.open.connection import Connection, open_for_reading, open_for_writing, translated
+from audit_svc.sqlite.open.at_rest import FoundDatabase
+from audit_svc.sqlite.open.connection import Connection, open_for_writing, translated
 from audit_svc.sqlite.open.lock import FileLock
-
-_HEADER = b"SQLite format 3\x00"
 
 
 @contextmanager
-def reading(path: Path, *, exact_schema: bool = True) -> Iterator[Connection]:
-    """A connection that cannot write, to a ledger or to a backup of one.
+def reading(
+    path: Path, *, exact_schema: bool = True, on_unseen: Callable[[str], None] = lambda _: None
+) -> Iterator[Connection]:
+    """A connection to a ledger or to a backup of one, which changes neither the file nor its folder.
 
     exact_schema: whether its schema must be the one that this version of the code knows.
+    on_unseen: called with a sentence where rows may be missing in what is read.
 
     Raises:
-        StoreRefused: it is missing, is no ledger, is damaged, or has another schema.
+        StoreRefused: it is missing, is no ledger, is damaged, has another schema, or was changed while it was read.
         DiskFull: the disk has no room for what the body writes.
     """
-    _refuse_what_is_no_database(path)
-    with translated(path):
-        connection = open_for_reading(path)
-        try:
-            if not connection.table_exists(None, "schema_migrations"):
-                raise StoreRefused(f"{path} is a SQLite database, but no ledger of audit-svc")
-            if exact_schema:
-                migrate.refuse_older(connection, path)
-            yield connection
-        finally:
-            connection.close()
+    found = FoundDatabase(path)
+    with translated(path), found.unchanged(), closing(found.connect()) as connection:
+        if not connection.table_exists(None, "schema_migrations"):
+            raise StoreRefused(f"{path} is a SQLite database, but no ledger of audit-svc")
+        if exact_schema:
+            migrate.refuse_older(connection, path)
+        if found.unseen:
+            on_unseen(found.unseen)
+        yield connection
 
 
 @contextmanager
@@ -57,15 +57,3 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _refuse_what_is_no_database(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            header = file.read(len(_HEADER))
-    except FileNotFoundError:
-        raise StoreRefused(f"there is no file {path}") from None
-    except OSError as error:
-        raise StoreRefused(f"{path} cannot be read ({error.strerror})") from None
-    if header != _HEADER:
-        raise StoreRefused(f"{path} is no SQLite database")

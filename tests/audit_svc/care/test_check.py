@@ -34,7 +34,7 @@ def test_a_sound_ledger_is_sound_in_all_that_is_checked(database):
     make_ledger(database, hours=3)
     assert [(found.check, found.state) for found in check(database, silent)] == [
         (name, "ok")
-        for name in ("integrity", "schema", "labels", "producers", "ids", "pruned", "clock", "rollups", "texts")
+        for name in ("wal", "integrity", "schema", "labels", "producers", "ids", "pruned", "clock", "rollups", "texts")
     ]
 
 
