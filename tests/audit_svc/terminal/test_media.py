@@ -34,6 +34,7 @@ WAYS = {
     "backup": (FOLDED + IN_THE_WAL, ""),
     "killed": (FOLDED + IN_THE_WAL, ""),
     "killed, without -shm": (FOLDED + IN_THE_WAL, ""),
+    "killed, its -wal cut short": (FOLDED, ""),
     "copied alive": (FOLDED + IN_THE_WAL, ""),
     "copied alive, the database alone": (FOLDED, "its newest rows are missing"),
     "in use": (FOLDED + IN_THE_WAL, ""),
@@ -106,6 +107,8 @@ def ledgers(area: Path) -> Iterator[Path]:
         service.kill()
     copy(home, made / "killed")
     copy(home, made / "killed, without -shm", "audit.db", "audit.db-wal")
+    copy(home, made / "killed, its -wal cut short", "audit.db", "audit.db-wal")
+    os.truncate(made / "killed, its -wal cut short" / "audit.db-wal", 32 + 24 + 100)  # its header, and part of a frame
     with serve(home / "audit.db") as service:
         service.terminate()
     copy(home, made / "stopped")

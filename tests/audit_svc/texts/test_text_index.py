@@ -14,6 +14,7 @@ from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.care.check import check
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_writing
+from audit_svc.sqlite.open.served import mark_served
 from audit_svc.sqlite.text import indexer, text_index
 from audit_svc.sqlite.text.indexer import Indexer
 from audit_svc.sqlite.text.text_index import (
@@ -116,6 +117,7 @@ def index_bytes(connection: apsw.Connection) -> int:
 @pytest.fixture
 def ledger_file(filled: apsw.Connection, database: Path) -> Path:
     filled.close()
+    mark_served(database)
     return database
 
 
