@@ -37,3 +37,10 @@ def group_name(dimension: str, value: int | str) -> str:
     if dimension not in PERIODS:
         return str(value)
     return datetime.fromtimestamp(int(value) / 1000, UTC).strftime(PERIODS[dimension][1])
+
+
+def group_value(dimension: str, name: str) -> int | str:
+    """The value that group_name() named."""
+    if dimension not in PERIODS:
+        return name
+    return int(datetime.strptime(name, PERIODS[dimension][1]).replace(tzinfo=UTC).timestamp()) * 1000

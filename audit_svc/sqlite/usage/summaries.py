@@ -26,7 +26,8 @@ from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing
 from audit_svc.sqlite.read.listing import Condition
 from audit_svc.sqlite.read.queries import ambiguous_session
-from audit_svc.sqlite.usage.session_usage import KINDS, SESSION_USAGE, is_short, session_parts
+from audit_svc.sqlite.usage.group_pages import Group, Part, columns_of, page_of
+from audit_svc.sqlite.usage.session_usage import KINDS, is_short, session_parts
 from audit_svc.sqlite.usage.usage_tables import (
     CALL_ROWS,
     CALLS,
@@ -38,10 +39,6 @@ from audit_svc.sqlite.usage.usage_tables import (
 )
 from audit_svc.sqlite.write.recorders import recorders_of
 from service_kit.bounds import saturated
-
-Group = tuple[int | str, ...]
-Part = tuple[Table, list[Condition]]
-"""Where a part of the answer is: r is the table's name in the conditions."""
 
 _OF_CALLS = ("tool_calls", "tool_call_errors", *CALLS[2:])
 _OF_USAGE = ("requests", *REQUESTS[2:-2], "known_cost_micros", "unpriced_requests")
@@ -68,40 +65,35 @@ class _Sums:
         self.calls = sums if self.calls is _NO_CALLS else list(map(operator.add, self.calls, sums))
         self.durations.append((table, which, what))
 
+    @property
+    def is_used(self) -> bool:
+        """Whether there was any call or request."""
+        return bool(self.calls[0] or self.requests[0])
+
     def histogram(self) -> int:
         """Of the calls' durations."""
         return sum(table.durations.merge(which, what) for table, which, what in self.durations if table.durations)
 
 
 def summarize_usage(connection: Connection, query: Query) -> Page[questions_pb2.UsageGroup]:
-    """A page of groups: see ReadableLedger."""
-    groups = query.group_by
-    found = _found(connection, query)
-    if not groups:
-        return Page([_row([], found.get((), _Sums()))])
-    after = None if query.after is None else list(map(str, query.after))
-    named = (([group_name(*part) for part in zip(groups, group, strict=True)], sums) for group, sums in found.items())
-    rest = sorted((entry for entry in named if after is None or entry[0] > after), key=operator.itemgetter(0))
-    page = [_row(group, sums) for group, sums in rest[: query.size]]
-    return Page(page, tuple(page[-1].values) if len(rest) > query.size else None)
+    """A page of groups: see ReadableLedger.
 
-
-def _found(connection: Connection, query: Query) -> dict[Group, _Sums]:
-    """The sums of each group, of one moment: a row that comes between two reads would be in both, or in neither.
-
-    Of sessions and labels, which may be many, those of the page and one more at least.
+    Raises:
+        InvalidRequest: there are more groups than page_of() looks through.
     """
-    groups = query.group_by
-    found = defaultdict[Group, _Sums](_Sums)
-    with connection:
+    groups, found = query.group_by, defaultdict[Group, _Sums](_Sums)
+    page: list[Group] = [()]
+    with connection:  # of one moment: a row that comes between two reads would be in both, or in neither
         _refuse_ambiguous(connection, query.filter.equal)
-        parts = list(_parts(connection, query.filter, groups))
-        if groups and any(table.name == SESSION_USAGE for table, _ in parts):
-            parts = list(_of_page(connection, query, parts))
+        parts: Sequence[Part] = list(_parts(connection, query.filter, groups))
+        if groups:
+            page, parts = page_of(connection, query, parts)
         for table, conditions in parts:
             for group, values in _read(connection, table, groups, conditions):
                 found[group].add(table, values)
-    return {group: sums for group, sums in found.items() if sums.calls[0] or sums.requests[0]}
+    rest, page = page[query.size :], page[: query.size]
+    rows = [_row(_names(groups, group), found[group]) for group in page if not groups or found[group].is_used]
+    return Page(rows, tuple(_names(groups, page[-1])) if rest else None)
 
 
 def _refuse_ambiguous(connection: Connection, equal: Mapping[str, str]) -> None:
@@ -113,38 +105,6 @@ def _refuse_ambiguous(connection: Connection, equal: Mapping[str, str]) -> None:
     names = [str(name) for (name,) in connection.execute(tables, (session_id,))]
     if len(names) > 1:
         raise ambiguous_session(session_id, names)
-
-
-def _of_page(connection: Connection, query: Query, parts: Sequence[Part]) -> Iterator[Part]:
-    """The parts with their groups alone that come on the page, and the next."""
-    groups: set[Group] = set()
-    # The sums of calls and those of requests have the same groups.
-    for table, conditions in {
-        (table.name, tuple(conditions)): (table, conditions) for table, conditions in parts
-    }.values():
-        columns, joins, keys = _columns(table, query.group_by)
-        after = [Condition(f"({', '.join(columns)}) > ({_places(columns)})", query.after)] if query.after else []
-        sql, arguments = listing.select(
-            f"SELECT DISTINCT {', '.join(columns)} FROM {table.name} r{joins}",  # noqa: S608 - names of ours
-            [*conditions, *after],
-        )
-        order = ", ".join(map(str, range(1, len(columns) + 1)))
-        groups |= set(connection.execute(f"{sql} ORDER BY {order} LIMIT {query.size + 1}", [*keys, *arguments]))
-    if query.after is None and len(groups) <= query.size:  # the page has them all: no row need be compared
-        yield from parts
-        return
-    page = sorted(groups)[: query.size + 1]
-    for table, conditions in parts if page else ():
-        columns, _, _ = _columns(table, query.group_by)
-        group = f"({', '.join(columns)})"
-        ends = [
-            Condition(f"{group} {sign} ({_places(columns)})", end) for sign, end in ((">=", page[0]), ("<=", page[-1]))
-        ]
-        yield table, [*conditions, *ends]
-
-
-def _places(columns: Sequence[str]) -> str:
-    return ", ".join("?" * len(columns))
 
 
 def _parts(connection: Connection, wanted: Filter, groups: Sequence[str]) -> Iterator[Part]:
@@ -197,7 +157,7 @@ def _read(
     connection: Connection, table: Table, groups: Sequence[str], conditions: Sequence[Condition]
 ) -> Iterator[tuple[Group, Sequence[Any]]]:
     """The sums of each group; of calls what its histogram is made of besides."""
-    columns, joins, keys = _columns(table, groups)
+    columns, joins, keys = columns_of(table, groups)
     sql, arguments = table.statement(columns, joins, conditions)
     for row in connection.execute(sql, [*keys, *arguments]):
         # Without any row, the sums of no group are null.
@@ -205,22 +165,8 @@ def _read(
             yield tuple(row[: len(groups)]), row[len(groups) :]
 
 
-def _columns(table: Table, groups: Sequence[str]) -> tuple[list[str], str, list[str]]:
-    """The expressions of groups, the joins that they need, and the arguments of the joins."""
-    joins: list[str] = []
-    keys: list[str] = []
-    columns: list[str] = []
-    for at, name in enumerate(groups):
-        if name.startswith(LABEL):
-            of_session = f"l{at}.session_id = r.session_id AND l{at}.recorded_by = r.recorded_by"
-            joins.append(f" LEFT JOIN session_labels l{at} ON {of_session} AND l{at}.key = ?")
-            keys.append(name.removeprefix(LABEL))
-            columns.append(f"coalesce(l{at}.value, '')")
-        elif name in PERIODS:
-            columns.append(f"{table.time} - {table.time} % {PERIODS[name][0]}")
-        else:
-            columns.append(table.columns[name])
-    return columns, "".join(joins), keys
+def _names(groups: Sequence[str], group: Group) -> list[str]:
+    return [group_name(*part) for part in zip(groups, group, strict=True)]
 
 
 def _row(group: Sequence[str], sums: _Sums) -> questions_pb2.UsageGroup:

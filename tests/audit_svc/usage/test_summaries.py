@@ -20,7 +20,7 @@ from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.ledger.usage import MAX_SUMMED, Usage
 from audit_svc.sqlite.care.prune import Prune
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.usage import session_usage, summaries
+from audit_svc.sqlite.usage import group_pages, session_usage, summaries
 from audit_svc.sqlite.usage.session_usage import session_differences
 from audit_svc.sqlite.usage.usage_tables import BLOBS_AT_ONCE
 from audit_svc.sqlite.write.inserts import Inserts
@@ -342,6 +342,24 @@ def test_pages_of_usage_hold_every_group_once_in_order(empty, rows, asked, size)
                 break
             asked.page_token = page.next_page_token
         assert found == expected(asked, rows, [])
+
+
+def test_a_question_of_too_many_groups_is_refused_with_what_to_do(empty, monkeypatch):
+    """Those that an index has in order are paged through, however many there are."""
+    monkeypatch.setattr(group_pages, "MAX_FOUND", 3)
+    with holding(empty, [audit_row(id=f"r{number}", session_id=f"s{number}") for number in range(5)], [], (5, 0)):
+
+        def ask(*groups: str, **filters: Any) -> list[list[str]]:
+            request = question(questions_pb2.SummarizeUsageRequest, group_by=groups, page_size=2, **filters)
+            return [list(group.values) for group in summarize_usage(empty, request).groups]
+
+        for groups in (["session", "tool"], ["session", "hour"]):
+            with pytest.raises(InvalidRequest, match="more than 3 groups: ask for a shorter time") as refused:
+                ask(*groups)
+            assert refused.value.field == "group_by"
+        assert ask("session") == [["s0"], ["s1"]]
+        assert ask("session", "tool", session_id="s3") == [["s3", "bash"]]
+        assert ask("tool") == [["bash"]]
 
 
 @pytest.mark.parametrize(

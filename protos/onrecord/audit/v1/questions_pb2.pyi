@@ -625,7 +625,8 @@ class SummarizeUsageRequest(_message.Message):
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Groups, the outermost first: session, recorded_by, engine, model, tool, outcome, hour, day (UTC), or label:KEY for the value of a
-        session's label. Empty sums everything up in one group. At most 8, none twice.
+        session's label. Empty sums everything up in one group. At most 8, none twice. INVALID_ARGUMENT where there are more
+        than 100,000 groups, but by session alone, or by it and recorded_by.
         """
 
     def __init__(

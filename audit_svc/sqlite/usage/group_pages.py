@@ -1,0 +1,100 @@
+"""Which groups come on a page of usage: found, sorted and cut in SQLite, so that what a page takes is what it shows."""
+
+from collections.abc import Iterator, Sequence
+
+from audit_svc.errors import InvalidRequest
+from audit_svc.ledger.groups import LABEL, PERIODS, group_value
+from audit_svc.ledger.query import Query
+from audit_svc.sqlite.open.connection import Connection
+from audit_svc.sqlite.read import listing
+from audit_svc.sqlite.read.listing import Condition
+from audit_svc.sqlite.usage.session_usage import SESSION_USAGE
+from audit_svc.sqlite.usage.usage_tables import Table
+
+Group = tuple[int | str, ...]
+Part = tuple[Table, list[Condition]]
+"""Where a part of the answer is: r is the table's name in the conditions."""
+
+MAX_FOUND = 100_000
+"""Groups of one answer, over all its pages: beyond it to find them takes minutes, and the WAL grows meanwhile."""
+
+_IN_ORDER = (("session",), ("session", "recorded_by"))
+"""Groups that the index of SESSION_USAGE has in order: any number can be paged through."""
+
+
+def page_of(connection: Connection, query: Query, parts: Sequence[Part]) -> tuple[list[Group], Sequence[Part]]:
+    """The groups of a page and one more if there is one, and the parts with the rows of these groups alone.
+
+    Raises:
+        InvalidRequest: there are more than MAX_FOUND groups.
+    """
+    groups: set[Group] = set()
+    # The sums of calls and those of requests have the same groups.
+    for table, conditions in {
+        (table.name, tuple(conditions)): (table, conditions) for table, conditions in parts
+    }.values():
+        groups |= set(_first_groups(connection, query, table, conditions))
+    page = sorted(groups)[: query.size + 1]
+    if query.after is None and len(page) == len(groups) <= query.size:  # it has them all: no row need be compared
+        return page, parts
+    within = []
+    for table, conditions in parts if page else ():
+        columns, _, _ = columns_of(table, query.group_by)
+        group = f"({', '.join(columns)})"
+        ends = [
+            Condition(f"{group} {sign} ({_places(columns)})", end) for sign, end in ((">=", page[0]), ("<=", page[-1]))
+        ]
+        within.append((table, [*conditions, *ends]))
+    return page, within
+
+
+def _first_groups(
+    connection: Connection, query: Query, table: Table, conditions: Sequence[Condition]
+) -> Iterator[Group]:
+    """The first groups of a table after the last page."""
+    columns, joins, keys = columns_of(table, query.group_by)
+    pairs = zip(query.group_by, query.after or (), strict=bool(query.after))
+    last = tuple(group_value(name, str(value)) for name, value in pairs)
+    after = [Condition(f"({', '.join(columns)}) > ({_places(columns)})", last)] if last else []
+    sql, arguments = listing.select(
+        f"SELECT DISTINCT {', '.join(columns)} FROM {table.name} r{joins}",  # noqa: S608 - names of ours
+        [*conditions, *after],
+    )
+    order = f"ORDER BY {', '.join(str(at + 1) for at in range(len(columns)))} LIMIT {query.size + 1}"
+    if table.name == SESSION_USAGE and query.group_by in _IN_ORDER:  # by the index, so that it ends with the page
+        yield from connection.execute(f"{sql} {order}", [*keys, *arguments])
+        return
+    sql = (
+        f"WITH found AS MATERIALIZED ({sql} LIMIT {MAX_FOUND + 1}) "  # noqa: S608 - names of ours
+        f"SELECT *, (SELECT count(*) FROM found) FROM found {order}"
+    )
+    for *group, count in connection.execute(sql, [*keys, *arguments]):
+        if count > MAX_FOUND:
+            raise InvalidRequest(
+                f"there are more than {MAX_FOUND:,} groups: ask for a shorter time, for fewer sessions by a filter, or "
+                "by less",
+                "group_by",
+            )
+        yield tuple(group)
+
+
+def _places(columns: Sequence[str]) -> str:
+    return ", ".join("?" * len(columns))
+
+
+def columns_of(table: Table, groups: Sequence[str]) -> tuple[list[str], str, list[str]]:
+    """The expressions of groups, the joins that they need, and the arguments of the joins."""
+    joins: list[str] = []
+    keys: list[str] = []
+    columns: list[str] = []
+    for at, name in enumerate(groups):
+        if name.startswith(LABEL):
+            of_session = f"l{at}.session_id = r.session_id AND l{at}.recorded_by = r.recorded_by"
+            joins.append(f" LEFT JOIN session_labels l{at} ON {of_session} AND l{at}.key = ?")
+            keys.append(name.removeprefix(LABEL))
+            columns.append(f"coalesce(l{at}.value, '')")
+        elif name in PERIODS:
+            columns.append(f"{table.time} - {table.time} % {PERIODS[name][0]}")
+        else:
+            columns.append(table.columns[name])
+    return columns, "".join(joins), keys
