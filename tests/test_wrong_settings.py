@@ -108,7 +108,7 @@ def cases() -> Iterator[Any]:
             if NoDecode in marks:  # a list: an item's policy stands behind its name, blanks around an item are allowed
                 wrong = [v for mark in known if mark is not Literal for v in table[mark] if v == v.strip()] + [","]
             else:
-                wrong = [value for mark in known for value in table[mark]]
+                wrong = [value for mark in known for value in table[mark] if value not in get_args(field.annotation)]
             yield pytest.param(cls, name, wrong, id=variable_of(cls, name))
 
 

@@ -21,7 +21,7 @@ async def main():
     asyncio.get_running_loop().call_later(1.0, os.kill, os.getpid(), signal.SIGTERM)
     await serve(GatewaySettings())
 asyncio.run(main())
-print(sorted(name for name in sys.modules if re.match("recording.(?!channel|calls|locks)", name)))
+print(sorted(name for name in sys.modules if re.match("recording.(?!channel|calls|controls|locks|show|upkeep)", name)))
 """
 
 
