@@ -32,7 +32,7 @@ from gateway_svc.turns.session_settings import (
     updated,
 )
 from gateway_svc.turns.session_turns import NOTES, SessionTurns
-from gateway_svc.turns.sessions import Session, Sessions, SessionState
+from gateway_svc.turns.sessions import Session, Sessions, SessionState, may_see
 from gateway_svc.turns.shadows import Shadows
 from gateway_svc.turns.turn import Runner
 from gateway_svc.watching.telemetry import Telemetry
@@ -173,6 +173,10 @@ class Turns:
         if request.after_sequence < 0:
             raise InvalidRequest("after_sequence is negative: send 0 for all events", "after_sequence")
         turn = self._kept.find(request.turn_id)
+        if turn is None and (known := self._remembered(request.turn_id, viewer)):
+            for event in self._tell_again(known, request.after_sequence):
+                yield event
+            return
         if turn is None or not turn.is_visible_to(viewer):
             told = f"no turn {request.turn_id[:64]!r} runs here or has ended within the last hour"
             raise NotFound(told, "turn", request.turn_id)
@@ -197,6 +201,8 @@ class Turns:
         if not wanted:
             raise InvalidRequest(f"{target} is empty: name the turn, or the session whose turn is meant", target)
         turn = self._kept.find(wanted) if request.turn_id else self._kept.of_session(wanted)
+        if turn is None and request.turn_id and self._remembered(wanted, viewer):
+            return wanted
         if turn is None or not turn.is_visible_to(viewer):
             told = f"turn {wanted[:64]!r}" if request.turn_id else "turn of this session"
             resource = "turn" if request.turn_id else "session"
@@ -264,17 +270,25 @@ class Turns:
         turn.task.add_done_callback(lambda task: self._end(turn, task))
         return turn
 
-    def _tell_again(self, known: Request) -> Iterator[pb.TurnEvent]:
-        """The first and the last event of a turn that an earlier process of this gateway ran."""
-        yield accepted(known.session_id, known.turn_id, known.accepted_ms)
+    def _remembered(self, turn_id: str, viewer: str | None) -> Request | None:
+        """The request of a turn that an earlier process of this gateway ran, and that viewer may know of."""
+        known = self._requests.of_turn(turn_id)
+        return known if known is not None and may_see(known.caller, viewer) else None
+
+    def _tell_again(self, known: Request, after: int = 0) -> Iterator[pb.TurnEvent]:
+        """The first and the last event of a turn of an earlier process of this gateway, if they come after `after`."""
+        if after < 1:
+            yield accepted(known.session_id, known.turn_id, known.accepted_ms)
         if known.finished is not None:
-            yield pb.TurnEvent.FromString(known.finished)
+            finished = pb.TurnEvent.FromString(known.finished)
+            if finished.sequence > after:
+                yield finished
             return
         error = Interrupted(
             "the gateway ended in the middle of this turn: look at what it did, and go on with a new request_id"
         )
         finished = turn_finished(pb.STOP_REASON_FAILED, Totals(), 0, self._status_of(error))
-        finished.sequence, finished.at_ms = 2, now_ms()
+        finished.sequence, finished.at_ms = max(1, after) + 1, now_ms()
         yield finished
 
     def _tasks(self) -> list[asyncio.Task[None]]:

@@ -81,7 +81,7 @@ class Requests:
         self._running: dict[tuple[str, str], Request] = {}
         self._ended = OrderedDict[tuple[str, str], Request]()
         self._by_turn: dict[str, Request] = {}
-        """Those in _running, by the ids of their turns."""
+        """All of them, by the ids of their turns."""
         self._syncing = asyncio.Lock()
         self._file = threading.Lock()
         left: list[tuple[Path, int]] = []
@@ -119,6 +119,11 @@ class Requests:
             )
         return known
 
+    def of_turn(self, turn_id: str) -> Request | None:
+        """The request that began a turn; None if it had no request_id, or is forgotten."""
+        self._forget_old()
+        return self._by_turn.get(turn_id)
+
     def begin(self, caller: str, request: pb.RunTurnRequest, turn: KeptTurn) -> Request:
         """Remembers a request that begins a turn."""
         known = Request(caller, request.request_id, _digest(request), turn.session_id, turn.turn_id, turn.accepted_ms)
@@ -142,7 +147,7 @@ class Requests:
 
     def end(self, turn: KeptTurn, finished: pb.TurnEvent) -> None:
         """The turn has ended; does nothing if its request has no request_id."""
-        known = self._by_turn.pop(turn.turn_id, None)
+        known = self._by_turn.get(turn.turn_id)
         if known is None:
             return
         known.ended, known.finished = time.monotonic(), _without_words(finished).SerializeToString()
@@ -190,16 +195,15 @@ class Requests:
         return name, fd, len(lines)
 
     def _load(self, path: Path) -> None:
-        by_turn: dict[str, Request] = {}
         now, torn = time.monotonic(), 0
         for line in path.read_bytes().splitlines():
             try:
                 value = json.loads(line)
                 if "finished" in value:
-                    by_turn[value["turn_id"]].finished = base64.b64decode(value["finished"])
+                    self._by_turn[value["turn_id"]].finished = base64.b64decode(value["finished"])
                 else:
                     request = Request(**{name: value[name] for name in _FIELDS}, ended=now)
-                    self._ended[request.key] = by_turn[request.turn_id] = request
+                    self._ended[request.key] = self._by_turn[request.turn_id] = request
             except (ValueError, KeyError, TypeError):
                 torn += 1  # the end of a file that a crash has cut: its turn had not begun
         if torn:
@@ -212,6 +216,7 @@ class Requests:
             if request.ended > longest_ago:
                 return
             del self._ended[request.key]
+            self._by_turn.pop(request.turn_id, None)
 
 
 def _without_words(finished: pb.TurnEvent) -> pb.TurnEvent:

@@ -69,7 +69,7 @@ async def test_a_turn_that_fails_raises_its_error_with_what_it_used(make_pair):
 @pytest.mark.long
 @pytest.mark.parametrize("is_known", [True, False])
 async def test_a_gateway_that_was_started_again_tells_how_the_turn_ended(make_pair, tmp_path, is_known):
-    """By the request_id. A gateway that has forgotten that too does not pass another turn off as this one."""
+    """To whoever attaches. A gateway that knows nothing of it says so, and runs nothing."""
     pair = await make_pair(WORK)
     first = pair.start_gateway(GATEWAY_AUDIT_TARGET="127.0.0.1:1")
     with Proxy(first.address) as proxy:

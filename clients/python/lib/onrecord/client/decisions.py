@@ -48,7 +48,6 @@ MAX_ATTEMPTS = 8
 FIRST_WAIT_SECONDS = 0.1
 MAX_WAIT_SECONDS = 3.0
 
-_NOT_FOUND = grpc.StatusCode.NOT_FOUND
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -64,8 +63,6 @@ class TurnState:
         """The number of the last event."""
         self.answer = ""
         """All text so far."""
-        self.lost: grpc.RpcError | None = None
-        """What AttachTurn said where the gateway ended in the middle of the turn and was started again."""
 
     @property
     def session_id(self) -> str:
@@ -76,13 +73,6 @@ class TurnState:
     def turn_id(self) -> str:
         """The turn's id; empty before the first event."""
         return self.accepted.turn_id if self.accepted else ""
-
-    def is_lost(self, error: grpc.RpcError, request: pb.RunTurnRequest) -> bool:
-        """Whether error says that the gateway has lost the turn, which it may still know by its request_id."""
-        if not (self.turn_id and request.request_id and self.lost is None and error.code() is _NOT_FOUND):
-            return False
-        self.lost = error
-        return True
 
     def raise_failure(self) -> None:
         """Raises TurnFailed if the turn has ended with an error."""

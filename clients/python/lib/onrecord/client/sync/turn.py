@@ -21,7 +21,6 @@ class Turn(TurnState):
     details() say why. Leaving the loop early cancels the turn, unless it was asked to be kept.
 
     While the gateway is UNAVAILABLE, a request with a request_id is sent again, and a stream that broke goes on.
-    A gateway that was started again meanwhile does not have the turn; by the request_id it tells how that ended.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Turn(TurnState):
             self._call.cancel()  # does nothing if it has ended
 
     def _open(self) -> Any:
-        if not self.turn_id or self.lost is not None:
+        if not self.turn_id:
             return self._gateway.RunTurn(self._request, metadata=self._metadata())
         rest = pb.AttachTurnRequest(turn_id=self.turn_id, after_sequence=self.sequence)
         return self._gateway.AttachTurn(rest, metadata=self._metadata())
@@ -66,17 +65,11 @@ class Turn(TurnState):
         while True:
             try:
                 for event in self._call:
-                    if self.lost is None or not event.HasField("turn_accepted"):
-                        return event
-                    if event.turn_accepted.turn_id != self.turn_id:  # the request is forgotten: it may not run again
-                        other = pb.CancelTurnRequest(turn_id=event.turn_accepted.turn_id)
-                        self._gateway.CancelTurn(other, metadata=self._metadata())
-                        raise self.lost
+                    return event
                 return None
             except grpc.RpcError as error:
                 failures += 1
-                again = bool(self.turn_id or self._request.request_id)
-                seconds = 0.0 if self.is_lost(error, self._request) else wait_before(error, failures, again=again)
+                seconds = wait_before(error, failures, again=bool(self.turn_id or self._request.request_id))
                 if seconds is None:
                     raise
             time.sleep(seconds)
