@@ -7,7 +7,7 @@ import typer
 
 from audit_svc.settings import AuditSettings
 from audit_svc.sqlite.open.files import reading
-from audit_svc.terminal.running import Database, error_is_exit_code_1, ledger_path
+from audit_svc.terminal.running import Database, error_is_exit_code_1, ledger_path, say_unseen
 from recording.channel.options import is_local
 from recording.channel.token import watch_token
 from recording.channel.watched import WrongFile
@@ -40,7 +40,7 @@ def ui(
     configure_logging(settings.log_level, settings.log_style)
     with error_is_exit_code_1():
         path = ledger_path(db)
-        with reading(path):
+        with reading(path, on_unseen=say_unseen):
             pass  # which refuses what is no ledger of this version
         token = _token(login_file) if login_file else middleware.new_token()
         host, _, port = listen.rpartition(":")
@@ -50,9 +50,10 @@ def ui(
             typer.echo(f"audit-svc: {listen} cannot be listened on ({error})", err=True)
             raise typer.Exit(1) from None
         port = listening.getsockname()[1]
+        built = serve.build(path, token)
         shown = f"http://{host}:{port}/-/ledger"
         typer.echo(shown if login_file else f"{shown}?token={token}")
-        serve.serve(serve.build(path, token), listening)
+        serve.serve(*built, listening)
 
 
 def _token(path: Path) -> str:

@@ -8,6 +8,7 @@ from datasette.utils.asgi import Base400, Response
 from datasette.views.base import DatasetteError
 from markupsafe import Markup
 
+from audit_svc.errors import AuditError
 from service_kit.observing.logs import describe_exception
 
 log = structlog.get_logger(__name__)
@@ -22,6 +23,8 @@ async def handle_exception(datasette: Any, request: Any, exception: Exception) -
     status, about, message = 500, dict[str, Any](), "the service's log has the error"
     if isinstance(exception, Base400):
         status, message = exception.status, str(exception.args[0])
+    elif isinstance(exception, AuditError):
+        status, message = 503, str(exception)
     elif isinstance(exception, DatasetteError):
         status, about, message = exception.status, exception.error_dict or {}, exception.message
         message = Markup(message) if exception.message_is_html else message  # noqa: S704 - Datasette's own HTML

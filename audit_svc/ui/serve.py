@@ -1,16 +1,17 @@
 """The pages' server: a socket, Datasette on a read-only file, and the middleware that asks for the token."""
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import structlog
 import uvicorn
 from datasette.app import Datasette
-from datasette.database import Database
 from datasette.plugins import pm
 
 from audit_svc.ui import failures, pages
+from audit_svc.ui.ledger import Ledger
 from audit_svc.ui.middleware import App, TokenMiddleware
 
 log = structlog.get_logger(__name__)
@@ -19,15 +20,12 @@ QUERY_MS = 5000
 """How long a query may take, in milliseconds."""
 
 
-class _Ledger(Database):  # type: ignore[misc] # Datasette has no types
-    """A database whose queries are not written to stderr when they fail: what somebody searched for may be a secret."""
+def build(path: Path, token: str) -> tuple[App, Ledger]:
+    """The application, and the ledger at path that it shows, which is to be closed at the end.
 
-    async def execute(self, *args: Any, **options: Any) -> Any:
-        return await super().execute(*args, **{**options, "log_sql_errors": False})
-
-
-def build(ledger: Path, token: str) -> App:
-    """The application. ledger is opened with mode=ro, which lets a running service write to it meanwhile."""
+    Raises:
+        StoreRefused: the ledger cannot be read.
+    """
     if not pm.is_registered(pages):
         pm.register(pages, name="onrecord")
         pm.unregister(name=failures.DATASETTES_OWN)
@@ -43,8 +41,9 @@ def build(ledger: Path, token: str) -> App:
             "num_sql_threads": 3,
         },
     )
-    datasette.add_database(_Ledger(datasette, path=str(ledger), is_mutable=True), name=pages.DATABASE)
-    return TokenMiddleware(datasette.app(), token)
+    ledger = Ledger(datasette, path)
+    datasette.add_database(ledger, name=pages.DATABASE)
+    return TokenMiddleware(datasette.app(), token), ledger
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -53,9 +52,20 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family)
 
 
-def serve(app: App, listening: socket.socket) -> None:
-    """Answers until a signal comes. No line of a log has a query or a token."""
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_end: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_end = on_end
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends what is to be ended. After it, uvicorn raises the signal once more, which may end the process."""
+        await super().shutdown(sockets)
+        self._on_end()
+
+
+def serve(app: App, ledger: Ledger, listening: socket.socket) -> None:
+    """Answers until a signal comes, and closes the ledger. No line of a log has a query or a token."""
     host, port = listening.getsockname()[:2]
     log.info("service.listening", address=f"{host}:{port}")
     config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=3)
-    uvicorn.Server(config).run(sockets=[listening])
+    _Server(config, ledger.close).run(sockets=[listening])

@@ -17,12 +17,14 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import apsw
+
 from audit_svc.errors import StoreRefused
-from audit_svc.sqlite.open.connection import Connection, open_for_reading
+from audit_svc.sqlite.open.connection import Connection, open_for_reading, translated
 from audit_svc.sqlite.open.served import marker_of
 
 State = Literal["in use", "whole", "with a WAL"]
@@ -88,6 +90,20 @@ class FoundDatabase:
         if self.state == "whole":
             return open_for_reading(self.path, uri + "&immutable=1")
         return open_for_reading(self.path, uri, private_wal=True)
+
+    def copy(self, target: Path) -> None:
+        """Copies what a connection reads into target, which must not be there, as one file.
+
+        Raises:
+            StoreRefused, DiskFull: the file cannot be read, or target not written.
+        """
+        with (
+            translated(target),
+            closing(self.connect()) as source,
+            closing(apsw.Connection(str(target))) as written,
+            written.backup("main", source, "main") as steps,
+        ):
+            steps.step()
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
