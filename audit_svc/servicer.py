@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable
 
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
@@ -16,6 +17,10 @@ Commits = asyncio.Queue[Awaitable[audit_pb2.RecordResponse] | None]
 
 STREAM_BATCHES = 16
 """Batches of one stream that may wait for their commit; the stream's flow control holds back the rest."""
+WAITING_BYTES = 64 * 2**20
+"""Of requests of streams that wait for room in the queue, by what they take in memory."""
+ROW_BYTES = 256
+"""What a row takes beside its content."""
 QUEUE_SECONDS = 10.0
 """How long a stream may wait for room in the queue before its producer must retry."""
 
@@ -31,6 +36,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         self._ledger = ledger
         self._streams: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._waiting_bytes = 0
         self._entrance = asyncio.Lock()
         """Held by the stream whose turn it is to queue a batch; the others wait in the order in which they came."""
 
@@ -61,7 +67,8 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
             if self._draining:
                 raise StoreClosed("the ledger is shutting down")
             await reading
-        except Exception:
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # they hold the request
             # A status that finds a client writing makes its gRPC library drop the answers that it has not read yet.
             if answered:
                 await asyncio.sleep(_LAST_ANSWERS_SECONDS)
@@ -74,7 +81,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         self, request: audit_pb2.RecordRequest, context: Context
     ) -> audit_pb2.RecordResponse:
         """Record for one batch."""
-        return await self._record(request)
+        return await self._ledger.record(_admit(request))
 
     def begin_drain(self) -> None:
         """Stops reading from streams. What was queued is committed and answered, then each stream ends in UNAVAILABLE.
@@ -85,20 +92,28 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         for reading in self._streams:
             reading.cancel()
 
-    def _record(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
-        return self._ledger.record(_admit(request))
-
     async def _record_when_there_is_room(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
         """Queues a batch of a stream. Many producers fill the queue together, and to end their streams would cost all
         of them more than to let each wait for its turn.
 
         Raises:
-            QueueFull: there was no room for QUEUE_SECONDS.
+            QueueFull: there was no room for QUEUE_SECONDS, or too much waits already.
         """
+        rows = len(request.tool_calls) + len(request.model_requests) + len(request.sessions)
+        size = request.ByteSize() + rows * ROW_BYTES
+        if self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES:
+            raise QueueFull("too many batches wait for room in the queue already")
+        self._waiting_bytes += size
+        try:
+            return await self._enter(request)
+        finally:
+            self._waiting_bytes -= size
+
+    async def _enter(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
         deadline = time.monotonic() + QUEUE_SECONDS
         async with self._entrance:
             # Here, since a batch that was read takes several times the memory of its message.
-            batch = _admit(request)
+            batch = _admit(request, of_stream=True)
             while True:
                 try:
                     return self._ledger.record(batch)
@@ -111,12 +126,15 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         self, requests: AsyncIterator[audit_pb2.RecordRequest], commits: Commits, room: asyncio.Semaphore
     ) -> None:
         """Queues the commit of each request. An error is raised, and Record ends the stream with it."""
+        # Ahead of each request: one that was read and has no room would be held as long as its stream stands still.
+        await room.acquire()
         async for request in requests:
-            await room.acquire()
             commits.put_nowait(await self._record_when_there_is_room(request))
+            del request
+            await room.acquire()
 
 
-def _admit(request: audit_pb2.RecordRequest) -> Batch:
+def _admit(request: audit_pb2.RecordRequest, *, of_stream: bool = False) -> Batch:
     """Checks who sends a request, and reads it; every request to record comes through here.
 
     Raises:
@@ -129,4 +147,4 @@ def _admit(request: audit_pb2.RecordRequest) -> Batch:
             f"{caller.name!r} may record as {caller.name!r} or {caller.name + '/…'!r}, and as nobody else: "
             f"a gateway is told its name by GATEWAY_PRODUCER_NAME"
         )
-    return read_batch(request, time.time_ns() // 1_000_000, caller.name if caller else "")
+    return read_batch(request, time.time_ns() // 1_000_000, caller.name if caller else "", of_stream=of_stream)

@@ -29,6 +29,10 @@ SERVER_OPTIONS: Options = [
     # calls are bounded where the client is told (service_kit.access.calls).
     ("grpc.server.max_pending_requests", _MAX_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+    # What a client may send of a request that is not read yet: by measuring the bandwidth gRPC lets a fast one send
+    # megabytes on each call. A request that is being read may come as fast as it likes.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 256 * 1024),
     # With it, two processes on one port would each get some of the calls.
     ("grpc.so_reuseport", 0),
 ]

@@ -177,6 +177,10 @@ class Batch:
     """Rows of the log of queries, which no producer sends."""
     received_ms: int = 0
     """When it arrived, by the ledger's clock."""
+    of_stream: bool = False
+    """Whether it came in a stream, and not alone."""
+    size_bytes: int = 0
+    """Of the request."""
     is_ahead: bool = False
     """Whether a row began after the batch arrived, by more than clocks usually differ."""
 
@@ -185,7 +189,9 @@ class Batch:
         return len(self.tool_calls) + len(self.model_requests) + len(self.sessions)
 
 
-def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str = "") -> Batch:
+def read_batch(
+    request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str = "", *, of_stream: bool = False
+) -> Batch:
     """Checks a request of the caller recorded_by, row by row, against the limits of the proto.
 
     now_ms: when it arrived, by the ledger's clock, which marks rows but refuses none.
@@ -219,6 +225,8 @@ def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str =
         rejections,
         recorded_by,
         received_ms=now_ms,
+        of_stream=of_stream,
+        size_bytes=request.ByteSize(),
         is_ahead=latest > now_ms + MAX_AHEAD_MS,
     )
 

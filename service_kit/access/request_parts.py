@@ -1,6 +1,8 @@
 """How many parts a request has, counted before it is parsed: two bytes of it can become hundreds in memory."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from functools import cache
 from typing import Any
 
@@ -10,7 +12,7 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 
 from service_kit.errors import InvalidRequest
-from service_kit.handlers import Handler
+from service_kit.handlers import Context, Handler
 
 MAX_PARTS = 12_000
 """Of one request. The largest that is taken is a batch of 10,000 rows, each one part."""
@@ -41,20 +43,52 @@ class RequestPartsInterceptor(grpc.aio.ServerInterceptor):
             return handler
         descriptor = request_type(handler_call_details.method)
         decode: Any = handler.request_deserializer
-        kind = "_".join(
-            "stream" if side else "unary" for side in (handler.request_streaming, handler.response_streaming)
-        )
 
         def counted(data: bytes) -> Message:
             check_parts(data, descriptor)
             message: Message = decode(data)
             return message
 
+        if handler.request_streaming and inspect.isasyncgenfunction(handler.stream_stream):
+            return _reading_late(handler, counted)
+        kind = "_".join(
+            "stream" if side else "unary" for side in (handler.request_streaming, handler.response_streaming)
+        )
         make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
         made: Handler = make(
             getattr(handler, kind), request_deserializer=counted, response_serializer=handler.response_serializer
         )
         return made
+
+
+class _Received:
+    """A request of a stream that can be taken once: gRPC holds on to it until the next one is read."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def take(self) -> bytes:
+        """Its bytes, the first time."""
+        data, self._data = self._data, b""
+        return data
+
+
+def _reading_late(handler: Handler, decode: Callable[[bytes], Message]) -> Handler:
+    """The handler of a stream that decodes a request when it is read, and holds on to none."""
+    behaviour: Any = handler.stream_stream
+
+    async def decoded(requests: AsyncIterator[_Received]) -> AsyncIterator[Message]:
+        async for request in requests:
+            yield decode(request.take())
+
+    async def stream(requests: AsyncIterator[_Received], context: Context) -> AsyncIterator[Any]:
+        async with aclosing(behaviour(decoded(requests), context)) as responses:
+            async for response in responses:
+                yield response
+
+    make: Any = grpc.stream_stream_rpc_method_handler
+    made: Handler = make(stream, request_deserializer=_Received, response_serializer=handler.response_serializer)
+    return made
 
 
 @cache

@@ -22,7 +22,7 @@ import apsw
 import structlog
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.errors import AuditError, DiskFull, FileLost, QueueFull, StoreClosed, StoreUnavailable
+from audit_svc.errors import AuditError, DiskFull, FileLost, StoreClosed, StoreUnavailable
 from audit_svc.ledger.batch import Batch
 from audit_svc.ledger.clock import wall_ms
 from audit_svc.ledger.observer import StoreObserver
@@ -32,6 +32,7 @@ from audit_svc.sqlite.text.indexer import Indexer
 from audit_svc.sqlite.write.checkpoints import Checkpoints
 from audit_svc.sqlite.write.clock import LedgerClock
 from audit_svc.sqlite.write.inserts import Inserts
+from audit_svc.sqlite.write.room import Room
 
 T = TypeVar("T")
 
@@ -82,7 +83,6 @@ class Writer:
         self.clock = LedgerClock(connection)
         """For jobs alone, and to be read from any thread."""
         self._checkpoints = Checkpoints(connection)
-        self._max_queued_rows = queue_rows
         self._observer = observer
         self._indexer = indexer
         self._why_lost = why_lost
@@ -92,7 +92,7 @@ class Writer:
         """Sets the responses once record_async() was called on it."""
         self._queue: collections.deque[_Queued] = collections.deque()
         self._jobs: collections.deque[_Job] = collections.deque()
-        self._queued_rows = 0
+        self._room = Room(queue_rows)
         self.committing_seconds = 0.0
         """How long commits have taken in all. From any thread."""
         self._closing = False
@@ -113,10 +113,8 @@ class Writer:
         with self._changed:
             if self._closing:
                 raise StoreClosed("the ledger is shutting down")
-            if self._queued_rows and self._queued_rows + len(batch) > self._max_queued_rows:
-                raise QueueFull(f"{self._queued_rows} rows wait for the disk already")
+            self._room.take(batch)
             self._queue.append(queued)
-            self._queued_rows += len(batch)
             self._changed.notify()
         return queued.response
 
@@ -132,7 +130,7 @@ class Writer:
     @property
     def queued_rows(self) -> int:
         """The number of rows waiting for their commit. Thread-safe."""
-        return self._queued_rows
+        return self._room.queued_rows
 
     def run(self, work: Callable[[apsw.Connection], T]) -> Future[T]:
         """Runs work between two commits, in a transaction of its own, which must be short: batches wait for it.
@@ -215,7 +213,7 @@ class Writer:
             while self._queue and (not group or rows + len(self._queue[0].batch) <= COMMIT_ROWS):
                 group.append(self._queue.popleft())
                 rows += len(group[-1].batch)
-            self._queued_rows -= rows
+                self._room.give_back(group[-1].batch)
             return group, self._jobs.popleft() if self._jobs else None
 
     def _commit(self, group: list[_Queued]) -> None:

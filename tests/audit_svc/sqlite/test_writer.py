@@ -96,7 +96,7 @@ def test_more_rows_than_the_queue_holds_are_refused_and_those_in_it_are_stored(c
     try:
         with held(database):
             accepted = [writer.record(batch(audit_row()))]
-            while writer._queued_rows:
+            while writer.queued_rows:
                 pass
             accepted += [writer.record(batch(audit_row(), audit_row())) for _ in range(5)]
             with pytest.raises(QueueFull, match="10 rows wait"):
@@ -219,7 +219,7 @@ def test_nobody_waits_for_a_writer_that_has_died(connection, database, open_writ
     writer = open_writer(connection, indexer=_Broken())
     with held(database):
         answered = writer.record(batch(audit_row()))
-        while writer._queued_rows:
+        while writer.queued_rows:
             pass
         left = writer.record(batch(audit_row()))
         job = writer.run(lambda connection: 1)
