@@ -1,9 +1,13 @@
 """What holds for all tests."""
 
 import signal
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from recording import upkeep
 
 pytest_plugins = ["tests.thread_guard"]
 
@@ -16,3 +20,14 @@ settings.load_profile("busy-machine")
 def heed_interrupts() -> None:
     """A job that a shell runs in the background ignores SIGINT, and so would every process that tests start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def no_upkeep_failed() -> Iterator[None]:
+    """The test begins and ends as a process does, in which no task of upkeep has failed."""
+    kept: tuple[dict[str, Any], ...] = (upkeep.failures, upkeep._failing, upkeep._logged_at)
+    for tasks in kept:
+        tasks.clear()
+    yield
+    for tasks in kept:
+        tasks.clear()

@@ -187,11 +187,15 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong, the rows are kept and tried again
             failure = error
         self._counters.reconnects += 1
-        freed = failure is not None and (self._hold_back(failure) or (refuses_batch(failure) and await self._isolate()))
-        self._in_flight.clear()
-        for spool in self._turns:
-            spool.rewind()
-        self._progress.set()
+        freed = False
+        try:
+            if failure is not None:
+                freed = self._hold_back(failure) or (refuses_batch(failure) and await self._isolate())
+        finally:
+            self._in_flight.clear()
+            for spool in self._turns:
+                spool.rewind()
+            self._progress.set()
         if not freed:
             await self._back_off(failure)
 

@@ -9,6 +9,8 @@ import pytest
 from google.protobuf import json_format
 from onrecord.audit.v1 import audit_pb2
 
+from recording import upkeep
+from recording.delivery.dead_letters import DeadLetters
 from recording.logger import Row
 from recording.spool import Spool
 from tests.recording.fake_audit import Context, FakeAudit, refusing, rows_of, serving
@@ -213,3 +215,31 @@ async def test_a_service_that_fails_while_rows_are_isolated_gets_them_later(tmp_
             assert await sender.drain(20)
         assert [letter["number"] for letter in dead_letters(tmp_path, spool)] == [6]
     assert set(service.ledger) == {*names(0, 5), *names(6, 14)}
+
+
+@pytest.mark.usefixtures("no_upkeep_failed")
+@pytest.mark.parametrize("at_fault", [0, 9])
+async def test_a_defect_while_a_refused_batch_is_made_up_for_does_not_end_the_sender(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_fault: int
+) -> None:
+    """Whatever is left in the spool is sent, though nothing new comes to wake the sender."""
+    service = PickyAudit(at_fault)
+    write, failures = DeadLetters.write, 0
+
+    def failing(letters: DeadLetters, *what: Any) -> None:
+        nonlocal failures
+        failures += 1
+        if failures <= 2:
+            raise OverflowError("a defect")
+        write(letters, *what)
+
+    monkeypatch.setattr(DeadLetters, "write", failing)
+    monkeypatch.setattr("recording.delivery.sender._FAILED_SECONDS", 0.01)
+    with opened(tmp_path) as spool:
+        record(spool, 0, 10)
+        async with serving(service) as target, sending(spool, target) as sender:
+            assert await sender.drain(20)
+        assert [letter["row"]["id"] for letter in dead_letters(tmp_path, spool)] == [f"call-{at_fault}"]
+    assert sorted(service.ledger) == [f"call-{number}" for number in range(10) if number != at_fault]
+    assert upkeep.failures == {"sending": 2}
+    assert upkeep.why_failing() == ""

@@ -1,7 +1,6 @@
 """A task of upkeep that fails is logged, counted and told, and does not end what tries it."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,16 +14,7 @@ from service_kit.health import Health, follow, nothing
 from service_kit.observing.metrics import UpkeepCollector
 from tests.service_kit.test_health import ask
 
-
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """Each test begins and ends as a process does, in which no task has failed."""
-    kept: tuple[dict[str, Any], ...] = (upkeep.failures, upkeep._failing, upkeep._logged_at)
-    for tasks in kept:
-        tasks.clear()
-    yield
-    for tasks in kept:
-        tasks.clear()
+pytestmark = pytest.mark.usefixtures("no_upkeep_failed")
 
 
 async def detail_becomes(health: Health, wanted: str) -> None:

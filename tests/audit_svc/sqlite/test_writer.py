@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -16,7 +17,9 @@ from audit_svc.ledger.query import query_of
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
 from audit_svc.sqlite.store import SqliteLedger
+from audit_svc.sqlite.text.indexer import Indexer
 from audit_svc.sqlite.write.writer import COMMIT_ROWS
+from recording import upkeep
 from tests.audit_svc import asking
 from tests.audit_svc.samples import audit_row, batch, row_of
 
@@ -229,6 +232,27 @@ def test_nobody_waits_for_a_writer_that_has_died(connection, database, open_writ
             waiting.result(10)
     with pytest.raises(StoreUnavailable):
         writer.record(batch(audit_row()))
+
+
+@pytest.mark.usefixtures("no_upkeep_failed")
+@pytest.mark.parametrize("place", ["sum_sessions", "index_rows", "unindexed_rows"])
+def test_a_defect_of_the_indexer_does_not_end_the_writer(connection, open_writer, monkeypatch, place):
+    """It is no error of SQLite's. The step after, and a count beside commits, are tried as if nothing had been."""
+    tried = threading.Event()
+
+    def defect(connection: apsw.Connection) -> Iterator[None]:
+        if upkeep.failures["indexing"]:
+            tried.set()
+        raise OverflowError("a defect")
+
+    monkeypatch.setattr(f"audit_svc.sqlite.text.indexer.{place}", defect)
+    monkeypatch.setattr("audit_svc.sqlite.text.indexer.FAILED_SECONDS", 0)
+    writer = open_writer(connection, indexer=Indexer(connection))
+    assert writer.record(batch(audit_row())).result(30).stored == 1
+    assert tried.wait(30)
+    assert writer.record(batch(audit_row())).result(30).stored == 1
+    assert writer._thread.is_alive()
+    assert upkeep.why_failing() == "indexing fails: OverflowError"
 
 
 def test_a_batch_is_answered_before_anything_is_logged(writer, monkeypatch):
