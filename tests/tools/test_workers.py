@@ -10,7 +10,7 @@ import pytest
 
 from gateway_svc.tools.workers import Workers, pool
 
-LIMITS = {"timeout_seconds": 60, "max_output_bytes": 10_000}
+PYTHON = Path(sys.executable).resolve()
 HIDDEN = ("json", "re", "fnmatch", "codecs", "zlib", "ctypes", "resource", "sitecustomize", "usercustomize")
 
 
@@ -27,7 +27,7 @@ async def search(folder: Path) -> str:
     descriptor = os.open(folder, os.O_RDONLY)
     wanted = {"do": "glob", "pattern": "*.txt", "max_visited": 1000, "max_files": 10}
     try:
-        result = await Workers().run("search", wanted, folder=descriptor, **LIMITS)  # type: ignore[arg-type]
+        result = await Workers().run("search", wanted, folder=descriptor, timeout_seconds=60, max_output_bytes=10_000)
     finally:
         os.close(descriptor)
     assert result.exit_code == 0, result.output.text()
@@ -69,9 +69,9 @@ async def test_what_an_installation_starts_with_runs_in_no_worker(tmp_path, ran,
     (packages / "start.pth").write_text(f"import os; os.close(os.open({str(ran / 'pth')!r}, os.O_CREAT))\n")
     python = tmp_path / "venv" / "bin" / "python"
     python.parent.mkdir()
-    python.symlink_to(Path(sys.executable).resolve())
-    (tmp_path / "venv" / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
-    monkeypatch.setattr(pool.sys, "executable", str(python))
+    python.symlink_to(PYTHON)
+    (tmp_path / "venv" / "pyvenv.cfg").write_text(f"home = {PYTHON.parent}\n")
+    monkeypatch.setattr(sys, "executable", str(python))
     (tmp_path / "workspace").mkdir()
     await search(tmp_path / "workspace")
     assert list(ran.iterdir()) == []
