@@ -24,7 +24,7 @@ from service_kit.settings import check_disk, describe_settings
 log = structlog.get_logger(__name__)
 
 WATCH_SECONDS = 1.0
-"""How often it is looked whether the database's path still names the file that is open."""
+"""How often it is looked whether the database's path still names the file that is open, and may be written."""
 
 
 def serve(settings: AuditSettings, *, apply_migrations: bool, create: bool = False) -> None:
@@ -91,7 +91,7 @@ async def _watch_files(ledger: SqliteLedger, look: asyncio.Event) -> None:
     """Each second, since a service to which nobody writes has no commit that would notice."""
     while True:
         with attempt("watching the database's files"):
-            if ledger.why_lost():
+            if ledger.why_files_unfit():
                 look.set()
         await asyncio.sleep(WATCH_SECONDS)
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -77,8 +77,11 @@ def start_service(
     listen_seconds: float = 90,
     log: IO[bytes] | None = None,
     tree: Path = REPOSITORY,
+    prefix: Sequence[str] = (),
 ) -> Service:
     """Runs `python -m module args` of a tree with env and returns once it listens. log: a file for its stderr.
+
+    prefix: a program, with its arguments, that becomes Python.
 
     Nothing else of the caller's environment reaches it but what Python needs.
 
@@ -87,7 +90,7 @@ def start_service(
     """
     stderr = log or tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the service
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *args],
+        [*prefix, sys.executable, "-m", module, *args],
         env=environment(env),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -97,7 +97,7 @@ class SqliteLedger(ReadableSqlite):
         self._writer = writer
         self._indexer = indexer
         self._care = care
-        self.why_lost = files.changed
+        self.why_files_unfit = files.why_unfit
         self.clock_jump_ms, self.why_clock_jumped = writer.clock.jump_ms, writer.clock.why_jumped
         self.reset_mark = care.reset_mark
         self.prune, self.count_prunable, self.unfinished_prune = care.prune, care.count_prunable, care.unfinished_prune
@@ -156,6 +156,8 @@ class SqliteLedger(ReadableSqlite):
         return self._writer.record_async(batch)
 
     async def why_no_commit(self) -> str:
+        if reason := self.why_files_unfit():
+            return reason
         try:
             await asyncio.wrap_future(self._writer.run(self._touch))
         except AuditError as error:

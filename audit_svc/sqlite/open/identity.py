@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-SIDE_FILES = ("-wal", "-shm", ".lock")
-"""What belongs to a database that is open: without one of them another process may damage it, or open it too."""
+from audit_svc.sqlite.open.rights import why_unwritable, written_paths
 
 
 class FileIdentity:
@@ -13,8 +12,12 @@ class FileIdentity:
         """Call it while a connection to database has read something, and its lock is held."""
         resolved = database.resolve()
         # The path as it was given too: a link may be turned to another file.
-        paths = [database, resolved, *(resolved.with_name(resolved.name + suffix) for suffix in SIDE_FILES)]
-        self._files = {path: _identity(path) for path in paths}
+        self._written = written_paths(resolved)
+        self._files = {path: _identity(path) for path in (database, *self._written[1:])}
+
+    def why_unfit(self) -> str:
+        """Why no row may be taken, or the service could not start again: a sentence; empty while all is well."""
+        return why_unwritable(self._written) or self.changed()
 
     def changed(self) -> str:
         """Why what is written now would not be found again: a sentence; empty while the files are what they were."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from audit_svc.errors import DatabaseInUse, StoreRefused
+from audit_svc.sqlite.open.rights import why_unwritable, written_paths
 
 
 class FileLock:
@@ -16,13 +17,15 @@ class FileLock:
 
         Raises:
             DatabaseInUse: another process holds the database.
-            StoreRefused: its folder cannot be written.
+            StoreRefused: it, what belongs to it, or its folder cannot be written.
         """
         # Resolved, since a link to a database is the same database.
         database = database.resolve()
         path = database.with_name(database.name + ".lock")
         try:
             database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if reason := why_unwritable(written_paths(database)):
+                raise StoreRefused(f"{reason}, or choose another database with AUDIT_DB")
             self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
         except OSError as error:
             raise StoreRefused(
