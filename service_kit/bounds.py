@@ -1,4 +1,4 @@
-"""The bounds on what a model server may send, by what it becomes here: characters, parts, work; and on all sums.
+"""The bounds on what model servers and MCP servers may send, by what it becomes here: characters, parts, work; on sums.
 
 docs/security.md has them all, with what one sees when one is met.
 
@@ -79,7 +79,8 @@ REASONING_CHARACTERS = MIB
 """What is kept of a model's reasoning, half of it from the beginning and half from the end."""
 
 JSON_VALUES = Bound("json_values", 250_000, "values in one piece of JSON")
-"""Of a model's arguments, and of each event. A value takes up to thirty times the memory of its text."""
+"""Of a model's arguments, each event, and each message of an MCP server. A value takes up to thirty times the memory of
+its text."""
 ARGUMENT_FIELDS = 1_000
 """Of one call's arguments."""
 
@@ -95,6 +96,8 @@ def check_json(text: str | bytes) -> None:
     if len(text) <= JSON_VALUES.limit:
         return
     data = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    # Each string has two quotes and a sign of its own, so this needs no look at the strings, which costs more.
+    JSON_VALUES.check((data.count(b'"') - data.count(b'\\"')) // 2)
     if _signs(data) > JSON_VALUES.limit:
         JSON_VALUES.check(_signs(_STRING.sub(b"", data)))
 

@@ -142,7 +142,7 @@ async def test_whatever_code_an_error_has_it_is_the_server_s_and_says_nothing_of
     loop = asyncio.get_running_loop()
     client._asked = {7: loop.create_future(), 8: loop.create_future()}
     line = {"id": 7, "error": {"code": code, "message": message, **more}, **beside}
-    assert client.take(json.dumps(line).encode())
+    assert await client.take(json.dumps(line).encode())
     assert isinstance(client._asked[7].exception(), Refusal)
     assert not client._asked[8].done()
     assert not client.lost.is_set()

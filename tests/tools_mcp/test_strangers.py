@@ -267,7 +267,7 @@ async def test_any_change_of_a_line_ends_its_call_or_no_other(at, other, removed
     client = Client("t", lambda _: None)
     loop = asyncio.get_running_loop()
     client._asked = {7: loop.create_future(), 8: loop.create_future()}
-    client.take(LINE[:at] + other.replace(b"\n", b"") + LINE[at + removed :])
+    await client.take(LINE[:at] + other.replace(b"\n", b"") + LINE[at + removed :])
     mine, others = client._asked[7], client._asked[8]
     changed_id = LINE.index(b"7") - 8 <= at <= LINE.index(b"7") + 1
     if others.done():

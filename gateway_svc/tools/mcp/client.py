@@ -19,6 +19,8 @@ GREETINGS = frozenset({"initialize", "server/discover"})
 PROBE_SECONDS = 5.0
 TELL_SECONDS = 60.0
 CANCEL_SECONDS = 1.0
+LINES_A_PAUSE, FLOOD_PAUSE_SECONDS = 256, 0.005
+"""How many lines that answer nothing are read at once, and the pause after them: the writer of a flood waits."""
 LARGE_NOTICE_BYTES = 65_536
 """A message of this size that answers nothing is not parsed."""
 
@@ -62,6 +64,8 @@ class Client:
         self._listening: set[int] = set()
         """Requests that have not been answered for hours."""
         self._last_id = 0
+        self._unanswering = 0
+        """How many lines answered nothing since the last pause."""
         self._stray, self._told_at = 0, -TELL_SECONDS
         self._answering: set[asyncio.Task[None]] = set()
 
@@ -142,8 +146,17 @@ class Client:
             raise ConnectionLost(begun=False)
         await self._link.send({"jsonrpc": "2.0", "method": method, "params": self._stamped(params or {})})
 
-    def take(self, line: bytes) -> bool:
-        """Processes a line from the server; returns whether it was an answer."""
+    async def take(self, line: bytes) -> bool:
+        """Processes a line from the server; returns whether it was an answer. A flood of others is read slowly."""
+        if answered := self._answers(line):
+            return answered
+        self._unanswering += 1
+        if self._unanswering >= LINES_A_PAUSE:
+            self._unanswering = 0
+            await asyncio.sleep(FLOOD_PAUSE_SECONDS)
+        return False
+
+    def _answers(self, line: bytes) -> bool:
         if len(line) > LARGE_NOTICE_BYTES and b'"id"' not in line[:4096] + line[-4096:]:
             self._count_stray()
             return False
@@ -197,7 +210,7 @@ class Client:
             if self._link is None or self.lost.is_set():
                 raise ConnectionLost(begun=False)
             await self._link.send(message)
-        except (ConnectionLost, Refusal, Unreadable) as error:
+        except Exception as error:  # noqa: BLE001 - whoever waits for the answer is told, also of what nobody foresaw
             if not answer.done():
                 answer.set_exception(error)
 

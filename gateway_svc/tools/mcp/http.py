@@ -15,11 +15,13 @@ import httpx2
 from gateway_svc.http_client import bound_heads, take_head
 from gateway_svc.tools.mcp.client import HANDSHAKE_VERSION, STATELESS_VERSION, Client, ConnectionLost
 from gateway_svc.tools.mcp.wire import MAX_MESSAGE_BYTES, Unreadable
+from service_kit.bounds import EVENTS, PIECES, RESPONSE, Exceeded, Tally
 
 CONNECT_SECONDS = 10.0
 FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS = 1.0, 60.0
+PIECES_A_TURN = 256
 NOT_FOUND, NO_STREAM = 404, 405
-EVENTS = "text/event-stream"
+EVENT_STREAM = "text/event-stream"
 
 
 class _Http:
@@ -50,13 +52,13 @@ class _Http:
         while True:
             with suppress(httpx2.HTTPError, OSError, Unreadable, ConnectionLost):
                 async with self._http.stream(
-                    "GET", self._url, headers={**self._headers({}), "accept": EVENTS}
+                    "GET", self._url, headers={**self._headers({}), "accept": EVENT_STREAM}
                 ) as heard:
                     take_head(heard)
-                    if heard.status_code == NO_STREAM or _media(heard) != EVENTS:
+                    if heard.status_code == NO_STREAM or _media(heard) != EVENT_STREAM:
                         return
                     async for event in _events(heard):
-                        self._client.take(event)
+                        await self._client.take(event)
                         wait_s = FIRST_WAIT_SECONDS
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, LAST_WAIT_SECONDS)
@@ -66,10 +68,11 @@ class _Http:
         if self._session:
             with suppress(httpx2.HTTPError, OSError, TimeoutError):
                 async with asyncio.timeout(1.0):
-                    await self._http.delete(self._url, headers=self._headers({}))
+                    async with self._http.stream("DELETE", self._url, headers=self._headers({})):
+                        pass  # what it answers is not read
 
     def _headers(self, message: dict[str, Any]) -> dict[str, str]:
-        headers = {"accept": f"application/json, {EVENTS}", "content-type": "application/json"}
+        headers = {"accept": f"application/json, {EVENT_STREAM}", "content-type": "application/json"}
         if self._session:
             headers["mcp-session-id"] = self._session
         if self._client.stateless:
@@ -94,16 +97,14 @@ class _Http:
         session = response.headers.get("mcp-session-id", "")
         if session.isascii() and session.isprintable():
             self._session = session or self._session
-        answered, streams = False, _media(response) == EVENTS
+        answered, streams = False, _media(response) == EVENT_STREAM
         if streams:
             async for event in _events(response):
-                answered |= self._client.take(event)
-                await asyncio.sleep(0)
-                if answered:
+                if await self._client.take(event):
                     return
         else:
             body = await _body(response)
-            answered = bool(body.strip()) and self._client.take(body)
+            answered = bool(body.strip()) and await self._client.take(body)
         if response.status_code == NOT_FOUND and self._session:
             self._client.lost.set()  # its session is gone: a new one costs little
             raise ConnectionLost(begun=False)
@@ -117,9 +118,30 @@ def _media(response: httpx2.Response) -> str:
     return media
 
 
+async def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
+    """Yields the body as it comes, within the bounds on a response; others have their turn between small chunks.
+
+    Raises:
+        ConnectionLost: it goes beyond them.
+    """
+    tally = Tally()
+    pieces = 0
+    async for chunk in response.aiter_raw():
+        try:
+            tally.add(PIECES)
+            tally.add(RESPONSE, len(chunk))
+            tally.add(EVENTS, chunk.count(b"\n"))
+        except Exceeded:
+            raise ConnectionLost from None
+        yield chunk
+        pieces += 1
+        if pieces % PIECES_A_TURN == 0:
+            await asyncio.sleep(0)
+
+
 async def _body(response: httpx2.Response) -> bytes:
     body = bytearray()
-    async for chunk in response.aiter_raw():
+    async for chunk in _chunks(response):
         body += chunk
         if len(body) > MAX_MESSAGE_BYTES:
             raise ConnectionLost
@@ -131,7 +153,7 @@ async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
     parts: list[bytes] = []
     data: list[bytes] = []
     length = 0
-    async for chunk in response.aiter_raw():
+    async for chunk in _chunks(response):
         *whole, rest = chunk.split(b"\n")
         for end in whole:
             line = b"".join((*parts, end)).rstrip(b"\r")

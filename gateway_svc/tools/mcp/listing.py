@@ -1,5 +1,6 @@
 """The tools that an MCP server lists, read one by one: only bad ones are left out."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -81,6 +82,7 @@ async def list_tools(client: Client, server: str, call: Call, seconds: float) ->
         listed = page.get("tools")
         for entry in listed if isinstance(listed, list) else []:
             seen += 1
+            await asyncio.sleep(0)  # a schema takes time, and there may be many
             _take(entry, seen, server, call, listing)
         cursor = page.get("nextCursor")
         if not isinstance(cursor, str) or not cursor:

@@ -23,8 +23,6 @@ MARKER = "ONRECORD_MCP"
 INHERITED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
 """The variables of the gateway's environment that every server gets; the file may name more."""
 CHUNK_BYTES = 64 * 1024
-FLOOD_PAUSE_SECONDS = 0.005
-"""The pause after a chunk without an answer, so that the writer of a flood waits."""
 EXIT_SECONDS = 1.0
 TERM_SECONDS = 1.0
 KILL_SECONDS = 2.0
@@ -66,14 +64,12 @@ class _Pipes:
                 if not chunk:
                     break
                 *whole, rest = chunk.split(b"\n")
-                answered = not whole
                 for end in whole:
-                    line = b"".join((*parts, end))
-                    answered |= bool(line.strip()) and client.take(line)
+                    await client.take(b"".join((*parts, end)))
                     parts, length = [], 0
                 parts.append(rest)
                 length += len(rest)
-                await asyncio.sleep(0 if answered else FLOOD_PAUSE_SECONDS)
+                await asyncio.sleep(0)
             else:
                 log.warning("mcp.line_too_long", server=server, bytes=length)
         client.lost.set()

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-MAX_BYTES, MAX_DEPTH, MAX_PROPERTIES = 65_536, 32, 500
+MAX_BYTES, MAX_DEPTH, MAX_PROPERTIES, MAX_ALTERNATIVES = 65_536, 32, 500, 100
 ALTERNATIVES = ("anyOf", "oneOf", "allOf")
 DROPPED = frozenset({"$schema", "$id", "$anchor", "$comment", "$dynamicRef", "$dynamicAnchor"})
 NOT_AT_THE_TOP = frozenset({*ALTERNATIVES, "not", "enum", "const", "if", "then", "else", "$ref"})
@@ -167,6 +167,8 @@ def _merged(schema: dict[str, Any]) -> dict[str, Any]:
     for key in ALTERNATIVES:
         listed = merged.get(key)
         branches = [_resolved(schema, branch) for branch in listed] if isinstance(listed, list) else []
+        if len(branches) > MAX_ALTERNATIVES:  # each may lead to all properties
+            raise Unusable("schema has too many alternatives")
         needs = [set(_names(branch.get("required"))) for branch in branches]
         for branch in branches:
             properties = {**_properties(branch), **properties}

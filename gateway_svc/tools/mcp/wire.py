@@ -1,7 +1,7 @@
 """JSON-RPC as MCP servers write it: lines in, messages out. For unreadable messages it finds the likely request.
 
 Reading is lenient: invalid UTF-8 and lone surrogates cost one character each, an array is several messages, and
-absurdly long numbers become floats. A message has at most MAX_SIGNS parts.
+absurdly long numbers become floats. What is read has at most JSON_VALUES values.
 """
 
 import json
@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from service_kit.bounds import Exceeded, check_json
+
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-MAX_SIGNS = 1_000_000
-"""The most JSON delimiters in a message, so that one of many small parts cannot grow to a hundred times its size."""
 MAX_DIGITS = 18
 SCANNED_BYTES = 65_536
 KNOWN_CODES = {
@@ -58,16 +58,15 @@ def read_messages(line: bytes) -> Iterator[dict[str, Any]]:
     """Yields the messages of a line or a body.
 
     Raises:
-        Unreadable: it is malformed, or has too many parts; of an array, after all messages that can be read.
+        Unreadable: it is malformed, or has too many values; of an array, after all messages that can be read.
     """
-    if sum(map(line.count, (b",", b"[", b"{", b":"))) > MAX_SIGNS:
-        raise Unreadable(_ids(line))
     try:
+        check_json(line)
         text = line.decode(errors="replace")
         value = json.loads(text, parse_int=_integer)
         if _HALF_PAIR.search(text):
             value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, Exceeded):
         raise Unreadable(_ids(line)) from None
     listed = value if isinstance(value, list) else [value]
     messages = [message for message in listed if isinstance(message, dict)]
