@@ -21,6 +21,8 @@ from gateway_svc.tools import ToolError
 MAX_LINKS = 40
 MAX_FOLDERS = 200
 """The greatest depth of a path: each folder on the way holds a descriptor."""
+MAX_STEPS = 1_000
+"""The most names on the way, those of links included: each takes a look at the disk."""
 FOLDER_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -85,11 +87,13 @@ def resolve(root: int, workspace: Path, path: str, *, make_folders: bool = False
 def _walk(workspace: Path, path: str, folders: list[int], *, make_folders: bool) -> str:
     """Walks down, adds the open folders on the way to `folders`, and returns the last name."""
     todo = deque(_parts(workspace, path))
-    links = 0
+    links = steps = 0
     while todo:
         part = todo.popleft()
         if part in ("", "."):
             continue
+        if (steps := steps + 1) > MAX_STEPS:
+            raise ToolError(f"the path leads through more than {MAX_STEPS:,} names")
         if part == "..":
             if len(folders) == 1:
                 raise _outside()

@@ -56,19 +56,32 @@ class Glob:
         parts = [part for part in pattern.split("/") if part not in ("", ".")]
         if len(parts) == 1 and not pattern.startswith("/"):
             parts.insert(0, "**")
+        parts = [part for at, part in enumerate(parts) if part != "**" or parts[at - 1 : at] != ["**"]]
         self._parts = [None if part == "**" else re.compile(fnmatch.translate(part)) for part in parts]
 
     def matches(self, path: str) -> bool:
         """Whether the pattern matches a whole path, in time proportional to the product of both lengths."""
-        states = self._with_skips({0})
+        states = self.begin()
         for name in path.split("/"):
-            states = self._with_skips(
-                {
-                    state if part is None else state + 1
-                    for state in states
-                    if state < len(self._parts) and ((part := self._parts[state]) is None or part.match(name))
-                }
-            )
+            states = self.follow(states, name)
+        return self.is_whole(states)
+
+    def begin(self) -> set[int]:
+        """Which parts of the pattern may be next, at the beginning of a path."""
+        return self._with_skips({0})
+
+    def follow(self, states: set[int], name: str) -> set[int]:
+        """Which parts may be next behind a name."""
+        return self._with_skips(
+            {
+                state if part is None else state + 1
+                for state in states
+                if state < len(self._parts) and ((part := self._parts[state]) is None or part.match(name))
+            }
+        )
+
+    def is_whole(self, states: set[int]) -> bool:
+        """Whether the pattern ends there."""
         return len(self._parts) in states
 
     def _with_skips(self, states: set[int]) -> set[int]:
@@ -81,10 +94,27 @@ class Glob:
         return reached
 
 
+class Matcher:
+    """Matches the paths of a walk. What a folder's path has matched is kept for all that is in it."""
+
+    def __init__(self, glob: Glob) -> None:
+        self._glob = glob
+        self._states = [glob.begin()]
+
+    def matches(self, path: str, name: str, *, is_folder: bool) -> bool:
+        """Whether the pattern matches the next path of the walk."""
+        depth = path.count("/")
+        states = self._glob.follow(self._states[depth], name)
+        if is_folder:
+            self._states[depth + 1 :] = [states]
+        return self._glob.is_whole(states)
+
+
 def search(pattern: re.Pattern[str], files: Glob | None, folder: int) -> Iterator[str]:
     """Yields lines `./path:number:text` of text files below folder."""
+    matcher = Matcher(files) if files else None
     for path, name, parent, is_folder in walk(folder):
-        if is_folder or (files is not None and not files.matches(path)):
+        if (matcher and not matcher.matches(path, name, is_folder=is_folder)) or is_folder:
             continue
         try:
             descriptor = os.open(name, FILE_FLAGS, dir_fd=parent)
@@ -111,11 +141,11 @@ def search_content(pattern: re.Pattern[str], content: bytes) -> Iterator[str]:
 
 def glob(wanted: dict[str, Any]) -> int:
     """Lists matching paths, in the order of names. Exit codes: 0 if the search was complete, 3 if it ended early."""
-    pattern, found = Glob(wanted["pattern"]), 0
-    for visited, (path, _, _, is_folder) in enumerate(walk(os.open(".", FOLDER_FLAGS))):
+    matcher, found = Matcher(Glob(wanted["pattern"])), 0
+    for visited, (path, name, _, is_folder) in enumerate(walk(os.open(".", FOLDER_FLAGS))):
         if visited == wanted["max_visited"]:
             return 3
-        if not is_folder and pattern.matches(path):
+        if matcher.matches(path, name, is_folder=is_folder) and not is_folder:
             found += 1
             sys.stdout.buffer.write(os.fsencode(path) + b"\0")
             if found > wanted["max_files"]:
