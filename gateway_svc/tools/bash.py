@@ -22,7 +22,7 @@ from gateway_svc.tools import Surroundings, ToolContext, ToolError, ToolKind
 from gateway_svc.tools.arguments import Arguments, PlainText, Seconds
 from gateway_svc.tools.files import Files
 from gateway_svc.tools.jail.cgroups import find_process_groups
-from gateway_svc.tools.jail.processes import Program, ProgramResult, run_program
+from gateway_svc.tools.jail.processes import MAX_TEMPORARY_FILES, Program, ProgramResult, run_program
 from gateway_svc.tools.jail.sandbox import Sandbox
 from recording.calls import ToolResult
 from recording.show import Show
@@ -134,6 +134,14 @@ class BashTool:
 def _result(ended: ProgramResult, seconds: float) -> ToolResult:
     output = ended.output.text()
     size, truncated = ended.output.total, ended.output.truncated
+    if ended.crowded:
+        message = f"the command made more than {MAX_TEMPORARY_FILES:,} temporary files, and was ended"
+        raise ToolError(
+            message,
+            text=f"{output}\n[Error: {message}]".lstrip("\n"),
+            result_bytes=size,
+            result_truncated=truncated,
+        )
     if ended.timed_out:
         message = f"the command ran longer than {seconds:g} s and was ended"
         raise ToolError(

@@ -6,7 +6,9 @@ import re
 import signal
 from collections.abc import Coroutine
 from contextlib import suppress
+from pathlib import Path
 
+OWN_FOLDERS = ("/tmp", "/dev/shm")  # noqa: S108 - its own
 CHILD = re.compile(rb'"child-pid": *(\d+)')
 
 _under_way: set[asyncio.Task[None]] = set()
@@ -46,6 +48,17 @@ class SandboxRoot:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         return self._pidfd is not None or self._gone.is_set()
+
+    def temporary_files(self) -> int:
+        """How many files and folders are in the sandbox's own /tmp and /dev/shm."""
+        count = 0
+        for place in OWN_FOLDERS if self._pidfd is not None else ():
+            with suppress(OSError):  # it is ending
+                inside = Path(f"/proc/{self._pid}/root{place}")
+                if inside.stat().st_dev != Path(place).stat().st_dev:  # else it is being made, and still sees ours
+                    told = os.statvfs(inside)
+                    count += told.f_files - told.f_ffree
+        return count
 
     async def wait_until_gone(self, seconds: float) -> None:
         """Waits up to `seconds` until no process of the sandbox is left, and closes."""

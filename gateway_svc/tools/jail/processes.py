@@ -27,6 +27,9 @@ HELD_PIPE_SECONDS = 0.5
 """How long to wait for the end of the output after the program's end: an escaped process may hold the pipe open."""
 REAP_SECONDS = 5.0
 FLOOD_PAUSE_SECONDS = 0.001
+MAX_TEMPORARY_FILES, COUNT_SECONDS = 65_536, 0.05
+"""The most files in a sandbox's own temporary folders, and how often they are counted. bubblewrap bounds the bytes in
+them; each file takes about a kilobyte of the kernel's memory besides."""
 TEMPORARY_PREFIX = "onrecord-command-"
 REMOVE = 'rm -rf -- "$0" || { chmod -R u+rwx -- "$0"; exec rm -rf -- "$0"; }'
 
@@ -39,6 +42,8 @@ class ProgramResult:
     """128 plus the signal's number if a signal ended it, as in shells; None if we killed it."""
     output: HeadTail
     timed_out: bool = False
+    crowded: bool = False
+    """Whether it was killed because of MAX_TEMPORARY_FILES."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,8 @@ async def run_program(
             await running.wait(TERM_GRACE_SECONDS)
     finally:
         await carry_out(running.end())
-    return ProgramResult(None if timed_out or running.stopped else running.exit_code, running.output, timed_out)
+    code = None if timed_out or running.stopped else running.exit_code
+    return ProgramResult(code, running.output, timed_out, running.crowded)
 
 
 class _Running:
@@ -91,6 +97,8 @@ class _Running:
         self.exit_code: int | None = None
         self.stopped = False
         """Whether it was killed because it wrote enough."""
+        self.crowded = False
+        """Whether it was killed because it made too many temporary files."""
         self._stop_at_bytes = stop_at_bytes
         self._mark = new_mark()
         self._starts_others = program.starts_others
@@ -99,6 +107,7 @@ class _Running:
         self._exited = asyncio.Event()
         self._drained = asyncio.Event()
         self._resuming: asyncio.TimerHandle | None = None
+        self._counting: asyncio.TimerHandle | None = None
         self._root: SandboxRoot | None = None
         with ExitStack() as on_failure:
             self._pipe, write_end = os.pipe2(os.O_CLOEXEC)
@@ -117,6 +126,15 @@ class _Running:
         os.set_blocking(self._pipe, False)
         self._loop.add_reader(self._pidfd, self._on_exit)
         self._loop.add_reader(self._pipe, self._on_output)
+        if self._root:
+            self._counting = self._loop.call_later(COUNT_SECONDS, self._count_files, self._root)
+
+    def _count_files(self, root: SandboxRoot) -> None:
+        if root.temporary_files() > MAX_TEMPORARY_FILES:
+            self.crowded = True
+            self._kill()
+        else:
+            self._counting = self._loop.call_later(COUNT_SECONDS, self._count_files, root)
 
     def _start(self, program: Program, write_end: int) -> subprocess.Popen[bytes]:
         with ExitStack() as after_start:
@@ -163,6 +181,8 @@ class _Running:
 
     async def end(self) -> None:
         """Kills what is left, reads the rest of the output, and reaps the program."""
+        if self._counting:
+            self._counting.cancel()
         sandbox_killed = self._kill()
         if not sandbox_killed and self._starts_others:
             await asyncio.to_thread(kill_marked, f"{MARKER}={self._mark}", self._started)
