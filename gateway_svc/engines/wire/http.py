@@ -14,7 +14,7 @@ import structlog
 
 from gateway_svc.engines import StepEvent, TextDelta
 from gateway_svc.engines.wire.answer import Answer, BadEnd
-from gateway_svc.engines.wire.clients import Clients
+from gateway_svc.engines.wire.clients import IDLE_SECONDS, Clients
 from gateway_svc.engines.wire.failures import (
     ReportedError,
     error_class,
@@ -88,7 +88,9 @@ class ModelServerClient:
                     },
                     timeout=httpx2.Timeout(patience.read_s, connect=patience.connect_s, pool=None),
                     # concurrency is limited by the number of turns
-                    limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0),
+                    limits=httpx2.Limits(
+                        max_connections=None, max_keepalive_connections=None, keepalive_expiry=IDLE_SECONDS
+                    ),
                     trust_env=trust_env,
                     verify=tls_context(),
                 )
