@@ -51,7 +51,7 @@ test: $(VENV)/.ready  ## run the tests, less the suites that have targets of the
 	@echo 'Left out: make test-long test-hostile test-ui test-image test-languages test-npm test-real-model test-real-claude, make faults, make load.'
 
 test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m 'long and not hostile'
 
 test-ui: $(VENV)/.ui  ## run the tests of the pages, in Chromium where it is installed
 	$(BIN)/python -m pytest -q -m ui tests/ui
@@ -97,8 +97,8 @@ test-image: $(VENV)/.deploy  ## build the images from Debian's packages, run the
 	tests/image/build
 	$(BIN)/python -m pytest -q -m image tests/image tests/deploy
 
-test-hostile: $(VENV)/.ready  ## run the peers that mean harm against both services
-	$(BIN)/python -m pytest -q -m hostile tests/hostile
+test-hostile: $(VENV)/.ready  ## run the peers that mean harm against both services; SHORT=1 for the quicker half
+	$(BIN)/python -m pytest -q -m 'hostile$(if $(SHORT), and not long)' tests/hostile
 
 faults: $(VENV)/.ready  ## kill, cut and fill for ROUNDS rounds (200), and count the rows
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)
