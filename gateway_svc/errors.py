@@ -12,6 +12,7 @@ GatewayError
 ├── BudgetUnknown            mode strict, and the ledger does not answer         UNAVAILABLE
 ├── StoreUnavailable         the state directory cannot be written               UNAVAILABLE
 ├── Overloaded               a limit of the gateway is reached                   RESOURCE_EXHAUSTED
+│   └── ReadTooSlowly        with other slow clients of turns                    RESOURCE_EXHAUSTED
 ├── ShuttingDown             the gateway is shutting down                        UNAVAILABLE
 └── EngineError              the model server failed
     ├── ModelNotFound        it does not have the model                          NOT_FOUND
@@ -126,6 +127,12 @@ class Overloaded(GatewayError):
     """A limit of the gateway is reached; trying again later can help."""
 
     code = "overloaded"
+
+
+class ReadTooSlowly(Overloaded):
+    """A client reads its turn so slowly that its events, with those of others like it, take too much memory."""
+
+    code = "read_too_slowly"
 
 
 class ShuttingDown(GatewayError):

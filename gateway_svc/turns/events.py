@@ -5,13 +5,12 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import islice
 
 from google.rpc import status_pb2
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.errors import EventsGone
+from gateway_svc.errors import EventsGone, ReadTooSlowly
 from gateway_svc.turns.account import Totals
 
 COALESCE_SECONDS = 0.005
@@ -19,6 +18,9 @@ COALESCE_SECONDS = 0.005
 
 MAX_WAITING_BYTES = 2**20
 """How much may be buffered for a client, besides the buffers of gRPC and the kernel."""
+
+MAX_PIECES = 1000
+"""Of text that wait to be joined: each takes far more memory than its characters."""
 
 HEARTBEAT_SECONDS = 15.0
 """How long a client hears nothing before it gets a heartbeat."""
@@ -79,6 +81,8 @@ class TurnEvents:
     def put_text(self, text: str) -> None:
         """Adds a piece of the answer."""
         self._text.append(text)
+        if len(self._text) >= MAX_PIECES:
+            self._flush_text()
         self._count(len(text))
 
     def put(self, event: pb.TurnEvent) -> None:
@@ -107,6 +111,20 @@ class TurnEvents:
         """Keeps nothing but what a client waits for, and the last event."""
         self._drop(0)
 
+    @property
+    def kept_bytes(self) -> int:
+        """What the events that are kept take."""
+        return self._kept_bytes
+
+    def cut_off(self) -> bool:
+        """Lets the turn wait for no reader that is behind, and says whether one was. It hears so when it reads on."""
+        behind = [reader for reader in self._readers if reader.holds_up and reader.sequence < self._sequence]
+        for reader in behind:
+            reader.holds_up, reader.cut_off = False, True
+        self._look_at_readers()
+        self._drop(0)
+        return bool(behind)
+
     async def stream(self, after: int = 0, *, holds_up: bool = False) -> AsyncGenerator[pb.TurnEvent, None]:
         """Yields all events after a number in order until close(), with adjacent pieces of text joined, and heartbeats.
 
@@ -114,6 +132,7 @@ class TurnEvents:
 
         Raises:
             EventsGone: the next event is not kept any more.
+            ReadTooSlowly: it was cut off.
         """
         with self._reading(after, holds_up) as reader:
             while True:
@@ -127,10 +146,11 @@ class TurnEvents:
                     await asyncio.sleep(COALESCE_SECONDS)
                 reader.news.clear()
                 self._flush_text()
-                closed, taken = self._closed, self._put_bytes
-                for event in self._after(reader.sequence):
-                    yield event
-                    reader.sequence = event.sequence
+                closed, taken, last = self._closed, self._put_bytes, self._sequence
+                while reader.sequence < last:
+                    # One by one: a list of them would outlive their being dropped, as long as its reader stands still.
+                    yield self._next(reader)
+                    reader.sequence += 1
                 reader.read_bytes = taken
                 self._look_at_readers()
                 if closed:
@@ -147,10 +167,14 @@ class TurnEvents:
             self._readers.remove(reader)
             self._look_at_readers()
 
-    def _after(self, sequence: int) -> list[pb.TurnEvent]:
-        if sequence + 1 < self.first:
+    def _next(self, reader: "_Reader") -> pb.TurnEvent:
+        if reader.cut_off:
+            raise ReadTooSlowly(
+                "clients that read slowly held up too many events: read faster, and go on with AttachTurn or anew"
+            )
+        if reader.sequence + 1 < self.first:
             raise EventsGone(self.first)
-        return list(islice(self._kept, sequence + 1 - self.first, None))
+        return self._kept[reader.sequence + 1 - self.first]
 
     def _count(self, size: int) -> None:
         self._put_bytes += size
@@ -204,6 +228,7 @@ class _Reader:
         self.read_bytes = 0
         """How much had been put when it last took what there was."""
         self.holds_up = holds_up
+        self.cut_off = False
         self.news = asyncio.Event()
         self.news.set()
 

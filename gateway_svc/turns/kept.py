@@ -21,7 +21,8 @@ MAX_ENDED = 10_000
 """How many turns that have ended are kept; beyond it those that ended first are forgotten."""
 
 MAX_KEPT_BYTES = 256 * 2**20
-"""How much all events together may take; beyond it those of the turns that ended first are dropped, but their last."""
+"""How much all events together may take; beyond it those of the turns that ended first are dropped, but their last, and
+then the clients that are furthest behind are cut off."""
 
 
 class KeptTurn:
@@ -137,8 +138,17 @@ class KeptTurns:
                 turn.events.drop()
                 if self._bytes < MAX_KEPT_BYTES * 3 // 4:
                     break
+            if self._bytes > MAX_KEPT_BYTES:
+                self._cut_off_slow_readers()
             # What is left is waited for: it is not looked through again at each event.
             self._full_at = max(MAX_KEPT_BYTES, self._bytes + MAX_KEPT_BYTES // 16)
+
+    def _cut_off_slow_readers(self) -> None:
+        for turn in sorted(self.running(), key=lambda turn: turn.events.kept_bytes, reverse=True):
+            if turn.events.cut_off() and not turn.keep_on_disconnect:
+                turn.cancel()
+            if self._bytes < MAX_KEPT_BYTES * 3 // 4:
+                break
 
     def _oldest_first(self) -> Iterator[KeptTurn]:
         yield from list(self._ended.values())

@@ -1,0 +1,38 @@
+"""Clients that begin turns of a model that writes without end, and read nothing of them."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from onrecord.gateway.v1 import gateway_pb2 as pb
+from onrecord.gateway.v1 import gateway_pb2_grpc
+
+from tests.hostile.conftest import Start, forget_peak, memory
+from tests.hostile.honest import honest_caller
+from tests.hostile.test_hostile import EagerModel
+
+pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
+
+MIB = 2**20
+READERS = 100
+OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.lookahead_bytes", 16), ("grpc.http2.bdp_probe", 0)]
+
+
+async def test_a_hundred_clients_that_do_not_read_hold_little_each(start: Start):
+    eager = EagerModel()
+    async with eager as url:
+        service = await asyncio.to_thread(start, "gateway_svc", GATEWAY_OLLAMA_URL=url)
+        before = forget_peak(service)
+        with honest_caller(service, "gateway_svc"):
+            async with grpc.aio.insecure_channel(service.address, OPTIONS) as channel:
+                stub: Any = gateway_pb2_grpc.GatewayServiceStub(channel)
+                calls = [stub.RunTurn(pb.RunTurnRequest(input="go")) for _ in range(READERS)]
+                first = await asyncio.gather(*(call.read() for call in calls))
+                assert all(event.HasField("turn_accepted") for event in first)
+                sent = -1
+                while sent < eager.sent or not sent:
+                    sent = eager.sent
+                    await asyncio.sleep(2)
+                peak = memory(service, "VmHWM") - before
+        assert peak < READERS * 2 * MIB + 64 * MIB
