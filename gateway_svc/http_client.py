@@ -5,11 +5,13 @@ import os
 import ssl
 from collections.abc import Iterable
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import httpcore2
 import httpx2
 
+from gateway_svc.errors import SettingsError
 from service_kit.bounds import HEAD
 
 CONNECTION_ERRORS = (httpx2.HTTPError, OSError)
@@ -25,6 +27,26 @@ def tls_context() -> ssl.SSLContext:
     httpx2 takes it from SSL_CERT_FILE or SSL_CERT_DIR, or else from the system.
     """
     return _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+def check_trusted() -> None:
+    """Looks at what the environment names to be trusted in the place of the system's CAs.
+
+    Raises:
+        SettingsError: it cannot be used.
+    """
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if not (name := os.environ.get(variable)):
+            continue
+        path = Path(name)
+        try:
+            if variable == "SSL_CERT_DIR" and not path.is_dir():
+                raise SettingsError(f"{variable}: {name!r} is no folder: name one of hashed CA certificates")
+            if variable == "SSL_CERT_FILE":
+                ssl.create_default_context(cafile=name)
+        except (OSError, ValueError) as error:  # a file without certificates is an SSLError, which is an OSError
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise SettingsError(f"{variable}: {name!r} has no CA certificates in PEM ({reason})") from None
 
 
 @functools.cache

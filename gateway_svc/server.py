@@ -10,6 +10,7 @@ from onrecord.gateway.v1 import approvals_pb2_grpc, gateway_pb2_grpc
 
 from gateway_svc.assembly import Gateway, assemble
 from gateway_svc.errors import SettingsError
+from gateway_svc.http_client import check_trusted
 from gateway_svc.servicer import APPROVALS, GATEWAY, RETRY_AFTER_SECONDS, ROLES, STATUSES
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.workspace import check_state, check_workspace
@@ -38,6 +39,7 @@ async def serve(settings: GatewaySettings) -> None:
         check_state(settings.workspace, settings.state_dir)
         check_workspace(settings.workspace, parts)
         check_disk(*parts)
+        check_trusted()
         guard, registry = open_guard(settings, RULES), new_registry()
         gateway = assemble(settings, registry)
         keep_key(settings.state_dir / "page-key")

@@ -20,6 +20,7 @@ from service_kit.health import Check, Health, follow, nothing
 from service_kit.init_process import run_below_init
 from service_kit.observing.log_writer import LogWriter
 from service_kit.observing.logs import configure_logging
+from service_kit.observing.loop_watch import LoopWatch
 from service_kit.observing.metrics import UpkeepCollector, serve_metrics
 from service_kit.observing.rpcs import RpcObserver
 from service_kit.server import add_reflection, answering, bind, build_server
@@ -98,7 +99,7 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
 
     every, within, now = settings.health_seconds, CHECK_SECONDS, service.check_now
     async with follow(health, service.check, service.detail, every_seconds=every, within_seconds=within, check_now=now):
-        with serve_metrics(settings.metrics_listen, registry):
+        with serve_metrics(settings.metrics_listen, registry), LoopWatch(registry).watching():
             address = bind(server, settings.listen, guard.credentials)
             signalled = _at_first_signal(begin_drain, force_after + KILL_AFTER_SECONDS)
             await server.start()
