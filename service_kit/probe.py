@@ -5,7 +5,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from recording.channel.options import DIRECT
+from recording.channel.options import DIRECT, ClientOptions
 from recording.channel.tls import ClientFiles
 from recording.channel.watched import WrongFile
 from service_kit.access.tls import ServerFiles
@@ -44,7 +44,7 @@ def probe(
 
 
 def _open(address: str, access: ClientAccess, own: ServerFiles | None) -> grpc.Channel:
-    options: list[tuple[str, int | str]] = [*DIRECT]
+    options: ClientOptions = [*DIRECT]
     if access.files is None and own is not None:
         from recording.channel.certificates import certificate_name  # only with TLS: it takes long to load
 

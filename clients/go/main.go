@@ -25,7 +25,7 @@ const timeout = time.Minute
 // rowVersion is that of the rows that this program was written for; protos/README.md lists them.
 const rowVersion = 1
 
-// connect speaks TLS where a CA is given, plain text else.
+// connect speaks TLS where a CA is given, plain text else, and tries again what may be tried again.
 func connect(address string) *grpc.ClientConn {
 	security := grpc.WithInsecure()
 	if ca := os.Getenv("ONRECORD_CA"); ca != "" {
@@ -33,7 +33,9 @@ func connect(address string) *grpc.ClientConn {
 		check(err)
 		security = grpc.WithTransportCredentials(trusted)
 	}
-	connection, err := grpc.Dial(address, security)
+	retries, err := os.ReadFile("../../protos/onrecord/service_config.json")
+	check(err)
+	connection, err := grpc.Dial(address, security, grpc.WithDefaultServiceConfig(string(retries)))
 	check(err)
 	return connection
 }
@@ -145,25 +147,32 @@ func query(ctx context.Context, client audit.QuestionServiceClient, sessionID st
 	ctx = withToken(ctx, "ONRECORD_AUDIT_TOKEN")
 	session := &audit.ToolCallFilter{SessionId: sessionID}
 	request := &audit.ListToolCallsRequest{Filter: session, PageSize: 2}
-	listed := 0
+	listed, callers := 0, map[string]bool{}
 	for {
 		page, err := client.ListToolCalls(ctx, request)
 		check(err)
 		listed += len(page.GetToolCalls())
+		for _, record := range page.GetToolCalls() {
+			callers[record.GetReceipt().GetRecordedBy()] = true
+		}
 		request.PageToken = page.GetNextPageToken()
 		if request.PageToken == "" {
 			break
 		}
 	}
 	fmt.Printf("ledger: %d calls\n", listed)
-	usage, err := client.SummarizeUsage(ctx, &audit.SummarizeUsageRequest{Filter: session, GroupBy: []string{"tool"}})
-	check(err)
-	for _, group := range usage.GetGroups() {
-		name := group.GetValues()[0]
-		if name == "" {
-			name = "the model"
+	for caller := range callers { // sums are of what one caller recorded: two may use one id for a session
+		caller := caller
+		ofCaller := &audit.ToolCallFilter{SessionId: sessionID, RecordedBy: &caller}
+		usage, err := client.SummarizeUsage(ctx, &audit.SummarizeUsageRequest{Filter: ofCaller, GroupBy: []string{"tool"}})
+		check(err)
+		for _, group := range usage.GetGroups() {
+			name := group.GetValues()[0]
+			if name == "" {
+				name = "the model"
+			}
+			fmt.Printf("%s used: %s: %d calls, %d tokens read\n", caller, name, group.GetToolCalls(), group.GetUsage().GetInputTokens())
 		}
-		fmt.Printf("used: %s: %d calls, %d tokens read\n", name, group.GetToolCalls(), group.GetUsage().GetInputTokens())
 	}
 }
 

@@ -11,10 +11,11 @@ const grpc = require("@grpc/grpc-js");
 const protoLoader = require("@grpc/proto-loader");
 
 const { env } = process;
+const protos = join(__dirname, "../../protos");
 const definition = protoLoader.loadSync(
   ["onrecord/gateway/v1/gateway.proto", "onrecord/audit/v1/audit.proto", "onrecord/audit/v1/questions.proto"],
   // 64-bit integers as strings, since a JavaScript number holds 53 bits.
-  { includeDirs: [join(__dirname, "../../protos")], keepCase: true, longs: String, enums: String, oneofs: true },
+  { includeDirs: [protos], keepCase: true, longs: String, enums: String, oneofs: true },
 );
 const { onrecord } = grpc.loadPackageDefinition(definition);
 
@@ -22,9 +23,11 @@ const { onrecord } = grpc.loadPackageDefinition(definition);
 const credentials = env.ONRECORD_CA
   ? grpc.credentials.createSsl(readFileSync(env.ONRECORD_CA))
   : grpc.credentials.createInsecure();
-const gateway = new onrecord.gateway.v1.GatewayService(env.ONRECORD_GATEWAY, credentials);
-const audit = new onrecord.audit.v1.AuditService(env.ONRECORD_AUDIT, credentials);
-const questions = new onrecord.audit.v1.QuestionService(env.ONRECORD_AUDIT, credentials);
+// Tries again what may be tried again.
+const retries = { "grpc.service_config": readFileSync(join(protos, "onrecord/service_config.json"), "utf8") };
+const gateway = new onrecord.gateway.v1.GatewayService(env.ONRECORD_GATEWAY, credentials, retries);
+const audit = new onrecord.audit.v1.AuditService(env.ONRECORD_AUDIT, credentials, retries);
+const questions = new onrecord.audit.v1.QuestionService(env.ONRECORD_AUDIT, credentials, retries);
 
 // The version of the rows that this program was written for; protos/README.md lists them.
 const ROW_VERSION = 1;
@@ -102,19 +105,25 @@ async function record(sessionId) {
 async function query(sessionId) {
   const listToolCalls = promisify(questions.ListToolCalls.bind(questions));
   let listed = 0;
+  const callers = new Set();
   let pageToken = "";
   do {
     const request = { filter: { session_id: sessionId }, page_size: 2, page_token: pageToken };
     const page = await listToolCalls(request, token(env.ONRECORD_AUDIT_TOKEN), options());
     listed += page.tool_calls?.length ?? 0;
+    for (const { receipt } of page.tool_calls ?? []) callers.add(receipt.recorded_by ?? "");
     pageToken = page.next_page_token;
   } while (pageToken);
   console.log(`ledger: ${listed} calls`);
   const summarizeUsage = promisify(questions.SummarizeUsage.bind(questions));
-  const request = { filter: { session_id: sessionId }, group_by: ["tool"] };
-  const usage = await summarizeUsage(request, token(env.ONRECORD_AUDIT_TOKEN), options());
-  for (const { values, tool_calls: calls, usage: models } of usage.groups) {
-    console.log(`used: ${values[0] || "the model"}: ${calls ?? 0} calls, ${models?.input_tokens ?? 0} tokens read`);
+  // Sums are of what one caller recorded: two may use one id for a session.
+  for (const caller of callers) {
+    const request = { filter: { session_id: sessionId, recorded_by: caller }, group_by: ["tool"] };
+    const usage = await summarizeUsage(request, token(env.ONRECORD_AUDIT_TOKEN), options());
+    for (const { values, tool_calls: calls, usage: models } of usage.groups) {
+      const name = values[0] || "the model";
+      console.log(`${caller} used: ${name}: ${calls ?? 0} calls, ${models?.input_tokens ?? 0} tokens read`);
+    }
   }
 }
 

@@ -16,11 +16,15 @@ ROW_VERSION = 1
 """The version of the rows that this program was written for; protos/README.md lists them."""
 
 
+PROTOS = Path(__file__).parents[2] / "protos"
+
+
 def connect(address: str) -> grpc.Channel:
-    """A TLS channel if a CA is given, else plain text."""
+    """A channel that tries again what may be; with TLS if a CA is given, else in plain text."""
+    options = [("grpc.service_config", (PROTOS / "onrecord/service_config.json").read_text())]
     if ca := os.environ.get("ONRECORD_CA"):
-        return grpc.secure_channel(address, grpc.ssl_channel_credentials(Path(ca).read_bytes()))
-    return grpc.insecure_channel(address)
+        return grpc.secure_channel(address, grpc.ssl_channel_credentials(Path(ca).read_bytes()), options)
+    return grpc.insecure_channel(address, options)
 
 
 def token(variable: str) -> tuple[tuple[str, str], ...]:
@@ -49,8 +53,6 @@ def run_turn(gateway: gateway_pb2_grpc.GatewayServiceStub) -> str:
                 print(f"tool call {call.tool_name}: {common_pb2.Outcome.Name(call.outcome)}")
             case "turn_finished":
                 print(f"\nturn finished: {gateway_pb2.StopReason.Name(event.turn_finished.stop_reason)}")
-                if event.turn_finished.HasField("error"):
-                    raise SystemExit(f"turn failed: {event.turn_finished.error.message}")
                 if event.turn_finished.HasField("error"):
                     raise SystemExit(f"turn failed: {event.turn_finished.error.message}")
     return session_id
@@ -97,22 +99,25 @@ def query(questions: questions_pb2_grpc.QuestionServiceStub, session_id: str) ->
     metadata = token("ONRECORD_AUDIT_TOKEN")
     session = questions_pb2.ToolCallFilter(session_id=session_id)
     request = questions_pb2.ListToolCallsRequest(filter=session, page_size=2)
-    listed = 0
+    listed, callers = 0, set()
     while True:
         page = questions.ListToolCalls(request, timeout=TIMEOUT_SECONDS, metadata=metadata)
         listed += len(page.tool_calls)
+        callers |= {record.receipt.recorded_by for record in page.tool_calls}
         if not page.next_page_token:
             break
         request.page_token = page.next_page_token
     print(f"ledger: {listed} calls")
-    usage = questions.SummarizeUsage(
-        questions_pb2.SummarizeUsageRequest(filter=session, group_by=["tool"]),
-        timeout=TIMEOUT_SECONDS,
-        metadata=metadata,
-    )
-    for group in usage.groups:
-        name = group.values[0] or "the model"
-        print(f"used: {name}: {group.tool_calls} calls, {group.usage.input_tokens} tokens read")
+    for caller in sorted(callers):  # sums are of what one caller recorded: two may use one id for a session
+        of_caller = questions_pb2.ToolCallFilter(session_id=session_id, recorded_by=caller)
+        usage = questions.SummarizeUsage(
+            questions_pb2.SummarizeUsageRequest(filter=of_caller, group_by=["tool"]),
+            timeout=TIMEOUT_SECONDS,
+            metadata=metadata,
+        )
+        for group in usage.groups:
+            name = group.values[0] or "the model"
+            print(f"{caller} used: {name}: {group.tool_calls} calls, {group.usage.input_tokens} tokens read")
 
 
 def main() -> None:

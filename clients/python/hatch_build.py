@@ -25,5 +25,8 @@ class CustomBuildHook(BuildHookInterface):
             # A source distribution has them where the wheel will.
             source = root / folder if (root / folder).is_dir() else root / carried
             for path in source.rglob("*"):
-                if path.suffix in (".py", ".pyi", ".toml", ".typed", ".proto") and "__pycache__" not in path.parts:
+                if (
+                    path.suffix in (".py", ".pyi", ".toml", ".typed", ".proto", ".json")
+                    and "__pycache__" not in path.parts
+                ):
                     build_data["force_include"][str(path)] = f"{carried}/{path.relative_to(source)}"

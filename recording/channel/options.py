@@ -1,12 +1,14 @@
 """Options of gRPC channels, and whether an address is local."""
 
 import ipaddress
+from importlib import resources
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 KEEPALIVE_SECONDS = 30
 KEEPALIVE_TIMEOUT_SECONDS = 10
 
 Options = list[tuple[str, int]]
+ClientOptions = list[tuple[str, int | str]]
 
 KEEPALIVE: Options = [
     ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
@@ -19,7 +21,18 @@ DIRECT: Options = [("grpc.enable_http_proxy", 0)]
 """Ignores the proxies in `http_proxy` and `grpc_proxy`. They are meant for the web, would see a token that is sent
 without TLS, and gRPC uses them even for addresses of this machine."""
 
-CLIENT_OPTIONS: Options = [*KEEPALIVE, *DIRECT, ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
+RETRIES: ClientOptions = [
+    ("grpc.service_config", resources.files("onrecord").joinpath("service_config.json").read_text("utf-8")),
+    ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
+]
+"""The retry policy of protos/README.md, also for requests beyond 256 KiB, which gRPC sends once by default."""
+
+CLIENT_OPTIONS: ClientOptions = [
+    *KEEPALIVE,
+    *DIRECT,
+    *RETRIES,
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+]
 """Options for our own clients: keepalive as often as the servers allow, messages as large as the servers send."""
 
 

@@ -17,6 +17,7 @@ from tests.recording.fake_audit import FakeAudit, serving
 
 PROGRAM = """
 import importlib.util, json, sys
+from recording.channel import options
 from onrecord.client import Gateway, Ledger
 
 with Ledger(state_dir=sys.argv[1], target=sys.argv[2], drain_seconds=20) as ledger:
@@ -24,6 +25,7 @@ with Ledger(state_dir=sys.argv[1], target=sys.argv[2], drain_seconds=20) as ledg
         call.result_bytes = 7
 Gateway().close()
 names = ("gateway_svc", "audit_svc", "service_kit", "apsw", "httpx2", "pydantic")
+assert "retryPolicy" in dict(options.CLIENT_OPTIONS)["grpc.service_config"]
 print(json.dumps([name for name in names if importlib.util.find_spec(name)]))
 """
 
@@ -76,6 +78,8 @@ async def test_the_client_s_wheel_alone_records_a_call(tmp_path):
     }
     for wanted in ("onrecord/client/py.typed", "recording/redact/patterns.toml", "onrecord/audit/v1/audit_pb2.pyi"):
         assert wanted in carried
+    policy = "onrecord/service_config.json"
+    assert zipfile.ZipFile(client).read(policy) == (REPOSITORY / "protos" / policy).read_bytes()
 
     venv = tmp_path / "venv"
     await asyncio.to_thread(run, sys.executable, "-m", "venv", "--without-pip", venv, cwd=tmp_path)

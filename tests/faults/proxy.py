@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal, Self
 
@@ -16,6 +17,8 @@ class Proxy:
     def __init__(self, upstream: str) -> None:
         self.behaviour: Behaviour = "pass"
         """What happens to bytes from now on, on connections that exist too."""
+        self.carries: Callable[[], int] | None = None
+        """How many bytes the next connection carries, both ways together, before it is reset; any number if None."""
         self.address = ""
         self.swallowed_bytes = 0
         self._host, _, port = upstream.rpartition(":")
@@ -70,9 +73,10 @@ class Proxy:
             up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
             writers.append(up_writer)
             self._writers.add(up_writer)
+            left = [self.carries()] if self.carries else None
             pumps = [
-                asyncio.create_task(self._pump(reader, up_writer, acks=False)),
-                asyncio.create_task(self._pump(up_reader, writer, acks=True)),
+                asyncio.create_task(self._pump(reader, up_writer, left, acks=False)),
+                asyncio.create_task(self._pump(up_reader, writer, left, acks=True)),
             ]
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             for pump in pumps:
@@ -84,7 +88,9 @@ class Proxy:
                 each.transport.abort()
                 self._writers.discard(each)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, acks: bool) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: list[int] | None, *, acks: bool
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(2**16):
                 if self.behaviour == "delay":
@@ -92,5 +98,9 @@ class Proxy:
                 if self.behaviour == "black_hole" or (acks and self.behaviour == "drop_acks"):
                     self.swallowed_bytes += len(data)
                     continue
+                if left is not None:
+                    data, left[0] = data[: max(0, left[0])], left[0] - len(data)
                 writer.write(data)
                 await writer.drain()
+                if left is not None and left[0] <= 0:
+                    return

@@ -10,7 +10,7 @@ from demo.processes import REPOSITORY
 
 
 def test_each_unary_rpc_that_may_be_tried_again_is_named_and_no_other():
-    [config] = json.loads((REPOSITORY / "protos/service_config.json").read_text())["methodConfig"]
+    [config] = json.loads((REPOSITORY / "protos/onrecord/service_config.json").read_text())["methodConfig"]
     named = [(name["service"], name["method"]) for name in config["name"]]
     safe = set()
     for module in (audit_pb2, questions_pb2, administration_pb2, gateway_pb2, approvals_pb2):

@@ -10,7 +10,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from demo.processes import Service, ServiceEnded, start_service
-from recording.channel.options import CLIENT_OPTIONS
+from recording.channel.options import KEEPALIVE
 from service_kit.run import EXIT_ENDED_BY_FORCE
 from service_kit.server import SERVER_OPTIONS
 from tests.service_kit.sample_service import NAME
@@ -91,8 +91,7 @@ def test_a_port_that_is_taken_ends_it_with_exit_code_1_and_a_sentence():
 
 def test_clients_of_ours_ping_less_often_than_servers_of_ours_allow():
     assert (
-        dict(CLIENT_OPTIONS)["grpc.keepalive_time_ms"]
-        > dict(SERVER_OPTIONS)["grpc.http2.min_ping_interval_without_data_ms"]
+        dict(KEEPALIVE)["grpc.keepalive_time_ms"] > dict(SERVER_OPTIONS)["grpc.http2.min_ping_interval_without_data_ms"]
     )
 
 
