@@ -24,8 +24,9 @@ READERS = frozenset({Role.READER})
 
 
 class Guarded:
-    def __init__(self, path: Path, channel: grpc.aio.Channel) -> None:
+    def __init__(self, path: Path, channel: grpc.aio.Channel, access: AccessInterceptor) -> None:
         self.path = path
+        self.access = access
         self.channel = channel
         self.tables: dict[str, str] = {}
 
@@ -81,7 +82,7 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
     address = bind(server, "127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
-        yield Guarded(path, channel)
+        yield Guarded(path, channel, access)
     await server.stop(None)
 
 
@@ -93,10 +94,25 @@ async def test_only_a_known_token_with_the_role_gets_in(guarded, method):
     reader, producer = guarded.add("ada", Role.READER), guarded.add("gateway", Role.PRODUCER)
     assert await guarded.call(method, bearer(reader))
     assert await guarded.call(method, (("authorization", f"bearer {reader}"),))
-    for metadata in (None, bearer("guessed"), bearer(""), (("authorization", f"Basic {reader}"),)):
+    others = ((("authorization", f"{scheme} {reader}"),) for scheme in ("Basic", "Secret"))  # one is as long as Bearer
+    for metadata in (
+        None,
+        bearer("guessed"),
+        bearer(""),
+        bearer(reader) + bearer(producer),
+        bearer(reader) * 2,
+        *others,
+    ):
         assert await guarded.refusal(method, metadata) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
     denied = await guarded.refusal(method, bearer(producer))
     assert denied == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
+
+
+async def test_what_has_no_rule_is_for_nobody(guarded):
+    guarded.access._rules = {}
+    for role in Role:
+        denied = await guarded.refusal("Repeat", bearer(guarded.add(f"with-{role}", role)))
+        assert denied == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED"), role
 
 
 @pytest.mark.parametrize("method", METHODS)
