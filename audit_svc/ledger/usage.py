@@ -11,7 +11,7 @@ from audit_svc.ledger.columns import Column
 from audit_svc.ledger.steps import HOUR_MS
 
 MAX_SUMMED = 2**36 - 1
-"""The most that one row adds to a sum, so that no sum of a database that fits on a disk overflows."""
+"""The most that one row adds to a sum, so that 134 million rows with as much do not overflow it."""
 
 Sums = dict[tuple[Any, ...], list[int]]
 """By (begin of a period, then the rest of the rollup's key): its sums in their order. A histogram is a number."""
