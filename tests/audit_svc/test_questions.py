@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import json
+from typing import Any, cast
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 from onrecord.audit.v1 import administration_pb2, questions_pb2
 
 from audit_svc import questions
@@ -151,15 +154,19 @@ async def test_a_tail_that_reads_too_slowly_and_may_not_skip_ends_and_can_go_on(
     await tail.wait_for_connection()
     for _ in range(30):
         await ledger.RecordBatch(request(*[audit_row(args_summary="x" * 4000, error="y" * 2000) for _ in range(500)]))
-    seen, token, code = 0, "", None
-    while code is None:
+    seen, refused = 0, None
+    while refused is None:
         try:
-            response = await tail.read()
-            seen, token = seen + len(response.tool_calls), response.resume_token
+            seen += len((await tail.read()).tool_calls)
         except grpc.aio.AioRpcError as error:
-            code = error.code()
-    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+            refused = error
+    assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert seen < 15_000
+    status, info = rpc_status.from_call(cast(Any, refused)), error_details_pb2.ErrorInfo()
+    assert status is not None
+    assert status.details[0].Unpack(info)
+    assert info.reason == "TAIL_BEHIND"
+    token = info.metadata["resume_token"]
     rest = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(resume_token=token))
     assert len(ids(await read(rest, 15_000 - seen))) == 15_000 - seen
     rest.cancel()

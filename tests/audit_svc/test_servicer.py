@@ -197,6 +197,7 @@ async def test_a_full_queue_asks_for_another_try_and_says_when(small, database):
         retry = error_details_pb2.RetryInfo()
         assert rpc_status.from_call(error).details[1].Unpack(retry)  # type: ignore[arg-type]  # it has what a call has
         assert retry.retry_delay.ToMilliseconds() == 250
+        assert dict(error.trailing_metadata() or ())["grpc-retry-pushback-ms"] == "250"
     stored = [answer.stored for answer in answers if isinstance(answer, audit_pb2.RecordResponse)]
     assert stored == [5] * (8 - len(refused))
 

@@ -97,6 +97,8 @@ async def test_a_caller_beyond_its_rate_is_told_when_to_come_again_and_health_is
         assert status is not None
         assert status.details[1].Unpack(retry)
         assert 0 < retry.retry_delay.ToMilliseconds() <= 500
+        pushback = dict(refused.value.trailing_metadata() or ())["grpc-retry-pushback-ms"]
+        assert int(pushback) == retry.retry_delay.ToMilliseconds()
         for _ in range(20):
             assert await health.Check(health_pb2.HealthCheckRequest())
 

@@ -770,7 +770,7 @@ class TailToolCallsRequest(_message.Message):
     """After this Receipt.position; 0 is the beginning."""
     skip_when_behind: _builtins.bool
     """Whether a client that reads too slowly is taken to the end, and told what was skipped. Without it the stream ends with
-    RESOURCE_EXHAUSTED and the reason TAIL_BEHIND.
+    RESOURCE_EXHAUSTED and the reason TAIL_BEHIND, whose metadata `resume_token` says where to go on.
     """
     @_builtins.property
     def filter(self) -> Global___ToolCallFilter:
@@ -892,8 +892,8 @@ Global___ExportToolCallsRequest: _TypeAlias = ExportToolCallsRequest  # noqa: Y0
 
 @_typing.final
 class ExportToolCallsResponse(_message.Message):
-    """ExportToolCallsResponse is the next part of an export. The last one has no resume_token: an export that ended without it
-    was cut.
+    """ExportToolCallsResponse is the next part of an export. Only the last one has no resume_token: an export whose last response
+    has one was cut.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -94,7 +94,8 @@ class QuestionServiceServicer:
 
     def SummarizeUsage(self, request, context):
         """SummarizeUsage counts tool calls, model requests, tokens and money in groups. INVALID_ARGUMENT names a grouping that is
-        unknown.
+        unknown. FAILED_PRECONDITION with the reason AMBIGUOUS_ID where the filter has a session's id without recorded_by, and
+        several callers recorded rows of that session: Receipt.recorded_by of its tool calls says who.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,7 +104,7 @@ class QuestionServiceServicer:
     def TailToolCalls(self, request, context):
         """TailToolCalls streams tool calls as they are committed, from now or from a position. Responses without rows are signs of
         life. The stream ends when the client ends it, with UNAVAILABLE when the service does, and with RESOURCE_EXHAUSTED when
-        the client reads too slowly and has not asked to skip.
+        the client reads too slowly and has not asked to skip, or when too many tails run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,12 +41,13 @@ class QuestionServiceStub:
     """GetSessionRecord returns one session and a page of what happened in it. NOT_FOUND when the ledger does not know it."""
     SummarizeUsage: _grpc.UnaryUnaryMultiCallable[_questions_pb2.SummarizeUsageRequest, _questions_pb2.SummarizeUsageResponse]
     """SummarizeUsage counts tool calls, model requests, tokens and money in groups. INVALID_ARGUMENT names a grouping that is
-    unknown.
+    unknown. FAILED_PRECONDITION with the reason AMBIGUOUS_ID where the filter has a session's id without recorded_by, and
+    several callers recorded rows of that session: Receipt.recorded_by of its tool calls says who.
     """
     TailToolCalls: _grpc.UnaryStreamMultiCallable[_questions_pb2.TailToolCallsRequest, _questions_pb2.TailToolCallsResponse]
     """TailToolCalls streams tool calls as they are committed, from now or from a position. Responses without rows are signs of
     life. The stream ends when the client ends it, with UNAVAILABLE when the service does, and with RESOURCE_EXHAUSTED when
-    the client reads too slowly and has not asked to skip.
+    the client reads too slowly and has not asked to skip, or when too many tails run.
     """
     ExportToolCalls: _grpc.UnaryStreamMultiCallable[_questions_pb2.ExportToolCallsRequest, _questions_pb2.ExportToolCallsResponse]
     """ExportToolCalls streams all tool calls that the filter lets through, the oldest first, as they were when it began. A
@@ -66,12 +67,13 @@ class QuestionServiceAsyncStub(QuestionServiceStub):
     """GetSessionRecord returns one session and a page of what happened in it. NOT_FOUND when the ledger does not know it."""
     SummarizeUsage: _aio.UnaryUnaryMultiCallable[_questions_pb2.SummarizeUsageRequest, _questions_pb2.SummarizeUsageResponse]  # type: ignore[assignment]
     """SummarizeUsage counts tool calls, model requests, tokens and money in groups. INVALID_ARGUMENT names a grouping that is
-    unknown.
+    unknown. FAILED_PRECONDITION with the reason AMBIGUOUS_ID where the filter has a session's id without recorded_by, and
+    several callers recorded rows of that session: Receipt.recorded_by of its tool calls says who.
     """
     TailToolCalls: _aio.UnaryStreamMultiCallable[_questions_pb2.TailToolCallsRequest, _questions_pb2.TailToolCallsResponse]  # type: ignore[assignment]
     """TailToolCalls streams tool calls as they are committed, from now or from a position. Responses without rows are signs of
     life. The stream ends when the client ends it, with UNAVAILABLE when the service does, and with RESOURCE_EXHAUSTED when
-    the client reads too slowly and has not asked to skip.
+    the client reads too slowly and has not asked to skip, or when too many tails run.
     """
     ExportToolCalls: _aio.UnaryStreamMultiCallable[_questions_pb2.ExportToolCallsRequest, _questions_pb2.ExportToolCallsResponse]  # type: ignore[assignment]
     """ExportToolCalls streams all tool calls that the filter lets through, the oldest first, as they were when it began. A
@@ -112,7 +114,8 @@ class QuestionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_questions_pb2.SummarizeUsageResponse, _abc.Awaitable[_questions_pb2.SummarizeUsageResponse]]:
         """SummarizeUsage counts tool calls, model requests, tokens and money in groups. INVALID_ARGUMENT names a grouping that is
-        unknown.
+        unknown. FAILED_PRECONDITION with the reason AMBIGUOUS_ID where the filter has a session's id without recorded_by, and
+        several callers recorded rows of that session: Receipt.recorded_by of its tool calls says who.
         """
 
     @_abc_1.abstractmethod
@@ -123,7 +126,7 @@ class QuestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_questions_pb2.TailToolCallsResponse], _abc.AsyncIterator[_questions_pb2.TailToolCallsResponse]]:
         """TailToolCalls streams tool calls as they are committed, from now or from a position. Responses without rows are signs of
         life. The stream ends when the client ends it, with UNAVAILABLE when the service does, and with RESOURCE_EXHAUSTED when
-        the client reads too slowly and has not asked to skip.
+        the client reads too slowly and has not asked to skip, or when too many tails run.
         """
 
     @_abc_1.abstractmethod
