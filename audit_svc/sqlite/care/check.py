@@ -14,7 +14,9 @@ from audit_svc.ledger.columns import MAX_TIME_MS
 from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
 from audit_svc.sqlite.care.prune import OLD, OLD_CALLS
 from audit_svc.sqlite.care.shared_ids import shared_ids
+from audit_svc.sqlite.care.wal import unread
 from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.at_rest import FoundDatabase
 from audit_svc.sqlite.open.files import reading
 from audit_svc.sqlite.text.text_index import text_index_differences
 from audit_svc.sqlite.usage.recount import rollup_differences
@@ -41,10 +43,10 @@ def check(path: Path, on_progress: OnProgress) -> Iterator[Finding]:
     Raises:
         StoreRefused: there is no ledger that could be checked.
     """
-    unseen: list[str] = []
-    with reading(path, exact_schema=False, on_unseen=unseen.append) as connection:
+    found = FoundDatabase(path)
+    with reading(path, exact_schema=False) as connection:
         call_while_it_runs(connection, on_progress)
-        yield from [Finding("wal", "note", told) for told in unseen] or [Finding("wal", "ok", "")]
+        yield _wal(found, on_progress)
         connection.execute("BEGIN")
         yield from _integrity(connection)
         try:
@@ -60,6 +62,21 @@ def check(path: Path, on_progress: OnProgress) -> Iterator[Finding]:
         for name, look in _CHECKS:
             findings = list(look(connection, on_progress))
             yield from findings or [Finding(name, "ok", "")]
+
+
+def _wal(found: FoundDatabase, on_progress: OnProgress) -> Finding:
+    if found.unseen:
+        return Finding("wal", "note", found.unseen)
+    if found.state != "with a WAL":
+        return Finding("wal", "ok", "")
+    left = unread(found.beside("-wal"), on_progress)
+    if left.is_header:
+        return Finding("wal", "wrong", "the header of the -wal is damaged, so nothing of it is read")
+    if not left.pages:
+        return Finding("wal", "ok", "")
+    told = f"{left.pages} pages of the -wal ({left.commits} commits) are damaged or behind one that is, and not read"
+    # Each commit is synced, so that a power cut leaves the last alone unfinished, of which nobody was told.
+    return Finding("wal", "wrong" if left.commits > 1 else "note", told)
 
 
 def _integrity(connection: apsw.Connection) -> Iterator[Finding]:
