@@ -72,7 +72,7 @@ def _wal(found: FoundDatabase, on_progress: OnProgress) -> Finding:
     left = unread(found.beside("-wal"), on_progress)
     if left.is_header:
         return Finding("wal", "wrong", "the header of the -wal is damaged, so nothing of it is read")
-    if not left.pages:
+    if not left.commits:  # a transaction that was rolled back leaves pages too
         return Finding("wal", "ok", "")
     told = f"{left.pages} pages of the -wal ({left.commits} commits) are damaged or behind one that is, and not read"
     # Each commit is synced, so that a power cut leaves the last alone unfinished, of which nobody was told.

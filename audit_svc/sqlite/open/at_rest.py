@@ -147,5 +147,5 @@ def _identity(path: Path) -> _Identity:
     except FileNotFoundError:
         return _Identity()
     except OSError as error:
-        raise StoreRefused(f"{path} cannot be looked at ({error.strerror})") from None
+        raise StoreRefused(f"{path} cannot be read ({error.strerror})") from None
     return _Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

@@ -45,7 +45,9 @@ def test_the_examples_of_the_manual_do_what_it_says(tmp_path):
     database.parent.mkdir()
     make_ledger(database, hours=3)
     blocks = examples("Housekeeping")
-    assert list(blocks) == ["Backup", "Restore", "Check", "Prune and retention", "Vacuum", "Rollups", "Texts"]
+    assert list(blocks) == [
+        "Backup", "Restore", "Read a copy", "Check", "Prune and retention", "Vacuum", "Rollups", "Texts"
+    ]  # fmt: skip
     with serve(database) as service:
         for name in ("Backup", "Check", "Prune and retention"):
             blocks[name] = shell(blocks[name].replace("127.0.0.1:50052", service.address), tmp_path, database)
@@ -59,6 +61,8 @@ def test_the_examples_of_the_manual_do_what_it_says(tmp_path):
     database.write_bytes(b"lost")
     assert "integrity" in shell(blocks["Restore"], tmp_path, database)
     assert sorted(found(database)) == sorted(lost)
+    copied = shell(blocks["Read a copy"], tmp_path, database).splitlines()
+    assert copied[0] == copied[-1] != ""
     assert "gave back" in shell(blocks["Vacuum"], tmp_path, database)
     assert shell(blocks["Rollups"], tmp_path, database) == "the rollups are what the rows say\nrebuilt the rollups\n"
     said = "the index of texts is what the rows say\nrebuilt the index of texts\n"
