@@ -63,6 +63,8 @@ def decoded(content: bytes, charset: str, *, html: bool) -> str:
 
 def main(wanted: dict[str, Any]) -> int:
     """Converts stdin with the parameters in `wanted`."""
+    import unseen  # type: ignore[import-not-found]  # it is beside this file, where a worker looks
+
     try:
         content, cut = unpacked(sys.stdin.buffer.read(), wanted["encoding"], wanted["max_bytes"])
     except zlib.error:
@@ -72,11 +74,15 @@ def main(wanted: dict[str, Any]) -> int:
     if media in HTML_TYPES:
         from html_to_markdown import ConversionError, ConversionOptions, convert
 
-        options = ConversionOptions(base_url=wanted["url"], skip_images=True, exclude_selectors=DROPPED_ELEMENTS)
+        dropped = [*DROPPED_ELEMENTS, *unseen.SELECTORS]
+        options = ConversionOptions(base_url=wanted["url"], skip_images=True, exclude_selectors=dropped)
+        seen, is_white = unseen.hide(unseen.without_invisible(text))
         try:
-            text = (convert(text.replace("\0", ""), options).content or "").strip()
+            text = (convert(seen, options).content or "").strip()
         except ConversionError:
             return NOT_HTML
+        text = f"{unseen.WHITE_TEXT}\n\n{text}" if is_white else text
+    text = unseen.without_invisible(text)  # those of references like &#8203; too
     told = {"media": media, "bytes": len(content), "cut": cut, "characters": len(text)}
     sys.stdout.buffer.write(json.dumps(told).encode() + b"\n")
     sys.stdout.buffer.write(text[: wanted["max_characters"]].encode(errors="replace"))
