@@ -2,9 +2,9 @@
 
 import os
 import re
-from pathlib import Path
 from typing import Annotated
 
+import structlog
 from onrecord.common.v1 import common_pb2
 from pydantic import Field
 
@@ -12,14 +12,17 @@ from gateway_svc.programs import installed
 from gateway_svc.tools import Surroundings, ToolContext, ToolError, ToolKind
 from gateway_svc.tools.arguments import Arguments, Flag, PathText, PlainText
 from gateway_svc.tools.files import Files, OpenedPath
+from gateway_svc.tools.jail.libraries import files_of
+from gateway_svc.tools.jail.probe import why_not
 from gateway_svc.tools.jail.processes import Program, ProgramResult, run_program
 from gateway_svc.tools.jail.sandbox import Sandbox
 from gateway_svc.tools.workers import Workers, search
 from recording.calls import ToolResult
 from recording.show import Show
 
-EXIT_CODES = (0, 1, 2)
-"""Exit codes with matches, without, and with something unreadable."""
+BAD_PATTERN = 2
+EXIT_CODES = (0, 1, BAD_PATTERN)
+"""Exit codes with matches, without, and with a bad pattern or something unreadable."""
 LINE = re.compile(r"(?:.+:)?\d+:")
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": os.defpath}
 RIPGREP_OPTIONS = (
@@ -29,6 +32,9 @@ RIPGREP_OPTIONS = (
 )
 # After the glob of the call, since the last matching glob wins.
 SKIPPED = tuple(f"--glob=!{folder}/" for folder in sorted(search.SKIPPED_FOLDERS))
+
+
+log = structlog.get_logger(__name__)
 
 
 class GrepArguments(Arguments):
@@ -60,12 +66,16 @@ class GrepTool:
         max_output_bytes: int = 40_000,
         timeout_seconds: float = 20,
     ) -> None:
-        """`ripgrep` is used if it is installed and there is a sandbox for it, where links lead nowhere.
+        """`ripgrep` is used if it is installed and there is a sandbox for it, where links lead nowhere: it sees nothing
+        of the system but what it needs to start.
 
         Otherwise a worker takes its place, with the same limits, which follows no links.
         """
-        found = installed("rg") if ripgrep and jail else None
-        self._ripgrep = found if found and Path(found).is_relative_to("/usr") else None
+        self._ripgrep = installed("rg") if ripgrep and jail else None
+        self._shown = files_of(self._ripgrep) if self._ripgrep else ()
+        if self._ripgrep and jail and (reason := why_not(jail, [self._ripgrep, "--version"], self._shown)):
+            log.warning("grep.without_ripgrep", reason=reason)
+            self._ripgrep = None
         self._jail = jail
         self._workers = workers
         self._max_output_bytes = max_output_bytes
@@ -115,7 +125,7 @@ class GrepTool:
             "./" if opened.is_folder else "-",
         ]
         if opened.is_folder:
-            program = jail.program(argv, files, ENVIRONMENT, folder=opened, writable=False, settings=False)
+            program = jail.program(argv, files, ENVIRONMENT, folder=opened, writable=False, only=self._shown)
         else:
             program = Program(argv, "/", ENVIRONMENT, stdin=opened.descriptor, starts_others=False)
         return await run_program(
@@ -132,9 +142,9 @@ class GrepTool:
             output = output[: self._max_output_bytes].rpartition("\n")[0]
         lines = output.removesuffix("\n").split("\n") if output else []
         if ended.exit_code and lines and not all(LINE.match(line) for line in lines):
-            if lines[0].startswith(("bwrap: ", "landlock: ")):
-                raise ToolError("the search could not be made: its jail failed")
-            raise ToolError("the pattern, or the glob, is not one that can be used")
+            if ended.exit_code == BAD_PATTERN:
+                raise ToolError("the pattern, or the glob, is not one that can be used")
+            raise ToolError("the search could not be made: its jail failed")
         if ended.exit_code not in (None, *EXIT_CODES):
             raise ToolError("the search could not be made: it was too much for its limits")
         found = "\n".join(shown + line.removeprefix(told) for line in lines)

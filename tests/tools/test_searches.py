@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from onrecord.common.v1 import common_pb2
 
+from gateway_svc.tools.files import Files
 from gateway_svc.tools.glob import GlobTool
 from gateway_svc.tools.grep import GrepTool
+from gateway_svc.tools.jail.libraries import files_of
+from gateway_svc.tools.jail.processes import run_program
 from gateway_svc.tools.jail.sandbox import Sandbox
 from gateway_svc.tools.workers import Workers, search
 from gateway_svc.tools.workers.search import Glob
@@ -241,3 +244,38 @@ async def test_what_a_worker_looks_for_is_on_no_command_line(workspace: Path):
     assert (await working).output.text() == "2:canary-5512\n"
     os.close(read_end)
     assert b"canary" not in lines
+
+
+async def test_ripgrep_sees_nothing_of_the_system_but_what_it_needs_to_start(tree: Path, jails: Mapping[str, Sandbox]):
+    """Whatever a link leads to, in the moment between looking and opening."""
+    ripgrep = shutil.which("rg")
+    if ripgrep is None or not jails:
+        pytest.skip("there is no ripgrep, or no jail")
+    shown = files_of(ripgrep)
+    folders = ["/bin", "/etc", "/home", "/lib", "/lib64", "/opt", "/root", "/usr", "/var"]
+    for jail in jails.values():
+        with Files(tree) as files:
+            argv = [ripgrep, "--files", "--no-messages", "--no-ignore", "--hidden", ".", *folders]
+            program = jail.program(argv, files, {}, writable=False, only=shown)
+            ended = await run_program(program, timeout_seconds=60, max_output_bytes=1_000_000)
+        found = set(ended.output.text().splitlines())
+        assert "./a.py" in found
+        assert {path for path in found if path.startswith("/")} <= set(shown), jail.name
+
+
+async def test_a_jail_that_fails_is_not_told_as_a_wrong_pattern(tree: Path, jails: Mapping[str, Sandbox]):
+    """Neither is a program that cannot be started in it."""
+    for jail in jails.values():
+        tool = GrepTool(jail, Workers())
+        if tool._ripgrep:
+            tool._shown = (tool._ripgrep,)  # without its libraries
+            result = await run(tool, tree, pattern="needle")
+            assert result.error == "the search could not be made: its jail failed"
+
+
+async def test_without_ripgrep_in_its_jail_a_worker_searches(tree: Path, jails: Mapping[str, Sandbox], monkeypatch):
+    monkeypatch.setattr("gateway_svc.tools.grep.files_of", lambda program: (program,))
+    for jail in jails.values():
+        tool = GrepTool(jail, Workers())
+        assert tool._ripgrep is None
+        assert (await run(tool, tree, pattern="needle", path="src/deep")).text == "src/deep/er/c.txt:3:needle: 3"

@@ -8,7 +8,7 @@ the kernel's settings in /proc, which are made read-only one by one. Running the
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -68,23 +68,24 @@ class Bubblewrap:
         *,
         folder: OpenedPath | None = None,
         writable: bool = True,
-        settings: bool = True,
+        only: Sequence[str] | None = None,
         network: bool = False,
         prefix: Sequence[str] = (),
     ) -> Program:
         """A program that runs argv in the sandbox, in `folder`: the workspace, at its path outside, or one in it.
 
-        The workspace is bound as bubblewrap's working directory, so that its path does not matter. Without `settings`
-        there is no /etc, for programs that need none.
+        The workspace is bound as bubblewrap's working directory, so that its path does not matter. `only` are the files
+        of the system that a program sees which needs no more.
         """
         workspace = str(files.path)
         command = [
             self.bwrap,
             *self.namespaces,
-            *_mounts(self.tmp_bytes, settings=settings),
+            *(_system() if only is None else _bound(only)),
+            *_own_mounts(self.tmp_bytes),
             *(() if network else ("--unshare-net",)),
-            *(part for path in self.visible for part in ("--ro-bind-try", str(path), str(path))),
-            *_masks(self.hide, self.visible),
+            *(_bound(self.visible) if only is None else ()),
+            *(_masks(self.hide, self.visible) if only is None else ()),
             *("--bind" if writable else "--ro-bind", ".", workspace),
             *_masks(self.hide, (files.path,)),
             *("--remount-ro", "/", "--chdir", str(files.path_of(folder)) if folder else workspace, "--"),
@@ -100,7 +101,7 @@ def find_bubblewrap(visible: Sequence[Path], hide: Sequence[Path], tmp_bytes: in
     if bwrap := installed("bwrap"):
         for namespaces, system_calls in _variants():
             jail = Bubblewrap(bwrap, namespaces, tmp_bytes, system_calls, tuple(visible), tuple(hide))
-            reason = why_not(jail, "test -r /proc/self/status")
+            reason = why_not(jail, ["/bin/sh", "-c", "test -r /proc/self/status"])
             if not reason:
                 return jail
     return reason
@@ -119,19 +120,28 @@ def _variants() -> Iterator[tuple[tuple[str, ...], bytes | None]]:
 
 
 @cache
-def _mounts(tmp_bytes: int, *, settings: bool) -> tuple[str, ...]:
-    return tuple(_each_mount(tmp_bytes, settings=settings))
-
-
-def _each_mount(tmp_bytes: int, *, settings: bool) -> Iterator[str]:
+def _system() -> tuple[str, ...]:
+    options: list[str] = []
     # Each mount costs time in every call, so a link into /usr becomes a link.
     for path in map(Path, SYSTEM_PATHS):
-        if not settings and path.is_relative_to("/etc"):
-            continue
         if path.is_symlink() and path.resolve().is_relative_to("/usr"):
-            yield from ("--symlink", str(path.readlink()), str(path))
+            options += ("--symlink", str(path.readlink()), str(path))
         elif path.exists():
-            yield from ("--ro-bind-try", str(path), str(path))
+            options += _bound([path])
+    return tuple(options)
+
+
+def _bound(paths: Iterable[Path | str]) -> Iterator[str]:
+    for path in paths:
+        yield from ("--ro-bind-try", str(path), str(path))
+
+
+@cache
+def _own_mounts(tmp_bytes: int) -> tuple[str, ...]:
+    return tuple(_each_own_mount(tmp_bytes))
+
+
+def _each_own_mount(tmp_bytes: int) -> Iterator[str]:
     size = str(tmp_bytes)
     # /proc/1: the first process has no limits, and a command that could write to its memory would escape its own.
     yield from ("--proc", "/proc", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1", "--dev", "/dev")

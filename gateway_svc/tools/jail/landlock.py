@@ -47,7 +47,7 @@ class Landlock:
         *,
         folder: OpenedPath | None = None,
         writable: bool = True,
-        settings: bool = True,
+        only: Sequence[str] | None = None,
         network: bool = False,
         prefix: Sequence[str] = (),
     ) -> Program:
@@ -58,11 +58,10 @@ class Landlock:
         """
         if any(path.is_relative_to(files.path) for path in self.hide):
             raise PermissionError
-        shown = [path for path in SYSTEM_PATHS if settings or not path.startswith("/etc")]
-        shown += map(str, self.visible)
+        shown = [*SYSTEM_PATHS, *map(str, self.visible), *MACHINE] if only is None else list(only)
         orders = {
             "abi": self.abi,
-            "read": [*shown, *MACHINE],
+            "read": shown,
             "devices": DEVICES,
             "writable": writable,
             "network": network,
@@ -92,4 +91,4 @@ def find_landlock(visible: Sequence[Path], hide: Sequence[Path]) -> Landlock | s
     if abi == 0:
         return "this kernel has none"
     jail = Landlock(abi, tuple(visible), tuple(hide))
-    return why_not(jail, "! (: </proc/self/status) 2>/dev/null") or jail
+    return why_not(jail, ["/bin/sh", "-c", "! (: </proc/self/status) 2>/dev/null"]) or jail

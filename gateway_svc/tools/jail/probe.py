@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from gateway_svc.tools.files import Files, OpenedPath
@@ -35,23 +36,24 @@ class Sandbox(Protocol):
         *,
         folder: OpenedPath | None = None,
         writable: bool = True,
-        settings: bool = True,
+        only: Sequence[str] | None = None,
         network: bool = False,
         prefix: Sequence[str] = (),
     ) -> Program:
         """A program that runs argv in the jail, in `folder`: the workspace, or one in it.
 
-        Without `settings` there is no /etc, for programs that need none.
+        It sees the system's own folders, or `only` these files of the system.
         """
         ...
 
 
-def why_not(jail: Sandbox, command: str) -> str:
-    """Why this command of a shell fails in the jail; empty if it does not."""
+def why_not(jail: Sandbox, argv: Sequence[str], only: Sequence[str] | None = None) -> str:
+    """Why a program fails in the jail; empty if it does not."""
     try:
         with ExitStack() as stack:
-            files = stack.enter_context(Files(Path("/usr")))
-            program = jail.program(["/bin/sh", "-c", command], files, {}, writable=False)
+            folder = stack.enter_context(TemporaryDirectory(prefix="onrecord-probe-"))
+            files = stack.enter_context(Files(Path(folder).resolve()))
+            program = jail.program(argv, files, {}, writable=False, only=only)
             options, descriptors = stack.enter_context(descriptors_of(program.bubblewrap or {}))
             done = subprocess.run(
                 [program.argv[0], *options, *program.argv[1:]],
