@@ -1,9 +1,12 @@
 """A model that means harm costs its own calls; the calls of others go on."""
 
+import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from tests.hostile.conftest import Start
@@ -99,3 +102,31 @@ async def test_each_call_costs_itself_and_nobody_else_feels_it(start: Start, tmp
     async with open_house(start, tmp_path, **env) as house:
         furnish(tmp_path / "workspace")
         assert await house.stand_all(CASES + (IN_A_JAIL if jail == "a jail" else [])) == []
+
+
+async def test_what_searches_ends_with_a_gateway_that_is_killed(start: Start, tmp_path: Path):
+    """A worker that is busy in an expression that never ends."""
+    async with open_house(start, tmp_path, **UNCONFINED) as house:
+        (tmp_path / "workspace/long.txt").write_text("a" * 100 + "!\n")
+        search = asyncio.create_task(house.turn([call("grep", pattern="(a|aa)+$")]))
+        async with asyncio.timeout(30):
+            while not (workers := workers_of(house.gateway.pid)):
+                await asyncio.sleep(0.01)
+            house.gateway.kill()
+            while any(map(is_worker, workers)):
+                await asyncio.sleep(0.01)
+        with pytest.raises(grpc.RpcError):
+            await search
+
+
+def workers_of(gateway: int) -> list[str]:
+    """The workers that a gateway has started."""
+    threads = Path(f"/proc/{gateway}/task").iterdir()
+    return [child for thread in threads for child in (thread / "children").read_text().split() if is_worker(child)]
+
+
+def is_worker(process: str) -> bool:
+    """Whether it is one, and runs."""
+    with suppress(OSError):
+        return b"workers/main.py" in Path(f"/proc/{process}/cmdline").read_bytes()
+    return False

@@ -1,4 +1,4 @@
-"""The program that each worker is: `WANTED=… python -I -S main.py JOB PACKAGES`. Takes its limits, then does the job.
+"""The program that each worker is: `WANTED=… python -I -S main.py JOB PACKAGES GATEWAY`. Takes its limits, then does the job.
 
 It ends with the gateway, whatever it is doing, and its memory and time are limited here.
 """
@@ -17,14 +17,13 @@ PR_SET_PDEATHSIG = 1
 ORPHANED = 9
 
 
-def limit(job: str) -> None:
-    """Limits this process's resources, and ties its life to its parent's.
+def limit(job: str, gateway: int) -> None:
+    """Limits this process's resources, and ties its life to that of the gateway, by its process id.
 
     For the kernel the parent is the *thread* that started us; the gateway starts workers from its main thread.
     """
-    parent = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # the parent ended before the line above
+    if os.getppid() != gateway:  # it ended before the line above
         sys.exit(ORPHANED)
     for kind, most in (
         (resource.RLIMIT_DATA, MAX_MEMORY_BYTES[job]),
@@ -38,9 +37,9 @@ def limit(job: str) -> None:
     os.nice(NICENESS)
 
 
-def main(job: str, packages: str) -> int:
+def main(job: str, packages: str, gateway: str) -> int:
     """Runs the job; its result goes to stdout, its exit code says how it ended."""
-    limit(job)
+    limit(job, int(gateway))
     # After the standard library, so that no package can replace one of its modules.
     sys.path += [os.path.dirname(os.path.abspath(__file__)), *([packages] if packages else [])]  # noqa: PTH100, PTH120 - pathlib is slow to load
     module = __import__(job)

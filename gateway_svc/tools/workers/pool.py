@@ -46,7 +46,7 @@ class Workers:
         Raises:
             OSError: no process can be started.
         """
-        argv = [sys.executable, "-I", "-S", MAIN, job, _packages() if job == "page" else ""]
+        argv = [sys.executable, "-I", "-S", MAIN, job, _packages() if job == "page" else "", str(os.getpid())]
         here = "/" if folder is None else f"/proc/self/fd/{folder}"
         # Not in argv, which every user of the machine can read: a URL or a pattern may hold a secret.
         env = {**ENVIRONMENT, WANTED: json.dumps(wanted)}
