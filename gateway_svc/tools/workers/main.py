@@ -1,4 +1,4 @@
-"""The program of each worker: `WANTED=… python -I -S main.py JOB PACKAGES GATEWAY`. Takes its limits, then does the job.
+"""The program of each worker, `WANTED=… python -I -S main.py JOB PACKAGES GATEWAY`: takes its limits, and does its job.
 
 It ends with the gateway, whatever it is doing, and its memory and time are limited here.
 """
