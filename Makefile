@@ -12,7 +12,7 @@ PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile faults load bench bench-data bench-queries clean
+.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile faults load bench bench-hostile bench-data bench-queries clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -99,6 +99,9 @@ test-image: $(VENV)/.deploy  ## build the images from Debian's packages, run the
 
 test-hostile: $(VENV)/.ready  ## run the peers that mean harm against both services; SHORT=1 for the quicker half
 	$(BIN)/python -m pytest -q -m 'hostile$(if $(SHORT), and not long)' tests/hostile
+
+bench-hostile: $(VENV)/.ready  ## print what an honest caller feels beside each peer that means harm; CASES=… for some
+	$(BIN)/python -m pytest -q -rP --show-capture=no -m hostile tests/hostile $(if $(CASES),-k "$(CASES)")
 
 faults: $(VENV)/.ready  ## kill, cut and fill for ROUNDS rounds (200), and count the rows
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)

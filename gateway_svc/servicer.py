@@ -118,7 +118,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         """Lists sessions."""
         size = page_size(request.page_size)
         before = str(decode_token(request.page_token, b"sessions", (str,))[0]) if request.page_token else None
-        states = self._sessions.list_page(size + 1, before, _viewer())
+        states = await self._sessions.list_page(size + 1, before, _viewer())
         token = encode_token((states[size - 1].id,), b"sessions") if len(states) > size else ""
         return pb.ListSessionsResponse(sessions=[state.to_message() for state in states[:size]], next_page_token=token)
 

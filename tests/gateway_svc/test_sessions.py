@@ -2,12 +2,14 @@
 
 import asyncio
 import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway_svc.errors import NotFound
 from gateway_svc.turns.sessions import Sessions, SessionState
-from gateway_svc.turns.transcript import Transcript
+from gateway_svc.turns.transcript import Transcript, read_state
 
 
 async def test_who_comes_after_a_cancelled_one_finds_the_session_closed(tmp_path, monkeypatch):
@@ -59,3 +61,17 @@ def test_a_transcript_that_cannot_be_read_is_closed(tmp_path):
         with pytest.raises(NotFound, match="never begun"):
             asyncio.run(hold())
     Transcript.open(path).close()
+
+
+async def test_a_listing_reads_no_file_on_the_event_loop(tmp_path, monkeypatch):
+    sessions, seen = Sessions(tmp_path), set[int]()
+
+    def read(path: Path) -> Any:
+        seen.add(threading.get_ident())
+        return read_state(path)
+
+    sessions.create(SessionState(id=""))
+    monkeypatch.setattr("gateway_svc.turns.sessions.read_state", read)
+    assert len(await sessions.list_page(10, None)) == 1
+    assert seen
+    assert threading.get_ident() not in seen

@@ -287,7 +287,7 @@ async def test_a_request_that_cannot_be_carried_out_is_refused_and_leaves_no_ses
         await house.run(**request_)
     assert isinstance(refusal.value, GatewayError)
     assert str(refusal.value)
-    assert house.sessions.list_page(10, None) == []
+    assert await house.sessions.list_page(10, None) == []
 
 
 async def test_a_session_whose_process_died_in_a_turn_is_shown_as_failed_and_goes_on(tmp_path):
@@ -336,8 +336,8 @@ async def test_cancelling_what_does_not_run_is_not_found(tmp_path):
 async def test_sessions_are_listed_newest_first_page_by_page(tmp_path):
     house = House(tmp_path, Runner())
     made = [house.turns.create_session(pb.SessionSettings()).id for _ in range(5)]
-    first = house.sessions.list_page(2, None)
-    second = house.sessions.list_page(9, first[-1].id)
+    first = await house.sessions.list_page(2, None)
+    second = await house.sessions.list_page(9, first[-1].id)
     assert [state.id for state in first + second] == made[::-1]
 
 

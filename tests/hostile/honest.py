@@ -5,6 +5,7 @@ Run as `python -m tests.hostile.honest SERVICE ADDRESS`; it ends with its input,
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -36,8 +37,8 @@ class Calls:
         return sorted(self.milliseconds)[min(len(self.milliseconds) - 1, int(len(self.milliseconds) * share))]
 
 
-ALL: list[Calls] = []
-"""Of this process, for whoever prints them."""
+ALL: list[tuple[str, Calls]] = []
+"""Those of this process by their tests: `make bench-hostile` prints them."""
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def honest_caller(service: Service, module: str) -> Iterator[Calls]:
             process.stdin.close()
             told = json.loads(process.stdout.read() or "{}")
             calls.__dict__.update(told)
-            ALL.append(calls)
+            ALL.append((os.environ["PYTEST_CURRENT_TEST"].partition("::")[2].removesuffix(" (call)"), calls))
     assert not calls.failures, calls.failures
     assert calls.milliseconds
 
