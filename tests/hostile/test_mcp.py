@@ -53,6 +53,8 @@ OF_HTTP: dict[str, tuple[str, str]] = {
     "trailers": ("SUCCEEDED|INTERRUPTED", ""),
 }
 
+QUICK = {"pattern", "objects", "code", "overlong"}
+
 
 def cases(ends: dict[str, tuple[str, str]]) -> list[Case]:
     """Each with a server of its own: one that broke off is not asked again at once."""
@@ -73,14 +75,20 @@ def program(mode: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "transport", ["program", *(pytest.param(way, marks=pytest.mark.long) for way in ("json", "events"))]
+    ("transport", "names"),
+    [
+        ("program", QUICK),
+        *(pytest.param(way, None, marks=pytest.mark.long) for way in ("program", "json", "events")),
+    ],
 )
-async def test_each_answer_costs_its_own_call_and_nobody_else_feels_it(start: Start, tmp_path: Path, transport: str):
+async def test_each_answer_costs_its_own_call_and_nobody_else_feels_it(
+    start: Start, tmp_path: Path, transport: str, names: set[str] | None
+):
     assert OF_HTTP.keys() == HTTP_ATTACKS.keys()
     assert ENDS.keys() == mcp_attacks.ATTACKS.keys()
     async with mcp_attacks.mcp_attacks() as server:
-        by_transport = {"program": {}, "json": OF_BODIES | OF_HTTP, "events": {}}
-        ends = ENDS | by_transport[transport]
+        ends = ENDS | (OF_BODIES | OF_HTTP if transport == "json" else {})
+        ends = {name: end for name, end in ends.items() if names is None or name in names}
         settings = program("go") if transport == "program" else {"url": f"{server.url}/{transport}"}
         servers = {f"m{at}": settings for at in range(len(ends))}
         async with open_house(start, tmp_path, GATEWAY_MCP_FILE=file_of(tmp_path, **servers)) as house:
@@ -106,6 +114,7 @@ async def test_a_list_of_tools_costs_only_its_tools(start: Start, tmp_path: Path
         assert len(log) < 100_000
 
 
+@pytest.mark.long
 async def test_a_server_that_hangs_at_initialize_holds_up_no_end(start: Start, tmp_path: Path):
     """The gateway ends by SIGTERM before the server's time is over, and so does what the server has started."""
     settings = program("hangs", start_seconds=600)

@@ -32,6 +32,8 @@ from tests.support.certificates import Authority
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
 
 MIB = 2**20
+SHORT = ("chat", "anthropic")
+"""The forms that have all kinds of attacks between them."""
 COMPLETED, FAILED = "COMPLETED", "INTERNAL"
 PARTS = (FAILED, "2,048 parts in one answer")
 BACK = (FAILED, "characters of reasoning and items that are to go back")
@@ -132,7 +134,9 @@ async def end_of(stub: Any, engine: str, attack: str) -> tuple[str, str, list[in
     raise AssertionError("the turn did not end")
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [form if form in SHORT else pytest.param(form, marks=pytest.mark.long) for form in FORMS]
+)
 async def test_each_attack_ends_its_own_turn_and_nobody_else_feels_it(start: Start, form: str):
     async with model_attacks() as server, ModelServer(Script(steps=(Step(text="done", repeat=1000),))) as model:
         name, other = ("openai", "ollama") if form in ("chat", "responses") else (form, "openai")
