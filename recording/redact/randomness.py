@@ -7,9 +7,11 @@ from recording.redact.spans import Span, marker
 _TOKEN = re.compile(r"[A-Za-z0-9+/_-]{20,}={0,2}")
 _SEGMENT = re.compile(r"[A-Za-z0-9+_-]{20,}={0,2}")
 _PIECE = re.compile(r"[A-Za-z0-9]+")
-# A digest is public, and so is the mangled name of a function.
+# A digest is public, also one of go.sum, and so is the mangled name of a function.
 _DIGEST = re.compile(r"sha[0-9]{1,3}-|_Z(?=[NKSTL0-9])", re.IGNORECASE)
-_DIGEST_BEFORE = re.compile(r"(?:sha[0-9]{1,3}|md5)[-:=@\"' ]{1,3}\Z", re.IGNORECASE)
+_DIGEST_BEFORE = re.compile(r"(?:sha[0-9]{1,3}|md5|blake[23][bs]?)[-:=@\"' ]{1,3}\Z|\bh1:\Z", re.IGNORECASE)
+# What builds write: a file named by the digest of what is in it.
+_BUILT_AFTER = re.compile(r"\.(?:cache|chunk|css|js|map|woff2?|png|jpe?g|svg|webp|o|pyc|pack|idx)\b")
 _KIND_OF = str.maketrans(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", "a" * 26 + "A" * 26 + "0" * 10
 )
@@ -47,6 +49,13 @@ def random_after_word(token: str) -> bool:
     return not token.isdecimal() and (_HEX.fullmatch(token) is not None or _score(token) >= _SCORE_AFTER_WORD)
 
 
+def _is_public(text: str, part: re.Match[str]) -> bool:
+    """Whether what is around a random token says that it is a digest."""
+    if text[part.start() - 1 : part.start()] == "/" and _BUILT_AFTER.match(text, part.end()):
+        return True
+    return _DIGEST_BEFORE.search(text, max(0, part.start() - 12), part.start()) is not None
+
+
 def find(text: str) -> list[Span]:
     """Tokens of at least 20 characters, in mixed case with digits, that look random regardless of context."""
     spans: list[Span] = []
@@ -59,7 +68,7 @@ def find(text: str) -> list[Span]:
         spans.extend(
             Span(part.start(), part.end(), marker("random"))
             for part in parts
-            if _random_alone(part.group()) and not _DIGEST_BEFORE.search(text, max(0, part.start() - 12), part.start())
+            if _random_alone(part.group()) and not _is_public(text, part)
         )
     return spans
 

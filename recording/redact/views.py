@@ -11,7 +11,7 @@ _WRITTEN_OTHERWISE = re.compile(r"\\|%[0-9A-Fa-f]{2}|[^\s\"'=(,:;|&\[{<>][\"']+[
 _ESCAPE = re.compile(
     r"%(?P<percent>[0-7][0-9A-Fa-f])"
     r"|\\(?:u00(?P<unicode>[0-7][0-9A-Fa-f])|x(?P<hex>[0-7][0-9A-Fa-f])|0?(?P<octal>[01][0-7]{2})|(?P<space>[nrt])|\n|(?P<char>.)(?<!\\[sSwWdDbB](?=[*+?{])))"
-    r"|\$?[\"']"
+    r"|\$?(?:(?<![ \t])[\"']|[\"'](?![ \t]))"  # one between blanks ends what the text as it is shows
 )
 
 

@@ -1,7 +1,8 @@
-"""900 commands that somebody wrote without a look at the patterns or at the other suites.
+"""Two corpora of commands that somebody wrote without a look at the patterns or at the other suites: 900, then 450.
 
-At first 83 of the 600 secrets were shown, and 8 of the 300 ordinary commands redacted; what fell was then mended by its
-kind. So these are bounds for what was once found, and no measure of what will be: docs/decisions/redaction.md.
+At first 83 of the 600 secrets of the one were shown and 8 of its 300 ordinary commands redacted; of the other, 12 of
+300 and 9 of 150. What fell was then mended by its kind. So these are bounds for what was once found, and no measure of
+what will be: docs/decisions/redaction.md.
 """
 
 import json
@@ -28,18 +29,23 @@ def _shown(command: str) -> str:
     return shown
 
 
-@pytest.mark.parametrize(("name", "count"), [("secrets.jsonl", 600), ("ordinary.jsonl", 300)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("secrets.jsonl", 600), ("ordinary.jsonl", 300), ("secrets_2.jsonl", 300), ("ordinary_2.jsonl", 150)],
+)
 def test_the_suite_is_as_large_as_it_is_said_to_be(name, count):
     assert len({line["command"] for line in _lines(name)}) == count
 
 
-def test_of_600_commands_with_secrets_6_show_one_at_most():
-    commands = {line["command"]: line["secrets"] for line in _lines("secrets.jsonl")}
+@pytest.mark.parametrize(("name", "most"), [("secrets.jsonl", 6), ("secrets_2.jsonl", 1)])
+def test_commands_with_secrets_show_no_more_than_was_left(name, most):
+    commands = {line["command"]: line["secrets"] for line in _lines(name)}
     missed = [text for text, secrets in commands.items() if any(secret in _shown(text) for secret in secrets)]
-    assert len(missed) <= 6, missed
+    assert len(missed) <= most, missed
 
 
-def test_of_300_ordinary_commands_3_are_redacted_at_most():
-    shown = [_shown(line["command"]) for line in _lines("ordinary.jsonl")]
+@pytest.mark.parametrize(("name", "most"), [("ordinary.jsonl", 0), ("ordinary_2.jsonl", 0)])
+def test_of_ordinary_commands_no_more_than_was_left_are_redacted(name, most):
+    shown = [_shown(line["command"]) for line in _lines(name)]
     alarms = [text for text in shown if "[redacted:" in text]
-    assert len(alarms) <= 3, alarms
+    assert len(alarms) <= most, alarms
