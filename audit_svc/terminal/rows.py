@@ -203,11 +203,19 @@ class Timeline:
             line = Text(f"{_offset(entry.at_ms - self._session.created_at_ms):>10}  ", style="dim")
             kind = entry.WhichOneof("entry")
             if kind == "model_request":
-                yield _request(line, entry.model_request.model_request)
+                line = _request(line, entry.model_request.model_request)
+                yield line.append(self._by_another(entry.model_request.receipt), style="yellow")
             elif kind == "tool_call":
-                yield _call(line, entry.tool_call.tool_call)
+                line = _call(line, entry.tool_call.tool_call)
+                yield line.append(self._by_another(entry.tool_call.receipt), style="yellow")
             else:
                 yield line.append("of a kind that this version does not know")
+
+    def _by_another(self, receipt: questions_pb2.Receipt) -> str:
+        """Who recorded an entry, where it was not who recorded the session."""
+        if receipt.recorded_by == self._recorded_by:
+            return ""
+        return f" · recorded by {printable(receipt.recorded_by) or 'a caller without a name'}"
 
 
 def _call(line: Text, row: audit_pb2.AuditRow) -> Text:

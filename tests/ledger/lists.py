@@ -101,7 +101,7 @@ class ListLedger:
             names = sorted(one.receipt.recorded_by for one in found)
             raise AmbiguousId("several callers recorded a session with this id", "session", session_id, names)
         session = found[0]
-        wanted = Filter({"session_id": session_id, "recorded_by": session.receipt.recorded_by})
+        wanted = Filter(query.filter.equal)
         entries = map(_entry, [*self._matching(wanted, self._calls), *self._matching(wanted, self._requests)])
         rest = [
             entry for entry in sorted(entries, key=entry_key) if query.after is None or entry_key(entry) > query.after
@@ -111,7 +111,8 @@ class ListLedger:
     async def summarize_usage(self, query: Query) -> Page[questions_pb2.UsageGroup]:
         found: dict[tuple[str, ...], questions_pb2.UsageGroup] = {}
         durations = defaultdict[tuple[str, ...], list[int]](list)
-        self._refuse_ambiguous(query.filter.equal)
+        if "recorded_by" not in query.group_by:
+            self._refuse_ambiguous(query.filter.equal)
         for record in self._matching(query.filter, self._calls):
             call, key = row_of(record), self._group(query.group_by, record)
             row = found.setdefault(key, _usage_group(key))

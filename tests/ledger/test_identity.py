@@ -68,6 +68,8 @@ async def test_a_session_that_two_recorded_must_be_asked_for_with_its_recorder(l
     usage = questions_pb2.SummarizeUsageRequest
     with pytest.raises(AmbiguousId):
         await all_records(ledger.summarize_usage, question(usage, session_id="session-1"), (str,))
+    grouped = question(usage, session_id="session-1", group_by=["recorded_by"])
+    assert len(await all_records(ledger.summarize_usage, grouped, (str,))) == 2
     by_user = await all_records(
         ledger.summarize_usage, question(usage, group_by=["label:user", "recorded_by"]), (str, str)
     )
@@ -75,6 +77,16 @@ async def test_a_session_that_two_recorded_must_be_asked_for_with_its_recorder(l
     for name in ("a", "b"):
         wanted = question(usage, session_id="session-1", recorded_by=name)
         assert [group.tool_calls for group in await all_records(ledger.summarize_usage, wanted, ())] == [1]
+
+
+async def test_a_timeline_has_what_all_recorded_in_the_session_unless_one_is_asked_for(ledger):
+    """An application may record its calls in the session of a gateway; each entry tells by whom it is."""
+    await record(ledger, by="gateway", sessions=[session_row()], tool_calls=[audit_row(id="a")])
+    await record(ledger, by="application", tool_calls=[audit_row(id="b")], model_requests=[cost_row(id="c")])
+    _, entries = await timeline(ledger, "session-1", size=2)
+    assert {entry_row(entry).id for entry in entries} == {"a", "b", "c"}
+    _, entries = await timeline(ledger, "session-1", recorded_by="gateway")
+    assert [entry_row(entry).id for entry in entries] == ["a"]
 
 
 async def test_a_session_from_before_there_were_names_belongs_to_nobody_new(ledger):

@@ -65,7 +65,7 @@ def sessions_statement(connection: Connection, query: Query) -> Statement:
 
 
 def get_session(connection: Connection, query: Query) -> tuple[questions_pb2.SessionRecord, Page[questions_pb2.Entry]]:
-    """A session and a page of its timeline: the rows of whoever recorded the session.
+    """A session and a page of its timeline: where the query says who recorded it, that caller's rows alone.
 
     Raises:
         NotFound: the ledger does not know it.
@@ -84,7 +84,7 @@ def get_session(connection: Connection, query: Query) -> tuple[questions_pb2.Ses
         raise ambiguous_session(session_id, [row[RECEIPT.index("recorded_by")] for row in found])
     session = _session(found[0])
     entries = heapq.merge(
-        *(_timeline(connection, rank, session, query) for rank in range(len(_TIMELINE))),
+        *(_timeline(connection, rank, query) for rank in range(len(_TIMELINE))),
         key=lambda entry: tuple(entry[:_KEY_LENGTH]),
     )
     return session, take_page(entries, _entry, query.size, entry_key)
@@ -115,14 +115,11 @@ def list_queries(connection: Connection, query: Query) -> Page[administration_pb
     return take_page(listing.fetch(connection, _QUERY_NAMES, statement), _query, query.size, query_key)
 
 
-def _timeline(
-    connection: Connection, rank: int, session: questions_pb2.SessionRecord, query: Query
-) -> Iterator[Values]:
+def _timeline(connection: Connection, rank: int, query: Query) -> Iterator[Values]:
     """A page of a session's rows of one table of _TIMELINE in their order: (time, rank, position), then the row."""
     table, columns, index = _TIMELINE[rank]
     names = [*RECEIPT, *(column.name for column in columns)]
-    conditions = [Condition("session_id = ?", (session.session.id,))]
-    conditions += [Condition("recorded_by = ?", (session.receipt.recorded_by,))]
+    conditions = [Condition(f"{name} = ?", (value,)) for name, value in query.filter.equal.items()]
     if query.after:
         # A comparison of three would not be looked up in the index.
         conditions += [Condition("created_at >= ?", query.after[:1])]

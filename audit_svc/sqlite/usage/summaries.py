@@ -7,7 +7,7 @@ summed up by errors, shadows, texts and suspect times: what is asked by them is 
 
 import operator
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +84,7 @@ def summarize_usage(connection: Connection, query: Query) -> Page[questions_pb2.
     groups, found = query.group_by, defaultdict[Group, _Sums](_Sums)
     page: list[Group] = [()]
     with connection:  # of one moment: a row that comes between two reads would be in both, or in neither
-        _refuse_ambiguous(connection, query.filter.equal)
+        _refuse_ambiguous(connection, query)
         parts: Sequence[Part] = list(_parts(connection, query.filter, groups))
         if groups:
             page, parts = page_of(connection, query, parts)
@@ -96,10 +96,11 @@ def summarize_usage(connection: Connection, query: Query) -> Page[questions_pb2.
     return Page(rows, tuple(_names(groups, page[-1])) if rest else None)
 
 
-def _refuse_ambiguous(connection: Connection, equal: Mapping[str, str]) -> None:
+def _refuse_ambiguous(connection: Connection, query: Query) -> None:
     """Refuses to sum up the rows that several callers recorded under one session id."""
-    session_id = equal.get("session_id", "")
-    if not session_id or "recorded_by" in equal or len(recorders_of(connection)) < 2:
+    session_id = query.filter.equal.get("session_id", "")
+    is_told_apart = "recorded_by" in query.filter.equal or "recorded_by" in query.group_by
+    if not session_id or is_told_apart or len(recorders_of(connection)) < 2:
         return
     tables = " UNION ".join(f"SELECT recorded_by FROM {name} WHERE session_id = ?1" for name in _OF_SESSION)  # noqa: S608 - names of ours
     names = [str(name) for (name,) in connection.execute(tables, (session_id,))]

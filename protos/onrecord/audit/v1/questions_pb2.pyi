@@ -539,7 +539,9 @@ class GetSessionRecordResponse(_message.Message):
 
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]:
-        """What happened in it, the oldest first."""
+        """What happened in it, the oldest first, whoever recorded it: each receipt tells by whom it is. Where the request says
+        recorded_by, that caller's entries alone.
+        """
 
     def __init__(
         self,
