@@ -249,6 +249,20 @@ def test_a_result_that_no_row_can_hold_changes_nothing_for_the_body(tmp_path):
     assert [row.outcome for row in rows] == [common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_SUCCEEDED]
 
 
+def test_a_ledger_may_be_closed_before_the_end_of_with_and_after_it(tmp_path):
+    with Ledger(tmp_path, "127.0.0.1:9", drain_seconds=0) as ledger:
+        assert ledger.close()
+    assert ledger.close()
+
+
+async def test_a_ledger_of_asyncio_may_be_closed_before_the_end_of_with_and_after_it(tmp_path):
+    async with AsyncLedger(tmp_path, "127.0.0.1:9", drain_seconds=0) as ledger:
+        with ledger.tool_call("lookup"):
+            pass
+        assert not await ledger.close()
+    assert not await ledger.close()
+
+
 def test_a_ledger_that_is_not_open_says_so(tmp_path):
     with pytest.raises(RuntimeError, match="open the ledger with `with` first"):
         Ledger(tmp_path).tool_call("lookup")

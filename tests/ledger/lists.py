@@ -284,10 +284,9 @@ class ListLedger:
         session_id = equal.get("session_id")
         if session_id is None or "recorded_by" in equal:
             return
-        both = [*self._calls.items(), *self._requests.items()]
-        names = {by for (_, by), one in both if row_of(one).session_id == session_id}
+        names = {by for id_, by in self._sessions if id_ == session_id}
         if len(names) > 1:
-            raise AmbiguousId("several callers recorded this session", "session", session_id, sorted(names))
+            raise AmbiguousId("several callers recorded a session with this id", "session", session_id, sorted(names))
 
     def _matching(self, wanted: Filter, table: Mapping[Key, Any]) -> list[Any]:
         return [

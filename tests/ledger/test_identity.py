@@ -87,6 +87,8 @@ async def test_a_timeline_has_what_all_recorded_in_the_session_unless_one_is_ask
     assert {entry_row(entry).id for entry in entries} == {"a", "b", "c"}
     _, entries = await timeline(ledger, "session-1", recorded_by="gateway")
     assert [entry_row(entry).id for entry in entries] == ["a"]
+    usage = question(questions_pb2.SummarizeUsageRequest, session_id="session-1")
+    assert [group.tool_calls for group in await all_records(ledger.summarize_usage, usage, ())] == [2]
 
 
 async def test_a_session_from_before_there_were_names_belongs_to_nobody_new(ledger):

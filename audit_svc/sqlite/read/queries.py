@@ -94,7 +94,7 @@ def ambiguous_session(session_id: str, recorded_by: Sequence[str]) -> AmbiguousI
     """The error for a question about a session id that several callers recorded."""
     names = ", ".join(repr(name) for name in sorted(recorded_by))
     return AmbiguousId(
-        f"several callers recorded a session with this id: say whose is meant by recorded_by, one of {names}",
+        f"several callers recorded a session with this id: choose one with recorded_by (`--recorded-by`): {names}",
         "session",
         session_id,
         sorted(recorded_by),

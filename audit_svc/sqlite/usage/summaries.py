@@ -44,8 +44,6 @@ _OF_CALLS = ("tool_calls", "tool_call_errors", *CALLS[2:])
 _OF_USAGE = ("requests", *REQUESTS[2:-2], "known_cost_micros", "unpriced_requests")
 """The fields of UsageGroup and of its Usage, in the order of CALLS, and of REQUESTS without the errors."""
 
-_OF_SESSION = ("tool_call_log", "cost_log")
-
 _NO_CALLS, _NO_REQUESTS = (0,) * len(CALLS), (0,) * len(REQUESTS)
 
 
@@ -97,13 +95,13 @@ def summarize_usage(connection: Connection, query: Query) -> Page[questions_pb2.
 
 
 def _refuse_ambiguous(connection: Connection, query: Query) -> None:
-    """Refuses to sum up the rows that several callers recorded under one session id."""
+    """Refuses to sum up the rows of sessions that several callers recorded under one id."""
     session_id = query.filter.equal.get("session_id", "")
     is_told_apart = "recorded_by" in query.filter.equal or "recorded_by" in query.group_by
     if not session_id or is_told_apart or len(recorders_of(connection)) < 2:
         return
-    tables = " UNION ".join(f"SELECT recorded_by FROM {name} WHERE session_id = ?1" for name in _OF_SESSION)  # noqa: S608 - names of ours
-    names = [str(name) for (name,) in connection.execute(tables, (session_id,))]
+    found = connection.execute("SELECT recorded_by FROM sessions WHERE id = ?", (session_id,))
+    names = [str(name) for (name,) in found]
     if len(names) > 1:
         raise ambiguous_session(session_id, names)
 

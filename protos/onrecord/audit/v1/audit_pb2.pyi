@@ -33,7 +33,7 @@ class _RejectionCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rejecti
     REJECTION_CODE_INVALID: _RejectionCode.ValueType  # 1
     """A field is missing or has a value that it cannot have."""
     REJECTION_CODE_CONFLICT: _RejectionCode.ValueType  # 2
-    """The ledger has a row with this id and other content."""
+    """The ledger has a row of this caller with this id and other content."""
     REJECTION_CODE_TOO_LARGE: _RejectionCode.ValueType  # 3
     """A text is longer than its field allows."""
     REJECTION_CODE_TOO_OLD: _RejectionCode.ValueType  # 4
@@ -47,7 +47,7 @@ REJECTION_CODE_UNSPECIFIED: RejectionCode.ValueType  # 0
 REJECTION_CODE_INVALID: RejectionCode.ValueType  # 1
 """A field is missing or has a value that it cannot have."""
 REJECTION_CODE_CONFLICT: RejectionCode.ValueType  # 2
-"""The ledger has a row with this id and other content."""
+"""The ledger has a row of this caller with this id and other content."""
 REJECTION_CODE_TOO_LARGE: RejectionCode.ValueType  # 3
 """A text is longer than its field allows."""
 REJECTION_CODE_TOO_OLD: RejectionCode.ValueType  # 4
@@ -109,7 +109,7 @@ class AuditRow(_message.Message):
     SHADOW_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Chosen by the producer, unique for ever, 1 to 128 characters; a UUIDv7 keeps the ledger fast."""
+    """Chosen by the producer, unique for ever among its rows, 1 to 128 characters; a UUIDv7 keeps the ledger fast."""
     session_id: _builtins.str
     """The session that the call belongs to, at most 128 characters; stored as "unknown" when empty."""
     engine: _builtins.str
@@ -219,7 +219,7 @@ class CostRow(_message.Message):
     SHADOW_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Chosen by the producer, unique for ever, 1 to 128 characters."""
+    """Chosen by the producer, unique for ever among its rows, 1 to 128 characters."""
     session_id: _builtins.str
     """The session, at most 128 characters; stored as "unknown" when empty."""
     turn_id: _builtins.str
@@ -295,8 +295,8 @@ Global___CostRow: _TypeAlias = CostRow  # noqa: Y015
 
 @_typing.final
 class SessionRow(_message.Message):
-    """SessionRow is the state of a session. Of two rows with one id the one with the higher revision stays. Where callers have
-    names, only the one that recorded a session's first row may record further ones: others are rejected as CONFLICT.
+    """SessionRow is the state of a session. Of a caller's rows with one id the one with the highest revision stays; another
+    caller's row of that id stands beside it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -95,7 +95,7 @@ class QuestionServiceServicer:
     def SummarizeUsage(self, request, context):
         """SummarizeUsage counts tool calls, model requests, tokens and money in groups. INVALID_ARGUMENT names a grouping that is
         unknown. FAILED_PRECONDITION with the reason AMBIGUOUS_ID where the filter has a session's id without recorded_by, and
-        several callers recorded rows of that session: Receipt.recorded_by of its tool calls says who.
+        several callers recorded a session with that id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

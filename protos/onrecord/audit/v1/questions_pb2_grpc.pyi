@@ -42,7 +42,7 @@ class QuestionServiceStub:
     SummarizeUsage: _grpc.UnaryUnaryMultiCallable[_questions_pb2.SummarizeUsageRequest, _questions_pb2.SummarizeUsageResponse]
     """SummarizeUsage counts tool calls, model requests, tokens and money in groups. INVALID_ARGUMENT names a grouping that is
     unknown. FAILED_PRECONDITION with the reason AMBIGUOUS_ID where the filter has a session's id without recorded_by, and
-    several callers recorded rows of that session: Receipt.recorded_by of its tool calls says who.
+    several callers recorded a session with that id.
     """
     TailToolCalls: _grpc.UnaryStreamMultiCallable[_questions_pb2.TailToolCallsRequest, _questions_pb2.TailToolCallsResponse]
     """TailToolCalls streams tool calls as they are committed, from now or from a position. Responses without rows are signs of
@@ -68,7 +68,7 @@ class QuestionServiceAsyncStub(QuestionServiceStub):
     SummarizeUsage: _aio.UnaryUnaryMultiCallable[_questions_pb2.SummarizeUsageRequest, _questions_pb2.SummarizeUsageResponse]  # type: ignore[assignment]
     """SummarizeUsage counts tool calls, model requests, tokens and money in groups. INVALID_ARGUMENT names a grouping that is
     unknown. FAILED_PRECONDITION with the reason AMBIGUOUS_ID where the filter has a session's id without recorded_by, and
-    several callers recorded rows of that session: Receipt.recorded_by of its tool calls says who.
+    several callers recorded a session with that id.
     """
     TailToolCalls: _aio.UnaryStreamMultiCallable[_questions_pb2.TailToolCallsRequest, _questions_pb2.TailToolCallsResponse]  # type: ignore[assignment]
     """TailToolCalls streams tool calls as they are committed, from now or from a position. Responses without rows are signs of
@@ -115,7 +115,7 @@ class QuestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_questions_pb2.SummarizeUsageResponse, _abc.Awaitable[_questions_pb2.SummarizeUsageResponse]]:
         """SummarizeUsage counts tool calls, model requests, tokens and money in groups. INVALID_ARGUMENT names a grouping that is
         unknown. FAILED_PRECONDITION with the reason AMBIGUOUS_ID where the filter has a session's id without recorded_by, and
-        several callers recorded rows of that session: Receipt.recorded_by of its tool calls says who.
+        several callers recorded a session with that id.
         """
 
     @_abc_1.abstractmethod

@@ -77,6 +77,7 @@ class _Ledger:
             service = replace(service, metadata=access.metadata)
         self._open = partial(open_record, Path(state_dir).expanduser(), service, mode=mode)
         self._record: Record | None = None
+        self._is_closed = self._is_all_sent = False
 
     def _opened(self) -> Record:
         if self._record is None:
@@ -104,6 +105,7 @@ class _Ledger:
 
     async def _begin(self) -> None:
         self._record = self._open()
+        self._is_closed = self._is_all_sent = False
         self._record.start()
 
     async def _end(self) -> bool:
@@ -118,8 +120,15 @@ class AsyncLedger(_Ledger):
     """The ledger for asyncio, for `async with`. Inside it, `with ledger.tool_call(...)` never waits for the network."""
 
     async def close(self) -> bool:
-        """Sends all rows; returns whether all reached the ledger. The rest is sent after the next start."""
-        return await self._end()
+        """Sends all rows; returns whether all reached the ledger. The rest is sent after the next start.
+
+        `with` calls it at its end, if nobody has; it answers again what it answered first.
+        """
+        if not self._is_closed:
+            self._opened()
+            self._is_closed = True
+            self._is_all_sent = await self._end()
+        return self._is_all_sent
 
     async def __aenter__(self) -> Self:
         """Opens the ledger.
@@ -140,11 +149,18 @@ class Ledger(_Ledger):
     """The ledger for programs without an event loop. It sends in a thread of its own, and any thread may use it."""
 
     def close(self) -> bool:
-        """Sends all rows; returns whether all reached the ledger. The rest is sent after the next start."""
-        try:
-            return self._in_thread(self._end())
-        finally:
-            self._end_thread()
+        """Sends all rows; returns whether all reached the ledger. The rest is sent after the next start.
+
+        `with` calls it at its end, if nobody has; it answers again what it answered first.
+        """
+        if not self._is_closed:
+            self._opened()
+            self._is_closed = True
+            try:
+                self._is_all_sent = self._in_thread(self._end())
+            finally:
+                self._end_thread()
+        return self._is_all_sent
 
     def __enter__(self) -> Self:
         """Opens the ledger.
