@@ -35,8 +35,8 @@ _ENDS_OF_GRPC = ("max connection age", "Cancelling all calls")
 # The service refuses or does not understand the gateway: an operator has to act, and until then every row is kept.
 _REFUSALS = {
     grpc.StatusCode.UNAUTHENTICATED: "give the gateway a token that the audit service knows",
-    grpc.StatusCode.PERMISSION_DENIED: "give the token the right to record, and say the name that the list of callers gives "
-    "it (GATEWAY_PRODUCER_NAME, or a Ledger's producer_name)",
+    grpc.StatusCode.PERMISSION_DENIED: "give the token the right to record and tell the name that it has on the list "
+    "of callers (GATEWAY_PRODUCER_NAME, or a Ledger's producer_name)",
     grpc.StatusCode.UNIMPLEMENTED: "what answers there is not an audit service, or an older one",
     grpc.StatusCode.INVALID_ARGUMENT: "the audit service refuses all that this gateway sends: compare their versions",
     grpc.StatusCode.FAILED_PRECONDITION: "look at the audit service's log",
