@@ -82,7 +82,7 @@ class Inserts:
         The rows of all batches are inserted together: many producers with a few rows each cost what one with many does.
         """
         self._rollups.begin()
-        self._recorders.begin({batch.recorded_by for batch, _ in batches if len(batch)})
+        self._recorders.begin({batch.recorded_by for batch, _ in batches if len(batch) or batch.numbers})
         self.suspect_rows = 0
         received = ReceivedRanges(self._connection, now_ms)
         rejections = [list(batch.rejections) for batch, _ in batches]
@@ -262,7 +262,7 @@ def prepare(connection: apsw.Connection, sql: str) -> None:
     cursor = connection.cursor()
     cursor.exec_trace = _never_run
     try:
-        cursor.execute(sql, (None,) * len(set(_NUMBERED.findall(sql)) | set(enumerate(_BARE.findall(sql)))))
+        cursor.execute(sql, (None,) * (len(set(_NUMBERED.findall(sql))) + len(_BARE.findall(sql))))
     except apsw.ExecTraceAbort:
         pass
     except apsw.SQLError as error:
