@@ -98,7 +98,7 @@ test-image: $(VENV)/.deploy  ## build the images from Debian's packages, run the
 	$(BIN)/python -m pytest -q -m image tests/image tests/deploy
 
 test-hostile: $(VENV)/.ready  ## run the peers that mean harm against both services; SHORT=1 for the quicker half
-	$(BIN)/python -m pytest -q -m 'hostile$(if $(SHORT), and not long)' tests/hostile
+	$(BIN)/python -m pytest -q -p no:unraisableexception -m 'hostile$(if $(SHORT), and not long)' tests/hostile
 
 bench-hostile: $(VENV)/.ready  ## print what an honest caller feels beside each peer that means harm; CASES=… for some
 	$(BIN)/python -m pytest -q -rP --show-capture=no -m hostile tests/hostile $(if $(CASES),-k "$(CASES)")

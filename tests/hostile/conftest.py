@@ -76,10 +76,3 @@ def forget_peak(service: Service) -> int:
     """Lets VmHWM begin anew, and returns what is held now."""
     Path(f"/proc/{service.pid}/clear_refs").write_text("5")
     return memory(service)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lets the peers of this folder leave connections open, which Python tells of in whatever test comes next."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
