@@ -22,8 +22,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from onrecord.common.v1 import common_pb2
 
+from service_kit.handlers import CallDetails, Handler, HandlerInterceptor, rebuild
 from service_kit.handlers import Context as Context
-from service_kit.handlers import Handler, rebuild
 
 log = structlog.get_logger(__name__)
 
@@ -121,7 +121,7 @@ class ErrorStatuses:
         return status
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
+class ErrorInterceptor(HandlerInterceptor):
     """Ends an RPC whose handler raised with the status that belongs to the error; see ErrorStatuses.
 
     A cancellation propagates, and so does context.abort().
@@ -139,20 +139,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         """
         self._statuses = ErrorStatuses(statuses, retry_after_seconds)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "Handler | None":
-        """Wraps the handler that the call is for."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
-        method = handler_call_details.method
+    def wrap(self, handler: Handler, details: CallDetails) -> Handler:
+        """Gives a status to what the handler raises."""
 
         def around(behaviour: Callable[..., Any]) -> Callable[..., Any]:
             guarded = self._guard_stream if inspect.isasyncgenfunction(behaviour) else self._guard
-            return guarded(behaviour, method)
+            return guarded(behaviour, details.method)
 
         return rebuild(handler, around)
 

@@ -1,17 +1,10 @@
 """The bound on the calls that a service runs at once, whoever makes them."""
 
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
-from typing import Any
-
-import grpc
-from grpc_health.v1 import health_pb2
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from service_kit.errors import Overloaded
-from service_kit.handlers import Behaviour, Context, Handler, rebuild
-
-_HEALTH = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/"
+from service_kit.handlers import HEALTH, CallDetails, Handler, HandlerInterceptor, rebuild, within
 
 
 class _Places:
@@ -35,7 +28,7 @@ class _Places:
             self._taken -= 1
 
 
-class CallsInterceptor(grpc.aio.ServerInterceptor):
+class CallsInterceptor(HandlerInterceptor):
     """Refuses calls beyond those that may run at once. Health has as many places of its own, since it is for everybody.
 
     It goes behind whoever decides who may call.
@@ -44,32 +37,7 @@ class CallsInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, at_once: int) -> None:
         self._places, self._health_places = _Places(at_once), _Places(at_once)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "Handler | None":
+    def wrap(self, handler: Handler, details: CallDetails) -> Handler:
         """Has the handler take a place."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
-        places = self._health_places if handler_call_details.method.startswith(_HEALTH) else self._places
-
-        def around(behaviour: Behaviour) -> Behaviour:
-            if inspect.isasyncgenfunction(behaviour):
-
-                async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-                    with places.one():
-                        async with aclosing(behaviour(request, context)) as responses:
-                            async for response in responses:
-                                yield response
-
-                return stream
-
-            async def single(request: Any, context: Context) -> Any:
-                with places.one():
-                    return await behaviour(request, context)
-
-            return single
-
-        return rebuild(handler, around)
+        places = self._health_places if details.method.startswith(HEALTH) else self._places
+        return rebuild(handler, lambda behaviour: within(behaviour, lambda _: places.one()))

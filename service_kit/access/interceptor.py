@@ -2,12 +2,10 @@
 
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-import grpc
 import structlog
-from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from recording.channel.watched import Watched
@@ -15,14 +13,13 @@ from service_kit.access.callers import Caller, enter
 from service_kit.access.peer import certificate_names
 from service_kit.access.roles import Callers, Entry, Role
 from service_kit.errors import PermissionDenied, Unauthenticated
-from service_kit.handlers import Context, Handler, rebuild
+from service_kit.handlers import HEALTH, CallDetails, Context, Handler, HandlerInterceptor, rebuild
 
 log = structlog.get_logger(__name__)
 
 Rules = Mapping[str, frozenset[Role]]
 """The roles that may call an RPC, by its full name: /package.Service/Method."""
 
-_HEALTH = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/"
 _REFLECTION = f"/{reflection.SERVICE_NAME}/"
 _BEARER = "bearer "
 
@@ -32,7 +29,7 @@ def rules_for(service: str, roles: Mapping[str, frozenset[Role]]) -> Rules:
     return {f"/{service}/{method}": allowed for method, allowed in roles.items()}
 
 
-class AccessInterceptor(grpc.aio.ServerInterceptor):
+class AccessInterceptor(HandlerInterceptor):
     """Lets a call in when one of its caller's roles may make it. Health is open, and reflection is for every role.
 
     A stream is looked at again at each message once the file has changed, so that a caller that was taken off the
@@ -43,15 +40,10 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         self._rules = rules
         self._callers = callers
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "Handler | None":
-        """Puts the check in front of the handler that the call is for."""
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or method.startswith(_HEALTH):
+    def wrap(self, handler: Handler, details: CallDetails) -> Handler:
+        """Puts the check in front of the handler."""
+        method = details.method
+        if method.startswith(HEALTH):
             return handler
         reads_stream = bool(handler.request_streaming)
 

@@ -3,21 +3,20 @@
 So are those with control characters in names: a filter that is cut short gives a wrong answer too.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from typing import Any
 
-import grpc
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from service_kit.controls import check_controls
 from service_kit.errors import InvalidRequest
-from service_kit.handlers import Handler
+from service_kit.handlers import CallDetails, Handler, HandlerInterceptor, decoded_by
 
 
-class KnownFieldsInterceptor(grpc.aio.ServerInterceptor):
+class KnownFieldsInterceptor(HandlerInterceptor):
     """Ends a call whose single request has a field or an enum value that its type does not know, or a control character
     where none belongs.
 
@@ -29,17 +28,10 @@ class KnownFieldsInterceptor(grpc.aio.ServerInterceptor):
         self._services = tuple(f"/{service}/" for service in services)
         self._besides = besides
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "Handler | None":
+    def wrap(self, handler: Handler, details: CallDetails) -> Handler:
         """Has the handler's requests checked when they are decoded."""
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or handler.request_streaming or method in self._besides:
-            return handler
-        if not method.startswith(self._services):
+        method = details.method
+        if handler.request_streaming or method in self._besides or not method.startswith(self._services):
             return handler
         decode: Any = handler.request_deserializer
 
@@ -49,11 +41,7 @@ class KnownFieldsInterceptor(grpc.aio.ServerInterceptor):
             check_controls(request)
             return request
 
-        stream = handler.response_streaming
-        make: Any = grpc.unary_stream_rpc_method_handler if stream else grpc.unary_unary_rpc_method_handler
-        behaviour = handler.unary_stream if stream else handler.unary_unary
-        made: Handler = make(behaviour, request_deserializer=checked, response_serializer=handler.response_serializer)
-        return made
+        return decoded_by(handler, checked)
 
 
 def check_known(request: Message) -> None:

@@ -1,24 +1,19 @@
 """The limits of one client: message size, concurrency, connection age, rate."""
 
-import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import grpc
-from grpc_health.v1 import health_pb2
 from pydantic import Field
 
 from recording.channel.options import Options
 from service_kit.access.callers import current_caller
 from service_kit.errors import RateExceeded
-from service_kit.handlers import Context, Handler, rebuild
+from service_kit.handlers import HEALTH, CallDetails, Context, Handler, HandlerInterceptor, rebuild, within
 from service_kit.setting_types import Bytes, Count, PerSecond, SecondsOrZero
 from service_kit.settings import Settings
 
-_HEALTH = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/"
 _MAX_BUCKETS = 10_000
 _NEVER_MS = 2**31 - 1
 
@@ -53,7 +48,7 @@ class _Bucket:
     filled_at: float
 
 
-class RateInterceptor(grpc.aio.ServerInterceptor):
+class RateInterceptor(HandlerInterceptor):
     """Refuses the calls that a caller begins beyond its rate. Health is for everybody at any rate.
 
     A caller is who its token or certificate says, else the address that it calls from. It may begin one second's calls
@@ -66,33 +61,16 @@ class RateInterceptor(grpc.aio.ServerInterceptor):
         self._now = now
         self._buckets: dict[str, _Bucket] = {}
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "Handler | None":
-        """Puts the check in front of the handler that the call is for."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler_call_details.method.startswith(_HEALTH):
+    def wrap(self, handler: Handler, details: CallDetails) -> Handler:
+        """Puts the check in front of the handler."""
+        if details.method.startswith(HEALTH):
             return handler
-        return rebuild(handler, self._around)
+        return rebuild(handler, lambda behaviour: within(behaviour, self._taking))
 
-    def _around(self, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-        if inspect.isasyncgenfunction(behaviour):
-
-            async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-                self.take(_who(context))
-                async with aclosing(behaviour(request, context)) as responses:
-                    async for response in responses:
-                        yield response
-
-            return stream
-
-        async def single(request: Any, context: Context) -> Any:
-            self.take(_who(context))
-            return await behaviour(request, context)
-
-        return single
+    @contextmanager
+    def _taking(self, context: Context) -> Iterator[None]:
+        self.take(_who(context))
+        yield
 
     def take(self, who: str) -> None:
         """Counts one call of who.

@@ -1,7 +1,7 @@
 """How many parts a request has, counted before it is parsed: two bytes of it can become hundreds in memory."""
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from functools import cache
 from typing import Any
@@ -12,7 +12,7 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 
 from service_kit.errors import InvalidRequest
-from service_kit.handlers import Context, Handler
+from service_kit.handlers import CallDetails, Context, Handler, HandlerInterceptor, decoded_by
 
 MAX_PARTS = 12_000
 """Of one request. The largest that is taken is a batch of 10,000 rows, each one part."""
@@ -26,22 +26,15 @@ Within = Mapping[int, "Descriptor | None"]
 """The fields that have parts of their own, by number: messages that come once, and, as None, packed scalars."""
 
 
-class RequestPartsInterceptor(grpc.aio.ServerInterceptor):
+class RequestPartsInterceptor(HandlerInterceptor):
     """Ends a call whose request, or one request of whose stream, has more parts than MAX_PARTS: see check_parts().
 
     It goes behind all interceptors that take requests undecoded.
     """
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "Handler | None":
+    def wrap(self, handler: Handler, details: CallDetails) -> Handler:
         """Has the requests of the handler counted ahead of decoding."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
-        descriptor = request_type(handler_call_details.method)
+        descriptor = request_type(details.method)
         decode: Any = handler.request_deserializer
 
         def counted(data: bytes) -> Message:
@@ -51,14 +44,7 @@ class RequestPartsInterceptor(grpc.aio.ServerInterceptor):
 
         if handler.request_streaming and inspect.isasyncgenfunction(handler.stream_stream):
             return _reading_late(handler, counted)
-        kind = "_".join(
-            "stream" if side else "unary" for side in (handler.request_streaming, handler.response_streaming)
-        )
-        make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
-        made: Handler = make(
-            getattr(handler, kind), request_deserializer=counted, response_serializer=handler.response_serializer
-        )
-        return made
+        return decoded_by(handler, counted)
 
 
 class _Received:

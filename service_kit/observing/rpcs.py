@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -12,7 +11,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service_kit.access.callers import caller_name
-from service_kit.handlers import Behaviour, Context, Handler, rebuild
+from service_kit.handlers import CallDetails, Context, Handler, HandlerInterceptor, rebuild, within
 from service_kit.observing.trace_context import CALLERS_TRACE, read_trace_context
 
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
@@ -20,7 +19,7 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 """Seconds: from an answer out of memory to the longest turns."""
 
 
-class RpcObserver(grpc.aio.ServerInterceptor):
+class RpcObserver(HandlerInterceptor):
     """The outermost interceptor. It also hears of the statuses that interceptors behind it give."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -36,50 +35,23 @@ class RpcObserver(grpc.aio.ServerInterceptor):
         )
         self._running = Gauge("onrecord_rpcs_running", "RPCs under way.", ["method"], registry=registry)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "Handler | None":
-        """Wraps the handler that the call is for."""
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None:
-            # Not by its name: anybody can call a method by any.
-            self._handled.labels("other", "UNIMPLEMENTED").inc()
-            return handler
+    def wrap(self, handler: Handler, details: CallDetails) -> Handler:
+        """Has the handler observed."""
 
         @contextlib.contextmanager
         def observed(context: Context) -> Iterator[None]:
-            trace = read_trace_context(handler_call_details.invocation_metadata or ())
+            trace = read_trace_context(details.invocation_metadata or ())
             CALLERS_TRACE.set(trace)
             # Never unbound: the context ends with the RPC's task.
             structlog.contextvars.bind_contextvars(caller=caller_name(), trace_id=trace.trace_id)
-            with self._observe(method, context):
+            with self._observe(details.method, context):
                 yield
 
-        def around(behaviour: Behaviour) -> Behaviour:
-            if inspect.isasyncgenfunction(behaviour):
+        return rebuild(handler, lambda behaviour: within(behaviour, observed))
 
-                async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-                    running = behaviour(request, context)
-                    del request  # see ErrorInterceptor: an abort keeps this frame
-                    with observed(context):
-                        async with contextlib.aclosing(running) as responses:
-                            async for response in responses:
-                                yield response
-
-                return stream
-
-            async def single(request: Any, context: Context) -> Any:
-                with observed(context):
-                    running = behaviour(request, context)
-                    del request  # as above
-                    return await running
-
-            return single
-
-        return rebuild(handler, around)
+    def pass_by(self) -> None:
+        """Counts the call, and not by its name: anybody can call a method by any."""
+        self._handled.labels("other", "UNIMPLEMENTED").inc()
 
     @contextlib.contextmanager
     def _observe(self, method: str, context: Context) -> Iterator[None]:
