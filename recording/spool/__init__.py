@@ -7,7 +7,7 @@
     reading end           reader.py       batches in order, from disk; damage and missing numbers
     growing segment       appender.py     one write a record; what is not synced yet
     files                 segments.py     names, headers, versions
-    records               records.py      the format; finding records behind damage
+    records               records.py      rows and intents in the format of recording.framing
     beside the records    state.py        how far it is acked; the gap that is not reported yet
                           gap.py          rows that could not be recorded, and the row that reports them
                           quarantine.py   damaged bytes

@@ -1,6 +1,5 @@
 """The writing end of a spool: one growing segment, and the files that are not synced yet."""
 
-import errno
 import os
 import sys
 import time
@@ -10,10 +9,11 @@ from typing import TypeVar
 
 import structlog
 
+from recording.framing import HEADER, TORN, Record, encode_record, scan, write_whole
 from recording.held_folder import HeldFolder
 from recording.row_version import ROW_VERSION
 from recording.spool import segments
-from recording.spool.records import HEADER, ROW, TORN, Record, encode_record, scan
+from recording.spool.records import FORM, ROW
 from recording.spool.reservation import keep_room
 from recording.spool.segments import SEGMENT_HEADER, Segment
 
@@ -83,7 +83,7 @@ class Appender:
         if fd is None:
             fd = self._room_for(size, keep_bytes or 0)
         try:
-            _write_whole(fd, data)
+            write_whole(fd, data)
         except OSError:
             self._cut_back(fd)
             raise
@@ -110,7 +110,7 @@ class Appender:
         if write or self._kept_to == sys.maxsize:  # or the file system allocates nothing
             # A process that dies in between leaves zeros, which count as a torn tail.
             try:
-                _write_whole(fd, bytes(size))
+                write_whole(fd, bytes(size))
             finally:
                 self._cut_back(fd)
 
@@ -188,7 +188,7 @@ class Appender:
         # A file with this name holds at most the beginning of a record that was never accepted.
         fd = self._folder.open(segment.name, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         try:
-            _write_whole(fd, SEGMENT_HEADER)
+            write_whole(fd, SEGMENT_HEADER)
             self._kept_to = self._keep_room(fd, segment.size, keep_bytes)
         except OSError:
             os.close(fd)
@@ -261,11 +261,6 @@ class Unsynced:
             os.close(fd)
 
 
-def _write_whole(fd: int, data: bytes) -> None:
-    if os.write(fd, data) != len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
 def _sync_file(fd: int) -> OSError | None:
     try:
         os.fdatasync(fd)
@@ -278,10 +273,10 @@ def _look_through(fd: int, segment: Segment) -> tuple[int, int]:
     """A number above those of all records in the segment, even if its end is damaged; and its last row version."""
     number = following = segment.first
     row_version = ROW_VERSION
-    for count, found in enumerate(scan(fd, segments.first_record(fd), segment.size, segment.first)):
+    for count, found in enumerate(scan(fd, segments.first_record(fd), segment.size, segment.first, FORM)):
         if isinstance(found, Record):
             following = number = found.number + 1
-            row_version = found.row_version
+            row_version = found.version
         else:
             # The numbers of any records that were there are not reused, so that they show as missing.
             following = number + (1 if found.reason == TORN else 1 + (found.stop - found.start) // HEADER.size)

@@ -9,13 +9,13 @@ from contextlib import suppress
 import structlog
 from onrecord.audit.v1 import audit_pb2
 
+from recording.framing import HEADER
 from recording.logger import Row
 from recording.row_version import ROW_VERSION
 from recording.spool.appender import Appender
 from recording.spool.counters import Counters
 from recording.spool.gap import Gap
 from recording.spool.records import (
-    HEADER,
     INTENT,
     MAX_PAYLOAD_BYTES,
     ROW,

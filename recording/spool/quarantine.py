@@ -6,8 +6,8 @@ from pathlib import Path
 
 import structlog
 
+from recording.framing import Damage
 from recording.held_folder import FILE_MODE, FOLDER_MODE
-from recording.spool.records import Damage
 
 log = structlog.get_logger(__name__)
 

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import structlog
 
+from recording.framing import Damage, Record, scan
 from recording.row_version import ROW_VERSION
 from recording.spool import segments
 from recording.spool.appender import Appender
 from recording.spool.counters import Counters
-from recording.spool.records import INTENT, ROW, Damage, Record, Versioned, decode_row, is_tool_call, scan
+from recording.spool.records import FORM, INTENT, ROW, Versioned, decode_row, is_tool_call
 from recording.spool.segments import Segment
 
 log = structlog.get_logger(__name__)
@@ -165,7 +166,7 @@ class Reader:
             try:
                 start = position.offset if segment.first == position.segment else 0
                 start = start or segments.first_record(fd)
-                for found in scan(fd, start, segment.size, position.number):
+                for found in scan(fd, start, segment.size, position.number, FORM):
                     if isinstance(found, Record) and found.kind == ROW and found.number > self._acked_before:
                         return found.payload, segment.began_ms
             finally:
@@ -208,7 +209,7 @@ class Reader:
                 self.missed = True
                 return
         self._offset = self._offset or segments.first_record(self._fd)
-        self._scan = scan(self._fd, self._offset, segment.size, max(self.next_number, segment.first))
+        self._scan = scan(self._fd, self._offset, segment.size, max(self.next_number, segment.first), FORM)
 
     def _find(self, first: int) -> Segment | None:
         return next((segment for segment in self._appender.segments if segment.first == first), None)
@@ -224,7 +225,7 @@ class Reader:
         """Whether found fits into the batch: of its version, without a missing number between, and not too large."""
         if isinstance(found, Damage) or found.number != self.next_number:
             return False
-        fits = found.row_version == batch.row_version and batch.size + len(found.payload) <= max_bytes
+        fits = found.version == batch.row_version and batch.size + len(found.payload) <= max_bytes
         return found.kind == INTENT or fits
 
     def _take(self, batch: Batch, found: Record) -> None:
@@ -247,7 +248,7 @@ class Reader:
 
     def _pair(self, found: Record) -> None:
         if found.kind == INTENT:
-            self._open[decode_row(found.payload).id] = (self._in_segment, Versioned(found.row_version, found.payload))
+            self._open[decode_row(found.payload).id] = (self._in_segment, Versioned(found.version, found.payload))
         elif self._open and is_tool_call(found.payload):
             self._open.pop(decode_row(found.payload).id, None)
 

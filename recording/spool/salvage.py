@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from recording.framing import Record, scan
 from recording.spool import segments
 from recording.spool.appender import Appender
-from recording.spool.records import INTENT, ROW, Record, Versioned, decode_row, is_tool_call, scan
+from recording.spool.records import FORM, INTENT, ROW, Versioned, decode_row, is_tool_call
 from recording.spool.segments import Segment
 
 _ROWS_AT_ONCE = 256
@@ -47,7 +48,7 @@ def _rows(log: Appender, acked_before: int, found: Salvage, *, pair: bool) -> It
         rows: list[Versioned] = []
         seen = seen_rows = 0
         for record in _records(log, segment):
-            row = Versioned(record.row_version, record.payload)
+            row = Versioned(record.version, record.payload)
             if pair and record.number < log.first_of_run:
                 if record.kind == INTENT:
                     intents[decode_row(record.payload).id] = row
@@ -79,7 +80,7 @@ def _records(log: Appender, segment: Segment) -> Iterator[Record]:
     except OSError:
         return
     try:
-        for record in scan(fd, segments.first_record(fd), segment.size, segment.first):
+        for record in scan(fd, segments.first_record(fd), segment.size, segment.first, FORM):
             if isinstance(record, Record):
                 yield record
     except OSError:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from recording.spool.records import HEADER, ROW, Record, decode_row, scan
+from recording.framing import HEADER, Record, scan
+from recording.spool.records import FORM, ROW, decode_row
 from recording.spool.segments import first_record
 from tests.faults.gateway_world import GatewayWorld
 from tests.faults.proxy import Behaviour
@@ -435,7 +436,7 @@ CAMPAIGNS = [
 def _records(segment: Path) -> list[Record]:
     fd = os.open(segment, os.O_RDONLY)
     try:
-        found = list(scan(fd, first_record(fd), segment.stat().st_size, 0))
+        found = list(scan(fd, first_record(fd), segment.stat().st_size, 0, FORM))
     finally:
         os.close(fd)
     return [record for record in found if isinstance(record, Record)]

@@ -12,10 +12,11 @@ from onrecord.common.v1 import common_pb2
 
 from recording.delivery.dead_letters import DeadLetter, DeadLetters
 from recording.delivery.sender import Sender
+from recording.framing import encode_record
 from recording.record import Record, SpoolLogger
 from recording.row_version import ROW_VERSION
 from recording.spool import Folders, SpoolOptions
-from recording.spool.records import INTENT, ROW, decode_row, encode_record, encode_row
+from recording.spool.records import INTENT, ROW, decode_row, encode_row
 from recording.spool.segments import SEGMENT_HEADER
 from tests.recording.fake_audit import Context, FakeAudit, serving
 from tests.recording.samples import ids, intent, opened, tool_call

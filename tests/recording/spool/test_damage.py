@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recording.spool.records import HEADER
+from recording.framing import HEADER
 from recording.spool.segments import SEGMENT_HEADER
 from tests.recording.samples import ids, opened, read_all, segments_of, tool_call
 
