@@ -100,20 +100,21 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
             QueueFull: there was no room for QUEUE_SECONDS, or too much waits already.
         """
         rows = len(request.tool_calls) + len(request.model_requests) + len(request.sessions)
-        size = request.ByteSize() + rows * ROW_BYTES
+        size_bytes = request.ByteSize()
+        size = size_bytes + rows * ROW_BYTES
         if self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES:
             raise QueueFull("too many batches wait for room in the queue already")
         self._waiting_bytes += size
         try:
-            return await self._enter(request)
+            return await self._enter(request, size_bytes)
         finally:
             self._waiting_bytes -= size
 
-    async def _enter(self, request: audit_pb2.RecordRequest) -> Awaitable[audit_pb2.RecordResponse]:
+    async def _enter(self, request: audit_pb2.RecordRequest, size_bytes: int) -> Awaitable[audit_pb2.RecordResponse]:
         deadline = time.monotonic() + QUEUE_SECONDS
         async with self._entrance:
             # Here, since a batch that was read takes several times the memory of its message.
-            batch = _admit(request, of_stream=True)
+            batch = _admit(request, size_bytes=size_bytes, of_stream=True)
             while True:
                 try:
                     return self._ledger.record(batch)
@@ -134,7 +135,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
             await room.acquire()
 
 
-def _admit(request: audit_pb2.RecordRequest, *, of_stream: bool = False) -> Batch:
+def _admit(request: audit_pb2.RecordRequest, *, size_bytes: int = 0, of_stream: bool = False) -> Batch:
     """Checks who sends a request, and reads it; every request to record comes through here.
 
     Raises:
@@ -147,4 +148,5 @@ def _admit(request: audit_pb2.RecordRequest, *, of_stream: bool = False) -> Batc
             f"{caller.name!r} may record as {caller.name!r} or {caller.name + '/…'!r}, and as nobody else: "
             f"a gateway is told its name by GATEWAY_PRODUCER_NAME"
         )
-    return read_batch(request, time.time_ns() // 1_000_000, caller.name if caller else "", of_stream=of_stream)
+    recorded_by = caller.name if caller else ""
+    return read_batch(request, time.time_ns() // 1_000_000, recorded_by, size_bytes=size_bytes, of_stream=of_stream)

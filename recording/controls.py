@@ -7,10 +7,13 @@ import re
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 """General category Cc of Unicode."""
+_ASCII_CONTROLS = bytes(range(0x20)) + b"\x7f"
 
 
 def has_control(name: str) -> bool:
     """Whether a name has a control character."""
+    if name.isascii():  # half the time of isprintable(), which the ledger would spend on every name of every row
+        return len(name.encode().translate(None, _ASCII_CONTROLS)) != len(name)
     return not name.isprintable() and _CONTROL.search(name) is not None
 
 

@@ -190,11 +190,17 @@ class Batch:
 
 
 def read_batch(
-    request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str = "", *, of_stream: bool = False
+    request: audit_pb2.RecordRequest,
+    now_ms: int,
+    recorded_by: str = "",
+    *,
+    size_bytes: int = 0,
+    of_stream: bool = False,
 ) -> Batch:
     """Checks a request of the caller recorded_by, row by row, against the limits of the proto.
 
-    now_ms: when it arrived, by the ledger's clock, which marks rows but refuses none.
+    now_ms: when it arrived, by the ledger's clock, which marks rows but refuses none. size_bytes: of the request, where
+    the caller knows it.
 
     Raises:
         InvalidRequest: the request as a whole can never be stored.
@@ -226,7 +232,7 @@ def read_batch(
         recorded_by,
         received_ms=now_ms,
         of_stream=of_stream,
-        size_bytes=request.ByteSize(),
+        size_bytes=size_bytes or request.ByteSize(),
         is_ahead=latest > now_ms + MAX_AHEAD_MS,
     )
 

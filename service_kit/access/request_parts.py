@@ -116,7 +116,11 @@ def _count(data: bytes, at: int, end: int, descriptor: Descriptor | None) -> int
                 length = data[at]
                 at += 1
                 if length >= _MORE:
-                    length, at = _varint(data, at - 1)
+                    if (high := data[at]) < _MORE:  # of nearly all rows; a call of _varint() would cost as much again
+                        length += high - 1 << 7
+                        at += 1
+                    else:
+                        length, at = _varint(data, at - 1)
                 if (number := tag >> 3) in within:
                     of = within[number]
                     parts += length if of is None else _count(data, at, min(at + length, end), of)
