@@ -47,6 +47,7 @@ def serve(settings: AuditSettings, *, apply_migrations: bool, create: bool = Fal
         apply_migrations=apply_migrations,
         create=create,
         observer=metrics,
+        check_days=settings.check_days,
     )
     keep_key(settings.db.with_name(f"{settings.db.name}-page-key"))
     registry.register(

@@ -21,3 +21,6 @@ class AuditSettings(GuardSettings):
 
     retention_days: Count | None = Field(None, le=10_000)
     """Older rows are pruned, hour by hour; not set: never."""
+
+    check_days: Count = Field(30, le=10_000)
+    """After as many, and after an end that was not clean, the whole file is checked beside the service."""

@@ -14,10 +14,12 @@ from audit_svc.ledger.observer import StoreObserver
 from audit_svc.ledger.pages import Page
 from audit_svc.ledger.protocol import Tail
 from audit_svc.ledger.query import Filter, Query
+from audit_svc.sqlite.care import last_check
 from audit_svc.sqlite.care.online import OnlineCare
+from audit_svc.sqlite.care.soundness import Soundness
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.at_rest import FoundDatabase
-from audit_svc.sqlite.open.connection import Connection, open_for_reading, open_for_writing, translated
+from audit_svc.sqlite.open.connection import Connection, open_for_reading, open_for_writing, refuse_damage, translated
 from audit_svc.sqlite.open.identity import FileIdentity
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.open.served import is_missing, mark_served
@@ -33,6 +35,7 @@ from service_kit.paging import Position
 log = structlog.get_logger(__name__)
 
 READERS = 4
+CHECK_DAYS = 30
 
 
 class ReadableSqlite:
@@ -90,13 +93,21 @@ class SqliteLedger(ReadableSqlite):
     """The ledger of a service, to which the file belongs (the Ledger protocol)."""
 
     def __init__(
-        self, lock: FileLock, writer: Writer, indexer: Indexer, reader: Reader, care: OnlineCare, files: FileIdentity
+        self,
+        lock: FileLock,
+        writer: Writer,
+        indexer: Indexer,
+        reader: Reader,
+        care: OnlineCare,
+        files: FileIdentity,
+        soundness: Soundness,
     ) -> None:
         super().__init__(reader)
         self._lock = lock
         self._writer = writer
         self._indexer = indexer
         self._care = care
+        self._soundness = soundness
         self.why_files_unfit = files.why_unfit
         self.clock_jump_ms, self.why_clock_jumped = writer.clock.jump_ms, writer.clock.why_jumped
         self.reset_mark = care.reset_mark
@@ -112,10 +123,12 @@ class SqliteLedger(ReadableSqlite):
         apply_migrations: bool = True,
         create: bool = False,
         observer: StoreObserver | None = None,
+        check_days: int = CHECK_DAYS,
     ) -> Self:
         """Opens the database, which is made if there never was one, and applies pending migrations.
 
-        create: make it also where one was served before and is missing.
+        create: make it also where one was served before and is missing. check_days: after as many the whole file is
+        checked again.
 
         Raises:
             DatabaseVanished: one was served before and is missing.
@@ -125,8 +138,13 @@ class SqliteLedger(ReadableSqlite):
         try:
             if is_missing(path):
                 log.warning("store.created", path=str(path))
-            connection = open_for_writing(path, create=create)
+            last = last_check.take(path)
+            need = last.need(path) if last else "in the background"
+            connection = open_for_writing(path, create=create, check=need == "before it is served")
             if apply_migrations:
+                # It rewrites tables, which may be what is damaged.
+                if need != "none" and migrate.pending(connection, migrate.load_migrations()):
+                    refuse_damage(path)
                 for migration in migrate.up(connection, migrate.load_migrations()):
                     log.info("store.migrated", migration=migration.label)
             else:
@@ -136,11 +154,13 @@ class SqliteLedger(ReadableSqlite):
             mark_served(path)
             files = FileIdentity(path)
             writer = Writer(connection, queue_rows, observer, indexer, files.changed)
+            soundness = Soundness(path, Load(lambda: writer.committing_seconds), last, check_days)
+            writer.why_damaged = soundness.why_damaged
         except BaseException:
             lock.release()
             raise
         reader = Reader(readers, observer, Throttle(Load(lambda: writer.committing_seconds)))
-        return cls(lock, writer, indexer, reader, OnlineCare(path, writer), files)
+        return cls(lock, writer, indexer, reader, OnlineCare(path, writer), files, soundness)
 
     @property
     def queued_rows(self) -> int:
@@ -170,9 +190,11 @@ class SqliteLedger(ReadableSqlite):
 
     async def close(self) -> None:
         self._care.close()
+        await asyncio.to_thread(self._soundness.close)
         # The last connection to close folds the WAL into the database, which a reader could not.
         await super().close()
         await asyncio.to_thread(self._writer.close)
+        self._soundness.leave_mark()
         self._lock.release()
 
     def _touch(self, connection: Connection) -> None:

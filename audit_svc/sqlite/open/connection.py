@@ -66,10 +66,10 @@ def leave_out_memory_statistics() -> None:
     apsw.initialize()
 
 
-def open_for_writing(path: Path, *, create: bool = False) -> Connection:
+def open_for_writing(path: Path, *, create: bool = False, check: bool = True) -> Connection:
     """A connection for the writer or a migration. The caller holds the FileLock. A database that is not there is made.
 
-    create: make it also where one was served before.
+    create: make it also where one was served before. check: look at the whole file first, see refuse_damage().
 
     Raises:
         DatabaseVanished: a database was served here, and is missing.
@@ -95,7 +95,8 @@ def open_for_writing(path: Path, *, create: bool = False) -> Connection:
         connection.pragma("cache_size", -_CACHE_KIB)
         connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
         connection.pragma("journal_size_limit", WAL_BYTES)
-        refuse_damage(path)
+        if check:
+            refuse_damage(path)
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise StoreRefused(f"{path} is damaged or no SQLite database ({error}): restore a backup") from None
     except apsw.Error as error:
@@ -159,18 +160,27 @@ def enter_wal(connection: Connection) -> None:
 
 
 def refuse_damage(path: Path) -> None:
-    """Checks the structure of the whole database with PRAGMA quick_check.
-
-    What FTS5 keeps in it is checked by `audit-svc check` alone: that takes 6 µs a row.
+    """Checks the structure of the whole database.
 
     Raises:
-        StoreRefused: it is not.
+        StoreRefused: it is damaged.
     """
     with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
-        connection.drop_modules(None)
+        if damage := why_damaged(connection):
+            raise StoreRefused(damage)
+
+
+def why_damaged(connection: Connection) -> str:
+    """What PRAGMA quick_check finds wrong, and what to do; empty if nothing is.
+
+    What FTS5 keeps in the database is checked by `audit-svc check` alone: that takes 6 µs a row.
+    """
+    connection.drop_modules(None)
+    try:
         (answer,) = connection.execute("PRAGMA quick_check(1)").fetchall()[0]
-    if answer != "ok":
-        problem = " ".join(str(answer).split())
-        raise StoreRefused(
-            f"the database is damaged ({problem}): restore a backup, or save what sqlite3's .recover gives"
-        )
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        answer = error
+    if answer == "ok":
+        return ""
+    problem = " ".join(str(answer).split())
+    return f"the database is damaged ({problem}): restore a backup, or save what sqlite3's .recover gives"

@@ -86,6 +86,8 @@ class Writer:
         self._observer = observer
         self._indexer = indexer
         self._why_lost = why_lost
+        self.why_damaged: Callable[[], str] = str
+        """Says what is wrong with the file, empty while nothing is known to be: nothing is written into it then."""
         self._failure: AuditError | None = None
         """Of the last commit, until one succeeds or health has told it."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -259,6 +261,7 @@ class Writer:
 
     def _work(self, job: _Job) -> None:
         try:
+            self._refuse_damaged()
             with transaction(self._connection):
                 answer = job.work(self._connection)
             self._inserts.read_mark()
@@ -272,6 +275,7 @@ class Writer:
     def _transaction(self, group: list[_Queued]) -> list[audit_pb2.RecordResponse]:
         started, now_ms = time.perf_counter(), wall_ms()
         try:
+            self._refuse_damaged()
             with transaction(self._connection):
                 responses = self._inserts.write([(queued.batch, queued.usage) for queued in group], now_ms)
                 self.clock.look()
@@ -280,6 +284,10 @@ class Writer:
         finally:
             self.committing_seconds += time.perf_counter() - started
         return responses
+
+    def _refuse_damaged(self) -> None:
+        if damage := self.why_damaged():
+            raise StoreUnavailable(damage)
 
     def _refuse_lost(self) -> None:
         if reason := self._why_lost():
