@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
+from gateway_svc.conversations.files.store import FileConversations
+from gateway_svc.conversations.session import SessionState
 from gateway_svc.engines.claude.calls import TOOLS as CLAUDE_TOOLS
 from gateway_svc.engines.kinds import EngineKind, RunnerContext, RunnerKind, engine_kinds
 from gateway_svc.engines.pricing import context_tokens, cost_micros
@@ -25,11 +27,10 @@ from gateway_svc.settings import GatewaySettings
 from gateway_svc.turns.budgets import Budgets, Spending
 from gateway_svc.turns.queue import Capacity, Turns
 from gateway_svc.turns.requests import Requests
-from gateway_svc.turns.sessions import Sessions, SessionState
-from gateway_svc.turns.state_files import why_not_writable
+from gateway_svc.turns.sessions import Sessions
 from gateway_svc.turns.turn import Runner
 from gateway_svc.watching.metrics import McpCollector, RecordCollector, TurnMetrics, add_waiting_gauge
-from gateway_svc.watching.readiness import EngineCheck
+from gateway_svc.watching.readiness import EngineCheck, why_not_writable
 from gateway_svc.watching.telemetry import Telemetry
 from gateway_svc.watching.tracing import Tracing, open_tracing
 from service_kit.settings import name_variable
@@ -145,7 +146,12 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
         OSError: the state directory or the workspace cannot be used.
     """
     settings.workspace.mkdir(parents=True, exist_ok=True)
-    sessions, answers = Sessions(settings.state_dir), Answers(settings.answer_seconds)
+    conversations = FileConversations(
+        settings.state_dir,
+        synced=settings.conversations_sync == "turns",
+        memory_bytes=settings.conversations_memory_bytes,
+    )
+    sessions, answers = Sessions(conversations), Answers(settings.answer_seconds)
     audited = open_audited(settings, answers) if settings.keeps_record else None
     runners = {runner.name: runner for runner in _build_runners(settings, audited)}
     tracing = open_tracing(wanted=settings.traces)

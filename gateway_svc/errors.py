@@ -10,7 +10,9 @@ GatewayError
 ├── Busy                     another process has the session open                 ABORTED
 ├── EngineNotConfigured      this deployment has not configured the engine       FAILED_PRECONDITION
 ├── BudgetUnknown            mode strict, and the ledger does not answer         UNAVAILABLE
-├── StoreUnavailable         the state directory cannot be written               UNAVAILABLE
+├── StoreUnavailable         the state directory cannot be used                  UNAVAILABLE
+│   └── DiskFull             because its disk is full                            RESOURCE_EXHAUSTED
+├── Damaged                  what a session is cannot be read                    DATA_LOSS
 ├── Overloaded               a limit of the gateway is reached                   RESOURCE_EXHAUSTED
 │   └── ReadTooSlowly        with other slow clients of turns                    RESOURCE_EXHAUSTED
 ├── ShuttingDown             the gateway is shutting down                        UNAVAILABLE
@@ -33,6 +35,9 @@ closed list, and the HTTP status, since a server's words may quote the prompt, t
 """
 
 import asyncio
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 from recording.calls import Failure
@@ -40,6 +45,7 @@ from recording.calls import Failure
 CANCELLED = Failure("cancelled")
 TURN_TIME_LIMIT = Failure("turn_time_limit")
 INTERNAL = Failure("internal_error")
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 class GatewayError(Exception):
@@ -118,9 +124,21 @@ class EngineNotConfigured(_AboutOne):
 
 
 class StoreUnavailable(GatewayError, OSError):
-    """The state directory cannot be written now, such as on a full disk."""
+    """The state directory cannot be used now."""
 
     code = "store_unavailable"
+
+
+class DiskFull(StoreUnavailable):
+    """The state directory's disk has no room now."""
+
+    code = "disk_full"
+
+
+class Damaged(_AboutOne):
+    """What the request names is damaged on disk."""
+
+    code = "damaged"
 
 
 class Overloaded(GatewayError):
@@ -232,6 +250,22 @@ class CallNotParsed(EngineProtocolError):
     """The model server could not parse the tool call that its model wrote."""
 
     code = "call_not_parsed"
+
+
+@contextmanager
+def storing() -> Iterator[None]:
+    """Makes an OSError of the body, which works on the state directory, one that tells the caller to come again later.
+
+    Raises:
+        StoreUnavailable: the body raised an OSError.
+    """
+    try:
+        yield
+    except StoreUnavailable:
+        raise
+    except OSError as error:
+        kind = DiskFull if error.errno in _NO_ROOM else StoreUnavailable
+        raise kind(f"the gateway's state directory cannot be written: {error.strerror or error}") from error
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -32,6 +32,8 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     errors.EngineNotConfigured: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BudgetUnknown: grpc.StatusCode.UNAVAILABLE,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Damaged: grpc.StatusCode.DATA_LOSS,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
@@ -41,6 +43,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     errors.EngineProtocolError: grpc.StatusCode.INTERNAL,
 }
 RETRY_AFTER_SECONDS: Mapping[type[Exception], float] = {
+    errors.DiskFull: 5.0,
     errors.Overloaded: 1.0,
     errors.ShuttingDown: 1.0,
     errors.EngineRateLimited: 5.0,
@@ -104,7 +107,8 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def CreateSession(self, request: pb.CreateSessionRequest, context: Context) -> pb.CreateSessionResponse:  # noqa: N802
         """Makes a session."""
-        return pb.CreateSessionResponse(session=self._turns.create_session(request.settings, _owner()).to_message())
+        state = await self._turns.create_session(request.settings, _owner())
+        return pb.CreateSessionResponse(session=state.to_message())
 
     async def UpdateSession(self, request: pb.UpdateSessionRequest, context: Context) -> pb.UpdateSessionResponse:  # noqa: N802
         """Changes a session's settings."""
@@ -112,7 +116,8 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:  # noqa: N802
         """Returns a session."""
-        return pb.GetSessionResponse(session=self._sessions.get(request.session_id, _viewer()).to_message())
+        state = await self._sessions.get(request.session_id, _viewer())
+        return pb.GetSessionResponse(session=state.to_message())
 
     async def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:  # noqa: N802
         """Lists sessions."""

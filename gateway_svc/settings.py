@@ -97,6 +97,13 @@ class GatewaySettings(ListenSettings):
     max_turn_seconds: Seconds = 600
     max_parallel_tools: Count = 8
 
+    conversations_sync: Literal["turns", "never"] = Field(
+        "turns", description="whether a turn's begin and end wait until the disk has the conversation"
+    )
+    conversations_memory_bytes: Bytes = Field(
+        2**28, description="for conversations in memory, so that their next turns read nothing; 0 for none"
+    )
+
     budgets: LabelBudgetList = Field(default_factory=list, description="what sessions with a label may cost together")
     budgets_from_ledger: bool = Field(False, description="whether the ledger is asked what labels have spent")
     budgets_producers: CallerNames = Field(

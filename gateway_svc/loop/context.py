@@ -1,4 +1,4 @@
-"""Fits a conversation into the model's context. The transcript keeps all of it.
+"""Fits a conversation into the model's context. What is kept is all of it.
 
 Tokens are estimated from bytes: three bytes a token until the model server has counted a request of the session, then
 by that count, between one and four. A request that a server refused for its length sets a ceiling for the session. A

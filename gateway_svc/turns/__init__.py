@@ -1,1 +1,1 @@
-"""Turns and their sessions: queue, run, account, transcript."""
+"""Turns and their sessions: queue, run, account."""

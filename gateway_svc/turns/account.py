@@ -32,7 +32,7 @@ class Totals:
 
     @classmethod
     def from_json(cls, value: Mapping[str, int]) -> Self:
-        """The totals that a transcript holds; older ones count steps and have a cost."""
+        """The totals that were kept; older ones count steps and have a cost."""
         return cls(**{_OLDER_NAMES.get(name, name): saturated(count) for name, count in value.items()})
 
     def add_request(self, cost: audit_pb2.CostRow) -> None:
@@ -91,7 +91,7 @@ class SessionSpendings:
         self._live: WeakValueDictionary[str, SessionSpending] = WeakValueDictionary()
 
     def of(self, session_id: str, micros: int) -> SessionSpending:
-        """A session's spending, which lives while somebody holds it; `micros` is the transcript's total."""
+        """A session's spending, which lives while somebody holds it; `micros` is the kept total."""
         spending = self._live.setdefault(session_id, SessionSpending())
         spending.micros = max(spending.micros, micros)  # another gateway may have run turns of it meanwhile
         return spending

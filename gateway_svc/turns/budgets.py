@@ -1,6 +1,6 @@
 """Budgets: what a turn, a session and a label may cost. They are checked before each step.
 
-A turn's and a session's cost is in the session's transcript. What labels have spent is in a file in the state
+A turn's and a session's cost is with the session. What labels have spent is in a file in the state
 directory, for all gateways that share it; optionally the ledger is asked too, which knows about every gateway.
 """
 

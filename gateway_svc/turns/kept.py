@@ -9,9 +9,9 @@ from google.rpc import status_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from uuid_utils import uuid7
 
+from gateway_svc.conversations.session import SessionState, may_see
 from gateway_svc.turns.account import Totals
 from gateway_svc.turns.events import TurnEvents, accepted, now_ms, turn_finished
-from gateway_svc.turns.sessions import SessionState, may_see
 from service_kit.observing.trace_context import CALLERS_TRACE
 
 KEEP_SECONDS = 3600.0

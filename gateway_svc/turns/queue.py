@@ -10,6 +10,7 @@ from google.rpc import status_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from gateway_svc.conversations.session import SessionState, may_see
 from gateway_svc.errors import (
     Busy,
     Interrupted,
@@ -22,6 +23,7 @@ from gateway_svc.turns.account import Totals
 from gateway_svc.turns.budgets import Budgets
 from gateway_svc.turns.events import accepted, now_ms, turn_finished
 from gateway_svc.turns.kept import KeptTurn, KeptTurns
+from gateway_svc.turns.keyed_locks import KeyedLocks
 from gateway_svc.turns.requests import Request, Requests
 from gateway_svc.turns.session_settings import (
     check_budget,
@@ -32,7 +34,7 @@ from gateway_svc.turns.session_settings import (
     updated,
 )
 from gateway_svc.turns.session_turns import NOTES, SessionTurns
-from gateway_svc.turns.sessions import Session, Sessions, SessionState, may_see
+from gateway_svc.turns.sessions import Session, Sessions
 from gateway_svc.turns.shadows import Shadows
 from gateway_svc.turns.turn import Runner
 from gateway_svc.watching.telemetry import Telemetry
@@ -84,17 +86,22 @@ class Turns:
         self._capacity = capacity or Capacity()
         self._places = asyncio.Semaphore(self._capacity.running)
         self._kept = KeptTurns()
+        self._beginning = 0
+        """How many turns have a place, and no session yet."""
+        self._equal = KeyedLocks()
+        """Of requests that name themselves: an equal one must find the first."""
         self._requests = requests
         self._draining = False
 
-    def create_session(self, settings: pb.SessionSettings, owner: str = "") -> SessionState:
+    async def create_session(self, settings: pb.SessionSettings, owner: str = "") -> SessionState:
         """Makes a session, which only the caller named owner and administrators see; empty if callers have no names.
 
         Raises:
             EngineNotConfigured, InvalidRequest: the settings cannot be had.
+            StoreUnavailable: it cannot be kept.
         """
         check_settings(settings, self._on_session.runner, "settings")
-        return self._create(settings, owner)
+        return await self._create(settings, owner, synced=True)
 
     async def update_session(self, request: pb.UpdateSessionRequest, viewer: str | None = None) -> SessionState:
         """Changes the settings of a session that viewer may know of, at once, whether or not one of its turns runs.
@@ -109,12 +116,12 @@ class Turns:
         given, paths = masked(request), request.update_mask.paths
         check_settings(given, self._on_session.runner, "settings")
 
-        def change(session: Session) -> None:
+        async def change(session: Session) -> None:
             session.state.settings = updated(session.state.settings, paths, given)  # a new one: see SessionTurns.run
             self._on_session.choose(session.state.settings)
-            self._on_session.save(session, common_pb2.SessionStatus.ValueType(session.state.status))
+            await self._on_session.save(session, common_pb2.SessionStatus.ValueType(session.state.status))
 
-        return await self._sessions.change(self._sessions.get(request.session_id, viewer).id, change)
+        return await self._sessions.change((await self._sessions.get(request.session_id, viewer)).id, change)
 
     async def run(
         self, request: pb.RunTurnRequest, viewer: str | None = None, owner: str = ""
@@ -131,13 +138,12 @@ class Turns:
             GatewayError: for the caller; nothing ran.
             EventsGone: a client of an equal request that reads too slowly, or comes too late for all events.
         """
-        known = self._requests.find(owner, request) if request.request_id else None
-        if known is None:
-            turn = self._begin(request, viewer, owner)
-        elif (kept := self._kept.find(known.turn_id)) is not None:
-            turn = kept
-        else:
-            for event in self._tell_again(known):
+        turn: KeptTurn | None
+        async with self._equal.hold((owner, request.request_id or object())):
+            known = self._requests.find(owner, request) if request.request_id else None
+            turn = self._kept.find(known.turn_id) if known else await self._begin(request, viewer, owner)
+        if turn is None:
+            for event in self._tell_again(known) if known else ():
                 yield event
             return
         # Here, so that the lines of the turn and those of its RPC have them; both end with their task's context.
@@ -212,13 +218,13 @@ class Turns:
 
     async def recover(self) -> None:
         """Ends the sessions whose process died, so that the ledger does not show them as running for ever."""
-        for session_id in await asyncio.to_thread(self._sessions.left_running):
+        for session_id in await self._sessions.left_running():
             # Gone, or run by another gateway; one that cannot be read must not keep the others from their end.
             with attempt("recovery of sessions"), suppress(NotFound, Busy):
                 async with self._sessions.hold(session_id) as session:
                     if session.state.status == common_pb2.SESSION_STATUS_RUNNING:
                         session.close_history(NOTES[common_pb2.SESSION_STATUS_RUNNING])
-                        self._on_session.save(session, common_pb2.SESSION_STATUS_FAILED)
+                        await self._on_session.save(session, common_pb2.SESSION_STATUS_FAILED)
 
     async def cancel_all(self) -> None:
         """Cancels all turns and waits for their end."""
@@ -250,17 +256,21 @@ class Turns:
             await asyncio.wait(tasks, timeout=grace_seconds)
         await self.cancel_all()
 
-    def _begin(self, request: pb.RunTurnRequest, viewer: str | None, owner: str) -> KeptTurn:
+    async def _begin(self, request: pb.RunTurnRequest, viewer: str | None, owner: str) -> KeptTurn:
         """Begins a turn.
 
         Raises:
             GatewayError: for the caller; nothing ran.
         """
-        if self._draining:
-            raise ShuttingDown("the gateway is shutting down and begins no turn")
-        if len(self._kept) >= self._capacity.running + self._capacity.queued:
-            raise Overloaded(f"{len(self._kept)} turns run or wait here already: come again later")
-        session = self._find_session(request, viewer, owner)
+        self._check_draining()
+        if (turns := len(self._kept) + self._beginning) >= self._capacity.running + self._capacity.queued:
+            raise Overloaded(f"{turns} turns run or wait here already: come again later")
+        self._beginning += 1
+        try:
+            session = await self._find_session(request, viewer, owner)
+        finally:
+            self._beginning -= 1
+        self._check_draining()
         turn = self._kept.begin(session, keep_on_disconnect=request.keep_on_disconnect)
         known = self._requests.begin(owner, request, turn) if request.request_id else None
         structlog.contextvars.bind_contextvars(session_id=turn.session_id, turn_id=turn.turn_id)
@@ -269,6 +279,10 @@ class Turns:
         turn.task = asyncio.create_task(self._run(turn, request, known))
         turn.task.add_done_callback(lambda task: self._end(turn, task))
         return turn
+
+    def _check_draining(self) -> None:
+        if self._draining:
+            raise ShuttingDown("the gateway is shutting down and begins no turn")
 
     def _remembered(self, turn_id: str, viewer: str | None) -> Request | None:
         """The request of a turn that an earlier process of this gateway ran, and that viewer may know of."""
@@ -294,7 +308,7 @@ class Turns:
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [turn.task for turn in self._kept.running() if turn.task]
 
-    def _find_session(self, request: pb.RunTurnRequest, viewer: str | None, owner: str) -> SessionState:
+    async def _find_session(self, request: pb.RunTurnRequest, viewer: str | None, owner: str) -> SessionState:
         """The session that a turn is for: the one that it names, or a new one. Nothing is left of a refusal.
 
         Raises:
@@ -308,17 +322,20 @@ class Turns:
         check_model(request.model, "model")
         check_budget(request, "max_cost_micros")
         if request.HasField("session_id"):
-            state = self._sessions.get(request.session_id, viewer)
+            state = await self._sessions.get(request.session_id, viewer)
             self._on_session.choose(state.settings, request.engine, request.model)  # what is read here is thrown away
             return state
         check_settings(request.new_session, self._on_session.runner, "new_session")
-        return self._create(request.new_session, owner, request.engine, request.model)
+        return await self._create(request.new_session, owner, request.engine, request.model)
 
-    def _create(self, settings: pb.SessionSettings, owner: str, engine: str = "", model: str = "") -> SessionState:
+    async def _create(
+        self, settings: pb.SessionSettings, owner: str, engine: str = "", model: str = "", *, synced: bool = False
+    ) -> SessionState:
+        """Creates a session. One that begins with a turn is synced by that."""
         state = SessionState(id="", owner=owner)
         state.settings.CopyFrom(settings)
         self._on_session.choose(state.settings, engine, model)
-        self._sessions.create(state)
+        await self._sessions.create(state, synced=synced)
         self._record(state)
         return state
 

@@ -22,9 +22,9 @@ import structlog
 from google.rpc import error_details_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.errors import AlreadyExists, InvalidRequest, Overloaded, StoreUnavailable
+from gateway_svc.errors import AlreadyExists, InvalidRequest, Overloaded, StoreUnavailable, storing
 from gateway_svc.turns.kept import KEEP_SECONDS, KeptTurn
-from gateway_svc.turns.state_files import append_whole, storing
+from recording.framing import append_whole
 from recording.locks import lock_file, sync_folder
 
 MAX_LENGTH = 128

@@ -1,9 +1,8 @@
-"""The settings of a session: checked where a client gives them, and kept in its transcript as JSON."""
+"""The settings of a session, checked where a client gives them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict, ParseDict
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.errors import InvalidRequest
@@ -108,34 +107,6 @@ def check_budget(given: pb.SessionSettings | pb.RunTurnRequest, field: str) -> N
 def budget(given: pb.SessionSettings | pb.RunTurnRequest) -> int | None:
     """The budget of a session or of a turn in millionths of a US dollar; None where it has none."""
     return given.max_cost_micros if given.HasField("max_cost_micros") else None
-
-
-def to_json(settings: pb.SessionSettings) -> dict[str, Any]:
-    """The settings as a transcript keeps them: the message's JSON, with the names of the proto."""
-    return MessageToDict(settings, preserving_proto_field_name=True)
-
-
-def from_json(state: dict[str, Any]) -> pb.SessionSettings:
-    """Takes the settings out of a session's state as its transcript has it.
-
-    Older transcripts have them beside the rest: budgets of 0 for none, and choices as pairs.
-    """
-    if (kept := state.pop("settings", None)) is not None:
-        return ParseDict(kept, pb.SessionSettings())
-    fallback = state.pop("fallback", None)
-    return pb.SessionSettings(
-        engine=state.pop("engine"),
-        model=state.pop("model"),
-        system_prompt=state.pop("system_prompt"),
-        labels=state.pop("labels"),
-        max_cost_micros=state.pop("max_cost_micros", 0) or None,
-        fallback=_choice(*fallback) if fallback else None,
-        shadows=[_choice(*pair) for pair in state.pop("shadows", ())],
-    )
-
-
-def _choice(engine: str, model: str) -> pb.EngineChoice:
-    return pb.EngineChoice(engine=engine, model=model)
 
 
 def _check_choice(choice: pb.EngineChoice, runner: Callable[[str], Runner], field: str) -> Runner:

@@ -10,6 +10,8 @@ import structlog
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from gateway_svc.conversations.session import SessionState
+from gateway_svc.conversations.undisturbed import to_its_end
 from gateway_svc.errors import (
     EngineBrokeOff,
     EngineNotConfigured,
@@ -23,7 +25,7 @@ from gateway_svc.turns.account import SessionSpendings, SharedBudgets, TurnAccou
 from gateway_svc.turns.budgets import Budgets, LabelBudgets
 from gateway_svc.turns.kept import KeptTurn
 from gateway_svc.turns.session_settings import budget
-from gateway_svc.turns.sessions import Session, SessionState
+from gateway_svc.turns.sessions import Session
 from gateway_svc.turns.shadows import Shadow, Shadows
 from gateway_svc.turns.turn import Runner, Turn
 from gateway_svc.watching.telemetry import Telemetry, TurnTelemetry
@@ -102,7 +104,7 @@ class SessionTurns:
         """
         session.close_history(NOTES[common_pb2.SESSION_STATUS_RUNNING])  # what a crash may have left
         labels = await self._budgets.of(session.state.settings.labels)
-        turn, runner, telemetry = self._begin(session, running, request, labels)
+        turn, runner, telemetry = await self._begin(session, running, request, labels)
         begin, totals = len(turn.history) - 1, turn.account.totals
         settings = session.state.settings  # UpdateSession puts others in their place while the turn runs
         running.totals, running.started = totals, time.monotonic()
@@ -117,7 +119,7 @@ class SessionTurns:
             error_type = type(error).__name__
             raise
         finally:
-            unsaved = self._end(session, status)
+            unsaved = await to_its_end(self._end(session, status))
             if unsaved and status == common_pb2.SESSION_STATUS_IDLE:
                 stop_reason, error_type = pb.STOP_REASON_FAILED, type(unsaved).__name__
             telemetry.end(stop_reason, totals, error_type)
@@ -130,15 +132,15 @@ class SessionTurns:
         if status == common_pb2.SESSION_STATUS_IDLE and settings.shadows:
             self._shadows.start(Shadow(turn, begin, budget(request)), settings.shadows)
 
-    def _begin(
+    async def _begin(
         self, session: Session, running: KeptTurn, request: pb.RunTurnRequest, labels: LabelBudgets
     ) -> tuple[Turn, Runner, TurnTelemetry]:
         state = session.state
         runner = self.choose(state.settings, request.engine, request.model)
         model = state.settings.model
         state.turns += 1
-        self.save(session, common_pb2.SESSION_STATUS_RUNNING)
         session.append(UserMessage(request.input))
+        await self.save(session, common_pb2.SESSION_STATUS_RUNNING)
         telemetry = self._telemetry.begin_turn(runner.name, state.id, running.turn_id)
         running.trace_id = telemetry.trace_id
         structlog.contextvars.bind_contextvars(trace_id=telemetry.trace_id)
@@ -163,6 +165,9 @@ class SessionTurns:
         )
         started = pb.TurnStarted(engine=runner.name, model=model, unconfined=runner.jail == NO_JAIL)
         running.events.put(pb.TurnEvent(turn_started=started))
+        if session.unreadable:
+            told = f"not all of the session's messages could be read: {session.unreadable}"
+            turn.events.warn(pb.WARNING_CODE_HISTORY_DAMAGED, told)
         for sentence in labels.uncertain:
             turn.events.warn(pb.WARNING_CODE_BUDGET_UNCERTAIN, sentence)
         return turn, runner, telemetry
@@ -194,25 +199,29 @@ class SessionTurns:
             turn.append(UserMessage(GO_ON))
         return pb.STOP_REASON_MAX_COST if turn.account.is_over_budget() else await other.run(turn)
 
-    def _end(self, session: Session, status: common_pb2.SessionStatus.ValueType) -> StoreUnavailable | None:
+    async def _end(self, session: Session, status: common_pb2.SessionStatus.ValueType) -> StoreUnavailable | None:
         """Completes and saves the session. Returns what hindered that, which must not hide how the turn ended."""
         try:
             session.close_history(NOTES[status])
-            self.save(session, status)
+            await self.save(session, status)
         except StoreUnavailable as error:
             log.warning("turn.end_unsaved", reason=str(error))
             return error
         return None
 
-    def save(self, session: Session, status: common_pb2.SessionStatus.ValueType) -> None:
-        """Writes the session's state, and puts its row on the record."""
+    async def save(self, session: Session, status: common_pb2.SessionStatus.ValueType) -> None:
+        """Keeps the session's state, and puts its row on the record.
+
+        Raises:
+            StoreUnavailable: it cannot be kept.
+        """
         session.state.status = status
-        session.save()
+        await session.save()
         self._record(session.state)
 
 
 def _save_cost(session: Session) -> None:
     try:
-        session.save()
+        session.note_sums()
     except OSError as error:  # a full disk: the turn's next message will fail with it
         log.warning("turn.cost_unsaved", reason=str(error))

@@ -104,7 +104,7 @@ class Shadows:
         with suppress(NotFound, Busy):  # gone, or run by another gateway: the ledger has its rows
             async with self._sessions.hold(session_id) as session:
                 session.state.shadow_totals.add(totals)
-                session.save()
+                await session.save()
 
 
 def _shadow_turn(shadow: Shadow, engine: str, model: str) -> Turn:

@@ -22,7 +22,7 @@ class Turn:
     history: list[Message]
     """The session's messages, the user's input last. Only `append` adds to it."""
     append: Callable[[Message], None]
-    """Adds a message to the history and to the transcript."""
+    """Adds a message to the history and to the conversation that is kept."""
     events: TurnEvents
     account: TurnAccount
     max_steps: int | None = None

@@ -1,7 +1,9 @@
-"""Whether an engine can be reached: without one a gateway cannot run turns."""
+"""Whether an engine can be reached and the state directory be written: without that a gateway cannot run turns."""
 
 import asyncio
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -50,3 +52,14 @@ class EngineCheck:
     ) -> None:
         await self._direct.aclose()
         await self._proxied.aclose()
+
+
+def why_not_writable(*folders: Path) -> str:
+    """Why a file with some content cannot be made in one of folders; empty if it can in each."""
+    for folder in folders:
+        try:
+            with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+                file.write(bytes(4096))
+        except OSError as error:
+            return f"{folder.name} in the state directory cannot be written: {error.strerror}"
+    return ""

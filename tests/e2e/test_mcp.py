@@ -17,6 +17,7 @@ from demo.processes import run_command
 from demo.script import Call, Script, Step
 from tests.e2e.conftest import kinds, run_turn, text_of
 from tests.e2e.test_r12_no_content import files_with
+from tests.support.conversations import conversation_name
 
 # by its path: importing it would import all of the SDK
 PROGRAM = str(Path(__file__).parents[1] / "support" / "mcp_server.py")
@@ -136,7 +137,7 @@ async def test_r12_no_content_of_an_mcp_call_is_on_the_record(make_pair, tmp_pat
     told = str([m["content"] for m in pair.model.requests[-1].json["messages"] if m["role"] == "tool"])
     assert sentinel in told
     assert token in told
-    transcript = f"sessions/{events[0].turn_accepted.session_id}.jsonl"
+    transcript = conversation_name(events[0].turn_accepted.session_id)
     service.terminate()
     for secret in (sentinel, token):
         assert not any(secret.encode() in row.SerializeToString() for row in rows)

@@ -18,6 +18,7 @@ from tests.e2e.test_r12_no_content import files_with
 from tests.recording.fake_audit import FakeAudit, serving
 from tests.support import claude_cli
 from tests.support.claude_cli import MODEL, Line, init, message, result, spent, tool_result, tool_use
+from tests.support.conversations import conversation_name
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ async def test_r12_what_claude_s_own_tools_handle_is_not_on_the_record(make_pair
     assert all(row.times_observed for row in rows)
     assert rows[-1].outcome == common_pb2.OUTCOME_INTERRUPTED
     await asyncio.sleep(0.2)
-    transcript = f"sessions/{events[0].turn_accepted.session_id}.jsonl"
+    transcript = conversation_name(events[0].turn_accepted.session_id)
     for secret in (sentinel, password):
         assert not any(secret.encode() in row.SerializeToString() for row in rows)
         assert files_with(pair.db.parent, secret) == []
@@ -129,7 +130,7 @@ async def test_r12_neither_dead_letters_nor_the_wire_hold_content(make_pair, tmp
         assert await asyncio.to_thread(gateway.terminate) == 0
     letters = [path for path in pair.state_dir.rglob("dead-letters/*") if path.is_file()]
     assert sum(path.read_text().count('"kind": "AuditRow"') for path in letters) >= expected
-    transcript = f"sessions/{events[0].turn_accepted.session_id}.jsonl"
+    transcript = conversation_name(events[0].turn_accepted.session_id)
     for secret in (sentinel, password):
         assert not any(secret.encode() in request.SerializeToString() for request in service.requests)
         assert files_with(pair.state_dir, secret) == [transcript]

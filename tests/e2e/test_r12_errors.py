@@ -89,7 +89,7 @@ async def test_r12_what_a_model_server_says_of_its_failure_is_for_the_caller_alo
     await pair.costs(len(error_shapes(said)))
     ((errors,),) = pair.query("SELECT count(*) FROM cost_log WHERE error IS NOT NULL")
     assert errors >= failed
-    transcripts = {f"sessions/{path.name}" for path in (pair.state_dir / "sessions").iterdir()}
+    transcripts = {str(path.relative_to(pair.state_dir)) for path in pair.state_dir.rglob("*.conversation")}
     await nothing_of_it(pair, said, transcripts, service.stderr_text(), audit.stderr_text())
 
 
@@ -117,7 +117,7 @@ async def test_r12_what_claude_s_program_says_of_a_failure_is_for_the_caller_alo
     for _ in runs:
         error_of(await run_turn(gateway, engine="claude", input=f"Look for {said}"))
     await pair.costs(len(runs))
-    transcripts = {f"sessions/{path.name}" for path in (pair.state_dir / "sessions").iterdir()}
+    transcripts = {str(path.relative_to(pair.state_dir)) for path in pair.state_dir.rglob("*.conversation")}
     await nothing_of_it(pair, said, transcripts, service.stderr_text(), audit.stderr_text())
 
 

@@ -11,6 +11,7 @@ import pytest
 from demo.script import Call, Page, Script, Step
 from tests.e2e.conftest import run_turn, text_of
 from tests.support.collector import collecting
+from tests.support.conversations import conversation_name
 from tests.support.scrapes import scrape
 
 
@@ -85,7 +86,7 @@ async def test_r12_a_sentinel_in_every_place_of_content_is_not_on_the_record(mak
         told += [block["content"] for block in blocks if block["type"] == "tool_result"]
     told += [item["output"] for item in sent.get("input", ()) if item["type"] == "function_call_output"]
     assert sum(sentinel in text for text in told) >= 4, "the model itself was told"
-    transcripts = [f"sessions/{events[0].turn_accepted.session_id}.jsonl"]
+    transcripts = [conversation_name(events[0].turn_accepted.session_id)]
     assert files_with(pair.state_dir, sentinel) == transcripts, "nothing of it is in the spool"
 
     started = pair.start_audit(AUDIT_LOG_LEVEL="debug", AUDIT_METRICS_LISTEN="127.0.0.1:0")

@@ -110,7 +110,7 @@ async def test_a_gateway_that_cannot_write_what_a_turn_must_does_not_serve(small
         else:
             if ended[-1].turn_finished.HasField("error"):
                 errors.append((error_of(ended).code, error_of(ended).message))
-    assert {code for code, _ in errors} == {code_pb2.UNAVAILABLE}
+    assert {code for code, _ in errors} == {code_pb2.RESOURCE_EXHAUSTED}
     assert all(FULL in message for _, message in errors)
     await health.until(serves=False, words=f"{small.name} in the state directory {FULL}")
     hogged.unlink()

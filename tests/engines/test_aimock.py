@@ -28,8 +28,8 @@ from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.requests import Requests
-from gateway_svc.turns.sessions import Sessions
 from tests.gateway_svc.house import Logger, text_of
+from tests.support.conversations import open_sessions
 
 PACKAGE = "@copilotkit/aimock@1.43.0"
 QUICK = Patience(attempts=2, wait_s=0.001)
@@ -88,7 +88,12 @@ async def test_a_turn_with_a_tool_a_thought_and_a_failure_over_each_wire_format(
             limits=Limits(),
         )
         turns = Turns(
-            Sessions(tmp_path), {engine.name: agent}, engine.name, lambda state: None, status_of, Requests(tmp_path)
+            open_sessions(tmp_path),
+            {engine.name: agent},
+            engine.name,
+            lambda state: None,
+            status_of,
+            Requests(tmp_path),
         )
         events = [event async for event in turns.run(pb.RunTurnRequest(input="read it"))]
         assert text_of(events) == "It says high tide at noon."

@@ -37,9 +37,9 @@ from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.tools.write import WriteTool
 from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.requests import Requests
-from gateway_svc.turns.sessions import Sessions
 from tests.engines.stranger import CHECKS, FILES, Reply, Stranger, load_case, refusal, stranger
 from tests.gateway_svc.house import Logger
+from tests.support.conversations import open_sessions
 
 QUICK = Patience(attempts=4, wait_s=0.001, max_retry_after_s=0.5)
 
@@ -113,7 +113,7 @@ async def play(folder: Path, name: str, replies: list[Reply] | None = None, chec
             errors.append(error)
             return status_of(error)
 
-        turns = Turns(Sessions(folder), agents, "openai", lambda state: None, keep_error, Requests(folder))
+        turns = Turns(open_sessions(folder), agents, "openai", lambda state: None, keep_error, Requests(folder))
         played = Played(server, logger, workspace)
         session_id, chosen = "", options.get("engine", "openai").split(",")
         for number in range(int(options.get("turns") or 1)):

@@ -3,13 +3,13 @@
 import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from gateway_svc.conversations.history import closing_messages
 from gateway_svc.messages import AssistantMessage, ToolMessage
 from gateway_svc.servicer import status_of
 from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.requests import Requests
-from gateway_svc.turns.sessions import Sessions
-from gateway_svc.turns.transcript import closing_messages
 from tests.support.claude_cli import MODEL, SESSION, init, message, result, spent, tool_result, tool_use
+from tests.support.conversations import open_sessions
 
 BASH = tool_use("toolu_1", "Bash", {"command": "sleep 9"})
 ANSWER = [init(), *message("msg_2", "All is well"), result({MODEL: spent(1, 0.00054)})]
@@ -17,7 +17,7 @@ ANSWER = [init(), *message("msg_2", "All is well"), result({MODEL: spent(1, 0.00
 
 @pytest.fixture
 def sessions(stage):
-    return Sessions(stage.folder / "state")
+    return open_sessions(stage.folder / "state")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.model_server import ModelServer
 from demo.script import Script
+from gateway_svc.conversations.session import SessionState
 from gateway_svc.engines import Engine
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
@@ -26,8 +27,8 @@ from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.requests import Requests
-from gateway_svc.turns.sessions import Sessions, SessionState
 from recording.logger import Row
+from tests.support.conversations import open_sessions
 
 MODEL = "gpt-4o-mini"
 QUICK = Patience(attempts=1)
@@ -59,7 +60,7 @@ class House:
         self.workspace.mkdir()
         (self.workspace / "notes.txt").write_text("high tide at noon\n")
         self.logger = Logger()
-        self.sessions = Sessions(folder)
+        self.sessions = open_sessions(folder)
         toolbox = Toolbox([ReadTool(), BashTool(None)])
         engines: list[tuple[Engine, bool]] = [
             (OllamaEngine(ollama.ollama_url, "scripted", patience=QUICK), True),

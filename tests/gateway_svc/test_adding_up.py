@@ -70,7 +70,7 @@ async def test_the_figures_add_up(tmp_path, seed):
         for cost in house.costs:
             rows[cost.session_id, cost.shadow].append(cost)
         for (session_id, shadow), costs in rows.items():
-            state = house.sessions.get(session_id)
+            state = await house.sessions.get(session_id)
             totals = state.shadow_totals if shadow else state.totals
             assert totals.requests == len(costs)
             assert totals.known_cost_micros == sum(cost.cost_micros for cost in costs)

@@ -21,7 +21,8 @@ async def main():
     asyncio.get_running_loop().call_later(1.0, os.kill, os.getpid(), signal.SIGTERM)
     await serve(GatewaySettings())
 asyncio.run(main())
-print(sorted(name for name in sys.modules if re.match("recording.(?!channel|calls|controls|locks|show|upkeep)", name)))
+others = "channel|calls|controls|framing|locks|show|upkeep"
+print(sorted(name for name in sys.modules if re.match(f"recording.(?!{others})", name)))
 """
 
 

@@ -1,6 +1,7 @@
 """What labels have spent survives, is shared, and is looked at by period."""
 
 import asyncio
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -14,6 +15,7 @@ from gateway_svc.errors import BudgetUnknown
 from gateway_svc.turns.account import Totals
 from gateway_svc.turns.budgets import Account, Budgets, LabelBudget, Spending
 from tests.gateway_svc.house import kinds, open_house
+from tests.support.conversations import open_sessions
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 TEAM = Account("team", "research", "2026-11")
@@ -128,8 +130,10 @@ async def test_a_process_that_is_killed_in_a_turn_leaves_what_its_steps_have_cos
     async with open_house(tmp_path, Script(), script) as house:
         running = asyncio.create_task(house.run(engine="openai", new_session=pb.SessionSettings(max_cost_micros=1_000)))
         await house.openai.received(3)
-        [session_id] = house.sessions.left_running()
-        state = house.sessions.get(session_id)
+        killed = shutil.copytree(tmp_path, tmp_path.with_name("killed"))
+        [session_id] = await open_sessions(killed).left_running()
+        async with open_sessions(killed).hold(session_id) as session:
+            state = session.state
         assert (state.totals.requests, state.totals.known_cost_micros) == (2, 420)
         assert sum(cost.cost_micros for cost in house.costs) == 420
         await house.turns.cancel_all()

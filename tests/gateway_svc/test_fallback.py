@@ -41,7 +41,7 @@ async def test_a_turn_is_handed_over(tmp_path, steps, calls, costs):
         assert {row.requested_model for row in house.costs if row.engine == "openai"} == {"second"}
 
         session_id = events[0].turn_accepted.session_id
-        assert house.sessions.get(session_id).settings.engine == "ollama"
+        assert (await house.sessions.get(session_id)).settings.engine == "ollama"
         house.ollama.script = Script(steps=(Step(text="I am back."),))
         events = await house.run(session_id=session_id)
         assert text_of(events) == "I am back.", "the next turn begins with the session's own engine"
@@ -71,6 +71,6 @@ async def test_a_fallback_stays_with_the_session(tmp_path):
     async with open_house(tmp_path, Script(steps=(DOWN,)), OTHER) as house:
         with pytest.raises(EngineNotConfigured, match="'nine' is not configured"):
             await house.run(new_session=pb.SessionSettings(fallback=pb.EngineChoice(engine="nine")))
-        session_id = house.turns.create_session(SETTINGS).id
+        session_id = (await house.turns.create_session(SETTINGS)).id
         assert "engine_changed" in kinds(await house.run(session_id=session_id))
-        assert house.sessions.get(session_id).to_message().settings.fallback == FALLBACK
+        assert (await house.sessions.get(session_id)).to_message().settings.fallback == FALLBACK

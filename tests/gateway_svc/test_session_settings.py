@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from gateway_svc.conversations.session import settings_from_json, settings_to_json
 from gateway_svc.messages import AssistantMessage, ToolMessage, UserMessage
-from gateway_svc.turns import session_settings
 from gateway_svc.turns.account import Totals
-from gateway_svc.turns.sessions import Session, Sessions
 from recording.calls import ToolCall
+from tests.support.conversations import history_of, open_sessions
 
 text = st.text(st.characters(codec="utf-8"), max_size=9)
 choices = st.builds(pb.EngineChoice, engine=text, model=text)
@@ -30,8 +30,8 @@ settings = st.builds(
 
 @given(settings)
 def test_settings_come_back_from_json(given_):
-    kept = {"settings": json.loads(json.dumps(session_settings.to_json(given_)))}
-    assert session_settings.from_json(kept) == given_
+    kept = {"settings": json.loads(json.dumps(settings_to_json(given_)))}
+    assert settings_from_json(kept) == given_
 
 
 OLDER_STATE = {
@@ -96,13 +96,15 @@ COMMON: dict[str, Any] = {"engine": "openai", "model": "m1", "system_prompt": "b
     ],
     ids=["first", "no budget", "all"],
 )
-def test_a_session_that_an_older_gateway_has_kept_goes_on(tmp_path, later, expected, shadow_totals):
-    sessions = Sessions(tmp_path)
+async def test_a_session_that_an_older_gateway_has_kept_goes_on(tmp_path, later, expected, shadow_totals):
     path = tmp_path / "sessions" / "s1.jsonl"
+    path.parent.mkdir()
     lines = [{"session": OLDER_STATE | later}, *OLDER_MESSAGES]
     path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
 
-    state = sessions.get("s1")
+    sessions = open_sessions(tmp_path)
+    assert not path.exists(), "it was moved"
+    state = await sessions.get("s1")
     if expected is None:
         assert not state.settings.HasField("max_cost_micros")
     else:
@@ -120,13 +122,12 @@ def test_a_session_that_an_older_gateway_has_kept_goes_on(tmp_path, later, expec
     )
     assert state.shadow_totals == shadow_totals
 
-    session = Session.open(path)
-    assert session.history == [
+    assert await history_of(tmp_path, "s1") == [
         UserMessage("look"),
         AssistantMessage("", "", (ToolCall("row-1", "call_1", "read", "{}"),)),
         ToolMessage("call_1", "read", "high tide"),
         AssistantMessage("At noon."),
     ]
-    session.save()
-    session.close()
-    assert sessions.get("s1").settings == state.settings
+    async with sessions.hold("s1") as session:
+        await session.save()
+    assert (await sessions.get("s1")).settings == state.settings

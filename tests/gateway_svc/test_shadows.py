@@ -61,7 +61,7 @@ async def test_a_shadow_runs_nothing_is_told_what_the_turn_was_told_and_leaves_m
         ], "a call that the turn made too is told the turn's result"
 
         assert [cost.shadow for cost in house.costs] == [False, False, True, True]
-        session = house.sessions.get(accepted.session_id).to_message()
+        session = (await house.sessions.get(accepted.session_id)).to_message()
         assert session.shadow_usage.known_cost_micros == sum(cost.cost_micros for cost in house.costs) == SHADOW_MICROS
         assert (session.usage.requests, session.tool_calls, session.usage.known_cost_micros) == (2, 1, 0)
         await house.run(session_id=accepted.session_id)
@@ -132,7 +132,7 @@ async def test_a_shadow_and_the_sessions_next_turn_spend_from_one_budget(tmp_pat
         }
         assert min(costs.values()) > 0, "both ran"
         assert 2_100 <= sum(costs.values()) <= 2_100 + 210, "the last steps began side by side"
-        state = house.sessions.get(first[0].turn_accepted.session_id)
+        state = await house.sessions.get(first[0].turn_accepted.session_id)
         assert (state.totals.known_cost_micros, state.shadow_totals.known_cost_micros) == (costs[False], costs[True])
 
 

@@ -6,11 +6,11 @@ from contextlib import aclosing
 import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from gateway_svc.conversations.session import SessionState
 from gateway_svc.errors import ReadTooSlowly
 from gateway_svc.turns import kept
 from gateway_svc.turns.events import EVENT_BYTES, MAX_PIECES, TurnEvents
 from gateway_svc.turns.kept import KeptTurns
-from gateway_svc.turns.sessions import SessionState
 
 LARGE = "x" * 10_000
 

@@ -1,6 +1,8 @@
 """However a turn ends, its client's last event says so, with what the turn used."""
 
 import asyncio
+import errno
+import os
 from typing import Any
 
 import grpc
@@ -10,11 +12,12 @@ from google.rpc import error_details_pb2, status_pb2
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.errors import EngineRateLimited, StoreUnavailable
-from gateway_svc.turns.sessions import Session
-from gateway_svc.turns.transcript import Transcript
+from gateway_svc.conversations.files import session_file
+from gateway_svc.conversations.files.transcript import Transcript
+from gateway_svc.errors import EngineRateLimited
 from gateway_svc.turns.turn import Turn
 from tests.gateway_svc.test_turns import House, Runner, until
+from tests.support.conversations import held_elsewhere
 
 
 def details_of(status: status_pb2.Status) -> dict[str, Any]:
@@ -56,14 +59,15 @@ async def test_a_defect_is_told_by_its_reference_alone(tmp_path):
 async def test_a_full_disk_at_its_end_fails_a_turn_that_ended_well_and_hides_no_other_end(tmp_path, monkeypatch, how):
     async def work(turn: Turn) -> None:
         monkeypatch.setattr(Transcript, "append", full)
+        monkeypatch.setattr(session_file, "write", full)
         if how == "by an error of its own":
             raise EngineRateLimited("one", "m1", "come later", 429)
         if how == "cancelled":
             asyncio.get_running_loop().call_soon(house.turns.cancel, pb.CancelTurnRequest(turn_id=turn.scope.turn_id))
             await asyncio.Event().wait()
 
-    def full(_transcript: Transcript, _line: object) -> None:
-        raise StoreUnavailable("the gateway's state directory cannot be written: No space left on device")
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     house = House(tmp_path, Runner(work=work))
     finished = (await house.run(input="hi"))[-1].turn_finished
@@ -71,19 +75,18 @@ async def test_a_full_disk_at_its_end_fails_a_turn_that_ended_well_and_hides_no_
         assert finished.stop_reason == pb.STOP_REASON_CANCELLED
     else:
         assert finished.stop_reason == pb.STOP_REASON_FAILED
-        reason = "STORE_UNAVAILABLE" if how == "well" else "ENGINE_RATE_LIMITED"
+        reason = "DISK_FULL" if how == "well" else "ENGINE_RATE_LIMITED"
         assert details_of(finished.error)["ErrorInfo"].reason == reason
 
 
 async def test_a_turn_that_fails_while_it_waits_for_its_session_tells_it_the_same_way(tmp_path):
     house = House(tmp_path, Runner())
-    state = house.turns.create_session(pb.SessionSettings())
-    elsewhere = Session.open(tmp_path / "sessions" / f"{state.id}.jsonl")  # as another gateway has it open
-    accepted, finished = await house.run(input="hi", session_id=state.id)
+    state = await house.turns.create_session(pb.SessionSettings())
+    async with held_elsewhere(tmp_path, state.id):
+        accepted, finished = await house.run(input="hi", session_id=state.id)
     assert accepted.HasField("turn_accepted")
     assert finished.turn_finished.error.code == grpc.StatusCode.ABORTED.value[0]
     assert details_of(finished.turn_finished.error)["ErrorInfo"].reason == "BUSY"
-    elsewhere.close()
 
 
 async def test_a_drain_tells_running_and_waiting_turns_that_they_are_cancelled(tmp_path):
@@ -92,7 +95,7 @@ async def test_a_drain_tells_running_and_waiting_turns_that_they_are_cancelled(t
 
     runner = Runner(work=work)
     house = House(tmp_path, runner)
-    session_id = house.turns.create_session(pb.SessionSettings()).id
+    session_id = (await house.turns.create_session(pb.SessionSettings())).id
     turns = [asyncio.create_task(house.run(input=str(n), session_id=session_id)) for n in range(2)]
     await until(lambda: runner.seen and house.turns.waiting == 1)
     await house.turns.drain(0)

@@ -23,9 +23,9 @@ from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMes
 from gateway_svc.servicer import status_of
 from gateway_svc.turns.queue import Capacity, Turns
 from gateway_svc.turns.requests import Requests
-from gateway_svc.turns.sessions import Session, Sessions
 from gateway_svc.turns.turn import Turn
 from recording.calls import ToolCall
+from tests.support.conversations import held_elsewhere, history_of, open_sessions
 
 SETTINGS: dict[str, Any] = {"system_prompt": "be brief", "labels": {"team": "a"}}
 CALL = ToolCall("row-1", "call_1", "bash", "{}")
@@ -58,7 +58,7 @@ class House:
 
     def __init__(self, state_dir, *runners: Runner, capacity: Capacity | None = None) -> None:
         self.rows: list[audit_pb2.SessionRow] = []
-        self.sessions = Sessions(state_dir)
+        self.sessions = open_sessions(state_dir)
         by_name = {runner.name: runner for runner in runners}
         self.turns = Turns(
             self.sessions,
@@ -79,17 +79,6 @@ async def until(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(30):
         while not holds():
             await asyncio.sleep(0.001)
-
-
-def history_of(tmp_path, session_id: str) -> list[Message]:
-    session = Session.open(tmp_path / "sessions" / f"{session_id}.jsonl")
-    session.close()
-    return session.history
-
-
-def asking_for(house: House, session_id: str) -> int:
-    """How many turns run on the session or wait for it."""
-    return house.sessions._queues[session_id][1]
 
 
 def statuses(house: House) -> list[str]:
@@ -119,7 +108,7 @@ async def test_a_conversation_goes_on_after_a_restart(tmp_path):
     await again.run(input="two", session_id=session_id)
     [(_, history)] = runner.seen
     assert history == [UserMessage("one"), AssistantMessage("answer"), UserMessage("two")]
-    state = again.sessions.get(session_id)
+    state = await again.sessions.get(session_id)
     assert (state.turns, state.settings) == (2, pb.SessionSettings(engine="one", model="m1", **SETTINGS))
     assert state.to_message().settings.system_prompt == "", "no answer tells it"
 
@@ -136,7 +125,7 @@ async def test_turns_of_one_session_wait_for_each_other_in_order(tmp_path):
 
     runner = Runner(work=work)
     house = House(tmp_path, runner)
-    session_id = house.turns.create_session(pb.SessionSettings()).id
+    session_id = (await house.turns.create_session(pb.SessionSettings())).id
     await asyncio.gather(*(house.run(input=str(n), session_id=session_id) for n in range(5)))
     assert most == 1
     assert [history[-1] for _, history in runner.seen] == [UserMessage(str(n)) for n in range(5)]
@@ -196,7 +185,7 @@ async def test_a_cancelled_turn_leaves_a_history_that_every_server_accepts(tmp_p
     assert heard[-1].HasField("turn_finished") is by_rpc
     if by_rpc:
         assert heard[-1].turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
-    history = history_of(tmp_path, heard[0].turn_accepted.session_id)
+    history = await history_of(tmp_path, heard[0].turn_accepted.session_id)
     note = "(The turn was cancelled.)"
     assert history[2:] == [ToolMessage("call_1", "bash", note), AssistantMessage(note)]
     assert statuses(house)[-1] == "CANCELLED"
@@ -210,11 +199,11 @@ async def test_a_waiting_turn_can_be_cancelled_and_its_session_goes_on(tmp_path)
 
     runner = Runner(work=work)
     house = House(tmp_path, runner)
-    session_id = house.turns.create_session(pb.SessionSettings()).id
+    session_id = (await house.turns.create_session(pb.SessionSettings())).id
     first = asyncio.create_task(house.run(input="first", session_id=session_id))
     await until(lambda: runner.seen)
     second = asyncio.create_task(house.run(input="second", session_id=session_id))
-    await until(lambda: asking_for(house, session_id) == 2)
+    await until(lambda: house.sessions.asking_for(session_id) == 2)
     waiting = [running for running in house.turns._kept.running() if not running.begun]
     assert len(waiting) == 1
     assert house.turns.cancel(pb.CancelTurnRequest(turn_id=waiting[0].turn_id)) == waiting[0].turn_id
@@ -252,7 +241,7 @@ async def test_a_failed_turn_is_told_and_the_session_can_go_on(tmp_path):
     assert statuses(house)[-1] == "FAILED"
     failing = False
     assert len(await house.run(input="again", session_id=session_id)) == 4
-    assert history_of(tmp_path, session_id)[1] == AssistantMessage("(The turn failed before it was finished.)")
+    assert (await history_of(tmp_path, session_id))[1] == AssistantMessage("(The turn failed before it was finished.)")
 
 
 @pytest.mark.parametrize(
@@ -292,20 +281,19 @@ async def test_a_request_that_cannot_be_carried_out_is_refused_and_leaves_no_ses
 
 async def test_a_session_whose_process_died_in_a_turn_is_shown_as_failed_and_goes_on(tmp_path):
     house = House(tmp_path, Runner())
-    state = house.turns.create_session(pb.SessionSettings())
-    session = Session.open(tmp_path / "sessions" / f"{state.id}.jsonl")
-    session.state.status = common_pb2.SESSION_STATUS_RUNNING
-    session.save()
-    session.append(UserMessage("hi"))
-    session.close()
-    assert house.sessions.get(state.id).status == common_pb2.SESSION_STATUS_FAILED
+    state = await house.turns.create_session(pb.SessionSettings())
+    async with held_elsewhere(tmp_path, state.id) as lease:
+        lease.state.status = common_pb2.SESSION_STATUS_RUNNING
+        await lease.save()
+        lease.append(UserMessage("hi"))
+    assert (await house.sessions.get(state.id)).status == common_pb2.SESSION_STATUS_FAILED
     await house.turns.recover()
     assert statuses(house)[-1] == "FAILED", "the ledger hears of it"
     told = len(house.rows)
     await house.turns.recover()
     assert len(house.rows) == told, "once"
     await house.run(input="again", session_id=state.id)
-    assert history_of(tmp_path, state.id)[1] == AssistantMessage("(The turn was interrupted.)")
+    assert (await history_of(tmp_path, state.id))[1] == AssistantMessage("(The turn was interrupted.)")
 
 
 async def test_the_end_of_the_gateway_cancels_all_turns_and_waits_for_them(tmp_path):
@@ -335,7 +323,7 @@ async def test_cancelling_what_does_not_run_is_not_found(tmp_path):
 
 async def test_sessions_are_listed_newest_first_page_by_page(tmp_path):
     house = House(tmp_path, Runner())
-    made = [house.turns.create_session(pb.SessionSettings()).id for _ in range(5)]
+    made = [(await house.turns.create_session(pb.SessionSettings())).id for _ in range(5)]
     first = await house.sessions.list_page(2, None)
     second = await house.sessions.list_page(9, first[-1].id)
     assert [state.id for state in first + second] == made[::-1]
@@ -381,9 +369,9 @@ async def test_turns_that_wait_for_their_session_take_nobodys_place(tmp_path):
 
     runner = Runner(work=work)
     house = House(tmp_path, runner, capacity=Capacity(running=2))
-    first = house.turns.create_session(pb.SessionSettings()).id
+    first = (await house.turns.create_session(pb.SessionSettings())).id
     waiting = [asyncio.create_task(house.run(input="x", session_id=first)) for _ in range(3)]
-    await until(lambda: runner.seen and asking_for(house, first) == 3)
+    await until(lambda: runner.seen and house.sessions.asking_for(first) == 3)
     assert await house.run(input="another session")
     hold.set()
     await asyncio.gather(*waiting)

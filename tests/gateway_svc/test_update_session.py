@@ -10,11 +10,11 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Refusal, Script, Step
 from gateway_svc.errors import Busy, EngineNotConfigured, InvalidRequest, NotFound
-from gateway_svc.turns.sessions import Session
 from gateway_svc.turns.turn import Turn
 from tests.gateway_svc.house import MODEL, open_house
 from tests.gateway_svc.house import House as RealHouse
 from tests.gateway_svc.test_turns import House, Runner, until
+from tests.support.conversations import held_elsewhere
 
 ALL: dict[str, Any] = {
     "system_prompt": "be brief",
@@ -33,7 +33,7 @@ async def update(house: House | RealHouse, session_id: str, *paths: str, **setti
 
 async def test_a_named_field_is_replaced_as_a_whole_or_taken_away_and_the_others_stay(tmp_path):
     house = House(tmp_path, Runner("one"), Runner("two"))
-    session_id = house.turns.create_session(pb.SessionSettings(**ALL)).id
+    session_id = (await house.turns.create_session(pb.SessionSettings(**ALL))).id
     now = await update(house, session_id, "labels", labels={"team": "b"}, system_prompt="is not named")
     expected = pb.SessionSettings(engine="one", model="m1", **(ALL | {"labels": {"team": "b"}}))
     assert now == expected
@@ -43,7 +43,7 @@ async def test_a_named_field_is_replaced_as_a_whole_or_taken_away_and_the_others
         assert now == expected
     now = await update(house, session_id, "max_cost_micros", max_cost_micros=0)
     assert now.HasField("max_cost_micros"), "0 is a budget of nothing"
-    assert House(tmp_path, Runner("one"), Runner("two")).sessions.get(session_id).settings == now
+    assert (await House(tmp_path, Runner("one"), Runner("two")).sessions.get(session_id)).settings == now
     assert [row.revision for row in house.rows] == list(range(1, 8))
     assert dict(house.rows[1].labels) == {"team": "b"}
     assert dict(house.rows[-1].labels) == {}
@@ -51,7 +51,7 @@ async def test_a_named_field_is_replaced_as_a_whole_or_taken_away_and_the_others
 
 async def test_an_engine_alone_takes_its_own_default_model(tmp_path):
     house = House(tmp_path, Runner("one"), Runner("two"))
-    session_id = house.turns.create_session(pb.SessionSettings(engine="one", model="large")).id
+    session_id = (await house.turns.create_session(pb.SessionSettings(engine="one", model="large"))).id
     for settings, model in (
         ({"engine": "one"}, "large"),
         ({"engine": "two"}, "m1"),
@@ -72,29 +72,29 @@ async def test_a_running_turn_goes_on_as_it_began_and_the_next_has_the_new_setti
 
     one, two = Runner("one", work), Runner("two", work)
     house = House(tmp_path, one, two)
-    session_id = house.turns.create_session(pb.SessionSettings(system_prompt="be brief")).id
+    session_id = (await house.turns.create_session(pb.SessionSettings(system_prompt="be brief"))).id
     running = asyncio.create_task(house.run(input="first", session_id=session_id))
     await until(lambda: seen)
     waiting = asyncio.create_task(house.run(input="second", session_id=session_id))
     now = await update(house, session_id, "engine", "system_prompt", engine="two", system_prompt="be long")
     assert not running.done()
-    assert house.sessions.get(session_id).settings == now
+    assert (await house.sessions.get(session_id)).settings == now
     assert house.rows[-1].status == common_pb2.SESSION_STATUS_RUNNING
     hold.set()
     await asyncio.gather(running, waiting)
     assert seen == [("one", "be brief"), ("two", "be long")]
-    assert house.sessions.get(session_id).settings == now
+    assert (await house.sessions.get(session_id)).settings == now
 
 
 async def test_changes_between_turns_that_follow_each_other_are_all_kept(tmp_path):
     house = House(tmp_path, Runner("one"))
-    session_id = house.turns.create_session(pb.SessionSettings()).id
+    session_id = (await house.turns.create_session(pb.SessionSettings())).id
     turns = [asyncio.create_task(house.run(input="go", session_id=session_id)) for _ in range(5)]
     for number in range(50):
         assert (await update(house, session_id, "labels", labels={"n": str(number)})).labels["n"] == str(number)
         await asyncio.sleep(0)
     await asyncio.gather(*turns)
-    state = house.sessions.get(session_id)
+    state = await house.sessions.get(session_id)
     assert (state.turns, dict(state.settings.labels)) == (5, {"n": "49"})
     revisions = [row.revision for row in house.rows]
     assert revisions == sorted(set(revisions))
@@ -117,29 +117,26 @@ async def test_changes_between_turns_that_follow_each_other_are_all_kept(tmp_pat
 )
 async def test_what_cannot_be_had_changes_nothing(tmp_path, paths, settings, error, field):
     house = House(tmp_path, Runner("one"))
-    session_id = house.turns.create_session(pb.SessionSettings(labels={"team": "a"})).id
-    before = house.sessions.get(session_id)
+    session_id = (await house.turns.create_session(pb.SessionSettings(labels={"team": "a"}))).id
+    before = await house.sessions.get(session_id)
     with pytest.raises(error) as raised:
         await update(house, session_id, *paths, **settings)
     assert getattr(raised.value, "field", "") == field
-    assert house.sessions.get(session_id) == before
+    assert (await house.sessions.get(session_id)) == before
     assert len(house.rows) == 1
 
 
 async def test_a_session_of_others_is_not_known_and_one_that_another_gateway_holds_is_busy(tmp_path):
     house = House(tmp_path, Runner("one"))
-    session_id = house.turns.create_session(pb.SessionSettings(), owner="ada").id
+    session_id = (await house.turns.create_session(pb.SessionSettings(), owner="ada")).id
     request = pb.UpdateSessionRequest(session_id=session_id, update_mask=FieldMask(paths=["labels"]))
     with pytest.raises(NotFound) as unknown:
         await house.turns.update_session(request, "bob")
     assert (unknown.value.resource, unknown.value.id) == ("session", session_id)
     assert (await house.turns.update_session(request, "ada")).owner == "ada"
-    other = Session.open(tmp_path / "sessions" / f"{session_id}.jsonl")
-    try:
+    async with held_elsewhere(tmp_path, session_id):
         with pytest.raises(Busy):
             await house.turns.update_session(request, "ada")
-    finally:
-        other.close()
     assert (await house.turns.update_session(request, "ada")).revision == 3
 
 

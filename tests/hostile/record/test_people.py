@@ -21,6 +21,7 @@ from tests.e2e.test_mcp import mcp_file
 from tests.e2e.test_r12_no_content import files_with
 from tests.hostile.record.conftest import Listed
 from tests.support.collector import attributes, collecting
+from tests.support.conversations import conversation_name
 from tests.support.scrapes import scrape
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(120)]
@@ -94,7 +95,7 @@ async def test_a_persons_reason_goes_to_the_model_and_the_log_says_who_answered(
     assert (line["tool_call_id"], line["answered_by"], line["allowed"]) == (call_id, "bob", False)
     word = reason[:16]
     assert files_with(pair.db.parent, word) == []
-    assert files_with(pair.state_dir, word) == [f"sessions/{session_id}.jsonl"]
+    assert files_with(pair.state_dir, word) == [conversation_name(session_id, "ada")]
     assert word not in metrics
     assert word not in service.stderr_text() + audit.stderr_text()
 
@@ -137,7 +138,7 @@ async def test_the_name_of_a_tool_that_a_model_invents_is_told_by_its_length(mak
     assert 'tool="unknown"' in metrics
     assert word not in service.stderr_text() + audit.stderr_text()
     assert files_with(pair.db.parent, word) == []
-    assert files_with(pair.state_dir, word) == [f"sessions/{events[0].turn_accepted.session_id}.jsonl"]
+    assert files_with(pair.state_dir, word) == [conversation_name(events[0].turn_accepted.session_id)]
 
 
 async def test_the_name_of_an_argument_that_a_model_invents_is_counted(make_pair, tmp_path):

@@ -154,7 +154,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 11
     """More rows wait for their commit than the ledger holds, or more tails are open."""
     ERROR_REASON_DISK_FULL: _ErrorReason.ValueType  # 12
-    """The ledger's disk is full."""
+    """The disk of the ledger, or of the gateway's state directory, is full."""
     ERROR_REASON_STORE_CLOSED: _ErrorReason.ValueType  # 13
     """The ledger is shutting down."""
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 14
@@ -162,7 +162,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_STORE_REFUSED: _ErrorReason.ValueType  # 15
     """The ledger's database refuses to be opened as it is."""
     ERROR_REASON_DAMAGED: _ErrorReason.ValueType  # 16
-    """The ledger's database is damaged."""
+    """The ledger's database is damaged, or what the gateway keeps of a session."""
     ERROR_REASON_UNSUPPORTED: _ErrorReason.ValueType  # 17
     """This store has no such capability."""
     ERROR_REASON_ALREADY_RUNNING: _ErrorReason.ValueType  # 18
@@ -240,7 +240,7 @@ newest that the ledger knows.
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 11
 """More rows wait for their commit than the ledger holds, or more tails are open."""
 ERROR_REASON_DISK_FULL: ErrorReason.ValueType  # 12
-"""The ledger's disk is full."""
+"""The disk of the ledger, or of the gateway's state directory, is full."""
 ERROR_REASON_STORE_CLOSED: ErrorReason.ValueType  # 13
 """The ledger is shutting down."""
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 14
@@ -248,7 +248,7 @@ ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 14
 ERROR_REASON_STORE_REFUSED: ErrorReason.ValueType  # 15
 """The ledger's database refuses to be opened as it is."""
 ERROR_REASON_DAMAGED: ErrorReason.ValueType  # 16
-"""The ledger's database is damaged."""
+"""The ledger's database is damaged, or what the gateway keeps of a session."""
 ERROR_REASON_UNSUPPORTED: ErrorReason.ValueType  # 17
 """This store has no such capability."""
 ERROR_REASON_ALREADY_RUNNING: ErrorReason.ValueType  # 18

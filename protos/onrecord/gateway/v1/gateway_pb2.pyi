@@ -88,6 +88,8 @@ class _WarningCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WarningCo
     """A budget is used up: the turn ends here."""
     WARNING_CODE_BUDGET_UNCERTAIN: _WarningCode.ValueType  # 5
     """The ledger could not be asked what a label has spent; what this gateway knows is counted."""
+    WARNING_CODE_HISTORY_DAMAGED: _WarningCode.ValueType  # 6
+    """Messages of the session are damaged or missing on the gateway's disk: the model is told so in their places."""
 
 class WarningCode(_WarningCode, metaclass=_WarningCodeEnumTypeWrapper):
     """WarningCode says what a warning is about."""
@@ -104,6 +106,8 @@ WARNING_CODE_BUDGET_EXCEEDED: WarningCode.ValueType  # 4
 """A budget is used up: the turn ends here."""
 WARNING_CODE_BUDGET_UNCERTAIN: WarningCode.ValueType  # 5
 """The ledger could not be asked what a label has spent; what this gateway knows is counted."""
+WARNING_CODE_HISTORY_DAMAGED: WarningCode.ValueType  # 6
+"""Messages of the session are damaged or missing on the gateway's disk: the model is told so in their places."""
 Global___WarningCode: _TypeAlias = WarningCode  # noqa: Y015
 
 class _RateLimitStatus:

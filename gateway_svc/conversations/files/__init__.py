@@ -1,0 +1,18 @@
+"""Conversations in files, below GATEWAY_STATE_DIR:
+
+    sessions/owner-<name>/<7 characters>/<session id>.session        what the session is; replaced by rename
+                                         <session id>.conversation   what was said in it; only appended to
+    sessions/leases/<session id>                                     locked while somebody has the session
+    sessions/set-aside/…                                             older files that could not be read
+
+Both files are in the format of recording.framing. The folders of 7 characters are the beginnings of the ids, which are
+times: one holds the sessions of 17 minutes, so that a page of a listing looks at few names however many there are.
+
+    file              responsibility
+    store.py          the protocol, each call in a thread
+    lease.py          one session that is held
+    transcript.py     <session id>.conversation
+    session_file.py   <session id>.session
+    places.py         names of files and folders; leases
+    older.py          moves over what earlier versions have left
+"""

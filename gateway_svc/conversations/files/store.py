@@ -1,0 +1,121 @@
+"""Conversations in files: the protocol, each call in a thread."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import structlog
+from onrecord.common.v1 import common_pb2
+
+from gateway_svc.conversations.files import places, session_file
+from gateway_svc.conversations.files.lease import FileLease
+from gateway_svc.conversations.files.older import move_over
+from gateway_svc.conversations.files.places import CONVERSATION, Hold, Places
+from gateway_svc.conversations.memory import Memory
+from gateway_svc.conversations.session import SessionState
+from gateway_svc.conversations.undisturbed import in_thread
+from gateway_svc.errors import Damaged, NotFound, storing
+from recording.locks import sync_folder
+
+log = structlog.get_logger(__name__)
+
+_AT_ONCE = 100
+"""Sessions that are looked at in a thread before others of its threads have a turn."""
+
+
+class FileConversations:
+    """See protocol.Conversations."""
+
+    def __init__(self, state_dir: Path, *, synced: bool = True, memory_bytes: int = 2**28) -> None:
+        """Moves over what earlier versions have left. synced: whether saving waits for the disk.
+
+        Raises:
+            OSError: state_dir cannot be used.
+        """
+        self._places = Places(state_dir / "sessions")
+        self._synced = synced
+        self._memory = Memory(memory_bytes)
+        self._listing = asyncio.Lock()
+        move_over(self._places, synced=synced)
+
+    async def create(self, state: SessionState, *, synced: bool) -> None:
+        def create() -> None:
+            with storing():
+                path = self._places.new(state.owner, state.id)
+                session_file.write(path, state, 0, synced=synced and self._synced, new=True)
+
+        await in_thread(create)
+
+    async def open(self, session_id: str) -> FileLease:
+        return await in_thread(partial(self._open, session_id), FileLease.give_up)
+
+    def _open(self, session_id: str) -> FileLease:
+        with storing():
+            path = self._places.find(session_id)
+            return FileLease.open(path, self._places.leases, self._memory, synced=self._synced)
+
+    async def state(self, session_id: str, viewer: str | None) -> SessionState:
+        def read() -> SessionState:
+            with storing():
+                path = self._places.find(session_id, viewer)
+                return self._as_it_is(session_file.read(path, prompt=True)[0])
+
+        return await asyncio.to_thread(read)
+
+    async def list_page(self, size: int, before: str | None, viewer: str | None) -> list[SessionState]:
+        """One listing reads its files at a time, so that however many are asked for, turns find a thread."""
+
+        def read() -> list[SessionState]:
+            with storing():
+                return list(islice(self._readable(self._places.newest_first(before, viewer)), size))
+
+        async with self._listing:
+            return await asyncio.to_thread(read)
+
+    async def remove(self, session_id: str) -> None:
+        def remove() -> None:
+            with storing():
+                path = self._places.find(session_id)
+                hold = Hold(self._places.leases, session_id)
+                try:
+                    self._memory.take(session_id)
+                    # What was said first: as long as the session is there, it can be removed again.
+                    path.with_suffix(CONVERSATION).unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
+                    with suppress(FileNotFoundError):
+                        sync_folder(path.parent)
+                finally:
+                    hold.release(in_order=True)
+                self._places.forget_folder(path)
+
+        await in_thread(remove)
+
+    async def abandoned(self) -> list[str]:
+        return await asyncio.to_thread(places.abandoned, self._places.leases)
+
+    async def unused_since(self, updated_ms: int) -> AsyncIterator[SessionState]:
+        sessions = self._readable(self._places.oldest_first())
+        while batch := await asyncio.to_thread(lambda: list(islice(sessions, _AT_ONCE))):
+            for state in batch:
+                if state.created_at_ms >= updated_ms:
+                    return
+                if state.updated_at_ms < updated_ms:
+                    yield state
+
+    def _readable(self, paths: Iterator[Path]) -> Iterator[SessionState]:
+        for path in paths:
+            try:
+                yield self._as_it_is(session_file.read(path, prompt=False)[0])
+            except NotFound:  # removed meanwhile
+                continue
+            except (Damaged, OSError) as error:
+                log.warning("session.unreadable", session_id=path.stem, reason=str(error), hint="sessions check")
+
+    def _as_it_is(self, state: SessionState) -> SessionState:
+        running = state.status == common_pb2.SESSION_STATUS_RUNNING
+        if running and not places.is_held(self._places.leases, state.id):
+            state.status = common_pb2.SESSION_STATUS_FAILED  # the process that ran it is gone
+        return state

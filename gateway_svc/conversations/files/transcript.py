@@ -1,0 +1,201 @@
+"""What was said in a session: a file of records, which are appended during turns and never changed."""
+
+import json
+import os
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway_svc.conversations.messages import Line, encode, from_line, to_line
+from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
+from recording.framing import TORN, Damage, Form, encode_record, scan, write_whole
+
+BEGINNING = b"onrecord/sessions 1"
+"""Of both files of a session."""
+VERSION = 1
+"""Of the records' payloads."""
+
+USER, ASSISTANT, TOOL = 1, 2, 3
+"""The payload is a message."""
+SUMS = 4
+"""The payload is what a running turn has spent: a revision of the state's sums."""
+FORM = Form({USER, ASSISTANT, TOOL, SUMS}, 2**28)
+
+MAX_READ_BYTES = 2**28
+"""How much of a conversation is read at most: of a longer one its end, by whole turns. No model takes so much."""
+
+_KINDS: dict[type, int] = {UserMessage: USER, AssistantMessage: ASSISTANT, ToolMessage: TOOL}
+
+
+@dataclass(slots=True)
+class Found:
+    """What was read of a transcript."""
+
+    messages: list[Message] = field(default_factory=list)
+    bytes: int = 0
+    """The size of the messages as they are kept."""
+    sums: Line = field(default_factory=dict)
+    """The last ones; empty if there are none."""
+    end: int = 0
+    """Where the next record goes."""
+    number: int = 1
+    """The number of the next record."""
+    holes: list[str] = field(default_factory=list)
+    """What could not be read, for people."""
+    left_out: int = 0
+    """Messages at the beginning that were not read, since the conversation is too long."""
+
+    @property
+    def unreadable(self) -> str:
+        """What could not be read, as a sentence; empty if all could."""
+        parts = self.holes[:3] + ([f"and {len(self.holes) - 3} more"] if len(self.holes) > 3 else [])
+        if self.left_out:
+            parts.append(f"its first {self.left_out} messages were not read, since it is longer than 256 MiB")
+        return "; ".join(parts)
+
+
+class Transcript:
+    """An open transcript."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file, which is made if it is not there.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._end = 0
+        self._number = 1
+        self._dirty = False
+        """Whether there is something behind the end that could not be cut off."""
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Which file it is, whatever its name."""
+        about = os.fstat(self._fd)
+        return about.st_dev, about.st_ino
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return os.fstat(self._fd).st_size
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Where the next record goes, and its number."""
+        return self._end, self._number
+
+    def go_to(self, end: int, number: int) -> None:
+        """Makes the next record go there. What lies behind is the beginning of a record that was never whole."""
+        self._end, self._number, self._dirty = end, number, end < self.size
+
+    def append(self, kind: int, payload: bytes) -> None:
+        """Appends a record.
+
+        Raises:
+            OSError: it could not be written, and the next record goes in its place.
+        """
+        if self._dirty:
+            os.ftruncate(self._fd, self._end)
+            self._dirty = False
+        data = encode_record(self._number, kind, payload, VERSION)
+        if not self._end:
+            data = BEGINNING + data
+        os.lseek(self._fd, self._end, os.SEEK_SET)
+        try:
+            write_whole(self._fd, data)
+        except OSError:
+            self._dirty = True
+            with suppress(OSError):
+                os.ftruncate(self._fd, self._end)
+                self._dirty = False
+            raise
+        self._end += len(data)
+        self._number += 1
+
+    def read(self, start: int = 0, number: int = 1) -> Found:
+        """Reads from a record on.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return read(self._fd, start, number)
+
+    def sync(self) -> None:
+        """Returns when all that was appended would survive a power cut.
+
+        Raises:
+            OSError: it would not.
+        """
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._fd)
+
+
+def read(fd: int, start: int = 0, number: int = 1) -> Found:
+    """Reads the transcript fd from a record on, which has at least this number; 0 is the beginning of the file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    size = os.fstat(fd).st_size
+    if not start and os.pread(fd, len(BEGINNING), 0) == BEGINNING:
+        start = len(BEGINNING)
+    found, kept, damaged = Found(end=start, number=number), deque[tuple[int, int, bytes]](), False
+    for part in scan(fd, start, size, number, FORM):
+        if isinstance(part, Damage):
+            if part.stop == size and part.reason == TORN:
+                break  # what a crash left of a record that nobody was told of
+            damaged, found.end = True, part.stop
+            at = f"record {found.number}" if found.number > 1 else "its beginning"
+            found.holes.append(f"{part.stop - part.start} bytes at {at} are damaged")
+            found.number += part.stop == size  # the number of what was there is not used again
+            continue
+        if part.number > found.number and not damaged:
+            found.holes.append(f"records {found.number} to {part.number - 1} are missing")
+        damaged, found.end, found.number = False, part.stop, part.number + 1
+        if part.kind == SUMS:
+            found.sums = _decode(part.payload, found, part.number) or found.sums
+            continue
+        kept.append((part.number, part.kind, part.payload))
+        found.bytes += len(part.payload)
+        while found.bytes > MAX_READ_BYTES and _leave_out_a_turn(kept, found):
+            pass
+    for number_, _, payload in kept:
+        if (line := _decode(payload, found, number_)) is not None:
+            try:
+                found.messages.append(from_line(line))
+            except (KeyError, TypeError, ValueError, AttributeError):
+                found.holes.append(f"record {number_} is none that this version knows")
+    return found
+
+
+def _leave_out_a_turn(kept: "deque[tuple[int, int, bytes]]", found: Found) -> bool:
+    """Leaves out the oldest turn; False if it is the only one."""
+    if not any(kind == USER for at, (_, kind, _) in enumerate(kept) if at):
+        return False
+    while True:
+        found.bytes -= len(kept.popleft()[2])
+        found.left_out += 1
+        if kept[0][1] == USER:
+            return True
+
+
+def _decode(payload: bytes, found: Found, number: int) -> dict[str, Any] | None:
+    try:
+        value = json.loads(payload)
+    except ValueError:
+        value = None
+    if isinstance(value, dict):
+        return value
+    found.holes.append(f"record {number} is none that this version knows")
+    return None
+
+
+def record_of(message: Message) -> tuple[int, bytes]:
+    """The kind and the payload of a message's record."""
+    return _KINDS[type(message)], encode(to_line(message))

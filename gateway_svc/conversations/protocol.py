@@ -1,0 +1,99 @@
+"""What a home of conversations does. Files are one; turns ask for nothing that only files could do."""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from gateway_svc.conversations.memory import History
+from gateway_svc.conversations.session import SessionState
+from gateway_svc.messages import Message
+
+
+class Lease(Protocol):
+    """A session that nobody else can change until close(), or until the process is gone. It belongs to one loop."""
+
+    state: SessionState
+    history: History
+
+    def append(self, message: Message) -> None:
+        """Adds a message to the conversation. It survives the end of this process, and after save() a power cut.
+
+        Raises:
+            StoreUnavailable: it cannot be kept, and is not in the history.
+        """
+        ...
+
+    def note_sums(self) -> None:
+        """Keeps the state's sums as its next revision, without the rest of it.
+
+        Raises:
+            StoreUnavailable: they cannot be kept.
+        """
+        ...
+
+    async def save(self) -> None:
+        """Keeps the state as its next revision, with all that was appended; whoever comes next finds both.
+
+        Raises:
+            StoreUnavailable: it cannot be kept; what is kept is that of before.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Lets others have the session."""
+        ...
+
+
+class Conversations(Protocol):
+    """The sessions of all gateways that share this home."""
+
+    async def create(self, state: SessionState, *, synced: bool) -> None:
+        """Keeps a new session under its id and its owner. synced: whether it must survive a power cut.
+
+        Raises:
+            StoreUnavailable: it cannot be kept.
+        """
+        ...
+
+    async def open(self, session_id: str) -> Lease:
+        """Takes the lease of a session. Whoever is cancelled meanwhile has it not.
+
+        Raises:
+            NotFound: there is no such session.
+            Busy: somebody else has the lease.
+            Damaged: what the session is cannot be read.
+        """
+        ...
+
+    async def state(self, session_id: str, viewer: str | None) -> SessionState:
+        """What a session is, as it was saved last. One that says that a turn runs, while nobody has its lease, has
+        failed. `viewer` is the caller who asks; None: somebody who may see all sessions.
+
+        Raises:
+            NotFound: there is no such session, or none that viewer may know of.
+            Damaged: what the session is cannot be read.
+        """
+        ...
+
+    async def list_page(self, size: int, before: str | None, viewer: str | None) -> list[SessionState]:
+        """At most `size` sessions that viewer may see, without their prompts, by falling id, below the id `before`.
+
+        One that cannot be read is left out, and logged.
+        """
+        ...
+
+    async def remove(self, session_id: str) -> None:
+        """Removes a session and all that was said in it.
+
+        Raises:
+            NotFound, Busy: as open().
+            StoreUnavailable: it could not be removed as a whole; try again.
+        """
+        ...
+
+    async def abandoned(self) -> list[str]:
+        """The ids of sessions whose holder is gone without having closed them."""
+        ...
+
+    def unused_since(self, updated_ms: int) -> AsyncIterator[SessionState]:
+        """The sessions that were last saved before a time in milliseconds since 1970-01-01 UTC, by rising id."""
+        ...
