@@ -24,7 +24,8 @@ COPY audit_svc audit_svc
 COPY gateway_svc gateway_svc
 RUN /pip/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels ./clients/python .
 
-# EXTRAS_AUDIT, EXTRAS_GATEWAY: extras of pyproject.toml. Traces are off until OTEL_… names a collector; ui is for `audit-svc
+# EXTRAS_AUDIT, EXTRAS_GATEWAY: extras of pyproject.toml. Traces are off until OTEL_… names a collector, and
+# rules until GATEWAY_RULES_FILE names them; ui is for `audit-svc
 # ui`, mcp for tools of MCP servers.
 FROM build AS build-audit
 ARG EXTRAS_AUDIT=""
@@ -34,7 +35,7 @@ RUN python3 requirements.py audit ${EXTRAS_AUDIT} > audit.txt && ./install-locke
     rm -r /opt/onrecord/bin/gateway-svc /opt/onrecord/lib/python3*/site-packages/gateway_svc
 
 FROM build AS build-gateway
-ARG EXTRAS_GATEWAY="otel"
+ARG EXTRAS_GATEWAY="otel rules"
 # hadolint ignore=SC2086
 RUN python3 requirements.py gateway ${EXTRAS_GATEWAY} > gateway.txt && ./install-locked gateway.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \

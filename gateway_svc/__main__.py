@@ -6,6 +6,7 @@ import os
 import typer
 
 from gateway_svc import dead_letters, terminal
+from gateway_svc.rules import commands as rules
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.tool_list import tools
 from service_kit.access.roles import Role
@@ -17,6 +18,7 @@ app = typer.Typer(name="gateway-svc", help=__doc__, no_args_is_help=True, pretty
 terminal.add_commands(app)
 app.command()(tools)
 app.add_typer(dead_letters.commands, name="dead-letters")
+app.add_typer(rules.commands, name="rules")
 add_token_command(app, "GATEWAY_TOKENS_FILE", (Role.CALLER, Role.ADMIN))
 
 

@@ -34,7 +34,7 @@ from audit_svc.terminal.running import (
     say_unseen,
     size,
 )
-from audit_svc.terminal.times import parse_time, show_time
+from service_kit.times import parse_time, show_time
 
 
 def add_commands(app: typer.Typer) -> None:

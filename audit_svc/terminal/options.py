@@ -12,7 +12,7 @@ import typer
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.running import Json
-from audit_svc.terminal.times import parse_time
+from service_kit.times import parse_time
 
 V = TypeVar("V", bound=int)
 

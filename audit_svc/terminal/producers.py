@@ -11,8 +11,8 @@ from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal.plain import json_line
 from audit_svc.terminal.running import Database, Json, err, error_is_exit_code_1, ledger_path, out, say_unseen
-from audit_svc.terminal.times import show_time
 from service_kit.printable import printable
+from service_kit.times import show_time
 
 
 def add_commands(app: typer.Typer) -> None:

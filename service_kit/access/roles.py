@@ -20,7 +20,6 @@ import hashlib
 import hmac
 import re
 import secrets
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ import structlog
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recording.channel.watched import WrongFile
+from service_kit.toml_file import first_problem, parse_toml
 
 log = structlog.get_logger(__name__)
 
@@ -130,16 +130,7 @@ def load_callers(path: Path, contents: Sequence[bytes]) -> Callers:
     Raises:
         WrongFile: it is not as described above; the message quotes no hash.
     """
-    try:
-        document: dict[str, Any] = tomllib.loads(contents[0].decode())
-    except tomllib.TOMLDecodeError as error:
-        raise WrongFile(path, f"is no TOML ({error})") from None
-    except UnicodeDecodeError:
-        raise WrongFile(path, "is no TOML (not in UTF-8)") from None
-    except (ValueError, RecursionError):  # as of a number of 5,000 digits
-        raise WrongFile(
-            path, "is no TOML that can be read: a number has too many digits, or tables lie too deep"
-        ) from None
+    document = parse_toml(path, contents[0])
     if set(document) - {"callers"} or not isinstance(entries := document.get("callers", []), list):
         raise WrongFile(path, "may hold [[callers]] tables and nothing else")
     callers = []
@@ -150,10 +141,7 @@ def load_callers(path: Path, contents: Sequence[bytes]) -> Callers:
         try:
             callers.append(Entry.model_validate(entry))
         except ValidationError as error:
-            problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            where = ".".join(map(str, problem["loc"]))
-            reason = problem["msg"].removeprefix("Value error, ")
-            raise WrongFile(path, f"caller {number}: {where}{': ' if where else ''}{reason}") from None
+            raise WrongFile(path, f"caller {number}: {first_problem(error)}") from None
     return Callers(tuple(callers))
 
 
