@@ -14,7 +14,7 @@ from gateway_svc.errors import EventsGone, ReadTooSlowly
 from gateway_svc.turns.account import Totals
 
 COALESCE_SECONDS = 0.005
-"""How long to gather text before sending it: models write hundreds of pieces a second, and a message costs 50 µs."""
+"""How long to gather text after some was sent: models write hundreds of pieces a second, and a message costs 50 µs."""
 
 MAX_WAITING_BYTES = 2**20
 """How much may be buffered for a client, besides the buffers of gRPC and the kernel."""
@@ -53,6 +53,8 @@ class TurnEvents:
         self._kept = deque[pb.TurnEvent]()
         self._kept_bytes = 0
         self._text: list[str] = []
+        self._text_at = float("-inf")
+        """When text was sent last, by time.monotonic()."""
         self._put_bytes = 0
         self._readers = set[_Reader]()
         self._closed = False
@@ -82,7 +84,7 @@ class TurnEvents:
         """Adds a piece of the answer."""
         self._text.append(text)
         if len(self._text) >= MAX_PIECES:
-            self._flush_text()
+            self._flush_text(more_may_come=True)
         self._count(len(text))
 
     def put(self, event: pb.TurnEvent) -> None:
@@ -142,10 +144,11 @@ class TurnEvents:
                 if not reader.news.is_set():
                     yield pb.TurnEvent(at_ms=now_ms(), step=self._step, heartbeat=pb.Heartbeat())
                     continue
-                if reader.sequence >= self._sequence and not self._closed:
-                    await asyncio.sleep(COALESCE_SECONDS)
+                gather = self._text_at + COALESCE_SECONDS - time.monotonic()
+                if reader.sequence >= self._sequence and not self._closed and gather > 0:
+                    await asyncio.sleep(gather)
                 reader.news.clear()
-                self._flush_text()
+                self._flush_text(more_may_come=not self._closed)
                 closed, taken, last = self._closed, self._put_bytes, self._sequence
                 while reader.sequence < last:
                     # One by one: a list of them would outlive their being dropped, as long as its reader stands still.
@@ -193,13 +196,17 @@ class TurnEvents:
         else:
             self._writable.clear()
 
-    def _flush_text(self) -> None:
-        if not self._text:
-            return
-        # A character may have come as two halves of a surrogate pair; a lone half is replaced.
-        text = "".join(self._text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    def _flush_text(self, *, more_may_come: bool = False) -> None:
+        text = "".join(self._text)
         self._text.clear()
-        self._append(pb.TurnEvent(text_delta=pb.TextDelta(text=text)))
+        # A character may come as two halves of a surrogate pair; a half that stays alone is replaced.
+        if more_may_come and "\ud800" <= text[-1:] <= "\udbff":
+            self._text.append(text[-1])
+            text = text[:-1]
+        if text:
+            whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+            self._append(pb.TurnEvent(text_delta=pb.TextDelta(text=whole)))
+            self._text_at = time.monotonic()
 
     def _append(self, event: pb.TurnEvent) -> None:
         self._sequence += 1

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onrecord.gateway.v1 import gateway_pb2 as pb
@@ -71,6 +72,33 @@ async def test_each_event_tells_its_step_and_its_time_and_text_belongs_to_the_st
 async def test_halves_of_a_character_are_put_together_and_a_lone_half_is_replaced():
     [event] = await stream_of(["\ud83d", "\ude00 \ud83d"], pause_after=99)
     assert event.text_delta.text == "😀 �"
+
+
+async def test_the_first_piece_goes_at_once_and_the_next_ones_are_gathered(monkeypatch):
+    monkeypatch.setattr("gateway_svc.turns.events.COALESCE_SECONDS", 3600.0)
+    events = TurnEvents()
+    heard = events.stream()
+    events.put_text("a")
+    assert (await anext(heard)).text_delta.text == "a"
+    coming = asyncio.ensure_future(anext(heard))
+    for piece in "bcd":
+        events.put_text(piece)
+        await asyncio.sleep(0)
+    assert not coming.done()
+    coming.cancel()
+    events.close()
+    assert [event.text_delta.text async for event in events.stream(after=1)] == ["bcd"]
+
+
+@pytest.mark.parametrize("second", ["\ude00", "x"])
+async def test_half_a_character_waits_for_the_other_half(second):
+    events = TurnEvents()
+    heard = events.stream()
+    events.put_text("a\ud83d")
+    assert (await anext(heard)).text_delta.text == "a"
+    events.put_text(second)
+    assert (await anext(heard)).text_delta.text == ("😀" if second == "\ude00" else "\ufffdx")
+    await heard.aclose()
 
 
 async def test_who_puts_much_waits_until_the_client_has_read_it():
