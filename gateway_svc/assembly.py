@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from gateway_svc.conversations.files.store import FileConversations
+from gateway_svc.conversations.retention import Retention
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.engines.claude.calls import TOOLS as CLAUDE_TOOLS
+from gateway_svc.engines.claude.memory import Memory
 from gateway_svc.engines.kinds import EngineKind, RunnerContext, RunnerKind, engine_kinds
 from gateway_svc.engines.pricing import context_tokens, cost_micros
 from gateway_svc.errors import SettingsError
@@ -91,6 +93,8 @@ class Gateway:
     audited: Audited | None
     tracing: Tracing | None
     run: Run
+    retention: Retention | None = None
+    """Removes old sessions, where that is wished."""
 
     async def health(self) -> str:
         """Why no turn can be run here now as the deployment promises; empty when turns can be run."""
@@ -131,9 +135,10 @@ class Gateway:
                 stack.push_async_callback(runner.aclose)
             # Those that the drain time was too short for: their rows must still reach the spool.
             stack.push_async_callback(self.turns.cancel_all)
-            recovery = asyncio.create_task(self.turns.recover())
-            stack.push_async_callback(asyncio.wait, [recovery])
-            stack.callback(recovery.cancel)
+            beside = [self.turns.recover(), *([self.retention.run()] if self.retention else [])]
+            for task in map(asyncio.create_task, beside):
+                stack.push_async_callback(asyncio.wait, [task])
+                stack.callback(task.cancel)
             await stack.enter_async_context(self.check)
             yield
 
@@ -172,13 +177,19 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
         Requests(settings.state_dir),
         Telemetry(metrics, tracing),
         Budgets(settings.budgets, Spending(settings.state_dir), ask, strict=settings.audit_mode == "strict"),
-        Capacity(settings.max_turns, settings.max_queued_turns),
+        Capacity(settings.max_turns, settings.max_queued_turns, settings.max_prompt_bytes),
         audited.synced if audited else None,
+        Memory(settings.state_dir / "claude").forget,
     )
+    retention = None
+    if settings.session_retention_days:
+        notes = settings.state_dir / "retention.json"
+        retention = Retention(conversations, turns.delete_session, settings.session_retention_days, notes)
     add_waiting_gauge(registry, lambda: turns.waiting)
     servicer = GatewayServicer(turns, sessions, runners, settings.default_engine)
     approvals, check = ApprovalServicer(answers), EngineCheck(settings.engines)
-    return Gateway(settings, turns, servicer, approvals, runners, check, audited, tracing, Run(settings.state_dir))
+    run = Run(settings.state_dir)
+    return Gateway(settings, turns, servicer, approvals, runners, check, audited, tracing, run, retention)
 
 
 def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:

@@ -63,6 +63,7 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
         "UpdateSession": _CALLERS,
         "GetSession": _CALLERS_AND_ADMINS,
         "ListSessions": _CALLERS_AND_ADMINS,
+        "DeleteSession": _CALLERS_AND_ADMINS,
         "ListEngines": _CALLERS_AND_ADMINS,
     },
     APPROVALS: {"AnswerToolCall": _CALLERS},
@@ -126,6 +127,11 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         states = await self._sessions.list_page(size + 1, before, _viewer())
         token = encode_token((states[size - 1].id,), b"sessions") if len(states) > size else ""
         return pb.ListSessionsResponse(sessions=[state.to_message() for state in states[:size]], next_page_token=token)
+
+    async def DeleteSession(self, request: pb.DeleteSessionRequest, context: Context) -> pb.DeleteSessionResponse:  # noqa: N802
+        """Removes a session."""
+        await self._turns.delete_session(request.session_id, _viewer())
+        return pb.DeleteSessionResponse()
 
     async def ListEngines(self, request: pb.ListEnginesRequest, context: Context) -> pb.ListEnginesResponse:  # noqa: N802
         """Lists the configured engines, the default first."""

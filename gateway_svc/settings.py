@@ -104,6 +104,11 @@ class GatewaySettings(ListenSettings):
         2**28, description="for conversations in memory, so that their next turns read nothing; 0 for none"
     )
 
+    session_retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = Field(
+        None, description="sessions that were not used for so long are removed; none when not given"
+    )
+    max_prompt_bytes: Bytes = Field(2**18, le=2**20, description="the longest system prompt of a session")
+
     budgets: LabelBudgetList = Field(default_factory=list, description="what sessions with a label may cost together")
     budgets_from_ledger: bool = Field(False, description="whether the ledger is asked what labels have spent")
     budgets_producers: CallerNames = Field(

@@ -94,6 +94,6 @@ class Conversations(Protocol):
         """The ids of sessions whose holder is gone without having closed them."""
         ...
 
-    def unused_since(self, updated_ms: int) -> AsyncIterator[SessionState]:
-        """The sessions that were last saved before a time in milliseconds since 1970-01-01 UTC, by rising id."""
+    def unused_since(self, updated_ms: int) -> AsyncIterator[str]:
+        """The ids of sessions that were last saved before a time in milliseconds since 1970-01-01 UTC, by rising id."""
         ...

@@ -122,6 +122,12 @@ class KeptTurns:
                 return turn
         return next((turn for turn in reversed(self._ended.values()) if turn.session_id == session_id), None)
 
+    def forget_session(self, session_id: str) -> None:
+        """Forgets the turns of a session that have ended."""
+        for turn in [turn for turn in self._ended.values() if turn.session_id == session_id]:
+            del self._ended[turn.turn_id]
+            turn.events.forget()
+
     def _forget_old(self) -> None:
         longest_ago = time.monotonic() - KEEP_SECONDS
         while self._ended:

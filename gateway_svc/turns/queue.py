@@ -26,6 +26,7 @@ from gateway_svc.turns.kept import KeptTurn, KeptTurns
 from gateway_svc.turns.keyed_locks import KeyedLocks
 from gateway_svc.turns.requests import Request, Requests
 from gateway_svc.turns.session_settings import (
+    MAX_PROMPT_BYTES,
     check_budget,
     check_length,
     check_model,
@@ -46,11 +47,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many turns a gateway accepts."""
+    """What a gateway accepts."""
 
     running: int = 1000
     queued: int = 1000
     """How many turns may wait for a slot or for their session."""
+    prompt_bytes: int = MAX_PROMPT_BYTES
+    """How long a session's prompt may be."""
 
 
 class Turns:
@@ -68,15 +71,18 @@ class Turns:
         budgets: Budgets | None = None,
         capacity: Capacity | None = None,
         synced: Callable[[], Awaitable[object]] | None = None,
+        forget: Callable[[str], object] = lambda session_id: None,
     ) -> None:
         """`record` receives a session's state at the start and the end of each turn, and must not raise.
 
         `status_of` says what a client is told of the error that a turn failed with. `requests` are those that have a
         request_id.
         `synced` is awaited before a client hears that its turn has ended: see AuditLogger.synced.
+        `forget` drops what is kept of a session elsewhere.
         """
         self._sessions = sessions
         self._record = record
+        self._forget = forget
         self._status_of = status_of
         self._telemetry = telemetry or Telemetry()
         self._shadows = Shadows(sessions, runners)
@@ -90,6 +96,8 @@ class Turns:
         """How many turns have a place, and no session yet."""
         self._equal = KeyedLocks()
         """Of requests that name themselves: an equal one must find the first."""
+        self._in_order = KeyedLocks()
+        """Of sessions: turns begin in the order of their requests."""
         self._requests = requests
         self._draining = False
 
@@ -100,7 +108,7 @@ class Turns:
             EngineNotConfigured, InvalidRequest: the settings cannot be had.
             StoreUnavailable: it cannot be kept.
         """
-        check_settings(settings, self._on_session.runner, "settings")
+        self._check_settings(settings, "settings")
         return await self._create(settings, owner, synced=True)
 
     async def update_session(self, request: pb.UpdateSessionRequest, viewer: str | None = None) -> SessionState:
@@ -114,7 +122,7 @@ class Turns:
             Busy: another process has it open.
         """
         given, paths = masked(request), request.update_mask.paths
-        check_settings(given, self._on_session.runner, "settings")
+        self._check_settings(given, "settings")
 
         async def change(session: Session) -> None:
             session.state.settings = updated(session.state.settings, paths, given)  # a new one: see SessionTurns.run
@@ -122,6 +130,18 @@ class Turns:
             await self._on_session.save(session, common_pb2.SessionStatus.ValueType(session.state.status))
 
         return await self._sessions.change((await self._sessions.get(request.session_id, viewer)).id, change)
+
+    async def delete_session(self, session_id: str, viewer: str | None = None) -> None:
+        """Removes a session that viewer may know of, and all that was said in it.
+
+        Raises:
+            InvalidRequest, NotFound: there is no such session.
+            Busy: a turn runs on it or waits for it, here or in another process.
+            StoreUnavailable: it could not be removed.
+        """
+        await self._sessions.remove(session_id, viewer)
+        self._kept.forget_session(session_id)
+        self._forget(session_id)
 
     async def run(
         self, request: pb.RunTurnRequest, viewer: str | None = None, owner: str = ""
@@ -141,7 +161,11 @@ class Turns:
         turn: KeptTurn | None
         async with self._equal.hold((owner, request.request_id or object())):
             known = self._requests.find(owner, request) if request.request_id else None
-            turn = self._kept.find(known.turn_id) if known else await self._begin(request, viewer, owner)
+            if known is not None:
+                turn = self._kept.find(known.turn_id)
+            else:
+                async with self._in_order.hold(request.session_id or object()):
+                    turn = await self._begin(request, viewer, owner)
         if turn is None:
             for event in self._tell_again(known) if known else ():
                 yield event
@@ -325,8 +349,11 @@ class Turns:
             state = await self._sessions.get(request.session_id, viewer)
             self._on_session.choose(state.settings, request.engine, request.model)  # what is read here is thrown away
             return state
-        check_settings(request.new_session, self._on_session.runner, "new_session")
+        self._check_settings(request.new_session, "new_session")
         return await self._create(request.new_session, owner, request.engine, request.model)
+
+    def _check_settings(self, settings: pb.SessionSettings, path: str) -> None:
+        check_settings(settings, self._on_session.runner, path, self._capacity.prompt_bytes)
 
     async def _create(
         self, settings: pb.SessionSettings, owner: str, engine: str = "", model: str = "", *, synced: bool = False

@@ -8,21 +8,24 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.errors import InvalidRequest
 from gateway_svc.turns.turn import Runner, ShadowRunner
 
-MAX_TEXT_BYTES = 2**20
-"""Of an input, and of a system prompt."""
-MAX_MODEL_CHARACTERS = 2**14
+MAX_INPUT_BYTES = 2**20
+MAX_PROMPT_BYTES = 2**18
+"""Of a system prompt, where the deployment says nothing else."""
+MAX_MODEL_CHARACTERS = 256
 MAX_SHADOWS = 4
 FIELDS: tuple[Any, ...] = tuple(pb.SessionSettings.DESCRIPTOR.fields_by_name)
 MAX_LABELS, MAX_LABEL_KEY, MAX_LABEL_VALUE = 32, 64, 256
 
 
-def check_settings(settings: pb.SessionSettings, runner: Callable[[str], Runner], path: str) -> None:
+def check_settings(
+    settings: pb.SessionSettings, runner: Callable[[str], Runner], path: str, max_prompt_bytes: int
+) -> None:
     """Checks what a client has given; `runner` finds an engine's, and path is where the request has them.
 
     Raises:
         EngineNotConfigured, InvalidRequest: it cannot be had.
     """
-    check_length(settings.system_prompt, f"{path}.system_prompt")
+    check_length(settings.system_prompt, f"{path}.system_prompt", max_prompt_bytes)
     check_model(settings.model, f"{path}.model")
     check_budget(settings, f"{path}.max_cost_micros")
     _check_labels(settings.labels, f"{path}.labels")
@@ -74,14 +77,14 @@ def updated(settings: pb.SessionSettings, paths: Iterable[Any], given: pb.Sessio
     return changed
 
 
-def check_length(text: str, field: str) -> None:
+def check_length(text: str, field: str, most: int = MAX_INPUT_BYTES) -> None:
     """Bounds a text.
 
     Raises:
         InvalidRequest: it is too long.
     """
-    if len(text.encode()) > MAX_TEXT_BYTES:
-        raise InvalidRequest(f"{field} is longer than {MAX_TEXT_BYTES} bytes", field)
+    if len(text.encode()) > most:
+        raise InvalidRequest(f"{field} is longer than {most} bytes", field)
 
 
 def check_model(name: str, field: str) -> None:

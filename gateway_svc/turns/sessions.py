@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from uuid_utils import uuid7
 
 from gateway_svc.conversations.history import closing_messages
 from gateway_svc.conversations.protocol import Conversations, Lease
 from gateway_svc.conversations.session import SessionState
-from gateway_svc.errors import Busy
+from gateway_svc.errors import Busy, Damaged
 from gateway_svc.messages import Message
 from gateway_svc.turns.events import now_ms
 from gateway_svc.turns.keyed_locks import KeyedLocks
@@ -155,18 +155,19 @@ class Sessions:
         """At most `size` sessions that viewer may see, the newest first, older than the session `before`."""
         return await self._conversations.list_page(size, before, viewer)
 
-    async def remove(self, session_id: str, viewer: str | None = None) -> SessionState:
-        """Removes a session and all that was said in it; returns what it was.
+    async def remove(self, session_id: str, viewer: str | None = None) -> None:
+        """Removes a session that viewer may know of, and all that was said in it.
 
         Raises:
             InvalidRequest, NotFound, Busy: as hold(); Busy also while a turn runs on it or waits for it here.
             StoreUnavailable: it could not be removed.
         """
-        state = await self._conversations.state(session_id, viewer)
+        if viewer is not None:
+            with suppress(Damaged):  # which is the owner's too
+                await self._conversations.state(session_id, viewer)
         if session_id in self._queues:
             raise Busy(f"a turn runs on session {session_id} or waits for it: cancel it first")
         await self._conversations.remove(session_id)
-        return state
 
     async def left_running(self) -> list[str]:
         """The sessions whose turn was running when its process died."""

@@ -190,8 +190,8 @@ async def test_what_was_not_used_since_is_found_the_oldest_first(home):
         )
         await here.create(state, synced=False)
         ids.append(state.id)
-    assert [state.id async for state in here.unused_since(3)] == [ids[0], ids[2]]
-    assert [state.id async for state in here.unused_since(0)] == []
+    assert [session_id async for session_id in here.unused_since(3)] == [ids[0], ids[2]]
+    assert [session_id async for session_id in here.unused_since(0)] == []
 
 
 async def test_who_is_cancelled_while_a_session_is_opened_has_it_not(home):

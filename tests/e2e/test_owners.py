@@ -61,3 +61,17 @@ async def test_a_session_is_seen_gone_on_with_and_cancelled_by_its_caller_alone(
         assert await refusal(gateway.CancelTurn(cancel, metadata=bob)) == grpc.StatusCode.NOT_FOUND
     cancel = pb.CancelTurnRequest(turn_id=accepted.turn_id)
     assert (await gateway.CancelTurn(cancel, metadata=ops)).turn_id == accepted.turn_id
+    assert (await turn.read()).HasField("turn_started")
+    while await turn.read() != grpc.aio.EOF:
+        pass
+
+    for session_id, may in ((accepted.session_id, ada), (made, ops)):
+        delete = pb.DeleteSessionRequest(session_id=session_id)
+        assert await refusal(gateway.DeleteSession(delete, metadata=bob)) == grpc.StatusCode.NOT_FOUND
+        await gateway.DeleteSession(delete, metadata=may)
+        assert await refusal(gateway.DeleteSession(delete, metadata=may)) == grpc.StatusCode.NOT_FOUND
+    attach = pb.AttachTurnRequest(turn_id=accepted.turn_id)
+    assert await refusal(gateway.AttachTurn(attach, metadata=ada).read()) == grpc.StatusCode.NOT_FOUND
+    assert await listed(ops) == {old}
+    left = [path.stem for path in pair.state_dir.rglob("*.*") if path.suffix in (".session", ".conversation")]
+    assert left == [old]

@@ -12,6 +12,7 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.errors import (
+    Busy,
     EngineNotConfigured,
     EngineUnavailable,
     GatewayError,
@@ -250,9 +251,9 @@ async def test_a_failed_turn_is_told_and_the_session_can_go_on(tmp_path):
         ({"input": ""}, InvalidRequest),
         ({"input": " \n"}, InvalidRequest),
         ({"input": "x" * (2**20 + 1)}, InvalidRequest),
-        ({"input": "hi", "new_session": {"system_prompt": "x" * (2**20 + 1)}}, InvalidRequest),
-        ({"input": "hi", "model": "x" * (2**14 + 1)}, InvalidRequest),
-        ({"input": "hi", "new_session": {"fallback": {"engine": "one", "model": "x" * (2**14 + 1)}}}, InvalidRequest),
+        ({"input": "hi", "new_session": {"system_prompt": "x" * (2**18 + 1)}}, InvalidRequest),
+        ({"input": "hi", "model": "x" * 257}, InvalidRequest),
+        ({"input": "hi", "new_session": {"fallback": {"engine": "one", "model": "x" * 257}}}, InvalidRequest),
         ({"input": "hi", "new_session": {"fallback": {"model": "m1"}}}, InvalidRequest),
         ({"input": "hi", "new_session": {"shadows": [{"model": "m1"}]}}, InvalidRequest),
         ({"input": "hi", "new_session": {"max_cost_micros": -1}}, InvalidRequest),
@@ -375,3 +376,32 @@ async def test_turns_that_wait_for_their_session_take_nobodys_place(tmp_path):
     assert await house.run(input="another session")
     hold.set()
     await asyncio.gather(*waiting)
+
+
+async def test_a_session_with_a_turn_is_not_deleted_and_one_without_is_gone_with_its_events(tmp_path):
+    hold = asyncio.Event()
+
+    async def work(_turn: Turn) -> None:
+        await hold.wait()
+
+    house = House(tmp_path, runner := Runner(work=work))
+    running = asyncio.create_task(house.run(input="hi"))
+    await until(lambda: runner.seen)
+    session_id = house.rows[0].id
+    with pytest.raises(Busy, match="cancel it first"):
+        await house.turns.delete_session(session_id)
+    hold.set()
+    accepted = (await running)[0].turn_accepted
+    await house.turns.delete_session(session_id)
+    with pytest.raises(NotFound):
+        await house.sessions.get(session_id)
+    with pytest.raises(NotFound):
+        await anext(house.turns.attach(pb.AttachTurnRequest(turn_id=accepted.turn_id)))
+
+
+async def test_turns_that_equal_requests_ask_for_at_once_are_one(tmp_path):
+    """Also while the first of them is still making its session."""
+    house = House(tmp_path, Runner())
+    told = await asyncio.gather(*(house.run(input="hi", request_id="same") for _ in range(5)))
+    assert len({events[0].turn_accepted.turn_id for events in told}) == 1
+    assert len(await house.sessions.list_page(9, None)) == 1

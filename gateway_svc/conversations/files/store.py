@@ -1,6 +1,7 @@
 """Conversations in files: the protocol, each call in a thread."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from functools import partial
@@ -96,14 +97,14 @@ class FileConversations:
     async def abandoned(self) -> list[str]:
         return await asyncio.to_thread(places.abandoned, self._places.leases)
 
-    async def unused_since(self, updated_ms: int) -> AsyncIterator[SessionState]:
-        sessions = self._readable(self._places.oldest_first())
-        while batch := await asyncio.to_thread(lambda: list(islice(sessions, _AT_ONCE))):
-            for state in batch:
-                if state.created_at_ms >= updated_ms:
+    async def unused_since(self, updated_ms: int) -> AsyncIterator[str]:
+        times = map(_times, self._places.oldest_first())
+        while batch := await asyncio.to_thread(lambda: list(islice(times, _AT_ONCE))):
+            for session_id, created, updated in batch:
+                if created >= updated_ms:
                     return
-                if state.updated_at_ms < updated_ms:
-                    yield state
+                if updated < updated_ms:
+                    yield session_id
 
     def _readable(self, paths: Iterator[Path]) -> Iterator[SessionState]:
         for path in paths:
@@ -119,3 +120,15 @@ class FileConversations:
         if running and not places.is_held(self._places.leases, state.id):
             state.status = common_pb2.SESSION_STATUS_FAILED  # the process that ran it is gone
         return state
+
+
+def _times(path: Path) -> tuple[str, int, int]:
+    """A session's id, and when it was made and last saved, in milliseconds; the file tells of one that is damaged."""
+    try:
+        state, _ = session_file.read(path, prompt=False)
+    except (NotFound, Damaged, OSError):
+        try:
+            return path.stem, 0, path.stat().st_mtime_ns // 1_000_000
+        except OSError:  # removed meanwhile
+            return path.stem, 0, sys.maxsize
+    return state.id, state.created_at_ms, state.updated_at_ms

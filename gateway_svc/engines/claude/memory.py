@@ -59,6 +59,10 @@ class Memory:
         except OSError as error:
             log.warning("claude.memory_unwritable", session_id=session_id, error=type(error).__name__)
 
+    def forget(self, session_id: str) -> None:
+        """Forgets a session; what the program itself keeps of it stays."""
+        self._path(session_id).unlink(missing_ok=True)
+
     def _path(self, session_id: str) -> Path:
         return self._folder / f"{session_id}.json"
 

@@ -174,9 +174,9 @@ class SessionSettings(_message.Message):
     engine: _builtins.str
     """The engine; empty means the default."""
     model: _builtins.str
-    """The model; empty means the engine's default."""
+    """The model, at most 256 characters; empty means the engine's default."""
     system_prompt: _builtins.str
-    """Instructions ahead of the conversation, at most 1 MiB. Never in an answer."""
+    """Instructions ahead of the conversation, at most 256 KiB unless the deployment allows another size. Never in an answer."""
     max_cost_micros: _builtins.int
     """At most this much for the session, its shadows included, in millionths of a US dollar; unset means no budget, and 0 that
     nothing may be spent. INVALID_ARGUMENT below 0.
@@ -195,7 +195,7 @@ class SessionSettings(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """For attribution, such as user or team: at most 32, keys to 64 and values to 256 characters."""
+        """For attribution, such as user or team: at most 32, keys of 1 to 64 and values to 256 characters."""
 
     def __init__(
         self,
@@ -229,7 +229,7 @@ class EngineChoice(_message.Message):
     engine: _builtins.str
     """The engine."""
     model: _builtins.str
-    """The model; empty means the engine's default."""
+    """The model, at most 256 characters; empty means the engine's default."""
     def __init__(
         self,
         *,
@@ -271,7 +271,7 @@ class RunTurnRequest(_message.Message):
     engine: _builtins.str
     """The engine from this turn on; empty keeps the session's."""
     model: _builtins.str
-    """The model from this turn on; empty keeps the session's on its engine, else takes the engine's default."""
+    """The model from this turn on, at most 256 characters; empty keeps the session's on its engine, else takes the engine's default."""
     max_steps: _builtins.int
     """At most this many steps in this turn; unset means the gateway's limit, which it cannot exceed. INVALID_ARGUMENT below 1."""
     max_cost_micros: _builtins.int
@@ -1148,6 +1148,45 @@ class ListSessionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListSessionsResponse: _TypeAlias = ListSessionsResponse  # noqa: Y015
+
+@_typing.final
+class DeleteSessionRequest(_message.Message):
+    """DeleteSessionRequest names a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSessionRequest: _TypeAlias = DeleteSessionRequest  # noqa: Y015
+
+@_typing.final
+class DeleteSessionResponse(_message.Message):
+    """DeleteSessionResponse says that the session is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSessionResponse: _TypeAlias = DeleteSessionResponse  # noqa: Y015
 
 @_typing.final
 class ListEnginesRequest(_message.Message):

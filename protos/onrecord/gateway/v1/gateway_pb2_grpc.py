@@ -70,6 +70,11 @@ class GatewayServiceStub:
                 request_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.ListSessionsRequest.SerializeToString,
                 response_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.ListSessionsResponse.FromString,
                 _registered_method=True)
+        self.DeleteSession = channel.unary_unary(
+                '/onrecord.gateway.v1.GatewayService/DeleteSession',
+                request_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.DeleteSessionRequest.SerializeToString,
+                response_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.DeleteSessionResponse.FromString,
+                _registered_method=True)
         self.ListEngines = channel.unary_unary(
                 '/onrecord.gateway.v1.GatewayService/ListEngines',
                 request_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.ListEnginesRequest.SerializeToString,
@@ -147,6 +152,15 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteSession(self, request, context):
+        """DeleteSession removes a session and all that was said in it, also the events of its turns that are kept for
+        AttachTurn. What the ledger has of it stays there. NOT_FOUND when the gateway does not keep the session, ABORTED while
+        a turn runs on it or waits for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListEngines(self, request, context):
         """ListEngines lists the configured engines.
         """
@@ -191,6 +205,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.ListSessions,
                     request_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.ListSessionsRequest.FromString,
                     response_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'DeleteSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSession,
+                    request_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.DeleteSessionRequest.FromString,
+                    response_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.DeleteSessionResponse.SerializeToString,
             ),
             'ListEngines': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEngines,
@@ -388,6 +407,33 @@ class GatewayService:
             '/onrecord.gateway.v1.GatewayService/ListSessions',
             onrecord_dot_gateway_dot_v1_dot_gateway__pb2.ListSessionsRequest.SerializeToString,
             onrecord_dot_gateway_dot_v1_dot_gateway__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onrecord.gateway.v1.GatewayService/DeleteSession',
+            onrecord_dot_gateway_dot_v1_dot_gateway__pb2.DeleteSessionRequest.SerializeToString,
+            onrecord_dot_gateway_dot_v1_dot_gateway__pb2.DeleteSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

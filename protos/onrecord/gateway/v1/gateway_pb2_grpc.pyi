@@ -68,6 +68,11 @@ class GatewayServiceStub:
     """GetSession returns a session. NOT_FOUND when the gateway does not keep it."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListSessionsRequest, _gateway_pb2.ListSessionsResponse]
     """ListSessions lists the sessions that the gateway keeps, the newest first."""
+    DeleteSession: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.DeleteSessionRequest, _gateway_pb2.DeleteSessionResponse]
+    """DeleteSession removes a session and all that was said in it, also the events of its turns that are kept for
+    AttachTurn. What the ledger has of it stays there. NOT_FOUND when the gateway does not keep the session, ABORTED while
+    a turn runs on it or waits for it.
+    """
     ListEngines: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListEnginesRequest, _gateway_pb2.ListEnginesResponse]
     """ListEngines lists the configured engines."""
 
@@ -111,6 +116,11 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """GetSession returns a session. NOT_FOUND when the gateway does not keep it."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListSessionsRequest, _gateway_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """ListSessions lists the sessions that the gateway keeps, the newest first."""
+    DeleteSession: _aio.UnaryUnaryMultiCallable[_gateway_pb2.DeleteSessionRequest, _gateway_pb2.DeleteSessionResponse]  # type: ignore[assignment]
+    """DeleteSession removes a session and all that was said in it, also the events of its turns that are kept for
+    AttachTurn. What the ledger has of it stays there. NOT_FOUND when the gateway does not keep the session, ABORTED while
+    a turn runs on it or waits for it.
+    """
     ListEngines: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListEnginesRequest, _gateway_pb2.ListEnginesResponse]  # type: ignore[assignment]
     """ListEngines lists the configured engines."""
 
@@ -193,6 +203,17 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.ListSessionsResponse, _abc.Awaitable[_gateway_pb2.ListSessionsResponse]]:
         """ListSessions lists the sessions that the gateway keeps, the newest first."""
+
+    @_abc_1.abstractmethod
+    def DeleteSession(
+        self,
+        request: _gateway_pb2.DeleteSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.DeleteSessionResponse, _abc.Awaitable[_gateway_pb2.DeleteSessionResponse]]:
+        """DeleteSession removes a session and all that was said in it, also the events of its turns that are kept for
+        AttachTurn. What the ledger has of it stays there. NOT_FOUND when the gateway does not keep the session, ABORTED while
+        a turn runs on it or waits for it.
+        """
 
     @_abc_1.abstractmethod
     def ListEngines(
