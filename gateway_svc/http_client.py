@@ -3,7 +3,8 @@
 import functools
 import os
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ import httpcore2
 import httpx2
 
 from gateway_svc.errors import SettingsError
+from recording.channel.watched import Watched, WrongFile
 from service_kit.bounds import HEAD
+
+Tls = Callable[[], ssl.SSLContext]
+"""Gives the context of the next TLS connections: what they trust, and the certificate that they show."""
 
 CONNECTION_ERRORS = (httpx2.HTTPError, OSError)
 """All that a connection can raise. httpx2 does not translate the errors of TLS that come behind the handshake, such as
@@ -52,6 +57,49 @@ def check_trusted() -> None:
 @functools.cache
 def _tls_context(_file: str | None, _folder: str | None) -> ssl.SSLContext:
     return httpx2.create_ssl_context()
+
+
+def client_tls(certificate: Path, key: Path) -> Tls:
+    """TLS that shows a client certificate, from two files in PEM. They are read again when they change.
+
+    It is always the same context, since a client keeps the one that it was made with.
+
+    Raises:
+        WrongFile: a file cannot be used, or the key is not the certificate's. Later that is logged and changes nothing.
+    """
+    from recording.channel.certificates import check_pair  # only with a certificate: it takes long to load
+
+    context = httpx2.create_ssl_context()
+
+    def load(contents: Sequence[bytes]) -> ssl.SSLContext:
+        check_pair(certificate, contents[0], key, contents[1])
+        with _in_memory(contents[0]) as shown, _in_memory(contents[1]) as secret:
+            try:
+                context.load_cert_chain(shown, secret, password="")  # it would ask a terminal for one
+            except ssl.SSLError as error:
+                raise WrongFile(certificate, f"is not taken by OpenSSL ({error.reason})") from None
+        return context
+
+    return Watched([certificate, key], load).current
+
+
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """The path of a file that nobody else can change. OpenSSL reads files alone."""
+    with os.fdopen(os.memfd_create("pem"), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
+
+
+def name_of(error: BaseException) -> str:
+    """The type of a connection's error, and OpenSSL's name for what is wrong; no words of a server."""
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    reason = getattr(cause, "reason", None) or ""
+    hint = ": it asks for a client certificate" if reason.endswith("CERTIFICATE_REQUIRED") else ""
+    return f"{type(error).__name__} ({reason}{hint})" if reason else type(error).__name__
 
 
 class BoundedStream(httpcore2.AsyncNetworkStream):

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import BaseSettings, NoDecode
 
 from audit_svc.settings import AuditSettings
-from gateway_svc.engines.kinds import engine_kinds
+from gateway_svc.engines.kinds import EngineKind, engine_kinds
 from gateway_svc.settings import GatewaySettings, split_policies
 from gateway_svc.tools.jail.sandbox import JailSettings
 from gateway_svc.tools.kinds import kinds
@@ -29,10 +29,13 @@ CLASSES: list[type[BaseSettings]] = [
     *(kind.settings for kind in engine_kinds()),
     *(kind.settings for kind in kinds().values()),
 ]
+HTTP_ENGINES = [f"GATEWAY_{kind.name.upper()}" for kind in engine_kinds() if isinstance(kind, EngineKind)]
 RIGHT = {
-    "GATEWAY_OLLAMA_URL": "http://127.0.0.1:9",
     "GATEWAY_OLLAMA_MODEL": "m",
     "GATEWAY_STATE_DIR": "{tmp}/state",
+    "GATEWAY_OLLAMA_URL": "https://127.0.0.1:9",
+    **{f"{engine}_CLIENT_CERT": "{tmp}/server.crt" for engine in HTTP_ENGINES},
+    **{f"{engine}_CLIENT_KEY": "{tmp}/server.key" for engine in HTTP_ENGINES},
     **{f"{prefix}_TLS_CERT": "{tmp}/server.crt" for prefix in ("AUDIT", "GATEWAY", "GATEWAY_AUDIT")},
     **{f"{prefix}_TLS_KEY": "{tmp}/server.key" for prefix in ("AUDIT", "GATEWAY", "GATEWAY_AUDIT")},
     "AUDIT_TOKENS_FILE": "{tmp}/callers",

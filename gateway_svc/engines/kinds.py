@@ -5,23 +5,27 @@ Settings, assembly, health, prices, traces and the check of the documents iterat
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from gateway_svc import engines
 from gateway_svc.discovery import discover
 from gateway_svc.engines import Engine
+from gateway_svc.errors import SettingsError
+from gateway_svc.http_client import Tls, client_tls, tls_context
 from recording.calls import Usage
-from service_kit.setting_types import HttpUrl, Text
-from service_kit.settings import Settings
+from recording.channel.watched import WrongFile, warn_of_readers
+from service_kit.setting_types import CertificateFile, HttpUrl, KeyFile, Text
+from service_kit.settings import Settings, name_variable
 
 if TYPE_CHECKING:
     from gateway_svc.engines.claude.record import ClaudeAudit
     from gateway_svc.turns.turn import Runner
 
-Probe = Callable[[str], Awaitable[str]]
+Probe = Callable[[str, Tls], Awaitable[str]]
 """Requests a URL without a key; returns why nobody answers, or an empty string."""
 
 
@@ -67,6 +71,20 @@ class HttpEngineSettings(EngineSettings):
 
     url: HttpUrl | None = None
     model: Text | None = None
+    client_cert: CertificateFile | None = Field(None, description="PEM; shown to a model server that asks for it")
+    client_key: KeyFile | None = None
+
+    @cached_property
+    def tls(self) -> Tls:
+        """What connections to the server trust and show. Raises SettingsError."""
+        if not (self.client_cert and self.client_key):
+            return tls_context
+        try:
+            tls = client_tls(self.client_cert, self.client_key)
+        except WrongFile as error:
+            raise SettingsError(name_variable(self, error)) from None
+        warn_of_readers(self.client_key)
+        return tls
 
     @property
     def is_local(self) -> bool:
@@ -80,12 +98,22 @@ class HttpEngineSettings(EngineSettings):
 
     async def probe(self, ask: Probe) -> str:
         """Why the server cannot be reached; empty if it can."""
-        return await ask(self.url or "")
+        return await ask(self.url or "", self.tls)
 
     @model_validator(mode="after")
     def _check_model(self) -> Self:
         if self.url and not self.model:
             raise ValueError(f"{self.variable('model')}: is not set; name the model that runs by default")
+        return self
+
+    @model_validator(mode="after")
+    def _check_client_certificate(self) -> Self:
+        cert, key = self.variable("client_cert"), self.variable("client_key")
+        if (self.client_cert is None) != (self.client_key is None):
+            missing, given = (key, cert) if self.client_cert else (cert, key)
+            raise ValueError(f"{missing}: is not set, but {given} is: give both")
+        if self.client_cert and self.url and not self.url.startswith("https:"):
+            raise ValueError(f"{cert}: {self.variable('url')} is not https, and without TLS no certificate is shown")
         return self
 
 

@@ -21,6 +21,7 @@ from gateway_svc.engines.wire.http import ModelServerClient
 from gateway_svc.engines.wire.patience import PATIENCE, Patience
 from gateway_svc.engines.wire.thoughts import Thoughts
 from gateway_svc.engines.wire.usage import TokenCounts
+from gateway_svc.http_client import Tls, tls_context
 from gateway_svc.messages import (
     AssistantMessage,
     Message,
@@ -67,6 +68,7 @@ class OllamaEngine:
         num_ctx: int = 32768,
         think: Think | None = None,
         patience: Patience = PATIENCE,
+        tls: Tls = tls_context,
     ) -> None:
         """`base_url` is such as `http://host:11434`; `num_ctx` is the context in tokens, for question and answer.
 
@@ -77,7 +79,7 @@ class OllamaEngine:
         self._head: dict[str, Any] = {"stream": True, "truncate": False, "options": {"num_ctx": num_ctx}}
         if think is not None:
             self._head["think"] = think
-        self._client = ModelServerClient(self.name, base_url, "/api/chat", patience=patience)
+        self._client = ModelServerClient(self.name, base_url, "/api/chat", patience=patience, tls=tls)
         self._origin = f"ollama {self._client.address}"
 
     def encode_message(self, message: Message) -> Encoded:
@@ -173,7 +175,7 @@ def _call(call: object) -> tuple[str, str, str]:
 
 
 def _build(settings: OllamaSettings) -> OllamaEngine:
-    return OllamaEngine(settings.url or "", settings.model or "", num_ctx=settings.num_ctx)
+    return OllamaEngine(settings.url or "", settings.model or "", num_ctx=settings.num_ctx, tls=settings.tls)
 
 
 KIND = EngineKind(name=NAME, settings=OllamaSettings, build=_build, provider=NAME)

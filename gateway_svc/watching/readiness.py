@@ -1,6 +1,7 @@
 """Whether an engine can be reached and the state directory be written: without that a gateway cannot run turns."""
 
 import asyncio
+import ssl
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Self
 import httpx2
 
 from gateway_svc.engines.kinds import EngineSettings
-from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads, is_loopback, tls_context
+from gateway_svc.http_client import CONNECTION_ERRORS, Tls, bound_heads, is_loopback, name_of, tls_context
 
 _CONNECT_SECONDS = 3.0
 _AWAY = (502, 503, 504)
@@ -24,9 +25,8 @@ class EngineCheck:
     def __init__(self, engines: Mapping[str, EngineSettings]) -> None:
         """`engines` are the settings of the configured engines by their names."""
         self._engines = engines
-        timeout = httpx2.Timeout(_CONNECT_SECONDS)
-        self._direct = bound_heads(httpx2.AsyncClient(timeout=timeout, trust_env=False, verify=tls_context()))
-        self._proxied = bound_heads(httpx2.AsyncClient(timeout=timeout, verify=tls_context()))
+        self._clients: dict[tuple[ssl.SSLContext, bool], httpx2.AsyncClient] = {}
+        """By what they trust and show, and whether they use a proxy."""
 
     async def __call__(self) -> str:
         """Why no engine can be reached; empty if one can."""
@@ -35,14 +35,21 @@ class EngineCheck:
             return ""
         return "; ".join(f"{name}: {reason}" for name, reason in zip(self._engines, reasons, strict=True))
 
-    async def _ask(self, address: str) -> str:
+    async def _ask(self, address: str, tls: Tls = tls_context) -> str:
         url = httpx2.URL(address).copy_with(userinfo=b"")
-        client = self._direct if is_loopback(url.host) else self._proxied
+        client = self._client(tls(), proxied=not is_loopback(url.host))
         try:
             async with client.stream("GET", url) as response:
                 return f"HTTP {response.status_code}" if response.status_code in _AWAY else ""
         except CONNECTION_ERRORS as error:
-            return type(error).__name__
+            return name_of(error)
+
+    def _client(self, context: ssl.SSLContext, *, proxied: bool) -> httpx2.AsyncClient:
+        if (key := (context, proxied)) not in self._clients:
+            timeout = httpx2.Timeout(_CONNECT_SECONDS)
+            client = httpx2.AsyncClient(timeout=timeout, trust_env=proxied, verify=context)
+            self._clients[key] = bound_heads(client)
+        return self._clients[key]
 
     async def __aenter__(self) -> Self:
         return self
@@ -50,8 +57,8 @@ class EngineCheck:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
-        await self._direct.aclose()
-        await self._proxied.aclose()
+        for client in self._clients.values():
+            await client.aclose()
 
 
 def why_not_writable(*folders: Path) -> str:

@@ -9,7 +9,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from demo.processes import Service, run_command, start_service
+from demo.script import Script, Step
+from tests.e2e.conftest import error_of, run_turn, text_of
+from tests.support.certificates import Authority
 from tests.support.ports import own_port
+from tests.support.tls_door import tls_door
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -68,3 +72,32 @@ async def test_a_gateway_serves_while_an_engine_answers(tmp_path, port):
     with start_service("gateway_svc", {**env, "GATEWAY_CLAUDE_COMMAND": "sh -c claude"}, "serve") as gateway:
         await watch_until(gateway.address, "", SERVING)
     assert await probe("gateway_svc", gateway, "--live") == (1, "UNAVAILABLE")
+
+
+@pytest.mark.long
+async def test_a_gateway_shows_its_client_certificate_and_says_of_health_what_turns_meet_without(make_pair, tmp_path):
+    pair = await make_pair(Script(steps=(Step(text="done", repeat=100),)))
+    authority = Authority(tmp_path)
+    ours = authority.issue("gateway")
+    async with tls_door(authority, pair.model.url) as door:
+        env = {
+            **dict.fromkeys(("GATEWAY_OPENAI_URL", "GATEWAY_ANTHROPIC_URL"), ""),
+            "GATEWAY_OLLAMA_URL": door.url,
+            "SSL_CERT_FILE": str(authority.path),
+            "GATEWAY_HEALTH_SECONDS": "0.1",
+        }
+        files = {"GATEWAY_OLLAMA_CLIENT_CERT": str(ours.certificate), "GATEWAY_OLLAMA_CLIENT_KEY": str(ours.key)}
+        with pair.start_gateway(**env, **files) as service:
+            await watch_until(service.address, "", SERVING)
+            assert text_of(await run_turn(await pair.gateway(service))) == "done"
+        with pair.start_gateway(**env) as service:
+            await watch_until(service.address, "", NOT_SERVING)
+            error = error_of(await run_turn(await pair.gateway(service)))
+            assert grpc.StatusCode.UNAVAILABLE.value[0] == error.code
+            assert f"the connection to {door.url} broke before an answer" in error.message
+            assert (await probe("gateway_svc", service))[0] == 1
+            assert (await probe("gateway_svc", service, "--live"))[0] == 0
+        ran = run_command(
+            "gateway_svc", pair.gateway_env({**env, **files, "GATEWAY_OLLAMA_CLIENT_KEY": "/none"}), "serve"
+        )
+        assert (ran.returncode, ran.stderr.splitlines()[-1][:26]) == (2, "GATEWAY_OLLAMA_CLIENT_KEY:")

@@ -36,6 +36,7 @@ def _build(settings: AnthropicSettings) -> AnthropicEngine:
         api_key=settings.api_key.get_secret_value() if settings.api_key else None,
         max_tokens=settings.max_tokens,
         thinking=settings.thinking,
+        tls=settings.tls,
     )
 
 

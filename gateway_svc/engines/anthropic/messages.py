@@ -23,6 +23,7 @@ from gateway_svc.engines.wire.http import ModelServerClient
 from gateway_svc.engines.wire.names import WireNames
 from gateway_svc.engines.wire.patience import PATIENCE, Patience
 from gateway_svc.errors import EngineRejected
+from gateway_svc.http_client import Tls, tls_context
 from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolDefinition, ToolMessage, UserMessage
 
 NAME = "anthropic"
@@ -49,6 +50,7 @@ class AnthropicEngine:
         max_tokens: int = 16_384,
         thinking: Literal["adaptive"] | int | None = None,
         patience: Patience = PATIENCE,
+        tls: Tls = tls_context,
     ) -> None:
         """`base_url` is such as `https://api.anthropic.com`, with or without `/v1`."""
         self.default_model = default_model
@@ -65,7 +67,9 @@ class AnthropicEngine:
             self._thinking = {"thinking": enabled}
         path = "/messages" if base_url.rstrip("/").endswith("/v1") else "/v1/messages"
         headers = {"anthropic-version": API_VERSION, **({"x-api-key": api_key} if api_key else {})}
-        self._client = ModelServerClient(self.name, base_url, path, patience=patience, api_key=api_key, headers=headers)
+        self._client = ModelServerClient(
+            self.name, base_url, path, patience=patience, api_key=api_key, headers=headers, tls=tls
+        )
         self._origin = f"messages {self._client.address}"
 
     def encode_message(self, message: Message) -> Encoded:

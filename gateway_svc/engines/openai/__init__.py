@@ -46,7 +46,7 @@ class OpenAISettings(HttpEngineSettings):
 def _build(settings: OpenAISettings) -> Engine:
     engine = ResponsesEngine if settings.speaks_responses else OpenAIEngine
     key = settings.api_key.get_secret_value() if settings.api_key else None
-    return engine(settings.url or "", settings.model or "", api_key=key)
+    return engine(settings.url or "", settings.model or "", api_key=key, tls=settings.tls)
 
 
 KIND = EngineKind(name=NAME, settings=OpenAISettings, build=_build, provider=NAME)

@@ -28,6 +28,7 @@ from gateway_svc.engines.wire.http import ModelServerClient
 from gateway_svc.engines.wire.names import WireNames
 from gateway_svc.engines.wire.patience import PATIENCE, Patience
 from gateway_svc.errors import EngineRejected, EngineUnavailable
+from gateway_svc.http_client import Tls, tls_context
 from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolDefinition, ToolMessage, UserMessage
 
 _UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
@@ -50,6 +51,7 @@ class OpenAIEngine:
         *,
         api_key: str | None = None,
         patience: Patience = PATIENCE,
+        tls: Tls = tls_context,
     ) -> None:
         """`base_url` ends where `/chat/completions` begins, such as `https://api.openai.com/v1`."""
         self.default_model = default_model
@@ -58,7 +60,9 @@ class OpenAIEngine:
         strict = host in STRICT_HOSTS
         self._dialect = Dialect(STRICT_HOSTS[host], strict=True) if strict else Dialect()
         self._dialects: dict[str, Dialect] = {}
-        self._client = ModelServerClient(self.name, base_url, "/chat/completions", patience=patience, api_key=api_key)
+        self._client = ModelServerClient(
+            self.name, base_url, "/chat/completions", patience=patience, api_key=api_key, tls=tls
+        )
         self._origin = f"chat {self._client.address}"
 
     def encode_message(self, message: Message) -> Encoded:

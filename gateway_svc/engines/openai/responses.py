@@ -28,6 +28,7 @@ from gateway_svc.engines.wire.http import ModelServerClient
 from gateway_svc.engines.wire.names import WireNames
 from gateway_svc.engines.wire.patience import PATIENCE, Patience
 from gateway_svc.errors import EngineRejected
+from gateway_svc.http_client import Tls, tls_context
 from gateway_svc.messages import (
     AssistantMessage,
     Message,
@@ -57,6 +58,7 @@ class ResponsesEngine:
         *,
         api_key: str | None = None,
         patience: Patience = PATIENCE,
+        tls: Tls = tls_context,
     ) -> None:
         """`base_url` ends where `/responses` begins, such as `https://api.openai.com/v1`."""
         self.default_model = default_model
@@ -65,7 +67,7 @@ class ResponsesEngine:
         """Models that cannot encrypt their reasoning."""
         self._description_characters: int | None = None
         """The longest description of a tool that the server accepts, learned from refusals."""
-        self._client = ModelServerClient(self.name, base_url, "/responses", patience=patience, api_key=api_key)
+        self._client = ModelServerClient(self.name, base_url, "/responses", patience=patience, api_key=api_key, tls=tls)
         self._origin = f"responses {self._client.address}"
 
     def encode_message(self, message: Message) -> Encoded:

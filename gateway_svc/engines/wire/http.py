@@ -29,7 +29,7 @@ from gateway_svc.engines.wire.patience import Patience, TransientFailure
 from gateway_svc.engines.wire.streams import AnswerDecoder, UnexpectedPage
 from gateway_svc.engines.wire.unpacking import UnknownEncoding, unpacked
 from gateway_svc.errors import AnswerTooLarge, EngineBrokeOff, EngineError, EngineProtocolError, EngineUnavailable
-from gateway_svc.http_client import CONNECTION_ERRORS, bound_heads, is_loopback, take_head, tls_context
+from gateway_svc.http_client import CONNECTION_ERRORS, Tls, bound_heads, is_loopback, name_of, take_head, tls_context
 from service_kit.bounds import AFTER_END_BYTES, EVENTS, PIECES, RESPONSE, TEXT, Exceeded, check_json
 
 _DONE = b"[DONE]"
@@ -61,12 +61,14 @@ class ModelServerClient:
         patience: Patience,
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
+        tls: Tls = tls_context,
     ) -> None:
         """`path` is appended to base_url's. `api_key` is sent as a bearer token unless `headers` are given."""
         url = httpx2.URL(base_url)
         given = {"authorization": f"Bearer {api_key}"} if api_key and headers is None else dict(headers or {})
         self._engine = engine
         self._patience = patience
+        self._tls = tls
         self._secrets = [secret for secret in (api_key, url.password) if secret]
         self._url = url.copy_with(path=url.path.rstrip("/") + path, userinfo=b"")
         self._origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
@@ -92,7 +94,7 @@ class ModelServerClient:
                         max_connections=None, max_keepalive_connections=None, keepalive_expiry=IDLE_SECONDS
                     ),
                     trust_env=trust_env,
-                    verify=tls_context(),
+                    verify=tls(),
                 )
             )
         )
@@ -185,6 +187,7 @@ class ModelServerClient:
         return TransientFailure(EngineProtocolError(self._engine, model, reason))
 
     async def _payloads(self, model: str, body: bytes, answer: Answer) -> AsyncGenerator[bytes, None]:
+        self._tls()  # files that have changed are read before a connection is made
         with self._clients.lend() as client:
             response = await self._post(client, model, body)
             try:
@@ -216,7 +219,7 @@ class ModelServerClient:
             except Exceeded as over:
                 raise self._too_large(model, over) from None
             except CONNECTION_ERRORS as error:
-                reason = f"broke in the middle of its answer: {type(error).__name__}"
+                reason = f"broke in the middle of its answer: {name_of(error)}"
                 raise EngineBrokeOff(self._engine, model, reason) from error
             finally:
                 await response.aclose()
@@ -238,7 +241,7 @@ class ModelServerClient:
             reason = f"the request to {self._origin} cannot be sent: {type(error).__name__}"
             raise EngineUnavailable(self._engine, model, reason) from error
         except CONNECTION_ERRORS as error:
-            reason = f"the connection to {self._origin} broke before an answer: {type(error).__name__}"
+            reason = f"the connection to {self._origin} broke before an answer: {name_of(error)}"
             raise TransientFailure(EngineUnavailable(self._engine, model, reason)) from error
 
     async def _refusal(self, model: str, response: httpx2.Response) -> Exception:

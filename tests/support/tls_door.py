@@ -1,0 +1,58 @@
+"""A TLS 1.3 server that asks for client certificates, in front of a plain one."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from tests.support.certificates import Authority
+
+
+@dataclass
+class Door:
+    """What a client sees of it."""
+
+    url: str
+    shown: list[str] = field(default_factory=list)
+    """The common names that clients have shown, one for each connection."""
+
+
+@asynccontextmanager
+async def tls_door(authority: Authority, plain_url: str) -> AsyncIterator[Door]:
+    """A door on https://localhost that lets in whoever shows a certificate of authority's, and passes its bytes on."""
+    host, port = plain_url.removeprefix("http://").split(":")
+    pair = authority.server(file="door")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(pair.certificate, pair.key)
+    context.load_verify_locations(authority.path)
+    context.verify_mode = ssl.CERT_REQUIRED
+    door, relays, writers = Door(""), set[asyncio.Task[None]](), list[asyncio.StreamWriter]()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        subject = writer.get_extra_info("peercert")["subject"]
+        door.shown.append(dict(part[0] for part in subject)["commonName"])
+        inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
+        writers.extend((writer, inner_writer))
+        for pipe in (relay(reader, inner_writer), relay(inner_reader, writer)):
+            relays.add(asyncio.create_task(pipe))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    door.url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield door
+    finally:
+        server.close()
+        for task in relays:
+            task.cancel()
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.gather(*relays, *(writer.wait_closed() for writer in writers), return_exceptions=True)
