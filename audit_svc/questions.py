@@ -48,6 +48,13 @@ class QuestionServicer(questions_pb2_grpc.QuestionServiceServicer):
         rows, token = await self._query_log.page(self._ledger.list_sessions, request)
         return questions_pb2.ListSessionRecordsResponse(sessions=rows, next_page_token=token)
 
+    async def ListControls(  # noqa: N802 - named by the proto
+        self, request: questions_pb2.ListControlsRequest, context: Context
+    ) -> questions_pb2.ListControlsResponse:
+        """One page of acts of control."""
+        rows, token = await self._query_log.page(self._ledger.list_controls, request)
+        return questions_pb2.ListControlsResponse(controls=rows, next_page_token=token)
+
     async def GetSessionRecord(  # noqa: N802 - named by the proto
         self, request: questions_pb2.GetSessionRecordRequest, context: Context
     ) -> questions_pb2.GetSessionRecordResponse:

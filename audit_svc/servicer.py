@@ -99,7 +99,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         Raises:
             QueueFull: there was no room for QUEUE_SECONDS, or too much waits already.
         """
-        rows = len(request.tool_calls) + len(request.model_requests) + len(request.sessions)
+        rows = len(request.tool_calls) + len(request.model_requests) + len(request.sessions) + len(request.controls)
         size_bytes = request.ByteSize()
         size = size_bytes + rows * ROW_BYTES
         if self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES:

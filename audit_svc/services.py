@@ -51,6 +51,7 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
         "ListToolCalls": _READERS,
         "ListSessionRecords": _READERS,
         "GetSessionRecord": _READERS,
+        "ListControls": _READERS,
         "SummarizeUsage": _READERS,
         "TailToolCalls": _READERS,
         "ExportToolCalls": _READERS,

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from gateway_svc.tools.toolbox import Toolbox
     from gateway_svc.turns.ledger_spending import LedgerSpending
     from recording.delivery.connection import Target
-    from recording.logger import AuditLogger
     from recording.record import Record
 
 SECRET_VARIABLES = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
@@ -206,7 +205,7 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
     from recording import redact
     from recording.logger import safe_audit, safe_intend, safe_synced
     from recording.record import open_record
-    from recording.rows import close_call, cost_row, open_call
+    from recording.rows import close_call, cost_row, decide, open_call
 
     redact.protect(_secrets(settings))
     toolset = open_tools(settings)
@@ -220,9 +219,10 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
         sync_interval_ms=settings.spool_sync_interval_ms,
         max_bytes=settings.spool_max_bytes,
     )
-    agents = list(_build_agents(settings, toolset.toolbox, files, record.logger, answers))
+    agents = list(_build_agents(settings, toolset.toolbox, files, record, answers))
     claude_audit = ClaudeAudit(
-        open_call,
+        partial(open_call, key=record.args_key),
+        decide,
         close_call,
         cost_row,
         partial(safe_intend, record.logger),
@@ -260,7 +260,7 @@ def _build_runners(settings: GatewaySettings, audited: Audited | None) -> Iterat
 
 
 def _build_agents(
-    settings: GatewaySettings, toolbox: "Toolbox", files: "Files", logger: "AuditLogger", answers: Answers
+    settings: GatewaySettings, toolbox: "Toolbox", files: "Files", record: "Record", answers: Answers
 ) -> Iterator["Agent"]:
     """The gateway's own loop over each model server that is configured."""
     from gateway_svc.loop.agent import Agent, Limits
@@ -273,12 +273,13 @@ def _build_agents(
             kind.build(chosen),
             toolbox,
             files,
-            logger,
+            record.logger,
             price=partial(cost_micros, chosen.url, kind.price_provider, local=chosen.is_local),
             context_tokens=partial(context_tokens, chosen.url, chosen.context_limit),
             cuts_silently=chosen.is_local,
             answers=answers,
             limits=limits,
+            args_key=record.args_key,
         )
 
 

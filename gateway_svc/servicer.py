@@ -169,7 +169,7 @@ class ApprovalServicer(approvals_pb2_grpc.ApprovalServiceServicer):
         if len(request.reason.encode()) > MAX_REASON_BYTES:
             raise errors.InvalidRequest(f"reason is longer than {MAX_REASON_BYTES} bytes", "reason")
         allow = request.verdict == common_pb2.VERDICT_ALLOWED
-        self._answers.give(request.tool_call_id, Answer(allow, request.reason), by=caller_name())
+        self._answers.give(request.tool_call_id, Answer(allow, request.reason, _owner()), by=caller_name())
         return approvals_pb2.AnswerToolCallResponse()
 
 

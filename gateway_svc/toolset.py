@@ -47,6 +47,7 @@ def open_tools(settings: GatewaySettings) -> Toolset:
         offered.tools,
         remote=mcp,
         jail=offered.jail,
+        unconfined=offered.unconfined,
         policies={tool.name: policies[tool.name] for tool in offered.tools},
         timeout_seconds=settings.tool_seconds,
     )

@@ -19,6 +19,48 @@ class Scope:
     turn_id: str = ""
     trace_id: str = ""
     """The W3C trace that the turn belongs to: 32 lower-case hexadecimal digits, or empty."""
+    principal: str = ""
+    """The name of the caller that was authenticated for the turn; empty where there is none."""
+    on_behalf_of: str = ""
+    """For whom the client says that it acts: a claim."""
+    agent: tuple[str, str] = ("", "")
+    """Name and version of the agent, as the client or the engine says."""
+    source: common_pb2.Source.ValueType = common_pb2.SOURCE_OWN_LOOP
+    """By what way the rows are recorded."""
+    parent_turn_id: str = ""
+    """The turn whose tool call began this turn, as the client says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why a tool call runs or does not."""
+
+    source: common_pb2.DecisionSource.ValueType
+    """What decided."""
+    verdict: common_pb2.Verdict.ValueType = common_pb2.VERDICT_UNSPECIFIED
+    """Unset when nothing decided."""
+    rule: str = ""
+    """The name of the rule that decided."""
+    policy_digest: str = ""
+    """Which rules were in force."""
+    reason: str = ""
+    """Why, in the words of the rule or of who answered."""
+    decided_by: str = ""
+    """The authenticated name of who answered."""
+    decided_at_ms: int = 0
+    """When somebody answered, in milliseconds since 1970-01-01 UTC; 0 where nobody did."""
+    waited_ms: int = 0
+    """How long the call waited for an answer."""
+
+
+UNDECIDED = Decision(common_pb2.DECISION_SOURCE_NONE)
+"""Of the call of a shadow, or one that never came so far."""
+ALLOWED = Decision(common_pb2.DECISION_SOURCE_CONFIGURATION, common_pb2.VERDICT_ALLOWED)
+"""Nothing forbids the call."""
+AGENT_OWN = Decision(common_pb2.DECISION_SOURCE_AGENT_OWN, common_pb2.VERDICT_ALLOWED)
+"""The agent or the application decided by itself."""
+NOT_RECORDED = Decision(common_pb2.DECISION_SOURCE_CONFIGURATION, common_pb2.VERDICT_DENIED, rule="audit_strict")
+"""Of a call that did not run since it could not be recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +92,8 @@ class ToolResult:
     result_bytes: int = 0
     """The size of the whole result in bytes, before truncation."""
     result_truncated: bool = False
+    rule: str = ""
+    """The name of the rule or confinement that refused the call, where its tool did: with OUTCOME_DENIED."""
     started_at_ms: int = 0
     """When the call began, in milliseconds since 1970-01-01 UTC; set by run()."""
     duration_ms: int = 0

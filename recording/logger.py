@@ -5,7 +5,7 @@ from typing import Protocol
 import structlog
 from onrecord.audit.v1 import audit_pb2
 
-Row = audit_pb2.AuditRow | audit_pb2.CostRow | audit_pb2.SessionRow
+Row = audit_pb2.AuditRow | audit_pb2.CostRow | audit_pb2.SessionRow | audit_pb2.ControlRow
 
 log = structlog.get_logger(__name__)
 

@@ -11,6 +11,7 @@ from typing import Literal
 import structlog
 from onrecord.audit.v1 import audit_pb2
 
+from recording.args_key import ArgsKey, open_args_key
 from recording.delivery.connection import Target
 from recording.delivery.dead_letters import DeadLetters
 from recording.delivery.sender import ACK_SECONDS, Sender, SenderState
@@ -122,8 +123,10 @@ class SpoolLogger:
 class Record:
     """The spool, its sender, and the adoption of spools that other processes left behind."""
 
-    def __init__(self, folders: Folders, sender: Sender, logger: SpoolLogger) -> None:
+    def __init__(self, folders: Folders, sender: Sender, logger: SpoolLogger, args_key: ArgsKey) -> None:
         self.logger = logger
+        self.args_key = args_key
+        """Makes the digests of arguments."""
         self.dead_letters = DeadLetters(folders.root)
         """The dead letters of all processes that share the state directory."""
         self._folders = folders
@@ -259,4 +262,5 @@ def open_record(
     options = SpoolOptions(sync=sync, sync_interval_ms=sync_interval_ms, max_bytes=max_bytes)
     folders = Folders(state_dir / "spool", options)
     spool = folders.open_own()
-    return Record(folders, Sender(spool, target, ack_seconds=ack_seconds), SpoolLogger(spool, mode, sync))
+    sender, logger = Sender(spool, target, ack_seconds=ack_seconds), SpoolLogger(spool, mode, sync)
+    return Record(folders, sender, logger, open_args_key(state_dir))

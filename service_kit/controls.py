@@ -20,6 +20,8 @@ TEXTS: Mapping[str, str] = {
     "onrecord.audit.v1.AuditRow.args_summary": "commands have lines",
     "onrecord.audit.v1.AuditRow.error": "messages of tools have lines",
     "onrecord.audit.v1.CostRow.error": "as in AuditRow",
+    "onrecord.common.v1.Decision.reason": "a person's words",
+    "onrecord.audit.v1.ControlRow.reason": "a person's words",
     "onrecord.audit.v1.ToolCallFilter.args_contain": "a part of args_summary",
 }
 """The fields that are texts, by their full names, each with the reason; all other strings are names."""

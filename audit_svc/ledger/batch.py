@@ -3,7 +3,8 @@
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import cache
+from itertools import chain, groupby
 from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
@@ -16,6 +17,7 @@ from audit_svc.ledger.columns import (
     UNKNOWN,
     Choice,
     Column,
+    Digest,
     Flag,
     Labels,
     Number,
@@ -33,6 +35,27 @@ READ_ROWS = 50
 """Rows decoded in one call into C, which holds the GIL until it returns: the writer needs it between statements."""
 
 Values = Sequence[Any]
+
+SOURCES = enum_names("SOURCE_", common_pb2.Source.items())
+VERDICTS = enum_names("VERDICT_", common_pb2.Verdict.items())
+DECISION_SOURCES = enum_names("DECISION_SOURCE_", common_pb2.DecisionSource.items())
+CONTROL_KINDS = enum_names("CONTROL_KIND_", audit_pb2.ControlKind.items())
+
+
+def _unset(name: str, limit: int, field: str = "") -> Text:
+    """A name that is null in the table where it is empty."""
+    return Text(name, field, limit=limit, zero_is_null=True)
+
+
+WHO_COLUMNS: tuple[Column, ...] = (
+    _unset("principal", 128),
+    _unset("on_behalf_of", 128),
+    Choice("source", names=SOURCES, required=False),
+    _unset("parent_turn_id", 128),
+    _unset("agent", 64, "agent.name"),
+    _unset("agent_version", 64, "agent.version"),
+)
+"""Of tool calls and model requests. Null in the table where they are not set, as in rows of before."""
 
 TOOL_CALL_COLUMNS: tuple[Column, ...] = (
     Text("id", limit=128, required=True),
@@ -55,6 +78,19 @@ TOOL_CALL_COLUMNS: tuple[Column, ...] = (
     Flag("times_observed"),
     Flag("shadow"),
     Text("trace_id", limit=32),
+    *WHO_COLUMNS,
+    _unset("mcp_server", 64, "mcp_server.name"),
+    _unset("mcp_server_version", 64, "mcp_server.version"),
+    _unset("args_digest_key", 64, "args_digest.key_id"),
+    Digest("args_digest", "args_digest.hmac_sha256"),
+    Choice("verdict", "decision.verdict", names=VERDICTS, required=False),
+    Choice("decision_source", "decision.source", names=DECISION_SOURCES, required=False),
+    _unset("decided_by", 128, "decision.decided_by"),
+    Number("decided_at", "decision.decided_at_ms", zero_is_null=True),
+    Number("waited_ms", "decision.waited_ms", zero_is_null=True),
+    _unset("rule", 128, "decision.rule"),
+    _unset("policy_digest", 128, "decision.policy_digest"),
+    Text("reason", "decision.reason", limit=256, in_bytes=True, is_name=False, zero_is_null=True),
 )
 
 COST_COLUMNS: tuple[Column, ...] = (
@@ -76,6 +112,18 @@ COST_COLUMNS: tuple[Column, ...] = (
     Flag("context_exceeded"),
     Flag("shadow"),
     Text("trace_id", limit=32),
+    *WHO_COLUMNS,
+)
+
+CONTROL_COLUMNS: tuple[Column, ...] = (
+    Text("id", limit=128, required=True),
+    Choice("kind", names=CONTROL_KINDS),
+    _unset("principal", 128),
+    Text("scope", limit=1024),
+    _unset("policy_digest", 128),
+    Text("reason", limit=256, in_bytes=True, is_name=False, zero_is_null=True),
+    Time("created_at", field="at_ms"),
+    _unset("stop_id", 128),
 )
 
 SESSION_COLUMNS: tuple[Column, ...] = (
@@ -159,6 +207,9 @@ class ValidRows:
             yield tuple(self.span(index, index + 1))
 
 
+NO_ROWS = ValidRows([], 0, ())
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A checked RecordRequest, as values of the tables."""
@@ -181,12 +232,13 @@ class Batch:
     """Whether it came in a stream, and not alone."""
     size_bytes: int = 0
     """Of the request."""
+    controls: ValidRows = NO_ROWS
     is_ahead: bool = False
     """Whether a row began after the batch arrived, by more than clocks usually differ."""
 
     def __len__(self) -> int:
         """The number of rows to store."""
-        return len(self.tool_calls) + len(self.model_requests) + len(self.sessions)
+        return len(self.tool_calls) + len(self.model_requests) + len(self.sessions) + len(self.controls)
 
 
 def read_batch(
@@ -207,7 +259,7 @@ def read_batch(
         RowVersionTooNew: it may have what this ledger would lose.
     """
     _check_version(request.row_version)
-    size = len(request.tool_calls) + len(request.model_requests) + len(request.sessions)
+    size = len(request.tool_calls) + len(request.model_requests) + len(request.sessions) + len(request.controls)
     if size > MAX_ROWS:
         raise InvalidRequest(f"the batch has {size} rows: send at most {MAX_ROWS} at once", "tool_calls")
     numbers = _numbers(request.range) if request.HasField("range") else None
@@ -216,6 +268,7 @@ def read_batch(
     costs = _accept(audit_pb2.ROW_KIND_MODEL_REQUEST, COST_COLUMNS, request.model_requests, rejections)
     labelled = (*SESSION_COLUMNS, Labels("labels"))
     sessions = _accept(audit_pb2.ROW_KIND_SESSION, labelled, request.sessions, rejections)
+    controls = _accept(audit_pb2.ROW_KIND_CONTROL, CONTROL_COLUMNS, request.controls, rejections)
     latest = max(
         (
             max(rows.values[place :: rows.width], default=0)
@@ -232,6 +285,7 @@ def read_batch(
         recorded_by,
         received_ms=now_ms,
         of_stream=of_stream,
+        controls=controls,
         size_bytes=size_bytes or request.ByteSize(),
         is_ahead=latest > now_ms + MAX_AHEAD_MS,
     )
@@ -239,8 +293,7 @@ def read_batch(
 
 def query_batch(queries: Sequence[administration_pb2.QueryRow]) -> Batch:
     """A batch of rows of the log of queries alone."""
-    none = ValidRows([], 0, ())
-    return Batch(None, none, none, none, (), queries=queries)
+    return Batch(None, NO_ROWS, NO_ROWS, NO_ROWS, (), queries=queries)
 
 
 def in_order(rejections: Iterable[audit_pb2.Rejection]) -> list[audit_pb2.Rejection]:
@@ -277,7 +330,7 @@ def _numbers(covered: audit_pb2.SequenceRange) -> Numbers:
 
 def _accept(
     kind: audit_pb2.RowKind.ValueType,
-    columns: Sequence[Column],
+    columns: tuple[Column, ...],
     rows: Sequence[Message],
     rejections: list[audit_pb2.Rejection],
 ) -> ValidRows:
@@ -285,19 +338,41 @@ def _accept(
     if not rows:
         return ValidRows([], width, (), kind)
     messages = list(rows)
-    read = operator.attrgetter(*(column.wire_name for column in columns))
     values: list[Any] = []
     for first in range(0, len(messages), READ_ROWS):
-        values.extend(chain.from_iterable(map(read, messages[first : first + READ_ROWS])))
+        values.extend(_read(columns, messages[first : first + READ_ROWS]))
     are_good = True
     for index, column in enumerate(columns):
         found = values[index::width]
+        if column.zero_is_null and not any(found):  # most of what may be unset is unset in a whole batch
+            values[index::width] = [None] * len(found)
+            continue
         stored = column.store(found, messages)
         if stored is not found:
             values[index::width] = stored
         are_good = are_good and column.holds(stored)
     accepted = ValidRows(values, width, range(len(messages)), kind)
     return accepted if are_good else _accept_singly(columns, accepted, rejections)
+
+
+def _read(columns: tuple[Column, ...], messages: Sequence[Message]) -> Iterator[Any]:
+    """The fields of messages one after another, all of C's own making: a row costs no step of Python."""
+    parts = []
+    for path, fields in _runs(tuple(column.wire_name for column in columns)):
+        inner = map(operator.attrgetter(path), messages) if path else messages
+        read = operator.attrgetter(*fields)
+        parts.append(map(read, inner) if len(fields) > 1 else zip(map(read, inner), strict=True))
+    return chain.from_iterable(chain.from_iterable(zip(*parts, strict=True)))
+
+
+@cache
+def _runs(names: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
+    """The columns in their order, those of one message in a row together: its path, and its fields.
+
+    An object is made of a message in a field each time that it is read: so once for all of its columns.
+    """
+    paths = [name.rpartition(".") for name in names]
+    return [(path, tuple(name for *_, name in parts)) for path, parts in groupby(paths, key=operator.itemgetter(0))]
 
 
 def _accept_singly(

@@ -162,12 +162,14 @@ class Flag(Column):
 
 @dataclass(frozen=True, slots=True)
 class Choice(Column):
-    """An enum that must be set, stored as the lower-case end of its value's name.
+    """An enum, stored as the lower-case end of its value's name.
 
-    Null in the table is a row of a ledger that took rows without it.
+    Null in the table where it is not set, which rows may be unless it is required; of a required one, a row of a ledger
+    that took rows without it.
     """
 
     names: Mapping[int, str | None] | None = None
+    required: bool = True
 
     def store(self, values: Sequence[Any], messages: Sequence[Message]) -> Sequence[Any]:
         names = self.names or {}
@@ -175,17 +177,42 @@ class Choice(Column):
         return [names.get(value, value) for value in values]
 
     def loader(self) -> Callable[[Any], Any]:
-        return {name: number for number, name in (self.names or {}).items()}.__getitem__
+        numbers: dict[str | None, int | None] = {name: number for number, name in (self.names or {}).items()}
+        if not self.required:
+            numbers[None] = None  # a field that is None is not set
+        return numbers.__getitem__
 
     def holds(self, values: Sequence[Any]) -> bool:
-        return None not in values and set(values) <= set((self.names or {}).values())
+        found = set(values)
+        return not (self.required and None in found) and found <= set((self.names or {}).values())
 
     def problem(self, value: Any) -> Problem | None:
         if value is None:
-            return self._invalid("is not set")
+            return self._invalid("is not set") if self.required else None
         if value in (self.names or {}).values():
             return None
         return self._invalid("has a value that this ledger does not know")
+
+
+@dataclass(frozen=True, slots=True)
+class Digest(Column):
+    """Bytes of a size, in hexadecimal in the table; null where they are not set."""
+
+    size: int = 32
+
+    def store(self, values: Sequence[Any], messages: Sequence[Message]) -> Sequence[Any]:
+        return [value.hex() or None for value in values]
+
+    def loader(self) -> Callable[[Any], Any]:
+        return lambda value: None if value is None else bytes.fromhex(value)
+
+    def holds(self, values: Sequence[Any]) -> bool:
+        return {len(value) for value in values if value is not None} <= {2 * self.size}
+
+    def problem(self, value: Any) -> Problem | None:
+        return (
+            None if value is None or len(value) == 2 * self.size else self._invalid(f"does not have {self.size} bytes")
+        )
 
 
 @dataclass(frozen=True, slots=True)

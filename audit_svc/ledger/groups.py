@@ -9,7 +9,9 @@ from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 MAX_GROUPS = 8
 LABEL = "label:"
 """The prefix of a label's key."""
-DIMENSIONS = ("session", "recorded_by", "engine", "model", "tool", "outcome", "hour", "day")
+WHO = ("principal", "agent", "source", "mcp_server")
+"""Dimensions that no sum is kept by: they are counted from the rows."""
+DIMENSIONS = ("session", "recorded_by", "engine", "model", "tool", "outcome", *WHO, "hour", "day")
 
 PERIODS = {"hour": (HOUR_MS, "%Y-%m-%dT%H:00Z"), "day": (DAY_MS, "%Y-%m-%d")}
 """The dimensions that are periods: their milliseconds, and the format of their start."""

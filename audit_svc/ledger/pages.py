@@ -51,6 +51,11 @@ def session_key(record: questions_pb2.SessionRecord) -> Position:
     return record.session.created_at_ms, record.receipt.position
 
 
+def control_key(record: questions_pb2.ControlRecord) -> Position:
+    """The key of an act of control: (at_ms, position)."""
+    return record.control.at_ms, record.receipt.position
+
+
 def entry_key(entry: questions_pb2.Entry) -> Position:
     """The key of an entry of a timeline: (at_ms, 0 for a tool call and 1 for a model request, position)."""
     is_request = entry.HasField("model_request")

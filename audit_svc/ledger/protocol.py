@@ -44,6 +44,10 @@ class ReadableLedger(Protocol):
         """A page of sessions."""
         ...
 
+    async def list_controls(self, query: Query) -> Page[questions_pb2.ControlRecord]:
+        """A page of acts of control."""
+        ...
+
     async def get_session(self, query: Query) -> tuple[questions_pb2.SessionRecord, Page[questions_pb2.Entry]]:
         """A session and a page of its timeline. Raises NotFound."""
         ...

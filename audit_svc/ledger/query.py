@@ -9,6 +9,7 @@ from onrecord.audit.v1 import questions_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import InvalidRequest
+from audit_svc.ledger.batch import CONTROL_KINDS, DECISION_SOURCES, SOURCES, VERDICTS
 from audit_svc.ledger.columns import enum_names
 from audit_svc.ledger.groups import check_groups
 from service_kit.paging import Position, decode_token, encode_token, page_size
@@ -20,7 +21,28 @@ MAX_TEXT = 4096
 OUTCOMES = enum_names("OUTCOME_", common_pb2.Outcome.items())
 STATUSES = enum_names("SESSION_STATUS_", common_pb2.SessionStatus.items())
 
-_EQUAL = ("session_id", "engine", "model", "tool_name", "caller", "method")
+_EQUAL = (
+    *("session_id", "engine", "model", "tool_name", "caller", "method"),
+    *("principal", "on_behalf_of", "parent_turn_id", "decided_by", "rule", "policy_digest"),
+)
+_INNER = {
+    "agent": {"name": "agent", "version": "agent_version"},
+    "mcp_server": {"name": "mcp_server", "version": "mcp_server_version"},
+    "args_digest": {"key_id": "args_digest_key", "hmac_sha256": "args_digest"},
+}
+"""Conditions that are messages: the column of each of their fields."""
+_ANY_OF = {
+    "sources": ("source", SOURCES),
+    "verdicts": ("verdict", VERDICTS),
+    "decision_sources": ("decision_source", DECISION_SOURCES),
+    "kinds": ("kind", CONTROL_KINDS),
+}
+"""Lists of values of an enum, with the column that must have one of them; null in it is a value too."""
+_OF_CALLS = {
+    *("tool_name", "mcp_server", "mcp_server_version", "args_digest_key", "args_digest"),
+    *("verdict", "decision_source", "decided_by", "rule", "policy_digest"),
+}
+"""Columns that model requests do not have."""
 _NAME = "recorded_by"
 """Which may be empty, where it is set."""
 _WHERE_TO_GO_ON = {"page_size", "page_token", "resume_token", "after_position", "skip_when_behind"}
@@ -46,12 +68,15 @@ class Filter:
     """A text within the summary of the arguments, whatever the case of its ASCII letters."""
     from_ms: int | None = None
     before_ms: int | None = None
+    any_of: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    """Columns, each with the values of which it must have one; None stands for null."""
 
     @property
     def is_of_calls(self) -> bool:
         """Whether no model request can meet it, since it asks for what only tool calls have."""
         of_calls = (self.has_error, self.clock_suspect)
-        return bool("tool_name" in self.equal or self.outcomes or self.contains) or of_calls != (None, None)
+        asked = self.equal.keys() | self.any_of.keys()
+        return bool(asked & _OF_CALLS or self.outcomes or self.contains) or of_calls != (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +170,7 @@ class _Reader:
     def read(self) -> Filter:
         """All conditions. Raises InvalidRequest."""
         return Filter(
-            {name: value for name in _EQUAL if (value := self._get(name, ""))} | self._recorded_by(),
+            {name: value for name in _EQUAL if (value := self._get(name, ""))} | self._recorded_by() | self._inner(),
             self._names("outcomes", OUTCOMES),
             self._names("statuses", STATUSES),
             self._optional("has_error"),
@@ -154,6 +179,7 @@ class _Reader:
             self._labels(),
             self._text(),
             *self._time_range(),
+            {column: found for name, (column, names) in _ANY_OF.items() if (found := self._names(name, names))},
         )
 
     def _get(self, name: str, default: Any) -> Any:
@@ -165,6 +191,21 @@ class _Reader:
     def _recorded_by(self) -> dict[str, str]:
         name = self._optional(_NAME)
         return {} if name is None else {_NAME: name}
+
+    def _inner(self) -> dict[str, str]:
+        """The conditions of _INNER. A name is asked for before a version, and a key before a digest."""
+        equal: dict[str, str] = {}
+        for name, columns in _INNER.items():
+            if (message := self._optional(name)) is None:
+                continue
+            first, *_ = columns
+            if not getattr(message, first):
+                raise self._invalid(f"{name}.{first}", f"is empty: say which {name} is meant, or leave {name} out")
+            for inner, column in columns.items():
+                value = getattr(message, inner)
+                if value:
+                    equal[column] = value.hex() if isinstance(value, bytes) else value
+        return equal
 
     def _invalid(self, name: str, reason: str) -> InvalidRequest:
         return InvalidRequest(f"{self._path}{name} {reason}", f"{self._path}{name}")

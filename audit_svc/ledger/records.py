@@ -5,7 +5,7 @@ from typing import Any
 
 from onrecord.audit.v1 import questions_pb2
 
-from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Values
+from audit_svc.ledger.batch import CONTROL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Values
 from audit_svc.ledger.columns import Column
 
 
@@ -25,6 +25,11 @@ def session_record(receipt: Values, values: Values, labels: dict[str, str]) -> q
     session = _SESSION_WIRE.fields(values)
     session["labels"] = labels
     return questions_pb2.SessionRecord(session=session, receipt=_receipt(receipt))
+
+
+def control_record(receipt: Values, values: Values) -> questions_pb2.ControlRecord:
+    """An act of control, from its position, recorded_by and recorded_at, and the values of CONTROL_COLUMNS."""
+    return questions_pb2.ControlRecord(control=_CONTROL_WIRE.fields(values), receipt=_receipt(receipt))
 
 
 def _receipt(receipt: Values) -> Any:
@@ -47,8 +52,12 @@ class _Wire:
         for name, load in self._others:
             fields[name] = load(fields[name])
         for path, message, name in self._paths:
-            fields.setdefault(message, {})[name] = fields.pop(path)
+            value = fields.pop(path)
+            if value is not None:  # a message of which nothing is known is not set
+                fields.setdefault(message, {})[name] = value
         return fields
 
 
-_TOOL_CALL_WIRE, _COST_WIRE, _SESSION_WIRE = map(_Wire, (TOOL_CALL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS))
+_TOOL_CALL_WIRE, _COST_WIRE, _SESSION_WIRE, _CONTROL_WIRE = map(
+    _Wire, (TOOL_CALL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS, CONTROL_COLUMNS)
+)

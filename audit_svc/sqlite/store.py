@@ -62,6 +62,9 @@ class ReadableSqlite:
     async def list_sessions(self, query: Query) -> Page[questions_pb2.SessionRecord]:
         return await self._reader.ask(queries.list_sessions, query)
 
+    async def list_controls(self, query: Query) -> Page[questions_pb2.ControlRecord]:
+        return await self._reader.ask(queries.list_controls, query)
+
     async def get_session(self, query: Query) -> tuple[questions_pb2.SessionRecord, Page[questions_pb2.Entry]]:
         return await self._reader.ask(queries.get_session, query)
 

@@ -14,6 +14,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.engines import Engine, StepResult, TextDelta
 from gateway_svc.errors import CallNotParsed, ContentRefused, ContextExceeded, failure_of
 from gateway_svc.loop.answers import Answers
+from gateway_svc.loop.asking import ask
 from gateway_svc.loop.context import Context, TokenEstimator
 from gateway_svc.loop.dry_run import DryRunToolbox, ShadowLogger
 from gateway_svc.loop.refusals import CONTENT_REFUSED, CUT_CALLS, NOT_PARSED, WRITE_AGAIN, ContextSizes, withhold
@@ -23,9 +24,10 @@ from gateway_svc.tools.files import Files
 from gateway_svc.tools.toolbox import Toolbox, denied
 from gateway_svc.turns.events import step_finished, tool_call_finished, tool_call_started
 from gateway_svc.turns.turn import Turn
-from recording.calls import ToolCall, ToolResult, Usage
+from recording.args_key import ArgsKey
+from recording.calls import NOT_RECORDED, UNDECIDED, ToolCall, ToolResult, Usage
 from recording.logger import AuditLogger, safe_audit, safe_intend, safe_synced
-from recording.rows import close_call, cost_row, open_call
+from recording.rows import close_call, cost_row, decide, open_call
 
 STOP_REASONS = {
     "stop": pb.STOP_REASON_COMPLETED,
@@ -60,11 +62,13 @@ class Agent:
         cuts_silently: bool = False,
         answers: Answers,
         limits: Limits,
+        args_key: ArgsKey | None = None,
     ) -> None:
         """Creates an agent on an engine.
 
         `price` gives the cost of a request to a model in millionths of a US dollar, or None if unknown.
         `context_tokens` gives the size of a model's context; None if unknown, so nothing is left out.
+        `args_key` makes the digests of arguments.
         `cuts_silently` says that the model server truncates what exceeds the context without an error.
         """
         self.name = engine.name
@@ -82,6 +86,7 @@ class Agent:
         self._estimator = TokenEstimator()
         self._answers = answers
         self._limits = limits
+        self._args_key = args_key
 
     async def run(self, turn: Turn) -> pb.StopReason.ValueType:
         """Takes steps until the model calls no tool, or a limit is reached.
@@ -138,6 +143,7 @@ class Agent:
         """Records each call of an answer that ended badly, and tells the model why none ran."""
         for call in answer.message.tool_calls:
             intent, result = self._open(turn, call), CUT_CALLS[answer.finish]
+            decide(intent, UNDECIDED)
             turn.events.put(tool_call_started(intent))
             self._conclude(turn, intent, result)
             self._append(turn, context, ToolMessage(call.provider_call_id, call.name, result.text))
@@ -233,7 +239,8 @@ class Agent:
             for call in calls:
                 if call.id not in results:  # cancelled while it waited for a slot: it still has its row
                     results[call.id] = CANCELLED
-                    self._conclude(turn, self._open(turn, call), CANCELLED)
+                    decide(intent := self._open(turn, call), UNDECIDED)
+                    self._conclude(turn, intent, CANCELLED)
                 self._append(turn, context, ToolMessage(call.provider_call_id, call.name, results[call.id].text))
 
     async def _run_tool(
@@ -241,18 +248,23 @@ class Agent:
     ) -> None:
         async with places:
             intent, started = self._open(turn, call), time.monotonic()
-            asks = self._toolbox.policy(call.name) == "ask" and self._toolbox.check(call) is None
+            ruling = self._toolbox.rule_on(call, turn.scope)
+            decide(intent, ruling.decision)
+            asks = ruling.policy == "ask" and self._toolbox.check(call) is None
             turn.events.put(tool_call_started(intent, self._answers.expires_at_ms() if asks else None))
             result, cancelled = CANCELLED, True
             try:
-                if (refused := await self._ask_client(call) if asks else None) is not None:
+                if asks and (refused := await ask(self._answers, call, intent, ruling.decision)):
                     result = refused
                 elif refusal := safe_intend(self._logger, intent) or await safe_synced(self._logger):
+                    decide(intent, NOT_RECORDED)
                     result = denied(refusal)
                 else:
                     result = await self._toolbox.run(call, ToolContext(self._files, turn.scope))
                 cancelled = False
             finally:
+                if result.outcome == common_pb2.OUTCOME_INVALID_CALL:  # it never came so far
+                    decide(intent, UNDECIDED)
                 elapsed_ms = round((time.monotonic() - started) * 1000)
                 results[call.id] = result if result.started_at_ms else replace(result, duration_ms=elapsed_ms)
                 row = self._record(intent, results[call.id])
@@ -262,18 +274,17 @@ class Agent:
                 finally:
                     _tell(turn, row)
 
-    async def _ask_client(self, call: ToolCall) -> ToolResult | None:
-        """The result of a call that was refused, or None if it was allowed."""
-        answer = await self._answers.wait_for(call.id)
-        if answer is None:
-            return denied(f"The call was refused: nobody answered within {self._answers.seconds:g} seconds.")
-        told = f"The call was refused. {answer.reason}".strip()
-        return None if answer.allow else denied("The call was refused.", told=told)
-
     def _open(self, turn: Turn, call: ToolCall) -> audit_pb2.AuditRow:
         """The intent of a call. The one place where audit rows are opened."""
         parameters = self._own_toolbox.parameters(call.name)
-        return open_call(call, turn.scope, offered=parameters is not None, parameters=parameters)
+        return open_call(
+            call,
+            turn.scope,
+            offered=parameters is not None,
+            parameters=parameters,
+            key=self._args_key,
+            mcp_server=self._own_toolbox.mcp_server(call.name),
+        )
 
     def _conclude(self, turn: Turn, intent: audit_pb2.AuditRow, result: ToolResult) -> None:
         """Records a call that did not run, and tells the client."""

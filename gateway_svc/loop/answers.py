@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -21,7 +21,11 @@ class Answer:
 
     allow: bool
     reason: str = ""
-    """A person's words, for the model alone: neither the record nor the log has them."""
+    """A person's words, for the model and, redacted, for the record; the log does not have them."""
+    by: str = ""
+    """The authenticated name of who answered; empty where callers have no names."""
+    at_ms: int = 0
+    """When the answer came, in milliseconds since 1970-01-01 UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Answers:
         waiting = self._waiting.get(call_id)
         if waiting is None or waiting.done():
             raise NotFound(f"no tool call with the id {call_id!r} waits for an answer", "tool_call", call_id)
-        waiting.set_result(answer)
+        waiting.set_result(replace(answer, at_ms=time.time_ns() // 1_000_000))
         log.info("tool_call.answered", tool_call_id=call_id, allowed=answer.allow, answered_by=by)
         self._given[call_id] = _Given(answer, by, time.monotonic() + REMEMBERED_SECONDS)
 

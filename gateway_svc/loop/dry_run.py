@@ -10,8 +10,8 @@ from onrecord.common.v1 import common_pb2
 
 from gateway_svc.messages import AssistantMessage, Message, ToolMessage
 from gateway_svc.tools import ToolContext
-from gateway_svc.tools.toolbox import Policy, Toolbox
-from recording.calls import ToolCall, ToolResult
+from gateway_svc.tools.toolbox import Ruling, Toolbox
+from recording.calls import UNDECIDED, Scope, ToolCall, ToolResult
 from recording.logger import AuditLogger, Row
 from recording.redact import summarize_args
 
@@ -31,9 +31,9 @@ class DryRunToolbox:
                 if call.provider_call_id in texts:
                     self._results[_key(call)].append(texts[call.provider_call_id])
 
-    def policy(self, name: str) -> Policy:
-        """Always `allow`: nothing runs, so nobody is asked."""
-        return "allow"
+    def rule_on(self, call: ToolCall, scope: Scope) -> Ruling:
+        """Nothing runs, so nothing is decided and nobody is asked."""
+        return Ruling("allow", UNDECIDED)
 
     def check(self, call: ToolCall) -> ToolResult | None:
         """Why the call would be refused; None if it would run."""
@@ -59,7 +59,7 @@ class ShadowLogger:
 
     def record(self, row: Row) -> None:
         """Records the row, marked as a shadow's."""
-        if not isinstance(row, audit_pb2.SessionRow):
+        if isinstance(row, audit_pb2.AuditRow | audit_pb2.CostRow):
             row.shadow = True
         self._logger.record(row)
 

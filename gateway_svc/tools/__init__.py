@@ -43,16 +43,19 @@ class ToolError(Exception):
         text: str | None = None,
         result_bytes: int = 0,
         result_truncated: bool = False,
+        rule: str = "",
     ) -> None:
+        """`rule` names the rule or confinement that refused the call: its outcome is then OUTCOME_DENIED."""
         super().__init__(message)
         self.result = ToolResult(
             text=f"Error: {message}" if text is None else text,
-            outcome=outcome,
+            outcome=common_pb2.OUTCOME_DENIED if rule else outcome,
             error=message,
             exit_code=exit_code,
             http_status=http_status,
             result_bytes=result_bytes,
             result_truncated=result_truncated,
+            rule=rule,
         )
 
 

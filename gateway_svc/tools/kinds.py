@@ -39,6 +39,8 @@ class Offered:
     """What confines the programs that some of them run: a sandbox's name, or NO_JAIL; empty where none runs any."""
     left_out: Mapping[str, str]
     """Why others are not offered, by name."""
+    unconfined: Collection[str] = ()
+    """The names of the tools whose programs nothing confines."""
 
 
 def build_tools(names: Collection[str], call_seconds: float, hide: Collection[Path]) -> Offered:
@@ -58,6 +60,7 @@ def build_tools(names: Collection[str], call_seconds: float, hide: Collection[Pa
     built: list[Tool] = []
     left_out: dict[str, str] = {}
     confined_by = ""
+    unconfined: list[str] = []
     for name in names:
         kind = kinds()[name]
         settings = load_settings(kind.settings)
@@ -69,5 +72,6 @@ def build_tools(names: Collection[str], call_seconds: float, hide: Collection[Pa
             continue
         if kind.starts_programs:
             confined_by = jail.name if jail else NO_JAIL
+            unconfined += [] if jail else [name]
         built.append(kind.build(settings, surroundings) if kind.build else kind.tool())
-    return Offered(built, confined_by, left_out)
+    return Offered(built, confined_by, left_out, unconfined)

@@ -16,7 +16,7 @@ from gateway_svc.messages import ToolDefinition
 from gateway_svc.tools import RemoteTool, Tool, ToolContext, ToolError
 from gateway_svc.tools.arguments import ArgumentsError, json_schema, parse_arguments, parse_object
 from gateway_svc.tools.output import shorten
-from recording.calls import ToolCall, ToolResult
+from recording.calls import ALLOWED, Decision, Scope, ToolCall, ToolResult
 
 Policy = Literal["allow", "deny", "ask"]
 """Whether a tool runs at once, never, or once the client has agreed."""
@@ -43,6 +43,10 @@ class RemoteTools(Protocol):
         """The policy of one of them."""
         ...
 
+    def software(self, name: str) -> tuple[str, str]:
+        """The name and the version of the server that has one of them."""
+        ...
+
 
 class NoRemoteTools:
     """No remote tools."""
@@ -54,6 +58,26 @@ class NoRemoteTools:
 
     def policy(self, name: str) -> Policy:
         return "allow"
+
+    def software(self, name: str) -> tuple[str, str]:
+        return "", ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What is decided on a call before it runs."""
+
+    policy: Policy
+    decision: Decision
+    """What the record says of it; of `ask`, until somebody has answered."""
+
+
+_RULINGS: Mapping[Policy, Ruling] = {
+    "allow": Ruling("allow", ALLOWED),
+    "deny": Ruling("deny", replace(ALLOWED, verdict=common_pb2.VERDICT_DENIED, rule="tool_policy")),
+    "ask": Ruling("ask", Decision(common_pb2.DECISION_SOURCE_PERSON)),
+}
+_UNCONFINED = Ruling("allow", replace(ALLOWED, rule="unconfined"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +97,7 @@ class Toolbox:
         *,
         remote: RemoteTools | None = None,
         jail: str = "",
+        unconfined: Collection[str] = (),
         policies: Mapping[str, Policy] | None = None,
         timeout_seconds: float = 300,
         max_characters: int = 50_000,
@@ -80,7 +105,8 @@ class Toolbox:
     ) -> None:
         """A tool that `policies` does not name is allowed.
 
-        `jail` says what confines the programs that some of them run (kinds.Offered).
+        `jail` says what confines the programs that some of them run, and `unconfined` names the tools whose programs
+        nothing confines (kinds.Offered).
         `timeout_seconds` ends any call, so it should exceed the tools' own limits.
         `max_characters` and `max_lines` bound what a model sees of one result.
 
@@ -91,6 +117,7 @@ class Toolbox:
         if len(self._tools) != len(tools):
             raise ValueError("two tools have one name")
         self.jail = jail
+        self._unconfined = frozenset(unconfined)
         self._remote = remote or NoRemoteTools()
         self._policies = dict(policies or {})
         if strangers := sorted(self._policies.keys() - self._tools.keys()):
@@ -141,6 +168,15 @@ class Toolbox:
     def policy(self, name: str) -> Policy:
         """The policy of a tool. An unknown name counts as allowed: run() tells the model that there is no such tool."""
         return self._remote.policy(name) if name in self._remote.tools() else self._policies.get(name, "allow")
+
+    def rule_on(self, call: ToolCall, scope: Scope) -> Ruling:
+        """What is decided on a call of this scope before it runs, by the policy of its tool."""
+        policy = self.policy(call.name)
+        return _UNCONFINED if policy == "allow" and call.name in self._unconfined else _RULINGS[policy]
+
+    def mcp_server(self, name: str) -> tuple[str, str]:
+        """The name and the version of the MCP server that has a tool; empty for other tools."""
+        return self._remote.software(name) if name in self._remote.tools() else ("", "")
 
     def check(self, call: ToolCall) -> ToolResult | None:
         """The result of a call that cannot run: an unknown or denied tool, unusable arguments; None when it can run.

@@ -140,7 +140,8 @@ class WebfetchTool:
         try:
             return await self._destinations.check(destination.url.join(location))
         except ToolError as error:
-            raise ToolError(f"the page redirects to another, and there {error}") from None
+            message = f"the page redirects to another, and there {error}"
+            raise ToolError(message, rule=error.result.rule) from None
         except (httpx2.InvalidURL, ValueError):
             raise ToolError("the page redirects to a malformed URL") from None
 

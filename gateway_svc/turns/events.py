@@ -267,6 +267,7 @@ def tool_call_started(row: audit_pb2.AuditRow, expires_at_ms: int | None = None)
             tool_name=row.tool_name,
             args_summary=row.args_summary,
             pending=None if expires_at_ms is None else pb.PendingAnswer(expires_at_ms=expires_at_ms),
+            args_digest=row.args_digest if row.HasField("args_digest") else None,
         )
     )
 

@@ -31,11 +31,15 @@ class KeptTurn:
     task: asyncio.Task[None] | None = None
     """What runs it; None when it has ended."""
 
-    def __init__(self, session: SessionState, events: TurnEvents, *, keep_on_disconnect: bool = False) -> None:
+    def __init__(
+        self, session: SessionState, events: TurnEvents, *, principal: str = "", keep_on_disconnect: bool = False
+    ) -> None:
         self.turn_id = str(uuid7())
         self.session_id = session.id
         self.accepted_ms = now_ms()
         self.owner = session.owner
+        self.principal = principal
+        """The name of the caller that began it; empty where callers have no names."""
         self.events = events
         self.keep_on_disconnect = keep_on_disconnect
         self.clients = 0
@@ -92,9 +96,9 @@ class KeptTurns:
         """How many run or wait."""
         return len(self._running)
 
-    def begin(self, session: SessionState, *, keep_on_disconnect: bool) -> KeptTurn:
-        """A new turn."""
-        turn = KeptTurn(session, TurnEvents(self._grow), keep_on_disconnect=keep_on_disconnect)
+    def begin(self, session: SessionState, principal: str, *, keep_on_disconnect: bool) -> KeptTurn:
+        """A new turn of the caller `principal`."""
+        turn = KeptTurn(session, TurnEvents(self._grow), principal=principal, keep_on_disconnect=keep_on_disconnect)
         self._running[turn.turn_id] = turn
         return turn
 

@@ -28,6 +28,7 @@ from gateway_svc.turns.requests import Request, Requests
 from gateway_svc.turns.session_settings import (
     MAX_PROMPT_BYTES,
     check_budget,
+    check_claims,
     check_length,
     check_model,
     check_settings,
@@ -295,7 +296,7 @@ class Turns:
         finally:
             self._beginning -= 1
         self._check_draining()
-        turn = self._kept.begin(session, keep_on_disconnect=request.keep_on_disconnect)
+        turn = self._kept.begin(session, owner, keep_on_disconnect=request.keep_on_disconnect)
         known = self._requests.begin(owner, request, turn) if request.request_id else None
         structlog.contextvars.bind_contextvars(session_id=turn.session_id, turn_id=turn.turn_id)
         if known is None:
@@ -345,6 +346,7 @@ class Turns:
             raise InvalidRequest("max_steps is below 1: leave it unset for the gateway's own limit", "max_steps")
         check_model(request.model, "model")
         check_budget(request, "max_cost_micros")
+        check_claims(request)
         if request.HasField("session_id"):
             state = await self._sessions.get(request.session_id, viewer)
             self._on_session.choose(state.settings, request.engine, request.model)  # what is read here is thrown away

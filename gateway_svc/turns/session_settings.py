@@ -14,6 +14,8 @@ MAX_PROMPT_BYTES = 2**18
 MAX_MODEL_CHARACTERS = 256
 MAX_SHADOWS = 4
 FIELDS: tuple[Any, ...] = tuple(pb.SessionSettings.DESCRIPTOR.fields_by_name)
+MAX_CLAIM, MAX_SOFTWARE = 128, 64
+"""Characters of a name, and of an agent's name or version."""
 MAX_LABELS, MAX_LABEL_KEY, MAX_LABEL_VALUE = 32, 64, 256
 
 
@@ -75,6 +77,25 @@ def updated(settings: pb.SessionSettings, paths: Iterable[Any], given: pb.Sessio
         changed.model = ""
     changed.MergeFrom(given)
     return changed
+
+
+def check_claims(request: pb.RunTurnRequest) -> None:
+    """Checks what a client says of whom it acts for and which agent it is.
+
+    Raises:
+        InvalidRequest: one is too long, or a version is there without a name.
+    """
+    claims = {
+        "on_behalf_of": (request.on_behalf_of, MAX_CLAIM),
+        "parent_turn_id": (request.parent_turn_id, MAX_CLAIM),
+        "agent.name": (request.agent.name, MAX_SOFTWARE),
+        "agent.version": (request.agent.version, MAX_SOFTWARE),
+    }
+    for field, (text, limit) in claims.items():
+        if len(text) > limit:
+            raise InvalidRequest(f"{field} is longer than {limit} characters", field)
+    if request.agent.version and not request.agent.name:
+        raise InvalidRequest("agent.name is empty, and agent.version is not: name the agent", "agent.name")
 
 
 def check_length(text: str, field: str, most: int = MAX_INPUT_BYTES) -> None:

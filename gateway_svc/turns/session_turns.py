@@ -148,7 +148,17 @@ class SessionTurns:
         spent = state.totals.known_cost_micros + state.shadow_totals.known_cost_micros
         shared = SharedBudgets(self._spendings.of(state.id, spent), labels, budget(state.settings))
         turn = Turn(
-            scope=Scope(state.id, runner.name, model, running.turn_id, telemetry.trace_id),
+            scope=Scope(
+                state.id,
+                runner.name,
+                model,
+                running.turn_id,
+                telemetry.trace_id,
+                principal=running.principal,
+                on_behalf_of=request.on_behalf_of,
+                agent=(request.agent.name, request.agent.version),
+                parent_turn_id=request.parent_turn_id,
+            ),
             system_prompt=state.settings.system_prompt,
             history=session.history,
             append=session.append,

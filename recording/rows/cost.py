@@ -5,6 +5,7 @@ from uuid_utils import uuid7
 
 from recording.calls import Failure, Scope, Usage
 from recording.rows import fit
+from recording.rows.who import fit_who
 
 
 def cost_row(
@@ -30,7 +31,7 @@ def cost_row(
         failure: why it failed. The server's own words are for the caller alone.
         context_exceeded: whether the server silently cut the prompt.
     """
-    return audit_pb2.CostRow(
+    row = audit_pb2.CostRow(
         id=str(uuid7()),
         session_id=fit.identifier(scope.session_id),
         turn_id=fit.identifier(scope.turn_id),
@@ -49,3 +50,5 @@ def cost_row(
         context_exceeded=context_exceeded,
         trace_id=fit.trace_id(scope.trace_id),
     )
+    fit_who(row, scope)
+    return row

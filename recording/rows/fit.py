@@ -27,6 +27,11 @@ provider_call_id = partial(redact.redact_call_id, limit=256)
 args_summary = redact.summarize_args
 unknown_args_summary = redact.summarize_unknown_args
 error = partial(redact.redact_text, limit=_MAX_ERROR_BYTES)
+reason = partial(redact.redact_text, limit=256)
+scope = partial(redact.redact_name, limit=1_024)
+software = partial(redact.redact_name, limit=64)
+name = partial(redact.redact_name, limit=128)
+"""Of a caller, a rule or the like."""
 
 _label_key = partial(redact.redact_name, limit=64)
 _label_value = partial(redact.redact_name, limit=256)

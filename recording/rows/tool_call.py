@@ -8,10 +8,13 @@ from collections.abc import Collection
 from functools import lru_cache
 
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
-from recording.calls import UNKNOWN_TOOL, Scope, ToolCall, ToolResult
+from recording.args_key import ArgsKey
+from recording.calls import UNDECIDED, UNKNOWN_TOOL, Decision, Scope, ToolCall, ToolResult
 from recording.redact import POLICY_VERSION, exact
 from recording.rows import fit
+from recording.rows.who import fit_who
 from recording.show import Arguments
 
 
@@ -22,13 +25,18 @@ def open_call(
     offered: bool = True,
     parameters: Collection[str] | None = None,
     arguments: Arguments | None = None,
+    key: ArgsKey | None = None,
+    mcp_server: tuple[str, str] = ("", ""),
 ) -> audit_pb2.AuditRow:
     """The intent: what is known of a call before it runs. The call begins now; its outcome is unset.
+
+    What decides on the call is not known yet: decide() says it, and close_call() needs it.
 
     Never raises, whatever the model wrote. Without a scope, session_id and engine stay unset. A tool that was not
     `offered` is UNKNOWN_TOOL: the name that the model made up, and those of its arguments, are told by their sizes.
     `parameters` are the names of the arguments that it was offered with, where they are known: others are counted.
-    `arguments` is what the row keeps of them; redact.keep_arguments() says it when not given.
+    `arguments` is what the row keeps of them; redact.keep_arguments() says it when not given. `key` makes their digest.
+    `mcp_server` is the name and the version of the server that has the tool.
     """
     row = audit_pb2.AuditRow()
     if scope is not None:
@@ -43,7 +51,16 @@ def open_call(
     row.created_at_ms = time.time_ns() // 1_000_000
     row.provider_call_id = fit.provider_call_id(call.provider_call_id)
     row.redaction_version = POLICY_VERSION
+    if key is not None:
+        row.args_digest.key_id, row.args_digest.hmac_sha256 = key.id, key.digest(call.arguments)
+    if mcp_server[0]:
+        row.mcp_server.name, row.mcp_server.version = map(fit.software, mcp_server)
     return row
+
+
+def decide(row: audit_pb2.AuditRow, decision: Decision) -> None:
+    """Says in an intent what decided on its call. The last decision stands. Never raises."""
+    row.decision.CopyFrom(_decision(exact.version(), decision))
 
 
 def close_call(intent: audit_pb2.AuditRow, result: ToolResult) -> audit_pb2.AuditRow:
@@ -64,21 +81,47 @@ def close_call(intent: audit_pb2.AuditRow, result: ToolResult) -> audit_pb2.Audi
         row.http_status = fit.bounded(result.http_status, -fit.INT32_MAX, fit.INT32_MAX)
     if result.error is not None:
         row.error = fit.error(result.error)
+    if result.rule:
+        # Whoever answered before, it was this that refused.
+        decision = row.decision
+        decision.verdict, decision.source = common_pb2.VERDICT_DENIED, common_pb2.DECISION_SOURCE_RULE
+        decision.rule = fit.name(result.rule)
     return row
 
 
-def build_audit_row(call: ToolCall, result: ToolResult, scope: Scope | None = None) -> audit_pb2.AuditRow:
+def build_audit_row(
+    call: ToolCall, result: ToolResult, scope: Scope | None = None, decision: Decision = UNDECIDED
+) -> audit_pb2.AuditRow:
     """The row of a finished call for which no intent was recorded."""
-    return close_call(open_call(call, scope), result)
+    intent = open_call(call, scope)
+    decide(intent, decision)
+    return close_call(intent, result)
 
 
 @lru_cache(maxsize=1_024)
 def _fields_of(_version: int, scope: Scope) -> audit_pb2.AuditRow:
     """What all calls of a scope have in common, fitted once."""
-    return audit_pb2.AuditRow(
+    row = audit_pb2.AuditRow(
         session_id=fit.identifier(scope.session_id),
         turn_id=fit.identifier(scope.turn_id),
         engine=fit.engine(scope.engine),
         model=fit.model(scope.model),
         trace_id=fit.trace_id(scope.trace_id),
+    )
+    fit_who(row, scope)
+    return row
+
+
+@lru_cache(maxsize=256)
+def _decision(_version: int, decision: Decision) -> common_pb2.Decision:
+    """Fitted once: nearly all calls of a deployment are decided alike."""
+    return common_pb2.Decision(
+        verdict=decision.verdict,
+        source=decision.source,
+        decided_by=fit.name(decision.decided_by),
+        decided_at_ms=fit.bounded(decision.decided_at_ms),
+        waited_ms=fit.bounded(decision.waited_ms),
+        rule=fit.name(decision.rule),
+        policy_digest=fit.name(decision.policy_digest),
+        reason=fit.reason(decision.reason),
     )

@@ -24,6 +24,7 @@ class Gap:
     tool_calls: int = 0
     model_requests: int = 0
     session_states: int = 0
+    """Acts of control are counted with them."""
 
     @classmethod
     def begin(cls) -> "Gap":
@@ -68,6 +69,8 @@ class Gap:
             error=f"{self.tool_calls} tool calls between {_iso(self.from_ms)} and {_iso(self.to_ms)} went unrecorded: "
             f"{reason}",
             created_at_ms=self.from_ms,
+            source=common_pb2.SOURCE_OWN_LOOP,
+            decision=common_pb2.Decision(source=common_pb2.DECISION_SOURCE_NONE),
             duration_ms=self.to_ms - self.from_ms,
         )
 

@@ -25,6 +25,7 @@ _TAGS: dict[type, bytes] = {
     audit_pb2.AuditRow: bytes([audit_pb2.RecordRequest.TOOL_CALLS_FIELD_NUMBER << 3 | 2]),
     audit_pb2.CostRow: bytes([audit_pb2.RecordRequest.MODEL_REQUESTS_FIELD_NUMBER << 3 | 2]),
     audit_pb2.SessionRow: bytes([audit_pb2.RecordRequest.SESSIONS_FIELD_NUMBER << 3 | 2]),
+    audit_pb2.ControlRow: bytes([audit_pb2.RecordRequest.CONTROLS_FIELD_NUMBER << 3 | 2]),
 }
 _TOOL_CALL_TAG = _TAGS[audit_pb2.AuditRow]
 _KIND_OF_FIELD = audit_pb2.RecordRequest.TOOL_CALLS_FIELD_NUMBER - audit_pb2.ROW_KIND_TOOL_CALL
@@ -56,7 +57,7 @@ def decode_row(payload: bytes) -> Row:
         UnknownRow: it is one of a kind that a newer version added.
     """
     request = audit_pb2.RecordRequest.FromString(payload)
-    rows: list[Row] = [*request.tool_calls, *request.model_requests, *request.sessions]
+    rows: list[Row] = [*request.tool_calls, *request.model_requests, *request.sessions, *request.controls]
     if not rows:
         raise UnknownRow("a newer version of this program wrote this row: use that one")
     return rows[0]

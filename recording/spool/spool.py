@@ -245,7 +245,8 @@ class Spool:
             return 0.0
         payload, began_ms = found
         with suppress(UnknownRow):
-            began_ms = decode_row(payload).created_at_ms
+            row = decode_row(payload)
+            began_ms = row.at_ms if isinstance(row, audit_pb2.ControlRow) else row.created_at_ms
         return max(0.0, time.time() - began_ms / 1000)
 
     def close(self) -> None:

@@ -20,8 +20,8 @@ from gateway_svc.turns.account import Totals, TurnAccount
 from gateway_svc.turns.events import TurnEvents
 from gateway_svc.turns.turn import Turn
 from recording.calls import Scope, Usage
-from recording.logger import safe_audit, safe_intend, safe_synced
-from recording.rows import close_call, cost_row, open_call
+from recording.logger import Row, safe_audit, safe_intend, safe_synced
+from recording.rows import close_call, cost_row, decide, open_call
 from tests.support import claude_cli
 from tests.support.claude_cli import Line
 
@@ -44,7 +44,7 @@ class Ledger:
     def intend(self, row: audit_pb2.AuditRow) -> None:
         self.intents.append(row)
 
-    def record(self, row: audit_pb2.AuditRow | audit_pb2.CostRow | audit_pb2.SessionRow) -> None:
+    def record(self, row: Row) -> None:
         if isinstance(row, audit_pb2.AuditRow):
             self.calls.append(row)
         elif isinstance(row, audit_pb2.CostRow):
@@ -55,6 +55,7 @@ class Ledger:
     def audit(self) -> ClaudeAudit:
         return ClaudeAudit(
             open_call=open_call,
+            decide=decide,
             close_call=close_call,
             cost_row=cost_row,
             intend=partial(safe_intend, self),

@@ -14,7 +14,7 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import approvals_pb2, approvals_pb2_grpc, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.loop.answers import Answer, Answers
+from gateway_svc.loop.answers import Answers
 from gateway_svc.servicer import RETRY_AFTER_SECONDS, STATUSES, ApprovalServicer, GatewayServicer
 from service_kit.errors import ErrorInterceptor
 from service_kit.server import build_server
@@ -72,7 +72,9 @@ async def test_a_call_runs_only_when_the_verdict_says_that_it_may(tmp_path):
         ):
             request = approvals_pb2.AnswerToolCallRequest(tool_call_id=call_id, verdict=verdict, reason="so")
             await stub.AnswerToolCall(request)
-            assert await waiting == Answer(allow, "so")
+            answer = await waiting
+            assert answer is not None
+            assert (answer.allow, answer.reason) == (allow, "so")
             waiting = asyncio.create_task(answers.wait_for("call-2"))
             await asyncio.sleep(0)
         waiting.cancel()

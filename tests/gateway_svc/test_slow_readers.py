@@ -25,7 +25,7 @@ async def test_the_slowest_are_cut_off_and_those_who_read_go_on(monkeypatch, kee
     monkeypatch.setattr(kept, "MAX_KEPT_BYTES", 10 * len(LARGE))
     turns = KeptTurns()
     slow, quick = (
-        turns.begin(SessionState(id=name), keep_on_disconnect=keep_on_disconnect) for name in ("slow", "quick")
+        turns.begin(SessionState(id=name), "", keep_on_disconnect=keep_on_disconnect) for name in ("slow", "quick")
     )
     for turn in (slow, quick):
         turn.task = asyncio.create_task(asyncio.Event().wait())  # type: ignore[arg-type] # any task

@@ -1,6 +1,7 @@
 """A ledger of plain Python lists, which keeps nothing on disk: the Ledger protocol in the plainest way, for tests."""
 
 import asyncio
+import operator
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -10,14 +11,22 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import AlreadyRunning, AmbiguousId, NotFound, StoreClosed, Unsupported
 from audit_svc.ledger import groups
-from audit_svc.ledger.batch import Batch, ValidRows, in_order
+from audit_svc.ledger.batch import (
+    CONTROL_COLUMNS,
+    COST_COLUMNS,
+    SESSION_COLUMNS,
+    TOOL_CALL_COLUMNS,
+    Batch,
+    ValidRows,
+    in_order,
+)
 from audit_svc.ledger.clock import MAX_AHEAD_MS, SeenClock, wall_ms
-from audit_svc.ledger.columns import Problem
-from audit_svc.ledger.pages import Page, call_key, entry_key, query_key, session_key, take_page
+from audit_svc.ledger.columns import Column, Problem
+from audit_svc.ledger.pages import Page, call_key, control_key, entry_key, query_key, session_key, take_page
 from audit_svc.ledger.protocol import TAIL_ROWS, Tail
 from audit_svc.ledger.pruning import Progress, PrunedCounts
 from audit_svc.ledger.query import OUTCOMES, STATUSES, Filter, Query
-from audit_svc.ledger.records import model_request_record, session_record, tool_call_record
+from audit_svc.ledger.records import control_record, model_request_record, session_record, tool_call_record
 from service_kit.paging import Position
 from tests.audit_svc.samples import row_of
 
@@ -39,6 +48,7 @@ class ListLedger:
         self._calls: dict[Key, questions_pb2.ToolCallRecord] = {}
         self._requests: dict[Key, questions_pb2.ModelRequestRecord] = {}
         self._sessions: dict[Key, questions_pb2.SessionRecord] = {}
+        self._controls: dict[Key, questions_pb2.ControlRecord] = {}
         self._queries: list[administration_pb2.QueryRow] = []
         self._covered: dict[Key, set[int]] = {}
         self._position = 0
@@ -61,6 +71,7 @@ class ListLedger:
         by = batch.recorded_by
         stored += self._add(self._calls, batch.tool_calls, tool_call_record, by, refused)
         stored += self._add(self._requests, batch.model_requests, model_request_record, by, refused)
+        stored += self._add_controls(batch, refused)
         if numbers:
             self._covered[producer, by] = covered | numbers
         for entry in refused:
@@ -88,6 +99,10 @@ class ListLedger:
     async def list_sessions(self, query: Query) -> Page[questions_pb2.SessionRecord]:
         found = [one for one in self._sessions.values() if _holds(query.filter, one, one.session.labels)]
         return _page(found, query, session_key)
+
+    async def list_controls(self, query: Query) -> Page[questions_pb2.ControlRecord]:
+        found = [one for one in self._controls.values() if _holds(query.filter, one, {})]
+        return _page(found, query, control_key)
 
     async def list_queries(self, query: Query) -> Page[administration_pb2.QueryRow]:
         return _page([row for row in self._queries if _holds(query.filter, row, {})], query, query_key)
@@ -257,6 +272,19 @@ class ListLedger:
                 refused.append(rows.rejection(place, row.id, _conflict("the ledger has another row with this id")))
         return len(table) - before
 
+    def _add_controls(self, batch: Batch, refused: Rejections) -> int:
+        before = len(self._controls)
+        for place, values in zip(batch.controls.positions, batch.controls.rows(), strict=True):
+            row = control_record((0, "", 0), values).control
+            key = row.id, batch.recorded_by
+            if self._stands_elsewhere(self._controls, row, batch.recorded_by):
+                continue
+            if key not in self._controls:
+                self._controls[key] = control_record(self._receipt(batch.recorded_by), values)
+            elif self._controls[key].control != row:
+                refused.append(batch.controls.rejection(place, row.id, _conflict("the ledger has another row")))
+        return len(self._controls) - before
+
     def _add_sessions(self, batch: Batch, refused: Rejections) -> int:
         stored, by = 0, batch.recorded_by
         for place, (*values, labels) in zip(batch.sessions.positions, batch.sessions.rows(), strict=True):
@@ -305,6 +333,7 @@ class ListLedger:
             "model": row.model,
             "tool": row.tool_name if is_call else "",
             "outcome": (OUTCOMES[row.outcome] or "") if is_call else "",
+            **{name: _stored(row, name) or "" for name in groups.WHO if is_call or name != "mcp_server"},
             **{name: row.created_at_ms // ms * ms for name, (ms, _) in groups.PERIODS.items()},
             **{groups.LABEL + key: value for key, value in self._labels(record).items()},
         }
@@ -360,16 +389,37 @@ def _holds(wanted: Filter, record: Any, labels: Any) -> bool:
         return False
     is_cost = isinstance(row, audit_pb2.CostRow)
     return (
-        all(getattr(row, name) == value for name, value in equal.items() if not (is_cost and name == "tool_name"))
+        all(_stored(row, name) == value for name, value in equal.items() if not (is_cost and name == "tool_name"))
+        and all(_stored(row, name) in values for name, values in wanted.any_of.items())
         and (not wanted.outcomes or is_cost or OUTCOMES[row.outcome] in wanted.outcomes)
         and (not wanted.statuses or STATUSES[row.status] in wanted.statuses)
         and (wanted.has_error is None or is_cost or row.HasField("error") == wanted.has_error)
         and (wanted.shadow is None or row.shadow == wanted.shadow)
         and all(labels.get(key) == value for key, value in wanted.labels)
         and (not wanted.contains or wanted.contains.lower() in row.args_summary.lower())
-        and (wanted.from_ms is None or row.created_at_ms >= wanted.from_ms)
-        and (wanted.before_ms is None or row.created_at_ms < wanted.before_ms)
+        and (wanted.from_ms is None or _began(row) >= wanted.from_ms)
+        and (wanted.before_ms is None or _began(row) < wanted.before_ms)
     )
+
+
+def _began(row: Any) -> int:
+    return int(row.at_ms if isinstance(row, audit_pb2.ControlRow) else row.created_at_ms)
+
+
+def _stored(row: Any, name: str) -> Any:
+    """What a column of a table has of a row. Rows of the log of queries have their fields' names."""
+    column = next((one for one in _COLUMNS.get(type(row), ()) if one.name == name), None)
+    if column is None:
+        return getattr(row, name)
+    return column.store([operator.attrgetter(column.wire_name)(row)], [row])[0]
+
+
+_COLUMNS: Mapping[type, tuple[Column, ...]] = {
+    audit_pb2.AuditRow: TOOL_CALL_COLUMNS,
+    audit_pb2.CostRow: COST_COLUMNS,
+    audit_pb2.SessionRow: SESSION_COLUMNS,
+    audit_pb2.ControlRow: CONTROL_COLUMNS,
+}
 
 
 def _entry(record: Any) -> questions_pb2.Entry:

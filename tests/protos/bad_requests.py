@@ -32,7 +32,10 @@ RECORDING = ("Record", "RecordBatch")
 INTEGERS = (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64)
 RESOURCES = {"session_id": "session", "turn_id": "turn", "tool_call_id": "tool_call", "session.id": "session"}
 """What an id of a request names, which is looked up."""
-OTHER_IDS = {"request_id", "filter.session_id", "range.producer_id"}
+OTHER_IDS = {
+    *("request_id", "filter.session_id", "range.producer_id", "parent_turn_id", "filter.parent_turn_id"),
+    *("args_digest.key_id", "filter.args_digest.key_id"),
+}
 """Filters, and ids that are the caller's own."""
 NEEDED = {"target"}
 """The oneofs that must be set; the others have a meaning when they are not."""

@@ -12,6 +12,7 @@ from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 from onrecord.gateway.v1 import approvals_pb2, gateway_pb2
 
 from audit_svc.ledger.batch import read_batch
+from recording.rows import control_row
 from service_kit.controls import TEXTS, check_controls
 from service_kit.errors import InvalidRequest
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, session_row
@@ -23,6 +24,7 @@ REQUESTS = [
     for method in service.methods
 ]
 ROWS = {"tool_calls": audit_row(), "model_requests": cost_row(), "sessions": session_row()}
+ROWS["controls"] = control_row(audit_pb2.CONTROL_KIND_STOP, scope="everything")
 CONTROLS = ("\0", "\n", "\t", "\x1b", "\x7f", "\x85")
 
 

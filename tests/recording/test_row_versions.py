@@ -10,6 +10,7 @@ from google.rpc import error_details_pb2, status_pb2
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
+from recording.args_key import open_args_key
 from recording.delivery.dead_letters import DeadLetter, DeadLetters
 from recording.delivery.sender import Sender
 from recording.framing import encode_record
@@ -65,7 +66,9 @@ async def test_rows_of_a_newer_version_wait_for_the_ledger_and_hold_up_no_others
     folders = Folders(tmp_path / "spool", SpoolOptions())
     spool = folders.open_own()
     async with serving(service) as target:
-        record = Record(folders, Sender(spool, target), SpoolLogger(spool, "best_effort", "interval"))
+        record = Record(
+            folders, Sender(spool, target), SpoolLogger(spool, "best_effort", "interval"), open_args_key(tmp_path)
+        )
         record.start()
         try:
             await service.until(lambda: any(request.row_version == NEWER for request in service.requests))

@@ -37,7 +37,16 @@ FIELDS = {
     "times_observed",
     "shadow",
     "trace_id",
+    "principal",
+    "on_behalf_of",
+    "agent",
+    "source",
+    "parent_turn_id",
+    "mcp_server",
+    "args_digest",
+    "decision",
 }
+UNDECIDED = common_pb2.Decision(source=common_pb2.DECISION_SOURCE_NONE)
 MAX_CHARACTERS = {"id": 128, "session_id": 128, "engine": 64, "tool_name": 128, "model": 256, "provider_call_id": 256}
 MAX_CHARACTERS |= {"turn_id": 128}
 MAX_BYTES = {"args_summary": 4_096, "error": 2_048}
@@ -74,6 +83,8 @@ def test_r11_a_read_leaves_its_path_and_its_size():
         provider_call_id="call_1",
         turn_id="t-1",
         redaction_version=redact.POLICY_VERSION,
+        source=common_pb2.SOURCE_OWN_LOOP,
+        decision=UNDECIDED,
     )
     assert optional_fields(row) == set()
 
@@ -115,7 +126,8 @@ def test_an_intent_is_the_row_but_for_what_only_the_end_tells(monkeypatch):
     assert intent.outcome == common_pb2.OUTCOME_UNSPECIFIED
     assert optional_fields(intent) == set()
     row = build_audit_row(asked, ToolResult("", exit_code=1, started_at_ms=1_700_000_000_200, duration_ms=9), SCOPE)
-    for name in ("outcome", "exit_code", "duration_ms"):
+    assert row.decision == UNDECIDED
+    for name in ("outcome", "exit_code", "duration_ms", "decision"):
         row.ClearField(name)
     row.created_at_ms = intent.created_at_ms
     assert row == intent

@@ -64,6 +64,9 @@ def arguments_for(kind: ToolKind) -> dict[str, object]:
     return {**dict.fromkeys(wanted, "written"), **given}
 
 
+FAILURES = (common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_INVALID_CALL)
+
+
 async def leaks(kind: ToolKind, mined: Path, paths: Sequence[str] = REFUSED) -> list[str]:
     """The paths by which a tool of the kind told or changed what lies outside, or did not refuse to."""
     (tool,) = kinds.build_tools([kind.name], 600, []).tools
@@ -72,7 +75,8 @@ async def leaks(kind: ToolKind, mined: Path, paths: Sequence[str] = REFUSED) -> 
         for path in paths if is_path else paths[::12]:
             result = await run(tool, mined, **{**arguments_for(kind), parameter: filled(path, mined)})
             told = result.text + (result.error or "")
-            refused = result.outcome in (common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_INVALID_CALL)
+            refused = result.outcome in (*FAILURES, common_pb2.OUTCOME_DENIED)
+            refused = refused and (result.outcome == common_pb2.OUTCOME_DENIED) == (result.rule == "workspace")
             refused = refused and bool(result.error) and "secret.txt" not in str(result.error)
             must_refuse = is_path and not (kind.name in READS_FOLDERS and path in FOLDERS)
             if SECRET in told or surroundings(mined) != before or (must_refuse and not refused):

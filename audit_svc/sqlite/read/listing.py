@@ -42,6 +42,17 @@ def is_set(column: str, wanted: bool | None) -> list[Condition]:
     return [] if wanted is None else [Condition(f"{column} IS {'NOT ' if wanted else ''}NULL")]
 
 
+def any_of(wanted: Filter, prefix: str = "") -> dict[str, Condition]:
+    """That a column has one of the filter's values, by the column's name. prefix: what comes before the names."""
+    found = {}
+    for name, values in wanted.any_of.items():
+        known = tuple(value for value in values if value is not None)
+        parts = [f"{prefix}{name} IN ({', '.join('?' * len(known))})"] if known else []
+        parts += [f"{prefix}{name} IS NULL"] if None in values else []
+        found[name] = Condition(f"({' OR '.join(parts)})", known)
+    return found
+
+
 def contains(column: str, text: str) -> list[Condition]:
     """That a column has a text, whatever the case of its ASCII letters; nothing where there is no text."""
     # Not LIKE, which ends at a NUL: what a summary has behind one would be hidden.

@@ -7,10 +7,10 @@ from typing import Any
 from onrecord.audit.v1 import administration_pb2, questions_pb2
 
 from audit_svc.errors import AmbiguousId, NotFound
-from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Values
-from audit_svc.ledger.pages import Page, entry_key, query_key, session_key, take_page
+from audit_svc.ledger.batch import CONTROL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Values
+from audit_svc.ledger.pages import Page, control_key, entry_key, query_key, session_key, take_page
 from audit_svc.ledger.query import Query
-from audit_svc.ledger.records import model_request_record, session_record, tool_call_record
+from audit_svc.ledger.records import control_record, model_request_record, session_record, tool_call_record
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing
 from audit_svc.sqlite.read.listing import RECEIPT, Condition, Statement
@@ -23,6 +23,8 @@ _LABELS = (
 )
 _QUERY_NAMES = ["id", "caller", "method", "filters", "rows", "duration_ms", "status", "times", "created_at"]
 _QUERIES = f"SELECT {', '.join(_QUERY_NAMES)} FROM query_log"  # noqa: S608 - names of ours
+_CONTROL_NAMES = [*RECEIPT, *(column.name for column in CONTROL_COLUMNS)]
+_CONTROLS = f"SELECT {', '.join(_CONTROL_NAMES)} FROM control_log"  # noqa: S608 - names of ours
 _TIMELINE = (
     ("tool_call_log", TOOL_CALL_COLUMNS, "idx_tool_call_log_session"),
     ("cost_log", COST_COLUMNS, "idx_cost_log_session"),
@@ -115,6 +117,21 @@ def list_queries(connection: Connection, query: Query) -> Page[administration_pb
     return take_page(listing.fetch(connection, _QUERY_NAMES, statement), _query, query.size, query_key)
 
 
+def list_controls(connection: Connection, query: Query) -> Page[questions_pb2.ControlRecord]:
+    """A page of acts of control."""
+    statement = listing.select(
+        f"{_CONTROLS} INDEXED BY idx_control_log_created",
+        [
+            *listing.time_range(query.filter),
+            *listing.after_key(query.after),
+            *listing.any_of(query.filter).values(),
+            *(Condition(f"{name} = ?", (value,)) for name, value in query.filter.equal.items()),
+        ],
+    )
+    statement = listing.first(statement, "created_at DESC, position DESC", query.size)
+    return take_page(listing.fetch(connection, _CONTROL_NAMES, statement), _control, query.size, control_key)
+
+
 def _timeline(connection: Connection, rank: int, query: Query) -> Iterator[Values]:
     """A page of a session's rows of one table of _TIMELINE in their order: (time, rank, position), then the row."""
     table, columns, index = _TIMELINE[rank]
@@ -141,6 +158,10 @@ def _entry(found: Values) -> questions_pb2.Entry:
         of = entry.tool_call.tool_call
     entry.at_ms, entry.session_id, entry.turn_id = at_ms, of.session_id, of.turn_id
     return entry
+
+
+def _control(found: Values) -> questions_pb2.ControlRecord:
+    return control_record(found[: len(RECEIPT)], found[len(RECEIPT) :])
 
 
 def _query(values: Values) -> administration_pb2.QueryRow:

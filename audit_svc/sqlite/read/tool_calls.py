@@ -134,6 +134,7 @@ def conditions_of(wanted: Filter) -> dict[str, list[Condition]]:
         # The text first: few rows have it, and it lies before the other columns.
         "text": listing.contains("args_summary", wanted.contains),
         **{name: [Condition(f"{name} = ?", (value,))] for name, value in wanted.equal.items()},
+        **{name: [condition] for name, condition in listing.any_of(wanted).items()},
         "suspect": listing.is_set("clock_suspect", wanted.clock_suspect),
         "error": listing.is_set("error", wanted.has_error),
         "shadow": [] if wanted.shadow is None else [Condition("shadow = ?", (int(wanted.shadow),))],

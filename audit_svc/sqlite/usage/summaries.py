@@ -16,7 +16,7 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.ledger import histogram
 from audit_svc.ledger.columns import MAX_INT64
-from audit_svc.ledger.groups import LABEL, PERIODS, group_name
+from audit_svc.ledger.groups import LABEL, PERIODS, WHO, group_name
 from audit_svc.ledger.pages import Page
 from audit_svc.ledger.query import Filter, Query
 from audit_svc.ledger.ranges import cut
@@ -43,6 +43,9 @@ from service_kit.bounds import saturated
 _OF_CALLS = ("tool_calls", "tool_call_errors", *CALLS[2:])
 _OF_USAGE = ("requests", *REQUESTS[2:-2], "known_cost_micros", "unpriced_requests")
 """The fields of UsageGroup and of its Usage, in the order of CALLS, and of REQUESTS without the errors."""
+
+_SUMMED = {"session_id", "recorded_by", "engine", "model", "tool_name"}
+"""The columns that sums are kept by."""
 
 _NO_CALLS, _NO_REQUESTS = (0,) * len(CALLS), (0,) * len(REQUESTS)
 
@@ -118,6 +121,7 @@ def _parts(connection: Connection, wanted: Filter, groups: Sequence[str]) -> Ite
     only_calls = wanted.is_of_calls
     # What no sum is kept by.
     of_rows = bool(wanted.contains) or (wanted.has_error, wanted.shadow, wanted.clock_suspect) != (None, None, None)
+    of_rows = of_rows or bool(wanted.any_of or wanted.equal.keys() - _SUMMED or set(WHO) & set(groups))
     by_session = bool({"session_id", "recorded_by"} & set(wanted.equal) or wanted.labels) or any(
         name in ("session", "recorded_by") or name.startswith(LABEL) for name in groups
     )
@@ -148,6 +152,7 @@ def _filters(connection: Connection, wanted: Filter) -> list[Condition]:
     conditions += listing.is_set("r.error", wanted.has_error)
     conditions += listing.is_set("r.clock_suspect", wanted.clock_suspect)
     conditions += listing.contains("r.args_summary", wanted.contains)
+    conditions += listing.any_of(wanted, "r.").values()
     rare = listing.with_rare_label(connection, wanted.labels, "r.session_id")
     return [*conditions, *([rare] if rare else []), *listing.has_labels(wanted.labels, "r.session_id", "r.recorded_by")]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from audit_svc.ledger import histogram
+from audit_svc.ledger.groups import WHO
 from audit_svc.ledger.steps import Step
 from audit_svc.ledger.usage import MAX_SUMMED
 from audit_svc.sqlite.read import listing
@@ -99,11 +100,13 @@ _BUCKETS = Durations("group_concat(bucket), group_concat(s0)", _of_texts)
 _CALL_COLUMNS = {"engine": "r.engine", "model": "r.model", "tool": "r.tool_name", "outcome": "coalesce(r.outcome, '')"}
 _REQUEST_COLUMNS = {"engine": "r.engine", "model": "r.model", "tool": "''", "outcome": "''"}
 _SESSION = {"session": "r.session_id", "recorded_by": "r.recorded_by"}
+_CALL_WHO = {name: f"coalesce(r.{name}, '')" for name in WHO}
+_REQUEST_WHO = _CALL_WHO | {"mcp_server": "''"}
 
 CALL_ROWS = Table(
     "tool_call_log",
     "r.created_at",
-    _CALL_COLUMNS | _SESSION,
+    _CALL_COLUMNS | _SESSION | _CALL_WHO,
     (
         "count(*)",
         "count(r.error)",
@@ -116,7 +119,7 @@ CALL_ROWS = Table(
 REQUEST_ROWS = Table(
     "cost_log",
     "r.created_at",
-    _REQUEST_COLUMNS | _SESSION,
+    _REQUEST_COLUMNS | _SESSION | _REQUEST_WHO,
     (
         "count(*)",
         "count(r.error)",

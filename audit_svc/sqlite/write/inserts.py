@@ -13,6 +13,7 @@ from onrecord.audit.v1 import audit_pb2
 from audit_svc.errors import StoreRefused
 from audit_svc.ledger.batch import (
     CALL_BEGAN,
+    CONTROL_COLUMNS,
     COST_COLUMNS,
     REQUEST_BEGAN,
     SESSION_UPDATED,
@@ -32,7 +33,7 @@ from audit_svc.sqlite.write.recorders import OTHERS, Recorders
 from audit_svc.sqlite.write.refusals import note_refusals
 from audit_svc.sqlite.write.session_table import CONFLICT, OTHER_SESSION, SessionTable
 
-CHUNKS = (250, 50, 10, 2, 1)
+CHUNKS = (150, 50, 10, 2, 1)
 """Rows of one INSERT, as many as there are. While SQLite runs it, the thread lets go of Python's lock, so that the next
 batch is checked meanwhile; with a row each, the two threads would pass the lock to and fro for every row. A statement
 beyond 16,384 characters would not be cached."""
@@ -61,6 +62,7 @@ class Inserts:
         self._connection = connection
         self._tool_calls = _LogTable(connection, "tool_call_log", TOOL_CALL_COLUMNS)
         self._costs = _LogTable(connection, "cost_log", COST_COLUMNS)
+        self._controls = _LogTable(connection, "control_log", CONTROL_COLUMNS)
         self._sessions = SessionTable(connection)
         self._recorders = Recorders(connection)
         self._rollups = Rollups(connection)
@@ -103,10 +105,11 @@ class Inserts:
         elsewhere = [self._recorders.others(name) for name in names]
         calls = self._tool_calls.write([batch.tool_calls for batch in kept], names, elsewhere, rejections, now_ms)
         costs = self._costs.write([batch.model_requests for batch in kept], names, elsewhere, rejections, now_ms)
+        controls = self._controls.write([batch.controls for batch in kept], names, elsewhere, rejections, now_ms)
         total = Usage()
         responses = []
-        for (batch, usage), sessions, its_calls, its_costs, refused, is_suspicious in zip(
-            batches, stored, calls, costs, rejections, suspicious, strict=True
+        for (batch, usage), sessions, its_calls, its_costs, its_controls, refused, is_suspicious in zip(
+            batches, stored, calls, costs, controls, rejections, suspicious, strict=True
         ):
             if is_suspicious:
                 self._mark("tool_call_log", its_calls, CALL_BEGAN, batch)
@@ -115,7 +118,8 @@ class Inserts:
             total.add(usage if is_whole else Usage(its_calls, its_costs))
             if refused:
                 note_refusals(self._connection, batch, refused)
-            responses.append(_response(batch, sessions + len(its_calls) + len(its_costs), refused))
+            written = sessions + len(its_calls) + len(its_costs) + len(its_controls)
+            responses.append(_response(batch, written, refused))
         self._rollups.add(total)
         return responses
 

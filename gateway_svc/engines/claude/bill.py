@@ -54,6 +54,8 @@ class Bill:
         self._engine = engine
         self._price = price
         self._audit = audit
+        self.agent = turn.scope.agent
+        """What makes the requests, once the program has named itself."""
         self._ids: set[str] = set()
         self._last: Request | None = None
         """The main conversation's last request, whose row waits for the program's total."""
@@ -188,7 +190,7 @@ class Bill:
         failure: Failure | None = None,
     ) -> None:
         row = (self._audit.cost_row if self._audit else _bare_row)(
-            replace(self._turn.scope, engine=self._engine),
+            replace(self._turn.scope, engine=self._engine, agent=self.agent),
             usage or request.usage,
             model=request.model,
             cost_micros=cost_micros,

@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Literal
 
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from gateway_svc.engines.claude.lines import as_word
 from gateway_svc.engines.claude.outcomes import CANCELLED, observed_result
@@ -22,7 +23,7 @@ from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.wire.fields import Fields
 from gateway_svc.turns.events import tool_call_finished, tool_call_started
 from gateway_svc.turns.turn import Turn
-from recording.calls import UNKNOWN_TOOL, Scope, ToolCall, ToolResult
+from recording.calls import AGENT_OWN, NOT_RECORDED, UNDECIDED, UNKNOWN_TOOL, Scope, ToolCall, ToolResult
 
 MAX_NAME_CHARACTERS = 128
 TOOLS = frozenset(
@@ -34,6 +35,9 @@ TOOLS = frozenset(
 )
 """The tools that the program always has, by its names for them, and those that the model's server runs itself."""
 
+NO_PERMISSION = replace(AGENT_OWN, verdict=common_pb2.VERDICT_DENIED)
+"""Of a call that the program's own permissions refused."""
+
 Teller = Literal["stream", "line", "question"]
 
 
@@ -44,6 +48,8 @@ class _Open:
     offered: bool
     refusal: str | None = None
     """Why it must not run."""
+    unrecorded: bool = False
+    """Whether it must not run since it cannot be recorded."""
     denied: bool = False
     """Whether the program says that it has no permission."""
     started: float = field(default_factory=time.monotonic)
@@ -127,16 +133,22 @@ class Calls:
         if refusal is None and self._audit:
             refusal = await self._audit.synced()
         if refusal:
-            opened.denied = True
+            opened.denied = opened.unrecorded = True
         return refusal
 
     def _intent(self, call: ToolCall, *, offered: bool) -> audit_pb2.AuditRow:
         if self._audit:
-            intent = self._audit.open_call(call, self.scope, offered=offered)
+            intent = self._audit.open_call(call, self.scope, offered=offered, mcp_server=(_mcp_server(call.name), ""))
+            self._audit.decide(intent, AGENT_OWN)
         else:
             intent = _bare_intent(call, offered=offered)
         intent.times_observed = True
         return intent
+
+    def name_agent(self, agent: tuple[str, str]) -> None:
+        """What makes the calls, by the program's own word, where the client has said nothing."""
+        if not self.scope.agent[0]:
+            self.scope = replace(self.scope, agent=agent)
 
     @property
     def open(self) -> bool:
@@ -175,12 +187,21 @@ class Calls:
         duration_ms = round((time.monotonic() - opened.started) * 1000)
         result = replace(result, duration_ms=duration_ms)
         if self._audit:
+            if result.outcome == common_pb2.OUTCOME_INVALID_CALL:
+                self._audit.decide(opened.intent, UNDECIDED)
+            elif result.outcome == common_pb2.OUTCOME_DENIED:
+                self._audit.decide(opened.intent, NOT_RECORDED if opened.unrecorded else NO_PERMISSION)
             row = self._audit.close_call(opened.intent, result)
             self._audit.record(row)
         else:
             row = _bare_row(opened.intent, result)
         self._turn.account.add_tool_call(row)
         self._turn.events.put(tool_call_finished(row))
+
+
+def _mcp_server(name: str) -> str:
+    """The MCP server that has a tool of the program, by the program's name for it: mcp__server__tool."""
+    return name.split("__")[1] if name.startswith("mcp__") and name.count("__") > 1 else ""
 
 
 def _bare_intent(call: ToolCall, *, offered: bool) -> audit_pb2.AuditRow:

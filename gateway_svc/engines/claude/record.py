@@ -6,13 +6,15 @@ from typing import Protocol
 
 from onrecord.audit.v1 import audit_pb2
 
-from recording.calls import Scope, ToolCall, ToolResult
+from recording.calls import Decision, Scope, ToolCall, ToolResult
 
 
 class OpenCall(Protocol):
     """recording.rows.open_call."""
 
-    def __call__(self, call: ToolCall, scope: Scope, *, offered: bool) -> audit_pb2.AuditRow:
+    def __call__(
+        self, call: ToolCall, scope: Scope, *, offered: bool, mcp_server: tuple[str, str]
+    ) -> audit_pb2.AuditRow:
         """The intent of a call."""
         ...
 
@@ -22,6 +24,7 @@ class ClaudeAudit:
     """The functions of recording, bound to the deployment's one logger. None of them raises."""
 
     open_call: OpenCall
+    decide: Callable[[audit_pb2.AuditRow, Decision], None]
     close_call: Callable[[audit_pb2.AuditRow, ToolResult], audit_pb2.AuditRow]
     cost_row: Callable[..., audit_pb2.CostRow]
     intend: Callable[[audit_pb2.AuditRow], str | None]

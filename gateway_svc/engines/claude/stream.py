@@ -36,6 +36,9 @@ MAX_LOGIN_TRIES = 3
 SYNTHETIC = "<synthetic>"
 """The model of messages that the program makes itself."""
 
+AGENT = "claude-code"
+"""The program's name on the record."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -199,6 +202,9 @@ class Stream:
                 self.begun, self.idle = True, False
                 self._take_session(line)
                 self._take_tools(line.get("tools"))
+                agent = AGENT, as_word(line.get("claude_code_version"))
+                self._calls.name_agent(agent)
+                self._bill.agent = self._calls.scope.agent
                 if not self._calls.scope.model:
                     self._calls.scope = replace(self._calls.scope, model=as_word(line.get("model")))
             case "status":

@@ -140,7 +140,7 @@ def _link_target(name: str, folder: int) -> str | None:
 
 
 def _outside() -> ToolError:
-    return ToolError("the path leads outside the workspace")
+    return ToolError("the path leads outside the workspace", rule="workspace")
 
 
 def open_regular(resolved: ResolvedPath) -> BinaryIO:

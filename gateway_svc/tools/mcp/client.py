@@ -57,6 +57,8 @@ class Client:
         """Set once the link is lost."""
         self.stateless = False
         """Whether the server speaks the protocol without a handshake, in which each request is self-contained."""
+        self.version = ""
+        """What the server says that its version is; empty when it does not."""
         self._server = server
         self._heard = heard
         self._link: Link | None = None
@@ -80,7 +82,7 @@ class Client:
             return
         hello = {"protocolVersion": HANDSHAKE_VERSION, "capabilities": {}, "clientInfo": CLIENT}
         try:
-            await self.request("initialize", hello, seconds)
+            self._take_version(await self.request("initialize", hello, seconds))
         except Refusal:  # it no longer has a handshake, and answered the probe too late
             if not await self._discovers(seconds):
                 raise
@@ -91,11 +93,18 @@ class Client:
         """Whether the server speaks the protocol without a handshake."""
         self.stateless = True
         with suppress(Refusal, Unreadable, TimeoutError):
-            versions = (await self.request("server/discover", {}, seconds)).get("supportedVersions")
+            discovered = await self.request("server/discover", {}, seconds)
+            versions = discovered.get("supportedVersions")
+            self._take_version(discovered)
             if isinstance(versions, list) and STATELESS_VERSION in versions:
                 return True
         self.stateless = False
         return False
+
+    def _take_version(self, greeting: Mapping[str, Any]) -> None:
+        about = greeting.get("serverInfo")
+        version = about.get("version") if isinstance(about, dict) else None
+        self.version = version if isinstance(version, str) else ""
 
     async def request(self, method: str, params: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """The result of a request.

@@ -60,6 +60,11 @@ class McpServer:
         """Whether it is connected."""
         return self._up.is_set()
 
+    @property
+    def version(self) -> str:
+        """What the connected server says that its version is; empty when it does not."""
+        return self._client.version if self._client else ""
+
     def start(self) -> None:
         """Starts connecting."""
         self._task = asyncio.create_task(self._serve(), name=f"mcp {self.name}")

@@ -102,6 +102,11 @@ class McpServers:
         settings = self._servers[server].settings
         return settings.tools.get(tool, settings.policy)
 
+    def software(self, name: str) -> tuple[str, str]:
+        """The name and the version of the server that has a tool."""
+        server, _, _ = name.partition(".")
+        return server, self._servers[server].version
+
     def _changed(self) -> None:
         """Chooses which tools are offered: servers take turns until the limit is reached."""
         listed = {

@@ -82,7 +82,7 @@ class Destinations:
         allowed_here = (host, port) in self._allow
         if port not in self._ports and not allowed_here:
             ports = ", ".join(str(number) for number in sorted(self._ports))
-            raise ToolError(f"the URL's port may not be fetched; the ports that may are {ports}")
+            raise ToolError(f"the URL's port may not be fetched; the ports that may are {ports}", rule="webfetch_port")
         addresses = await self._addresses(host, port)
         allowed = allowed_here or (host, None) in self._allow
         for address in addresses:
@@ -104,11 +104,12 @@ def _refuse(address: str, host: str, *, allowed: bool) -> None:
     try:
         parsed = ip_address(address)
     except ValueError:
-        raise ToolError("the URL's host has an address of an unknown kind") from None
+        raise ToolError("the URL's host has an address of an unknown kind", rule="webfetch_address") from None
     if allowed and (not is_metadata(parsed) or address == host):
         return
     if why := refusal(parsed):
-        raise ToolError(f"the URL's host has an address that may not be fetched: it is {why}")
+        message = f"the URL's host has an address that may not be fetched: it is {why}"
+        raise ToolError(message, rule="webfetch_address")
 
 
 def _parsed(url: str | httpx2.URL) -> httpx2.URL:
@@ -119,11 +120,11 @@ def _parsed(url: str | httpx2.URL) -> httpx2.URL:
     except (httpx2.InvalidURL, ValueError):
         raise ToolError("the URL is malformed") from None
     if parsed.scheme not in DEFAULT_PORTS:
-        raise ToolError("only http and https URLs can be fetched")
+        raise ToolError("only http and https URLs can be fetched", rule="webfetch_scheme")
     if not parsed.raw_host.strip(b"."):
         raise ToolError("the URL names no host")
     if parsed.userinfo:
-        raise ToolError("the URL holds credentials, which are not sent")
+        raise ToolError("the URL holds credentials, which are not sent", rule="webfetch_credentials")
     return parsed
 
 

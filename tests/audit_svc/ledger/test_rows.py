@@ -8,6 +8,7 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import InvalidRequest
 from audit_svc.ledger.batch import (
+    CONTROL_COLUMNS,
     COST_COLUMNS,
     MAX_ROWS,
     SESSION_COLUMNS,
@@ -158,15 +159,17 @@ def test_a_request_that_can_never_be_stored_is_refused_as_a_whole(wrong, message
         (audit_pb2.AuditRow, TOOL_CALL_COLUMNS, set()),
         (audit_pb2.CostRow, COST_COLUMNS, set()),
         (audit_pb2.SessionRow, SESSION_COLUMNS, {"labels"}),
+        (audit_pb2.ControlRow, CONTROL_COLUMNS, set()),
     ],
 )
 def test_every_field_of_the_wire_has_its_column(message, columns, apart):
     fields = {
-        f"{field.name}.{part.name}" if field.name == "usage" else field.name
+        f"{field.name}.{part.name}" if field.message_type else field.name
         for field in message.DESCRIPTOR.fields
-        for part in (field.message_type.fields if field.name == "usage" else [field])
+        if field.name not in apart
+        for part in (field.message_type.fields if field.message_type else [field])
     }
-    assert fields - apart == {column.wire_name for column in columns}
+    assert fields == {column.wire_name for column in columns}
 
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=64)

@@ -22,6 +22,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ControlKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ControlKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ControlKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONTROL_KIND_UNSPECIFIED: _ControlKind.ValueType  # 0
+    """Not set. A row without a kind is rejected."""
+    CONTROL_KIND_STOP: _ControlKind.ValueType  # 1
+    """Agents were stopped."""
+    CONTROL_KIND_RESUME: _ControlKind.ValueType  # 2
+    """A stop was lifted."""
+    CONTROL_KIND_RULES_LOADED: _ControlKind.ValueType  # 3
+    """Rules came into force, at the start or since their file changed."""
+
+class ControlKind(_ControlKind, metaclass=_ControlKindEnumTypeWrapper):
+    """ControlKind says what was done."""
+
+CONTROL_KIND_UNSPECIFIED: ControlKind.ValueType  # 0
+"""Not set. A row without a kind is rejected."""
+CONTROL_KIND_STOP: ControlKind.ValueType  # 1
+"""Agents were stopped."""
+CONTROL_KIND_RESUME: ControlKind.ValueType  # 2
+"""A stop was lifted."""
+CONTROL_KIND_RULES_LOADED: ControlKind.ValueType  # 3
+"""Rules came into force, at the start or since their file changed."""
+Global___ControlKind: _TypeAlias = ControlKind  # noqa: Y015
+
 class _RejectionCode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -68,6 +96,8 @@ class _RowKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RowKind.Value
     """RecordRequest.model_requests."""
     ROW_KIND_SESSION: _RowKind.ValueType  # 3
     """RecordRequest.sessions."""
+    ROW_KIND_CONTROL: _RowKind.ValueType  # 6
+    """RecordRequest.controls."""
 
 class RowKind(_RowKind, metaclass=_RowKindEnumTypeWrapper):
     """RowKind says which list of a RecordRequest a row was in: its value is the number of the list's field less 2."""
@@ -80,6 +110,8 @@ ROW_KIND_MODEL_REQUEST: RowKind.ValueType  # 2
 """RecordRequest.model_requests."""
 ROW_KIND_SESSION: RowKind.ValueType  # 3
 """RecordRequest.sessions."""
+ROW_KIND_CONTROL: RowKind.ValueType  # 6
+"""RecordRequest.controls."""
 Global___RowKind: _TypeAlias = RowKind  # noqa: Y015
 
 @_typing.final
@@ -108,6 +140,14 @@ class AuditRow(_message.Message):
     TIMES_OBSERVED_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    PARENT_TURN_ID_FIELD_NUMBER: _builtins.int
+    MCP_SERVER_FIELD_NUMBER: _builtins.int
+    ARGS_DIGEST_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Chosen by the producer, unique for ever among its rows, 1 to 128 characters; a UUIDv7 keeps the ledger fast."""
     session_id: _builtins.str
@@ -151,6 +191,30 @@ class AuditRow(_message.Message):
     """Whether a shadow engine made the call, so that nothing ran."""
     trace_id: _builtins.str
     """The W3C trace that the call belongs to, 32 lower-case hexadecimal digits; empty when there is none."""
+    principal: _builtins.str
+    """The caller that the gateway authenticated for the turn, at most 128 characters; empty where there is none."""
+    on_behalf_of: _builtins.str
+    """For whom the client says that it acts: its claim, checked by nobody, at most 128 characters."""
+    source: _common_pb2.Source.ValueType
+    """By what way it was recorded."""
+    parent_turn_id: _builtins.str
+    """The turn whose tool call began this turn, as the client says, at most 128 characters; empty where none did."""
+    @_builtins.property
+    def agent(self) -> _common_pb2.Software:
+        """The agent that made the call, as the client or the engine says."""
+
+    @_builtins.property
+    def mcp_server(self) -> _common_pb2.Software:
+        """The MCP server that has the tool; unset for other tools. Its name is the deployment's, its version the server's word."""
+
+    @_builtins.property
+    def args_digest(self) -> _common_pb2.ArgsDigest:
+        """A digest of the arguments; unset when the producer makes none."""
+
+    @_builtins.property
+    def decision(self) -> _common_pb2.Decision:
+        """Why the call ran or did not."""
+
     def __init__(
         self,
         *,
@@ -174,10 +238,18 @@ class AuditRow(_message.Message):
         times_observed: _builtins.bool = ...,
         shadow: _builtins.bool = ...,
         trace_id: _builtins.str = ...,
+        principal: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
+        agent: _common_pb2.Software | None = ...,
+        source: _common_pb2.Source.ValueType = ...,
+        parent_turn_id: _builtins.str = ...,
+        mcp_server: _common_pb2.Software | None = ...,
+        args_digest: _common_pb2.ArgsDigest | None = ...,
+        decision: _common_pb2.Decision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "agent", b"agent", "args_digest", b"args_digest", "decision", b"decision", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status", "mcp_server", b"mcp_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "args_summary", b"args_summary", "created_at_ms", b"created_at_ms", "duration_ms", b"duration_ms", "engine", b"engine", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status", "id", b"id", "model", b"model", "outcome", b"outcome", "provider_call_id", b"provider_call_id", "redaction_version", b"redaction_version", "result_bytes", b"result_bytes", "result_truncated", b"result_truncated", "session_id", b"session_id", "shadow", b"shadow", "times_observed", b"times_observed", "tool_name", b"tool_name", "trace_id", b"trace_id", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "agent", b"agent", "args_digest", b"args_digest", "args_summary", b"args_summary", "created_at_ms", b"created_at_ms", "decision", b"decision", "duration_ms", b"duration_ms", "engine", b"engine", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status", "id", b"id", "mcp_server", b"mcp_server", "model", b"model", "on_behalf_of", b"on_behalf_of", "outcome", b"outcome", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "provider_call_id", b"provider_call_id", "redaction_version", b"redaction_version", "result_bytes", b"result_bytes", "result_truncated", b"result_truncated", "session_id", b"session_id", "shadow", b"shadow", "source", b"source", "times_observed", b"times_observed", "tool_name", b"tool_name", "trace_id", b"trace_id", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
     _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
@@ -218,6 +290,11 @@ class CostRow(_message.Message):
     CONTEXT_EXCEEDED_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    PARENT_TURN_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Chosen by the producer, unique for ever among its rows, 1 to 128 characters."""
     session_id: _builtins.str
@@ -256,6 +333,18 @@ class CostRow(_message.Message):
     """Whether a shadow engine made the request."""
     trace_id: _builtins.str
     """The W3C trace that the request belongs to, 32 lower-case hexadecimal digits; empty when there is none."""
+    principal: _builtins.str
+    """The caller that the gateway authenticated for the turn, at most 128 characters; empty where there is none."""
+    on_behalf_of: _builtins.str
+    """For whom the client says that it acts: its claim, checked by nobody, at most 128 characters."""
+    source: _common_pb2.Source.ValueType
+    """By what way it was recorded."""
+    parent_turn_id: _builtins.str
+    """The turn whose tool call began this turn, as the client says, at most 128 characters; empty where none did."""
+    @_builtins.property
+    def agent(self) -> _common_pb2.Software:
+        """The agent that made the request, as the client or the engine says."""
+
     def __init__(
         self,
         *,
@@ -277,10 +366,15 @@ class CostRow(_message.Message):
         context_exceeded: _builtins.bool = ...,
         shadow: _builtins.bool = ...,
         trace_id: _builtins.str = ...,
+        principal: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
+        agent: _common_pb2.Software | None = ...,
+        source: _common_pb2.Source.ValueType = ...,
+        parent_turn_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_error", b"_error", "cost_micros", b"cost_micros", "error", b"error"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_error", b"_error", "agent", b"agent", "cost_micros", b"cost_micros", "error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_error", b"_error", "cached_input_tokens", b"cached_input_tokens", "context_exceeded", b"context_exceeded", "cost_micros", b"cost_micros", "created_at_ms", b"created_at_ms", "duration_ms", b"duration_ms", "engine", b"engine", "error", b"error", "id", b"id", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "requested_model", b"requested_model", "session_id", b"session_id", "shadow", b"shadow", "trace_id", b"trace_id", "turn_id", b"turn_id", "usage_incomplete", b"usage_incomplete"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_error", b"_error", "agent", b"agent", "cached_input_tokens", b"cached_input_tokens", "context_exceeded", b"context_exceeded", "cost_micros", b"cost_micros", "created_at_ms", b"created_at_ms", "duration_ms", b"duration_ms", "engine", b"engine", "error", b"error", "id", b"id", "input_tokens", b"input_tokens", "model", b"model", "on_behalf_of", b"on_behalf_of", "output_tokens", b"output_tokens", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "reasoning_tokens", b"reasoning_tokens", "requested_model", b"requested_model", "session_id", b"session_id", "shadow", b"shadow", "source", b"source", "trace_id", b"trace_id", "turn_id", b"turn_id", "usage_incomplete", b"usage_incomplete"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_micros: _TypeAlias = _typing.Literal["cost_micros"]  # noqa: Y015
     _WhichOneofArgType__cost_micros: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros"]  # noqa: Y015
@@ -382,6 +476,56 @@ class SessionRow(_message.Message):
 Global___SessionRow: _TypeAlias = SessionRow  # noqa: Y015
 
 @_typing.final
+class ControlRow(_message.Message):
+    """ControlRow is an act that changes what agents may do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    POLICY_DIGEST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    STOP_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Chosen by the producer, unique for ever among its rows, 1 to 128 characters."""
+    kind: Global___ControlKind.ValueType
+    """What was done."""
+    principal: _builtins.str
+    """The authenticated name of who did it, at most 128 characters; empty where callers have no names, or the service did it."""
+    scope: _builtins.str
+    """What it applies to, at most 1024 characters: everything, or a condition such as engine=ollama; of rules, their file's name."""
+    policy_digest: _builtins.str
+    """The digest of the rules that are in force from then on, at most 128 characters; empty for stops."""
+    reason: _builtins.str
+    """Why, redacted, at most 256 bytes of UTF-8."""
+    at_ms: _builtins.int
+    """When: milliseconds since 1970-01-01 UTC, bounded as in AuditRow."""
+    stop_id: _builtins.str
+    """The stop that this row makes or lifts, at most 128 characters; empty for rules."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        kind: Global___ControlKind.ValueType = ...,
+        principal: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        policy_digest: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        at_ms: _builtins.int = ...,
+        stop_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "id", b"id", "kind", b"kind", "policy_digest", b"policy_digest", "principal", b"principal", "reason", b"reason", "scope", b"scope", "stop_id", b"stop_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControlRow: _TypeAlias = ControlRow  # noqa: Y015
+
+@_typing.final
 class RecordRequest(_message.Message):
     """RecordRequest is a batch: at most 10,000 rows of all kinds together and 4 MiB."""
 
@@ -392,6 +536,7 @@ class RecordRequest(_message.Message):
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     MODEL_REQUESTS_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
+    CONTROLS_FIELD_NUMBER: _builtins.int
     row_version: _builtins.int
     """The version of the rows that the producer was built with, as protos/README.md lists them. A ledger that knows only
     earlier ones answers FAILED_PRECONDITION with the reason ROW_VERSION_TOO_NEW, and stores nothing. Required.
@@ -412,6 +557,10 @@ class RecordRequest(_message.Message):
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionRow]:
         """Session states."""
 
+    @_builtins.property
+    def controls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlRow]:
+        """Acts of control."""
+
     def __init__(
         self,
         *,
@@ -420,10 +569,11 @@ class RecordRequest(_message.Message):
         tool_calls: _abc.Iterable[Global___AuditRow] | None = ...,
         model_requests: _abc.Iterable[Global___CostRow] | None = ...,
         sessions: _abc.Iterable[Global___SessionRow] | None = ...,
+        controls: _abc.Iterable[Global___ControlRow] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["range", b"range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_requests", b"model_requests", "range", b"range", "row_version", b"row_version", "sessions", b"sessions", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controls", b"controls", "model_requests", b"model_requests", "range", b"range", "row_version", b"row_version", "sessions", b"sessions", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

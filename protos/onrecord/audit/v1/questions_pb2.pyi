@@ -173,6 +173,36 @@ class SessionRecord(_message.Message):
 Global___SessionRecord: _TypeAlias = SessionRecord  # noqa: Y015
 
 @_typing.final
+class ControlRecord(_message.Message):
+    """ControlRecord is an act of control as the ledger has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTROL_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def control(self) -> _audit_pb2.ControlRow:
+        """The producer's word."""
+
+    @_builtins.property
+    def receipt(self) -> Global___Receipt:
+        """The ledger's."""
+
+    def __init__(
+        self,
+        *,
+        control: _audit_pb2.ControlRow | None = ...,
+        receipt: Global___Receipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControlRecord: _TypeAlias = ControlRecord  # noqa: Y015
+
+@_typing.final
 class ToolCallFilter(_message.Message):
     """ToolCallFilter says which tool calls are meant: all conditions that are set must hold."""
 
@@ -211,6 +241,17 @@ class ToolCallFilter(_message.Message):
     ARGS_CONTAIN_FIELD_NUMBER: _builtins.int
     CLOCK_SUSPECT_FIELD_NUMBER: _builtins.int
     RECORDED_BY_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    MCP_SERVER_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    PARENT_TURN_ID_FIELD_NUMBER: _builtins.int
+    ARGS_DIGEST_FIELD_NUMBER: _builtins.int
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    DECISION_SOURCES_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Only this session."""
     engine: _builtins.str
@@ -233,6 +274,16 @@ class ToolCallFilter(_message.Message):
     """Only calls whose time and the ledger's clock cannot both be right (see AuditRow.created_at_ms), or only the others."""
     recorded_by: _builtins.str
     """Only calls that this caller recorded; set and empty, only those of callers without a name."""
+    principal: _builtins.str
+    """Only calls of this caller's turns."""
+    on_behalf_of: _builtins.str
+    """Only calls that the client says were made for this one."""
+    parent_turn_id: _builtins.str
+    """Only calls of turns that a tool call of this turn began."""
+    decided_by: _builtins.str
+    """Only calls on which this one answered."""
+    rule: _builtins.str
+    """Only calls on which this rule decided."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.Outcome.ValueType]:
         """Only calls that ended in one of these ways."""
@@ -240,6 +291,30 @@ class ToolCallFilter(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only calls of sessions that have all of these labels."""
+
+    @_builtins.property
+    def agent(self) -> _common_pb2.Software:
+        """Only calls of this agent: of this name, and of this version where it is set."""
+
+    @_builtins.property
+    def mcp_server(self) -> _common_pb2.Software:
+        """Only calls of tools of this MCP server: of this name, and of this version where it is set."""
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.Source.ValueType]:
+        """Only calls that were recorded in one of these ways."""
+
+    @_builtins.property
+    def args_digest(self) -> _common_pb2.ArgsDigest:
+        """Only calls with these arguments, as far as that key's digests tell."""
+
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.Verdict.ValueType]:
+        """Only calls that were decided so."""
+
+    @_builtins.property
+    def decision_sources(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.DecisionSource.ValueType]:
+        """Only calls that were decided by one of these."""
 
     def __init__(
         self,
@@ -257,10 +332,21 @@ class ToolCallFilter(_message.Message):
         args_contain: _builtins.str = ...,
         clock_suspect: _builtins.bool | None = ...,
         recorded_by: _builtins.str | None = ...,
+        principal: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
+        agent: _common_pb2.Software | None = ...,
+        mcp_server: _common_pb2.Software | None = ...,
+        sources: _abc.Iterable[_common_pb2.Source.ValueType] | None = ...,
+        parent_turn_id: _builtins.str = ...,
+        args_digest: _common_pb2.ArgsDigest | None = ...,
+        verdicts: _abc.Iterable[_common_pb2.Verdict.ValueType] | None = ...,
+        decision_sources: _abc.Iterable[_common_pb2.DecisionSource.ValueType] | None = ...,
+        decided_by: _builtins.str = ...,
+        rule: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "has_error", b"has_error", "recorded_by", b"recorded_by", "shadow", b"shadow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "agent", b"agent", "args_digest", b"args_digest", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "has_error", b"has_error", "mcp_server", b"mcp_server", "recorded_by", b"recorded_by", "shadow", b"shadow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "args_contain", b"args_contain", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "has_error", b"has_error", "labels", b"labels", "model", b"model", "outcomes", b"outcomes", "recorded_by", b"recorded_by", "session_id", b"session_id", "shadow", b"shadow", "tool_name", b"tool_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "agent", b"agent", "args_contain", b"args_contain", "args_digest", b"args_digest", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "decided_by", b"decided_by", "decision_sources", b"decision_sources", "engine", b"engine", "has_error", b"has_error", "labels", b"labels", "mcp_server", b"mcp_server", "model", b"model", "on_behalf_of", b"on_behalf_of", "outcomes", b"outcomes", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "recorded_by", b"recorded_by", "rule", b"rule", "session_id", b"session_id", "shadow", b"shadow", "sources", b"sources", "tool_name", b"tool_name", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clock_suspect: _TypeAlias = _typing.Literal["clock_suspect"]  # noqa: Y015
     _WhichOneofArgType__clock_suspect: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect"]  # noqa: Y015
@@ -348,6 +434,121 @@ class ListToolCallsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListToolCallsResponse: _TypeAlias = ListToolCallsResponse  # noqa: Y015
+
+@_typing.final
+class ControlFilter(_message.Message):
+    """ControlFilter says which acts of control are meant: all conditions that are set must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KINDS_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    POLICY_DIGEST_FIELD_NUMBER: _builtins.int
+    CREATED_FROM_MS_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    RECORDED_BY_FIELD_NUMBER: _builtins.int
+    principal: _builtins.str
+    """Only acts of this caller."""
+    policy_digest: _builtins.str
+    """Only acts with this digest of the rules."""
+    created_from_ms: _builtins.int
+    """Only acts at this time or later: milliseconds since 1970-01-01 UTC."""
+    created_before_ms: _builtins.int
+    """Only acts before this time: milliseconds since 1970-01-01 UTC."""
+    recorded_by: _builtins.str
+    """Only acts that this caller recorded; set and empty, only those of callers without a name."""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_audit_pb2.ControlKind.ValueType]:
+        """Only acts of one of these kinds."""
+
+    def __init__(
+        self,
+        *,
+        kinds: _abc.Iterable[_audit_pb2.ControlKind.ValueType] | None = ...,
+        principal: _builtins.str = ...,
+        policy_digest: _builtins.str = ...,
+        created_from_ms: _builtins.int | None = ...,
+        created_before_ms: _builtins.int | None = ...,
+        recorded_by: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "recorded_by", b"recorded_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "kinds", b"kinds", "policy_digest", b"policy_digest", "principal", b"principal", "recorded_by", b"recorded_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__created_before_ms: _TypeAlias = _typing.Literal["created_before_ms"]  # noqa: Y015
+    _WhichOneofArgType__created_before_ms: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms"]  # noqa: Y015
+    _WhichOneofReturnType__created_from_ms: _TypeAlias = _typing.Literal["created_from_ms"]  # noqa: Y015
+    _WhichOneofArgType__created_from_ms: _TypeAlias = _typing.Literal["_created_from_ms", b"_created_from_ms"]  # noqa: Y015
+    _WhichOneofReturnType__recorded_by: _TypeAlias = _typing.Literal["recorded_by"]  # noqa: Y015
+    _WhichOneofArgType__recorded_by: _TypeAlias = _typing.Literal["_recorded_by", b"_recorded_by"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_before_ms) -> _WhichOneofReturnType__created_before_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_from_ms) -> _WhichOneofReturnType__created_from_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recorded_by) -> _WhichOneofReturnType__recorded_by | None: ...
+
+Global___ControlFilter: _TypeAlias = ControlFilter  # noqa: Y015
+
+@_typing.final
+class ListControlsRequest(_message.Message):
+    """ListControlsRequest asks for a page of acts of control."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Acts a page: 1 to 1000; 0 means 100. INVALID_ARGUMENT below 0; above 1000 counts as 1000."""
+    page_token: _builtins.str
+    """next_page_token of the page before, with the same filter; empty for the first page."""
+    @_builtins.property
+    def filter(self) -> Global___ControlFilter:
+        """Which acts."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        filter: Global___ControlFilter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListControlsRequest: _TypeAlias = ListControlsRequest  # noqa: Y015
+
+@_typing.final
+class ListControlsResponse(_message.Message):
+    """ListControlsResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTROLS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty on the last."""
+    @_builtins.property
+    def controls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlRecord]:
+        """Acts of control, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        controls: _abc.Iterable[Global___ControlRecord] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controls", b"controls", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListControlsResponse: _TypeAlias = ListControlsResponse  # noqa: Y015
 
 @_typing.final
 class SessionFilter(_message.Message):
@@ -621,13 +822,14 @@ class SummarizeUsageRequest(_message.Message):
     @_builtins.property
     def filter(self) -> Global___ToolCallFilter:
         """Which tool calls, and, by the conditions that a model request can meet, which model requests. With tool_name, outcomes,
-        has_error, args_contain or clock_suspect no model request is counted, since none meets them.
+        has_error, args_contain, clock_suspect, mcp_server, args_digest or what was decided no model request is counted, since
+        none meets them.
         """
 
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Groups, the outermost first: session, recorded_by, engine, model, tool, outcome, hour, day (UTC), or label:KEY for the value of a
-        session's label. Empty sums everything up in one group. At most 8, none twice. INVALID_ARGUMENT where there are more
+        """Groups, the outermost first: session, recorded_by, engine, model, tool, outcome, hour, day (UTC), principal, agent, source, mcp_server, or
+        label:KEY for the value of a session's label. Empty sums everything up in one group. At most 8, none twice. INVALID_ARGUMENT where there are more
         than 100,000 groups, but by session alone, or by it and recorded_by.
         """
 

@@ -60,6 +60,11 @@ class QuestionServiceStub:
                 request_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.TailToolCallsRequest.SerializeToString,
                 response_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.TailToolCallsResponse.FromString,
                 _registered_method=True)
+        self.ListControls = channel.unary_unary(
+                '/onrecord.audit.v1.QuestionService/ListControls',
+                request_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListControlsRequest.SerializeToString,
+                response_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListControlsResponse.FromString,
+                _registered_method=True)
         self.ExportToolCalls = channel.unary_stream(
                 '/onrecord.audit.v1.QuestionService/ExportToolCalls',
                 request_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ExportToolCallsRequest.SerializeToString,
@@ -110,6 +115,13 @@ class QuestionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListControls(self, request, context):
+        """ListControls lists acts of control, such as stops and rules that came into force, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExportToolCalls(self, request, context):
         """ExportToolCalls streams all tool calls that the filter lets through, the oldest first, as they were when it began. A
         stream that broke is gone on with by the last response's resume_token.
@@ -145,6 +157,11 @@ def add_QuestionServiceServicer_to_server(servicer, server):
                     servicer.TailToolCalls,
                     request_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.TailToolCallsRequest.FromString,
                     response_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.TailToolCallsResponse.SerializeToString,
+            ),
+            'ListControls': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListControls,
+                    request_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListControlsRequest.FromString,
+                    response_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListControlsResponse.SerializeToString,
             ),
             'ExportToolCalls': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportToolCalls,
@@ -288,6 +305,33 @@ class QuestionService:
             '/onrecord.audit.v1.QuestionService/TailToolCalls',
             onrecord_dot_audit_dot_v1_dot_questions__pb2.TailToolCallsRequest.SerializeToString,
             onrecord_dot_audit_dot_v1_dot_questions__pb2.TailToolCallsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListControls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onrecord.audit.v1.QuestionService/ListControls',
+            onrecord_dot_audit_dot_v1_dot_questions__pb2.ListControlsRequest.SerializeToString,
+            onrecord_dot_audit_dot_v1_dot_questions__pb2.ListControlsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,8 @@ class QuestionServiceStub:
     life. The stream ends when the client ends it, with UNAVAILABLE when the service does, and with RESOURCE_EXHAUSTED when
     the client reads too slowly and has not asked to skip, or when too many tails run.
     """
+    ListControls: _grpc.UnaryUnaryMultiCallable[_questions_pb2.ListControlsRequest, _questions_pb2.ListControlsResponse]
+    """ListControls lists acts of control, such as stops and rules that came into force, the newest first."""
     ExportToolCalls: _grpc.UnaryStreamMultiCallable[_questions_pb2.ExportToolCallsRequest, _questions_pb2.ExportToolCallsResponse]
     """ExportToolCalls streams all tool calls that the filter lets through, the oldest first, as they were when it began. A
     stream that broke is gone on with by the last response's resume_token.
@@ -75,6 +77,8 @@ class QuestionServiceAsyncStub(QuestionServiceStub):
     life. The stream ends when the client ends it, with UNAVAILABLE when the service does, and with RESOURCE_EXHAUSTED when
     the client reads too slowly and has not asked to skip, or when too many tails run.
     """
+    ListControls: _aio.UnaryUnaryMultiCallable[_questions_pb2.ListControlsRequest, _questions_pb2.ListControlsResponse]  # type: ignore[assignment]
+    """ListControls lists acts of control, such as stops and rules that came into force, the newest first."""
     ExportToolCalls: _aio.UnaryStreamMultiCallable[_questions_pb2.ExportToolCallsRequest, _questions_pb2.ExportToolCallsResponse]  # type: ignore[assignment]
     """ExportToolCalls streams all tool calls that the filter lets through, the oldest first, as they were when it began. A
     stream that broke is gone on with by the last response's resume_token.
@@ -128,6 +132,14 @@ class QuestionServiceServicer(metaclass=_abc_1.ABCMeta):
         life. The stream ends when the client ends it, with UNAVAILABLE when the service does, and with RESOURCE_EXHAUSTED when
         the client reads too slowly and has not asked to skip, or when too many tails run.
         """
+
+    @_abc_1.abstractmethod
+    def ListControls(
+        self,
+        request: _questions_pb2.ListControlsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_questions_pb2.ListControlsResponse, _abc.Awaitable[_questions_pb2.ListControlsResponse]]:
+        """ListControls lists acts of control, such as stops and rules that came into force, the newest first."""
 
     @_abc_1.abstractmethod
     def ExportToolCalls(

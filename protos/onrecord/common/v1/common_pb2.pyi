@@ -121,6 +121,74 @@ VERDICT_DENIED: Verdict.ValueType  # 2
 """The call may not run."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
+class _DecisionSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DecisionSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DecisionSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DECISION_SOURCE_UNSPECIFIED: _DecisionSource.ValueType  # 0
+    """Not set: the row is from before decisions were kept."""
+    DECISION_SOURCE_CONFIGURATION: _DecisionSource.ValueType  # 1
+    """The deployment's configuration, such as a tool's policy, or that nothing forbids the call."""
+    DECISION_SOURCE_RULE: _DecisionSource.ValueType  # 2
+    """A rule about the call's arguments or its caller, or a confinement; Decision.rule names it."""
+    DECISION_SOURCE_PERSON: _DecisionSource.ValueType  # 3
+    """A person or a program that was asked; Decision.decided_by names it. Without a verdict nobody had answered."""
+    DECISION_SOURCE_AGENT_OWN: _DecisionSource.ValueType  # 4
+    """The agent or the application that ran the tool, by itself."""
+    DECISION_SOURCE_NONE: _DecisionSource.ValueType  # 5
+    """Nothing: the call of a shadow, or one that never came so far."""
+
+class DecisionSource(_DecisionSource, metaclass=_DecisionSourceEnumTypeWrapper):
+    """DecisionSource says what decided about a tool call."""
+
+DECISION_SOURCE_UNSPECIFIED: DecisionSource.ValueType  # 0
+"""Not set: the row is from before decisions were kept."""
+DECISION_SOURCE_CONFIGURATION: DecisionSource.ValueType  # 1
+"""The deployment's configuration, such as a tool's policy, or that nothing forbids the call."""
+DECISION_SOURCE_RULE: DecisionSource.ValueType  # 2
+"""A rule about the call's arguments or its caller, or a confinement; Decision.rule names it."""
+DECISION_SOURCE_PERSON: DecisionSource.ValueType  # 3
+"""A person or a program that was asked; Decision.decided_by names it. Without a verdict nobody had answered."""
+DECISION_SOURCE_AGENT_OWN: DecisionSource.ValueType  # 4
+"""The agent or the application that ran the tool, by itself."""
+DECISION_SOURCE_NONE: DecisionSource.ValueType  # 5
+"""Nothing: the call of a shadow, or one that never came so far."""
+Global___DecisionSource: _TypeAlias = DecisionSource  # noqa: Y015
+
+class _Source:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Source.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SOURCE_UNSPECIFIED: _Source.ValueType  # 0
+    """Not set: the row is from before it was kept."""
+    SOURCE_OWN_LOOP: _Source.ValueType  # 1
+    """The gateway's own loop, or an engine that it runs."""
+    SOURCE_CLIENT_LIBRARY: _Source.ValueType  # 2
+    """An application, by a client library."""
+    SOURCE_OTLP: _Source.ValueType  # 3
+    """Another agent's OpenTelemetry."""
+    SOURCE_HOOK: _Source.ValueType  # 4
+    """Another agent's hooks."""
+
+class Source(_Source, metaclass=_SourceEnumTypeWrapper):
+    """Source says by what way a row came to be recorded."""
+
+SOURCE_UNSPECIFIED: Source.ValueType  # 0
+"""Not set: the row is from before it was kept."""
+SOURCE_OWN_LOOP: Source.ValueType  # 1
+"""The gateway's own loop, or an engine that it runs."""
+SOURCE_CLIENT_LIBRARY: Source.ValueType  # 2
+"""An application, by a client library."""
+SOURCE_OTLP: Source.ValueType  # 3
+"""Another agent's OpenTelemetry."""
+SOURCE_HOOK: Source.ValueType  # 4
+"""Another agent's hooks."""
+Global___Source: _TypeAlias = Source  # noqa: Y015
+
 class _ErrorReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -294,6 +362,110 @@ ERROR_REASON_EVENTS_GONE: ErrorReason.ValueType  # 37
 ERROR_REASON_AMBIGUOUS_ID: ErrorReason.ValueType  # 38
 """The id is of rows that several callers recorded: say whose is meant. Metadata: resource, id, and recorded_by, their names."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
+
+@_typing.final
+class Decision(_message.Message):
+    """Decision is why a tool call ran or did not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    DECIDED_AT_MS_FIELD_NUMBER: _builtins.int
+    WAITED_MS_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    POLICY_DIGEST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    verdict: Global___Verdict.ValueType
+    """Whether it was allowed; unset when nothing decided."""
+    source: Global___DecisionSource.ValueType
+    """What decided."""
+    decided_by: _builtins.str
+    """The authenticated name of who answered, at most 128 characters; empty where nobody did, or callers have no names."""
+    decided_at_ms: _builtins.int
+    """When somebody answered: milliseconds since 1970-01-01 UTC; 0 where nobody did."""
+    waited_ms: _builtins.int
+    """How long the call waited for an answer, in milliseconds; 0 where nobody was asked."""
+    rule: _builtins.str
+    """The name of the rule that decided, at most 128 characters; empty where none did. An allowed call has `unconfined` where
+    its program ran without a jail.
+    """
+    policy_digest: _builtins.str
+    """Which rules were in force: the digest that their ControlRow has, at most 128 characters; empty where there are none."""
+    reason: _builtins.str
+    """Why, in the words of the rule or of who answered, redacted, at most 256 bytes of UTF-8."""
+    def __init__(
+        self,
+        *,
+        verdict: Global___Verdict.ValueType = ...,
+        source: Global___DecisionSource.ValueType = ...,
+        decided_by: _builtins.str = ...,
+        decided_at_ms: _builtins.int = ...,
+        waited_ms: _builtins.int = ...,
+        rule: _builtins.str = ...,
+        policy_digest: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided_at_ms", b"decided_at_ms", "decided_by", b"decided_by", "policy_digest", b"policy_digest", "reason", b"reason", "rule", b"rule", "source", b"source", "verdict", b"verdict", "waited_ms", b"waited_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class Software(_message.Message):
+    """Software is a program, such as an agent or an MCP server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, at most 64 characters."""
+    version: _builtins.str
+    """Its version, at most 64 characters; may be empty."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Software: _TypeAlias = Software  # noqa: Y015
+
+@_typing.final
+class ArgsDigest(_message.Message):
+    """ArgsDigest lets equal arguments be seen as equal, and tells nothing else of them: its key never leaves the producer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    HMAC_SHA256_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """Which key, at most 64 characters. Digests under different keys cannot be compared."""
+    hmac_sha256: _builtins.bytes
+    """HMAC-SHA-256 of the arguments, 32 bytes: their JSON with sorted keys and no spaces where they are JSON, else their text."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        hmac_sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hmac_sha256", b"hmac_sha256", "key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArgsDigest: _TypeAlias = ArgsDigest  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):

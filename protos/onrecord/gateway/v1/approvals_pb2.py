@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from onrecord.common.v1 import common_pb2 as onrecord_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#onrecord/gateway/v1/approvals.proto\x12\x13onrecord.gateway.v1\x1a\x1fonrecord/common/v1/common.proto\"k\n\x15\x41nswerToolCallRequest\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12,\n\x07verdict\x18\x02 \x01(\x0e\x32\x1b.onrecord.common.v1.Verdict\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x18\n\x16\x41nswerToolCallResponse2\x81\x01\n\x0f\x41pprovalService\x12n\n\x0e\x41nswerToolCall\x12*.onrecord.gateway.v1.AnswerToolCallRequest\x1a+.onrecord.gateway.v1.AnswerToolCallResponse\"\x03\x90\x02\x02\x42\x92\x01\n\x17\x64\x65v.onrecord.gateway.v1P\x01Z1onrecord.dev/protos/onrecord/gateway/v1;gatewayv1\xaa\x02\x13OnRecord.Gateway.V1\xca\x02\x13OnRecord\\Gateway\\V1\xea\x02\x15OnRecord::Gateway::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#onrecord/gateway/v1/approvals.proto\x12\x13onrecord.gateway.v1\x1a\x1fonrecord/common/v1/common.proto\"\xa0\x01\n\x15\x41nswerToolCallRequest\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12,\n\x07verdict\x18\x02 \x01(\x0e\x32\x1b.onrecord.common.v1.Verdict\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x33\n\x0b\x61rgs_digest\x18\x04 \x01(\x0b\x32\x1e.onrecord.common.v1.ArgsDigest\"\x18\n\x16\x41nswerToolCallResponse2\x81\x01\n\x0f\x41pprovalService\x12n\n\x0e\x41nswerToolCall\x12*.onrecord.gateway.v1.AnswerToolCallRequest\x1a+.onrecord.gateway.v1.AnswerToolCallResponse\"\x03\x90\x02\x02\x42\x92\x01\n\x17\x64\x65v.onrecord.gateway.v1P\x01Z1onrecord.dev/protos/onrecord/gateway/v1;gatewayv1\xaa\x02\x13OnRecord.Gateway.V1\xca\x02\x13OnRecord\\Gateway\\V1\xea\x02\x15OnRecord::Gateway::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\027dev.onrecord.gateway.v1P\001Z1onrecord.dev/protos/onrecord/gateway/v1;gatewayv1\252\002\023OnRecord.Gateway.V1\312\002\023OnRecord\\Gateway\\V1\352\002\025OnRecord::Gateway::V1'
   _globals['_APPROVALSERVICE'].methods_by_name['AnswerToolCall']._loaded_options = None
   _globals['_APPROVALSERVICE'].methods_by_name['AnswerToolCall']._serialized_options = b'\220\002\002'
-  _globals['_ANSWERTOOLCALLREQUEST']._serialized_start=93
-  _globals['_ANSWERTOOLCALLREQUEST']._serialized_end=200
-  _globals['_ANSWERTOOLCALLRESPONSE']._serialized_start=202
-  _globals['_ANSWERTOOLCALLRESPONSE']._serialized_end=226
-  _globals['_APPROVALSERVICE']._serialized_start=229
-  _globals['_APPROVALSERVICE']._serialized_end=358
+  _globals['_ANSWERTOOLCALLREQUEST']._serialized_start=94
+  _globals['_ANSWERTOOLCALLREQUEST']._serialized_end=254
+  _globals['_ANSWERTOOLCALLRESPONSE']._serialized_start=256
+  _globals['_ANSWERTOOLCALLRESPONSE']._serialized_end=280
+  _globals['_APPROVALSERVICE']._serialized_start=283
+  _globals['_APPROVALSERVICE']._serialized_end=412
 # @@protoc_insertion_point(module_scope)

@@ -26,22 +26,32 @@ class AnswerToolCallRequest(_message.Message):
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ARGS_DIGEST_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
     """ToolCallStarted.tool_call_id."""
     verdict: _common_pb2.Verdict.ValueType
     """The decision. INVALID_ARGUMENT when it is not set or not known."""
     reason: _builtins.str
-    """Told to the model when the call may not run, at most 4096 bytes; may be empty."""
+    """Told to the model when the call may not run, and kept in Decision.reason, redacted and cut; at most 4096 bytes; may be
+    empty.
+    """
+    @_builtins.property
+    def args_digest(self) -> _common_pb2.ArgsDigest:
+        """ToolCallStarted.args_digest, so that what was approved is what runs. FAILED_PRECONDITION when it is another; it may be
+        left out by a refusal alone.
+        """
+
     def __init__(
         self,
         *,
         tool_call_id: _builtins.str = ...,
         verdict: _common_pb2.Verdict.ValueType = ...,
         reason: _builtins.str = ...,
+        args_digest: _common_pb2.ArgsDigest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["args_digest", b"args_digest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "tool_call_id", b"tool_call_id", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args_digest", b"args_digest", "reason", b"reason", "tool_call_id", b"tool_call_id", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -259,6 +259,9 @@ class RunTurnRequest(_message.Message):
     MAX_STEPS_FIELD_NUMBER: _builtins.int
     MAX_COST_MICROS_FIELD_NUMBER: _builtins.int
     KEEP_ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    PARENT_TURN_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Chosen by the client, at most 128 characters, so that the turn runs once however often it is asked for: the same caller,
     request_id and content attaches to the turn that the first request began, if that runs or ended within the last hour.
@@ -281,9 +284,19 @@ class RunTurnRequest(_message.Message):
     """
     keep_on_disconnect: _builtins.bool
     """Whether the turn runs on when the client goes away, so that AttachTurn can go on with it."""
+    on_behalf_of: _builtins.str
+    """For whom the client acts, such as its own user: its claim, which is recorded as such, at most 128 characters, without
+    control characters. INVALID_ARGUMENT otherwise. Whoever called is AuditRow.principal.
+    """
+    parent_turn_id: _builtins.str
+    """The turn whose tool call began this one, at most 128 characters: a claim."""
     @_builtins.property
     def new_session(self) -> Global___SessionSettings:
         """The settings of a new session, which begins with this turn."""
+
+    @_builtins.property
+    def agent(self) -> _common_pb2.Software:
+        """The agent that the turn is of: name and version at most 64 characters each. INVALID_ARGUMENT otherwise."""
 
     def __init__(
         self,
@@ -297,10 +310,13 @@ class RunTurnRequest(_message.Message):
         max_steps: _builtins.int | None = ...,
         max_cost_micros: _builtins.int | None = ...,
         keep_on_disconnect: _builtins.bool = ...,
+        on_behalf_of: _builtins.str = ...,
+        agent: _common_pb2.Software | None = ...,
+        parent_turn_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_cost_micros", b"_max_cost_micros", "_max_steps", b"_max_steps", "max_cost_micros", b"max_cost_micros", "max_steps", b"max_steps", "new_session", b"new_session", "session", b"session", "session_id", b"session_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_cost_micros", b"_max_cost_micros", "_max_steps", b"_max_steps", "agent", b"agent", "max_cost_micros", b"max_cost_micros", "max_steps", b"max_steps", "new_session", b"new_session", "session", b"session", "session_id", b"session_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost_micros", b"_max_cost_micros", "_max_steps", b"_max_steps", "engine", b"engine", "input", b"input", "keep_on_disconnect", b"keep_on_disconnect", "max_cost_micros", b"max_cost_micros", "max_steps", b"max_steps", "model", b"model", "new_session", b"new_session", "request_id", b"request_id", "session", b"session", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost_micros", b"_max_cost_micros", "_max_steps", b"_max_steps", "agent", b"agent", "engine", b"engine", "input", b"input", "keep_on_disconnect", b"keep_on_disconnect", "max_cost_micros", b"max_cost_micros", "max_steps", b"max_steps", "model", b"model", "new_session", b"new_session", "on_behalf_of", b"on_behalf_of", "parent_turn_id", b"parent_turn_id", "request_id", b"request_id", "session", b"session", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_cost_micros: _TypeAlias = _typing.Literal["max_cost_micros"]  # noqa: Y015
     _WhichOneofArgType__max_cost_micros: _TypeAlias = _typing.Literal["_max_cost_micros", b"_max_cost_micros"]  # noqa: Y015
@@ -529,6 +545,7 @@ class ToolCallStarted(_message.Message):
     TOOL_NAME_FIELD_NUMBER: _builtins.int
     ARGS_SUMMARY_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
+    ARGS_DIGEST_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
     """The audit row's id."""
     tool_name: _builtins.str
@@ -539,6 +556,10 @@ class ToolCallStarted(_message.Message):
     def pending(self) -> Global___PendingAnswer:
         """Set when the call waits for AnswerToolCall before it runs."""
 
+    @_builtins.property
+    def args_digest(self) -> _common_pb2.ArgsDigest:
+        """The digest of the arguments, which an answer must carry back; unset where no call is recorded."""
+
     def __init__(
         self,
         *,
@@ -546,10 +567,11 @@ class ToolCallStarted(_message.Message):
         tool_name: _builtins.str = ...,
         args_summary: _builtins.str = ...,
         pending: Global___PendingAnswer | None = ...,
+        args_digest: _common_pb2.ArgsDigest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["pending", b"pending"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["args_digest", b"args_digest", "pending", b"pending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args_summary", b"args_summary", "pending", b"pending", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args_digest", b"args_digest", "args_summary", b"args_summary", "pending", b"pending", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, TypeVar, get_args
 
 from onrecord.client.access import Access
 from onrecord.client.tool_call import ToolCall
+from onrecord.common.v1 import common_pb2
 from uuid_utils import uuid7
 
 from recording import redact
@@ -100,8 +101,10 @@ class _Ledger:
         Raises:
             RuntimeError: the ledger was never opened.
         """
-        scope = Scope(session_id or self.session_id, self._engine, model or self._model, turn_id)
-        return ToolCall(self._opened().logger, scope, name, arguments or {}, self._arguments)
+        source = common_pb2.SOURCE_CLIENT_LIBRARY
+        scope = Scope(session_id or self.session_id, self._engine, model or self._model, turn_id, source=source)
+        record = self._opened()
+        return ToolCall(record.logger, scope, name, arguments or {}, self._arguments, record.args_key)
 
     async def _begin(self) -> None:
         self._record = self._open()

@@ -12,10 +12,11 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 from uuid_utils import uuid7
 
-from recording.calls import Scope, ToolResult
+from recording.args_key import ArgsKey
+from recording.calls import AGENT_OWN, Scope, ToolResult
 from recording.calls import ToolCall as Call
 from recording.logger import AuditLogger, AuditRefused, safe_audit, safe_intend
-from recording.rows import close_call, open_call
+from recording.rows import close_call, decide, open_call
 from recording.show import Arguments
 
 log = structlog.get_logger(__name__)
@@ -30,7 +31,13 @@ class ToolCall:
     """
 
     def __init__(
-        self, logger: AuditLogger, scope: Scope, name: str, arguments: Mapping[str, Any], kept: Arguments = "shown"
+        self,
+        logger: AuditLogger,
+        scope: Scope,
+        name: str,
+        arguments: Mapping[str, Any],
+        kept: Arguments = "shown",
+        args_key: ArgsKey | None = None,
     ) -> None:
         self.id = str(uuid7())
         """The id of the row."""
@@ -44,6 +51,7 @@ class ToolCall:
         """Why the tool failed without raising: a sentence that quotes no content."""
         self._call = Call(self.id, "", name, _written(arguments))
         self._kept: Arguments = kept
+        self._args_key = args_key
         self._logger = logger
         self._scope = scope
         self._started_at_ms, self._started = 0, 0.0
@@ -54,7 +62,8 @@ class ToolCall:
         Raises:
             AuditRefused: the mode is `strict`, and the intent could not be written to disk.
         """
-        self._intent = open_call(self._call, self._scope, arguments=self._kept)
+        self._intent = open_call(self._call, self._scope, arguments=self._kept, key=self._args_key)
+        decide(self._intent, AGENT_OWN)
         refusal = safe_intend(self._logger, self._intent)
         if refusal is not None:
             raise AuditRefused(refusal)

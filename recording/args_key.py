@@ -1,0 +1,70 @@
+"""The key of the digests of arguments, which stays in the producer's state directory.
+
+Under one key equal arguments have equal digests, and without it nothing can be guessed from one. A key is followed by
+another after 90 days; digests under two keys cannot be compared, which their key ids say.
+"""
+
+import hmac
+import json
+import os
+import secrets
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+FILE = "args_key.json"
+ROTATION_SECONDS = 90 * 86_400
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ArgsKey:
+    """A key of digests."""
+
+    id: str
+    key: bytes = field(repr=False)
+
+    def digest(self, arguments: str) -> bytes:
+        """HMAC-SHA-256 of arguments as a model wrote them, 32 bytes.
+
+        Of JSON it is that of the canonical form: sorted keys, no spaces. Anything else is taken as it is.
+        """
+        try:
+            text = _CANONICAL.encode(json.loads(arguments))
+        except (ValueError, RecursionError):
+            text = arguments
+        return hmac.digest(self.key, text.encode("utf-8", "surrogatepass"), "sha256")
+
+
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def open_args_key(state_dir: Path) -> ArgsKey:
+    """The key of a state directory. It is made where there is none, where it is old, and where its file is damaged.
+
+    Raises:
+        OSError: the file cannot be read or written.
+    """
+    path = state_dir / FILE
+    try:
+        kept = json.loads(path.read_text())
+        made_at, key = float(kept["made_at"]), ArgsKey(str(kept["id"]), bytes.fromhex(kept["key"]))
+        if key.id and len(key.key) == 32 and time.time() - made_at < ROTATION_SECONDS:
+            return key
+    except FileNotFoundError:
+        pass
+    except (ValueError, KeyError, TypeError):
+        log.warning("args_key.damaged", path=str(path), hint="another key is used from now on")
+    key = ArgsKey(secrets.token_hex(8), secrets.token_bytes(32))
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(dir=state_dir, prefix=FILE)  # readable by this user alone
+    with os.fdopen(descriptor, "w") as file:
+        json.dump({"id": key.id, "key": key.key.hex(), "made_at": time.time()}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(draft).replace(path)
+    return key
