@@ -1,5 +1,6 @@
 """Who is let in, who is not, what each is told, and what happens to those who are taken off the list."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,13 @@ from grpc_status import rpc_status
 
 from recording.channel.watched import Watched
 from service_kit.access.interceptor import AccessInterceptor, rules_for
-from service_kit.access.roles import Role, load_callers, make_token
+from service_kit.access.roles import Callers, Entry, Role, load_callers, make_token
 from service_kit.health import Health
 from service_kit.server import add_reflection, bind, build_server
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
 
 READERS = frozenset({Role.READER})
+ONE_WAY = "sample.OneWay"
 
 
 class Guarded:
@@ -29,6 +31,17 @@ class Guarded:
         self.access = access
         self.channel = channel
         self.tables: dict[str, str] = {}
+        self.heard: asyncio.Queue[bytes] = asyncio.Queue()
+        self.to_tell: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def hear(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
+        async for request in requests:
+            self.heard.put_nowait(request)
+        return b""
+
+    async def tell(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        while True:
+            yield await self.to_tell.get()
 
     def add(self, name: str, role: Role) -> str:
         token, self.tables[name] = make_token(name, [role])
@@ -73,16 +86,25 @@ def bearer(token: str) -> Any:
 async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
     path = tmp_path / "callers.toml"
     path.write_text("")
-    rules = rules_for(NAME, {"Repeat": READERS, "RepeatTwice": READERS, "RepeatAll": READERS})
+    rules = {
+        **rules_for(NAME, {"Repeat": READERS, "RepeatTwice": READERS, "RepeatAll": READERS}),
+        **rules_for(ONE_WAY, {"Hear": READERS, "Tell": READERS}),
+    }
     access = AccessInterceptor(rules, Watched([path], partial(load_callers, path)))
     server = build_server([sample_interceptor(), access])
+    channel = grpc.aio.insecure_channel(bind(server, "127.0.0.1:0"))
+    guarded = Guarded(path, channel, access)
+    one_way: dict[str, Any] = {
+        "Hear": grpc.stream_unary_rpc_method_handler(guarded.hear),
+        "Tell": grpc.unary_stream_rpc_method_handler(guarded.tell),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(ONE_WAY, one_way),))
     add_sample(server)
     health_pb2_grpc.add_HealthServicer_to_server(Health([NAME]), server)
     add_reflection(server, [NAME])
-    address = bind(server, "127.0.0.1:0")
     await server.start()
-    async with grpc.aio.insecure_channel(address) as channel:
-        yield Guarded(path, channel, access)
+    async with channel:
+        yield guarded
     await server.stop(None)
 
 
@@ -138,6 +160,45 @@ async def test_a_running_stream_ends_when_its_token_is_taken_away(guarded):
     guarded.remove("ada")
     await call.write(b"")
     assert await call.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def _open_one_way(guarded: Guarded, token: str) -> tuple[Any, Any]:
+    """A call that only listens and one that only speaks, with one message each behind them."""
+    channel = cast(Any, guarded.channel)
+    hearing = channel.stream_unary(f"/{ONE_WAY}/Hear")(metadata=bearer(token))
+    telling = channel.unary_stream(f"/{ONE_WAY}/Tell")(b"", metadata=bearer(token))
+    await hearing.write(b"first")
+    assert await guarded.heard.get() == b"first"
+    guarded.to_tell.put_nowait(b"first")
+    assert await telling.read() == b"first"
+    return hearing, telling
+
+
+async def _both_end(guarded: Guarded, hearing: Any, telling: Any) -> None:
+    guarded.to_tell.put_nowait(b"second")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await telling.read()
+    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    await hearing.write(b"second")
+    heard, ended = asyncio.create_task(guarded.heard.get()), asyncio.create_task(hearing.code())
+    await asyncio.wait({heard, ended}, return_when=asyncio.FIRST_COMPLETED)
+    assert not heard.done()
+    heard.cancel()
+    assert await ended == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_nothing_more_is_heard_from_and_nothing_told_to_who_is_taken_off_the_list(guarded):
+    """Each way has its own check: a stream that only listens, and one that only speaks, ends."""
+    streams = await _open_one_way(guarded, guarded.add("ada", Role.READER))
+    guarded.remove("ada")
+    await _both_end(guarded, *streams)
+
+
+async def test_nothing_more_is_heard_from_and_nothing_told_to_whose_token_expires_meanwhile(guarded, monkeypatch):
+    streams = await _open_one_way(guarded, guarded.add("ada", Role.READER))
+    monkeypatch.setattr(Entry, "has_expired", lambda entry: True)
+    monkeypatch.setattr(Callers, "by_token", lambda callers, token: None)
+    await _both_end(guarded, *streams)
 
 
 async def test_a_list_that_became_useless_leaves_the_old_one_in_force(guarded):

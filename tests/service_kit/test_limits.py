@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 from service_kit.access.limits import LimitSettings, RateInterceptor
 from service_kit.errors import RateExceeded
 from service_kit.health import Health
-from service_kit.server import bind, build_server
+from service_kit.server import answering, bind, build_server
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
 
 Serve = Callable[..., Awaitable[str]]
@@ -77,6 +77,16 @@ async def test_a_connection_that_is_old_enough_is_closed_and_the_client_connects
         assert (await repeat(channel, "again")).value == "again"
 
 
+async def test_a_stream_that_outlasts_the_grace_of_its_connection_is_ended(serve):
+    address = await serve(max_connection_age_seconds=0.1, max_connection_age_grace_seconds=0.1)
+    async with grpc.aio.insecure_channel(address) as channel:
+        call: Any = channel.unary_stream(f"/{NAME}/RepeatTwice")(StringValue(value="sleep").SerializeToString())
+        assert await call.read()
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await call.read()
+        assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
 @pytest.mark.parametrize("method", ["Repeat", "RepeatTwice"])
 async def test_a_caller_beyond_its_rate_is_told_when_to_come_again_and_health_is_not_counted(serve, method):
     address = await serve(rate_per_second=2)
@@ -125,3 +135,25 @@ def test_callers_that_came_once_are_forgotten():
         now = float(number)
         rate.take(str(number))
     assert len(rate._buckets) <= 10_000
+
+
+@pytest.mark.parametrize("method", ["RepeatTwice", "RepeatAll"])
+async def test_a_request_of_too_many_parts_is_refused_and_so_is_a_later_one_of_a_stream(method):
+    server = build_server(answering(sample_interceptor(), [NAME]))
+    add_sample(server)
+    address = bind(server, "127.0.0.1:0")
+    await server.start()
+    many = b"\x10\x01" * 40_000
+    async with grpc.aio.insecure_channel(address) as channel:
+        calls: Any = channel
+        if method == "RepeatTwice":
+            call = calls.unary_stream(f"/{NAME}/{method}")(many)
+        else:
+            call = calls.stream_stream(f"/{NAME}/{method}")()
+            await call.write(b"")
+            assert await call.read() == b""
+            await call.write(many)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call.read()
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    await server.stop(None)

@@ -112,7 +112,15 @@ async def test_links_that_stay_inside_are_followed(workspace: Path):
     (workspace / "relative").symlink_to("sub/a.txt")
     (workspace / "absolute").symlink_to(workspace / "sub")
     (workspace / "sub" / "up").symlink_to("../relative")
-    for path in ("relative", "absolute/a.txt", "sub/up", "absolute/up", str(workspace / "absolute" / "a.txt")):
+    (workspace / "sub" / "back").symlink_to(workspace / "sub" / "a.txt")
+    for path in (
+        "relative",
+        "absolute/a.txt",
+        "sub/up",
+        "sub/back",
+        "absolute/up",
+        str(workspace / "absolute" / "a.txt"),
+    ):
         assert (await run(ReadTool(), workspace, path=path)).text == "inside", path
 
 

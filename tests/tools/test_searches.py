@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -216,6 +217,67 @@ def test_a_folder_of_very_many_files_is_looked_at_in_part(workspace: Path, monke
     folder = os.open(workspace, os.O_RDONLY)
     assert len(list(search.walk(folder))) == 3
     os.close(folder)
+
+
+@pytest.fixture
+def opened(workspace: Path) -> Iterator[int]:
+    folder = os.open(workspace, os.O_RDONLY)
+    yield folder
+    os.close(folder)
+
+
+def test_a_walk_neither_lists_links_nor_follows_them(workspace: Path, opened: int):
+    (workspace.parent / "outside").mkdir()
+    (workspace.parent / "outside" / "secret.txt").write_text("needle\n")
+    (workspace / "file").symlink_to("../outside/secret.txt")
+    (workspace / "folder").symlink_to("../outside")
+    (workspace / "a.txt").touch()
+    assert [path for path, *_ in search.walk(opened)] == ["a.txt"]
+    assert list(search.search(re.compile("needle"), None, opened)) == []
+
+
+def test_a_folder_that_a_link_replaces_during_a_walk_is_not_entered(workspace: Path, opened: int):
+    (workspace.parent / "outside").mkdir()
+    (workspace.parent / "outside" / "secret.txt").touch()
+    (workspace / "folder").mkdir()
+    walked = []
+    for path, *_ in search.walk(opened):
+        walked.append(path)
+        (workspace / "folder").rename(workspace / "moved")
+        (workspace / "folder").symlink_to("../outside")
+    assert walked == ["folder"]
+
+
+def test_a_file_that_a_link_replaces_during_a_search_is_not_read(workspace: Path, opened: int):
+    (workspace.parent / "secret.txt").write_text("needle of another\n")
+    for name in ("a", "b"):
+        (workspace / name).write_text("needle\n")
+    lines = search.search(re.compile("needle"), None, opened)
+    assert next(lines) == "./a:1:needle"
+    (workspace / "b").unlink()
+    (workspace / "b").symlink_to("../secret.txt")
+    assert list(lines) == []
+
+
+async def test_a_search_reads_no_special_file_and_waits_for_none(workspace: Path):
+    os.mkfifo(workspace / "silent")
+    os.mkfifo(workspace / "speaking")
+    speaking = os.open(workspace / "speaking", os.O_RDWR)
+    os.write(speaking, b"needle\n")
+    assert (await run(GrepTool(None, Workers()), workspace, pattern="needle")).text == "[No line matches.]"
+    assert os.read(speaking, 100) == b"needle\n"
+    os.close(speaking)
+
+
+async def test_of_a_huge_file_a_search_reads_no_more_than_it_may(workspace: Path):
+    """Its worker has 1 GiB. What is too large to be read whole has no lines."""
+    with (workspace / "huge").open("wb") as file:
+        file.write(b"needle\n")
+        file.truncate(4 * 2**30)
+    with (workspace / "large").open("wb") as file:
+        file.write(b"needle\n" * (search.MAX_FILE_BYTES // 7 + 1))
+    (workspace / "small").write_text("needle\n")
+    assert (await run(GrepTool(None, Workers()), workspace, pattern="needle")).text == "small:1:needle"
 
 
 async def test_a_file_name_that_is_no_text_does_not_end_the_call(workspace: Path, grep: GrepTool):
