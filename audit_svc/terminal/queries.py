@@ -145,7 +145,9 @@ def usage(
     _print(Listing(limit, as_json), found, partial(rows.usage_table, names))
     for at, name in enumerate(names):
         if name not in DIMENSIONS and found and not any(group.values[at] for group in found):
-            err.print(f"no session of these has a label {printable(name)!r}", style="yellow")
+            label_key = name.removeprefix(LABEL)
+            hint = f": to group by {label_key}, leave out {LABEL!r}" if label_key in DIMENSIONS else ""
+            err.print(f"no session of these has a label {printable(label_key)!r}{hint}", style="yellow")
 
 
 def queries(
@@ -161,7 +163,12 @@ def queries(
 
 
 def _print(listing: Listing, found: list[Any], table: Callable[[list[Any]], Table]) -> None:
-    _print_json(found) if listing.as_json else out.print(table(found))
+    if listing.as_json:
+        _print_json(found)
+    elif found:
+        out.print(table(found))
+    else:
+        err.print("nothing matches", style="yellow")
 
 
 def _print_lines(lines: Iterable[Text]) -> None:

@@ -246,7 +246,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _offset(ms: int) -> str:
-    return f"+{ms / 1000:.3f}s"
+    return f"{ms / 1000:+.3f}s"
 
 
 def _quantiles(row: questions_pb2.UsageGroup) -> Iterator[str]:

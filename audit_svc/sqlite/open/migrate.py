@@ -143,7 +143,8 @@ def refuse_older(connection: Connection, path: Path) -> None:
     if waiting := pending(connection, load_migrations()):
         labels = ", ".join(migration.label for migration in waiting)
         raise MigrationRefused(
-            f"{path} has an older schema ({labels} not applied): run `audit-svc migrate up --db {path}`"
+            f"{path} has an older schema ({labels} not applied): run `audit-svc migrate up --db {path}`; "
+            "if it was copied without its -wal, copy it again with `audit-svc backup`"
         )
 
 

@@ -263,6 +263,14 @@ def test_a_label_that_no_session_has_is_told(place: Place):
     ran = place.run("usage", "--by", "usre,tool", "--since", "1h")
     assert ran.returncode == 0
     assert "no session of these has a label 'usre'" in ran.stderr
+    ran = place.run("usage", "--by", "label:recorded_by", "--since", "1h")
+    assert "has a label 'recorded_by': to group by recorded_by, leave out 'label:'" in ran.stderr
+
+
+@pytest.mark.long
+def test_that_nothing_matches_is_said(place: Place):
+    ran = place.run("calls", "--tool", "nobody's")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "nothing matches\n")
 
 
 @pytest.mark.long
