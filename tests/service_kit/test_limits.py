@@ -80,7 +80,8 @@ async def test_a_connection_that_is_old_enough_is_closed_and_the_client_connects
 async def test_a_stream_that_outlasts_the_grace_of_its_connection_is_ended(serve):
     address = await serve(max_connection_age_seconds=0.1, max_connection_age_grace_seconds=0.1)
     async with grpc.aio.insecure_channel(address) as channel:
-        call: Any = channel.unary_stream(f"/{NAME}/RepeatTwice")(StringValue(value="sleep").SerializeToString())
+        opens: Any = channel.unary_stream(f"/{NAME}/RepeatTwice")
+        call = opens(StringValue(value="sleep").SerializeToString())
         assert await call.read()
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await call.read()
@@ -139,7 +140,7 @@ def test_callers_that_came_once_are_forgotten():
 
 @pytest.mark.parametrize("method", ["RepeatTwice", "RepeatAll"])
 async def test_a_request_of_too_many_parts_is_refused_and_so_is_a_later_one_of_a_stream(method):
-    server = build_server(answering(sample_interceptor(), [NAME]))
+    server = build_server(answering(sample_interceptor(), []))
     add_sample(server)
     address = bind(server, "127.0.0.1:0")
     await server.start()
