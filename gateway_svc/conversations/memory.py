@@ -15,8 +15,10 @@ _MESSAGE_BYTES = 800
 class Encoded(Protocol):
     """A conversation as an engine sends it."""
 
-    size: int
-    """In bytes."""
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        ...
 
 
 @dataclass(slots=True)

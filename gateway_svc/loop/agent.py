@@ -1,6 +1,7 @@
 """The agent loop: ask the model, run the tools that it calls, return their results, until it calls none."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -17,8 +18,16 @@ from gateway_svc.loop.answers import Answers
 from gateway_svc.loop.asking import ask
 from gateway_svc.loop.context import Context, TokenEstimator
 from gateway_svc.loop.dry_run import DryRunToolbox, ShadowLogger
-from gateway_svc.loop.refusals import CONTENT_REFUSED, CUT_CALLS, NOT_PARSED, WRITE_AGAIN, ContextSizes, withhold
-from gateway_svc.messages import Message, SystemMessage, ToolMessage
+from gateway_svc.loop.refusals import (
+    CONTENT_REFUSED,
+    CUT_CALLS,
+    NOT_PARSED,
+    WRITE_AGAIN,
+    ContextSizes,
+    is_refusal,
+    withhold,
+)
+from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolMessage
 from gateway_svc.tools import ToolContext
 from gateway_svc.tools.files import Files
 from gateway_svc.tools.toolbox import Toolbox, denied
@@ -34,6 +43,8 @@ STOP_REASONS = {
     "length": pb.STOP_REASON_MAX_OUTPUT_TOKENS,
     "content_filter": pb.STOP_REASON_CONTENT_FILTER,
 }
+MORE_ROOM = 1.25
+"""How much more room there must be than before for what was left out to come back."""
 CANCELLED = ToolResult("The call was cancelled.", common_pb2.OUTCOME_CANCELLED, "cancelled")
 
 
@@ -94,8 +105,8 @@ class Agent:
         Raises:
             EngineError: the model server did not answer as it should.
         """
-        context = Context(self._engine.encode_message, withhold(_with_system_prompt(turn)))
-        was_cut = False
+        context = self._context(turn)
+        was_cut = was_refused = False
         deadline = asyncio.timeout(self._limits.max_turn_seconds - (time.monotonic() - turn.started))
         try:
             async with deadline:
@@ -117,12 +128,40 @@ class Agent:
                     was_cut = answer.finish == "length"
                 return pb.STOP_REASON_MAX_STEPS
         except ContentRefused:
+            was_refused = True
             self._append(turn, context, CONTENT_REFUSED)
             return pb.STOP_REASON_CONTENT_FILTER
         except TimeoutError:
             if not deadline.expired():
                 raise
             return pb.STOP_REASON_MAX_TURN_SECONDS
+        finally:
+            if context.can_go_on and not was_refused:
+                turn.contexts[self.name] = _Kept(turn.scope.model, turn.system_prompt, context)
+
+    def _context(self, turn: Turn) -> Context:
+        """What is sent: as the turn before has left it, with what was said since, or else made of the whole history.
+
+        It is made anew for another model or system prompt, when there is room for more of what was left out, and when a
+        server has refused content since, which is withheld in the middle of it.
+        """
+        kept = turn.contexts.pop(self.name, None)
+        if isinstance(kept, _Kept) and (kept.model, kept.system_prompt) == (turn.scope.model, turn.system_prompt):
+            new = turn.history[kept.context.covers :]
+            refused = any(isinstance(message, AssistantMessage) and is_refusal(message) for message in new)
+            room = self._room_bytes(turn) - len(self._tools)
+            if not refused and room <= kept.context.fitted_bytes * MORE_ROOM:
+                kept.context.go_on(new)
+                return kept.context
+        told = withhold(_with_system_prompt(turn))
+        return Context(self._engine.encode_message, told, system_prompt=bool(turn.system_prompt))
+
+    def _room_bytes(self, turn: Turn) -> int:
+        """How much may be sent, tools included; sys.maxsize if the model's context is not known."""
+        context_tokens = self._contexts.of(turn.scope.model)
+        if context_tokens is None:
+            return sys.maxsize
+        return self._estimator.room_bytes(turn.scope.session_id, turn.scope.model, context_tokens)
 
     async def _ask_until_read(self, turn: Turn, context: Context) -> StepResult:
         """Asks the model, and once more if the server refuses the length (then shortened) or cannot parse a call."""
@@ -199,9 +238,10 @@ class Agent:
         context_tokens = self._contexts.of(turn.scope.model)
         if context_tokens is None:
             return False
-        room = self._estimator.room_bytes(turn.scope.session_id, turn.scope.model, context_tokens) - len(self._tools)
-        if not context.fit(room, context_tokens // 2):
+        room = self._room_bytes(turn) - len(self._tools)
+        if not context.fit(room, context_tokens // 2) and context.is_told:
             return False
+        context.is_told = True
         turn.events.warn(
             pb.WARNING_CODE_HISTORY_SHORTENED,
             f"the conversation does not fit the model's context of {context_tokens} tokens: "
@@ -306,6 +346,20 @@ class Agent:
     async def aclose(self) -> None:
         """Closes the connections to the model server."""
         await self._engine.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A context for the session's next turn, and what it holds for."""
+
+    model: str
+    system_prompt: str
+    context: Context
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.context.size
 
 
 def _tell(turn: Turn, row: audit_pb2.AuditRow) -> None:

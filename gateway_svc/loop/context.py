@@ -91,10 +91,18 @@ class TokenEstimator:
 
 
 class Context:
-    """The messages of one turn as they are sent. Each is encoded once, and again only if it is shortened."""
+    """The messages of a conversation as they are sent. Each is encoded once, and again only if it is shortened.
 
-    def __init__(self, encode: Callable[[Message], Encoded], messages: Sequence[Message]) -> None:
+    It may go on from turn to turn, so that a turn costs what is new.
+    """
+
+    def __init__(
+        self, encode: Callable[[Message], Encoded], messages: Sequence[Message], *, system_prompt: bool = False
+    ) -> None:
+        """`messages` are a history, system_prompt: ahead of which stands the system prompt."""
         self._encode = encode
+        self.covers = len(messages) - system_prompt
+        """How many messages of the history it was made of."""
         self._messages = list(messages)
         self.encoded = [encode(message) for message in messages]
         """The messages for the model server; do not modify."""
@@ -103,21 +111,41 @@ class Context:
         self.left_out_turns = 0
         self.left_out_steps = 0
         self.shortened_results = 0
+        self.fitted_bytes = sys.maxsize
+        """What it was fitted to when something was shortened or left out last."""
+        self.is_told = True
+        """Whether the client was told in this turn of what was shortened or left out."""
+        self._squeezed = False
+        """Whether even the last step's results were shortened."""
         self._left_out_bytes = 0
         self._counted: tuple[int, int] | None = None
         """Bytes and tokens of the last request, while requests only grow."""
 
     def append(self, message: Message) -> None:
         """Adds a message at the end."""
+        self.covers += 1
         self._messages.append(message)
         self.encoded.append(self._encode(message))
         self.size += len(self.encoded[-1])
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether the next turn can take it. What was cut of the turn's own steps, the next turn has room for again."""
+        return not (self.left_out_steps or self._squeezed)
+
+    def go_on(self, messages: Sequence[Message]) -> None:
+        """Begins another turn with what was said since."""
+        self._counted = None
+        self.is_told = not (self.left_out_turns or self.shortened_results)
+        for message in messages:
+            self.append(message)
 
     def fit(self, room_bytes: int, piece_bytes: int) -> bool:
         """Shortens and leaves out what exceeds room_bytes, whole turns by piece_bytes; returns whether it did."""
         if self.size <= room_bytes:
             return False
         self._counted = None
+        self.fitted_bytes = room_bytes
         before = self.left_out_turns, self.left_out_steps, self.shortened_results
         self._shorten(self._head, self._turn, room_bytes=0)
         if self.size > room_bytes:
@@ -129,6 +157,7 @@ class Context:
         characters = SHORT_RESULT_CHARACTERS * 128
         while self.size > room_bytes and characters > LEAST_RESULT_CHARACTERS:
             characters //= 2
+            self._squeezed = True
             self._shorten(self._last_step, len(self._messages), room_bytes=0, characters=characters)
         return before != (self.left_out_turns, self.left_out_steps, self.shortened_results)
 

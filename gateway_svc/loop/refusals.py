@@ -63,11 +63,16 @@ class ContextSizes:
         return self.of(model) or 512
 
 
+def is_refusal(message: AssistantMessage) -> bool:
+    """Whether it is the mark of a refusal, before which withhold() takes something out."""
+    return message.text == CONTENT_REFUSED.text
+
+
 def withhold(messages: Sequence[Message]) -> list[Message]:
     """A conversation without what a server refused for its content: the results or input right before the mark."""
     told = list(messages)
     for mark, message in enumerate(messages):
-        if not (isinstance(message, AssistantMessage) and message.text == CONTENT_REFUSED.text):
+        if not (isinstance(message, AssistantMessage) and is_refusal(message)):
             continue
         for at in range(mark - 1, -1, -1):
             match told[at]:

@@ -172,6 +172,7 @@ class SessionTurns:
                 observer=telemetry,
             ),
             max_steps=request.max_steps if request.HasField("max_steps") else None,
+            contexts=session.contexts,
         )
         started = pb.TurnStarted(engine=runner.name, model=model, unconfined=runner.jail == NO_JAIL)
         running.events.put(pb.TurnEvent(turn_started=started))

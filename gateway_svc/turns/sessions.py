@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from uuid_utils import uuid7
 
 from gateway_svc.conversations.history import closing_messages
+from gateway_svc.conversations.memory import Encoded
 from gateway_svc.conversations.protocol import Conversations, Lease
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.errors import Busy, Damaged
@@ -30,6 +31,11 @@ class Session:
     def history(self) -> list[Message]:
         """What was said in it; only append() adds to it."""
         return self._lease.history.messages
+
+    @property
+    def contexts(self) -> dict[str, Encoded]:
+        """What engines keep of the conversation from turn to turn."""
+        return self._lease.history.contexts
 
     @property
     def unreadable(self) -> str:
