@@ -1,6 +1,7 @@
 """The messages of a conversation, independent of any model server's format."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from recording.calls import ToolCall
 
@@ -53,6 +54,15 @@ class ToolMessage:
 
 
 Message = SystemMessage | UserMessage | AssistantMessage | ToolMessage
+
+
+class EncodedConversation(Protocol):
+    """A conversation as an engine sends it."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

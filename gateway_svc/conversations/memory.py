@@ -4,21 +4,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from gateway_svc.messages import Message
+from gateway_svc.messages import EncodedConversation, Message
 
 _MESSAGE_BYTES = 800
 """What a message takes in memory beside its text: its objects, and those of its encoded form."""
-
-
-class Encoded(Protocol):
-    """A conversation as an engine sends it."""
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        ...
 
 
 @dataclass(slots=True)
@@ -26,7 +16,7 @@ class History:
     """What was said in a session, as models are told it."""
 
     messages: list[Message] = field(default_factory=list)
-    contexts: dict[str, Encoded] = field(default_factory=dict)
+    contexts: dict[str, EncodedConversation] = field(default_factory=dict)
     """What engines keep of it from turn to turn, by their names."""
     unreadable: str = ""
     """What of it could not be read, as a sentence for people; empty if all could."""

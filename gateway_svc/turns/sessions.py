@@ -7,11 +7,10 @@ from contextlib import asynccontextmanager, suppress
 from uuid_utils import uuid7
 
 from gateway_svc.conversations.history import closing_messages
-from gateway_svc.conversations.memory import Encoded
 from gateway_svc.conversations.protocol import Conversations, Lease
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.errors import Busy, Damaged
-from gateway_svc.messages import Message
+from gateway_svc.messages import EncodedConversation, Message
 from gateway_svc.turns.events import now_ms
 from gateway_svc.turns.keyed_locks import KeyedLocks
 
@@ -33,7 +32,7 @@ class Session:
         return self._lease.history.messages
 
     @property
-    def contexts(self) -> dict[str, Encoded]:
+    def contexts(self) -> dict[str, EncodedConversation]:
         """What engines keep of the conversation from turn to turn."""
         return self._lease.history.contexts
 

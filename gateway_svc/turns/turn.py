@@ -7,8 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.conversations.memory import Encoded
-from gateway_svc.messages import Message
+from gateway_svc.messages import EncodedConversation, Message
 from gateway_svc.turns.account import TurnAccount
 from gateway_svc.turns.events import TurnEvents
 from recording.calls import Scope
@@ -28,7 +27,7 @@ class Turn:
     account: TurnAccount
     max_steps: int | None = None
     """The client's limit; None means the gateway's own."""
-    contexts: dict[str, Encoded] = field(default_factory=dict)
+    contexts: dict[str, EncodedConversation] = field(default_factory=dict)
     """What runners keep of the conversation for the session's next turn, by their names."""
     started: float = field(default_factory=time.monotonic)
 
