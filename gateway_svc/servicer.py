@@ -125,8 +125,11 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         size = page_size(request.page_size)
         before = str(decode_token(request.page_token, b"sessions", (str,))[0]) if request.page_token else None
         states = await self._sessions.list_page(size + 1, before, _viewer())
-        token = encode_token((states[size - 1].id,), b"sessions") if len(states) > size else ""
-        return pb.ListSessionsResponse(sessions=[state.to_message() for state in states[:size]], next_page_token=token)
+        page, more = states[:size], bool(states[size:])
+        if page and not more:
+            more = bool(await self._sessions.list_page(1, page[-1].id, _viewer()))
+        token = encode_token((page[-1].id,), b"sessions") if more else ""
+        return pb.ListSessionsResponse(sessions=[state.to_message() for state in page], next_page_token=token)
 
     async def DeleteSession(self, request: pb.DeleteSessionRequest, context: Context) -> pb.DeleteSessionResponse:  # noqa: N802
         """Removes a session."""

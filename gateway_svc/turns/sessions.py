@@ -157,7 +157,10 @@ class Sessions:
         return await self._conversations.state(session_id, viewer)
 
     async def list_page(self, size: int, before: str | None, viewer: str | None = None) -> list[SessionState]:
-        """At most `size` sessions that viewer may see, the newest first, older than the session `before`."""
+        """At most `size` sessions that viewer may see, the newest first, older than the session `before`.
+
+        Fewer where they are large: only behind an empty list is nothing more.
+        """
         return await self._conversations.list_page(size, before, viewer)
 
     async def remove(self, session_id: str, viewer: str | None = None) -> None:

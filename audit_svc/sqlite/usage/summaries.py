@@ -17,7 +17,7 @@ from onrecord.common.v1 import common_pb2
 from audit_svc.ledger import histogram
 from audit_svc.ledger.columns import MAX_INT64
 from audit_svc.ledger.groups import LABEL, PERIODS, WHO, group_name
-from audit_svc.ledger.pages import Page
+from audit_svc.ledger.pages import MAX_PAGE_BYTES, Page
 from audit_svc.ledger.query import Filter, Query
 from audit_svc.ledger.ranges import cut
 from audit_svc.ledger.steps import STEPS
@@ -92,9 +92,14 @@ def summarize_usage(connection: Connection, query: Query) -> Page[questions_pb2.
         for table, conditions in parts:
             for group, values in _read(connection, table, groups, conditions):
                 found[group].add(table, values)
-    rest, page = page[query.size :], page[: query.size]
-    rows = [_row(_names(groups, group), found[group]) for group in page if not groups or found[group].is_used]
-    return Page(rows, tuple(_names(groups, page[-1])) if rest else None)
+    rows, size_bytes = list[questions_pb2.UsageGroup](), 0
+    for at, group in enumerate(page):
+        if at == query.size or size_bytes > MAX_PAGE_BYTES:
+            return Page(rows, tuple(_names(groups, page[at - 1])))
+        if not groups or found[group].is_used:
+            rows.append(_row(_names(groups, group), found[group]))
+            size_bytes += rows[-1].ByteSize()
+    return Page(rows)
 
 
 def _refuse_ambiguous(connection: Connection, query: Query) -> None:

@@ -16,6 +16,7 @@ from gateway_svc.conversations.files.lease import FileLease
 from gateway_svc.conversations.files.older import move_over
 from gateway_svc.conversations.files.places import CONVERSATION, Hold, Places
 from gateway_svc.conversations.memory import Memory
+from gateway_svc.conversations.protocol import MAX_PAGE_BYTES
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.conversations.undisturbed import in_thread
 from gateway_svc.errors import Damaged, NotFound, storing
@@ -23,6 +24,8 @@ from recording.locks import sync_folder
 
 log = structlog.get_logger(__name__)
 
+_SUMS_BYTES = 256
+"""What a session's message takes beside its settings."""
 _AT_ONCE = 100
 """Sessions that are looked at in a thread before others of its threads have a turn."""
 
@@ -71,7 +74,7 @@ class FileConversations:
 
         def read() -> list[SessionState]:
             with storing():
-                return list(islice(self._readable(self._places.newest_first(before, viewer)), size))
+                return _page(self._readable(self._places.newest_first(before, viewer)), size)
 
         async with self._listing:
             return await asyncio.to_thread(read)
@@ -120,6 +123,16 @@ class FileConversations:
         if running and not places.is_held(self._places.leases, state.id):
             state.status = common_pb2.SESSION_STATUS_FAILED  # the process that ran it is gone
         return state
+
+
+def _page(states: Iterator[SessionState], size: int) -> list[SessionState]:
+    page, size_bytes = list[SessionState](), 0
+    for state in islice(states, size):
+        page.append(state)
+        size_bytes += state.settings.ByteSize() + _SUMS_BYTES
+        if size_bytes > MAX_PAGE_BYTES:
+            break
+    return page
 
 
 def _times(path: Path) -> tuple[str, int, int]:
