@@ -6,18 +6,15 @@ A gateway that runs on the same directory takes what is sent again within half a
 import time
 from collections import Counter
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 from rich.console import Console
 from rich.table import Column, Table
 
+from gateway_svc.settings import StateSettings
 from service_kit.printable import json_text, printable
-from service_kit.setting_types import HomePath
-from service_kit.settings import Settings, load_settings
+from service_kit.settings import load_settings
 
 if TYPE_CHECKING:  # a gateway that records nothing must not load the record
     from recording.delivery.dead_letters import DeadLetters, KeptLetter
@@ -33,14 +30,6 @@ All = Annotated[bool, typer.Option("--all", help="All of them.")]
 Code = Annotated[str, typer.Option(help="Those that were refused for this reason, such as TOO_OLD.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-
-
-class StateSettings(Settings):
-    """Where the gateway keeps its state."""
-
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_")
-
-    state_dir: HomePath = Field(Path("~/.local/state/onrecord/gateway"), validate_default=True)
 
 
 @commands.command("list")

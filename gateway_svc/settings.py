@@ -16,6 +16,7 @@ from service_kit.setting_types import (
     Count,
     CountOrZero,
     Folder,
+    HomePath,
     KeyFile,
     ListenAddress,
     Milliseconds,
@@ -26,7 +27,7 @@ from service_kit.setting_types import (
     TokenFile,
     split_commas,
 )
-from service_kit.settings import sentences_of
+from service_kit.settings import Settings, sentences_of
 
 if TYPE_CHECKING:
     from gateway_svc.engines.kinds import EngineSettings
@@ -56,6 +57,14 @@ def _parse_budgets(value: Any) -> Any:
 CallerNames = Annotated[list[CallerName], NoDecode, BeforeValidator(split_commas)]
 LabelBudgetList = Annotated[list[LabelBudget], NoDecode, BeforeValidator(_parse_budgets)]
 Policies = Annotated[dict[Text, Policy], NoDecode, BeforeValidator(split_policies)]
+
+
+class StateSettings(Settings):
+    """Where the gateway keeps its state."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_")
+
+    state_dir: HomePath = Field(Path("~/.local/state/onrecord/gateway"), validate_default=True)
 
 
 class ListenSettings(GuardSettings):

@@ -14,6 +14,7 @@ from onrecord.gateway.v1 import gateway_pb2_grpc
 from rich.console import Console
 from rich.table import Table
 
+from gateway_svc.conversations.commands import check, export
 from gateway_svc.settings import ListenSettings
 from recording.channel.token import Metadata
 from service_kit.client import client_options, current_access, open_channel
@@ -39,8 +40,17 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 def add_commands(app: typer.Typer) -> None:
     """Adds this module's commands to app, with the options that they share."""
     app.callback()(client_options)
-    for command in (run, change, engines, sessions, health):
+    for command in (run, change, engines, health):
         app.command()(command)
+    app.add_typer(_session_commands(), name="sessions")
+
+
+def _session_commands() -> typer.Typer:
+    commands = typer.Typer(help="Sessions: list or delete those of a running gateway; check or export files.")
+    commands.callback(invoke_without_command=True)(sessions)
+    for command in (delete, check, export):
+        commands.command()(command)
+    return commands
 
 
 def run(
@@ -140,11 +150,14 @@ def engines(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
 
 
 def sessions(
+    context: typer.Context,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the newest first.")] = 20,
     as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
-    """List the sessions that the gateway keeps."""
+    """List the sessions that the gateway keeps, or do something with one."""
+    if context.invoked_subcommand:
+        return
     request = pb.ListSessionsRequest(page_size=limit)
     response = _call(
         target,
@@ -168,6 +181,15 @@ def sessions(
             " ".join(f"{printable(key)}={printable(value)}" for key, value in sorted(session.settings.labels.items())),
         )
     out.print(table)
+
+
+def delete(session: str, target: Target = DEFAULT_TARGET) -> None:
+    """Delete a session and all that was said in it; the ledger keeps its rows."""
+    request = pb.DeleteSessionRequest(session_id=session)
+    _call(
+        target,
+        lambda stub, metadata: _await(stub.DeleteSession(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)),
+    )
 
 
 def health(

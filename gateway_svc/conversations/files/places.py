@@ -25,14 +25,16 @@ class Places:
     """The folder `sessions` of a state directory."""
 
     def __init__(self, root: Path) -> None:
+        self.root = root
+        self.leases = root / "leases"
+
+    def make(self) -> None:
         """Makes the folder if it is missing.
 
         Raises:
             OSError: it cannot be made.
         """
-        self.root = root
-        self.leases = root / "leases"
-        for folder in (root, self.leases):
+        for folder in (self.root, self.leases):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def new(self, owner: str, session_id: str) -> Path:

@@ -40,6 +40,7 @@ class FileConversations:
             OSError: state_dir cannot be used.
         """
         self._places = Places(state_dir / "sessions")
+        self._places.make()
         self._synced = synced
         self._memory = Memory(memory_bytes)
         self._listing = asyncio.Lock()

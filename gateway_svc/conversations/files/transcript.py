@@ -3,6 +3,7 @@
 import json
 import os
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,6 +173,30 @@ def read(fd: int, start: int = 0, number: int = 1) -> Found:
             except (KeyError, TypeError, ValueError, AttributeError):
                 found.holes.append(f"record {number_} is none that this version knows")
     return found
+
+
+def lines(fd: int) -> Iterator[Line]:
+    """Each message of the transcript fd as a JSON object, and {"damaged": why} in the places of what cannot be read.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    size, number = os.fstat(fd).st_size, 1
+    start = len(BEGINNING) if os.pread(fd, len(BEGINNING), 0) == BEGINNING else 0
+    damaged = False
+    for part in scan(fd, start, size, 1, FORM):
+        if isinstance(part, Damage):
+            damaged = part.reason != TORN
+            if damaged:
+                yield {"damaged": f"{part.stop - part.start} bytes: {part.reason}"}
+            continue
+        if part.number > number and not damaged:
+            yield {"damaged": f"records {number} to {part.number - 1} are missing"}
+        damaged, number = False, part.number + 1
+        if part.kind != SUMS:
+            found = Found()
+            line = _decode(part.payload, found, part.number)
+            yield {"damaged": found.holes[0]} if line is None else line
 
 
 def _leave_out_a_turn(kept: "deque[tuple[int, int, bytes]]", found: Found) -> bool:

@@ -1,0 +1,54 @@
+"""Commands on the sessions in a state directory, for whoever may read it; beside a running gateway or without."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from gateway_svc.settings import StateSettings
+from service_kit.printable import json_text, printable
+from service_kit.settings import load_settings
+
+EXIT_DAMAGED = 1
+
+
+def check(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False) -> None:
+    """Look through the files of all sessions; the exit code is 1 if anything is damaged or missing."""
+    from gateway_svc.conversations.files import check as files_check  # other commands need not load it
+
+    damaged = 0
+    for finding in files_check.check(load_settings(StateSettings).state_dir / "sessions"):
+        damaged += finding.is_damage
+        if as_json:
+            sys.stdout.write(json_text(finding._asdict(), ascii_only=True) + "\n")
+        else:
+            kind = "damage" if finding.is_damage else "note"
+            typer.echo(printable(f"{kind}: session {finding.session_id}: {finding.told}"))
+    if not as_json:
+        typer.echo(f"{damaged or 'no'} damage found")
+    raise typer.Exit(EXIT_DAMAGED if damaged else 0)
+
+
+def export(session_id: str) -> None:
+    """Print a session with all that was said in it, one JSON object a line: it is content, so mind who reads it."""
+    from gateway_svc.conversations.files import session_file, transcript
+    from gateway_svc.conversations.files.places import CONVERSATION, Places
+    from gateway_svc.errors import GatewayError
+
+    try:
+        path = Places(load_settings(StateSettings).state_dir / "sessions").find(session_id)
+        state, _ = session_file.read(path, prompt=True)
+    except (GatewayError, OSError) as error:
+        typer.echo(printable(str(error)), err=True)
+        raise typer.Exit(EXIT_DAMAGED) from None
+    sys.stdout.write(json_text({"session": state.to_json()}, ascii_only=True) + "\n")
+    try:
+        fd = os.open(path.with_suffix(CONVERSATION), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # nothing was said yet
+        return
+    try:
+        for line in transcript.lines(fd):
+            sys.stdout.write(json_text(line, ascii_only=True) + "\n")
+    finally:
+        os.close(fd)
