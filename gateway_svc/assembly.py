@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
 from prometheus_client import CollectorRegistry
 
 from gateway_svc.conversations.files.store import FileConversations
@@ -40,12 +41,15 @@ from service_kit.settings import name_variable
 if TYPE_CHECKING:
     from gateway_svc.engines.claude import ClaudeAudit
     from gateway_svc.loop.agent import Agent
+    from gateway_svc.rules.file import Rules
     from gateway_svc.tools.files import Files
     from gateway_svc.tools.mcp.servers import McpServers
     from gateway_svc.tools.toolbox import Toolbox
     from gateway_svc.turns.ledger_spending import LedgerSpending
     from recording.delivery.connection import Target
     from recording.record import Record
+
+log = structlog.get_logger(__name__)
 
 SECRET_VARIABLES = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
 TURNS_SHARE_OF_DRAIN = 0.5
@@ -77,6 +81,8 @@ class Audited:
     """The MCP servers, where there are any."""
     tool_names: frozenset[str] = frozenset()
     """The gateway's own tools that are offered."""
+    rules: "Rules | None" = None
+    """Rules on arguments, where there are any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +108,11 @@ class Gateway:
         return trouble or await asyncio.to_thread(why_not_writable, *folders) or await self.check()
 
     async def detail(self) -> str:
-        """What an operator should look at: of the record, and of the jail for commands."""
+        """What an operator should look at: of the record, the rules and the jail for commands."""
         record = await asyncio.to_thread(self.audited.record.detail) if self.audited else ""
+        rules = self.audited.rules.trouble() if self.audited and self.audited.rules else ""
         jails = sorted({JAILS_TOLD.get(runner.jail, "") for runner in self.runners.values()})
-        return "; ".join(filter(None, [record, *jails]))
+        return "; ".join(filter(None, [record, rules and f"earlier rules are in force: {rules}", *jails]))
 
     async def drain(self) -> None:
         """Lets the turns end, and sends their rows."""
@@ -198,6 +205,8 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
         SettingsError: the tools, or the files for the audit service, cannot be had as they are set.
         OSError: the state directory cannot be used.
     """
+    from onrecord.audit.v1 import audit_pb2
+
     from gateway_svc.engines.claude import ClaudeAudit
     from gateway_svc.tools.files import Files
     from gateway_svc.toolset import open_tools
@@ -205,7 +214,7 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
     from recording import redact
     from recording.logger import safe_audit, safe_intend, safe_synced
     from recording.record import open_record
-    from recording.rows import close_call, cost_row, decide, open_call
+    from recording.rows import close_call, control_row, cost_row, decide, open_call
 
     redact.protect(_secrets(settings))
     toolset = open_tools(settings)
@@ -219,6 +228,9 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
         sync_interval_ms=settings.spool_sync_interval_ms,
         max_bytes=settings.spool_max_bytes,
     )
+    if toolset.rules and settings.rules_file:
+        loaded = partial(control_row, audit_pb2.CONTROL_KIND_RULES_LOADED, scope=settings.rules_file.name)
+        toolset.rules.tell(lambda digest: safe_audit(record.logger, loaded(policy_digest=digest)))
     agents = list(_build_agents(settings, toolset.toolbox, files, record, answers))
     claude_audit = ClaudeAudit(
         partial(open_call, key=record.args_key),
@@ -238,6 +250,7 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
         LedgerSpending(target, settings.budgets_producers) if settings.budgets_from_ledger else None,
         toolset.mcp,
         toolset.toolbox.names,
+        toolset.rules,
     )
 
 
@@ -246,6 +259,8 @@ def _build_runners(settings: GatewaySettings, audited: Audited | None) -> Iterat
         yield from audited.agents
     for kind in engine_kinds():
         if isinstance(kind, RunnerKind) and (chosen := settings.engines.get(kind.name)):
+            if settings.rules_file:
+                log.warning("rules.not_asked", engine=kind.name, hint="it decides on its tools by its own permissions")
             yield kind.build(
                 chosen,
                 RunnerContext(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from gateway_svc.rules.file import check_rules
 from gateway_svc.turns.budgets import LabelBudget
 from recording.show import Arguments
 from service_kit.access.guard import GuardSettings
@@ -25,6 +26,7 @@ from service_kit.setting_types import (
     Target,
     Text,
     TokenFile,
+    file_with,
     split_commas,
 )
 from service_kit.settings import Settings, sentences_of
@@ -56,6 +58,7 @@ def _parse_budgets(value: Any) -> Any:
 
 CallerNames = Annotated[list[CallerName], NoDecode, BeforeValidator(split_commas)]
 LabelBudgetList = Annotated[list[LabelBudget], NoDecode, BeforeValidator(_parse_budgets)]
+RulesFile = Annotated[HomePath, file_with(check_rules)]
 Policies = Annotated[dict[Text, Policy], NoDecode, BeforeValidator(split_policies)]
 
 
@@ -126,6 +129,7 @@ class GatewaySettings(ListenSettings):
 
     tools: Policies = Field(default_factory=dict, description="all that there are, allowed, when not given")
     mcp_file: ReadableFile | None = Field(None, description="names the MCP servers whose tools are offered")
+    rules_file: RulesFile | None = Field(None, description="rules on arguments: see docs/rules.md")
     tool_seconds: Seconds = Field(300, description="how long any tool call may take")
     answer_seconds: Seconds = Field(300, description="how long a call whose policy is `ask` waits for its answer")
 

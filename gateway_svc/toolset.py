@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gateway_svc.engines.claude.shown import SHOWN_OF_CLAUDE
 from gateway_svc.errors import SettingsError
+from gateway_svc.rules.file import Rules
 from gateway_svc.settings import GatewaySettings, Policy
 from gateway_svc.tools import kinds
 from gateway_svc.tools.mcp.servers import McpServers
@@ -14,7 +15,9 @@ from gateway_svc.tools.mcp.settings import load_servers
 from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.workspace import check_environment, check_programs
 from recording import redact
+from recording.channel.watched import WrongFile
 from recording.show import Show
+from service_kit.settings import name_variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class Toolset:
     toolbox: Toolbox
     mcp: McpServers | None
     """The MCP servers, where there are any."""
+    rules: Rules | None
+    """Rules on arguments, where there are any."""
     left_out: Mapping[str, str]
     """Why tools of our own are not offered, by their names."""
 
@@ -43,15 +48,17 @@ def open_tools(settings: GatewaySettings) -> Toolset:
     offered = kinds.build_tools(policies, settings.tool_seconds, [settings.state_dir])
     if mcp:
         mcp.make_room_for(len(offered.tools))
+    rules = _open_rules(settings)
     toolbox = Toolbox(
         offered.tools,
         remote=mcp,
         jail=offered.jail,
         unconfined=offered.unconfined,
+        rules=rules,
         policies={tool.name: policies[tool.name] for tool in offered.tools},
         timeout_seconds=settings.tool_seconds,
     )
-    return Toolset(toolbox, mcp, offered.left_out)
+    return Toolset(toolbox, mcp, rules, offered.left_out)
 
 
 def _policies(settings: GatewaySettings) -> Mapping[str, Policy]:
@@ -60,6 +67,13 @@ def _policies(settings: GatewaySettings) -> Mapping[str, Policy]:
         known = ", ".join(kinds.kinds())
         raise SettingsError(f"GATEWAY_TOOLS: there is no tool {', '.join(unknown)}; the tools are {known}")
     return settings.tools or dict.fromkeys(kinds.kinds(), "allow")
+
+
+def _open_rules(settings: GatewaySettings) -> Rules | None:
+    try:
+        return Rules(settings.rules_file) if settings.rules_file else None
+    except WrongFile as error:
+        raise SettingsError(name_variable(settings, error)) from None
 
 
 def _build_mcp(settings: GatewaySettings) -> McpServers:

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode
 
 from audit_svc.settings import AuditSettings
 from gateway_svc.engines.kinds import EngineKind, engine_kinds
-from gateway_svc.settings import GatewaySettings, split_policies
+from gateway_svc.settings import GatewaySettings, RulesFile, split_policies
 from gateway_svc.tools.jail.sandbox import JailSettings
 from gateway_svc.tools.kinds import kinds
 from gateway_svc.tools.web.destination import check_allowed
@@ -81,6 +81,7 @@ WRONG: dict[object, tuple[str, ...]] = {
     st.KeyFile: (*NO_CONTENT, "{tmp}/words", PLANTED, f"x/{PLANTED}", f"/{PLANTED}/{PLANTED}"),
     st.TokenFile: (*(p for p in NO_CONTENT if p != "{tmp}/file"), "{tmp}/words", PLANTED, f"x/{PLANTED}"),
     CallersFile: (*NO_CONTENT, "{tmp}/words", "{tmp}/nobody"),
+    RulesFile: (*NO_CONTENT, "{tmp}/words", "{tmp}/callers"),
     st.PathList: ("~nobody-here/x", "{tmp}/none", "x", "..", "{tmp},{tmp}/none", "/nowhere", ".", "~nobody-here"),
     LabelBudget: ("team", "team=x", "team=x:-1", "=x:1", "team=:1", "team=x:1/year", "x:1", "a=b:1,c", "a=b:1.5", ":"),
 }

@@ -288,7 +288,7 @@ class Agent:
     ) -> None:
         async with places:
             intent, started = self._open(turn, call), time.monotonic()
-            ruling = self._toolbox.rule_on(call, turn.scope)
+            ruling = self._toolbox.rule_on(call, turn.scope, turn.labels)
             decide(intent, ruling.decision)
             asks = ruling.policy == "ask" and self._toolbox.check(call) is None
             turn.events.put(tool_call_started(intent, self._answers.expires_at_ms() if asks else None))
@@ -296,6 +296,8 @@ class Agent:
             try:
                 if asks and (refused := await ask(self._answers, call, intent, ruling.decision)):
                     result = refused
+                elif ruling.told:
+                    result = denied(f"the rule {ruling.decision.rule} does not allow the call", told=ruling.told)
                 elif refusal := safe_intend(self._logger, intent) or await safe_synced(self._logger):
                     decide(intent, NOT_RECORDED)
                     result = denied(refusal)

@@ -3,14 +3,15 @@ compared under the same conditions; any other gets a note that this is a dry run
 """
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from gateway_svc.messages import AssistantMessage, Message, ToolMessage
 from gateway_svc.tools import ToolContext
-from gateway_svc.tools.toolbox import Ruling, Toolbox
+from gateway_svc.tools.ruling import Ruling
+from gateway_svc.tools.toolbox import Toolbox
 from recording.calls import UNDECIDED, Scope, ToolCall, ToolResult
 from recording.logger import AuditLogger, Row
 from recording.redact import summarize_args
@@ -31,7 +32,7 @@ class DryRunToolbox:
                 if call.provider_call_id in texts:
                     self._results[_key(call)].append(texts[call.provider_call_id])
 
-    def rule_on(self, call: ToolCall, scope: Scope) -> Ruling:
+    def rule_on(self, call: ToolCall, scope: Scope, labels: Mapping[str, str]) -> Ruling:
         """Nothing runs, so nothing is decided and nobody is asked."""
         return Ruling("allow", UNDECIDED)
 

@@ -3,29 +3,31 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from cel_expr_python import cel
 
-from gateway_svc.rules.facts import Facts, Unevaluable
+from gateway_svc.rules.facts import Facts, Reads, Unevaluable
 from gateway_svc.rules.inspection import Refused, inspect
 
 MAX_CONDITION_CHARACTERS = 2000
 MAX_COMPLAINT_CHARACTERS = 200
 
 _TEXTS = cel.Type.Map(cel.Type.STRING, cel.Type.STRING)
-_ENVIRONMENT = cel.NewEnv(
-    variables={
-        "tool": cel.Type.STRING,
-        "args": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
-        "principal": cel.Type.STRING,
-        "labels": _TEXTS,
-        "agent": _TEXTS,
-        "engine": cel.Type.STRING,
-        "model": cel.Type.STRING,
-        "session": cel.Type.STRING,
-    }
-)
+_VARIABLES = {
+    "tool": cel.Type.STRING,
+    "args": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
+    "principal": cel.Type.STRING,
+    "labels": _TEXTS,
+    "agent": _TEXTS,
+    "engine": cel.Type.STRING,
+    "model": cel.Type.STRING,
+    "session": cel.Type.STRING,
+}
+"""The fields of Facts."""
+_ENVIRONMENT = cel.NewEnv(variables=_VARIABLES)
 _MATCHES = _ENVIRONMENT.compile("tool.matches(model)")
 _NO_SUCH_KEY = "NOT_FOUND"
 _CONTAINER = " (in container '')"
@@ -41,8 +43,7 @@ class Condition:
 
     text: str
     program: Any
-    arguments: frozenset[str] | None
-    """The names of the arguments that it reads; None for all."""
+    reads: Reads
 
     def holds(self, facts: Facts) -> bool:
         """Whether it holds for a call.
@@ -50,7 +51,7 @@ class Condition:
         Raises:
             Unevaluable: it cannot be said.
         """
-        value = _evaluate(self.program, facts.variables(self.arguments))
+        value = _evaluate(self.program, facts.variables(self.reads))
         if isinstance(value, bool):
             return value
         if str(value).startswith(_NO_SUCH_KEY):
@@ -80,7 +81,8 @@ def compile_condition(text: str) -> Condition:
     for pattern in found.patterns:
         if not isinstance(_evaluate(_MATCHES, {"tool": "", "model": pattern}), bool):
             raise WrongCondition(f"{pattern[:80]!r} is no regular expression of RE2")
-    return Condition(text, program, None if found.reads_all else frozenset(found.arguments))
+    arguments = None if found.reads_all else frozenset(found.arguments)
+    return Condition(text, program, Reads(frozenset(_VARIABLES.keys() & found.names), arguments))
 
 
 _FAILURES = (RuntimeError, ValueError, TypeError, OverflowError)
@@ -92,8 +94,7 @@ class FirstOf:
 
     def __init__(self, conditions: Sequence[Condition]) -> None:
         """What they read of a call is bounded together, so that find() may not know what each alone would."""
-        whole = any(condition.arguments is None for condition in conditions)
-        self._arguments = None if whole else frozenset().union(*(one.arguments or () for one in conditions))
+        self._reads = reduce(or_, (condition.reads for condition in conditions))
         self._programs = _chained(conditions, 0)
         self._count = len(conditions)
 
@@ -103,7 +104,7 @@ class FirstOf:
         None where one cannot be evaluated, at least not together with the others: ask them one by one.
         """
         try:
-            variables = _ENVIRONMENT.Activation(facts.variables(self._arguments))
+            variables = _ENVIRONMENT.Activation(facts.variables(self._reads))
             for program in self._programs:
                 place = program.eval(variables).value()
                 if type(place) is not int:

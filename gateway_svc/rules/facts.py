@@ -14,9 +14,12 @@ class Unevaluable(Exception):
     """A condition cannot be evaluated for a call. The message quotes no value, since it is recorded."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Facts:
-    """What is known of a call. None is what is not known, as of a recorded call: a condition that needs it fails."""
+    """What is known of a call. None is what is not known, as of a recorded call: a condition that needs it fails.
+
+    Each field is a variable of conditions.
+    """
 
     tool: str
     args: Mapping[str, Any] | None
@@ -31,28 +34,48 @@ class Facts:
     model: str = ""
     session: str = ""
 
-    def variables(self, arguments: Collection[str] | None) -> dict[str, Any]:
-        """The variables of a condition that reads these arguments; None for all.
+    def variables(self, reads: "Reads") -> dict[str, Any]:
+        """The variables of a condition, by what it reads.
 
         Raises:
             Unevaluable: the arguments are too large to be judged.
         """
-        known = {
-            "tool": self.tool,
-            "args": None if self.args is None else _chosen(self.args, arguments),
-            "principal": self.principal,
-            "labels": self.labels,
-            "agent": self.agent,
-            "engine": self.engine,
-            "model": self.model,
-            "session": self.session,
-        }
-        return {name: value for name, value in known.items() if value is not None}
+        variables: dict[str, Any] = {}
+        for name in reads.variables:
+            value = getattr(self, name)
+            if value is not None:
+                variables[name] = value if name != "args" else _chosen(value, reads.arguments)
+        return variables
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What a condition reads of a call."""
+
+    variables: frozenset[str]
+    arguments: frozenset[str] | None
+    """Of `args`; None for all."""
+
+    def __or__(self, other: "Reads") -> "Reads":
+        """What either reads."""
+        whole = self.arguments is None or other.arguments is None
+        arguments = None if whole else (self.arguments or frozenset()) | (other.arguments or frozenset())
+        return Reads(self.variables | other.variables, arguments)
 
 
 def _chosen(args: Mapping[str, Any], names: Collection[str] | None) -> Mapping[str, Any]:
-    chosen = args if names is None else {name: args[name] for name in names if name in args}
-    _check_size(chosen)
+    if names is None:
+        _check_size(args)
+        return args
+    chosen = {name: args[name] for name in names if name in args}
+    letters = 0
+    for value in chosen.values():  # most are few and short, and none holds others
+        if type(value) is str:
+            letters += len(value)
+        elif type(value) not in (int, bool, float):
+            letters = MAX_TEXT_BYTES
+    if letters * 4 > MAX_TEXT_BYTES or len(chosen) >= MAX_VALUES:
+        _check_size(chosen)
     return chosen
 
 

@@ -35,20 +35,31 @@ MAX_RULES = 100
 class Rules:
     """The rules in force: those of the file, or the last good ones where it cannot be used."""
 
-    def __init__(self, path: Path, loaded: "Callable[[Policy], None]" = lambda policy: None) -> None:
-        """`loaded` hears of the rules when they are first read, and whenever others come into force.
+    def __init__(self, path: Path) -> None:
+        """Reads the file.
 
         Raises:
             WrongFile: the file cannot be used.
         """
         self._watched = Watched([path], partial(load_policy, path), lines=True)
-        self._loaded = loaded
+        self._listeners: list[Callable[[str], None]] = []
         self._known: Policy | None = None
         self.current()
 
-    def decide(self, facts: "Facts") -> "Matched | None":
-        """What the rules in force say of a call; None if none holds."""
-        return self.current().decide(facts)
+    def tell(self, listener: Callable[[str], None]) -> None:
+        """Tells the digest of the rules in force, now and whenever others come into force."""
+        self._listeners.append(listener)
+        listener(self.current().digest)
+
+    def decide(self, facts: "Facts") -> "tuple[Matched | None, str]":
+        """What the rules in force say of a call, None if none holds; and their digest."""
+        policy = self.current()
+        return policy.decide(facts), policy.digest
+
+    def trouble(self) -> str:
+        """Why the file as it is cannot be used, so that earlier rules are in force; empty when it can."""
+        self.current()
+        return self._watched.trouble
 
     def current(self) -> "Policy":
         """The rules in force."""
@@ -56,7 +67,8 @@ class Rules:
         if policy is not self._known:
             self._known = policy
             log.info("rules.loaded", rules=len(policy.rules), policy_digest=policy.digest)
-            self._loaded(policy)
+            for listener in self._listeners:
+                listener(policy.digest)
         return policy
 
 

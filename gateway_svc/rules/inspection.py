@@ -45,6 +45,8 @@ class Refused(ValueError):
 class Inspection:
     """What was found in a condition."""
 
+    names: set[str] = field(default_factory=set)
+    """The names that it reads: variables, also those of its loops."""
     arguments: set[str] = field(default_factory=set)
     """The names of the arguments that it reads."""
     reads_all: bool = False
@@ -87,7 +89,9 @@ class _Walk:
         if _CONSTANT in expression:
             return
         if _IDENTIFIER in expression:
-            self.found.reads_all |= _name(data) == ARGUMENTS
+            name = _name(data) or ""
+            self.found.names.add(name)
+            self.found.reads_all |= name == ARGUMENTS
         elif _SELECT in expression:
             select = _fields(_one(expression, _SELECT))
             self._visit_part(_one(select, 1), _text(select, 2), element)
@@ -110,6 +114,7 @@ class _Walk:
     def _visit_part(self, whole: bytes, name: str | None, element: str | None) -> None:
         """Looks at the part of a map that has a name, if it is known."""
         if name is not None and _name(whole) == ARGUMENTS:
+            self.found.names.add(ARGUMENTS)
             self.found.arguments.add(name)
         else:
             self.visit(whole, element)

@@ -43,12 +43,13 @@ class Trial:
     def add(self, call: audit_pb2.AuditRow, labels: Mapping[str, str] | None) -> None:
         """Takes a recorded call, with the labels of its session if they are known."""
         self.calls += 1
+        says_who = call.decision.source != common_pb2.DECISION_SOURCE_UNSPECIFIED  # older rows do not
         facts = Facts(
             call.tool_name,
             args=None,
-            principal=None,
+            principal=call.principal if says_who else None,
             labels=labels,
-            agent=None,
+            agent={"name": call.agent.name, "version": call.agent.version} if says_who else None,
             engine=call.engine,
             model=call.model,
             session=call.session_id,

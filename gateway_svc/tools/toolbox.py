@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import structlog
 from onrecord.common.v1 import common_pb2
@@ -16,10 +16,8 @@ from gateway_svc.messages import ToolDefinition
 from gateway_svc.tools import RemoteTool, Tool, ToolContext, ToolError
 from gateway_svc.tools.arguments import ArgumentsError, json_schema, parse_arguments, parse_object
 from gateway_svc.tools.output import shorten
-from recording.calls import ALLOWED, Decision, Scope, ToolCall, ToolResult
-
-Policy = Literal["allow", "deny", "ask"]
-"""Whether a tool runs at once, never, or once the client has agreed."""
+from gateway_svc.tools.ruling import BY_POLICY, UNCONFINED, ArgumentRules, Policy, Ruling, rule_on_arguments
+from recording.calls import Scope, ToolCall, ToolResult
 
 MAX_REMEMBERED = 10_000
 """How many names of remote tools are remembered."""
@@ -64,23 +62,6 @@ class NoRemoteTools:
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
-    """What is decided on a call before it runs."""
-
-    policy: Policy
-    decision: Decision
-    """What the record says of it; of `ask`, until somebody has answered."""
-
-
-_RULINGS: Mapping[Policy, Ruling] = {
-    "allow": Ruling("allow", ALLOWED),
-    "deny": Ruling("deny", replace(ALLOWED, verdict=common_pb2.VERDICT_DENIED, rule="tool_policy")),
-    "ask": Ruling("ask", Decision(common_pb2.DECISION_SOURCE_PERSON)),
-}
-_UNCONFINED = Ruling("allow", replace(ALLOWED, rule="unconfined"))
-
-
-@dataclass(frozen=True, slots=True)
 class _Prepared:
     """A checked call."""
 
@@ -98,6 +79,7 @@ class Toolbox:
         remote: RemoteTools | None = None,
         jail: str = "",
         unconfined: Collection[str] = (),
+        rules: ArgumentRules | None = None,
         policies: Mapping[str, Policy] | None = None,
         timeout_seconds: float = 300,
         max_characters: int = 50_000,
@@ -106,7 +88,7 @@ class Toolbox:
         """A tool that `policies` does not name is allowed.
 
         `jail` says what confines the programs that some of them run, and `unconfined` names the tools whose programs
-        nothing confines (kinds.Offered).
+        nothing confines (kinds.Offered). `rules` decide before policies do, but never against `deny`.
         `timeout_seconds` ends any call, so it should exceed the tools' own limits.
         `max_characters` and `max_lines` bound what a model sees of one result.
 
@@ -118,6 +100,7 @@ class Toolbox:
             raise ValueError("two tools have one name")
         self.jail = jail
         self._unconfined = frozenset(unconfined)
+        self._rules = rules
         self._remote = remote or NoRemoteTools()
         self._policies = dict(policies or {})
         if strangers := sorted(self._policies.keys() - self._tools.keys()):
@@ -169,10 +152,13 @@ class Toolbox:
         """The policy of a tool. An unknown name counts as allowed: run() tells the model that there is no such tool."""
         return self._remote.policy(name) if name in self._remote.tools() else self._policies.get(name, "allow")
 
-    def rule_on(self, call: ToolCall, scope: Scope) -> Ruling:
-        """What is decided on a call of this scope before it runs, by the policy of its tool."""
+    def rule_on(self, call: ToolCall, scope: Scope, labels: Mapping[str, str]) -> Ruling:
+        """What is decided on a call of a session with these labels before it runs."""
         policy = self.policy(call.name)
-        return _UNCONFINED if policy == "allow" and call.name in self._unconfined else _RULINGS[policy]
+        by_policy = UNCONFINED if policy == "allow" and call.name in self._unconfined else BY_POLICY[policy]
+        if self._rules is None or not (call.name in self._tools or call.name in self._remote.tools()):
+            return by_policy
+        return rule_on_arguments(self._rules, call, scope, labels, by_policy)
 
     def mcp_server(self, name: str) -> tuple[str, str]:
         """The name and the version of the MCP server that has a tool; empty for other tools."""

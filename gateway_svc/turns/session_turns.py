@@ -171,6 +171,7 @@ class SessionTurns:
                 save=partial(_save_cost, session),
                 observer=telemetry,
             ),
+            labels=dict(state.settings.labels),
             max_steps=request.max_steps if request.HasField("max_steps") else None,
             contexts=session.contexts,
         )

@@ -1,7 +1,7 @@
 """A turn as its runner sees it: from one user input to the final answer."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -25,6 +25,8 @@ class Turn:
     """Adds a message to the history and to the conversation that is kept."""
     events: TurnEvents
     account: TurnAccount
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """The session's."""
     max_steps: int | None = None
     """The client's limit; None means the gateway's own."""
     contexts: dict[str, EncodedConversation] = field(default_factory=dict)

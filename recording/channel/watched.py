@@ -40,6 +40,7 @@ class Watched(Generic[T]):
             WrongFile: a file cannot be read, or load() raised it.
         """
         self._paths = paths
+        self._names = [str(path) for path in paths]
         self._load = load
         self._lines = lines
         self._cut: list[bytes] = []
@@ -50,6 +51,8 @@ class Watched(Generic[T]):
             time.sleep(SETTLE_SECONDS)
             contents = self._read()
         self._value = load(contents)
+        self.trouble = ""
+        """Why the files as they were last seen cannot be used, so that an earlier value stands; empty when they can."""
 
     def current(self) -> T:
         """The value of the current files, or the last good one if they cannot be used, which is logged once.
@@ -58,7 +61,6 @@ class Watched(Generic[T]):
         """
         stamp = self._look()
         if stamp != self._stamp:
-            paths = [str(path) for path in self._paths]
             try:
                 contents = self._read()
                 if self._may_be_cut(contents):
@@ -66,10 +68,11 @@ class Watched(Generic[T]):
                 self._stamp = stamp
                 self._value = self._load(contents)
             except WrongFile as error:
-                self._stamp = stamp
-                log.error("files.kept_as_before", paths=paths, reason=str(error))
+                self._stamp, self.trouble = stamp, str(error)
+                log.error("files.kept_as_before", paths=self._names, reason=str(error))
             else:
-                log.info("files.reloaded", paths=paths)
+                self.trouble = ""
+                log.info("files.reloaded", paths=self._names)
         return self._value
 
     def _read(self) -> list[bytes]:
@@ -84,12 +87,12 @@ class Watched(Generic[T]):
         return time.monotonic() - self._cut_since < SETTLE_SECONDS
 
     def _look(self) -> _Stamp:
-        return tuple(_stamp(path) for path in self._paths)
+        return tuple([_stamp(name) for name in self._names])
 
 
-def _stamp(path: Path) -> tuple[int, int, int, int] | None:
+def _stamp(name: str) -> tuple[int, int, int, int] | None:
     try:
-        seen = path.stat()
+        seen = os.stat(name)  # noqa: PTH116 - at every call, and a Path takes longer
     except OSError:
         return None
     return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns

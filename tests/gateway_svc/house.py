@@ -20,6 +20,7 @@ from gateway_svc.engines.pricing import cost_micros
 from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.loop.agent import Agent, Limits
 from gateway_svc.loop.answers import Answers
+from gateway_svc.rules.file import Rules
 from gateway_svc.servicer import status_of
 from gateway_svc.tools.bash import BashTool
 from gateway_svc.tools.files import Files
@@ -52,7 +53,14 @@ class House:
     """Two engines, each with a server of its own, and their turns."""
 
     def __init__(
-        self, folder: Path, ollama: ModelServer, openai: ModelServer, context_tokens: int | None, *, responses: bool
+        self,
+        folder: Path,
+        ollama: ModelServer,
+        openai: ModelServer,
+        context_tokens: int | None,
+        *,
+        responses: bool,
+        rules: Rules | None,
     ) -> None:
         self.ollama = ollama
         self.openai = openai
@@ -61,7 +69,7 @@ class House:
         (self.workspace / "notes.txt").write_text("high tide at noon\n")
         self.logger = Logger()
         self.sessions = open_sessions(folder)
-        toolbox = Toolbox([ReadTool(), BashTool(None)])
+        toolbox = Toolbox([ReadTool(), BashTool(None)], rules=rules)
         engines: list[tuple[Engine, bool]] = [
             (OllamaEngine(ollama.ollama_url, "scripted", patience=QUICK), True),
             ((ResponsesEngine if responses else OpenAIEngine)(openai.openai_url, MODEL, patience=QUICK), False),
@@ -108,12 +116,18 @@ class House:
 
 @asynccontextmanager
 async def open_house(
-    folder: Path, ollama: Script, openai: Script, context_tokens: int | None = None, *, responses: bool = False
+    folder: Path,
+    ollama: Script,
+    openai: Script,
+    context_tokens: int | None = None,
+    *,
+    responses: bool = False,
+    rules: Rules | None = None,
 ) -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(ModelServer(ollama))
         second = await stack.enter_async_context(ModelServer(openai))
-        house = House(folder, first, second, context_tokens, responses=responses)
+        house = House(folder, first, second, context_tokens, responses=responses, rules=rules)
         try:
             yield house
         finally:

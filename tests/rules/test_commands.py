@@ -33,6 +33,12 @@ verdict = "allow"
 name = "bash-ask"
 tools = ["bash"]
 verdict = "ask"
+
+[[rules]]
+name = "ops-coder"
+tools = ["grep"]
+condition = 'principal == "ops" && agent.name == "coder"'
+verdict = "deny"
 """
 CASES = """
 [[cases]]
@@ -51,6 +57,8 @@ expect = "allow"
 tool = "glob"
 expect = "default"
 """
+
+DECISION = {"source": common_pb2.DECISION_SOURCE_CONFIGURATION, "verdict": common_pb2.VERDICT_ALLOWED}
 
 
 @pytest.fixture
@@ -74,7 +82,7 @@ def test_a_good_file_is_shown_with_its_digest(rules):
     result = run("check", rules)
     assert result.exit_code == 0
     assert "no-etc" in result.output
-    assert "3 rules, digest " in result.output
+    assert "4 rules, digest " in result.output
 
 
 @pytest.mark.parametrize("text", ["", "[[rules]]\nname = 'a'\nverdict = 'deny'\ncondition = 'x'\n"])
@@ -90,7 +98,7 @@ def test_cases_that_come_out_as_expected_pass_and_rules_without_a_case_are_named
     result = run_cases(rules, CASES)
     assert result.exit_code == 0
     assert "3 of 3 cases come out as expected" in result.output
-    assert "No case is decided by: bash-ask" in result.output
+    assert "No case is decided by: bash-ask, ops-coder" in result.output
 
 
 @pytest.mark.parametrize(
@@ -130,7 +138,7 @@ def test_a_wrong_file_of_cases_is_told_with_exit_code_2(rules, cases, told):
 
 
 async def test_rules_are_tried_on_recorded_calls_as_far_as_the_record_tells(rules, tmp_path):
-    """The tool, labels and outcome are known; arguments are not, and a rule that needs them says so."""
+    """The tool, labels, the caller and the outcome are known; arguments are not, and a rule that needs them says so."""
     rows = [
         audit_row(tool_name="bash"),
         audit_row(tool_name="bash", outcome=common_pb2.OUTCOME_DENIED),
@@ -138,6 +146,9 @@ async def test_rules_are_tried_on_recorded_calls_as_far_as_the_record_tells(rule
         audit_row(tool_name="webfetch", session_id="unknown"),
         audit_row(tool_name="read"),
         audit_row(tool_name="glob"),
+        audit_row(tool_name="grep"),  # as rows were before they said who acted
+        audit_row(tool_name="grep", principal="ops", agent={"name": "coder"}, decision=DECISION),
+        audit_row(tool_name="grep", principal="ada", agent={"name": "coder"}, decision=DECISION),
         audit_row(tool_name="bash", shadow=True),
         audit_row(tool_name="bash", created_at_ms=NOW_MS - 8 * 86_400_000),
     ]
@@ -165,11 +176,12 @@ async def test_rules_are_tried_on_recorded_calls_as_far_as_the_record_tells(rule
         ["no-etc", "deny", "0", "0", "1"],
         ["web-may", "allow", "1", "1", "1"],
         ["bash-ask", "ask", "2", "1", "0"],
-        ["(no rule)", "default", "1", "", ""],
+        ["ops-coder", "deny", "1", "1", "1"],
+        ["(no rule)", "default", "2", "", ""],
     ]
-    assert "6 calls" in result.output
-    assert "Could not be tried on 2 calls of webfetch, read" in result.output
-    assert result.output.rstrip().endswith("no-etc, web-may")
+    assert "9 calls" in result.output
+    assert "Could not be tried on 3 calls of" in result.output
+    assert result.output.rstrip().endswith("no-etc, web-may, ops-coder")
 
 
 def test_a_ledger_that_does_not_answer_is_told_with_exit_code_1(rules):

@@ -72,7 +72,7 @@ def test_what_cannot_be_meant_or_could_run_away_is_refused_when_it_is_loaded(tex
     ],
 )
 def test_what_a_condition_reads_of_the_arguments_is_known(text, reads):
-    assert compile_condition(text).arguments == (None if reads is None else frozenset(reads))
+    assert compile_condition(text).reads.arguments == (None if reads is None else frozenset(reads))
 
 
 def test_a_condition_sees_all_that_is_known_of_a_call():

@@ -61,7 +61,7 @@ def load(text: str) -> Policy:
     return load_policy(Path("rules.toml"), [text.encode()])
 
 
-def decided_by(policy: Policy | Rules, facts: Facts) -> str:
+def decided_by(policy: Policy, facts: Facts) -> str:
     """The name of the rule that decides."""
     found = policy.decide(facts)
     return found.rule if found else ""
@@ -141,23 +141,33 @@ def test_a_wrong_file_is_refused_with_the_rule_and_the_line(text, told):
 
 def test_a_changed_file_is_taken_and_a_wrong_one_keeps_the_old_and_says_so(tmp_path):
     path = tmp_path / "rules.toml"
-    told: list[Policy] = []
+    told: list[str] = []
     path.write_text(DENY)
-    rules = Rules(path, told.append)
-    etc = Facts("read", {"path": "/etc/passwd"})
-    assert decided_by(rules, etc) == "no-etc"
+    rules = Rules(path)
+    rules.tell(told.append)
+
+    def decides() -> str:
+        found, digest = rules.decide(Facts("read", {"path": "/etc/passwd"}))
+        assert found
+        assert found.policy_digest == digest == told[-1]
+        return found.rule
+
+    assert (decides(), rules.trouble()) == ("no-etc", "")
     with structlog.testing.capture_logs() as logs:
         write(path, "[[rules]]\nname = 1\n")
-        assert decided_by(rules, etc) == "no-etc"
+        assert decides() == "no-etc"
+        assert "rule 1" in rules.trouble()
         write(path, "")
-        assert decided_by(rules, etc) == "no-etc"
+        assert decides() == "no-etc"
         path.unlink()
-        assert decided_by(rules, etc) == "no-etc"
+        assert decides() == "no-etc"
+        assert "cannot be read" in rules.trouble()
     assert [line["event"] for line in logs] == ["files.kept_as_before"] * 3
     assert "rule 1" in logs[0]["reason"]
-    write(path, DENY.replace("no-etc", "other"))
-    assert decided_by(rules, etc) == "other"
-    assert [policy.rules[0].name for policy in told] == ["no-etc", "other"]
+    changed = DENY.replace("no-etc", "other")
+    write(path, changed)
+    assert (decides(), rules.trouble()) == ("other", "")
+    assert told == [load(DENY).digest, load(changed).digest]
 
 
 def write(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from gateway_svc.tools import RemoteTool
 from gateway_svc.tools.mcp.connection import McpServer
 from gateway_svc.tools.mcp.listing import McpTool
 from gateway_svc.tools.mcp.settings import ServerSettings
-from gateway_svc.tools.toolbox import Policy
+from gateway_svc.tools.ruling import Policy
 
 MAX_OFFERED = 128
 """The most tools in all, the gateway's own included: providers accept no more in a request."""

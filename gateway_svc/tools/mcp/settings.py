@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from gateway_svc.errors import SettingsError
-from gateway_svc.tools.toolbox import Policy
+from gateway_svc.tools.ruling import Policy
 from service_kit.setting_types import HttpUrl, Seconds
 
 VARIABLE = "GATEWAY_MCP_FILE"
