@@ -11,7 +11,18 @@ from typing import Annotated
 import apsw
 import typer
 
-from bench import ack_time, agent_loop, client_turns, load_rows, load_turns, record_cost, recovery, throughput, tools
+from bench import (
+    ack_time,
+    agent_loop,
+    client_turns,
+    load_rows,
+    load_turns,
+    record_cost,
+    recovery,
+    rule_cost,
+    throughput,
+    tools,
+)
 from bench.figures import Figure, table
 from demo.processes import REPOSITORY
 
@@ -25,6 +36,7 @@ MEASURES = {
     "g": load_turns.measure,
     "h": load_rows.measure,
     "i": client_turns.measure,
+    "j": rule_cost.measure,
 }
 
 
