@@ -1,6 +1,6 @@
 """The tool `edit`: an exact replacement in a file in the workspace."""
 
-import asyncio
+from functools import partial
 from typing import BinaryIO
 
 from pydantic import Field
@@ -41,7 +41,7 @@ class EditTool:
         """
         if arguments.old_string == arguments.new_string:
             raise ToolError("old_string and new_string are the same")
-        return await asyncio.to_thread(self._edit, context.files, arguments)
+        return await context.files.changing.run(partial(self._edit, context.files, arguments))
 
     def _edit(self, files: Files, arguments: EditArguments) -> ToolResult:
         old, new = arguments.old_string.encode(), arguments.new_string.encode()

@@ -53,7 +53,7 @@ class GlobTool:
             "max_files": self._max_files,
             "max_visited": self._max_visited,
         }
-        with context.files.open_path(arguments.path or ".") as opened:
+        async with context.files.opening(arguments.path or ".") as opened:
             if not opened.is_folder:
                 raise ToolError("a part of the path is not a folder")
             try:

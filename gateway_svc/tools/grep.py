@@ -88,7 +88,7 @@ class GrepTool:
             ToolError: no such path, outside the workspace, an invalid expression, or it took too long.
         """
         path = arguments.path or "."
-        with context.files.open_path(path) as opened:
+        async with context.files.opening(path) as opened:
             try:
                 if self._ripgrep and self._jail:
                     ended = await self._run_ripgrep(self._ripgrep, self._jail, arguments, context.files, opened)

@@ -1,8 +1,8 @@
 """The tool `read`: a piece of a text file in the workspace."""
 
-import asyncio
 import codecs
 import os
+from functools import partial
 from typing import BinaryIO
 
 from pydantic import Field
@@ -48,7 +48,7 @@ class ReadTool:
         Raises:
             ToolError: no such file, outside the workspace, not a text file, or no such line.
         """
-        return await asyncio.to_thread(self._read, context.files, arguments)
+        return await context.files.looking.run(partial(self._read, context.files, arguments))
 
     def _read(self, files: Files, arguments: ReadArguments) -> ToolResult:
         with files.open(arguments.path) as file:

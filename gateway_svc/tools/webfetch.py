@@ -14,7 +14,7 @@ from pydantic_settings import SettingsConfigDict
 from gateway_svc.http_client import CONNECTION_ERRORS, bound_head, take_head, tls_context
 from gateway_svc.tools import Surroundings, ToolContext, ToolError, ToolKind
 from gateway_svc.tools.arguments import Arguments, Number, PlainText
-from gateway_svc.tools.web.destination import Destination, Destinations, Resolver, check_allowed, resolve
+from gateway_svc.tools.web.destination import Destination, Destinations, Resolver, SystemResolver, check_allowed
 from gateway_svc.tools.web.page import encoding, is_text, make_page, named_type
 from gateway_svc.tools.workers import Workers
 from recording.calls import ToolResult
@@ -58,7 +58,7 @@ class WebfetchTool:
         timeout_seconds: float = 30,
         max_bytes: int = 5_000_000,
         max_characters: int = 40_000,
-        resolver: Resolver = resolve,
+        resolver: Resolver | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """`allow` lists `host` or `host:port` that may have a private address.
@@ -70,7 +70,7 @@ class WebfetchTool:
             SettingsError: `allow` cannot be read.
         """
         self._workers = workers
-        self._destinations = Destinations(allow=allow, ports=ports, resolver=resolver)
+        self._destinations = Destinations(allow=allow, ports=ports, resolver=resolver or SystemResolver())
         self._timeout_seconds = timeout_seconds
         self._max_bytes = max_bytes
         self._max_characters = max_characters

@@ -1,6 +1,6 @@
 """The tool `write`: creates or replaces a whole file in the workspace."""
 
-import asyncio
+from functools import partial
 
 from pydantic import Field
 
@@ -36,7 +36,7 @@ class WriteTool:
         content = arguments.content.encode()
         if len(content) > self._max_bytes:
             raise ToolError(f"the content is larger than {self._max_bytes} bytes")
-        existed = await asyncio.to_thread(context.files.replace, arguments.path, content)
+        existed = await context.files.changing.run(partial(context.files.replace, arguments.path, content))
         text = f"{'Replaced' if existed else 'Made'} the file ({len(content)} bytes)."
         return ToolResult(text=text, result_bytes=len(text))
 

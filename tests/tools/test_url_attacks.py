@@ -10,7 +10,7 @@ from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools import ToolError
 from gateway_svc.tools.web.addresses import refusal
-from gateway_svc.tools.web.destination import Destinations, resolve
+from gateway_svc.tools.web.destination import Destinations, SystemResolver
 from gateway_svc.tools.webfetch import WebfetchTool
 from gateway_svc.tools.workers import Workers
 from recording.calls import ToolResult
@@ -31,7 +31,7 @@ class Resolver:
         if host in self.names:
             return self.names[host]
         numeric = all(part[:1].isdecimal() for part in host.split("."))
-        return await resolve(host, port) if numeric or host == "localhost" else []
+        return await SystemResolver()(host, port) if numeric or host == "localhost" else []
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,10 @@ from typing import BinaryIO, Self
 from gateway_svc.tools import ToolError
 from gateway_svc.tools.files.confine import READ_FLAGS, ResolvedPath, as_tool_errors, open_regular, resolve
 from gateway_svc.tools.files.replace import replace_file
+from gateway_svc.tools.threads import Threads
+
+_CHANGE_SECONDS = 10.0
+"""How long a change waits for the one before it, which takes milliseconds unless its file system hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,8 @@ class Files:
     """The workspace, held by a descriptor from the start: later changes of its path have no effect.
 
     Paths are relative to the workspace, or absolute within it. Each operation raises ToolError, which quotes no path,
-    if a path leads outside or the operating system refuses it. All of them block.
+    if a path leads outside or the operating system refuses it. All of them block, and some file systems let them hang:
+    call them in `looking` or `changing`.
     """
 
     def __init__(self, workspace: Path) -> None:
@@ -39,7 +44,10 @@ class Files:
         self.path = workspace
         """The workspace's path when it was opened: for absolute paths and messages."""
         self._root = os.open(workspace, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self._changing = threading.Lock()
+        self.looking = Threads("looks at files")
+        self.changing = Threads("changes of files", at_once=8)
+        """Apart from looking: they wait for one another."""
+        self._one_change = threading.Lock()
 
     def open(self, path: str) -> AbstractContextManager[BinaryIO]:
         """A regular file, open for reading."""
@@ -59,12 +67,12 @@ class Files:
 
     def replace(self, path: str, content: bytes) -> bool:
         """Creates a file, with missing folders, or replaces it atomically; returns whether it existed."""
-        with self._changing, self._resolve(path, make_folders=True) as resolved:
+        with self._alone(), self._resolve(path, make_folders=True) as resolved:
             return replace_file(resolved, content)
 
     def change(self, path: str, change: Callable[[BinaryIO], bytes]) -> None:
         """Replaces a file by the result of `change`. Concurrent calls lose no changes."""
-        with self._changing, self._resolve(path) as resolved:
+        with self._alone(), self._resolve(path) as resolved:
             with open_regular(resolved) as file:
                 state = os.fstat(file.fileno())
                 content = change(file)
@@ -83,6 +91,16 @@ class Files:
         finally:
             os.close(descriptor)
 
+    @asynccontextmanager
+    async def opening(self, path: str) -> AsyncIterator[OpenedPath]:
+        """The same for coroutines."""
+        opening = self.open_path(path)
+        opened = await self.looking.run(opening.__enter__, lambda _: opening.__exit__(None, None, None))
+        try:
+            yield opened
+        finally:
+            opening.__exit__(None, None, None)
+
     @property
     def root(self) -> int:
         """The workspace's descriptor (O_PATH), for programs in a sandbox, which confines their use of it."""
@@ -100,6 +118,15 @@ class Files:
     def close(self) -> None:
         """Closes the workspace."""
         os.close(self._root)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._one_change.acquire(timeout=_CHANGE_SECONDS):
+            raise ToolError("another change of a file has not ended: try again later")
+        try:
+            yield
+        finally:
+            self._one_change.release()
 
     @contextmanager
     def _resolve(self, path: str, *, make_folders: bool = False) -> Iterator[ResolvedPath]:

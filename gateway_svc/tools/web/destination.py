@@ -1,17 +1,17 @@
 """Where a fetch may go: parses the URL, resolves its host, and checks every address of it."""
 
-import asyncio
-import contextlib
 import re
 import socket
-import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 
 import httpx2
 
 from gateway_svc.tools import ToolError
+from gateway_svc.tools.threads import Threads
 from gateway_svc.tools.web.addresses import is_metadata, refusal
 
 MAX_URL_CHARACTERS = 8_192
@@ -22,29 +22,23 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Returns the addresses of a host, for a port; none if there is no such host."""
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """The addresses of a host, as the operating system resolves it.
+class SystemResolver:
+    """The addresses of hosts, as the operating system resolves them: a name server that is silent blocks for long."""
 
-    In a thread of its own that is not joined at exit: a name server that does not answer blocks it for many seconds.
-    """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Sequence[str]] = loop.create_future()
+    def __init__(self) -> None:
+        self._lookups = Threads("look-ups of names", at_once=64)
 
-    def settle(addresses: Sequence[str]) -> None:
-        if not answer.done():
-            answer.set_result(addresses)
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """See Resolver."""
+        return await self._lookups.run(partial(_addresses_of, host, port))
 
-    def ask() -> None:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        except (OSError, UnicodeError):  # no such host, or an impossible name
-            addresses = []
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            loop.call_soon_threadsafe(settle, addresses)
 
-    threading.Thread(target=ask, name="resolve", daemon=True).start()
-    return await answer
+def _addresses_of(host: str, port: int) -> Sequence[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # no such host, or an impossible name
+        return []
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +135,7 @@ def check_allowed(entries: list[str]) -> list[str]:
 
 def _allowed(entry: str) -> tuple[str, int | None]:
     host, port = entry.strip().lower().rstrip("."), None
-    with contextlib.suppress(ValueError):
+    with suppress(ValueError):
         return str(ip_address(host.strip("[]"))), None
     name, colon, digits = host.rpartition(":")
     if colon:
