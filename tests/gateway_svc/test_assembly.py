@@ -4,9 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from gateway_svc.assembly import open_audited
+from gateway_svc.assembly import assemble, open_audited
 from gateway_svc.loop.answers import Answers
 from gateway_svc.settings import GatewaySettings
 from recording import redact
@@ -52,6 +53,37 @@ async def test_r14_both_http_engines_share_one_logger(monkeypatch, tmp_path):
         for agent in audited.agents:
             await agent.aclose()
         await audited.record.aclose()
+
+
+async def test_rules_that_cannot_be_used_are_told_of_by_health_and_an_engine_that_asks_none_at_the_start(
+    monkeypatch, tmp_path
+):
+    path = tmp_path / "rules.toml"
+    path.write_text('[[rules]]\nname = "a"\nverdict = "deny"\n')
+    configured = settings(
+        monkeypatch,
+        tmp_path / "state",
+        GATEWAY_OLLAMA_URL="http://127.0.0.1:9",
+        GATEWAY_OLLAMA_MODEL="m",
+        GATEWAY_CLAUDE_COMMAND="claude",
+        GATEWAY_RULES_FILE=str(path),
+    )
+    with capture_logs() as logged:
+        gateway = assemble(configured, CollectorRegistry())
+    assert [line["engine"] for line in logged if line["event"] == "rules.not_asked"] == ["claude"]
+    try:
+        assert "rules" not in await gateway.detail()
+        path.write_text("[[rules]]\nname = 1\n")
+        detail = await gateway.detail()
+        assert "earlier rules are in force: " in detail
+        assert "rule 1" in detail
+    finally:
+        for runner in gateway.runners.values():
+            await runner.aclose()
+        assert gateway.audited
+        await gateway.audited.record.aclose()
+        gateway.turns.close()
+        gateway.run.close()
 
 
 @pytest.mark.parametrize(

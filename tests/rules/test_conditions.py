@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway_svc.rules.conditions import MAX_CONDITION_CHARACTERS, FirstOf, WrongCondition, compile_condition
+from gateway_svc.rules.conditions import MAX_CONDITION_CHARACTERS, Condition, FirstOf, WrongCondition, compile_condition
 from gateway_svc.rules.facts import MAX_TEXT_BYTES, MAX_VALUES, Facts, Unevaluable
 from gateway_svc.rules.patterns import MAX_PATTERN_COST, pattern_cost
 
@@ -150,6 +150,70 @@ def test_many_conditions_in_one_program_find_the_same_as_one_by_one():
 def test_the_cost_of_a_pattern_counts_what_repetition_makes_of_it(pattern, cost):
     assert pattern_cost(pattern) == cost
     assert cost <= MAX_PATTERN_COST
+
+
+VALUES = st.sampled_from(
+    (
+        *(
+            "args.x",
+            "args.y",
+            'args["z"]',
+            "args.y[0]",
+            "args.y.b",
+            "args[tool]",
+            "args",
+            "labels",
+            "labels.team",
+            "tool",
+        ),
+        *("1", "1.5", "'a'", "null", "true", "[1, 'a', [2]]", "{'a': args.x}", "b'a'", "size(args.y)", "int(args.x)"),
+        *("string(args.z)", "args.x + 1", "-args.x", "args.x % 2", "type(args.z)", "timestamp(args.x)", "dyn(args.x)"),
+    )
+)
+LOOPS = st.sampled_from(("args.y.{}(e, {})", "[1, 'a'].{}(e, {})", "args.{}(e, {})", "args.z.{}(e, {})"))
+TESTS = st.one_of(
+    st.tuples(VALUES, st.sampled_from(("==", "!=", "<", ">=", "in")), VALUES).map(" ".join),
+    st.tuples(VALUES, st.sampled_from(("contains", "endsWith", "matches"))).map("{0[0]}.{0[1]}('a')".format),
+    st.tuples(LOOPS, st.sampled_from(("all", "exists", "exists_one")), st.sampled_from(("e == 1", "e > args.x"))).map(
+        lambda parts: parts[0].format(*parts[1:])
+    ),
+    st.sampled_from(("has(args.x)", "has(args.y.b)", "'x' in args", "true")),
+)
+CONDITIONS = st.recursive(
+    TESTS,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(("&&", "||")), inner).map("({0[0]} {0[1]} {0[2]})".format),
+        st.tuples(inner, inner, inner).map("({0[0]} ? {0[1]} : {0[2]})".format),
+        inner.map("!({})".format),
+    ),
+    max_leaves=5,
+)
+ARGUMENTS = st.recursive(
+    st.sampled_from((None, True, 0, 1, 2**63, -1.5, 1e308, "", "a", "é", "2020-01-01T00:00:00Z")),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(("a", "b", "x")), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def found_one_by_one(conditions: list[Condition], facts: Facts) -> int | None:
+    """The place of the first that holds, their number where none does; None where one that is asked cannot say."""
+    try:
+        return next((place for place, one in enumerate(conditions) if one.holds(facts)), len(conditions))
+    except Unevaluable:
+        return None
+
+
+@pytest.mark.long
+@settings(max_examples=300)
+@given(st.lists(CONDITIONS, min_size=1, max_size=4), st.dictionaries(st.sampled_from("xyz"), ARGUMENTS, max_size=3))
+def test_together_conditions_find_what_they_find_one_by_one_for_any_arguments(texts, args):
+    conditions = []
+    for text in texts:
+        with suppress(WrongCondition):
+            conditions.append(compile_condition(text))
+    if conditions:
+        facts = Facts("x", args, labels={"team": "web"})
+        assert FirstOf(conditions).find(facts) == found_one_by_one(conditions, facts)
 
 
 @settings(max_examples=60)
