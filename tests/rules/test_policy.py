@@ -1,6 +1,7 @@
 """The file of rules: what it may hold, how it says what is wrong with it, and which rule decides."""
 
 import hashlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,12 @@ def test_any_file_is_taken_or_refused_with_a_sentence(content):
     assert policy.rules
     found = policy.decide(Facts("bash", {"x": 1}))
     assert found is None or found.rule in {rule.name for rule in policy.rules}
+
+
+def test_an_installation_without_the_library_of_conditions_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gateway_svc.rules.policy", None)
+    with pytest.raises(WrongFile, match=r"pip install 'onrecord\[rules\]'"):
+        load(DENY)
 
 
 def test_a_file_that_is_cut_anywhere_is_never_taken_where_it_says_its_count():
