@@ -15,6 +15,7 @@ from bench import (
     ack_time,
     agent_loop,
     client_turns,
+    conversations,
     load_rows,
     load_turns,
     record_cost,
@@ -37,6 +38,7 @@ MEASURES = {
     "h": load_rows.measure,
     "i": client_turns.measure,
     "j": rule_cost.measure,
+    "k": conversations.measure,
 }
 
 

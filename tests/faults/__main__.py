@@ -59,8 +59,9 @@ def main() -> int:
     campaigns = [campaign for campaign in wanted if can_mount() or not campaign.mounts]
     lines = {campaign.name: Line(campaign.name) for campaign in campaigns}
     passed = failed = 0
+    again = [campaign for campaign in campaigns if not campaign.once]
     for number in range(options.rounds):
-        campaign = campaigns[number % len(campaigns)]
+        campaign = campaigns[number] if number < len(campaigns) else again[(number - len(campaigns)) % len(again)]
         seed = f"{options.seed}-{number}"
         line, problems = run_round(campaign, seed)
         lines[campaign.name].add(line)

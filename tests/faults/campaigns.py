@@ -12,6 +12,7 @@ from recording.spool.records import FORM, ROW, decode_row
 from recording.spool.segments import first_record
 from tests.faults.gateway_world import GatewayWorld
 from tests.faults.proxy import Behaviour
+from tests.faults.sessions_world import SessionsWorld
 from tests.faults.standing_log import LogPipe
 from tests.faults.world import World, lost_lines, wait_for
 
@@ -393,6 +394,42 @@ def descriptors_run_out(world: World) -> None:
     world.pause(0.5, 1)
 
 
+def kill_gateway_in_sessions(world: World) -> None:
+    """kill -9 of a gateway in the middle of turns, whose sessions go on in the next one, three lives long."""
+    assert isinstance(world, SessionsWorld)
+    world.start()
+    for _ in range(3):
+        gateway = world.start_gateway()
+        world.run_turns(gateway)
+        world.pause(0.05, 0.6)
+        world.kill_gateway(gateway)
+
+
+def faulty_writes_of_sessions(world: World) -> None:
+    """The disk is full for a moment at any write of a session's files, or takes a few bytes at once; then kill -9."""
+    assert isinstance(world, SessionsWorld)
+    world.start()
+    for kind in ("full", "short"):
+        gateway = world.start_gateway(FAULTS_WRITES=kind)
+        world.run_turns(gateway)
+        world.pause(0.5, 1.5)
+        world.kill_gateway(gateway)
+        if kind == "full" and not world.failed:
+            raise RuntimeError("no write was refused")
+
+
+def large_session(world: World) -> None:
+    """A conversation of 3 GiB goes on, and its gateway is killed while it does."""
+    assert isinstance(world, SessionsWorld)
+    world.start()
+    world.begin_large_session(3 * 2**10 + 2)
+    for _ in range(2):
+        gateway = world.start_gateway()
+        world.run_turns(gateway)
+        world.pause(5, 10)
+        world.kill_gateway(gateway)
+
+
 @dataclass(frozen=True)
 class Campaign:
     """A kind of round."""
@@ -402,11 +439,16 @@ class Campaign:
     mounts: bool = False
     """Whether it needs a file system of its own."""
     world: type[World] = World
+    once: bool = False
+    """Whether it is played once, however many rounds there are."""
 
 
 CAMPAIGNS = [
     Campaign("kill -9 of the gateway", kill_gateway),
     Campaign("kill -9 with turns running", kill_gateway_with_turns, world=GatewayWorld),
+    Campaign("kill -9 in sessions that go on", kill_gateway_in_sessions, world=SessionsWorld),
+    Campaign("sessions' disk full at any write, short writes", faulty_writes_of_sessions, world=SessionsWorld),
+    Campaign("session of 3 GiB", large_session, world=SessionsWorld, once=True),
     Campaign("connections of turns cut", cut_turns, world=GatewayWorld),
     Campaign("kill -9 of the audit service", kill_audit),
     Campaign("kill -9 of both", kill_both),

@@ -36,6 +36,8 @@ _STEP = Step(tool_calls=(Call(name="bash", arguments={"command": "echo ran >> ra
 class GatewayWorld(World):
     """Its turns' tools write a line each into a file, so that what ran can be told from what is recorded."""
 
+    gateway_module = "gateway_svc"
+
     def __init__(self, rng: random.Random) -> None:
         super().__init__(rng)
         self._workspace = self.folder / "workspace"
@@ -67,7 +69,7 @@ class GatewayWorld(World):
         address = f"127.0.0.1:{self._stack.enter_context(own_port())}"
         start = log.start if log else start_service
         gateway = start(
-            "gateway_svc",
+            self.gateway_module,
             {
                 "GATEWAY_LISTEN": address,
                 "GATEWAY_AUDIT_TARGET": self.proxy.address,

@@ -15,6 +15,7 @@ from tests.faults.__main__ import run_round
 from tests.faults.campaigns import CAMPAIGNS, Campaign
 from tests.faults.health_watch import HealthWatch
 from tests.faults.ledger import Findings, Journal, examine
+from tests.faults.sessions_world import Said, judge
 from tests.faults.world import can_mount, wait_for
 from tests.support.ports import own_port
 
@@ -24,6 +25,7 @@ NAMES = {
     "log that stands still",
     "ledger and log on one full disk",
     "connections of turns cut",
+    "sessions' disk full at any write, short writes",
 }
 PLAYED = [campaign for campaign in CAMPAIGNS if campaign.name in NAMES]
 ROWS = [f"row-{number}" for number in range(500)]
@@ -131,3 +133,25 @@ def test_a_line_that_a_kill_cut_short_does_not_count(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     journal.write_text("i row-1\na row-1\ni row-2\na row-")
     assert Journal.read(journal) == Journal(frozenset({"row-1", "row-2"}), frozenset({"row-1"}), frozenset())
+
+
+ASKED, ANSWERED, AGAIN = ("user", "client 1 asks a"), ("assistant", "Done."), ("user", "client 1 asks b")
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ([ASKED, ANSWERED, AGAIN, ANSWERED], (0, 0, 0)),
+        ([ASKED, ANSWERED, AGAIN], (0, 0, 0)),
+        ([ASKED, ANSWERED], (2, 0, 0)),
+        ([ASKED, AGAIN], (1, 0, 0)),
+        ([ASKED, ANSWERED, ANSWERED, AGAIN], (1, 0, 0)),
+        ([ASKED, ANSWERED, AGAIN, ANSWERED, AGAIN], (0, 1, 0)),
+        ([ASKED, ("assistant", "Gone."), AGAIN], (1, 0, 0)),
+    ],
+    ids=["whole", "its end unseen", "torn", "a hole", "twice", "asked twice", "another answer"],
+)
+def test_what_a_model_saw_and_no_session_has_is_found(kept: Said, expected: tuple[int, int, int]) -> None:
+    findings = Findings()
+    judge(findings, [[ASKED], [("user", "x" * 9), ASKED, ANSWERED, AGAIN]], [kept], [AGAIN[1]])
+    assert counts(findings) == expected

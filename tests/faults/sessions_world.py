@@ -1,0 +1,135 @@
+"""A round's world with clients that go on with their sessions, and a look at what was kept of them.
+
+What a model was sent must be the beginning of what its session has on disk: every message that a model saw is there,
+in its place, and none is there twice.
+"""
+
+import asyncio
+import os
+import random
+from collections import Counter
+from itertools import count
+from pathlib import Path
+
+import grpc
+from onrecord.gateway.v1 import gateway_pb2 as pb
+from onrecord.gateway.v1 import gateway_pb2_grpc
+from uuid_utils import uuid7
+
+from demo.script import Call, Script, Step
+from gateway_svc.conversations.files import transcript
+from gateway_svc.conversations.files.check import check
+from gateway_svc.conversations.files.store import FileConversations
+from gateway_svc.conversations.session import SessionState
+from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
+from tests.faults.gateway_world import TURNS_AT_ONCE, GatewayWorld
+from tests.faults.ledger import Findings
+
+Said = list[tuple[str, str]]
+"""Who said what."""
+LARGE = "x" * 2**20
+_ROLES: dict[type, str] = {UserMessage: "user", AssistantMessage: "assistant", ToolMessage: "tool"}
+_STEP = Step(tool_calls=(Call(name="bash", arguments={"command": "echo ran >> ran.log"}),), repeat=3)
+_PASSING = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED)
+
+
+class SessionsWorld(GatewayWorld):
+    """Each of its clients has a session, which it goes on with when the gateway was killed."""
+
+    gateway_module = "tests.faults.faulty_writes"
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__(rng)
+        self._model.script = Script(steps=(_STEP, Step(text="Done.")))
+        self._sessions: dict[int, str] = {}
+        self._numbers = count()
+        self._completed: list[str] = []
+        """What was asked in turns that ended well."""
+        self.failed = 0
+        """How many turns the disk refused."""
+        self._large = 0
+
+    def _run_turns(self, address: str) -> None:
+        number = next(self._numbers) % TURNS_AT_ONCE
+        with grpc.insecure_channel(address) as channel:
+            stub = gateway_pb2_grpc.GatewayServiceStub(channel)
+            while True:
+                try:
+                    self._run_turn(stub, number)
+                except grpc.RpcError as error:
+                    if error.code() not in _PASSING:  # the gateway was killed
+                        return
+                    self.failed += 1
+
+    def _run_turn(self, stub: gateway_pb2_grpc.GatewayServiceStub, number: int) -> None:
+        request = pb.RunTurnRequest(input=f"client {number} asks {uuid7()}")
+        if session_id := self._sessions.get(number):
+            request.session_id = session_id
+        for event in stub.RunTurn(request, timeout=300):
+            if event.HasField("turn_accepted"):
+                self._sessions[number] = event.turn_accepted.session_id
+            elif event.HasField("tool_call_started"):
+                self._started.add(event.tool_call_started.tool_call_id)
+            elif event.HasField("tool_call_finished"):
+                self._finished[event.tool_call_finished.tool_call_id] = event.tool_call_finished.outcome
+            elif event.HasField("turn_finished"):
+                if event.turn_finished.stop_reason == pb.STOP_REASON_COMPLETED:
+                    self._completed.append(request.input)
+                else:
+                    self.failed += 1
+
+    def begin_large_session(self, mebibytes: int) -> None:
+        """Gives the first client a session with so much said in it."""
+        asyncio.run(self._write_large(mebibytes))
+
+    async def _write_large(self, mebibytes: int) -> None:
+        home = FileConversations(self.state_dir, memory_bytes=1)
+        state = SessionState(id=str(uuid7()), revision=1, turns=mebibytes // 2)
+        await home.create(state, synced=False)
+        lease = await home.open(state.id)
+        for _ in range(mebibytes // 2):
+            lease.append(UserMessage(LARGE))
+            lease.append(AssistantMessage(LARGE))
+        await lease.save()
+        await lease.close()
+        self._sessions[0], self._large = state.id, mebibytes
+
+    def _examine(self, database: Path, findings: Findings) -> None:
+        super()._examine(database, findings)
+        root = self.state_dir / "sessions"
+        findings.report("corrupt", (found.told for found in check(root) if found.is_damage))
+        kept = []
+        for path in root.rglob("*.conversation"):
+            self._look_at_size(path, findings)
+            kept.append([part for part in _said(path) if part[1] != LARGE])
+        seen = [
+            [(m["role"], m["content"]) for m in request.json["messages"] if m["role"] != "system"]
+            for request in list(self._model.requests)
+        ]
+        judge(findings, seen, kept, self._completed)
+
+    def _look_at_size(self, path: Path, findings: Findings) -> None:
+        if self._large and path.stem == self._sessions[0] and path.stat().st_size < self._large * 2**20:
+            findings.report("lost", [f"of {self._large} MiB {path.stat().st_size} bytes are left"])
+
+
+def judge(findings: Findings, seen: list[Said], kept: list[Said], completed: list[str]) -> None:
+    """Reports what models saw, or clients were told the end of, and no session has; and what one has twice."""
+    asked = Counter(text for said in kept for role, text in said if role == "user")
+    findings.report("doubled", (text for text, times in asked.items() if times > 1))
+    findings.report("lost", (f"what was answered: {text}" for text in completed if not asked[text]))
+    by_beginning = {said[0]: said for said in kept if said}
+    for conversation in seen:
+        # a model sees no more than the end of a large session; what its clients say is short
+        own = conversation[next(at for at, (_, text) in enumerate(conversation) if text.startswith("client")) :]
+        if by_beginning.get(own[0], [])[: len(own)] != own:
+            findings.report("lost", [f"of what a model saw of the session that began with {own[0][1]!r}"])
+
+
+def _said(path: Path) -> Said:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        messages: list[Message] = transcript.read(fd).messages
+    finally:
+        os.close(fd)
+    return [(_ROLES[type(message)], str(getattr(message, "text", ""))) for message in messages]
