@@ -39,6 +39,7 @@ MEASURES = {
     "i": client_turns.measure,
     "j": rule_cost.measure,
     "k": conversations.measure,
+    "k": conversations.measure,
 }
 
 

@@ -5,6 +5,7 @@ CPU time of this process. Listings beside turns are asked of a gateway in a proc
 """
 
 import asyncio
+import logging
 import statistics
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import structlog
 from google.rpc import status_pb2
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
@@ -105,6 +107,7 @@ def _status_of(error: BaseException) -> status_pb2.Status:
 
 def measure(place: Path, *, short: bool) -> list[Figure]:
     """The figures."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     for name in ("turns", "listed", "beside"):
         (place / name).mkdir()
     with model_server(place, SAID) as url:
