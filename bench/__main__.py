@@ -39,7 +39,6 @@ MEASURES = {
     "i": client_turns.measure,
     "j": rule_cost.measure,
     "k": conversations.measure,
-    "k": conversations.measure,
 }
 
 
