@@ -1,6 +1,7 @@
 """What whoever may read the state directory is shown of the sessions in it."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -18,13 +19,18 @@ def sessions(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["sessions", *arguments])
 
 
+def times(folder: Path) -> dict[Path, int]:
+    """When each file and each folder was changed last."""
+    return {path: path.stat().st_ctime_ns for path in folder.rglob("*")}
+
+
 async def test_whole_sessions_are_told_as_whole_and_nothing_is_changed(tmp_path):
     for _ in range(3):
         await made(tmp_path, prompt="be brief")
-    before = {path: path.stat() for path in tmp_path.rglob("*")}
+    before = times(tmp_path)
     found = sessions("check")
     assert (found.exit_code, found.output) == (0, "no damage found\n")
-    assert {path: path.stat() for path in tmp_path.rglob("*")} == before
+    assert times(tmp_path) == before
 
 
 async def test_a_folder_without_sessions_is_whole_and_stays_as_it_is(tmp_path):
