@@ -5,7 +5,7 @@ import os
 
 import typer
 
-from gateway_svc import dead_letters, terminal
+from gateway_svc import approving, dead_letters, terminal
 from gateway_svc.rules import commands as rules
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.tool_list import tools
@@ -16,10 +16,11 @@ from service_kit.settings import load_settings
 
 app = typer.Typer(name="gateway-svc", help=__doc__, no_args_is_help=True, pretty_exceptions_show_locals=False)
 terminal.add_commands(app)
+approving.add_commands(app)
 app.command()(tools)
 app.add_typer(dead_letters.commands, name="dead-letters")
 app.add_typer(rules.commands, name="rules")
-add_token_command(app, "GATEWAY_TOKENS_FILE", (Role.CALLER, Role.ADMIN))
+add_token_command(app, "GATEWAY_TOKENS_FILE", (Role.CALLER, Role.APPROVER, Role.ADMIN))
 
 
 @app.command()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 from prometheus_client import CollectorRegistry
 
+from gateway_svc.approvals import ApprovalServicer
 from gateway_svc.conversations.files.store import FileConversations
 from gateway_svc.conversations.retention import Retention
 from gateway_svc.conversations.session import SessionState
@@ -25,7 +26,7 @@ from gateway_svc.errors import SettingsError
 from gateway_svc.loop.answers import Answers
 from gateway_svc.marks import Run
 from gateway_svc.programs import NO_JAIL
-from gateway_svc.servicer import ApprovalServicer, GatewayServicer, status_of
+from gateway_svc.servicer import GatewayServicer, status_of
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.turns.budgets import Budgets, Spending
 from gateway_svc.turns.queue import Capacity, Turns
@@ -114,6 +115,11 @@ class Gateway:
         jails = sorted({JAILS_TOLD.get(runner.jail, "") for runner in self.runners.values()})
         return "; ".join(filter(None, [record, rules and f"earlier rules are in force: {rules}", *jails]))
 
+    def begin_drain(self) -> None:
+        """Begins no turn, and ends the streams that would never end."""
+        self.turns.begin_drain()
+        self.approvals.begin_drain()
+
     async def drain(self) -> None:
         """Lets the turns end, and sends their rows."""
         seconds = self.settings.drain_seconds
@@ -156,6 +162,8 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
         SettingsError: it cannot be had as it is set.
         OSError: the state directory or the workspace cannot be used.
     """
+    if settings.approval_by_others and settings.tokens_file is None:
+        raise SettingsError("GATEWAY_APPROVAL_BY_OTHERS needs GATEWAY_TOKENS_FILE: without names nobody is another")
     settings.workspace.mkdir(parents=True, exist_ok=True)
     conversations = FileConversations(
         settings.state_dir,
@@ -193,7 +201,7 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
         retention = Retention(conversations, turns.delete_session, settings.session_retention_days, notes)
     add_waiting_gauge(registry, lambda: turns.waiting)
     servicer = GatewayServicer(turns, sessions, runners, settings.default_engine)
-    approvals, check = ApprovalServicer(answers), EngineCheck(settings.engines)
+    approvals, check = ApprovalServicer(answers, by_others=settings.approval_by_others), EngineCheck(settings.engines)
     run = Run(settings.state_dir)
     return Gateway(settings, turns, servicer, approvals, runners, check, audited, tracing, run, retention)
 

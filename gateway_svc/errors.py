@@ -92,6 +92,12 @@ class AlreadyExists(_AboutOne):
     code = "already_exists"
 
 
+class DigestMismatch(_AboutOne):
+    """An answer is for other arguments than those of the call that it names."""
+
+    code = "digest_mismatch"
+
+
 class EventsGone(GatewayError):
     """Events of a turn that were asked for are not kept any more; `first` is the oldest that is."""
 

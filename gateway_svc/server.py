@@ -55,7 +55,7 @@ async def serve(settings: GatewaySettings) -> None:
         errors=ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS),
         check=gateway.health,
         check_now=look,
-        begin_drain=gateway.turns.begin_drain,
+        begin_drain=gateway.begin_drain,
         drain=gateway.drain,
         detail=gateway.detail,
     )

@@ -6,17 +6,15 @@ from typing import Any
 
 import grpc
 from google.rpc import status_pb2
-from onrecord.common.v1 import common_pb2
-from onrecord.gateway.v1 import approvals_pb2, approvals_pb2_grpc, gateway_pb2, gateway_pb2_grpc
+from onrecord.gateway.v1 import approvals_pb2, gateway_pb2, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc import errors
-from gateway_svc.loop.answers import Answer, Answers
 from gateway_svc.programs import NO_JAIL
 from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.sessions import Sessions
 from gateway_svc.turns.turn import Runner
-from service_kit.access.callers import caller_name, current_caller
+from service_kit.access.callers import current_caller
 from service_kit.access.roles import Role
 from service_kit.errors import ErrorStatuses
 from service_kit.paging import InvalidPage, decode_token, encode_token, page_size
@@ -26,6 +24,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     InvalidPage: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.DigestMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     errors.EventsGone: grpc.StatusCode.OUT_OF_RANGE,
     errors.Interrupted: grpc.StatusCode.ABORTED,
     errors.Busy: grpc.StatusCode.ABORTED,
@@ -54,6 +53,7 @@ GATEWAY = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name
 APPROVALS = approvals_pb2.DESCRIPTOR.services_by_name["ApprovalService"].full_name
 
 _CALLERS, _CALLERS_AND_ADMINS = frozenset({Role.CALLER}), frozenset({Role.CALLER, Role.ADMIN})
+_APPROVERS = frozenset({Role.CALLER, Role.APPROVER})
 ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
     GATEWAY: {
         "RunTurn": _CALLERS,
@@ -66,12 +66,13 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
         "DeleteSession": _CALLERS_AND_ADMINS,
         "ListEngines": _CALLERS_AND_ADMINS,
     },
-    APPROVALS: {"AnswerToolCall": _CALLERS},
+    APPROVALS: {
+        "AnswerToolCall": _APPROVERS,
+        "ListPendingToolCalls": _APPROVERS | {Role.ADMIN},
+        "WatchPendingToolCalls": _APPROVERS | {Role.ADMIN},
+    },
 }
 """Who may call what, by service; docs/security.md has it as a table."""
-
-MAX_REASON_BYTES = 4096
-"""Of an answer's reason, which is remembered with it."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -151,29 +152,6 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
                 for name in names
             ]
         )
-
-
-class ApprovalServicer(approvals_pb2_grpc.ApprovalServiceServicer):
-    """Decisions on tool calls that wait for one."""
-
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
-
-    async def AnswerToolCall(  # noqa: N802
-        self, request: approvals_pb2.AnswerToolCallRequest, context: Context
-    ) -> approvals_pb2.AnswerToolCallResponse:
-        """Allows or refuses a waiting tool call."""
-        if not request.tool_call_id:
-            raise errors.InvalidRequest("tool_call_id is empty: name the call", "tool_call_id")
-        if request.verdict not in (common_pb2.VERDICT_ALLOWED, common_pb2.VERDICT_DENIED):
-            raise errors.InvalidRequest(
-                "verdict is neither VERDICT_ALLOWED nor VERDICT_DENIED: the call waits on", "verdict"
-            )
-        if len(request.reason.encode()) > MAX_REASON_BYTES:
-            raise errors.InvalidRequest(f"reason is longer than {MAX_REASON_BYTES} bytes", "reason")
-        allow = request.verdict == common_pb2.VERDICT_ALLOWED
-        self._answers.give(request.tool_call_id, Answer(allow, request.reason, _owner()), by=caller_name())
-        return approvals_pb2.AnswerToolCallResponse()
 
 
 def _owner() -> str:

@@ -133,6 +133,10 @@ class GatewaySettings(ListenSettings):
     tool_seconds: Seconds = Field(300, description="how long any tool call may take")
     answer_seconds: Seconds = Field(300, description="how long a call whose policy is `ask` waits for its answer")
 
+    approval_by_others: bool = Field(
+        default=False, description="whether nobody, approver or not, may answer the calls of their own turns"
+    )
+
     audit_mode: Literal["best_effort", "strict"] = "best_effort"
     arguments: Arguments = Field("shown", description="what rows keep of arguments at most")
     spool_sync: Literal["always", "interval", "never"] = "interval"

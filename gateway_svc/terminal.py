@@ -83,7 +83,7 @@ def run(
         request.session_id = session
     else:
         request.new_session.CopyFrom(settings)
-    show = _print_json if as_json else TurnPrinter().show
+    show = print_json if as_json else TurnPrinter().show
 
     async def stream(stub: "gateway_pb2_grpc.GatewayServiceAsyncStub", metadata: Metadata) -> int:
         stop_reason = pb.STOP_REASON_UNSPECIFIED
@@ -123,7 +123,7 @@ def change(
         target,
         lambda stub, metadata: _await(stub.UpdateSession(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)),
     )
-    _print_json(response.session)
+    print_json(response.session)
 
 
 def engines(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
@@ -136,7 +136,7 @@ def engines(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
     )
     if as_json:
         for engine in response.engines:
-            _print_json(engine)
+            print_json(engine)
         return
     table = Table("engine", "default model", "default", "commands")
     for engine in response.engines:
@@ -165,7 +165,7 @@ def sessions(
     )
     if as_json:
         for session in response.sessions:
-            _print_json(session)
+            print_json(session)
         return
     table = Table("session", "engine", "model", "status", "turns", "tool calls", "tokens in/out", "cost", "labels")
     for session in response.sessions:
@@ -312,7 +312,7 @@ def _money(usage: common_pb2.Usage) -> str:
     return f"at least {known}" if usage.known_cost_micros else "cost unknown"
 
 
-def _print_json(message: Any) -> None:
+def print_json(message: Any) -> None:
     sys.stdout.write(json_text(MessageToDict(message, preserving_proto_field_name=True), ascii_only=True) + "\n")
     sys.stdout.flush()
 
@@ -332,10 +332,11 @@ def _call(target: str, work: Callable[[Any, Metadata], Coroutine[Any, Any, T]]) 
         async with channel:
             return await work(gateway_pb2_grpc.GatewayServiceStub(channel), metadata)
 
-    return _run(connected(), target)
+    return run_call(connected(), target)
 
 
-def _run(work: Coroutine[Any, Any, T], target: str) -> T:
+def run_call(work: Coroutine[Any, Any, T], target: str) -> T:
+    """Runs calls to the gateway at target. If one fails, prints the error and exits."""
     try:
         return asyncio.run(work)
     except grpc.aio.AioRpcError as error:

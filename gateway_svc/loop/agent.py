@@ -291,10 +291,11 @@ class Agent:
             ruling = self._toolbox.rule_on(call, turn.scope, turn.labels)
             decide(intent, ruling.decision)
             asks = ruling.policy == "ask" and self._toolbox.check(call) is None
-            turn.events.put(tool_call_started(intent, self._answers.expires_at_ms() if asks else None))
+            if not asks:
+                turn.events.put(tool_call_started(intent))
             result, cancelled = CANCELLED, True
             try:
-                if asks and (refused := await ask(self._answers, call, intent, ruling.decision)):
+                if asks and (refused := await ask(self._answers, self._logger, turn, intent, ruling.decision)):
                     result = refused
                 elif ruling.told:
                     result = denied(f"the rule {ruling.decision.rule} does not allow the call", told=ruling.told)

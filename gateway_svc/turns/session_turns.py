@@ -159,6 +159,7 @@ class SessionTurns:
                 agent=(request.agent.name, request.agent.version),
                 parent_turn_id=request.parent_turn_id,
             ),
+            owner=state.owner,
             system_prompt=state.settings.system_prompt,
             history=session.history,
             append=session.append,

@@ -27,6 +27,8 @@ class Turn:
     account: TurnAccount
     labels: Mapping[str, str] = field(default_factory=dict)
     """The session's."""
+    owner: str = ""
+    """The caller whose session it is; empty where callers have no names."""
     max_steps: int | None = None
     """The client's limit; None means the gateway's own."""
     contexts: dict[str, EncodedConversation] = field(default_factory=dict)

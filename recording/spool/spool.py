@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 Sync = Literal["always", "interval", "never"]
 
 INTERRUPTED = "interrupted: the gateway ended while the tool ran, so whether it finished is not known"
+INTERRUPTED_WAITING = "interrupted: the gateway ended while the call waited for an answer, so the tool did not run"
 
 _SEGMENT_BYTES = 8 * 2**20
 
@@ -327,6 +328,7 @@ def _interrupted(intent: Versioned) -> Versioned:
     row = decode_row(intent.payload)
     assert isinstance(row, audit_pb2.AuditRow)  # noqa: S101 - append_intent takes no other
     row.outcome = common_pb2.OUTCOME_INTERRUPTED
-    row.error = INTERRUPTED
+    asked = row.decision.source == common_pb2.DECISION_SOURCE_PERSON and not row.decision.verdict
+    row.error = INTERRUPTED_WAITING if asked else INTERRUPTED
     row.duration_ms = 0
     return Versioned(intent.row_version, encode_row(row))

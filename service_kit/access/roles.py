@@ -65,6 +65,7 @@ class Role(StrEnum):
     READER = "reader"
     ADMIN = "admin"
     CALLER = "caller"
+    APPROVER = "approver"
 
 
 class Entry(BaseModel):

@@ -96,7 +96,7 @@ async def test_a_decision_lets_a_call_run_and_a_conversation_goes_on(make_pair):
         pieces = []
         async for event in again:
             if event.HasField("tool_call_started"):
-                await gateway.answer(event.tool_call_started.tool_call_id, Decision(False, "no"))
+                await gateway.answer(event.tool_call_started, Decision(False, "no"))
             if event.HasField("text_delta"):
                 pieces.append(event.text_delta.text)
         assert ("".join(pieces), again.session_id) == ("Done.", turn.session_id)

@@ -262,6 +262,7 @@ async def test_a_call_that_asks_runs_only_when_it_is_allowed(make_pair, answer, 
             assert begun_ms <= asked_ms <= event.at_ms
             if answer is not None:
                 answer.tool_call_id = event.tool_call_started.tool_call_id
+                answer.args_digest.CopyFrom(event.tool_call_started.args_digest)
                 for _ in range(2):  # the same answer once more changes nothing
                     await approvals.AnswerToolCall(answer)
     assert event.turn_finished.stop_reason == pb.STOP_REASON_COMPLETED

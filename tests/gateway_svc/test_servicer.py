@@ -10,12 +10,14 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import approvals_pb2, approvals_pb2_grpc, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from gateway_svc.approvals import ApprovalServicer
 from gateway_svc.loop.answers import Answers
-from gateway_svc.servicer import RETRY_AFTER_SECONDS, STATUSES, ApprovalServicer, GatewayServicer
+from gateway_svc.servicer import RETRY_AFTER_SECONDS, STATUSES, GatewayServicer
 from service_kit.errors import ErrorInterceptor
 from service_kit.server import build_server
 from tests.gateway_svc.test_turns import House, Runner
@@ -56,28 +58,24 @@ async def test_a_call_runs_only_when_the_verdict_says_that_it_may(tmp_path):
     answers = Answers(60)
     async with serving(House(tmp_path, Runner()), answers) as channel:
         stub = approvals_pb2_grpc.ApprovalServiceStub(channel)
-        waiting = asyncio.create_task(answers.wait_for("call-1"))
-        for verdict in (common_pb2.VERDICT_UNSPECIFIED, 99):
-            request = approvals_pb2.AnswerToolCallRequest(tool_call_id="call-1", verdict=verdict)  # type: ignore[arg-type] # of a newer client
-            assert await refused(stub.AnswerToolCall(request)) == (
-                *(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", "verdict"),
-            )
-        assert not waiting.done()
-        request = approvals_pb2.AnswerToolCallRequest(tool_call_id="call-1", verdict=common_pb2.VERDICT_ALLOWED)
-        request.reason = "r" * 4097
-        assert (await refused(stub.AnswerToolCall(request)))[2] == "reason"
-        for call_id, verdict, allow in (
-            ("call-1", common_pb2.VERDICT_DENIED, False),
-            ("call-2", common_pb2.VERDICT_ALLOWED, True),
-        ):
-            request = approvals_pb2.AnswerToolCallRequest(tool_call_id=call_id, verdict=verdict, reason="so")
-            await stub.AnswerToolCall(request)
-            answer = await waiting
+        with answers.expect(audit_pb2.AuditRow(id="call-1"), "") as pending:
+            for verdict in (common_pb2.VERDICT_UNSPECIFIED, 99):
+                request = approvals_pb2.AnswerToolCallRequest(tool_call_id="call-1", verdict=verdict)  # type: ignore[arg-type] # of a newer client
+                assert await refused(stub.AnswerToolCall(request)) == (
+                    *(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", "verdict"),
+                )
+            request = approvals_pb2.AnswerToolCallRequest(tool_call_id="call-1", verdict=common_pb2.VERDICT_ALLOWED)
+            request.reason = "r" * 4097
+            assert (await refused(stub.AnswerToolCall(request)))[2] == "reason"
+            assert answers.waiting == [pending]
+        for verdict, allow in ((common_pb2.VERDICT_DENIED, False), (common_pb2.VERDICT_ALLOWED, True)):
+            call_id = f"call-{verdict}"
+            with answers.expect(audit_pb2.AuditRow(id=call_id), "") as pending:
+                request = approvals_pb2.AnswerToolCallRequest(tool_call_id=call_id, verdict=verdict, reason="so")
+                await stub.AnswerToolCall(request)
+                answer = await pending.answer()
             assert answer is not None
             assert (answer.allow, answer.reason) == (allow, "so")
-            waiting = asyncio.create_task(answers.wait_for("call-2"))
-            await asyncio.sleep(0)
-        waiting.cancel()
 
 
 async def test_what_is_not_named_is_a_bad_request_and_what_is_not_there_is_not_found(tmp_path):

@@ -41,7 +41,7 @@ def test_a_turn_shows_nothing_that_a_terminal_obeys(capsys):
 
 @pytest.mark.parametrize("event", list(events()), ids=lambda event: event.WhichOneof("event"))
 def test_json_is_a_line_that_says_the_same(capsys, event):
-    terminal._print_json(event)
+    terminal.print_json(event)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.isprintable()
     assert json.loads(line)

@@ -105,7 +105,11 @@ async def test_a_row_under_the_id_of_a_call_that_runs_does_not_unmake_it(make_pa
             theirs = session_row(id=session_id, revision=2**40, turns=99, labels={"user": "mallory"})
             said = await ledger.say("mallory", tool_calls=[forged], sessions=[theirs])
             assert said.stored == 2
-            answer = approvals_pb2.AnswerToolCallRequest(tool_call_id=call_id, verdict=common_pb2.VERDICT_ALLOWED)
+            answer = approvals_pb2.AnswerToolCallRequest(
+                tool_call_id=call_id,
+                verdict=common_pb2.VERDICT_ALLOWED,
+                args_digest=event.tool_call_started.args_digest,
+            )
             await approvals.AnswerToolCall(answer, metadata=listed.shown_by("ada"))
     calls = await ledger.calls(2)
     true = calls[call_id, "gateway"]

@@ -65,7 +65,7 @@ async def test_a_session_is_its_callers_whatever_else_its_caller_may(make_pair, 
 
 
 async def test_a_persons_reason_goes_to_the_model_and_the_log_says_who_answered(make_pair, tmp_path):
-    listed = Listed(tmp_path, {"ada": [Role.CALLER], "bob": [Role.CALLER]})
+    listed = Listed(tmp_path, {"ada": [Role.CALLER], "bob": [Role.APPROVER]})
     reason = f"{secrets.token_hex(8)} the patient's ward is closed " * 80
     pair = await make_pair(
         Script(steps=(Step(tool_calls=(Call(name="read", arguments={"path": "notes.txt"}),)), Step(text="done")))
@@ -89,13 +89,15 @@ async def test_a_persons_reason_goes_to_the_model_and_the_log_says_who_answered(
     assert told == [f"Error: The call was refused. {reason}".strip()]
     [row] = await pair.rows(1)
     assert (row.outcome, row.error) == (common_pb2.OUTCOME_DENIED, "The call was refused.")
+    assert (row.principal, row.decision.decided_by) == ("ada", "bob")
+    assert "the patient's ward is closed" in row.decision.reason
+    assert len(row.decision.reason.encode()) <= 256
     metrics = (await asyncio.to_thread(scrape, service)).text
     assert await asyncio.to_thread(service.terminate) == 0
     [line] = lines_of(service, "tool_call.answered")
     assert (line["tool_call_id"], line["answered_by"], line["allowed"]) == (call_id, "bob", False)
     word = reason[:16]
-    assert files_with(pair.db.parent, word) == []
-    assert files_with(pair.state_dir, word) == [conversation_name(session_id, "ada")]
+    assert conversation_name(session_id, "ada") in files_with(pair.state_dir, word)
     assert word not in metrics
     assert word not in service.stderr_text() + audit.stderr_text()
 

@@ -275,6 +275,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The events that were asked for are not kept any more. Metadata: first_sequence, the oldest that is."""
     ERROR_REASON_AMBIGUOUS_ID: _ErrorReason.ValueType  # 38
     """The id is of rows that several callers recorded: say whose is meant. Metadata: resource, id, and recorded_by, their names."""
+    ERROR_REASON_DIGEST_MISMATCH: _ErrorReason.ValueType  # 39
+    """The digest of the answer is not that of the tool call's arguments: look at what waits, and answer that. Metadata:
+    resource, id.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call failed. The google.rpc.ErrorInfo of a status has domain onrecord.dev, and the value's name
@@ -361,6 +365,10 @@ ERROR_REASON_EVENTS_GONE: ErrorReason.ValueType  # 37
 """The events that were asked for are not kept any more. Metadata: first_sequence, the oldest that is."""
 ERROR_REASON_AMBIGUOUS_ID: ErrorReason.ValueType  # 38
 """The id is of rows that several callers recorded: say whose is meant. Metadata: resource, id, and recorded_by, their names."""
+ERROR_REASON_DIGEST_MISMATCH: ErrorReason.ValueType  # 39
+"""The digest of the answer is not that of the tool call's arguments: look at what waits, and answer that. Metadata:
+resource, id.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from onrecord.common.v1 import common_pb2 as onrecord_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#onrecord/gateway/v1/approvals.proto\x12\x13onrecord.gateway.v1\x1a\x1fonrecord/common/v1/common.proto\"\xa0\x01\n\x15\x41nswerToolCallRequest\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12,\n\x07verdict\x18\x02 \x01(\x0e\x32\x1b.onrecord.common.v1.Verdict\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x33\n\x0b\x61rgs_digest\x18\x04 \x01(\x0b\x32\x1e.onrecord.common.v1.ArgsDigest\"\x18\n\x16\x41nswerToolCallResponse2\x81\x01\n\x0f\x41pprovalService\x12n\n\x0e\x41nswerToolCall\x12*.onrecord.gateway.v1.AnswerToolCallRequest\x1a+.onrecord.gateway.v1.AnswerToolCallResponse\"\x03\x90\x02\x02\x42\x92\x01\n\x17\x64\x65v.onrecord.gateway.v1P\x01Z1onrecord.dev/protos/onrecord/gateway/v1;gatewayv1\xaa\x02\x13OnRecord.Gateway.V1\xca\x02\x13OnRecord\\Gateway\\V1\xea\x02\x15OnRecord::Gateway::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#onrecord/gateway/v1/approvals.proto\x12\x13onrecord.gateway.v1\x1a\x1fonrecord/common/v1/common.proto\"\xa0\x01\n\x15\x41nswerToolCallRequest\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12,\n\x07verdict\x18\x02 \x01(\x0e\x32\x1b.onrecord.common.v1.Verdict\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x33\n\x0b\x61rgs_digest\x18\x04 \x01(\x0b\x32\x1e.onrecord.common.v1.ArgsDigest\"\x18\n\x16\x41nswerToolCallResponse\"\xe9\x02\n\x0fPendingToolCall\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0f\n\x07turn_id\x18\x03 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x11\n\ttool_name\x18\x06 \x01(\t\x12\x14\n\x0c\x61rgs_summary\x18\x07 \x01(\t\x12\x33\n\x0b\x61rgs_digest\x18\x08 \x01(\x0b\x32\x1e.onrecord.common.v1.ArgsDigest\x12\x11\n\tprincipal\x18\t \x01(\t\x12\x14\n\x0con_behalf_of\x18\n \x01(\t\x12+\n\x05\x61gent\x18\x0b \x01(\x0b\x32\x1c.onrecord.common.v1.Software\x12\x0c\n\x04rule\x18\x0c \x01(\t\x12\x0e\n\x06reason\x18\r \x01(\t\x12\x13\n\x0b\x61sked_at_ms\x18\x0e \x01(\x03\x12\x15\n\rexpires_at_ms\x18\x0f \x01(\x03\"Q\n\x15PendingToolCallFilter\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\ttool_name\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\"\x80\x01\n\x1bListPendingToolCallsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12:\n\x06\x66ilter\x18\x03 \x01(\x0b\x32*.onrecord.gateway.v1.PendingToolCallFilter\"q\n\x1cListPendingToolCallsResponse\x12\x38\n\ntool_calls\x18\x01 \x03(\x0b\x32$.onrecord.gateway.v1.PendingToolCall\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Z\n\x1cWatchPendingToolCallsRequest\x12:\n\x06\x66ilter\x18\x01 \x01(\x0b\x32*.onrecord.gateway.v1.PendingToolCallFilter\"f\n\x1dWatchPendingToolCallsResponse\x12\x33\n\x05\x61\x64\x64\x65\x64\x18\x01 \x03(\x0b\x32$.onrecord.gateway.v1.PendingToolCall\x12\x10\n\x08gone_ids\x18\x02 \x03(\t2\x8c\x03\n\x0f\x41pprovalService\x12n\n\x0e\x41nswerToolCall\x12*.onrecord.gateway.v1.AnswerToolCallRequest\x1a+.onrecord.gateway.v1.AnswerToolCallResponse\"\x03\x90\x02\x02\x12\x80\x01\n\x14ListPendingToolCalls\x12\x30.onrecord.gateway.v1.ListPendingToolCallsRequest\x1a\x31.onrecord.gateway.v1.ListPendingToolCallsResponse\"\x03\x90\x02\x01\x12\x85\x01\n\x15WatchPendingToolCalls\x12\x31.onrecord.gateway.v1.WatchPendingToolCallsRequest\x1a\x32.onrecord.gateway.v1.WatchPendingToolCallsResponse\"\x03\x90\x02\x01\x30\x01\x42\x92\x01\n\x17\x64\x65v.onrecord.gateway.v1P\x01Z1onrecord.dev/protos/onrecord/gateway/v1;gatewayv1\xaa\x02\x13OnRecord.Gateway.V1\xca\x02\x13OnRecord\\Gateway\\V1\xea\x02\x15OnRecord::Gateway::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\027dev.onrecord.gateway.v1P\001Z1onrecord.dev/protos/onrecord/gateway/v1;gatewayv1\252\002\023OnRecord.Gateway.V1\312\002\023OnRecord\\Gateway\\V1\352\002\025OnRecord::Gateway::V1'
   _globals['_APPROVALSERVICE'].methods_by_name['AnswerToolCall']._loaded_options = None
   _globals['_APPROVALSERVICE'].methods_by_name['AnswerToolCall']._serialized_options = b'\220\002\002'
+  _globals['_APPROVALSERVICE'].methods_by_name['ListPendingToolCalls']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['ListPendingToolCalls']._serialized_options = b'\220\002\001'
+  _globals['_APPROVALSERVICE'].methods_by_name['WatchPendingToolCalls']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['WatchPendingToolCalls']._serialized_options = b'\220\002\001'
   _globals['_ANSWERTOOLCALLREQUEST']._serialized_start=94
   _globals['_ANSWERTOOLCALLREQUEST']._serialized_end=254
   _globals['_ANSWERTOOLCALLRESPONSE']._serialized_start=256
   _globals['_ANSWERTOOLCALLRESPONSE']._serialized_end=280
-  _globals['_APPROVALSERVICE']._serialized_start=283
-  _globals['_APPROVALSERVICE']._serialized_end=412
+  _globals['_PENDINGTOOLCALL']._serialized_start=283
+  _globals['_PENDINGTOOLCALL']._serialized_end=644
+  _globals['_PENDINGTOOLCALLFILTER']._serialized_start=646
+  _globals['_PENDINGTOOLCALLFILTER']._serialized_end=727
+  _globals['_LISTPENDINGTOOLCALLSREQUEST']._serialized_start=730
+  _globals['_LISTPENDINGTOOLCALLSREQUEST']._serialized_end=858
+  _globals['_LISTPENDINGTOOLCALLSRESPONSE']._serialized_start=860
+  _globals['_LISTPENDINGTOOLCALLSRESPONSE']._serialized_end=973
+  _globals['_WATCHPENDINGTOOLCALLSREQUEST']._serialized_start=975
+  _globals['_WATCHPENDINGTOOLCALLSREQUEST']._serialized_end=1065
+  _globals['_WATCHPENDINGTOOLCALLSRESPONSE']._serialized_start=1067
+  _globals['_WATCHPENDINGTOOLCALLSRESPONSE']._serialized_end=1169
+  _globals['_APPROVALSERVICE']._serialized_start=1172
+  _globals['_APPROVALSERVICE']._serialized_end=1568
 # @@protoc_insertion_point(module_scope)

@@ -3,8 +3,10 @@
 isort:skip_file
 Approvals: people and policies that decide on tool calls."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from onrecord.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -73,3 +75,229 @@ class AnswerToolCallResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AnswerToolCallResponse: _TypeAlias = AnswerToolCallResponse  # noqa: Y015
+
+@_typing.final
+class PendingToolCall(_message.Message):
+    """PendingToolCall is a tool call that waits for an answer. The fields mean what they mean in onrecord.audit.v1.AuditRow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TOOL_NAME_FIELD_NUMBER: _builtins.int
+    ARGS_SUMMARY_FIELD_NUMBER: _builtins.int
+    ARGS_DIGEST_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ASKED_AT_MS_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    tool_call_id: _builtins.str
+    """The audit row's id, for AnswerToolCall."""
+    session_id: _builtins.str
+    """The session."""
+    turn_id: _builtins.str
+    """The turn."""
+    engine: _builtins.str
+    """The engine that made the call."""
+    model: _builtins.str
+    """The model that made the call."""
+    tool_name: _builtins.str
+    """The tool's name."""
+    args_summary: _builtins.str
+    """The arguments, summarised and redacted."""
+    principal: _builtins.str
+    """The caller whose turn it is."""
+    on_behalf_of: _builtins.str
+    """For whom that caller says that it acts."""
+    rule: _builtins.str
+    """The rule that asks; empty where the tool's policy does."""
+    reason: _builtins.str
+    """Why the rule asks."""
+    asked_at_ms: _builtins.int
+    """Since when it waits: milliseconds since 1970-01-01 UTC."""
+    expires_at_ms: _builtins.int
+    """When it is refused for want of an answer: milliseconds since 1970-01-01 UTC."""
+    @_builtins.property
+    def args_digest(self) -> _common_pb2.ArgsDigest:
+        """The digest of the arguments, for AnswerToolCall."""
+
+    @_builtins.property
+    def agent(self) -> _common_pb2.Software:
+        """The agent."""
+
+    def __init__(
+        self,
+        *,
+        tool_call_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        turn_id: _builtins.str = ...,
+        engine: _builtins.str = ...,
+        model: _builtins.str = ...,
+        tool_name: _builtins.str = ...,
+        args_summary: _builtins.str = ...,
+        args_digest: _common_pb2.ArgsDigest | None = ...,
+        principal: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
+        agent: _common_pb2.Software | None = ...,
+        rule: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        asked_at_ms: _builtins.int = ...,
+        expires_at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "args_digest", b"args_digest"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "args_digest", b"args_digest", "args_summary", b"args_summary", "asked_at_ms", b"asked_at_ms", "engine", b"engine", "expires_at_ms", b"expires_at_ms", "model", b"model", "on_behalf_of", b"on_behalf_of", "principal", b"principal", "reason", b"reason", "rule", b"rule", "session_id", b"session_id", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PendingToolCall: _TypeAlias = PendingToolCall  # noqa: Y015
+
+@_typing.final
+class PendingToolCallFilter(_message.Message):
+    """PendingToolCallFilter says which calls are meant: all conditions that are set must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    TOOL_NAME_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Only calls of this session."""
+    tool_name: _builtins.str
+    """Only calls of this tool."""
+    principal: _builtins.str
+    """Only calls of this caller's turns."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        tool_name: _builtins.str = ...,
+        principal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal", "session_id", b"session_id", "tool_name", b"tool_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PendingToolCallFilter: _TypeAlias = PendingToolCallFilter  # noqa: Y015
+
+@_typing.final
+class ListPendingToolCallsRequest(_message.Message):
+    """ListPendingToolCallsRequest asks for a page of calls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Calls a page: 1 to 1000; 0 means 100. INVALID_ARGUMENT below 0; above 1000 counts as 1000."""
+    page_token: _builtins.str
+    """next_page_token of the page before, with the same filter; empty for the first page."""
+    @_builtins.property
+    def filter(self) -> Global___PendingToolCallFilter:
+        """Which calls."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        filter: Global___PendingToolCallFilter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPendingToolCallsRequest: _TypeAlias = ListPendingToolCallsRequest  # noqa: Y015
+
+@_typing.final
+class ListPendingToolCallsResponse(_message.Message):
+    """ListPendingToolCallsResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty on the last."""
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingToolCall]:
+        """Calls, the oldest first."""
+
+    def __init__(
+        self,
+        *,
+        tool_calls: _abc.Iterable[Global___PendingToolCall] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "tool_calls", b"tool_calls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPendingToolCallsResponse: _TypeAlias = ListPendingToolCallsResponse  # noqa: Y015
+
+@_typing.final
+class WatchPendingToolCallsRequest(_message.Message):
+    """WatchPendingToolCallsRequest says which calls are watched."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filter(self) -> Global___PendingToolCallFilter:
+        """Which calls."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___PendingToolCallFilter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPendingToolCallsRequest: _TypeAlias = WatchPendingToolCallsRequest  # noqa: Y015
+
+@_typing.final
+class WatchPendingToolCallsResponse(_message.Message):
+    """WatchPendingToolCallsResponse is what has changed since the response before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDED_FIELD_NUMBER: _builtins.int
+    GONE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def added(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingToolCall]:
+        """Calls that wait now, the oldest first."""
+
+    @_builtins.property
+    def gone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of calls that wait no more."""
+
+    def __init__(
+        self,
+        *,
+        added: _abc.Iterable[Global___PendingToolCall] | None = ...,
+        gone_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "gone_ids", b"gone_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPendingToolCallsResponse: _TypeAlias = WatchPendingToolCallsResponse  # noqa: Y015

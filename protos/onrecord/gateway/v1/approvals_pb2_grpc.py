@@ -40,6 +40,16 @@ class ApprovalServiceStub:
                 request_serializer=onrecord_dot_gateway_dot_v1_dot_approvals__pb2.AnswerToolCallRequest.SerializeToString,
                 response_deserializer=onrecord_dot_gateway_dot_v1_dot_approvals__pb2.AnswerToolCallResponse.FromString,
                 _registered_method=True)
+        self.ListPendingToolCalls = channel.unary_unary(
+                '/onrecord.gateway.v1.ApprovalService/ListPendingToolCalls',
+                request_serializer=onrecord_dot_gateway_dot_v1_dot_approvals__pb2.ListPendingToolCallsRequest.SerializeToString,
+                response_deserializer=onrecord_dot_gateway_dot_v1_dot_approvals__pb2.ListPendingToolCallsResponse.FromString,
+                _registered_method=True)
+        self.WatchPendingToolCalls = channel.unary_stream(
+                '/onrecord.gateway.v1.ApprovalService/WatchPendingToolCalls',
+                request_serializer=onrecord_dot_gateway_dot_v1_dot_approvals__pb2.WatchPendingToolCallsRequest.SerializeToString,
+                response_deserializer=onrecord_dot_gateway_dot_v1_dot_approvals__pb2.WatchPendingToolCallsResponse.FromString,
+                _registered_method=True)
 
 
 class ApprovalServiceServicer:
@@ -47,9 +57,28 @@ class ApprovalServiceServicer:
     """
 
     def AnswerToolCall(self, request, context):
-        """AnswerToolCall allows or refuses a call that ToolCallStarted showed as pending. The same answer twice by the same caller
-        is OK, within an hour. NOT_FOUND when no such call waits, ALREADY_EXISTS when it was answered otherwise, or by another
-        caller.
+        """AnswerToolCall allows or refuses a call that ToolCallStarted showed as pending. An answer counts once; the same answer
+        twice by the same caller is OK, within an hour. NOT_FOUND when no such call waits, or none any more. PERMISSION_DENIED
+        for a caller that is neither an approver nor the session's own caller, and for the one whose turn it is where the
+        deployment wants approval by others. ALREADY_EXISTS when the call was answered otherwise, or by another caller.
+        FAILED_PRECONDITION with the reason DIGEST_MISMATCH when args_digest is not that of the call's arguments.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPendingToolCalls(self, request, context):
+        """ListPendingToolCalls lists tool calls that wait for an answer, the oldest first: to approvers and administrators all,
+        to others those of their sessions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchPendingToolCalls(self, request, context):
+        """WatchPendingToolCalls streams what begins to wait and what waits no more. The first response, which may be empty, has all
+        that waits. A response without either is a sign of life, at least each 15 seconds. UNAVAILABLE when the gateway ends,
+        RESOURCE_EXHAUSTED when too many watch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,6 +91,16 @@ def add_ApprovalServiceServicer_to_server(servicer, server):
                     servicer.AnswerToolCall,
                     request_deserializer=onrecord_dot_gateway_dot_v1_dot_approvals__pb2.AnswerToolCallRequest.FromString,
                     response_serializer=onrecord_dot_gateway_dot_v1_dot_approvals__pb2.AnswerToolCallResponse.SerializeToString,
+            ),
+            'ListPendingToolCalls': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPendingToolCalls,
+                    request_deserializer=onrecord_dot_gateway_dot_v1_dot_approvals__pb2.ListPendingToolCallsRequest.FromString,
+                    response_serializer=onrecord_dot_gateway_dot_v1_dot_approvals__pb2.ListPendingToolCallsResponse.SerializeToString,
+            ),
+            'WatchPendingToolCalls': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchPendingToolCalls,
+                    request_deserializer=onrecord_dot_gateway_dot_v1_dot_approvals__pb2.WatchPendingToolCallsRequest.FromString,
+                    response_serializer=onrecord_dot_gateway_dot_v1_dot_approvals__pb2.WatchPendingToolCallsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -92,6 +131,60 @@ class ApprovalService:
             '/onrecord.gateway.v1.ApprovalService/AnswerToolCall',
             onrecord_dot_gateway_dot_v1_dot_approvals__pb2.AnswerToolCallRequest.SerializeToString,
             onrecord_dot_gateway_dot_v1_dot_approvals__pb2.AnswerToolCallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPendingToolCalls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onrecord.gateway.v1.ApprovalService/ListPendingToolCalls',
+            onrecord_dot_gateway_dot_v1_dot_approvals__pb2.ListPendingToolCallsRequest.SerializeToString,
+            onrecord_dot_gateway_dot_v1_dot_approvals__pb2.ListPendingToolCallsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchPendingToolCalls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/onrecord.gateway.v1.ApprovalService/WatchPendingToolCalls',
+            onrecord_dot_gateway_dot_v1_dot_approvals__pb2.WatchPendingToolCallsRequest.SerializeToString,
+            onrecord_dot_gateway_dot_v1_dot_approvals__pb2.WatchPendingToolCallsResponse.FromString,
             options,
             channel_credentials,
             insecure,

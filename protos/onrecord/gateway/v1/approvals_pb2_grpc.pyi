@@ -34,9 +34,20 @@ class ApprovalServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ApprovalServiceAsyncStub: ...
     AnswerToolCall: _grpc.UnaryUnaryMultiCallable[_approvals_pb2.AnswerToolCallRequest, _approvals_pb2.AnswerToolCallResponse]
-    """AnswerToolCall allows or refuses a call that ToolCallStarted showed as pending. The same answer twice by the same caller
-    is OK, within an hour. NOT_FOUND when no such call waits, ALREADY_EXISTS when it was answered otherwise, or by another
-    caller.
+    """AnswerToolCall allows or refuses a call that ToolCallStarted showed as pending. An answer counts once; the same answer
+    twice by the same caller is OK, within an hour. NOT_FOUND when no such call waits, or none any more. PERMISSION_DENIED
+    for a caller that is neither an approver nor the session's own caller, and for the one whose turn it is where the
+    deployment wants approval by others. ALREADY_EXISTS when the call was answered otherwise, or by another caller.
+    FAILED_PRECONDITION with the reason DIGEST_MISMATCH when args_digest is not that of the call's arguments.
+    """
+    ListPendingToolCalls: _grpc.UnaryUnaryMultiCallable[_approvals_pb2.ListPendingToolCallsRequest, _approvals_pb2.ListPendingToolCallsResponse]
+    """ListPendingToolCalls lists tool calls that wait for an answer, the oldest first: to approvers and administrators all,
+    to others those of their sessions.
+    """
+    WatchPendingToolCalls: _grpc.UnaryStreamMultiCallable[_approvals_pb2.WatchPendingToolCallsRequest, _approvals_pb2.WatchPendingToolCallsResponse]
+    """WatchPendingToolCalls streams what begins to wait and what waits no more. The first response, which may be empty, has all
+    that waits. A response without either is a sign of life, at least each 15 seconds. UNAVAILABLE when the gateway ends,
+    RESOURCE_EXHAUSTED when too many watch.
     """
 
 @_typing.type_check_only
@@ -45,9 +56,20 @@ class ApprovalServiceAsyncStub(ApprovalServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AnswerToolCall: _aio.UnaryUnaryMultiCallable[_approvals_pb2.AnswerToolCallRequest, _approvals_pb2.AnswerToolCallResponse]  # type: ignore[assignment]
-    """AnswerToolCall allows or refuses a call that ToolCallStarted showed as pending. The same answer twice by the same caller
-    is OK, within an hour. NOT_FOUND when no such call waits, ALREADY_EXISTS when it was answered otherwise, or by another
-    caller.
+    """AnswerToolCall allows or refuses a call that ToolCallStarted showed as pending. An answer counts once; the same answer
+    twice by the same caller is OK, within an hour. NOT_FOUND when no such call waits, or none any more. PERMISSION_DENIED
+    for a caller that is neither an approver nor the session's own caller, and for the one whose turn it is where the
+    deployment wants approval by others. ALREADY_EXISTS when the call was answered otherwise, or by another caller.
+    FAILED_PRECONDITION with the reason DIGEST_MISMATCH when args_digest is not that of the call's arguments.
+    """
+    ListPendingToolCalls: _aio.UnaryUnaryMultiCallable[_approvals_pb2.ListPendingToolCallsRequest, _approvals_pb2.ListPendingToolCallsResponse]  # type: ignore[assignment]
+    """ListPendingToolCalls lists tool calls that wait for an answer, the oldest first: to approvers and administrators all,
+    to others those of their sessions.
+    """
+    WatchPendingToolCalls: _aio.UnaryStreamMultiCallable[_approvals_pb2.WatchPendingToolCallsRequest, _approvals_pb2.WatchPendingToolCallsResponse]  # type: ignore[assignment]
+    """WatchPendingToolCalls streams what begins to wait and what waits no more. The first response, which may be empty, has all
+    that waits. A response without either is a sign of life, at least each 15 seconds. UNAVAILABLE when the gateway ends,
+    RESOURCE_EXHAUSTED when too many watch.
     """
 
 class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -59,9 +81,32 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _approvals_pb2.AnswerToolCallRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_approvals_pb2.AnswerToolCallResponse, _abc.Awaitable[_approvals_pb2.AnswerToolCallResponse]]:
-        """AnswerToolCall allows or refuses a call that ToolCallStarted showed as pending. The same answer twice by the same caller
-        is OK, within an hour. NOT_FOUND when no such call waits, ALREADY_EXISTS when it was answered otherwise, or by another
-        caller.
+        """AnswerToolCall allows or refuses a call that ToolCallStarted showed as pending. An answer counts once; the same answer
+        twice by the same caller is OK, within an hour. NOT_FOUND when no such call waits, or none any more. PERMISSION_DENIED
+        for a caller that is neither an approver nor the session's own caller, and for the one whose turn it is where the
+        deployment wants approval by others. ALREADY_EXISTS when the call was answered otherwise, or by another caller.
+        FAILED_PRECONDITION with the reason DIGEST_MISMATCH when args_digest is not that of the call's arguments.
+        """
+
+    @_abc_1.abstractmethod
+    def ListPendingToolCalls(
+        self,
+        request: _approvals_pb2.ListPendingToolCallsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_approvals_pb2.ListPendingToolCallsResponse, _abc.Awaitable[_approvals_pb2.ListPendingToolCallsResponse]]:
+        """ListPendingToolCalls lists tool calls that wait for an answer, the oldest first: to approvers and administrators all,
+        to others those of their sessions.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchPendingToolCalls(
+        self,
+        request: _approvals_pb2.WatchPendingToolCallsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_approvals_pb2.WatchPendingToolCallsResponse], _abc.AsyncIterator[_approvals_pb2.WatchPendingToolCallsResponse]]:
+        """WatchPendingToolCalls streams what begins to wait and what waits no more. The first response, which may be empty, has all
+        that waits. A response without either is a sign of life, at least each 15 seconds. UNAVAILABLE when the gateway ends,
+        RESOURCE_EXHAUSTED when too many watch.
         """
 
 def add_ApprovalServiceServicer_to_server(servicer: ApprovalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

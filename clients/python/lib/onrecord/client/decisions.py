@@ -96,11 +96,15 @@ class TurnState:
         return None
 
 
-def answer_request(call_id: str, decision: Decision | bool) -> approvals_pb2.AnswerToolCallRequest:
-    """The request that sends a decision."""
+def answer_request(
+    call: pb.ToolCallStarted | approvals_pb2.PendingToolCall, decision: Decision | bool
+) -> approvals_pb2.AnswerToolCallRequest:
+    """The request that sends a decision on a call, and on no other arguments than those that were shown."""
     made = decision if isinstance(decision, Decision) else Decision(decision)
     verdict = common_pb2.VERDICT_ALLOWED if made.allow else common_pb2.VERDICT_DENIED
-    return approvals_pb2.AnswerToolCallRequest(tool_call_id=call_id, verdict=verdict, reason=made.reason)
+    return approvals_pb2.AnswerToolCallRequest(
+        tool_call_id=call.tool_call_id, verdict=verdict, reason=made.reason, args_digest=call.args_digest
+    )
 
 
 def wait_before(error: grpc.RpcError, failures: int, *, again: bool) -> float | None:

@@ -44,7 +44,7 @@ class AsyncTurn(TurnState):
                 asking = self.update(event)
                 yield event
                 if asking is not None and self._decide is not None:
-                    request = answer_request(asking.tool_call_id, await self._decide(asking))
+                    request = answer_request(asking, await self._decide(asking))
                     with ignore_too_late():
                         await self._approvals.AnswerToolCall(request, metadata=self._metadata())
             self.raise_failure()

@@ -9,7 +9,7 @@ import grpc
 from onrecord.client.access import Access
 from onrecord.client.sync.turn import Decide, Turn
 from onrecord.client.decisions import Decision, answer_request
-from onrecord.gateway.v1 import approvals_pb2_grpc, gateway_pb2_grpc
+from onrecord.gateway.v1 import approvals_pb2, approvals_pb2_grpc, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from recording.channel.options import CLIENT_OPTIONS
@@ -80,13 +80,13 @@ class Gateway:
         """Starts a turn with a request of your own."""
         return Turn(self.stub, self.approvals, request, self._access.metadata, decide)
 
-    def answer(self, call_id: str, decision: Decision | bool) -> None:
-        """Decides on a tool call that asks.
+    def answer(self, call: pb.ToolCallStarted | approvals_pb2.PendingToolCall, decision: Decision | bool) -> None:
+        """Decides on a tool call that asks, as its turn's events or ListPendingToolCalls showed it.
 
         Raises:
             grpc.RpcError: no such call is waiting.
         """
-        self.approvals.AnswerToolCall(answer_request(call_id, decision), metadata=self._access.metadata())
+        self.approvals.AnswerToolCall(answer_request(call, decision), metadata=self._access.metadata())
 
     def close(self) -> None:
         """Closes the connection, which cancels running turns but those to be kept."""

@@ -45,7 +45,7 @@ class Turn(TurnState):
                 asking = self.update(event)
                 yield event
                 if asking is not None and self._decide is not None:
-                    request = answer_request(asking.tool_call_id, self._decide(asking))
+                    request = answer_request(asking, self._decide(asking))
                     with ignore_too_late():
                         self._approvals.AnswerToolCall(request, metadata=self._metadata())
             self.raise_failure()

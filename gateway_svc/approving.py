@@ -1,0 +1,115 @@
+"""The commands approvals, approve and deny: for people who answer calls of other people's agents."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import typer
+from onrecord.common.v1 import common_pb2
+from onrecord.gateway.v1 import approvals_pb2 as pb
+from onrecord.gateway.v1 import approvals_pb2_grpc
+
+from gateway_svc.terminal import (
+    DEFAULT_TARGET,
+    EXIT_FAILED,
+    GRPC_TIMEOUT_SECONDS,
+    Json,
+    Target,
+    err,
+    out,
+    print_json,
+    run_call,
+)
+from recording.channel.token import Metadata
+from service_kit.client import open_channel
+from service_kit.printable import printable
+
+CallId = Annotated[str, typer.Argument(metavar="ID", help="The id that `approvals` shows.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds this module's commands to app."""
+    for command in (approvals, approve, deny):
+        app.command()(command)
+
+
+def approvals(
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until interrupted, and print what begins to wait.")
+    ] = False,
+    as_json: Json = False,
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """List the tool calls that wait for somebody's answer."""
+
+    async def show() -> None:
+        channel, metadata = open_channel(target)
+        async with channel:
+            stub = approvals_pb2_grpc.ApprovalServiceStub(channel)
+            async for call in (_watched if watch else _listed)(stub, metadata):
+                if as_json:
+                    print_json(call)
+                else:
+                    out.print(_line(call))
+
+    run_call(show(), target)
+
+
+def approve(
+    call_id: CallId,
+    reason: Annotated[str, typer.Option(help="Why; kept on the call's row.")] = "",
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """Let a waiting tool call run, with the arguments that it shows now and no others."""
+    _answer(call_id, common_pb2.VERDICT_ALLOWED, reason, target)
+
+
+def deny(
+    call_id: CallId,
+    reason: Annotated[str, typer.Option(help="Why; told to the model, and kept on the call's row.")],
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """Refuse a waiting tool call."""
+    _answer(call_id, common_pb2.VERDICT_DENIED, reason, target)
+
+
+def _answer(call_id: str, verdict: common_pb2.Verdict.ValueType, reason: str, target: str) -> None:
+    async def answer() -> pb.PendingToolCall | None:
+        channel, metadata = open_channel(target)
+        async with channel:
+            stub = approvals_pb2_grpc.ApprovalServiceStub(channel)
+            async for call in _listed(stub, metadata):
+                if call.tool_call_id == call_id:
+                    request = pb.AnswerToolCallRequest(
+                        tool_call_id=call_id, verdict=verdict, reason=reason, args_digest=call.args_digest
+                    )
+                    await stub.AnswerToolCall(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)
+                    return call
+        return None
+
+    call = run_call(answer(), target)
+    if call is None:
+        err.print(f"no tool call with the id {printable(call_id)} waits for an answer (see `gateway-svc approvals`)")
+        raise typer.Exit(EXIT_FAILED)
+    out.print(f"{'allowed' if verdict == common_pb2.VERDICT_ALLOWED else 'denied'}: {_line(call)}")
+
+
+async def _listed(stub: Any, metadata: Metadata) -> AsyncIterator[pb.PendingToolCall]:
+    request = pb.ListPendingToolCallsRequest(page_size=1000)
+    while True:
+        page = await stub.ListPendingToolCalls(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)
+        for call in page.tool_calls:
+            yield call
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
+
+
+async def _watched(stub: Any, metadata: Metadata) -> AsyncIterator[pb.PendingToolCall]:
+    async for response in stub.WatchPendingToolCalls(pb.WatchPendingToolCallsRequest(), metadata=metadata):
+        for call in response.added:
+            yield call
+
+
+def _line(call: pb.PendingToolCall) -> str:
+    who = f"{call.principal or '-'}" + (f" for {call.on_behalf_of}" if call.on_behalf_of else "")
+    return printable(f"{call.tool_call_id}  {who}  {call.tool_name} {call.args_summary}")
