@@ -32,7 +32,9 @@ async def ask(
         try:
             answer = await pending.answer()
             if answer is None:
-                decision = replace(asked, source=_DEPLOYMENT, verdict=common_pb2.VERDICT_DENIED, rule="no_answer")
+                decision = replace(
+                    asked, source=_DEPLOYMENT, verdict=common_pb2.VERDICT_DENIED, rule=asked.rule or "no_answer"
+                )
             else:
                 decision = replace(
                     asked,
@@ -40,7 +42,7 @@ async def ask(
                     verdict=common_pb2.VERDICT_ALLOWED if answer.allow else common_pb2.VERDICT_DENIED,
                     decided_by=answer.by,
                     decided_at_ms=answer.at_ms,
-                    reason=answer.reason,
+                    reason=answer.reason or asked.reason,
                 )
         finally:
             decide(intent, replace(decision, waited_ms=round((time.monotonic() - started) * 1000)))
