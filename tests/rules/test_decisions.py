@@ -1,13 +1,15 @@
 """Rules where calls are decided: what runs, what the model is told, what the row says."""
 
 import json
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 from onrecord.common.v1 import common_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Script
-from gateway_svc.loop.answers import Answers
+from gateway_svc.loop.answers import Answer, Answers
 from gateway_svc.rules.file import Rules
 from gateway_svc.tools.bash import BashTool
 from gateway_svc.tools.read import ReadTool
@@ -115,20 +117,33 @@ async def test_a_call_that_a_rule_denies_does_not_run_and_its_row_says_which_and
     assert "canary" not in asked
 
 
-async def test_a_rule_that_asks_has_the_call_wait_and_its_row_names_it(tmp_path):
+@pytest.mark.parametrize("answers", ["nobody", "yes"])
+async def test_a_rule_that_asks_has_the_call_wait_and_its_row_names_it(tmp_path, answers):
     path = tmp_path / "rules.toml"
-    path.write_text('[[rules]]\nname = "ask-all"\nverdict = "ask"\n')
+    path.write_text('[[rules]]\nname = "ask-all"\nverdict = "ask"\nreason = "Look first."\n')
     script = Script.model_validate(
         {"steps": [{"tool_calls": [{"name": "read", "arguments": {"path": "notes.txt"}}]}, {"text": "Done."}]}
     )
+    waited = []
     async with open_house(tmp_path, script, script, rules=Rules(path)) as house:
+        waiting = Answers(0 if answers == "nobody" else 60)
         for agent in house.agents.values():
-            agent._answers = Answers(0)  # nobody answers
-        events = await house.run()
+            agent._answers = waiting
+        async with aclosing(house.turns.run(pb.RunTurnRequest(input="go"))) as events:
+            async for event in events:
+                if event.tool_call_started.HasField("pending"):
+                    waited.append(event.tool_call_started.tool_call_id)
+                    if answers == "yes":
+                        waiting.give(waited[0], Answer(allow=True, reason="seen", by="bob"))
     (row,) = house.calls
-    assert [event for event in events if event.tool_call_started.HasField("pending")]
-    assert (row.outcome, row.decision.verdict) == (common_pb2.OUTCOME_DENIED, common_pb2.VERDICT_DENIED)
+    assert waited == [row.id]
     assert row.decision.policy_digest
+    said = (row.outcome, row.decision.source, row.decision.rule, row.decision.reason, row.decision.decided_by)
+    assert said == (
+        (common_pb2.OUTCOME_DENIED, CONFIGURATION, "ask-all", "Look first.", "")
+        if answers == "nobody"
+        else (common_pb2.OUTCOME_SUCCEEDED, PERSON, "ask-all", "seen", "bob")
+    )
 
 
 async def test_rules_that_changed_decide_on_the_next_call(rules, tmp_path):
