@@ -1,4 +1,4 @@
-"""The bounds on what model servers and MCP servers may send, by what it becomes here: characters, parts, work; on sums.
+"""The bounds on what model servers, MCP servers and Claude's program may send, by what it becomes here; on sums.
 
 docs/security.md has them all, with what one sees when one is met.
 
@@ -78,9 +78,14 @@ HELD = Bound("answer_held", 32 * MIB, "characters of reasoning and items that ar
 REASONING_CHARACTERS = MIB
 """What is kept of a model's reasoning, half of it from the beginning and half from the end."""
 
+PROGRAM_TEXT = Bound("program_text", 64 * MIB, "characters of text, reasoning and arguments in one turn")
+"""Of Claude's program, as they come: what it streams comes twice."""
+PROGRAM_CALLS = Bound("program_calls", 10_000, "tool calls in one turn")
+PROGRAM_REQUESTS = Bound("program_requests", 10_000, "model requests in one turn")
+
 JSON_VALUES = Bound("json_values", 250_000, "values in one piece of JSON")
-"""Of a model's arguments, each event, and each message of an MCP server. A value takes up to thirty times the memory of
-its text."""
+"""Of a model's arguments, each event, each line of Claude's program, and each message of an MCP server. A value takes
+up to thirty times the memory of its text."""
 ARGUMENT_FIELDS = 1_000
 """Of one call's arguments."""
 

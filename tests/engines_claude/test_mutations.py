@@ -69,6 +69,9 @@ class Lines:
     def send(self, line: Line) -> None:
         pass
 
+    async def until_heard(self) -> None:
+        pass
+
     def close_input(self) -> None:
         pass
 

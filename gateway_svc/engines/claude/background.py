@@ -4,8 +4,9 @@ When a subagent ends, the program wakes and says more. A command that a tool lef
 ever, so no turn waits for it.
 """
 
-from gateway_svc.engines.claude.lines import as_object, as_word
+from gateway_svc.engines.claude.lines import as_id, as_object
 from gateway_svc.engines.wire.fields import Fields
+from service_kit.bounds import PROGRAM_CALLS
 
 COMMANDS = frozenset({"local_bash", "monitor_mcp", "dream"})
 """The kinds of tasks that nobody waits for: commands, watchers, the program's own housekeeping."""
@@ -24,12 +25,13 @@ class Background:
         """Takes the full list of tasks. Anything but a list is ignored, and so are tasks that say that they ended."""
         if isinstance(tasks, list):
             told = [task for task in map(as_object, tasks) if task.get("status") not in ENDED]
-            self._tasks = {as_word(task.get("task_id")): as_word(task.get("task_type")) for task in told}
+            self._tasks = {as_id(task.get("task_id")): as_id(task.get("task_type")) for task in told}
 
     def note(self, line: Fields) -> None:
         """Notes the id of a command that a tool left running; older programs never report its kind."""
-        if task := as_word(as_object(line.get("tool_use_result")).get("backgroundTaskId")):
+        if task := as_id(as_object(line.get("tool_use_result")).get("backgroundTaskId")):
             self._commands.add(task)
+            PROGRAM_CALLS.check(len(self._commands))
 
     @property
     def works(self) -> bool:

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.engines.claude.lines import as_word
+from gateway_svc.engines.claude.lines import as_id
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.claude.usage import Counts, Spent, added, difference, spent_by_model, total_spent
 from gateway_svc.engines.wire.fields import Fields
 from gateway_svc.turns.events import step_finished
 from gateway_svc.turns.turn import Turn
 from recording.calls import Failure, Scope, Usage
+from service_kit.bounds import PROGRAM_REQUESTS
 
 Price = Callable[[str, Usage], int | None]
 
@@ -79,7 +80,7 @@ class Bill:
 
     def begin(self, message: Fields, *, subagent: bool = False, streamed: bool = False) -> None:
         """A line belongs to a request, new or known: the lines of one request have the same message id."""
-        message_id, model = as_word(message.get("id")), as_word(message.get("model"))
+        message_id, model = as_id(message.get("id")), as_id(message.get("model"))
         if subagent:
             request = self._subagents.setdefault(message_id, Request(model))
         elif self._last and (message_id in self._ids or not message_id):
@@ -91,6 +92,7 @@ class Bill:
             request = self._last = Request(model, streamed=streamed)
             if self._sent:
                 (request.created_at_ms, request.started), self._sent = self._sent, None
+        PROGRAM_REQUESTS.check(len(self._ids) + len(self._subagents))
         request.model = request.model or model
         request.add(message.get("usage"))
 

@@ -17,13 +17,14 @@ from typing import Literal
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
-from gateway_svc.engines.claude.lines import as_word
+from gateway_svc.engines.claude.lines import as_id
 from gateway_svc.engines.claude.outcomes import CANCELLED, observed_result
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.wire.fields import Fields
 from gateway_svc.turns.events import tool_call_finished, tool_call_started
 from gateway_svc.turns.turn import Turn
 from recording.calls import AGENT_OWN, NOT_RECORDED, UNDECIDED, UNKNOWN_TOOL, Scope, ToolCall, ToolResult
+from service_kit.bounds import PROGRAM_CALLS
 
 MAX_NAME_CHARACTERS = 128
 TOOLS = frozenset(
@@ -86,6 +87,7 @@ class Calls:
         self._audit = audit
         self._open: dict[str, list[_Open]] = {}
         """By the program's ids, the oldest first."""
+        self._begun = 0
         self._told: dict[str, _Told] = {}
         """Of the last message with an id. Some servers begin anew with their ids in each message."""
         self.offered = TOOLS
@@ -108,6 +110,8 @@ class Calls:
         return is_new
 
     def _begin(self, call: ToolCall, told: _Told, *, runs: bool = False) -> None:
+        self._begun += 1
+        PROGRAM_CALLS.check(self._begun)
         offered = runs or call.name in self.offered
         opened = _Open(call, self._intent(call, offered=offered), offered)
         told.begun.append(opened)
@@ -164,7 +168,7 @@ class Calls:
 
     def finish(self, block: Fields, line: Fields) -> ToolResult | None:
         """A `tool_result` has come; None when it belongs to no open call."""
-        provider_call_id = as_word(block.get("tool_use_id"))
+        provider_call_id = as_id(block.get("tool_use_id"))
         if provider_call_id not in self._open:
             return None
         opened, *others = self._open.pop(provider_call_id)

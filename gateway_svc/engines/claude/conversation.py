@@ -8,8 +8,9 @@ import json
 
 from uuid_utils import uuid7
 
-from gateway_svc.engines.claude.lines import as_word
+from gateway_svc.engines.claude.lines import as_id, as_word
 from gateway_svc.engines.wire.fields import Fields, clean
+from gateway_svc.engines.wire.thoughts import Thoughts
 from gateway_svc.messages import AssistantMessage, ToolMessage
 from gateway_svc.turns.turn import Turn
 from recording.calls import ToolCall
@@ -22,7 +23,7 @@ class Conversation:
         self._turn = turn
         self._message_id = ""
         self._text: list[str] = []
-        self._thinking: list[str] = []
+        self._thinking = Thoughts()
         self._calls: list[ToolCall] = []
         self._results: dict[str, list[str]] = {}
         self.empty = True
@@ -42,7 +43,7 @@ class Conversation:
 
     def add_thinking(self, piece: str) -> None:
         """Adds a whole block of reasoning."""
-        self._thinking.append(piece)
+        self._thinking.append(f"\n\n{piece}" if self._thinking else piece)
         self.empty = False
 
     def add_call(self, call: ToolCall) -> None:
@@ -62,11 +63,11 @@ class Conversation:
         if not (answered or self._text or self._calls):
             return
         calls, results = tuple(self._calls), self._results
-        self._turn.append(AssistantMessage("\n\n".join(self._text), "\n\n".join(self._thinking), calls))
+        self._turn.append(AssistantMessage("\n\n".join(self._text), self._thinking.text(), calls))
         for call in calls:
             came = results.get(call.provider_call_id)
             self._turn.append(ToolMessage(call.provider_call_id, call.name, came.pop(0) if came else missing))
-        self._text, self._thinking, self._calls, self._results = [], [], [], {}
+        self._text, self._thinking, self._calls, self._results = [], Thoughts(), [], {}
 
 
 def tool_call(block: Fields, tool_use_id: str) -> ToolCall:
@@ -78,7 +79,7 @@ def tool_call(block: Fields, tool_use_id: str) -> ToolCall:
         arguments = ""
     return ToolCall(
         id=call_id,
-        provider_call_id=tool_use_id or as_word(block.get("id")) or call_id,
+        provider_call_id=tool_use_id or as_id(block.get("id")) or call_id,
         name=as_word(block.get("name")),
         arguments=clean(arguments),
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway_svc.engines.claude.calls import Calls
 from gateway_svc.engines.claude.conversation import tool_call
-from gateway_svc.engines.claude.lines import as_object, as_word
+from gateway_svc.engines.claude.lines import as_id, as_object
 from gateway_svc.engines.wire.fields import Fields
 
 CALLBACK = "onrecord-intent"
@@ -40,7 +40,7 @@ async def answer(line: Fields, calls: Calls) -> dict[str, Any] | None:
         refused = {"subtype": "error", "request_id": line.get("request_id"), "error": "not offered"}
         return {"type": "control_response", "response": refused}
     asked = as_object(request.get("input"))
-    tool_use_id = as_word(request.get("tool_use_id")) or as_word(asked.get("tool_use_id"))
+    tool_use_id = as_id(request.get("tool_use_id")) or as_id(asked.get("tool_use_id"))
     block = {"id": tool_use_id, "name": asked.get("tool_name"), "input": asked.get("tool_input")}
     refusal = await calls.hold(tool_call(block, ""))
     said: dict[str, Any] = {}

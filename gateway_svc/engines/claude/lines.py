@@ -6,6 +6,10 @@ its work, and the rest of the line still counts.
 
 from gateway_svc.engines.wire.fields import Fields, clean
 
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""A longer line is skipped: an image that a tool read is a line of several megabytes, and nothing needs more."""
+MAX_ID_CHARACTERS = 256
+
 
 def as_object(value: object) -> Fields:
     """The value if it is an object, else an empty one."""
@@ -17,6 +21,11 @@ def as_word(value: object) -> str:
     if isinstance(value, str):
         return clean(value)
     return str(value) if type(value) is int else ""
+
+
+def as_id(value: object) -> str:
+    """The beginning of a word that names something: names are kept for as long as the turn runs."""
+    return as_word(value)[:MAX_ID_CHARACTERS]
 
 
 def blocks(content: object) -> list[Fields]:

@@ -17,13 +17,15 @@ from typing import Any, Self
 
 import structlog
 
+from gateway_svc.engines.claude.lines import MAX_LINE_BYTES
 from gateway_svc.marks import kill_marked, new_mark, seconds_since_boot
+from service_kit.bounds import Exceeded, check_json
 
 MARKER = "ONRECORD_TURN"
 """The environment variable that marks what its tools left behind."""
 CHUNK_BYTES = 64 * 1024
-MAX_LINE_BYTES = 16 * 1024 * 1024
-"""A longer line is skipped: an image that a tool read is a line of several megabytes, and nothing needs more."""
+MAX_UNREAD_BYTES = 4 * 1024 * 1024
+"""Of what it is told, before no more of its lines are read."""
 STDERR_BYTES = 8 * 1024
 HELD_PIPE_SECONDS = 0.5
 """How long to wait for the end of the output after the program's end: what its tools started may hold the pipe open."""
@@ -49,12 +51,13 @@ class ClaudeProcess:
         self._stdout = asyncio.StreamReader(limit=CHUNK_BYTES)
         self._received = 0
         self._stderr = _Tail()
+        self._hearing = _Hearing()
         self._transports: list[asyncio.BaseTransport] = []
         self._watch = asyncio.create_task(self._close_held_pipe())
         self.exit_code: int | None = None
         """Negative for a signal; set once `end` has returned."""
         self.skipped_lines = 0
-        """Lines that were no JSON object, or too long."""
+        """Lines that were no JSON object, or too long or of too many values."""
 
     @classmethod
     async def start(cls, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Self:
@@ -80,7 +83,8 @@ class ClaudeProcess:
         # The transport keeps the protocol alive; only the reader is used.
         self._output, _ = await loop.connect_read_pipe(lambda: output, process.stdout)
         errors, _ = await loop.connect_read_pipe(lambda: self._stderr, process.stderr)
-        self._input, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin)
+        self._input, _ = await loop.connect_write_pipe(lambda: self._hearing, process.stdin)
+        self._input.set_write_buffer_limits(MAX_UNREAD_BYTES)
         self._transports += (self._output, errors, self._input)
 
     @property
@@ -91,6 +95,10 @@ class ClaudeProcess:
     def send(self, line: Mapping[str, Any]) -> None:
         """Writes a line to its stdin. If it no longer reads, the end of its output shows that."""
         self._input.write(json.dumps(line).encode() + b"\n")
+
+    async def until_heard(self) -> None:
+        """Waits while it leaves too much unread of what it was told."""
+        await self._hearing.hears.wait()
 
     def close_input(self) -> None:
         """Closes its stdin: it ends when its work is done."""
@@ -124,7 +132,11 @@ class ClaudeProcess:
         if not line.strip():
             return None
         try:
+            check_json(line)
             value = json.loads(line)
+        except Exceeded:
+            self._skip("too_many_values", len(line))
+            return None
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
@@ -193,6 +205,23 @@ def _spawn(argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> subprocess
     return subprocess.Popen(
         argv, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True
     )
+
+
+class _Hearing(asyncio.BaseProtocol):
+    """Knows whether the other end of a pipe reads."""
+
+    def __init__(self) -> None:
+        self.hears = asyncio.Event()
+        self.hears.set()
+
+    def pause_writing(self) -> None:
+        self.hears.clear()
+
+    def resume_writing(self) -> None:
+        self.hears.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.hears.set()
 
 
 class _Tail(asyncio.Protocol):

@@ -1,6 +1,7 @@
 """One process's work on a turn: read to its end and, whatever happens, ended, reported and recorded."""
 
 import asyncio
+import itertools
 from contextlib import aclosing
 from enum import Enum, auto
 
@@ -18,13 +19,24 @@ from gateway_svc.engines.claude.outcomes import INTERRUPTED
 from gateway_svc.engines.claude.process import ClaudeProcess
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.claude.stream import Stream
-from gateway_svc.errors import CANCELLED, TURN_TIME_LIMIT, EngineBrokeOff, EngineError, EngineProtocolError, failure_of
+from gateway_svc.errors import (
+    CANCELLED,
+    TURN_TIME_LIMIT,
+    AnswerTooLarge,
+    EngineBrokeOff,
+    EngineError,
+    EngineProtocolError,
+    failure_of,
+)
 from gateway_svc.turns.turn import Turn
 from recording.calls import Failure
+from service_kit.bounds import Exceeded
 
 LINGER_SECONDS = 5.0
 """The longest silence after its answer before the program is ended."""
 LAST_LINES_SECONDS = 5.0
+_TURNS_OF_OTHERS = 64
+"""How many lines to take before other tasks have their turn: all of them may have come together."""
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +89,7 @@ class Run:
         raise asyncio.CancelledError
 
     async def _read(self, process: ClaudeProcess) -> None:
+        taken = itertools.count(1)
         async with aclosing(process.lines()) as lines:
             while True:
                 try:
@@ -84,13 +97,19 @@ class Run:
                         line = await anext(lines)
                 except (StopAsyncIteration, TimeoutError):
                     return
-                if told := await answer(line, self._calls):
-                    process.send(told)
-                    continue
+                if next(taken) % _TURNS_OF_OTHERS == 0:
+                    await asyncio.sleep(0)
                 try:
+                    if told := await answer(line, self._calls):
+                        process.send(told)
+                        await process.until_heard()
+                        continue
                     self._stream.take(line)
                 except ValueError as error:
-                    log.warning("claude.line_malformed", error=str(error))
+                    self._stream.say("claude.line_malformed", error=str(error))
+                except Exceeded as over:
+                    model, name = self._turn.scope.model, over.bound.name
+                    raise AnswerTooLarge(failures.ENGINE, model, f"sent {over}", name) from None
                 if self._stream.answered:
                     process.close_input()
                 await self._turn.events.writable()

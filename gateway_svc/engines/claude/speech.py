@@ -22,6 +22,8 @@ class Speech:
         """Text of this message that no whole block has confirmed yet."""
         self._heard = ""
         """Text of an abandoned message that the client has, and that this message has not repeated yet."""
+        self._caught_up = 0
+        """How many characters of it this message has repeated in pieces."""
         self.silent = True
         """Whether there was no text since the last result."""
 
@@ -32,17 +34,28 @@ class Speech:
         self._message_id = message_id
         unconfirmed = "".join(self._pieces)
         self._pieces.clear()
+        self._caught_up = 0
         if len(unconfirmed) > len(self._heard):
             self._heard = unconfirmed
 
     def add_piece(self, piece: str) -> None:
         """Takes a piece of the current block."""
+        if not piece:
+            return
         self._pieces.append(piece)
-        self.silent &= not piece
-        if self._heard:
-            self._catch_up("".join(self._pieces), whole=False)
-        else:
+        self.silent = False
+        if not self._heard:
             self._tell(piece)
+            return
+        begin, self._caught_up = self._caught_up, self._caught_up + len(piece)
+        whole = self._caught_up >= len(self._heard)
+        if not whole and self._heard.startswith(piece, begin):
+            return
+        if whole and piece.startswith(self._heard[begin:]):
+            self._tell(piece[len(self._heard) - begin :])
+        else:
+            self._tell(AGAIN + "".join(self._pieces))
+        self._heard, self._caught_up = "", 0
 
     def add_block(self, message_id: str, text: str) -> None:
         """Takes a whole block."""
@@ -57,7 +70,7 @@ class Speech:
                 self._pieces.append(unconfirmed[len(text) :])
                 unconfirmed = text
             self._heard = unconfirmed
-        self._catch_up(text, whole=True)
+        self._catch_up(text)
         self._keep(text)
 
     def complete(self) -> None:
@@ -65,7 +78,7 @@ class Speech:
         if text := "".join(self._pieces):
             self._pieces.clear()
             if self._heard:
-                self._catch_up(text, whole=True)
+                self._catch_up(text)
             self._keep(text)
 
     def conclude(self, text: str) -> None:
@@ -75,12 +88,10 @@ class Speech:
             self.add_block("", text)
         self.silent = True
 
-    def _catch_up(self, text: str, *, whole: bool) -> None:
-        """Sends the part of `text` that the client does not have."""
+    def _catch_up(self, text: str) -> None:
+        """Sends the part of a whole block that the client does not have."""
         if text.startswith(self._heard):
             self._tell(text[len(self._heard) :])
-        elif whole or not self._heard.startswith(text):
-            self._tell(AGAIN + text)
         else:
-            return
-        self._heard = ""
+            self._tell(AGAIN + text)
+        self._heard, self._caught_up = "", 0
