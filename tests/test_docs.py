@@ -8,6 +8,7 @@ from gateway_svc.engines.kinds import engine_kinds
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.tools.jail.sandbox import JailSettings
 from gateway_svc.tools.kinds import kinds
+from service_kit import bounds
 from service_kit.settings import variables
 from tests.faults.campaigns import CAMPAIGNS
 
@@ -23,6 +24,20 @@ def test_every_setting_is_in_the_operators_manual_and_no_other():
     for part in parts:
         fields |= variables(part)
     assert named == fields
+
+
+def test_every_bound_is_in_the_manual_with_its_figure_and_no_other():
+    """Rows are such as: | `one`, `two`: what they bound | 256 MiB; 2,048 |"""
+    units = {"": 1, "Ki": 2**10, "KiB": 2**10, "Mi": 2**20, "MiB": 2**20}
+    told: dict[str, int] = {}
+    for names, figures in re.findall(
+        r"^\| (`[a-z_`, ]+): [^|]*\| ([^|]+) \|$", (ROOT / "docs/security.md").read_text(), re.MULTILINE
+    ):
+        if figures != "as above":
+            numbers = [figure.strip().partition(" ") for figure in figures.split(";")]
+            limits = [int(number.replace(",", "")) * units[unit] for number, _, unit in numbers]
+            told |= dict(zip(re.findall(r"`(\w+)`", names), limits, strict=True))
+    assert told == {bound.name: bound.limit for bound in vars(bounds).values() if isinstance(bound, bounds.Bound)}
 
 
 def test_links_between_documents_lead_somewhere():
