@@ -18,11 +18,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from audit_svc.terminal.client import EXIT_FAILED, Client, ask
 from audit_svc.terminal.options import Calls, Contains, Labels, Source, Times, label_values, with_options
-from audit_svc.terminal.plain import json_line, to_dict
+from audit_svc.terminal.plain import flat_fields, json_line, to_dict, to_flat_dict
 from audit_svc.terminal.running import err
 from service_kit.printable import printable
 
-FIELDS = [*audit_pb2.AuditRow.DESCRIPTOR.fields, *questions_pb2.Receipt.DESCRIPTOR.fields]
+FIELDS = flat_fields(audit_pb2.AuditRow.DESCRIPTOR) | flat_fields(questions_pb2.Receipt.DESCRIPTOR)
 """Of a line: the producer's row, and beside it the ledger's receipt."""
 
 _FORMULA = re.compile(
@@ -145,12 +145,14 @@ class _JsonLines:
 class _Csv:
     def __init__(self, file: IO[str]) -> None:
         self._file = file
-        self._writer = csv.DictWriter(file, [field.name for field in FIELDS], quoting=csv.QUOTE_ALL)
+        self._writer = csv.DictWriter(file, list(FIELDS), quoting=csv.QUOTE_ALL)
         self._is_shown = file.isatty()
         self._writer.writeheader()
 
     def write(self, rows: Iterable[questions_pb2.ToolCallRecord]) -> None:
-        self._writer.writerows({name: self._cell(value) for name, value in to_dict(row).items()} for row in rows)
+        self._writer.writerows(
+            {name: self._cell(value) for name, value in to_flat_dict(row).items() if name in FIELDS} for row in rows
+        )
 
     def close(self) -> None:
         self._file.flush()
@@ -184,12 +186,14 @@ class _ParquetSink:
             FieldDescriptor.TYPE_UINT32: pyarrow.uint32(),
             FieldDescriptor.TYPE_BOOL: pyarrow.bool_(),
         }
-        self._schema = pyarrow.schema([(field.name, types.get(field.type, pyarrow.string())) for field in FIELDS])
+        self._schema = pyarrow.schema(
+            [(name, types.get(field.type, pyarrow.string())) for name, field in FIELDS.items()]
+        )
         self._table = pyarrow.Table.from_pylist
         self._writer = parquet.ParquetWriter(path, self._schema, compression="zstd")
 
     def write(self, rows: Iterable[questions_pb2.ToolCallRecord]) -> None:
-        self._writer.write_table(self._table([to_dict(row) for row in rows], schema=self._schema))
+        self._writer.write_table(self._table([to_flat_dict(row) for row in rows], schema=self._schema))
 
     def close(self) -> None:
         self._writer.close()

@@ -28,6 +28,10 @@ Outcomes = Annotated[list[str] | None, typer.Option("--outcome", help="Only this
 RecordedBy = Annotated[
     str | None, typer.Option(help="Only what this caller recorded; empty: what callers without a name did.")
 ]
+Principal = Annotated[str, typer.Option(help="Only calls of this caller's turns.")]
+Agent = Annotated[str, typer.Option(help="Only calls of this agent.")]
+DecidedBy = Annotated[str, typer.Option(help="Only calls on which this person answered.")]
+Rule = Annotated[str, typer.Option(help="Only calls on which this rule decided.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", help="Only sessions with key=value; may be repeated.")]
 Contains = Annotated[str, typer.Option(help="Only calls whose summary of the arguments contains this text.")]
 Suspect = Annotated[bool, typer.Option("--clock-suspect", help="Only calls whose time a clock contradicts.")]
@@ -126,6 +130,10 @@ class Calls:
     tool: Tool = ""
     outcome: Outcomes = None
     recorded_by: RecordedBy = None
+    principal: Principal = ""
+    agent: Agent = ""
+    decided_by: DecidedBy = ""
+    rule: Rule = ""
 
     def fields(self) -> dict[str, Any]:
         """The filter's fields. Raises typer.BadParameter."""
@@ -136,6 +144,10 @@ class Calls:
             "tool_name": self.tool,
             "outcomes": outcome_values(self.outcome),
             "recorded_by": self.recorded_by,
+            "principal": self.principal,
+            "agent": common_pb2.Software(name=self.agent) if self.agent else None,
+            "decided_by": self.decided_by,
+            "rule": self.rule,
         }
 
 

@@ -23,6 +23,23 @@ def to_dict(message: Message) -> dict[str, Any]:
     return to_dict(row) | {name: value or None for name, value in to_dict(receipt).items()}
 
 
+def flat_fields(descriptor: Any) -> dict[str, Any]:
+    """The fields of a row by the names of their columns in a table: those of a message in it as agent_name."""
+    return {
+        f"{field.name}_{part.name}" if field.message_type else field.name: part
+        for field in descriptor.fields
+        for part in (field.message_type.fields if field.message_type else [field])
+    }
+
+
+def to_flat_dict(record: Message) -> dict[str, Any]:
+    """A record as to_dict() has it, with the names of flat_fields(): a message that is not set has none of its own."""
+    flat: dict[str, Any] = {}
+    for name, value in to_dict(record).items():
+        flat |= {f"{name}_{part}": inner for part, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
 def print_json(message: Message) -> None:
     """One JSON object on a line of its own."""
     sys.stdout.write(json_line(to_dict(message)))
@@ -65,4 +82,6 @@ def _value(message: Message, field: Any) -> Any:
         return [to_dict(part) for part in value] if field.is_repeated else to_dict(value)
     if field.type == FieldDescriptor.TYPE_ENUM:
         return [enum_name(field, part) for part in value] if field.is_repeated else enum_name(field, value) or None
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return value.hex()
     return list(value) if field.is_repeated else value

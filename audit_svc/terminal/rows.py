@@ -224,9 +224,26 @@ def _call(line: Text, row: audit_pb2.AuditRow) -> Text:
     line.append_text(outcome_text(row))
     observed = "about " if row.times_observed else ""
     line.append(f" · {observed}{duration(row.duration_ms)} · {size(row.result_bytes)}", style="dim")
+    if decided := decision_of(row):
+        line.append(f" · {decided}", style="dim")
     if row.error:
         line.append(f" · {printable(row.error)}", style="red")
     return line
+
+
+def decision_of(row: audit_pb2.AuditRow) -> str:
+    """Whose call it is, and what decided on it, where that is more than the configuration that allows it."""
+    decision, parts = row.decision, []
+    if row.principal or row.on_behalf_of:
+        parts.append(f"by {row.principal or '-'}" + (f" for {row.on_behalf_of}" if row.on_behalf_of else ""))
+    verdict = enum_name(decision.DESCRIPTOR.fields_by_name["verdict"], decision.verdict)
+    if decision.decided_by or decision.decided_at_ms:
+        by = decision.decided_by or "somebody without a name"
+        parts.append(f"{verdict} by {by} after {duration(decision.waited_ms)}")
+    elif decision.rule:
+        parts.append(f"{verdict} by the rule {decision.rule}")
+    parts += [f"“{decision.reason}”"] if decision.reason else []
+    return printable(" · ".join(parts))
 
 
 def _request(line: Text, row: audit_pb2.CostRow) -> Text:

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.errors import MigrationRefused
+from audit_svc.ledger.batch import TOOL_CALL_COLUMNS
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.migrate import Migration, load_migrations
 from audit_svc.sqlite.text.text_index import index_rows
@@ -161,6 +162,32 @@ def test_r03_twenty_thousand_rows_answer_the_same_whatever_versions_they_went_th
     assert migrate.pending(empty, migrations) == []
     seen.append(answers(empty))
     assert all(one == seen[0] for one in seen)
+
+
+@pytest.mark.long
+def test_a_hundred_thousand_rows_of_before_have_nobody_who_acted_and_come_back_as_they_were(empty):
+    """What was not recorded then is unset now, and never a guess."""
+    known = load_migrations()
+    migrate.up(empty, [migration for migration in known if migration.version <= 16])
+    rows = 100_000
+    empty.execute(
+        "INSERT INTO tool_call_log (id, session_id, engine, tool_name, args_summary, duration_ms, result_truncated, "
+        "result_bytes, created_at, outcome) WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT ?) "
+        "SELECT 'c' || x, 's' || x % 100, 'e', 'bash', '{}', x, 0, 0, 1700000000000 + x, 'succeeded' FROM n",
+        (rows,),
+    )
+    before = empty.execute("SELECT count(*), sum(duration_ms), max(created_at) FROM tool_call_log").fetchall()
+    schema = empty.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall()
+    migrate.up(empty, known)
+    new = [column.name for column in TOOL_CALL_COLUMNS[20:]]
+    unset = " AND ".join(f"{name} IS NULL" for name in new)
+    assert empty.execute(f"SELECT count(*) FROM tool_call_log WHERE {unset}").fetchall() == [(rows,)]
+    read = list_tool_calls(empty, question(questions_pb2.ListToolCallsRequest, page_size=1)).tool_calls[0].tool_call
+    assert [name for name in ("agent", "mcp_server", "args_digest", "decision") if read.HasField(name)] == []
+    assert (read.principal, read.source) == ("", 0)
+    migrate.down(empty, known, to=16)
+    assert empty.execute("SELECT count(*), sum(duration_ms), max(created_at) FROM tool_call_log").fetchall() == before
+    assert empty.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall() == schema
 
 
 def test_r03_a_file_that_fails_leaves_the_database_as_it_was_before_that_file(empty):

@@ -2,14 +2,17 @@
 
 import csv
 import io
+import json
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.export import FIELDS, _Csv, without_formulas
+from audit_svc.terminal.plain import print_json
 
 SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20"
 SEPARATORS = ",;|\t"
@@ -69,6 +72,28 @@ def test_every_cell_is_quoted():
     file = io.StringIO()
     _Csv(file).write([record(id="a", duration_ms=5)])
     header, row = file.getvalue().splitlines()
-    assert header == ",".join(f'"{field.name}"' for field in FIELDS)
+    assert header == ",".join(f'"{name}"' for name in FIELDS)
     assert row.startswith('"a",')
     assert all(cell.startswith('"') and cell.endswith('"') for cell in row.split(","))
+
+
+def test_who_acted_and_what_decided_have_columns_and_json_of_their_own(capsys):
+    full = record(
+        id="a",
+        agent={"name": "helper"},
+        args_digest={"key_id": "k", "hmac_sha256": b"\x01" * 32},
+        decision={"verdict": common_pb2.VERDICT_ALLOWED, "decided_by": "bob", "reason": "=1"},
+    )
+    file = io.StringIO()
+    _Csv(file).write([full, record(id="b")])
+    cells, bare = csv.DictReader(io.StringIO(file.getvalue()))
+    assert (cells["agent_name"], cells["decision_verdict"], cells["decision_decided_by"]) == (
+        "helper",
+        "allowed",
+        "bob",
+    )
+    assert (cells["args_digest_hmac_sha256"], cells["decision_reason"]) == ("01" * 32, "'=1")
+    assert (bare["agent_name"], bare["decision_verdict"]) == ("", "")
+    print_json(full)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["decision"]["decided_by"], told["args_digest"]["hmac_sha256"]) == ("bob", "01" * 32)
