@@ -52,7 +52,8 @@ def open_call(
     row.provider_call_id = fit.provider_call_id(call.provider_call_id)
     row.redaction_version = POLICY_VERSION
     if key is not None:
-        row.args_digest.key_id, row.args_digest.hmac_sha256 = key.id, key.digest(call.arguments)
+        digest = row.args_digest  # Python makes an object of it each time that it is read
+        digest.key_id, digest.hmac_sha256 = key.id, key.digest(call.arguments)
     if mcp_server[0]:
         row.mcp_server.name, row.mcp_server.version = map(fit.software, mcp_server)
     return row
