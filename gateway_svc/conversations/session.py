@@ -4,7 +4,7 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.json_format import MessageToDict
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
@@ -113,7 +113,8 @@ def settings_from_json(state: dict[str, Any]) -> pb.SessionSettings:
     Older states have them beside the rest: budgets of 0 for none, and choices as pairs.
     """
     if (kept := state.pop("settings", None)) is not None:
-        return ParseDict(kept, pb.SessionSettings())
+        budget = kept.pop("max_cost_micros", None)  # an int64, which is a text in a message's JSON
+        return pb.SessionSettings(**kept, max_cost_micros=None if budget is None else int(budget))
     fallback = state.pop("fallback", None)
     return pb.SessionSettings(
         engine=state.pop("engine"),

@@ -72,22 +72,26 @@ class Places:
         """All session files, by rising id."""
         yield from self._in_order(None, None, newest_first=False)
 
+    def any_held(self) -> bool:
+        """Whether sessions are held, or were when their holder died."""
+        return bool(_names(self.leases))
+
     def forget_folder(self, path: Path) -> None:
         """Removes the folder of a session that is gone, if nothing else is in it."""
         with suppress(OSError):
             path.parent.rmdir()
 
     def _in_order(self, viewer: str | None, before: str | None, *, newest_first: bool) -> Iterator[Path]:
-        folders: dict[str, list[Path]] = {}
+        folders: dict[str, list[Path]] = {}  # those of the owners: paths are made for what is looked at alone
         for owner in self._owners(viewer):
             folder = self.root / f"{OWNER}{owner}"
             for name in _names(folder):
                 if before is None or name <= before[:_BEGINNING]:
-                    folders.setdefault(name, []).append(folder / name)
+                    folders.setdefault(name, []).append(folder)
         for beginning in sorted(folders, reverse=newest_first):
             found = [
                 (name, folder)
-                for folder in folders[beginning]
+                for folder in (owner / beginning for owner in folders[beginning])
                 for name in _names(folder)
                 if name.endswith(SESSION) and (before is None or name.removesuffix(SESSION) < before)
             ]

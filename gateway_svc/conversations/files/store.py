@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from functools import partial
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 _SUMS_BYTES = 256
 """What a session's message takes beside its settings."""
+_REST = 2.0
+"""How long no listing is read after one beside turns, by how long that took."""
 _AT_ONCE = 100
 """Sessions that are looked at in a thread before others of its threads have a turn."""
 
@@ -71,14 +74,25 @@ class FileConversations:
         return await asyncio.to_thread(read)
 
     async def list_page(self, size: int, before: str | None, viewer: str | None) -> list[SessionState]:
-        """One listing reads its files at a time, so that however many are asked for, turns find a thread."""
+        """One listing reads its files at a time, and beside turns a third of the time: however many are asked for,
+        turns find a thread and the interpreter.
+        """
+        took = 0.0
 
         def read() -> list[SessionState]:
+            nonlocal took
+            began = time.monotonic()
             with storing():
-                return _page(self._readable(self._places.newest_first(before, viewer)), size)
+                found = _page(self._readable(self._places.newest_first(before, viewer)), size)
+            if self._places.any_held():
+                took = time.monotonic() - began
+            return found
 
-        async with self._listing:
-            return await asyncio.to_thread(read)
+        await self._listing.acquire()
+        try:
+            return await in_thread(read)
+        finally:
+            asyncio.get_running_loop().call_later(_REST * took, self._listing.release)
 
     async def remove(self, session_id: str) -> None:
         def remove() -> None:
