@@ -38,6 +38,7 @@ from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.requests import Requests
 from gateway_svc.turns.sessions import Sessions
+from recording.channel.options import CLIENT_OPTIONS
 
 SAID = {"check": False, "steps": [{"text": "So it is, as far as anybody knows."}]}
 CONTEXT_TOKENS = 32_768
@@ -183,7 +184,7 @@ async def _beside_turns(folder: Path, url: str, sessions: int, seconds: float) -
     env |= {"GATEWAY_BASH_SANDBOX": "off", "GATEWAY_LISTEN": "127.0.0.1:0", "GATEWAY_AUDIT_TARGET": "127.0.0.1:9"}
     async with AsyncExitStack() as stack:
         service = stack.enter_context(await asyncio.to_thread(start_service, "gateway_svc", env, "serve"))
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(service.address))
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(service.address, CLIENT_OPTIONS))
         stub: Any = gateway_pb2_grpc.GatewayServiceStub(channel)
         alone, beside, listed = [], [], list[float]()
         for _ in range(3):
