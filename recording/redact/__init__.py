@@ -22,5 +22,5 @@ __all__ = [
     "summarize_unknown_args",
 ]
 
-POLICY_VERSION = 3
+POLICY_VERSION = 4
 """Incremented with every change of what is shown; each audit row carries it."""

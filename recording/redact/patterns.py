@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import chain
 
 from recording.redact.randomness import random_after_word
 from recording.redact.shape import is_mixed
@@ -13,13 +14,14 @@ from recording.redact.spans import Span, marker
 _FRAGMENT = re.compile(r"@([a-z]+)@")
 # Every token without keywords contains this; few commands do.
 _RUN = re.compile(r"[A-Za-z0-9]{16}")
-# In a short text, one pass for all keywords is faster; in a long one, a search for each keyword.
-_SHORT_TEXT = 128
+# In a short text, a look at its trigrams leaves few keywords; in a long one, a search for each keyword is faster.
+_SHORT_TEXT = 512
 # A shorter match is harmless, and mostly a piece of code.
 _SHORTEST = 4
 # So many patterns are faster one by one than as a part of the alternation of all.
 _FEW = 3
 _LONG = 256
+_OPENED = re.compile(r"(?:^|[\s=,(])(['\"])[\w.-]+[=:]\Z")
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -43,26 +45,30 @@ class Pattern:
     example: str
     random: bool
     mixed: bool
+    begins: tuple[str, ...] = ()
+    """Words of which one stands where a match begins, if they are known."""
 
 
 class Table:
     """The patterns of one table."""
 
-    def __init__(self, patterns: Mapping[str, Pattern], *, starts: str, lower: bool) -> None:
+    def __init__(self, patterns: Mapping[str, Pattern], *, starts: str, lower: bool, together: bool = True) -> None:
         """Compiles patterns for the text as it is or, if lower, in lower case; every match begins with starts.
 
         Lower-casing is much faster than ignoring case. Each pattern is tried at every position, so that matches may
-        overlap. It finds where something begins; only there the pattern itself is tried. Where many
-        patterns may match, their alternation is tried in their place.
+        overlap, or only where a word stands with which it begins. Where many patterns without such words may match,
+        their alternation finds where something begins; only there the patterns themselves are tried.
         """
         self.patterns = patterns
         self.starts = starts
         self.lower = lower
         begin = f"(?={starts})" if starts else ""
-        self._all = re.compile(f"{begin}(?:{'|'.join(pattern.regex for pattern in patterns.values())})", re.ASCII)
+        others = [pattern.regex for pattern in patterns.values() if not pattern.begins]
+        self._all = re.compile(f"{begin}(?:{'|'.join(others)})", re.ASCII) if together else None
+        self._begun = {index for index, pattern in enumerate(patterns.values()) if pattern.begins}
         self._each = [
             _Each(
-                re.compile(f"{begin}(?:{pattern.regex})", re.ASCII),
+                re.compile(_any_of(pattern.begins) if pattern.begins else f"{begin}(?:{pattern.regex})", re.ASCII),
                 re.compile(pattern.regex, re.ASCII),
                 marker(name),
                 _check(pattern),
@@ -73,11 +79,14 @@ class Table:
     def find(self, text: str, lower: str, wanted: Collection[int]) -> Iterator[Span]:
         """The spans that the wanted patterns, by their places, match; lower is the lower-case text, as long as text."""
         form = lower if self.lower else text
-        if len(wanted) <= _FEW:
-            for index in wanted:
+        together = []
+        for index in wanted:
+            if self._all is None or index in self._begun or len(wanted) <= _FEW:
                 yield from _everywhere(self._each[index].somewhere, [self._each[index]], form, text)
-        else:
-            yield from _everywhere(self._all, [self._each[index] for index in wanted], form, text)
+            else:
+                together.append(self._each[index])
+        if self._all is not None and together:
+            yield from _everywhere(self._all, together, form, text)
 
 
 class Keywords:
@@ -95,28 +104,23 @@ class Keywords:
                     by_run.add((number, index))
         self._of_keyword = of_keyword
         self._by_run = by_run
-        self._any = re.compile(_any_of(of_keyword)) if of_keyword else None
-        # The shortest keyword that begins at each position; it stands for the longer ones as well.
-        self._each = re.compile(f"(?=({_any_of(of_keyword)}))")
-        self._longer = {
-            short: [keyword for keyword in of_keyword if keyword != short and keyword.startswith(short)]
-            for short in of_keyword
-        }
+        self._short = [keyword for keyword in of_keyword if len(keyword) < 3]
+        self._of_trigram: dict[tuple[str, ...], list[str]] = {}
+        for keyword in of_keyword:
+            if len(keyword) >= 3:
+                self._of_trigram.setdefault(tuple(keyword[:3]), []).append(keyword)
+        self._trigrams = frozenset(self._of_trigram)
 
     def wanted(self, text: str, lower: str) -> Mapping[int, list[int]]:
         """The places of the patterns in their tables, by the table's."""
         places = set(self._by_run) if self._by_run and _RUN.search(text) else set()
+        keywords: Iterable[str] = self._of_keyword
         if len(lower) <= _SHORT_TEXT:
-            if self._any is not None and self._any.search(lower):
-                for keyword in set(self._each.findall(lower)):
-                    places |= self._of_keyword[keyword]
-                    for longer in self._longer[keyword]:
-                        if longer in lower:
-                            places |= self._of_keyword[longer]
-        else:
-            for keyword, of_keyword in self._of_keyword.items():
-                if keyword in lower:
-                    places |= of_keyword
+            trigrams = self._trigrams.intersection(zip(lower, lower[1:], lower[2:], strict=False))
+            keywords = chain(self._short, *map(self._of_trigram.__getitem__, trigrams))
+        for keyword in keywords:
+            if keyword in lower:
+                places |= self._of_keyword[keyword]
         found: dict[int, list[int]] = {}
         for number, index in sorted(places):
             found.setdefault(number, []).append(index)
@@ -155,8 +159,10 @@ def _everywhere(regex: re.Pattern[str], patterns: Iterable[_Each], form: str, te
 def _secret(each: _Each, position: int, form: str, text: str) -> Iterator[Span]:
     """What a pattern redacts at a position, if it matches there."""
     if match := each.here.match(form, position):
-        group = next((index for index, found in enumerate(match.groups(), 1) if found is not None), 0)
-        start, end = match.span(group)
+        start, end = match.span(match.lastindex or 0)
+        if (opened := _OPENED.search(text, max(0, start - 60), start)) and opened[1] not in text[start:end]:
+            # 'name=a;b': the value goes on to the quote that opened before its name
+            end = max(end, text.find(opened[1], end, start + _LONG))
         secret = text[start:end]
         if len(secret) >= _SHORTEST and (each.check is None or each.check(secret[:_LONG])):
             yield Span(start, end, each.mark)
@@ -172,25 +178,32 @@ def _check(pattern: Pattern) -> Callable[[str], bool] | None:
 def _read() -> Iterator[Table]:
     tables = tomllib.loads(resources.files(__package__).joinpath("patterns.toml").read_text("utf-8"))
     fragments: dict[str, str] = {}
+    lists: dict[str, list[str]] = tables.pop("words")
 
     def fill(regex: str) -> str:
         return _FRAGMENT.sub(lambda match: fragments[match[1]], regex)
 
+    def words(given: Iterable[str]) -> tuple[str, ...]:
+        return tuple(
+            word for each in given for word in (words(lists[each[1:-1]]) if _FRAGMENT.fullmatch(each) else [each])
+        )
+
     for name, regex in tables.pop("fragments").items():
         fragments[name] = fill(regex)
     for table in tables.values():
-        starts, lower = table.pop("starts"), table.pop("lower")
+        starts, lower, together = table.pop("starts"), table.pop("lower"), table.pop("together")
         patterns = {
             name: Pattern(
                 fill(e["regex"]),
-                tuple(e.get("keywords", ())),
+                words(e.get("keywords", e.get("begins", ()))),
                 e["example"],
                 random=e.get("random", False),
                 mixed=e.get("mixed", False),
+                begins=words(e.get("begins", ())),
             )
             for name, e in table.items()
         }
-        yield Table(patterns, starts=starts, lower=lower)
+        yield Table(patterns, starts=starts, lower=lower, together=together)
 
 
 TABLES = tuple(_read())

@@ -5,11 +5,18 @@ import re
 from recording.redact.spans import Span, marker
 
 _TOKEN = re.compile(r"[A-Za-z0-9+/_-]{20,}={0,2}")
+_PRODUCT_KEY = re.compile(r"[A-Z0-9]{5}(?:-[A-Z0-9]{5}){3,}|[A-Z0-9]{6}(?:-[A-Z0-9]{6}){3,}")
 _SEGMENT = re.compile(r"[A-Za-z0-9+_-]{20,}={0,2}")
 _PIECE = re.compile(r"[A-Za-z0-9]+")
 # A digest is public, also one of go.sum, and so is the mangled name of a function.
-_DIGEST = re.compile(r"sha[0-9]{1,3}-|_Z(?=[NKSTL0-9])", re.IGNORECASE)
-_DIGEST_BEFORE = re.compile(r"(?:sha[0-9]{1,3}|md5|blake[23][bs]?)[-:=@\"' ]{1,3}\Z|\bh1:\Z", re.IGNORECASE)
+_DIGEST = re.compile(
+    r"sha[0-9]{1,3}-|_Z(?=[NKSTL0-9])|(?:price|evt|prod|cus|sub|pi|ch|acct|txn|req|plan|pm|si|po|tr|we)_(?=[A-Za-z0-9]{14,30}\Z)",
+    re.IGNORECASE,
+)
+_DIGEST_BEFORE = re.compile(
+    r"(?:sha[0-9]{1,3}|md5|blake[23][bs]?)[-:=@\"' ]{1,3}\Z|\bh1:\Z|\bW/[\"']\Z|\bpeer \Z|\bpublic[-_ ]?key\W{1,3}\Z",
+    re.IGNORECASE,
+)
 # What builds write: a file named by the digest of what is in it.
 _BUILT_AFTER = re.compile(r"\.(?:cache|chunk|css|js|map|woff2?|png|jpe?g|svg|webp|o|pyc|pack|idx)\b")
 _KIND_OF = str.maketrans(
@@ -61,6 +68,9 @@ def find(text: str) -> list[Span]:
     spans: list[Span] = []
     for match in _TOKEN.finditer(text):
         token = match.group()
+        if _PRODUCT_KEY.fullmatch(token):
+            spans.append(Span(*match.span(), marker("product-key")))
+            continue
         if token.islower() or token.isupper() or _DIGEST.match(token):
             continue
         whole = token.count("/") <= len(token) // _CHARACTERS_A_SLASH and _random_alone(token)

@@ -151,7 +151,7 @@ def _command(value: Any) -> Any:
         # The rest is not shown: without its context, nobody can tell commands from the content of a here-document.
         end = max(value.rfind(" ", 0, _MAX_COMMAND), value.rfind("\n", 0, _MAX_COMMAND)) + 1  # not inside a secret
         value, left_out = value[:end], _size(value[end:])
-    return redact_text(fold(without_content(redact_own(value))), 1_024, left_out)
+    return redact_text(fold(without_content(redact_own(value))), 1_024, left_out, command=True)
 
 
 def _shorter_space(run: re.Match[str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from recording.controls import escape_controls
-from recording.redact import exact, patterns, randomness, shape, urls
+from recording.redact import arguments, exact, patterns, randomness, shape, urls
 from recording.redact.fit import clean, cut
 from recording.redact.spans import Span, replace
 from recording.redact.views import view
@@ -16,6 +16,8 @@ _SCANNED = 4_096
 _SCANNED_END = 2_048
 _MARGIN = 1_024
 _MAX_REMEMBERED = 256
+# A shorter secret may be a part of what is none.
+_REPEATED = 8
 # As OpenAI, Anthropic, vLLM and this program generate them: random, each one different.
 _CALL_ID = re.compile(
     r"(?:call|toolu|fc|chatcmpl-tool)[_-](?!A3T|A[A-Z]{3})[A-Za-z0-9]{1,64}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -23,19 +25,21 @@ _CALL_ID = re.compile(
 _KEY_ENDS = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 
 
-def redact_text(text: str, limit: int = 2_048, left_out: int = 0) -> str:
+def redact_text(text: str, limit: int = 2_048, left_out: int = 0, *, command: bool = False) -> str:
     """Redacts any text, such as an error message, then truncates it to limit bytes of UTF-8.
 
     left_out: how many bytes are already missing at its end.
+    command: whether it is a shell's command, in which a word's place tells what it is.
     """
+    find = _find_in_command if command else _find
     if len(text) <= _SCANNED:
-        return cut(redact(text), limit, left_out)
+        return cut(_without_secrets(text, find), limit, left_out)
     margin = max(_MARGIN, exact.longest())
     shown = max(0, _SCANNED - margin)
-    head = _without_secrets(text[:_SCANNED], lambda part: [*_find(part), Span(shown, len(part), "")])
+    head = _without_secrets(text[:_SCANNED], lambda part: [*find(part), Span(shown, len(part), "")])
     end = text[-min(_SCANNED_END - _MARGIN + margin, len(text) - shown) :]
     ending = _beginning_whole(end, margin)
-    tail = _without_secrets(end, lambda part: [*_find(part), Span(0, ending, "")])
+    tail = _without_secrets(end, lambda part: [*find(part), Span(0, ending, "")])
     between = len(text[shown : len(text) - len(end) + ending].encode("utf-8", "replace"))
     return cut(head, limit, left_out + between, "" if left_out else tail)
 
@@ -98,6 +102,10 @@ def _find(text: str) -> list[Span]:
     return spans
 
 
+def _find_in_command(text: str) -> list[Span]:
+    return _find(text) + arguments.find(text)
+
+
 def _marked(text: str) -> list[Span]:
     """What is told by a pattern or by its signs, which the text as it is read shows better than as it is written."""
     return patterns.find(text) + shape.find(text) + urls.find(text)
@@ -106,4 +114,22 @@ def _marked(text: str) -> list[Span]:
 def _without_secrets(text: str, find: Callable[[str], list[Span]]) -> str:
     text = clean(text)
     spans = find(text)
-    return replace(text, spans) if spans else text
+    return replace(text, spans + _repeated(text, spans)) if spans else text
+
+
+def _repeated(text: str, spans: list[Span]) -> list[Span]:
+    """Where what was found stands again, with nothing that marks it."""
+    found = []
+    seen = set()
+    for start, end, mark in spans:
+        secret = text[start:end].strip("\"'")
+        if secret in seen:
+            continue
+        seen.add(secret)
+        if _REPEATED <= len(secret) <= _MAX_REMEMBERED and not secret.isalpha() and mark.startswith("[redacted:"):
+            at = text.find(secret)
+            while at >= 0:
+                if at < start or at >= end:
+                    found.append(Span(at, at + len(secret), mark))
+                at = text.find(secret, at + len(secret))
+    return found

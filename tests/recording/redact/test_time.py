@@ -24,6 +24,16 @@ PIECES = [
     *("echo a | ", "name: a_token ", "login a ", "--x-", "a-1-", "/t/", "!a-", "sudo ", "token is ", "s/__", "\\", "'"),
     *("vault write a ttl=1 ", "https -a bearer ", "htpasswd -b ", "variable set a_key ", "jwt.encode(a", "token a1_"),
     *("encrypt_string --a b ", "password:/a/", "password=a(", "key a1B2c3"),
+    *(
+        "password a is ",
+        "s/password/",
+        "define('token',",
+        "wifi:p:",
+        "/key:",
+        "contrase",
+        "a1B2c3d4 is ",
+        "alarm code ",
+    ),
 ]
 
 
