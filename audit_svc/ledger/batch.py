@@ -3,8 +3,7 @@
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from itertools import chain, groupby
+from itertools import chain, groupby, repeat
 from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
@@ -35,6 +34,9 @@ READ_ROWS = 50
 """Rows decoded in one call into C, which holds the GIL until it returns: the writer needs it between statements."""
 
 Values = Sequence[Any]
+
+_Run = tuple[str, Callable[[Message], tuple[Any, ...]]]
+"""Of columns that are in one message of a row: its path, empty for the row, and what reads their fields."""
 
 SOURCES = enum_names("SOURCE_", common_pb2.Source.items())
 VERDICTS = enum_names("VERDICT_", common_pb2.Verdict.items())
@@ -339,8 +341,9 @@ def _accept(
         return ValidRows([], width, (), kind)
     messages = list(rows)
     values: list[Any] = []
+    runs = _runs(columns)
     for first in range(0, len(messages), READ_ROWS):
-        values.extend(_read(columns, messages[first : first + READ_ROWS]))
+        values.extend(_read(runs, messages[first : first + READ_ROWS]))
     are_good = True
     for index, column in enumerate(columns):
         found = values[index::width]
@@ -355,24 +358,33 @@ def _accept(
     return accepted if are_good else _accept_singly(columns, accepted, rejections)
 
 
-def _read(columns: tuple[Column, ...], messages: Sequence[Message]) -> Iterator[Any]:
+def _read(runs: Sequence[_Run], messages: Sequence[Message]) -> Iterator[Any]:
     """The fields of messages one after another, all of C's own making: a row costs no step of Python."""
-    parts = []
-    for path, fields in _runs(tuple(column.wire_name for column in columns)):
-        inner = map(operator.attrgetter(path), messages) if path else messages
-        read = operator.attrgetter(*fields)
-        parts.append(map(read, inner) if len(fields) > 1 else zip(map(read, inner), strict=True))
+    parts: list[Iterable[Any]] = []
+    for path, read in runs:
+        if not path:
+            parts.append(map(read, messages))
+        elif any(map(type(messages[0]).HasField, messages, repeat(path))):
+            parts.append(map(read, map(operator.attrgetter(path), messages)))
+        else:  # an object would be made of each, to be told that all is unset
+            parts.append(repeat(read(getattr(type(messages[0])(), path)), len(messages)))
     return chain.from_iterable(chain.from_iterable(zip(*parts, strict=True)))
 
 
-@cache
-def _runs(names: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
-    """The columns in their order, those of one message in a row together: its path, and its fields.
+def _runs(columns: Sequence[Column]) -> list[_Run]:
+    """The columns in their order, those of one message in a row together.
 
     An object is made of a message in a field each time that it is read: so once for all of its columns.
     """
-    paths = [name.rpartition(".") for name in names]
-    return [(path, tuple(name for *_, name in parts)) for path, parts in groupby(paths, key=operator.itemgetter(0))]
+    paths = [column.wire_name.rpartition(".") for column in columns]
+    by_path = groupby(paths, key=operator.itemgetter(0))
+    return [(path, _reads([name for *_, name in parts])) for path, parts in by_path]
+
+
+def _reads(names: Sequence[str]) -> Callable[[Message], tuple[Any, ...]]:
+    """attrgetter(), which gives no tuple for a single name."""
+    read = operator.attrgetter(*names)
+    return read if len(names) > 1 else lambda message: (read(message),)
 
 
 def _accept_singly(
