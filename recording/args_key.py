@@ -13,12 +13,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
+from recording.log import get_logger
 
 FILE = "args_key.json"
 ROTATION_SECONDS = 90 * 86_400
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,9 @@
 
 The lock is a flock of the folder itself, so that deleting files cannot release it. The file `lock` is locked too, for
 file systems that cannot lock folders (NFS) and for earlier versions, which lock nothing else.
+
+A folder whose rows another process sends has a file `acked`: who reads its rows holds that file's lock, and writes into
+it how far they are acked. Whoever takes the folder over needs both locks.
 """
 
 import errno
@@ -13,6 +16,7 @@ from pathlib import Path
 from recording.locks import lock_file
 
 LOCK = "lock"
+ACKED = "acked"
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 
@@ -27,6 +31,7 @@ class HeldFolder:
         self.path = path
         self._fd = fd
         self._lock = lock
+        self._reading: int | None = None
 
     @classmethod
     def hold(cls, path: Path) -> "HeldFolder | None":
@@ -48,10 +53,25 @@ class HeldFolder:
             os.close(fd)
             raise
         held = cls(path, fd, lock)
-        if held.is_there():
+        if held.is_there() and held._hold_reading():
             return held
         held.close()
         return None
+
+    def _hold_reading(self) -> bool:
+        """Locks the file `acked`, if there is one. False if another process reads the rows."""
+        if not self.has(ACKED):
+            return True
+        self._reading = lock_file(Path(ACKED), self._fd)
+        return self._reading is not None
+
+    def has(self, name: str) -> bool:
+        """Whether it holds a file with this name."""
+        try:
+            os.stat(name, dir_fd=self._fd)
+        except OSError:
+            return False
+        return True
 
     def is_there(self) -> bool:
         """Whether path still names this folder, and nobody else holds it. A missing lock file is created again."""
@@ -103,8 +123,29 @@ class HeldFolder:
 
     def close(self) -> None:
         """Releases it."""
-        os.close(self._lock)
-        os.close(self._fd)
+        for fd in self.descriptors():
+            os.close(fd)
+
+    def descriptors(self) -> list[int]:
+        """The descriptors that hold it."""
+        return [fd for fd in (self._reading, self._lock, self._fd) if fd is not None]
+
+
+def is_free(path: Path) -> bool:
+    """Whether no process writes to the folder at path."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        lock = lock_file(Path(LOCK), fd) if _lock_folder(fd) else None
+        if lock is not None:
+            os.close(lock)
+        return lock is not None
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def _lock_folder(fd: int) -> bool:

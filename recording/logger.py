@@ -2,12 +2,13 @@
 
 from typing import Protocol
 
-import structlog
 from onrecord.audit.v1 import audit_pb2
+
+from recording.log import get_logger
 
 Row = audit_pb2.AuditRow | audit_pb2.CostRow | audit_pb2.SessionRow | audit_pb2.ControlRow
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class AuditRefused(Exception):

@@ -1,123 +1,28 @@
 """The audit logger on top of a spool and a sender. A gateway builds it once, for all its engines."""
 
 import asyncio
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Literal
-
-import structlog
-from onrecord.audit.v1 import audit_pb2
 
 from recording.args_key import ArgsKey, open_args_key
 from recording.delivery.connection import Target
 from recording.delivery.dead_letters import DeadLetters
 from recording.delivery.sender import ACK_SECONDS, Sender, SenderState
-from recording.logger import AuditRefused, Row
-from recording.spool import Counters, Folders, Spool, SpoolClosed, SpoolOptions, Sync
+from recording.following.follower import IDLE_LOOK_SECONDS, LOOK_SECONDS, Follower
+from recording.log import get_logger
+from recording.producing.spool_logger import Mode, SpoolLogger
+from recording.spool import Counters, Folders, Spool, SpoolOptions, Sync
 from recording.upkeep import attempt
 
-log = structlog.get_logger(__name__)
-
-Mode = Literal["best_effort", "strict"]
-
-REFUSAL = (
-    "The tool was not run: this gateway only runs tools whose calls it can record, and it cannot record anything now. "
-    "Continue without tools, or try again later."
-)
+log = get_logger(__name__)
 
 SLOW_SYNC_SECONDS = 5.0
 """A longer sync is reported by health."""
 
 _MAX_ADOPTED = 4
-_ADOPTION_SECONDS = 30.0
+_ADOPTION_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
-
-
-class SpoolLogger:
-    """The AuditLogger that writes to a spool. synced() belongs to one event loop, the rest to any thread."""
-
-    def __init__(self, spool: Spool, mode: Mode, sync: Sync) -> None:
-        self.spool = spool
-        """The current spool; replaced if its folder was taken away."""
-        self.is_strict = mode == "strict"
-        self.on_refusal: Callable[[], object] = lambda: None
-        """Called when a row was not recorded, at most once a second, by the thread that recorded it."""
-        self._next_call = 0.0
-        self.waits_for_sync = sync == "always"
-        """Whether synced() waits for the disk."""
-        self._taken = 0
-        self._synced = 0
-        self._syncing: asyncio.Task[bool] | None = None
-
-    def intend(self, row: audit_pb2.AuditRow) -> None:
-        """Records that a tool is about to run.
-
-        Raises:
-            AuditRefused: the mode is `strict`, and the intent was not recorded or may not survive a power cut.
-            SpoolClosed: the record is closed.
-        """
-        self._taken += 1
-        spool = self.spool
-        try:
-            taken = spool.append_intent(row)
-        except SpoolClosed:
-            if spool is self.spool:
-                raise
-            return self.intend(row)
-        if taken and not (self.is_strict and spool.sync_failed):
-            return None
-        self.call_for_look()
-        if self.is_strict:
-            raise AuditRefused(REFUSAL)
-        return self.spool.note_unrecorded(row.id)
-
-    def record(self, row: Row) -> None:
-        """Records a row. If the spool cannot take it, the row is counted, logged and reported by a gap row.
-
-        Raises:
-            SpoolClosed: the record is closed.
-        """
-        self._taken += 1
-        spool = self.spool
-        try:
-            if not spool.append(row):
-                self.call_for_look()
-        except SpoolClosed:
-            if spool is self.spool:
-                raise
-            self.record(row)
-
-    def call_for_look(self) -> None:
-        """Has somebody look at what is wrong."""
-        now = time.monotonic()
-        if now >= self._next_call:
-            self._next_call = now + _LOOK_SECONDS
-            self.on_refusal()
-
-    async def synced(self) -> None:
-        """Waits for the disk when it is to have each row at once. All that wait share a sync, and no other turn waits.
-
-        Raises:
-            AuditRefused: the mode is `strict`, and the disk failed.
-        """
-        taken = self._taken
-        while self.waits_for_sync and self._synced < taken:
-            if self._syncing is None:
-                self._syncing = asyncio.create_task(self._sync(), name="audit-sync")
-            if not await asyncio.shield(self._syncing) and self.is_strict:
-                raise AuditRefused(REFUSAL)
-
-    async def _sync(self) -> bool:
-        try:
-            taken = self._taken
-            succeeded = await asyncio.to_thread(self.spool.sync)
-            self._synced = taken  # even if it failed, which is logged: the next waiter starts another sync
-            return succeeded
-        finally:
-            self._syncing = None
 
 
 class Record:
@@ -131,7 +36,9 @@ class Record:
         """The dead letters of all processes that share the state directory."""
         self._folders = folders
         self._sender = sender
+        self._follower = Follower(folders.root, sender, logger.spool.counters)
         self._tending: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
         self._adopts = True
         self._adopting = asyncio.Lock()
         self._ending = asyncio.Event()
@@ -183,6 +90,7 @@ class Record:
         """Starts sending, in the running event loop. Rows can be recorded before that."""
         self._sender.start()
         self._tending = asyncio.create_task(self._tend(), name="audit-folders")
+        self._following = asyncio.create_task(self._follow(), name="audit-followed")
 
     async def drain(self, grace_seconds: float) -> bool:
         """Waits up to grace_seconds for every row to reach the ledger; returns whether they all did."""
@@ -199,7 +107,10 @@ class Record:
             await (
                 self._leave_what_is_gone()
             )  # what was taken away since the last check must not be lost with the process
+        if self._following is not None:
+            await self._following
         await self._sender.aclose()
+        self._follower.end()
         await asyncio.to_thread(self.spool.close)
 
     async def _tend(self) -> None:
@@ -217,6 +128,15 @@ class Record:
                 await self._leave_what_is_gone()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._ending.wait()
+
+    async def _follow(self) -> None:
+        """Sends the rows of applications that append to the same state directory."""
+        while not self._ending.is_set():
+            with attempt("following", event="spool.following_failed"):
+                self._follower.look()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS if self._follower.is_busy else IDLE_LOOK_SECONDS):
                     await self._ending.wait()
 
     async def _leave_what_is_gone(self) -> None:

@@ -9,9 +9,9 @@ from collections import Counter
 from types import TracebackType
 from typing import Self
 
-import structlog
+from recording.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 LOG_AGAIN_SECONDS = 60.0
 """A task that goes on failing alike is logged as often."""

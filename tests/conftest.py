@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
-from recording import upkeep
+from recording import log, upkeep
 
 pytest_plugins = ["tests.thread_guard"]
+
+log.pass_on_to(structlog.get_logger)  # as in a service
 
 # No test measures time: the machine may be busy with other tests.
 settings.register_profile("busy-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -20,6 +20,8 @@ REWRITES = (
     (r"\bAsync(?=[A-Z])", ""),
     (r"\b__a(?=enter|exit|iter)", "__"),
     (r" for asyncio\.", " without asyncio."),
+    (r", for each event loop that uses it", ""),
+    (r" of this event loop", ""),
     (r"\bimport asyncio\b", "import time"),
     (r"\basyncio\.sleep\b", "time.sleep"),
 )

@@ -3,15 +3,15 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-import structlog
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from recording.channel.watched import WrongFile, read_file
+from recording.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def certificate_name(certificate: Path) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import structlog
+from recording.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 SETTLE_SECONDS = 0.5
 """How long a file must stay the same that may be half written."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-import structlog
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from onrecord.audit.v1 import audit_pb2
@@ -15,9 +14,10 @@ from recording import redact
 from recording.channel.options import CLIENT_OPTIONS, is_local
 from recording.channel.tls import ClientFiles, channel_credentials
 from recording.channel.token import Metadata, token_metadata, watch_token
+from recording.log import get_logger
 from recording.spool import Batch
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 RecordCall = grpc.aio.StreamStreamCall[bytes, audit_pb2.RecordResponse]
 

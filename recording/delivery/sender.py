@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import grpc
-import structlog
 from onrecord.audit.v1 import audit_pb2
 
 from recording.delivery.connection import (
@@ -35,10 +34,12 @@ from recording.delivery.connection import (
 )
 from recording.delivery.dead_letters import DeadLetters
 from recording.delivery.verdicts import Verdict, isolate
-from recording.spool import Batch, Spool
+from recording.following.followed import FollowedSpool
+from recording.log import get_logger
+from recording.spool import Batch, Counters, Spool
 from recording.upkeep import attempt
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _FAILED_SECONDS = 1.0
 """After a defect, nothing is sent for as long."""
@@ -60,7 +61,7 @@ SenderState = Literal["idle", "sending", "failing"]
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    spool: Spool
+    spool: Spool | FollowedSpool
     batch: Batch
     covered: audit_pb2.SequenceRange
 
@@ -77,17 +78,30 @@ class _HeldBack:
 
 
 class Sender:
-    """Sends the process's own spool and adopted ones. All methods belong to the event loop's thread."""
+    """Sends the process's own spool, adopted ones, and those that other processes write to.
 
-    def __init__(self, spool: Spool, target: Target, *, ack_seconds: float = ACK_SECONDS) -> None:
-        """ack_seconds: how long an ack may take before the connection counts as dead."""
+    All methods belong to the event loop's thread.
+    """
+
+    def __init__(
+        self,
+        spool: Spool | None,
+        target: Target,
+        *,
+        counters: Counters | None = None,
+        ack_seconds: float = ACK_SECONDS,
+    ) -> None:
+        """spool: the process's own, if it has one. ack_seconds: how long an ack may take before the connection is dead.
+
+        counters: of a process without a spool of its own.
+        """
         self._own = spool
-        self._turns = deque([spool])
-        """The own spool and adopted ones, in round-robin order."""
+        self._turns: deque[Spool | FollowedSpool] = deque([spool] if spool is not None else [])
+        """All spools, in round-robin order."""
         self._removal: asyncio.Task[None] | None = None
         self._target = target
         self._ack_seconds = ack_seconds
-        self._counters = spool.counters
+        self._counters = counters or (spool.counters if spool is not None else Counters())
         self._in_flight: deque[_Sent] = deque()
         self._deadline = asyncio.timeout(None)
         self._wake = asyncio.Event()
@@ -118,15 +132,29 @@ class Sender:
         self.adopt(spool)
         self._progress.set()
 
+    def follow(self, spool: FollowedSpool) -> None:
+        """Sends this spool too, until leave()."""
+        self._turns.append(spool)
+        self._wake.set()
+
+    def leave(self, spool: FollowedSpool) -> None:
+        """Sends it no more."""
+        with suppress(ValueError):
+            self._turns.remove(spool)
+
+    def is_sending(self, spool: FollowedSpool) -> bool:
+        """Whether rows of it are on their way."""
+        return any(sent.spool is spool for sent in self._in_flight)
+
     @property
     def spools(self) -> tuple[Spool, ...]:
         """Its own spool and the adopted ones."""
-        return tuple(self._turns)
+        return tuple(spool for spool in self._turns if isinstance(spool, Spool))
 
     @property
     def adopted(self) -> int:
         """How many adopted spools are not empty yet."""
-        return len(self._turns) - 1
+        return len(self.spools) - (self._own is not None)
 
     @property
     def state(self) -> SenderState:
@@ -160,15 +188,16 @@ class Sender:
                 await self._task
         if self._removal is not None:
             await self._removal
-        for spool in self._turns:
+        for spool in self.spools:
             if spool is not self._own:
                 await asyncio.to_thread(spool.close)
-        self._turns = deque([self._own])
+                self._turns.remove(spool)
 
     def _busy(self) -> bool:
         removing = self._removal is not None and not self._removal.done()
-        waiting = self._own.moved or not self._own.is_read_out()
-        return bool(self._in_flight or self.adopted or removing or waiting)
+        waiting = self._own is not None and (self._own.moved or not self._own.is_read_out())
+        followed = any(spool.has_unread() for spool in self._turns if isinstance(spool, FollowedSpool))
+        return bool(self._in_flight or self.adopted or removing or waiting or followed)
 
     async def _run(self) -> None:
         while True:
@@ -317,7 +346,7 @@ class Sender:
             producer_id=sent.spool.id,
             row_version=held.row_version,
             ledger_knows=known,
-            kept_bytes=sent.spool.spooled_bytes,
+            kept_rows=sent.spool.unread_records(),
             hint="upgrade the ledger first: the rows are kept until it knows them",
         )
         return True
@@ -331,7 +360,7 @@ class Sender:
             target=self._target.address,
             reason=reason,
             hint=hint,
-            kept_bytes=self._own.spooled_bytes,
+            kept_bytes=sum(spool.spooled_bytes for spool in self.spools),
         )
         self._last_failure, self._refusal = told, hint or ""
         seconds = retry_after_seconds(failure) + _backoff_seconds(self._failures)
@@ -359,7 +388,7 @@ class Sender:
             return "warning"
         return "info"
 
-    def _choose(self) -> Spool | None:
+    def _choose(self) -> Spool | FollowedSpool | None:
         """The next spool to send from; None if there is nothing to send."""
         if len(self._in_flight) < MAX_IN_FLIGHT:
             for _ in range(len(self._turns)):
@@ -374,7 +403,7 @@ class Sender:
     async def _wait(self) -> None:
         """Waits until _choose() may return another result."""
         in_flight = {id(sent.spool) for sent in self._in_flight}
-        for spool in self._turns:
+        for spool in self.spools:
             if spool is not self._own and spool.is_read_out() and id(spool) not in in_flight:
                 self._turns.remove(spool)
                 # Shielded, so that aclose() neither leaves half a folder nor closes it twice.
@@ -389,7 +418,7 @@ class Sender:
                 async with asyncio.timeout_at(min((held.until for held in self._held_back.values()), default=None)):
                     await self._wake.wait()
 
-    def _waits(self, spool: Spool) -> bool:
+    def _waits(self, spool: Spool | FollowedSpool) -> bool:
         """Whether it is held back now."""
         held = self._held_back.get(spool.id)
         return held is not None and self._loop.time() < held.until

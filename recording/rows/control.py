@@ -3,8 +3,8 @@
 import time
 
 from onrecord.audit.v1 import audit_pb2
-from uuid_utils import uuid7
 
+from recording.ids import uuid7
 from recording.rows import fit
 
 

@@ -1,9 +1,9 @@
 """The cost row of a model request."""
 
 from onrecord.audit.v1 import audit_pb2
-from uuid_utils import uuid7
 
 from recording.calls import Failure, Scope, Usage
+from recording.ids import uuid7
 from recording.rows import fit
 from recording.rows.who import fit_who
 

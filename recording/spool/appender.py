@@ -7,10 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-import structlog
-
 from recording.framing import HEADER, TORN, Record, encode_record, scan, write_whole
 from recording.held_folder import HeldFolder
+from recording.log import get_logger
 from recording.row_version import ROW_VERSION
 from recording.spool import segments
 from recording.spool.records import FORM, ROW
@@ -19,18 +18,18 @@ from recording.spool.segments import SEGMENT_HEADER, Segment
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _RECORDS_PER_TURN = 256
-_AHEAD_BYTES = 256 * 2**10
-"""Disk space is allocated this far ahead if possible, so that few appends have to allocate."""
 
 
 class Appender:
     """Appends records. Only one thread at a time may call its methods, except sync()."""
 
-    def __init__(self, folder: HeldFolder, acked: int, segment_bytes: int) -> None:
+    def __init__(self, folder: HeldFolder, acked: int, segment_bytes: int, ahead_bytes: int) -> None:
         """Finds the next record number. It never writes to a segment of an earlier run: a torn tail stays there.
+
+        ahead_bytes: disk space is allocated this far ahead if possible, so that few appends have to allocate.
 
         Raises:
             OSError: the folder cannot be read.
@@ -38,6 +37,7 @@ class Appender:
         """
         self._folder = folder
         self._segment_bytes = segment_bytes
+        self._ahead_bytes = min(ahead_bytes, segment_bytes)
         self.segments = segments.list_segments(folder)
         """The oldest first. The tuple is replaced, never modified, so that other threads can read it at any time."""
         if self.segments and bool(self._read(self.segments[-1], segments.holds_nothing)):
@@ -134,6 +134,10 @@ class Appender:
         own = self._sealed.get(segment.first) if own is None else own
         return self._folder.open(segment.name, os.O_RDONLY) if own is None else os.dup(own)
 
+    def descriptors(self) -> list[int]:
+        """The descriptors of the segments that it writes to, or wrote to and has not synced."""
+        return [*self._sealed.values(), *([] if self._fd is None else [self._fd])]
+
     def abandon_segment(self) -> None:
         """Makes the next record begin another segment. The old one can still be read."""
         if self._fd is not None:
@@ -175,7 +179,7 @@ class Appender:
 
     def _keep_room(self, fd: int, size: int, more: int) -> int:
         """Allocates more bytes at the end of a segment; returns the end of its allocated space."""
-        ahead = min(_AHEAD_BYTES, self._segment_bytes)
+        ahead = self._ahead_bytes
         try:
             kept = keep_room(fd, size, more + ahead)
         except OSError:

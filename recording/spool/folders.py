@@ -4,21 +4,21 @@ A folder belongs to the process that holds its lock (held_folder.py). A starting
 own, or creates one. It adopts the other free ones: sends their rows under their own ids, and deletes them.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import structlog
-import uuid_utils
-
-from recording.held_folder import FOLDER_MODE, HeldFolder
+from recording.held_folder import ACKED, FOLDER_MODE, HeldFolder
+from recording.ids import uuid7
 from recording.locks import sync_folder
+from recording.log import get_logger
 from recording.spool.segments import ForeignVersion
 from recording.spool.spool import Spool, SpoolOptions
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
-_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+FOLDER_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Folders:
@@ -58,11 +58,18 @@ class Folders:
         """
         while True:
             self.root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-            path = self.root / str(uuid_utils.uuid7())
+            path = self.root / str(uuid7())
             path.mkdir(mode=FOLDER_MODE)
             sync_folder(self.root)
-            if (folder := HeldFolder.hold(path)) is not None:  # else another process was faster
-                return self._open(folder)
+            if (folder := HeldFolder.hold(path)) is None:  # another process was faster
+                continue
+            if self._options.sent_by_others:
+                os.close(folder.open(ACKED, os.O_RDONLY | os.O_CREAT))
+            return self._open(folder)
+
+    def names(self) -> list[str]:
+        """The names of all spool folders."""
+        return [path.name for path in self.root.iterdir() if FOLDER_NAME.fullmatch(path.name)]
 
     def adopt(self, limit: int) -> list[Spool]:
         """Adopts at most limit spools that nobody owns."""
@@ -76,7 +83,7 @@ class Folders:
 
     def _free_spools(self) -> Iterator[Spool]:
         """Yields spools that nobody owns. One that cannot be opened is logged once, and retried the next time."""
-        for path in sorted(path for path in self.root.iterdir() if _NAME.fullmatch(path.name)):
+        for path in sorted(path for path in self.root.iterdir() if FOLDER_NAME.fullmatch(path.name)):
             try:
                 if (folder := HeldFolder.hold(path)) is None:
                     continue

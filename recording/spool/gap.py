@@ -3,11 +3,12 @@
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from uuid import UUID
 
-import uuid_utils
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
+from recording.ids import uuid7
 from recording.logger import Row
 
 GAP_TOOL_NAME = "onrecord.gap"
@@ -30,7 +31,7 @@ class Gap:
     def begin(cls) -> "Gap":
         """Starts a gap now."""
         now = time.time_ns() // 1_000_000
-        return cls(uuid_utils.uuid7().bytes, now, now)
+        return cls(uuid7().bytes, now, now)
 
     @property
     def rows(self) -> int:
@@ -61,7 +62,7 @@ class Gap:
     def row(self, reason: str = "the spool could not take or keep them") -> audit_pb2.AuditRow:
         """The gap row: the same bytes for the same gap."""
         return audit_pb2.AuditRow(
-            id=str(uuid_utils.UUID(bytes=self.id)),
+            id=str(UUID(bytes=self.id)),
             tool_name=GAP_TOOL_NAME,
             outcome=common_pb2.OUTCOME_FAILED,
             args_summary=f'{{"tool_calls": {self.tool_calls}, "model_requests": {self.model_requests}, '

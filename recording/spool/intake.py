@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-import structlog
 from onrecord.audit.v1 import audit_pb2
 
 from recording.framing import HEADER
+from recording.log import get_logger
 from recording.logger import Row
 from recording.row_version import ROW_VERSION
 from recording.spool.appender import Appender
@@ -26,7 +26,7 @@ from recording.spool.records import (
 )
 from recording.spool.state import State
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _OUTCOME_BYTES = 8 * 2**10
 _RETRY_SECONDS = 0.25

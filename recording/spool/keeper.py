@@ -5,36 +5,81 @@ from collections.abc import Callable
 
 from recording.upkeep import attempt
 
+_IDLE_SECONDS = 1.0
+_REST_SECONDS = 1.0
+
 
 class Keeper:
-    """Calls tick after wake(), at most once an interval."""
+    """Calls tick after wake(), at most once an interval, in a thread that is there only while there is work."""
 
     def __init__(self, name: str, interval_seconds: float, tick: Callable[[], None]) -> None:
+        self._name = name
         self._interval_seconds = interval_seconds
         self._tick = tick
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._stopped = False
+        self._lock = threading.Lock()
+        """Guards the thread's beginning and end. While wake is set, there is a thread, or it is stopped."""
+        self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
         """Schedules tick within an interval. Costs almost nothing if it is already due."""
-        if not self._wake.is_set():
+        if self._wake.is_set():
+            return
+        with self._lock:
             self._wake.set()
+            if self._thread is None and not self._stopped:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread, after a running tick."""
+        """Ends the thread for good, after a running tick."""
+        with self._lock:
+            self._stopped = True
+        self._end_thread(None)
+
+    def rest(self) -> None:
+        """Ends the thread, so that a fork finds none; a tick that takes long is not waited for. See resume()."""
+        self._end_thread(_REST_SECONDS)
+
+    def resume(self) -> None:
+        """Goes on with what was due."""
+        with self._lock:
+            due = self._wake.is_set() and self._thread is None
+            if due:
+                self._wake.clear()
+        if due:
+            self.wake()
+
+    def _end_thread(self, timeout: float | None) -> None:
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return
+        was_due = self._wake.is_set()
         self._stopping.set()
         self._wake.set()
-        self._thread.join()
+        thread.join(timeout)
+        with self._lock:
+            if not thread.is_alive():
+                self._thread = None
+                if not was_due:
+                    self._wake.clear()
+            if not self._stopped:
+                self._stopping.clear()
 
     def _run(self) -> None:
         while True:
-            self._wake.wait()
+            if not self._wake.wait(_IDLE_SECONDS):
+                with self._lock:
+                    if not self._wake.is_set():
+                        self._thread = None
+                        return
             if self._stopping.wait(self._interval_seconds):
                 return
             self._wake.clear()
-            if self._stopping.is_set():  # the clear may have taken stop()'s wake
+            if self._stopping.is_set():  # the clear may have taken its wake
+                self._wake.set()
                 return
             with attempt("the spool", event="spool.keeper_failed") as tried:
                 self._tick()

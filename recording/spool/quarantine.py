@@ -4,12 +4,11 @@ import json
 import os
 from pathlib import Path
 
-import structlog
-
 from recording.framing import Damage
 from recording.held_folder import FILE_MODE, FOLDER_MODE
+from recording.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _CHUNK_BYTES = 256 * 2**10
 

@@ -4,21 +4,38 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
-
-import structlog
+from typing import NamedTuple, Protocol
 
 from recording.framing import Damage, Record, scan
+from recording.log import get_logger
 from recording.row_version import ROW_VERSION
 from recording.spool import segments
-from recording.spool.appender import Appender
 from recording.spool.counters import Counters
 from recording.spool.records import FORM, INTENT, ROW, Versioned, decode_row, is_tool_call
 from recording.spool.segments import Segment
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _RECORDS_PER_TURN = 1000
+
+
+class Log(Protocol):
+    """The segments that are read: an Appender, or what follows another process's."""
+
+    segments: tuple[Segment, ...]
+    """The oldest first."""
+    next: int
+    """The number of the next record."""
+    first_of_run: int
+    """Segments below this number are from earlier runs."""
+
+    def open_segment(self, segment: Segment) -> int:
+        """Opens a segment for reading.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        ...
 
 
 class Position(NamedTuple):
@@ -74,7 +91,7 @@ class Reader:
 
     def __init__(
         self,
-        appender: Appender,
+        appender: Log,
         acked: int,
         counters: Counters,
         quarantine: Callable[[str, int, Damage], bool],

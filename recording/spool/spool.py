@@ -1,5 +1,6 @@
 """One spool: a folder whose lock this process holds."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -7,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
-import structlog
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
-from recording.held_folder import LOCK, HeldFolder
+from recording.held_folder import ACKED, LOCK, HeldFolder
+from recording.log import get_logger
 from recording.logger import Row
 from recording.row_version import ROW_VERSION
 from recording.spool.appender import Appender
@@ -22,9 +23,9 @@ from recording.spool.quarantine import Quarantine
 from recording.spool.reader import Batch, Reader
 from recording.spool.records import UnknownRow, Versioned, decode_row, encode_row
 from recording.spool.salvage import read_out
-from recording.spool.state import STATE, State
+from recording.spool.state import STATE, Acked, State
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Sync = Literal["always", "interval", "never"]
 
@@ -45,6 +46,12 @@ class SpoolOptions:
     max_bytes: int = 2**30
     """The most disk space for the segments of one spool; at least 1 MiB."""
     counters: Counters = field(default_factory=Counters)
+    ahead_bytes: int = 256 * 2**10
+    """Disk space that is allocated ahead of the rows."""
+    sent_by_others: bool = False
+    """Whether another process sends the rows: new folders get a file `acked`, in which it tells how far it is."""
+    on_upkeep: Callable[[], None] = lambda: None
+    """Called by a thread of the spool's, soon after rows were appended."""
 
 
 class Spool:
@@ -70,10 +77,17 @@ class Spool:
         self._folder = folder
         self._options = options
         self._state = State(folder)
+        self._told = Acked(folder.open(ACKED, os.O_RDONLY)) if folder.has(ACKED) else None
+        if self._told is not None:
+            self._state.acked = max(self._state.acked, self._told.load())
         try:
-            self._log = Appender(folder, self._state.acked, min(_SEGMENT_BYTES, options.max_bytes // 8))
+            self._log = Appender(
+                folder, self._state.acked, min(_SEGMENT_BYTES, options.max_bytes // 8), options.ahead_bytes
+            )
         except BaseException:
             self._state.close()
+            if self._told is not None:
+                self._told.close()
             raise
         self.is_newer = self._log.last_row_version > ROW_VERSION
         """Whether a newer version of this program wrote the last rows, which may have to wait for a newer ledger."""
@@ -219,6 +233,56 @@ class Spool:
         """How many records are ahead of the reader, intents included."""
         return self._log.next - self._reader.next_number
 
+    def take_acks(self) -> None:
+        """Takes note of what another process has sent, so that it may be deleted.
+
+        Raises:
+            OSError: the disk cannot be read.
+        """
+        acked = self._told.load() if self._told is not None else 0
+        if acked <= self._state.acked:
+            return
+        with self._intake.lock:
+            self._state.acked = acked
+            self._acked = self._acked._replace(number=acked + 1)
+            self._trim_before = max(known.first for known in self._log.segments if known.first <= acked + 1)
+
+    def is_sent(self) -> bool:
+        """Whether another process has sent every row, and no outcome or gap row waits for space."""
+        with suppress(OSError):
+            self.take_acks()
+        with self._intake.lock:
+            return self._state.acked >= self._intake.last_row and not self._intake.owes_gap
+
+    def note_lost(self, rows: int, from_ms: int) -> None:
+        """Has the next gap row count rows that were lost before this spool began, since from_ms."""
+        self._intake.note_lost(rows, from_ms)
+
+    def rest(self) -> None:
+        """Ends the spool's thread for a moment; see Keeper.rest()."""
+        self._keeper.rest()
+
+    def resume(self) -> None:
+        """Goes on after rest()."""
+        self._keeper.resume()
+
+    def leave(self) -> None:
+        """In a forked child: lets go of the folder, which is the parent's, and of its lock. Nothing may follow.
+
+        The numbers of the descriptors stay taken: what another thread, or an interrupted call, writes goes nowhere.
+        """
+        fds = [*self._folder.descriptors(), *self._state.descriptors(), *self._log.descriptors()]
+        fds += [self._told.fd] if self._told is not None else []
+        try:
+            null = os.open(os.devnull, os.O_RDWR)
+        except OSError:  # out of descriptors
+            null = None
+        for fd in fds:
+            with suppress(OSError):
+                os.close(fd) if null is None else os.dup2(null, fd, inheritable=False)
+        if null is not None:
+            os.close(null)
+
     def listen(self, callback: Callable[[], None]) -> bool:
         """Registers a callback for the next row, called once by the writing thread.
 
@@ -272,6 +336,8 @@ class Spool:
                     unsynced.sync()
             self._reader.close()
             self._state.close()
+            if self._told is not None:
+                self._told.close()
             if not keep_folder:
                 self._folder.close()
 
@@ -281,7 +347,7 @@ class Spool:
         self._close(keep_folder=True)
         try:
             if self._folder.is_there():  # or what lies there is somebody else's
-                for name in [*(segment.name for segment in self._log.segments), STATE, LOCK]:
+                for name in [*(segment.name for segment in self._log.segments), STATE, ACKED, LOCK]:
                     self._folder.unlink(name)
                 self._folder.path.rmdir()
         except OSError as error:
@@ -298,6 +364,7 @@ class Spool:
             log.warning("spool.calls_interrupted", count=len(rows), producer_id=self.id)
 
     def _keep(self) -> None:
+        self.take_acks()
         trim_before = self._trim_before  # read before the sync, so that whatever allows this trim is on disk first
         if self._options.sync == "never":
             with self._intake.lock:
@@ -309,6 +376,7 @@ class Spool:
         self._trim(trim_before)
         if not settled or self.sync_failed:
             self._keeper.wake()
+        self._options.on_upkeep()
 
     def _trim(self, before: int) -> None:
         try:

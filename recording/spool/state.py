@@ -5,6 +5,7 @@ import struct
 import zlib
 from contextlib import suppress
 
+from recording.framing import read_at
 from recording.held_folder import HeldFolder
 from recording.spool.gap import Gap
 
@@ -15,6 +16,8 @@ _BODY = struct.Struct("<16sQQ16sQQQqq")
 _CHECKSUM = struct.Struct("<I")
 _SLOT_BYTES = 512
 _SLOTS = 2
+_ACKED_HEADER = b"onrecord/acked 1"
+_ACKED = struct.Struct("<16sQ")
 _NO_GAP = Gap(bytes(16), 0, 0)
 
 
@@ -70,6 +73,44 @@ class State:
             gap = Gap(gap_id, from_ms, to_ms, tool_calls, model_requests, session_states)
             self.gap = gap if any(gap_id) else None
 
+    def descriptors(self) -> list[int]:
+        """The descriptor of the file."""
+        return [self._fd]
+
     def close(self) -> None:
         """Closes the file."""
         os.close(self._fd)
+
+
+class Acked:
+    """The file `acked`: how far the rows of a folder are acked, told by who sends them to who writes them.
+
+    Like the state file it is never synced: a number that is too low only costs a resend.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Takes ownership of fd."""
+        self.fd = fd
+
+    def load(self) -> int:
+        """The number up to which all records are acked; 0 if the file is new or damaged.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        told = read_at(self.fd, _ACKED.size + _CHECKSUM.size, 0)
+        body = told[: _ACKED.size]
+        if len(body) < _ACKED.size or told[_ACKED.size :] != _CHECKSUM.pack(zlib.crc32(body)):
+            return 0
+        header, number = _ACKED.unpack(body)
+        return int(number) if header == _ACKED_HEADER else 0
+
+    def save(self, number: int) -> None:
+        """Writes the number. A failing disk is no error, as in State.save()."""
+        body = _ACKED.pack(_ACKED_HEADER, number)
+        with suppress(OSError):
+            os.pwrite(self.fd, body + _CHECKSUM.pack(zlib.crc32(body)), 0)
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self.fd)

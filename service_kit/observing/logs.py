@@ -12,6 +12,7 @@ from typing import Literal, cast
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from recording import log
 from service_kit.observing.log_writer import LogWriter
 
 LogStyle = Literal["json", "console"]
@@ -42,6 +43,7 @@ def configure_logging(level: LogLevel, style: LogStyle) -> LogWriter:
         logger_factory=structlog.WriteLoggerFactory(stream),  # type: ignore[arg-type]  # it calls write and flush
         cache_logger_on_first_use=True,
     )
+    log.pass_on_to(structlog.get_logger)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

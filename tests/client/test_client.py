@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -23,7 +24,9 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from demo.processes import REPOSITORY
 from demo.script import Call, Script, Step
 from recording import redact
+from recording.locks import lock_file
 from recording.logger import AuditRefused
+from recording.producing.courier import SENDER_LOCK
 from recording.show import Show
 from tests.e2e.conftest import Pair, make_pair
 from tests.e2e.test_security import Guarded
@@ -39,13 +42,13 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGES, re.DOTALL)
 def keep_rows(ledger: Ledger) -> Iterator[list[audit_pb2.AuditRow]]:
     """The rows that the ledger puts into its spool."""
     rows: list[audit_pb2.AuditRow] = []
-    append = ledger._opened().spool.append
+    append = ledger._producer.spool.append
 
     def keep(row: audit_pb2.AuditRow) -> bool:
         rows.append(row)
         return append(row)
 
-    ledger._opened().spool.append = keep  # type: ignore[method-assign,assignment] # it still appends
+    ledger._producer.spool.append = keep  # type: ignore[method-assign,assignment] # it still appends
     yield rows
 
 
@@ -160,8 +163,8 @@ with Ledger({str(tmp_path / "app")!r}, {pair.audit_address!r}) as ledger, ledger
 
 
 def test_strict_refuses_what_cannot_be_put_on_disk(tmp_path):
-    with Ledger(tmp_path, "127.0.0.1:9", mode="strict", drain_seconds=0) as ledger:
-        ledger._opened().spool.append_intent = lambda row: False  # type: ignore[method-assign] # the disk is full
+    with Ledger(tmp_path, mode="strict") as ledger:
+        ledger._producer.spool.append_intent = lambda row: False  # type: ignore[method-assign] # the disk is full
         ran = False
         with pytest.raises(AuditRefused), ledger.tool_call("lookup"):
             ran = True
@@ -201,7 +204,7 @@ CIRCLE["itself"] = CIRCLE
 )
 def test_whatever_its_arguments_are_a_call_runs_and_has_its_row(tmp_path, arguments, summary):
     with (
-        Ledger(tmp_path, "127.0.0.1:9", drain_seconds=0) as ledger,
+        Ledger(tmp_path) as ledger,
         keep_rows(ledger) as rows,
         ledger.tool_call("lookup", arguments),
     ):
@@ -222,7 +225,7 @@ def test_a_ledger_keeps_of_arguments_what_it_was_told_to(tmp_path, monkeypatch, 
     monkeypatch.setattr("recording.redact.summary._named", {})
     redact.show_fields({"lookup": {"path": Show.PATH}})
     with (
-        Ledger(tmp_path, "127.0.0.1:9", arguments=kept, drain_seconds=0) as ledger,
+        Ledger(tmp_path, arguments=kept) as ledger,
         keep_rows(ledger) as rows,
         ledger.tool_call("lookup", {"path": "/srv/app"}),
     ):
@@ -241,7 +244,7 @@ def told(call: ToolCall, error: Exception) -> Exception:
 
 
 def test_a_result_that_no_row_can_hold_changes_nothing_for_the_body(tmp_path):
-    with Ledger(tmp_path, "127.0.0.1:9", drain_seconds=0) as ledger, keep_rows(ledger) as rows:
+    with Ledger(tmp_path) as ledger, keep_rows(ledger) as rows:
         with pytest.raises(KeyError), ledger.tool_call("lookup") as call:
             raise told(call, KeyError())
         with ledger.tool_call("lookup") as call:
@@ -250,13 +253,13 @@ def test_a_result_that_no_row_can_hold_changes_nothing_for_the_body(tmp_path):
 
 
 def test_a_ledger_may_be_closed_before_the_end_of_with_and_after_it(tmp_path):
-    with Ledger(tmp_path, "127.0.0.1:9", drain_seconds=0) as ledger:
+    with Ledger(tmp_path) as ledger:
         assert ledger.close()
     assert ledger.close()
 
 
 async def test_a_ledger_of_asyncio_may_be_closed_before_the_end_of_with_and_after_it(tmp_path):
-    async with AsyncLedger(tmp_path, "127.0.0.1:9", drain_seconds=0) as ledger:
+    async with AsyncLedger(tmp_path) as ledger:
         with ledger.tool_call("lookup"):
             pass
         assert not await ledger.close()
@@ -264,13 +267,15 @@ async def test_a_ledger_of_asyncio_may_be_closed_before_the_end_of_with_and_afte
 
 
 def test_a_ledger_that_is_not_open_says_so(tmp_path):
-    with pytest.raises(RuntimeError, match="open the ledger with `with` first"):
+    with pytest.raises(RuntimeError, match="not open: open it with `with`"):
         Ledger(tmp_path).tool_call("lookup")
 
 
 async def test_a_ledger_whose_end_is_cancelled_leaves_nothing_running(tmp_path):
+    (tmp_path / "spool").mkdir()
     async with asyncio.timeout(30):
-        ledger = AsyncLedger(tmp_path, "127.0.0.1:9", drain_seconds=60)
+        held = lock_file(tmp_path / "spool" / SENDER_LOCK)  # as if somebody sent, and got nowhere
+        ledger = AsyncLedger(tmp_path, drain_seconds=60)
         await ledger.__aenter__()
         with ledger.tool_call("lookup"):
             pass
@@ -280,6 +285,8 @@ async def test_a_ledger_whose_end_is_cancelled_leaves_nothing_running(tmp_path):
         with pytest.raises(asyncio.CancelledError):
             await closing
         assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert held is not None
+        os.close(held)
 
 
 @pytest.mark.long

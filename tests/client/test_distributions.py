@@ -41,7 +41,7 @@ def test_the_two_versions_agree():
         tomllib.loads((REPOSITORY / folder / "pyproject.toml").read_text())["project"]
         for folder in (".", "clients/python")
     )
-    assert f"onrecord-client=={client['version']}" in whole["dependencies"]
+    assert f"onrecord-client[grpc]=={client['version']}" in whole["dependencies"]
     assert whole["version"] == client["version"]
 
 

@@ -11,7 +11,8 @@ from onrecord.audit.v1 import audit_pb2
 from demo.processes import REPOSITORY
 from recording.delivery.connection import Target
 from recording.logger import AuditRefused, safe_audit, safe_intend
-from recording.record import Mode, Record, open_record
+from recording.producing.spool_logger import Mode
+from recording.record import Record, open_record
 from recording.spool import SpoolClosed
 from tests.recording.fake_audit import FakeAudit, serving
 from tests.recording.samples import intent, open_spool, tool_call

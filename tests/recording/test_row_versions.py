@@ -14,7 +14,8 @@ from recording.args_key import open_args_key
 from recording.delivery.dead_letters import DeadLetter, DeadLetters
 from recording.delivery.sender import Sender
 from recording.framing import encode_record
-from recording.record import Record, SpoolLogger
+from recording.producing.spool_logger import SpoolLogger
+from recording.record import Record
 from recording.row_version import ROW_VERSION
 from recording.spool import Folders, SpoolOptions
 from recording.spool.records import INTENT, ROW, decode_row, encode_row

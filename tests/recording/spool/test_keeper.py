@@ -22,11 +22,12 @@ def test_it_can_be_stopped_at_any_moment() -> None:
     keeper = Keeper("keeper", 0.001, lambda: None)
     wake = WakeThatStopsFirst()
     wake.keeper = keeper
-    first, keeper._wake = keeper._wake, wake
-    first.set()
-    wake.set()
-    keeper._thread.join(30)
-    assert not keeper._thread.is_alive()
+    keeper._wake = wake
+    keeper.wake()
+    thread = keeper._thread
+    assert thread is not None
+    thread.join(30)
+    assert not thread.is_alive()
 
 
 def test_a_tick_that_fails_is_not_the_last() -> None:

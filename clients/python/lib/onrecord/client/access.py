@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import grpc
-
-from recording.channel.tls import ClientFiles, channel_credentials
 from recording.channel.token import token_metadata, watch_token
+
+if TYPE_CHECKING:
+    import grpc
+
+    from recording.channel.tls import ClientFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,25 +25,29 @@ class Access:
     token_file: Path | str | None = None
     """A file that holds a token and nothing else; it is reloaded when it changes."""
 
-    def files(self) -> ClientFiles | None:
-        """The files for TLS; None for plain text.
-
-        Raises:
-            ValueError: only some of cert, key and ca are given.
-        """
+    def check(self) -> None:
+        """Raises ValueError if only some of cert, key and ca are given."""
         if (self.cert is None) != (self.key is None) or (self.cert and not self.ca):
             raise ValueError("cert, key and ca belong together")
+
+    def files(self) -> "ClientFiles | None":
+        """The files for TLS; None for plain text. Raises as check()."""
+        from recording.channel.tls import ClientFiles  # gRPC is an extra, which only who connects needs
+
+        self.check()
         if self.ca is None:
             return None
         return ClientFiles(Path(self.ca), _path(self.cert), _path(self.key))
 
-    def credentials(self) -> grpc.ChannelCredentials | None:
+    def credentials(self) -> "grpc.ChannelCredentials | None":
         """The credentials of a new channel; None for plain text.
 
         Raises:
             ValueError: only some of cert, key and ca are given.
             WrongFile: a file cannot be used.
         """
+        from recording.channel.tls import channel_credentials
+
         files = self.files()
         return channel_credentials(files)() if files else None
 

@@ -1,40 +1,46 @@
-"""The ledger for applications that run tools themselves. Calls go through a spool on disk, as in a gateway.
+"""The ledger for applications that run tools themselves.
 
-So a recorded call survives the death of the application, nothing waits for the audit service, and what could not be
-sent is sent after the next start with the same state directory.
+A Ledger only appends to files, below a folder of the application's own: it opens no connection. What it wrote survives
+the death of the application, and is sent by another process: a gateway that has the same folder as its state directory,
+or the program `onrecord-send`, which a Ledger with a target starts by need.
 """
 
 import asyncio
-import threading
-from collections.abc import Coroutine, Mapping
-from dataclasses import replace
-from functools import partial
+import atexit
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, get_args
 
 from onrecord.client.access import Access
 from onrecord.client.tool_call import ToolCall
 from onrecord.common.v1 import common_pb2
-from uuid_utils import uuid7
 
 from recording import redact
+from recording.args_key import ArgsKey, open_args_key
 from recording.calls import Scope
-from recording.delivery.connection import open_target
-from recording.record import Record, open_record
+from recording.channel.token import watch_token
+from recording.ids import uuid7
+from recording.producing.courier import SenderProgram
+from recording.producing.producer import Producer
 from recording.show import Arguments
 
-T = TypeVar("T")
-
-DEFAULT_TARGET = "127.0.0.1:50052"
 DRAIN_SECONDS = 5.0
+EXIT_SECONDS = 1.0
+"""How long the end of the program waits for the audit service, if it never closed the ledger."""
+
+_FIRST_LOOK_SECONDS = 0.002
+_MAX_LOOK_SECONDS = 0.05
 
 
 class _Ledger:
     def __init__(
         self,
         state_dir: Path | str,
-        target: str = DEFAULT_TARGET,
+        target: str | None = None,
         access: Access = Access(),  # noqa: B008 - it is frozen
         *,
         engine: str = "application",
@@ -45,11 +51,12 @@ class _Ledger:
         arguments: Arguments = "shown",
         drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
-        """Opens nothing yet: `with` opens the spool and recovers what an earlier process left there.
+        """Opens nothing yet: open(), or `with`, does. It may be made anywhere, before a fork too.
 
         Args:
-            state_dir: a persistent folder of the application's own. Processes may share one.
-            target: the audit service, host:port.
+            state_dir: a persistent folder of the application's own. Processes share one.
+            target: the audit service, host:port, for the program that sends: one for all processes of the folder, which
+                the first that needs it starts. None: it only appends, and somebody else sends.
             access: the credentials there; a token needs the role producer.
             engine: what makes the calls, as it appears in the rows.
             model: the model that makes the calls, if there is one.
@@ -61,29 +68,36 @@ class _Ledger:
 
         Raises:
             ValueError, WrongFile: `access` cannot be used, or `arguments` is none of the three.
+            ImportError: there is a target, and grpcio is not installed.
         """
         if arguments not in get_args(Arguments):
             raise ValueError(f"arguments: must be one of {', '.join(get_args(Arguments))}, not {arguments!r}")
+        if target is not None and find_spec("grpc") is None:
+            raise ImportError(
+                "sending needs grpcio: install onrecord-client[grpc], or leave out the target and let a gateway, or "
+                "onrecord-send from another environment, send what is in state_dir"
+            )
+        access.check()
         if access.token:
             redact.protect([access.token])
+        if access.token_file is not None:
+            redact.protect([watch_token(Path(access.token_file)).current()])
         self.session_id = session_id or str(uuid7())
         self._engine = engine
         self._model = model
         self._arguments: Arguments = arguments
         self._drain_seconds = drain_seconds
-        files = access.files()
-        token_file = Path(access.token_file) if access.token_file is not None else None
-        service = open_target(target, files, token_file, producer_name)
-        if token_file is None and access.token:
-            service = replace(service, metadata=access.metadata)
-        self._open = partial(open_record, Path(state_dir).expanduser(), service, mode=mode)
-        self._record: Record | None = None
-        self._is_closed = self._is_all_sent = False
-
-    def _opened(self) -> Record:
-        if self._record is None:
-            raise RuntimeError("open the ledger with `with` first")
-        return self._record
+        self._state_dir = Path(state_dir).expanduser().absolute()
+        self._args_key: ArgsKey | None = None
+        root = self._state_dir / "spool"
+        orders = None
+        if target is not None:
+            orders = {"root": str(root), "target": target, "producer_name": producer_name, "token": access.token}
+            for name in ("ca", "cert", "key", "token_file"):
+                path = getattr(access, name)
+                orders[name] = None if path is None else str(Path(path).absolute())
+        self._producer = Producer(root, SenderProgram(root, orders), mode)
+        self._is_all_sent: bool | None = None
 
     def tool_call(
         self,
@@ -99,48 +113,77 @@ class _Ledger:
         The record has the names, types and sizes of its arguments; recording.redact.show_fields() shows more.
 
         Raises:
-            RuntimeError: the ledger was never opened.
+            RuntimeError: the ledger is not open.
         """
+        self._check_open()
         source = common_pb2.SOURCE_CLIENT_LIBRARY
         scope = Scope(session_id or self.session_id, self._engine, model or self._model, turn_id, source=source)
-        record = self._opened()
-        return ToolCall(record.logger, scope, name, arguments or {}, self._arguments, record.args_key)
+        return ToolCall(self._producer, scope, name, arguments or {}, self._arguments, self._args_key)
 
-    async def _begin(self) -> None:
-        self._record = self._open()
-        self._is_closed = self._is_all_sent = False
-        self._record.start()
+    def _check_open(self) -> None:
+        if not self._producer.is_open:
+            told = "not open: open it with `with` or open()" if self._is_all_sent is None else "closed: open() it again"
+            raise RuntimeError(f"the ledger is {told}")
 
-    async def _end(self) -> bool:
-        record = self._opened()
-        try:
-            return await record.drain(self._drain_seconds)
-        finally:
-            await record.aclose()
+    def _open(self) -> None:
+        self._producer.open()
+        self._args_key = open_args_key(self._state_dir)
+        self._is_all_sent = None
+        _open_ledgers.add(self)
+
+    def _waits(self, seconds: float) -> Iterator[float]:
+        """How long to wait before each look, until all is sent, the time is over, or nobody sends."""
+        until = time.monotonic() + seconds
+        pause = _FIRST_LOOK_SECONDS
+        while not self._producer.is_sent() and time.monotonic() < until and self._producer.can_be_sent():
+            yield min(pause, max(0.0, until - time.monotonic()))
+            pause = min(1.5 * pause, _MAX_LOOK_SECONDS)
+
+    def _close(self) -> bool:
+        _open_ledgers.discard(self)
+        self._is_all_sent = self._producer.is_sent()
+        self._producer.close()
+        return self._is_all_sent
 
 
 class AsyncLedger(_Ledger):
-    """The ledger for asyncio, for `async with`. Inside it, `with ledger.tool_call(...)` never waits for the network."""
+    """The ledger for asyncio, for `async with`. It belongs to no event loop: use it in one after another."""
 
-    async def close(self) -> bool:
-        """Sends all rows; returns whether all reached the ledger. The rest is sent after the next start.
-
-        `with` calls it at its end, if nobody has; it answers again what it answered first.
-        """
-        if not self._is_closed:
-            self._opened()
-            self._is_closed = True
-            self._is_all_sent = await self._end()
-        return self._is_all_sent
-
-    async def __aenter__(self) -> Self:
-        """Opens the ledger.
+    async def open(self) -> Self:
+        """Opens the ledger, which may be open already.
 
         Raises:
             OSError: state_dir cannot be used.
         """
-        await self._begin()
+        if not self._producer.is_open:
+            await asyncio.to_thread(self._open)
         return self
+
+    async def flush(self, timeout: float = DRAIN_SECONDS) -> bool:  # noqa: ASYNC109 - it ends without an exception
+        """Waits up to timeout seconds; returns whether all that this process recorded has reached the ledger.
+
+        Raises:
+            RuntimeError: the ledger is not open.
+        """
+        self._check_open()
+        for seconds in self._waits(timeout):
+            await asyncio.sleep(seconds)
+        return self._producer.is_sent()
+
+    async def close(self) -> bool:
+        """As flush(), and closes the ledger. What is not sent stays on disk, and is sent later.
+
+        `with` calls it at its end, if nobody has; it answers again what it answered first.
+        """
+        if self._is_all_sent is None:
+            try:
+                await self.flush(self._drain_seconds)
+            finally:
+                self._close()
+        return bool(self._is_all_sent)
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -149,47 +192,58 @@ class AsyncLedger(_Ledger):
 
 
 class Ledger(_Ledger):
-    """The ledger for programs without an event loop. It sends in a thread of its own, and any thread may use it."""
+    """The ledger for programs without an event loop. Any thread may use it, and any process that fork() makes."""
 
-    def close(self) -> bool:
-        """Sends all rows; returns whether all reached the ledger. The rest is sent after the next start.
-
-        `with` calls it at its end, if nobody has; it answers again what it answered first.
-        """
-        if not self._is_closed:
-            self._opened()
-            self._is_closed = True
-            try:
-                self._is_all_sent = self._in_thread(self._end())
-            finally:
-                self._end_thread()
-        return self._is_all_sent
-
-    def __enter__(self) -> Self:
-        """Opens the ledger.
+    def open(self) -> Self:
+        """Opens the ledger, which may be open already.
 
         Raises:
             OSError: state_dir cannot be used.
         """
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="onrecord-ledger", daemon=True)
-        self._thread.start()
-        try:
-            self._in_thread(self._begin())
-        except BaseException:
-            self._end_thread()
-            raise
+        if not self._producer.is_open:
+            self._open()
         return self
+
+    def flush(self, timeout: float = DRAIN_SECONDS) -> bool:
+        """Waits up to timeout seconds; returns whether all that this process recorded has reached the ledger.
+
+        Raises:
+            RuntimeError: the ledger is not open.
+        """
+        self._check_open()
+        for seconds in self._waits(timeout):
+            time.sleep(seconds)
+        return self._producer.is_sent()
+
+    def close(self) -> bool:
+        """As flush(), and closes the ledger. What is not sent stays on disk, and is sent later.
+
+        `with` calls it at its end, if nobody has; it answers again what it answered first.
+        """
+        if self._is_all_sent is None:
+            try:
+                self.flush(self._drain_seconds)
+            finally:
+                self._close()
+        return bool(self._is_all_sent)
+
+    def __enter__(self) -> Self:
+        return self.open()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
-    def _end_thread(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
-    def _in_thread(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+_open_ledgers: "weakref.WeakSet[_Ledger]" = weakref.WeakSet()
+
+
+@atexit.register
+def _end() -> None:
+    """The end of a program that closed nothing: what is on disk is sent anyway, and this waits only a moment for it."""
+    until = time.monotonic() + EXIT_SECONDS
+    for ledger in list(_open_ledgers):
+        for seconds in ledger._waits(until - time.monotonic()):
+            time.sleep(seconds)
+        ledger._close()

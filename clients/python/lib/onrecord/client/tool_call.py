@@ -2,24 +2,25 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-import structlog
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
-from uuid_utils import uuid7
 
 from recording.args_key import ArgsKey
 from recording.calls import AGENT_OWN, Scope, ToolResult
 from recording.calls import ToolCall as Call
+from recording.ids import uuid7
+from recording.log import get_logger
 from recording.logger import AuditLogger, AuditRefused, safe_audit, safe_intend
 from recording.rows import close_call, decide, open_call
 from recording.show import Arguments
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class ToolCall:
@@ -67,12 +68,15 @@ class ToolCall:
         refusal = safe_intend(self._logger, self._intent)
         if refusal is not None:
             raise AuditRefused(refusal)
+        self._process = os.getpid()
         self._started_at_ms, self._started = time.time_ns() // 1_000_000, time.monotonic()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._process != os.getpid():  # the body forked: the call is the parent's
+            return
         told = self.error if error is None else f"the tool raised {type(error).__name__}"
         result = ToolResult(
             text="",

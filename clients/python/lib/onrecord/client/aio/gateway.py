@@ -4,20 +4,18 @@ from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
-import grpc
 from onrecord.client.access import Access
 from onrecord.client.aio.turn import AsyncDecide, AsyncTurn
+from onrecord.client.channels import AsyncChannels
 from onrecord.client.decisions import Decision, answer_request
 from onrecord.gateway.v1 import approvals_pb2, approvals_pb2_grpc, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
-
-from recording.channel.options import CLIENT_OPTIONS
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 
 
 class AsyncGateway:
-    """A connection to a gateway. `stub` and `approvals` have the RPCs that have no method here."""
+    """A connection to a gateway, made when it is first used, for each event loop that uses it."""
 
     def __init__(self, target: str = DEFAULT_TARGET, access: Access = Access()) -> None:  # noqa: B008 - it is frozen
         """`target` is host:port.
@@ -25,16 +23,19 @@ class AsyncGateway:
         Raises:
             ValueError, WrongFile: `access` cannot be used.
         """
+        access.credentials()
         self._access = access
-        credentials = access.credentials()
-        self._channel = (
-            grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)
-            if credentials is None
-            else grpc.aio.secure_channel(target, credentials, options=CLIENT_OPTIONS)
-        )
-        self.stub: gateway_pb2_grpc.GatewayServiceAsyncStub = gateway_pb2_grpc.GatewayServiceStub(self._channel)
-        self.approvals: approvals_pb2_grpc.ApprovalServiceAsyncStub
-        self.approvals = approvals_pb2_grpc.ApprovalServiceStub(self._channel)
+        self._channels = AsyncChannels(target, access)
+
+    @property
+    def stub(self) -> "gateway_pb2_grpc.GatewayServiceAsyncStub":
+        """The RPCs of GatewayService, for those that have no method here."""
+        return self._channels.stubs().gateway
+
+    @property
+    def approvals(self) -> "approvals_pb2_grpc.ApprovalServiceAsyncStub":
+        """The RPCs of ApprovalService."""
+        return self._channels.stubs().approvals
 
     def run(
         self,
@@ -88,8 +89,8 @@ class AsyncGateway:
         await self.approvals.AnswerToolCall(answer_request(call, decision), metadata=self._access.metadata())
 
     async def close(self) -> None:
-        """Closes the connection, which cancels running turns but those to be kept."""
-        await self._channel.close()
+        """Closes the connection of this event loop, which cancels running turns but those to be kept."""
+        await self._channels.close()
 
     async def __aenter__(self) -> Self:
         return self

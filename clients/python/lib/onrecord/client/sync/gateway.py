@@ -5,20 +5,18 @@ from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
-import grpc
 from onrecord.client.access import Access
 from onrecord.client.sync.turn import Decide, Turn
+from onrecord.client.channels import Channels
 from onrecord.client.decisions import Decision, answer_request
 from onrecord.gateway.v1 import approvals_pb2, approvals_pb2_grpc, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
-
-from recording.channel.options import CLIENT_OPTIONS
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 
 
 class Gateway:
-    """A connection to a gateway. `stub` and `approvals` have the RPCs that have no method here."""
+    """A connection to a gateway, made when it is first used."""
 
     def __init__(self, target: str = DEFAULT_TARGET, access: Access = Access()) -> None:  # noqa: B008 - it is frozen
         """`target` is host:port.
@@ -26,16 +24,19 @@ class Gateway:
         Raises:
             ValueError, WrongFile: `access` cannot be used.
         """
+        access.credentials()
         self._access = access
-        credentials = access.credentials()
-        self._channel = (
-            grpc.insecure_channel(target, options=CLIENT_OPTIONS)
-            if credentials is None
-            else grpc.secure_channel(target, credentials, options=CLIENT_OPTIONS)
-        )
-        self.stub: gateway_pb2_grpc.GatewayServiceStub = gateway_pb2_grpc.GatewayServiceStub(self._channel)
-        self.approvals: approvals_pb2_grpc.ApprovalServiceStub
-        self.approvals = approvals_pb2_grpc.ApprovalServiceStub(self._channel)
+        self._channels = Channels(target, access)
+
+    @property
+    def stub(self) -> "gateway_pb2_grpc.GatewayServiceStub":
+        """The RPCs of GatewayService, for those that have no method here."""
+        return self._channels.stubs().gateway
+
+    @property
+    def approvals(self) -> "approvals_pb2_grpc.ApprovalServiceStub":
+        """The RPCs of ApprovalService."""
+        return self._channels.stubs().approvals
 
     def run(
         self,
@@ -90,7 +91,7 @@ class Gateway:
 
     def close(self) -> None:
         """Closes the connection, which cancels running turns but those to be kept."""
-        self._channel.close()
+        self._channels.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,150 @@
+"""onrecord-send: sends what applications append to the files of a state directory.
+
+A Ledger with an address starts it by need; it ends when all is sent and nobody is left. Run by hand, it goes on until
+it is stopped.
+"""
+
+import argparse
+import asyncio
+import logging
+import logging.handlers
+import os
+import resource
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from recording.locks import lock_file
+from recording.log import ROOT, get_logger
+from recording.producing.courier import LOG, SENDER_LOCK
+
+log = get_logger(__name__)
+
+LINGER_SECONDS = 2.0
+"""How long it waits for more when all is sent, so that short-lived processes do not each start one."""
+
+_LOCK_SECONDS = 1.0
+_DRAIN_SECONDS = 5.0
+_LOG_BYTES = 2**20
+_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="onrecord-send", description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("state_dir", type=Path, help="the folder that the applications' ledgers were given")
+    parser.add_argument("target", help="the audit service, host:port")
+    for name in ("ca", "cert", "key", "token-file"):
+        parser.add_argument(f"--{name}", type=Path, help=f"as Access.{name.replace('-', '_')}")
+    parser.add_argument("--producer-name", default="", help="the name on the audit service's list of callers")
+    parser.add_argument("--until-sent", action="store_true", help="end when all is sent and no application is left")
+    options = parser.parse_args()
+    logging.basicConfig(stream=sys.stderr, format=_FORMAT)
+    ROOT.setLevel(logging.INFO)
+    root = options.state_dir.expanduser().absolute() / "spool"
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = _lock(root)
+    if lock is None:
+        raise SystemExit(f"another process sends what lies in {options.state_dir}: a gateway, or another onrecord-send")
+    orders = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    _run({**orders, "root": str(root)}, lock)
+
+
+def run_detached(orders: dict[str, Any]) -> None:
+    """Goes on in a process of its own, whose parent is init, as soon as it holds the lock. Returns to nobody."""
+    root = Path(orders["root"])
+    lock = _lock(root)
+    if lock is None or os.fork():
+        os._exit(0)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    handler = logging.handlers.RotatingFileHandler(root / LOG, maxBytes=_LOG_BYTES, backupCount=1)
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    ROOT.addHandler(handler)
+    ROOT.setLevel(logging.INFO)
+    try:
+        _run({**orders, "until_sent": True}, lock)
+    except BaseException as error:
+        log.error("sender.failed", error=type(error).__name__, exc_info=error)
+        raise
+    finally:
+        os._exit(0)
+
+
+def _lock(root: Path) -> int | None:
+    """The lock of the one that sends. It is tried for a moment, since others look whether it is held."""
+    until = time.monotonic() + _LOCK_SECONDS
+    while True:
+        with suppress(OSError):
+            if (lock := lock_file(root / SENDER_LOCK)) is not None:
+                return lock
+        if time.monotonic() > until:
+            return None
+        time.sleep(0.02)
+
+
+def _run(orders: dict[str, Any], lock: int) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    asyncio.run(_send(orders, lock))
+
+
+async def _send(orders: dict[str, Any], lock: int) -> None:
+    from recording.channel.tls import ClientFiles  # gRPC loads slowly: only who holds the lock needs it
+    from recording.channel.token import token_metadata
+    from recording.delivery.connection import open_target
+    from recording.delivery.sender import Sender
+    from recording.following.follower import IDLE_LOOK_SECONDS, LOOK_SECONDS, Follower
+    from recording.spool import Folders, SpoolOptions
+    from recording.upkeep import attempt
+
+    paths = {name: Path(orders[name]) if orders.get(name) else None for name in ("ca", "cert", "key", "token_file")}
+    files = ClientFiles(paths["ca"], paths["cert"], paths["key"]) if paths["ca"] else None
+    target = open_target(orders["target"], files, paths["token_file"], orders.get("producer_name", ""))
+    if token := orders.get("token"):
+        target = replace(target, metadata=lambda: token_metadata(token))
+    root = Path(orders["root"])
+    options = SpoolOptions()
+    folders = Folders(root, options)
+    sender = Sender(None, target, counters=options.counters)
+    follower = Follower(root, sender, options.counters)
+    follower.take(lock)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    log.info("sender.started", root=str(root), target=target.address)
+    sender.start()
+    alone_since: float | None = None
+    while not stopping.is_set():
+        with attempt("adoption of spools", event="spool.adoption_failed", foreseen=(OSError,)):
+            if sender.adopted < _MAX_ADOPTED and follower.has_unknown():
+                for spool in await asyncio.to_thread(folders.adopt, _MAX_ADOPTED - sender.adopted):
+                    sender.adopt(spool)
+        with attempt("following", event="spool.following_failed"):
+            follower.look()
+        alone = not follower.folders() and not sender.adopted
+        alone_since = None if not alone else alone_since or time.monotonic()
+        if orders.get("until_sent") and alone_since and time.monotonic() - alone_since > LINGER_SECONDS:
+            follower.end()
+            # Whoever saw the lock before now has made its folder before that.
+            if not follower.folders() or not follower.begin():
+                break
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS if not alone else min(IDLE_LOOK_SECONDS, 0.25)):
+                await stopping.wait()
+    if stopping.is_set():
+        await sender.drain(_DRAIN_SECONDS)
+    await sender.aclose()
+    follower.end()
+    log.info("sender.ended", root=str(root), stored=options.counters.stored, rejected=options.counters.rejected)
+
+
+_MAX_ADOPTED = 4
+
+if __name__ == "__main__":
+    main()
