@@ -44,12 +44,16 @@ class Follower:
         """Takes its turn; False while another process has it."""
         if self._lock is None:
             with suppress(OSError):
-                self._lock = lock_file(self._root / SENDER_LOCK)
+                if (lock := lock_file(self._root / SENDER_LOCK)) is not None:
+                    self.take(lock)
         return self._lock is not None
 
     def take(self, lock: int) -> None:
         """Takes its turn by the lock that this process holds already."""
         self._lock = lock
+        with suppress(OSError):  # for people: it decides nothing
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, b"%d\n" % os.getpid(), 0)
 
     def folders(self) -> list[Path]:
         """All spool folders; the state directory may be gone."""

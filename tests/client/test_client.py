@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ from recording.locks import lock_file
 from recording.logger import AuditRefused
 from recording.producing.courier import SENDER_LOCK
 from recording.show import Show
+from tests.client.senders import sender_of
 from tests.e2e.conftest import Pair, make_pair
 from tests.e2e.test_security import Guarded
 
@@ -337,8 +339,9 @@ async def test_it_comes_in_with_mtls_and_a_token(make_pair, tmp_path):
     audit = guarded.audit.address.replace("127.0.0.1", "localhost")
     for token, drain_seconds, sent in ((guarded.tokens["my-app"], 20, True), ("onrecord_nobody", 1, False)):
         access = replace(shown, token=token)
-        ledger = AsyncLedger(tmp_path / "app", audit, access, producer_name="my-app", drain_seconds=drain_seconds)
+        ledger = AsyncLedger(tmp_path / token, audit, access, producer_name="my-app", drain_seconds=drain_seconds)
         await ledger.__aenter__()
         with ledger.tool_call("lookup"):
             pass
         assert await ledger.close() is sent, "what cannot be sent is kept"
+        os.kill(sender_of(tmp_path / token), signal.SIGTERM)

@@ -84,7 +84,7 @@ async def test_the_client_s_wheel_alone_records_a_call(tmp_path):
     venv = tmp_path / "venv"
     await asyncio.to_thread(run, sys.executable, "-m", "venv", "--without-pip", venv, cwd=tmp_path)
     python = venv / "bin/python"
-    install = ("--python", python, "install", "-c", REPOSITORY / "constraints.txt", client)
+    install = ("--python", python, "install", "-c", REPOSITORY / "constraints.txt", f"{client}[grpc]")
     await asyncio.to_thread(run, *pip, *install, cwd=tmp_path)
     service = FakeAudit()
     async with serving(service) as target:
