@@ -127,7 +127,7 @@ async def _send(orders: dict[str, Any], lock: int) -> None:
                     sender.adopt(spool)
         with attempt("following", event="spool.following_failed"):
             follower.look()
-        alone = not follower.folders() and not sender.adopted
+        alone = not follower.folders()  # also when somebody removed what could not be sent
         alone_since = None if not alone else alone_since or time.monotonic()
         if orders.get("until_sent") and alone_since and time.monotonic() - alone_since > LINGER_SECONDS:
             follower.end()
@@ -139,6 +139,8 @@ async def _send(orders: dict[str, Any], lock: int) -> None:
                 await stopping.wait()
     if stopping.is_set():
         await sender.drain(_DRAIN_SECONDS)
+    if sender.adopted and not stopping.is_set():
+        log.error("sender.folder_gone", root=str(root), hint="somebody removed folders whose rows were not sent yet")
     await sender.aclose()
     follower.end()
     log.info("sender.ended", root=str(root), stored=options.counters.stored, rejected=options.counters.rejected)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -155,6 +156,25 @@ async def test_a_sender_that_was_killed_is_started_again_while_the_application_r
                     os.kill(sender_of(tmp_path), 9)
         await holds(lambda: not folders(tmp_path))
     assert len(service.ledger) == 3
+
+
+@pytest.mark.long
+def test_the_program_ends_when_its_folder_is_removed(tmp_path):
+    """Rows that could not be sent are gone with it, and no process stays behind."""
+    with Ledger(tmp_path / "app", "127.0.0.1:1", drain_seconds=0.1) as ledger, ledger.tool_call("lookup"):
+        pass
+    sender = sender_of(tmp_path / "app")
+    wait_until(lambda: "spool.adopted" in (tmp_path / "app/spool" / courier.LOG).read_text())
+    shutil.rmtree(tmp_path / "app")
+    wait_until(lambda: not Path(f"/proc/{sender}").exists())
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """As holds(), without a loop."""
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 @pytest.mark.long
