@@ -1,9 +1,8 @@
 """Both services as processes, and what they take of memory."""
 
-import re
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from demo.processes import Service, start_service
+from tests.hostile.held import GROWTH, WATCHED, Watched
 from tests.hostile.honest import ALL
 
 SERVICES = ("audit_svc", "gateway_svc")
-Start = Callable[..., Service]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -25,25 +24,49 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.write_line(f"{'honest calls, ms':<100} {'p50':>8} {'p99':>8} {'worst':>8}")
     for name, calls in ALL:
         figures = (calls.quantile(share) for share in (0.5, 0.99, 1))
-        terminalreporter.write_line(f"{name:<100} {' '.join(f'{figure:>8.1f}' for figure in figures)}")
+        told = " ".join(f"{figure:>8.1f}" for figure in figures) if calls.times else "shorter than a call apart"
+        terminalreporter.write_line(f"{name:<100} {told}")
+
+
+class Start:
+    """Starts services as `start(module, **settings)`, and sees to it that they hold nothing more behind a case."""
+
+    def __init__(self, folder: Path, stack: ExitStack, growth: int) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._growth = growth
+        self.watched: list[Watched] = []
+
+    def __call__(self, module: str, **env: str) -> Service:
+        temporary = self._folder / f"temporary-{len(self.watched)}"
+        temporary.mkdir()
+        common = {
+            "AUDIT_LISTEN": "127.0.0.1:0",
+            "AUDIT_DB": str(self._folder / "audit.db"),
+            "GATEWAY_LISTEN": "127.0.0.1:0",
+            "GATEWAY_STATE_DIR": str(self._folder / "state"),
+            "GATEWAY_OLLAMA_URL": "http://127.0.0.1:9",
+            "GATEWAY_OLLAMA_MODEL": "m",
+            "TMPDIR": str(temporary),
+        }
+        service = self._stack.enter_context(start_service(module, {**common, **env}, "serve"))
+        watched = WATCHED[service.pid] = Watched(service, temporary, self._growth)
+        self.watched.append(watched)
+        with suppress(grpc.RpcError):  # one with TLS
+            others_are_served(service)
+        watched.begin()
+        return service
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
+    """What a service has taken, it gives back: descriptors, threads, children, temporary files. A case whose services
+    may take more memory than 256 MiB is marked `growth(bytes)`."""
+    marker = request.node.get_closest_marker("growth")
     with ExitStack() as stack:
-
-        def start(module: str, **env: str) -> Service:
-            common = {
-                "AUDIT_LISTEN": "127.0.0.1:0",
-                "AUDIT_DB": str(tmp_path / "audit.db"),
-                "GATEWAY_LISTEN": "127.0.0.1:0",
-                "GATEWAY_STATE_DIR": str(tmp_path / "state"),
-                "GATEWAY_OLLAMA_URL": "http://127.0.0.1:9",
-                "GATEWAY_OLLAMA_MODEL": "m",
-            }
-            return stack.enter_context(start_service(module, {**common, **env}, "serve"))
-
+        start = Start(tmp_path, stack, marker.args[0] if marker else GROWTH)
         yield start
+        assert [what for watched in start.watched for what in watched.wrong()] == []
 
 
 def connect(service: Service) -> socket.socket:
@@ -62,17 +85,3 @@ def others_are_served(service: Service, credentials: grpc.ChannelCredentials | N
     with channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         return bool(stub.Check(health_pb2.HealthCheckRequest(), timeout=30).status)
-
-
-def memory(service: Service, field: str = "VmRSS") -> int:
-    """What the process holds in bytes; VmHWM is the most that it has held since it began, or since forget_peak()."""
-    text = Path(f"/proc/{service.pid}/status").read_text()
-    found = re.search(rf"^{field}:\s+(\d+) kB", text, re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * 1024
-
-
-def forget_peak(service: Service) -> int:
-    """Lets VmHWM begin anew, and returns what is held now."""
-    Path(f"/proc/{service.pid}/clear_refs").write_text("5")
-    return memory(service)

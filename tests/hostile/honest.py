@@ -9,9 +9,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import grpc
@@ -20,6 +21,7 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from demo.processes import REPOSITORY, Service
+from tests.hostile.held import WATCHED
 
 SECONDS = 60
 """How long a call may take at most."""
@@ -29,12 +31,18 @@ SECONDS = 60
 class Calls:
     """How the calls went, once they have ended."""
 
-    milliseconds: list[float] = field(default_factory=list)
+    times: list[tuple[float, float]] = field(default_factory=list)
+    """When each began and ended, by the monotonic clock that all processes share."""
     failures: list[str] = field(default_factory=list)
 
     def quantile(self, share: float) -> float:
-        """Of the durations."""
-        return sorted(self.milliseconds)[min(len(self.milliseconds) - 1, int(len(self.milliseconds) * share))]
+        """Of the durations, in milliseconds."""
+        durations = sorted((ended - began) * 1000 for began, ended in self.times)
+        return durations[min(len(durations) - 1, int(len(durations) * share))]
+
+    def during(self, began: float, ended: float) -> "Calls":
+        """Those that ran at some time between the two."""
+        return Calls([one for one in self.times if one[0] <= ended and one[1] >= began])
 
 
 ALL: list[tuple[str, Calls]] = []
@@ -56,9 +64,30 @@ def honest_caller(service: Service, module: str) -> Iterator[Calls]:
             process.stdin.close()
             told = json.loads(process.stdout.read() or "{}")
             calls.__dict__.update(told)
-            ALL.append((os.environ["PYTEST_CURRENT_TEST"].partition("::")[2].removesuffix(" (call)"), calls))
+            name = os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[2].removesuffix(" (call)")
+            ALL.append((name, calls))
+            ALL.extend((f"  {case}", calls.during(*times)) for case, *times in WATCHED[service.pid].cases)
     assert not calls.failures, calls.failures
-    assert calls.milliseconds
+    assert calls.times
+
+
+@asynccontextmanager
+async def calling(call: Callable[[], Coroutine[None, None, None]]) -> AsyncIterator[None]:
+    """Makes ten calls a second while the body runs, and waits until each has ended."""
+
+    async def keep_calling() -> None:
+        async with asyncio.TaskGroup() as group:
+            while not over.is_set():
+                group.create_task(call())
+                await asyncio.sleep(0.1)
+
+    over = asyncio.Event()
+    task = asyncio.create_task(keep_calling())
+    try:
+        yield
+    finally:
+        over.set()
+        await task
 
 
 async def _call(module: str, channel: grpc.aio.Channel, number: int) -> None:
@@ -82,21 +111,20 @@ async def _keep_calling(module: str, address: str) -> Calls:
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
 
     async def call(number: int) -> None:
-        began = time.perf_counter()
+        began = time.monotonic()
         try:
             await _call(module, channel, number)
-            calls.milliseconds.append((time.perf_counter() - began) * 1000)
+            calls.times.append((began, time.monotonic()))
         except grpc.aio.AioRpcError as error:
             calls.failures.append(f"{error.code().name} {error.details()}")
 
-    async with grpc.aio.insecure_channel(address) as channel, asyncio.TaskGroup() as group:
-        await call(0)
-        calls.milliseconds.clear()
+    numbers = count()
+    async with grpc.aio.insecure_channel(address) as channel:
+        await call(next(numbers))
+        calls.times.clear()
         print("ready", flush=True)
-        number = 0
-        while not ended.is_set():
-            group.create_task(call(number := number + 1))
-            await asyncio.sleep(0.1)
+        async with calling(lambda: call(next(numbers))):
+            await ended.wait()
     return calls
 
 

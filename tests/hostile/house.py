@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import os
 import re
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,11 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from demo.processes import Service
-from tests.hostile.conftest import Start, forget_peak, memory
-from tests.hostile.obedient import ObedientModel, obedient_model
+from tests.hostile.conftest import Start
+from tests.hostile.held import GROWTH, MIB, WATCHED, forget_peak, memory
+from tests.hostile.honest import calling, honest_caller
+from tests.hostile.obedient import ObedientModel
 
-MIB = 2**20
 HONEST = [
     {"name": "read", "arguments": {"path": "notes.txt"}},
     {"name": "glob", "arguments": {"pattern": "notes.*"}},
@@ -30,8 +29,7 @@ HONEST = [
 ]
 ENOUGH = 10
 """Turns of the honest caller."""
-BACK_SECONDS = 60.0
-"""How long to wait until what an attack took is given back: idle connections stay open for seconds."""
+ENOUGH_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,8 @@ class Case:
     """What the row's error says, as an expression."""
     told: str = ""
     """What the model is told, as an expression."""
-    growth: int = 256 * MIB
+    growth: int = GROWTH
     """The most that the gateway may take of memory meanwhile."""
-
-
-Held = dict[str, Counter[str]]
-"""What a process holds: descriptors by what they are of; threads, children and temporary files by name."""
 
 
 @dataclass
@@ -62,7 +56,6 @@ class House:
     stub: Any
     questions: Any
     model: ObedientModel
-    temporary: Path
     ends: list[str] = field(default_factory=list)
     """How the honest caller's turns ended."""
 
@@ -105,92 +98,38 @@ class House:
             wrong.append(f"the model is told {told[:300]!r}")
         if (grown := memory(self.gateway, "VmHWM") - before) > case.growth:
             wrong.append(f"it took {grown / MIB:.0f} MiB")
+        WATCHED[self.gateway.pid].cases.append((case.name, began, time.monotonic()))
         print(f"{case.name}: {time.monotonic() - began:.1f} s, {grown / MIB:.0f} MiB")
         return [f"{case.name}: {what}" for what in wrong]
 
     async def stand_all(self, cases: list[Case]) -> list[str]:
         """Makes the cases one after the other beside an honest caller; all that was not as it must be."""
         await asyncio.gather(*(self.turn(HONEST) for _ in range(16)))  # whose threads and connections stay
-        before = self.held()
-        async with self.honest_caller():
-            wrong = [what for case in cases for what in await self.stand(case)]
-            async with asyncio.timeout(BACK_SECONDS):
-                while len(self.ends) < ENOUGH:
-                    await asyncio.sleep(0.1)
+        watched = WATCHED[self.gateway.pid]
+        watched.begin()
+        with honest_caller(self.gateway, "gateway_svc"):
+            async with calling(self._honest_turn):
+                wrong = [what for case in cases for what in await self.stand(case)]
+                async with asyncio.timeout(ENOUGH_SECONDS):
+                    while len(self.ends) < ENOUGH:
+                        await asyncio.sleep(0.1)
         if any(end != "COMPLETED" for end in self.ends):
             wrong.append(f"the honest caller's turns ended as {set(self.ends)}")
-        with suppress(TimeoutError):
-            async with asyncio.timeout(BACK_SECONDS):
-                while more_than(before, self.held()):
-                    await asyncio.sleep(0.1)
-        if left := more_than(before, self.held()):
-            wrong.append(f"it still holds {left}")
-        return wrong
+        # while the model, the pages and the servers are still there: a peer that leaves may not be what frees it
+        return wrong + await asyncio.to_thread(watched.wrong)
 
-    @asynccontextmanager
-    async def honest_caller(self) -> AsyncIterator[None]:
-        """Ten turns a second, each with calls of the tools on files."""
-
-        async def call() -> None:
-            self.ends.append((await self.turn(HONEST))[0])
-
-        async def keep_calling() -> None:
-            async with asyncio.TaskGroup() as group:
-                while not over.is_set():
-                    group.create_task(call())
-                    await asyncio.sleep(0.1)
-
-        over = asyncio.Event()
-        calling = asyncio.create_task(keep_calling())
-        try:
-            yield
-        finally:
-            over.set()
-            await calling
-
-    def held(self) -> Held:
-        """What the gateway holds now."""
-        process = Path(f"/proc/{self.gateway.pid}")
-        threads = list((process / "task").iterdir())
-        children = [child for thread in threads for child in _content(thread / "children").split()]
-        return {
-            "descriptors": Counter(_target(entry) for entry in (process / "fd").iterdir()),
-            "threads": Counter(_content(thread / "comm").strip() for thread in threads),
-            "children": Counter(_content(Path(f"/proc/{child}/comm")).strip() for child in children),
-            "temporary": Counter(entry.name for entry in self.temporary.iterdir()),
-        }
-
-
-def more_than(before: Held, after: Held) -> Held:
-    """What is held in a greater number than before. The loop's pool of threads may have grown to its bound."""
-    pool = {"threads": (os.cpu_count() or 1) + 4}
-    return {
-        kind: after[kind] - before[kind]
-        for kind in after
-        if after[kind].total() > before[kind].total() + pool.get(kind, 0)
-    }
-
-
-def _target(descriptor: Path) -> str:
-    with suppress(OSError):
-        return re.sub(r"\d+", "N", str(descriptor.readlink()))
-    return "gone"
-
-
-def _content(path: Path) -> str:
-    with suppress(OSError):
-        return path.read_text()
-    return ""
+    async def _honest_turn(self) -> None:
+        """With calls of the tools on files."""
+        self.ends.append((await self.turn(HONEST))[0])
 
 
 @asynccontextmanager
 async def open_house(start: Start, folder: Path, **env: str) -> AsyncIterator[House]:
     """Both services, and an obedient model."""
-    temporary, workspace = folder / "temporary", folder / "workspace"
-    for made in (temporary, workspace):
-        made.mkdir(exist_ok=True)
+    workspace = folder / "workspace"
+    workspace.mkdir(exist_ok=True)
     (workspace / "notes.txt").write_text("an honest line\n")
-    async with obedient_model() as model:
+    async with ObedientModel() as model:
         audit = await asyncio.to_thread(start, "audit_svc")
         gateway = await asyncio.to_thread(
             start,
@@ -198,7 +137,6 @@ async def open_house(start: Start, folder: Path, **env: str) -> AsyncIterator[Ho
             GATEWAY_AUDIT_TARGET=audit.address,
             GATEWAY_OLLAMA_URL=model.url,
             GATEWAY_WORKSPACE=str(workspace),
-            TMPDIR=str(temporary),
             **env,
         )
         async with (
@@ -206,4 +144,4 @@ async def open_house(start: Start, folder: Path, **env: str) -> AsyncIterator[Ho
             grpc.aio.insecure_channel(audit.address) as to_audit,
         ):
             stub = gateway_pb2_grpc.GatewayServiceStub(channel)
-            yield House(gateway, stub, questions_pb2_grpc.QuestionServiceStub(to_audit), model, temporary)
+            yield House(gateway, stub, questions_pb2_grpc.QuestionServiceStub(to_audit), model)

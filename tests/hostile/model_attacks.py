@@ -1,11 +1,11 @@
 """A model server that means harm: what it sends, in the form of each API that engines speak."""
 
-import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+from tests.hostile.serving import Peer
 
 FORMS = ("ollama", "chat", "responses", "anthropic")
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n"
@@ -176,57 +176,22 @@ ATTACKS: dict[str, Callable[[str], Iterator[bytes]]] = {
 }
 
 
-class ModelAttacks:
-    """The server. A request's `model` says what it is answered with; the second one of a turn ends it."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.requests = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            with suppress(OSError, asyncio.IncompleteReadError):
-                for piece in await self._answer(reader):
-                    writer.write(piece)
-                    await writer.drain()
-                writer.write_eof()
-                await reader.read()
-        finally:
-            self._tasks.discard(task)
-            writer.transport.abort()
-
-    async def _answer(self, reader: asyncio.StreamReader) -> Iterator[bytes]:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        length = [int(line[15:]) for line in head.lower().splitlines() if line.startswith("content-length:")]
-        if not length:  # whether somebody is there
-            return iter([b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"])
-        body = await reader.readexactly(length[0])
-        self.requests += 1
-        form = next(form for path, form in PATHS.items() if path in head.partition("\r\n")[0])
-        if any(told in body for told in (b'"tool_call_id"', b'"function_call_output"', b'"tool_result"')):
-            return iter([CLOSED + begin(form) + text(form, "done") + end(form)])
-        return ATTACKS[json.loads(body)["model"]](form)
-
-    async def leave(self) -> None:
-        """Ends what it is still sending."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
 PATHS = {"/api/chat": "ollama", "/chat/completions": "chat", "/responses": "responses", "/messages": "anthropic"}
 
 
-@asynccontextmanager
-async def model_attacks() -> AsyncIterator[ModelAttacks]:
-    """The server on a port of its own."""
-    attacks = ModelAttacks()
-    server = await asyncio.start_server(attacks.serve, "127.0.0.1", 0)
-    attacks.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server:
-        yield attacks
-        await attacks.leave()
+class ModelAttacks(Peer):
+    """The server. A request's `model` says what it is answered with; the second one of a turn ends it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests = 0
+
+    def answer(self, head: str, body: bytes) -> Iterable[bytes]:
+        """Harms whoever asks."""
+        if not body:  # whether somebody is there
+            return [b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"]
+        self.requests += 1
+        form = next(form for path, form in PATHS.items() if path in head.partition("\r\n")[0])
+        if any(told in body for told in (b'"tool_call_id"', b'"function_call_output"', b'"tool_result"')):
+            return [CLOSED + begin(form) + text(form, "done") + end(form)]
+        return ATTACKS[json.loads(body)["model"]](form)

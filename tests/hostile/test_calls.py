@@ -14,13 +14,13 @@ from onrecord.audit.v1 import questions_pb2, questions_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from demo.processes import Service
-from tests.hostile.conftest import Start, forget_peak, memory
+from tests.hostile.conftest import Start
+from tests.hostile.held import MIB, forget_peak, memory
 from tests.hostile.honest import honest_caller
 from tests.support.scrapes import scrape
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
 
-MIB = 2**20
 CALLS = 2000
 
 

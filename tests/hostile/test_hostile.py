@@ -1,7 +1,6 @@
 """Peers that mean harm: the services stay up, serve others, and take no memory without bound."""
 
 import asyncio
-import json
 import random
 import resource
 import socket
@@ -18,12 +17,13 @@ from onrecord.gateway.v1 import gateway_pb2_grpc
 from demo.model_server import ModelServer
 from demo.processes import Service
 from demo.script import Script, Step
-from tests.hostile.conftest import SERVICES, Start, connect, forget_peak, memory, others_are_served
+from tests.hostile.conftest import SERVICES, Start, connect, others_are_served
+from tests.hostile.eager import EagerModel
+from tests.hostile.held import MIB, forget_peak, memory
 from tests.support.certificates import Authority
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
 
-MIB = 2**20
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 5, 6, 7, 8, 9
 METHODS = {
@@ -161,41 +161,14 @@ def test_10_000_connections_that_say_nothing_keep_nobody_out_and_are_let_go(star
     assert others_are_served(service)
 
 
-class EagerModel:
-    """A model that writes 200 MB as fast as it is read."""
-
-    def __init__(self) -> None:
-        self.sent = 0
-        self._server: asyncio.Server | None = None
-
-    async def __aenter__(self) -> str:
-        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nconnection: close\r\n\r\n")
-            line = json.dumps({"model": "m", "message": {"role": "assistant", "content": "x" * 50_000}, "done": False})
-            for _ in range(4000):
-                writer.write(f"{line}\n".encode())
-                await writer.drain()
-                self.sent += len(line)
-        writer.close()
-
-
 async def test_a_client_that_does_not_read_its_turn_holds_up_its_own_turn_alone(start: Start):
     """Of 200 MB the gateway takes what fits into buffers, and ends at its bound when the client reads; others run."""
     eager = EagerModel()
-    async with eager as url, ModelServer(Script(steps=(Step(text="done"),))) as model:
+    async with eager, ModelServer(Script(steps=(Step(text="done"),))) as model:
         service = await asyncio.to_thread(
             start,
             "gateway_svc",
-            GATEWAY_OLLAMA_URL=url,
+            GATEWAY_OLLAMA_URL=eager.url,
             GATEWAY_OPENAI_URL=model.openai_url,
             GATEWAY_OPENAI_MODEL="m",
         )
@@ -210,13 +183,6 @@ async def test_a_client_that_does_not_read_its_turn_holds_up_its_own_turn_alone(
                 turn = stub.RunTurn(pb.RunTurnRequest(input="go", engine="openai"))
                 return [event async for event in turn][-1].turn_finished.stop_reason
 
-            async def stands_still() -> int:
-                sent = -1
-                while sent < eager.sent or not sent:
-                    sent = eager.sent
-                    await asyncio.sleep(2)
-                return sent
-
             async def read_to_the_end() -> pb.TurnEvent:
                 last = pb.TurnEvent()
                 while isinstance(event := await call.read(), pb.TurnEvent):
@@ -227,7 +193,7 @@ async def test_a_client_that_does_not_read_its_turn_holds_up_its_own_turn_alone(
             before = forget_peak(service)
             call = gateway_pb2_grpc.GatewayServiceStub(slow).RunTurn(pb.RunTurnRequest(input="go"))
             assert isinstance(await call.read(), pb.TurnEvent)
-            assert await stands_still() < 40 * 10**6
+            assert await eager.stands_still() < 40 * 10**6
             assert memory(service, "VmHWM") - before < 64 * MIB
             assert await another_turn() == pb.STOP_REASON_COMPLETED
             told = (await read_to_the_end()).turn_finished.error.message

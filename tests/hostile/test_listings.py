@@ -8,12 +8,12 @@ import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
-from tests.hostile.conftest import Start, forget_peak, memory
+from tests.hostile.conftest import Start
+from tests.hostile.held import MIB, forget_peak, memory
 from tests.hostile.honest import honest_caller
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
 
-MIB = 2**20
 SESSIONS = 1000
 LISTINGS = 40
 

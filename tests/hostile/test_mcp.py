@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from tests.hostile import mcp_attacks
-from tests.hostile.conftest import Start, forget_peak, memory
-from tests.hostile.house import MIB, Case, open_house
-from tests.hostile.mcp_attacks import HTTP_ATTACKS, WORDS
+from tests.hostile.conftest import Start
+from tests.hostile.held import MIB, forget_peak, memory
+from tests.hostile.house import Case, open_house
+from tests.hostile.mcp_attacks import WORDS
+from tests.hostile.mcp_over_http import HTTP_ATTACKS, McpAttacks
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
 
@@ -86,7 +88,7 @@ async def test_each_answer_costs_its_own_call_and_nobody_else_feels_it(
 ):
     assert OF_HTTP.keys() == HTTP_ATTACKS.keys()
     assert ENDS.keys() == mcp_attacks.ATTACKS.keys()
-    async with mcp_attacks.mcp_attacks() as server:
+    async with McpAttacks() as server:
         ends = ENDS | (OF_BODIES | OF_HTTP if transport == "json" else {})
         ends = {name: end for name, end in ends.items() if names is None or name in names}
         settings = program("go") if transport == "program" else {"url": f"{server.url}/{transport}"}

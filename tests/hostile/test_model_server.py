@@ -3,8 +3,7 @@
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
 from typing import Any
 
 import grpc
@@ -25,13 +24,14 @@ from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.errors import EngineError, EngineUnavailable, failure_of
 from gateway_svc.watching.readiness import EngineCheck
 from tests.engines.asking import ask
-from tests.hostile.conftest import Start, forget_peak, memory
-from tests.hostile.model_attacks import FORMS, model_attacks
+from tests.hostile.conftest import Start
+from tests.hostile.held import GROWTH, WATCHED, forget_peak, memory
+from tests.hostile.honest import calling, honest_caller
+from tests.hostile.model_attacks import FORMS, ModelAttacks
 from tests.support.certificates import Authority
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
 
-MIB = 2**20
 SHORT = ("chat", "anthropic")
 """The forms that have all kinds of attacks between them."""
 COMPLETED, FAILED = "COMPLETED", "INTERNAL"
@@ -84,37 +84,12 @@ def engine_of(form: str, url: str) -> Engine:
     ],
 )
 async def test_the_record_says_which_bound_was_met(form, attack, bounds):
-    async with model_attacks() as server:
+    async with ModelAttacks() as server:
         with pytest.raises(EngineError) as caught:
             await ask(engine_of(form, server.url), model=attack)
         assert server.requests == 1, "it is not asked again"
     failure = failure_of(caught.value)
     assert failure.code.removeprefix("over_") in bounds
-
-
-@asynccontextmanager
-async def honest(stub: Any, engine: str) -> AsyncIterator[list[int]]:
-    """Ten calls a second on another engine; how each turn of them ended."""
-    ends: list[int] = []
-
-    async def call() -> None:
-        async for event in stub.RunTurn(pb.RunTurnRequest(input="go", engine=engine), timeout=60):
-            if event.HasField("turn_finished"):
-                ends.append(event.turn_finished.stop_reason)
-
-    async def keep_calling() -> None:
-        async with asyncio.TaskGroup() as group:
-            while not over.is_set():
-                group.create_task(call())
-                await asyncio.sleep(0.1)
-
-    over = asyncio.Event()
-    calling = asyncio.create_task(keep_calling())
-    try:
-        yield ends
-    finally:
-        over.set()
-        await calling
 
 
 CODES = {code.value[0]: code.name for code in grpc.StatusCode}
@@ -134,11 +109,22 @@ async def end_of(stub: Any, engine: str, attack: str) -> tuple[str, str, list[in
     raise AssertionError("the turn did not end")
 
 
+async def stand(service: Service, stub: Any, engine: str, attack: str, expected: tuple[str, str]) -> None:
+    """Makes one attack, which must end as expected."""
+    before = forget_peak(service)
+    end, told, outcomes = await end_of(stub, engine, attack)
+    assert end == expected[0], f"{attack}: {told}"
+    assert re.search(expected[1], told), f"{attack}: {told}"
+    if attack.endswith("of arguments"):
+        assert outcomes == [common_pb2.OUTCOME_INVALID_CALL], attack
+    assert memory(service, "VmHWM") - before < GROWTH, attack
+
+
 @pytest.mark.parametrize(
     "form", [form if form in SHORT else pytest.param(form, marks=pytest.mark.long) for form in FORMS]
 )
 async def test_each_attack_ends_its_own_turn_and_nobody_else_feels_it(start: Start, form: str):
-    async with model_attacks() as server, ModelServer(Script(steps=(Step(text="done", repeat=1000),))) as model:
+    async with ModelAttacks() as server, ModelServer(Script(steps=(Step(text="done", repeat=1000),))) as model:
         name, other = ("openai", "ollama") if form in ("chat", "responses") else (form, "openai")
         hostile = {
             f"GATEWAY_{name.upper()}_URL": server.url,
@@ -150,19 +136,25 @@ async def test_each_attack_ends_its_own_turn_and_nobody_else_feels_it(start: Sta
         service: Service = await asyncio.to_thread(start, "gateway_svc", **{**hostile, **friendly})
         async with grpc.aio.insecure_channel(service.address) as channel:
             stub = gateway_pb2_grpc.GatewayServiceStub(channel)
-            async with honest(stub, other) as ends:
-                for attack, by_form in ENDS.items():
-                    if (expected := by_form.get(form, by_form.get(""))) is None:  # the form has no such thing
-                        continue
-                    before = forget_peak(service)
-                    end, told, outcomes = await end_of(stub, name, attack)
-                    assert end == expected[0], f"{attack}: {told}"
-                    assert re.search(expected[1], told), f"{attack}: {told}"
-                    if attack.endswith("of arguments"):
-                        assert outcomes == [common_pb2.OUTCOME_INVALID_CALL], attack
-                    assert memory(service, "VmHWM") - before < 256 * MIB, attack
+            ends: list[int] = []
+
+            async def another_turn() -> None:
+                async for event in stub.RunTurn(pb.RunTurnRequest(input="go", engine=other), timeout=60):
+                    if event.HasField("turn_finished"):
+                        ends.append(event.turn_finished.stop_reason)
+
+            await asyncio.gather(*(another_turn() for _ in range(16)))
+            (watched := WATCHED[service.pid]).begin()
+            with honest_caller(service, "gateway_svc"):
+                async with calling(another_turn):
+                    for attack, by_form in ENDS.items():
+                        if expected := by_form.get(form, by_form.get("")):  # else the form has no such thing
+                            began = time.monotonic()
+                            await stand(service, stub, name, attack, expected)
+                            watched.cases.append((attack, began, time.monotonic()))
             assert len(ends) > 10
             assert set(ends) == {pb.STOP_REASON_COMPLETED}
+            assert await asyncio.to_thread(watched.wrong) == []
 
 
 async def test_a_server_that_asks_for_a_certificate_of_its_client_is_told_as_away(tmp_path, monkeypatch):

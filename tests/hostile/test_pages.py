@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.conftest import Start
-from tests.hostile.house import MIB, Case, open_house
+from tests.hostile.held import MIB
+from tests.hostile.house import Case, open_house
 from tests.hostile.page_attacks import add_to
 from tests.tools.pages import Pages
 

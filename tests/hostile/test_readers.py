@@ -8,21 +8,21 @@ import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
-from tests.hostile.conftest import Start, forget_peak, memory
+from tests.hostile.conftest import Start
+from tests.hostile.eager import EagerModel
+from tests.hostile.held import MIB, forget_peak, memory
 from tests.hostile.honest import honest_caller
-from tests.hostile.test_hostile import EagerModel
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
 
-MIB = 2**20
 READERS = 100
 OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.lookahead_bytes", 16), ("grpc.http2.bdp_probe", 0)]
 
 
 async def test_a_hundred_clients_that_do_not_read_hold_little_each(start: Start):
     eager = EagerModel()
-    async with eager as url:
-        service = await asyncio.to_thread(start, "gateway_svc", GATEWAY_OLLAMA_URL=url)
+    async with eager:
+        service = await asyncio.to_thread(start, "gateway_svc", GATEWAY_OLLAMA_URL=eager.url)
         before = forget_peak(service)
         with honest_caller(service, "gateway_svc"):
             async with grpc.aio.insecure_channel(service.address, OPTIONS) as channel:
@@ -30,9 +30,6 @@ async def test_a_hundred_clients_that_do_not_read_hold_little_each(start: Start)
                 calls = [stub.RunTurn(pb.RunTurnRequest(input="go")) for _ in range(READERS)]
                 first = await asyncio.gather(*(call.read() for call in calls))
                 assert all(event.HasField("turn_accepted") for event in first)
-                sent = -1
-                while sent < eager.sent or not sent:
-                    sent = eager.sent
-                    await asyncio.sleep(2)
+                await eager.stands_still()
                 peak = memory(service, "VmHWM") - before
         assert peak < READERS * 2 * MIB + 64 * MIB

@@ -11,12 +11,12 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from audit_svc.services import ROLES as AUDIT_ROLES
 from gateway_svc.servicer import ROLES as GATEWAY_ROLES
 from service_kit.access.request_parts import request_type
-from tests.hostile.conftest import Start, forget_peak, memory
+from tests.hostile.conftest import Start
+from tests.hostile.held import MIB, forget_peak, memory
 from tests.hostile.honest import honest_caller
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
 
-MIB = 2**20
 LIMITS = {"gateway_svc": 3 * MIB, "audit_svc": 4 * MIB}
 REFUSED = grpc.StatusCode.INVALID_ARGUMENT
 HEALTH, REFLECTION = "/grpc.health.v1.Health/Check", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"

@@ -11,12 +11,12 @@ import pytest
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from onrecord.common.v1 import common_pb2
 
-from tests.hostile.conftest import Start, forget_peak, memory
+from tests.hostile.conftest import Start
+from tests.hostile.held import MIB, forget_peak, memory
 from tests.hostile.honest import honest_caller
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
 
-MIB = 2**20
 STREAMS = 200
 ROWS = 5000
 SECONDS = 5
