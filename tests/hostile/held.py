@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from audit_svc.sqlite.store import READERS
 from demo.processes import Service
 
 MIB = 2**20
@@ -15,11 +16,14 @@ GROWTH = 256 * MIB
 """The most that a service may take of memory, where a case says nothing else."""
 BACK_SECONDS = 60.0
 """How long to wait until what an attack took is given back: idle connections stay open for seconds."""
-POOLS = {"threads": (os.cpu_count() or 1) + 4}
-"""What may have grown meanwhile: the loop's pool of threads, to its bound."""
+LOOP_POOL = (os.cpu_count() or 1) + 4
+POOLS = {"threads": LOOP_POOL + READERS, ".db": LOOP_POOL, ".segment": 2}
+"""What may have grown meanwhile, to its bound: the loop's pool of threads and the ledger's readers; descriptors of a
+database, which SQLite keeps for its next connection while another one holds a lock on the file; and of the spool's
+segments, of which there are none before the first row."""
 
 Held = dict[str, Counter[str]]
-"""Descriptors by what they are of; threads, children and temporary files by name."""
+"""Descriptors by what they are of, those of some files by themselves; threads, children and temporary files by name."""
 
 
 @dataclass
@@ -46,8 +50,14 @@ class Watched:
         process = Path(f"/proc/{self.service.pid}")
         threads = list((process / "task").iterdir())
         children = [child for thread in threads for child in _content(thread / "children").split()]
+        descriptors = Counter(_target(entry) for entry in (process / "fd").iterdir())
+        files = {
+            suffix: Counter({name: descriptors.pop(name) for name in [*descriptors] if name.endswith(suffix)})
+            for suffix in (".db", ".segment")
+        }
         return {
-            "descriptors": Counter(_target(entry) for entry in (process / "fd").iterdir()),
+            **files,
+            "descriptors": descriptors,
             "threads": Counter(_content(thread / "comm").strip() for thread in threads),
             "children": Counter(_content(Path(f"/proc/{child}/comm")).strip() for child in children),
             "temporary files": Counter(str(entry.relative_to(self.temporary)) for entry in self.temporary.rglob("*")),

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ HONEST = [
 ENOUGH = 10
 """Turns of the honest caller."""
 ENOUGH_SECONDS = 60
+CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,21 @@ class Case:
 
 
 @dataclass
+class Ending:
+    """How a turn ended."""
+
+    end: str = ""
+    """The stop reason, or the status of a turn that failed."""
+    told: str = ""
+    """What a caller is told of a failure."""
+    session: str = ""
+    outcomes: list[int] = field(default_factory=list)
+    """Of its calls."""
+    errors: list[str] = field(default_factory=list)
+    """Of its calls."""
+
+
+@dataclass
 class House:
     """The services, and the model that says what is called."""
 
@@ -59,17 +75,13 @@ class House:
     ends: list[str] = field(default_factory=list)
     """How the honest caller's turns ended."""
 
-    async def turn(self, calls: list[dict[str, Any]]) -> tuple[str, str]:
-        """How a turn with these calls ended, and its session."""
-        session = ""
-        async for event in self.stub.RunTurn(pb.RunTurnRequest(input=json.dumps(calls)), timeout=120):
-            if event.HasField("turn_accepted"):
-                session = event.turn_accepted.session_id
-            if event.HasField("tool_call_finished") and (error := event.tool_call_finished.error):
-                self.ends.append(error) if calls == HONEST else None
-            if event.HasField("turn_finished"):
-                return pb.StopReason.Name(event.turn_finished.stop_reason).removeprefix("STOP_REASON_"), session
-        raise AssertionError("the turn did not end")
+    async def end_of(self, **request: Any) -> Ending:
+        """How a turn ended."""
+        return await end_of(self.stub, **request)
+
+    async def turn(self, calls: list[dict[str, Any]]) -> Ending:
+        """How a turn with these calls ended."""
+        return await self.end_of(input=json.dumps(calls))
 
     async def rows(self, session: str, count: int) -> list[audit_pb2.AuditRow]:
         """The session's rows in the ledger."""
@@ -86,10 +98,10 @@ class House:
         """Makes a case; what was not as it must be."""
         wrong, before, began = [], forget_peak(self.gateway), time.monotonic()
         calls = list(case.calls)
-        end, session = await self.turn(calls)
-        if end != "COMPLETED":
-            wrong.append(f"the turn ended as {end}")
-        for row in await self.rows(session, len(calls)):
+        ending = await self.turn(calls)
+        if ending.end != "COMPLETED":
+            wrong.append(f"the turn ended as {ending.end} {ending.told}")
+        for row in await self.rows(ending.session, len(calls)):
             outcome = common_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_")
             if not re.fullmatch(case.outcomes, outcome) or not re.search(case.error, row.error):
                 wrong.append(f"a row says {outcome}: {row.error}")
@@ -104,23 +116,66 @@ class House:
 
     async def stand_all(self, cases: list[Case]) -> list[str]:
         """Makes the cases one after the other beside an honest caller; all that was not as it must be."""
-        await asyncio.gather(*(self.turn(HONEST) for _ in range(16)))  # whose threads and connections stay
-        watched = WATCHED[self.gateway.pid]
-        watched.begin()
-        with honest_caller(self.gateway, "gateway_svc"):
-            async with calling(self._honest_turn):
-                wrong = [what for case in cases for what in await self.stand(case)]
-                async with asyncio.timeout(ENOUGH_SECONDS):
-                    while len(self.ends) < ENOUGH:
-                        await asyncio.sleep(0.1)
-        if any(end != "COMPLETED" for end in self.ends):
-            wrong.append(f"the honest caller's turns ended as {set(self.ends)}")
-        # while the model, the pages and the servers are still there: a peer that leaves may not be what frees it
-        return wrong + await asyncio.to_thread(watched.wrong)
+        async with self.honest():
+            wrong = [what for case in cases for what in await self.stand(case)]
+        return wrong + await self.wrong()
 
-    async def _honest_turn(self) -> None:
-        """With calls of the tools on files."""
-        self.ends.append((await self.turn(HONEST))[0])
+    @asynccontextmanager
+    async def honest(self) -> AsyncIterator[None]:
+        """Honest callers meanwhile: of turns with calls of the tools on files, and one whose calls are measured."""
+        async with honest_turns(self.gateway, self._honest_turn, self.ends):
+            yield
+
+    async def wrong(self) -> list[str]:
+        """What was not as it must be for the honest callers, and what the gateway still holds.
+
+        The model, the pages and the servers are still there: a peer that leaves may not be what frees it.
+        """
+        wrong = [f"the honest caller's turns ended as {ends}"] if (ends := set(self.ends) - {"COMPLETED"}) else []
+        return wrong + await asyncio.to_thread(WATCHED[self.gateway.pid].wrong)
+
+    async def _honest_turn(self) -> str:
+        ending = await self.turn(HONEST)
+        return next(iter(ending.errors), ending.end)
+
+
+async def end_of(stub: Any, **request: Any) -> Ending:
+    """Runs a turn to its end."""
+    ending = Ending()
+    async for event in stub.RunTurn(pb.RunTurnRequest(**request), timeout=120):
+        match event.WhichOneof("event"):
+            case "turn_accepted":
+                ending.session = event.turn_accepted.session_id
+            case "tool_call_finished":
+                ending.outcomes.append(event.tool_call_finished.outcome)
+                ending.errors += [event.tool_call_finished.error] if event.tool_call_finished.error else []
+            case "turn_finished":
+                finished = event.turn_finished
+                ending.end = pb.StopReason.Name(finished.stop_reason).removeprefix("STOP_REASON_")
+                if finished.stop_reason == pb.STOP_REASON_FAILED:
+                    ending.end, ending.told = CODES[finished.error.code], finished.error.message
+    assert ending.end, "the turn did not end"
+    return ending
+
+
+@asynccontextmanager
+async def honest_turns(gateway: Service, turn: Callable[[], Awaitable[str]], ends: list[str]) -> AsyncIterator[None]:
+    """Ten turns a second while the body runs, whose ends are added, and a caller whose calls are measured.
+
+    What the gateway holds before the body, but after some turns at once, is what it must hold at the end.
+    """
+
+    async def one() -> None:
+        ends.append(await turn())
+
+    await asyncio.gather(*(turn() for _ in range(16)))  # whose threads and connections stay
+    WATCHED[gateway.pid].begin()
+    with honest_caller(gateway, "gateway_svc"):
+        async with calling(one):
+            yield
+            async with asyncio.timeout(ENOUGH_SECONDS):
+                while len(ends) < ENOUGH:
+                    await asyncio.sleep(0.1)
 
 
 @asynccontextmanager

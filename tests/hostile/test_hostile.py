@@ -4,7 +4,6 @@ import asyncio
 import random
 import resource
 import socket
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -20,25 +19,30 @@ from demo.script import Script, Step
 from tests.hostile.conftest import SERVICES, Start, connect, others_are_served
 from tests.hostile.eager import EagerModel
 from tests.hostile.held import MIB, forget_peak, memory
+from tests.hostile.unread import (
+    CONTINUATION,
+    DATA,
+    HEADERS,
+    PING,
+    POST,
+    PREFACE,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
+)
 from tests.support.certificates import Authority
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 5, 6, 7, 8, 9
 METHODS = {
     "audit_svc": "/onrecord.audit.v1.AuditService/RecordBatch",
     "gateway_svc": "/onrecord.gateway.v1.GatewayService/RunTurn",
 }
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"", length: int | None = None) -> bytes:
-    size = len(payload) if length is None else length
-    return struct.pack(">I", size)[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
 HELLO = PREFACE + frame(SETTINGS, 0, 0)
-POST = b"\x83\x86"
 ATTACKS = {
     "nothing at all": b"",
     "random bytes": random.Random(6).randbytes(64 * 1024),

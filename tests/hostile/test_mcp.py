@@ -121,7 +121,7 @@ async def test_a_server_that_hangs_at_initialize_holds_up_no_end(start: Start, t
     """The gateway ends by SIGTERM before the server's time is over, and so does what the server has started."""
     settings = program("hangs", start_seconds=600)
     async with open_house(start, tmp_path, GATEWAY_MCP_FILE=file_of(tmp_path, m=settings)) as house:
-        assert (await house.turn([]))[0] == "COMPLETED"
+        assert (await house.turn([])).end == "COMPLETED"
         house.gateway.process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(house.gateway.process.wait, 60) == 0
         assert house.gateway.stderr_text().count("drain.late") == 0

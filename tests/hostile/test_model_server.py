@@ -9,7 +9,6 @@ from typing import Any
 import grpc
 import pytest
 from onrecord.common.v1 import common_pb2
-from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from demo.model_server import ModelServer
@@ -26,7 +25,7 @@ from gateway_svc.watching.readiness import EngineCheck
 from tests.engines.asking import ask
 from tests.hostile.conftest import Start
 from tests.hostile.held import GROWTH, WATCHED, forget_peak, memory
-from tests.hostile.honest import calling, honest_caller
+from tests.hostile.house import end_of, honest_turns
 from tests.hostile.model_attacks import FORMS, ModelAttacks
 from tests.support.certificates import Authority
 
@@ -92,31 +91,14 @@ async def test_the_record_says_which_bound_was_met(form, attack, bounds):
     assert failure.code.removeprefix("over_") in bounds
 
 
-CODES = {code.value[0]: code.name for code in grpc.StatusCode}
-
-
-async def end_of(stub: Any, engine: str, attack: str) -> tuple[str, str, list[int]]:
-    """How a turn ended: the status or the stop reason, what the caller is told, and the outcomes of its calls."""
-    outcomes: list[int] = []
-    async for event in stub.RunTurn(pb.RunTurnRequest(input="go", engine=engine, model=attack), timeout=120):
-        if event.HasField("tool_call_finished"):
-            outcomes.append(event.tool_call_finished.outcome)
-        if event.HasField("turn_finished"):
-            finished = event.turn_finished
-            if finished.stop_reason == pb.STOP_REASON_FAILED:
-                return CODES[finished.error.code], finished.error.message, outcomes
-            return pb.StopReason.Name(finished.stop_reason).removeprefix("STOP_REASON_"), "", outcomes
-    raise AssertionError("the turn did not end")
-
-
 async def stand(service: Service, stub: Any, engine: str, attack: str, expected: tuple[str, str]) -> None:
     """Makes one attack, which must end as expected."""
     before = forget_peak(service)
-    end, told, outcomes = await end_of(stub, engine, attack)
-    assert end == expected[0], f"{attack}: {told}"
-    assert re.search(expected[1], told), f"{attack}: {told}"
+    ending = await end_of(stub, input="go", engine=engine, model=attack)
+    assert ending.end == expected[0], f"{attack}: {ending.told}"
+    assert re.search(expected[1], ending.told), f"{attack}: {ending.told}"
     if attack.endswith("of arguments"):
-        assert outcomes == [common_pb2.OUTCOME_INVALID_CALL], attack
+        assert ending.outcomes == [common_pb2.OUTCOME_INVALID_CALL], attack
     assert memory(service, "VmHWM") - before < GROWTH, attack
 
 
@@ -135,25 +117,19 @@ async def test_each_attack_ends_its_own_turn_and_nobody_else_feels_it(start: Sta
         friendly = kind if other == "openai" else {"GATEWAY_OLLAMA_URL": model.ollama_url}
         service: Service = await asyncio.to_thread(start, "gateway_svc", **{**hostile, **friendly})
         async with grpc.aio.insecure_channel(service.address) as channel:
-            stub = gateway_pb2_grpc.GatewayServiceStub(channel)
-            ends: list[int] = []
+            stub, watched = gateway_pb2_grpc.GatewayServiceStub(channel), WATCHED[service.pid]
+            ends: list[str] = []
 
-            async def another_turn() -> None:
-                async for event in stub.RunTurn(pb.RunTurnRequest(input="go", engine=other), timeout=60):
-                    if event.HasField("turn_finished"):
-                        ends.append(event.turn_finished.stop_reason)
+            async def another_turn() -> str:
+                return (await end_of(stub, input="go", engine=other)).end
 
-            await asyncio.gather(*(another_turn() for _ in range(16)))
-            (watched := WATCHED[service.pid]).begin()
-            with honest_caller(service, "gateway_svc"):
-                async with calling(another_turn):
-                    for attack, by_form in ENDS.items():
-                        if expected := by_form.get(form, by_form.get("")):  # else the form has no such thing
-                            began = time.monotonic()
-                            await stand(service, stub, name, attack, expected)
-                            watched.cases.append((attack, began, time.monotonic()))
-            assert len(ends) > 10
-            assert set(ends) == {pb.STOP_REASON_COMPLETED}
+            async with honest_turns(service, another_turn, ends):
+                for attack, by_form in ENDS.items():
+                    if expected := by_form.get(form, by_form.get("")):  # else the form has no such thing
+                        began = time.monotonic()
+                        await stand(service, stub, name, attack, expected)
+                        watched.cases.append((attack, began, time.monotonic()))
+            assert set(ends) == {COMPLETED}
             assert await asyncio.to_thread(watched.wrong) == []
 
 
