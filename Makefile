@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 MODEL  ?= scripted
 ROUNDS ?= 200
+MINUTES ?= 60
 CALLS  ?= 10000000
 CLAUDE := $(VENV)/claude/node_modules/.bin/claude
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
@@ -12,7 +13,7 @@ PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile faults load bench bench-hostile bench-data bench-queries clean
+.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile storm faults load bench bench-hostile bench-data bench-queries clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -102,6 +103,9 @@ test-hostile: $(VENV)/.ready  ## run the peers that mean harm against both servi
 
 bench-hostile: $(VENV)/.ready  ## print what an honest caller feels beside each peer that means harm; CASES=… for some
 	$(BIN)/python -m pytest -q -rP --show-capture=no -m hostile tests/hostile $(if $(CASES),-k "$(CASES)")
+
+storm: $(VENV)/.ready  ## mix them all with honest turns and kills for MINUTES (60), and count rows, memory and descriptors
+	$(BIN)/python -m tests.hostile.storm --minutes $(MINUTES)
 
 faults: $(VENV)/.ready  ## kill, cut and fill for ROUNDS rounds (200), and count the rows
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)

@@ -198,7 +198,8 @@ class GatewayWorld(World):
             findings.report("corrupt", self._followers.wrong)
             findings.report("doubled", (f"{name}: {count} sessions" for name, count in asked if count > 1))
         findings.report(
-            "doubled", (call for call, count in Counter(row[2] for row in rows if row[3] == "bash").items() if count > 1)
+            "doubled",
+            (call for call, count in Counter(row[2] for row in rows if row[3] == "bash").items() if count > 1),
         )
         others = {row[0] for row in rows if row[3] not in ("bash", GAP_TOOL_NAME)}
         name = common_pb2.Outcome.Name

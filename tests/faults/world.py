@@ -297,13 +297,13 @@ def lost_lines(metrics_address: str) -> float:
     return float(re.search(r"^onrecord_log_lost_lines_total (\S+)$", text, re.MULTILINE)[1])  # type: ignore[index]
 
 
-def wait_for(condition: Callable[[], bool], otherwise: str) -> None:
+def wait_for(condition: Callable[[], bool], otherwise: str, seconds: float = 60) -> None:
     """Waits until condition holds.
 
     Raises:
         TimeoutError: it does not, as otherwise says.
     """
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(otherwise)

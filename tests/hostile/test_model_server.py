@@ -16,6 +16,7 @@ from demo.processes import Service
 from demo.script import Script, Step
 from gateway_svc.engines import Engine
 from gateway_svc.engines.anthropic.messages import AnthropicEngine
+from gateway_svc.engines.kinds import engine_kinds
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
@@ -68,6 +69,12 @@ def engine_of(form: str, url: str) -> Engine:
             return ResponsesEngine(url, "m", patience=patience)
         case _:
             return AnthropicEngine(url, "m", patience=patience)
+
+
+def test_every_engine_has_cases():
+    """Claude's program has test_claude.py; OpenAI's API has two forms."""
+    tested = {"openai" if form in ("chat", "responses") else form for form in FORMS} | {"claude"}
+    assert tested == {kind.name for kind in engine_kinds()}
 
 
 @pytest.mark.parametrize("form", FORMS)

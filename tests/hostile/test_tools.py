@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from gateway_svc.tools.kinds import kinds
 from tests.hostile.conftest import Start
 from tests.hostile.house import Case, open_house
 
@@ -46,10 +47,27 @@ CASES = [
         (call("grep", pattern="(a|aa)+$", path="long.txt"),) * 2,
         "SUCCEEDED|TIMED_OUT|FAILED",
     ),
+    Case(
+        "files of megabytes",
+        tuple(call("write", path=f"made{number}.txt", content="x" * 3_900_000) for number in range(16)),
+        "SUCCEEDED",
+    ),
+    Case("a file behind links of many steps", (call("write", path="steps/x.txt", content="x"),), "FAILED", "names"),
     Case("a line of megabytes", (call("read", path="as.txt"),), "SUCCEEDED"),
 ]
 FILES = "import os\nfor i in range(400_000):\n os.close(os.open(f'/tmp/{i}', os.O_CREAT | os.O_WRONLY))"
 IN_A_JAIL = [
+    Case("output without end", (call("bash", command="yes", timeout_seconds=3),), "TIMED_OUT"),
+    Case(
+        "processes without end",
+        (call("bash", command="f() { f | f & }; f; sleep 600", timeout_seconds=3),),
+        "TIMED_OUT|FAILED",
+    ),
+    Case(
+        "children that stay",
+        (call("bash", command="for i in 1 2 3 4 5 6 7 8; do setsid sleep 600 & done"),),
+        "SUCCEEDED|TIMED_OUT",
+    ),
     Case(
         "files in /tmp",
         (call("bash", command=f'python3 -c "{FILES}"', timeout_seconds=30),),
@@ -102,6 +120,12 @@ async def test_each_call_costs_itself_and_nobody_else_feels_it(start: Start, tmp
     async with open_house(start, tmp_path, **env) as house:
         furnish(tmp_path / "workspace")
         assert await house.stand_all(CASES + (IN_A_JAIL if jail == "a jail" else [])) == []
+
+
+def test_every_tool_has_cases():
+    """webfetch has test_pages.py."""
+    named = {one["name"] for case in CASES + IN_A_JAIL for one in case.calls}
+    assert named | {"webfetch"} == kinds().keys()
 
 
 async def test_what_searches_ends_with_a_gateway_that_is_killed(start: Start, tmp_path: Path):
