@@ -77,6 +77,8 @@ class StormWorld(GatewayWorld):
         """How often each peer has done its harm."""
         self.unexpected = Counter[str]()
         """What a peer met that it should not: its own faults."""
+        self.audit: Service
+        """The one that runs, or ran last; always at the same address."""
         self.standing: Service | None = None
         self.second: Service | None = None
         self._calm, self._over = threading.Event(), threading.Event()
@@ -86,11 +88,11 @@ class StormWorld(GatewayWorld):
         self.temporary = self.folder / "temporary"
         add_to(self._pages)
 
-    @property
-    def audit(self) -> Service:
-        """The audit service that runs, or ran last."""
+    def start_audit(self, **settings: Any) -> None:
+        """Also in the place of one that was killed."""
+        super().start_audit(**settings)
         assert self._audit is not None
-        return self._audit
+        self.audit = self._audit
 
     def begin(self) -> None:
         """Starts everything."""

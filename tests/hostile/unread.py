@@ -45,8 +45,10 @@ async def unread(address: str, path: str, request: bytes, peers: int, *, ends: b
     payload = PREFACE + frame(SETTINGS, 0, 0, NO_WINDOW) + call(path, request, ends=ends)
 
     async def one() -> None:
-        reader, writer = await asyncio.open_connection(host, int(port))
-        begun.release()
+        try:
+            reader, writer = await asyncio.open_connection(host, int(port))
+        finally:
+            begun.release()
         try:
             with suppress(OSError, asyncio.IncompleteReadError):
                 writer.write(payload)
