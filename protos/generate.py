@@ -19,7 +19,7 @@ CHECKS = (
     re.compile(r"^GRPC_GENERATED_VERSION = .*?^    \)\n", re.MULTILINE | re.DOTALL),
 )
 """What refuses every runtime that is older than the generator. An application has the protobuf and the grpcio that it
-has: the rest puts a descriptor into the runtime's pool, which protobuf 5, 6 and 7 all take (make test-versions)."""
+has: the rest puts a descriptor into the runtime's pool, which protobuf 5, 6 and 7 all take."""
 
 
 def generate(target: Path) -> None:

@@ -226,28 +226,28 @@ def test_a_fork_finds_no_thread_of_ours(tmp_path):
 def test_a_child_lets_go_of_its_parent_s_folder(tmp_path):
     """Its lock would keep a dead parent's folder from being sent for as long as the child lives."""
     code = """
-import os, sys
+import os, sys, time
 from onrecord.client import Ledger
 ledger = Ledger(sys.argv[1]).open()
 with ledger.tool_call("lookup"):
     pass
-read, write = os.pipe()
-if not os.fork():
-    os.read(read, 1)
-    with ledger.tool_call("of-the-child"):
-        pass
+if os.fork():
     os._exit(0)
-print(write)
-os.set_inheritable(write, True)
+while not os.path.exists(sys.argv[2]):
+    time.sleep(0.01)
+with ledger.tool_call("of-the-child"):
+    pass
 os._exit(0)
 """
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    program = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    assert program.wait(60) == 0
-    deadline = time.monotonic() + 60
-    while len(folders(tmp_path)) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)  # the child, whose pipe its parent's end has closed
-    assert all(map(is_free, folders(tmp_path)))
+    state, go = tmp_path / "state", tmp_path / "go"
+    command = [sys.executable, "-c", code, str(state), str(go)]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=60)
+    try:
+        [of_parent] = folders(state)
+        wait_until(lambda: is_free(of_parent))  # and the child lives
+    finally:
+        go.touch()
+    wait_until(lambda: len(folders(state)) == 2 and all(map(is_free, folders(state))))
 
 
 def test_after_its_end_a_ledger_says_so_and_can_be_opened_again(tmp_path):

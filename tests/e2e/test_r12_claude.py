@@ -70,6 +70,7 @@ def assert_told_by_text_alone(events, *secret: str) -> None:
             assert not re.search("|".join(secret), str(event))
 
 
+@pytest.mark.long
 async def test_r12_what_claude_s_own_tools_handle_is_not_on_the_record(make_pair, tmp_path, sentinel, password):
     pair: Pair = await make_pair(Script())
     audit = pair.start_audit(AUDIT_LOG_LEVEL="debug")

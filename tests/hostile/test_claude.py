@@ -22,7 +22,7 @@ ENDS = {
     "whole text": (FAILED, "4,194,304 characters of text in one answer"),
     "arguments": (FAILED, "8,388,608 characters of arguments in one answer"),
     "parts": (FAILED, "2,048 parts in one answer"),
-    "calls": (FAILED, "256 tool calls in one answer"),
+    "calls": (FAILED, "10,000 tool calls in one turn"),
     "reasoning": (COMPLETED, ""),
     "values": (COMPLETED, ""),
     "deep": (COMPLETED, ""),

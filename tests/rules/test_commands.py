@@ -184,6 +184,7 @@ async def test_rules_are_tried_on_recorded_calls_as_far_as_the_record_tells(rule
     assert result.output.rstrip().endswith("no-etc, web-may, ops-coder")
 
 
+@pytest.mark.long
 def test_a_ledger_that_does_not_answer_is_told_with_exit_code_1(rules):
     result = run("try", rules, "--target", "127.0.0.1:1")
     assert result.exit_code == 1

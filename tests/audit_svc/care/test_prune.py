@@ -223,6 +223,7 @@ def test_a_new_file_gives_its_space_back(database):
     assert space(database).free_bytes == 0
 
 
+@pytest.mark.long
 def test_a_file_from_before_gives_its_space_back_after_one_vacuum(database):
     old = apsw.Connection(str(database))
     old.execute("CREATE TABLE made_without_auto_vacuum (x)")

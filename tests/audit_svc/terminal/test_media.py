@@ -41,7 +41,7 @@ WAYS = {
 }
 """How a ledger comes; the calls that are read of it, and what is said on stderr."""
 MEDIA = ("a folder of its own", "a read-only mount", "rights to read alone")
-SHORT = {("stopped", MEDIA[2]), ("killed, without -shm", MEDIA[1]), ("in use", MEDIA[2])}
+SHORT = {("stopped", MEDIA[2]), ("killed, without -shm", MEDIA[1])}
 COMMANDS = (
     ("calls", "--json"),
     ("errors", "--json"),
@@ -246,6 +246,7 @@ def test_a_change_that_was_cut_short_is_refused(database):
         pass
 
 
+@pytest.mark.long
 def test_a_service_keeps_its_locks_through_a_backup(database, tmp_path):
     """A process that opens and closes its own database loses its locks on it, and others fold or delete its WAL."""
     with serve(database) as service:

@@ -109,6 +109,7 @@ def test_a_tail_that_is_told_not_to_wait_ends_with_its_service(tmp_path):
     assert "UNAVAILABLE: the ledger is shutting down" in following.said[-1]
 
 
+@pytest.mark.long
 def test_a_tail_of_a_service_that_is_not_there_ends_and_asks_whether_it_runs():
     with tail("127.0.0.1:1") as following:
         assert following.end() == 1
