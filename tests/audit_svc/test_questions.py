@@ -46,6 +46,17 @@ async def test_a_tail_begins_now_and_shows_what_its_filters_let_through(ledger):
     tail.cancel()
 
 
+async def test_a_tail_without_rows_gives_signs_of_life_with_its_position(ledger, monkeypatch):
+    monkeypatch.setattr(questions, "ALIVE_SECONDS", 0.0)
+    await ledger.RecordBatch(request(audit_row()))
+    tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest())
+    async with asyncio.timeout(30):
+        alive = [await tail.read() for _ in range(3)]
+    tail.cancel()
+    assert [(len(one.tool_calls), one.position) for one in alive] == [(0, 1)] * 3
+    assert all(one.resume_token for one in alive)
+
+
 async def test_a_tail_goes_on_from_its_token_without_losing_or_doubling_a_row(ledger):
     asked = question(questions_pb2.TailToolCallsRequest, engine="ollama")
     tail = ledger.TailToolCalls(asked)
