@@ -74,7 +74,7 @@ ATTACKS: dict[str, Callable[[], Lines]] = {
     "text": lambda: pieces("text", TEXT, 1_000),
     "whole text": lambda: iter([line(assistant({"type": "text", "text": "x" * 1_000_000}))] * 100),
     "arguments": lambda: pieces("tool_use", JSON, 1_000),
-    "parts": lambda: iter([line(event("content_block_start", index=0, content_block={"type": "text"}))] * 100_000),
+    "fragments": lambda: pieces("tool_use", {"type": "input_json_delta", "partial_json": "x"}, 300_000),
     "calls": calls,
     "reasoning": thoughts,
     "values": before_an_answer(b'{"type":"user","a":[' + b"[]," * 4_000_000 + b"0]}", 1),

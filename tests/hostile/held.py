@@ -38,12 +38,13 @@ class Watched:
     cases: list[tuple[str, float, float]] = field(default_factory=list)
     """Its cases, and when each began and ended, where one service stands several."""
     _base: int = 0
-    _peak: int = 0
+    _grown: int = 0
 
     def begin(self) -> None:
         """From here on: what is held now, must be all that is held at the end."""
         self.before = self.held()
-        self._base, self._peak = self.forget_peak(), 0
+        self.forget_peak()
+        self._grown = 0
 
     def held(self) -> Held:
         """What it holds now."""
@@ -64,14 +65,15 @@ class Watched:
         }
 
     def forget_peak(self) -> int:
-        """Lets the peak of its memory begin anew, and returns what it takes now."""
-        self._peak = max(self._peak, memory(self.service, "VmHWM"))
+        """Another case begins: returns what it takes of memory now, above which this one is measured."""
+        self._grown = self.grown()
         Path(f"/proc/{self.service.pid}/clear_refs").write_text("5")
-        return memory(self.service)
+        self._base = memory(self.service)
+        return self._base
 
     def grown(self) -> int:
-        """The most memory that it took since it began, in bytes, beyond what it took then."""
-        return max(self._peak, memory(self.service, "VmHWM")) - self._base
+        """The most memory that one of the cases took, in bytes."""
+        return max(self._grown, memory(self.service, "VmHWM") - self._base)
 
     def left(self) -> Held:
         """What it still holds beyond what it held before, once it had the time to give all back."""

@@ -11,7 +11,7 @@ import pytest
 from demo.processes import REPOSITORY
 from tests.hostile import claude_attacks
 from tests.hostile.conftest import Start
-from tests.hostile.held import WATCHED
+from tests.hostile.held import MIB, WATCHED, forget_peak, memory
 from tests.hostile.house import open_house
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
@@ -19,11 +19,11 @@ pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
 COMPLETED, FAILED = "COMPLETED", "INTERNAL"
 ENDS = {
     "text": (FAILED, "4,194,304 characters of text in one answer"),
-    "whole text": (FAILED, "4,194,304 characters of text in one answer"),
-    "arguments": (FAILED, "8,388,608 characters of arguments in one answer"),
-    "parts": (FAILED, "2,048 parts in one answer"),
+    "whole text": (FAILED, "67,108,864 characters of text, reasoning and arguments in one turn"),
+    "arguments": (FAILED, "67,108,864 characters of text, reasoning and arguments in one turn"),
     "calls": (FAILED, "10,000 tool calls in one turn"),
-    "reasoning": (COMPLETED, ""),
+    "reasoning": (FAILED, "67,108,864 characters of text, reasoning and arguments in one turn"),
+    "fragments": (FAILED, "250,000 fragments of tool calls in one answer"),
     "values": (COMPLETED, ""),
     "deep": (COMPLETED, ""),
     "overlong": (COMPLETED, ""),
@@ -35,7 +35,15 @@ ENDS = {
 QUICK = {"text", "calls", "values", "survivors"}
 
 
-@pytest.mark.parametrize("names", [QUICK, pytest.param(ENDS.keys(), marks=pytest.mark.long)], ids=["quick", "all"])
+LARGE = 400 * MIB
+"""The 64 Mi characters of text that a turn may have are there more than once at its end: in pieces, whole, encoded."""
+
+
+@pytest.mark.parametrize(
+    "names",
+    [QUICK, pytest.param(ENDS.keys(), marks=[pytest.mark.long, pytest.mark.growth(LARGE)])],
+    ids=["quick", "all"],
+)
 async def test_what_the_program_writes_costs_its_own_turn(start: Start, tmp_path: Path, names: set[str]):
     assert ENDS.keys() == claude_attacks.ATTACKS.keys()
     command = ["env", f"PYTHONPATH={REPOSITORY}", sys.executable, str(Path(claude_attacks.__file__))]
@@ -44,10 +52,11 @@ async def test_what_the_program_writes_costs_its_own_turn(start: Start, tmp_path
         watched, wrong = WATCHED[house.gateway.pid], []
         async with house.honest():
             for name in names:
-                began = time.monotonic()
+                began, before = time.monotonic(), forget_peak(house.gateway)
                 ending = await house.end_of(engine="claude", input=f"attack: {name}.")
                 if ending.end != ENDS[name][0] or not re.search(ENDS[name][1], ending.told):
                     wrong.append(f"{name}: {ending}")
                 watched.cases.append((name, began, time.monotonic()))
-                print(f"{name}: {time.monotonic() - began:.1f} s")
+                grown = memory(house.gateway, "VmHWM") - before
+                print(f"{name}: {time.monotonic() - began:.1f} s, {grown / MIB:.0f} MiB")
         assert wrong + await house.wrong() == []
