@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from onrecord.audit.v1 import questions_pb2, questions_pb2_grpc
 
 from audit_svc.errors import InvalidRequest, QueueFull, StoreClosed, TailBehind
-from audit_svc.ledger.pages import call_key, in_parts
+from audit_svc.ledger.pages import call_key
 from audit_svc.ledger.protocol import ReadableLedger
 from audit_svc.ledger.query import query_of, session_query_of
 from audit_svc.query_log import QueryLog
 from service_kit.errors import Context
-from service_kit.paging import Position
+from service_kit.paging import Position, in_parts
 
 EXPORT_ROWS = 500
 TAIL_SECONDS = 0.1

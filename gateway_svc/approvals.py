@@ -15,7 +15,7 @@ from gateway_svc.loop.answers import Answer, Answers, Pending
 from service_kit.access.callers import caller_name, current_caller
 from service_kit.access.roles import Role
 from service_kit.errors import PermissionDenied
-from service_kit.paging import decode_token, encode_token, page_size
+from service_kit.paging import decode_token, encode_token, in_parts, page_size
 
 MAX_REASON_BYTES = 4096
 """Of an answer's reason, which is remembered with it."""
@@ -60,8 +60,9 @@ class ApprovalServicer(approvals_pb2_grpc.ApprovalServiceServicer):
         # By time and id, and not by a place: calls cease to wait between two pages.
         waiting = sorted(self._visible(request.filter), key=_key)
         rest = [pending for pending in waiting if _key(pending) > after]
-        token = encode_token(_key(rest[size - 1]), fingerprint) if len(rest) > size else ""
-        return pb.ListPendingToolCallsResponse(tool_calls=map(_message, rest[:size]), next_page_token=token)
+        page = next(in_parts(map(_message, rest[:size])), [])
+        token = encode_token(_key(rest[len(page) - 1]), fingerprint) if len(rest) > len(page) else ""
+        return pb.ListPendingToolCallsResponse(tool_calls=page, next_page_token=token)
 
     async def WatchPendingToolCalls(  # noqa: N802
         self, request: pb.WatchPendingToolCallsRequest, context: Context
@@ -76,10 +77,12 @@ class ApprovalServicer(approvals_pb2_grpc.ApprovalServiceServicer):
             while not self._ending:
                 changed = self._answers.changed
                 now = {pending.intent.id: pending for pending in self._visible(request.filter)}
-                added = [_message(pending) for call_id, pending in now.items() if call_id not in known]
+                added = list(in_parts(_message(pending) for call_id, pending in now.items() if call_id not in known))
                 gone = known.keys() - now.keys()
                 if added or gone or is_due:
-                    yield pb.WatchPendingToolCallsResponse(added=added, gone_ids=gone)
+                    yield pb.WatchPendingToolCallsResponse(added=added[0] if added else (), gone_ids=gone)
+                for part in added[1:]:
+                    yield pb.WatchPendingToolCallsResponse(added=part)
                 known, is_due = now, True
                 with suppress(TimeoutError):
                     async with asyncio.timeout(ALIVE_SECONDS):

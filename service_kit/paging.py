@@ -10,10 +10,11 @@ import binascii
 import json
 import os
 import secrets
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
@@ -24,6 +25,10 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
+MAX_PAGE_BYTES = 3 * 2**20
+"""A page ends early beyond this size: by default, gRPC clients accept messages of 4 MiB."""
+
+Row = TypeVar("Row", bound=Any)
 
 _VERSION = b"\x01"
 _KEY_BYTES = 64
@@ -119,3 +124,17 @@ def _cipher(key: bytes) -> "AESSIV":
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV  # it takes long to load
 
     return AESSIV(key)
+
+
+def in_parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Splits rows into chunks that each fit into a message."""
+    part: list[Row] = []
+    size_bytes = 0
+    for row in rows:
+        size_bytes += row.ByteSize()
+        if part and size_bytes > MAX_PAGE_BYTES:
+            yield part
+            part, size_bytes = [], row.ByteSize()
+        part.append(row)
+    if part:
+        yield part

@@ -1,15 +1,12 @@
 """Pages: bounded in rows and bytes, with the key that the next page begins after."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from onrecord.audit.v1 import administration_pb2, questions_pb2
 
-from service_kit.paging import Position
-
-MAX_PAGE_BYTES = 3 * 2**20
-"""A page ends early beyond this size: by default, gRPC clients accept messages of 4 MiB."""
+from service_kit.paging import MAX_PAGE_BYTES, Position
 
 Row = TypeVar("Row", bound=Any)
 Raw = TypeVar("Raw")
@@ -61,17 +58,3 @@ def entry_key(entry: questions_pb2.Entry) -> Position:
     is_request = entry.HasField("model_request")
     record = entry.model_request if is_request else entry.tool_call
     return entry.at_ms, int(is_request), record.receipt.position
-
-
-def in_parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Splits rows into chunks that each fit into a message."""
-    part: list[Row] = []
-    size_bytes = 0
-    for row in rows:
-        size_bytes += row.ByteSize()
-        if part and size_bytes > MAX_PAGE_BYTES:
-            yield part
-            part, size_bytes = [], row.ByteSize()
-        part.append(row)
-    if part:
-        yield part

@@ -7,9 +7,6 @@ from gateway_svc.conversations.memory import History
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.messages import Message
 
-MAX_PAGE_BYTES = 3 * 2**20
-"""A list of sessions ends early beyond this size: by default, gRPC clients accept messages of 4 MiB."""
-
 
 class Lease(Protocol):
     """A session that nobody else can change until close(), or until the process is gone. It belongs to one loop."""
@@ -80,7 +77,7 @@ class Conversations(Protocol):
     async def list_page(self, size: int, before: str | None, viewer: str | None) -> list[SessionState]:
         """At most `size` sessions that viewer may see, without their prompts, by falling id, below the id `before`.
 
-        Fewer where they take more than MAX_PAGE_BYTES: only behind an empty list is nothing more.
+        Fewer where they take more than service_kit.paging.MAX_PAGE_BYTES: only behind an empty list is nothing more.
         One that cannot be read is left out, and logged.
         """
         ...

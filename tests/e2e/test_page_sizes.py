@@ -39,6 +39,8 @@ ASKED: dict[str, tuple[dict[str, Any], int]] = {
 """What is asked of each, and how many parts all its pages have."""
 ALWAYS_SMALL = {"onrecord.audit.v1.AdministrationService.ListQueries"}
 """A thousand of its rows have less than 3 MiB: 2048 bytes each at most, and names."""
+ELSEWHERE = {"onrecord.gateway.v1.ApprovalService.ListPendingToolCalls"}
+"""A thousand turns would have to wait: tests/gateway_svc/test_servicer.py asks the service itself."""
 STUBS: dict[str, Any] = {
     "QuestionService": questions_pb2_grpc.QuestionServiceStub,
     "AdministrationService": administration_pb2_grpc.AdministrationServiceStub,
@@ -90,7 +92,7 @@ def parts_of(page: Any) -> int:
 
 
 async def test_no_page_has_more_bytes_than_clients_accept_and_all_pages_have_everything(make_pair):
-    assert set(PAGED) == set(ASKED) | ALWAYS_SMALL, "say here what a new list is asked"
+    assert set(PAGED) == set(ASKED) | ALWAYS_SMALL | ELSEWHERE, "say here what a new list is asked"
     pair = await make_pair(Script(steps=(Step(text="done"),)))
     gateway = pair.start_gateway()  # which knows no ledger, so that its sessions are not on the record
     audit = pair.start_audit()

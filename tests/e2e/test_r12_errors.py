@@ -168,7 +168,7 @@ async def test_no_name_that_a_caller_chose_takes_a_session_off_the_record_or_a_s
     pair.start_audit()
     gateway = await pair.gateway(pair.start_gateway(GATEWAY_LOG_LEVEL="debug"))
     chosen: list[dict[str, Any]] = [
-        {"model": "m" * 300},
+        {"model": "m" * 256},
         {"model": key},
         {"model": "\u202e\u2028"},
         {"new_session": pb.SessionSettings(labels={"team": key})},

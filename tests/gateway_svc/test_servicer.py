@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -125,3 +125,27 @@ async def test_the_first_event_names_the_turn_before_it_has_its_session(tmp_path
         assert finished.turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
         hold.set()
         assert [event.WhichOneof("event") async for event in first] == ["turn_started", "text_delta", "turn_finished"]
+
+
+async def test_what_waits_is_listed_and_watched_in_messages_that_clients_accept(tmp_path):
+    answers, ids = Answers(60), [f"call-{number:04d}" for number in range(1000)]
+    async with serving(House(tmp_path, Runner()), answers) as channel:
+        stub = approvals_pb2_grpc.ApprovalServiceStub(channel)
+        with ExitStack() as stack:
+            for call_id in ids:
+                row = audit_pb2.AuditRow(id=call_id, args_summary="x" * 4096, model="\U0001f600" * 256)
+                stack.enter_context(answers.expect(row, ""))
+            listed: list[str] = []
+            token = ""
+            while not listed or token:
+                request = approvals_pb2.ListPendingToolCallsRequest(page_size=1000, page_token=token)
+                page = await stub.ListPendingToolCalls(request)
+                listed += [call.tool_call_id for call in page.tool_calls]
+                token = page.next_page_token
+            watch: Any = stub.WatchPendingToolCalls(approvals_pb2.WatchPendingToolCallsRequest())
+            watched: list[str] = []
+            while len(watched) < len(ids):
+                watched += [call.tool_call_id for call in (await watch.read()).added]
+            watch.cancel()
+    assert listed == sorted(ids)
+    assert watched == ids

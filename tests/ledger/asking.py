@@ -5,9 +5,9 @@ from typing import Any
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 
 from audit_svc.ledger.batch import read_batch
-from audit_svc.ledger.pages import MAX_PAGE_BYTES
 from audit_svc.ledger.protocol import Ledger
 from audit_svc.ledger.query import query_of, session_query_of
+from service_kit.paging import MAX_PAGE_BYTES
 from tests.audit_svc.samples import NOW_MS, record_request, row_of
 
 

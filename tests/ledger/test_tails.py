@@ -6,9 +6,9 @@ import pytest
 from onrecord.audit.v1 import questions_pb2
 from onrecord.common.v1 import common_pb2
 
-from audit_svc.ledger.pages import MAX_PAGE_BYTES
 from audit_svc.ledger.protocol import TAIL_ROWS, Ledger
 from audit_svc.ledger.query import Filter, filter_of
+from service_kit.paging import MAX_PAGE_BYTES
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, row_of, session_row
 from tests.ledger.asking import record
 

@@ -81,7 +81,11 @@ def mark_of(database: Path) -> Path:
 
 
 def _identity(database: Path) -> dict[str, Any]:
-    found = database.stat()
+    """Empty for a file that is not there, whose loss whoever opens it tells."""
+    try:
+        found = database.stat()
+    except FileNotFoundError:
+        return {}
     return {"inode": found.st_ino, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
 
 

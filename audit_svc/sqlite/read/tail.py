@@ -1,12 +1,12 @@
 """Tool calls in the order of their commits."""
 
-from audit_svc.ledger.pages import MAX_PAGE_BYTES
 from audit_svc.ledger.protocol import TAIL_ROWS, Tail
 from audit_svc.ledger.query import Filter
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing
 from audit_svc.sqlite.read.listing import CALL_COLUMNS, CALL_NAMES, Condition, Statement
 from audit_svc.sqlite.read.tool_calls import conditions_of, read_call
+from service_kit.paging import MAX_PAGE_BYTES
 
 # No index may take the walk away from the order of the commits.
 _SELECT = f"SELECT {CALL_COLUMNS} FROM tool_call_log NOT INDEXED"  # noqa: S608 - names of ours

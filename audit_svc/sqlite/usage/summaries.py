@@ -17,7 +17,7 @@ from onrecord.common.v1 import common_pb2
 from audit_svc.ledger import histogram
 from audit_svc.ledger.columns import MAX_INT64
 from audit_svc.ledger.groups import LABEL, PERIODS, WHO, group_name
-from audit_svc.ledger.pages import MAX_PAGE_BYTES, Page
+from audit_svc.ledger.pages import Page
 from audit_svc.ledger.query import Filter, Query
 from audit_svc.ledger.ranges import cut
 from audit_svc.ledger.steps import STEPS
@@ -39,6 +39,7 @@ from audit_svc.sqlite.usage.usage_tables import (
 )
 from audit_svc.sqlite.write.recorders import recorders_of
 from service_kit.bounds import saturated
+from service_kit.paging import MAX_PAGE_BYTES
 
 _OF_CALLS = ("tool_calls", "tool_call_errors", *CALLS[2:])
 _OF_USAGE = ("requests", *REQUESTS[2:-2], "known_cost_micros", "unpriced_requests")

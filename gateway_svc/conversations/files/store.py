@@ -17,11 +17,11 @@ from gateway_svc.conversations.files.lease import FileLease
 from gateway_svc.conversations.files.older import move_over
 from gateway_svc.conversations.files.places import CONVERSATION, Hold, Places
 from gateway_svc.conversations.memory import Memory
-from gateway_svc.conversations.protocol import MAX_PAGE_BYTES
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.conversations.undisturbed import in_thread
 from gateway_svc.errors import Damaged, NotFound, storing
 from recording.locks import sync_folder
+from service_kit.paging import MAX_PAGE_BYTES
 
 log = structlog.get_logger(__name__)
 
