@@ -15,6 +15,7 @@ import structlog
 
 from gateway_svc.conversations.protocol import Conversations
 from gateway_svc.errors import Busy, NotFound
+from recording.replacing import replace_file
 from recording.upkeep import attempt
 
 DAY_MS = 86_400_000
@@ -72,9 +73,7 @@ class Retention:
                 hint="the clock is far from that of the last look: nothing is removed for a day",
             )
         self._notes.parent.mkdir(mode=0o700, exist_ok=True)
-        draft = self._notes.with_suffix(".draft")
-        draft.write_text(json.dumps({"last_ms": now_ms, "trusted_ms": trusted_ms}))
-        draft.replace(self._notes)
+        replace_file(self._notes, json.dumps({"last_ms": now_ms, "trusted_ms": trusted_ms}).encode())
         return now_ms >= trusted_ms
 
     async def _noted(self) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from typing import Literal, Self
 import structlog
 
 from gateway_svc.errors import BudgetUnknown
+from recording.replacing import replace_file
 
 Period = Literal["", "day", "month"]
 ANY_VALUE = "*"
@@ -123,9 +124,7 @@ class Spending:
                 total = {text: spent for text, spent in self._read().items() if json.loads(text)[2] in current}
                 for text, spent in self._unwritten.items():
                     total[text] = total.get(text, 0) + spent
-                draft = self._path.with_suffix(".tmp")
-                draft.write_text(json.dumps(total, ensure_ascii=False), encoding="utf-8")
-                draft.replace(self._path)
+                replace_file(self._path, json.dumps(total, ensure_ascii=False).encode(), synced=False)
             self._unwritten.clear()
         except OSError as error:
             log.warning("budgets.unwritable", reason=str(error))

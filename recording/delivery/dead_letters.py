@@ -22,6 +22,7 @@ from onrecord.audit.v1 import audit_pb2
 from recording.held_folder import FILE_MODE, FOLDER_MODE
 from recording.locks import sync_folder
 from recording.logger import Row
+from recording.replacing import replace_file
 from recording.row_version import ROW_VERSION
 from recording.spool.records import UnknownRow, decode_row
 
@@ -127,12 +128,7 @@ class DeadLetters:
                 if not kept:
                     path.unlink()
                     continue
-                fresh = path.with_suffix(".new")
-                with open(fresh, "wb", opener=_private) as file:
-                    file.writelines(kept)
-                    file.flush()
-                    os.fsync(file.fileno())
-                fresh.replace(path)
+                replace_file(path, b"".join(kept))
             sync_folder(self._folder)
 
     def size_bytes(self) -> int:
@@ -202,7 +198,3 @@ def _distinct(lines: bytes) -> list[KeptLetter]:
     """One letter for each row: the last, whose ack may have come. Unreadable lines are all kept."""
     letters = [_read(line) for line in lines.splitlines(keepends=True)]
     return list({letter.id or letter.line: letter for letter in letters}.values())
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, FILE_MODE)

@@ -151,13 +151,6 @@ async def test_a_tail_begins_after_a_position_and_tells_how_far_it_is(ledger):
     tail.cancel()
 
 
-async def test_a_tail_without_rows_says_that_it_lives(ledger, monkeypatch):
-    monkeypatch.setattr(questions, "ALIVE_SECONDS", 0.0)
-    tail = ledger.TailToolCalls(questions_pb2.TailToolCallsRequest(), timeout=30)
-    assert [len((await tail.read()).tool_calls) for _ in range(3)] == [0, 0, 0]
-    tail.cancel()
-
-
 @pytest.mark.long
 async def test_a_tail_that_reads_too_slowly_and_may_not_skip_ends_and_can_go_on(ledger, monkeypatch):
     monkeypatch.setattr(questions, "MAX_BEHIND", 500)

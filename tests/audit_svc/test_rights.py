@@ -92,7 +92,8 @@ def refused(start: Callable[..., Service], database: Path, path: Path) -> str:
     return line
 
 
-@pytest.mark.parametrize("place", ["file", *(pytest.param(one, marks=pytest.mark.long) for one in ("folder", "lock"))])
+@pytest.mark.long
+@pytest.mark.parametrize("place", ["file", "folder", "lock"])
 def test_what_cannot_be_written_is_refused_by_its_name_and_served_with_all_rows_when_it_can(start, folder, place):
     database, path = folder / "audit.db", PLACES[place](folder)
     with serve(database) as service:
@@ -143,9 +144,8 @@ class Health:
             return str(dict(call.trailing_metadata()).get(DETAIL_KEY, b"").decode())
 
 
-@pytest.mark.parametrize(
-    "place", ["file", *(pytest.param(one, marks=pytest.mark.long) for one in OPEN if one != "file")]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("place", OPEN)
 def test_rights_that_are_taken_away_are_told_at_once_and_no_acknowledged_row_is_lost(start, folder, place):
     """A look at health's own time would come in an hour."""
     database, path = folder / "audit.db", OPEN[place](folder)

@@ -93,7 +93,8 @@ async def test_r12_what_claude_s_own_tools_handle_is_not_on_the_record(make_pair
     assert_told_by_text_alone(events, sentinel, password)
 
 
-@pytest.mark.parametrize("engine", ["ollama", pytest.param("claude", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["ollama", "claude"])
 async def test_r12_neither_dead_letters_nor_the_wire_hold_content(make_pair, tmp_path, engine, sentinel, password):
     """A ledger that rejects every row: what the gateway then keeps for somebody to look at, and what it had sent."""
     pair: Pair = await make_pair(Script())

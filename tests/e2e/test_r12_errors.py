@@ -64,14 +64,8 @@ async def nothing_of_it(pair: Pair, said: str, transcripts: set[str], *logs: str
         assert re.fullmatch(CODE, error), error
 
 
-@pytest.mark.parametrize(
-    ("engine", "api"),
-    [
-        ("openai", "chat"),
-        pytest.param("ollama", "chat", marks=pytest.mark.long),
-        pytest.param("openai", "responses", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("engine", "api"), [("openai", "chat"), ("ollama", "chat"), ("openai", "responses")])
 async def test_r12_what_a_model_server_says_of_its_failure_is_for_the_caller_alone(make_pair, engine, api):
     said = f"Sentinel{secrets.token_hex(8)}"
     pair: Pair = await make_pair(Script())

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import structlog
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -122,6 +122,7 @@ async def test_no_word_of_a_model_server_is_on_a_row_or_in_a_log(body, kind, sta
         assert len(str(error)) < MAX_QUOTED_CHARACTERS + 200
 
 
+@example(body={"error": {"code": "tool_use_failed"}}, status=401)
 @given(body=errors(), status=st.sampled_from([400, 401, 403, 404, 408, 413, 422, 429, 500, 503]))
 def test_what_a_server_says_never_decides_more_than_the_class_of_its_error(body, status):
     """Any words in any shape have a class, and one that no retry helps is not tried again."""

@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_read_counts_as_none(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
     memory = Memory(tmp_path / "claude")
-    (tmp_path / "claude" / "session-1.tmp").mkdir()
+    (tmp_path / "claude" / "session-1.draft").mkdir()
     memory.write("session-1", Known(SESSION, 3))
     assert memory.read("session-1") == Known()
 

@@ -28,7 +28,8 @@ history = [UserMessage("go")]
 events = TurnEvents()
 turn = Turn(Scope("s", "claude", "", "t"), "", history, history.append, events, TurnAccount(events.warn))
 asyncio.run(runner.run(turn))
-loaded = sorted(name for name in sys.modules if re.match("recording.(?!channel|calls|locks|log$)", name))
+allowed = "channel|calls|framing|locks|log$|replacing"
+loaded = sorted(name for name in sys.modules if re.match(f"recording.(?!{allowed})", name))
 print(turn.account.totals.tool_calls, loaded)
 """
 

@@ -82,10 +82,10 @@ def test_a_file_that_a_power_cut_left_empty_stops_no_turn(tmp_path):
 
 def test_a_disk_that_takes_nothing_loses_no_count(tmp_path):
     spending = Spending(tmp_path)
-    (tmp_path / "spending.tmp").mkdir()
+    (tmp_path / "spending.draft").mkdir()
     spending.add([TEAM], 5, NOW)
     assert spending.spent(TEAM) == 5
-    (tmp_path / "spending.tmp").rmdir()
+    (tmp_path / "spending.draft").rmdir()
     spending.add([TEAM], 1, NOW)
     assert Spending(tmp_path).spent(TEAM) == 6
 

@@ -4,7 +4,6 @@ A check reads the whole file, which takes longer with each row. Only who has a r
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any, Literal
 import structlog
 
 from audit_svc.errors import StoreRefused
+from recording.locks import sync_folder
+from recording.replacing import replace_file
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +51,7 @@ def take(database: Path) -> LastCheck | None:
     if mark.exists():
         try:
             mark.unlink()
-            _sync(mark.parent)  # a mark that came back after a power failure would spare the check that it is for
+            sync_folder(mark.parent)  # a mark that came back after a power failure would spare the check that it is for
         except OSError as error:
             raise StoreRefused(
                 f"{mark} cannot be removed ({error.strerror}): look at the rights of its folder"
@@ -61,15 +62,9 @@ def take(database: Path) -> LastCheck | None:
 def leave(database: Path, checked_at_ms: int, *, is_sound: bool) -> None:
     """Leaves the mark, when the last connection to the database is closed. Without it, the next start checks."""
     mark = mark_of(database)
-    aside = mark.with_name(f"{mark.name}.new")
     said = {"checked_at_ms": checked_at_ms, "is_sound": is_sound, "file": _identity(database)}
     try:
-        with aside.open("w") as file:
-            aside.chmod(0o600)
-            json.dump(said, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(mark)
+        replace_file(mark, json.dumps(said).encode())
     except OSError as error:
         log.warning("store.check_not_marked", path=str(mark), reason=error.strerror)
 
@@ -87,11 +82,3 @@ def _identity(database: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     return {"inode": found.st_ino, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
-
-
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -267,8 +267,8 @@ class Writer:
             self._inserts.read_mark()
             self._refuse_lost()
         except Exception as error:  # noqa: BLE001 - as in _commit
-            log.warning("store.job_failed", error=type(error).__name__)
             job.answer.set_exception(self._translate(error))
+            log.warning("store.job_failed", error=type(error).__name__)
         else:
             job.answer.set_result(answer)
 

@@ -5,7 +5,6 @@ A listing reads only the first.
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from gateway_svc.conversations.files.transcript import BEGINNING, VERSION
 from gateway_svc.conversations.messages import encode
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.errors import Damaged, NotFound
-from recording.framing import Form, Record, encode_record, scan, write_whole
+from recording.framing import Form, Record, encode_record, scan
 from recording.locks import sync_folder
+from recording.replacing import replace_file
 
 STATE, PROMPT = 5, 6
 FORM = Form({STATE, PROMPT}, 2**24)
@@ -34,20 +34,7 @@ def write(path: Path, state: SessionState, records: int, *, synced: bool, new: b
     data = BEGINNING + encode_record(1, STATE, encode({**about, "records": records}), VERSION)
     if prompt:
         data += encode_record(2, PROMPT, encode({"system_prompt": prompt}), VERSION)
-    draft = path.with_suffix(".draft")
-    try:
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            write_whole(fd, data)
-            if synced:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-        draft.replace(path)
-    except OSError:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise
+    replace_file(path, data, synced=synced)
     if synced and new:
         for folder in path.parents[:3]:  # down from sessions/: what was made for it must stay too
             sync_folder(folder)

@@ -5,7 +5,6 @@ many of our messages the program knows: turns that another engine ran in between
 """
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from gateway_svc.messages import AssistantMessage, Message, UserMessage
+from recording.replacing import replace_file
 
 MAX_RETOLD_CHARACTERS = 100_000
 PROGRAM_SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,127}")
@@ -50,12 +50,8 @@ class Memory:
 
     def write(self, session_id: str, known: Known) -> None:
         """Saves what the program knows, atomically. If that fails, the next turn passes everything again."""
-        path = self._path(session_id)
-        draft = path.with_suffix(".tmp")
         try:
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:  # noqa: PTH123 - a Path opens with no mode of ours
-                json.dump(asdict(known), file)
-            draft.replace(path)
+            replace_file(self._path(session_id), json.dumps(asdict(known)).encode(), synced=False)
         except OSError as error:
             log.warning("claude.memory_unwritable", session_id=session_id, error=type(error).__name__)
 

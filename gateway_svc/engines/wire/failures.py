@@ -52,6 +52,7 @@ _TOO_LONG = re.compile(
     r"request too large for model|reduce your message size",
     re.IGNORECASE,
 )
+_NOT_PARSED_STATUSES = (400, 422, 500)
 _TOO_LONG_STATUSES = (400, 413, 422, 500)
 _CONTENT = re.compile(
     r"content[ _](filter|management|policy)|responsible ?ai|content was (filtered|blocked)|(input|content) flagged|"
@@ -230,7 +231,10 @@ def presentable(text: str) -> str:
 
 def error_class(status: int, reported: ReportedError) -> type[EngineError]:
     """The class of error for a response with this status."""
-    if reported.code == "tool_use_failed" or (status in (400, 422, 500) and _NOT_PARSED.search(reported.text)):
+    if status in _NOT_PARSED_STATUSES and _NOT_PARSED.search(reported.text):
+        return CallNotParsed
+    # Below 300: in a stream that had begun.
+    if (status < 300 or status in _NOT_PARSED_STATUSES) and reported.code == "tool_use_failed":
         return CallNotParsed
     if status in _TOO_LONG_STATUSES and (reported.code == "context_length_exceeded" or _TOO_LONG.search(reported.text)):
         return ContextExceeded

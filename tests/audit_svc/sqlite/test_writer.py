@@ -264,3 +264,9 @@ def test_a_batch_is_answered_before_anything_is_logged(writer, monkeypatch):
     response.result()
     writer.run(lambda connection: 1).result()
     assert order == ["answered", "logged"]
+    failing = writer.run(lambda connection: connection.execute("SELECT * FROM nowhere"))
+    failing.add_done_callback(lambda _: order.append("answered"))
+    with pytest.raises(StoreUnavailable):
+        failing.result()
+    writer.run(lambda connection: 1).result()
+    assert order[2:] == ["answered", "logged"]

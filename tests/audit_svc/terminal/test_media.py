@@ -41,7 +41,7 @@ WAYS = {
 }
 """How a ledger comes; the calls that are read of it, and what is said on stderr."""
 MEDIA = ("a folder of its own", "a read-only mount", "rights to read alone")
-SHORT = {("stopped", MEDIA[2]), ("killed, without -shm", MEDIA[1])}
+SHORT = {("killed, without -shm", MEDIA[1])}
 COMMANDS = (
     ("calls", "--json"),
     ("errors", "--json"),
