@@ -48,7 +48,7 @@ demo: $(VENV)/.ready  ## run the pair, an agent and its tools; MODEL=gemma for a
 	$(BIN)/python -m demo --model $(MODEL) $(if $(APPROVAL),--approval)
 
 test: $(VENV)/.ready  ## run the tests, less the suites that have targets of their own: .ci/run runs all
-	$(BIN)/python -m pytest -n 3 --dist worksteal -q
+	$(BIN)/python -m pytest -n 3 --dist worksteal -q $(addprefix --ignore=tests/,hostile image languages ui)
 	@echo 'Left out: make test-long test-hostile test-ui test-image test-languages test-npm test-real-model test-real-claude, make storm, make faults, make load.'
 
 test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts

@@ -10,11 +10,11 @@ import grpc
 import pytest
 
 from audit_svc.services import LedgerServices, error_interceptor
-from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
 from audit_svc.sqlite.store import SqliteLedger
 from audit_svc.sqlite.write.writer import Writer
 from service_kit.server import bind, build_server
+from tests.audit_svc.empty import write_empty
 from tests.audit_svc.stubs import LedgerStub
 
 
@@ -27,8 +27,8 @@ def database(tmp_path: Path) -> Path:
 @pytest.fixture
 def connection(database: Path) -> Iterator[apsw.Connection]:
     """A connection that writes to a database with all migrations applied."""
+    write_empty(database)
     connection = open_for_writing(database)
-    migrate.up(connection, migrate.load_migrations())
     yield connection
     connection.close()
 
@@ -78,6 +78,7 @@ def reading(writer: Writer, database: Path) -> Iterator[apsw.Connection]:
 @pytest.fixture
 async def ledger(database: Path, open_ledger: Callable[..., SqliteLedger]) -> AsyncIterator[Any]:
     """A client's stub of a ledger on a real port."""
+    write_empty(database)
     store = open_ledger(database)
     server = build_server([error_interceptor()])
     services = LedgerServices(store)

@@ -12,6 +12,7 @@ import pytest
 
 from audit_svc.ledger.protocol import Ledger
 from audit_svc.sqlite.store import SqliteLedger
+from tests.audit_svc.empty import write_empty
 from tests.ledger.lists import Gap, ListLedger, Refused
 
 
@@ -37,6 +38,12 @@ async def list_refusals(ledger: Any) -> list[Refused]:
     return found
 
 
+def open_sqlite(folder: Path) -> SqliteLedger:
+    if not (database := folder / "audit.db").exists():
+        write_empty(database)
+    return SqliteLedger.open(database, queue_rows=50_000)
+
+
 @dataclass(frozen=True)
 class Store:
     """One implementation of the Ledger protocol."""
@@ -48,9 +55,7 @@ class Store:
 
 STORES = {
     "lists": Store(lambda _: ListLedger(), list_gaps, list_refusals),
-    "sqlite": Store(
-        lambda folder: SqliteLedger.open(folder / "audit.db", queue_rows=50_000), sqlite_gaps, sqlite_refusals
-    ),
+    "sqlite": Store(open_sqlite, sqlite_gaps, sqlite_refusals),
 }
 
 

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -200,11 +201,7 @@ def _ledger(connection: Connection) -> list[tuple[int, str, str, int]]:
 
 
 def _check_schema(connection: Connection, applied: Sequence[Migration]) -> None:
-    expected = apsw.Connection(":memory:")
-    for migration in applied:
-        expected.execute(migration.up)
-    wanted, found = _schema(expected), _schema(connection)
-    expected.close()
+    wanted, found = _schema_of(tuple(applied)), _schema(connection)
     for name in sorted({*wanted, *found}):
         if wanted.get(name) == found.get(name):
             continue
@@ -213,6 +210,15 @@ def _check_schema(connection: Connection, applied: Sequence[Migration]) -> None:
             f"the database is dirty: {name} {problem}, so the schema is not what its migrations make: "
             "restore a backup, or undo by hand what was done by hand"
         )
+
+
+@cache
+def _schema_of(migrations: tuple[Migration, ...]) -> dict[str, str]:
+    """What they make of nothing."""
+    connection = apsw.Connection(":memory:")
+    for migration in migrations:
+        connection.execute(migration.up)
+    return _schema(connection)
 
 
 def _schema(connection: Connection) -> dict[str, str]:
