@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
 
 from google.rpc import status_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
@@ -20,9 +19,13 @@ KEEP_SECONDS = 3600.0
 MAX_ENDED = 10_000
 """How many turns that have ended are kept; beyond it those that ended first are forgotten."""
 
+MAX_ENDED_BYTES = 64 * 2**20
+"""How much the events of ended turns may take; beyond it those of the turns that ended first are dropped, but their
+last."""
+
 MAX_KEPT_BYTES = 256 * 2**20
-"""How much all events together may take; beyond it those of the turns that ended first are dropped, but their last, and
-then the clients that are furthest behind are cut off."""
+"""How much all events together may take; beyond it those of ended turns are dropped likewise, and then the clients that
+are furthest behind are cut off."""
 
 
 class KeptTurn:
@@ -90,7 +93,10 @@ class KeptTurns:
         self._running: dict[str, KeptTurn] = {}
         self._ended = OrderedDict[str, KeptTurn]()
         self._bytes = 0
-        self._full_at = MAX_KEPT_BYTES
+        self._ended_bytes = 0
+        """Of the events of ended turns."""
+        self._full_at, self._ended_full_at = MAX_KEPT_BYTES, MAX_ENDED_BYTES
+        """At what sums it is looked for what can be dropped: what is waited for is not looked through each time."""
 
     def __len__(self) -> int:
         """How many run or wait."""
@@ -107,7 +113,11 @@ class KeptTurns:
         turn.task = None
         del self._running[turn.turn_id]
         self._ended[turn.turn_id] = turn
+        self._ended_bytes += turn.events.kept_bytes
         self._forget_old()
+        if self._ended_bytes > self._ended_full_at:
+            self._drop_ended(self._ended_bytes - MAX_ENDED_BYTES * 3 // 4)
+            self._ended_full_at = max(MAX_ENDED_BYTES, self._ended_bytes + MAX_ENDED_BYTES // 16)
 
     def running(self) -> list[KeptTurn]:
         """Those that run or wait, in the order of their requests."""
@@ -129,8 +139,12 @@ class KeptTurns:
     def forget_session(self, session_id: str) -> None:
         """Forgets the turns of a session that have ended."""
         for turn in [turn for turn in self._ended.values() if turn.session_id == session_id]:
-            del self._ended[turn.turn_id]
-            turn.events.forget()
+            self._forget(turn)
+
+    def _forget(self, turn: KeptTurn) -> None:
+        del self._ended[turn.turn_id]
+        self._ended_bytes -= turn.events.kept_bytes
+        turn.events.forget()
 
     def _forget_old(self) -> None:
         longest_ago = time.monotonic() - KEEP_SECONDS
@@ -138,20 +152,29 @@ class KeptTurns:
             turn = next(iter(self._ended.values()))
             if turn.ended > longest_ago and len(self._ended) <= MAX_ENDED:
                 return
-            del self._ended[turn.turn_id]
-            turn.events.forget()
+            self._forget(turn)
 
     def _grow(self, size: int) -> None:
         self._bytes += size
         if size > 0 and self._bytes > self._full_at:
-            for turn in self._oldest_first():
-                turn.events.drop()
+            self._drop_ended(self._bytes - MAX_KEPT_BYTES * 3 // 4)
+            for turn in self.running():
                 if self._bytes < MAX_KEPT_BYTES * 3 // 4:
                     break
+                turn.events.drop()
             if self._bytes > MAX_KEPT_BYTES:
                 self._cut_off_slow_readers()
-            # What is left is waited for: it is not looked through again at each event.
             self._full_at = max(MAX_KEPT_BYTES, self._bytes + MAX_KEPT_BYTES // 16)
+
+    def _drop_ended(self, excess: int) -> None:
+        """Drops events of ended turns until `excess` bytes are gone, or all that nobody waits for."""
+        most = self._ended_bytes - excess
+        for turn in self._ended.values():
+            if self._ended_bytes < most:
+                return
+            before = turn.events.kept_bytes
+            turn.events.drop()
+            self._ended_bytes += turn.events.kept_bytes - before
 
     def _cut_off_slow_readers(self) -> None:
         for turn in sorted(self.running(), key=lambda turn: turn.events.kept_bytes, reverse=True):
@@ -159,7 +182,3 @@ class KeptTurns:
                 turn.cancel()
             if self._bytes < MAX_KEPT_BYTES * 3 // 4:
                 break
-
-    def _oldest_first(self) -> Iterator[KeptTurn]:
-        yield from list(self._ended.values())
-        yield from list(self._running.values())
