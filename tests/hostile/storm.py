@@ -136,6 +136,7 @@ class StormWorld(GatewayWorld):
             "GATEWAY_MCP_FILE": str(mcp),
             "GATEWAY_WEBFETCH_ALLOW": f"{self._pages.host}:{self._pages.port}",
             "GATEWAY_DEFAULT_ENGINE": "openai",
+            "GATEWAY_CONVERSATIONS_MEMORY_BYTES": str(32 * MIB),  # a bound that is met long before the end
             "TMPDIR": str(self.temporary),
             "container": "tests",
         }
