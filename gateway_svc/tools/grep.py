@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from typing import Annotated
 
 import structlog
@@ -23,11 +24,11 @@ from recording.show import Show
 BAD_PATTERN = 2
 EXIT_CODES = (0, 1, BAD_PATTERN)
 """Exit codes with matches, without, and with a bad pattern or something unreadable."""
-LINE = re.compile(r"(?:.+:)?\d+:")
+LINE = re.compile(r"(?:(.+?):)?\d+:")
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": os.defpath}
 RIPGREP_OPTIONS = (
     *("--no-config", "--no-messages", "--no-ignore", "--hidden", "--no-heading", "--line-number", "--color=never"),
-    *("--sort=path", f"--max-filesize={search.MAX_FILE_BYTES}", f"--max-count={search.MAX_MATCHES_PER_FILE}"),
+    *("--sort=path", f"--max-filesize={search.MAX_FILE_BYTES}", f"--max-count={search.MAX_MATCHES_PER_FILE + 1}"),
     *(f"--max-columns={search.MAX_LINE_CHARACTERS}", "--max-columns-preview"),
 )
 # After the glob of the call, since the last matching glob wins.
@@ -147,7 +148,9 @@ class GrepTool:
             raise ToolError("the search could not be made: its jail failed")
         if ended.exit_code not in (None, *EXIT_CODES):
             raise ToolError("the search could not be made: it was too much for its limits")
-        found = "\n".join(shown + line.removeprefix(told) for line in lines)
+        kept = _beginnings(lines) if told else lines[: search.MAX_MATCHES_PER_FILE]
+        cut = cut or len(kept) < len(lines)
+        found = "\n".join(shown + line.removeprefix(told) for line in kept)
         size = len(found.encode(errors="replace"))
         if ended.timed_out:
             message = f"the search took longer than {self._timeout_seconds:g} s and was ended"
@@ -162,6 +165,18 @@ class GrepTool:
         if cut:
             text += "\n[There are more matches: use a narrower pattern, path or glob.]"
         return ToolResult(text, result_bytes=size, result_truncated=cut)
+
+
+def _beginnings(lines: list[str]) -> list[str]:
+    """The lines, but of each file no more than may be shown."""
+    counts = Counter[str]()
+    kept: list[str] = []
+    for line in lines:
+        path = found[1] if (found := LINE.match(line)) else ""
+        counts[path] += 1
+        if counts[path] <= search.MAX_MATCHES_PER_FILE:
+            kept.append(line)
+    return kept
 
 
 def _build(_: object, surroundings: Surroundings) -> GrepTool:

@@ -1,7 +1,7 @@
 """A round's world with clients that go on with their sessions, and a look at what was kept of them.
 
-What a model was sent must be the beginning of what its session has on disk: every message that a model saw is there,
-in its place, and none is there twice.
+What a model was sent must be what its session has on disk, from the beginning, or from where the model was told that what
+was said before was left out: every message that a model saw is there, in its place, and none is there twice.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from gateway_svc.conversations.session import SessionState
 from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
 from tests.faults.gateway_world import TURNS_AT_ONCE, GatewayWorld
 from tests.faults.ledger import Findings
+from tests.faults.world import wait_for
 
 Said = list[tuple[str, str]]
 """Who said what."""
@@ -94,6 +95,14 @@ class SessionsWorld(GatewayWorld):
         await lease.close()
         self._sessions[0], self._large = state.id, mebibytes
 
+    def wait_for_large_session(self) -> None:
+        """Until another turn of that session has ended, which had to be read for it."""
+        before = self._large_completed()
+        wait_for(lambda: self._large_completed() > before, "the large session does not go on", seconds=300)
+
+    def _large_completed(self) -> int:
+        return sum(text.startswith("client 0 ") for text in self._completed)
+
     def _examine(self, database: Path, findings: Findings) -> None:
         super()._examine(database, findings)
         root = self.state_dir / "sessions"
@@ -118,12 +127,14 @@ def judge(findings: Findings, seen: list[Said], kept: list[Said], completed: lis
     asked = Counter(text for said in kept for role, text in said if role == "user")
     findings.report("doubled", (text for text, times in asked.items() if times > 1))
     findings.report("lost", (f"what was answered: {text}" for text in completed if not asked[text]))
-    by_beginning = {said[0]: said for said in kept if said}
-    for conversation in seen:
-        # a model sees no more than the end of a large session; what its clients say is short
-        own = conversation[next(at for at, (_, text) in enumerate(conversation) if text.startswith("client")) :]
-        if by_beginning.get(own[0], [])[: len(own)] != own:
-            findings.report("lost", [f"of what a model saw of the session that began with {own[0][1]!r}"])
+    places = {part: (said, at) for said in kept for at, part in enumerate(said) if part[0] == "user"}
+    for (role, text), *rest in seen:
+        # what is left out to fit the model's context is told ahead of the client's own words
+        mark, word, asking = text.partition("client")
+        own = [(role, word + asking), *rest]
+        said, at = places.get(own[0], ([], 0))
+        if said[at : at + len(own)] != own or (at and not mark):
+            findings.report("lost", [f"of what a model saw of a session, from {own[0][1]!r} on"])
 
 
 def _said(path: Path) -> Said:

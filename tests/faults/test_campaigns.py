@@ -136,6 +136,7 @@ def test_a_line_that_a_kill_cut_short_does_not_count(tmp_path: Path) -> None:
 
 
 ASKED, ANSWERED, AGAIN = ("user", "client 1 asks a"), ("assistant", "Done."), ("user", "client 1 asks b")
+SHORTENED = ("user", f"[What was said before this was left out.]\n\n{AGAIN[1]}")
 
 
 @pytest.mark.parametrize(
@@ -143,15 +144,27 @@ ASKED, ANSWERED, AGAIN = ("user", "client 1 asks a"), ("assistant", "Done."), ("
     [
         ([ASKED, ANSWERED, AGAIN, ANSWERED], (0, 0, 0)),
         ([ASKED, ANSWERED, AGAIN], (0, 0, 0)),
-        ([ASKED, ANSWERED], (2, 0, 0)),
+        ([ASKED, ANSWERED], (3, 0, 0)),
         ([ASKED, AGAIN], (1, 0, 0)),
         ([ASKED, ANSWERED, ANSWERED, AGAIN], (1, 0, 0)),
         ([ASKED, ANSWERED, AGAIN, ANSWERED, AGAIN], (0, 1, 0)),
         ([ASKED, ("assistant", "Gone."), AGAIN], (1, 0, 0)),
+        ([ANSWERED, AGAIN], (2, 0, 0)),
     ],
-    ids=["whole", "its end unseen", "torn", "a hole", "twice", "asked twice", "another answer"],
+    ids=["whole", "its end unseen", "torn", "a hole", "twice", "asked twice", "another answer", "its beginning"],
 )
 def test_what_a_model_saw_and_no_session_has_is_found(kept: Said, expected: tuple[int, int, int]) -> None:
     findings = Findings()
-    judge(findings, [[ASKED], [("user", "x" * 9), ASKED, ANSWERED, AGAIN]], [kept], [AGAIN[1]])
+    judge(findings, [[ASKED], [ASKED, ANSWERED, AGAIN], [SHORTENED]], [kept], [AGAIN[1]])
     assert counts(findings) == expected
+
+
+@pytest.mark.parametrize(
+    ("seen", "lost"),
+    [([SHORTENED, ANSWERED], 0), ([AGAIN, ANSWERED], 1), ([SHORTENED, AGAIN], 1)],
+    ids=["told", "not told", "told, and then something else"],
+)
+def test_a_model_may_see_the_end_of_a_session_only_where_it_is_told_so(seen: Said, lost: int) -> None:
+    findings = Findings()
+    judge(findings, [seen], [[ASKED, ANSWERED, AGAIN, ANSWERED]], [])
+    assert counts(findings) == (lost, 0, 0)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from itertools import chain
 from typing import Any
 
 import grpc
@@ -15,9 +16,11 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import approvals_pb2, approvals_pb2_grpc, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from gateway_svc import approvals
 from gateway_svc.approvals import ApprovalServicer
 from gateway_svc.loop.answers import Answers
 from gateway_svc.servicer import RETRY_AFTER_SECONDS, STATUSES, GatewayServicer
+from gateway_svc.turns import events
 from service_kit.errors import ErrorInterceptor
 from service_kit.server import build_server
 from tests.gateway_svc.test_turns import House, Runner
@@ -149,3 +152,32 @@ async def test_what_waits_is_listed_and_watched_in_messages_that_clients_accept(
             watch.cancel()
     assert listed == sorted(ids)
     assert watched == ids
+
+
+async def test_every_stream_gives_signs_of_life_while_nothing_happens(tmp_path, monkeypatch):
+    monkeypatch.setattr(approvals, "ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.01)
+    hold = asyncio.Event()
+
+    async def work(_turn: object) -> None:
+        await hold.wait()
+
+    async with serving(House(tmp_path, Runner(work=work)), Answers(60)) as channel, asyncio.timeout(30):
+        turns = gateway_pb2_grpc.GatewayServiceStub(channel)
+        running: Any = turns.RunTurn(pb.RunTurnRequest(input="one"))
+        attached = pb.AttachTurnRequest(turn_id=(await running.read()).turn_accepted.turn_id)
+        watch = approvals_pb2.WatchPendingToolCallsRequest()
+        streams: dict[str, Any] = {
+            "RunTurn": running,
+            "AttachTurn": turns.AttachTurn(attached),
+            "WatchPendingToolCalls": approvals_pb2_grpc.ApprovalServiceStub(channel).WatchPendingToolCalls(watch),
+        }
+        services = [file.DESCRIPTOR.services_by_name.values() for file in (pb, approvals_pb2)]
+        methods = [method for service in chain(*services) for method in service.methods if method.server_streaming]
+        assert streams.keys() == {method.name for method in methods}
+        for name, stream in streams.items():
+            silent = 0
+            while silent < 3:
+                said = await stream.read()
+                silent += said.HasField("heartbeat") if name != "WatchPendingToolCalls" else not said.ListFields()
+        hold.set()

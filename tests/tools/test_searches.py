@@ -102,6 +102,22 @@ async def test_grep_stops_when_there_is_enough(tree: Path, grep: GrepTool):
     assert all(line.endswith(":a matching line") for line in result.text.split("\n")[:-1])
 
 
+@pytest.mark.parametrize("path", [None, "full.txt"])
+async def test_grep_shows_so_many_matches_of_a_file_and_tells_when_there_are_more(
+    tree: Path, grep: GrepTool, path: str | None
+):
+    most = search.MAX_MATCHES_PER_FILE
+    for matches in (most, most + 1, 5 * most):
+        (tree / "full.txt").write_text("match\n" * matches)
+        (tree / "other.txt").write_text("match\n")
+        result = await run(grep, tree, pattern="match", path=path)
+        lines = [f"full.txt:{number}:match" for number in range(1, most + 1)]
+        lines += ["other.txt:1:match"] if path is None else []
+        lines += ["[There are more matches: use a narrower pattern, path or glob.]"] if matches > most else []
+        assert result.text.split("\n") == lines
+        assert result.result_truncated == (matches > most)
+
+
 async def test_grep_shortens_long_lines(tree: Path, grep: GrepTool):
     (tree / "long").write_text("x" * 100_000 + "\n")
     result = await run(grep, tree, pattern="x", path="long")

@@ -20,6 +20,7 @@ MAX_FOLDER_ENTRIES = 100_000
 MAX_FILE_BYTES = 10 * 1024 * 1024
 MAX_LINE_CHARACTERS = 400
 MAX_MATCHES_PER_FILE = 200
+"""That are shown; one more is looked for, so that it can be told that there are more."""
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -135,7 +136,7 @@ def search_content(pattern: re.Pattern[str], content: bytes) -> Iterator[str]:
         if pattern.search(line.removesuffix("\r")):
             yield f"{number}:{line[:MAX_LINE_CHARACTERS]}"
             matches += 1
-            if matches == MAX_MATCHES_PER_FILE:
+            if matches > MAX_MATCHES_PER_FILE:
                 return
 
 

@@ -1,6 +1,8 @@
 """Checkpoints beside the commits: the WAL begins anew, and what cannot be copied yet is copied later."""
 
+import asyncio
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -58,16 +60,28 @@ def test_commits_go_on_while_another_thread_copies(writer, monkeypatch):
 
 @pytest.mark.long
 def test_a_reader_who_stays_in_the_past_keeps_the_wal_only_as_long_as_it_stays(writer, database):
-    reader = open_for_reading(database)
-    reader.execute("BEGIN")
-    reader.execute("SELECT count(*) FROM tool_call_log").fetchall()
-    for _ in range(COMMITS):
-        commit(writer)
-    kept = wal_pages(database)
-    assert kept > COMMITS * 5
-    assert reader.execute("SELECT count(*) FROM tool_call_log").fetchall() == [(0,)]
-    reader.execute("ROLLBACK")
+    lengthen(writer, database)
     for _ in range(COMMITS):
         commit(writer)
     assert wal_pages(database) <= CUT_PAGES
-    reader.close()
+
+
+@pytest.mark.long
+async def test_the_looks_of_health_cut_the_wal_of_a_ledger_to_which_nobody_writes(open_ledger, database):
+    ledger = open_ledger(database)
+    lengthen(ledger._writer, database)
+    async with asyncio.timeout(60):
+        while wal_pages(database) > CUT_PAGES:
+            assert await ledger.why_no_commit() == ""
+
+
+def lengthen(writer: Writer, database: Path) -> None:
+    """Makes the WAL long by a reader, who then leaves."""
+    with closing(open_for_reading(database)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM tool_call_log").fetchall()
+        for _ in range(COMMITS):
+            commit(writer)
+        assert wal_pages(database) > COMMITS * 5
+        assert reader.execute("SELECT count(*) FROM tool_call_log").fetchall() == [(0,)]
+        reader.execute("ROLLBACK")

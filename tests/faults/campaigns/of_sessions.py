@@ -36,5 +36,6 @@ def large_session(world: World) -> None:
     for _ in range(2):
         gateway = world.start_gateway()
         world.run_turns(gateway)
-        world.pause(5, 10)
+        world.wait_for_large_session()
+        world.pause(0, 1)
         world.kill_gateway(gateway)
