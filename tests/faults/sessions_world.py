@@ -1,14 +1,14 @@
 """A round's world with clients that go on with their sessions, and a look at what was kept of them.
 
-What a model was sent must be what its session has on disk, from the beginning, or from where the model was told that what
-was said before was left out: every message that a model saw is there, in its place, and none is there twice.
+What a model was sent must be what its session has on disk, from the beginning, or from where the model was told that
+what was said before was left out: every message that a model saw is there, in its place, and none is there twice.
 """
 
 import asyncio
 import os
 import random
 from collections import Counter
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 
 import grpc
@@ -29,6 +29,7 @@ from tests.faults.world import wait_for
 Said = list[tuple[str, str]]
 """Who said what."""
 LARGE = "x" * 2**20
+ANSWER = ("assistant", "Done.")
 _ROLES: dict[type, str] = {UserMessage: "user", AssistantMessage: "assistant", ToolMessage: "tool"}
 _STEP = Step(tool_calls=(Call(name="bash", arguments={"command": "echo ran >> ran.log"}),), repeat=3)
 _PASSING = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED)
@@ -41,7 +42,7 @@ class SessionsWorld(GatewayWorld):
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__(rng)
-        self._model.script = Script(steps=(_STEP, Step(text="Done.")))
+        self._model.script = Script(steps=(_STEP, Step(text=ANSWER[1])))
         self._sessions: dict[int, str] = {}
         self._numbers = count()
         self._completed: list[str] = []
@@ -98,7 +99,7 @@ class SessionsWorld(GatewayWorld):
     def wait_for_large_session(self) -> None:
         """Until another turn of that session has ended, which had to be read for it."""
         before = self._large_completed()
-        wait_for(lambda: self._large_completed() > before, "the large session does not go on", seconds=300)
+        wait_for(lambda: self._large_completed() > before, "the large session does not go on", seconds=900)
 
     def _large_completed(self) -> int:
         return sum(text.startswith("client 0 ") for text in self._completed)
@@ -123,11 +124,15 @@ class SessionsWorld(GatewayWorld):
 
 
 def judge(findings: Findings, seen: list[Said], kept: list[Said], completed: list[str]) -> None:
-    """Reports what models saw, or clients were told the end of, and no session has; and what one has twice."""
+    """Reports what models saw, or clients were told, and no session has; and what one has twice."""
     asked = Counter(text for said in kept for role, text in said if role == "user")
     findings.report("doubled", (text for text, times in asked.items() if times > 1))
-    findings.report("lost", (f"what was answered: {text}" for text in completed if not asked[text]))
     places = {part: (said, at) for said in kept for at, part in enumerate(said) if part[0] == "user"}
+    for text in completed:
+        said, at = places.get(("user", text), ([], 0))
+        turn = list(takewhile(lambda part: part[0] != "user", said[at + 1 :]))
+        if turn[-1:] != [ANSWER]:
+            findings.report("lost", [f"the answer to {text!r}, which its client was told"])
     for (role, text), *rest in seen:
         # what is left out to fit the model's context is told ahead of the client's own words
         mark, word, asking = text.partition("client")

@@ -15,7 +15,7 @@ from tests.faults.__main__ import run_round
 from tests.faults.campaigns import CAMPAIGNS, Campaign
 from tests.faults.health_watch import HealthWatch
 from tests.faults.ledger import Findings, Journal, examine
-from tests.faults.sessions_world import Said, judge
+from tests.faults.sessions_world import ANSWER, Said, judge
 from tests.faults.world import can_mount, wait_for
 from tests.support.ports import own_port
 
@@ -135,7 +135,7 @@ def test_a_line_that_a_kill_cut_short_does_not_count(tmp_path: Path) -> None:
     assert Journal.read(journal) == Journal(frozenset({"row-1", "row-2"}), frozenset({"row-1"}), frozenset())
 
 
-ASKED, ANSWERED, AGAIN = ("user", "client 1 asks a"), ("assistant", "Done."), ("user", "client 1 asks b")
+ASKED, ANSWERED, AGAIN = ("user", "client 1 asks a"), ANSWER, ("user", "client 1 asks b")
 SHORTENED = ("user", f"[What was said before this was left out.]\n\n{AGAIN[1]}")
 
 
@@ -144,18 +144,24 @@ SHORTENED = ("user", f"[What was said before this was left out.]\n\n{AGAIN[1]}")
     [
         ([ASKED, ANSWERED, AGAIN, ANSWERED], (0, 0, 0)),
         ([ASKED, ANSWERED, AGAIN], (0, 0, 0)),
-        ([ASKED, ANSWERED], (3, 0, 0)),
-        ([ASKED, AGAIN], (1, 0, 0)),
+        ([ASKED, ANSWERED], (2, 0, 0)),
+        ([ASKED], (3, 0, 0)),
+        ([ASKED, AGAIN], (2, 0, 0)),
         ([ASKED, ANSWERED, ANSWERED, AGAIN], (1, 0, 0)),
         ([ASKED, ANSWERED, AGAIN, ANSWERED, AGAIN], (0, 1, 0)),
-        ([ASKED, ("assistant", "Gone."), AGAIN], (1, 0, 0)),
-        ([ANSWERED, AGAIN], (2, 0, 0)),
+        ([ASKED, ("assistant", "Gone."), AGAIN], (2, 0, 0)),
+        ([ANSWERED, AGAIN], (3, 0, 0)),
     ],
-    ids=["whole", "its end unseen", "torn", "a hole", "twice", "asked twice", "another answer", "its beginning"],
+    ids=[
+        *("whole", "its end unseen", "torn", "torn before an answer", "a hole", "twice", "asked twice"),
+        *("another answer", "without its beginning"),
+    ],
 )
-def test_what_a_model_saw_and_no_session_has_is_found(kept: Said, expected: tuple[int, int, int]) -> None:
+def test_what_a_model_saw_or_a_client_was_told_and_no_session_has_is_found(
+    kept: Said, expected: tuple[int, int, int]
+) -> None:
     findings = Findings()
-    judge(findings, [[ASKED], [ASKED, ANSWERED, AGAIN], [SHORTENED]], [kept], [AGAIN[1]])
+    judge(findings, [[ASKED], [ASKED, ANSWERED, AGAIN], [SHORTENED]], [kept], [ASKED[1]])
     assert counts(findings) == expected
 
 
