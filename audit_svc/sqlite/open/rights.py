@@ -1,6 +1,7 @@
 """Whether this process has the rights to write a database: its file, what belongs to it while it is open, its folder.
 
-What is open can be written without them. So a service that lost them would go on, and fail at its next start.
+What is open can be written without them. So a service that lost them would go on, and fail at its next start. Root, who
+needs none, keeps to those of a file's owner: one that nobody may write is kept as it is.
 """
 
 import os
@@ -23,7 +24,10 @@ def why_unwritable(paths: Iterable[Path]) -> str:
         try:
             found = path.stat()
             if os.access(path, os.R_OK | os.W_OK | (os.X_OK if stat.S_ISDIR(found.st_mode) else 0)):
-                continue
+                if os.geteuid() or stat.S_ISDIR(found.st_mode) or found.st_mode & stat.S_IWUSR:
+                    continue
+                mode = stat.S_IMODE(found.st_mode)
+                return f"{path} has mode {mode:03o}: give its owner the right to write it, if it is to be written"
             if os.statvfs(path).f_flag & os.ST_RDONLY:
                 return f"{path} is on a read-only file system: mount it for writing"
             why = f"it belongs to user {found.st_uid} and has mode {stat.S_IMODE(found.st_mode):03o}"

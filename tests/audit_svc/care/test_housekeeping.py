@@ -12,8 +12,10 @@ from onrecord.audit.v1 import administration_pb2, audit_pb2
 from typer.testing import CliRunner, Result
 
 from audit_svc.__main__ import app
+from audit_svc.errors import StoreRefused
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.sqlite.open.connection import open_for_reading
+from audit_svc.sqlite.store import SqliteLedger
 from demo.processes import REPOSITORY, Service, start_service
 from service_kit.access.roles import Role, make_token
 from tests.audit_svc.aged import ago, hour_of_rows, make_ledger
@@ -232,3 +234,24 @@ def test_only_an_administrator_prunes_and_fetches_backups(tmp_path):
     logged = "SELECT caller, method, status, rows > 0 FROM query_log"
     assert connection.execute(logged).fetchall() == [("the-admin", "Backup", "OK", 1)]
     connection.close()
+
+
+WRITING = (
+    *(("prune", "--before", "1d"), ("vacuum",), ("rebuild-rollups",), ("rebuild-texts",)),
+    *(("migrate", "up"), ("migrate", "down", "--to", "1")),
+)
+
+
+@pytest.mark.parametrize("args", WRITING, ids=" ".join)
+def test_no_command_writes_a_database_that_its_owner_may_not_write_though_root_could(database: Path, args):
+    make_ledger(database, hours=1)
+    database.chmod(0o400)
+    before = database.read_bytes(), sorted(path.name for path in database.parent.iterdir())
+    done = command(database, *args)
+    assert done.exit_code == 1
+    assert f"{database} " in done.stderr
+    assert "mode 400" in done.stderr
+    assert (database.read_bytes(), sorted(path.name for path in database.parent.iterdir())) == before
+    assert database.stat().st_mode & 0o777 == 0o400
+    with pytest.raises(StoreRefused, match="mode 400"):
+        SqliteLedger.open(database, queue_rows=1)
