@@ -13,6 +13,7 @@ import httpx2
 import structlog
 
 from gateway_svc.engines import StepEvent, TextDelta
+from gateway_svc.engines.http1 import transport as http1
 from gateway_svc.engines.wire.answer import Answer, BadEnd
 from gateway_svc.engines.wire.clients import IDLE_SECONDS, Clients
 from gateway_svc.engines.wire.failures import (
@@ -29,7 +30,7 @@ from gateway_svc.engines.wire.patience import Patience, TransientFailure
 from gateway_svc.engines.wire.streams import AnswerDecoder, UnexpectedPage
 from gateway_svc.engines.wire.unpacking import UnknownEncoding, unpacked
 from gateway_svc.errors import AnswerTooLarge, EngineBrokeOff, EngineError, EngineProtocolError, EngineUnavailable
-from gateway_svc.http_client import CONNECTION_ERRORS, Tls, bound_heads, is_loopback, name_of, take_head, tls_context
+from gateway_svc.http_client import CONNECTION_ERRORS, Tls, is_loopback, name_of, take_head, tls_context
 from service_kit.bounds import AFTER_END_BYTES, EVENTS, PIECES, RESPONSE, TEXT, Exceeded, check_json
 
 _DONE = b"[DONE]"
@@ -78,7 +79,7 @@ class ModelServerClient:
         # reaches this machine
         trust_env = not is_loopback(url.host)
         self._clients = Clients(
-            lambda: bound_heads(
+            lambda: http1.mount(
                 httpx2.AsyncClient(
                     auth=httpx2.BasicAuth(url.username, url.password) if url.userinfo else None,
                     headers={
@@ -95,7 +96,9 @@ class ModelServerClient:
                     ),
                     trust_env=trust_env,
                     verify=tls(),
-                )
+                ),
+                tls(),
+                IDLE_SECONDS,
             )
         )
 
