@@ -4,8 +4,10 @@ import asyncio
 import random
 import resource
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -95,7 +97,55 @@ def test_malformed_http2_disturbs_nobody_and_leaves_nothing_behind(start: Start,
 
 @pytest.mark.parametrize("module", SERVICES)
 def test_plaintext_to_a_tls_port_is_turned_away(start: Start, module: str, tmp_path):
-    ca = Authority(tmp_path)
+    service, credentials = start_with_tls(start, module, tmp_path)
+    with grpc.insecure_channel(service.address) as channel:
+        call: Any = channel.unary_unary(METHODS[module])
+        with pytest.raises(grpc.RpcError) as refused:
+            call(b"", timeout=30)
+        assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+    for name, payload in ATTACKS.items():
+        attack(service, payload)
+        assert others_are_served(service, credentials), name
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("module", SERVICES)
+def test_1000_handshakes_that_stand_still_or_creep_keep_nobody_out_and_are_let_go(start: Start, module: str, tmp_path):
+    service, credentials = start_with_tls(start, module, tmp_path)
+    before = memory(service)
+    hello = ATTACKS["a TLS hello"]
+    with ExitStack() as stack:
+        peers = [stack.enter_context(connect(service)) for _ in range(1000)]
+        for peer in peers:
+            peer.sendall(hello[:20])
+            peer.setblocking(False)
+        standing, creeping = peers[:500], peers[500:]
+        given_up = time.monotonic() + 100  # gRPC's own patience is 120 s
+        for byte in hello[20:]:  # a byte a second keeps no handshake alive
+            assert others_are_served(service, credentials)
+            creeping = [peer for peer in creeping if is_open(peer, bytes([byte]))]
+            standing = [peer for peer in standing if is_open(peer)]
+            if not standing + creeping or time.monotonic() > given_up:
+                break
+            time.sleep(1)
+        assert not standing + creeping, "they are let go"
+        assert memory(service, "VmHWM") - before < 1000 * 128 * 1024
+
+
+def is_open(peer: socket.socket, sent: bytes = b"") -> bool:
+    """Whether the service has not ended the connection. Sends it something."""
+    try:
+        peer.sendall(sent)
+        return bool(peer.recv(4096, socket.MSG_PEEK))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def start_with_tls(start: Start, module: str, folder: Path) -> tuple[Service, grpc.ChannelCredentials]:
+    """The service, and what its clients need."""
+    ca = Authority(folder)
     pair, prefix = ca.server(), module.partition("_")[0].upper()
     service = start(
         module,
@@ -105,15 +155,7 @@ def test_plaintext_to_a_tls_port_is_turned_away(start: Start, module: str, tmp_p
             f"{prefix}_TLS_KEY": str(pair.key),
         },
     )
-    credentials = grpc.ssl_channel_credentials(ca.path.read_bytes())
-    with grpc.insecure_channel(service.address) as channel:
-        call: Any = channel.unary_unary(METHODS[module])
-        with pytest.raises(grpc.RpcError) as refused:
-            call(b"", timeout=30)
-        assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
-    for name, payload in ATTACKS.items():
-        attack(service, payload)
-        assert others_are_served(service, credentials), name
+    return service, grpc.ssl_channel_credentials(ca.path.read_bytes())
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])

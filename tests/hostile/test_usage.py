@@ -20,8 +20,8 @@ LABELS = ("label:k0", "label:k1", "label:k2")
 QUESTIONS = (LABELS, ("session", *LABELS), ("session", "tool", "outcome", "model", "hour", *LABELS))
 
 
-def fill(address: str) -> None:
-    """One call for each session, with labels of its own."""
+def fill(address: str, calls: int) -> None:
+    """So many calls for each session, which has labels of its own."""
     now_ms = time.time_ns() // 1_000_000
     with grpc.insecure_channel(address) as channel:
         stub: Any = audit_pb2_grpc.AuditServiceStub(channel)
@@ -45,12 +45,18 @@ def fill(address: str) -> None:
                 )
             ack = stub.RecordBatch(batch, timeout=60)
             assert ack.stored == 2 * AT_ONCE, ack.rejections[:1]
+            for further in range(1, calls):
+                for call in batch.tool_calls:
+                    call.id = f"{call.session_id}-{further}"
+                ack = stub.RecordBatch(audit_pb2.RecordRequest(row_version=1, tool_calls=batch.tool_calls), timeout=60)
+                assert ack.stored == AT_ONCE, ack.rejections[:1]
 
 
-def test_as_many_groups_as_rows_cost_no_more_than_their_page(start: Start):
-    """Beside ingest: 90,000 groups by labels, sessions and hours, from the sums and from the rows."""
+@pytest.mark.parametrize("calls", [1, pytest.param(17, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+def test_many_groups_cost_no_more_than_their_page(start: Start, calls: int):
+    """Beside ingest: 90,000 groups by labels, sessions and hours, from sums, and from as many rows or 1.5 million."""
     service = start("audit_svc")
-    fill(service.address)
+    fill(service.address, calls)
     with honest_caller(service, "audit_svc"), grpc.insecure_channel(service.address) as channel:
         stub: Any = questions_pb2_grpc.QuestionServiceStub(channel)
         for groups in QUESTIONS:
