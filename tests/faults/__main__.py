@@ -19,6 +19,7 @@ class Line:
     rounds: int = 0
     accepted: int = 0
     kills: int = 0
+    forks: int = 0
     destroyed: int = 0
     lost: int = 0
     doubled: int = 0
@@ -42,7 +43,7 @@ def run_round(campaign: Campaign, seed: str) -> tuple[Line, list[str]]:
         except Exception as error:  # noqa: BLE001 - a round that cannot be run to its end has shown nothing
             findings = Findings()
             findings.report("lost", [f"the round ended early: {type(error).__name__}: {error}"])
-        counted = (findings.accepted, world.kills, len(world.destroyed & world.journal().accepted))
+        counted = (findings.accepted, world.kills, world.forks, len(world.destroyed & world.journal().accepted))
     found = (findings.lost, findings.doubled, findings.corrupt, findings.compared, findings.untrue)
     return Line(campaign.name, 1, *counted, *found), findings.problems
 

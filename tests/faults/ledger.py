@@ -82,7 +82,7 @@ def _examine(db: apsw.Connection, journal: Journal, destroyed: frozenset[str], f
 
     # The producer's own provider_call_id shows a call that is there under two ids.
     times = Counter([call[0] for call in calls] + costs)
-    calls_told = Counter(call[1] for call in calls)
+    calls_told = Counter(call[1] for call in calls if call[1])
     findings.report("doubled", {row for row, count in (times | calls_told).items() if count > 1})
     findings.report("corrupt", (f"{row}, which nobody intended" for row in times.keys() - journal.intended))
     whole = {call[0] for call in calls if call[2] == "succeeded"} | set(costs)

@@ -50,6 +50,12 @@ class Producer:
         if wait:
             self._receive()
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL."""
         self._process.kill()
@@ -77,6 +83,7 @@ class World:
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.kills = 0
+        self.forks = 0
         self.destroyed: set[str] = set()
         self._stack = ExitStack()
         self.folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="onrecord-faults-")))

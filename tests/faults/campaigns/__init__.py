@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.faults.campaigns import of_audit, of_gateways, of_producers, of_sessions, of_spools
+from tests.faults.applications.world import ApplicationsWorld
+from tests.faults.campaigns import of_applications, of_audit, of_gateways, of_producers, of_sessions, of_spools
 from tests.faults.gateway_world import GatewayWorld
 from tests.faults.sessions_world import SessionsWorld
 from tests.faults.world import World
@@ -30,6 +31,7 @@ CAMPAIGNS = [
         "sessions' disk full at any write, short writes", of_sessions.faulty_writes_of_sessions, world=SessionsWorld
     ),
     Campaign("session of 3 GiB", of_sessions.large_session, world=SessionsWorld, once=True),
+    Campaign("applications that fork, killed and frozen", of_applications.kill_and_freeze, world=ApplicationsWorld),
     Campaign("connections of turns cut", of_gateways.cut_turns, world=GatewayWorld),
     Campaign("kill -9 of the audit service", of_audit.kill_audit),
     Campaign("kill -9 of both", of_producers.kill_both),
