@@ -217,8 +217,10 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
-    _each(Producer._resume)
-    _opening.release()
+    try:
+        _each(Producer._resume)
+    finally:
+        _opening.release()
 
 
 def _after_fork_in_child() -> None:

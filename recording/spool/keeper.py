@@ -19,8 +19,10 @@ class Keeper:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._stopped = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         """Guards the thread's beginning and end. While wake is set, there is a thread, or it is stopped."""
+        self._starter: int | None = None
+        """Who is starting the thread: a handler of a signal that runs there, and forks, leaves it alone."""
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
@@ -28,15 +30,22 @@ class Keeper:
         if self._wake.is_set():
             return
         with self._lock:
+            self._starter = threading.get_ident()
             self._wake.set()
             if self._thread is None and not self._stopped:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # the system has no thread left: the next call tries again
+                    self._thread = None
+                    self._wake.clear()
+            self._starter = None
 
     def stop(self) -> None:
         """Ends the thread for good, after a running tick."""
         with self._lock:
             self._stopped = True
+        self._stopping.set()
         self._end_thread(None)
 
     def rest(self) -> None:
@@ -45,6 +54,8 @@ class Keeper:
 
     def resume(self) -> None:
         """Goes on with what was due."""
+        if self._starter == threading.get_ident():
+            return
         with self._lock:
             due = self._wake.is_set() and self._thread is None
             if due:
@@ -54,14 +65,14 @@ class Keeper:
 
     def _end_thread(self, timeout: float | None) -> None:
         thread = self._thread
-        if thread is None or thread is threading.current_thread():
+        if thread is None or threading.get_ident() in (thread.ident, self._starter):
             return
         was_due = self._wake.is_set()
         self._stopping.set()
         self._wake.set()
         thread.join(timeout)
         with self._lock:
-            if not thread.is_alive():
+            if self._thread is thread and not thread.is_alive():  # or a handler's fork began another
                 self._thread = None
                 if not was_due:
                     self._wake.clear()

@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from recording.spool.keeper import Keeper
 
 
@@ -64,3 +66,39 @@ def test_many_wakes_are_one_tick() -> None:
     assert again.wait(30)
     keeper.stop()
     assert len(ticks) == 2
+
+
+def test_a_signal_s_handler_may_fork_while_the_thread_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a fork does, rest() and resume(), runs in the middle of wake(), in the same thread."""
+    done = threading.Event()
+    keeper = Keeper("keeper", 0.001, done.set)
+
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            keeper.rest()
+            keeper.resume()
+            super().start()
+            keeper.rest()
+            keeper.resume()
+
+    monkeypatch.setattr("recording.spool.keeper.threading.Thread", Interrupted)
+    keeper.wake()
+    assert done.wait(30)
+    keeper.rest()
+    assert keeper._thread is None
+    keeper.stop()
+
+
+def test_where_no_thread_can_be_started_the_next_call_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    done = threading.Event()
+    keeper = Keeper("keeper", 0.001, done.set)
+    with monkeypatch.context() as patched:
+        patched.setattr("recording.spool.keeper.threading.Thread", Refused)
+        keeper.wake()
+    keeper.wake()
+    assert done.wait(30)
+    keeper.stop()
