@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gateway_svc.tools import Tool, ToolContext, ToolError
+from gateway_svc.tools import threads as threads_module
 from gateway_svc.tools.edit import EditTool
 from gateway_svc.tools.files import Files
 from gateway_svc.tools.files import handle as handles
@@ -68,6 +69,7 @@ async def until_waiting(waiting: threading.Semaphore, count: int) -> None:
 @pytest.mark.parametrize("name", CALLS)
 async def test_calls_on_a_hanging_file_leave_the_loop_its_threads_and_other_files(workspace: Path, monkeypatch, name):
     """As many as the loop's own pool has threads, and more: cancelled, they are left behind."""
+    monkeypatch.setattr(threads_module, "IDLE_SECONDS", 0.01)
     (workspace / "hangs").mkdir()
     for file in ("hangs/a", "b"):
         (workspace / file).write_text("old")
@@ -87,6 +89,36 @@ async def test_calls_on_a_hanging_file_leave_the_loop_its_threads_and_other_file
             assert (await call(toolbox, files, "read", {"path": "b"})).text == "old"
         while any(thread.name in ("looks at files", "changes of files") for thread in threading.enumerate()):
             await asyncio.sleep(0.001)
+
+
+async def test_a_thread_serves_one_call_after_another_and_never_two():
+    """It may be idle before its caller hears of it, and a call that hangs keeps it."""
+    threads, answer = Threads("looks"), threading.Event()
+    served = {await threads.run(threading.get_ident) for _ in range(100)}
+    assert len(served) == 1
+    held = asyncio.create_task(threads.run(lambda: (threading.get_ident(), answer.wait(60))))
+    await asyncio.sleep(0)
+    assert await threads.run(threading.get_ident) not in served
+    answer.set()
+    assert (await held)[0] in served
+
+
+async def test_an_idle_thread_ends_and_an_error_does_not_end_one(monkeypatch):
+    threads, served = Threads("looks that fail"), list[threading.Thread]()
+
+    def fail() -> None:
+        served.append(threading.current_thread())
+        raise BlockingIOError
+
+    for _ in range(2):
+        with pytest.raises(BlockingIOError):
+            await threads.run(fail)
+    assert served[0] is served[1]
+    monkeypatch.setattr(threads_module, "IDLE_SECONDS", 0.01)
+    await threads.run(lambda: None)
+    while served[0].is_alive():
+        await asyncio.sleep(0.001)
+    assert await threads.run(lambda: "again") == "again"
 
 
 async def test_a_change_that_hangs_holds_no_other_for_ever(workspace: Path, monkeypatch):
