@@ -325,3 +325,25 @@ async def test_a_closed_session_is_free_though_a_process_that_is_being_started_h
         await lease.close()
         await (await home.open(session_id)).close()
         os.close(of_the_other)
+
+
+@pytest.mark.parametrize("synced", [True, False])
+async def test_what_was_said_is_on_the_disk_before_what_the_session_is(tmp_path, monkeypatch, synced):
+    """At each save, which a turn's begin and end are; GATEWAY_CONVERSATIONS_SYNC=never leaves it to the system."""
+    done = list[str]()
+    for name in ("fsync", "fdatasync"):
+        real = getattr(os, name)
+
+        def noting(fd, real=real):
+            done.append(Path(f"/proc/self/fd/{fd}").readlink().suffix)
+            real(fd)
+
+        monkeypatch.setattr(os, name, noting)
+    home = FileConversations(tmp_path, synced=synced)
+    lease = await home.open(await made(tmp_path))
+    done.clear()
+    lease.append(UserMessage("go"))
+    await lease.save()
+    await lease.close()
+    assert done[:1] == ([".conversation"] if synced else [])
+    assert len(done) == (2 if synced else 0)
