@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from onrecord.client import Ledger
 from uuid_utils import uuid7
 
 from bench.figures import Figure, Target, compare_at
@@ -31,7 +32,11 @@ _CALLS_A_ROUND = 300
 _CALLS_AT_ONCE = 10
 _PAUSE_SECONDS = 0.002
 _PROMISES: dict[Sync, str] = {"interval": "NORMAL", "always": "FULL"}
-_TARGETS = {("interval", 50): Target(max_ours=35), ("interval", 99): Target(max_ours=200)}
+_CLIENT = "client"
+_TARGETS: dict[tuple[str, int], Target] = {
+    ("interval", 50): Target(max_ours=35),
+    ("interval", 99): Target(max_ours=200),
+}
 _ARGUMENTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("read", {"path": "docs/architecture.md", "offset": 0, "limit": 2000}),
     ("bash", {"command": "git log --oneline -20", "timeout_seconds": 60}),
@@ -46,16 +51,17 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
     """The figures of both promises, with a running sender and ledger."""
     with start_ledger(place) as ledger, Worker("bench.record_cost", place=str(place), address=ledger.address) as worker:
         samples = worker.ask(rounds=6 if short else 40)
+    named = {f"synced {sync}": (sync, synchronous) for sync, synchronous in _PROMISES.items()}
     return [
         compare_at(
-            f"(b) a call's record, synced {sync}, against an INSERT at {synchronous}",
+            f"(b) a call's record, {name}, against an INSERT at {synchronous}",
             "µs",
             percent,
-            samples[sync],
+            samples[ours],
             samples[synchronous],
-            _TARGETS.get((sync, percent)),
+            _TARGETS.get((ours, percent)),
         )
-        for sync, synchronous in _PROMISES.items()
+        for name, (ours, synchronous) in {**named, "by a Ledger": (_CLIENT, "NORMAL")}.items()
         for percent in (50, 99)
     ]
 
@@ -66,16 +72,20 @@ async def _work(place: str, address: str) -> None:
     databases = {name: Baseline(Path(place) / f"{name}.db", name) for name in ("NORMAL", "FULL")}
     for record in records.values():
         record.start()
+    client = Ledger(Path(place) / _CLIENT, address).open()
     async for question in questions():
-        samples: dict[str, list[float]] = {name: [] for pair in _PROMISES.items() for name in pair}
+        samples: dict[str, list[float]] = {name: [] for name in (*_PROMISES, *databases, _CLIENT)}
         for _ in range(question["rounds"]):
             for sync, record in records.items():
                 samples[sync] += await _time(_recording(record.logger), _calls(), record.logger.synced)
                 while record.counters.acked < record.counters.accepted:  # noqa: ASYNC110 - nothing tells it
                     await asyncio.sleep(0.01)
+            samples[_CLIENT] += await _time(_recording_with(client), _calls())
+            await asyncio.to_thread(client.flush, 60)
             for name, database in databases.items():
                 samples[name] += await _time(database.insert, [values_of(row) for row in make_rows(_CALLS_A_ROUND)])
         answer(samples)
+    client.close()
 
 
 def _calls() -> list[ToolCall]:
@@ -93,6 +103,16 @@ def _recording(logger: AuditLogger) -> Callable[[ToolCall], None]:
         intent = open_call(call, scope)
         logger.intend(intent)
         logger.record(close_call(intent, result))
+
+    return record
+
+
+def _recording_with(ledger: Ledger) -> Callable[[ToolCall], None]:
+    arguments = dict(_ARGUMENTS)
+
+    def record(call: ToolCall) -> None:
+        with ledger.tool_call(call.name, arguments[call.name]) as made:
+            made.result_bytes = 4_000
 
     return record
 
