@@ -150,10 +150,11 @@ class ResponseReader:
             self._in_trailers, self._closes_chunk = not self._left, bool(self._left)
             self._chunks += 1
             PIECES.check(self._chunks)
-        end = at + 2 if data.startswith(b"\r\n", at) else _end_of_lines(data, at)
+        empty = next((line for line in (b"\r\n", b"\n") if data.startswith(line, at)), b"")
+        end = at + len(empty) if empty else _end_of_lines(data, at)
         if not end:
-            return self._hold(data[at:], pieces, True)
-        _fields(b"" if end == at + 2 else data[at:end])
+            return self._hold(data[at:], pieces, may_go_on=True)
+        _fields(data[at:end])
         self.ended, self._is_chunked = True, False
         self.may_stay_open = self.may_stay_open and end == len(data)
         return pieces
