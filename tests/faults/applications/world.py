@@ -22,7 +22,7 @@ from tests.faults.ledger import Findings
 from tests.faults.world import Producer, World, wait_for
 
 _SENDER = "recording.following.program"
-_END_SECONDS = 60.0
+_END_SECONDS = 180.0
 
 
 class ApplicationsWorld(World):
