@@ -46,6 +46,7 @@ class Secrets:
         self.gateway_token = folder / "token-for-gateway"
         self.audit_token = folder / "token-for-audit"
         self.admin_token = folder / "token-for-administration"
+        self.gateway_admin_token = folder / "token-for-stopping"
         self.producer_token = folder / "token-of-gateway"
 
     async def make(self) -> None:
@@ -58,6 +59,7 @@ class Secrets:
             ("gateway", _NAME, [Role.CALLER], self.gateway_token),
             ("audit", _NAME, [Role.PRODUCER, Role.READER], self.audit_token),
             ("audit", "operator", [Role.ADMIN], self.admin_token),
+            ("gateway", "operator", [Role.ADMIN], self.gateway_admin_token),
             ("audit", "gateway", [Role.PRODUCER], self.producer_token),
         ):
             token, table = make_token(name, roles)
@@ -109,6 +111,7 @@ async def run_client(name: str, secrets: Secrets, audit: Service, gateway: Servi
         "ONRECORD_GATEWAY_TOKEN": str(secrets.gateway_token),
         "ONRECORD_AUDIT_TOKEN": str(secrets.audit_token),
         "ONRECORD_ADMIN_TOKEN": str(secrets.admin_token),
+        "ONRECORD_GATEWAY_ADMIN_TOKEN": str(secrets.gateway_admin_token),
         "ONRECORD_PRODUCER": f"{_NAME}/{name}",
     }
     process = await asyncio.create_subprocess_exec(REPOSITORY / "clients" / name / "run", env=env)

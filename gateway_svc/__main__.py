@@ -8,6 +8,7 @@ import typer
 from gateway_svc import approving, dead_letters, terminal
 from gateway_svc.rules import commands as rules
 from gateway_svc.settings import GatewaySettings
+from gateway_svc.stopping import commands as stopping
 from gateway_svc.tool_list import tools
 from service_kit.access.roles import Role
 from service_kit.access.token_command import add_token_command
@@ -17,6 +18,7 @@ from service_kit.settings import load_settings
 app = typer.Typer(name="gateway-svc", help=__doc__, no_args_is_help=True, pretty_exceptions_show_locals=False)
 terminal.add_commands(app)
 approving.add_commands(app)
+stopping.add_commands(app)
 app.command()(tools)
 app.add_typer(dead_letters.commands, name="dead-letters")
 app.add_typer(rules.commands, name="rules")

@@ -28,12 +28,14 @@ from gateway_svc.marks import Run
 from gateway_svc.programs import NO_JAIL
 from gateway_svc.servicer import GatewayServicer, status_of
 from gateway_svc.settings import GatewaySettings
+from gateway_svc.stopping.stops import Record as RecordControl
+from gateway_svc.stopping.stops import Stops
 from gateway_svc.turns.budgets import Budgets, Spending
 from gateway_svc.turns.queue import Capacity, Turns
 from gateway_svc.turns.requests import Requests
 from gateway_svc.turns.sessions import Sessions
 from gateway_svc.turns.turn import Runner
-from gateway_svc.watching.metrics import McpCollector, RecordCollector, TurnMetrics, add_waiting_gauge
+from gateway_svc.watching.metrics import McpCollector, RecordCollector, StopsCollector, TurnMetrics, add_waiting_gauge
 from gateway_svc.watching.readiness import EngineCheck, why_not_writable
 from gateway_svc.watching.telemetry import Telemetry
 from gateway_svc.watching.tracing import Tracing, open_tracing
@@ -76,6 +78,8 @@ class Audited:
     """Puts a session's state on the record."""
     synced: Callable[[], Awaitable[object]]
     """Waits until what is on the record is as safe as the deployment promises."""
+    record_control: RecordControl
+    """Puts a stop, or the end of one, on the record."""
     ledger: "LedgerSpending | None"
     """Who is asked what labels have spent, where that is wished."""
     mcp: "McpServers | None" = None
@@ -94,6 +98,7 @@ class Gateway:
     turns: Turns
     servicer: GatewayServicer
     approvals: ApprovalServicer
+    stops: Stops
     runners: Mapping[str, Runner]
     check: EngineCheck
     audited: Audited | None
@@ -109,11 +114,12 @@ class Gateway:
         return trouble or await asyncio.to_thread(why_not_writable, *folders) or await self.check()
 
     async def detail(self) -> str:
-        """What an operator should look at: of the record, the rules and the jail for commands."""
+        """What an operator should look at: stops, the record, the rules, the jail for commands."""
         record = await asyncio.to_thread(self.audited.record.detail) if self.audited else ""
         rules = self.audited.rules.trouble() if self.audited and self.audited.rules else ""
         jails = sorted({JAILS_TOLD.get(runner.jail, "") for runner in self.runners.values()})
-        return "; ".join(filter(None, [record, rules and f"earlier rules are in force: {rules}", *jails]))
+        stops = self.stops.detail()  # no fault: who asks for health can still be answered, and Resume is
+        return "; ".join(filter(None, [stops, record, rules and f"earlier rules are in force: {rules}", *jails]))
 
     def begin_drain(self) -> None:
         """Begins no turn, and ends the streams that would never end."""
@@ -182,6 +188,8 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
     if audited and audited.mcp:
         registry.register(McpCollector(audited.mcp.states))
     ask = audited.ledger.ask if audited and audited.ledger else None
+    stops = Stops(settings.state_dir, *([audited.record_control] if audited else []))
+    registry.register(StopsCollector(stops))
     turns = Turns(
         sessions,
         runners,
@@ -194,6 +202,7 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
         Capacity(settings.max_turns, settings.max_queued_turns, settings.max_prompt_bytes),
         audited.synced if audited else None,
         Memory(settings.state_dir / "claude").forget,
+        stops,
     )
     retention = None
     if settings.session_retention_days:
@@ -203,7 +212,7 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
     servicer = GatewayServicer(turns, sessions, runners, settings.default_engine)
     approvals, check = ApprovalServicer(answers, by_others=settings.approval_by_others), EngineCheck(settings.engines)
     run = Run(settings.state_dir)
-    return Gateway(settings, turns, servicer, approvals, runners, check, audited, tracing, run, retention)
+    return Gateway(settings, turns, servicer, approvals, stops, runners, check, audited, tracing, run, retention)
 
 
 def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
@@ -239,6 +248,11 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
     if toolset.rules and settings.rules_file:
         loaded = partial(control_row, audit_pb2.CONTROL_KIND_RULES_LOADED, scope=settings.rules_file.name)
         toolset.rules.tell(lambda digest: safe_audit(record.logger, loaded(policy_digest=digest)))
+
+    async def record_control(kind: audit_pb2.ControlKind.ValueType, **fields: str) -> None:
+        safe_audit(record.logger, control_row(kind, **fields))
+        await safe_synced(record.logger)
+
     agents = list(_build_agents(settings, toolset.toolbox, files, record, answers))
     claude_audit = ClaudeAudit(
         partial(open_call, key=record.args_key),
@@ -255,6 +269,7 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
         claude_audit,
         lambda state: safe_audit(record.logger, state.to_row()),
         partial(safe_synced, record.logger),
+        record_control,
         LedgerSpending(target, settings.budgets_producers) if settings.budgets_from_ledger else None,
         toolset.mcp,
         toolset.toolbox.names,

@@ -9,6 +9,7 @@ GatewayError
 ├── Interrupted              the gateway ended in the middle of the turn         ABORTED
 ├── Busy                     another process has the session open                 ABORTED
 ├── EngineNotConfigured      this deployment has not configured the engine       FAILED_PRECONDITION
+├── Stopped                  an administrator has stopped what the turn is of    FAILED_PRECONDITION
 ├── BudgetUnknown            mode strict, and the ledger does not answer         UNAVAILABLE
 ├── StoreUnavailable         the state directory cannot be used                  UNAVAILABLE
 │   └── DiskFull             because its disk is full                            RESOURCE_EXHAUSTED
@@ -127,6 +128,16 @@ class EngineNotConfigured(_AboutOne):
 
     def __init__(self, message: str, engine: str) -> None:
         super().__init__(message, "engine", engine)
+
+
+class Stopped(GatewayError):
+    """An administrator has stopped what the turn is of; it can run when the stop with this id is lifted."""
+
+    code = "stopped"
+
+    def __init__(self, message: str, stop_id: str) -> None:
+        super().__init__(message)
+        self.metadata = {"stop_id": stop_id}
 
 
 class StoreUnavailable(GatewayError, OSError):

@@ -6,13 +6,14 @@ from functools import partial
 
 import grpc
 import structlog
-from onrecord.gateway.v1 import approvals_pb2_grpc, gateway_pb2_grpc
+from onrecord.gateway.v1 import approvals_pb2_grpc, control_pb2_grpc, gateway_pb2_grpc
 
 from gateway_svc.assembly import Gateway, assemble
 from gateway_svc.errors import SettingsError
 from gateway_svc.http_client import check_trusted
-from gateway_svc.servicer import APPROVALS, GATEWAY, RETRY_AFTER_SECONDS, ROLES, STATUSES
+from gateway_svc.servicer import RETRY_AFTER_SECONDS, ROLES, STATUSES
 from gateway_svc.settings import GatewaySettings
+from gateway_svc.stopping.service import ControlServicer
 from gateway_svc.workspace import check_state, check_workspace
 from service_kit.access.guard import open_guard
 from service_kit.access.interceptor import rules_for
@@ -22,7 +23,7 @@ from service_kit.paging import keep_key
 from service_kit.run import Service, run_service
 from service_kit.settings import EXIT_WRONG_SETTINGS, check_disk, describe_settings
 
-RULES = {**rules_for(GATEWAY, ROLES[GATEWAY]), **rules_for(APPROVALS, ROLES[APPROVALS])}
+RULES = {method: roles for service, of in ROLES.items() for method, roles in rules_for(service, of).items()}
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +66,7 @@ async def serve(settings: GatewaySettings) -> None:
 
 def _add_services(gateway: Gateway, server: grpc.aio.Server) -> None:
     gateway_pb2_grpc.add_GatewayServiceServicer_to_server(gateway.servicer, server)
+    control_pb2_grpc.add_ControlServiceServicer_to_server(ControlServicer(gateway.stops), server)
     approvals_pb2_grpc.add_ApprovalServiceServicer_to_server(gateway.approvals, server)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 from google.rpc import status_pb2
-from onrecord.gateway.v1 import approvals_pb2, gateway_pb2, gateway_pb2_grpc
+from onrecord.gateway.v1 import approvals_pb2, control_pb2, gateway_pb2, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc import errors
@@ -29,6 +29,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     errors.Interrupted: grpc.StatusCode.ABORTED,
     errors.Busy: grpc.StatusCode.ABORTED,
     errors.EngineNotConfigured: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Stopped: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BudgetUnknown: grpc.StatusCode.UNAVAILABLE,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -51,9 +52,10 @@ _ERRORS = ErrorStatuses(STATUSES, RETRY_AFTER_SECONDS)
 
 GATEWAY = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name
 APPROVALS = approvals_pb2.DESCRIPTOR.services_by_name["ApprovalService"].full_name
+CONTROL = control_pb2.DESCRIPTOR.services_by_name["ControlService"].full_name
 
 _CALLERS, _CALLERS_AND_ADMINS = frozenset({Role.CALLER}), frozenset({Role.CALLER, Role.ADMIN})
-_APPROVERS = frozenset({Role.CALLER, Role.APPROVER})
+_APPROVERS, _ADMINS = frozenset({Role.CALLER, Role.APPROVER}), frozenset({Role.ADMIN})
 ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
     GATEWAY: {
         "RunTurn": _CALLERS,
@@ -71,6 +73,7 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
         "ListPendingToolCalls": _APPROVERS | {Role.ADMIN},
         "WatchPendingToolCalls": _APPROVERS | {Role.ADMIN},
     },
+    CONTROL: {"StopAgents": _ADMINS, "Resume": _ADMINS, "ListStops": _ADMINS},
 }
 """Who may call what, by service; docs/security.md has it as a table."""
 

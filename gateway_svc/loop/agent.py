@@ -27,7 +27,9 @@ from gateway_svc.loop.refusals import (
     is_refusal,
     withhold,
 )
+from gateway_svc.loop.stopped_calls import stopped_call
 from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolMessage
+from gateway_svc.stopping.turns import CallStopped
 from gateway_svc.tools import ToolContext
 from gateway_svc.tools.files import Files
 from gateway_svc.tools.toolbox import Toolbox, denied
@@ -288,23 +290,27 @@ class Agent:
     ) -> None:
         async with places:
             intent, started = self._open(turn, call), time.monotonic()
-            ruling = self._toolbox.rule_on(call, turn.scope, turn.labels)
+            ruling = self._toolbox.stopped_by(turn.stops, call) or self._toolbox.rule_on(call, turn.scope, turn.labels)
             decide(intent, ruling.decision)
             asks = ruling.policy == "ask" and self._toolbox.check(call) is None
             if not asks:
                 turn.events.put(tool_call_started(intent))
             result, cancelled = CANCELLED, True
             try:
-                if asks and (refused := await ask(self._answers, self._logger, turn, intent, ruling.decision)):
-                    result = refused
-                elif ruling.told:
-                    result = denied(f"the rule {ruling.decision.rule} does not allow the call", told=ruling.told)
-                elif refusal := safe_intend(self._logger, intent) or await safe_synced(self._logger):
-                    decide(intent, NOT_RECORDED)
-                    result = denied(refusal)
-                else:
-                    result = await self._toolbox.run(call, ToolContext(self._files, turn.scope))
+                with turn.stops.call(call.name) as running:
+                    if asks and (refused := await ask(self._answers, self._logger, turn, intent, ruling.decision)):
+                        result = refused
+                    elif ruling.told:
+                        result = denied(f"the rule {ruling.decision.rule} does not allow the call", told=ruling.told)
+                    elif refusal := safe_intend(self._logger, intent) or await safe_synced(self._logger):
+                        decide(intent, NOT_RECORDED)
+                        result = denied(refusal)
+                    else:
+                        running.runs = True
+                        result = await self._toolbox.run(call, ToolContext(self._files, turn.scope))
                 cancelled = False
+            except CallStopped as stopped:
+                result, cancelled = stopped_call(stopped, intent), False
             finally:
                 if result.outcome == common_pb2.OUTCOME_INVALID_CALL:  # it never came so far
                     decide(intent, UNDECIDED)

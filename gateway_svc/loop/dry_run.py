@@ -9,6 +9,7 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from gateway_svc.messages import AssistantMessage, Message, ToolMessage
+from gateway_svc.stopping.turns import StoppableTurn
 from gateway_svc.tools import ToolContext
 from gateway_svc.tools.ruling import Ruling
 from gateway_svc.tools.toolbox import Toolbox
@@ -31,6 +32,10 @@ class DryRunToolbox:
             for call in message.tool_calls if isinstance(message, AssistantMessage) else ():
                 if call.provider_call_id in texts:
                     self._results[_key(call)].append(texts[call.provider_call_id])
+
+    def stopped_by(self, stops: StoppableTurn, call: ToolCall) -> Ruling | None:
+        """Nothing runs, so no stop of its tool is asked."""
+        return None
 
     def rule_on(self, call: ToolCall, scope: Scope, labels: Mapping[str, str]) -> Ruling:
         """Nothing runs, so nothing is decided and nobody is asked."""

@@ -13,6 +13,8 @@ from onrecord.common.v1 import common_pb2
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.messages import ToolDefinition
+from gateway_svc.stopping.stop import decision, told
+from gateway_svc.stopping.turns import StoppableTurn
 from gateway_svc.tools import RemoteTool, Tool, ToolContext, ToolError
 from gateway_svc.tools.arguments import ArgumentsError, json_schema, parse_arguments, parse_object
 from gateway_svc.tools.output import shorten
@@ -151,6 +153,11 @@ class Toolbox:
     def policy(self, name: str) -> Policy:
         """The policy of a tool. An unknown name counts as allowed: run() tells the model that there is no such tool."""
         return self._remote.policy(name) if name in self._remote.tools() else self._policies.get(name, "allow")
+
+    def stopped_by(self, stops: StoppableTurn, call: ToolCall) -> Ruling | None:
+        """What is decided on a call whose tool is stopped, before any rule is asked; None if it is not."""
+        stop = stops.stop_of(call.name)
+        return None if stop is None else Ruling("deny", decision(stop), told(stop))
 
     def rule_on(self, call: ToolCall, scope: Scope, labels: Mapping[str, str]) -> Ruling:
         """What is decided on a call of a session with these labels before it runs."""

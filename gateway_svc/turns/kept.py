@@ -9,6 +9,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from uuid_utils import uuid7
 
 from gateway_svc.conversations.session import SessionState, may_see
+from gateway_svc.stopping.turns import StoppableTurn
 from gateway_svc.turns.account import Totals
 from gateway_svc.turns.events import TurnEvents, accepted, now_ms, turn_finished
 from service_kit.observing.trace_context import CALLERS_TRACE
@@ -35,7 +36,13 @@ class KeptTurn:
     """What runs it; None when it has ended."""
 
     def __init__(
-        self, session: SessionState, events: TurnEvents, *, principal: str = "", keep_on_disconnect: bool = False
+        self,
+        session: SessionState,
+        events: TurnEvents,
+        *,
+        principal: str = "",
+        keep_on_disconnect: bool = False,
+        stops: StoppableTurn | None = None,
     ) -> None:
         self.turn_id = str(uuid7())
         self.session_id = session.id
@@ -44,6 +51,7 @@ class KeptTurn:
         self.principal = principal
         """The name of the caller that began it; empty where callers have no names."""
         self.events = events
+        self.stops = stops or StoppableTurn()
         self.keep_on_disconnect = keep_on_disconnect
         self.clients = 0
         """How many clients that asked for it listen to it."""
@@ -102,9 +110,12 @@ class KeptTurns:
         """How many run or wait."""
         return len(self._running)
 
-    def begin(self, session: SessionState, principal: str, *, keep_on_disconnect: bool) -> KeptTurn:
-        """A new turn of the caller `principal`."""
-        turn = KeptTurn(session, TurnEvents(self._grow), principal=principal, keep_on_disconnect=keep_on_disconnect)
+    def begin(
+        self, session: SessionState, principal: str, *, keep_on_disconnect: bool, stops: StoppableTurn | None = None
+    ) -> KeptTurn:
+        """A new turn of the caller `principal`, which `stops` can end."""
+        events = TurnEvents(self._grow)
+        turn = KeptTurn(session, events, principal=principal, keep_on_disconnect=keep_on_disconnect, stops=stops)
         self._running[turn.turn_id] = turn
         return turn
 

@@ -19,6 +19,9 @@ from gateway_svc.errors import (
     Overloaded,
     ShuttingDown,
 )
+from gateway_svc.stopping.stop import Subject, stopped
+from gateway_svc.stopping.stops import Stops
+from gateway_svc.stopping.turns import StoppableTurn
 from gateway_svc.turns.account import Totals
 from gateway_svc.turns.budgets import Budgets
 from gateway_svc.turns.events import accepted, now_ms, turn_finished
@@ -73,20 +76,22 @@ class Turns:
         capacity: Capacity | None = None,
         synced: Callable[[], Awaitable[object]] | None = None,
         forget: Callable[[str], object] = lambda session_id: None,
+        stops: Stops | None = None,
     ) -> None:
         """`record` receives a session's state at the start and the end of each turn, and must not raise.
 
         `status_of` says what a client is told of the error that a turn failed with. `requests` are those that have a
         request_id.
         `synced` is awaited before a client hears that its turn has ended: see AuditLogger.synced.
-        `forget` drops what is kept of a session elsewhere.
+        `forget` drops what is kept of a session elsewhere. `stops` refuse and end turns.
         """
         self._sessions = sessions
         self._record = record
         self._forget = forget
         self._status_of = status_of
         self._telemetry = telemetry or Telemetry()
-        self._shadows = Shadows(sessions, runners)
+        self._stops = stops or Stops()
+        self._shadows = Shadows(sessions, runners, self._stops)
         self._on_session = SessionTurns(
             runners, default_engine, record, self._telemetry, budgets or Budgets(), self._shadows, synced
         )
@@ -296,13 +301,27 @@ class Turns:
         finally:
             self._beginning -= 1
         self._check_draining()
-        turn = self._kept.begin(session, owner, keep_on_disconnect=request.keep_on_disconnect)
+        stops = self._check_stopped(request, owner, session.settings)
+        # From here to the task nothing is awaited: a stop finds the turn, or the turn has found the stop.
+        turn = self._kept.begin(session, owner, keep_on_disconnect=request.keep_on_disconnect, stops=stops)
         known = self._requests.begin(owner, request, turn) if request.request_id else None
         structlog.contextvars.bind_contextvars(session_id=turn.session_id, turn_id=turn.turn_id)
         if known is None:
             turn.accept()
         turn.task = asyncio.create_task(self._run(turn, request, known))
         turn.task.add_done_callback(lambda task: self._end(turn, task))
+        self._stops.watch(stops, turn.task)
+        return turn
+
+    def _check_stopped(self, request: pb.RunTurnRequest, owner: str, settings: pb.SessionSettings) -> StoppableTurn:
+        """The turn as stops see it.
+
+        Raises:
+            Stopped: it may not begin.
+        """
+        engine = self._on_session.runner(settings.engine).name
+        turn = self._stops.turn(Subject(owner, request.agent.name, engine, dict(settings.labels)))
+        turn.check()
         return turn
 
     def _check_draining(self) -> None:
@@ -352,6 +371,10 @@ class Turns:
             self._on_session.choose(state.settings, request.engine, request.model)  # what is read here is thrown away
             return state
         self._check_settings(request.new_session, "new_session")
+        chosen = pb.SessionSettings()
+        chosen.CopyFrom(request.new_session)
+        self._on_session.choose(chosen, request.engine, request.model)
+        self._check_stopped(request, owner, chosen)
         return await self._create(request.new_session, owner, request.engine, request.model)
 
     def _check_settings(self, settings: pb.SessionSettings, path: str) -> None:
@@ -379,7 +402,9 @@ class Turns:
 
     def _end(self, turn: KeptTurn, task: asyncio.Task[None]) -> None:
         """Called when a turn's task is done, even if it was cancelled before it started."""
-        error = None if task.cancelled() else task.exception()
+        # A stop may have cancelled it before its session was its own.
+        by_stop = stopped(turn.stops.stop) if turn.stops.stop else None
+        error = by_stop if task.cancelled() else task.exception()
         status = self._status_of(error) if error else None
         if error and status:
             log.info("turn.failed", trace_id=turn.trace_id, error=type(error).__name__, code=code_name(status))

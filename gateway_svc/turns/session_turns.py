@@ -17,10 +17,12 @@ from gateway_svc.errors import (
     EngineNotConfigured,
     EngineRateLimited,
     EngineUnavailable,
+    Stopped,
     StoreUnavailable,
 )
 from gateway_svc.messages import AssistantMessage, UserMessage
 from gateway_svc.programs import NO_JAIL
+from gateway_svc.stopping.stop import stopped
 from gateway_svc.turns.account import SessionSpendings, SharedBudgets, TurnAccount
 from gateway_svc.turns.budgets import Budgets, LabelBudgets
 from gateway_svc.turns.kept import KeptTurn
@@ -113,6 +115,9 @@ class SessionTurns:
             stop_reason = await self._run_engines(runner, turn, settings)
             status = common_pb2.SESSION_STATUS_IDLE
         except asyncio.CancelledError:
+            if running.stops.stop is not None:
+                error_type = Stopped.__name__
+                raise stopped(running.stops.stop) from None
             status, stop_reason = common_pb2.SESSION_STATUS_CANCELLED, pb.STOP_REASON_CANCELLED
             raise
         except BaseException as error:
@@ -138,6 +143,7 @@ class SessionTurns:
         state = session.state
         runner = self.choose(state.settings, request.engine, request.model)
         model = state.settings.model
+        running.stops.check(engine=runner.name, labels=dict(state.settings.labels))  # both may have changed meanwhile
         state.turns += 1
         session.append(UserMessage(request.input))
         await self.save(session, common_pb2.SESSION_STATUS_RUNNING)
@@ -175,6 +181,7 @@ class SessionTurns:
             labels=dict(state.settings.labels),
             max_steps=request.max_steps if request.HasField("max_steps") else None,
             contexts=session.contexts,
+            stops=running.stops,
         )
         started = pb.TurnStarted(engine=runner.name, model=model, unconfined=runner.jail == NO_JAIL)
         running.events.put(pb.TurnEvent(turn_started=started))
@@ -204,6 +211,7 @@ class SessionTurns:
             model = settings.fallback.model or other.default_model
             if (other.name, model) == (turn.scope.engine, turn.scope.model):
                 raise
+            turn.stops.check(engine=other.name)
             log.warning("turn.engine_changed", engine=other.name, model=model, error=type(error).__name__)
             turn.scope = replace(turn.scope, engine=other.name, model=model)
             changed = pb.EngineChanged(engine=other.name, model=model, reason=str(error))

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 import structlog
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.errors import Busy, EngineError, NotFound
+from gateway_svc.errors import Busy, EngineError, NotFound, Stopped
 from gateway_svc.messages import Message
+from gateway_svc.stopping.stops import Stops
+from gateway_svc.stopping.turns import StoppableTurn
 from gateway_svc.turns.account import Totals, TurnAccount
 from gateway_svc.turns.events import SilentEvents
 from gateway_svc.turns.sessions import Sessions
@@ -48,8 +50,9 @@ class Shadow:
 class Shadows:
     """Runs shadows, and adds their cost to their sessions."""
 
-    def __init__(self, sessions: Sessions, runners: Mapping[str, Runner]) -> None:
+    def __init__(self, sessions: Sessions, runners: Mapping[str, Runner], stops: Stops) -> None:
         self._sessions = sessions
+        self._stops = stops
         self._runners = runners
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: set[asyncio.Task[None]] = set()
@@ -67,8 +70,15 @@ class Shadows:
             elif len(self._tasks) >= MAX_RUNNING:
                 log.warning("shadow.left_out", engine=choice.engine, running=len(self._tasks))
             else:
-                turn = _shadow_turn(shadow, choice.engine, choice.model or runner.default_model)
+                stops = self._stops.turn(replace(shadow.turn.stops.subject, engine=choice.engine))
+                try:
+                    stops.check()
+                except Stopped as error:
+                    log.warning("shadow.stopped", engine=choice.engine, **error.metadata)
+                    continue
+                turn = _shadow_turn(shadow, choice.engine, choice.model or runner.default_model, stops)
                 task = asyncio.create_task(self._run(runner.in_shadow(shadow.done), turn))
+                self._stops.watch(stops, task)
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
                 task.add_done_callback(self._ended.discard)
@@ -95,6 +105,7 @@ class Shadows:
             error_type = "defect"
             log.exception("shadow.failed", engine=turn.scope.engine)
         finally:
+            turn.stops.end()
             if (task := asyncio.current_task()) is not None:
                 self._ended.add(task)
             log.info("shadow.finished", engine=turn.scope.engine, requests=totals.requests, error=error_type)
@@ -107,7 +118,7 @@ class Shadows:
                 await session.save()
 
 
-def _shadow_turn(shadow: Shadow, engine: str, model: str) -> Turn:
+def _shadow_turn(shadow: Shadow, engine: str, model: str, stops: StoppableTurn) -> Turn:
     history, events, account = list(shadow.told), SilentEvents(), shadow.turn.account
     return Turn(
         scope=replace(shadow.turn.scope, engine=engine, model=model),
@@ -117,4 +128,5 @@ def _shadow_turn(shadow: Shadow, engine: str, model: str) -> Turn:
         events=events,
         account=TurnAccount(events.warn, account.shared, max_micros=shadow.max_cost_micros, observer=account.observer),
         max_steps=shadow.turn.max_steps,
+        stops=stops,
     )

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.messages import EncodedConversation, Message
+from gateway_svc.stopping.turns import StoppableTurn
 from gateway_svc.turns.account import TurnAccount
 from gateway_svc.turns.events import TurnEvents
 from recording.calls import Scope
@@ -33,6 +34,8 @@ class Turn:
     """The client's limit; None means the gateway's own."""
     contexts: dict[str, EncodedConversation] = field(default_factory=dict)
     """What runners keep of the conversation for the session's next turn, by their names."""
+    stops: StoppableTurn = field(default_factory=StoppableTurn)
+    """Which of its calls are stopped, and whether it is."""
     started: float = field(default_factory=time.monotonic)
 
 

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from recording.calls import UNKNOWN_TOOL
 
 if TYPE_CHECKING:
+    from gateway_svc.stopping.stops import Stops
     from gateway_svc.tools.mcp.servers import ServerState
     from recording.record import Record
 
@@ -218,6 +219,23 @@ class RecordCollector(Collector):
         for name in ("idle", "sending", "failing"):
             state.add_metric([name], float(name == current))
         yield state
+
+
+class StopsCollector(Collector):
+    """What stops there are and what they did, read at each scrape."""
+
+    def __init__(self, stops: "Stops") -> None:
+        self._stops = stops
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        """The metrics now (prometheus_client's Collector)."""
+        text = "Stops that an administrator has made and not lifted."
+        yield GaugeMetricFamily("onrecord_stops", text, value=len(self._stops.in_force()))
+        text = "Turns and tool calls that stops have refused or ended."
+        counts = CounterMetricFamily("onrecord_stopped", text, labels=["what"])
+        for what, count in self._stops.counts.items():
+            counts.add_metric([what], count)
+        yield counts
 
 
 class McpCollector(Collector):

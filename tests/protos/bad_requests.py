@@ -23,6 +23,8 @@ BASES: dict[str, dict[str, Any]] = {
     "UpdateSession": {"session_id": NOBODY, "update_mask": {"paths": ["model"]}},
     "AnswerToolCall": {"tool_call_id": NOBODY, "verdict": common_pb2.VERDICT_ALLOWED},
     "AttachTurn": {"turn_id": NOBODY},
+    "StopAgents": {"scope": {"agent": NOBODY}, "reason": "a drill"},
+    "Resume": {"stop_id": NOBODY, "reason": "the drill is over"},
     "GetSessionRecord": {"session": {"id": NOBODY}},
     "Prune": {"created_before_ms": 1, "dry_run": True},
 }
@@ -30,7 +32,13 @@ BASES: dict[str, dict[str, Any]] = {
 RECORDING = ("Record", "RecordBatch")
 """A batch says its row_version in the place of unknown fields being refused, and its rows are rejected one by one."""
 INTEGERS = (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64)
-RESOURCES = {"session_id": "session", "turn_id": "turn", "tool_call_id": "tool_call", "session.id": "session"}
+RESOURCES = {
+    "session_id": "session",
+    "turn_id": "turn",
+    "tool_call_id": "tool_call",
+    "stop_id": "stop",
+    "session.id": "session",
+}
 """What an id of a request names, which is looked up."""
 OTHER_IDS = {
     *("request_id", "filter.session_id", "range.producer_id", "parent_turn_id", "filter.parent_turn_id"),

@@ -16,25 +16,32 @@ from typing import Literal
 
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
+from onrecord.gateway.v1 import control_pb2
 
 from gateway_svc.engines.claude.lines import as_id
 from gateway_svc.engines.claude.outcomes import CANCELLED, observed_result
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.wire.fields import Fields
+from gateway_svc.stopping.stop import decision as stop_decision
+from gateway_svc.stopping.stop import told as stop_told
+from gateway_svc.stopping.turns import RunningCall
 from gateway_svc.turns.events import tool_call_finished, tool_call_started
 from gateway_svc.turns.turn import Turn
-from recording.calls import AGENT_OWN, NOT_RECORDED, UNDECIDED, UNKNOWN_TOOL, Scope, ToolCall, ToolResult
+from recording.calls import AGENT_OWN, NOT_RECORDED, UNDECIDED, UNKNOWN_TOOL, Decision, Scope, ToolCall, ToolResult
 from service_kit.bounds import PROGRAM_CALLS
 
 MAX_NAME_CHARACTERS = 128
-TOOLS = frozenset(
+SERVER_TOOLS = frozenset(
+    {"web_search", "web_fetch", "code_execution", "bash_code_execution", "text_editor_code_execution"}
+)
+"""Those that the model's server runs itself, without any question."""
+TOOLS = SERVER_TOOLS | frozenset(
     {
         *("Agent", "Bash", "BashOutput", "Edit", "Glob", "Grep", "KillShell", "NotebookEdit", "Read", "Skill", "Task"),
         *("TodoWrite", "WebFetch", "WebSearch", "Write"),
-        *("web_search", "web_fetch", "code_execution", "bash_code_execution", "text_editor_code_execution"),
     }
 )
-"""The tools that the program always has, by its names for them, and those that the model's server runs itself."""
+"""The tools that the program always has, by its names for them, and SERVER_TOOLS."""
 
 NO_PERMISSION = replace(AGENT_OWN, verdict=common_pb2.VERDICT_DENIED)
 """Of a call that the program's own permissions refused."""
@@ -49,6 +56,10 @@ class _Open:
     offered: bool
     refusal: str | None = None
     """Why it must not run."""
+    stop: control_pb2.Stop | None = None
+    """The stop that it must not run for."""
+    running: RunningCall | None = None
+    """What stops know of it."""
     unrecorded: bool = False
     """Whether it must not run since it cannot be recorded."""
     denied: bool = False
@@ -116,6 +127,12 @@ class Calls:
         opened = _Open(call, self._intent(call, offered=offered), offered)
         told.begun.append(opened)
         self._open.setdefault(call.provider_call_id, []).append(opened)
+        asks = self._audit is not None and call.name not in SERVER_TOOLS
+        opened.running = self._turn.stops.begin_call(call.name, runs=not asks)
+        if stop := self._turn.stops.stop_of(call.name):
+            if not asks:
+                self._turn.stops.halt(stop)
+            opened.stop = stop
         if self._audit:
             opened.refusal = self._audit.intend(opened.intent)
         self._turn.events.put(tool_call_started(opened.intent))
@@ -133,11 +150,21 @@ class Calls:
             begun, opened.offered = opened.intent.created_at_ms, True
             opened.intent = self._intent(opened.call, offered=True)
             opened.intent.created_at_ms = begun
+        if opened.stop is None:  # it may have come since the call was shown
+            opened.stop = self._turn.stops.stop_of(call.name)
+        if opened.stop is not None:
+            opened.denied = True
+            return stop_told(opened.stop)
         refusal = opened.refusal
         if refusal is None and self._audit:
             refusal = await self._audit.synced()
+            if stop := self._turn.stops.stop_of(call.name):
+                opened.stop, opened.denied = stop, True
+                return stop_told(stop)
         if refusal:
             opened.denied = opened.unrecorded = True
+        elif opened.running:
+            opened.running.runs = True
         return refusal
 
     def _intent(self, call: ToolCall, *, offered: bool) -> audit_pb2.AuditRow:
@@ -153,6 +180,7 @@ class Calls:
         """What makes the calls, by the program's own word, where the client has said nothing."""
         if not self.scope.agent[0]:
             self.scope = replace(self.scope, agent=agent)
+            self._turn.stops.become(agent=agent[0])
 
     @property
     def open(self) -> bool:
@@ -188,19 +216,27 @@ class Calls:
 
     def _conclude(self, opened: _Open, result: ToolResult) -> None:
         """Records an ended call, and tells the client. The one place where this engine builds audit rows."""
+        if opened.running:
+            self._turn.stops.end_call(opened.running)
         duration_ms = round((time.monotonic() - opened.started) * 1000)
         result = replace(result, duration_ms=duration_ms)
         if self._audit:
             if result.outcome == common_pb2.OUTCOME_INVALID_CALL:
                 self._audit.decide(opened.intent, UNDECIDED)
             elif result.outcome == common_pb2.OUTCOME_DENIED:
-                self._audit.decide(opened.intent, NOT_RECORDED if opened.unrecorded else NO_PERMISSION)
+                self._audit.decide(opened.intent, _refused_by(opened))
             row = self._audit.close_call(opened.intent, result)
             self._audit.record(row)
         else:
             row = _bare_row(opened.intent, result)
         self._turn.account.add_tool_call(row)
         self._turn.events.put(tool_call_finished(row))
+
+
+def _refused_by(opened: _Open) -> Decision:
+    if opened.stop is not None:
+        return stop_decision(opened.stop)
+    return NOT_RECORDED if opened.unrecorded else NO_PERMISSION
 
 
 def _mcp_server(name: str) -> str:

@@ -149,15 +149,16 @@ class ClaudeProcess:
         if self.skipped_lines == 1:
             log.warning("claude.line_skipped", reason=reason, bytes=length)
 
-    async def end(self, *, interrupt: bool) -> None:
+    async def end(self, *, interrupt: bool, at_once: bool = False) -> None:
         """Ends it and all that it started: none of them is left when this returns.
 
         With `interrupt` it is first asked to stop, so that it can report the cost. Its lines can be read meanwhile.
+        With `at_once` it is killed without being asked or waited for.
         """
-        if interrupt:
+        if interrupt and not at_once:
             self.send({"type": "control_request", "request_id": "stop", "request": {"subtype": "interrupt"}})
         self.close_input()
-        if not await self._ends_within(INTERRUPT_SECONDS):
+        if not at_once and not await self._ends_within(INTERRUPT_SECONDS):
             self._signal(signal.SIGTERM)
             if not await self._ends_within(TERM_SECONDS):
                 log.warning("claude.killed")

@@ -73,7 +73,7 @@ class Run:
         reading = asyncio.create_task(self._read(process))
         ended = await _wait(reading, seconds)
         self._calls.stopping = ended is not _Ended.BY_ITSELF
-        if await _undisturbed(asyncio.create_task(_end(process, reading))):
+        if await _undisturbed(asyncio.create_task(self._end(process, reading))):
             ended = _Ended.BY_CANCEL
         try:
             if ended is _Ended.BY_ITSELF:
@@ -87,6 +87,13 @@ class Run:
             return pb.STOP_REASON_MAX_TURN_SECONDS
         self._cut(CANCELLED_CALL.text, CANCELLED)
         raise asyncio.CancelledError
+
+    async def _end(self, process: ClaudeProcess, reading: "asyncio.Task[None]") -> None:
+        """Ends the program, whose last lines may report its cost. A stop does not wait for that."""
+        await process.end(interrupt=not reading.done(), at_once=self._turn.stops.stop is not None)
+        await asyncio.wait([reading], timeout=LAST_LINES_SECONDS)
+        reading.cancel()
+        await process.close()
 
     async def _read(self, process: ClaudeProcess) -> None:
         taken = itertools.count(1)
@@ -176,14 +183,6 @@ async def _wait(reading: "asyncio.Task[None]", seconds: float) -> _Ended:
     except asyncio.CancelledError:
         return _Ended.BY_CANCEL
     return _Ended.BY_ITSELF
-
-
-async def _end(process: ClaudeProcess, reading: "asyncio.Task[None]") -> None:
-    """Ends the program, whose last lines may report its cost."""
-    await process.end(interrupt=not reading.done())
-    await asyncio.wait([reading], timeout=LAST_LINES_SECONDS)
-    reading.cancel()
-    await process.close()
 
 
 async def _undisturbed(task: "asyncio.Task[None]") -> bool:

@@ -279,6 +279,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The digest of the answer is not that of the tool call's arguments: look at what waits, and answer that. Metadata:
     resource, id.
     """
+    ERROR_REASON_STOPPED: _ErrorReason.ValueType  # 40
+    """An administrator has stopped what the turn is of: it can run once the stop is lifted. Metadata: stop_id."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call failed. The google.rpc.ErrorInfo of a status has domain onrecord.dev, and the value's name
@@ -369,6 +371,8 @@ ERROR_REASON_DIGEST_MISMATCH: ErrorReason.ValueType  # 39
 """The digest of the answer is not that of the tool call's arguments: look at what waits, and answer that. Metadata:
 resource, id.
 """
+ERROR_REASON_STOPPED: ErrorReason.ValueType  # 40
+"""An administrator has stopped what the turn is of: it can run once the stop is lifted. Metadata: stop_id."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
@@ -397,7 +401,7 @@ class Decision(_message.Message):
     """How long the call waited for an answer, in milliseconds; 0 where nobody was asked."""
     rule: _builtins.str
     """The name of the rule that decided, at most 128 characters; empty where none did. An allowed call has `unconfined` where
-    its program ran without a jail.
+    its program ran without a jail, and one that was refused since agents are stopped has `stop:` and the stop's id.
     """
     policy_digest: _builtins.str
     """Which rules were in force: the digest that their ControlRow has, at most 128 characters; empty where there are none."""

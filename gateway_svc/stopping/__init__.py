@@ -1,0 +1,1 @@
+"""Stopping agents: what is stopped, who is reached, and what is kept of it."""

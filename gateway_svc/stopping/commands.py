@@ -1,0 +1,122 @@
+"""The commands stop, stops and resume: for who must stop agents at once."""
+
+from typing import Annotated
+
+import typer
+from onrecord.gateway.v1 import control_pb2 as pb
+from onrecord.gateway.v1 import control_pb2_grpc
+
+from gateway_svc.stopping.stop import scope_text
+from gateway_svc.stopping.stops import END_SECONDS
+from gateway_svc.terminal import (
+    DEFAULT_TARGET,
+    EXIT_FAILED,
+    GRPC_TIMEOUT_SECONDS,
+    Json,
+    Target,
+    err,
+    out,
+    print_json,
+    run_call,
+)
+from service_kit.client import open_channel
+from service_kit.printable import printable
+from service_kit.times import show_time
+
+Reason = Annotated[str, typer.Option(help="Why; told to those who are refused, and kept on the record.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds this module's commands to app."""
+    for command in (stop, stops, resume):
+        app.command()(command)
+
+
+def stop(
+    reason: Reason,
+    everything: Annotated[bool, typer.Option("--everything", help="Stop all turns.")] = False,
+    principal: Annotated[str, typer.Option(help="Stop the turns of this caller.")] = "",
+    agent: Annotated[str, typer.Option(help="Stop the turns of this agent.")] = "",
+    engine: Annotated[str, typer.Option(help="Stop the turns on this engine.")] = "",
+    tool: Annotated[str, typer.Option(help="Stop the calls of tools with such names: bash, or files.*")] = "",
+    label: Annotated[str, typer.Option(metavar="KEY=VALUE", help="Stop the turns of sessions with this label.")] = "",
+    let_calls_end: Annotated[
+        bool, typer.Option("--let-calls-end", help="Let tool calls that run go on to their end.")
+    ] = False,
+    as_json: Json = False,
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """Refuse turns and tool calls from now on, and end those that run. Give one thing that is to be stopped."""
+    named = {"principal": principal, "agent": agent, "engine": engine, "tool": tool}
+    given = {name: value for name, value in named.items() if value}
+    if everything + bool(label) + len(given) != 1 or (label and "=" not in label):
+        raise typer.BadParameter(
+            "give one of --everything, --principal, --agent, --engine, --tool and --label KEY=VALUE"
+        )
+    scope = pb.StopScope(everything=pb.Everything() if everything else None)
+    for name, value in given.items():
+        setattr(scope, name, value)
+    if label:
+        scope.label.key, _, scope.label.value = label.partition("=")
+    request = pb.StopAgentsRequest(scope=scope, reason=reason, let_running_calls_end=let_calls_end)
+
+    async def ask() -> pb.StopAgentsResponse:
+        channel, metadata = open_channel(target)
+        async with channel:
+            stub = control_pb2_grpc.ControlServiceStub(channel)
+            seconds = GRPC_TIMEOUT_SECONDS + END_SECONDS
+            answer: pb.StopAgentsResponse = await stub.StopAgents(request, timeout=seconds, metadata=metadata)
+            return answer
+
+    answer = run_call(ask(), target)
+    if as_json:
+        print_json(answer)
+    else:
+        ended = f"{answer.ended_turns} turns and {answer.ended_tool_calls} tool calls ended"
+        out.print(f"stopped: {_line(answer.stop)}; {ended}, {answer.still_running} still run")
+    if answer.still_running and not let_calls_end:
+        err.print(f"{answer.still_running} had not ended {END_SECONDS:g} s later: give the same command again")
+        raise typer.Exit(EXIT_FAILED)
+
+
+def stops(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
+    """List the stops in force."""
+
+    async def ask() -> pb.ListStopsResponse:
+        channel, metadata = open_channel(target)
+        async with channel:
+            stub = control_pb2_grpc.ControlServiceStub(channel)
+            seconds = GRPC_TIMEOUT_SECONDS
+            answer: pb.ListStopsResponse = await stub.ListStops(
+                pb.ListStopsRequest(), timeout=seconds, metadata=metadata
+            )
+            return answer
+
+    for one in run_call(ask(), target).stops:
+        if as_json:
+            print_json(one)
+        else:
+            out.print(_line(one))
+
+
+def resume(
+    stop_id: Annotated[str, typer.Argument(metavar="ID", help="The id that `stops` shows.")],
+    reason: Annotated[str, typer.Option(help="Why; kept on the record.")],
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """Lift a stop."""
+
+    async def ask() -> None:
+        channel, metadata = open_channel(target)
+        async with channel:
+            stub = control_pb2_grpc.ControlServiceStub(channel)
+            request = pb.ResumeRequest(stop_id=stop_id, reason=reason)
+            await stub.Resume(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)
+
+    run_call(ask(), target)
+    out.print(f"lifted: {printable(stop_id)}")
+
+
+def _line(stop: pb.Stop) -> str:
+    since = show_time(stop.at_ms)
+    return printable(f"{stop.id}  {since}  {stop.principal or '-'}  {scope_text(stop.scope)}  {stop.reason}")

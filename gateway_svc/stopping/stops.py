@@ -1,0 +1,209 @@
+"""The stops in force: in memory, where they count at once, and in a file, where the next start finds them."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import structlog
+from google.protobuf import json_format
+from onrecord.audit.v1 import audit_pb2
+from onrecord.gateway.v1 import control_pb2 as pb
+from uuid_utils import uuid7
+
+from gateway_svc.conversations.undisturbed import to_its_end
+from gateway_svc.errors import NotFound, Overloaded, SettingsError, StoreUnavailable, storing
+from gateway_svc.stopping.stop import Subject, check_reason, check_scope, scope_text
+from gateway_svc.stopping.turns import StoppableTurn
+from recording.locks import sync_folder
+from recording.replacing import replace_file
+
+MAX_STOPS = 100
+MAX_LIFTED = 1000
+"""How many of the stops that were lifted are remembered, so that a Resume may be tried again."""
+END_SECONDS = 10.0
+"""How long an answer waits for the end of what a stop ends."""
+COUNTED = ("turn_refused", "turn_ended", "call_refused", "call_ended")
+_VERSION = 1
+
+log = structlog.get_logger(__name__)
+
+Record = Callable[..., Awaitable[None]]
+"""Puts a control row on the record: recording.rows.control_row's arguments. Does not raise."""
+
+
+async def _record_nothing(kind: audit_pb2.ControlKind.ValueType, **fields: str) -> None:
+    """A deployment that records nothing records no stop either."""
+
+
+class Stops:
+    """All stops of a gateway, and the turns that they reach."""
+
+    def __init__(self, state_dir: Path | None = None, record: Record = _record_nothing) -> None:
+        """Reads the stops that an earlier run has left in force; without a state_dir they end with the process.
+
+        Raises:
+            SettingsError: the file cannot be read as stops. What is stopped is then not known.
+            OSError: it cannot be read at all.
+        """
+        self._path = state_dir / "stops.json" if state_dir else None
+        self._record = record
+        self._in_force, self._lifted = _load(self._path) if self._path else ((), [])
+        self._turns: set[StoppableTurn] = set()
+        self._changing = asyncio.Lock()
+        self.counts = Counter[str](dict.fromkeys(COUNTED, 0))
+        """How much was refused or ended."""
+        for stop in self._in_force:
+            log.warning("agents.stopped", stop_id=stop.id, scope=scope_text(stop.scope), stopped_by=stop.principal)
+
+    def in_force(self) -> tuple[pb.Stop, ...]:
+        """The stops in force, the oldest first."""
+        return self._in_force
+
+    def detail(self) -> str:
+        """What health says of them; empty when there are none."""
+        if not self._in_force:
+            return ""
+        everything = any(stop.scope.HasField("everything") for stop in self._in_force)
+        return f"{len(self._in_force)} stops are in force" + (": everything is stopped" if everything else "")
+
+    def turn(self, subject: Subject) -> StoppableTurn:
+        """A new turn, which stops reach from when it is watched."""
+        return StoppableTurn(subject, self.in_force, self.counts)
+
+    def watch(self, turn: StoppableTurn, task: "asyncio.Task[Any]") -> None:
+        """A turn is run by a task, until which ends."""
+        turn.begin(task)
+        self._turns.add(turn)
+
+        def end(task: "asyncio.Task[Any]") -> None:
+            turn.end()
+            self._turns.discard(turn)
+
+        task.add_done_callback(end)
+
+    async def stop(self, request: pb.StopAgentsRequest, principal: str) -> pb.StopAgentsResponse:
+        """Makes a stop, or finds the one of this scope; ends what it is of; writes it; waits for what it ends.
+
+        A caller that goes away changes nothing of that.
+
+        Raises:
+            InvalidRequest: the request names nothing, or not why.
+            Overloaded: there are as many stops as there may be.
+            StoreUnavailable: the stop is in force, and could not be written.
+        """
+        check_scope(request.scope)
+        check_reason(request.reason)
+        return await to_its_end(self._stop(request, principal))
+
+    async def _stop(self, request: pb.StopAgentsRequest, principal: str) -> pb.StopAgentsResponse:
+        stop = next((one for one in self._in_force if one.scope == request.scope), None)
+        is_new = stop is None
+        if stop is None:
+            if len(self._in_force) >= MAX_STOPS:
+                raise Overloaded(f"{MAX_STOPS} stops are in force: lift one, or stop more at once")
+            stop = pb.Stop(
+                id=str(uuid7()),
+                scope=request.scope,
+                reason=request.reason,
+                principal=principal,
+                at_ms=time.time_ns() // 1_000_000,
+            )
+            self._in_force += (stop,)
+        # From here on it holds, whatever else fails; what runs is ended before anything is waited for.
+        let_end = request.let_running_calls_end
+        reached = [(turn, list(turn.apply(stop, let_calls_end=let_end))) for turn in list(self._turns)]
+        if is_new:
+            log.warning("agents.stopped", stop_id=stop.id, scope=scope_text(stop.scope), stopped_by=principal)
+            await self._tell(audit_pb2.CONTROL_KIND_STOP, stop, principal, stop.reason)
+        if not await self._write(stop):
+            return await self._stop(request, principal)
+        endings = [ending for _, those in reached for ending in those]
+        if endings and not let_end:
+            await asyncio.wait(endings, timeout=END_SECONDS)
+        turns = [ending for ending in endings if isinstance(ending, asyncio.Task)]
+        calls = [ending for ending in endings if not isinstance(ending, asyncio.Task)]
+        return pb.StopAgentsResponse(
+            stop=stop,
+            ended_turns=sum(task.done() for task in turns),
+            ended_tool_calls=sum(call.done() for call in calls),
+            still_running=sum(not ending.done() for ending in endings),
+        )
+
+    async def resume(self, request: pb.ResumeRequest, principal: str) -> None:
+        """Lifts a stop, once that is on the record and on disk. A caller that goes away changes nothing of that.
+
+        Raises:
+            InvalidRequest: the request does not say why.
+            NotFound: no such stop is in force, or was lifted lately.
+            StoreUnavailable: it could not be written; the stop stays.
+        """
+        check_reason(request.reason)
+        await to_its_end(self._resume(request, principal))
+
+    async def _resume(self, request: pb.ResumeRequest, principal: str) -> None:
+        async with self._changing:
+            stop = next((one for one in self._in_force if one.id == request.stop_id), None)
+            if stop is None:
+                if request.stop_id in self._lifted:
+                    return
+                raise NotFound(f"no stop {request.stop_id[:64]!r} is in force", "stop", request.stop_id)
+            await self._tell(audit_pb2.CONTROL_KIND_RESUME, stop, principal, request.reason)
+            lifted = [*self._lifted, stop.id][-MAX_LIFTED:]
+            with storing():
+                await asyncio.to_thread(_save, self._path, [one for one in self._in_force if one is not stop], lifted)
+            # Of what is in force now: a stop that came meanwhile waits to be written.
+            self._in_force = tuple(one for one in self._in_force if one is not stop)
+            self._lifted = lifted
+            log.warning("agents.resumed", stop_id=stop.id, scope=scope_text(stop.scope), resumed_by=principal)
+
+    async def _write(self, stop: pb.Stop) -> bool:
+        """Writes what is in force; returns whether the stop still is."""
+        async with self._changing:
+            if stop not in self._in_force:  # somebody has just lifted it
+                return False
+            try:
+                with storing():
+                    await asyncio.to_thread(_save, self._path, self._in_force, self._lifted)
+            except StoreUnavailable as error:
+                told = f"the stop {stop.id} is in force until this gateway ends, and could not be written: {error}"
+                raise type(error)(told) from error
+        return True
+
+    async def _tell(self, kind: audit_pb2.ControlKind.ValueType, stop: pb.Stop, principal: str, reason: str) -> None:
+        scope = scope_text(stop.scope)
+        await self._record(kind, scope=scope, principal=principal, reason=reason, stop_id=stop.id)
+
+
+def _save(path: Path | None, stops: Iterable[pb.Stop], lifted: list[str]) -> None:
+    """Returns when the file would be found after a crash."""
+    if path is None:
+        return
+    found = [json_format.MessageToDict(stop, preserving_proto_field_name=True) for stop in stops]
+    replace_file(path, json.dumps({"version": _VERSION, "stops": found, "lifted": lifted}, indent=1).encode() + b"\n")
+    sync_folder(path.parent)
+
+
+def _load(path: Path) -> tuple[tuple[pb.Stop, ...], list[str]]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return (), []
+    try:
+        value = json.loads(content)
+        if value.keys() != {"version", "stops", "lifted"} or value["version"] != _VERSION:
+            raise ValueError("it is of another version")
+        stops = tuple(json_format.ParseDict(one, pb.Stop()) for one in value["stops"])
+        for stop in stops:
+            check_scope(stop.scope)
+            if not stop.id:
+                raise ValueError("a stop has no id")
+        return stops, [str(one) for one in value["lifted"]]
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, what is stopped is not known
+        raise SettingsError(
+            f"{path}: cannot be read as the stops in force ({type(error).__name__}): it may be damaged, or of a newer "
+            "version. Restore it, or remove it if nothing is to be stopped"
+        ) from None
