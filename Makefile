@@ -7,13 +7,14 @@ ROUNDS ?= 200
 MINUTES ?= 60
 CALLS  ?= 10000000
 CLAUDE := $(VENV)/claude/node_modules/.bin/claude
+RECIPES := $(VENV)/recipes
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
 # Python keeps what it compiles, pytest's rewritten tests above all, whatever the environment says: each run needs it.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile storm faults load bench bench-hostile bench-data bench-queries clean
+.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile test-recipes storm faults load bench bench-hostile bench-data bench-queries clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -36,6 +37,11 @@ $(VENV)/.ui: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ui]'
 	@touch $@
 
+$(VENV)/.recipes: $(VENV)/.ready tests/recipes/constraints.txt
+	$(PYTHON) -m venv --clear --without-pip $(RECIPES)
+	$(BIN)/python -m pip --python $(RECIPES)/bin/python install --quiet --disable-pip-version-check --no-compile -r tests/recipes/constraints.txt
+	@touch $@
+
 $(CLAUDE): $(VENV)/.ready
 	npm install --silent --no-audit --no-fund --prefix $(VENV)/claude @anthropic-ai/claude-code@2.1.332
 
@@ -49,10 +55,10 @@ demo: $(VENV)/.ready  ## run the pair, an agent and its tools; MODEL=gemma for a
 
 test: $(VENV)/.ready  ## run the tests, less the suites that have targets of their own: .ci/run runs all
 	$(BIN)/python -m pytest -n 3 --dist worksteal -q $(addprefix --ignore=tests/,hostile image languages ui)
-	@echo 'Left out: make test-long test-hostile test-ui test-image test-languages test-npm test-real-model test-real-claude, make storm, make faults, make load.'
+	@echo 'Left out: make test-long test-hostile test-recipes test-ui test-image test-languages test-npm test-real-model test-real-claude, make storm, make faults, make load.'
 
 test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m 'long and not hostile'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m 'long and not hostile and not recipes'
 
 test-ui: $(VENV)/.ui  ## run the tests of the pages, in Chromium where it is installed
 	$(BIN)/python -m pytest -q -m ui tests/ui
@@ -100,6 +106,12 @@ test-image: $(VENV)/.deploy  ## build the images from Debian's packages, run the
 
 test-hostile: $(VENV)/.ready  ## run the peers that mean harm against both services; SHORT=1 for the quicker half
 	$(BIN)/python -m pytest -q -p no:unraisableexception -m 'hostile$(if $(SHORT), and not long)' tests/hostile
+
+test-recipes: $(VENV)/.recipes  ## run the recipes of docs/client.md with the real programs, and the client beside older libraries; LONG=1 with a freeze of a minute and time limits
+	rm -rf $(VENV)/wheels
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(VENV)/wheels clients/python
+	$(BIN)/python -m pip --python $(RECIPES)/bin/python install --quiet --disable-pip-version-check --no-deps --force-reinstall $(VENV)/wheels/*.whl
+	$(BIN)/python -m pytest -n 2 -q -m 'recipes$(if $(LONG),, and not long)' tests/recipes
 
 bench-hostile: $(VENV)/.ready  ## print what an honest caller feels beside each peer that means harm; CASES=… for some
 	$(BIN)/python -m pytest -q -rP --show-capture=no -m hostile tests/hostile $(if $(CASES),-k "$(CASES)")

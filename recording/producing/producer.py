@@ -2,7 +2,7 @@
 
 A fork is safe at any moment, from any thread. The child is a producer of its own, with a folder of its own from its
 first row on; it writes nothing of its parent's, and lets go of the parent's lock, which would keep a dead parent's
-folder from being sent.
+folder from being sent. A fork of which Python is not told, as a server in C makes it, is noticed at the next call.
 """
 
 import os
@@ -61,6 +61,7 @@ class Producer:
         Raises:
             OSError: root cannot be used.
         """
+        _notice_fork()
         with _opening:
             options = SpoolOptions(ahead_bytes=AHEAD_BYTES, sent_by_others=True, on_upkeep=self._care)
             self._folders = Folders(self._root, options)
@@ -116,17 +117,20 @@ class Producer:
 
     def is_sent(self) -> bool:
         """Whether all that this process recorded has reached the ledger."""
+        _notice_fork()
         logger = self._logger
         return not self._unrecorded and (logger is None or logger.spool.is_sent())
 
     def can_be_sent(self) -> bool:
         """Whether there is somebody who sends; starts one by need."""
+        _notice_fork()
         with _opening:
             self._courier.ensure()
         return self._courier.is_running()
 
     def close(self) -> None:
         """Syncs, and lets go of the folder, which is sent and removed by whoever sends. open() opens it again."""
+        _notice_fork()
         with _opening:
             logger, self._logger, self._folders = self._logger, None, None
             _producers.discard(self)
@@ -138,6 +142,7 @@ class Producer:
                 self._courier.ensure()  # or nobody removes the folder
 
     def _current(self) -> SpoolLogger:
+        _notice_fork()
         logger = self._logger
         return self._begin() if logger is None else logger
 
@@ -203,6 +208,9 @@ class Producer:
 _opening = threading.RLock()
 """Held while folders are opened and closed, and programs started: a fork waits for that, so that a child inherits no
 descriptor that it does not know of."""
+_process = os.getpid()
+"""The process to which the open folders belong."""
+_noticing: dict[int, threading.Lock] = {}
 _producers: "weakref.WeakSet[Producer]" = weakref.WeakSet()
 
 
@@ -224,9 +232,20 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _opening
+    global _opening, _process
     _opening = threading.RLock()
     _each(Producer._leave)
+    _process = os.getpid()
+
+
+def _notice_fork() -> None:
+    """Does what no handler has done: a server that forks in C, such as uWSGI, runs none."""
+    process = os.getpid()
+    if _process == process:
+        return
+    with _noticing.setdefault(process, threading.Lock()):  # a lock that no thread of the parent's can hold
+        if _process != process:
+            _after_fork_in_child()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -36,7 +36,8 @@ from tests.e2e.test_security import Guarded
 __all__ = ["make_pair"]
 
 SCRIPT = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "touch ran"}),)), Step(text="Done.")))
-PAGES = (REPOSITORY / "docs" / "client.md").read_text() + (REPOSITORY / "README.md").read_text()
+PAGE, _, _ = (REPOSITORY / "docs" / "client.md").read_text().partition("\n## Recipes\n")
+PAGES = PAGE + (REPOSITORY / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGES, re.DOTALL)
 
 

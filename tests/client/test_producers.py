@@ -205,6 +205,32 @@ if pid:
     assert folder.joinpath("00000000000000000001.segment").read_bytes().count(b"\xffrec") == 2, "an intent and a row"
 
 
+def test_a_fork_of_which_python_is_not_told_is_noticed(tmp_path):
+    """A server in C forks by itself (uWSGI), and no handler of os.register_at_fork runs."""
+    code = """
+import ctypes, os, sys
+from onrecord.client import Ledger
+ledger = Ledger(sys.argv[1], drain_seconds=0).open()
+with ledger.tool_call("of-the-parent"):
+    pass
+pids = []
+for does in ("records", "records", "closes"):
+    pids.append(ctypes.PyDLL(None).fork())
+    if not pids[-1]:
+        if does == "records":
+            with ledger.tool_call("of-a-child"):
+                pass
+        ledger.close()
+        os._exit(0)
+assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 3
+with ledger.tool_call("of-the-parent"):
+    pass
+"""
+    run(code, tmp_path)
+    names = sorted((folder / "00000000000000000001.segment").read_bytes().count(b"of-") for folder in folders(tmp_path))
+    assert names == [2, 2, 4], "an intent and a row of each call, in the folder of its process"
+
+
 def test_a_fork_finds_no_thread_of_ours(tmp_path):
     """Python warns of a fork beside threads from 3.12 on, and the child would have none of them."""
     with Ledger(tmp_path) as ledger:
