@@ -246,6 +246,7 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
         max_bytes=settings.spool_max_bytes,
     )
     if toolset.rules and settings.rules_file:
+        answers.policy_digest = toolset.rules.digest
         loaded = partial(control_row, audit_pb2.CONTROL_KIND_RULES_LOADED, scope=settings.rules_file.name)
         toolset.rules.tell(lambda digest: safe_audit(record.logger, loaded(policy_digest=digest)))
 

@@ -99,6 +99,12 @@ class DigestMismatch(_AboutOne):
     code = "digest_mismatch"
 
 
+class PolicyChanged(_AboutOne):
+    """An answer allows a call that was asked about under other rules than those in force."""
+
+    code = "policy_changed"
+
+
 class EventsGone(GatewayError):
     """Events of a turn that were asked for are not kept any more; `first` is the oldest that is."""
 

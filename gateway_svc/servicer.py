@@ -25,6 +25,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.DigestMismatch: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.PolicyChanged: grpc.StatusCode.FAILED_PRECONDITION,
     errors.EventsGone: grpc.StatusCode.OUT_OF_RANGE,
     errors.Interrupted: grpc.StatusCode.ABORTED,
     errors.Busy: grpc.StatusCode.ABORTED,

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
 
-from gateway_svc.errors import AlreadyExists, DigestMismatch, NotFound
+from gateway_svc.errors import AlreadyExists, DigestMismatch, NotFound, PolicyChanged
 
 REMEMBERED_SECONDS = 3600.0
 MAX_REMEMBERED = 10_000
@@ -29,6 +29,10 @@ class Answer:
     """The authenticated name of who answered; empty where callers have no names."""
     at_ms: int = 0
     """When the answer came, in milliseconds since 1970-01-01 UTC."""
+
+
+OVERTAKEN = Answer(allow=False, reason="The rules changed while the call waited: make it again if it is still needed.")
+"""Nobody's: of a call that somebody allowed under other rules than those in force."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +80,8 @@ class Answers:
     def __init__(self, seconds: float) -> None:
         """Waits at most `seconds` for each answer."""
         self.seconds = seconds
+        self.policy_digest: Callable[[], str] | None = None
+        """Tells the digest of the rules in force; None where there are no rules."""
         self.changed = asyncio.Event()
         """Set when a call begins to wait or waits no more; another event is then in its place."""
         self._waiting: dict[str, Pending] = {}
@@ -120,6 +126,7 @@ class Answers:
         Raises:
             AlreadyExists: the call was answered otherwise, or by somebody else.
             DigestMismatch: the call has other arguments.
+            PolicyChanged: it allows a call that was asked about under other rules, and which is now refused.
             NotFound: no call with this id waits, and none was answered within the last hour.
         """
         pending = self.find(call_id)
@@ -133,6 +140,10 @@ class Answers:
             if (given.answer, given.by) != (answer, by):
                 raise AlreadyExists("the tool call was answered otherwise, or by another caller", "tool_call", call_id)
             return
+        if answer.allow and self.policy_digest and self.policy_digest() != pending.intent.decision.policy_digest:
+            pending.future.set_result(OVERTAKEN)
+            self.tell()
+            raise PolicyChanged("the rules changed since the call was asked about: it is refused", "tool_call", call_id)
         pending.future.set_result(replace(answer, at_ms=time.time_ns() // 1_000_000))
         log.info("tool_call.answered", tool_call_id=call_id, allowed=answer.allow, answered_by=by)
         self._given[call_id] = _Given(pending, answer, by, time.monotonic() + REMEMBERED_SECONDS)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
-from gateway_svc.loop.answers import Answers
+from gateway_svc.loop.answers import OVERTAKEN, Answers
 from gateway_svc.tools.toolbox import denied
 from gateway_svc.turns.events import tool_call_started
 from gateway_svc.turns.turn import Turn
@@ -34,6 +34,14 @@ async def ask(
             if answer is None:
                 decision = replace(
                     asked, source=_DEPLOYMENT, verdict=common_pb2.VERDICT_DENIED, rule=asked.rule or "no_answer"
+                )
+            elif answer is OVERTAKEN:
+                decision = replace(
+                    asked,
+                    source=_DEPLOYMENT,
+                    verdict=common_pb2.VERDICT_DENIED,
+                    rule="policy_changed",
+                    reason=answer.reason,
                 )
             else:
                 decision = replace(

@@ -51,6 +51,10 @@ class Rules:
         self._listeners.append(listener)
         listener(self.current().digest)
 
+    def digest(self) -> str:
+        """The digest of the rules in force."""
+        return self.current().digest
+
     def decide(self, facts: "Facts") -> "tuple[Matched | None, str]":
         """What the rules in force say of a call, None if none holds; and their digest."""
         policy = self.current()

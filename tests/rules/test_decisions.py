@@ -9,6 +9,7 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Script
+from gateway_svc.errors import PolicyChanged
 from gateway_svc.loop.answers import Answer, Answers
 from gateway_svc.rules.file import Rules
 from gateway_svc.tools.bash import BashTool
@@ -144,6 +145,37 @@ async def test_a_rule_that_asks_has_the_call_wait_and_its_row_names_it(tmp_path,
         if answers == "nobody"
         else (common_pb2.OUTCOME_SUCCEEDED, PERSON, "ask-all", "seen", "bob")
     )
+
+
+async def test_an_approval_under_rules_that_changed_is_refused_and_so_is_the_call(tmp_path):
+    """What was asked about under other rules does not run, whoever approves it."""
+    path = tmp_path / "rules.toml"
+    path.write_text('[[rules]]\nname = "ask-all"\nverdict = "ask"\nreason = "Look first."\n')
+    step = {"tool_calls": [{"name": "read", "arguments": {"path": "notes.txt"}}]}
+    script = Script.model_validate({"steps": [step, {"text": "Done."}]})
+    refused = []
+    rules = Rules(path)
+    async with open_house(tmp_path, script, script, rules=rules) as house:
+        waiting = Answers(60)
+        waiting.policy_digest = rules.digest
+        for agent in house.agents.values():
+            agent._answers = waiting
+        async with aclosing(house.turns.run(pb.RunTurnRequest(input="go"))) as events:
+            async for event in events:
+                if event.tool_call_started.HasField("pending"):
+                    call_id = event.tool_call_started.tool_call_id
+                    other = path.with_suffix(".new")
+                    other.write_text(path.read_text().replace("Look first.", "Look twice."))
+                    other.replace(path)
+                    with pytest.raises(PolicyChanged):
+                        waiting.give(call_id, Answer(allow=True, by="bob"))
+                    refused.append(call_id)
+        asked = json.dumps([request.json for request in house.ollama.requests if request.method == "POST"])
+    (row,) = house.calls
+    assert refused == [row.id]
+    said = (row.outcome, row.decision.source, row.decision.verdict, row.decision.rule, row.decision.decided_by)
+    assert said == (common_pb2.OUTCOME_DENIED, CONFIGURATION, common_pb2.VERDICT_DENIED, "policy_changed", "")
+    assert "The rules changed while the call waited" in asked, "the model may call again, and the new rules decide"
 
 
 async def test_rules_that_changed_decide_on_the_next_call(rules, tmp_path):

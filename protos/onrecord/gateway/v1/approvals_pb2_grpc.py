@@ -42,7 +42,8 @@ class ApprovalServiceServicer:
         twice by the same caller is OK, within an hour. NOT_FOUND when no such call waits, or none any more. PERMISSION_DENIED
         for a caller that is neither an approver nor the session's own caller, and for the one whose turn it is where the
         deployment wants approval by others. ALREADY_EXISTS when the call was answered otherwise, or by another caller.
-        FAILED_PRECONDITION with the reason DIGEST_MISMATCH when args_digest is not that of the call's arguments.
+        FAILED_PRECONDITION with the reason DIGEST_MISMATCH when args_digest is not that of the call's arguments, and with
+        POLICY_CHANGED when other rules are in force than those under which the call was asked about: it is then refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

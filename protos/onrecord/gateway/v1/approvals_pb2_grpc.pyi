@@ -38,7 +38,8 @@ class ApprovalServiceStub:
     twice by the same caller is OK, within an hour. NOT_FOUND when no such call waits, or none any more. PERMISSION_DENIED
     for a caller that is neither an approver nor the session's own caller, and for the one whose turn it is where the
     deployment wants approval by others. ALREADY_EXISTS when the call was answered otherwise, or by another caller.
-    FAILED_PRECONDITION with the reason DIGEST_MISMATCH when args_digest is not that of the call's arguments.
+    FAILED_PRECONDITION with the reason DIGEST_MISMATCH when args_digest is not that of the call's arguments, and with
+    POLICY_CHANGED when other rules are in force than those under which the call was asked about: it is then refused.
     """
     ListPendingToolCalls: _grpc.UnaryUnaryMultiCallable[_approvals_pb2.ListPendingToolCallsRequest, _approvals_pb2.ListPendingToolCallsResponse]
     """ListPendingToolCalls lists tool calls that wait for an answer, the oldest first: to approvers and administrators all,
@@ -60,7 +61,8 @@ class ApprovalServiceAsyncStub(ApprovalServiceStub):
     twice by the same caller is OK, within an hour. NOT_FOUND when no such call waits, or none any more. PERMISSION_DENIED
     for a caller that is neither an approver nor the session's own caller, and for the one whose turn it is where the
     deployment wants approval by others. ALREADY_EXISTS when the call was answered otherwise, or by another caller.
-    FAILED_PRECONDITION with the reason DIGEST_MISMATCH when args_digest is not that of the call's arguments.
+    FAILED_PRECONDITION with the reason DIGEST_MISMATCH when args_digest is not that of the call's arguments, and with
+    POLICY_CHANGED when other rules are in force than those under which the call was asked about: it is then refused.
     """
     ListPendingToolCalls: _aio.UnaryUnaryMultiCallable[_approvals_pb2.ListPendingToolCallsRequest, _approvals_pb2.ListPendingToolCallsResponse]  # type: ignore[assignment]
     """ListPendingToolCalls lists tool calls that wait for an answer, the oldest first: to approvers and administrators all,
@@ -85,7 +87,8 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         twice by the same caller is OK, within an hour. NOT_FOUND when no such call waits, or none any more. PERMISSION_DENIED
         for a caller that is neither an approver nor the session's own caller, and for the one whose turn it is where the
         deployment wants approval by others. ALREADY_EXISTS when the call was answered otherwise, or by another caller.
-        FAILED_PRECONDITION with the reason DIGEST_MISMATCH when args_digest is not that of the call's arguments.
+        FAILED_PRECONDITION with the reason DIGEST_MISMATCH when args_digest is not that of the call's arguments, and with
+        POLICY_CHANGED when other rules are in force than those under which the call was asked about: it is then refused.
         """
 
     @_abc_1.abstractmethod
