@@ -2,6 +2,10 @@
 
 import re
 from pathlib import Path
+from typing import Any
+
+from onrecord.audit.v1 import audit_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.settings import AuditSettings
 from gateway_svc.engines.kinds import engine_kinds
@@ -57,6 +61,43 @@ def test_each_line_of_who_can_say_what_about_whom_is_shown_by_a_test_that_is_the
         named = set(re.findall(r"`(test_\w+)`", cell))
         assert named, f"no test shows {cell}"
         assert named <= names_of_tests()
+
+
+def test_each_field_of_the_rows_is_in_the_table_of_evidence_and_each_line_names_a_test_that_is_there():
+    page = (ROOT / "docs" / "evidence.md").read_text()
+    rows: list[Any] = [
+        audit_pb2.AuditRow,
+        audit_pb2.CostRow,
+        audit_pb2.SessionRow,
+        audit_pb2.ControlRow,
+        questions_pb2.Receipt,
+    ]
+    parts: list[Any] = [common_pb2.Decision, common_pb2.Software, common_pb2.ArgsDigest]
+    fields = {f"{kind.DESCRIPTOR.name}.{field.name}" for kind in [*rows, *parts] for field in kind.DESCRIPTOR.fields}
+    table = page.partition("## From fields to demands")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`([A-Z]\w+\.\w+)`", table)) == fields
+    lines = [
+        line for line in table.splitlines() if line.startswith("| ") and not line.startswith(("| field", "| demand"))
+    ]
+    tests = names_of_tests()
+    for line in lines:
+        named = set(re.findall(r"`(test_\w+)`", line.split(" | ")[-1]))
+        assert named, f"no test shows {line}"
+        assert named <= tests, line
+    assert "compliant" not in page
+
+
+def test_each_demand_that_the_table_of_evidence_names_is_among_those_that_the_page_explains():
+    page = (ROOT / "docs" / "evidence.md").read_text()
+    head, _, rest = page.partition("## From fields to demands")
+    explained = set(re.findall(r"^\| ([^|]+?) \|", head, re.MULTILINE)) - {"short", "---"}
+    demand = r"(?:AISVS )?\d+\.\d+\.\d+|PCI \d+\.\d+(?:\.\d+)?|Art\. \d+(?:\(\d\))?|CC\d\.\d|A\.\d\.\d\.\d"
+    cells = [line.split(" | ")[2] for line in rest.partition("\n## ")[0].splitlines() if line.startswith("| `")]
+    named = {found for cell in cells for found in re.findall(demand, cell)}
+    assert named
+    for one in named:
+        assert one in explained or f"AISVS {one}" in explained, one
+    assert {one for one in explained if one not in rest and one.removeprefix("AISVS ") not in rest} == set()
 
 
 def names_of_tests() -> set[str]:
