@@ -38,6 +38,7 @@ JAIL = (
     if HAS_JAIL
     else "without a sandbox, since bubblewrap is not installed; the scripted model's are harmless"
 )
+NEXT = "next: `make demo MODEL=ollama` has your own model do this; `Run it` in README.md starts services that stay"
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ async def run(choice: str, *, approval: bool) -> None:
                     await show_rows(audit.address, model.calls, approval=approval)
                     gateway.terminate()
                 audit.terminate()
+    console.print(f"\n{NEXT}", style="dim")
 
 
 def audit_settings(state: Path) -> dict[str, str]:
