@@ -24,7 +24,8 @@ from recording.delivery.connection import Target
 from recording.logger import Row
 from recording.record import Record, open_record
 
-GRACE_SECONDS = 45.0
+GRACE_SECONDS = 300.0
+"""To send what is left: far more than it takes, since a machine that does much else is slow."""
 PRODUCER_NAME = "faults"
 
 _TICK_SECONDS = 0.004
@@ -47,9 +48,9 @@ class Orders:
     max_bytes: int = 2**30
     clock_backwards: bool = False
     hogs_descriptors: bool = False
+    """Has no descriptor left for half of the time."""
     token: str = ""
     """What it shows the audit service, as the caller PRODUCER_NAME; empty where that asks for nothing."""
-    """Has no descriptor left for half of the time."""
 
 
 @dataclass(frozen=True)
