@@ -55,22 +55,31 @@ func withToken(ctx context.Context, variable string) context.Context {
 func runTurn(ctx context.Context, client gateway.GatewayServiceClient) string {
 	settings := &gateway.SessionSettings{Labels: map[string]string{"user": "go"}}
 	request := &gateway.RunTurnRequest{
-		RequestId: newID(),
-		Input:     "What is in this folder?",
-		Session:   &gateway.RunTurnRequest_NewSession{NewSession: settings},
+		RequestId:        newID(),
+		Input:            "What is in this folder?",
+		Session:          &gateway.RunTurnRequest_NewSession{NewSession: settings},
+		KeepOnDisconnect: true,
 	}
-	events, err := client.RunTurn(withToken(ctx, "ONRECORD_GATEWAY_TOKEN"), request)
+	own, leave := context.WithCancel(withToken(ctx, "ONRECORD_GATEWAY_TOKEN"))
+	defer leave()
+	var events interface {
+		Recv() (*gateway.TurnEvent, error)
+	}
+	events, err := client.RunTurn(own, request)
 	check(err)
-	sessionID := ""
+	sessionID, attach := "", &gateway.AttachTurnRequest{}
 	for {
 		event, err := events.Recv()
 		if err == io.EOF {
 			return sessionID
 		}
 		check(err)
+		if event.GetHeartbeat() == nil {
+			attach.AfterSequence = event.GetSequence()
+		}
 		switch {
 		case event.GetTurnAccepted() != nil:
-			sessionID = event.GetTurnAccepted().GetSessionId()
+			sessionID, attach.TurnId = event.GetTurnAccepted().GetSessionId(), event.GetTurnAccepted().GetTurnId()
 		case event.GetTurnStarted() != nil:
 			fmt.Printf("turn started on %s\n", event.GetTurnStarted().GetEngine())
 		case event.GetTextDelta() != nil:
@@ -78,6 +87,11 @@ func runTurn(ctx context.Context, client gateway.GatewayServiceClient) string {
 		case event.GetToolCallFinished() != nil:
 			call := event.GetToolCallFinished()
 			fmt.Printf("tool call %s: %s\n", call.GetToolName(), call.GetOutcome())
+			if own.Err() == nil {
+				leave() // as if the stream broke: AttachTurn goes on with it
+				events, err = client.AttachTurn(withToken(ctx, "ONRECORD_GATEWAY_TOKEN"), attach)
+				check(err)
+			}
 		case event.GetTurnFinished() != nil:
 			fmt.Printf("\nturn finished: %s\n", event.GetTurnFinished().GetStopReason())
 			if failure := event.GetTurnFinished().GetError(); failure != nil {

@@ -41,11 +41,29 @@ function token(path) {
 
 const options = () => ({ deadline: Date.now() + 60_000 });
 
+// A turn's events. After the first tool call it leaves the stream, as if it broke, and goes on with AttachTurn.
+async function* eventsOf(request) {
+  const attach = { turn_id: "", after_sequence: "0" };
+  // Leaving the loop cancels the call.
+  for await (const event of gateway.RunTurn(request, token(env.ONRECORD_GATEWAY_TOKEN), options())) {
+    if (event.turn_accepted) attach.turn_id = event.turn_accepted.turn_id;
+    if (event.event !== "heartbeat") attach.after_sequence = event.sequence;
+    yield event;
+    if (event.event === "tool_call_finished") break;
+  }
+  yield* gateway.AttachTurn(attach, token(env.ONRECORD_GATEWAY_TOKEN), options());
+}
+
 // Prints a turn as it goes, and returns its session.
 async function runTurn() {
-  const request = { request_id: randomUUID(), input: "What is in this folder?", new_session: { labels: { user: "node" } } };
+  const request = {
+    request_id: randomUUID(),
+    input: "What is in this folder?",
+    new_session: { labels: { user: "node" } },
+    keep_on_disconnect: true,
+  };
   let sessionId = "";
-  for await (const event of gateway.RunTurn(request, token(env.ONRECORD_GATEWAY_TOKEN), options())) {
+  for await (const event of eventsOf(request)) {
     const value = event[event.event];
     switch (event.event) {
       case "turn_accepted":

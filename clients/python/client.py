@@ -33,14 +33,31 @@ def token(variable: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {Path(path).read_text().strip()}"),) if path else ()
 
 
+def events_of(
+    gateway: gateway_pb2_grpc.GatewayServiceStub, request: gateway_pb2.RunTurnRequest
+) -> Iterator[gateway_pb2.TurnEvent]:
+    """A turn's events. After the first tool call it leaves the stream, as if it broke, and goes on with AttachTurn."""
+    metadata = token("ONRECORD_GATEWAY_TOKEN")
+    stream = gateway.RunTurn(request, timeout=TIMEOUT_SECONDS, metadata=metadata)
+    attach = gateway_pb2.AttachTurnRequest()
+    for event in stream:
+        attach.turn_id = attach.turn_id or event.turn_accepted.turn_id
+        attach.after_sequence = event.sequence or attach.after_sequence  # a heartbeat has none
+        yield event
+        if event.HasField("tool_call_finished"):
+            break
+    stream.cancel()
+    yield from gateway.AttachTurn(attach, timeout=TIMEOUT_SECONDS, metadata=metadata)
+
+
 def run_turn(gateway: gateway_pb2_grpc.GatewayServiceStub) -> str:
     """Prints a turn as it runs; returns its session."""
     settings = gateway_pb2.SessionSettings(labels={"user": "python"})
     request = gateway_pb2.RunTurnRequest(
-        request_id=str(uuid.uuid4()), input="What is in this folder?", new_session=settings
+        request_id=str(uuid.uuid4()), input="What is in this folder?", new_session=settings, keep_on_disconnect=True
     )
     session_id = ""
-    for event in gateway.RunTurn(request, timeout=TIMEOUT_SECONDS, metadata=token("ONRECORD_GATEWAY_TOKEN")):
+    for event in events_of(gateway, request):
         match event.WhichOneof("event"):
             case "turn_accepted":
                 session_id = event.turn_accepted.session_id
