@@ -15,7 +15,7 @@ from onrecord.gateway.v1 import control_pb2 as pb
 from uuid_utils import uuid7
 
 from gateway_svc.conversations.undisturbed import to_its_end
-from gateway_svc.errors import NotFound, Overloaded, SettingsError, StoreUnavailable, storing
+from gateway_svc.errors import InvalidRequest, NotFound, Overloaded, SettingsError, StoreUnavailable, storing
 from gateway_svc.stopping.stop import Subject, check_reason, check_scope, scope_text
 from gateway_svc.stopping.turns import StoppableTurn
 from recording.locks import sync_folder
@@ -137,10 +137,12 @@ class Stops:
         """Lifts a stop, once that is on the record and on disk. A caller that goes away changes nothing of that.
 
         Raises:
-            InvalidRequest: the request does not say why.
+            InvalidRequest: the request names no stop, or not why.
             NotFound: no such stop is in force, or was lifted lately.
             StoreUnavailable: it could not be written; the stop stays.
         """
+        if not request.stop_id:
+            raise InvalidRequest("stop_id is empty: name the stop", "stop_id")
         check_reason(request.reason)
         await to_its_end(self._resume(request, principal))
 
