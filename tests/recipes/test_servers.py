@@ -55,7 +55,7 @@ def serve(application: Application, command: str, *options: str, workers: int = 
     [
         pytest.param(GUNICORN, (), id="preload"),
         pytest.param(GEVENT, (), id="gevent"),
-        pytest.param(GEVENT, ("--preload",), id="gevent-preload", marks=pytest.mark.long),
+        pytest.param(GEVENT, ("--preload",), id="gevent-preload"),
     ],
 )
 def test_workers_of_gunicorn_record_all_calls_and_are_replaced(make_application, command, more):

@@ -82,7 +82,7 @@ def wheel() -> Path:
 @pytest.mark.parametrize(
     ("protobuf", "grpcio", "apis"),
     [
-        pytest.param("5.29.6", "1.68.1", "1.66.0", marks=pytest.mark.long),
+        ("5.29.6", "1.68.1", "1.66.0"),
         ("6.33.6", "1.76.0", "1.72.0"),
         ("7.36.2", "1.85.3", "1.76.0"),
     ],
