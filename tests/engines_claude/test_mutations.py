@@ -75,7 +75,7 @@ class Lines:
     def close_input(self) -> None:
         pass
 
-    async def end(self, *, interrupt: bool) -> None:
+    async def end(self, *, interrupt: bool, at_once: bool = False) -> None:
         pass
 
     async def close(self) -> None:
