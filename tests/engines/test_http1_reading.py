@@ -137,3 +137,12 @@ def test_a_response_is_what_h11_takes_it_for(data, cuts, method):
         assert b"content-length" in data.lower()
         assert b"chunked" in data.lower()
         assert not read[3]
+
+
+def test_what_is_whole_is_not_lost_by_what_is_wrong_behind_it_in_one_segment():
+    response = ResponseReader(b"POST")
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    assert response.feed(head + b"5\r\nhello\r\nno number\r\n") == [b"hello"]
+    assert isinstance(response.error, RemoteProtocolError)
+    with pytest.raises(RemoteProtocolError):
+        ResponseReader(b"POST").feed(head + b"no number\r\n")

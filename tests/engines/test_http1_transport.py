@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from gateway_svc.engines.http1 import transport
 from gateway_svc.engines.http1.transport import Http1Transport, mount
 from gateway_svc.http_client import bound_heads, tls_context
 from service_kit.bounds import HEAD
@@ -179,6 +180,15 @@ async def test_a_connection_that_the_server_closes_between_two_requests_is_repla
         for connections in (1, 2, 3):
             assert (await asking.get(server.url)).content == b"ok"
             assert server.connections == connections
+
+
+async def test_a_connection_that_is_closed_long_after_its_request_is_not_replaced(monkeypatch):
+    """The server may have worked on it: whoever asks decides whether to ask again."""
+    monkeypatch.setattr(transport, "_IDLE_RACE_S", 0.0)
+    async with serving(sends(OK), sends(close=True), sends(OK)) as server, client() as asking:
+        assert (await asking.get(server.url)).content == b"ok"
+        with pytest.raises((httpx2.RemoteProtocolError, httpx2.ReadError)):
+            await asking.get(server.url)
 
 
 async def test_a_new_connection_that_is_closed_without_an_answer_is_an_error():

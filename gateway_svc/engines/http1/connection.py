@@ -9,7 +9,7 @@ import httpx2
 from gateway_svc.engines.http1.reading import ResponseReader
 from service_kit.bounds import Exceeded
 
-_READ_AHEAD_BYTES = 256 * 1024
+_READ_AHEAD_BYTES = 64 * 1024
 """When more of a body waits for its reader, the server waits too."""
 
 
@@ -97,6 +97,9 @@ class Connection(asyncio.Protocol):
             self._pieces += (pieces := self._response.feed(data))
         except (httpx2.RemoteProtocolError, Exceeded) as error:
             self._fail(error)
+            return
+        if self._response.error:  # behind pieces that are whole, which body() hands out first
+            self._fail(self._response.error)
             return
         self._size += sum(map(len, pieces))
         if self._size > _READ_AHEAD_BYTES:

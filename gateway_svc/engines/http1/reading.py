@@ -4,7 +4,7 @@ import re
 
 from httpx2 import RemoteProtocolError
 
-from service_kit.bounds import HEAD, PIECES
+from service_kit.bounds import HEAD, PIECES, Exceeded
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -26,6 +26,8 @@ class ResponseReader:
         self.version = self.reason = b""
         self.headers: Headers = []
         self.ended = False
+        self.error: Exception | None = None
+        """What is wrong behind the pieces that feed() has returned."""
         self.may_stay_open = False
         """Whether the connection can take another request after this response."""
         self._method = method
@@ -40,7 +42,7 @@ class ResponseReader:
         self._is_chunked = self._closes_chunk = self._in_trailers = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Returns the pieces of the body in data.
+        """Returns the pieces of the body in data. What is wrong behind some of them is `error`.
 
         Raises:
             RemoteProtocolError: it is not HTTP/1.1, or there is more than HEAD ahead of the body, or behind its end.
@@ -56,7 +58,14 @@ class ResponseReader:
             self.may_stay_open = False  # these bytes answer nothing
             return []
         if self._is_chunked:
-            return self._read_chunks(data)
+            pieces: list[bytes] = []
+            try:
+                return self._read_chunks(data, pieces)
+            except (RemoteProtocolError, Exceeded) as error:
+                if not pieces:
+                    raise
+                self.error = error
+                return pieces
         if self._left is None:
             return [data]
         self.may_stay_open = self.may_stay_open and len(data) <= self._left
@@ -128,8 +137,9 @@ class ResponseReader:
             self._left = int(lengths.pop())
         self.ended = self._left == 0 and not self._is_chunked
 
-    def _read_chunks(self, data: bytes) -> list[bytes]:
-        pieces, at = list[bytes](), 0
+    def _read_chunks(self, data: bytes, pieces: list[bytes]) -> list[bytes]:
+        """Adds the pieces in data to `pieces`, and returns them."""
+        at = 0
         while not self._in_trailers:
             if self._left:
                 pieces.append(data[at : at + self._left])

@@ -18,6 +18,8 @@ Origin = tuple[bytes, bytes, int]
 _PORTS = {b"http": 80, b"https": 443}
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(rb"(?:[^\x00\s]+(?:[ \t]+[^\x00\s]+)*)?")
+_IDLE_RACE_S = 1.0
+"""How long a request may be on its way to a server that closes the connection as idle."""
 _OTHER_ADDRESS_S = 0.25
 """How long to try one address of a name before the next is tried beside it (RFC 8305)."""
 
@@ -39,10 +41,12 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         url = request.url
         origin = (url.raw_scheme, url.raw_host, url.port or _PORTS[url.raw_scheme])
         if connection := self._take(origin):
+            asked_at = asyncio.get_running_loop().time()
             try:
                 return await self._ask(connection, origin, request)
             except (httpx2.ReadError, httpx2.RemoteProtocolError):
-                if not connection.was_not_answered:
+                is_race = asyncio.get_running_loop().time() - asked_at < _IDLE_RACE_S
+                if not (connection.was_not_answered and is_race):
                     raise
                 # The server closed it, as idle, while the request was on its way.
         return await self._ask(await self._connect(origin, request), origin, request)
