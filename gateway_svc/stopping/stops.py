@@ -1,6 +1,7 @@
 """The stops in force: in memory, where they count at once, and in a file, where the next start finds them."""
 
 import asyncio
+import fcntl
 import json
 import time
 from collections import Counter
@@ -68,7 +69,7 @@ class Stops:
         if not self._in_force:
             return ""
         everything = any(stop.scope.HasField("everything") for stop in self._in_force)
-        return f"{len(self._in_force)} stops are in force" + (": everything is stopped" if everything else "")
+        return f"stops in force: {len(self._in_force)}" + (", of everything" if everything else "")
 
     def turn(self, subject: Subject) -> StoppableTurn:
         """A new turn, which stops reach from when it is watched."""
@@ -103,7 +104,7 @@ class Stops:
         stop = next((one for one in self._in_force if one.scope == request.scope), None)
         is_new = stop is None
         if stop is None:
-            if len(self._in_force) >= MAX_STOPS:
+            if len(self._in_force) >= MAX_STOPS and not request.scope.HasField("everything"):
                 raise Overloaded(f"{MAX_STOPS} stops are in force: lift one, or stop more at once")
             stop = pb.Stop(
                 id=str(uuid7()),
@@ -181,12 +182,29 @@ class Stops:
 
 
 def _save(path: Path | None, stops: Iterable[pb.Stop], lifted: list[str]) -> None:
-    """Returns when the file would be found after a crash."""
+    """Writes them beside those of other gateways on the folder. Returns when the file would be found after a crash.
+
+    Raises:
+        StoreUnavailable: the file cannot be read, and is left as it is.
+        OSError: it could not be written.
+    """
     if path is None:
         return
-    found = [json_format.MessageToDict(stop, preserving_proto_field_name=True) for stop in stops]
-    replace_file(path, json.dumps({"version": _VERSION, "stops": found, "lifted": lifted}, indent=1).encode() + b"\n")
-    sync_folder(path.parent)
+    with path.with_suffix(".lock").open("a") as lock:  # which its closing lets go
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            others, gone = _load(path)
+        except SettingsError as error:
+            raise StoreUnavailable(str(error)) from error
+        known = {*(stop.id for stop in stops), *lifted, *gone}
+        every = [*stops, *(stop for stop in others if stop.id not in known)]
+        value = {
+            "version": _VERSION,
+            "stops": [json_format.MessageToDict(stop, preserving_proto_field_name=True) for stop in every],
+            "lifted": [*dict.fromkeys([*gone, *lifted])][-MAX_LIFTED:],
+        }
+        replace_file(path, json.dumps(value, indent=1).encode() + b"\n")
+        sync_folder(path.parent)
 
 
 def _load(path: Path) -> tuple[tuple[pb.Stop, ...], list[str]]:

@@ -118,6 +118,7 @@ class StoppableTurn:
                 task = self._task
                 self.halt(stop)
                 yield task
+                return
             else:
                 self._end_alone(call, stop)
                 yield call.ended

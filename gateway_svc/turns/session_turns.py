@@ -211,7 +211,11 @@ class SessionTurns:
             model = settings.fallback.model or other.default_model
             if (other.name, model) == (turn.scope.engine, turn.scope.model):
                 raise
-            turn.stops.check(engine=other.name)
+            try:
+                turn.stops.check(engine=other.name)
+            except Stopped:
+                log.warning("turn.fallback_stopped", engine=other.name)
+                raise error from None
             log.warning("turn.engine_changed", engine=other.name, model=model, error=type(error).__name__)
             turn.scope = replace(turn.scope, engine=other.name, model=model)
             changed = pb.EngineChanged(engine=other.name, model=model, reason=str(error))

@@ -15,7 +15,7 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import control_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from demo.script import Call, Script, Step
+from demo.script import Call, Refusal, Script, Step
 from gateway_svc.errors import InvalidRequest, NotFound, Overloaded, SettingsError, Stopped, StoreUnavailable
 from gateway_svc.servicer import status_of
 from gateway_svc.stopping import stops as stops_module
@@ -185,7 +185,7 @@ async def test_a_stop_and_its_end_outlast_the_gateway(tmp_path):
     made = [(await stops.stop(asked(scope), "root")).stop for scope in [*OF_THE_TURN, {"tool": "bash"}]]
     again = Stops(tmp_path)
     assert list(again.in_force()) == made
-    assert again.detail() == "6 stops are in force: everything is stopped"
+    assert again.detail() == "stops in force: 6, of everything"
     await again.resume(control_pb2.ResumeRequest(stop_id=made[0].id, reason="over"), "root")
     assert list(Stops(tmp_path).in_force()) == made[1:]
 
@@ -230,6 +230,17 @@ async def test_a_stop_that_cannot_be_written_holds_and_says_so_and_none_is_lifte
     assert Stops(tmp_path).in_force() == (stop,)
 
 
+async def test_gateways_on_one_folder_keep_each_other_s_stops(tmp_path):
+    first, second = Stops(tmp_path), Stops(tmp_path)
+    everything = (await first.stop(asked({"everything": {}}), "root")).stop
+    tool = (await second.stop(asked({"tool": "bash"}), "root")).stop
+    assert {stop.id for stop in Stops(tmp_path).in_force()} == {everything.id, tool.id}
+    await second.resume(control_pb2.ResumeRequest(stop_id=tool.id, reason="over"), "root")
+    assert Stops(tmp_path).in_force() == (everything,)
+    await first.resume(control_pb2.ResumeRequest(stop_id=everything.id, reason="over"), "root")
+    assert Stops(tmp_path).in_force() == ()
+
+
 async def test_a_stop_of_a_scope_that_is_being_lifted_is_a_new_one(tmp_path):
     stops = Stops(tmp_path)
     stop = (await stops.stop(asked({"engine": "one"}), "root")).stop
@@ -271,6 +282,14 @@ async def test_the_number_of_stops_is_bounded():
     with pytest.raises(Overloaded):
         await stops.stop(asked({"agent": "one more"}), "root")
     await stops.stop(asked({"agent": "0"}), "root")
+    await stops.stop(asked({"everything": {}}), "root")
+
+
+async def test_an_engine_s_passing_fault_is_told_as_such_where_its_fallback_is_stopped(tmp_path):
+    async with agents(tmp_path, Step(refuse=Refusal(status=429, message="slow down"))) as (house, stops):
+        await stops.stop(asked({"engine": "openai"}), "root")
+        settings = pb.SessionSettings(fallback=pb.EngineChoice(engine="openai", model="second"))
+        assert (await house.fail(new_session=settings)).startswith("ENGINE_RATE_LIMITED: engine ollama")
 
 
 SLEEP = Step(tool_calls=(Call(name="bash", arguments={"command": "echo $$ > pid; sleep 600"}),))
