@@ -31,15 +31,17 @@ class Keeper:
             return
         with self._lock:
             self._starter = threading.get_ident()
-            self._wake.set()
-            if self._thread is None and not self._stopped:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                try:
-                    self._thread.start()
-                except RuntimeError:  # the system has no thread left: the next call tries again
-                    self._thread = None
-                    self._wake.clear()
-            self._starter = None
+            try:
+                self._wake.set()
+                if self._thread is None and not self._stopped:
+                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                    try:
+                        self._thread.start()
+                    except RuntimeError:  # the system has no thread left: the next call tries again
+                        self._thread = None
+                        self._wake.clear()
+            finally:  # a signal's handler may raise here
+                self._starter = None
 
     def stop(self) -> None:
         """Ends the thread for good, after a running tick."""
@@ -64,8 +66,13 @@ class Keeper:
             self.wake()
 
     def _end_thread(self, timeout: float | None) -> None:
-        thread = self._thread
-        if thread is None or threading.get_ident() in (thread.ident, self._starter):
+        if self._starter == threading.get_ident():
+            return
+        if not self._lock.acquire(timeout=-1 if timeout is None else timeout):
+            return
+        thread = self._thread  # one that another thread was just starting has begun now
+        self._lock.release()
+        if thread is None or thread is threading.current_thread():
             return
         was_due = self._wake.is_set()
         self._stopping.set()

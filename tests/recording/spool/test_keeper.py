@@ -102,3 +102,48 @@ def test_where_no_thread_can_be_started_the_next_call_tries_again(monkeypatch: p
     keeper.wake()
     assert done.wait(30)
     keeper.stop()
+
+
+def test_a_fork_while_another_thread_starts_the_keeper_s_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    done, starting, go_on = threading.Event(), threading.Event(), threading.Event()
+    keeper = Keeper("keeper", 0.001, done.set)
+    start = threading.Thread.start
+
+    def start_slowly(thread: threading.Thread) -> None:
+        if thread.name == "keeper":
+            starting.set()
+            assert go_on.wait(60)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_slowly)
+    waker, forker = threading.Thread(target=keeper.wake), threading.Thread(target=keeper.rest)
+    waker.start()
+    assert starting.wait(60)
+    forker.start()
+    go_on.set()
+    for thread in (waker, forker):
+        thread.join()
+    keeper.resume()
+    keeper.wake()
+    assert done.wait(60), "it goes on after the fork"
+    keeper.stop()
+
+
+def test_a_signal_s_handler_that_raises_in_wake_leaves_its_thread_able_to_stop_the_keeper(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keeper = Keeper("keeper", 0.001, lambda: None)
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            keeper.wake()
+    thread = keeper._thread
+    keeper.stop()
+    assert thread is not None
+    assert not thread.is_alive()
