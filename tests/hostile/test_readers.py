@@ -16,9 +16,12 @@ from tests.hostile.honest import honest_caller
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
 
 READERS = 100
+MOST = READERS * 2 * MIB + 64 * MIB
+"""The most memory that they may take together."""
 OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.lookahead_bytes", 16), ("grpc.http2.bdp_probe", 0)]
 
 
+@pytest.mark.growth(MOST)
 async def test_a_hundred_clients_that_do_not_read_hold_little_each(start: Start):
     eager = EagerModel()
     async with eager:
@@ -32,4 +35,4 @@ async def test_a_hundred_clients_that_do_not_read_hold_little_each(start: Start)
                 assert all(event.HasField("turn_accepted") for event in first)
                 await eager.stands_still()
                 peak = memory(service, "VmHWM") - before
-        assert peak < READERS * 2 * MIB + 64 * MIB
+        assert peak < MOST
