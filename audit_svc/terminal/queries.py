@@ -128,8 +128,8 @@ def usage(
     by: Annotated[
         str,
         typer.Option(
-            help="Groups, such as engine,tool: session, recorded_by, engine, model, tool, outcome, hour, day or a "
-            "label's key."
+            help="Groups, such as engine,tool: session, recorded_by, principal, agent, source, mcp_server, engine, "
+            "model, tool, outcome, hour, day or a label's key."
         ),
     ] = "engine,tool",
     label: Labels = None,

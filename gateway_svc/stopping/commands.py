@@ -36,17 +36,22 @@ def stop(
     reason: Reason,
     everything: Annotated[bool, typer.Option("--everything", help="Stop all turns.")] = False,
     principal: Annotated[str, typer.Option(help="Stop the turns of this caller.")] = "",
-    agent: Annotated[str, typer.Option(help="Stop the turns of this agent.")] = "",
+    agent: Annotated[
+        str, typer.Option(help="Stop the turns of this agent, by the name that the client or the engine claims.")
+    ] = "",
     engine: Annotated[str, typer.Option(help="Stop the turns on this engine.")] = "",
     tool: Annotated[str, typer.Option(help="Stop the calls of tools with such names: bash, or files.*")] = "",
     label: Annotated[str, typer.Option(metavar="KEY=VALUE", help="Stop the turns of sessions with this label.")] = "",
     let_calls_end: Annotated[
-        bool, typer.Option("--let-calls-end", help="Let tool calls that run go on to their end.")
+        bool, typer.Option("--let-calls-end", help="Let tool calls that run go on to their end; do not wait for them.")
     ] = False,
     as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
-    """Refuse turns and tool calls from now on, and end those that run. Give one thing that is to be stopped."""
+    """Refuse turns and tool calls from now on, and end those that run, on this one gateway.
+
+    Give one thing that is to be stopped. Takes the role admin. Exit code 1 if something still runs after 10 seconds.
+    """
     named = {"principal": principal, "agent": agent, "engine": engine, "tool": tool}
     given = {name: value for name, value in named.items() if value}
     if everything + bool(label) + len(given) != 1 or (label and "=" not in label):
@@ -72,8 +77,8 @@ def stop(
     if as_json:
         print_json(answer)
     else:
-        ended = f"{answer.ended_turns} turns and {answer.ended_tool_calls} tool calls ended"
-        out.print(f"stopped: {_line(answer.stop)}; {ended}, {answer.still_running} still run")
+        ended = f"ended: {answer.ended_turns} turns, {answer.ended_tool_calls} tool calls"
+        out.print(f"stopped: {_line(answer.stop)}; {ended}; still running: {answer.still_running}")
     if answer.still_running and not let_calls_end:
         err.print(f"{answer.still_running} had not ended {END_SECONDS:g} s later: give the same command again")
         raise typer.Exit(EXIT_FAILED)
@@ -104,7 +109,7 @@ def resume(
     reason: Annotated[str, typer.Option(help="Why; kept on the record.")],
     target: Target = DEFAULT_TARGET,
 ) -> None:
-    """Lift a stop."""
+    """Lift a stop on this one gateway. What it ended stays ended."""
 
     async def ask() -> None:
         channel, metadata = open_channel(target)
