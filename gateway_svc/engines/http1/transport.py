@@ -16,6 +16,7 @@ Origin = tuple[bytes, bytes, int]
 """Scheme, host, port."""
 
 _PORTS = {b"http": 80, b"https": 443}
+_ADDRESS = re.compile(rb"[\d.]+|.*:.*")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(rb"(?:[^\x00\s]+(?:[ \t]+[^\x00\s]+)*)?")
 _IDLE_RACE_S = 1.0
@@ -87,7 +88,8 @@ class Http1Transport(httpx2.AsyncBaseTransport):
                     host.decode("ascii"),
                     port,
                     ssl=self._tls if scheme == b"https" else None,
-                    happy_eyeballs_delay=_OTHER_ADDRESS_S,
+                    # A race of addresses that is cancelled leaves a socket to the garbage collector.
+                    happy_eyeballs_delay=None if _ADDRESS.fullmatch(host) else _OTHER_ADDRESS_S,
                 )
         except TimeoutError as error:
             raise httpx2.ConnectTimeout(str(error)) from error

@@ -57,6 +57,8 @@ class Application:
         self._stop = Path(orders.stop)
         self._until = time.monotonic() + _LIFE_SECONDS
         self._generation = 0
+        self._in_handler = False
+        """Whether this process was forked in a signal's handler, or comes from one that was."""
         self._ledger = Ledger(orders.state_dir, orders.target, engine="faults", drain_seconds=0.2)
 
     def run(self) -> None:
@@ -119,6 +121,7 @@ class Application:
         """It never returns into what its parent was doing."""
         random.seed()
         self._generation += 1
+        self._in_handler = self._in_handler or in_handler
         self._tell("f", os.getpid())
         self._call_often(random.randrange(4))
         if random.random() < 0.3:
@@ -128,7 +131,7 @@ class Application:
                 self._fork()
             beside.join()
         ends = [self._leave, self._die, self._die_in_body, self._become, self._stay]
-        if not in_handler:  # which may have interrupted what lets no exception pass, such as another fork's hooks
+        if not self._in_handler:  # which may have interrupted what lets no exception pass, such as another fork's hooks
             ends.append(self._exit)
         random.choice(ends)()
         os._exit(0)
