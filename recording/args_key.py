@@ -4,7 +4,6 @@ Under one key equal arguments have equal digests, and without it nothing can be 
 another after 90 days; digests under two keys cannot be compared, which their key ids say.
 """
 
-import hmac
 import json
 import os
 import secrets
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recording.log import get_logger
+from recording.sha256 import hmac_sha256
 
 FILE = "args_key.json"
 ROTATION_SECONDS = 90 * 86_400
@@ -37,7 +37,7 @@ class ArgsKey:
             text = _CANONICAL.encode(json.loads(arguments))
         except (ValueError, RecursionError):
             text = arguments
-        return hmac.digest(self.key, text.encode("utf-8", "surrogatepass"), "sha256")
+        return hmac_sha256(self.key, text.encode("utf-8", "surrogatepass"))
 
 
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))

@@ -7,9 +7,9 @@ missing from the record.
 import re
 from collections.abc import Mapping
 from functools import partial
-from hashlib import sha256
 
 from recording import redact
+from recording.sha256 import sha256
 
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
