@@ -21,7 +21,6 @@ from gateway_svc.conversations.session import SessionState
 from gateway_svc.engines.claude.calls import TOOLS as CLAUDE_TOOLS
 from gateway_svc.engines.claude.memory import Memory
 from gateway_svc.engines.kinds import EngineKind, RunnerContext, RunnerKind, engine_kinds
-from gateway_svc.engines.pricing import context_tokens, cost_micros
 from gateway_svc.errors import SettingsError
 from gateway_svc.loop.answers import Answers
 from gateway_svc.marks import Run
@@ -39,6 +38,7 @@ from gateway_svc.watching.metrics import McpCollector, RecordCollector, StopsCol
 from gateway_svc.watching.readiness import EngineCheck, why_not_writable
 from gateway_svc.watching.telemetry import Telemetry
 from gateway_svc.watching.tracing import Tracing, open_tracing
+from service_kit.pricing import context_tokens, cost_micros
 from service_kit.settings import name_variable
 
 if TYPE_CHECKING:

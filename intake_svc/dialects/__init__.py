@@ -1,23 +1,123 @@
 """Dialects: the names by which each producer of OpenTelemetry says what an audit row or a cost row says.
 
-One module a producer, with its table from attribute to field. An attribute that no table names is never read.
+One module a producer, with its table from attribute to field. An attribute that no table names is never read, nor are
+names and status messages of spans, bodies of log records, and links.
 """
 
-from opentelemetry.proto.logs.v1.logs_pb2 import ResourceLogs
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
+import structlog
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
+
+from intake_svc.dialects import claude, codex, copilot, gemini, genai, litellm, opencode, openinference
 from intake_svc.dialects.reading import Reading, SequenceNumber
+from intake_svc.dialects.rows import Agent, agent_of
+from intake_svc.dialects.table import Attributes, Dialect
+from recording.redact import show_fields
 
-__all__ = ["Reading", "SequenceNumber", "read_logs", "read_spans"]
+__all__ = ["DIALECTS", "Reading", "SequenceNumber", "read_logs", "read_spans"]
+
+DIALECTS: tuple[Dialect, ...] = (
+    claude.DIALECT,
+    codex.DIALECT,
+    gemini.GEMINI,
+    gemini.QWEN,
+    opencode.DIALECT,
+    copilot.DIALECT,
+    genai.DIALECT,
+    openinference.DIALECT,
+    litellm.DIALECT,
+)
+for _dialect in DIALECTS:
+    show_fields({f"{_dialect.engine}:{tool}": shown for tool, shown in _dialect.tools.items()})
+
+NO_PRODUCER = "no dialect is known by which the producer speaks"
+FAULTY = "its reading failed by a fault of ours"
+
+log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T", Span, LogRecord)
+_Reader = Callable[[Iterable[_T], Agent], Reading]
+_NAME, _VERSION = ("service.name",), ("service.version",)
+_RESOURCE = frozenset(_NAME + _VERSION)
+
+_SPAN_SCOPES: dict[str, tuple[Dialect, _Reader[Span]]] = {
+    claude.SPAN_SCOPE: (claude.DIALECT, claude.read_spans),
+    copilot.SPAN_SCOPE: (copilot.DIALECT, copilot.read_spans),
+    opencode.SPAN_SCOPE: (opencode.DIALECT, opencode.read_spans),
+    litellm.SPAN_SCOPE: (litellm.DIALECT, litellm.read_spans),
+}
+_LOG_SCOPES: dict[str, tuple[Dialect, _Reader[LogRecord]]] = {
+    claude.LOG_SCOPE: (claude.DIALECT, claude.read_logs),
+    gemini.GEMINI_SCOPE: (gemini.GEMINI, gemini.read_gemini_logs),
+    gemini.QWEN_SCOPE: (gemini.QWEN, gemini.read_qwen_logs),
+}
+_SPANS_NOT_READ = frozenset((gemini.GEMINI_SCOPE, gemini.QWEN_SCOPE))
+"""Scopes whose log records tell all that their spans do."""
 
 
 def read_spans(resource_spans: ResourceSpans) -> Reading:
     """The rows of the spans of one resource. Never raises, whatever was sent."""
-    spans = sum(len(scope.spans) for scope in resource_spans.scope_spans)
-    return Reading(not_understood=("the span is of no known producer",) * spans)
+    name, version = _resource(resource_spans.resource)
+    reading, others = Reading(), 0
+    for scope in resource_spans.scope_spans:
+        if scope.scope.name in _SPANS_NOT_READ or name.startswith(codex.SERVICE):
+            reading += Reading(ignored=len(scope.spans))
+        elif known := _SPAN_SCOPES.get(scope.scope.name):
+            reading += _read(*known, scope.spans, name, version)
+        else:
+            inference = [span for span in scope.spans if openinference.speaks(span)]
+            conventions = [span for span in scope.spans if genai.speaks(span) and not openinference.speaks(span)]
+            if inference:
+                reading += _read(openinference.DIALECT, openinference.read_spans, inference, name, version)
+            if conventions:
+                reading += _read(genai.DIALECT, genai.read_spans, conventions, name, version)
+            others += len(scope.spans) - len(inference) - len(conventions)
+    return _with_others(reading, others)
 
 
 def read_logs(resource_logs: ResourceLogs) -> Reading:
     """The rows of the log records of one resource. Never raises, whatever was sent."""
-    records = sum(len(scope.log_records) for scope in resource_logs.scope_logs)
-    return Reading(not_understood=("the log record is of no known producer",) * records)
+    name, version = _resource(resource_logs.resource)
+    reading, others = Reading(), 0
+    for scope in resource_logs.scope_logs:
+        if name.startswith(codex.SERVICE):
+            reading += _read(codex.DIALECT, codex.read_logs, scope.log_records, name, version)
+        elif known := _LOG_SCOPES.get(scope.scope.name):
+            reading += _read(*known, scope.log_records, name, version)
+        else:
+            others += len(scope.log_records)
+    return _with_others(reading, others)
+
+
+def _resource(resource: Resource) -> tuple[str, str]:
+    attributes = Attributes(resource.attributes, _RESOURCE)
+    return attributes.text(_NAME), attributes.text(_VERSION)
+
+
+def _read(dialect: Dialect, read: _Reader[_T], items: Sequence[_T], name: str, version: str) -> Reading:
+    agent = agent_of(dialect, name, version)
+    try:
+        return read(items, agent)
+    except Exception as error:  # noqa: BLE001 - only its type is told: a traceback may quote content
+        log.error("dialects.failed", dialect=dialect.engine, error=type(error).__name__)
+    one_by_one = Reading()
+    for item in items:
+        try:
+            one_by_one += read((item,), agent)
+        except Exception:  # noqa: BLE001 - one bad item never costs what is around it
+            one_by_one += Reading(not_understood=(f"{dialect.engine}: {FAULTY}",))
+    return one_by_one
+
+
+def _with_others(reading: Reading, others: int) -> Reading:
+    """What no dialect reads: of no interest beside what one does, and else not understood."""
+    if not others:
+        return reading
+    if reading != Reading():
+        return replace(reading, ignored=reading.ignored + others)
+    return Reading(not_understood=(NO_PRODUCER,) * others)

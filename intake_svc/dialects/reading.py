@@ -37,6 +37,9 @@ class Reading:
     """How many spans or log records are known, and of no interest to the record."""
     sequence: tuple[SequenceNumber, ...] = ()
     """The producer's own numbers, in the order in which they came."""
+    intents: tuple[audit_pb2.AuditRow, ...] = ()
+    """Calls that were allowed and whose end this export does not have: rows without an outcome. The row of the end has
+    an id of its own, and the same session_id and provider_call_id."""
 
     def __add__(self, other: "Reading") -> "Reading":
         """Both, in this order."""
@@ -47,4 +50,5 @@ class Reading:
             self.not_understood + other.not_understood,
             self.ignored + other.ignored,
             self.sequence + other.sequence,
+            self.intents + other.intents,
         )

@@ -27,6 +27,7 @@ def open_call(
     arguments: Arguments | None = None,
     key: ArgsKey | None = None,
     mcp_server: tuple[str, str] = ("", ""),
+    known_as: str = "",
 ) -> audit_pb2.AuditRow:
     """The intent: what is known of a call before it runs. The call begins now; its outcome is unset.
 
@@ -36,7 +37,8 @@ def open_call(
     `offered` is UNKNOWN_TOOL: the name that the model made up, and those of its arguments, are told by their sizes.
     `parameters` are the names of the arguments that it was offered with, where they are known: others are counted.
     `arguments` is what the row keeps of them; redact.keep_arguments() says it when not given. `key` makes their digest.
-    `mcp_server` is the name and the version of the server that has the tool.
+    `mcp_server` is the name and the version of the server that has the tool. `known_as` is the name under which
+    redact.show_fields() was told of the tool, where it is not the call's: another agent's `read` is not ours.
     """
     row = audit_pb2.AuditRow()
     if scope is not None:
@@ -44,7 +46,7 @@ def open_call(
     row.id = fit.identifier(call.id)
     if offered:
         row.tool_name = fit.tool_name(call.name) or "(none)"
-        row.args_summary = fit.args_summary(call.name, call.arguments, parameters, kept=arguments)
+        row.args_summary = fit.args_summary(known_as or call.name, call.arguments, parameters, kept=arguments)
     else:
         row.tool_name = UNKNOWN_TOOL
         row.args_summary = fit.unknown_args_summary(call.name, call.arguments)

@@ -8,8 +8,8 @@ from genai_prices import calc_price
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway_svc.engines.pricing import cost_micros
 from recording.calls import Usage
+from service_kit.pricing import cost_micros
 
 OPENAI = "https://api.openai.com/v1"
 COUNTS = st.integers(min_value=0, max_value=2**53)

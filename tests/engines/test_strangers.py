@@ -17,7 +17,6 @@ from gateway_svc.engines import Engine
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
-from gateway_svc.engines.pricing import cost_micros
 from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.errors import (
     CallNotParsed,
@@ -37,6 +36,7 @@ from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.tools.write import WriteTool
 from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.requests import Requests
+from service_kit.pricing import cost_micros
 from tests.engines.stranger import CHECKS, FILES, Reply, Stranger, load_case, refusal, stranger
 from tests.gateway_svc.house import Logger
 from tests.support.conversations import open_sessions

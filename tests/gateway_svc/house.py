@@ -16,7 +16,6 @@ from gateway_svc.engines import Engine
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
-from gateway_svc.engines.pricing import cost_micros
 from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.loop.agent import Agent, Limits
 from gateway_svc.loop.answers import Answers
@@ -29,6 +28,7 @@ from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.requests import Requests
 from recording.logger import Row
+from service_kit.pricing import cost_micros
 from tests.support.conversations import open_sessions
 
 MODEL = "gpt-4o-mini"

@@ -2,17 +2,31 @@
 
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
+from typing import Protocol
 
 import structlog
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
 from genai_prices.data_snapshot import get_snapshot
 
-from recording.calls import Usage
-
 _MICROS = Decimal(1_000_000)
 
 log = structlog.get_logger(__name__)
+
+
+class Usage(Protocol):
+    """The tokens of one request, as recording.calls.Usage has them."""
+
+    @property
+    def input_tokens(self) -> int: ...
+    @property
+    def output_tokens(self) -> int: ...
+    @property
+    def cached_input_tokens(self) -> int: ...
+    @property
+    def cache_write_input_tokens(self) -> int: ...
+    @property
+    def complete(self) -> bool: ...
 
 
 def cost_micros(

@@ -1,0 +1,38 @@
+"""Copilot CLI: spans by OpenTelemetry's conventions for generative AI, with the exit codes of commands."""
+
+from collections.abc import Iterable
+
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from intake_svc.dialects import genai
+from intake_svc.dialects.reading import Reading
+from intake_svc.dialects.rows import Agent, Rows
+from intake_svc.dialects.table import Dialect
+from recording.show import Show
+
+SPAN_SCOPE = "github.copilot"
+
+_FILE = {"path": Show.PATH}
+_SHELL = {"command": Show.COMMAND, "mode": Show.WORD, "initial_wait": Show.NUMBER}
+_SEARCH = {"pattern": Show.TEXT, "path": Show.PATH, "glob": Show.TEXT, "output_mode": Show.WORD}
+DIALECT = Dialect(
+    engine="copilot",
+    agent="github-copilot",
+    tools={
+        "bash": _SHELL,
+        "powershell": _SHELL,
+        "view": _FILE,
+        "create": _FILE,
+        "edit": _FILE,
+        "grep": _SEARCH,
+        "rg": _SEARCH,
+        "glob": _SEARCH,
+        "web_fetch": {"url": Show.URL},
+    },
+)
+SPANS = genai.SPANS
+
+
+def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
+    """The rows of spans."""
+    return genai.read(spans, Rows(DIALECT, SPANS, agent))

@@ -1,0 +1,101 @@
+"""One span or one log record, as dialects look at it: its attributes, its times, and what it is known by."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from uuid import UUID
+
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from intake_svc.dialects.table import Attributes, Names, Table, named
+
+_NANOS = 1_000_000
+# What a row may have: the years 2000 to 9999.
+_EARLIEST_MS, _LATEST_MS = 946_684_800_000, 253_402_300_799_999
+_MILLISECOND = timedelta(milliseconds=1)
+_EXCEPTION = frozenset(("exception.type",))
+_EXCEPTION_TYPE: Names = ("exception.type",)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a span or a log record says that a table names."""
+
+    attributes: Attributes
+    began_ms: int
+    """When it began, in milliseconds since 1970-01-01 UTC; 0 where that is not known or no row could have it."""
+    duration_ms: int
+    ended_ms: int
+    trace_id: str
+    """32 lower-case hexadecimal digits; empty where there is none."""
+    source: bytes
+    """What tells it from all others of its producer, the same each time that it is sent."""
+    failed: bool = False
+    """Whether the span's status is an error."""
+    error_type: str = ""
+    """The type of the exception that the span tells of."""
+
+    def row_id(self, *parts: str | float | None) -> str:
+        """The id of the row that is made of it: as a UUIDv7, of its time and a digest of what it is known by."""
+        told = "\0".join("" if part is None else str(part) for part in parts)
+        digest = sha256(self.source + told.encode("utf-8", "surrogatepass")).digest()
+        number = int.from_bytes(digest[:10]) | self.began_ms << 80
+        return str(UUID(int=number & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62))
+
+
+def of_span(span: Span, table: Table) -> Event:
+    """A span. Its name, its status message and its links are not read, and of its events the types of exceptions."""
+    began, ended = span.start_time_unix_nano // _NANOS, span.end_time_unix_nano // _NANOS
+    known = span.start_time_unix_nano <= span.end_time_unix_nano and began >= _EARLIEST_MS and ended <= _LATEST_MS
+    failed = span.status.code == Status.STATUS_CODE_ERROR
+    return Event(
+        attributes=Attributes(span.attributes, named(table)),
+        began_ms=began if known else 0,
+        duration_ms=(span.end_time_unix_nano - span.start_time_unix_nano) // _NANOS if known else 0,
+        ended_ms=ended if known else 0,
+        trace_id=_hex(span.trace_id, 16),
+        source=b"span" + span.trace_id + span.span_id,
+        failed=failed,
+        error_type=_exception(span),
+    )
+
+
+def of_log(record: LogRecord, table: Table) -> Event:
+    """A log record, which is of what has ended. Its body is not read."""
+    attributes = Attributes(record.attributes, named(table))
+    duration = attributes.number(table.duration_ms) or 0
+    nanos = record.time_unix_nano or record.observed_time_unix_nano
+    ended = _ms(attributes.text(table.time)) or nanos // _NANOS
+    known = ended - duration >= _EARLIEST_MS and ended <= _LATEST_MS
+    return Event(
+        attributes=attributes,
+        began_ms=ended - duration if known else 0,
+        duration_ms=duration if known else 0,
+        ended_ms=ended if known else 0,
+        trace_id=_hex(record.trace_id, 16),
+        source=b"log" + nanos.to_bytes(8) + record.trace_id + record.span_id,
+    )
+
+
+def _exception(span: Span) -> str:
+    for event in span.events:
+        if event.name == "exception":
+            return Attributes(event.attributes, _EXCEPTION).text(_EXCEPTION_TYPE)
+    return ""
+
+
+def _hex(value: bytes, size: int) -> str:
+    return value.hex() if len(value) == size and any(value) else ""
+
+
+def _ms(text: str) -> int:
+    """A time as ISO 8601 in milliseconds since 1970-01-01 UTC; 0 where it is none."""
+    if not 20 <= len(text) <= 40:
+        return 0
+    try:
+        time = datetime.fromisoformat(text)
+        moment = time if time.tzinfo else time.replace(tzinfo=UTC)
+        return (moment - datetime.fromtimestamp(0, UTC)) // _MILLISECOND
+    except (ValueError, OverflowError):
+        return 0

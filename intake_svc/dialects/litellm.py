@@ -1,0 +1,41 @@
+"""LiteLLM: model requests alone. It runs no tools."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from intake_svc.dialects import genai
+from intake_svc.dialects.event import of_span
+from intake_svc.dialects.logs import FAILED
+from intake_svc.dialects.reading import Reading
+from intake_svc.dialects.rows import Agent, Rows
+from intake_svc.dialects.table import Dialect, Table
+from recording.calls import Failure
+
+SPAN_SCOPE = "litellm"
+
+DIALECT = Dialect(engine="litellm", agent="litellm")
+SPANS: Table = replace(
+    genai.SPANS,
+    kind=("litellm.call_id",),
+    turn=(),
+    tool=(),
+    call_id=(),
+    arguments=(),
+    status=(),
+    exit_code=(),
+    cost_usd=("gen_ai.cost.total_cost",),
+)
+
+
+def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
+    """The rows of spans: one that has a call's id is a request, those below it tell of the same once more."""
+    rows = Rows(DIALECT, SPANS, agent)
+    for span in spans:
+        event = of_span(span, SPANS)
+        if event.attributes.text(SPANS.kind):
+            rows.cost(event, scope=rows.scope(event), failure=Failure(FAILED) if event.failed else None)
+        else:
+            rows.ignore()
+    return rows.reading()

@@ -1,0 +1,203 @@
+"""Tables: which attributes of a producer have which field. What a table does not name is not read."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from typing import Any
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+from recording.show import Show
+
+Names = tuple[str, ...]
+"""Attributes that may have a field, the preferred one first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """The attributes of one producer's spans or log records, by what they say."""
+
+    kind: Names = ()
+    """What the span or the record is of."""
+    time: Names = ()
+    """When it happened, as ISO 8601; a record without one has its own time."""
+    duration_ms: Names = ()
+    session: Names = ()
+    turn: Names = ()
+    subagent: Names = ()
+    """The sub-agent that acted."""
+    parent: Names = ()
+    """The agent that began the sub-agent."""
+    sequence: Names = ()
+    """The producer's own count of its events."""
+
+    tool: Names = ()
+    call_id: Names = ()
+    arguments: Names = ()
+    """The arguments as JSON."""
+    argument: Names = ()
+    """Single arguments, each an attribute of its own name."""
+    mcp_server: Names = ()
+    success: Names = ()
+    """Whether the call or the request succeeded: true or false."""
+    status: Names = ()
+    """How it ended, as one of the producer's words."""
+    error_type: Names = ()
+    """The type of an error; never its message."""
+    exit_code: Names = ()
+    result_bytes: Names = ()
+    truncated: Names = ()
+    decision: Names = ()
+    decided_by: Names = ()
+    """What decided: the producer's word."""
+    interactive: Names = ()
+    """Whether there was anybody to ask."""
+
+    model: Names = ()
+    requested_model: Names = ()
+    provider: Names = ()
+    input_tokens: Names = ()
+    output_tokens: Names = ()
+    cached_tokens: Names = ()
+    cache_write_tokens: Names = ()
+    reasoning_tokens: Names = ()
+    tool_tokens: Names = ()
+    """Tokens of what tools returned, where they are not among input_tokens."""
+    total_tokens: Names = ()
+    cost_micros: Names = ()
+    """The price in millionths of a US dollar, by the producer's own account."""
+    cost_usd: Names = ()
+    """The same in US dollars."""
+    http_status: Names = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How one producer speaks."""
+
+    engine: str
+    """The name of the dialect, which its rows have as their engine."""
+    agent: str
+    """The agent's name where the resource has none that can be shown."""
+    tools: Mapping[str, Mapping[str, Show]] = field(default_factory=dict)
+    """How the arguments of its own tools are shown; of all others, names, types and sizes."""
+    provider: str | None = None
+    """Whose prices its models have, where it does not say."""
+    input_excludes_cache: bool = False
+    """Whether its input tokens are without those that a cache was read for or written with."""
+    output_excludes_reasoning: bool = False
+    """Whether its output tokens are without those of reasoning, where no total says."""
+    version_is_the_agents: bool = True
+    """Whether service.version is the agent's version."""
+
+
+@lru_cache(maxsize=64)
+def named(table: Table) -> frozenset[str]:
+    """All attributes that a table names."""
+    return frozenset(name for each in fields(table) for name in getattr(table, each.name))
+
+
+class Attributes:
+    """The attributes of a span, a record or an event that a table names. The values of others are not touched."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, items: Iterable[KeyValue], names: frozenset[str]) -> None:
+        self._values = {item.key: item.value for item in items if item.key in names}
+
+    def text(self, names: Names) -> str:
+        """The first text that is not empty; empty where there is none."""
+        for name in names:
+            value = self._values.get(name)
+            if value is not None and value.string_value:
+                return value.string_value
+        return ""
+
+    def word(self, names: Names) -> str:
+        """The same in lower case, to be compared with words of the producer's."""
+        return self.text(names).lower()
+
+    def number(self, names: Names) -> int | None:
+        """The first whole number of 0 or more, also where it comes as a fraction or as text."""
+        value = self.amount(names)
+        return None if value is None else int(value)
+
+    def amount(self, names: Names) -> float | int | None:
+        """The first number of 0 or more."""
+        for name in names:
+            value = self._values.get(name)
+            if value is not None and (found := _number(value)) is not None:
+                return found
+        return None
+
+    def signed(self, names: Names) -> int | None:
+        """The first whole number, which may be less than 0."""
+        for name in names:
+            value = self._values.get(name)
+            if value is not None and value.WhichOneof("value") == "int_value":
+                return value.int_value
+        return self.number(names)
+
+    def flag(self, names: Names) -> bool | None:
+        """The first that is true or false, also as text."""
+        for name in names:
+            value = self._values.get(name)
+            if value is None:
+                continue
+            if value.WhichOneof("value") == "bool_value":
+                return value.bool_value
+            if (word := value.string_value.lower()) in ("true", "false"):
+                return word == "true"
+        return None
+
+    def json(self, names: Names) -> str | None:
+        """The first value as JSON; a text is taken as it is. None where there is none."""
+        for name in names:
+            value = self._values.get(name)
+            if value is None or (kind := value.WhichOneof("value")) is None:
+                continue
+            return value.string_value if kind == "string_value" else json.dumps(_plain(value))
+        return None
+
+    def together(self, names: Names) -> str | None:
+        """The values of several attributes as one JSON object, by their names. None where there is none."""
+        found = {name: _plain(self._values[name]) for name in names if name in self._values}
+        return json.dumps(found) if found else None
+
+
+_DIGITS = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?", re.ASCII)
+
+
+def _number(value: AnyValue) -> float | int | None:
+    match value.WhichOneof("value"):
+        case "int_value":
+            return value.int_value if value.int_value >= 0 else None
+        case "double_value":
+            return value.double_value if math.isfinite(value.double_value) and value.double_value >= 0 else None
+        case "string_value" if _DIGITS.fullmatch(value.string_value):
+            text = value.string_value
+            return float(text) if "." in text else int(text)
+    return None
+
+
+def _plain(value: AnyValue) -> Any:
+    """A value as JSON has it. Bytes become their number, since they are never shown."""
+    match value.WhichOneof("value"):
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case "int_value":
+            return value.int_value
+        case "double_value":
+            return value.double_value if math.isfinite(value.double_value) else None
+        case "array_value":
+            return [_plain(each) for each in value.array_value.values]
+        case "kvlist_value":
+            return {each.key: _plain(each.value) for each in value.kvlist_value.values}
+        case "bytes_value":
+            return len(value.bytes_value)
+    return None
