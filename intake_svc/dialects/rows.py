@@ -11,7 +11,7 @@ from intake_svc.dialects.event import Event
 from intake_svc.dialects.reading import Reading, SequenceNumber
 from intake_svc.dialects.table import Dialect, Table
 from recording.calls import AGENT_OWN, Decision, Failure, Scope, ToolCall, ToolResult, Usage
-from recording.rows import close_call, cost_row, decide, open_call
+from recording.rows import close_call, cost_row, decide, fit, open_call
 from service_kit.pricing import cost_micros
 
 NO_TIMES = "it has no times that a row could have"
@@ -105,7 +105,7 @@ class Rows:
         names = self.table.sequence
         number = event.attributes.number(names)
         if number is not None and (session := self.session(event)):
-            self._sequence.append(SequenceNumber(session, f"{self.dialect.engine} {names[0]}", number))
+            self._sequence.append(SequenceNumber(fit.identifier(session), f"{self.dialect.engine} {names[0]}", number))
 
     def session(self, event: Event, otherwise: str = "") -> str:
         """The session of an event: its own, else the one that is given, else its trace."""

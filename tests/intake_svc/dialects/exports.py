@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import json_format
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -34,12 +35,12 @@ class Export:
 
 
 @cache
-def _lines(name: str) -> tuple[dict, ...]:
+def _lines(name: str) -> tuple[dict[str, Any], ...]:
     text = (Path(__file__).parent / "samples" / f"{name}.jsonl").read_text()
     return tuple(json.loads(line) for line in text.splitlines())
 
 
-def export_of(lines: Sequence[dict]) -> Export:
+def export_of(lines: Sequence[dict[str, Any]]) -> Export:
     """An export of lines of samples, whose resource is that of the first line that has one."""
     logs, spans = ResourceLogs(), ResourceSpans()
     for message, kind, scopes, items in (

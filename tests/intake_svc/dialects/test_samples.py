@@ -5,6 +5,7 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.ledger.batch import read_batch
+from intake_svc.dialects import read_spans
 from recording.row_version import ROW_VERSION
 from tests.intake_svc.dialects.exports import SAMPLES, read, sample
 
@@ -267,17 +268,11 @@ def test_claude_with_details_shows_the_command_and_no_more():
 
 
 def test_spans_of_claude_have_its_requests_with_a_price_of_the_list():
-    export = sample("claude-code-2.1.197-logs-and-traces-details")
-    rows = [row for row in read(export).costs if row.id in {row.id for row in read_of_spans(export)}]
+    rows = read_spans(sample("claude-code-2.1.197-logs-and-traces-details").spans).costs
 
     assert [spent(row)[:4] for row in rows] == [(16, 7, 3, 0)] * 2
     assert [row.duration_ms for row in rows] == [58, 11]
     assert all(row.cost_micros > 0 for row in rows)
-
-
-def read_of_spans(export):
-    export.logs.Clear()
-    return read(export).costs
 
 
 def test_a_failed_call_has_the_type_of_its_error_alone():
@@ -320,5 +315,5 @@ def test_the_ledger_takes_every_row():
     )
 
     assert list(read_batch(request, now_ms=1_795_840_000_000).rejections) == []
-    ids = [row.id for row in (*request.tool_calls, *request.model_requests)]
+    ids = [row.id for row in request.tool_calls] + [row.id for row in request.model_requests]
     assert len(set(ids)) == len(ids)
