@@ -34,12 +34,11 @@ from gateway_svc.turns.queue import Capacity, Turns
 from gateway_svc.turns.requests import Requests
 from gateway_svc.turns.sessions import Sessions
 from gateway_svc.turns.turn import Runner
-from gateway_svc.watching.metrics import McpCollector, RecordCollector, StopsCollector, TurnMetrics, add_waiting_gauge
+from gateway_svc.watching.metrics import McpCollector, StopsCollector, TurnMetrics, add_waiting_gauge
 from gateway_svc.watching.readiness import EngineCheck, why_not_writable
 from gateway_svc.watching.telemetry import Telemetry
 from gateway_svc.watching.tracing import Tracing, open_tracing
 from service_kit.pricing import context_tokens, cost_micros
-from service_kit.settings import name_variable
 
 if TYPE_CHECKING:
     from gateway_svc.engines.claude import ClaudeAudit
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
     from gateway_svc.tools.mcp.servers import McpServers
     from gateway_svc.tools.toolbox import Toolbox
     from gateway_svc.turns.ledger_spending import LedgerSpending
-    from recording.delivery.connection import Target
     from recording.record import Record
 
 log = structlog.get_logger(__name__)
@@ -184,6 +182,8 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
     servers = audited.mcp.names if audited and audited.mcp else ()
     metrics = TurnMetrics(registry, {*own_tools, *CLAUDE_TOOLS}, servers)
     if audited:
+        from service_kit.producing.metrics import RecordCollector
+
         registry.register(RecordCollector(audited.record))
     if audited and audited.mcp:
         registry.register(McpCollector(audited.mcp.states))
@@ -232,11 +232,15 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
     from recording.logger import safe_audit, safe_intend, safe_synced
     from recording.record import open_record
     from recording.rows import close_call, control_row, cost_row, decide, open_call
+    from service_kit.producing.target import WrongTarget, open_target
 
     redact.protect(_secrets(settings))
     toolset = open_tools(settings)
     files = Files(settings.workspace)
-    target = _open_target(settings)
+    try:
+        target = open_target(settings)
+    except WrongTarget as error:
+        raise SettingsError(str(error)) from None
     record = open_record(
         settings.state_dir,
         target,
@@ -320,20 +324,6 @@ def _build_agents(
             limits=limits,
             args_key=record.args_key,
         )
-
-
-def _open_target(settings: GatewaySettings) -> "Target":
-    from recording.channel.tls import ClientFiles
-    from recording.channel.watched import WrongFile, warn_of_readers
-    from recording.delivery.connection import open_target
-
-    ca, certificate, key = settings.audit_tls_ca, settings.audit_tls_cert, settings.audit_tls_key
-    warn_of_readers(key, settings.audit_token_file)
-    files = ClientFiles(ca, certificate, key) if ca else None
-    try:
-        return open_target(settings.audit_target, files, settings.audit_token_file, settings.producer_name)
-    except WrongFile as error:
-        raise SettingsError(name_variable(settings, error)) from None
 
 
 def _secrets(settings: GatewaySettings) -> list[str]:

@@ -11,21 +11,18 @@ from gateway_svc.turns.budgets import LabelBudget
 from recording.show import Arguments
 from service_kit.access.guard import GuardSettings
 from service_kit.access.roles import CallerName
+from service_kit.producing.settings import ProducerSettings
 from service_kit.setting_types import (
     Bytes,
-    CertificateFile,
     Count,
     CountOrZero,
     Folder,
     HomePath,
-    KeyFile,
     ListenAddress,
     Milliseconds,
     ReadableFile,
     Seconds,
-    Target,
     Text,
-    TokenFile,
     file_with,
     split_commas,
 )
@@ -78,11 +75,13 @@ class ListenSettings(GuardSettings):
     listen: ListenAddress = "127.0.0.1:50051"
 
 
-class GatewaySettings(ListenSettings):
+class GatewaySettings(ListenSettings, ProducerSettings):
     """What a deployment chooses. What it says of each engine is with the engine, see gateway_svc.engines.kinds.
 
     Where no engine is configured, `claude` on PATH is: a deployment with another engine gets none by accident.
     """
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_")
 
     _engines: "dict[str, EngineSettings]" = PrivateAttr(default_factory=dict)
 
@@ -90,14 +89,6 @@ class GatewaySettings(ListenSettings):
         3 * 2**20, ge=2**20, le=2**30, description="one request, unpacked: a turn's texts have 1 MiB each"
     )
 
-    audit_target: Target = "127.0.0.1:50052"
-    audit_tls_ca: CertificateFile | None = Field(
-        None, description="PEM; when set, the audit service is called with TLS"
-    )
-    audit_tls_cert: CertificateFile | None = Field(None, description="PEM; shown to an audit service that asks for it")
-    audit_tls_key: KeyFile | None = None
-    audit_token_file: TokenFile | None = Field(None, description="the token for the audit service alone")
-    producer_name: CallerName = Field("", description="the gateway's name on the ledger's list")
     state_dir: Folder = Field(Path("~/.local/state/onrecord/gateway"), validate_default=True)
     workspace: Folder = Field(Path(), description="where tools work; a folder under state_dir when not given")
 
@@ -141,7 +132,6 @@ class GatewaySettings(ListenSettings):
     arguments: Arguments = Field("shown", description="what rows keep of arguments at most")
     spool_sync: Literal["always", "interval", "never"] = "interval"
     spool_sync_interval_ms: Milliseconds = 100
-    spool_max_bytes: Bytes = Field(2**30, ge=2**20)
 
     traces: bool | None = Field(None, description="when not given: on when OTEL_… names a collector")
 
@@ -172,15 +162,6 @@ class GatewaySettings(ListenSettings):
     def engines(self) -> dict[str, Any]:
         """The settings of the configured engines by name, those with a loop of their own last."""
         return {name: settings for name, settings in self._engines.items() if settings.is_configured}
-
-    @model_validator(mode="after")
-    def _check_audit_tls(self) -> Self:
-        if (self.audit_tls_cert is None) != (self.audit_tls_key is None):
-            missing, given = ("KEY", "CERT") if self.audit_tls_cert else ("CERT", "KEY")
-            raise ValueError(f"GATEWAY_AUDIT_TLS_{missing}: is not set, but GATEWAY_AUDIT_TLS_{given} is: give both")
-        if self.audit_tls_cert and not self.audit_tls_ca:
-            raise ValueError("GATEWAY_AUDIT_TLS_CA: is not set: name the file of the CA that signed the audit service")
-        return self
 
     @model_validator(mode="after")
     def _check_budgets(self) -> Self:

@@ -6,6 +6,7 @@ import resource
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from types import FrameType
 
@@ -56,6 +57,8 @@ class Service:
     """What an operator should look at although the service can do its work; empty when there is nothing."""
     takes_unknown_fields: Collection[str] = ()
     """RPCs, as /package.Service/Method, whose requests may have fields that this version does not know."""
+    beside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    """What is served beside gRPC: entered before it is said that the service listens, left when gRPC has ended."""
 
 
 def prepare_process(settings: GuardSettings) -> None:
@@ -101,17 +104,18 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
     async with follow(health, service.check, service.detail, every_seconds=every, within_seconds=within, check_now=now):
         with serve_metrics(settings.metrics_listen, registry), LoopWatch(registry).watching():
             address = bind(server, settings.listen, guard.credentials)
-            signalled = _at_first_signal(begin_drain, force_after + KILL_AFTER_SECONDS)
-            await server.start()
-            log.info("service.listening", address=address)
-            await signalled
-            if service.drain is not None:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        await service.drain()
-                except TimeoutError:
-                    log.warning("service.drain_cut_short")
-            await server.stop(max(0.0, deadline - asyncio.get_running_loop().time()))
+            async with service.beside():
+                signalled = _at_first_signal(begin_drain, force_after + KILL_AFTER_SECONDS)
+                await server.start()
+                log.info("service.listening", address=address)
+                await signalled
+                if service.drain is not None:
+                    try:
+                        async with asyncio.timeout_at(deadline):
+                            await service.drain()
+                    except TimeoutError:
+                        log.warning("service.drain_cut_short")
+                await server.stop(max(0.0, deadline - asyncio.get_running_loop().time()))
             log.info("service.stopped")
 
 

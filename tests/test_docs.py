@@ -12,6 +12,7 @@ from gateway_svc.engines.kinds import engine_kinds
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.tools.jail.sandbox import JailSettings
 from gateway_svc.tools.kinds import kinds
+from intake_svc.settings import IntakeSettings
 from service_kit import bounds
 from service_kit.settings import variables
 from tests.faults.campaigns import CAMPAIGNS
@@ -22,8 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_every_setting_is_in_the_operators_manual_and_no_other():
     pages = [ROOT / "docs" / "operations.md", *(ROOT / "docs" / "engines").glob("*.md")]
     manual = "\n".join(page.read_text() for page in pages)
-    named = set(re.findall(r"\b(?:GATEWAY|AUDIT)_[A-Z_]+[A-Z]\b", manual))
-    fields = variables(GatewaySettings) | variables(AuditSettings)
+    named = set(re.findall(r"\b(?:GATEWAY|AUDIT|INTAKE)_[A-Z_]+[A-Z]\b", manual))
+    fields = variables(GatewaySettings) | variables(AuditSettings) | variables(IntakeSettings)
     parts = [kind.settings for kind in engine_kinds()] + [kind.settings for kind in kinds().values()] + [JailSettings]
     for part in parts:
         fields |= variables(part)

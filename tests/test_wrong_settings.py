@@ -16,6 +16,7 @@ from gateway_svc.tools.jail.sandbox import JailSettings
 from gateway_svc.tools.kinds import kinds
 from gateway_svc.tools.web.destination import check_allowed
 from gateway_svc.turns.budgets import LabelBudget
+from intake_svc.settings import IntakeSettings
 from service_kit import setting_types as st
 from service_kit.access.guard import CallersFile
 from service_kit.access.roles import check_name
@@ -25,22 +26,34 @@ from tests.support.certificates import Authority
 CLASSES: list[type[BaseSettings]] = [
     AuditSettings,
     GatewaySettings,
+    IntakeSettings,
     JailSettings,
     *(kind.settings for kind in engine_kinds()),
     *(kind.settings for kind in kinds().values()),
 ]
 HTTP_ENGINES = [f"GATEWAY_{kind.name.upper()}" for kind in engine_kinds() if isinstance(kind, EngineKind)]
+TLS_PREFIXES = ("AUDIT", "GATEWAY", "GATEWAY_AUDIT", "INTAKE", "INTAKE_AUDIT")
 RIGHT = {
     "GATEWAY_OLLAMA_MODEL": "m",
     "GATEWAY_STATE_DIR": "{tmp}/state",
     "GATEWAY_OLLAMA_URL": "https://127.0.0.1:9",
     **{f"{engine}_CLIENT_CERT": "{tmp}/server.crt" for engine in HTTP_ENGINES},
     **{f"{engine}_CLIENT_KEY": "{tmp}/server.key" for engine in HTTP_ENGINES},
-    **{f"{prefix}_TLS_CERT": "{tmp}/server.crt" for prefix in ("AUDIT", "GATEWAY", "GATEWAY_AUDIT")},
-    **{f"{prefix}_TLS_KEY": "{tmp}/server.key" for prefix in ("AUDIT", "GATEWAY", "GATEWAY_AUDIT")},
+    **{
+        f"{prefix}_TLS_CERT": "{tmp}/server.crt"
+        for prefix in ("AUDIT", "GATEWAY", "GATEWAY_AUDIT", "INTAKE", "INTAKE_AUDIT")
+    },
+    **{
+        f"{prefix}_TLS_KEY": "{tmp}/server.key"
+        for prefix in ("AUDIT", "GATEWAY", "GATEWAY_AUDIT", "INTAKE", "INTAKE_AUDIT")
+    },
     "AUDIT_TOKENS_FILE": "{tmp}/callers",
     "GATEWAY_TOKENS_FILE": "{tmp}/callers",
     "GATEWAY_AUDIT_TLS_CA": "{tmp}/ca.pem",
+    "INTAKE_STATE_DIR": "{tmp}/intake",
+    "INTAKE_TOKENS_FILE": "{tmp}/callers",
+    "INTAKE_AUDIT_TLS_CA": "{tmp}/ca.pem",
+    "INTAKE_AUDIT_TOKEN_FILE": "{tmp}/token",
     "GATEWAY_AUDIT_TOKEN_FILE": "{tmp}/token",
 }
 """Settings that need one another, which are right."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from onrecord.audit.v1 import audit_pb2
@@ -18,6 +19,19 @@ REFUSAL = (
 )
 
 _LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Rows that a spool has taken."""
+
+    spool: Spool
+    number: int
+    """Of the last one's record."""
+
+    def is_stored(self) -> bool:
+        """Whether the ledger has answered for them."""
+        return self.spool.is_acked(self.number)
 
 
 class SpoolLogger:
@@ -73,6 +87,25 @@ class SpoolLogger:
             if spool is self.spool:
                 raise
             self.record(row)
+
+    def take(self, rows: Sequence[Row]) -> "Taken | None":
+        """Records rows that somebody else keeps until they are safe; None if not all could be: see Spool.append_all().
+
+        Raises:
+            SpoolClosed: the record is closed.
+        """
+        spool = self.spool
+        try:
+            number = spool.append_all(rows)
+        except SpoolClosed:
+            if spool is self.spool:
+                raise
+            return self.take(rows)
+        self._taken += 1  # behind, since a sync may begin in between
+        if number is None:
+            self.call_for_look()
+            return None
+        return Taken(spool, number)
 
     def call_for_look(self) -> None:
         """Has somebody look at what is wrong."""

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from onrecord.audit.v1 import audit_pb2
@@ -109,6 +109,31 @@ class Intake:
             self._state.running_unrecorded.discard(row.id)
             self._counters.accepted += 1
         return True
+
+    def append_all(self, rows: Sequence[Row]) -> int | None:
+        """Appends rows that somebody else keeps until they are safe; returns the last one's number, or None if not
+        all were accepted. Then they are not lost, and no gap row counts them: whoever keeps them brings them again.
+
+        None of them closes an intent.
+
+        Raises:
+            SpoolClosed: the spool is closed.
+        """
+        payloads = list(map(encode_row, rows))
+        with self.lock:
+            self._ensure_open()
+            size = sum(map(len, payloads)) + (len(payloads) - 1) * HEADER.size
+            if not self._has_room(size):
+                self.warn("there is no room")
+                return None
+            for row, payload in zip(rows, payloads, strict=True):
+                if len(payload) > MAX_PAYLOAD_BYTES:  # it never would be
+                    self._drop(row, "a row is too large")
+                elif not self._write(ROW, payload, self.kept_bytes):
+                    return None
+                else:
+                    self._counters.accepted += 1
+            return self.last_row
 
     def trouble(self) -> str:
         """Why an intent would not be accepted now, found by trying the disk; empty if it would."""

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -119,6 +119,14 @@ class Spool:
         """
         return self._intake.append(row)
 
+    def append_all(self, rows: Sequence[Row]) -> int | None:
+        """Appends rows that somebody else keeps until they are safe: see Intake.append_all().
+
+        Raises:
+            SpoolClosed: the spool is closed.
+        """
+        return self._intake.append_all(rows)
+
     def note_unrecorded(self, call_id: str) -> None:
         """Notes a running call whose intent was not accepted: a gap row counts it unless its outcome is accepted."""
         self._intake.note_unrecorded(call_id)
@@ -212,6 +220,10 @@ class Spool:
         if before > self._trim_before:
             self._trim_before = before
             self._keeper.wake()
+
+    def is_acked(self, number: int) -> bool:
+        """Whether the ledger has the record of that number, and all before it."""
+        return self._state.acked >= number
 
     def rewind(self) -> None:
         """Makes the next read() start after the last acked batch."""

@@ -1,7 +1,7 @@
 """The bound on the calls that a service runs at once, whoever makes them."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from service_kit.errors import Overloaded
 from service_kit.handlers import HEALTH, CallDetails, Handler, HandlerInterceptor, rebuild, within
@@ -36,6 +36,10 @@ class CallsInterceptor(HandlerInterceptor):
 
     def __init__(self, at_once: int) -> None:
         self._places, self._health_places = _Places(at_once), _Places(at_once)
+
+    def one(self) -> AbstractContextManager[None]:
+        """A place of a call that comes by another way than gRPC. Raises Overloaded."""
+        return self._places.one()
 
     def wrap(self, handler: Handler, details: CallDetails) -> Handler:
         """Has the handler take a place."""

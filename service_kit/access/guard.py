@@ -1,5 +1,7 @@
 """The guard between the network and a service, built from its settings."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +12,7 @@ from pydantic import Field, model_validator
 
 from recording.channel.options import Options, is_local
 from recording.channel.watched import Watched, WrongFile, warn_of_readers
+from service_kit.access.callers import current_caller
 from service_kit.access.calls import CallsInterceptor
 from service_kit.access.interceptor import AccessInterceptor, Rules
 from service_kit.access.limits import LimitSettings, RateInterceptor
@@ -89,10 +92,38 @@ class GuardSettings(LimitSettings):
 class Guard:
     """What a server is built and bound with."""
 
-    interceptors: tuple[grpc.aio.ServerInterceptor, ...]
+    access: AccessInterceptor | None
+    """None: everybody may do everything."""
+    calls: CallsInterceptor
+    rate: RateInterceptor | None
     options: Options
     credentials: grpc.ServerCredentials | None
     """None: plain text."""
+
+    @property
+    def interceptors(self) -> tuple[grpc.aio.ServerInterceptor, ...]:
+        """Outermost first: who calls, then how many at once, then how often."""
+        return tuple(one for one in (self.access, self.calls, self.rate) if one)
+
+    @contextmanager
+    def entering(self, method: str, shown: Sequence[str], peer: str) -> Iterator[None]:
+        """Lets in a call that comes by another way than gRPC, by the same rules, while the body runs.
+
+        Args:
+            method: the RPC that it stands for, /package.Service/Method.
+            shown: the values of its header `authorization`.
+            peer: the address that it comes from.
+
+        Raises:
+            Unauthenticated, PermissionDenied, Overloaded, RateExceeded: it is not let in.
+        """
+        if self.access:
+            self.access.admit(method, shown)
+        with self.calls.one():
+            if self.rate:
+                caller = current_caller()
+                self.rate.take(caller.name if caller else peer)
+            yield
 
 
 def open_guard(settings: GuardSettings, rules: Rules) -> Guard:
@@ -102,14 +133,12 @@ def open_guard(settings: GuardSettings, rules: Rules) -> Guard:
         SystemExit: with code 2, after a sentence, when a file cannot be used.
     """
     warn_of_readers(settings.tls_key)
-    interceptors: list[grpc.aio.ServerInterceptor] = []
+    access = None
     try:
         credentials = server_credentials(settings.server_files) if settings.server_files else None
         if path := settings.tokens_file:
-            interceptors.append(AccessInterceptor(rules, Watched([path], partial(load_callers, path), lines=True)))
+            access = AccessInterceptor(rules, Watched([path], partial(load_callers, path), lines=True))
     except WrongFile as error:
         refuse([name_variable(settings, error)])
-    interceptors.append(CallsInterceptor(settings.max_calls))
-    if settings.rate_per_second:
-        interceptors.append(RateInterceptor(settings.rate_per_second))  # behind, so that it knows who calls
-    return Guard(tuple(interceptors), settings.server_options(), credentials)
+    rate = RateInterceptor(settings.rate_per_second) if settings.rate_per_second else None
+    return Guard(access, CallsInterceptor(settings.max_calls), rate, settings.server_options(), credentials)

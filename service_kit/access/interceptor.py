@@ -2,7 +2,8 @@
 
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -68,15 +69,22 @@ class AccessInterceptor(HandlerInterceptor):
 
         return rebuild(handler, around)
 
-    def admit(self, method: str, context: Context) -> tuple[Entry, Callers]:
+    def admit(
+        self, method: str, shown: Sequence[str], names: Callable[[], Sequence[str]] = tuple
+    ) -> tuple[Entry, Callers]:
         """Who calls, and the list that said so. From here on the log names it, whether or not it is let in.
+
+        Args:
+            method: the RPC, /package.Service/Method.
+            shown: what the call has under the name `authorization`.
+            names: the names in the certificate of the call's peer; asked for where nothing is shown.
 
         Raises:
             Unauthenticated: nobody that the list knows.
             PermissionDenied: somebody without a role for method.
         """
         callers = self._callers.current()
-        entry = _identify(callers, context)
+        entry = _identify(callers, shown, names)
         enter(Caller(entry.name, entry.roles))
         allowed = frozenset(Role) if method.startswith(_REFLECTION) else self._rules.get(method, frozenset())
         if not entry.roles & allowed:
@@ -111,21 +119,26 @@ class _GuardedCall:
             yield request
 
     def _admit(self) -> None:
-        self._entry, self._callers = self._access.admit(self._method, self._context)
+        metadata = self._context.invocation_metadata() or ()
+        shown = [
+            value if isinstance(value, str) else value.decode(errors="replace")
+            for key, value in metadata
+            if key == "authorization"
+        ]
+        names = partial(certificate_names, self._context)
+        self._entry, self._callers = self._access.admit(self._method, shown, names)
 
 
-def _identify(callers: Callers, context: Context) -> Entry:
-    shown = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+def _identify(callers: Callers, shown: Sequence[str], certificate: Callable[[], Sequence[str]]) -> Entry:
     if len(shown) > 1:
         raise Unauthenticated("more than one authorization metadata came: send one")  # who is in between reads another
-    for value in shown:
-        text = value if isinstance(value, str) else value.decode(errors="replace")
+    for text in shown:
         if not text.lower().startswith(_BEARER):
             raise Unauthenticated("the authorization metadata must be `Bearer` and a token")
         if entry := callers.by_token(text[len(_BEARER) :].strip()):
             return entry
         raise Unauthenticated("the token is not known here, or has expired: ask the operator for a new one")
-    names = certificate_names(context)
+    names = certificate()
     if entry := callers.by_certificate(names):
         return entry
     if names:

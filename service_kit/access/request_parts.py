@@ -22,6 +22,10 @@ COUNTED_FROM_BYTES = 64 * 1024
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MORE, _BITS, _MAX_SHIFT = 0x80, 0x7F, 70
 
+_SHORT_BYTES = 128
+"""A part of fewer is not looked into where all are counted: it counts as one in eight bytes of it, at least as many as
+honest ones have."""
+
 Within = Mapping[int, "Descriptor | None"]
 """The fields that have parts of their own, by number: messages that come once, and, as None, packed scalars."""
 
@@ -88,6 +92,14 @@ def request_type(method: str) -> Descriptor | None:
     return found
 
 
+def count_all_parts(data: bytes, descriptor: Any, most: int) -> int:
+    """As check_parts(), with the elements of fields that repeat looked into; it stops beyond `most`.
+
+    An element of fewer than _SHORT_BYTES is not: it counts by its length.
+    """
+    return _count(data, 0, len(data), descriptor, _all_within, most)
+
+
 def check_parts(data: bytes, descriptor: Descriptor | None) -> None:
     """Counts the parts of an encoded message: each field each time that it comes, known or not, and each number in a
     packed one. Those of a message in a field that does not repeat count too; elements of a field that does are not
@@ -96,16 +108,24 @@ def check_parts(data: bytes, descriptor: Descriptor | None) -> None:
     Raises:
         InvalidRequest: there are more than MAX_PARTS.
     """
-    if len(data) > COUNTED_FROM_BYTES and _count(data, 0, len(data), descriptor) > MAX_PARTS:
+    if len(data) > COUNTED_FROM_BYTES and _count(data, 0, len(data), descriptor, _within, MAX_PARTS) > MAX_PARTS:
         raise InvalidRequest(f"the request has more than {MAX_PARTS:,} parts: send it in several", "")
 
 
-def _count(data: bytes, at: int, end: int, descriptor: Descriptor | None) -> int:
-    """How many parts are between at and end, at least; it stops beyond MAX_PARTS."""
-    within = _within(descriptor)
+def _count(
+    data: bytes,
+    at: int,
+    end: int,
+    descriptor: Descriptor | None,
+    look: Callable[[Descriptor | None], Within],
+    most: int,
+) -> int:
+    """How many parts are between at and end, at least; it stops beyond most. look: what is looked into."""
+    within = look(descriptor)
+    short = _SHORT_BYTES if look is _all_within else 0
     parts = 0
     try:
-        while at < end and parts <= MAX_PARTS:
+        while at < end and parts <= most:
             parts += 1
             tag = data[at]
             at += 1
@@ -123,7 +143,12 @@ def _count(data: bytes, at: int, end: int, descriptor: Descriptor | None) -> int
                         length, at = _varint(data, at - 1)
                 if (number := tag >> 3) in within:
                     of = within[number]
-                    parts += length if of is None else _count(data, at, min(at + length, end), of)
+                    if of is None:
+                        parts += length
+                    elif length < short:
+                        parts += length >> 3
+                    else:
+                        parts += _count(data, at, min(at + length, end), of, look, most - parts)
                 at += length
             elif kind == _VARINT:
                 while data[at] >= _MORE:
@@ -154,6 +179,12 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 def _within(descriptor: Descriptor | None) -> Within:
     fields = descriptor.fields if descriptor else ()
     return {field.number: field.message_type for field in fields if _has_parts(field)}
+
+
+@cache
+def _all_within(descriptor: Descriptor | None) -> Within:
+    fields = descriptor.fields if descriptor else ()
+    return {field.number: field.message_type for field in fields if field.message_type or _has_parts(field)}
 
 
 def _has_parts(field: FieldDescriptor) -> bool:

@@ -8,10 +8,11 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from prometheus_client import generate_latest
 
-from gateway_svc.watching.metrics import RecordCollector, TurnMetrics, outcome_label, stop_label
+from gateway_svc.watching.metrics import TurnMetrics, outcome_label, stop_label
 from recording.delivery.connection import Target
 from recording.record import Record, open_record
 from service_kit.observing.metrics import new_registry
+from service_kit.producing.metrics import RecordCollector
 from tests.recording.fake_audit import FakeAudit, serving
 from tests.recording.samples import tool_call
 from tests.support.scrapes import Scrape

@@ -1,0 +1,159 @@
+"""The door: what came becomes rows, the rows reach the disk, and then there is an answer.
+
+An answer means safe. What cannot be made safe is refused as passing, and stays with whoever sent it.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from google.protobuf.message import Message
+
+from intake_svc.dialects import Reading
+from intake_svc.errors import ShuttingDown, StoreUnavailable
+from intake_svc.metrics import DoorMetrics
+from intake_svc.settings import IntakeSettings
+from intake_svc.signals import Signal
+from recording.logger import AuditRefused
+from recording.producing.spool_logger import Taken
+from recording.record import Record
+from recording.spool import SpoolClosed
+from service_kit.access.callers import current_caller
+from service_kit.errors import Overloaded
+
+log = structlog.get_logger(__name__)
+
+MAX_TOLD = 10
+"""Of the reasons why something was not understood, in one answer."""
+NOT_SAFE = "what was sent cannot be made safe now: send it again later"
+UNREAD = "its reader failed, which is a fault of this service: see its log"
+_LOOK_SECONDS = 0.01
+
+
+class Door:
+    """Takes exports, whichever way they come. Its methods belong to the event loop."""
+
+    def __init__(self, record: Record, metrics: DoorMetrics, settings: IntakeSettings) -> None:
+        self._record = record
+        self._metrics = metrics
+        self._settings = settings
+        # One thread: one request at a time is unpacked, whatever comes at once, and the event loop stays free.
+        self._thread = ThreadPoolExecutor(1, "intake")
+        self._waiting_bytes = 0
+        self._running = 0
+        self._done = asyncio.Event()
+        self._draining = False
+        metrics.add_waiting(lambda: self._waiting_bytes)
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[Callable[[int], None]]:
+        """A place for a request's bytes while the body runs; what it gives takes as many more.
+
+        Raises:
+            Overloaded: there is no room.
+            ShuttingDown: the service drains.
+        """
+        if self._draining:
+            raise ShuttingDown("the service ends: send it again, to the next one")
+        held = 0
+
+        def hold(more: int) -> None:
+            nonlocal held
+            if self._waiting_bytes + more > self._settings.max_waiting_bytes:
+                raise Overloaded("too many bytes wait for their answers here already: come again later")
+            held += more
+            self._waiting_bytes += more
+
+        self._running += 1
+        try:
+            hold(size)
+            yield hold
+        finally:
+            self._waiting_bytes -= held
+            self._running -= 1
+            self._done.set()
+
+    async def take(self, signal: Signal, unpack: Callable[[], Message]) -> Message:
+        """Takes one export, and returns the answer to it once its rows are safe.
+
+        Args:
+            signal: what came.
+            unpack: makes the message of what came, in a thread; what it raises is raised.
+
+        Raises:
+            StoreUnavailable: the rows are not safe, and are to be sent again.
+        """
+        caller = current_caller()
+        principal = caller.name if caller else ""
+        loop = asyncio.get_running_loop()
+        reading, taken = await loop.run_in_executor(self._thread, self._read, signal, unpack, principal)
+        if taken:
+            await self._safe(taken)
+        self._metrics.count(signal.name, reading)
+        return signal.answer(len(reading.not_understood), _reasons(reading.not_understood))
+
+    def begin_drain(self) -> None:
+        """Takes nothing new."""
+        self._draining = True
+
+    async def drain(self) -> None:
+        """Waits until what was taken is answered."""
+        while self._running:
+            self._done.clear()
+            await self._done.wait()
+
+    def close(self) -> None:
+        """Ends its thread."""
+        self._thread.shutdown()
+
+    def _read(self, signal: Signal, unpack: Callable[[], Message], principal: str) -> tuple[Reading, Taken | None]:
+        """What came, and its rows in the spool; None where there are none."""
+        reading = Reading()
+        for resource in getattr(unpack(), signal.resources):
+            reading += _read_one(signal, resource)
+        rows: list[Any] = [*reading.calls, *reading.costs]
+        if principal:
+            for row in rows:
+                row.principal = principal
+        rows += reading.sessions
+        if not rows:
+            return reading, None
+        try:
+            taken = self._record.logger.take(rows)
+        except SpoolClosed:
+            taken = None
+        if taken is None:
+            raise StoreUnavailable(NOT_SAFE)
+        return reading, taken
+
+    async def _safe(self, taken: Taken) -> None:
+        try:
+            await self._record.logger.synced()
+        except AuditRefused:
+            raise StoreUnavailable(NOT_SAFE) from None
+        if self._settings.answer_after == "ledger":
+            try:
+                async with asyncio.timeout(self._settings.answer_seconds):
+                    while not taken.is_stored():  # noqa: ASYNC110 - an ack is no event
+                        await asyncio.sleep(_LOOK_SECONDS)
+            except TimeoutError:
+                raise StoreUnavailable("the ledger has not answered in time: send it again later") from None
+
+
+def _read_one(signal: Signal, resource: Any) -> Reading:
+    """One resource's reading; a fault of a reader costs what is in this one, and nothing around it."""
+    try:
+        return signal.read(resource)
+    except Exception as error:
+        log.exception("intake.reader_failed", signal=signal.name, error=type(error).__name__)
+        return Reading(not_understood=(UNREAD,))
+
+
+def _reasons(not_understood: tuple[str, ...]) -> str:
+    """What a client is told, such as "3 x the span is of no known producer"."""
+    counts = Counter(not_understood).most_common(MAX_TOLD)
+    return "; ".join(f"{count} x {reason}" if count > 1 else reason for reason, count in counts)

@@ -1,0 +1,48 @@
+"""The door's metrics. Labels come from fixed lists: no client can add to them."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from intake_svc.dialects import Reading
+
+
+class DoorMetrics:
+    """Counts what came, and what became of it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._http = Counter(
+            "onrecord_intake_http_requests",
+            "Answers over HTTP, by signal and status.",
+            ["signal", "code"],
+            registry=registry,
+        )
+        self._items = Counter(
+            "onrecord_intake_items",
+            "Spans, log records and data points by what became of them.",
+            ["signal", "became"],
+            registry=registry,
+        )
+        self._registry = registry
+
+    def count(self, signal: str, reading: Reading) -> None:
+        """An export was answered."""
+        counts = {
+            "tool_call": len(reading.calls),
+            "model_request": len(reading.costs),
+            "session": len(reading.sessions),
+            "ignored": reading.ignored,
+            "not_understood": len(reading.not_understood),
+        }
+        for became, number in counts.items():
+            self._items.labels(signal, became).inc(number)
+
+    def count_http(self, signal: str, code: int) -> None:
+        """A request over HTTP was answered."""
+        self._http.labels(signal, str(code)).inc()
+
+    def add_waiting(self, waiting: Callable[[], int]) -> None:
+        """A gauge of the bytes of requests that are not answered, read at each scrape."""
+        Gauge(
+            "onrecord_intake_waiting_bytes", "Of requests that are not answered yet.", registry=self._registry
+        ).set_function(waiting)

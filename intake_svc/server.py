@@ -1,0 +1,82 @@
+"""The door as a service, from start to drain."""
+
+import asyncio
+import sys
+from functools import partial
+
+import structlog
+
+from intake_svc.door import Door
+from intake_svc.errors import STATUSES
+from intake_svc.metrics import DoorMetrics
+from intake_svc.otlp_grpc import add_to_server
+from intake_svc.otlp_http import OtlpApp
+from intake_svc.settings import IntakeSettings
+from intake_svc.signals import SIGNALS
+from recording.record import open_record
+from service_kit.access.guard import open_guard
+from service_kit.access.interceptor import rules_for
+from service_kit.access.roles import Role
+from service_kit.errors import ErrorInterceptor
+from service_kit.http_server import serve_http
+from service_kit.observing.metrics import new_registry
+from service_kit.producing.metrics import RecordCollector
+from service_kit.producing.target import WrongTarget, open_target
+from service_kit.run import Service, run_service
+from service_kit.settings import EXIT_WRONG_SETTINGS, check_disk, describe_settings
+
+RULES = {
+    method: roles
+    for signal in SIGNALS
+    for method, roles in rules_for(signal.service, {"Export": frozenset({Role.PRODUCER})}).items()
+}
+
+log = structlog.get_logger(__name__)
+
+
+async def serve(settings: IntakeSettings) -> None:
+    """Serves until SIGTERM or SIGINT; then answers what has come, sends its rows, and returns.
+
+    Raises:
+        SystemExit: with code 2 when a setting or a file cannot be used, with code 1 when an address cannot be had.
+    """
+    log.info("service.starting", **describe_settings(settings))
+    check_disk(settings)
+    guard, registry = open_guard(settings, RULES), new_registry()
+    try:
+        # The disk has each row before its answer, and what cannot be recorded is refused.
+        record = open_record(
+            settings.state_dir, open_target(settings), mode="strict", sync="always", max_bytes=settings.spool_max_bytes
+        )
+    except (WrongTarget, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(EXIT_WRONG_SETTINGS) from None
+    registry.register(RecordCollector(record))
+    metrics = DoorMetrics(registry)
+    door = Door(record, metrics, settings)
+    look = asyncio.Event()
+    record.logger.on_refusal = partial(asyncio.get_running_loop().call_soon_threadsafe, look.set)
+    http = OtlpApp(door, guard, metrics, settings.max_message_bytes)
+
+    async def drain() -> None:
+        await door.drain()
+        await record.drain(settings.drain_seconds)
+
+    service = Service(
+        names=tuple(signal.service for signal in SIGNALS),
+        add_to=partial(add_to_server, door),
+        errors=ErrorInterceptor(STATUSES),
+        check=partial(asyncio.to_thread, record.trouble),
+        check_now=look,
+        begin_drain=door.begin_drain,
+        drain=drain,
+        detail=partial(asyncio.to_thread, record.detail),
+        takes_unknown_fields=tuple(signal.method for signal in SIGNALS),
+        beside=partial(serve_http, http.asgi, settings.http_listen, settings.server_files, settings.max_calls),
+    )
+    record.start()
+    try:
+        await run_service(service, settings, guard, registry)
+    finally:
+        door.close()
+        await record.aclose()

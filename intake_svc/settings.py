@@ -1,0 +1,40 @@
+"""The door's settings, from environment variables INTAKE_…, validated at start."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from recording.channel.options import is_local
+from service_kit.producing.settings import ProducerSettings
+from service_kit.setting_types import Bytes, Count, Folder, ListenAddress, MetricsAddress, Seconds
+
+
+class IntakeSettings(ProducerSettings):
+    """What a deployment chooses."""
+
+    model_config = SettingsConfigDict(env_prefix="INTAKE_")
+
+    listen: ListenAddress = "127.0.0.1:4317"
+    http_listen: MetricsAddress = Field("127.0.0.1:4318", description="for OTLP over HTTP")
+    state_dir: Folder = Field(Path("~/.local/state/onrecord/intake"), validate_default=True)
+
+    max_message_bytes: Bytes = Field(64 * 2**20, ge=2**20, le=2**30, description="one request, unpacked")
+    max_waiting_bytes: Bytes = Field(256 * 2**20, ge=2**20, description="of all requests that are not answered yet")
+    max_calls: Count = Field(1000, description="requests at once of all clients")
+
+    answer_after: Literal["spool", "ledger"] = Field(
+        "spool", description="whether an answer waits for this machine's disk, or for the ledger's"
+    )
+    answer_seconds: Seconds = Field(10, description="how long an answer waits for the ledger; then the client is told")
+
+    @model_validator(mode="after")
+    def _check_http(self) -> Self:
+        if not (self.tls_cert or self.allow_plaintext_on_network or is_local(self.http_listen)):
+            raise ValueError(
+                f"INTAKE_HTTP_LISTEN: {self.http_listen} can be reached from other machines, and there is no TLS: set "
+                "INTAKE_TLS_CERT and INTAKE_TLS_KEY, listen on 127.0.0.1, or, where the network is trusted, set "
+                "INTAKE_ALLOW_PLAINTEXT_ON_NETWORK=true"
+            )
+        return self

@@ -1,0 +1,107 @@
+"""An ASGI application beside a service's gRPC: its socket, its TLS, its end with the service."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+
+from recording.channel.watched import Watched
+from service_kit.access.tls import ServerFiles
+from service_kit.server import EXIT_CANNOT_LISTEN
+
+log = structlog.get_logger(__name__)
+
+_SHUTDOWN_SECONDS = 2
+_IDLE_SECONDS = 60
+_BACKLOG = 2048
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The service hears signals, and ends this server."""
+        yield
+
+
+@asynccontextmanager
+async def serve_http(app: Any, listen: str, files: ServerFiles | None, most_connections: int) -> AsyncIterator[None]:
+    """Serves app on listen, "host:port" where port 0 takes a free one, while the body runs.
+
+    The log line `http.listening` tells the address.
+
+    Args:
+        app: an ASGI application.
+        listen: where.
+        files: None for plain text. They are read again when they change.
+        most_connections: further requests are answered with 503.
+
+    Raises:
+        SystemExit: with code 1, after a log line, when the address cannot be had.
+    """
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    try:
+        listening = socket.create_server(
+            (host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+        )
+    except OSError as error:
+        log.error(
+            "http.cannot_listen",
+            address=listen,
+            reason=error.strerror,
+            hint="another process listens there, or the address is not this machine's: stop it or choose another",
+        )
+        raise SystemExit(EXIT_CANNOT_LISTEN) from None
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=most_connections,
+        timeout_keep_alive=_IDLE_SECONDS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        ssl_context_factory=_context_factory(files) if files else None,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")
+    log.info("http.listening", address=f"{listen.rpartition(':')[0]}:{listening.getsockname()[1]}")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await asyncio.wait([serving])
+
+
+def _context_factory(files: ServerFiles) -> Any:
+    """What makes the TLS of a server that shows the certificate as it is at each handshake."""
+    paths = [files.certificate, files.key, *([files.client_ca] if files.client_ca else [])]
+
+    def load(_: Sequence[bytes]) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(files.certificate, files.key)
+        if files.client_ca:
+            context.load_verify_locations(files.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    watched = Watched(paths, load)
+
+    def renew(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = watched.current()
+
+    def make(config: uvicorn.Config, default: Any) -> ssl.SSLContext:
+        context = watched.current()
+        context.sni_callback = renew
+        return context
+
+    return make

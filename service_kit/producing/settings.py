@@ -1,0 +1,33 @@
+"""The settings of a service that records."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from service_kit.access.guard import GuardSettings
+from service_kit.access.roles import CallerName
+from service_kit.setting_types import Bytes, CertificateFile, KeyFile, Target, TokenFile
+
+
+class ProducerSettings(GuardSettings):
+    """The settings that all services which record have, under prefixes of their own."""
+
+    audit_target: Target = "127.0.0.1:50052"
+    audit_tls_ca: CertificateFile | None = Field(
+        None, description="PEM; when set, the audit service is called with TLS"
+    )
+    audit_tls_cert: CertificateFile | None = Field(None, description="PEM; shown to an audit service that asks for it")
+    audit_tls_key: KeyFile | None = None
+    audit_token_file: TokenFile | None = Field(None, description="the token for the audit service alone")
+    producer_name: CallerName = Field("", description="this service's name on the ledger's list")
+    spool_max_bytes: Bytes = Field(2**30, ge=2**20)
+
+    @model_validator(mode="after")
+    def _check_audit_tls(self) -> Self:
+        prefix = self.model_config.get("env_prefix", "")
+        if (self.audit_tls_cert is None) != (self.audit_tls_key is None):
+            missing, given = ("KEY", "CERT") if self.audit_tls_cert else ("CERT", "KEY")
+            raise ValueError(f"{prefix}AUDIT_TLS_{missing}: is not set, but {prefix}AUDIT_TLS_{given} is: give both")
+        if self.audit_tls_cert and not self.audit_tls_ca:
+            raise ValueError(f"{prefix}AUDIT_TLS_CA: is not set: name the file of the CA that signed the audit service")
+        return self
