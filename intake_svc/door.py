@@ -5,9 +5,10 @@ An answer means safe. What cannot be made safe is refused as passing, and stays 
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -112,9 +113,7 @@ class Door:
 
     def _read(self, signal: Signal, unpack: Callable[[], Message], principal: str) -> tuple[Reading, Taken | None]:
         """What came, and its rows in the spool; None where there are none."""
-        reading = Reading()
-        for resource in getattr(unpack(), signal.resources):
-            reading += _read_one(signal, resource)
+        reading = _joined([_read_one(signal, resource) for resource in getattr(unpack(), signal.resources)])
         rows: list[Any] = [*reading.calls, *reading.costs]
         if principal:
             for row in rows:
@@ -151,6 +150,18 @@ def _read_one(signal: Signal, resource: Any) -> Reading:
     except Exception as error:
         log.exception("intake.reader_failed", signal=signal.name, error=type(error).__name__)
         return Reading(not_understood=(UNREAD,))
+
+
+def _joined(readings: Sequence[Reading]) -> Reading:
+    """All in one, in time that grows with what they hold."""
+    return Reading(
+        calls=tuple(chain.from_iterable(one.calls for one in readings)),
+        costs=tuple(chain.from_iterable(one.costs for one in readings)),
+        sessions=tuple(chain.from_iterable(one.sessions for one in readings)),
+        not_understood=tuple(chain.from_iterable(one.not_understood for one in readings)),
+        ignored=sum(one.ignored for one in readings),
+        sequence=tuple(chain.from_iterable(one.sequence for one in readings)),
+    )
 
 
 def _reasons(not_understood: tuple[str, ...]) -> str:

@@ -100,7 +100,7 @@ def count_all_parts(data: bytes, descriptor: Any, most: int) -> int:
     return _count(data, 0, len(data), descriptor, _all_within, most)
 
 
-def check_parts(data: bytes, descriptor: Descriptor | None) -> None:
+def check_parts(data: bytes, descriptor: Any) -> None:
     """Counts the parts of an encoded message: each field each time that it comes, known or not, and each number in a
     packed one. Those of a message in a field that does not repeat count too; elements of a field that does are not
     looked into. Malformed data is left to the parser.

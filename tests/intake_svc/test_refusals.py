@@ -1,0 +1,109 @@
+"""What cannot be taken is refused with a status that says whether to send it again."""
+
+import gzip
+import json
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import status_pb2
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
+
+from tests.intake_svc.exports import JSON, PROTOBUF, calls, gzipped_zeros, post, post_json, send
+
+MIB = 2**20
+DEEP = b'{"resourceSpans":' * 5_000 + b"1" + b"}" * 5_000
+SPAN = {"traceId": "5B8EFFF798038103D269B633813FC60C", "spanId": "eee19b7ec3c1b174", "name": "GET /"}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "headers", "status"),
+    [
+        (b"\xff\xff", PROTOBUF, {}, 400),
+        (b"{", JSON, {}, 400),
+        (b"[1]", JSON, {}, 400),
+        (b'{"resourceSpans": 5}', JSON, {}, 400),
+        (b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "xyz"}]}]}]}', JSON, {}, 400),
+        (DEEP, JSON, {}, 400),
+        (b"[" + b"[]," * 300_000 + b"[]]", JSON, {}, 413),
+        (b"x", "text/plain", {}, 415),
+        (b"x", PROTOBUF, {"Content-Encoding": "br"}, 415),
+        (b"no gzip", PROTOBUF, {"Content-Encoding": "gzip"}, 400),
+        (gzip.compress(b"")[:-1], PROTOBUF, {"Content-Encoding": "gzip"}, 400),
+        (gzip.compress(b"") * 2, PROTOBUF, {"Content-Encoding": "gzip"}, 400),
+        (gzipped_zeros(65 * MIB), PROTOBUF, {"Content-Encoding": "gzip"}, 413),
+        (b"", PROTOBUF, {"Content-Length": str(100 * MIB)}, 413),
+        (b"\x0a\x02\x12\x00" * 20_000, PROTOBUF, {}, 400),
+    ],
+    ids=lambda value: repr(value)[:24],
+)
+def test_a_body_that_cannot_be_taken_is_refused_for_good(shared, body, kind, headers, status):
+    _, door = shared
+    code, _, answer = post(door.http, "/v1/traces", body, kind, headers)
+    assert code == status
+    assert json.loads(answer)["message"] if kind == JSON else status_pb2.Status.FromString(answer).message
+
+
+@pytest.mark.long
+def test_spans_without_content_of_their_own_are_counted_before_they_are_parsed(shared):
+    """Two bytes become a hundred: a million parts are taken, more are not."""
+    _, door = shared
+    empty_spans = b"\x12\x00" * 1_100_000
+    scope = b"\x12" + varint(len(empty_spans)) + empty_spans
+    export = b"\x0a" + varint(len(scope)) + scope
+    assert post(door.http, "/v1/traces", export)[0] == 413
+    with pytest.raises(grpc.RpcError) as refused:
+        send(door.grpc, export)
+    assert code_of(refused) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def code_of(refused: Any) -> grpc.StatusCode:
+    code: grpc.StatusCode = refused.value.code()
+    return code
+
+
+def varint(number: int) -> bytes:
+    out = b""
+    while number > 127:
+        out, number = out + bytes([number & 127 | 128]), number >> 7
+    return out + bytes([number])
+
+
+def test_the_paths_are_those_of_otlp_and_no_other(shared):
+    _, door = shared
+    assert post_json(door.http, "/v1/logs", {}) == (200, {})
+    assert post(door.http, "/v1/other", b"")[0] == 404
+    assert post(door.http, "/", b"")[0] == 404
+
+
+def test_metrics_are_counted_and_said_to_be_dropped(shared):
+    _, door = shared
+    request = ExportMetricsServiceRequest()
+    metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="tokens")
+    metric.sum.data_points.add(as_int=1)
+    metric.sum.data_points.add(as_int=2)
+    code, _, body = post(door.http, "/v1/metrics", request.SerializeToString())
+    answer = ExportMetricsServiceResponse.FromString(body)
+    assert (code, answer.partial_success.rejected_data_points) == (200, 2)
+    assert "dropped" in answer.partial_success.error_message
+
+
+def test_a_span_of_nobody_known_is_named_in_the_partial_success(shared):
+    _, door = shared
+    export = {"resourceSpans": [{"scopeSpans": [{"spans": [SPAN, SPAN]}]}], "of a later version": 1}
+    code, answer = post_json(door.http, "/v1/traces", export)
+    assert (code, answer["partialSuccess"]["rejectedSpans"]) == (200, "2")
+    assert "no known producer" in answer["partialSuccess"]["errorMessage"]
+
+
+@pytest.mark.long
+def test_an_export_over_the_bound_is_refused_over_grpc_too(shared):
+    """A hundred megabytes that come as a hundred kilobytes: the bound is on what they become."""
+    _, door = shared
+    with pytest.raises(grpc.RpcError) as refused:
+        send(door.grpc, bytes(100 * MIB), compression=grpc.Compression.Gzip)
+    assert code_of(refused) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    send(door.grpc, calls())
