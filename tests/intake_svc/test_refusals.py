@@ -97,7 +97,7 @@ def test_a_span_of_nobody_known_is_named_in_the_partial_success(shared):
     export = {"resourceSpans": [{"scopeSpans": [{"spans": [SPAN, SPAN]}]}], "of a later version": 1}
     code, answer = post_json(door.http, "/v1/traces", export)
     assert (code, answer["partialSuccess"]["rejectedSpans"]) == (200, "2")
-    assert "no known producer" in answer["partialSuccess"]["errorMessage"]
+    assert "2 x no dialect is known" in answer["partialSuccess"]["errorMessage"]
 
 
 @pytest.mark.long
