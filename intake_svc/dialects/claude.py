@@ -102,9 +102,9 @@ _PERSON = ("user_permanent", "user_temporary", "user_reject", "user_abort")
 
 def _decision(event: Event, table: Table = LOGS) -> Decision | None:
     said = event.attributes.word(table.decision)
-    if said not in ("accept", "reject"):
+    if said in ("", "unknown"):
         return None
-    allowed = said == "accept"
+    allowed = {"accept": True, "reject": False}.get(said)
     match event.attributes.word(table.decided_by):
         case "config":
             return by_configuration(allowed=allowed)

@@ -56,6 +56,8 @@ LOGS = Table(
     http_status=("http.response.status_code",),
 )
 
+_REFUSALS = ("denied", "abort", "timed_out")
+
 
 def _kind(attributes: Attributes) -> Kind:
     match attributes.text(LOGS.kind):
@@ -76,7 +78,7 @@ def _decision(event: Event) -> Decision | None:
     said = event.attributes.word(LOGS.decision)
     if not said:
         return None
-    allowed = said.startswith("approved")
+    allowed = True if said.startswith("approved") else False if said in _REFUSALS else None
     match event.attributes.word(LOGS.decided_by):
         case "config":
             return by_configuration(allowed=allowed)

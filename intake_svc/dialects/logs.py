@@ -17,6 +17,9 @@ FAILED = "request_failed"
 """The code of a model request that failed, by the agent's account."""
 
 
+NO_DECISION = "it does not say what was decided"
+
+
 class Kind(Enum):
     """What a log record is of."""
 
@@ -60,9 +63,11 @@ def read_records(how: LogDialect, records: Iterable[LogRecord], agent: Agent) ->
             case Kind.DECISION if _call(rows, event) in ended:
                 rows.ignore()  # the row of the result has it
             case Kind.DECISION:
-                decision = how.decision(event)
-                denied = decision is None or decision.verdict != common_pb2.VERDICT_ALLOWED
-                _add_call(how, rows, event, refused(event) if denied else None, decision)
+                if decision := how.decision(event):  # what is not known to be leave is none
+                    denied = decision.verdict != common_pb2.VERDICT_ALLOWED
+                    _add_call(how, rows, event, refused(event) if denied else None, decision)
+                else:
+                    rows.refuse(NO_DECISION)
             case Kind.REQUEST:
                 rows.cost(event, scope=how.scope(rows, event))
             case Kind.FAILED_REQUEST:
@@ -90,9 +95,9 @@ def _call(rows: Rows, event: Event) -> tuple[str, str] | None:
 
 
 def _ended(table: Table, event: Event, decision: Decision | None) -> ToolResult:
+    success, status = event.attributes.flag(table.success), event.attributes.word(table.status)
     if decision is not None and decision.verdict == common_pb2.VERDICT_DENIED:
         return refused(event)
-    success, status = event.attributes.flag(table.success), event.attributes.word(table.status)
     if status.startswith("cancel"):
         return result_of(table, event, failed=True, error="cancelled", outcome=common_pb2.OUTCOME_CANCELLED)
     if success is None:

@@ -202,7 +202,7 @@ class Rows:
             return round(min(dollars, 1e12) * 1_000_000)
         told = event.attributes.word(self.table.provider).partition(".chat")[0].partition(".responses")[0]
         provider = _PROVIDERS.get(told, told) or self.dialect.provider
-        return cost_micros(None, provider, model, usage) if model else None
+        return cost_micros(None, provider, model, usage, at_ms=event.began_ms) if model else None
 
 
 def usage_of(dialect: Dialect, table: Table, event: Event) -> Usage:

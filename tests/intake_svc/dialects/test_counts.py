@@ -1,0 +1,166 @@
+"""Tokens and prices come out alike for all producers, and nothing is counted twice."""
+
+import pytest
+from onrecord.audit.v1 import audit_pb2
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tests.intake_svc.dialects.exports import log_records, put, read, sample, spans_with
+
+
+def counts(row: audit_pb2.CostRow) -> tuple[int, int, int, int]:
+    return (row.input_tokens, row.output_tokens, row.cached_input_tokens, row.reasoning_tokens)
+
+
+def sse_event(export: Export, **values: str | int) -> None:
+    """Turns an event of Codex into one that ends a request."""
+    record = log_records(export, "codex.sse_event")[0]
+    put(record.attributes, event__kind="response.completed", model="gpt-5", **values)
+
+
+def test_codex_has_one_row_of_the_two_events_that_end_a_request():
+    export = sample("codex-0.171.0")
+    tokens = {"input_token_count": "1000", "output_token_count": "20", "cached_token_count": 400}
+    sse_event(export, **tokens, reasoning_token_count="5", duration_ms="250")
+    sse_event(export)  # the second of the two, which has no counts
+    (row,) = read(export).costs
+
+    assert counts(row) == (1000, 20, 400, 5)
+    assert (row.model, row.duration_ms, row.created_at_ms) == ("gpt-5", 250, 1_795_839_633_848 - 250)
+    assert row.cost_micros > 0
+
+
+@pytest.mark.parametrize(("status", "rows"), [(200, 0), (429, 1), (500, 1)])
+def test_a_request_of_codex_that_a_server_refused_is_a_row(status, rows):
+    export = sample("codex-0.171.0")
+    put(log_records(export, "codex.api_request")[0].attributes, http__response__status_code=status)
+
+    assert [row.error for row in read(export).costs] == [f"request_failed, HTTP {status}"] * rows
+
+
+def test_a_failed_request_of_claude_has_its_status_and_no_words():
+    export = sample("claude-code-2.1.197-logs")
+    record = log_records(export, "api_request")[0]
+    tokens = dict.fromkeys(("input_tokens", "output_tokens", "cost_usd_micros", "cost_usd"))
+    put(record.attributes, event__name="api_error", status_code="529", error="the words of the server", **tokens)
+    row = read(export).costs[0]
+
+    assert row.error == "request_failed, HTTP 529"
+    assert row.usage_incomplete
+    assert not row.HasField("cost_micros")
+
+
+@pytest.mark.parametrize(
+    ("output", "thoughts", "total", "counted"),
+    [
+        (7, 2, 18, 7),  # 11 + 7: the thoughts are among the output
+        (7, 2, 20, 9),  # 11 + 7 + 2: they are not, as Gemini's API counts
+        (7, 2, None, 9),
+        (7, 0, 18, 7),
+    ],
+)
+def test_output_of_gemini_has_the_thoughts(output, thoughts, total, counted):
+    export = sample("gemini")
+    names = {"output_token_count": output, "thoughts_token_count": thoughts, "total_token_count": total}
+    for record in log_records(export, "gemini_cli.api_response"):
+        put(record.attributes, **names)
+
+    assert {counts(row) for row in read(export).costs} == {(11, counted, 3, thoughts)}
+
+
+def test_what_claude_reports_is_the_price():
+    export = sample("claude-code-2.1.197-logs")
+    first, second = log_records(export, "api_request")
+    put(first.attributes, cost_usd_micros="999")
+    put(second.attributes, cost_usd_micros=None, cost_usd="0.25")
+
+    assert [row.cost_micros for row in read(export).costs] == [999, 250_000]
+
+
+def test_without_a_report_the_price_is_that_of_the_list_at_the_time_of_the_request():
+    export = sample("pydantic-ai-2.68.0")
+    for span in spans_with(export, "gen_ai.operation.name", "chat"):
+        put(span.attributes, gen_ai__response__model="gpt-5", gen_ai__usage__input_tokens=1_000_000)
+        put(span.attributes, gen_ai__usage__cache_read__input_tokens=0, gen_ai__usage__output_tokens=0)
+        put(span.attributes, gen_ai__usage__details__reasoning_tokens=0)
+
+    assert {row.cost_micros for row in read(export).costs} == {1_250_000}
+
+
+def test_a_producer_that_counts_input_without_the_cache_is_told_by_its_counts():
+    export = sample("pydantic-ai-2.68.0")
+    for span in spans_with(export, "gen_ai.operation.name", "chat"):
+        put(span.attributes, gen_ai__usage__input_tokens=5, gen_ai__usage__cache_read__input_tokens=90)
+
+    assert {counts(row) for row in read(export).costs} == {(95, 7, 90, 2)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "copilot",
+        "pydantic-ai-2.68.0",
+        "google-adk-2.13.0",
+        "strands-agents-1.62.0",
+        "openai-agents-0.24.0-otel-v2-0.1.0",
+    ],
+)
+def test_the_sums_of_an_agents_span_are_not_counted(name):
+    export = sample(name)
+    (agent,) = spans_with(export, "gen_ai.operation.name", "invoke_agent")
+    put(agent.attributes, gen_ai__usage__input_tokens=22, gen_ai__usage__output_tokens=14, gen_ai__request__model="m")
+
+    assert len(read(export).costs) == 2
+
+
+def test_a_call_over_mcp_is_one_row_of_the_spans_of_its_client_its_server_and_its_agent():
+    export = sample("pydantic-ai-2.68.0")
+    spans = export.spans.scope_spans[0].spans
+    (tool,) = spans_with(export, "gen_ai.operation.name", "execute_tool")
+    for kind, span_id, parent in (
+        (Span.SPAN_KIND_CLIENT, b"client12", tool.span_id),
+        (Span.SPAN_KIND_SERVER, b"server12", b"client12"),
+    ):
+        span = spans.add(trace_id=tool.trace_id, span_id=span_id, parent_span_id=parent, kind=kind)
+        span.start_time_unix_nano, span.end_time_unix_nano = tool.start_time_unix_nano, tool.end_time_unix_nano
+        put(span.attributes, mcp__method__name="tools/call", gen_ai__tool__name="add")
+    put(spans[-1].attributes, gen_ai__operation__name="execute_tool")
+
+    assert [row.tool_name for row in read(export).calls] == ["add"]
+
+
+def test_a_call_over_mcp_without_an_agents_span_is_the_clients():
+    export = sample("pydantic-ai-2.68.0")
+    (tool,) = spans_with(export, "gen_ai.operation.name", "execute_tool")
+    put(tool.attributes, gen_ai__operation__name=None, mcp__method__name="tools/call", error__type="tool_error")
+    tool.kind = Span.SPAN_KIND_CLIENT
+    (row,) = read(export).calls
+
+    assert (row.tool_name, row.error) == ("add", "the agent tells of tool_error")
+
+
+def test_spans_of_no_known_producer_are_told_unless_they_stand_beside_those_of_one():
+    unknown = sample("pydantic-ai-2.68.0")
+    for span in unknown.spans.scope_spans[0].spans:
+        del span.attributes[:]
+    beside = sample("pydantic-ai-2.68.0")
+    beside.spans.scope_spans[0].spans.add(name="GET /")
+
+    assert read(unknown).not_understood == ("no dialect is known by which the producer speaks",) * 4
+    assert (read(beside).not_understood, read(beside).ignored) == ((), 2)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "reason"),
+    [("gen_ai.tool.name", "genai: it names no tool"), (None, "genai: it has no times that a row could have")],
+)
+def test_a_call_that_cannot_be_a_row_is_told(attribute, reason):
+    export = sample("pydantic-ai-2.68.0")
+    (tool,) = spans_with(export, "gen_ai.operation.name", "execute_tool")
+    if attribute:
+        put(tool.attributes, **{attribute.replace(".", "__"): None})
+    else:
+        tool.end_time_unix_nano = tool.start_time_unix_nano - 1
+    reading = read(export)
+
+    assert reading.not_understood == (reason,)
+    assert len(reading.costs) == 2
