@@ -4,7 +4,7 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.intake_svc.dialects.exports import log_records, put, read, sample, spans_with
+from tests.intake_svc.dialects.exports import Export, log_records, put, read, sample, spans_with
 
 
 def counts(row: audit_pb2.CostRow) -> tuple[int, int, int, int]:
@@ -19,7 +19,7 @@ def sse_event(export: Export, **values: str | int) -> None:
 
 def test_codex_has_one_row_of_the_two_events_that_end_a_request():
     export = sample("codex-0.171.0")
-    tokens = {"input_token_count": "1000", "output_token_count": "20", "cached_token_count": 400}
+    tokens: dict[str, str | int] = {"input_token_count": "1000", "output_token_count": "20", "cached_token_count": 400}
     sse_event(export, **tokens, reasoning_token_count="5", duration_ms="250")
     sse_event(export)  # the second of the two, which has no counts
     (row,) = read(export).costs
