@@ -93,7 +93,7 @@ def house(tmp_path: Path) -> Iterator[House]:
         yield house
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, DoorProcess]]:
     """One for tests that change nothing but the ledger: both services run."""
     with open_house(tmp_path_factory.mktemp("house")) as house:

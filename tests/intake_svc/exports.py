@@ -1,5 +1,6 @@
 """Exports as agents send them, by hand and by the official SDK."""
 
+import base64
 import gzip
 import http.client
 import itertools
@@ -8,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import grpc
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -43,6 +46,22 @@ def calls(count: int = 1, session: str = "s-1", **attributes: str) -> ExportTrac
         for key, value in said.items():
             span.attributes.add(key=key).value.string_value = value
     return ExportTraceServiceRequest(resource_spans=[spans])
+
+
+def otlp_json(export: Message) -> str:
+    """An export in OTLP's JSON, where ids are hexadecimal."""
+
+    def hexadecimal(part: Any) -> Any:
+        if isinstance(part, list):
+            return [hexadecimal(one) for one in part]
+        if not isinstance(part, dict):
+            return part
+        return {
+            name: base64.b64decode(value).hex() if name in ("traceId", "spanId", "parentSpanId") else hexadecimal(value)
+            for name, value in part.items()
+        }
+
+    return json.dumps(hexadecimal(MessageToDict(export)))
 
 
 def post(
