@@ -15,6 +15,7 @@ import structlog
 from google.protobuf.message import Message
 
 from intake_svc.dialects import Reading
+from intake_svc.dialects.one_source import OneSource
 from intake_svc.errors import ShuttingDown, StoreUnavailable
 from intake_svc.metrics import DoorMetrics
 from intake_svc.settings import IntakeSettings
@@ -42,6 +43,8 @@ class Door:
         self._record = record
         self._metrics = metrics
         self._settings = settings
+        told_by = settings.claude_signal
+        self._one_source = OneSource({} if told_by == "both" else {"claude": told_by})
         # One thread: one request at a time is unpacked, whatever comes at once, and the event loop stays free.
         self._thread = ThreadPoolExecutor(1, "intake")
         self._waiting_bytes = 0
@@ -91,10 +94,10 @@ class Door:
         caller = current_caller()
         principal = caller.name if caller else ""
         loop = asyncio.get_running_loop()
-        reading, taken = await loop.run_in_executor(self._thread, self._read, signal, unpack, principal)
+        reading, left_out, taken = await loop.run_in_executor(self._thread, self._read, signal, unpack, principal)
         if taken:
             await self._safe(taken)
-        self._metrics.count(signal.name, reading)
+        self._metrics.count(signal.name, reading, left_out)
         return signal.answer(len(reading.not_understood), _reasons(reading.not_understood))
 
     def begin_drain(self) -> None:
@@ -111,23 +114,26 @@ class Door:
         """Ends its thread."""
         self._thread.shutdown()
 
-    def _read(self, signal: Signal, unpack: Callable[[], Message], principal: str) -> tuple[Reading, Taken | None]:
-        """What came, and its rows in the spool; None where there are none."""
-        reading = _joined([_read_one(signal, resource) for resource in getattr(unpack(), signal.resources)])
+    def _read(self, signal: Signal, unpack: Callable[[], Message], principal: str) -> tuple[Reading, int, Taken | None]:
+        """What came; how many rows another signal tells; and the rest in the spool, None where there is none."""
+        whole = _joined([_read_one(signal, resource) for resource in getattr(unpack(), signal.resources)])
+        reading, left_out = self._one_source.choose(whole, signal.name, principal)
         rows: list[Any] = [*reading.calls, *reading.costs]
         if principal:
             for row in rows:
                 row.principal = principal
         rows += reading.sessions
         if not rows:
-            return reading, None
+            self._one_source.remember(whole, reading, signal.name, principal)
+            return reading, left_out, None
         try:
             taken = self._record.logger.take(rows)
         except SpoolClosed:
             taken = None
         if taken is None:
             raise StoreUnavailable(NOT_SAFE)
-        return reading, taken
+        self._one_source.remember(whole, reading, signal.name, principal)
+        return reading, left_out, taken
 
     async def _safe(self, taken: Taken) -> None:
         try:
@@ -161,6 +167,7 @@ def _joined(readings: Sequence[Reading]) -> Reading:
         not_understood=tuple(chain.from_iterable(one.not_understood for one in readings)),
         ignored=sum(one.ignored for one in readings),
         sequence=tuple(chain.from_iterable(one.sequence for one in readings)),
+        intents=tuple(chain.from_iterable(one.intents for one in readings)),
     )
 
 

@@ -25,13 +25,14 @@ class DoorMetrics:
         )
         self._registry = registry
 
-    def count(self, signal: str, reading: Reading) -> None:
-        """An export was answered."""
+    def count(self, signal: str, reading: Reading, left_out: int = 0) -> None:
+        """An export was answered; so many rows of it were left out, since another signal tells of their session."""
         counts = {
             "tool_call": len(reading.calls),
             "model_request": len(reading.costs),
             "session": len(reading.sessions),
-            "ignored": reading.ignored,
+            "ignored": reading.ignored - left_out,
+            "left_out": left_out,
             "not_understood": len(reading.not_understood),
         }
         for became, number in counts.items():

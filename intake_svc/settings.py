@@ -24,6 +24,9 @@ class IntakeSettings(ProducerSettings):
     max_waiting_bytes: Bytes = Field(256 * 2**20, ge=2**20, description="of all requests that are not answered yet")
     max_calls: Count = Field(1000, description="requests at once of all clients")
 
+    claude_signal: Literal["logs", "traces", "both"] = Field(
+        "logs", description="which signal tells of a session of Claude Code that sends both; both: each, as it comes"
+    )
     answer_after: Literal["spool", "ledger"] = Field(
         "spool", description="whether an answer waits for this machine's disk, or for the ledger's"
     )

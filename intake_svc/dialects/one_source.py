@@ -1,24 +1,22 @@
 """One source a session: an agent that sends its log events and its spans tells of each call and request twice.
 
-The events are preferred where a dialect reads both. Which sessions they tell of is remembered, not stored: after a
-restart, or where spans come before the first event of their session, a model request may be on the record twice. A
-call is not, as long as its id is remembered.
+One signal is preferred where a dialect reads both. Which sessions it tells of is remembered, and not stored: after a
+restart, or where the other signal comes before the first event of a session, a model request may be on the record
+twice. A call is not, as long as its id is remembered.
 """
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from onrecord.audit.v1 import audit_pb2
 
 from intake_svc.dialects import claude
 from intake_svc.dialects.reading import Reading
 
-Signal = Literal["logs", "spans"]
-
-PREFERRED: Mapping[str, Signal] = {claude.DIALECT.engine: "logs"}
-"""Of the dialects of which both signals are read, the one that says more."""
+PREFERRED: Mapping[str, str] = {claude.DIALECT.engine: "logs"}
+"""Of the dialects of which both signals are read, the one that says more: `logs` or `traces`, as OTLP names them."""
 
 _MOST_SESSIONS = 4_096
 _MOST_CALLS = 1_024
@@ -33,63 +31,85 @@ class _Session:
     told: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Of a call's id: the rows by which the other signal told of it. A model server's ids may repeat."""
     left_out: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """Of a call's id: the rows of the preferred signal that were left out for it."""
+    """Of a call's id: the rows of the preferred signal that were left out for it, also when they are sent again."""
 
 
 class OneSource:
-    """Passes what one signal of a session says, and leaves out what the other says once more."""
+    """Chooses what goes on the record of sessions that two signals tell of. Belongs to one thread."""
 
-    def __init__(self, preferred: Mapping[str, Signal] = PREFERRED, most_sessions: int = _MOST_SESSIONS) -> None:
+    def __init__(self, preferred: Mapping[str, str] = PREFERRED, most_sessions: int = _MOST_SESSIONS) -> None:
         self._preferred = preferred
         self._most_sessions = most_sessions
-        self._sessions: OrderedDict[tuple[str, str], _Session] = OrderedDict()
+        self._sessions: OrderedDict[tuple[str, str, str], _Session] = OrderedDict()
 
-    def take(self, reading: Reading, signal: Signal) -> tuple[Reading, int]:
-        """What of a reading goes on the record, and how many rows were left out, which count as ignored."""
-        told_of = {(row.engine, row.session_id) for row in (*reading.calls, *reading.intents)}
-        told_of |= {(row.engine, row.session_id) for row in reading.costs}
-        told_of |= {(number.stream.partition(" ")[0], number.session_id) for number in reading.sequence}
-        if not any(engine in self._preferred for engine, _ in told_of):
+    def choose(self, reading: Reading, signal: str, principal: str = "") -> tuple[Reading, int]:
+        """What of a reading goes on the record, and how many rows do not. Nothing is remembered yet.
+
+        Args:
+            reading: what came.
+            signal: by which it came.
+            principal: who sent it: a session that somebody else names alike is another.
+        """
+        if not self._told_of(reading):
             return reading, 0
-        for engine, session_id in told_of:
-            if (session := self._session(engine, session_id)) and signal == self._preferred[engine]:
-                session.preferred = True
-        calls = tuple(row for row in reading.calls if self._passes_call(row, signal))
-        costs = tuple(row for row in reading.costs if self._passes(row, signal))
-        intents = tuple(row for row in reading.intents if self._passes(row, signal))
-        left_out = len(reading.calls) + len(reading.costs) - len(calls) - len(costs)
-        taken = replace(reading, calls=calls, costs=costs, intents=intents, ignored=reading.ignored + left_out)
-        return taken, left_out
+        calls = self._passing(reading.calls, signal, principal)
+        left_out: dict[str, set[str]] = defaultdict(set)
+        calls = tuple(row for row in calls if not self._is_told(row, signal, principal, left_out))
+        costs = self._passing(reading.costs, signal, principal)
+        intents = self._passing(reading.intents, signal, principal)
+        missing = len(reading.calls) + len(reading.costs) - len(calls) - len(costs)
+        return replace(reading, calls=calls, costs=costs, intents=intents, ignored=reading.ignored + missing), missing
 
-    def _passes_call(self, row: audit_pb2.AuditRow, signal: Signal) -> bool:
-        if not self._passes(row, signal):
+    def remember(self, reading: Reading, chosen: Reading, signal: str, principal: str = "") -> None:
+        """Remembers a reading, once what was chosen of it is safe."""
+        for engine, session_id in self._told_of(reading):
+            session = self._session(principal, engine, session_id)
+            session.preferred = session.preferred or signal == self._preferred[engine]
+        kept = {row.id for row in chosen.calls}
+        for row in reading.calls:
+            if row.engine in self._preferred and row.provider_call_id:
+                session = self._session(principal, row.engine, row.session_id)
+                if signal == self._preferred[row.engine]:
+                    if row.id not in kept:
+                        session.left_out[row.provider_call_id].add(row.id)
+                elif row.id in kept and len(session.told) < _MOST_CALLS:
+                    session.told[row.provider_call_id].add(row.id)
+
+    def _told_of(self, reading: Reading) -> set[tuple[str, str]]:
+        """The engines and sessions that a reading tells of, where there is something to choose."""
+        found = {(row.engine, row.session_id) for row in (*reading.calls, *reading.intents)}
+        found |= {(row.engine, row.session_id) for row in reading.costs}
+        found |= {(number.stream.partition(" ")[0], number.session_id) for number in reading.sequence}
+        return {each for each in found if each[0] in self._preferred}
+
+    def _passing(self, rows: tuple[_Row, ...], signal: str, principal: str) -> tuple[_Row, ...]:
+        """The rows less those of sessions that the preferred signal tells of."""
+
+        def passes(row: _Row) -> bool:
+            session = self._sessions.get((principal, row.engine, row.session_id))
+            return session is None or not session.preferred or signal == self._preferred[row.engine]
+
+        return tuple(row for row in rows if passes(row))
+
+    def _is_told(self, row: audit_pb2.AuditRow, signal: str, principal: str, left_out: dict[str, set[str]]) -> bool:
+        """Whether the other signal has told of a call. `left_out` has those that this reading leaves out."""
+        session = self._sessions.get((principal, row.engine, row.session_id))
+        call_id = row.provider_call_id
+        if session is None or call_id not in session.told or signal != self._preferred[row.engine]:
             return False
-        session, call_id = self._session(row.engine, row.session_id), row.provider_call_id
-        if session is None or not call_id:
-            return True
-        if signal != self._preferred[row.engine]:
-            if len(session.told) < _MOST_CALLS:
-                session.told[call_id].add(row.id)
-            return True
-        left_out = session.left_out[call_id] if call_id in session.told else set()
-        if row.id not in left_out and len(left_out) >= len(session.told.get(call_id, ())):
-            return True
-        left_out.add(row.id)  # also the next time that it is sent
-        return False
+        before = session.left_out.get(call_id, set()) | left_out[call_id]
+        if row.id not in before and len(before) >= len(session.told[call_id]):
+            return False
+        left_out[call_id].add(row.id)
+        return True
 
-    def _passes(self, row: _Row, signal: Signal) -> bool:
-        session = self._session(row.engine, row.session_id)
-        return session is None or signal == self._preferred[row.engine] or not session.preferred
-
-    def _session(self, engine: str, session_id: str) -> _Session | None:
-        """What is remembered of a session; None where its dialect has one signal."""
-        if engine not in self._preferred:
-            return None
-        key = (engine, session_id)
+    def _session(self, principal: str, engine: str, session_id: str) -> _Session:
+        key = (principal, engine, session_id)
         session = self._sessions.get(key)
         if session is None:
             session = self._sessions[key] = _Session()
             while len(self._sessions) > self._most_sessions:
                 self._sessions.popitem(last=False)
-        self._sessions.move_to_end(key)
+        else:
+            self._sessions.move_to_end(key)
         return session
