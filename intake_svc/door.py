@@ -5,16 +5,15 @@ An answer means safe. What cannot be made safe is refused as passing, and stays 
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any
 
 import structlog
 from google.protobuf.message import Message
 
-from intake_svc.dialects import Reading
+from intake_svc.dialects import Reading, joined
 from intake_svc.dialects.one_source import OneSource
 from intake_svc.errors import ShuttingDown, StoreUnavailable
 from intake_svc.metrics import DoorMetrics
@@ -116,7 +115,7 @@ class Door:
 
     def _read(self, signal: Signal, unpack: Callable[[], Message], principal: str) -> tuple[Reading, int, Taken | None]:
         """What came; how many rows another signal tells; and the rest in the spool, None where there is none."""
-        whole = _joined([_read_one(signal, resource) for resource in getattr(unpack(), signal.resources)])
+        whole = joined([_read_one(signal, resource) for resource in getattr(unpack(), signal.resources)])
         reading, left_out = self._one_source.choose(whole, signal.name, principal)
         rows: list[Any] = [*reading.calls, *reading.costs]
         if principal:
@@ -156,19 +155,6 @@ def _read_one(signal: Signal, resource: Any) -> Reading:
     except Exception as error:
         log.exception("intake.reader_failed", signal=signal.name, error=type(error).__name__)
         return Reading(not_understood=(UNREAD,))
-
-
-def _joined(readings: Sequence[Reading]) -> Reading:
-    """All in one, in time that grows with what they hold."""
-    return Reading(
-        calls=tuple(chain.from_iterable(one.calls for one in readings)),
-        costs=tuple(chain.from_iterable(one.costs for one in readings)),
-        sessions=tuple(chain.from_iterable(one.sessions for one in readings)),
-        not_understood=tuple(chain.from_iterable(one.not_understood for one in readings)),
-        ignored=sum(one.ignored for one in readings),
-        sequence=tuple(chain.from_iterable(one.sequence for one in readings)),
-        intents=tuple(chain.from_iterable(one.intents for one in readings)),
-    )
 
 
 def _reasons(not_understood: tuple[str, ...]) -> str:

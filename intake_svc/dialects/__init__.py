@@ -4,6 +4,7 @@ One module a producer, with its table from attribute to field. An attribute that
 names and status messages of spans, bodies of log records, and links.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -14,12 +15,12 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from intake_svc.dialects import claude, codex, copilot, gemini, genai, litellm, opencode, openinference
-from intake_svc.dialects.reading import Reading, SequenceNumber
+from intake_svc.dialects.reading import Reading, SequenceNumber, joined
 from intake_svc.dialects.rows import Agent, agent_of
 from intake_svc.dialects.table import Attributes, Dialect
 from recording.redact import show_fields
 
-__all__ = ["DIALECTS", "Reading", "SequenceNumber", "read_logs", "read_spans"]
+__all__ = ["DIALECTS", "Reading", "SequenceNumber", "joined", "read_logs", "read_spans"]
 
 DIALECTS: tuple[Dialect, ...] = (
     claude.DIALECT,
@@ -51,6 +52,11 @@ _SPAN_SCOPES: dict[str, tuple[Dialect, _Reader[Span]]] = {
     opencode.SPAN_SCOPE: (opencode.DIALECT, opencode.read_spans),
     litellm.SPAN_SCOPE: (litellm.DIALECT, litellm.read_spans),
 }
+_CONVENTIONS: dict[str, tuple[Dialect, _Reader[Span]]] = {
+    "openinference": (openinference.DIALECT, openinference.read_spans),
+    "genai": (genai.DIALECT, genai.read_spans),
+}
+_MARKS = {openinference.MARK: "openinference"} | dict.fromkeys(genai.MARKS, "genai")
 _LOG_SCOPES: dict[str, tuple[Dialect, _Reader[LogRecord]]] = {
     claude.LOG_SCOPE: (claude.DIALECT, claude.read_logs),
     gemini.GEMINI_SCOPE: (gemini.GEMINI, gemini.read_gemini_logs),
@@ -63,35 +69,45 @@ _SPANS_NOT_READ = frozenset((gemini.GEMINI_SCOPE, gemini.QWEN_SCOPE))
 def read_spans(resource_spans: ResourceSpans) -> Reading:
     """The rows of the spans of one resource. Never raises, whatever was sent."""
     name, version = _resource(resource_spans.resource)
-    reading, others = Reading(), 0
+    readings: list[Reading] = []
+    others = 0
     for scope in resource_spans.scope_spans:
-        if scope.scope.name in _SPANS_NOT_READ or name.startswith(codex.SERVICE):
-            reading += Reading(ignored=len(scope.spans))
+        if scope.scope.name in _SPANS_NOT_READ or scope.scope.name.startswith(codex.SCOPE):
+            readings.append(Reading(ignored=len(scope.spans)))
+        elif scope.scope.name.startswith(openinference.SPAN_SCOPE):
+            readings.append(_read(*_CONVENTIONS["openinference"], scope.spans, name, version))
         elif known := _SPAN_SCOPES.get(scope.scope.name):
-            reading += _read(*known, scope.spans, name, version)
+            readings.append(_read(*known, scope.spans, name, version))
         else:
-            inference = [span for span in scope.spans if openinference.speaks(span)]
-            conventions = [span for span in scope.spans if genai.speaks(span) and not openinference.speaks(span)]
-            if inference:
-                reading += _read(openinference.DIALECT, openinference.read_spans, inference, name, version)
-            if conventions:
-                reading += _read(genai.DIALECT, genai.read_spans, conventions, name, version)
-            others += len(scope.spans) - len(inference) - len(conventions)
-    return _with_others(reading, others)
+            for convention, spans in _by_convention(scope.spans).items():
+                if convention is None:
+                    others += len(spans)
+                else:
+                    readings.append(_read(*_CONVENTIONS[convention], spans, name, version))
+    return _with_others(joined(readings), others)
 
 
 def read_logs(resource_logs: ResourceLogs) -> Reading:
     """The rows of the log records of one resource. Never raises, whatever was sent."""
     name, version = _resource(resource_logs.resource)
-    reading, others = Reading(), 0
+    readings: list[Reading] = []
+    others = 0
     for scope in resource_logs.scope_logs:
-        if name.startswith(codex.SERVICE):
-            reading += _read(codex.DIALECT, codex.read_logs, scope.log_records, name, version)
+        if scope.scope.name.startswith(codex.SCOPE):
+            readings.append(_read(codex.DIALECT, codex.read_logs, scope.log_records, name, version))
         elif known := _LOG_SCOPES.get(scope.scope.name):
-            reading += _read(*known, scope.log_records, name, version)
+            readings.append(_read(*known, scope.log_records, name, version))
         else:
             others += len(scope.log_records)
-    return _with_others(reading, others)
+    return _with_others(joined(readings), others)
+
+
+def _by_convention(spans: Iterable[Span]) -> dict[str | None, list[Span]]:
+    """The spans by the attribute that marks a convention for any program; None for those without one."""
+    found: dict[str | None, list[Span]] = defaultdict(list)
+    for span in spans:
+        found[next((_MARKS[item.key] for item in span.attributes if item.key in _MARKS), None)].append(span)
+    return found
 
 
 def _resource(resource: Resource) -> tuple[str, str]:
@@ -105,13 +121,13 @@ def _read(dialect: Dialect, read: _Reader[_T], items: Sequence[_T], name: str, v
         return read(items, agent)
     except Exception as error:  # noqa: BLE001 - only its type is told: a traceback may quote content
         log.error("dialects.failed", dialect=dialect.engine, error=type(error).__name__)
-    one_by_one = Reading()
+    one_by_one = []
     for item in items:
         try:
-            one_by_one += read((item,), agent)
+            one_by_one.append(read((item,), agent))
         except Exception:  # noqa: BLE001 - one bad item never costs what is around it
-            one_by_one += Reading(not_understood=(f"{dialect.engine}: {FAULTY}",))
-    return one_by_one
+            one_by_one.append(Reading(not_understood=(f"{dialect.engine}: {FAULTY}",)))
+    return joined(one_by_one)
 
 
 def _with_others(reading: Reading, others: int) -> Reading:

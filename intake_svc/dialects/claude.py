@@ -168,6 +168,7 @@ def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
             result = unknown_end(event)
         else:
             error = execution.attributes.text(SPANS.error_type) or execution.error_type
-            result = result_of(SPANS, event, failed=not success or event.failed, error=error)
+            # its times are those of the tool, without the wait for leave
+            result = result_of(SPANS, execution, failed=not success or event.failed, error=error)
         rows.call(event, result, decision, scope=_scope(rows, event), arguments=arguments)
     return rows.reading()

@@ -15,8 +15,8 @@ from intake_svc.dialects.table import Attributes, Dialect, Table
 from recording.calls import Decision
 from recording.show import Show
 
-SERVICE = "codex"
-"""What service.name begins with: codex_exec, codex_cli_rs."""
+SCOPE = "codex_"
+"""What its scopes begin with: codex_otel.log_only, codex_exec, codex_cli_rs."""
 
 DIALECT = Dialect(
     engine="codex",

@@ -15,9 +15,12 @@ from intake_svc.dialects.rows import Agent, Rows, result_of
 from intake_svc.dialects.table import Attributes, Dialect, Table, named
 from recording.calls import Failure, Scope
 
+MARKS = ("gen_ai.operation.name", "mcp.method.name")
+"""Of which the conventions ask one of each span."""
+
 DIALECT = Dialect(engine="genai", agent="genai")
 SPANS = Table(
-    kind=("gen_ai.operation.name", "mcp.method.name"),
+    kind=MARKS,
     session=("gen_ai.conversation.id", "session.id"),
     turn=("gen_ai.agent.call.id",),
     tool=("gen_ai.tool.name",),
@@ -78,11 +81,6 @@ class Family:
         return list(dict.fromkeys(found))
 
 
-def speaks(span: Span) -> bool:
-    """Whether a span has what these conventions ask of each."""
-    return any(item.key in ("gen_ai.operation.name", "mcp.method.name") for item in span.attributes)
-
-
 def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
     """The rows of spans."""
     return read(spans, Rows(DIALECT, SPANS, agent))
@@ -113,7 +111,7 @@ def read(spans: Iterable[Span], rows: Rows) -> Reading:
 
 def _is_repeated(span: Span, event: Event, table: Table, family: Family) -> bool:
     """Whether a span tells once more of a call: an MCP server's, or a client's below the agent's own."""
-    if event.attributes.text(("mcp.method.name",)) != _MCP_CALL:
+    if event.attributes.text(MARKS[1:]) != _MCP_CALL:
         return False
     above = (parent.attributes.text(table.kind[:1]) for _, parent in family.above(span))
     return span.kind == Span.SPAN_KIND_SERVER or "execute_tool" in above

@@ -19,7 +19,7 @@ PREFERRED: Mapping[str, str] = {claude.DIALECT.engine: "logs"}
 """Of the dialects of which both signals are read, the one that says more: `logs` or `traces`, as OTLP names them."""
 
 _MOST_SESSIONS = 4_096
-_MOST_CALLS = 1_024
+_MOST_CALLS = 65_536
 
 _Row = TypeVar("_Row", audit_pb2.AuditRow, audit_pb2.CostRow)
 
@@ -28,6 +28,8 @@ _Row = TypeVar("_Row", audit_pb2.AuditRow, audit_pb2.CostRow)
 class _Session:
     preferred: bool = False
     """Whether the preferred signal tells of it."""
+    calls: int = 0
+    """How many rows of calls are remembered below."""
     told: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Of a call's id: the rows by which the other signal told of it. A model server's ids may repeat."""
     left_out: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -37,9 +39,17 @@ class _Session:
 class OneSource:
     """Chooses what goes on the record of sessions that two signals tell of. Belongs to one thread."""
 
-    def __init__(self, preferred: Mapping[str, str] = PREFERRED, most_sessions: int = _MOST_SESSIONS) -> None:
+    def __init__(
+        self,
+        preferred: Mapping[str, str] = PREFERRED,
+        most_sessions: int = _MOST_SESSIONS,
+        most_calls: int = _MOST_CALLS,
+    ) -> None:
+        """Remembers at most so many sessions, and so many calls of all; the session idle for longest goes first."""
         self._preferred = preferred
         self._most_sessions = most_sessions
+        self._most_calls = most_calls
+        self._calls = 0
         self._sessions: OrderedDict[tuple[str, str, str], _Session] = OrderedDict()
 
     def choose(self, reading: Reading, signal: str, principal: str = "") -> tuple[Reading, int]:
@@ -69,11 +79,15 @@ class OneSource:
         for row in reading.calls:
             if row.engine in self._preferred and row.provider_call_id:
                 session = self._session(principal, row.engine, row.session_id)
-                if signal == self._preferred[row.engine]:
-                    if row.id not in kept:
-                        session.left_out[row.provider_call_id].add(row.id)
-                elif row.id in kept and len(session.told) < _MOST_CALLS:
-                    session.told[row.provider_call_id].add(row.id)
+                by_preferred = signal == self._preferred[row.engine]
+                if by_preferred != (row.id in kept):
+                    rows = (session.left_out if by_preferred else session.told)[row.provider_call_id]
+                    session.calls += row.id not in rows
+                    self._calls += row.id not in rows
+                    rows.add(row.id)
+        while len(self._sessions) > self._most_sessions or self._calls > self._most_calls:
+            _, forgotten = self._sessions.popitem(last=False)
+            self._calls -= forgotten.calls
 
     def _told_of(self, reading: Reading) -> set[tuple[str, str]]:
         """The engines and sessions that a reading tells of, where there is something to choose."""
@@ -108,8 +122,6 @@ class OneSource:
         session = self._sessions.get(key)
         if session is None:
             session = self._sessions[key] = _Session()
-            while len(self._sessions) > self._most_sessions:
-                self._sessions.popitem(last=False)
         else:
             self._sessions.move_to_end(key)
         return session

@@ -14,11 +14,14 @@ from intake_svc.dialects.rows import Agent, Rows, result_of
 from intake_svc.dialects.table import Dialect, Table
 from recording.calls import Failure
 
-_MARK = "openinference.span.kind"
+SPAN_SCOPE = "openinference."
+"""What its scopes begin with: openinference.instrumentation.langchain and others."""
+MARK = "openinference.span.kind"
+"""What it asks of each span."""
 
 DIALECT = Dialect(engine="openinference", agent="openinference")
 SPANS = Table(
-    kind=(_MARK,),
+    kind=(MARK,),
     session=("session.id",),
     tool=("tool.name",),
     call_id=("tool_call.id", "tool.id"),
@@ -32,11 +35,6 @@ SPANS = Table(
     reasoning_tokens=("llm.token_count.completion_details.reasoning",),
     cost_usd=("llm.cost.total",),
 )
-
-
-def speaks(span: Span) -> bool:
-    """Whether a span has what OpenInference asks of each."""
-    return any(item.key == _MARK for item in span.attributes)
 
 
 def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:

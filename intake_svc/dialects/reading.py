@@ -1,6 +1,8 @@
 """What the telemetry of other agents says, as rows of the record."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 from onrecord.audit.v1 import audit_pb2
@@ -41,14 +43,15 @@ class Reading:
     """Calls that were allowed and whose end this export does not have: rows without an outcome. The row of the end has
     an id of its own, and the same session_id and provider_call_id."""
 
-    def __add__(self, other: "Reading") -> "Reading":
-        """Both, in this order."""
-        return Reading(
-            self.calls + other.calls,
-            self.costs + other.costs,
-            self.sessions + other.sessions,
-            self.not_understood + other.not_understood,
-            self.ignored + other.ignored,
-            self.sequence + other.sequence,
-            self.intents + other.intents,
-        )
+
+def joined(readings: Sequence[Reading]) -> Reading:
+    """All in one, in time that grows with what they hold."""
+    return Reading(
+        calls=tuple(chain.from_iterable(one.calls for one in readings)),
+        costs=tuple(chain.from_iterable(one.costs for one in readings)),
+        sessions=tuple(chain.from_iterable(one.sessions for one in readings)),
+        not_understood=tuple(chain.from_iterable(one.not_understood for one in readings)),
+        ignored=sum(one.ignored for one in readings),
+        sequence=tuple(chain.from_iterable(one.sequence for one in readings)),
+        intents=tuple(chain.from_iterable(one.intents for one in readings)),
+    )

@@ -1,7 +1,7 @@
 """Makes the rows of one export, by recording.rows. All text of others that a row keeps passes through here."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 
 from onrecord.audit.v1 import audit_pb2
@@ -140,6 +140,8 @@ class Rows:
             known_as=f"{self.dialect.engine}:{name}",
             mcp_server=(server if _TOOL.fullmatch(server) else "", ""),
         )
+        if not scope.model and (model := attributes.text(table.model)):
+            intent.model = fit.model(_model(model))
         if arguments is None:
             intent.args_summary = ""  # the agent did not send them, which is not that there are none
         decide(intent, decision or AGENT_OWN)
@@ -153,7 +155,7 @@ class Rows:
         attributes, table = event.attributes, self.table
         usage = usage_of(self.dialect, table, event)
         model = _model(attributes.text(table.model))
-        requested = _model(attributes.text(table.requested_model))
+        requested = scope.model
         if not (model or requested or usage.complete):
             return self.refuse(NO_MODEL)
         if not event.began_ms:
@@ -161,7 +163,7 @@ class Rows:
         counts = (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens)
         number = attributes.number(table.sequence)
         row = cost_row(
-            replace(scope, model=requested),
+            scope,
             usage,
             model=model or requested,
             cost_micros=self._price(event, usage, model or requested),
@@ -177,7 +179,7 @@ class Rows:
         """What the row of an event belongs to.
 
         Args:
-            event: the span or the record.
+            event: the span or the record; its model is the one that was asked for.
             session: where the event names none.
             turn: in the place of what the event names.
             parent_turn: the turn that began it.
@@ -185,6 +187,7 @@ class Rows:
         return Scope(
             session_id=self.session(event, session),
             engine=self.dialect.engine,
+            model=_model(event.attributes.text(self.table.requested_model)),
             turn_id=identifier(turn or event.attributes.text(self.table.turn)),
             trace_id=event.trace_id,
             agent=self._agent,

@@ -15,7 +15,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import ResourceLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
-from intake_svc.dialects import Reading, read_logs, read_spans
+from intake_svc.dialects import Reading, joined, read_logs, read_spans
 
 SAMPLES = sorted(path.stem for path in (Path(__file__).parent / "samples").glob("*.jsonl"))
 
@@ -82,7 +82,7 @@ def _joined(export: Export) -> Export:
 
 def read(export: Export) -> Reading:
     """The rows of both signals."""
-    return read_logs(export.logs) + read_spans(export.spans)
+    return joined([read_logs(export.logs), read_spans(export.spans)])
 
 
 def text(key: str, value: str) -> KeyValue:

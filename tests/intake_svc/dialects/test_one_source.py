@@ -88,8 +88,11 @@ def test_other_agents_are_not_looked_at():
 
 
 def test_what_is_remembered_is_bounded():
-    source, (logs, spans) = OneSource(most_sessions=1), readings()
-    take(source, logs, "logs")
-    take(source, read_logs(sample("claude-code-2.1.197-logs").logs), "logs")
+    logs, spans = readings()
+    sessions, calls = OneSource(most_sessions=1), OneSource(most_calls=0)
+    take(sessions, logs, "logs")
+    take(sessions, read_logs(sample("claude-code-2.1.197-logs").logs), "logs")
+    take(calls, spans, "traces")
 
-    assert take(source, spans, "traces") == (spans, 0)
+    assert take(sessions, spans, "traces") == (spans, 0)
+    assert take(calls, logs, "logs") == (logs, 0)

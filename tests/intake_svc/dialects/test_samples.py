@@ -263,7 +263,7 @@ def test_claude_with_details_shows_the_command_and_no_more():
     assert (by_log.created_at_ms, by_log.duration_ms) == (1_795_839_611_909 - 97, 97)
     assert by_log.trace_id == by_span.trace_id == "76f41500004b98c328c9c1be93e2de65"
     assert by_span.args_summary == f'{{"full_command":"{HELLO}"}}'
-    assert (by_span.created_at_ms, by_span.duration_ms, by_span.outcome) == (1_795_839_611_784, 125, OK)
+    assert (by_span.created_at_ms, by_span.duration_ms, by_span.outcome) == (1_795_839_611_812, 97, OK)
     assert (by_span.session_id, by_span.provider_call_id) == (by_log.session_id, by_log.provider_call_id)
 
 
@@ -293,6 +293,11 @@ def test_copilot_has_the_exit_code():
     assert [row.HasField("exit_code") for name in CALLS if name != "copilot" for row in read(sample(name)).calls] == [
         False
     ] * (len(CALLS) - 1)
+
+
+def test_a_call_has_its_model_where_the_producer_says_so():
+    assert [row.model for row in read(sample("codex-0.171.0")).calls] == ["m"]
+    assert {row.model for name in CALLS if name != "codex-0.171.0" for row in read(sample(name)).calls} == {""}
 
 
 def test_the_producers_own_numbers_are_handed_on():
