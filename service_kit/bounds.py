@@ -78,7 +78,7 @@ HELD = Bound("answer_held", 32 * MIB, "characters of reasoning and items that ar
 REASONING_CHARACTERS = MIB
 """What is kept of a model's reasoning, half of it from the beginning and half from the end."""
 
-PROGRAM_TEXT = Bound("program_text", 64 * MIB, "characters of text, reasoning and arguments in one turn")
+PROGRAM_TEXT = Bound("program_text", 32 * MIB, "characters of text, reasoning and arguments in one turn")
 """Of Claude's program, as they come: what it streams comes twice."""
 PROGRAM_CALLS = Bound("program_calls", 10_000, "tool calls in one turn")
 PROGRAM_REQUESTS = Bound("program_requests", 10_000, "model requests in one turn")
