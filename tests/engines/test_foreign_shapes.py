@@ -172,6 +172,16 @@ ANTHROPIC: dict[str, tuple[bytes, object]] = {
         sse(START, block("start", index=0, content_block=SEARCH), block("stop", index=0), *TEXT, END),
         "hi",
     ),
+    "a tool that the provider runs itself, of a type still to come": (
+        sse(
+            START,
+            block("start", index=0, content_block=SEARCH | {"type": "later_tool_use"}),
+            block("stop", index=0),
+            *TEXT,
+            END,
+        ),
+        "hi",
+    ),
     "types in the events' names": (
         named(
             ("message_start", {"message": {"model": "m", "usage": {"input_tokens": 3}}}),

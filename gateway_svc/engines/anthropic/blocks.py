@@ -7,7 +7,7 @@ from typing import Any
 from gateway_svc.engines.wire.encoding import decoded_once, encode, history_arguments, parse_arguments
 from gateway_svc.engines.wire.fields import clean, label
 
-_OTHERS_KINDS = ("server_tool_use", "mcp_tool_use", "_tool_result")
+_OTHERS_KINDS = ("_tool_use", "_tool_result")
 """Suffixes of the block types for tools that the provider runs itself: not calls of ours."""
 BLOCK_FIELDS = {
     "thinking": ("type", "thinking", "signature"),

@@ -31,17 +31,14 @@ from recording.calls import AGENT_OWN, NOT_RECORDED, UNDECIDED, UNKNOWN_TOOL, De
 from service_kit.bounds import PROGRAM_CALLS
 
 MAX_NAME_CHARACTERS = 128
-SERVER_TOOLS = frozenset(
-    {"web_search", "web_fetch", "code_execution", "bash_code_execution", "text_editor_code_execution"}
-)
-"""Those that the model's server runs itself, without any question."""
-TOOLS = SERVER_TOOLS | frozenset(
+TOOLS = frozenset(
     {
+        *("web_search", "web_fetch", "code_execution", "bash_code_execution", "text_editor_code_execution"),
         *("Agent", "Bash", "BashOutput", "Edit", "Glob", "Grep", "KillShell", "NotebookEdit", "Read", "Skill", "Task"),
         *("TodoWrite", "WebFetch", "WebSearch", "Write"),
     }
 )
-"""The tools that the program always has, by its names for them, and SERVER_TOOLS."""
+"""The tools that the program always has, by its names for them; first those that the model's server runs itself."""
 
 NO_PERMISSION = replace(AGENT_OWN, verdict=common_pb2.VERDICT_DENIED)
 """Of a call that the program's own permissions refused."""
@@ -106,8 +103,11 @@ class Calls:
         self.stopping = False
         """Whether the program was asked to stop, so that later failures count as cancelled."""
 
-    def begin(self, call: ToolCall, message_id: str, teller: Literal["stream", "line"] = "line") -> bool:
-        """The program runs a tool that the model called in this message. False if that was shown already."""
+    def begin(self, call: ToolCall, message_id: str, teller: Literal["stream", "line"], *, elsewhere: bool) -> bool:
+        """The program runs a tool that the model called in this message. False if that was shown already.
+
+        elsewhere: the model's server runs it, and nobody is asked first.
+        """
         told = self._told.get(call.provider_call_id)
         is_open = call.provider_call_id in self._open
         if told is None or (not is_open and "" not in (told.message_id, message_id) and told.message_id != message_id):
@@ -115,19 +115,19 @@ class Calls:
         told.message_id = told.message_id or message_id
         place = told.place(call, teller)
         if place == len(told.begun):
-            self._begin(call, told)
+            self._begin(call, told, elsewhere=elsewhere)
         is_new = place >= told.shown
         told.shown = max(told.shown, place + 1)
         return is_new
 
-    def _begin(self, call: ToolCall, told: _Told, *, runs: bool = False) -> None:
+    def _begin(self, call: ToolCall, told: _Told, *, runs: bool = False, elsewhere: bool = False) -> None:
         self._begun += 1
         PROGRAM_CALLS.check(self._begun)
         offered = runs or call.name in self.offered
         opened = _Open(call, self._intent(call, offered=offered), offered)
         told.begun.append(opened)
         self._open.setdefault(call.provider_call_id, []).append(opened)
-        asks = self._audit is not None and call.name not in SERVER_TOOLS
+        asks = self._audit is not None and not elsewhere
         opened.running = self._turn.stops.begin_call(call.name, runs=not asks)
         if stop := self._turn.stops.stop_of(call.name):
             if not asks:

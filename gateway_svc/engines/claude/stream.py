@@ -205,7 +205,8 @@ class Stream:
     ) -> None:
         call = tool_call(block, self._streamed.id_of(block) if not subagent else "")
         self._tally.add(PROGRAM_TEXT, len(call.name) + len(call.arguments))
-        if self._calls.begin(call, message_id, teller) and not subagent:
+        elsewhere = block.get("type") != "tool_use"
+        if self._calls.begin(call, message_id, teller, elsewhere=elsewhere) and not subagent:
             self._conversation.add_call(call)
 
     def _take_user(self, line: Fields, *, subagent: bool) -> None:
