@@ -140,7 +140,7 @@ class Stops:
         Raises:
             InvalidRequest: the request names no stop, or not why.
             NotFound: no such stop is in force, or was lifted lately.
-            StoreUnavailable: it could not be written; the stop stays.
+            StoreUnavailable: it could not be written; the stop stays, here and in the file.
         """
         if not request.stop_id:
             raise InvalidRequest("stop_id is empty: name the stop", "stop_id")
@@ -156,12 +156,15 @@ class Stops:
                 raise NotFound(f"no stop {request.stop_id[:64]!r} is in force", "stop", request.stop_id)
             await self._tell(audit_pb2.CONTROL_KIND_RESUME, stop, principal, request.reason)
             lifted = [*self._lifted, stop.id][-MAX_LIFTED:]
+            left = [one for one in self._in_force if one is not stop]
             with storing():
-                await asyncio.to_thread(_save, self._path, [one for one in self._in_force if one is not stop], lifted)
+                unsynced = await asyncio.to_thread(_save, self._path, left, lifted)
             # Of what is in force now: a stop that came meanwhile waits to be written.
             self._in_force = tuple(one for one in self._in_force if one is not stop)
             self._lifted = lifted
             log.warning("agents.resumed", stop_id=stop.id, scope=scope_text(stop.scope), resumed_by=principal)
+            if unsynced:  # the next start reads it as lifted, so it is; a loss of power may bring it back
+                log.warning("agents.resume_unsynced", stop_id=stop.id, error=str(unsynced))
 
     async def _write(self, stop: pb.Stop) -> bool:
         """Writes what is in force; returns whether the stop still is."""
@@ -170,7 +173,8 @@ class Stops:
                 return False
             try:
                 with storing():
-                    await asyncio.to_thread(_save, self._path, self._in_force, self._lifted)
+                    if unsynced := await asyncio.to_thread(_save, self._path, self._in_force, self._lifted):
+                        raise unsynced
             except StoreUnavailable as error:
                 told = f"the stop {stop.id} is in force until this gateway ends, and could not be written: {error}"
                 raise type(error)(told) from error
@@ -181,15 +185,17 @@ class Stops:
         await self._record(kind, scope=scope, principal=principal, reason=reason, stop_id=stop.id)
 
 
-def _save(path: Path | None, stops: Iterable[pb.Stop], lifted: list[str]) -> None:
-    """Writes them beside those of other gateways on the folder. Returns when the file would be found after a crash.
+def _save(path: Path | None, stops: Iterable[pb.Stop], lifted: list[str]) -> OSError | None:
+    """Writes them beside those of other gateways on the folder.
+
+    Returns why the file, which is there for the next start, may be the one before it after a loss of power.
 
     Raises:
         StoreUnavailable: the file cannot be read, and is left as it is.
-        OSError: it could not be written.
+        OSError: it could not be written, and is what it was.
     """
     if path is None:
-        return
+        return None
     with path.with_suffix(".lock").open("a") as lock:  # which its closing lets go
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
@@ -204,7 +210,11 @@ def _save(path: Path | None, stops: Iterable[pb.Stop], lifted: list[str]) -> Non
             "lifted": [*dict.fromkeys([*gone, *lifted])][-MAX_LIFTED:],
         }
         replace_file(path, json.dumps(value, indent=1).encode() + b"\n")
-        sync_folder(path.parent)
+        try:
+            sync_folder(path.parent)
+        except OSError as error:
+            return error
+    return None
 
 
 def _load(path: Path) -> tuple[tuple[pb.Stop, ...], list[str]]:

@@ -230,6 +230,21 @@ async def test_a_stop_that_cannot_be_written_holds_and_says_so_and_none_is_lifte
     assert Stops(tmp_path).in_force() == (stop,)
 
 
+async def test_the_caller_the_gateway_and_its_next_start_agree_where_the_folder_cannot_be_synced(tmp_path, monkeypatch):
+    stops = Stops(tmp_path)
+
+    def broken(folder: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(stops_module, "sync_folder", broken)
+    with pytest.raises(StoreUnavailable, match="is in force"):
+        await stops.stop(asked({"engine": "one"}), "root")
+    [stop] = stops.in_force()
+    assert Stops(tmp_path).in_force() == (stop,)
+    await stops.resume(control_pb2.ResumeRequest(stop_id=stop.id, reason="over"), "root")
+    assert stops.in_force() == Stops(tmp_path).in_force() == ()
+
+
 async def test_gateways_on_one_folder_keep_each_other_s_stops(tmp_path):
     first, second = Stops(tmp_path), Stops(tmp_path)
     everything = (await first.stop(asked({"everything": {}}), "root")).stop
