@@ -20,7 +20,8 @@ class Keeper:
         self._stopping = threading.Event()
         self._stopped = False
         self._lock = threading.RLock()
-        """Guards the thread's beginning and end. While wake is set, there is a thread, or it is stopped."""
+        """Guards the thread's beginning and end. While wake is set, there is a thread, or it is stopped: so wake is set
+        last, and a handler of a signal that raises before leaves the next call all to do."""
         self._starter: int | None = None
         """Who is starting the thread: a handler of a signal that runs there, and forks, leaves it alone."""
         self._thread: threading.Thread | None = None
@@ -32,16 +33,24 @@ class Keeper:
         with self._lock:
             self._starter = threading.get_ident()
             try:
-                self._wake.set()
-                if self._thread is None and not self._stopped:
-                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                    try:
-                        self._thread.start()
-                    except RuntimeError:  # the system has no thread left: the next call tries again
-                        self._thread = None
-                        self._wake.clear()
-            finally:  # a signal's handler may raise here
+                self._begin()
+            except BaseException:  # a signal's handler raised: what is due stays due
+                self._begin()
+                raise
+            finally:
                 self._starter = None
+
+    def _begin(self) -> None:
+        if not self._stopped and not self._has_thread():
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # the system has no thread left: the next call tries again
+                return
+        self._wake.set()
+
+    def _has_thread(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def stop(self) -> None:
         """Ends the thread for good, after a running tick."""
@@ -59,7 +68,7 @@ class Keeper:
         if self._starter == threading.get_ident():
             return
         with self._lock:
-            due = self._wake.is_set() and self._thread is None
+            due = self._wake.is_set() and not self._has_thread()
             if due:
                 self._wake.clear()
         if due:
@@ -72,7 +81,7 @@ class Keeper:
             return
         thread = self._thread  # one that another thread was just starting has begun now
         self._lock.release()
-        if thread is None or thread is threading.current_thread():
+        if thread is None or thread is threading.current_thread() or not thread.is_alive():
             return
         was_due = self._wake.is_set()
         self._stopping.set()
@@ -87,6 +96,9 @@ class Keeper:
                 self._stopping.clear()
 
     def _run(self) -> None:
+        with self._lock:
+            if self._thread is not threading.current_thread():  # its start was cut off, and another one was begun
+                return
         while True:
             if not self._wake.wait(_IDLE_SECONDS):
                 with self._lock:

@@ -147,3 +147,25 @@ def test_a_signal_s_handler_that_raises_in_wake_leaves_its_thread_able_to_stop_t
     keeper.stop()
     assert thread is not None
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_signal_s_handler_that_raises_in_wake_costs_no_tick(monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
+    done = threading.Event()
+    keeper = Keeper("keeper", 0.001, done.set)
+    start = threading.Thread.start
+    raised: list[int] = []
+
+    def interrupted(thread: threading.Thread) -> None:
+        if begun or raised:
+            start(thread)
+        if not raised:
+            raised.append(1)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        keeper.wake()
+    assert done.wait(30)
+    keeper.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name == "keeper"]
