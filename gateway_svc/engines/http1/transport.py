@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import httpx2
 
+from gateway_svc.engines.http1.connecting import connect
 from gateway_svc.engines.http1.connection import Connection
 from gateway_svc.engines.http1.reading import ResponseReader
 from gateway_svc.http_client import bound_heads
@@ -16,13 +17,10 @@ Origin = tuple[bytes, bytes, int]
 """Scheme, host, port."""
 
 _PORTS = {b"http": 80, b"https": 443}
-_ADDRESS = re.compile(rb"[\d.]+|.*:.*")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(rb"(?:[^\x00\s]+(?:[ \t]+[^\x00\s]+)*)?")
 _IDLE_RACE_S = 1.0
 """How long a request may be on its way to a server that closes the connection as idle."""
-_OTHER_ADDRESS_S = 0.25
-"""How long to try one address of a name before the next is tried beside it (RFC 8305)."""
 
 
 class Http1Transport(httpx2.AsyncBaseTransport):
@@ -83,13 +81,11 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         scheme, host, port = origin
         try:
             async with asyncio.timeout(_seconds(request, "connect")):
+                name = host.decode("ascii")
+                connected = await connect(name, port)
+                tls, server = (self._tls, name) if scheme == b"https" else (None, None)
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    Connection,
-                    host.decode("ascii"),
-                    port,
-                    ssl=self._tls if scheme == b"https" else None,
-                    # A race of addresses that is cancelled leaves a socket to the garbage collector.
-                    happy_eyeballs_delay=None if _ADDRESS.fullmatch(host) else _OTHER_ADDRESS_S,
+                    Connection, sock=connected, ssl=tls, server_hostname=server
                 )
         except TimeoutError as error:
             raise httpx2.ConnectTimeout(str(error)) from error
