@@ -15,9 +15,9 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from intake_svc.dialects import claude, codex, copilot, gemini, genai, litellm, opencode, openinference
+from intake_svc.dialects.base.showing import Agent, agent_of
+from intake_svc.dialects.base.table import Attributes, Dialect
 from intake_svc.dialects.reading import Reading, SequenceNumber, joined
-from intake_svc.dialects.rows import Agent, agent_of
-from intake_svc.dialects.table import Attributes, Dialect
 from recording.redact import show_fields
 
 __all__ = ["DIALECTS", "Reading", "SequenceNumber", "joined", "read_logs", "read_spans"]

@@ -9,12 +9,14 @@ from onrecord.common.v1 import common_pb2
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from intake_svc.dialects.decisions import by_agent, by_configuration, by_person, by_rule
-from intake_svc.dialects.event import Event, of_span
-from intake_svc.dialects.logs import FAILED, Kind, LogDialect, kinds, read_records
+from intake_svc.dialects.base.decisions import by_agent, by_configuration, by_person, by_rule
+from intake_svc.dialects.base.event import Event, of_span
+from intake_svc.dialects.base.logs import FAILED, Kind, LogDialect, kinds, read_records
+from intake_svc.dialects.base.results import refused, result_of, unknown_end
+from intake_svc.dialects.base.rows import Rows
+from intake_svc.dialects.base.showing import Agent
+from intake_svc.dialects.base.table import Dialect, Table
 from intake_svc.dialects.reading import Reading
-from intake_svc.dialects.rows import Agent, Rows, refused, result_of, unknown_end
-from intake_svc.dialects.table import Dialect, Table
 from recording.calls import Decision, Failure, Scope
 from recording.show import Show
 

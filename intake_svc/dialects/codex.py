@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from intake_svc.dialects.decisions import by_agent, by_configuration, by_person, by_rule
-from intake_svc.dialects.event import Event
-from intake_svc.dialects.logs import Kind, LogDialect, read_records
+from intake_svc.dialects.base.decisions import by_agent, by_configuration, by_person, by_rule
+from intake_svc.dialects.base.event import Event
+from intake_svc.dialects.base.logs import Kind, LogDialect, read_records
+from intake_svc.dialects.base.showing import Agent
+from intake_svc.dialects.base.table import Attributes, Dialect, Table
 from intake_svc.dialects.reading import Reading
-from intake_svc.dialects.rows import Agent
-from intake_svc.dialects.table import Attributes, Dialect, Table
 from recording.calls import Decision
 from recording.show import Show
 

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from intake_svc.dialects import genai
+from intake_svc.dialects.base.rows import Rows
+from intake_svc.dialects.base.showing import Agent
+from intake_svc.dialects.base.table import Dialect
 from intake_svc.dialects.reading import Reading
-from intake_svc.dialects.rows import Agent, Rows
-from intake_svc.dialects.table import Dialect
 from recording.show import Show
 
 SPAN_SCOPE = "github.copilot"

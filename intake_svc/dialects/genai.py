@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from intake_svc.dialects.event import Event, of_span
-from intake_svc.dialects.logs import FAILED
+from intake_svc.dialects.base.event import Event, of_span
+from intake_svc.dialects.base.logs import FAILED
+from intake_svc.dialects.base.results import result_of
+from intake_svc.dialects.base.rows import Rows
+from intake_svc.dialects.base.showing import Agent
+from intake_svc.dialects.base.table import Attributes, Dialect, Table, named
 from intake_svc.dialects.reading import Reading
-from intake_svc.dialects.rows import Agent, Rows, result_of
-from intake_svc.dialects.table import Attributes, Dialect, Table, named
 from recording.calls import Failure, Scope
 
 MARKS = ("gen_ai.operation.name", "mcp.method.name")

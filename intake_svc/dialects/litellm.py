@@ -6,11 +6,12 @@ from dataclasses import replace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from intake_svc.dialects import genai
-from intake_svc.dialects.event import of_span
-from intake_svc.dialects.logs import FAILED
+from intake_svc.dialects.base.event import of_span
+from intake_svc.dialects.base.logs import FAILED
+from intake_svc.dialects.base.rows import Rows
+from intake_svc.dialects.base.showing import Agent
+from intake_svc.dialects.base.table import Dialect, Table
 from intake_svc.dialects.reading import Reading
-from intake_svc.dialects.rows import Agent, Rows
-from intake_svc.dialects.table import Dialect, Table
 from recording.calls import Failure
 
 SPAN_SCOPE = "litellm"

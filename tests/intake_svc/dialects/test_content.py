@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from intake_svc.dialects import DIALECTS, claude, codex, gemini, genai, litellm, opencode, openinference
-from intake_svc.dialects.table import Table, named
+from intake_svc.dialects.base.table import Table, named
 from tests.intake_svc.dialects.exports import SAMPLES, Export, log_records, put, read, sample, spans_with
 
 CANARY = "the canary sang of what nobody may keep"

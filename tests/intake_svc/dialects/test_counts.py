@@ -86,6 +86,23 @@ def test_without_a_report_the_price_is_that_of_the_list_at_the_time_of_the_reque
     assert {row.cost_micros for row in read(export).costs} == {1_250_000}
 
 
+@pytest.mark.parametrize("provider", ["openai", "openai.responses", "azure.ai.openai"])
+def test_the_provider_is_that_of_the_list_whatever_the_producer_calls_it(provider):
+    export = sample("pydantic-ai-2.68.0")
+    for span in spans_with(export, "gen_ai.operation.name", "chat"):
+        put(span.attributes, gen_ai__response__model="gpt-4o", gen_ai__provider__name=provider)
+
+    assert all(row.cost_micros > 0 for row in read(export).costs)
+
+
+def test_a_provider_that_the_list_does_not_know_has_no_price():
+    export = sample("pydantic-ai-2.68.0")
+    for span in spans_with(export, "gen_ai.operation.name", "chat"):
+        put(span.attributes, gen_ai__response__model="gpt-4o", gen_ai__provider__name="nobody")
+
+    assert not any(row.HasField("cost_micros") for row in read(export).costs)
+
+
 def test_a_producer_that_counts_input_without_the_cache_is_told_by_its_counts():
     export = sample("pydantic-ai-2.68.0")
     for span in spans_with(export, "gen_ai.operation.name", "chat"):

@@ -100,6 +100,14 @@ def test_a_decision_that_says_nothing_is_told_and_decides_nothing():
     assert (reading.calls, reading.intents) == ((), ())
 
 
+def test_a_refusal_without_a_calls_id_is_not_taken_for_another_calls():
+    export = sample(CODEX)
+    put(log_records(export, "codex.tool_decision")[0].attributes, decision="denied", call_id=None)
+    put(log_records(export, "codex.tool_result")[0].attributes, call_id=None)
+
+    assert [row.outcome for row in read(export).calls] == [common_pb2.OUTCOME_DENIED, common_pb2.OUTCOME_SUCCEEDED]
+
+
 @pytest.mark.parametrize(("name", "event"), [(CLAUDE, "tool_result"), (CODEX, "codex.tool_result")])
 def test_a_call_that_was_allowed_and_has_not_ended_is_an_intent(name, event):
     (ended,) = read(sample(name)).calls

@@ -7,7 +7,7 @@ from hashlib import sha256
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from intake_svc.dialects.table import Attributes, Names, Table, named
+from intake_svc.dialects.base.table import Attributes, Names, Table, named
 
 _NANOS = 1_000_000
 # What a row may have: the years 2000 to 9999.

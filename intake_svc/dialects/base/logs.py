@@ -7,10 +7,12 @@ from enum import Enum, auto
 from onrecord.common.v1 import common_pb2
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from intake_svc.dialects.event import Event, of_log
+from intake_svc.dialects.base.event import Event, of_log
+from intake_svc.dialects.base.results import refused, result_of, unknown_end
+from intake_svc.dialects.base.rows import Rows
+from intake_svc.dialects.base.showing import Agent
+from intake_svc.dialects.base.table import Attributes, Dialect, Table
 from intake_svc.dialects.reading import Reading
-from intake_svc.dialects.rows import Agent, Rows, refused, result_of, unknown_end
-from intake_svc.dialects.table import Attributes, Dialect, Table
 from recording.calls import Decision, Failure, Scope, ToolResult
 
 FAILED = "request_failed"
@@ -52,7 +54,7 @@ def read_records(how: LogDialect, records: Iterable[LogRecord], agent: Agent) ->
         for kind, event in events
         if kind is Kind.DECISION and (call := _call(rows, event)) and (decision := how.decision(event))
     }
-    ended = {_call(rows, event) for kind, event in events if kind is Kind.RESULT}
+    ended = {_call(rows, event) for kind, event in events if kind is Kind.RESULT} - {None}
     for kind, event in events:
         rows.count(event)
         match kind:

@@ -1,0 +1,144 @@
+"""Makes the rows of one export, by recording.rows. All text of others that a row keeps passes through here."""
+
+from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
+
+from intake_svc.dialects.base.event import Event
+from intake_svc.dialects.base.showing import Agent, identifier, is_name, mcp_server_of, model_name
+from intake_svc.dialects.base.spending import price_of, usage_of
+from intake_svc.dialects.base.table import Dialect, Table
+from intake_svc.dialects.reading import Reading, SequenceNumber
+from recording.calls import AGENT_OWN, Decision, Failure, Scope, ToolCall, ToolResult
+from recording.rows import close_call, cost_row, decide, fit, open_call
+
+NO_TIMES = "it has no times that a row could have"
+NO_TOOL = "it names no tool"
+NO_MODEL = "it names neither a model nor tokens"
+
+
+class Rows:
+    """Collects the rows of one export of one dialect."""
+
+    def __init__(self, dialect: Dialect, table: Table, agent: Agent) -> None:
+        self.dialect = dialect
+        self.table = table
+        self._agent = (agent.name, agent.version)
+        self._calls: list[audit_pb2.AuditRow] = []
+        self._costs: list[audit_pb2.CostRow] = []
+        self._intents: list[audit_pb2.AuditRow] = []
+        self._not_understood: list[str] = []
+        self._sequence: list[SequenceNumber] = []
+        self._ignored = 0
+
+    def reading(self) -> Reading:
+        """What was collected."""
+        return Reading(
+            calls=tuple(self._calls),
+            costs=tuple(self._costs),
+            not_understood=tuple(self._not_understood),
+            ignored=self._ignored,
+            sequence=tuple(self._sequence),
+            intents=tuple(self._intents),
+        )
+
+    def ignore(self) -> None:
+        """Counts an event that is known, and of no interest."""
+        self._ignored += 1
+
+    def refuse(self, reason: str) -> None:
+        """Tells of an event that should be a row and cannot be. The reason is of our own words."""
+        self._not_understood.append(f"{self.dialect.engine}: {reason}")
+
+    def count(self, event: Event) -> None:
+        """Keeps the producer's own number of the event."""
+        names = self.table.sequence
+        number = event.attributes.number(names)
+        if number is not None and (session := self.session(event)):
+            self._sequence.append(SequenceNumber(fit.identifier(session), f"{self.dialect.engine} {names[0]}", number))
+
+    def session(self, event: Event, otherwise: str = "") -> str:
+        """The session of an event: its own, else the one that is given, else its trace."""
+        return identifier(event.attributes.text(self.table.session) or otherwise or event.trace_id)
+
+    def call(
+        self,
+        event: Event,
+        result: ToolResult | None,
+        decision: Decision | None = None,
+        *,
+        scope: Scope,
+        arguments: str | None = None,
+    ) -> None:
+        """Adds the call of an event: ended as the result says, or yet to run where there is none."""
+        attributes, table = event.attributes, self.table
+        name = attributes.text(table.tool)
+        if not name:
+            return self.refuse(NO_TOOL)
+        if not event.began_ms:
+            return self.refuse(NO_TIMES)
+        call_id = attributes.text(table.call_id)
+        number = attributes.number(table.sequence)
+        session = attributes.text(table.session)
+        row_id = event.row_id(self.dialect.engine, session, name, call_id, number, event.duration_ms)
+        server = attributes.text(table.mcp_server) or mcp_server_of(name)
+        intent = open_call(
+            ToolCall(row_id, identifier(call_id), name, arguments or ""),
+            scope,
+            offered=is_name(name),
+            known_as=f"{self.dialect.engine}:{name}",
+            mcp_server=(server if is_name(server) else "", ""),
+        )
+        if not scope.model and (model := attributes.text(table.model)):
+            intent.model = fit.model(model_name(model))
+        if arguments is None:
+            intent.args_summary = ""  # the agent did not send them, which is not that there are none
+        decide(intent, decision or AGENT_OWN)
+        if result is None:
+            intent.created_at_ms = event.began_ms
+            return self._intents.append(intent)
+        return self._calls.append(close_call(intent, result))
+
+    def cost(self, event: Event, *, scope: Scope, failure: Failure | None = None) -> None:
+        """Adds the model request of an event."""
+        attributes, table = event.attributes, self.table
+        usage = usage_of(self.dialect, table, event)
+        model = model_name(attributes.text(table.model))
+        requested = scope.model
+        if not (model or requested or usage.complete):
+            return self.refuse(NO_MODEL)
+        if not event.began_ms:
+            return self.refuse(NO_TIMES)
+        counts = (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens)
+        number = attributes.number(table.sequence)
+        row = cost_row(
+            scope,
+            usage,
+            model=model or requested,
+            cost_micros=price_of(self.dialect, table, event, usage, model or requested),
+            created_at_ms=event.began_ms,
+            duration_ms=event.duration_ms,
+            failure=failure,
+        )
+        session = attributes.text(table.session)
+        row.id = event.row_id(self.dialect.engine, session, model, number, event.duration_ms, *counts)
+        return self._costs.append(row)
+
+    def scope(self, event: Event, *, session: str = "", turn: str = "", parent_turn: str = "") -> Scope:
+        """What the row of an event belongs to.
+
+        Args:
+            event: the span or the record; its model is the one that was asked for.
+            session: where the event names none.
+            turn: in the place of what the event names.
+            parent_turn: the turn that began it.
+        """
+        return Scope(
+            session_id=self.session(event, session),
+            engine=self.dialect.engine,
+            model=model_name(event.attributes.text(self.table.requested_model)),
+            turn_id=identifier(turn or event.attributes.text(self.table.turn)),
+            trace_id=event.trace_id,
+            agent=self._agent,
+            source=common_pb2.SOURCE_OTLP,
+            parent_turn_id=identifier(parent_turn),
+        )
