@@ -13,6 +13,7 @@ from intake_svc.otlp_grpc import add_to_server
 from intake_svc.otlp_http import OtlpApp
 from intake_svc.settings import IntakeSettings
 from intake_svc.signals import SIGNALS
+from recording import redact
 from recording.record import open_record
 from service_kit.access.guard import open_guard
 from service_kit.access.interceptor import rules_for
@@ -42,6 +43,7 @@ async def serve(settings: IntakeSettings) -> None:
     """
     log.info("service.starting", **describe_settings(settings))
     check_disk(settings)
+    redact.keep_arguments(settings.arguments)
     guard, registry = open_guard(settings, RULES), new_registry()
     try:
         # The disk has each row before its answer, and what cannot be recorded is refused.

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from recording.channel.options import is_local
+from recording.show import Arguments
 from service_kit.producing.settings import ProducerSettings
 from service_kit.setting_types import Bytes, Count, Folder, ListenAddress, MetricsAddress, Seconds
 
@@ -24,6 +25,7 @@ class IntakeSettings(ProducerSettings):
     max_waiting_bytes: Bytes = Field(256 * 2**20, ge=2**20, description="of all requests that are not answered yet")
     max_calls: Count = Field(1000, description="requests at once of all clients")
 
+    arguments: Arguments = Field("shown", description="what rows keep of arguments at most")
     claude_signal: Literal["logs", "traces", "both"] = Field(
         "logs", description="which signal tells of a session of Claude Code that sends both; both: each, as it comes"
     )

@@ -9,6 +9,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from intake_svc.dialects import DIALECTS, claude, codex, gemini, genai, litellm, opencode, openinference
 from intake_svc.dialects.base.table import Table, named
+from recording import redact
 from tests.intake_svc.dialects.exports import SAMPLES, Export, log_records, put, read, sample, spans_with
 
 CANARY = "the canary sang of what nobody may keep"
@@ -209,6 +210,22 @@ def test_arguments_that_tell_what_was_done_are_shown(engine, tool, arguments, su
 
     shown = json.loads(row.args_summary)
     assert {name: value for name, value in shown.items() if not isinstance(value, dict)} == summary
+
+
+@pytest.mark.parametrize(
+    ("kept", "summary"),
+    [("names", '{"command":"git commit"}'), ("none", '{"$arguments":{"count":1,"bytes":35}}')],
+)
+def test_what_a_deployment_keeps_of_arguments_holds_for_other_agents_too(kept, summary):
+    export = sample("claude-code-2.1.197-logs")
+    arguments_of("claude-code-2.1.197-logs", export)("Bash", json.dumps({"command": "git commit a.py b.py"}))
+    redact.keep_arguments(kept)
+    try:
+        (row,) = read(export).calls
+    finally:
+        redact.keep_arguments("shown")
+
+    assert row.args_summary == summary
 
 
 def test_a_secret_in_a_command_is_redacted():
