@@ -70,7 +70,7 @@ def read_spans(resource_spans: ResourceSpans) -> Reading:
     """The rows of the spans of one resource. Never raises, whatever was sent."""
     name, version = _resource(resource_spans.resource)
     readings: list[Reading] = []
-    others = 0
+    by_convention: dict[str, list[Span]] = defaultdict(list)
     for scope in resource_spans.scope_spans:
         if scope.scope.name in _SPANS_NOT_READ or scope.scope.name.startswith(codex.SCOPE):
             readings.append(Reading(ignored=len(scope.spans)))
@@ -79,11 +79,11 @@ def read_spans(resource_spans: ResourceSpans) -> Reading:
         elif known := _SPAN_SCOPES.get(scope.scope.name):
             readings.append(_read(*known, scope.spans, name, version))
         else:
-            for convention, spans in _by_convention(scope.spans).items():
-                if convention is None:
-                    others += len(spans)
-                else:
-                    readings.append(_read(*_CONVENTIONS[convention], spans, name, version))
+            for span in scope.spans:
+                by_convention[_convention(span)].append(span)
+    # of all scopes together: an MCP client's span is of another than the agent's span around it
+    others = len(by_convention.pop("", ()))
+    readings += [_read(*_CONVENTIONS[convention], spans, name, version) for convention, spans in by_convention.items()]
     return _with_others(joined(readings), others)
 
 
@@ -102,12 +102,9 @@ def read_logs(resource_logs: ResourceLogs) -> Reading:
     return _with_others(joined(readings), others)
 
 
-def _by_convention(spans: Iterable[Span]) -> dict[str | None, list[Span]]:
-    """The spans by the attribute that marks a convention for any program; None for those without one."""
-    found: dict[str | None, list[Span]] = defaultdict(list)
-    for span in spans:
-        found[next((_MARKS[item.key] for item in span.attributes if item.key in _MARKS), None)].append(span)
-    return found
+def _convention(span: Span) -> str:
+    """The convention for programs of any kind that a span follows, by the attribute that marks it; empty for none."""
+    return next((_MARKS[item.key] for item in span.attributes if item.key in _MARKS), "")
 
 
 def _resource(resource: Resource) -> tuple[str, str]:

@@ -52,14 +52,14 @@ _LONGEST_WAY = 64
 class Family:
     """The spans of one export, by which a span without a session or a turn finds those of its kin."""
 
-    events: dict[bytes, tuple[bytes, Event]] = field(default_factory=dict)
-    """Of a span's id: its parent's, and itself."""
+    events: dict[tuple[bytes, bytes], tuple[bytes, Event]] = field(default_factory=dict)
+    """Of a trace's and a span's id: its parent's, and itself."""
     sessions: dict[str, str] = field(default_factory=dict)
     """Of a trace: the session that the first of its spans names."""
 
     def add(self, table: Table, span: Span, event: Event) -> None:
         """Adds a span."""
-        self.events[span.span_id] = (span.parent_span_id, event)
+        self.events[span.trace_id, span.span_id] = (span.parent_span_id, event)
         if session := event.attributes.text(table.session):
             self.sessions.setdefault(event.trace_id, session)
 
@@ -67,9 +67,9 @@ class Family:
         """The spans around a span, the nearest first: their ids and themselves."""
         at = span.parent_span_id
         for _ in range(_LONGEST_WAY):
-            if at not in self.events:
+            if not at or (span.trace_id, at) not in self.events:
                 return
-            parent, event = self.events[at]
+            parent, event = self.events[span.trace_id, at]
             yield at, event
             at = parent
 
@@ -112,11 +112,14 @@ def read(spans: Iterable[Span], rows: Rows) -> Reading:
 
 
 def _is_repeated(span: Span, event: Event, table: Table, family: Family) -> bool:
-    """Whether a span tells once more of a call: an MCP server's, or a client's below the agent's own."""
-    if event.attributes.text(MARKS[1:]) != _MCP_CALL:
-        return False
-    above = (parent.attributes.text(table.kind[:1]) for _, parent in family.above(span))
-    return span.kind == Span.SPAN_KIND_SERVER or "execute_tool" in above
+    """Whether a span tells once more of a call or a request.
+
+    An MCP server's does, an MCP client's below the agent's own, and that of a model's client below the agent's request.
+    """
+    above = [parent.attributes.text(table.kind[:1]) for _, parent in family.above(span)]
+    if event.attributes.text(MARKS[1:]) == _MCP_CALL:
+        return span.kind == Span.SPAN_KIND_SERVER or "execute_tool" in above
+    return event.attributes.text(table.kind[:1]) in _REQUESTS and bool(above) and above[0] in _REQUESTS
 
 
 def _add_call(rows: Rows, span: Span, event: Event, family: Family) -> None:

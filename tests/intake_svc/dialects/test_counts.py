@@ -131,7 +131,7 @@ def test_the_sums_of_an_agents_span_are_not_counted(name):
 
 def test_a_call_over_mcp_is_one_row_of_the_spans_of_its_client_its_server_and_its_agent():
     export = sample("pydantic-ai-2.68.0")
-    spans = export.spans.scope_spans[0].spans
+    spans = export.spans.scope_spans.add().spans  # of another scope, as other instrumentations are
     (tool,) = spans_with(export, "gen_ai.operation.name", "execute_tool")
     for kind, span_id, parent in (
         (Span.SPAN_KIND_CLIENT, b"client12", tool.span_id),
@@ -143,6 +143,19 @@ def test_a_call_over_mcp_is_one_row_of_the_spans_of_its_client_its_server_and_it
     put(spans[-1].attributes, gen_ai__operation__name="execute_tool")
 
     assert [row.tool_name for row in read(export).calls] == ["add"]
+
+
+def test_a_request_that_the_models_client_tells_of_too_is_the_agents():
+    export = sample("pydantic-ai-2.68.0")
+    chat = spans_with(export, "gen_ai.operation.name", "chat")[0]
+    inner = export.spans.scope_spans.add().spans.add()
+    inner.CopyFrom(chat)
+    inner.span_id, inner.parent_span_id = b"client12", chat.span_id
+    put(inner.attributes, gen_ai__agent__call__id=None)
+    before, after = read(sample("pydantic-ai-2.68.0")), read(export)
+
+    assert after.costs == before.costs
+    assert after.ignored == before.ignored + 1
 
 
 def test_a_call_over_mcp_without_an_agents_span_is_the_clients():
