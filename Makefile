@@ -8,13 +8,14 @@ MINUTES ?= 60
 CALLS  ?= 10000000
 CLAUDE := $(VENV)/claude/node_modules/.bin/claude
 RECIPES := $(VENV)/recipes
+JUDGES := $(VENV)/judges
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
 # Python keeps what it compiles, pytest's rewritten tests above all, whatever the environment says: each run needs it.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile test-recipes storm faults load bench bench-hostile bench-data bench-queries clean
+.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile test-recipes test-judges storm faults load bench bench-hostile bench-data bench-queries clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -42,6 +43,11 @@ $(VENV)/.recipes: $(VENV)/.ready tests/recipes/constraints.txt
 	$(BIN)/python -m pip --python $(RECIPES)/bin/python install --quiet --disable-pip-version-check --no-compile -r tests/recipes/constraints.txt
 	@touch $@
 
+$(VENV)/.judges: $(VENV)/.ready tests/judges/constraints.txt
+	$(PYTHON) -m venv --clear --without-pip $(JUDGES)
+	$(BIN)/python -m pip --python $(JUDGES)/bin/python install --quiet --disable-pip-version-check --no-compile --no-deps -r tests/judges/constraints.txt
+	@touch $@
+
 $(CLAUDE): $(VENV)/.ready
 	npm install --silent --no-audit --no-fund --prefix $(VENV)/claude @anthropic-ai/claude-code@2.1.332
 
@@ -55,7 +61,7 @@ demo: $(VENV)/.ready  ## run the pair, an agent and its tools; MODEL=gemma for a
 
 test: $(VENV)/.ready  ## run the tests, less the suites that have targets of their own: .ci/run runs all
 	$(BIN)/python -m pytest -n 3 --dist worksteal -q $(addprefix --ignore=tests/,hostile image languages ui)
-	@echo 'Left out: make test-long test-hostile test-recipes test-ui test-image test-languages test-npm test-real-model test-real-claude, make storm, make faults, make load.'
+	@echo 'Left out: make test-long test-hostile test-recipes test-judges test-ui test-image test-languages test-npm test-real-model test-real-claude, make storm, make faults, make load.'
 
 test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m 'long and not hostile and not recipes'
@@ -112,6 +118,9 @@ test-recipes: $(VENV)/.recipes  ## run the recipes of docs/client.md with the re
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(VENV)/wheels clients/python
 	$(BIN)/python -m pip --python $(RECIPES)/bin/python install --quiet --disable-pip-version-check --no-deps --force-reinstall $(VENV)/wheels/*.whl
 	$(BIN)/python -m pytest -n 2 -q -m 'recipes$(if $(LONG),, and not long)' tests/recipes
+
+test-judges: $(VENV)/.judges  ## let programs of others judge approvals and their rows
+	JUDGES_BIN=$(abspath $(JUDGES)/bin) $(BIN)/python -m pytest -n 2 -q -m judges tests/judges
 
 bench-hostile: $(VENV)/.ready  ## print what an honest caller feels beside each peer that means harm; CASES=… for some
 	$(BIN)/python -m pytest -q -rP --show-capture=no -m hostile tests/hostile $(if $(CASES),-k "$(CASES)")
