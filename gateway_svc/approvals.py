@@ -1,7 +1,7 @@
 """onrecord.gateway.v1.ApprovalService: what waits for an answer, and who may answer."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -55,14 +55,12 @@ class ApprovalServicer(approvals_pb2_grpc.ApprovalServiceServicer):
         self, request: pb.ListPendingToolCallsRequest, context: Context
     ) -> pb.ListPendingToolCallsResponse:
         """A page of the calls that wait."""
-        size, fingerprint = page_size(request.page_size), b"pending" + request.filter.SerializeToString()
-        after = decode_token(request.page_token, fingerprint, (int, str)) if request.page_token else (0, "")
+        size = page_size(request.page_size)
+        after = decode_token(request.page_token, _fingerprint(request), (int, str)) if request.page_token else (0, "")
         # By time and id, and not by a place: calls cease to wait between two pages.
         waiting = sorted(self._visible(request.filter), key=_key)
-        rest = [pending for pending in waiting if _key(pending) > after]
-        page = next(in_parts(map(_message, rest[:size])), [])
-        token = encode_token(_key(rest[len(page) - 1]), fingerprint) if len(rest) > len(page) else ""
-        return pb.ListPendingToolCallsResponse(tool_calls=page, next_page_token=token)
+        rest = [pending for pending in waiting if _key(pending) > after][: size + 1]
+        return page_of(request, [pb.ListPendingToolCallsResponse(tool_calls=map(_message, rest))])
 
     async def WatchPendingToolCalls(  # noqa: N802
         self, request: pb.WatchPendingToolCallsRequest, context: Context
@@ -119,6 +117,29 @@ class ApprovalServicer(approvals_pb2_grpc.ApprovalServiceServicer):
             raise PermissionDenied("this deployment wants another caller than the turn's own to answer")
         if Role.APPROVER not in caller.roles and (self._by_others or pending.owner not in ("", caller.name)):
             raise PermissionDenied("to answer another's tool call takes the role approver")
+
+
+def page_of(
+    request: pb.ListPendingToolCallsRequest, pages: Sequence[pb.ListPendingToolCallsResponse]
+) -> pb.ListPendingToolCallsResponse:
+    """The page that a request asks for, of pages that each have the first calls of somebody behind its token."""
+    size, cut = page_size(request.page_size), [page for page in pages if page.next_page_token]
+    waiting = sorted((call for page in pages for call in page.tool_calls), key=_key_of)
+    if cut:  # behind the end of a page that is cut there may be calls that are not known here
+        last = min(_key_of(page.tool_calls[-1]) for page in cut)
+        waiting = [call for call in waiting if _key_of(call) <= last]
+    page = next(in_parts(waiting[:size]), [])
+    more = bool(cut) or len(waiting) > len(page)
+    token = encode_token(_key_of(page[-1]), _fingerprint(request)) if more else ""
+    return pb.ListPendingToolCallsResponse(tool_calls=page, next_page_token=token)
+
+
+def _fingerprint(request: pb.ListPendingToolCallsRequest) -> bytes:
+    return b"pending" + request.filter.SerializeToString()
+
+
+def _key_of(call: pb.PendingToolCall) -> tuple[int, str]:
+    return call.asked_at_ms, call.tool_call_id
 
 
 def _key(pending: Pending) -> tuple[int, str]:

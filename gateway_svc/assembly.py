@@ -28,7 +28,7 @@ from gateway_svc.programs import NO_JAIL
 from gateway_svc.servicer import GatewayServicer, status_of
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.stopping.stops import Record as RecordControl
-from gateway_svc.stopping.stops import Stops
+from gateway_svc.stopping.stops import Stops, record_nothing
 from gateway_svc.turns.budgets import Budgets, Spending
 from gateway_svc.turns.queue import Capacity, Turns
 from gateway_svc.turns.requests import Requests
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from gateway_svc.tools.mcp.servers import McpServers
     from gateway_svc.tools.toolbox import Toolbox
     from gateway_svc.turns.ledger_spending import LedgerSpending
+    from gateway_svc.workers.peers import Peers
+    from gateway_svc.workers.worker import Worker
     from recording.record import Record
 
 log = structlog.get_logger(__name__)
@@ -159,8 +161,8 @@ class Gateway:
             yield
 
 
-def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
-    """Builds what settings ask for; its metrics go into registry.
+def assemble(settings: GatewaySettings, registry: CollectorRegistry, peers: "Peers | None" = None) -> Gateway:
+    """Builds what settings ask for; its metrics go into registry. peers: the other workers, where there are any.
 
     Raises:
         SettingsError: it cannot be had as it is set.
@@ -174,7 +176,8 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
         synced=settings.conversations_sync == "turns",
         memory_bytes=settings.conversations_memory_bytes,
     )
-    sessions, answers = Sessions(conversations), Answers(settings.answer_seconds)
+    worker, answers = peers.worker if peers else None, Answers(settings.answer_seconds)
+    sessions = Sessions(conversations, worker.is_home) if worker else Sessions(conversations)
     audited = open_audited(settings, answers) if settings.keeps_record else None
     runners = {runner.name: runner for runner in _build_runners(settings, audited)}
     tracing = open_tracing(wanted=settings.traces)
@@ -188,7 +191,7 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
     if audited and audited.mcp:
         registry.register(McpCollector(audited.mcp.states))
     ask = audited.ledger.ask if audited and audited.ledger else None
-    stops = Stops(settings.state_dir, *([audited.record_control] if audited else []))
+    stops = Stops(settings.state_dir, audited.record_control if audited else record_nothing, peers)
     registry.register(StopsCollector(stops))
     turns = Turns(
         sessions,
@@ -199,13 +202,13 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
         Requests(settings.state_dir),
         Telemetry(metrics, tracing),
         Budgets(settings.budgets, Spending(settings.state_dir), ask, strict=settings.audit_mode == "strict"),
-        Capacity(settings.max_turns, settings.max_queued_turns, settings.max_prompt_bytes),
+        _capacity(settings, worker),
         audited.synced if audited else None,
         Memory(settings.state_dir / "claude").forget,
         stops,
     )
     retention = None
-    if settings.session_retention_days:
+    if settings.session_retention_days and (worker is None or worker.slot == 0):  # one of them is enough
         notes = settings.state_dir / "retention.json"
         retention = Retention(conversations, turns.delete_session, settings.session_retention_days, notes)
     add_waiting_gauge(registry, lambda: turns.waiting)
@@ -213,6 +216,17 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Gateway:
     approvals, check = ApprovalServicer(answers, by_others=settings.approval_by_others), EngineCheck(settings.engines)
     run = Run(settings.state_dir)
     return Gateway(settings, turns, servicer, approvals, stops, runners, check, audited, tracing, run, retention)
+
+
+def _capacity(settings: GatewaySettings, worker: "Worker | None") -> Capacity:
+    numbers = settings.max_turns, settings.max_queued_turns, settings.max_prompt_bytes
+    if worker is None:
+        return Capacity(*numbers)
+    from gateway_svc.workers.counts import SharedCount, SharedPlaces
+    from gateway_svc.workers.table import Field
+
+    running = SharedPlaces(SharedCount(worker.table, Field.RUNNING), settings.max_turns)
+    return Capacity(*numbers, SharedCount(worker.table, Field.TURNS), running)
 
 
 def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:

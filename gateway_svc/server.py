@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 
 import grpc
@@ -14,6 +16,11 @@ from gateway_svc.http_client import check_trusted
 from gateway_svc.servicer import RETRY_AFTER_SECONDS, ROLES, STATUSES
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.stopping.service import ControlServicer
+from gateway_svc.workers.counts import shared_limits
+from gateway_svc.workers.peers import Peers
+from gateway_svc.workers.routing import RoutingInterceptor
+from gateway_svc.workers.serving import WorkerHealth, serving_workers
+from gateway_svc.workers.worker import Worker
 from gateway_svc.workspace import check_state, check_workspace
 from service_kit.access.guard import open_guard
 from service_kit.access.interceptor import rules_for
@@ -28,8 +35,10 @@ RULES = {method: roles for service, of in ROLES.items() for method, roles in rul
 log = structlog.get_logger(__name__)
 
 
-async def serve(settings: GatewaySettings) -> None:
+async def serve(settings: GatewaySettings, worker: Worker | None = None) -> None:
     """Serves until SIGTERM or SIGINT; then lets the turns end, sends their rows, and returns.
+
+    worker: which of the workers of a gateway this process is; None where it is the whole gateway.
 
     Raises:
         SystemExit: with code 2 when a setting or a file cannot be used, with code 1 when the address cannot be had.
@@ -41,8 +50,9 @@ async def serve(settings: GatewaySettings) -> None:
         check_workspace(settings.workspace, parts)
         check_disk(*parts)
         check_trusted()
-        guard, registry = open_guard(settings, RULES), new_registry()
-        gateway = assemble(settings, registry)
+        guard, registry = open_guard(settings, RULES, shared_limits(worker.table) if worker else None), new_registry()
+        peers = Peers(worker) if worker else None
+        gateway = assemble(settings, registry, peers)
         keep_key(settings.state_dir / "page-key")
     except (SettingsError, OSError) as error:
         sys.stderr.write(f"{error}\n")
@@ -50,10 +60,11 @@ async def serve(settings: GatewaySettings) -> None:
     look = asyncio.Event()
     if gateway.audited:
         gateway.audited.record.logger.on_refusal = partial(asyncio.get_running_loop().call_soon_threadsafe, look.set)
+    errors = ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS)
     service = Service(
         names=tuple(ROLES),
         add_to=partial(_add_services, gateway),
-        errors=ErrorInterceptor(STATUSES, RETRY_AFTER_SECONDS),
+        errors=errors,
         check=gateway.health,
         check_now=look,
         begin_drain=gateway.begin_drain,
@@ -61,7 +72,21 @@ async def serve(settings: GatewaySettings) -> None:
         detail=gateway.detail,
     )
     async with gateway.started():
-        await run_service(service, settings, guard, registry)
+        if worker is None or peers is None:
+            await run_service(service, settings, guard, registry)
+            return
+        health = WorkerHealth(gateway, worker)
+        as_worker = replace(
+            service,
+            check=health.check,
+            detail=health.detail,
+            begin_drain=health.begin_drain,
+            routing=(RoutingInterceptor(peers, gateway.turns.knows),),
+            shares_port=True,
+            metrics_socket=worker.page if settings.metrics_listen else None,
+        )
+        async with aclosing(peers), serving_workers(gateway, worker, errors):
+            await run_service(as_worker, settings.model_copy(update={"metrics_listen": ""}), guard, registry)
 
 
 def _add_services(gateway: Gateway, server: grpc.aio.Server) -> None:

@@ -97,7 +97,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def RunTurn(self, request: pb.RunTurnRequest, context: Context) -> AsyncGenerator[pb.TurnEvent, None]:  # noqa: N802 - the names of RPCs are the proto's
         """Streams a turn, a new one or the one that an equal request began."""
-        async with aclosing(self._turns.run(request, _viewer(), _owner())) as events:
+        async with aclosing(self._turns.run(request, _viewer(), owner_of_call())) as events:
             async for event in events:
                 yield event
 
@@ -113,7 +113,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def CreateSession(self, request: pb.CreateSessionRequest, context: Context) -> pb.CreateSessionResponse:  # noqa: N802
         """Makes a session."""
-        state = await self._turns.create_session(request.settings, _owner())
+        state = await self._turns.create_session(request.settings, owner_of_call())
         return pb.CreateSessionResponse(session=state.to_message())
 
     async def UpdateSession(self, request: pb.UpdateSessionRequest, context: Context) -> pb.UpdateSessionResponse:  # noqa: N802
@@ -158,7 +158,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         )
 
 
-def _owner() -> str:
+def owner_of_call() -> str:
     """Whose the sessions and requests of a call are, whatever else its caller may see; empty without a list."""
     caller = current_caller()
     return caller.name if caller else ""

@@ -94,6 +94,8 @@ class GatewaySettings(ListenSettings, ProducerSettings):
 
     default_engine: Text = Field("", description="the first configured one when not given")
 
+    workers: CountOrZero = Field(1, description="processes that serve together, on one port; 0: the cores")
+
     max_turns: Count = Field(1000, description="turns that run at once")
     max_queued_turns: CountOrZero = Field(1000, description="turns that may wait for their beginning")
     max_steps: Count = 50
@@ -170,6 +172,19 @@ class GatewaySettings(ListenSettings, ProducerSettings):
         if self.budgets_producers and not self.budgets_from_ledger:
             raise ValueError("GATEWAY_BUDGETS_PRODUCERS: needs GATEWAY_BUDGETS_FROM_LEDGER, which asks what they spent")
         return self
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> Self:
+        if self.workers > 1 and self.listen.startswith("unix:"):
+            raise ValueError("GATEWAY_WORKERS: workers cannot share a Unix socket: listen on host:port, or set 1")
+        return self
+
+    @property
+    def number_of_workers(self) -> int:
+        """How many processes serve."""
+        from gateway_svc.workers.supervisor import cores
+
+        return 1 if self.listen.startswith("unix:") else self.workers or cores()
 
     @property
     def keeps_record(self) -> bool:

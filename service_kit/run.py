@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 import grpc
@@ -55,6 +56,12 @@ class Service:
     """Set when check is not to wait for its time, since something failed."""
     detail: Check = nothing
     """What an operator should look at although the service can do its work; empty when there is nothing."""
+    routing: Sequence[grpc.aio.ServerInterceptor] = ()
+    """Behind all other interceptors: who answers a call in the place of this process."""
+    shares_port: bool = False
+    """Whether other processes of the service listen on the same port."""
+    metrics_socket: Path | None = None
+    """Where the metrics are served, in the place of settings.metrics_listen."""
     takes_unknown_fields: Collection[str] = ()
     """RPCs, as /package.Service/Method, whose requests may have fields that this version does not know."""
     beside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
@@ -84,7 +91,8 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
         registry.register(writer)
     registry.register(UpkeepCollector())
     inner = answering(service.errors, service.names, service.takes_unknown_fields, guard.interceptors)
-    server = build_server([RpcObserver(registry), *inner], guard.options)
+    options = [*guard.options, ("grpc.so_reuseport", int(service.shares_port))]
+    server = build_server([RpcObserver(registry), *inner, *service.routing], options)
     service.add_to(server)
     health = Health(service.names)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -102,7 +110,7 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
 
     every, within, now = settings.health_seconds, CHECK_SECONDS, service.check_now
     async with follow(health, service.check, service.detail, every_seconds=every, within_seconds=within, check_now=now):
-        with serve_metrics(settings.metrics_listen, registry), LoopWatch(registry).watching():
+        with serve_metrics(service.metrics_socket or settings.metrics_listen, registry), LoopWatch(registry).watching():
             address = bind(server, settings.listen, guard.credentials)
             async with service.beside():
                 signalled = _at_first_signal(begin_drain, force_after + KILL_AFTER_SECONDS)

@@ -33,7 +33,7 @@ SERVER_OPTIONS: Options = [
     # megabytes on each call. A request that is being read may come as fast as it likes.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 256 * 1024),
-    # With it, two processes on one port would each get some of the calls.
+    # With it, two processes on one port each get some of the calls: for those of one service alone.
     ("grpc.so_reuseport", 0),
 ]
 

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from google.protobuf import json_format
@@ -32,18 +32,41 @@ _VERSION = 1
 
 log = structlog.get_logger(__name__)
 
+
+class Others(Protocol):
+    """The other processes of this gateway: what is stopped in one is stopped in all."""
+
+    async def stop(self, request: pb.StopAgentsRequest, stop: pb.Stop) -> list[pb.StopAgentsResponse]:
+        """Has a stop hold in all, and returns what it ended in each.
+
+        Raises:
+            ShuttingDown: one does not answer.
+        """
+        ...
+
+    async def resume(self, stop_id: str) -> None:
+        """Lifts a stop in all.
+
+        Raises:
+            ShuttingDown: one does not answer.
+        """
+        ...
+
+
 Record = Callable[..., Awaitable[None]]
 """Puts a control row on the record: recording.rows.control_row's arguments. Does not raise."""
 
 
-async def _record_nothing(kind: audit_pb2.ControlKind.ValueType, **fields: str) -> None:
+async def record_nothing(kind: audit_pb2.ControlKind.ValueType, **fields: str) -> None:
     """A deployment that records nothing records no stop either."""
 
 
 class Stops:
     """All stops of a gateway, and the turns that they reach."""
 
-    def __init__(self, state_dir: Path | None = None, record: Record = _record_nothing) -> None:
+    def __init__(
+        self, state_dir: Path | None = None, record: Record = record_nothing, others: Others | None = None
+    ) -> None:
         """Reads the stops that an earlier run has left in force; without a state_dir they end with the process.
 
         Raises:
@@ -52,6 +75,7 @@ class Stops:
         """
         self._path = state_dir / "stops.json" if state_dir else None
         self._record = record
+        self._others = others
         self._in_force, self._lifted = _load(self._path) if self._path else ((), [])
         self._turns: set[StoppableTurn] = set()
         self._changing = asyncio.Lock()
@@ -95,6 +119,7 @@ class Stops:
             InvalidRequest: the request names nothing, or not why.
             Overloaded: there are as many stops as there may be.
             StoreUnavailable: the stop is in force, and could not be written.
+            ShuttingDown: it is in force, and a process of the gateway has not said that it holds there too.
         """
         check_scope(request.scope)
         check_reason(request.reason)
@@ -115,15 +140,39 @@ class Stops:
             )
             self._in_force += (stop,)
         # From here on it holds, whatever else fails; what runs is ended before anything is waited for.
-        let_end = request.let_running_calls_end
-        reached = [(turn, list(turn.apply(stop, let_calls_end=let_end))) for turn in list(self._turns)]
+        endings = self._apply(request, stop)
+        elsewhere = asyncio.ensure_future(self._others.stop(request, stop)) if self._others else None
         if is_new:
             log.warning("agents.stopped", stop_id=stop.id, scope=scope_text(stop.scope), stopped_by=principal)
             await self._tell(audit_pb2.CONTROL_KIND_STOP, stop, principal, stop.reason)
         if not await self._write(stop):
             return await self._stop(request, principal)
-        endings = [ending for _, those in reached for ending in those]
-        if endings and not let_end:
+        answer = await self._ended(request, stop, endings)
+        for other in await elsewhere if elsewhere else ():
+            answer.ended_turns += other.ended_turns
+            answer.ended_tool_calls += other.ended_tool_calls
+            answer.still_running += other.still_running
+        return answer
+
+    async def adopt(self, request: pb.StopAgentsRequest, stop: pb.Stop) -> pb.StopAgentsResponse:
+        """Has a stop hold that another process of this gateway made, and puts on the record and on disk."""
+        if all(one.id != stop.id for one in self._in_force) and stop.id not in self._lifted:
+            self._in_force += (stop,)
+        return await self._ended(request, stop, self._apply(request, stop))
+
+    def forget(self, stop_id: str) -> None:
+        """Lifts a stop that another process of this gateway has lifted."""
+        self._in_force = tuple(one for one in self._in_force if one.id != stop_id)
+        self._lifted = [*self._lifted, stop_id][-MAX_LIFTED:]
+
+    def _apply(self, request: pb.StopAgentsRequest, stop: pb.Stop) -> "list[asyncio.Future[Any]]":
+        let_end = request.let_running_calls_end
+        return [ending for turn in list(self._turns) for ending in list(turn.apply(stop, let_calls_end=let_end))]
+
+    async def _ended(
+        self, request: pb.StopAgentsRequest, stop: pb.Stop, endings: "list[asyncio.Future[Any]]"
+    ) -> pb.StopAgentsResponse:
+        if endings and not request.let_running_calls_end:
             await asyncio.wait(endings, timeout=END_SECONDS)
         turns = [ending for ending in endings if isinstance(ending, asyncio.Task)]
         calls = [ending for ending in endings if not isinstance(ending, asyncio.Task)]
@@ -152,6 +201,8 @@ class Stops:
             stop = next((one for one in self._in_force if one.id == request.stop_id), None)
             if stop is None:
                 if request.stop_id in self._lifted:
+                    if self._others:  # one may not have heard of it
+                        await self._others.resume(request.stop_id)
                     return
                 raise NotFound(f"no stop {request.stop_id[:64]!r} is in force", "stop", request.stop_id)
             await self._tell(audit_pb2.CONTROL_KIND_RESUME, stop, principal, request.reason)
@@ -162,6 +213,8 @@ class Stops:
             # Of what is in force now: a stop that came meanwhile waits to be written.
             self._in_force = tuple(one for one in self._in_force if one is not stop)
             self._lifted = lifted
+            if self._others:
+                await self._others.resume(stop.id)
             log.warning("agents.resumed", stop_id=stop.id, scope=scope_text(stop.scope), resumed_by=principal)
             if unsynced:  # the next start reads it as lifted, so it is; a loss of power may bring it back
                 log.warning("agents.resume_unsynced", stop_id=stop.id, error=str(unsynced))

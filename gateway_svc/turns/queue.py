@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from dataclasses import dataclass, field
 
 import structlog
 from google.rpc import status_pb2
@@ -44,6 +44,7 @@ from gateway_svc.turns.shadows import Shadows
 from gateway_svc.turns.turn import Runner
 from gateway_svc.watching.telemetry import Telemetry
 from recording.upkeep import attempt
+from service_kit.access.calls import Count, OwnCount
 from service_kit.errors import code_name
 
 log = structlog.get_logger(__name__)
@@ -58,6 +59,10 @@ class Capacity:
     """How many turns may wait for a slot or for their session."""
     prompt_bytes: int = MAX_PROMPT_BYTES
     """How long a session's prompt may be."""
+    turns: Count = field(default_factory=OwnCount)
+    """Counts the turns that run or wait."""
+    places: AbstractAsyncContextManager[object] | None = None
+    """A place for a turn that runs, waited for, where other processes have a part in them; None: this one's own."""
 
 
 class Turns:
@@ -96,10 +101,8 @@ class Turns:
             runners, default_engine, record, self._telemetry, budgets or Budgets(), self._shadows, synced
         )
         self._capacity = capacity or Capacity()
-        self._places = asyncio.Semaphore(self._capacity.running)
+        self._places = self._capacity.places or asyncio.Semaphore(self._capacity.running)
         self._kept = KeptTurns()
-        self._beginning = 0
-        """How many turns have a place, and no session yet."""
         self._equal = KeyedLocks()
         """Of requests that name themselves: an equal one must find the first."""
         self._in_order = KeyedLocks()
@@ -264,6 +267,10 @@ class Turns:
             await asyncio.wait(tasks)
         await self._shadows.cancel_all()
 
+    def knows(self, request: pb.RunTurnRequest, owner: str) -> bool:
+        """Whether a request of the caller owner under this request_id, equal or not, is remembered here."""
+        return self._requests.knows(owner, request.request_id)
+
     def close(self) -> None:
         """Closes the file of requests."""
         self._requests.close()
@@ -293,13 +300,17 @@ class Turns:
             GatewayError: for the caller; nothing ran.
         """
         self._check_draining()
-        if (turns := len(self._kept) + self._beginning) >= self._capacity.running + self._capacity.queued:
-            raise Overloaded(f"{turns} turns run or wait here already: come again later")
-        self._beginning += 1
+        limit = self._capacity.running + self._capacity.queued
+        if not self._capacity.turns.try_take(limit):
+            raise Overloaded(f"{limit} turns run or wait here already: come again later")
         try:
-            session = await self._find_session(request, viewer, owner)
-        finally:
-            self._beginning -= 1
+            return await self._begin_counted(request, viewer, owner)
+        except BaseException:
+            self._capacity.turns.release()
+            raise
+
+    async def _begin_counted(self, request: pb.RunTurnRequest, viewer: str | None, owner: str) -> KeptTurn:
+        session = await self._find_session(request, viewer, owner)
         self._check_draining()
         stops = self._check_stopped(request, owner, session.settings)
         # From here to the task nothing is awaited: a stop finds the turn, or the turn has found the stop.
@@ -402,6 +413,7 @@ class Turns:
 
     def _end(self, turn: KeptTurn, task: asyncio.Task[None]) -> None:
         """Called when a turn's task is done, even if it was cancelled before it started."""
+        self._capacity.turns.release()
         # A stop may have cancelled it before its session was its own.
         by_stop = stopped(turn.stops.stop) if turn.stops.stop else None
         error = by_stop if task.cancelled() else task.exception()

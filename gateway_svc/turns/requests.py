@@ -97,6 +97,11 @@ class Requests:
     def __len__(self) -> int:
         return len(self._running) + len(self._ended)
 
+    def knows(self, caller: str, request_id: str) -> bool:
+        """Whether a request of this caller and name is remembered."""
+        self._forget_old()
+        return (caller, request_id) in self._running or (caller, request_id) in self._ended
+
     def find(self, caller: str, request: pb.RunTurnRequest) -> Request | None:
         """The earlier request that this one repeats; None if it is the first.
 

@@ -78,7 +78,9 @@ class Session:
 class Sessions:
     """The sessions of a home of conversations, as this gateway uses them."""
 
-    def __init__(self, conversations: Conversations) -> None:
+    def __init__(self, conversations: Conversations, is_home: Callable[[str], bool] = lambda session_id: True) -> None:
+        """is_home: whether a session with this id would belong to this process; new ones get such ids."""
+        self._is_home = is_home
         self._conversations = conversations
         self._queues = KeyedLocks()
         self._held: dict[str, asyncio.Future[Session]] = {}
@@ -91,6 +93,8 @@ class Sessions:
             StoreUnavailable: it cannot be kept.
         """
         state.id, state.revision = str(uuid7()), 1
+        while not self._is_home(state.id):
+            state.id = str(uuid7())
         state.created_at_ms = state.updated_at_ms = now_ms()
         await self._conversations.create(state, synced=synced)
 

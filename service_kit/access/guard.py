@@ -1,6 +1,6 @@
 """The guard between the network and a service, built from its settings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from recording.channel.options import Options, is_local
 from recording.channel.watched import Watched, WrongFile, warn_of_readers
 from service_kit.access.callers import current_caller
-from service_kit.access.calls import CallsInterceptor
+from service_kit.access.calls import CallsInterceptor, Count
 from service_kit.access.interceptor import AccessInterceptor, Rules
 from service_kit.access.limits import LimitSettings, RateInterceptor
 from service_kit.access.roles import check_callers, load_callers
@@ -126,8 +126,20 @@ class Guard:
             yield
 
 
-def open_guard(settings: GuardSettings, rules: Rules) -> Guard:
+@dataclass(frozen=True, slots=True)
+class SharedLimits:
+    """Who counts for all processes of a service."""
+
+    calls: Count
+    health_calls: Count
+    take_token: Callable[[str, float, float], float]
+    """See RateInterceptor."""
+
+
+def open_guard(settings: GuardSettings, rules: Rules, shared: SharedLimits | None = None) -> Guard:
     """Reads the files that settings name; without a tokens file everybody may do everything.
+
+    shared: where limits are counted that other processes have a part in.
 
     Raises:
         SystemExit: with code 2, after a sentence, when a file cannot be used.
@@ -140,5 +152,7 @@ def open_guard(settings: GuardSettings, rules: Rules) -> Guard:
             access = AccessInterceptor(rules, Watched([path], partial(load_callers, path), lines=True))
     except WrongFile as error:
         refuse([name_variable(settings, error)])
-    rate = RateInterceptor(settings.rate_per_second) if settings.rate_per_second else None
-    return Guard(access, CallsInterceptor(settings.max_calls), rate, settings.server_options(), credentials)
+    take_token = shared.take_token if shared else None
+    rate = RateInterceptor(settings.rate_per_second, take_token=take_token) if settings.rate_per_second else None
+    calls = CallsInterceptor(settings.max_calls, *((shared.calls, shared.health_calls) if shared else ()))
+    return Guard(access, calls, rate, settings.server_options(), credentials)

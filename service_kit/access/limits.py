@@ -55,10 +55,19 @@ class RateInterceptor(HandlerInterceptor):
     at once.
     """
 
-    def __init__(self, rate_per_second: float, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        rate_per_second: float,
+        now: Callable[[], float] = time.monotonic,
+        take_token: Callable[[str, float, float], float] | None = None,
+    ) -> None:
+        """take_token: takes a token of a caller's bucket, by rate and burst, where other processes take of it too, and
+        returns how many there were; below 1 none was taken.
+        """
         self._rate = rate_per_second
         self._burst = max(1.0, rate_per_second)
         self._now = now
+        self._take_token = take_token or self._take_own
         self._buckets: dict[str, _Bucket] = {}
 
     def wrap(self, handler: Handler, details: CallDetails) -> Handler:
@@ -78,15 +87,17 @@ class RateInterceptor(HandlerInterceptor):
         Raises:
             RateExceeded: it has begun too many.
         """
+        if (level := self._take_token(who, self._rate, self._burst)) < 1:
+            raise RateExceeded(f"more than {self._rate:g} calls a second", (1 - level) / self._rate)
+
+    def _take_own(self, who: str, rate: float, burst: float) -> float:
         now = self._now()
         if who not in self._buckets and len(self._buckets) >= _MAX_BUCKETS:
             self._forget_full(now)
-        bucket = self._buckets.setdefault(who, _Bucket(self._burst, now))
-        bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.filled_at) * self._rate)
-        bucket.filled_at = now
-        if bucket.tokens < 1:
-            raise RateExceeded(f"more than {self._rate:g} calls a second", (1 - bucket.tokens) / self._rate)
-        bucket.tokens -= 1
+        bucket = self._buckets.setdefault(who, _Bucket(burst, now))
+        level = min(burst, bucket.tokens + (now - bucket.filled_at) * rate)
+        bucket.tokens, bucket.filled_at = level - (level >= 1), now
+        return level
 
     def _forget_full(self, now: float) -> None:
         """Drops the callers whose buckets have filled up: they are as good as new ones."""

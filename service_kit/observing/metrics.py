@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -47,8 +48,9 @@ class UpkeepCollector(Collector):
 
 
 @contextmanager
-def serve_metrics(listen: str, registry: CollectorRegistry) -> Iterator[None]:
-    """Serves GET /metrics on listen, "host:port" where port 0 takes a free one; nothing when listen is empty.
+def serve_metrics(listen: str | Path, registry: CollectorRegistry) -> Iterator[None]:
+    """Serves GET /metrics on listen, "host:port" where port 0 takes a free one; nothing when listen is empty. A path is
+    that of a Unix socket, which is made.
 
     It answers from threads of its own, so that a scrape neither waits for the event loop nor holds it up.
 
@@ -58,11 +60,14 @@ def serve_metrics(listen: str, registry: CollectorRegistry) -> Iterator[None]:
     if not listen:
         yield
         return
-    host, _, port = listen.rpartition(":")
+    cls: type[_Server]
+    if isinstance(listen, Path):
+        host, port, cls = str(listen), "0", _SocketServer
+    else:
+        host, _, port = listen.rpartition(":")
+        cls = _Server6 if ":" in host else _Server
     try:
-        server = make_server(
-            host.strip("[]"), int(port), make_wsgi_app(registry), _Server6 if ":" in host else _Server, _Handler
-        )
+        server = make_server(host.strip("[]"), int(port), make_wsgi_app(registry), cls, _Handler)
     except OSError as error:
         log.error(
             "metrics.cannot_listen",
@@ -73,7 +78,8 @@ def serve_metrics(listen: str, registry: CollectorRegistry) -> Iterator[None]:
         raise SystemExit(EXIT_CANNOT_LISTEN) from None
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="metrics", daemon=True)
     thread.start()
-    log.info("metrics.listening", address=f"{host}:{server.server_port}")
+    if server.server_port:
+        log.info("metrics.listening", address=f"{host}:{server.server_port}")
     try:
         yield
     finally:
@@ -115,6 +121,21 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Server6(_Server):
     address_family = socket.AF_INET6
+
+
+class _SocketServer(_Server):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        path = str(self.server_address[0])
+        Path(path).unlink(missing_ok=True)  # of a process that is gone
+        self.socket.bind(path)
+        self.server_name, self.server_port = "", 0
+        self.setup_environ()
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        # its peers have no addresses, which the handler would look at
+        return self.socket.accept()[0], ("", 0)
 
 
 class _Handler(WSGIRequestHandler):
