@@ -104,7 +104,8 @@ class Supervisor:
             os.close(self._lifelines.pop(slot.number))
             slot.process = None
             if self._ending:
-                self._code = max(self._code, code if code >= 0 else 128 - code)
+                if code != -signal.SIGTERM:  # which only a worker dies of that does not serve yet
+                    self._code = max(self._code, code if code >= 0 else 128 - code)
                 continue
             if not started and code > 0 and not slot.restarts:
                 self._code = code  # it says itself what is wrong, and would again
