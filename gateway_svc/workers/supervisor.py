@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.workers.pages import Pages
 from gateway_svc.workers.table import Field, Table
 from gateway_svc.workers.worker import VARIABLE, new_secret
-from service_kit.observing.metrics import new_registry, serve_metrics
+from service_kit.observing.metrics import serve_metrics
 from service_kit.run import FORCE_AFTER_SECONDS
 from service_kit.server import EXIT_CANNOT_LISTEN
 
@@ -140,7 +141,7 @@ def supervise(settings: GatewaySettings, workers: int) -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="onrecord-")))
         table = stack.enter_context(Table(folder / "table", workers))
         supervisor = Supervisor(settings, folder, table, address)
-        registry = new_registry()
+        registry = CollectorRegistry()
         registry.register(
             Pages(folder, lambda: [(slot.restarts, slot.process is not None) for slot in supervisor.slots])
         )

@@ -24,6 +24,7 @@ from gateway_svc.workers.identity import CALLER
 from service_kit.access.roles import Role, make_token
 from tests.e2e.conftest import SECONDS_TO_ARRIVE, Pair, error_of, kinds, run_turn, text_of
 from tests.support.ports import own_port
+from tests.support.workers import workers_of
 
 pytestmark = pytest.mark.long
 
@@ -53,7 +54,7 @@ class Everything:
     @classmethod
     async def to(cls, pair: Pair, service: Service, token: str) -> "Everything":
         options = [("grpc.use_local_subchannel_pool", 1)]
-        interceptors = [_SingleWithToken(token), _StreamWithToken(token)] if token else []
+        interceptors: list[Any] = [_SingleWithToken(token), _StreamWithToken(token)] if token else []
         channel = grpc.aio.insecure_channel(service.address, options, interceptors=interceptors)
         return cls(await pair._stack.enter_async_context(channel))
 
@@ -75,11 +76,6 @@ class _SingleWithToken(_WithToken, grpc.aio.UnaryUnaryClientInterceptor):
 
 class _StreamWithToken(_WithToken, grpc.aio.UnaryStreamClientInterceptor):
     pass
-
-
-def workers_of(service: Service) -> list[int]:
-    """The processes below the supervisor."""
-    return [int(pid) for pid in Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()]
 
 
 async def until(holds: Any) -> None:
@@ -163,7 +159,7 @@ async def test_what_waits_is_listed_watched_answered_and_stopped_over_any_connec
     while len(added) < len(turns):
         added |= {call.tool_call_id for call in (await watch.read()).added}
     for end in ops:
-        listed, token = [], ""
+        listed, token = list[approvals_pb2.PendingToolCall](), ""
         while not listed or token:
             request = approvals_pb2.ListPendingToolCallsRequest(page_size=2, page_token=token)
             page = await end.ListPendingToolCalls(request)

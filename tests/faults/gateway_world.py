@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import random
+import signal
 import threading
 from collections import Counter
 from pathlib import Path
@@ -24,8 +26,10 @@ from tests.faults.standing_log import LogPipe
 from tests.faults.turn_clients import LABEL, TurnClients
 from tests.faults.world import World, wait_for
 from tests.support.ports import own_port
+from tests.support.workers import workers_of
 
 TURNS_AT_ONCE = 4
+LISTENING = "service.listening"
 _SESSIONS_BY_REQUEST = f"""
     SELECT value, count(*) FROM session_labels JOIN sessions ON sessions.id = session_id
     WHERE key = '{LABEL}' AND turns > 0 GROUP BY value
@@ -124,6 +128,31 @@ class GatewayWorld(World):
         watch = self._gateways.pop(gateway)
         watch.unknown()
         gateway.kill()
+        watch.must_be_silent()
+        self.kills += 1
+
+    def kill_workers(self, gateway: Service, number: int) -> None:
+        """SIGKILL of some of a gateway's workers; others are started in their places."""
+        watch = self._gateways[gateway]
+        watch.unknown()
+        begun = gateway.stderr_text().count(LISTENING)
+        for pid in self.rng.sample(workers_of(gateway), number):
+            os.kill(pid, signal.SIGKILL)
+        self.wait_for_workers(gateway, begun + number)
+        watch.must_tell(serves=True, lasting=False)
+        self.kills += number
+
+    def wait_for_workers(self, gateway: Service, number: int) -> None:
+        """Until so many workers have come to listen, since the gateway's start."""
+        wait_for(lambda: gateway.stderr_text().count(LISTENING) >= number, "a worker is not started")
+
+    def kill_supervisor(self, gateway: Service) -> None:
+        """SIGKILL of a gateway's supervisor, whose workers must end by themselves."""
+        watch = self._gateways.pop(gateway)
+        watch.unknown()
+        workers = workers_of(gateway)
+        gateway.kill()
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "workers outlive their supervisor")
         watch.must_be_silent()
         self.kills += 1
 

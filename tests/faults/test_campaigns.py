@@ -25,6 +25,7 @@ NAMES = {
     "log that stands still",
     "ledger and log on one full disk",
     "connections of turns cut",
+    "kill -9 of workers and their supervisor",
     "sessions' disk full at any write, short writes",
 }
 PLAYED = [campaign for campaign in CAMPAIGNS if campaign.name in NAMES]

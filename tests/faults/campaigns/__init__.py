@@ -4,7 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.faults.applications.world import ApplicationsWorld
-from tests.faults.campaigns import of_applications, of_audit, of_gateways, of_producers, of_sessions, of_spools
+from tests.faults.campaigns import (
+    of_applications,
+    of_audit,
+    of_gateways,
+    of_producers,
+    of_sessions,
+    of_spools,
+    of_workers,
+)
 from tests.faults.gateway_world import GatewayWorld
 from tests.faults.sessions_world import SessionsWorld
 from tests.faults.world import World
@@ -27,6 +35,7 @@ CAMPAIGNS = [
     Campaign("kill -9 of the gateway", of_producers.kill_gateway),
     Campaign("kill -9 with turns running", of_gateways.kill_gateway_with_turns, world=GatewayWorld),
     Campaign("kill -9 in sessions that go on", of_sessions.kill_gateway_in_sessions, world=SessionsWorld),
+    Campaign("kill -9 of workers and their supervisor", of_workers.kill_workers_in_sessions, world=SessionsWorld),
     Campaign(
         "sessions' disk full at any write, short writes", of_sessions.faulty_writes_of_sessions, world=SessionsWorld
     ),

@@ -1,0 +1,72 @@
+"""What workers share: numbers that hold over all of them, and ids that every worker places alike."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from onrecord.gateway.v1 import approvals_pb2 as pb
+
+from gateway_svc.approvals import page_of
+from gateway_svc.workers.table import Field, Table
+from gateway_svc.workers.worker import home_of
+from service_kit.paging import keep_key
+
+
+def test_a_limit_holds_over_all_workers_also_when_they_take_at_once(tmp_path: Path) -> None:
+    taken = []
+
+    def take(slot: int) -> None:
+        with Table(tmp_path / "table", 4, slot) as table:
+            taken.extend(table.try_take(Field.TURNS, 100) for _ in range(50))
+
+    threads = [threading.Thread(target=take, args=(slot,)) for slot in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert taken.count(True) == 100
+
+
+def test_what_a_dead_worker_held_is_free_again(tmp_path: Path) -> None:
+    with Table(tmp_path / "table", 2, 0) as one, Table(tmp_path / "table", 2, 1) as other:
+        assert one.try_take(Field.TURNS, 1)
+        assert not other.try_take(Field.TURNS, 1)
+        other.clear(0)
+        assert other.try_take(Field.TURNS, 1)
+        other.release(Field.TURNS)
+        assert one.sum(Field.TURNS) == 0
+
+
+def test_a_callers_rate_is_one_over_all_workers(tmp_path: Path) -> None:
+    with Table(tmp_path / "table", 2, 0) as one, Table(tmp_path / "table", 2, 1) as other:
+        levels = [table.take_token("ann", 1e-9, 3.0) for table in (one, other, one, other)]
+        assert [level >= 1 for level in levels] == [True, True, True, False]
+        assert other.take_token("bob", 1e-9, 3.0) >= 1, "another caller has its own"
+
+
+def test_ids_are_spread_over_the_workers_and_each_has_one_home() -> None:
+    homes = [home_of(f"session-{number}", 3) for number in range(300)]
+    assert homes == [home_of(f"session-{number}", 3) for number in range(300)]
+    assert all(homes.count(slot) > 50 for slot in range(3))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 50])
+def test_pages_of_several_workers_are_one_list_in_order_without_gaps(tmp_path: Path, size: int) -> None:
+    keep_key(tmp_path / "key")
+    calls = [pb.PendingToolCall(tool_call_id=f"{number:02}", asked_at_ms=number // 2) for number in range(20)]
+    held = [calls[0::3], calls[1::3], calls[2::3]]
+
+    def page_of_one(request: pb.ListPendingToolCallsRequest, own: list[pb.PendingToolCall], after: str) -> object:
+        rest = [call for call in own if call.tool_call_id > after]
+        return page_of(request, [pb.ListPendingToolCallsResponse(tool_calls=rest)])
+
+    listed: list[str] = []
+    while True:
+        request = pb.ListPendingToolCallsRequest(page_size=size)
+        pages = [page_of_one(request, own, listed[-1] if listed else "") for own in held]
+        page = page_of(request, pages)
+        listed += [call.tool_call_id for call in page.tool_calls]
+        assert len(page.tool_calls) <= size
+        if not page.next_page_token:
+            break
+    assert listed == [call.tool_call_id for call in calls]

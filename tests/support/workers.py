@@ -1,0 +1,10 @@
+"""The workers of a gateway, as the kernel sees them."""
+
+from pathlib import Path
+
+from demo.processes import Service
+
+
+def workers_of(service: Service) -> list[int]:
+    """The ids of the processes below a gateway's supervisor, by their age."""
+    return [int(pid) for pid in Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()]
