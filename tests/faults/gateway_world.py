@@ -144,7 +144,7 @@ class GatewayWorld(World):
 
     def wait_for_workers(self, gateway: Service, number: int) -> None:
         """Until so many workers have come to listen, since the gateway's start."""
-        wait_for(lambda: gateway.stderr_text().count(LISTENING) >= number, "a worker is not started")
+        wait_for(lambda: gateway.stderr_text().count(LISTENING) >= number, "a worker is not started", seconds=240)
 
     def kill_supervisor(self, gateway: Service) -> None:
         """SIGKILL of a gateway's supervisor, whose workers must end by themselves."""
