@@ -56,7 +56,9 @@ def test_pages_of_several_workers_are_one_list_in_order_without_gaps(tmp_path: P
     calls = [pb.PendingToolCall(tool_call_id=f"{number:02}", asked_at_ms=number // 2) for number in range(20)]
     held = [calls[0::3], calls[1::3], calls[2::3]]
 
-    def page_of_one(request: pb.ListPendingToolCallsRequest, own: list[pb.PendingToolCall], after: str) -> pb.ListPendingToolCallsResponse:
+    def page_of_one(
+        request: pb.ListPendingToolCallsRequest, own: list[pb.PendingToolCall], after: str
+    ) -> pb.ListPendingToolCallsResponse:
         rest = [call for call in own if call.tool_call_id > after]
         return page_of(request, [pb.ListPendingToolCallsResponse(tool_calls=rest)])
 
