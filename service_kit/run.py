@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from service_kit.access.guard import Guard, GuardSettings
 from service_kit.errors import ErrorInterceptor
+from service_kit.freed_memory import trimming
 from service_kit.health import Check, Health, follow, nothing
 from service_kit.init_process import run_below_init
 from service_kit.observing.log_writer import LogWriter
@@ -110,7 +111,11 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
 
     every, within, now = settings.health_seconds, CHECK_SECONDS, service.check_now
     async with follow(health, service.check, service.detail, every_seconds=every, within_seconds=within, check_now=now):
-        with serve_metrics(service.metrics_socket or settings.metrics_listen, registry), LoopWatch(registry).watching():
+        with (
+            serve_metrics(service.metrics_socket or settings.metrics_listen, registry),
+            LoopWatch(registry).watching(),
+            trimming(),
+        ):
             address = bind(server, settings.listen, guard.credentials)
             async with service.beside():
                 signalled = _at_first_signal(begin_drain, force_after + KILL_AFTER_SECONDS)
