@@ -1,5 +1,6 @@
 """Asks a service for its health ten times a second, and compares each answer with what a campaign knows to be true."""
 
+import os
 import threading
 from typing import Any
 
@@ -12,6 +13,10 @@ from service_kit.health import DETAIL_KEY
 EVERY_SECONDS = 0.1
 ANSWER_SECONDS = 2
 TOLD_SECONDS = 60
+LATE = "no answer within"
+"""What a service tells whose check was not done in time."""
+BUSY_LOAD = 4 * (os.cpu_count() or 1)
+"""The load of the machine in its last minute above which a check may be late by that alone."""
 
 
 class HealthWatch:
@@ -30,6 +35,8 @@ class HealthWatch:
         """Answers that were compared with the truth."""
         self.untrue: list[str] = []
         """What was answered while the opposite was true."""
+        self.late = 0
+        """Answers that a check was late on a busy machine: they are true, and no fault of the service's."""
         self._thread = threading.Thread(target=self._run, name="health-watch", daemon=True)
         self._thread.start()
 
@@ -88,7 +95,9 @@ class HealthWatch:
                 return  # asked before the last change, so that either answer may be true
             self._serves, self._detail = serves, detail
             self._changed.notify_all()
-            if self._truth is not None or self._gone:
+            if self._truth and not serves and detail.startswith(LATE) and os.getloadavg()[0] > BUSY_LOAD:
+                self.late += 1
+            elif self._truth is not None or self._gone:
                 self.compared += 1
                 if serves is not self._truth:
                     self.untrue.append(f"{'SERVING' if serves else 'NOT_SERVING'} {detail}".strip())
