@@ -25,10 +25,13 @@ from tasks import fetch
 
 url = sys.argv[1]
 told = [task.get(timeout=180) for task in [fetch.delay(url) for _ in range(6)]]
-limits = ({"soft_time_limit": 10}, {"time_limit": 10}) if sys.argv[2:] else ()
-slow = [fetch.apply_async((url + "never",), **limit) for limit in limits]
-failed = [type(task.get(timeout=180, propagate=False)).__name__ for task in slow]
+def fail(**limit):
+    return type(fetch.apply_async((url + "never",), **limit).get(timeout=180, propagate=False)).__name__
+
+failed = [fail(soft_time_limit=10)] if sys.argv[2:] else []
 told += [task.get(timeout=180) for task in [fetch.delay(url) for _ in range(4)]]
+if sys.argv[2:]:  # last: a worker that is killed may have Celery's queue locked (celery/billiard#104, #457)
+    failed.append(fail(time_limit=10))
 print(json.dumps([told, failed]))
 """
 
@@ -78,7 +81,7 @@ def test_tasks_of_celery_record_all_calls_within_and_beyond_their_time_limits(ma
         recorded.add(call, process)
     ended = application.outcomes_once_settled()["cancelled"]  # by SIGTERM, if that was faster than SIGKILL
     application.settled(recorded, **({"failed": 1, "cancelled": ended, "interrupted": 1 - ended} if limits else {}))
-    assert not limits or ("failed", "SoftTimeLimitExceeded") in application.rows().values()
+    assert not limits or ("failed", "the tool raised SoftTimeLimitExceeded") in application.rows().values()
     assert application.stdout().splitlines()[1:] == ["", "worker: Warm shutdown (MainProcess)"], "after send.py's line"
 
 
