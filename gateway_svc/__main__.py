@@ -63,7 +63,10 @@ def worker() -> None:
     os.umask(0o077)
     from gateway_svc.server import serve as serve_gateway
 
-    asyncio.run(serve_gateway(settings, own))
+    try:
+        asyncio.run(serve_gateway(settings, own))
+    finally:
+        own.leave()
 
 
 def main() -> None:

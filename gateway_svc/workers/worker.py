@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+import shutil
 import signal
 import threading
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ class Worker:
     secret: bytes = field(repr=False)
     """Known to the workers alone: programs of agents run as the same user, and may see the sockets."""
     table: Table = field(repr=False)
+    supervisor: int = field(default_factory=os.getppid)
+    """Its process id."""
 
     @classmethod
     def from_environment(cls) -> Self | None:
@@ -61,6 +64,13 @@ class Worker:
     def page(self) -> Path:
         """Where this worker serves its metrics."""
         return page_of(self.folder, self.slot)
+
+    def leave(self) -> None:
+        """Removes what this worker had in the folder; the last one removes the folder if no supervisor is left to."""
+        for path in (self.page, self.socket_of(self.slot)):
+            path.unlink(missing_ok=True)
+        if os.getppid() != self.supervisor and not any(self.folder.glob("*.sock")):
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def is_home(self, key: str) -> bool:
         """Whether what has this key belongs here."""

@@ -246,11 +246,13 @@ async def test_limits_and_budgets_are_the_gateways(make_pair):
     assert asked == 3, "two steps cost 420 of 421, so that one more may begin, in whichever worker"
 
 
-async def test_a_worker_that_is_killed_is_started_again_and_none_outlives_its_supervisor(make_pair):
+async def test_a_worker_that_is_killed_is_started_again_and_none_outlives_its_supervisor(make_pair, tmp_path):
     pair = await make_pair(WORK)
     pair.start_audit()
     with own_port() as port:
-        service = pair.start_gateway(GATEWAY_WORKERS="2", GATEWAY_METRICS_LISTEN=f"127.0.0.1:{port}")
+        service = pair.start_gateway(
+            GATEWAY_WORKERS="2", GATEWAY_METRICS_LISTEN=f"127.0.0.1:{port}", TMPDIR=str(tmp_path)
+        )
 
         def page() -> str:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
@@ -273,4 +275,6 @@ async def test_a_worker_that_is_killed_is_started_again_and_none_outlives_its_su
         victim, other = workers_of(service)
         service.kill()
         await until(lambda: is_gone(victim) and is_gone(other))
-    assert pair.start_gateway(GATEWAY_WORKERS="2").terminate() == 0
+    again = pair.start_gateway(GATEWAY_WORKERS="2", TMPDIR=str(tmp_path))
+    assert again.terminate() == 0
+    assert not list(tmp_path.glob("onrecord-*")), "nothing of either is left"

@@ -2,14 +2,21 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from onrecord.gateway.v1 import approvals_pb2 as pb
 
 from gateway_svc.approvals import page_of
+from gateway_svc.workers.identity import CALLER, SECRET, IdentityInterceptor
 from gateway_svc.workers.table import Field, Table
 from gateway_svc.workers.worker import home_of
+from service_kit.access.callers import current_caller
+from service_kit.errors import ErrorInterceptor
 from service_kit.paging import keep_key
+from service_kit.server import build_server
 
 
 def test_a_limit_holds_over_all_workers_also_when_they_take_at_once(tmp_path: Path) -> None:
@@ -72,3 +79,34 @@ def test_pages_of_several_workers_are_one_list_in_order_without_gaps(tmp_path: P
         if not page.next_page_token:
             break
     assert listed == [call.tool_call_id for call in calls]
+
+
+class Asked(health_pb2_grpc.HealthServicer):
+    """Remembers who called."""
+
+    def __init__(self) -> None:
+        self.by: list[object] = []
+
+    async def Check(self, request: object, context: object) -> health_pb2.HealthCheckResponse:  # noqa: N802 - the proto's
+        self.by.append(current_caller())
+        return health_pb2.HealthCheckResponse()
+
+
+async def test_a_workers_own_socket_believes_who_knows_the_secret_alone(tmp_path: Path) -> None:
+    asked, told = Asked(), (CALLER, b'{"name": "ops", "roles": ["admin"]}')
+    server = build_server([ErrorInterceptor({}), IdentityInterceptor(b"secret")])
+    health_pb2_grpc.add_HealthServicer_to_server(asked, server)
+    server.add_insecure_port(f"unix:{tmp_path}/0.sock")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"unix:{tmp_path}/0.sock") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        check = stub.Check
+        for shown in ((), ((SECRET, b""),), ((SECRET, b"guessed"),)):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await check(health_pb2.HealthCheckRequest(), metadata=(*shown, told))
+            assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        assert not asked.by
+        await check(health_pb2.HealthCheckRequest(), metadata=((SECRET, b"secret"), told))
+        await check(health_pb2.HealthCheckRequest(), metadata=((SECRET, b"secret"),))
+    await server.stop(0)
+    assert [getattr(caller, "name", None) for caller in asked.by] == ["ops", None]
