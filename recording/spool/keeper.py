@@ -96,16 +96,16 @@ class Keeper:
                 self._stopping.clear()
 
     def _run(self) -> None:
-        with self._lock:
-            if self._thread is not threading.current_thread():  # its start was cut off, and another one was begun
-                return
+        # No lock is taken at the start: a child of a fork of which Python is not told would find it held.
+        this = threading.current_thread()
         while True:
             if not self._wake.wait(_IDLE_SECONDS):
                 with self._lock:
-                    if not self._wake.is_set():
+                    if self._thread is this and not self._wake.is_set():
                         self._thread = None
-                        return
-            if self._stopping.wait(self._interval_seconds):
+            if self._thread is not this:  # it was idle, or its start was cut off, and another one was begun
+                return
+            if self._stopping.wait(self._interval_seconds) or self._thread is not this:
                 return
             self._wake.clear()
             if self._stopping.is_set():  # the clear may have taken its wake

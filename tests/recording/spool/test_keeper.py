@@ -169,3 +169,13 @@ def test_a_signal_s_handler_that_raises_in_wake_costs_no_tick(monkeypatch: pytes
     assert done.wait(30)
     keeper.stop()
     assert not [thread for thread in threading.enumerate() if thread.name == "keeper"]
+
+
+def test_its_thread_begins_without_the_lock() -> None:
+    """A child of a fork of which Python is not told finds each lock as it was, and can close what it has."""
+    done = threading.Event()
+    keeper = Keeper("keeper", 0.001, done.set)
+    with keeper._lock:
+        keeper.wake()
+        assert done.wait(30)
+    keeper.stop()
