@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Batch, ValidRows
-from audit_svc.ledger.columns import Column
+from audit_svc.ledger.columns import Column, Labels
 from audit_svc.sqlite.open.connection import open_for_reading
 from audit_svc.sqlite.store import SqliteLedger
 from bench.services import wait_until_indexed
@@ -118,19 +118,19 @@ def _batch(calls: list[Row], costs: list[Row], sessions: list[Row]) -> Batch:
     """Builds columns directly, since ingest over the wire is measured elsewhere."""
     return Batch(
         None,
-        _accepted(calls, _UNSET_CALL),
-        _accepted(costs, _UNSET_COST),
-        _accepted(sessions, _UNSET_SESSION),
+        _accepted(calls, _UNSET_CALL, TOOL_CALL_COLUMNS),
+        _accepted(costs, _UNSET_COST, COST_COLUMNS),
+        _accepted(sessions, _UNSET_SESSION, (*SESSION_COLUMNS, Labels("labels"))),
         (),
     )
 
 
-def _accepted(rows: list[Row], unset: Row) -> ValidRows:
+def _accepted(rows: list[Row], unset: Row, columns: Sequence[Column]) -> ValidRows:
     """Rows from values by column name; columns that a row does not name get the wire's default."""
     values = [value for row in rows for value in (unset | row).values()]
     if len(values) != len(rows) * len(unset):
         raise ValueError("a row names a column that its table does not have")
-    return ValidRows(values, len(unset), range(len(rows)))
+    return ValidRows(values, columns, range(len(rows)))
 
 
 def _unset(columns: Sequence[Column], message: Message) -> Row:

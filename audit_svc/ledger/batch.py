@@ -35,8 +35,8 @@ READ_ROWS = 50
 
 Values = Sequence[Any]
 
-_Run = tuple[str, Callable[[Message], tuple[Any, ...]]]
-"""Of columns that are in one message of a row: its path, empty for the row, and what reads their fields."""
+_Run = tuple[str, list[Column]]
+"""Columns that are in one message of a row: its path, empty for the row, and they."""
 
 SOURCES = enum_names("SOURCE_", common_pb2.Source.items())
 VERDICTS = enum_names("VERDICT_", common_pb2.Verdict.items())
@@ -52,7 +52,7 @@ def _unset(name: str, limit: int, field: str = "") -> Text:
 WHO_COLUMNS: tuple[Column, ...] = (
     _unset("principal", 128),
     _unset("on_behalf_of", 128),
-    Choice("source", names=SOURCES, required=False),
+    Choice("source", names=SOURCES, required=False, zero_is_null=True),
     _unset("parent_turn_id", 128),
     _unset("agent", 64, "agent.name"),
     _unset("agent_version", 64, "agent.version"),
@@ -84,9 +84,9 @@ TOOL_CALL_COLUMNS: tuple[Column, ...] = (
     _unset("mcp_server", 64, "mcp_server.name"),
     _unset("mcp_server_version", 64, "mcp_server.version"),
     _unset("args_digest_key", 64, "args_digest.key_id"),
-    Digest("args_digest", "args_digest.hmac_sha256"),
-    Choice("verdict", "decision.verdict", names=VERDICTS, required=False),
-    Choice("decision_source", "decision.source", names=DECISION_SOURCES, required=False),
+    Digest("args_digest", "args_digest.hmac_sha256", zero_is_null=True),
+    Choice("verdict", "decision.verdict", names=VERDICTS, required=False, zero_is_null=True),
+    Choice("decision_source", "decision.source", names=DECISION_SOURCES, required=False, zero_is_null=True),
     _unset("decided_by", 128, "decision.decided_by"),
     Number("decided_at", "decision.decided_at_ms", zero_is_null=True),
     Number("waited_ms", "decision.waited_ms", zero_is_null=True),
@@ -171,8 +171,11 @@ class ValidRows:
 
     values: list[Any]
     """All rows' values, concatenated: the bindings of an INSERT of many rows, without a tuple for each."""
-    width: int
-    """The number of values in a row."""
+    columns: Sequence[Column]
+    """Of a row: those of its table, without those of messages that no row sets, which are null in the table.
+
+    These come last, so that the others have the same places in all batches.
+    """
     positions: Sequence[int]
     """Where in its list of the request each row was."""
     kind: audit_pb2.RowKind.ValueType = audit_pb2.ROW_KIND_UNSPECIFIED
@@ -181,6 +184,11 @@ class ValidRows:
     def __len__(self) -> int:
         """The number of rows."""
         return len(self.positions)
+
+    @property
+    def width(self) -> int:
+        """The number of values in a row."""
+        return len(self.columns)
 
     def rejection(self, position: int, row_id: str, problem: Problem) -> audit_pb2.Rejection:
         """A Rejection of the row at position. Its id is no longer than an id may be."""
@@ -208,8 +216,18 @@ class ValidRows:
         for index in range(len(self)):
             yield tuple(self.span(index, index + 1))
 
+    def with_all(self, columns: Sequence[Column]) -> "ValidRows":
+        """The same rows with all columns of their table, null where they do not have them."""
+        if len(columns) == self.width:
+            return self
+        values: list[Any] = [None] * (len(self) * len(columns))
+        for place, column in enumerate(columns):
+            if column in self.columns:
+                values[place :: len(columns)] = self.values[self.columns.index(column) :: self.width]
+        return replace(self, values=values, columns=columns)
 
-NO_ROWS = ValidRows([], 0, ())
+
+NO_ROWS = ValidRows([], (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,16 +354,21 @@ def _accept(
     rows: Sequence[Message],
     rejections: list[audit_pb2.Rejection],
 ) -> ValidRows:
-    width = len(columns)
     if not rows:
-        return ValidRows([], width, (), kind)
+        return ValidRows([], columns, (), kind)
     messages = list(rows)
+    runs = [run for run in _runs(columns) if _is_needed(run, messages)]
+    set_columns = [column for _, run in runs for column in run]
+    width = len(set_columns)
+    readers = [(path, _reads([column.wire_name.rpartition(".")[2] for column in run])) for path, run in runs]
     values: list[Any] = []
-    runs = _runs(columns)
     for first in range(0, len(messages), READ_ROWS):
-        values.extend(_read(runs, messages[first : first + READ_ROWS]))
+        part = messages[first : first + READ_ROWS]
+        # All of C's own making: a row costs no step of Python.
+        fields = [map(read, map(operator.attrgetter(path), part) if path else part) for path, read in readers]
+        values.extend(chain.from_iterable(chain.from_iterable(zip(*fields, strict=True))))
     are_good = True
-    for index, column in enumerate(columns):
+    for index, column in enumerate(set_columns):
         found = values[index::width]
         if column.zero_is_null and not any(found):  # most of what may be unset is unset in a whole batch
             values[index::width] = [None] * len(found)
@@ -354,21 +377,8 @@ def _accept(
         if stored is not found:
             values[index::width] = stored
         are_good = are_good and column.holds(stored)
-    accepted = ValidRows(values, width, range(len(messages)), kind)
-    return accepted if are_good else _accept_singly(columns, accepted, rejections)
-
-
-def _read(runs: Sequence[_Run], messages: Sequence[Message]) -> Iterator[Any]:
-    """The fields of messages one after another, all of C's own making: a row costs no step of Python."""
-    parts: list[Iterable[Any]] = []
-    for path, read in runs:
-        if not path:
-            parts.append(map(read, messages))
-        elif any(map(type(messages[0]).HasField, messages, repeat(path))):
-            parts.append(map(read, map(operator.attrgetter(path), messages)))
-        else:  # an object would be made of each, to be told that all is unset
-            parts.append(repeat(read(getattr(type(messages[0])(), path)), len(messages)))
-    return chain.from_iterable(chain.from_iterable(zip(*parts, strict=True)))
+    accepted = ValidRows(values, set_columns, range(len(messages)), kind)
+    return accepted if are_good else _accept_singly(accepted, rejections)
 
 
 def _runs(columns: Sequence[Column]) -> list[_Run]:
@@ -376,9 +386,16 @@ def _runs(columns: Sequence[Column]) -> list[_Run]:
 
     An object is made of a message in a field each time that it is read: so once for all of its columns.
     """
-    paths = [column.wire_name.rpartition(".") for column in columns]
-    by_path = groupby(paths, key=operator.itemgetter(0))
-    return [(path, _reads([name for *_, name in parts])) for path, parts in by_path]
+    by_path = groupby(columns, key=lambda column: column.wire_name.rpartition(".")[0])
+    return [(path, list(run)) for path, run in by_path]
+
+
+def _is_needed(run: _Run, messages: Sequence[Message]) -> bool:
+    """False for the columns of a message that no row sets, which are then null in all rows."""
+    path, columns = run
+    if not path or not all(column.zero_is_null for column in columns):
+        return True
+    return any(map(type(messages[0]).HasField, messages, repeat(path)))
 
 
 def _reads(names: Sequence[str]) -> Callable[[Message], tuple[Any, ...]]:
@@ -387,15 +404,11 @@ def _reads(names: Sequence[str]) -> Callable[[Message], tuple[Any, ...]]:
     return read if len(names) > 1 else lambda message: (read(message),)
 
 
-def _accept_singly(
-    columns: Sequence[Column],
-    rows: ValidRows,
-    rejections: list[audit_pb2.Rejection],
-) -> ValidRows:
+def _accept_singly(rows: ValidRows, rejections: list[audit_pb2.Rejection]) -> ValidRows:
     kept: list[Any] = []
     positions: list[int] = []
     for position, row in zip(rows.positions, rows.rows(), strict=True):
-        checks = (column.problem(value) for column, value in zip(columns, row, strict=True))
+        checks = (column.problem(value) for column, value in zip(rows.columns, row, strict=True))
         problem = next((found for found in checks if found is not None), None)
         if problem is None:
             kept.extend(row)

@@ -69,8 +69,10 @@ class ListLedger:
         self._received_ms = batch.received_ms
         stored = self._add_sessions(batch, refused)
         by = batch.recorded_by
-        stored += self._add(self._calls, batch.tool_calls, tool_call_record, by, refused)
-        stored += self._add(self._requests, batch.model_requests, model_request_record, by, refused)
+        stored += self._add(self._calls, batch.tool_calls.with_all(TOOL_CALL_COLUMNS), tool_call_record, by, refused)
+        stored += self._add(
+            self._requests, batch.model_requests.with_all(COST_COLUMNS), model_request_record, by, refused
+        )
         stored += self._add_controls(batch, refused)
         if numbers:
             self._covered[producer, by] = covered | numbers

@@ -17,6 +17,33 @@ async def rows_of(ledger: Ledger) -> list[Any]:
     return await all_pages(ledger.list_tool_calls, questions_pb2.ListToolCallsRequest())
 
 
+async def test_rows_with_and_without_messages_stand_side_by_side_and_a_message_is_content_like_any_field(ledger):
+    """A batch leaves out the columns of messages that none of its rows sets: that must not hide a difference."""
+    agent = common_pb2.Software(name="coder", version="2")
+    decision = audit_row(id="decided").decision
+    decision.CopyFrom(common_pb2.Decision(verdict=common_pb2.VERDICT_ALLOWED, rule="reads"))
+    bare = audit_row(id="bare")
+    for field in ("agent", "mcp_server", "args_digest", "decision"):
+        bare.ClearField(field)
+    other = audit_row(id="other")
+    other.CopyFrom(bare)
+    other.MergeFrom(audit_pb2.AuditRow(id="other", agent=agent, mcp_server=agent, decision=decision))
+    assert (await record(ledger, tool_calls=[bare])).stored == 1
+    assert (await record(ledger, tool_calls=[other])).stored == 1
+    assert {row.id: row for row in await rows_of(ledger)} == {"bare": bare, "other": other}
+    bare_again = audit_pb2.AuditRow()
+    bare_again.CopyFrom(bare)
+    bare_again.agent.CopyFrom(agent)
+    other_again = audit_pb2.AuditRow()
+    other_again.CopyFrom(bare)
+    other_again.id = "other"
+    for known in (bare, other):
+        assert (await record(ledger, tool_calls=[known])).duplicates == 1
+    for changed in (bare_again, other_again):
+        (refused,) = (await record(ledger, tool_calls=[changed])).rejections
+        assert (refused.id, refused.code) == (changed.id, audit_pb2.REJECTION_CODE_CONFLICT)
+
+
 async def test_each_row_is_stored_a_duplicate_a_conflict_or_rejected_and_none_costs_its_neighbours(ledger):
     known = audit_row(id="known")
     assert (await record(ledger, tool_calls=[known])).stored == 1

@@ -51,7 +51,7 @@ _QUERY_VALUES = operator.attrgetter(*_QUERY_COLUMNS[:-1], "created_at_ms")
 
 
 class Inserts:
-    """The statements that write batches, prepared once and reused."""
+    """The statements that write batches, prepared once and reused: of a log, for each set of columns that rows have."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         """Prepares the statements.
@@ -144,7 +144,7 @@ class Inserts:
             elif written:
                 stored += 1
                 if is_suspicious:
-                    self._mark("sessions", ValidRows([*row], sessions.width, (position,)), SESSION_UPDATED, batch)
+                    self._mark("sessions", ValidRows([*row], sessions.columns, (position,)), SESSION_UPDATED, batch)
         return stored
 
 
@@ -153,14 +153,13 @@ class _LogTable:
 
     def __init__(self, connection: apsw.Connection, name: str, columns: Sequence[Column]) -> None:
         self._connection = connection
-        self._width = len(columns)
-        # Of all rows of a statement one caller is told, and one time.
-        insert = f"INSERT OR IGNORE INTO {name} (recorded_by, recorded_at, {_names(columns)}) VALUES "  # noqa: S608 - names of ours
-        row = f"(?1,?2,{','.join('?' * len(columns))})"
-        self._inserts = {rows: insert + ",".join([row] * rows) for rows in CHUNKS}
+        self._name = name
+        self._columns = columns
+        self._inserts: dict[str, dict[int, str]] = {}
+        """By the names of the columns that rows have: as many sets as messages of a row may be unset together."""
         self._select = f"SELECT {_names(columns)} FROM {name} WHERE id = ? AND recorded_by = ?"  # noqa: S608 - names of ours
         self._select_newest = f"SELECT id, recorded_by FROM {name} ORDER BY position DESC LIMIT ?"  # noqa: S608 - names of ours
-        for sql in (*self._inserts.values(), self._select, self._select_newest):
+        for sql in (*self._inserts_of(columns).values(), self._select, self._select_newest):
             prepare(connection, sql)
         self._elsewhere = {
             others: f"SELECT {_names(columns)} FROM {name} WHERE id IN (SELECT value FROM json_each(?)) AND {others}"  # noqa: S608 - names of ours
@@ -182,8 +181,10 @@ class _LogTable:
         """
         groups = [self._without_known(*each) if each[1] else each[0] for each in zip(groups, elsewhere, strict=True)]
         before = self._connection.total_changes()
-        for name, same in groupby(zip(names, groups, strict=True), operator.itemgetter(0)):
-            self._insert(name, now_ms, [group.values for _, group in same])
+        said = [(name, _names(group.columns), group) for name, group in zip(names, groups, strict=True) if group]
+        for (name, _), same in groupby(said, operator.itemgetter(0, 1)):
+            alike = [group for *_, group in same]
+            self._insert(name, now_ms, alike[0].columns, [group.values for group in alike])
         stored = self._connection.total_changes() - before
         if stored == sum(map(len, groups)):
             return list(groups)
@@ -200,34 +201,44 @@ class _LogTable:
         """The rows of a group that do not stand there, alike in all, under a name that others tells."""
         if not group:
             return group
-        ids = json.dumps(group.values[:: self._width])
+        group = group.with_all(self._columns)
+        ids = json.dumps(group.values[:: group.width])
         known = set(self._connection.execute(self._elsewhere[others], (ids,)))
         return group.only(lambda row: row not in known) if known else group
 
-    def _insert(self, name: str, now_ms: int, parts: Iterable[list[Any]]) -> None:
+    def _inserts_of(self, columns: Sequence[Column]) -> dict[int, str]:
+        """The INSERTs of rows with these columns, by how many rows. Of all rows one caller is told, and one time."""
+        names = _names(columns)
+        if names not in self._inserts:
+            insert = f"INSERT OR IGNORE INTO {self._name} (recorded_by, recorded_at, {names}) VALUES "  # noqa: S608 - names of ours
+            row = f"(?1,?2,{','.join('?' * len(columns))})"
+            self._inserts[names] = {rows: insert + ",".join([row] * rows) for rows in CHUNKS}
+        return self._inserts[names]
+
+    def _insert(self, name: str, now_ms: int, columns: Sequence[Column], parts: Iterable[list[Any]]) -> None:
         """Inserts rows in the order of parts, the most at once, whatever parts they are in."""
-        said = [name, now_ms]
-        most = CHUNKS[0] * self._width
+        said, width, inserts = [name, now_ms], len(columns), self._inserts_of(columns)
+        most = CHUNKS[0] * width
         waiting: list[Any] = []
         for values in parts:
             first = most - len(waiting) if waiting else 0
             waiting += values[:first]
             if len(waiting) == most:
-                self._connection.execute(self._inserts[CHUNKS[0]], said + waiting)
+                self._connection.execute(inserts[CHUNKS[0]], said + waiting)
                 waiting = []
             while first + most <= len(values):
-                self._connection.execute(self._inserts[CHUNKS[0]], said + values[first : first + most])
+                self._connection.execute(inserts[CHUNKS[0]], said + values[first : first + most])
                 first += most
             waiting += values[first:]
         first = 0
-        for rows, insert in self._inserts.items():
-            while first + rows * self._width <= len(waiting):
-                self._connection.execute(insert, said + waiting[first : first + rows * self._width])
-                first += rows * self._width
+        for rows, insert in inserts.items():
+            while first + rows * width <= len(waiting):
+                self._connection.execute(insert, said + waiting[first : first + rows * width])
+                first += rows * width
 
     def _conflicts(self, accepted: ValidRows, name: str) -> Iterator[audit_pb2.Rejection]:
         """After the INSERT: the rows that are not what the table has under their id of the same caller."""
-        for position, row in zip(accepted.positions, accepted.rows(), strict=True):
+        for position, row in zip(accepted.positions, accepted.with_all(self._columns).rows(), strict=True):
             found = self._connection.execute(self._select, (row[0], name)).fetchone()
             if found is None:
                 raise AssertionError("a row was ignored for another reason than its id")

@@ -65,14 +65,14 @@ def test_r11_several_inserts_give_distinct_rows(writer, reading):
     assert {row.id for row in stored(reading)} == {row.id for row in rows}
 
 
-def test_r07_the_inserts_are_prepared_once_at_construction_and_reused(connection, monkeypatch, open_writer):
+def test_r07_the_inserts_of_rows_alike_are_prepared_once_and_reused(connection, monkeypatch, open_writer):
     # Within one hour, since rows of one that is over are in more rollups than three.
     now_ns = time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: now_ns)
     new = {"created_at_ms": now_ns // 1_000_000}
     writer = open_writer(connection, 50_000)
-    # The first commit of an hour reads what its rollups have.
-    record(writer, audit_row(**new))
+    # The first commit of an hour reads what its rollups have, and prepares an INSERT of each size.
+    record(writer, *[audit_row(**new) for _ in range(sum(CHUNKS))])
     prepared = connection.cache_stats()
     for _ in range(20):
         record(writer, *[audit_row(**new) for _ in range(sum(CHUNKS))])
