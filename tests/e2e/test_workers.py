@@ -271,7 +271,7 @@ async def test_a_worker_that_is_killed_is_started_again_and_none_outlives_its_su
             end = (await connect(pair, service))[0]
             assert text_of(await run_turn(end, session_id=session_id)) == "Done."
         assert (await end.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
-        assert 'onrecord_turns_total{engine="ollama",stop_reason="completed",worker="1"}' in page()
+        assert all(f'onrecord_turns_waiting{{worker="{slot}"}} 0.0' in page() for slot in range(2))
         victim, other = workers_of(service)
         service.kill()
         await until(lambda: is_gone(victim) and is_gone(other))
