@@ -36,6 +36,7 @@ EVERYTHING = control_pb2.StopScope(everything=control_pb2.Everything())
 
 async def connect(pair: Pair, service: Service, token: str = "") -> list[Any]:
     """Connections of their own, each with the stubs of all services."""
+    await until(lambda: service.stderr_text().count("service.listening") >= 2)  # however slow one of them is to start
     return [await Everything.to(pair, service, token) for _ in range(CONNECTIONS)]
 
 
