@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import apsw
-import typer
 
 from bench import (
     ack_time,
@@ -26,6 +25,8 @@ from bench import (
 )
 from bench.figures import Figure, table
 from demo.processes import REPOSITORY
+from service_kit.terminal.command import BadParameter, Option, echo
+from service_kit.terminal.program import run
 
 MEASURES = {
     "a": throughput.measure,
@@ -43,13 +44,13 @@ MEASURES = {
 
 
 def main(
-    short: Annotated[bool, typer.Option("--short", help="Less of everything: about a minute, and noisier.")] = False,
-    only: Annotated[str, typer.Option(help="Which, such as a,d.")] = ",".join(MEASURES),
+    short: Annotated[bool, Option("--short", help="Less of everything: about a minute, and noisier.")] = False,
+    only: Annotated[str, Option(help="Which, such as a,d.")] = ",".join(MEASURES),
 ) -> None:
     """Measure the figures that README quotes, each against its baseline in the same run on this machine."""
     chosen = only.split(",")
     if strangers := [name for name in chosen if name not in MEASURES]:
-        raise typer.BadParameter(f"{', '.join(strangers)}: there are {', '.join(MEASURES)}")
+        raise BadParameter(f"{', '.join(strangers)}: there are {', '.join(MEASURES)}")
     # Beside the code and not in the system's folder for temporary files, which is often memory.
     state = REPOSITORY / ".state"
     state.mkdir(exist_ok=True)
@@ -60,16 +61,14 @@ def main(
             place = Path(folder) / name
             place.mkdir()
             figures += MEASURES[name](place, short=short)
-            typer.echo(f"({name}) measured after {time.monotonic() - started:.0f} s", err=True)
-    typer.echo(
+            echo(f"({name}) measured after {time.monotonic() - started:.0f} s", err=True)
+    echo(
         f"Python {platform.python_version()} on {os.cpu_count()} cores. "
         f"SQLite {sqlite3.sqlite_version} as the baseline, {apsw.sqlite_lib_version()} in the ledger. "
         f"Load average {load:.1f} before, {os.getloadavg()[0]:.1f} after. A ratio is ours by the baseline's.\n"
     )
-    typer.echo(table(figures))
+    echo(table(figures))
 
 
 if __name__ == "__main__":
-    app = typer.Typer(pretty_exceptions_show_locals=False)
-    app.command()(main)
-    app()
+    run(main)

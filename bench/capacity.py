@@ -10,7 +10,6 @@ from typing import Annotated
 
 import apsw
 import grpc
-import typer
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from onrecord.common.v1 import common_pb2
 from uuid_utils import uuid7
@@ -20,6 +19,8 @@ from bench.services import start_ledger, wait_until_indexed
 from demo.processes import REPOSITORY
 from recording.channel.options import CLIENT_OPTIONS
 from recording.rows import ROW_VERSION
+from service_kit.terminal.command import Option, echo
+from service_kit.terminal.program import run
 
 DAY_MS = 86_400_000
 ROWS_A_BATCH = 3000
@@ -86,7 +87,7 @@ def report(path: Path, calls: int) -> Iterator[str]:
         yield f"{table:28}{rows:>10,} rows {size:>14,} bytes {size / rows if rows else 0:>8.0f} a row"
 
 
-def main(calls: Annotated[int, typer.Option(help="Tool calls of the day.")] = 1_000_000) -> None:
+def main(calls: Annotated[int, Option(help="Tool calls of the day.")] = 1_000_000) -> None:
     """Fill a ledger with a day's rows and print their size."""
     state = REPOSITORY / ".state"
     state.mkdir(exist_ok=True)
@@ -96,8 +97,8 @@ def main(calls: Annotated[int, typer.Option(help="Tool calls of the day.")] = 1_
             wait_until_indexed(Path(folder) / "audit.db")
             ledger.terminate(timeout=120)
         for line in report(Path(folder) / "audit.db", calls):
-            typer.echo(line)
+            echo(line)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

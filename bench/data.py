@@ -11,7 +11,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2
 
@@ -21,6 +20,8 @@ from audit_svc.sqlite.open.connection import open_for_reading
 from audit_svc.sqlite.store import SqliteLedger
 from bench.services import wait_until_indexed
 from bench.sizes import show
+from service_kit.terminal.command import Argument, BadParameter, Option, echo
+from service_kit.terminal.program import run
 
 CALLS_A_SESSION = 50
 CALLS_A_REQUEST = 2.5
@@ -105,7 +106,7 @@ async def fill(path: Path, tool_calls: int, days: int = DAYS) -> float:
                 await waiting.popleft()
             rows += len(batch.tool_calls)
             if rows % step < len(batch.tool_calls):
-                typer.echo(f"{rows:,} tool calls after {time.perf_counter() - started:.0f} s", err=True)
+                echo(f"{rows:,} tool calls after {time.perf_counter() - started:.0f} s", err=True)
         for commit in waiting:
             await commit
         await asyncio.to_thread(wait_until_indexed, path)
@@ -228,18 +229,18 @@ def _ended(session: _Session, now_ms: int) -> Row:
 
 
 def main(
-    path: Annotated[Path, typer.Argument(help="The database to make.")],
-    tool_calls: Annotated[int, typer.Option(min=1, help="How many.")] = 10_000_000,
-    days: Annotated[int, typer.Option(min=1, help="In how many days up to now.")] = DAYS,
+    path: Annotated[Path, Argument(help="The database to make.")],
+    tool_calls: Annotated[int, Option(min=1, help="How many.")] = 10_000_000,
+    days: Annotated[int, Option(min=1, help="In how many days up to now.")] = DAYS,
 ) -> None:
     """Make a ledger to measure queries on, and print its size on disk."""
     if path.exists():
-        raise typer.BadParameter(f"{path} is there already: remove it first")
+        raise BadParameter(f"{path} is there already: remove it first")
     seconds = asyncio.run(fill(path, tool_calls, days))
-    typer.echo(f"{tool_calls:,} tool calls in {seconds:.0f} s")
+    echo(f"{tool_calls:,} tool calls in {seconds:.0f} s")
     with closing(open_for_reading(path)) as connection:
         show(connection)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -20,7 +20,6 @@ from typing import Annotated, Any
 
 import apsw
 import grpc
-import typer
 from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2, questions_pb2_grpc
 from onrecord.common.v1 import common_pb2
@@ -33,6 +32,8 @@ from bench.services import start_ledger, wait_until_indexed
 from demo.processes import REPOSITORY
 from recording.channel.options import CLIENT_OPTIONS
 from service_kit.paging import encode_token, keep_key
+from service_kit.terminal.command import Option, echo
+from service_kit.terminal.program import run
 
 PATIENCE_SECONDS = 10.0
 """The longest time for a query. Plain SQL that takes longer is stopped and counted as this."""
@@ -334,15 +335,15 @@ def compare(question: Question, small: Ledger, large: Ledger, name: str, *, shor
     before, ours = percentile(one, question.percent), percentile(other, question.percent)
     median = statistics.median(other)
     ratio = median / statistics.median(one)
-    typer.echo(f"{question.name}{name}: {before:.1f} ms, {ours:.1f} ms, ratio {ratio:.2f}", err=True)
+    echo(f"{question.name}{name}: {before:.1f} ms, {ours:.1f} ms, ratio {ratio:.2f}", err=True)
     target = Target(max_ours=question.max_ms, max_ratio=question.max_ratio)
     return Figure(f"{question.name}{name}, p{question.percent}", "ms", ours, before, ratio, target), median
 
 
 def main(
-    short: Annotated[bool, typer.Option("--short", help="A hundredth of the rows: a minute, and noisier.")] = False,
+    short: Annotated[bool, Option("--short", help="A hundredth of the rows: a minute, and noisier.")] = False,
     data: Annotated[
-        Path, typer.Option(help="Where ledgers are kept, each in a folder named by its calls and days.")
+        Path, Option(help="Where ledgers are kept, each in a folder named by its calls and days.")
     ] = REPOSITORY / ".state" / "bench-data",
 ) -> None:
     """Measure the ledger's answers. Makes the ledgers first if they do not exist."""
@@ -354,20 +355,20 @@ def main(
     for folder, (calls, days) in folders.items():
         if not (folder / "audit.db").exists():
             seconds = asyncio.run(fill(folder / "audit.db", calls, days))
-            typer.echo(f"{calls:,} tool calls made in {seconds:.0f} s", err=True)
+            echo(f"{calls:,} tool calls made in {seconds:.0f} s", err=True)
     with tempfile.TemporaryDirectory(dir=data, prefix="ingest-") as copy:
         for path in whole.glob("audit.db*"):
             shutil.copy(path, copy)
         figures = reading.measure(Path(copy), short=short)
-    typer.echo(table(figures), err=True)
+    echo(table(figures), err=True)
     ledgers = [Ledger(folder) for folder in folders]
     try:
         figures = [*measure(*ledgers, short=short), *figures]
     finally:
         for ledger in ledgers:
             ledger.service.terminate()
-    typer.echo(table(figures))
+    echo(table(figures))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import apsw
-import typer
 from onrecord.audit.v1 import audit_pb2
-from rich.console import Console
-from rich.table import Table
 
 from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.usage import Usage
@@ -24,14 +21,17 @@ from audit_svc.sqlite.write.inserts import Inserts
 from bench.rows import make_rows
 from demo.processes import REPOSITORY
 from recording.rows import ROW_VERSION
+from service_kit.terminal.command import BadParameter, Option, echo
+from service_kit.terminal.printing import Printer, Table
+from service_kit.terminal.program import run
 
 COMMIT_ROWS = 1000
 DAYS = 30
 
 
 def main(
-    db: Annotated[Path | None, typer.Option(help="A ledger; without it one is made.")] = None,
-    rows: Annotated[int, typer.Option(help="Tool calls of the one that is made.")] = 300_000,
+    db: Annotated[Path | None, Option(help="A ledger; without it one is made.")] = None,
+    rows: Annotated[int, Option(help="Tool calls of the one that is made.")] = 300_000,
 ) -> None:
     """Print the size of a tool call on disk, by table and index."""
     if db is not None:
@@ -82,15 +82,15 @@ def show(connection: apsw.Connection) -> None:
     """Prints the table."""
     rows = int(connection.execute("SELECT count(*) FROM tool_call_log").fetchall()[0][0])  # type: ignore[arg-type] # a count
     if not rows:
-        raise typer.BadParameter("the ledger has no tool calls")
+        raise BadParameter("the ledger has no tool calls")
     whole = _whole(connection)
-    table = Table("what", "bytes a tool call", "share", box=None, pad_edge=False)
+    table = Table("what", "bytes a tool call", "share")
     for name, size in sizes(connection):
         if size / whole >= 0.0005:
             table.add_row(name, f"{size / rows:.1f}", f"{size / whole:.1%}")
     table.add_row("together", f"{whole / rows:.1f}", "100.0%")
-    Console().print(table)
-    typer.echo(f"{rows:,} tool calls, {whole:,} bytes in pages of {connection.pragma('page_size'):,}")
+    Printer().print(table)
+    echo(f"{rows:,} tool calls, {whole:,} bytes in pages of {connection.pragma('page_size'):,}")
 
 
 def _whole(connection: apsw.Connection) -> int:
@@ -98,4 +98,4 @@ def _whole(connection: apsw.Connection) -> int:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

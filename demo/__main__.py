@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import grpc
-import typer
 from onrecord.audit.v1 import audit_pb2, questions_pb2, questions_pb2_grpc
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
-from rich.console import Console
-from rich.table import Table
 
 from demo.approval import TwoPeople
 from demo.model_server import ModelServer
@@ -25,13 +22,14 @@ from demo.processes import Service, start_service
 from demo.script import Script
 from gateway_svc.terminal import TurnPrinter
 from recording.channel.options import CLIENT_OPTIONS
+from service_kit.terminal import program
+from service_kit.terminal.command import Option
+from service_kit.terminal.printing import Printer, Table
 
 HERE = Path(__file__).resolve().parent
 SECONDS_TO_ARRIVE = 60.0
-TABLE_WIDTH = 132
-"""The width of the ledger's table, whatever the terminal's."""
 
-console = Console(highlight=False, soft_wrap=True)
+console = Printer()
 HAS_JAIL = shutil.which("bwrap") is not None
 JAIL = (
     "in a sandbox, by bubblewrap"
@@ -123,7 +121,7 @@ async def run(choice: str, *, approval: bool) -> None:
                 with start_service("gateway_svc", gateway_settings(state, audit, model), "serve") as gateway:
                     console.print(f"gateway_svc listens on {gateway.address}", style="dim")
                     console.print(f"commands run {JAIL}\n", style="dim")
-                    console.print(f"> {model.prompt}", style="bold", markup=False)
+                    console.print(f"> {model.prompt}", style="bold")
                     await run_turn(gateway.address, model.prompt, people)
                     await show_rows(audit.address, model.calls, approval=approval)
                     gateway.terminate()
@@ -183,7 +181,6 @@ async def show_rows(address: str, expected: int, *, approval: bool) -> None:
         "http status",
         "error",
         "bytes",
-        title="the ledger",
     )
     for row in reversed(rows):
         table.add_row(
@@ -197,17 +194,17 @@ async def show_rows(address: str, expected: int, *, approval: bool) -> None:
             row.error if row.HasField("error") else "",
             str(row.result_bytes),
         )
-    console.print()
-    Console(width=max(console.width, TABLE_WIDTH)).print(table)
+    console.print("\nthe ledger", style="bold")
+    console.print(table)
 
 
 def main(
-    model: Annotated[Literal["scripted", "gemma", "ollama"], typer.Option()] = "scripted",
-    approval: Annotated[bool, typer.Option(help="Whether a second person allows the commands.")] = False,
+    model: Annotated[Literal["scripted", "gemma", "ollama"], Option()] = "scripted",
+    approval: Annotated[bool, Option(help="Whether a second person allows the commands.")] = False,
 ) -> None:
     """Runs the demo."""
     asyncio.run(run(model, approval=approval))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

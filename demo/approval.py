@@ -5,10 +5,10 @@ from pathlib import Path
 import grpc
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import approvals_pb2, approvals_pb2_grpc
-from rich.console import Console
 
 from recording.channel.options import CLIENT_OPTIONS
 from service_kit.access.roles import Role, make_token
+from service_kit.terminal.printing import Printer
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -36,7 +36,7 @@ class TwoPeople:
         """What a person's calls carry."""
         return (("authorization", f"Bearer {self._tokens[name]}"),)
 
-    async def approve(self, address: str, console: Console) -> None:
+    async def approve(self, address: str, console: Printer) -> None:
         """Bob allows whatever waits, until he is cancelled."""
         metadata = self.shown_by("bob")
         async with grpc.aio.insecure_channel(address, CLIENT_OPTIONS) as channel:
@@ -55,5 +55,4 @@ class TwoPeople:
                     console.print(
                         f"bob allows {call.principal}'s {call.tool_name} {call.args_summary}",
                         style="yellow",
-                        markup=False,
                     )

@@ -1,77 +1,72 @@
-"""gateway-svc: the service, and a client of it for people."""
+"""gateway-svc: the service, and a client of it for people. Each command's module is loaded when it runs."""
 
-import asyncio
-import os
-import signal
-from typing import Annotated
+from service_kit.terminal.program import Command, Group, Program
 
-import structlog
-import typer
+_CLIENT = "gateway_svc.terminal"
+_APPROVING = "gateway_svc.approving"
+_STOPPING = "gateway_svc.stopping.commands"
+_LETTERS = "gateway_svc.dead_letters"
+_RULES = "gateway_svc.rules.commands"
+_CONVERSATIONS = "gateway_svc.conversations.commands"
 
-from gateway_svc import approving, dead_letters, terminal
-from gateway_svc.rules import commands as rules
-from gateway_svc.settings import GatewaySettings
-from gateway_svc.stopping import commands as stopping
-from gateway_svc.tool_list import tools
-from service_kit.access.roles import Role
-from service_kit.access.token_command import add_token_command
-from service_kit.run import prepare_process
-from service_kit.settings import load_settings
-
-app = typer.Typer(name="gateway-svc", help=__doc__, no_args_is_help=True, pretty_exceptions_show_locals=False)
-terminal.add_commands(app)
-approving.add_commands(app)
-stopping.add_commands(app)
-app.command()(tools)
-app.add_typer(dead_letters.commands, name="dead-letters")
-app.add_typer(rules.commands, name="rules")
-add_token_command(app, "GATEWAY_TOKENS_FILE", (Role.CALLER, Role.APPROVER, Role.ADMIN))
-
-
-@app.command()
-def serve(
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that serve together; 0: the cores. [env: GATEWAY_WORKERS]")
-    ] = None,
-) -> None:
-    """Serve until SIGTERM. Settings come from environment variables GATEWAY_… (see docs/operations.md)."""
-    if workers is not None:
-        os.environ["GATEWAY_WORKERS"] = str(workers)
-    settings = load_settings(GatewaySettings)
-    prepare_process(settings)
-    os.umask(0o077)
-    if (number := settings.number_of_workers) > 1:
-        from gateway_svc.workers.supervisor import supervise
-
-        raise SystemExit(supervise(settings, number))
-    from gateway_svc.server import serve as serve_gateway  # after the settings, so that wrong ones are told at once
-
-    asyncio.run(serve_gateway(settings))
-
-
-@app.command(hidden=True)
-def worker() -> None:
-    """Serve as one of the workers of a gateway. `serve --workers` starts them."""
-    from gateway_svc.workers.worker import Worker
-
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD))
-    if (own := Worker.from_environment()) is None:
-        raise typer.BadParameter("a worker is started by `gateway-svc serve --workers N`")
-    settings = load_settings(GatewaySettings)
-    prepare_process(settings)
-    structlog.contextvars.bind_contextvars(worker=own.slot)
-    os.umask(0o077)
-    from gateway_svc.server import serve as serve_gateway
-
-    try:
-        asyncio.run(serve_gateway(settings, own))
-    finally:
-        own.leave()
+program = Program(
+    "gateway-svc",
+    Group(
+        "The gateway that runs agents, and a client of it for people.",
+        {
+            "serve": Command("gateway_svc.serving:serve", "Serve until SIGTERM."),
+            "worker": Command("gateway_svc.serving:worker", ""),
+            "run": Command(f"{_CLIENT}:run", "Give an agent a task and watch it work."),
+            "change": Command(f"{_CLIENT}:change", "Change what the next turns of a session run with."),
+            "engines": Command(f"{_CLIENT}:engines", "List the configured engines."),
+            "health": Command(f"{_CLIENT}:health", "Ask a running gateway whether it serves."),
+            "sessions": Group(
+                "Sessions: list or delete those of a running gateway; check or export files.",
+                {
+                    "delete": Command(f"{_CLIENT}:delete", "Delete a session and all that was said in it."),
+                    "check": Command(f"{_CONVERSATIONS}:check", "Look through the files of all sessions."),
+                    "export": Command(f"{_CONVERSATIONS}:export", "Print a session with all that was said in it."),
+                },
+                Command(f"{_CLIENT}:sessions", "List the sessions that the gateway keeps."),
+            ),
+            "approvals": Command(f"{_APPROVING}:approvals", "List the tool calls that wait for somebody's answer."),
+            "approve": Command(f"{_APPROVING}:approve", "Let a waiting tool call run."),
+            "deny": Command(f"{_APPROVING}:deny", "Refuse a waiting tool call."),
+            "stop": Command(f"{_STOPPING}:stop", "Refuse turns and tool calls from now on, and end those that run."),
+            "stops": Command(f"{_STOPPING}:stops", "List the stops in force."),
+            "resume": Command(f"{_STOPPING}:resume", "Lift a stop."),
+            "tools": Command("gateway_svc.tool_list:tools", "List the tools that this environment offers."),
+            "dead-letters": Group(
+                "Rows that the ledger refused: list, show, resend or drop them.",
+                {
+                    "list": Command(f"{_LETTERS}:list_letters", "List the rows that the ledger refused."),
+                    "show": Command(f"{_LETTERS}:show", "Show refused rows as they were recorded."),
+                    "resend": Command(f"{_LETTERS}:resend", "Send refused rows again."),
+                    "drop": Command(f"{_LETTERS}:drop", "Remove refused rows for good."),
+                },
+            ),
+            "rules": Group(
+                "Rules on arguments: check a file, run cases, try it on the record.",
+                {
+                    "check": Command(f"{_RULES}:check", "Check a file of rules."),
+                    "test": Command(f"{_RULES}:run_cases", "Run cases against a file of rules."),
+                    "try": Command(f"{_RULES}:try_on_record", "Ask the ledger what rules would have said."),
+                },
+            ),
+            "token": Command(
+                "service_kit.access.token_command:token",
+                "Make a token, and the table that lets it in.",
+                {"variable": "GATEWAY_TOKENS_FILE", "roles": ("caller", "approver", "admin")},
+            ),
+        },
+    ),
+    Command("service_kit.client:client_options", ""),
+)
 
 
 def main() -> None:
     """The console script."""
-    app()
+    program.main()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-import typer
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import approvals_pb2 as pb
 from onrecord.gateway.v1 import approvals_pb2_grpc
@@ -22,20 +21,13 @@ from gateway_svc.terminal import (
 from recording.channel.token import Metadata
 from service_kit.client import open_channel
 from service_kit.printable import printable
+from service_kit.terminal.command import Argument, Exit, Option
 
-CallId = Annotated[str, typer.Argument(metavar="ID", help="The id that `approvals` shows.")]
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Adds this module's commands to app."""
-    for command in (approvals, approve, deny):
-        app.command()(command)
+CallId = Annotated[str, Argument(metavar="ID", help="The id that `approvals` shows.")]
 
 
 def approvals(
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Go on until interrupted, and print what begins to wait.")
-    ] = False,
+    watch: Annotated[bool, Option("--watch", help="Go on until interrupted, and print what begins to wait.")] = False,
     as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
@@ -56,7 +48,7 @@ def approvals(
 
 def approve(
     call_id: CallId,
-    reason: Annotated[str, typer.Option(help="Why; kept on the call's row.")] = "",
+    reason: Annotated[str, Option(help="Why; kept on the call's row.")] = "",
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Let a waiting tool call run, with the arguments that it shows now and no others."""
@@ -65,7 +57,7 @@ def approve(
 
 def deny(
     call_id: CallId,
-    reason: Annotated[str, typer.Option(help="Why; told to the model, and kept on the call's row.")],
+    reason: Annotated[str, Option(help="Why; told to the model, and kept on the call's row.")],
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Refuse a waiting tool call."""
@@ -89,7 +81,7 @@ def _answer(call_id: str, verdict: common_pb2.Verdict.ValueType, reason: str, ta
     call = run_call(answer(), target)
     if call is None:
         err.print(f"no tool call with the id {printable(call_id)} waits for an answer (see `gateway-svc approvals`)")
-        raise typer.Exit(EXIT_FAILED)
+        raise Exit(EXIT_FAILED)
     out.print(f"{'allowed' if verdict == common_pb2.VERDICT_ALLOWED else 'denied'}: {_line(call)}")
 
 

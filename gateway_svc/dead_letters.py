@@ -8,31 +8,27 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import typer
-from rich.console import Console
-from rich.table import Column, Table
-
 from gateway_svc.settings import StateSettings
 from service_kit.printable import json_text, printable
 from service_kit.settings import load_settings
+from service_kit.terminal.command import Argument, Exit, Option, echo
+from service_kit.terminal.printing import Printer, Table
 
 if TYPE_CHECKING:  # a gateway that records nothing must not load the record
     from recording.delivery.dead_letters import DeadLetters, KeptLetter
     from recording.spool import Folders
 
-commands = typer.Typer(help="Rows that the ledger refused: list, show, resend or drop them.", no_args_is_help=True)
-out = Console(highlight=False, soft_wrap=True, markup=False)
+out = Printer()
 
 DROPPED = "an operator dropped them, which the ledger had refused"
 
-Ids = Annotated[list[str] | None, typer.Argument(help="Ids of rows, as `list` shows them.", show_default=False)]
-All = Annotated[bool, typer.Option("--all", help="All of them.")]
-Code = Annotated[str, typer.Option(help="Those that were refused for this reason, such as TOO_OLD.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Ids = Annotated[list[str] | None, Argument(help="Ids of rows, as `list` shows them.")]
+All = Annotated[bool, Option("--all", help="All of them.")]
+Code = Annotated[str, Option(help="Those that were refused for this reason, such as TOO_OLD.")]
+Json = Annotated[bool, Option("--json", help="Print one JSON object a line.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
-@commands.command("list")
 def list_letters(as_json: Json = False) -> None:
     """List the rows that the ledger refused, with the reason."""
     letters = _open()[0].read()
@@ -40,28 +36,26 @@ def list_letters(as_json: Json = False) -> None:
         for letter in letters:
             _print_json(_about(letter))
         return
-    table = Table(Column("id", no_wrap=True), "kind", "refused at", "code", "reason")
+    table = Table("id", "kind", "refused at", "code", "reason")
     for letter in letters:
         about = _about(letter)
         table.add_row(*(printable(str(about[key])) for key in ("id", "kind", "refused_at", "code", "message")))
     out.print(table)
 
 
-@commands.command()
 def show(ids: Ids = None, every: All = False, code: Code = "") -> None:
     """Show refused rows as they were recorded, one JSON object a line."""
     for letter in _chosen(_open()[0], ids, every=every, code=code):
         _print_json(letter.about or _about(letter))
 
 
-@commands.command()
 def resend(ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun = False) -> None:
     """Send refused rows again, once what they were refused for is mended. Their ids stay, so none is stored twice."""
     letters, folders = _open()
     chosen = _chosen(letters, ids, every=every, code=code)
     rows = [letter.row() for letter in chosen if letter.about]
     if dry_run or not rows:
-        typer.echo(f"{len(rows)} rows would be sent again")
+        echo(f"{len(rows)} rows would be sent again")
         return
     spool = folders.make()  # numbers of its own; it is free once it is closed, and adopted like a dead gateway's
     try:
@@ -72,10 +66,9 @@ def resend(ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun
     if not whole:
         _fail("The disk does not take them: nothing was removed from the dead letters.")
     letters.remove([letter for letter in chosen if letter.about])
-    typer.echo(f"{len(rows)} rows are on their way to the ledger again, as producer {spool.id}")
+    echo(f"{len(rows)} rows are on their way to the ledger again, as producer {spool.id}")
 
 
-@commands.command()
 def drop(ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun = False) -> None:
     """Remove refused rows for good. It says which, and a row `onrecord.gap` tells the ledger how many."""
     from recording.spool.gap import Gap
@@ -85,7 +78,7 @@ def drop(ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun =
     for letter in chosen:
         _print_json(_about(letter))
     if dry_run or not chosen:
-        typer.echo(f"{len(chosen)} rows would be dropped")
+        echo(f"{len(chosen)} rows would be dropped")
         return
     kinds = Counter(str(_about(letter)["kind"]) for letter in chosen)
     times = [int(letter.about["time_ms"]) for letter in chosen if letter.about]
@@ -102,7 +95,7 @@ def drop(ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun =
     if not told:
         _fail("The disk does not take the row that tells of it: nothing was dropped.")
     letters.remove(chosen)
-    typer.echo(f"{len(chosen)} rows dropped")
+    echo(f"{len(chosen)} rows dropped")
 
 
 def _open() -> "tuple[DeadLetters, Folders]":
@@ -147,9 +140,9 @@ def _about(letter: "KeptLetter") -> dict[str, Any]:
 
 
 def _print_json(about: dict[str, Any]) -> None:
-    typer.echo(json_text(about, ascii_only=True))
+    echo(json_text(about, ascii_only=True))
 
 
 def _fail(sentence: str) -> NoReturn:
-    typer.echo(sentence, err=True)
-    raise typer.Exit(1)
+    echo(sentence, err=True)
+    raise Exit(1)

@@ -6,62 +6,43 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
 import grpc
-import typer
 from google.protobuf.json_format import MessageToDict
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
-from rich.console import Console
-from rich.table import Table
 
-from gateway_svc.conversations.commands import check, export
 from gateway_svc.settings import ListenSettings
 from recording.channel.token import Metadata
-from service_kit.client import client_options, current_access, open_channel
+from service_kit.client import current_access, open_channel
 from service_kit.errors import code_name
 from service_kit.printable import PlainText, json_text, printable
 from service_kit.probe import probe
 from service_kit.settings import load_settings
+from service_kit.terminal.command import BadParameter, Exit, Option, echo
+from service_kit.terminal.printing import Printer, Table
 
 T = TypeVar("T")
 
-Target = Annotated[str, typer.Option(envvar="GATEWAY_LISTEN", help="The gateway's address, host:port.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+Target = Annotated[str, Option(envvar="GATEWAY_LISTEN", help="The gateway's address, host:port.")]
+Json = Annotated[bool, Option("--json", help="Print one JSON object a line.")]
 DEFAULT_TARGET = "127.0.0.1:50051"
 EXIT_FAILED = 1
 EXIT_CANCELLED = 130
 GRPC_TIMEOUT_SECONDS = 10.0
 
-# without markup, since text from others may contain brackets
-out = Console(highlight=False, soft_wrap=True, markup=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Adds this module's commands to app, with the options that they share."""
-    app.callback()(client_options)
-    for command in (run, change, engines, health):
-        app.command()(command)
-    app.add_typer(_session_commands(), name="sessions")
-
-
-def _session_commands() -> typer.Typer:
-    commands = typer.Typer(help="Sessions: list or delete those of a running gateway; check or export files.")
-    commands.callback(invoke_without_command=True)(sessions)
-    for command in (delete, check, export):
-        commands.command()(command)
-    return commands
+out = Printer()
+err = Printer(stderr=True)
 
 
 def run(
     prompt: str,
-    engine: Annotated[str, typer.Option(help="The engine; the default when not given.")] = "",
-    model: Annotated[str, typer.Option(help="The model; the engine's default when not given.")] = "",
-    session: Annotated[str, typer.Option(help="The session to continue; a new one when not given.")] = "",
-    label: Annotated[list[str] | None, typer.Option(help="key=value, for attribution; may be repeated.")] = None,
-    max_cost: Annotated[float | None, typer.Option(min=0, help="US dollars that the turn may cost.")] = None,
-    fallback: Annotated[str, typer.Option(help="ENGINE[:MODEL] to use when the engine is down or rate-limited.")] = "",
-    shadow: Annotated[list[str] | None, typer.Option(help="ENGINE[:MODEL] to compare with; may be repeated.")] = None,
+    engine: Annotated[str, Option(help="The engine; the default when not given.")] = "",
+    model: Annotated[str, Option(help="The model; the engine's default when not given.")] = "",
+    session: Annotated[str, Option(help="The session to continue; a new one when not given.")] = "",
+    label: Annotated[list[str] | None, Option(help="key=value, for attribution; may be repeated.")] = None,
+    max_cost: Annotated[float | None, Option(min=0, help="US dollars that the turn may cost.")] = None,
+    fallback: Annotated[str, Option(help="ENGINE[:MODEL] to use when the engine is down or rate-limited.")] = "",
+    shadow: Annotated[list[str] | None, Option(help="ENGINE[:MODEL] to compare with; may be repeated.")] = None,
     as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
@@ -72,7 +53,7 @@ def run(
         shadows=map(_choice, shadow or []),
     )
     if session and settings.ListFields():
-        raise typer.BadParameter("--label, --fallback and --shadow are for a new session", param_hint="--session")
+        raise BadParameter("--label, --fallback and --shadow are for a new session", param_hint="--session")
     request = pb.RunTurnRequest(
         input=prompt,
         engine=engine,
@@ -93,18 +74,18 @@ def run(
         return stop_reason
 
     if _call(target, stream) == pb.STOP_REASON_FAILED:
-        raise typer.Exit(EXIT_FAILED)
+        raise Exit(EXIT_FAILED)
 
 
 def change(
     session: str,
-    engine: Annotated[str | None, typer.Option(help="The engine; an empty one is the default.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model; an empty one is the engine's default.")] = None,
-    label: Annotated[list[str] | None, typer.Option(help="key=value, in the place of all labels; repeatable.")] = None,
-    max_cost: Annotated[float | None, typer.Option(min=0, help="US dollars that the session may cost.")] = None,
-    fallback: Annotated[str, typer.Option(help="ENGINE[:MODEL] to use when the engine is down or rate-limited.")] = "",
-    shadow: Annotated[list[str] | None, typer.Option(help="ENGINE[:MODEL], in the place of all; repeatable.")] = None,
-    without: Annotated[list[str] | None, typer.Option(help="A setting to take away, such as max_cost_micros.")] = None,
+    engine: Annotated[str | None, Option(help="The engine; an empty one is the default.")] = None,
+    model: Annotated[str | None, Option(help="The model; an empty one is the engine's default.")] = None,
+    label: Annotated[list[str] | None, Option(help="key=value, in the place of all labels; repeatable.")] = None,
+    max_cost: Annotated[float | None, Option(min=0, help="US dollars that the session may cost.")] = None,
+    fallback: Annotated[str, Option(help="ENGINE[:MODEL] to use when the engine is down or rate-limited.")] = "",
+    shadow: Annotated[list[str] | None, Option(help="ENGINE[:MODEL], in the place of all; repeatable.")] = None,
+    without: Annotated[list[str] | None, Option(help="A setting to take away, such as max_cost_micros.")] = None,
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Change what the next turns of a session run with, and print the session as one JSON object."""
@@ -150,14 +131,11 @@ def engines(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
 
 
 def sessions(
-    context: typer.Context,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the newest first.")] = 20,
+    limit: Annotated[int, Option(min=1, max=1000, help="How many, the newest first.")] = 20,
     as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """List the sessions that the gateway keeps, or do something with one."""
-    if context.invoked_subcommand:
-        return
     request = pb.ListSessionsRequest(page_size=limit)
     response = _call(
         target,
@@ -194,15 +172,13 @@ def delete(session: str, target: Target = DEFAULT_TARGET) -> None:
 
 def health(
     target: Target = DEFAULT_TARGET,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 3.0,
-    live: Annotated[
-        bool, typer.Option("--live", help="Succeed if it answers at all, even that it cannot serve.")
-    ] = False,
+    timeout: Annotated[float, Option(help="Seconds to wait for the answer.")] = 3.0,
+    live: Annotated[bool, Option("--live", help="Succeed if it answers at all, even that it cannot serve.")] = False,
 ) -> None:
     """Ask a running gateway whether it serves; the exit code is 0 if it does, else 1."""
     serves, said = probe(target, timeout, current_access(), load_settings(ListenSettings).server_files, live=live)
-    typer.echo(said, err=not serves)
-    raise typer.Exit(0 if serves else EXIT_FAILED)
+    echo(said, err=not serves)
+    raise Exit(0 if serves else EXIT_FAILED)
 
 
 class TurnPrinter:
@@ -227,10 +203,10 @@ class TurnPrinter:
             case "tool_call_started":
                 self._end_text()
                 call = event.tool_call_started
-                err.print(printable(f"▸ {call.tool_name} {call.args_summary}"), style="cyan", markup=False)
+                err.print(printable(f"▸ {call.tool_name} {call.args_summary}"), style="cyan")
                 if call.HasField("pending"):
                     waiting = f"  waiting for an answer (id {call.tool_call_id})"
-                    err.print(printable(waiting), style="yellow", markup=False)
+                    err.print(printable(waiting), style="yellow")
             case "tool_call_finished":
                 self._end_text()
                 self._show_finished(event.tool_call_finished)
@@ -240,12 +216,12 @@ class TurnPrinter:
                     self._show_limit(event.rate_limit_changed)
             case "warning":
                 self._end_text()
-                err.print(printable(f"  {event.warning.message}"), style="yellow", markup=False)
+                err.print(printable(f"  {event.warning.message}"), style="yellow")
             case "engine_changed":
                 self._end_text()
                 changed = event.engine_changed
                 line = f"  {changed.engine} · {changed.model} continues: {changed.reason}"
-                err.print(printable(line), style="yellow", markup=False)
+                err.print(printable(line), style="yellow")
             case "turn_finished":
                 self._end_text()
                 finished = event.turn_finished
@@ -270,12 +246,12 @@ class TurnPrinter:
         if finished.HasField("error"):
             parts.append(finished.error)
         style = "green" if finished.outcome == common_pb2.OUTCOME_SUCCEEDED else "red"
-        err.print(printable(f"  {finished.tool_name}: {' · '.join(parts)}"), style=style, markup=False)
+        err.print(printable(f"  {finished.tool_name}: {' · '.join(parts)}"), style=style)
 
     def _show_limit(self, limit: pb.RateLimitChanged) -> None:
         near = "is near" if limit.status == pb.RATE_LIMIT_STATUS_NEAR else "is reached"
         used = f" · {limit.utilization:.0%} used" if limit.HasField("utilization") else ""
-        err.print(printable(f"  the limit {limit.window} {near}{used}"), style="yellow", markup=False)
+        err.print(printable(f"  the limit {limit.window} {near}{used}"), style="yellow")
 
     def _end_text(self) -> None:
         if self._in_text:
@@ -288,7 +264,7 @@ class TurnPrinter:
 def _split_label(text: str) -> tuple[str, str]:
     key, sign, value = text.partition("=")
     if not sign:
-        raise typer.BadParameter(f"{text!r} is not key=value", param_hint="--label")
+        raise BadParameter(f"{text!r} is not key=value", param_hint="--label")
     return key, value
 
 
@@ -298,7 +274,7 @@ def _choice(text: str) -> pb.EngineChoice:
 
 
 def _print_error(code: str, message: str) -> None:
-    err.print(f"{code}: {printable(message)}", style="red", markup=False)
+    err.print(f"{code}: {printable(message)}", style="red")
 
 
 def _count(number: int, noun: str) -> str:
@@ -342,6 +318,6 @@ def run_call(work: Coroutine[Any, Any, T], target: str) -> T:
     except grpc.aio.AioRpcError as error:
         hint = f" (is a gateway running at {target}?)" if error.code() == grpc.StatusCode.UNAVAILABLE else ""
         _print_error(error.code().name, f"{error.details() or ''}{hint}")
-        raise typer.Exit(EXIT_FAILED) from None
+        raise Exit(EXIT_FAILED) from None
     except KeyboardInterrupt:
-        raise typer.Exit(EXIT_CANCELLED) from None
+        raise Exit(EXIT_CANCELLED) from None

@@ -1,15 +1,13 @@
 """`gateway-svc tools`: which tools a gateway with this environment would offer, and why others are not."""
 
 import asyncio
-import os
 
 import structlog
-from rich.console import Console
-from rich.table import Table
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.settings import GatewaySettings
 from service_kit.settings import load_settings, refuse
+from service_kit.terminal.printing import Printer, Table
 
 
 def tools() -> None:
@@ -41,4 +39,4 @@ async def _show(settings: GatewaySettings) -> None:
     finally:
         if mcp:
             await mcp.aclose()
-    Console(width=None if os.isatty(1) else 200).print(table)
+    Printer().print(table)

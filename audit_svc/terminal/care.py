@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from onrecord.audit.v1 import administration_pb2
 
 from audit_svc.errors import DatabaseInUse
@@ -34,17 +33,12 @@ from audit_svc.terminal.running import (
     say_unseen,
     size,
 )
+from service_kit.terminal.command import Argument, Exit, Option
 from service_kit.times import parse_time, show_time
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Adds the commands of this module to app."""
-    for command in (backup, check, prune, rebuild_rollups, rebuild_texts, vacuum):
-        app.command()(command)
-
-
 def backup(
-    path: Annotated[Path, typer.Argument(help="The file to make; it must not be there.")],
+    path: Annotated[Path, Argument(help="The file to make; it must not be there.")],
     db: Database = None,
     target: Target = None,
     dry_run: DryRun = False,
@@ -95,19 +89,19 @@ def check(db: Database = None, dry_run: DryRun = False, as_json: Json = False) -
                 wrong |= finding.state == "wrong"
                 said = f"{finding.state:5}  {finding.check:9}  {finding.detail}".rstrip()
                 say(said, asdict(finding), as_json=as_json)
-    raise typer.Exit(1 if wrong else 0)
+    raise Exit(1 if wrong else 0)
 
 
 def prune(
-    before: Annotated[str, typer.Option(help="A time such as 2026-11-01 (UTC), or an age such as 90d.")],
+    before: Annotated[str, Option(help="A time such as 2026-11-01 (UTC), or an age such as 90d.")],
     db: Database = None,
     target: Target = None,
     dry_run: DryRun = False,
     confirm_clock: Annotated[
-        bool, typer.Option("--confirm-clock", help="Say that the ledger's clock is right, though it has jumped.")
+        bool, Option("--confirm-clock", help="Say that the ledger's clock is right, though it has jumped.")
     ] = False,
     reset_mark: Annotated[
-        bool, typer.Option("--reset-mark", help="Remove nothing; set the time that was pruned to back to --before.")
+        bool, Option("--reset-mark", help="Remove nothing; set the time that was pruned to back to --before.")
     ] = False,
     as_json: Json = False,
 ) -> None:

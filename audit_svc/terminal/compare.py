@@ -4,28 +4,23 @@ import sys
 from collections.abc import Callable
 from typing import Annotated
 
-import typer
 from onrecord.audit.v1 import questions_pb2
-from rich.table import Table
 
-from audit_svc.terminal.client import EXIT_FAILED, listed
+from audit_svc.terminal.client import listed
 from audit_svc.terminal.comparison import Baseline, Comparison, Side
 from audit_svc.terminal.comparison import compare as compare_timeline
-from audit_svc.terminal.options import RecordedBy, Source, with_options
+from audit_svc.terminal.options import RecordedBy, Source
 from audit_svc.terminal.plain import duration, json_line, money
-from audit_svc.terminal.running import Json, err, out
+from audit_svc.terminal.running import EXIT_FAILED, Json, err, out
 from service_kit.printable import printable
+from service_kit.terminal.command import Argument, Exit
+from service_kit.terminal.printing import Table
 
 MAX_ARGUMENTS = 80
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Adds the command to app."""
-    app.command()(with_options(compare))
-
-
 def compare(
-    session: Annotated[str, typer.Argument(help="The session's id.")],
+    session: Annotated[str, Argument(help="The session's id.")],
     source: Source,
     recorded_by: RecordedBy = None,
     as_json: Json = False,
@@ -35,19 +30,19 @@ def compare(
     request = questions_pb2.GetSessionRecordRequest(session=key)
     comparison = compare_timeline(listed(source, "GetSessionRecord", request, "entries"))
     if not comparison.shadows:
-        err.print(f"no shadow ran in session {session}", style="red", markup=False)
-        raise typer.Exit(EXIT_FAILED)
+        err.print(f"no shadow ran in session {session}", style="red")
+        raise Exit(EXIT_FAILED)
     if as_json:
         sys.stdout.write(json_line({"session_id": session, **comparison.to_json()}))
         return
     out.print(_sides_table(comparison))
     out.print(_calls_table(comparison))
     for shadow in comparison.shadows:
-        out.print(_sentence(shadow, comparison.beside(shadow)), markup=False)
+        out.print(_sentence(shadow, comparison.beside(shadow)))
 
 
 def _sides_table(comparison: Comparison) -> Table:
-    table = Table("", *(printable(side.name) for side in comparison.sides), box=None, pad_edge=False)
+    table = Table("", *(printable(side.name) for side in comparison.sides))
     rows: dict[str, Callable[[Side], str]] = {
         "": lambda side: "shadow" if side.shadow else "worked",
         "turns": lambda side: str(len(side.turns)),
@@ -70,7 +65,7 @@ def _sides_table(comparison: Comparison) -> Table:
 
 
 def _calls_table(comparison: Comparison) -> Table:
-    table = Table("turn", "tool", "arguments", *(printable(side.name) for side in comparison.sides), box=None)
+    table = Table("turn", "tool", "arguments", *(printable(side.name) for side in comparison.sides))
     turns: dict[str, int] = {}
     for (turn_id, tool, arguments), made in comparison.calls():
         number = turns.setdefault(turn_id, len(turns) + 1)

@@ -5,22 +5,21 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any, Protocol
 
-import typer
 from google.protobuf.descriptor import FieldDescriptor
 from onrecord.audit.v1 import audit_pb2, questions_pb2
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from audit_svc.terminal.client import EXIT_FAILED, Client, ask
-from audit_svc.terminal.options import Calls, Contains, Labels, Source, Times, label_values, with_options
+from audit_svc.terminal.client import connect
+from audit_svc.terminal.options import Calls, Contains, Labels, Source, Times, label_values
 from audit_svc.terminal.plain import flat_fields, json_line, to_dict, to_flat_dict
-from audit_svc.terminal.running import err
+from audit_svc.terminal.running import EXIT_FAILED, err, progress
 from service_kit.printable import printable
+from service_kit.terminal.command import BadParameter, Exit, Option
 
 FIELDS = flat_fields(audit_pb2.AuditRow.DESCRIPTOR) | flat_fields(questions_pb2.Receipt.DESCRIPTOR)
 """Of a line: the producer's row, and beside it the ledger's receipt."""
@@ -51,19 +50,12 @@ class Sink(Protocol):
         ...
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Adds the command of this module to app."""
-    app.command()(with_options(export))
-
-
 def export(
     calls: Calls,
     times: Times,
     source: Source,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; stdout when not given.")] = None,
-    form: Annotated[
-        Format, typer.Option("--format", help="Parquet needs the extra `parquet`, and --output.")
-    ] = Format.JSONL,
+    output: Annotated[Path | None, Option("--output", "-o", help="The file; stdout when not given.")] = None,
+    form: Annotated[Format, Option("--format", help="Parquet needs the extra `parquet`, and --output.")] = Format.JSONL,
     label: Labels = None,
     contains: Contains = "",
 ) -> None:
@@ -75,29 +67,29 @@ def export(
     try:
         with _named_at_the_end(output) as path, ExitStack() as stack:
             sink = _open_sink(stack, form, path)
-            progress = stack.enter_context(_progress(output))
-            task = progress.add_task("tool calls", total=None)
-            ask(source, lambda client: _copy(client, request, sink, lambda count: progress.advance(task, count)))
+            client = stack.enter_context(connect(source))
+            _copy(client.call("ExportToolCalls", request), sink, stack.enter_context(_progress(output)))
     except OSError as error:
         if output is None:
             raise
-        err.print(f"{output} cannot be written: {error.strerror}", style="red", markup=False)
-        raise typer.Exit(EXIT_FAILED) from None
+        err.print(f"{output} cannot be written: {error.strerror}", style="red")
+        raise Exit(EXIT_FAILED) from None
 
 
-async def _copy(
-    client: Client, request: questions_pb2.ExportToolCallsRequest, sink: Sink, advance: Callable[[int], None]
+def _copy(
+    responses: Iterable[questions_pb2.ExportToolCallsResponse], sink: Sink, tell: Callable[[int, int], None]
 ) -> None:
-    stream: AsyncIterator[questions_pb2.ExportToolCallsResponse] = client.call("ExportToolCalls", request)
     is_whole = False
-    async for response in stream:
+    written = 0
+    for response in responses:
         sink.write(response.tool_calls)
-        advance(len(response.tool_calls))
+        written += len(response.tool_calls)
+        tell(written, 0)
         is_whole = not response.resume_token
     sink.close()
     if not is_whole:
         err.print("the export was cut: it ended before its last part", style="red")
-        raise typer.Exit(EXIT_FAILED)
+        raise Exit(EXIT_FAILED)
 
 
 @contextmanager
@@ -119,16 +111,15 @@ def _named_at_the_end(output: Path | None) -> Iterator[Path | None]:
 def _open_sink(stack: ExitStack, form: Format, output: Path | None) -> Sink:
     if form is Format.PARQUET:
         if output is None:
-            raise typer.BadParameter("a Parquet file needs --output", param_hint="--format")
+            raise BadParameter("a Parquet file needs --output", param_hint="--format")
         return _ParquetSink(output)
     file = sys.stdout if output is None else stack.enter_context(output.open("w", encoding="utf-8", newline=""))
     return _JsonLines(file) if form is Format.JSONL else _Csv(file)
 
 
-def _progress(output: Path | None) -> Progress:
-    """A progress display, where stderr is a terminal and a file is written."""
-    columns = SpinnerColumn(), TextColumn("{task.completed:,.0f} {task.description}"), TimeElapsedColumn()
-    return Progress(*columns, console=err, disable=output is None or not err.is_terminal, transient=True)
+def _progress(output: Path | None) -> AbstractContextManager[Callable[[int, int], None]]:
+    """Tells how far it is, where stderr is a terminal and a file is written."""
+    return nullcontext(lambda done, total: None) if output is None else progress("tool calls")
 
 
 class _JsonLines:
@@ -179,7 +170,7 @@ class _ParquetSink:
             import pyarrow  # an extra, loaded where it is asked for
             from pyarrow import parquet
         except ImportError:
-            raise typer.BadParameter("needs pip install 'onrecord[parquet]'", param_hint="--format parquet") from None
+            raise BadParameter("needs pip install 'onrecord[parquet]'", param_hint="--format parquet") from None
         types = {
             FieldDescriptor.TYPE_INT64: pyarrow.int64(),
             FieldDescriptor.TYPE_INT32: pyarrow.int32(),

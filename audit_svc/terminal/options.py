@@ -1,54 +1,52 @@
 """Options that commands share, and how their values are read."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from functools import wraps
-from inspect import Parameter, Signature, signature
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar
 
-import typer
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.running import Json
+from service_kit.terminal.command import BadParameter, Option
 from service_kit.times import parse_time
 
 V = TypeVar("V", bound=int)
 
 DEFAULT_TARGET = "127.0.0.1:50052"
 
-Target = Annotated[str, typer.Option(envvar="AUDIT_LISTEN", help="The address of a running service, host:port.")]
-Db = Annotated[Path | None, typer.Option("--db", help="A database or a backup to read instead, without a service.")]
-Session = Annotated[str, typer.Option(help="Only this session.")]
-Engine = Annotated[str, typer.Option(help="Only this engine.")]
-Model = Annotated[str, typer.Option(help="Only this model.")]
-Tool = Annotated[str, typer.Option(help="Only this tool.")]
-Outcomes = Annotated[list[str] | None, typer.Option("--outcome", help="Only this outcome; may be repeated.")]
+Target = Annotated[str, Option(envvar="AUDIT_LISTEN", help="The address of a running service, host:port.")]
+Db = Annotated[Path | None, Option("--db", help="A database or a backup to read instead, without a service.")]
+Session = Annotated[str, Option(help="Only this session.")]
+Engine = Annotated[str, Option(help="Only this engine.")]
+Model = Annotated[str, Option(help="Only this model.")]
+Tool = Annotated[str, Option(help="Only this tool.")]
+Outcomes = Annotated[list[str] | None, Option("--outcome", help="Only this outcome; may be repeated.")]
 RecordedBy = Annotated[
-    str | None, typer.Option(help="Only what this caller recorded; empty: what callers without a name did.")
+    str | None, Option(help="Only what this caller recorded; empty: what callers without a name did.")
 ]
-Principal = Annotated[str, typer.Option(help="Only calls of this caller's turns.")]
-Agent = Annotated[str, typer.Option(help="Only calls of this agent.")]
-DecidedBy = Annotated[str, typer.Option(help="Only calls on which this person answered.")]
-Rule = Annotated[str, typer.Option(help="Only calls on which this rule decided.")]
-Labels = Annotated[list[str] | None, typer.Option("--label", help="Only sessions with key=value; may be repeated.")]
-Contains = Annotated[str, typer.Option(help="Only calls whose summary of the arguments contains this text.")]
-Suspect = Annotated[bool, typer.Option("--clock-suspect", help="Only calls whose time a clock contradicts.")]
-Since = Annotated[str, typer.Option(help="Only from then on: 30m, 24h, 7d, 2026-11-24 or 2026-11-24T09:00 (UTC).")]
-Until = Annotated[str, typer.Option(help="Only before then.")]
-Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
+Principal = Annotated[str, Option(help="Only calls of this caller's turns.")]
+Agent = Annotated[str, Option(help="Only calls of this agent.")]
+DecidedBy = Annotated[str, Option(help="Only calls on which this person answered.")]
+Rule = Annotated[str, Option(help="Only calls on which this rule decided.")]
+Labels = Annotated[list[str] | None, Option("--label", help="Only sessions with key=value; may be repeated.")]
+Contains = Annotated[str, Option(help="Only calls whose summary of the arguments contains this text.")]
+Suspect = Annotated[bool, Option("--clock-suspect", help="Only calls whose time a clock contradicts.")]
+Since = Annotated[str, Option(help="Only from then on: 30m, 24h, 7d, 2026-11-24 or 2026-11-24T09:00 (UTC).")]
+Until = Annotated[str, Option(help="Only before then.")]
+Limit = Annotated[int, Option(min=1, help="How many at most.")]
 
 
 def time_ms(text: str, option: str) -> int | None:
     """A time or an age in milliseconds since 1970-01-01 UTC; None for no text.
 
     Raises:
-        typer.BadParameter: text is neither.
+        BadParameter: text is neither.
     """
     try:
         return parse_time(text, time.time_ns() // 1_000_000) if text else None
-    except typer.BadParameter as error:
+    except BadParameter as error:
         error.param_hint = option
         raise
 
@@ -57,7 +55,7 @@ def outcome_values(names: Sequence[str] | None) -> list[common_pb2.Outcome.Value
     """Outcomes by the names that the commands print, such as timed_out.
 
     Raises:
-        typer.BadParameter: one has no such name.
+        BadParameter: one has no such name.
     """
     return [_value("--outcome", common_pb2.Outcome.items(), "OUTCOME_", name) for name in names or []]
 
@@ -66,7 +64,7 @@ def status_values(names: Sequence[str] | None) -> list[common_pb2.SessionStatus.
     """Statuses of sessions by the names that the commands print, such as idle.
 
     Raises:
-        typer.BadParameter: one has no such name.
+        BadParameter: one has no such name.
     """
     return [_value("--status", common_pb2.SessionStatus.items(), "SESSION_STATUS_", name) for name in names or []]
 
@@ -75,12 +73,12 @@ def label_values(labels: Sequence[str] | None) -> dict[str, str]:
     """Labels given as key=value.
 
     Raises:
-        typer.BadParameter: one is not.
+        BadParameter: one is not.
     """
     pairs = [label.partition("=") for label in labels or []]
     for key, sign, _ in pairs:
         if not (key and sign):
-            raise typer.BadParameter(f"{key + sign!r} is not key=value", param_hint="--label")
+            raise BadParameter(f"{key + sign!r} is not key=value", param_hint="--label")
     return {key: value for key, _, value in pairs}
 
 
@@ -108,7 +106,7 @@ class Times:
     until: Until = ""
 
     def fields(self) -> dict[str, Any]:
-        """The filter's fields. Raises typer.BadParameter."""
+        """The filter's fields. Raises BadParameter."""
         begin, end = time_ms(self.since, "--since"), time_ms(self.until, "--until")
         return {"created_from_ms": begin, "created_before_ms": end}
 
@@ -136,7 +134,7 @@ class Calls:
     rule: Rule = ""
 
     def fields(self) -> dict[str, Any]:
-        """The filter's fields. Raises typer.BadParameter."""
+        """The filter's fields. Raises BadParameter."""
         return {
             "session_id": self.session,
             "engine": self.engine,
@@ -151,37 +149,9 @@ class Calls:
         }
 
 
-def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Lets a command take dataclasses of options as parameters: typer sees their fields as options."""
-    hints = get_type_hints(command, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
-    parameters: list[Parameter] = []
-    for name, parameter in signature(command).parameters.items():
-        if name in groups:
-            types = get_type_hints(groups[name], include_extras=True)
-            parameters += [
-                Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name])
-                for field in fields(groups[name])
-            ]
-        else:
-            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name]))
-
-    @wraps(command)
-    def expanded(**given: Any) -> None:
-        objects: dict[str, Any] = {
-            name: group(**{field.name: given.pop(field.name) for field in fields(group)})  # type: ignore[operator] # a class
-            for name, group in groups.items()
-        }
-        command(**objects, **given)
-
-    expanded.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # what inspect.signature() reads
-    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return expanded
-
-
 def _value(option: str, values: Sequence[tuple[str, V]], prefix: str, name: str) -> V:
     known = {value_name.removeprefix(prefix).lower(): value for value_name, value in values}
     if name not in known:
         names = ", ".join(other for other in known if other != "unspecified")
-        raise typer.BadParameter(f"{name!r} is not one of {names}", param_hint=option)
+        raise BadParameter(f"{name!r} is not one of {names}", param_hint=option)
     return known[name]

@@ -3,21 +3,14 @@
 import sys
 from dataclasses import asdict, dataclass
 
-import typer
-from rich.table import Table
-
 from audit_svc.sqlite.care.shared_ids import shared_ids
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal.plain import json_line
 from audit_svc.terminal.running import Database, Json, err, error_is_exit_code_1, ledger_path, out, say_unseen
 from service_kit.printable import printable
+from service_kit.terminal.printing import Table
 from service_kit.times import show_time
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Adds the command of this module to app."""
-    app.command()(producers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +36,14 @@ def producers(db: Database = None, as_json: Json = False) -> None:
         found, shared = list_producers(connection), list(shared_ids(connection))
     for conflict in shared:
         told = f"{conflict.what} {printable(conflict.id)!r} was recorded by {printable(conflict.names)}"
-        err.print(told, style="yellow", markup=False)
+        err.print(told, style="yellow")
     if as_json:
         for producer in found:
             sys.stdout.write(json_line(asdict(producer)))
         return
     names = ["recorded by"] if any(each.recorded_by for each in found) else []
     columns = ("producer", *names, "numbers", "missing", "refused", "first seen", "last seen")
-    table = Table(*columns, box=None, pad_edge=False)
+    table = Table(*columns)
     for each in found:
         refused = f"{each.refused} ({each.reasons})" if each.refused else "0"
         table.add_row(

@@ -5,15 +5,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Annotated, Any
 
-import typer
 from google.protobuf.message import Message
 from onrecord.audit.v1 import administration_pb2, questions_pb2
-from rich.table import Table
-from rich.text import Text
 
 from audit_svc.ledger.groups import DIMENSIONS, LABEL
 from audit_svc.terminal import rows
-from audit_svc.terminal.client import PAGE, PAGE_SECONDS, Client, ask, listed
+from audit_svc.terminal.client import PAGE, PAGE_SECONDS, connect, listed
 from audit_svc.terminal.options import (
     Calls,
     Contains,
@@ -29,17 +26,12 @@ from audit_svc.terminal.options import (
     Times,
     label_values,
     status_values,
-    with_options,
 )
 from audit_svc.terminal.plain import print_json
 from audit_svc.terminal.running import Json, err, out
 from service_kit.printable import printable
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Adds the commands of this module to app."""
-    for command in (calls, errors, sessions, show, usage, queries):
-        app.command()(with_options(command))
+from service_kit.terminal.command import Argument, Option
+from service_kit.terminal.printing import Table, Text
 
 
 def calls(
@@ -79,7 +71,7 @@ def sessions(
     engine: Engine = "",
     model: Model = "",
     status: Annotated[
-        list[str] | None, typer.Option(help="Only running, idle, failed or cancelled ones; may be repeated.")
+        list[str] | None, Option(help="Only running, idle, failed or cancelled ones; may be repeated.")
     ] = None,
     label: Labels = None,
     recorded_by: RecordedBy = None,
@@ -98,27 +90,24 @@ def sessions(
 
 
 def show(
-    session: Annotated[str, typer.Argument(help="The session's id.")],
+    session: Annotated[str, Argument(help="The session's id.")],
     source: Source,
     recorded_by: RecordedBy = None,
     as_json: Json = False,
 ) -> None:
     """Show what happened in a session, from its beginning to its end."""
-
-    async def work(client: Client) -> None:
-        key = questions_pb2.RowKey(id=session, recorded_by=recorded_by)
-        request = questions_pb2.GetSessionRecordRequest(session=key, page_size=PAGE)
-        timeline = None
+    key = questions_pb2.RowKey(id=session, recorded_by=recorded_by)
+    request = questions_pb2.GetSessionRecordRequest(session=key, page_size=PAGE)
+    timeline = None
+    with connect(source) as client:
         while timeline is None or request.page_token:
-            page = await client.call("GetSessionRecord", request, PAGE_SECONDS)
+            page = client.call("GetSessionRecord", request, PAGE_SECONDS)
             if timeline is None:
                 timeline = rows.Timeline(page.session)
                 _print_json([page.session]) if as_json else _print_lines(timeline.heading())
             _print_json(page.entries) if as_json else _print_lines(timeline.lines(page.entries))
             sys.stdout.flush()
             request.page_token = page.next_page_token
-
-    ask(source, work)
 
 
 def usage(
@@ -127,7 +116,7 @@ def usage(
     source: Source,
     by: Annotated[
         str,
-        typer.Option(
+        Option(
             help="Groups, such as engine,tool: session, recorded_by, principal, agent, source, mcp_server, engine, "
             "model, tool, outcome, hour, day or a label's key."
         ),
@@ -154,8 +143,8 @@ def queries(
     times: Times,
     listing: Listing,
     source: Source,
-    caller: Annotated[str, typer.Option(help="Only this caller's.")] = "",
-    method: Annotated[str, typer.Option(help="Only this RPC's, such as ListToolCalls.")] = "",
+    caller: Annotated[str, Option(help="Only this caller's.")] = "",
+    method: Annotated[str, Option(help="Only this RPC's, such as ListToolCalls.")] = "",
 ) -> None:
     """List who asked the ledger what, the newest first."""
     request = administration_pb2.ListQueriesRequest(**times.fields(), caller=caller, method=method)
@@ -172,8 +161,8 @@ def _print(listing: Listing, found: list[Any], table: Callable[[list[Any]], Tabl
 
 
 def _print_lines(lines: Iterable[Text]) -> None:
-    if found := list(lines):
-        out.print(Text("\n").join(found))
+    for line in lines:
+        out.print(line)
 
 
 def _print_json(messages: Iterable[Message] | Iterable[Any]) -> None:

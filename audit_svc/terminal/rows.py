@@ -4,12 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
-from rich.table import Table
-from rich.text import Text
 
 from audit_svc.terminal.plain import duration, enum_name, money, time_text
 from audit_svc.terminal.running import size
 from service_kit.printable import printable
+from service_kit.terminal.printing import Table, Text
 
 FINE = {"succeeded", "dry_run", ""}
 
@@ -32,7 +31,7 @@ def outcome_text(row: audit_pb2.AuditRow) -> Text:
 def calls_table(records: Sequence[questions_pb2.ToolCallRecord], *, errors: bool = False) -> Table:
     """Tool calls, one per line; with errors, the reason in place of the arguments."""
     by = _recorded_by(records)
-    table = _table(
+    table = Table(
         "began",
         *by,
         "session",
@@ -71,7 +70,7 @@ def call_line(row: audit_pb2.AuditRow) -> Text:
 def sessions_table(records: Sequence[questions_pb2.SessionRecord]) -> Table:
     """Sessions, one per line."""
     by = _recorded_by(records)
-    table = _table(
+    table = Table(
         "began",
         *by,
         "session",
@@ -122,8 +121,7 @@ def labels_of(session: audit_pb2.SessionRow) -> str:
 
 def usage_table(names: Sequence[str], groups: Iterable[questions_pb2.UsageGroup]) -> Table:
     """What each group took."""
-    table = _table(*names)
-    for name in (
+    numbers = (
         "tool calls",
         "errors",
         "exit≠0",
@@ -136,8 +134,8 @@ def usage_table(names: Sequence[str], groups: Iterable[questions_pb2.UsageGroup]
         "tokens in",
         "tokens out",
         "cost",
-    ):
-        table.add_column(name, justify="right")
+    )
+    table = Table(*names, *numbers, numbers=numbers)
     for group in groups:
         table.add_row(
             *(printable(value) or "-" for value in group.values),
@@ -157,7 +155,7 @@ def usage_table(names: Sequence[str], groups: Iterable[questions_pb2.UsageGroup]
 
 def queries_table(queries: Iterable[administration_pb2.QueryRow]) -> Table:
     """Who asked the ledger what."""
-    table = _table("asked", "caller", "query", "times", "rows", "took", "status", "filters")
+    table = Table("asked", "caller", "query", "times", "rows", "took", "status", "filters")
     for query in queries:
         table.add_row(
             time_text(query.created_at_ms),
@@ -221,7 +219,7 @@ class Timeline:
 def _call(line: Text, row: audit_pb2.AuditRow) -> Text:
     line.append(f"{'shadow ' if row.shadow else ''}{printable(row.tool_name)} ", style="cyan")
     line.append(f"{printable(row.args_summary)} ", style="")
-    line.append_text(outcome_text(row))
+    line.append(outcome_text(row))
     observed = "about " if row.times_observed else ""
     line.append(f" · {observed}{duration(row.duration_ms)} · {size(row.result_bytes)}", style="dim")
     if decided := decision_of(row):
@@ -274,7 +272,3 @@ def _quantiles(row: questions_pb2.UsageGroup) -> Iterator[str]:
 def _recorded_by(records: Iterable[questions_pb2.ToolCallRecord | questions_pb2.SessionRecord]) -> list[str]:
     """The column of who recorded each, where callers have names."""
     return ["recorded by"] if any(record.receipt.recorded_by for record in records) else []
-
-
-def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, pad_edge=False, header_style="bold")

@@ -6,28 +6,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
 from audit_svc.errors import AuditError, DatabaseVanished
-from audit_svc.settings import AuditSettings
 from service_kit.printable import printable
-from service_kit.settings import load_settings
+from service_kit.terminal import printing
+from service_kit.terminal.command import Exit, Option, echo
 
-Database = Annotated[Path | None, typer.Option("--db", help="The database file; AUDIT_DB when not given.")]
-Target = Annotated[str | None, typer.Option(help="A running service, host:port, instead of a file.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Database = Annotated[Path | None, Option("--db", help="The database file; AUDIT_DB when not given.")]
+Target = Annotated[str | None, Option(help="A running service, host:port, instead of a file.")]
+Json = Annotated[bool, Option("--json", help="Print one JSON object a line.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
 
-# without markup: what others wrote may hold brackets
-out = Console(highlight=False, soft_wrap=True, markup=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+EXIT_FAILED = 1
+
+out = printing.Printer()
+err = printing.Printer(stderr=True)
 
 
 def ledger_path(db: Path | None) -> Path:
     """The database file that a command works on."""
-    return db if db is not None else load_settings(AuditSettings).db
+    if db is not None:
+        return db
+    from audit_svc.settings import AuditSettings  # who says which file, or asks a service, need not wait for them
+    from service_kit.settings import load_settings
+
+    return load_settings(AuditSettings).db
 
 
 @contextmanager
@@ -36,8 +38,8 @@ def error_is_exit_code_1() -> Iterator[None]:
     try:
         yield
     except AuditError as error:
-        typer.echo(f"audit-svc: {error}", err=True)
-        raise typer.Exit(2 if isinstance(error, DatabaseVanished) else 1) from None
+        echo(f"audit-svc: {error}", err=True)
+        raise Exit(2 if isinstance(error, DatabaseVanished) else 1) from None
 
 
 def say_unseen(told: str) -> None:
@@ -47,23 +49,18 @@ def say_unseen(told: str) -> None:
 
 def say(text: str, fields: Mapping[str, Any], *, as_json: bool) -> None:
     """Prints a result, for people or for programs: one line, whatever the producers' names in it hold."""
-    typer.echo(json.dumps(fields) if as_json else printable(text))
+    echo(json.dumps(fields) if as_json else printable(text))
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, where that is a terminal. Called with how much is done, and of how much."""
-    with Progress(
-        TextColumn(title),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f} %"),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    ) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+    """How far something is, on stderr, where that is a terminal. Called with how much is done, and of how much."""
+
+    def show(done: int, total: int) -> str:
+        return f"{title} {100 * done // total} %" if total else f"{title} {done:,}"
+
+    with printing.progress(err, show) as tell:
+        yield tell
 
 
 def size(count: int) -> str:

@@ -1,62 +1,58 @@
 """Tool calls as they are recorded, across restarts of the service."""
 
-import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator
+import time
 from typing import Annotated
 
 import grpc
-import typer
 from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.terminal import rows
-from audit_svc.terminal.client import connect, run
-from audit_svc.terminal.options import DEFAULT_TARGET, Calls, Source, Target, with_options
+from audit_svc.terminal.options import DEFAULT_TARGET, Calls, Target
 from audit_svc.terminal.plain import print_json
 from audit_svc.terminal.running import Json, err, out
+from audit_svc.terminal.service import answers_are_exit_code_1, open_service
 from service_kit.printable import printable
+from service_kit.terminal.command import Option
 
 _FIRST_BACKOFF_SECONDS = 0.2
 _MAX_BACKOFF_SECONDS = 10.0
 _PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
-@with_options
 def tail(
     calls: Calls,
-    errors_only: Annotated[bool, typer.Option("--errors", help="Only calls that failed.")] = False,
-    reconnect: Annotated[bool, typer.Option(help="Wait when the service goes away, and go on where it was.")] = True,
+    errors_only: Annotated[bool, Option("--errors", help="Only calls that failed.")] = False,
+    reconnect: Annotated[bool, Option(help="Wait when the service goes away, and go on where it was.")] = True,
     as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Show tool calls as they are recorded, until interrupted."""
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), has_error=True if errors_only else None)
     request = questions_pb2.TailToolCallsRequest(filter=wanted, skip_when_behind=True)
-    run(Source(target), _follow(Source(target), request, reconnect=reconnect, as_json=as_json))
+    with answers_are_exit_code_1(target):
+        _follow(target, request, reconnect=reconnect, as_json=as_json)
 
 
-async def _follow(
-    source: Source, request: questions_pb2.TailToolCallsRequest, *, reconnect: bool, as_json: bool
-) -> None:
+def _follow(target: str, request: questions_pb2.TailToolCallsRequest, *, reconnect: bool, as_json: bool) -> None:
     """Prints rows as they come, and keeps the resume token of the last response in request.
 
     Raises:
-        grpc.aio.AioRpcError: the service was never there, refuses for good, or is away and reconnect is not asked for.
+        grpc.RpcError: the service was never there, refuses for good, or is away and reconnect is not asked for.
     """
     failures = 0
     while True:
         try:
-            async with connect(source) as client:
-                stream: AsyncIterator[questions_pb2.TailToolCallsResponse] = client.call("TailToolCalls", request)
-                async for response in stream:
+            with open_service(target) as service:
+                for response in service.call("TailToolCalls", request):
                     if failures:
                         err.print("the service is back: going on", style="yellow")
                     failures = 0
                     _print(response, as_json=as_json)
                     request.resume_token = response.resume_token
             return
-        except grpc.aio.AioRpcError as error:
+        except grpc.RpcError as error:
             if not reconnect or not request.resume_token or error.code() not in _PASSING:
                 raise
             if not failures:
@@ -64,7 +60,7 @@ async def _follow(
                     f"{error.code().name}: {printable(error.details() or '')}: waiting for the service", style="yellow"
                 )
         ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** min(failures, 30))
-        await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311 - only spreads retries
+        time.sleep(random.uniform(0, ceiling))  # noqa: S311 - only spreads retries
         failures += 1
 
 

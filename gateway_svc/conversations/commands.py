@@ -4,16 +4,15 @@ import os
 import sys
 from typing import Annotated
 
-import typer
-
 from gateway_svc.settings import StateSettings
 from service_kit.printable import json_text, printable
 from service_kit.settings import load_settings
+from service_kit.terminal.command import Exit, Option, echo
 
 EXIT_DAMAGED = 1
 
 
-def check(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False) -> None:
+def check(as_json: Annotated[bool, Option("--json", help="Print one JSON object a line.")] = False) -> None:
     """Look through the files of all sessions; the exit code is 1 if anything is damaged or missing."""
     from gateway_svc.conversations.files import check as files_check  # other commands need not load it
 
@@ -24,10 +23,10 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON o
             sys.stdout.write(json_text(finding._asdict(), ascii_only=True) + "\n")
         else:
             kind = "damage" if finding.is_damage else "note"
-            typer.echo(printable(f"{kind}: session {finding.session_id}: {finding.told}"))
+            echo(printable(f"{kind}: session {finding.session_id}: {finding.told}"))
     if not as_json:
-        typer.echo(f"{damaged or 'no'} damage found")
-    raise typer.Exit(EXIT_DAMAGED if damaged else 0)
+        echo(f"{damaged or 'no'} damage found")
+    raise Exit(EXIT_DAMAGED if damaged else 0)
 
 
 def export(session_id: str) -> None:
@@ -40,8 +39,8 @@ def export(session_id: str) -> None:
         path = Places(load_settings(StateSettings).state_dir / "sessions").find(session_id)
         state, _ = session_file.read(path, prompt=True)
     except (GatewayError, OSError) as error:
-        typer.echo(printable(str(error)), err=True)
-        raise typer.Exit(EXIT_DAMAGED) from None
+        echo(printable(str(error)), err=True)
+        raise Exit(EXIT_DAMAGED) from None
     sys.stdout.write(json_text({"session": state.to_json()}, ascii_only=True) + "\n")
     try:
         fd = os.open(path.with_suffix(CONVERSATION), os.O_RDONLY | os.O_CLOEXEC)

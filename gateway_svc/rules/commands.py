@@ -6,43 +6,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import grpc
-import typer
-from rich.console import Console
-from rich.table import Column, Table
 
 from recording.channel.watched import WrongFile, read_file
 from service_kit.client import open_channel
 from service_kit.printable import printable
+from service_kit.terminal.command import Argument, Exit, Option, echo
+from service_kit.terminal.printing import Printer, Table
 from service_kit.times import parse_time
 
 if TYPE_CHECKING:  # who asks for help need not load the library of conditions
     from gateway_svc.rules.policy import Policy
     from gateway_svc.rules.recorded import Trial
 
-commands = typer.Typer(help="Rules on arguments: check a file, run cases, try it on the record.", no_args_is_help=True)
-out = Console(highlight=False, soft_wrap=True, markup=False)
+out = Printer()
 
 EXIT_FAILED = 1
 EXIT_WRONG_FILE = 2
 SESSIONS_A_PAGE = 1000
 
-RulesFile = Annotated[Path, typer.Argument(help="The file of rules.", show_default=False)]
-CasesFile = Annotated[Path, typer.Argument(help="The file of cases.", show_default=False)]
+RulesFile = Annotated[Path, Argument(help="The file of rules.")]
+CasesFile = Annotated[Path, Argument(help="The file of cases.")]
 
 
-@commands.command()
 def check(file: RulesFile) -> None:
     """Check a file of rules, and print its rules and its digest. The exit code is 2 if it cannot be used."""
     policy = _load(file)
-    table = Table(Column("rule", no_wrap=True), "verdict", "tools", "condition")
+    table = Table("rule", "verdict", "tools", "condition")
     for rule in policy.rules:
         cells = (rule.name, rule.verdict, " ".join(rule.tools), " ".join((rule.condition or "").split()))
         table.add_row(*map(printable, cells))
     out.print(table)
-    typer.echo(f"{len(policy.rules)} rules, digest {policy.digest}")
+    echo(f"{len(policy.rules)} rules, digest {policy.digest}")
 
 
-@commands.command("test")
 def run_cases(file: RulesFile, cases_file: CasesFile) -> None:
     """Run cases against a file of rules. The exit code is 1 if one comes out otherwise, 2 if a file cannot be used."""
     from gateway_svc.rules.cases import check_cases, load_cases
@@ -55,20 +51,19 @@ def run_cases(file: RulesFile, cases_file: CasesFile) -> None:
     checked = check_cases(policy, cases)
     failed = [case for case in checked if case.problem]
     for case in failed:
-        typer.echo(printable(f"{case.place}: {case.problem}"))
+        echo(printable(f"{case.place}: {case.problem}"))
     reached = {case.rule for case in checked}
     if unreached := [rule.name for rule in policy.rules if rule.name not in reached]:
-        typer.echo(f"No case is decided by: {', '.join(unreached)}")
-    typer.echo(f"{len(cases) - len(failed)} of {len(cases)} cases come out as expected")
-    raise typer.Exit(EXIT_FAILED if failed else 0)
+        echo(f"No case is decided by: {', '.join(unreached)}")
+    echo(f"{len(cases) - len(failed)} of {len(cases)} cases come out as expected")
+    raise Exit(EXIT_FAILED if failed else 0)
 
 
-@commands.command("try")
 def try_on_record(
     file: RulesFile,
-    since: Annotated[str, typer.Option(help="Calls from then on: a time, or an age such as 12h or 7d.")] = "7d",
+    since: Annotated[str, Option(help="Calls from then on: a time, or an age such as 12h or 7d.")] = "7d",
     target: Annotated[
-        str, typer.Option(envvar="GATEWAY_AUDIT_TARGET", help="The audit service's address, host:port.")
+        str, Option(envvar="GATEWAY_AUDIT_TARGET", help="The audit service's address, host:port.")
     ] = "127.0.0.1:50052",
 ) -> None:
     """Ask the ledger what rules would have said of recorded calls, as far as the record tells."""
@@ -78,8 +73,8 @@ def try_on_record(
     try:
         asyncio.run(_read_record(trial, target, parse_time(since, time.time_ns() // 1_000_000)))
     except grpc.aio.AioRpcError as error:
-        typer.echo(printable(f"{error.code().name}: {error.details() or ''}"), err=True)
-        raise typer.Exit(EXIT_FAILED) from None
+        echo(printable(f"{error.code().name}: {error.details() or ''}"), err=True)
+        raise Exit(EXIT_FAILED) from None
     _show(trial)
 
 
@@ -93,8 +88,8 @@ def _load(path: Path) -> "Policy":
 
 
 def _refuse(error: WrongFile) -> NoReturn:
-    typer.echo(printable(str(error)), err=True)
-    raise typer.Exit(EXIT_WRONG_FILE)
+    echo(printable(str(error)), err=True)
+    raise Exit(EXIT_WRONG_FILE)
 
 
 async def _read_record(trial: "Trial", target: str, from_ms: int) -> None:
@@ -120,17 +115,17 @@ async def _read_record(trial: "Trial", target: str, from_ms: int) -> None:
 
 
 def _show(trial: "Trial") -> None:
-    table = Table(Column("rule", no_wrap=True), "verdict", "calls", "of them ran", "undecided")
+    table = Table("rule", "verdict", "calls", "of them ran", "undecided")
     for rule in trial.policy.rules:
         found = trial.by_rule[rule.name]
         cells = (found.calls, found.ran, found.undecided)
         table.add_row(printable(rule.name), rule.verdict, *(f"{number:,}" for number in cells))
     table.add_row("(no rule)", "default", f"{trial.by_default:,}", "", "")
     out.print(table)
-    typer.echo(f"{trial.calls:,} calls")
+    echo(f"{trial.calls:,} calls")
     if undecided := [name for name, found in trial.by_rule.items() if found.undecided]:
         tools = ", ".join(printable(name) for name, _ in trial.tools_undecided.most_common(10))
-        typer.echo(
+        echo(
             f"Could not be tried on {sum(trial.tools_undecided.values()):,} calls of {tools}, since they need what the "
             f"record does not have, such as arguments: {', '.join(undecided)}"
         )

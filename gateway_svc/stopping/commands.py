@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import typer
 from onrecord.gateway.v1 import control_pb2 as pb
 from onrecord.gateway.v1 import control_pb2_grpc
 
@@ -21,29 +20,24 @@ from gateway_svc.terminal import (
 )
 from service_kit.client import open_channel
 from service_kit.printable import printable
+from service_kit.terminal.command import Argument, BadParameter, Exit, Option
 from service_kit.times import show_time
 
-Reason = Annotated[str, typer.Option(help="Why; told to those who are refused, and kept on the record.")]
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Adds this module's commands to app."""
-    for command in (stop, stops, resume):
-        app.command()(command)
+Reason = Annotated[str, Option(help="Why; told to those who are refused, and kept on the record.")]
 
 
 def stop(
     reason: Reason,
-    everything: Annotated[bool, typer.Option("--everything", help="Stop all turns.")] = False,
-    principal: Annotated[str, typer.Option(help="Stop the turns of this caller.")] = "",
+    everything: Annotated[bool, Option("--everything", help="Stop all turns.")] = False,
+    principal: Annotated[str, Option(help="Stop the turns of this caller.")] = "",
     agent: Annotated[
-        str, typer.Option(help="Stop the turns of this agent, by the name that the client or the engine claims.")
+        str, Option(help="Stop the turns of this agent, by the name that the client or the engine claims.")
     ] = "",
-    engine: Annotated[str, typer.Option(help="Stop the turns on this engine.")] = "",
-    tool: Annotated[str, typer.Option(help="Stop the calls of tools with such names: bash, or files.*")] = "",
-    label: Annotated[str, typer.Option(metavar="KEY=VALUE", help="Stop the turns of sessions with this label.")] = "",
+    engine: Annotated[str, Option(help="Stop the turns on this engine.")] = "",
+    tool: Annotated[str, Option(help="Stop the calls of tools with such names: bash, or files.*")] = "",
+    label: Annotated[str, Option(metavar="KEY=VALUE", help="Stop the turns of sessions with this label.")] = "",
     let_calls_end: Annotated[
-        bool, typer.Option("--let-calls-end", help="Let tool calls that run go on to their end; do not wait for them.")
+        bool, Option("--let-calls-end", help="Let tool calls that run go on to their end; do not wait for them.")
     ] = False,
     as_json: Json = False,
     target: Target = DEFAULT_TARGET,
@@ -55,9 +49,7 @@ def stop(
     named = {"principal": principal, "agent": agent, "engine": engine, "tool": tool}
     given = {name: value for name, value in named.items() if value}
     if everything + bool(label) + len(given) != 1 or (label and "=" not in label):
-        raise typer.BadParameter(
-            "give one of --everything, --principal, --agent, --engine, --tool and --label KEY=VALUE"
-        )
+        raise BadParameter("give one of --everything, --principal, --agent, --engine, --tool and --label KEY=VALUE")
     scope = pb.StopScope(everything=pb.Everything() if everything else None)
     for name, value in given.items():
         setattr(scope, name, value)
@@ -81,7 +73,7 @@ def stop(
         out.print(f"stopped: {_line(answer.stop)}; {ended}; still running: {answer.still_running}")
     if answer.still_running and not let_calls_end:
         err.print(f"{answer.still_running} had not ended {END_SECONDS:g} s later: give the same command again")
-        raise typer.Exit(EXIT_FAILED)
+        raise Exit(EXIT_FAILED)
 
 
 def stops(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
@@ -105,8 +97,8 @@ def stops(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
 
 
 def resume(
-    stop_id: Annotated[str, typer.Argument(metavar="ID", help="The id that `stops` shows.")],
-    reason: Annotated[str, typer.Option(help="Why; kept on the record.")],
+    stop_id: Annotated[str, Argument(metavar="ID", help="The id that `stops` shows.")],
+    reason: Annotated[str, Option(help="Why; kept on the record.")],
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Lift a stop on this one gateway. What it ended stays ended."""

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import grpc
+from typing import TYPE_CHECKING
 
 from recording.channel.watched import Watched
+
+if TYPE_CHECKING:  # loaded with the first channel
+    import grpc
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +21,19 @@ class ClientFiles:
     key: Path | None = None
 
 
-def channel_credentials(files: ClientFiles) -> Callable[[], grpc.ChannelCredentials]:
+def channel_credentials(files: ClientFiles) -> "Callable[[], grpc.ChannelCredentials]":
     """Returns a function that gives the credentials for a new channel, from the current files.
 
     Raises:
         WrongFile: a file is missing, is not PEM, or the key is not the certificate's.
     """
+    import grpc
+
     from recording.channel.certificates import check_certificates, check_pair  # only with TLS, since it loads slowly
 
     paths = [path for path in (files.ca, files.certificate, files.key) if path]
 
-    def load(contents: Sequence[bytes]) -> grpc.ChannelCredentials:
+    def load(contents: Sequence[bytes]) -> "grpc.ChannelCredentials":
         found = dict(zip(paths, contents, strict=True))
         if files.ca:
             check_certificates(files.ca, found[files.ca])

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from gateway_svc.__main__ import app
+from gateway_svc.__main__ import program
 from tests.conversations.test_files import SAID, file_of, made, records_of
+from tests.support.command_line import Result, invoke
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,7 @@ def state_dir(tmp_path, monkeypatch):
 
 
 def sessions(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["sessions", *arguments])
+    return invoke(program, ["sessions", *arguments])
 
 
 def times(folder: Path) -> dict[Path, int]:

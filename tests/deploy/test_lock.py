@@ -34,8 +34,8 @@ def test_the_lock_has_the_versions_of_the_constraints_and_all_that_images_ask_fo
 
 
 def test_a_wheel_that_is_not_in_the_lock_is_told(tmp_path: Path):
-    (tmp_path / "typer-0.1-py3-none-any.whl").touch()
-    assert requirements("locked", str(tmp_path))[0].startswith("typer==")
+    (tmp_path / "apsw-0.1-py3-none-any.whl").touch()
+    assert requirements("locked", str(tmp_path))[0].startswith("apsw==")
     (tmp_path / "onrecord_evil-1.0-py3-none-any.whl").touch()
     assert requirements("locked", str(tmp_path)) == [
         "onrecord_evil-1.0-py3-none-any.whl is not in requirements.lock: run deploy/lock\n"

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
-from typer.testing import CliRunner, Result
 
-from gateway_svc.__main__ import app
+from gateway_svc.__main__ import program
 from recording.delivery.dead_letters import DeadLetter, DeadLetters
 from recording.record import open_record
 from recording.spool import Folders, SpoolOptions
 from recording.spool.records import encode_row
 from tests.recording.fake_audit import Context, FakeAudit, serving
 from tests.recording.samples import tool_call
+from tests.support.command_line import Result, invoke
 
 COST = audit_pb2.CostRow(id="cost-1", model="m", input_tokens=7, created_at_ms=1)
 SESSION = audit_pb2.SessionRow(id="session-1", model="\x1b[31mm", labels={"team": "research"}, revision=3)
@@ -37,7 +37,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("GATEWAY_STATE_DIR", str(tmp_path))
 
     def call(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, ["dead-letters", *arguments])
+        result = invoke(program, ["dead-letters", *arguments])
         assert result.exit_code == code, result.output
         return result
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
-from typer.testing import CliRunner
 
 from gateway_svc import terminal
-from gateway_svc.__main__ import app
+from gateway_svc.__main__ import program
+from tests.support.command_line import invoke
 
 HARM = "\x1b[31m\u202e\u200b\x9b2J"
 
@@ -50,6 +50,6 @@ def test_json_is_a_line_that_says_the_same(capsys, event):
 @pytest.mark.parametrize("option", ["--label=team=a", "--fallback=ollama", "--shadow=ollama:m1"])
 def test_settings_of_a_session_that_there_is_are_refused(option):
     """Rather than left out: the turn would run without its fallback."""
-    result = CliRunner().invoke(app, ["run", "hi", "--session", "s1", option])
+    result = invoke(program, ["run", "hi", "--session", "s1", option])
     assert result.exit_code == 2
     assert "--session" in result.output

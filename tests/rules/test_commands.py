@@ -1,19 +1,20 @@
 """`gateway-svc rules`, as people and their CI run it."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import grpc
 import pytest
 from onrecord.audit.v1 import audit_pb2_grpc
 from onrecord.common.v1 import common_pb2
-from typer.testing import CliRunner, Result
 
 from audit_svc.services import LedgerServices, error_interceptor
 from audit_svc.sqlite.store import SqliteLedger
-from gateway_svc.__main__ import app
+from gateway_svc.__main__ import program
 from service_kit.server import bind, build_server
 from tests.audit_svc.samples import NOW_MS, audit_row, record_request, session_row
+from tests.support.command_line import Result, invoke
 
 RULES = """
 [[rules]]
@@ -69,7 +70,7 @@ def rules(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["rules", *map(str, arguments)])
+    return invoke(program, ["rules", *map(str, arguments)])
 
 
 def run_cases(rules: Path, cases: str) -> Result:
@@ -171,13 +172,14 @@ async def test_rules_are_tried_on_recorded_calls_as_far_as_the_record_tells(rule
         await services.close()
         await ledger.close()
     assert result.exit_code == 0, result.output
-    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.output.splitlines() if "│" in line]
-    assert cells == [
+    rule, *lines = result.stdout.splitlines()[:6]
+    assert rule.startswith("rule")
+    assert [re.split("  +", line) for line in lines] == [
         ["no-etc", "deny", "0", "0", "1"],
         ["web-may", "allow", "1", "1", "1"],
         ["bash-ask", "ask", "2", "1", "0"],
         ["ops-coder", "deny", "1", "1", "1"],
-        ["(no rule)", "default", "2", "", ""],
+        ["(no rule)", "default", "2"],
     ]
     assert "9 calls" in result.output
     assert "Could not be tried on 3 calls of" in result.output

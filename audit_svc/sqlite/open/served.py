@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import structlog
-
 from audit_svc.errors import DatabaseVanished
+from recording.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _TEXT = "audit-svc has served {name} in this folder. Where it is missing, it is not made anew without --create.\n"
 

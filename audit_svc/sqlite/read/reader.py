@@ -9,8 +9,8 @@ from typing import Any, TypeVar, TypeVarTuple
 
 import apsw
 
-from audit_svc.errors import Damaged, StoreClosed, StoreUnavailable
 from audit_svc.ledger.observer import StoreObserver
+from audit_svc.sqlite.read.failures import failures_are_errors
 from audit_svc.sqlite.read.throttle import Throttle
 
 T = TypeVar("T")
@@ -87,15 +87,8 @@ class Reader:
     def _timed(self, query: Callable[[apsw.Connection], T], connection: apsw.Connection) -> T:
         started, cpu_started = time.perf_counter(), time.thread_time()
         try:
-            return query(connection)
-        except (apsw.NotADBError, apsw.CorruptError) as error:
-            raise Damaged(
-                f"the database is damaged ({error}): see what `audit-svc check` says, and restore a backup"
-            ) from None
-        except apsw.InterruptError:
-            raise StoreClosed("the ledger is shutting down") from None
-        except (apsw.IOError, apsw.BusyError, apsw.CantOpenError, apsw.FullError) as error:
-            raise StoreUnavailable(f"the database cannot be read now ({error}): try again, or check its disk") from None
+            with failures_are_errors():
+                return query(connection)
         finally:
             if self._throttle:
                 self._throttle.spent(time.thread_time() - cpu_started)

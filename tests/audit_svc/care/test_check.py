@@ -4,9 +4,8 @@ from pathlib import Path
 
 import apsw
 import pytest
-from typer.testing import CliRunner
 
-from audit_svc.__main__ import app
+from audit_svc.__main__ import program
 from audit_svc.errors import StoreRefused
 from audit_svc.ledger.steps import DAY_MS
 from audit_svc.sqlite.care.check import check
@@ -14,6 +13,7 @@ from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_writing
 from tests.audit_svc.aged import ago, make_ledger
 from tests.audit_svc.care.test_backup import damage, silent
+from tests.support.command_line import invoke
 
 DAYS = len({ago(hours) // DAY_MS for hours in (1, 2, 3)})
 """Of a ledger of the last three hours: two, where midnight is among them."""
@@ -116,7 +116,7 @@ def test_no_producers_name_makes_a_line_of_its_own_or_turns_one_round(database):
         "INSERT INTO producers VALUES ('b/\u202ex\nok     producers', '', 10, 0, 0)",
         "INSERT INTO producer_gaps VALUES ('b/\u202ex\nok     producers', '', 2, 4)",
     )
-    said = CliRunner().invoke(app, ["check", "--db", str(database)]).stdout
+    said = invoke(program, ["check", "--db", str(database)]).stdout
     assert r"b/\u202ex\x0aok     producers: records 2 to 4 never came" in said
     assert all(line.isprintable() for line in said.split("\n"))
 

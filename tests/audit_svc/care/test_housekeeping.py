@@ -9,9 +9,8 @@ from pathlib import Path
 import grpc
 import pytest
 from onrecord.audit.v1 import administration_pb2, audit_pb2
-from typer.testing import CliRunner, Result
 
-from audit_svc.__main__ import app
+from audit_svc.__main__ import program
 from audit_svc.errors import StoreRefused
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.sqlite.open.connection import open_for_reading
@@ -21,11 +20,12 @@ from service_kit.access.roles import Role, make_token
 from tests.audit_svc.aged import ago, hour_of_rows, make_ledger
 from tests.audit_svc.stubs import LedgerStub
 from tests.audit_svc.test_process import MODULE, PATIENT, Sender, found, serve
+from tests.support.command_line import Result, invoke
 
 
 def command(database: Path, *args: str, **env: str) -> Result:
     """What a command does; in this process, since a new one takes a second to begin."""
-    return CliRunner().invoke(app, args, env={"AUDIT_DB": str(database), **env})
+    return invoke(program, args, env={"AUDIT_DB": str(database), **env})
 
 
 def checked(database: Path) -> list[dict[str, str]]:
@@ -195,11 +195,11 @@ def test_a_file_without_permission_is_told(tmp_path):
     database.chmod(0)
     code = (
         "import os, pathlib, sys\n"
-        "from audit_svc.__main__ import app\n"
+        "from audit_svc.__main__ import program\n"
         "if os.getuid() == 0:\n"
         "    os.setgid(65534)\n"
         "    os.setuid(65534)\n"
-        f"app(['check', '--db', {str(database)!r}])\n"
+        f"program.main(['check', '--db', {str(database)!r}])\n"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert (process.returncode, process.stdout) == (1, "")

@@ -12,6 +12,13 @@ import traceback
 from typing import IO, NoReturn
 
 import audit_svc.__main__
+import audit_svc.terminal.care
+import audit_svc.terminal.compare
+import audit_svc.terminal.export
+import audit_svc.terminal.file
+import audit_svc.terminal.producers
+import audit_svc.terminal.queries
+import audit_svc.terminal.schema
 
 
 def main() -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import apsw
 import pytest
-from typer.testing import CliRunner
 
-from audit_svc.__main__ import app
+from audit_svc.__main__ import program
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.care.check import check
 from audit_svc.sqlite.open import migrate
@@ -27,6 +26,7 @@ from audit_svc.sqlite.text.text_index import (
 from audit_svc.sqlite.write.writer import Writer
 from tests.audit_svc.samples import audit_row, batch
 from tests.audit_svc.texts.ledger import BEGIN, call, listed, plain, prune_all, write
+from tests.support.command_line import invoke
 
 
 def test_all_rows_are_indexed(filled):
@@ -146,7 +146,7 @@ NINTH = "rowid BETWEEN 288 AND 319"
 )
 def test_check_finds_what_the_index_lacks_and_rebuild_texts_mends_it(ledger_file, damage, parts):
     def run(*words: str) -> str:
-        done = CliRunner().invoke(app, [*words, "--db", str(ledger_file)])
+        done = invoke(program, [*words, "--db", str(ledger_file)])
         assert done.exit_code == 0, done.stderr
         return done.stdout
 
@@ -169,7 +169,7 @@ def test_a_ledger_whose_index_is_damaged_is_served_and_check_and_rebuild_texts_m
     connection = open_for_writing(ledger_file)
     assert listed(connection, 100) != []
     connection.close()
-    done = CliRunner().invoke(app, ["rebuild-texts", "--db", str(ledger_file)])
+    done = invoke(program, ["rebuild-texts", "--db", str(ledger_file)])
     assert done.exit_code == 0, done.stderr
     assert said(ledger_file) == {}
 
@@ -184,7 +184,7 @@ def test_a_vacuum_leaves_rows_their_numbers(filled, database):
     filled.execute("DELETE FROM tool_call_log WHERE rowid % 3 = 0")
     before = filled.execute("SELECT rowid, id FROM tool_call_log ORDER BY rowid").fetchall()
     filled.close()
-    done = CliRunner().invoke(app, ["vacuum", "--db", str(database)])
+    done = invoke(program, ["vacuum", "--db", str(database)])
     assert done.exit_code == 0, done.stderr
     connection = open_for_writing(database)
     assert connection.execute("SELECT rowid, id FROM tool_call_log ORDER BY rowid").fetchall() == before

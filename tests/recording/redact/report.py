@@ -6,10 +6,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from rich.console import Console
-from rich.table import Table
-
 from recording import redact
+from service_kit.terminal.printing import Printer, Table
 from tests.recording.redact import samples
 from tests.recording.redact.samples import Sample
 from tests.support.shown import hand_over
@@ -74,22 +72,21 @@ def cost_us(sample: Sample) -> float:
 def main() -> None:
     """Prints the table, then each miss and each false alarm."""
     hand_over()
-    found, console = findings(), Console()
+    found, console = findings(), Printer()
     missed = Counter(sample.tool for sample, _ in found.missed)
     alarms = Counter(sample.tool for sample, _ in found.alarms)
-    table = Table("tool", "secrets", "missed", "recall", "ordinary", "false alarms", title="Redaction on its suites")
+    table = Table("tool", "secrets", "missed", "recall", "ordinary", "false alarms")
     for tool in sorted(found.secrets | found.ordinary):
         secrets, ordinary = found.secrets[tool], found.ordinary[tool]
         recall = f"{1 - missed[tool] / secrets:.2%}" if secrets else "-"
         table.add_row(tool, str(secrets), str(missed[tool]), recall, str(ordinary), str(alarms[tool]))
-    table.add_section()
     total = (found.secrets.total(), missed.total(), f"{found.recall:.2%}", found.ordinary.total())
     table.add_row("all", *map(str, total), f"{alarms.total()} ({found.false_alarms:.2%})")
     console.print(table)
     for sample, secret in found.missed:
-        console.print("missed:", sample.tool, sample.text, f"({secret})", markup=False)
+        console.print(f"missed: {sample.tool} {sample.text} ({secret})")
     for sample, text in found.alarms:
-        console.print("false alarm:", sample.tool, text, markup=False)
+        console.print(f"false alarm: {sample.tool} {text}")
     costs = sorted(cost_us(sample) for sample in samples.ordinary() if sample.tool != "error")
     tenth = statistics.quantiles(costs, n=10)
     console.print(f"An ordinary call: {statistics.median(costs):.0f} µs (median), {tenth[-1]:.0f} µs (nine in ten)")

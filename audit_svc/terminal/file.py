@@ -1,0 +1,85 @@
+"""A database or a backup that a command reads by itself, without a service."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import Message
+from onrecord.audit.v1 import administration_pb2, questions_pb2
+
+from audit_svc.ledger.pages import Page, call_key
+from audit_svc.ledger.query import Query, query_of, session_query_of
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.at_rest import FoundDatabase
+from audit_svc.sqlite.open.connection import Connection, translated
+from audit_svc.sqlite.read import queries, tail, tool_calls
+from audit_svc.sqlite.read.failures import failures_are_errors
+from audit_svc.sqlite.usage.summaries import summarize_usage
+from audit_svc.terminal.running import say_unseen
+
+EXPORT_ROWS = 500
+_INTERRUPT_STEPS = 100_000
+"""SQLite asks after so many instructions, some milliseconds, whether it shall end: who waits may press Ctrl-C."""
+
+_LISTS: dict[str, tuple[Callable[[Connection, Query], Page[Any]], type[Message], str]] = {
+    "ListToolCalls": (tool_calls.list_tool_calls, questions_pb2.ListToolCallsResponse, "tool_calls"),
+    "ListSessionRecords": (queries.list_sessions, questions_pb2.ListSessionRecordsResponse, "sessions"),
+    "ListControls": (queries.list_controls, questions_pb2.ListControlsResponse, "controls"),
+    "ListQueries": (queries.list_queries, administration_pb2.ListQueriesResponse, "queries"),
+    "SummarizeUsage": (summarize_usage, questions_pb2.SummarizeUsageResponse, "groups"),
+}
+"""What answers the RPCs that list rows, their responses, and the field of the rows."""
+
+
+class File:
+    """Answers as a service does, from a connection that only reads."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def call(self, rpc: str, request: Any, timeout: float | None = None) -> Any:
+        """Answers an RPC, see Client. A file has no timeout.
+
+        Raises:
+            AuditError: there is no such row, or the file cannot be read.
+        """
+        if rpc == "ExportToolCalls":
+            return self._export(request)
+        with failures_are_errors():
+            if rpc == "GetSessionRecord":
+                query = session_query_of(request)
+                session, page = queries.get_session(self._connection, query)
+                token = query.token(page.next)
+                return questions_pb2.GetSessionRecordResponse(session=session, entries=page.rows, next_page_token=token)
+            listing, response, rows = _LISTS[rpc]
+            query = query_of(request)
+            page = listing(self._connection, query)
+            return response(**{rows: page.rows, "next_page_token": query.token(page.next)})
+
+    def _export(self, request: questions_pb2.ExportToolCallsRequest) -> Iterator[questions_pb2.ExportToolCallsResponse]:
+        """All rows that were there when it began. The last response is empty, and alone without a resume token."""
+        with failures_are_errors():
+            wanted, after = query_of(request).filter, None
+            last_position = tail.last_position(self._connection)
+            while rows := tool_calls.export_tool_calls(self._connection, wanted, after, last_position, EXPORT_ROWS):
+                after = call_key(rows[-1])
+                yield questions_pb2.ExportToolCallsResponse(tool_calls=rows, resume_token="goes on")  # noqa: S106
+        yield questions_pb2.ExportToolCallsResponse()
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[File]:
+    """A client of the database at path, which it leaves as it is, and its folder too.
+
+    Raises:
+        StoreRefused: it cannot be read, its schema is not what this version knows, or it was changed meanwhile.
+    """
+    found = FoundDatabase(path)
+    if found.unseen:
+        say_unseen(found.unseen)
+    with found.unchanged(), closing(found.connect()) as connection:
+        with translated(path):
+            migrate.refuse_older(connection, path)
+        connection.set_progress_handler(lambda: False, _INTERRUPT_STEPS)
+        yield File(connection)

@@ -1,0 +1,49 @@
+"""A running service that a command asks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from onrecord.audit.v1 import administration_pb2_grpc, questions_pb2_grpc
+
+from audit_svc.terminal.running import EXIT_FAILED, err
+from recording.channel.token import Metadata
+from service_kit.client import open_blocking_channel
+from service_kit.printable import printable
+from service_kit.terminal.command import Exit
+
+
+class Service:
+    """A client of a service, with the caller's token."""
+
+    def __init__(self, channel: grpc.Channel, metadata: Metadata) -> None:
+        questions: Any = questions_pb2_grpc.QuestionServiceStub(channel)
+        administration: Any = administration_pb2_grpc.AdministrationServiceStub(channel)
+        self._rpcs = {**vars(questions), **vars(administration)}
+        self._metadata = metadata
+
+    def call(self, rpc: str, request: Message, timeout: float | None = None) -> Any:
+        """Calls an RPC; see Client."""
+        return self._rpcs[rpc](request, timeout=timeout, metadata=self._metadata)
+
+
+@contextmanager
+def open_service(target: str) -> Iterator[Service]:
+    """A client of the service at target, "host:port"."""
+    channel, metadata = open_blocking_channel(target)
+    with channel:
+        yield Service(channel, metadata)
+
+
+@contextmanager
+def answers_are_exit_code_1(target: str) -> Iterator[None]:
+    """Ends the program with a sentence and exit code 1 where a call in the body fails."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        is_away = error.code() is grpc.StatusCode.UNAVAILABLE
+        hint = f" (is an audit service running at {target}?)" if is_away else ""
+        err.print(f"{error.code().name}: {printable(error.details() or '')}{hint}", style="red")
+        raise Exit(EXIT_FAILED) from None

@@ -1,0 +1,43 @@
+"""serve and health."""
+
+from pathlib import Path
+from typing import Annotated
+
+from audit_svc.settings import AuditSettings
+from audit_svc.terminal.running import Database, error_is_exit_code_1
+from service_kit.client import current_access
+from service_kit.probe import probe
+from service_kit.run import prepare_process
+from service_kit.settings import load_settings
+from service_kit.terminal.command import Exit, Option, echo
+
+
+def serve(
+    db: Database = None,
+    migrate: Annotated[bool, Option(help="Apply pending migrations; without it refuse to start.")] = True,
+    create: Annotated[bool, Option("--create", help="Begin an empty ledger where a served one is missing.")] = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    settings = _settings(db)
+    prepare_process(settings)
+    from audit_svc.server import serve as serve_ledger  # after the settings, so that wrong ones are told at once
+
+    with error_is_exit_code_1():
+        serve_ledger(settings, apply_migrations=migrate, create=create)
+
+
+def health(
+    target: Annotated[str | None, Option(help="host:port; AUDIT_LISTEN when not given.")] = None,
+    timeout: Annotated[float, Option(help="Seconds to wait for the answer.")] = 3.0,
+    live: Annotated[bool, Option("--live", help="Whether it answers, even that it cannot serve now.")] = False,
+) -> None:
+    """Ask a running service whether it serves; exit code 0 when it does, else 1."""
+    settings = load_settings(AuditSettings)
+    serves, said = probe(target or settings.listen, timeout, current_access(), settings.server_files, live=live)
+    echo(said, err=not serves)
+    raise Exit(0 if serves else 1)
+
+
+def _settings(db: Path | None) -> AuditSettings:
+    settings = load_settings(AuditSettings)
+    return settings if db is None else settings.model_copy(update={"db": db})

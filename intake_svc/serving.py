@@ -1,0 +1,34 @@
+"""The commands serve and health."""
+
+import asyncio
+import os
+from typing import Annotated
+
+from intake_svc.settings import IntakeSettings
+from service_kit.client import current_access
+from service_kit.probe import probe
+from service_kit.run import prepare_process
+from service_kit.settings import load_settings
+from service_kit.terminal.command import Exit, Option, echo
+
+
+def serve() -> None:
+    """Serve until SIGTERM. Settings come from environment variables INTAKE_… (see docs/operations.md)."""
+    settings = load_settings(IntakeSettings)
+    prepare_process(settings)
+    os.umask(0o077)
+    from intake_svc.server import serve as serve_intake  # after the settings, so that wrong ones are told at once
+
+    asyncio.run(serve_intake(settings))
+
+
+def health(
+    target: Annotated[str | None, Option(help="host:port; INTAKE_LISTEN when not given.")] = None,
+    timeout: Annotated[float, Option(help="Seconds to wait for the answer.")] = 3.0,
+    live: Annotated[bool, Option("--live", help="Whether it answers, even that it cannot serve now.")] = False,
+) -> None:
+    """Ask a running service whether it serves; exit code 0 when it does, else 1."""
+    settings = load_settings(IntakeSettings)
+    serves, said = probe(target or settings.listen, timeout, current_access(), settings.server_files, live=live)
+    echo(said, err=not serves)
+    raise Exit(0 if serves else 1)

@@ -1,0 +1,56 @@
+"""What a command says of its parameters, and how it ends.
+
+A command is a function. Its parameters are options, `Annotated[str, Option(help="…")]`, or arguments; a parameter
+whose type is a dataclass stands for the options that its fields are, so that commands can share them.
+"""
+
+import sys
+from typing import Any
+
+
+class Option:
+    """An option. A bool with a name of its own is a flag; one without is a pair, --watch and --no-watch."""
+
+    def __init__(
+        self,
+        *names: str,
+        help: str = "",  # noqa: A002 - the field's word
+        envvar: str = "",
+        min: float | None = None,  # noqa: A002
+        max: float | None = None,  # noqa: A002
+        metavar: str | None = None,
+    ) -> None:
+        """names: by default that of the parameter. envvar: a variable that is asked where the option is not given."""
+        self.names, self.help, self.envvar, self.metavar = names, help, envvar, metavar
+        self.min, self.max = min, max
+
+
+class Argument(Option):
+    """What is given by its place. A list takes all that are left."""
+
+    def __init__(self, help: str = "", metavar: str | None = None) -> None:  # noqa: A002
+        super().__init__(help=help, metavar=metavar)
+
+
+class BadParameter(Exception):
+    """What was given is wrong: the program says so, with its usage, and ends with exit code 2."""
+
+    def __init__(self, message: str, param_hint: str = "") -> None:
+        """param_hint: the option or the argument that it is about."""
+        super().__init__(message)
+        self.message, self.param_hint = message, param_hint
+
+
+class Exit(Exception):
+    """The program ends with an exit code."""
+
+    def __init__(self, code: int = 0) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def echo(text: Any = "", *, err: bool = False) -> None:
+    """A line on stdout, or on stderr."""
+    file = sys.stderr if err else sys.stdout
+    file.write(f"{text}\n")
+    file.flush()

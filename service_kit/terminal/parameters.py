@@ -1,0 +1,144 @@
+"""A command's parameters as argparse has them, read from its signature."""
+
+import argparse
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from inspect import Parameter, signature
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from service_kit.terminal.command import Argument, Option
+
+Function = Callable[..., None]
+
+
+class Parameters:
+    """The parameters of one command."""
+
+    def __init__(self, function: Function, parser: argparse.ArgumentParser, given: Mapping[str, Any]) -> None:
+        """Adds them to parser. given: parameters that the program gives, and nobody can type."""
+        self._function, self._parser, self._given = function, parser, given
+        self._groups: dict[str, tuple[Any, list[str]]] = {}
+        self._valued: set[str] = set()
+        hints = get_type_hints(function, include_extras=True)
+        for name, parameter in signature(function).parameters.items():
+            if name in given:
+                continue
+            hint = hints[name]
+            if is_dataclass(hint):
+                types = get_type_hints(hint, include_extras=True)
+                self._groups[name] = (hint, [field.name for field in fields(hint)])
+                for field in fields(hint):
+                    self._add(field.name, types[field.name], field.default)
+            else:
+                self._add(name, hint, parameter.default)
+
+    def run(self, words: Sequence[str]) -> None:
+        """Calls the command with what was typed."""
+        values = vars(self._parser.parse_args(self.joined(words))) | dict(self._given)
+        for name, (group, names) in self._groups.items():
+            values[name] = group(**{field: values.pop(field) for field in names})
+        self._function(**values)
+
+    def joined(self, words: Sequence[str]) -> list[str]:
+        """Words with each option and its value as one, since a value may begin with a dash."""
+        return list(self._joined(iter(words)))
+
+    def _joined(self, words: Iterator[str]) -> Iterator[str]:
+        for word in words:
+            if word == "--":
+                yield word
+                yield from words
+            elif word in self._valued and (value := next(words, None)) is not None:
+                yield f"{word}={value}"
+            else:
+                yield word
+
+    def _add(self, name: str, hint: Any, default: Any) -> None:
+        hint, option = _described(hint)
+        is_required = default is Parameter.empty
+        kind, is_list = _kind(hint)
+        told: dict[str, Any] = {"help": _help(option, default).replace("%", "%%"), "dest": name}
+        if option.metavar:
+            told["metavar"] = option.metavar
+        if kind is not bool:
+            told |= _conversion(kind, option)
+        if isinstance(option, Argument):
+            del told["dest"]
+            told.setdefault("metavar", name.upper())
+            told["nargs"] = "*" if is_list else None if is_required else "?"
+            self._parser.add_argument(name, **told, default=None if is_required else default)
+            return
+        names = option.names or (f"--{name.replace('_', '-')}",)
+        if kind is bool:
+            action = "store_true" if option.names else argparse.BooleanOptionalAction
+            self._parser.add_argument(*names, action=action, default=default, **told)
+            return
+        self._valued.update(names)
+        if variable := option.envvar and os.environ.get(option.envvar, ""):
+            default, is_required = variable, False
+        if is_list:
+            told["action"] = "append"
+        self._parser.add_argument(*names, default=None if is_required else default, required=is_required, **told)
+
+
+def _described(hint: Any) -> tuple[Any, Option]:
+    if get_origin(hint) is not Annotated:
+        return hint, Argument()
+    hint, *notes = get_args(hint)
+    return hint, next(note for note in notes if isinstance(note, Option))
+
+
+def _kind(hint: Any) -> tuple[Any, bool]:
+    """The type of one value, and whether there are several."""
+    if get_origin(hint) in (Union, UnionType):
+        (hint,) = (part for part in get_args(hint) if part is not NoneType)
+    if get_origin(hint) is list:
+        return get_args(hint)[0], True
+    return hint, False
+
+
+def _conversion(kind: Any, option: Option) -> dict[str, Any]:
+    if get_origin(kind) is Literal:
+        return {"choices": get_args(kind)}
+    if issubclass(kind, Enum):
+        return {"type": _member(kind), "metavar": option.metavar or f"{{{','.join(each.value for each in kind)}}}"}
+    return {"type": _within(kind, option) if kind in (int, float) else kind}
+
+
+def _member(kind: type[Enum]) -> Callable[[str], Enum]:
+    def convert(text: str) -> Enum:
+        try:
+            return kind(text)
+        except ValueError:
+            names = ", ".join(repr(each.value) for each in kind)
+            raise argparse.ArgumentTypeError(f"{text!r} is not one of {names}") from None
+
+    return convert
+
+
+def _within(kind: type[int | float], option: Option) -> Callable[[str], int | float]:
+    def convert(text: str) -> int | float:
+        try:
+            number = kind(text)
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
+        if not (option.min is None or number >= option.min):
+            raise argparse.ArgumentTypeError(f"{text} is less than {option.min:g}")
+        if not (option.max is None or number <= option.max):
+            raise argparse.ArgumentTypeError(f"{text} is more than {option.max:g}")
+        return number
+
+    return convert
+
+
+def _help(option: Option, default: Any) -> str:
+    told = [option.help] if option.help else []
+    if option.envvar:
+        told.append(f"[{option.envvar}]")
+    if default not in (None, "", False, Parameter.empty) and not isinstance(option, Argument):
+        told.append(f"[default: {default.value if isinstance(default, Enum) else default}]")
+    return " ".join(told)
