@@ -194,7 +194,8 @@ def test_a_file_without_permission_is_told(tmp_path):
     make_ledger(database, hours=1)
     database.chmod(0)
     code = (
-        "import os, pathlib, sys\n"
+        "import locale, os, pathlib, sys\n"
+        "import audit_svc.terminal.care\n"  # while it can be read
         "from audit_svc.__main__ import program\n"
         "if os.getuid() == 0:\n"
         "    os.setgid(65534)\n"
