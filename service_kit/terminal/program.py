@@ -21,7 +21,7 @@ _NOT_WRITTEN = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command: where its function is, "module:name", and the line that a list of commands shows; one without is not listed."""
+    """A command: where its function is, "module:name", and its line in the list; one without is not listed."""
 
     function: str
     help: str
