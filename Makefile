@@ -111,7 +111,7 @@ test-image: $(VENV)/.deploy  ## build the images from Debian's packages, run the
 	$(BIN)/python -m pytest -q -m image tests/image tests/deploy
 
 test-hostile: $(VENV)/.ready  ## run the peers that mean harm against both services; SHORT=1 for the quicker half
-	$(BIN)/python -m pytest -q -p no:unraisableexception -m 'hostile$(if $(SHORT), and not long)' tests/hostile
+	$(BIN)/python -m pytest -q $(if $(SHORT),-n 2 --dist worksteal) -p no:unraisableexception -m 'hostile$(if $(SHORT), and not long)' tests/hostile
 
 test-recipes: $(VENV)/.recipes  ## run the recipes of docs/client.md with the real programs, and the client beside older libraries; LONG=1 with a freeze of a minute and time limits
 	rm -rf $(VENV)/wheels
