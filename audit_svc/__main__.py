@@ -19,6 +19,9 @@ program = Program(
             "sessions": Command(f"{_QUERIES}:sessions", "List sessions, the newest first."),
             "show": Command(f"{_QUERIES}:show", "Show what happened in a session, from its beginning to its end."),
             "usage": Command(f"{_QUERIES}:usage", "Count tool calls, model requests, tokens and money in groups."),
+            "controls": Command(
+                f"{_QUERIES}:controls", "List stops, resumes and rules that came into force, the newest first."
+            ),
             "queries": Command(f"{_QUERIES}:queries", "List who asked the ledger what, the newest first."),
             "tail": Command("audit_svc.terminal.tail:tail", "Show tool calls as they are recorded, until interrupted."),
             "compare": Command("audit_svc.terminal.compare:compare", "Show an engine beside its shadows."),

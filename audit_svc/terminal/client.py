@@ -1,7 +1,7 @@
 """The ledger that a command asks: a running service, or a file."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -40,14 +40,26 @@ def connect(source: Source) -> Iterator[Client]:
 
 def listed(source: Source, rpc: str, request: Any, rows: str, limit: int = sys.maxsize) -> list[Any]:
     """Up to limit rows of a paged RPC, over as many pages as it takes; rows is their field."""
-    found: list[Any] = []
     with connect(source) as client, progress("asking") as tell:
-        while len(found) < limit:
-            request.page_size = min(limit - len(found), PAGE)
-            response = client.call(rpc, request, PAGE_SECONDS)
-            found += getattr(response, rows)
-            request.page_token = response.next_page_token
-            if not request.page_token:
-                break
-            tell(len(found), 0 if limit == sys.maxsize else limit)
+        return all_rows(client, rpc, request, rows, limit, tell)
+
+
+def all_rows(
+    client: Client,
+    rpc: str,
+    request: Any,
+    rows: str,
+    limit: int = sys.maxsize,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Any]:
+    """As listed(), of a client at hand. tell: told how many there are after each page."""
+    found: list[Any] = []
+    while len(found) < limit:
+        request.page_size = min(limit - len(found), PAGE)
+        response = client.call(rpc, request, PAGE_SECONDS)
+        found += getattr(response, rows)
+        request.page_token = response.next_page_token
+        if not request.page_token:
+            break
+        tell(len(found), 0 if limit == sys.maxsize else limit)
     return found

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.running import Json
@@ -67,6 +68,15 @@ def status_values(names: Sequence[str] | None) -> list[common_pb2.SessionStatus.
         BadParameter: one has no such name.
     """
     return [_value("--status", common_pb2.SessionStatus.items(), "SESSION_STATUS_", name) for name in names or []]
+
+
+def kind_values(names: Sequence[str] | None) -> list[audit_pb2.ControlKind.ValueType]:
+    """Kinds of acts of control by the names that the commands print, such as rules_loaded.
+
+    Raises:
+        BadParameter: one has no such name.
+    """
+    return [_value("--kind", audit_pb2.ControlKind.items(), "CONTROL_KIND_", name) for name in names or []]
 
 
 def label_values(labels: Sequence[str] | None) -> dict[str, str]:

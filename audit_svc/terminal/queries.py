@@ -1,4 +1,4 @@
-"""Queries: calls, errors, sessions, show, usage, queries."""
+"""Queries: calls, errors, sessions, show, usage, controls, queries."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from onrecord.audit.v1 import administration_pb2, questions_pb2
 
 from audit_svc.ledger.groups import DIMENSIONS, LABEL
 from audit_svc.terminal import rows
-from audit_svc.terminal.client import PAGE, PAGE_SECONDS, connect, listed
+from audit_svc.terminal.client import PAGE, PAGE_SECONDS, Client, all_rows, connect, listed
 from audit_svc.terminal.options import (
     Calls,
     Contains,
@@ -24,6 +24,7 @@ from audit_svc.terminal.options import (
     Source,
     Suspect,
     Times,
+    kind_values,
     label_values,
     status_values,
 )
@@ -103,11 +104,13 @@ def show(
         while timeline is None or request.page_token:
             page = client.call("GetSessionRecord", request, PAGE_SECONDS)
             if timeline is None:
-                timeline = rows.Timeline(page.session)
+                timeline = rows.Timeline(page.session, [] if as_json else _controls_of(client, page.session))
                 _print_json([page.session]) if as_json else _print_lines(timeline.heading())
             _print_json(page.entries) if as_json else _print_lines(timeline.lines(page.entries))
             sys.stdout.flush()
             request.page_token = page.next_page_token
+        if not as_json:
+            _print_lines(timeline.end())
 
 
 def usage(
@@ -139,6 +142,22 @@ def usage(
             err.print(f"no session of these has a label {printable(label_key)!r}{hint}", style="yellow")
 
 
+def controls(
+    times: Times,
+    listing: Listing,
+    source: Source,
+    kind: Annotated[list[str] | None, Option(help="Only stop, resume or rules_loaded; may be repeated.")] = None,
+    principal: Annotated[str, Option(help="Only acts of this caller.")] = "",
+    recorded_by: RecordedBy = None,
+) -> None:
+    """List stops, resumes and rules that came into force, the newest first."""
+    wanted = questions_pb2.ControlFilter(
+        **times.fields(), kinds=kind_values(kind), principal=principal, recorded_by=recorded_by
+    )
+    request = questions_pb2.ListControlsRequest(filter=wanted)
+    _print(listing, listed(source, "ListControls", request, "controls", listing.limit), rows.controls_table)
+
+
 def queries(
     times: Times,
     listing: Listing,
@@ -149,6 +168,17 @@ def queries(
     """List who asked the ledger what, the newest first."""
     request = administration_pb2.ListQueriesRequest(**times.fields(), caller=caller, method=method)
     _print(listing, listed(source, "ListQueries", request, "queries", listing.limit), rows.queries_table)
+
+
+def _controls_of(client: Client, record: questions_pb2.SessionRecord) -> list[questions_pb2.ControlRecord]:
+    """What who recorded the session did to agents while it went on, the oldest first."""
+    wanted = questions_pb2.ControlFilter(
+        created_from_ms=record.session.created_at_ms,
+        created_before_ms=record.session.updated_at_ms + 1,
+        recorded_by=record.receipt.recorded_by,
+    )
+    request = questions_pb2.ListControlsRequest(filter=wanted)
+    return all_rows(client, "ListControls", request, "controls")[::-1]
 
 
 def _print(listing: Listing, found: list[Any], table: Callable[[list[Any]], Table]) -> None:

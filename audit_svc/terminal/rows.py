@@ -1,5 +1,6 @@
 """How rows look on a terminal."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
@@ -170,13 +171,43 @@ def queries_table(queries: Iterable[administration_pb2.QueryRow]) -> Table:
     return table
 
 
-class Timeline:
-    """A session from start to end, one line each for turns, model requests and tool calls, with their cost."""
+def controls_table(records: Iterable[questions_pb2.ControlRecord]) -> Table:
+    """Acts of control, one per line."""
+    records = list(records)
+    by = _recorded_by(records)
+    table = Table("at", *by, "act", "by", "scope", "stop", "rules", "reason")
+    for record in records:
+        control = record.control
+        table.add_row(
+            time_text(control.at_ms),
+            *(printable(record.receipt.recorded_by) for _ in by),
+            act_of(control),
+            printable(control.principal),
+            printable(control.scope),
+            printable(control.stop_id),
+            printable(control.policy_digest),
+            printable(control.reason),
+        )
+    return table
 
-    def __init__(self, record: questions_pb2.SessionRecord) -> None:
-        """Begins with no turn."""
+
+def act_of(control: audit_pb2.ControlRow) -> str:
+    """What was done."""
+    return enum_name(control.DESCRIPTOR.fields_by_name["kind"], control.kind)
+
+
+class Timeline:
+    """A session from start to end, one line each for turns, model requests and tool calls with their cost, and for what
+    was done to all agents meanwhile.
+    """
+
+    def __init__(
+        self, record: questions_pb2.SessionRecord, controls: Sequence[questions_pb2.ControlRecord] = ()
+    ) -> None:
+        """Begins with no turn. controls: acts of control while the session went on, the oldest first."""
         self._session, self._recorded_by = record.session, record.receipt.recorded_by
         self._turn_id: str | None = None
+        self._controls = deque(controls)
 
     def heading(self) -> Iterator[Text]:
         """What the session was."""
@@ -195,10 +226,11 @@ class Timeline:
     def lines(self, entries: Iterable[questions_pb2.Entry]) -> Iterator[Text]:
         """The next entries, each turn below its name."""
         for entry in entries:
+            yield from self._controls_until(entry.at_ms)
             if entry.turn_id != self._turn_id:
                 self._turn_id = entry.turn_id
                 yield Text(f"\nturn {printable(entry.turn_id) or '-'}", style="bold")
-            line = Text(f"{_offset(entry.at_ms - self._session.created_at_ms):>10}  ", style="dim")
+            line = self._begun(entry.at_ms)
             kind = entry.WhichOneof("entry")
             if kind == "model_request":
                 line = _request(line, entry.model_request.model_request)
@@ -208,6 +240,20 @@ class Timeline:
                 yield line.append(self._by_another(entry.tool_call.receipt), style="yellow")
             else:
                 yield line.append("of a kind that this version does not know")
+
+    def end(self) -> Iterator[Text]:
+        """What was done after the last entry."""
+        yield from self._controls_until(self._session.updated_at_ms)
+
+    def _begun(self, at_ms: int) -> Text:
+        return Text(f"{_offset(at_ms - self._session.created_at_ms):>10}  ", style="dim")
+
+    def _controls_until(self, at_ms: int) -> Iterator[Text]:
+        while self._controls and self._controls[0].control.at_ms <= at_ms:
+            control = self._controls.popleft().control
+            line = self._begun(control.at_ms).append(f"{act_of(control)} {printable(control.scope)}", style="yellow")
+            line.append(f" · by {printable(control.principal)}" if control.principal else "", style="dim")
+            yield line.append(f" · “{printable(control.reason)}”" if control.reason else "", style="dim")
 
     def _by_another(self, receipt: questions_pb2.Receipt) -> str:
         """Who recorded an entry, where it was not who recorded the session."""
@@ -269,6 +315,8 @@ def _quantiles(row: questions_pb2.UsageGroup) -> Iterator[str]:
         yield duration(getattr(row, name)) if row.HasField(name) else "-"
 
 
-def _recorded_by(records: Iterable[questions_pb2.ToolCallRecord | questions_pb2.SessionRecord]) -> list[str]:
+def _recorded_by(
+    records: Iterable[questions_pb2.ToolCallRecord | questions_pb2.SessionRecord | questions_pb2.ControlRecord],
+) -> list[str]:
     """The column of who recorded each, where callers have names."""
     return ["recorded by"] if any(record.receipt.recorded_by for record in records) else []

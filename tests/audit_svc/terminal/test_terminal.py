@@ -101,6 +101,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
                     id="cost-1", session_id=SESSION, turn_id="turn-1", cost_micros=1500, created_at_ms=NOW_MS - 70_000
                 )
             ],
+            controls=[
+                audit_pb2.ControlRow(
+                    id="stop-1",
+                    kind=audit_pb2.CONTROL_KIND_STOP,
+                    principal="ops",
+                    scope="engine=ollama",
+                    reason="it loops",
+                    stop_id="1",
+                    at_ms=NOW_MS - 59_998,
+                ),
+                audit_pb2.ControlRow(
+                    id="rules-1",
+                    kind=audit_pb2.CONTROL_KIND_RULES_LOADED,
+                    scope="rules.toml",
+                    policy_digest="d" * 64,
+                    at_ms=NOW_MS - 200_000,
+                ),
+            ],
         )
         with closing(sqlite3.connect(database)) as live, closing(sqlite3.connect(folder / "audit-backup.db")) as copy:
             live.backup(copy)
@@ -117,6 +135,26 @@ def test_each_example_of_the_documents_works_and_says_something(place: Place, ex
     written = re.search(r"--output (\S+)", example)
     assert (place.folder / written[1]).stat().st_size if written else ran.stdout.strip()
     assert "\x1b" not in ran.stdout, "no colour where no terminal is, and none that a row brings"
+
+
+def test_acts_of_control_are_listed_and_stand_in_the_sessions_that_they_met(place: Place):
+    assert [(act["kind"], act["principal"]) for act in place.json("controls")] == [
+        ("stop", "ops"),
+        ("rules_loaded", ""),
+    ]
+    assert [act["id"] for act in place.json("controls", "--kind", "rules_loaded")] == ["rules-1"]
+    listed = place.run("controls", "--principal", "ops").stdout
+    assert "engine=ollama" in listed
+    assert "it loops" in listed
+    entries = [line for line in place.run("show", SESSION).stdout.splitlines() if line.lstrip().startswith("+")]
+    assert [("stop engine=" in line, "by ops" in line) for line in entries] == [
+        (False, False),
+        (False, False),
+        (True, True),
+        (False, False),
+        (False, False),
+    ]
+    assert "rules.toml" not in "".join(entries), "it came into force before the session began"
 
 
 @pytest.mark.long
@@ -165,7 +203,7 @@ def test_a_session_is_told_in_order_with_its_cost(place: Place):
     lines = text.splitlines()
     assert lines[0] == f"session {SESSION}"
     assert "team=research user=ada" in text
-    entries = [line for line in lines if line.lstrip().startswith("+")]
+    entries = [line for line in lines if line.lstrip().startswith("+") and "stop engine" not in line]
     assert "$0.001500" in entries[0]
     assert [
         word for line, word in zip(entries[1:], ["bash", "timed_out", "webfetch"], strict=False) if word in line
