@@ -17,6 +17,7 @@ from intake_svc.dialects import Reading, joined
 from intake_svc.dialects.one_source import OneSource
 from intake_svc.errors import ShuttingDown, StoreUnavailable
 from intake_svc.metrics import DoorMetrics
+from intake_svc.numbers import numbers_of
 from intake_svc.settings import IntakeSettings
 from intake_svc.signals import Signal
 from recording.logger import AuditRefused
@@ -122,6 +123,7 @@ class Door:
             for row in rows:
                 row.principal = principal
         rows += reading.sessions
+        rows += numbers_of(reading.sequence)  # behind the rows: what is not taken is not said to have come
         if not rows:
             self._one_source.remember(whole, reading, signal.name, principal)
             return reading, left_out, None

@@ -253,6 +253,8 @@ class Batch:
     size_bytes: int = 0
     """Of the request."""
     controls: ValidRows = NO_ROWS
+    session_numbers: Sequence[Numbers] = ()
+    """What agents number themselves, each stream as a producer of its own: see stream_id()."""
     is_ahead: bool = False
     """Whether a row began after the batch arrived, by more than clocks usually differ."""
 
@@ -280,6 +282,7 @@ def read_batch(
     """
     _check_version(request.row_version)
     size = len(request.tool_calls) + len(request.model_requests) + len(request.sessions) + len(request.controls)
+    size += len(request.session_numbers)
     if size > MAX_ROWS:
         raise InvalidRequest(f"the batch has {size} rows: send at most {MAX_ROWS} at once", "tool_calls")
     numbers = _numbers(request.range) if request.HasField("range") else None
@@ -306,6 +309,7 @@ def read_batch(
         received_ms=now_ms,
         of_stream=of_stream,
         controls=controls,
+        session_numbers=tuple(map(_session_numbers, request.session_numbers)),
         size_bytes=size_bytes or request.ByteSize(),
         is_ahead=latest > now_ms + MAX_AHEAD_MS,
     )
@@ -346,6 +350,35 @@ def _numbers(covered: audit_pb2.SequenceRange) -> Numbers:
     if covered.last < covered.first:
         raise InvalidRequest("range.last is below range.first", "range.last")
     return Numbers(covered.producer_id, covered.first, covered.last)
+
+
+_STREAM = "session/"
+
+
+def stream_id(session_id: str, stream: str) -> str:
+    """By what the ledger knows a stream of a session's own numbers among its producers."""
+    return f"{_STREAM}{session_id}/{stream}"
+
+
+def stream_of(producer_id: str) -> tuple[str, str] | None:
+    """The session and the stream that stream_id() made an id of; None of any other producer's."""
+    session_id, slash, stream = producer_id.removeprefix(_STREAM).rpartition("/")
+    return (session_id, stream) if producer_id.startswith(_STREAM) and slash else None
+
+
+def _session_numbers(numbers: audit_pb2.SessionNumbers) -> Numbers:
+    for name, limit in (("session_id", 128), ("stream", 64)):
+        text = getattr(numbers, name)
+        if not 1 <= len(text) <= limit or has_control(text):
+            raise InvalidRequest(
+                f"session_numbers.{name} does not have 1 to {limit} characters without control characters",
+                f"session_numbers.{name}",
+            )
+    if "/" in numbers.stream:
+        raise InvalidRequest("session_numbers.stream has a slash", "session_numbers.stream")
+    if not 0 <= numbers.first <= numbers.last:
+        raise InvalidRequest("session_numbers.first is below 0 or above last", "session_numbers.first")
+    return Numbers(stream_id(numbers.session_id, numbers.stream), numbers.first, numbers.last)
 
 
 def _accept(

@@ -59,7 +59,9 @@ def producers(db: Database = None, as_json: Json = False) -> None:
 
 
 def list_producers(connection: Connection) -> list[Producer]:
-    """All producers by id and name, also those of which every row was refused."""
+    """All producers by id and name, also those of which every row was refused; of what the agents of sessions number
+    themselves (audit_svc.ledger.batch.stream_id), what has holes.
+    """
     rows = connection.execute(
         "SELECT id, recorded_by, max(highest), max(first_seen), max(last_seen), sum(missing), sum(refused), "
         "coalesce(group_concat(DISTINCT code), '') FROM ("
@@ -68,7 +70,7 @@ def list_producers(connection: Connection) -> list[Producer]:
         "UNION ALL SELECT producer_id, recorded_by, 0, 0, 0, last_sequence - first_sequence + 1, 0, NULL "
         "FROM producer_gaps "
         "UNION ALL SELECT producer_id, recorded_by, 0, 0, 0, 0, rows, code FROM refusals"
-        ") GROUP BY id, recorded_by ORDER BY id, recorded_by"
+        ") GROUP BY id, recorded_by HAVING id NOT LIKE 'session/%/%' OR sum(missing) ORDER BY id, recorded_by"
     )
     return [
         Producer(id_, name, highest, _time(first), _time(last), missing, refused, codes.replace(",", ", "))

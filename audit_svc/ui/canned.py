@@ -54,7 +54,7 @@ QUERIES: dict[str, Canned] = {
         "sql": "SELECT id, recorded_by, highest_sequence, datetime(last_seen_at / 1000, 'unixepoch') AS last_seen, "
         "(SELECT sum(last_sequence - first_sequence + 1) FROM producer_gaps g "
         "WHERE producer_id = p.id AND g.recorded_by = p.recorded_by) AS missing "
-        "FROM producers p ORDER BY last_seen_at DESC",
+        "FROM producers p WHERE id NOT LIKE 'session/%/%' OR missing ORDER BY last_seen_at DESC",
     },
     "pruned": {
         "title": "What was pruned",

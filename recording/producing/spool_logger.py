@@ -88,7 +88,7 @@ class SpoolLogger:
                 raise
             self.record(row)
 
-    def take(self, rows: Sequence[Row]) -> "Taken | None":
+    def take(self, rows: Sequence[Row | audit_pb2.SessionNumbers]) -> "Taken | None":
         """Records rows that somebody else keeps until they are safe; None if not all could be: see Spool.append_all().
 
         Raises:

@@ -110,7 +110,7 @@ class Intake:
             self._counters.accepted += 1
         return True
 
-    def append_all(self, rows: Sequence[Row]) -> int | None:
+    def append_all(self, rows: Sequence[Row | audit_pb2.SessionNumbers]) -> int | None:
         """Appends rows that somebody else keeps until they are safe; returns the last one's number, or None if not
         all were accepted. Then they are not lost, and no gap row counts them: whoever keeps them brings them again.
 
@@ -128,7 +128,7 @@ class Intake:
                 return None
             for row, payload in zip(rows, payloads, strict=True):
                 if len(payload) > MAX_PAYLOAD_BYTES:  # it never would be
-                    self._drop(row, "a row is too large")
+                    self._drop(None if isinstance(row, audit_pb2.SessionNumbers) else row, "a row is too large")
                 elif not self._write(ROW, payload, self.kept_bytes):
                     return None
                 else:

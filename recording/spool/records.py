@@ -26,6 +26,7 @@ _TAGS: dict[type, bytes] = {
     audit_pb2.CostRow: bytes([audit_pb2.RecordRequest.MODEL_REQUESTS_FIELD_NUMBER << 3 | 2]),
     audit_pb2.SessionRow: bytes([audit_pb2.RecordRequest.SESSIONS_FIELD_NUMBER << 3 | 2]),
     audit_pb2.ControlRow: bytes([audit_pb2.RecordRequest.CONTROLS_FIELD_NUMBER << 3 | 2]),
+    audit_pb2.SessionNumbers: bytes([audit_pb2.RecordRequest.SESSION_NUMBERS_FIELD_NUMBER << 3 | 2]),
 }
 _TOOL_CALL_TAG = _TAGS[audit_pb2.AuditRow]
 _KIND_OF_FIELD = audit_pb2.RecordRequest.TOOL_CALLS_FIELD_NUMBER - audit_pb2.ROW_KIND_TOOL_CALL
@@ -33,7 +34,7 @@ _KIND_OF_FIELD = audit_pb2.RecordRequest.TOOL_CALLS_FIELD_NUMBER - audit_pb2.ROW
 
 
 class UnknownRow(Exception):
-    """A newer version of this program wrote a row of a kind that this one does not know."""
+    """A payload has no row, or one of a kind that only a newer version of this program knows."""
 
 
 class Versioned(NamedTuple):
@@ -43,8 +44,8 @@ class Versioned(NamedTuple):
     payload: bytes
 
 
-def encode_row(row: Row) -> bytes:
-    """The payload of row."""
+def encode_row(row: Row | audit_pb2.SessionNumbers) -> bytes:
+    """The payload of row, or of numbers that go with rows."""
     body = row.SerializeToString()
     return _TAGS[type(row)] + encode_varint(len(body)) + body
 
@@ -54,12 +55,12 @@ def decode_row(payload: bytes) -> Row:
 
     Raises:
         google.protobuf.message.DecodeError: it is not a row.
-        UnknownRow: it is one of a kind that a newer version added.
+        UnknownRow: it has numbers, or a row of a kind that a newer version added.
     """
     request = audit_pb2.RecordRequest.FromString(payload)
     rows: list[Row] = [*request.tool_calls, *request.model_requests, *request.sessions, *request.controls]
     if not rows:
-        raise UnknownRow("a newer version of this program wrote this row: use that one")
+        raise UnknownRow("no row, or one that a newer version of this program wrote: use that one")
     return rows[0]
 
 

@@ -119,7 +119,7 @@ class Spool:
         """
         return self._intake.append(row)
 
-    def append_all(self, rows: Sequence[Row]) -> int | None:
+    def append_all(self, rows: Sequence[Row | audit_pb2.SessionNumbers]) -> int | None:
         """Appends rows that somebody else keeps until they are safe: see Intake.append_all().
 
         Raises:

@@ -34,5 +34,7 @@ def test_the_contract_lists_every_version():
 
 def test_kinds_follow_the_lists_of_a_batch():
     """So that a rejection of a kind that a producer does not know names a row that it can find."""
-    lists = [field.number - 2 for field in audit_pb2.RecordRequest.DESCRIPTOR.fields if field.is_repeated]
-    assert lists == [number for number in audit_pb2.RowKind.values() if number]
+    lists = [field for field in audit_pb2.RecordRequest.DESCRIPTOR.fields if field.is_repeated]
+    assert [field.number - 2 for field in lists if field.message_type.name.endswith("Row")] == [
+        number for number in audit_pb2.RowKind.values() if number
+    ]

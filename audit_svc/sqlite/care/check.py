@@ -9,6 +9,7 @@ from typing import Literal
 import apsw
 
 from audit_svc.errors import StoreRefused
+from audit_svc.ledger.batch import stream_of
 from audit_svc.ledger.clock import MAX_JUMP_MS, wall_ms
 from audit_svc.ledger.columns import MAX_TIME_MS
 from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
@@ -110,7 +111,8 @@ def _producers(connection: apsw.Connection, on_progress: OnProgress) -> Iterator
         if highest is None or not (before or 0) < first <= last < highest:
             yield Finding("producers", "wrong", f"{producer}: the gap {first} to {last} cannot be")
         else:
-            yield Finding("producers", "note", f"{producer}: records {first} to {last} never came ({last - first + 1})")
+            which = "numbers" if stream_of(producer_id) else "records"
+            yield Finding("producers", "note", f"{producer}: {which} {first} to {last} never came ({last - first + 1})")
     refusals = connection.execute(
         "SELECT producer_id, recorded_by, code, sum(rows), min(first_sequence), max(last_sequence), max(minute) "
         "FROM refusals GROUP BY producer_id, recorded_by, code ORDER BY producer_id, recorded_by, code"
@@ -127,7 +129,9 @@ def _identities(connection: apsw.Connection, on_progress: OnProgress) -> Iterato
 
 
 def _by(producer_id: str, recorded_by: str) -> str:
-    return f"{producer_id} of {recorded_by}" if recorded_by else producer_id
+    stream = stream_of(producer_id)
+    named = f"session {stream[0]}, {stream[1]}" if stream else producer_id
+    return f"{named} of {recorded_by}" if recorded_by else named
 
 
 def _pruned(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:

@@ -84,7 +84,9 @@ class Inserts:
         The rows of all batches are inserted together: many producers with a few rows each cost what one with many does.
         """
         self._rollups.begin()
-        self._recorders.begin({batch.recorded_by for batch, _ in batches if len(batch) or batch.numbers})
+        self._recorders.begin(
+            {batch.recorded_by for batch, _ in batches if len(batch) or batch.numbers or batch.session_numbers}
+        )
         self.suspect_rows = 0
         received = ReceivedRanges(self._connection, now_ms)
         rejections = [list(batch.rejections) for batch, _ in batches]
@@ -100,6 +102,8 @@ class Inserts:
                 self._connection.executemany(self._insert_query, map(_QUERY_VALUES, batch.queries))
             if batch.numbers:
                 received.add(batch.recorded_by, *batch.numbers)
+            for numbers in batch.session_numbers:
+                received.add(batch.recorded_by, *numbers)
         received.write()
         names = [batch.recorded_by for batch in kept]
         elsewhere = [self._recorders.others(name) for name in names]

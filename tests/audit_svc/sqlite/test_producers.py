@@ -4,12 +4,15 @@ import apsw
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onrecord.audit.v1 import audit_pb2
 
+from audit_svc.errors import InvalidRequest
+from audit_svc.ledger.batch import read_batch, stream_id, stream_of
 from audit_svc.ledger.usage import Usage
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.write.inserts import Inserts
 from audit_svc.sqlite.write.producers import cover
-from tests.audit_svc.samples import audit_row, batch
+from tests.audit_svc.samples import audit_row, batch, record_request
 
 
 def fresh() -> apsw.Connection:
@@ -74,3 +77,32 @@ def test_clients_that_keep_no_sequence_leave_no_trace():
     connection = fresh()
     Inserts(connection).write([(batch(audit_row()), Usage())], 1)
     assert list(connection.execute("SELECT * FROM producers")) == []
+
+
+@given(st.text(min_size=1), st.text(min_size=1).filter(lambda text: "/" not in text))
+def test_a_stream_of_a_session_has_an_id_that_tells_both(session_id, stream):
+    assert stream_of(stream_id(session_id, stream)) == (session_id, stream)
+
+
+@pytest.mark.parametrize("producer_id", ["gateway-1", "gateway-1/0199", "session/0199", "session/", "sessions/a/b"])
+def test_no_other_producer_is_taken_for_a_stream_of_a_session(producer_id):
+    assert stream_of(producer_id) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("session_id", {"session_id": ""}),
+        ("session_id", {"session_id": "x" * 129}),
+        ("session_id", {"session_id": "a\nb"}),
+        ("stream", {"stream": ""}),
+        ("stream", {"stream": "a/b"}),
+        ("first", {"first": -1}),
+        ("first", {"first": 5, "last": 4}),
+    ],
+)
+def test_numbers_of_a_session_that_cannot_be_are_refused_with_the_field(field, wrong):
+    numbers = audit_pb2.SessionNumbers(**{"session_id": "s", "stream": "a seq", "first": 1, "last": 2, **wrong})
+    with pytest.raises(InvalidRequest) as refused:
+        read_batch(record_request(session_numbers=[numbers]), 0)
+    assert refused.value.field == f"session_numbers.{field}"

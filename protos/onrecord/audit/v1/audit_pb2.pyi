@@ -537,6 +537,7 @@ class RecordRequest(_message.Message):
     MODEL_REQUESTS_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
     CONTROLS_FIELD_NUMBER: _builtins.int
+    SESSION_NUMBERS_FIELD_NUMBER: _builtins.int
     row_version: _builtins.int
     """The version of the rows that the producer was built with, as protos/README.md lists them. A ledger that knows only
     earlier ones answers FAILED_PRECONDITION with the reason ROW_VERSION_TOO_NEW, and stores nothing. Required.
@@ -561,6 +562,10 @@ class RecordRequest(_message.Message):
     def controls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlRow]:
         """Acts of control."""
 
+    @_builtins.property
+    def session_numbers(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionNumbers]:
+        """Numbers that agents gave to their own events. Each counts as a row towards the 10,000, and none is answered for."""
+
     def __init__(
         self,
         *,
@@ -570,14 +575,51 @@ class RecordRequest(_message.Message):
         model_requests: _abc.Iterable[Global___CostRow] | None = ...,
         sessions: _abc.Iterable[Global___SessionRow] | None = ...,
         controls: _abc.Iterable[Global___ControlRow] | None = ...,
+        session_numbers: _abc.Iterable[Global___SessionNumbers] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["range", b"range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["controls", b"controls", "model_requests", b"model_requests", "range", b"range", "row_version", b"row_version", "sessions", b"sessions", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controls", b"controls", "model_requests", b"model_requests", "range", b"range", "row_version", b"row_version", "session_numbers", b"session_numbers", "sessions", b"sessions", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordRequest: _TypeAlias = RecordRequest  # noqa: Y015
+
+@_typing.final
+class SessionNumbers(_message.Message):
+    """SessionNumbers is a range of the numbers that the agent of a session gave to its own events, all of which have come.
+    Numbers below the highest that never came are shown as holes of the session, until they come.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session, 1 to 128 characters."""
+    stream: _builtins.str
+    """What is counted, such as "claude event.sequence": 1 to 64 characters without a slash."""
+    first: _builtins.int
+    """The first number, 0 or more. That 0 itself never came is not shown, since not every agent begins with it."""
+    last: _builtins.int
+    """The last number."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        stream: _builtins.str = ...,
+        first: _builtins.int = ...,
+        last: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last", "session_id", b"session_id", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionNumbers: _TypeAlias = SessionNumbers  # noqa: Y015
 
 @_typing.final
 class SequenceRange(_message.Message):

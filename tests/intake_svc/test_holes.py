@@ -1,0 +1,67 @@
+"""What an agent numbered and never sent is told as a hole of its session, until it comes."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from demo.processes import run_command
+from intake_svc.dialects import SequenceNumber
+from intake_svc.numbers import numbers_of
+from tests.intake_svc.conftest import wait_for
+from tests.intake_svc.exports import post_json
+
+STREAM = "claude event.sequence"
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(-3, 30))))
+def test_the_ranges_hold_each_number_that_came_and_no_other(numbers):
+    found = list(numbers_of(SequenceNumber(session, STREAM, number) for session, number in numbers))
+    held = [(one.session_id, number) for one in found for number in range(one.first, one.last + 1)]
+    assert held == sorted({(session, number) for session, number in numbers if number >= 0})
+    assert all(one.session_id != after.session_id or one.last + 1 < after.first for one, after in pairwise(found))
+
+
+def events(session: str, *numbers: int) -> dict[str, object]:
+    """Log records of Claude Code with these numbers."""
+    records = [
+        {
+            "timeUnixNano": str(1_790_000_000_000_000_000 + number),
+            "body": {"stringValue": "claude_code.user_prompt"},
+            "attributes": [
+                {"key": "event.name", "value": {"stringValue": "user_prompt"}},
+                {"key": "session.id", "value": {"stringValue": session}},
+                {"key": "event.sequence", "value": {"intValue": str(number)}},
+            ],
+        }
+        for number in numbers
+    ]
+    scope = {"name": "com.anthropic.claude_code.events"}
+    return {"resourceLogs": [{"scopeLogs": [{"scope": scope, "logRecords": records}]}]}
+
+
+def test_a_number_that_never_came_is_told_by_check_until_it_comes(shared):
+    house, door = shared
+    session = "holes"
+
+    def send(*numbers: int) -> None:
+        assert post_json(door.http, "/v1/logs", events(session, *numbers))[0] == 200
+
+    def holes() -> list[tuple[int, int]]:
+        rows = house.rows("producer_gaps")
+        mine = [row for row in rows if row["producer_id"] == f"session/{session}/{STREAM}"]
+        return [(row["first_sequence"], row["last_sequence"]) for row in mine]
+
+    def highest() -> int:
+        rows = house.rows("producers")
+        return max((row["highest_sequence"] for row in rows if row["id"] == f"session/{session}/{STREAM}"), default=-1)
+
+    send(0, 1, 4)
+    send(9)
+    wait_for(lambda: highest() == 9)
+    assert holes() == [(2, 3), (5, 8)]
+    told = run_command("audit_svc", {}, "check", "--db", str(house.db)).stdout
+    assert f"session {session}, {STREAM}: numbers 5 to 8 never came (4)" in " ".join(told.split())
+    send(3, 2, 9)
+    send(5, 6, 7, 8)
+    wait_for(lambda: not holes())
