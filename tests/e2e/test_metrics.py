@@ -128,7 +128,8 @@ async def test_the_dashboard_and_the_manual_name_metrics_that_are_there(make_pai
     table = (ROOT / "docs" / "operations.md").read_text().partition("## Metrics")[2].partition("\n## ")[0]
     told = set(re.findall(r"`(onrecord_\w+)`", table))
     families = {name for seen in scrapes for name in seen.families if name.startswith("onrecord_")}
-    assert told == families
+    of_several_workers = {"onrecord_worker_up", "onrecord_worker_restarts"}
+    assert told - of_several_workers == families
 
 
 @pytest.mark.long

@@ -1,6 +1,7 @@
 """Commands that run without a jail are told of: in a turn's first event and in the list of engines."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -40,10 +41,10 @@ def test_the_command_tools_shows_what_is_offered_and_why_the_rest_is_not(tmp_pat
         "PATH": "/bin",
     }
     ran = run_command("gateway_svc", env, "tools")
-    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in ran.stdout.splitlines() if "│" in line]
+    lines = [re.split(r"\s{2,}", line) for line in ran.stdout.splitlines()]
     assert ran.returncode == 0, ran.stderr
-    assert ["read", "allow", ""] in lines
-    assert ["write", "ask", ""] in lines
-    assert ["t.go", "allow", ""] in lines
-    assert ["t.bad", "", "no schema"] in lines
-    assert ["gone.*", "", "the MCP server is not running"] in lines
+    assert ["read", "allow"] in lines
+    assert ["write", "ask"] in lines
+    assert ["t.go", "allow"] in lines
+    assert ["t.bad", "no schema"] in lines
+    assert ["gone.*", "the MCP server is not running"] in lines

@@ -165,5 +165,7 @@ def test_a_door_that_ends_answers_what_it_has_and_refuses_the_rest_as_passing(ho
         assert door.service.terminate() == 0
         for one in running:
             one.result()
-    assert set(refused) <= {grpc.StatusCode.UNAVAILABLE}
+    # gRPC itself cancels what came too late for it. Exporters send both again:
+    # https://opentelemetry.io/docs/specs/otlp/#failures
+    assert set(refused) <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
     wait_for(lambda: set(answered) <= set(stored(house)))
