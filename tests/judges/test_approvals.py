@@ -179,7 +179,7 @@ async def test_what_the_ledger_has_of_an_approved_and_a_refused_call_is_testimon
                 await floor.deny(call)
         rows = await floor.pair.rows(2)
     assert [row.outcome for row in rows] == [common_pb2.OUTCOME_SUCCEEDED, common_pb2.OUTCOME_DENIED]
-    record = "\n".join(json.dumps(entry) for entry in testimony(rows))
+    record = "\n".join(json.dumps(entry) for entry in record_of(rows))
     judged = await asyncio.to_thread(ask_judge, validator(), record, "-", "--json")
     assert judged["level"] in {"TR-3", "TR-4"}, judged
     nobody = record.replace('"id": "bob"', '"id": ""')
@@ -192,7 +192,7 @@ def validator() -> Path:
     return found
 
 
-def testimony(rows: list[audit_pb2.AuditRow]) -> list[Mapping[str, Any]]:
+def record_of(rows: list[audit_pb2.AuditRow]) -> list[Mapping[str, Any]]:
     """Rows as a Testimony Record 0.2 (draft-clifford-testimony-record): nothing in it is not from a row."""
     entries: list[dict[str, Any]] = [{"type": "scope", "id": "scope", "acts": True}]
     for row in rows:
