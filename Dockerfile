@@ -1,4 +1,5 @@
-# Images of the two services: docker build --target gateway, or --target audit. `make image` builds both.
+# Images of the gateway and the ledger: docker build --target gateway, or --target audit. `make image` builds both. The door,
+# intake_svc, has none yet.
 # BASE: any Debian with Python 3.11 or later, its venv module and CA certificates. Where no registry is reached,
 # deploy/make-base makes one from Debian's packages.
 ARG BASE=python:3.11-slim
@@ -32,14 +33,14 @@ ARG EXTRAS_AUDIT=""
 # hadolint ignore=SC2086
 RUN python3 requirements.py audit ${EXTRAS_AUDIT} > audit.txt && ./install-locked audit.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \
-    rm -r /opt/onrecord/bin/gateway-svc /opt/onrecord/lib/python3*/site-packages/gateway_svc
+    rm -r /opt/onrecord/bin/gateway-svc /opt/onrecord/bin/intake-svc /opt/onrecord/lib/python3*/site-packages/gateway_svc
 
 FROM build AS build-gateway
 ARG EXTRAS_GATEWAY="otel rules"
 # hadolint ignore=SC2086
 RUN python3 requirements.py gateway ${EXTRAS_GATEWAY} > gateway.txt && ./install-locked gateway.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \
-    rm -r /opt/onrecord/bin/audit-svc /opt/onrecord/lib/python3*/site-packages/audit_svc
+    rm -r /opt/onrecord/bin/audit-svc /opt/onrecord/bin/intake-svc /opt/onrecord/lib/python3*/site-packages/audit_svc
 
 FROM ${BASE} AS runtime
 # A service installs nothing: the base's own pip goes too.
