@@ -94,7 +94,7 @@ class GatewaySettings(ListenSettings, ProducerSettings):
 
     default_engine: Text = Field("", description="the first configured one when not given")
 
-    workers: CountOrZero = Field(1, description="processes that serve together, on one port; 0: the cores")
+    workers: int = Field(1, ge=0, le=256, description="processes that serve together, on one port; 0: the cores")
 
     max_turns: Count = Field(1000, description="turns that run at once")
     max_queued_turns: CountOrZero = Field(1000, description="turns that may wait for their beginning")

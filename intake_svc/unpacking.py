@@ -76,11 +76,19 @@ def parse_json(signal: Signal, data: bytes) -> Message:
     message = signal.request()
     try:
         document = json.loads(data)
+        if not _is_export(document, signal):
+            raise ValueError  # an export of another signal, sent to this one's path, would be lost in silence
         _decode_ids(document)
         ParseDict(document, message, ignore_unknown_fields=True)
     except (ValueError, RecursionError, ParseError, AttributeError, TypeError):
         raise DecodeError from None  # the parsers' own words quote what was sent
     return message
+
+
+def _is_export(document: Any, signal: Signal) -> bool:
+    """Whether it is an object that has this signal's resources, or nothing."""
+    names = {signal.resources, signal.request.DESCRIPTOR.fields_by_name[signal.resources].json_name}
+    return isinstance(document, dict) and (not document or bool(names & document.keys()))
 
 
 def _decode_ids(document: Any) -> None:

@@ -98,13 +98,9 @@ class Keeper:
     def _run(self) -> None:
         # No lock is taken at the start: a child of a fork of which Python is not told would find it held.
         this = threading.current_thread()
+        # It begins when something is due, and is not woken for that: who forks beside a thread that wants the GIL has
+        # a child in which CPython's drop_gil() waits for that thread.
         while True:
-            if not self._wake.wait(_IDLE_SECONDS):
-                with self._lock:
-                    if self._thread is this and not self._wake.is_set():
-                        self._thread = None
-            if self._thread is not this:  # it was idle, or its start was cut off, and another one was begun
-                return
             if self._stopping.wait(self._interval_seconds) or self._thread is not this:
                 return
             self._wake.clear()
@@ -115,3 +111,9 @@ class Keeper:
                 self._tick()
             if tried.failed:
                 self._wake.set()
+            if not self._wake.wait(_IDLE_SECONDS):
+                with self._lock:
+                    if self._thread is this and not self._wake.is_set():
+                        self._thread = None
+            if self._thread is not this:  # it was idle, or its start was cut off, and another one was begun
+                return

@@ -208,11 +208,13 @@ if pid:
 def test_a_fork_of_which_python_is_not_told_is_noticed(tmp_path):
     """A server in C forks by itself (uWSGI), and no handler of os.register_at_fork runs."""
     code = """
-import ctypes, os, sys
+import ctypes, os, sys, threading, time
 from onrecord.client import Ledger
 ledger = Ledger(sys.argv[1], drain_seconds=0).open()
 with ledger.tool_call("of-the-parent"):
     pass
+while threading.active_count() > 1:  # such a fork beside a thread that wants the GIL breaks CPython itself
+    time.sleep(0.01)
 pids = []
 for does in ("records", "records", "closes"):
     pids.append(ctypes.PyDLL(None).fork())
