@@ -36,6 +36,4 @@ def test_kinds_follow_the_lists_of_a_batch():
     """So that a rejection of a kind that a producer does not know names a row that it can find."""
     fields = audit_pb2.RecordRequest.DESCRIPTOR.fields
     rows = [field for field in fields if field.message_type and field.message_type.name.endswith("Row")]
-    assert [field.number - 2 for field in rows] == [
-        number for number in audit_pb2.RowKind.values() if number
-    ]
+    assert [field.number - 2 for field in rows] == [number for number in audit_pb2.RowKind.values() if number]
