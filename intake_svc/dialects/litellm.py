@@ -6,13 +6,12 @@ from dataclasses import replace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from intake_svc.dialects import genai
-from intake_svc.dialects.base.event import of_span
-from intake_svc.dialects.base.logs import FAILED
-from intake_svc.dialects.base.rows import Rows
+from intake_svc.dialects.base.event import Event
+from intake_svc.dialects.base.logs import Kind
 from intake_svc.dialects.base.showing import Agent
+from intake_svc.dialects.base.spans import read_each
 from intake_svc.dialects.base.table import Dialect, Table
 from intake_svc.dialects.reading import Reading
-from recording.calls import Failure
 
 SPAN_SCOPE = "litellm"
 
@@ -32,11 +31,8 @@ SPANS: Table = replace(
 
 def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
     """The rows of spans: one that has a call's id is a request, those below it tell of the same once more."""
-    rows = Rows(DIALECT, SPANS, agent)
-    for span in spans:
-        event = of_span(span, SPANS)
-        if event.attributes.text(SPANS.kind):
-            rows.cost(event, scope=rows.scope(event), failure=Failure(FAILED) if event.failed else None)
-        else:
-            rows.ignore()
-    return rows.reading()
+    return read_each(DIALECT, SPANS, spans, agent, _kind)
+
+
+def _kind(event: Event) -> Kind:
+    return Kind.REQUEST if event.attributes.text(SPANS.kind) else Kind.NOTHING

@@ -4,14 +4,11 @@ from collections.abc import Iterable
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from intake_svc.dialects.base.event import of_span
-from intake_svc.dialects.base.logs import FAILED
-from intake_svc.dialects.base.results import result_of
-from intake_svc.dialects.base.rows import Rows
+from intake_svc.dialects.base.logs import Kind
 from intake_svc.dialects.base.showing import Agent
+from intake_svc.dialects.base.spans import kind_by, read_each
 from intake_svc.dialects.base.table import Dialect, Table
 from intake_svc.dialects.reading import Reading
-from recording.calls import Failure
 from recording.show import Show
 
 SPAN_SCOPE = "opencode"
@@ -46,26 +43,15 @@ SPANS = Table(
     cache_write_tokens=("ai.usage.inputTokenDetails.cacheWriteTokens",),
     reasoning_tokens=("ai.usage.reasoningTokens", "ai.usage.outputTokenDetails.reasoningTokens"),
 )
-_REQUESTS = frozenset(
-    ("ai.streamText.doStream", "ai.generateText.doGenerate", "ai.streamObject.doStream", "ai.generateObject.doGenerate")
-)
+_KINDS = {
+    "ai.toolCall": Kind.RESULT,
+    "ai.streamText.doStream": Kind.REQUEST,
+    "ai.generateText.doGenerate": Kind.REQUEST,
+    "ai.streamObject.doStream": Kind.REQUEST,
+    "ai.generateObject.doGenerate": Kind.REQUEST,
+}
 
 
 def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
     """The rows of spans."""
-    rows = Rows(DIALECT, SPANS, agent)
-    for span in spans:
-        event = of_span(span, SPANS)
-        match event.attributes.text(SPANS.kind):
-            case "ai.toolCall":
-                rows.call(
-                    event,
-                    result_of(SPANS, event, failed=event.failed, error=event.error_type),
-                    scope=rows.scope(event),
-                    arguments=event.attributes.json(SPANS.arguments),
-                )
-            case request if request in _REQUESTS:
-                rows.cost(event, scope=rows.scope(event), failure=Failure(FAILED) if event.failed else None)
-            case _:
-                rows.ignore()
-    return rows.reading()
+    return read_each(DIALECT, SPANS, spans, agent, kind_by(_KINDS, SPANS))

@@ -1,0 +1,42 @@
+"""Reads spans of which each is a call, a request or nothing: what most dialects of spans need."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from intake_svc.dialects.base.event import Event, of_span
+from intake_svc.dialects.base.logs import FAILED, Kind, kinds
+from intake_svc.dialects.base.results import result_of
+from intake_svc.dialects.base.rows import Rows
+from intake_svc.dialects.base.showing import Agent
+from intake_svc.dialects.base.table import Dialect, Table
+from intake_svc.dialects.reading import Reading
+from recording.calls import Failure
+
+
+def read_each(
+    dialect: Dialect, table: Table, spans: Iterable[Span], agent: Agent, kind: Callable[[Event], Kind]
+) -> Reading:
+    """The rows of spans. kind: what a span is of, RESULT for a call that ended."""
+    rows = Rows(dialect, table, agent)
+    for span in spans:
+        event = of_span(span, table)
+        match kind(event):
+            case Kind.RESULT:
+                rows.call(
+                    event,
+                    result_of(table, event, failed=event.failed, error=event.error_type),
+                    scope=rows.scope(event),
+                    arguments=event.attributes.json(table.arguments),
+                )
+            case Kind.REQUEST:
+                rows.cost(event, scope=rows.scope(event), failure=Failure(FAILED) if event.failed else None)
+            case _:
+                rows.ignore()
+    return rows.reading()
+
+
+def kind_by(words: Mapping[str, Kind], table: Table) -> Callable[[Event], Kind]:
+    """Tells the kind of a span by the word that it has for it."""
+    of_attributes = kinds(words, table)
+    return lambda event: of_attributes(event.attributes)
