@@ -12,7 +12,7 @@ program = Program(
     Group(
         "The ledger of tool calls: owns the SQLite database and answers questions about it.",
         {
-            "serve": Command(f"{_SERVING}:serve", "Serve until SIGTERM or SIGINT."),
+            "serve": Command(f"{_SERVING}:serve", "Serve until SIGTERM or SIGINT.", is_service=True),
             "health": Command(f"{_SERVING}:health", "Ask a running service whether it serves."),
             "calls": Command(f"{_QUERIES}:calls", "List tool calls, the newest first."),
             "errors": Command(f"{_QUERIES}:errors", "List the tool calls that failed, with the reason."),
@@ -35,7 +35,11 @@ program = Program(
             "rebuild-rollups": Command(f"{_CARE}:rebuild_rollups", "Make the rollups again from the rows."),
             "rebuild-texts": Command(f"{_CARE}:rebuild_texts", "Make the index of texts again from the rows."),
             "vacuum": Command(f"{_CARE}:vacuum", "Write the file anew without the space of rows that are gone."),
-            "ui": Command("audit_svc.terminal.ui:ui", "Show the ledger as pages with charts. Needs the extra `ui`."),
+            "ui": Command(
+                "audit_svc.terminal.ui:ui",
+                "Show the ledger as pages with charts. Needs the extra `ui`.",
+                is_service=True,
+            ),
             "token": Command(
                 "service_kit.access.token_command:token",
                 "Make a token, and the table that lets it in.",

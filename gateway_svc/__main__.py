@@ -14,8 +14,8 @@ program = Program(
     Group(
         "The gateway that runs agents, and a client of it for people.",
         {
-            "serve": Command("gateway_svc.serving:serve", "Serve until SIGTERM."),
-            "worker": Command("gateway_svc.serving:worker", ""),
+            "serve": Command("gateway_svc.serving:serve", "Serve until SIGTERM.", is_service=True),
+            "worker": Command("gateway_svc.serving:worker", "", is_service=True),
             "run": Command(f"{_CLIENT}:run", "Give an agent a task and watch it work."),
             "change": Command(f"{_CLIENT}:change", "Change what the next turns of a session run with."),
             "engines": Command(f"{_CLIENT}:engines", "List the configured engines."),

@@ -7,7 +7,7 @@ program = Program(
     Group(
         "Puts agents on the record that export OpenTelemetry.",
         {
-            "serve": Command("intake_svc.serving:serve", "Serve until SIGTERM."),
+            "serve": Command("intake_svc.serving:serve", "Serve until SIGTERM.", is_service=True),
             "health": Command("intake_svc.serving:health", "Ask a running service whether it serves."),
             "token": Command(
                 "service_kit.access.token_command:token",

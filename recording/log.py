@@ -4,14 +4,27 @@ An application sees these lines if it asks for them: logging.getLogger("onrecord
 structlog, which its own lines go through, by pass_on_to().
 """
 
-import logging
 from collections.abc import Callable
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-ROOT = logging.getLogger("onrecord")
-ROOT.addHandler(logging.NullHandler())
+if TYPE_CHECKING:
+    from logging import Logger
+
+_NUMBERS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+"""The levels of `logging`."""
 
 _structured: Callable[[str], Any] | None = None
+
+
+@cache
+def root_logger() -> "Logger":
+    """The logger `onrecord`. What has nothing to log need not wait until logging is loaded."""
+    import logging
+
+    logger = logging.getLogger("onrecord")
+    logger.addHandler(logging.NullHandler())
+    return logger
 
 
 def pass_on_to(get_logger: Callable[[str], Any]) -> None:
@@ -25,28 +38,29 @@ class Log:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._plain = ROOT.getChild(name)
 
     def debug(self, event: str, **fields: Any) -> None:
         """Logs a line, as the methods below."""
-        self._log("debug", logging.DEBUG, event, fields)
+        self._log("debug", event, fields)
 
     def info(self, event: str, **fields: Any) -> None:
-        self._log("info", logging.INFO, event, fields)
+        self._log("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        self._log("warning", logging.WARNING, event, fields)
+        self._log("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        self._log("error", logging.ERROR, event, fields)
+        self._log("error", event, fields)
 
-    def _log(self, level: str, number: int, event: str, fields: dict[str, Any]) -> None:
+    def _log(self, level: str, event: str, fields: dict[str, Any]) -> None:
         if _structured is not None:
             getattr(_structured(self._name), level)(event, **fields)
-        elif self._plain.isEnabledFor(number):
+            return
+        plain, number = root_logger().getChild(self._name), _NUMBERS[level]
+        if plain.isEnabledFor(number):
             error = fields.pop("exc_info", None)
             told = " ".join([event, *(f"{key}={value!r}" for key, value in fields.items())])
-            self._plain.log(number, "%s", told, exc_info=error)
+            plain.log(number, "%s", told, exc_info=error)
 
 
 def get_logger(name: str) -> Log:

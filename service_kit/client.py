@@ -4,22 +4,19 @@ gRPC is loaded where a channel is made: who asks for help or reads a file need n
 """
 
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from recording.channel.token import Metadata, token_metadata, watch_token
-from recording.channel.watched import WrongFile
 from service_kit.terminal.command import BadParameter, Exit, Option, echo
 
 if TYPE_CHECKING:
     import grpc
 
     from recording.channel.tls import ClientFiles
+    from recording.channel.token import Metadata
 
 
-@dataclass(frozen=True, slots=True)
-class ClientAccess:
+class ClientAccess(NamedTuple):
     """A client's CA and credentials. Without a CA it uses plain text."""
 
     files: "ClientFiles | None" = None
@@ -37,13 +34,17 @@ class ClientAccess:
 
         return channel_credentials(self.files)()
 
-    def metadata(self) -> Metadata:
+    def metadata(self) -> "Metadata":
         """For each call.
 
         Raises:
             WrongFile: the token's file cannot be used.
         """
-        return token_metadata(watch_token(self.token_file).current()) if self.token_file else ()
+        if self.token_file is None:
+            return ()
+        from recording.channel.token import token_metadata, watch_token
+
+        return token_metadata(watch_token(self.token_file).current())
 
 
 _ACCESS: ContextVar[ClientAccess] = ContextVar("access", default=ClientAccess())  # noqa: B039 - it is frozen
@@ -102,6 +103,8 @@ def current_access() -> ClientAccess:
 
 
 def _access() -> "tuple[grpc.ChannelCredentials | None, Metadata]":
+    from recording.channel.watched import WrongFile
+
     access = current_access()
     try:
         return access.credentials(), access.metadata()

@@ -9,7 +9,6 @@ import base64
 import binascii
 import json
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -36,7 +35,7 @@ _INT64 = range(-(2**63), 2**63)
 
 Position = tuple[int | str, ...]
 
-_key = secrets.token_bytes(_KEY_BYTES)
+_key = os.urandom(_KEY_BYTES)
 """Where keep_key() is not called, tokens are good for the life of the process."""
 
 
@@ -46,7 +45,7 @@ def keep_key(path: Path) -> None:
     A key that cannot be kept is logged: tokens are then good for the life of the process.
     """
     global _key
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
         with suppress(FileExistsError):
             if not path.exists():

@@ -4,10 +4,10 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, repeat
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.protobuf.message import Message
-from onrecord.audit.v1 import administration_pb2, audit_pb2
+from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import InvalidRequest, RowVersionTooNew
@@ -27,6 +27,9 @@ from audit_svc.ledger.columns import (
 )
 from recording.controls import has_control
 from recording.row_version import ROW_VERSION
+
+if TYPE_CHECKING:
+    from onrecord.audit.v1 import administration_pb2  # most commands that read the ledger need none of it
 
 MAX_ROWS = 10_000
 
@@ -244,7 +247,7 @@ class Batch:
     """Rows that can never be stored."""
     recorded_by: str = ""
     """The name of the caller; empty where callers have no names."""
-    queries: Sequence[administration_pb2.QueryRow] = ()
+    queries: Sequence["administration_pb2.QueryRow"] = ()
     """Rows of the log of queries, which no producer sends."""
     received_ms: int = 0
     """When it arrived, by the ledger's clock."""
@@ -315,7 +318,7 @@ def read_batch(
     )
 
 
-def query_batch(queries: Sequence[administration_pb2.QueryRow]) -> Batch:
+def query_batch(queries: Sequence["administration_pb2.QueryRow"]) -> Batch:
     """A batch of rows of the log of queries alone."""
     return Batch(None, NO_ROWS, NO_ROWS, NO_ROWS, (), queries=queries)
 

@@ -31,7 +31,7 @@ class Problem(NamedTuple):
     """The field of the wire that is at fault; empty when it is the row as a whole."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Column:
     """One column of a table. The message's field has the same name by default."""
 
@@ -82,7 +82,7 @@ class Column:
         return Problem(audit_pb2.REJECTION_CODE_TOO_LARGE, f"{self.wire_name} {reason}", self.wire_name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Text(Column):
     """A text of at most limit characters, or bytes of UTF-8, and without control characters where it is a name."""
 
@@ -121,7 +121,7 @@ class Text(Column):
         return self._too_large(f"is longer than {self.limit} {unit}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Number(Column):
     """An integer of at least minimum that SQLite can hold."""
 
@@ -137,7 +137,7 @@ class Number(Column):
         return self._invalid(f"is not in {self.minimum} to {MAX_INT64}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Time(Column):
     """A time in milliseconds since 1970-01-01 UTC. Its bounds are fixed: no clock refuses a row."""
 
@@ -152,7 +152,7 @@ class Time(Column):
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Flag(Column):
     """True or false, 1 or 0 in the table."""
 
@@ -160,7 +160,7 @@ class Flag(Column):
         return bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Choice(Column):
     """An enum, stored as the lower-case end of its value's name.
 
@@ -194,7 +194,7 @@ class Choice(Column):
         return self._invalid("has a value that this ledger does not know")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Digest(Column):
     """Bytes of a size, in hexadecimal in the table; null where they are not set."""
 
@@ -215,7 +215,7 @@ class Digest(Column):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Labels(Column):
     """A map of texts, which has a table of its own."""
 

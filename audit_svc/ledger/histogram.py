@@ -39,8 +39,11 @@ def middle(number: int) -> float:
 
 
 _ONES = [1 << (LANE_BITS * number) for number in range(bucket(MAX_DURATION_MS) + 1)]
-_BEYOND_A_BYTE, _BEYOND_TWO_BYTES = (sum(((1 << LANE_BITS) - (1 << bits)) * one for one in _ONES) for bits in (8, 16))
-_BUCKETS = [bucket(duration_ms) for duration_ms in range(4096)]
+_BEYOND_A_BYTE, _BEYOND_TWO_BYTES = (
+    int.from_bytes(((1 << LANE_BITS) - (1 << bits)).to_bytes(_LANE_BYTES) * len(_ONES)) for bits in (8, 16)
+)
+_BUCKETS = [number for number in range(bucket(4096)) for _ in range(1 << max((number >> (_EXACT_BITS - 1)) - 1, 0))]
+"""The bucket of each short duration."""
 
 
 def count(durations_ms: Iterable[int]) -> int:

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from onrecord.audit.v1 import administration_pb2, questions_pb2
+from onrecord.audit.v1 import questions_pb2
 
 from service_kit.paging import MAX_PAGE_BYTES, Position
+
+if TYPE_CHECKING:
+    from onrecord.audit.v1 import administration_pb2
 
 Row = TypeVar("Row", bound=Any)
 Raw = TypeVar("Raw")
@@ -33,7 +36,7 @@ def take_page(found: Iterable[Raw], read: Callable[[Raw], Row], size: int, key: 
     return Page(rows)
 
 
-def query_key(row: administration_pb2.QueryRow) -> Position:
+def query_key(row: "administration_pb2.QueryRow") -> Position:
     """The key of a query: (created_at_ms, id)."""
     return row.created_at_ms, row.id
 

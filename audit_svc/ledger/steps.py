@@ -1,13 +1,12 @@
 """The steps of the rollups: each keeps what was used in every period of so many milliseconds since 1970."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One step."""
 
     name: str

@@ -6,30 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import Message
-from onrecord.audit.v1 import administration_pb2, questions_pb2
+from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.ledger.pages import Page, call_key
 from audit_svc.ledger.query import Query, query_of, session_query_of
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.at_rest import FoundDatabase
 from audit_svc.sqlite.open.connection import Connection, translated
-from audit_svc.sqlite.read import queries, tail, tool_calls
 from audit_svc.sqlite.read.failures import failures_are_errors
-from audit_svc.sqlite.usage.summaries import summarize_usage
 from audit_svc.terminal.running import say_unseen
 
 EXPORT_ROWS = 500
 _INTERRUPT_STEPS = 100_000
 """SQLite asks after so many instructions, some milliseconds, whether it shall end: who waits may press Ctrl-C."""
 
-_LISTS: dict[str, tuple[Callable[[Connection, Query], Page[Any]], type[Message], str]] = {
-    "ListToolCalls": (tool_calls.list_tool_calls, questions_pb2.ListToolCallsResponse, "tool_calls"),
-    "ListSessionRecords": (queries.list_sessions, questions_pb2.ListSessionRecordsResponse, "sessions"),
-    "ListControls": (queries.list_controls, questions_pb2.ListControlsResponse, "controls"),
-    "ListQueries": (queries.list_queries, administration_pb2.ListQueriesResponse, "queries"),
-    "SummarizeUsage": (summarize_usage, questions_pb2.SummarizeUsageResponse, "groups"),
-}
-"""What answers the RPCs that list rows, their responses, and the field of the rows."""
+_List = tuple[Callable[[Connection, Query], Page[Any]], type[Message], str]
+"""What answers an RPC that lists rows, its response, and the field of the rows."""
 
 
 class File:
@@ -48,17 +40,21 @@ class File:
             return self._export(request)
         with failures_are_errors():
             if rpc == "GetSessionRecord":
+                from audit_svc.sqlite.read import queries  # as in _list_of
+
                 query = session_query_of(request)
                 session, page = queries.get_session(self._connection, query)
                 token = query.token(page.next)
                 return questions_pb2.GetSessionRecordResponse(session=session, entries=page.rows, next_page_token=token)
-            listing, response, rows = _LISTS[rpc]
+            listing, response, rows = _list_of(rpc)
             query = query_of(request)
             page = listing(self._connection, query)
             return response(**{rows: page.rows, "next_page_token": query.token(page.next)})
 
     def _export(self, request: questions_pb2.ExportToolCallsRequest) -> Iterator[questions_pb2.ExportToolCallsResponse]:
         """All rows that were there when it began. The last response is empty, and alone without a resume token."""
+        from audit_svc.sqlite.read import tail, tool_calls  # as in _list_of
+
         with failures_are_errors():
             wanted, after = query_of(request).filter, None
             last_position = tail.last_position(self._connection)
@@ -66,6 +62,33 @@ class File:
                 after = call_key(rows[-1])
                 yield questions_pb2.ExportToolCallsResponse(tool_calls=rows, resume_token="goes on")  # noqa: S106
         yield questions_pb2.ExportToolCallsResponse()
+
+
+def _list_of(rpc: str) -> _List:
+    """Loads what an RPC needs, and nothing that others do."""
+    match rpc:
+        case "SummarizeUsage":
+            from audit_svc.sqlite.usage.summaries import summarize_usage
+
+            return summarize_usage, questions_pb2.SummarizeUsageResponse, "groups"
+        case "ListToolCalls":
+            from audit_svc.sqlite.read.tool_calls import list_tool_calls
+
+            return list_tool_calls, questions_pb2.ListToolCallsResponse, "tool_calls"
+        case "ListSessionRecords":
+            from audit_svc.sqlite.read.queries import list_sessions
+
+            return list_sessions, questions_pb2.ListSessionRecordsResponse, "sessions"
+        case "ListControls":
+            from audit_svc.sqlite.read.queries import list_controls
+
+            return list_controls, questions_pb2.ListControlsResponse, "controls"
+        case _:
+            from onrecord.audit.v1 import administration_pb2
+
+            from audit_svc.sqlite.read.queries import list_queries
+
+            return list_queries, administration_pb2.ListQueriesResponse, "queries"
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -10,7 +9,7 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.running import Json
-from service_kit.terminal.command import BadParameter, Option
+from service_kit.terminal.command import BadParameter, Option, Options
 from service_kit.times import parse_time
 
 V = TypeVar("V", bound=int)
@@ -92,24 +91,21 @@ def label_values(labels: Sequence[str] | None) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Options):
     """The ledger that a command asks: a service, or a file."""
 
     target: Target = DEFAULT_TARGET
     db: Db = None
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(Options):
     """How many rows a command lists, and in what form."""
 
     limit: Limit = 50
     as_json: Json = False
 
 
-@dataclass(frozen=True)
-class Times:
+class Times(Options):
     """A range of times in which rows began."""
 
     since: Since = ""
@@ -121,15 +117,13 @@ class Times:
         return {"created_from_ms": begin, "created_before_ms": end}
 
 
-@dataclass(frozen=True)
 class RecentTimes(Times):
     """Times, by default of the last week."""
 
     since: Since = "7d"
 
 
-@dataclass(frozen=True)
-class Calls:
+class Calls(Options):
     """Which tool calls are asked for."""
 
     session: Session = ""

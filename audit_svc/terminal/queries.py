@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from google.protobuf.message import Message
-from onrecord.audit.v1 import administration_pb2, questions_pb2
+from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.ledger.groups import DIMENSIONS, LABEL
 from audit_svc.terminal import rows
@@ -134,7 +134,7 @@ def usage(
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), labels=label_values(label))
     request = questions_pb2.SummarizeUsageRequest(filter=wanted, group_by=group_by)
     found = listed(source, "SummarizeUsage", request, "groups", limit)
-    _print(Listing(limit, as_json), found, partial(rows.usage_table, names))
+    _print(Listing(limit=limit, as_json=as_json), found, partial(rows.usage_table, names))
     for at, name in enumerate(names):
         if name not in DIMENSIONS and found and not any(group.values[at] for group in found):
             label_key = name.removeprefix(LABEL)
@@ -166,6 +166,8 @@ def queries(
     method: Annotated[str, Option(help="Only this RPC's, such as ListToolCalls.")] = "",
 ) -> None:
     """List who asked the ledger what, the newest first."""
+    from onrecord.audit.v1 import administration_pb2  # no other of these commands needs it
+
     request = administration_pb2.ListQueriesRequest(**times.fields(), caller=caller, method=method)
     _print(listing, listed(source, "ListQueries", request, "queries", listing.limit), rows.queries_table)
 

@@ -2,14 +2,18 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.plain import duration, enum_name, money, time_text
 from audit_svc.terminal.running import size
 from service_kit.printable import printable
 from service_kit.terminal.printing import Table, Text
+
+if TYPE_CHECKING:
+    from onrecord.audit.v1 import administration_pb2
 
 FINE = {"succeeded", "dry_run", ""}
 
@@ -154,7 +158,7 @@ def usage_table(names: Sequence[str], groups: Iterable[questions_pb2.UsageGroup]
     return table
 
 
-def queries_table(queries: Iterable[administration_pb2.QueryRow]) -> Table:
+def queries_table(queries: Iterable["administration_pb2.QueryRow"]) -> Table:
     """Who asked the ledger what."""
     table = Table("asked", "caller", "query", "times", "rows", "took", "status", "filters")
     for query in queries:

@@ -2,31 +2,36 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import Message
-from onrecord.audit.v1 import administration_pb2_grpc, questions_pb2_grpc
+from onrecord.audit.v1 import questions_pb2_grpc
 
 from audit_svc.terminal.running import EXIT_FAILED, err
-from recording.channel.token import Metadata
 from service_kit.client import open_blocking_channel
 from service_kit.printable import printable
 from service_kit.terminal.command import Exit
+
+if TYPE_CHECKING:
+    from recording.channel.token import Metadata
 
 
 class Service:
     """A client of a service, with the caller's token."""
 
-    def __init__(self, channel: grpc.Channel, metadata: Metadata) -> None:
-        questions: Any = questions_pb2_grpc.QuestionServiceStub(channel)
-        administration: Any = administration_pb2_grpc.AdministrationServiceStub(channel)
-        self._rpcs = {**vars(questions), **vars(administration)}
-        self._metadata = metadata
+    def __init__(self, channel: grpc.Channel, metadata: "Metadata") -> None:
+        self._channel, self._metadata = channel, metadata
+        self._questions: Any = questions_pb2_grpc.QuestionServiceStub(channel)
 
     def call(self, rpc: str, request: Message, timeout: float | None = None) -> Any:
         """Calls an RPC; see Client."""
-        return self._rpcs[rpc](request, timeout=timeout, metadata=self._metadata)
+        stub = self._questions
+        if not hasattr(stub, rpc):
+            from onrecord.audit.v1 import administration_pb2_grpc  # most commands need none of it
+
+            stub = administration_pb2_grpc.AdministrationServiceStub(self._channel)
+        return getattr(stub, rpc)(request, timeout=timeout, metadata=self._metadata)
 
 
 @contextmanager

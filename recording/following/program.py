@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from recording.locks import lock_file
-from recording.log import ROOT, get_logger
+from recording.log import get_logger, root_logger
 from recording.producing.courier import LOG, SENDER_LOCK
 
 log = get_logger(__name__)
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--until-sent", action="store_true", help="end when all is sent and no application is left")
     options = parser.parse_args()
     logging.basicConfig(stream=sys.stderr, format=_FORMAT)
-    ROOT.setLevel(logging.INFO)
+    root_logger().setLevel(logging.INFO)
     root = options.state_dir.expanduser().absolute() / "spool"
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _lock(root)
@@ -64,8 +64,8 @@ def run_detached(orders: dict[str, Any]) -> None:
     os.dup2(null, 0)
     handler = logging.handlers.RotatingFileHandler(root / LOG, maxBytes=_LOG_BYTES, backupCount=1)
     handler.setFormatter(logging.Formatter(_FORMAT))
-    ROOT.addHandler(handler)
-    ROOT.setLevel(logging.INFO)
+    root_logger().addHandler(handler)
+    root_logger().setLevel(logging.INFO)
     try:
         _run({**orders, "until_sent": True}, lock)
     except BaseException as error:

@@ -1,7 +1,7 @@
 """What a command says of its parameters, and how it ends.
 
 A command is a function. Its parameters are options, `Annotated[str, Option(help="…")]`, or arguments; a parameter
-whose type is a dataclass stands for the options that its fields are, so that commands can share them.
+whose type is a class of Options stands for those that it declares, so that commands can share them.
 """
 
 import sys
@@ -30,6 +30,14 @@ class Argument(Option):
 
     def __init__(self, help: str = "", metavar: str | None = None) -> None:  # noqa: A002
         super().__init__(help=help, metavar=metavar)
+
+
+class Options:
+    """Options that commands share: a class declares each as a parameter does, with its default."""
+
+    def __init__(self, **given: Any) -> None:
+        """Takes what was given; for the rest the defaults stand."""
+        vars(self).update(given)
 
 
 class BadParameter(Exception):

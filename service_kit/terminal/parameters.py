@@ -2,63 +2,67 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import Enum
-from inspect import Parameter, signature
-from types import NoneType, UnionType
+from types import FunctionType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from service_kit.terminal.command import Argument, Option
+from service_kit.terminal.command import Argument, Option, Options
 
 Function = Callable[..., None]
+
+_REQUIRED = object()
+"""The default of a parameter that has none."""
 
 
 class Parameters:
     """The parameters of one command."""
 
-    def __init__(self, function: Function, parser: argparse.ArgumentParser, given: Mapping[str, Any]) -> None:
-        """Adds them to parser. given: parameters that the program gives, and nobody can type."""
+    def __init__(
+        self, function: Function, parser: argparse.ArgumentParser, given: Mapping[str, Any], title: str = ""
+    ) -> None:
+        """Adds them to parser, below a title if there is one. given: parameters that nobody can type."""
         self._function, self._parser, self._given = function, parser, given
-        self._groups: dict[str, tuple[Any, list[str]]] = {}
+        self._shown = parser.add_argument_group(title) if title else parser
+        self._names: list[str] = []
+        self._groups: dict[str, tuple[type[Options], list[str]]] = {}
         self._valued: set[str] = set()
         hints = get_type_hints(function, include_extras=True)
-        for name, parameter in signature(function).parameters.items():
+        for name, default in _defaults(function).items():
+            hint = hints[name]
             if name in given:
                 continue
-            hint = hints[name]
-            if is_dataclass(hint):
-                types = get_type_hints(hint, include_extras=True)
-                self._groups[name] = (hint, [field.name for field in fields(hint)])
-                for field in fields(hint):
-                    self._add(field.name, types[field.name], field.default)
+            if isinstance(hint, type) and issubclass(hint, Options):
+                shared = get_type_hints(hint, include_extras=True)
+                self._groups[name] = (hint, list(shared))
+                for field, described in shared.items():
+                    self._add(field, described, getattr(hint, field))
             else:
-                self._add(name, hint, parameter.default)
+                self._add(name, hint, default)
 
-    def run(self, words: Sequence[str]) -> None:
+    def parse(self, words: Sequence[str], also: "Parameters | None" = None) -> dict[str, Any]:
+        """What was typed, by the parameters' names. also: others of the same parser, whose values are in it too."""
+        return vars(self._parser.parse_args([*_joined(iter(words), self._valued | (also._valued if also else set()))]))
+
+    def call(self, typed: Mapping[str, Any]) -> None:
         """Calls the command with what was typed."""
-        values = vars(self._parser.parse_args(self.joined(words))) | dict(self._given)
+        values = {name: typed[name] for name in self._names} | dict(self._given)
         for name, (group, names) in self._groups.items():
             values[name] = group(**{field: values.pop(field) for field in names})
         self._function(**values)
 
+    def keep(self, typed: Mapping[str, Any]) -> None:
+        """Makes what was typed the defaults, for a second place where the same may be typed."""
+        self._parser.set_defaults(**{name: typed[name] for name in self._names})
+
     def joined(self, words: Sequence[str]) -> list[str]:
         """Words with each option and its value as one, since a value may begin with a dash."""
-        return list(self._joined(iter(words)))
-
-    def _joined(self, words: Iterator[str]) -> Iterator[str]:
-        for word in words:
-            if word == "--":
-                yield word
-                yield from words
-            elif word in self._valued and (value := next(words, None)) is not None:
-                yield f"{word}={value}"
-            else:
-                yield word
+        return list(_joined(iter(words), self._valued))
 
     def _add(self, name: str, hint: Any, default: Any) -> None:
         hint, option = _described(hint)
-        is_required = default is Parameter.empty
+        self._names.append(name)
+        is_required = default is _REQUIRED
         kind, is_list = _kind(hint)
         told: dict[str, Any] = {"help": _help(option, default).replace("%", "%%"), "dest": name}
         if option.metavar:
@@ -69,19 +73,38 @@ class Parameters:
             del told["dest"]
             told.setdefault("metavar", name.upper())
             told["nargs"] = "*" if is_list else None if is_required else "?"
-            self._parser.add_argument(name, **told, default=None if is_required else default)
+            self._shown.add_argument(name, **told, default=None if is_required else default)
             return
         names = option.names or (f"--{name.replace('_', '-')}",)
         if kind is bool:
             action = "store_true" if option.names else argparse.BooleanOptionalAction
-            self._parser.add_argument(*names, action=action, default=default, **told)
+            self._shown.add_argument(*names, action=action, default=default, **told)
             return
         self._valued.update(names)
         if variable := option.envvar and os.environ.get(option.envvar, ""):
             default, is_required = variable, False
         if is_list:
             told["action"] = "append"
-        self._parser.add_argument(*names, default=None if is_required else default, required=is_required, **told)
+        self._shown.add_argument(*names, default=None if is_required else default, required=is_required, **told)
+
+
+def _defaults(function: Function) -> dict[str, Any]:
+    """The parameters with their defaults. (inspect.signature says it too, and takes long to load.)"""
+    assert isinstance(function, FunctionType)  # noqa: S101
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    defaults = function.__defaults__ or ()
+    return dict.fromkeys(names, _REQUIRED) | dict(zip(reversed(names), reversed(defaults), strict=False))
+
+
+def _joined(words: Iterator[str], valued: Collection[str]) -> Iterator[str]:
+    for word in words:
+        if word == "--":
+            yield word
+            yield from words
+        elif word in valued and (value := next(words, None)) is not None:
+            yield f"{word}={value}"
+        else:
+            yield word
 
 
 def _described(hint: Any) -> tuple[Any, Option]:
@@ -139,6 +162,6 @@ def _help(option: Option, default: Any) -> str:
     told = [option.help] if option.help else []
     if option.envvar:
         told.append(f"[{option.envvar}]")
-    if default not in (None, "", False, Parameter.empty) and not isinstance(option, Argument):
+    if default not in (None, "", False, _REQUIRED) and not isinstance(option, Argument):
         told.append(f"[default: {default.value if isinstance(default, Enum) else default}]")
     return " ".join(told)

@@ -113,6 +113,16 @@ def progress(printer: Printer, show: Callable[[int, int], str]) -> Iterator[Call
             printer.file.flush()
 
 
+def terminal_width(file: IO[str]) -> int | None:
+    """The columns that a line of file may take: COLUMNS where it is set, else the terminal's; None where none reads."""
+    if (columns := os.environ.get("COLUMNS", "")).isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(file.fileno()).columns or None
+    except (OSError, ValueError):  # not a terminal, or a file of a test
+        return None
+
+
 def _cells(text: str) -> int:
     """How many cells of a terminal a text takes."""
     if text.isascii():

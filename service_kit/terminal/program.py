@@ -3,30 +3,36 @@
 import argparse
 import errno
 import importlib
-import inspect
 import io
 import os
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from contextlib import nullcontext
+from types import MappingProxyType
+from typing import Any, NamedTuple, NoReturn
 
 from service_kit.terminal.command import BadParameter, Exit, echo
+from service_kit.terminal.later import loaded_later
 from service_kit.terminal.parameters import Function, Parameters
+from service_kit.terminal.printing import terminal_width
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+OPTIONS = "access to a running service"
+"""The title of the options that may stand ahead of a command."""
 _NOT_WRITTEN = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A command: where its function is, "module:name", and its line in the list; one without is not listed."""
 
     function: str
     help: str
-    given: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = MappingProxyType({})
     """Parameters that the program gives."""
+    is_service: bool = False
+    """Whether it has threads and an event loop, so that nothing is loaded later (service_kit.terminal.later)."""
 
     def load(self) -> Function:
         """The function, with its module."""
@@ -35,8 +41,7 @@ class Command:
         return loaded
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Commands below one name. alone: what runs where none of them is named."""
 
     help: str
@@ -44,9 +49,10 @@ class Group:
     alone: Command | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A program: its name, its commands, and the function that takes the options ahead of them."""
+class Program(NamedTuple):
+    """A program: its name, its commands, and the function that takes the options that may stand ahead of all of them,
+    and behind.
+    """
 
     name: str
     root: Group
@@ -81,57 +87,85 @@ class Program:
 
     def _run(self, words: list[str]) -> None:
         parser = _parser(self.name, self.root.help, self.root.commands)
+        options = typed = None
         if self.options:
-            options = Parameters(self.options.load(), parser, self.options.given)
+            options = Parameters(self.options.load(), parser, {}, OPTIONS)
             words = options.joined(words)
         at = next((at for at, word in enumerate(words) if not word.startswith("-")), len(words))
         head, rest = words[:at], words[at:]
-        if self.options:
-            _guarded(options, parser, head)
-        else:
-            parser.parse_args(head)
-        self._choose(self.name, self.root, rest)
+        typed = options.parse(head) if options else vars(parser.parse_args(head))
+        self._choose(self.name, self.root, rest, parser, typed)
 
-    def _choose(self, path: str, group: Group, words: list[str]) -> None:
+    def _choose(
+        self, path: str, group: Group, words: list[str], parser: argparse.ArgumentParser, typed: Mapping[str, Any]
+    ) -> None:
         chosen = group.commands.get(words[0]) if words else None
         if chosen is None and group.alone:
-            _run_command(path, group.alone, words, group.commands)
+            self._run_command(path, group.alone, words, typed, group.commands)
         elif chosen is None:
-            parser = _parser(path, group.help, group.commands)
             if not words:
                 parser.print_help(sys.stderr)
                 raise Exit(EXIT_USAGE)
             parser.parse_args(words if words[0].startswith("-") else [])
             parser.error(f"there is no command {words[0]!r}")
         elif isinstance(chosen, Group):
-            self._choose(f"{path} {words[0]}", chosen, words[1:])
+            path = f"{path} {words[0]}"
+            self._choose(path, chosen, words[1:], _parser(path, chosen.help, chosen.commands), typed)
         else:
-            _run_command(f"{path} {words[0]}", chosen, words[1:])
+            self._run_command(f"{path} {words[0]}", chosen, words[1:], typed)
+
+    def _run_command(
+        self,
+        path: str,
+        command: Command,
+        words: list[str],
+        typed: Mapping[str, Any],
+        others: Mapping[str, Command | Group] | None = None,
+    ) -> None:
+        with nullcontext() if command.is_service else loaded_later():
+            function = command.load()
+            parser = _parser(path, _told_of(function) or command.help, others or {})
+            parameters = Parameters(function, parser, command.given)
+            options = Parameters(self.options.load(), parser, {}, OPTIONS) if self.options else None
+            if options:
+                options.keep(typed)
+            try:
+                values = parameters.parse(words, options)
+                if options:
+                    options.call(values)
+                parameters.call(values)
+            except BadParameter as error:
+                _refuse(parser, error)
 
 
 def run(function: Function) -> NoReturn:
     """Runs a program of one command. Raises SystemExit with the exit code."""
-    parser = _parser(os.path.basename(sys.argv[0]), inspect.getdoc(function) or "")  # noqa: PTH119
+    parser = _parser(os.path.basename(sys.argv[0]), _told_of(function))  # noqa: PTH119
+    parameters = Parameters(function, parser, {})
     try:
-        _guarded(Parameters(function, parser, {}), parser, sys.argv[1:])
+        parameters.call(parameters.parse(sys.argv[1:]))
+    except BadParameter as error:
+        _refuse(parser, error)
     except Exit as ended:
         raise SystemExit(ended.code) from None
     raise SystemExit(0)
 
 
-def _run_command(
-    path: str, command: Command, words: list[str], others: Mapping[str, Command | Group] | None = None
-) -> None:
-    function = command.load()
-    parser = _parser(path, inspect.getdoc(function) or command.help, others or {})
-    _guarded(Parameters(function, parser, command.given), parser, words)
+def _refuse(parser: argparse.ArgumentParser, error: BadParameter) -> NoReturn:
+    parser.error(f"{error.param_hint}: {error.message}" if error.param_hint else error.message)
 
 
-def _guarded(parameters: Parameters, parser: argparse.ArgumentParser, words: list[str]) -> None:
-    try:
-        parameters.run(words)
-    except BadParameter as error:
-        parser.error(f"{error.param_hint}: {error.message}" if error.param_hint else error.message)
+def _told_of(function: Function) -> str:
+    """The docstring, without the blanks that it is indented by."""
+    first, _, rest = (function.__doc__ or "").partition("\n")
+    return f"{first.strip()}\n{textwrap.dedent(rest)}".strip()
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """argparse makes one for each option, which asks for the terminal's width by a module that takes long to load."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=min(terminal_width(sys.stdout) or 80, 120) - 2)
 
 
 def _parser(
@@ -145,6 +179,6 @@ def _parser(
         usage=f"{path} [OPTIONS] COMMAND ..." if lines else None,
         description=description,
         epilog="\n".join(["commands:", *lines]) if lines else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )

@@ -17,8 +17,17 @@ from service_kit.terminal.program import Command, Group, Program
 from tests.support.command_line import invoke
 
 PROGRAMS = [audit_svc.__main__.program, gateway_svc.__main__.program, intake_svc.__main__.program]
-MAY_LOAD = {"apsw", "audit_svc", "google", "onrecord", "recording", "service_kit"}
-"""What is not the standard library's, of what `usage --db` loads."""
+MAY_LOAD = {"audit_svc", "google", "onrecord", "recording", "service_kit"}
+"""What is not the standard library's, of what `usage` loads."""
+WITH_GRPC = {"cython_runtime", "grpc_health", "grpc_reflection", "grpc_tools"}
+"""gRPC looks whether there are some of them, which loads nothing."""
+LOOKED_AT = {
+    *("asyncio.events", "dis", "google.protobuf.internal.decoder", "grpc.aio._call"),  # what is to be loaded later
+    *("importlib.resources", "logging", "pydantic", "shutil", "structlog", "typing_extensions"),
+    *("audit_svc.settings", "audit_svc.sqlite.read.tool_calls", "audit_svc.sqlite.store", "audit_svc.terminal.remote"),
+    "onrecord.audit.v1.administration_pb2",
+}
+"""What takes long, and `usage` needs none of."""
 
 
 def commands(group: Group) -> Iterator[Command]:
@@ -72,6 +81,24 @@ def test_a_variable_stands_for_an_option_that_is_not_given():
     assert "'none'" in invoke(SAMPLE, ["say", "ada"], {"SAMPLE_TEXT": ""}).stdout
 
 
+def shared(mark: Annotated[str, Option(envvar="SAMPLE_MARK", help="A mark.")] = "") -> None:
+    """Take what all commands have in common."""
+    if mark == "none":
+        raise BadParameter("none is no mark", param_hint="--mark")
+    echo(f"mark {mark}")
+
+
+@pytest.mark.parametrize(
+    "words", [["--mark", "-x", "say", "ada"], ["say", "--mark", "-x", "ada"], ["say", "ada", "--mark=-x"]]
+)
+def test_an_option_of_all_commands_stands_before_or_behind_one(words):
+    program = SAMPLE._replace(options=Command(f"{__name__}:shared", ""))
+    assert invoke(program, words).stdout == "mark -x\n['ada', 'none', None, 5, True, False]\n"
+    assert "--mark: none is no mark" in invoke(program, ["say", "ada", "--mark", "none"]).stderr
+    assert "--mark MARK" in invoke(program, []).stderr
+    assert "--mark MARK" in invoke(program, ["say", "--help"]).stdout
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -103,18 +130,28 @@ def test_columns_are_as_wide_as_what_they_hold_in_cells_of_a_terminal():
 
 
 def test_usage_of_a_file_loads_nothing_that_is_slow(tmp_path):
-    """A reading command is ready before settings, servers and pictures of tables would be loaded."""
-    loaded = (
+    """A reading command is ready before settings, servers, gRPC and other questions would be loaded."""
+    assert loaded("usage", "--db", str(tmp_path / "none.db")) <= MAY_LOAD | {"apsw"}
+
+
+def test_usage_of_a_service_loads_nothing_that_is_slow():
+    """gRPC is loaded without its half for asyncio; that nothing can be asked there is known at once."""
+    assert loaded("usage", "--target", "ipv4:") <= MAY_LOAD | {"grpc", "logging"}
+
+
+def loaded(*words: str) -> set[str]:
+    """What of LOOKED_AT or not of the standard library a command that fails has loaded."""
+    program = (
         "import sys\n"
         "from audit_svc.__main__ import program\n"
         "try:\n"
-        f"    program.main(['usage', '--db', {str(tmp_path / 'none.db')!r}])\n"
-        "except SystemExit:\n"
-        "    print(*{name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names, file=sys.stderr)\n"
-        "    print('asyncio' in sys.modules, 'audit_svc.sqlite.store' in sys.modules, file=sys.stderr)\n"
+        f"    program.main({words!r})\n"
+        "except SystemExit as ended:\n"
+        "    assert ended.code == 1\n"
+        "print(*sys.modules)\n"
+        "print(*sys.stdlib_module_names)"
     )
-    ran = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
-    refused, modules, others = ran.stderr.splitlines()
-    assert "there is no file" in refused
-    assert {name for name in modules.split() if not name.startswith(("_", "sitecustomize"))} <= MAY_LOAD
-    assert others == "False False"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    modules, standard = (set(line.split()) for line in ran.stdout.splitlines())
+    installed = {name.partition(".")[0] for name in modules} - standard - WITH_GRPC
+    return {name for name in installed if not name.startswith(("_", "sitecustomize"))} | (modules & LOOKED_AT)

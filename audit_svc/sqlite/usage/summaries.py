@@ -53,6 +53,8 @@ _NO_CALLS, _NO_REQUESTS = (0,) * len(CALLS), (0,) * len(REQUESTS)
 
 @dataclass
 class _Sums:
+    """Of one group, as far as they are read."""
+
     calls: Sequence[int] = _NO_CALLS
     requests: Sequence[int] = _NO_REQUESTS
     durations: list[tuple[Table, Any, Any]] = field(default_factory=list)

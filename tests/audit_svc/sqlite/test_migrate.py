@@ -1,6 +1,7 @@
 """The schema and its migrations."""
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +270,9 @@ def test_every_table_is_strict_and_knows_a_row_by_its_id_and_its_recorder(empty)
     for name in ("sessions", "cost_log", "tool_call_log", "producers"):
         columns = 'SELECT i.name FROM pragma_index_list(?) l, pragma_index_info(l.name) i WHERE l."unique"'
         assert [key for (key,) in empty.execute(columns, (name,))] == ["id", "recorded_by"]
+
+
+def test_what_all_migrations_make_is_known_without_applying_them():
+    """After a new migration, write what this says into the file: until then each reader applies them all."""
+    migrations = migrate.load_migrations()
+    assert json.loads(migrate.KNOWN.read_text()) == migrate.known(migrations, migrate.schema_of(tuple(migrations)))
