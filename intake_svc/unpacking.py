@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from intake_svc.errors import TooLarge, Unsupported
 from intake_svc.signals import Signal
-from service_kit.access.request_parts import COUNTED_FROM_BYTES, check_parts, count_all_parts
+from service_kit.access.request_parts import check_parts, count_all_parts
 from service_kit.bounds import Exceeded, check_json
 from service_kit.errors import InvalidRequest
 
@@ -57,7 +57,8 @@ def parse_protobuf(signal: Signal, data: bytes) -> Message:
         DecodeError: it is none.
     """
     check_parts(data, signal.request.DESCRIPTOR)
-    if len(data) > COUNTED_FROM_BYTES and count_all_parts(data, signal.request.DESCRIPTOR, MAX_PARTS) > MAX_PARTS:
+    # each part takes a byte at least
+    if len(data) > MAX_PARTS and count_all_parts(data, signal.request.DESCRIPTOR, MAX_PARTS) > MAX_PARTS:
         raise TooLarge(f"the request has more than {MAX_PARTS:,} parts: send it in several")
     return signal.request.FromString(data)
 

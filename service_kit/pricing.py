@@ -1,5 +1,6 @@
 """Prices and context sizes of models, from the list bundled with genai-prices. Nothing is fetched."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
@@ -8,9 +9,10 @@ from typing import Protocol
 import structlog
 from genai_prices import Usage as PricedUsage
 from genai_prices.data_snapshot import DataSnapshot, get_snapshot
-from genai_prices.types import ModelInfo, Provider
+from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
 _MICROS = Decimal(1_000_000)
+_MILLION = 1_000_000
 
 log = structlog.get_logger(__name__)
 
@@ -54,23 +56,70 @@ def cost_micros(
         if found is None:
             return None
         maker, listed = found
-        price = listed.calc_price(
-            PricedUsage(
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                cache_read_tokens=min(usage.cached_input_tokens, usage.input_tokens),
-                cache_write_tokens=usage.cache_write_input_tokens or None,
-            ),
-            maker,
-            genai_request_timestamp=datetime.now(UTC) if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC),
-            auto_update_timestamp=None,
-        ).total_price
+        at = datetime.now(UTC) if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
+        price = _price(maker, listed, at, usage)
         return int((price * _MICROS).to_integral_value(ROUND_HALF_UP))
     except LookupError:
         return None
     except Exception:  # a missing price must not fail a turn
         log.warning("pricing.failed", model=model, exc_info=True)
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """What a million tokens cost, in US dollars, where the price of a token does not depend on how many there are."""
+
+    listed: ModelPrice
+    request: Decimal
+    """Of a request, whatever it takes."""
+    read: Decimal
+    written: Decimal
+    cached: Decimal
+    """More than what is read, or less."""
+    cache_written: Decimal
+    """The same."""
+
+
+def _price(maker: Provider, model: ModelInfo, at: datetime, usage: Usage) -> Decimal:
+    """By the rates where the list has them: its own way takes 140 us for a request."""
+    read, written = usage.input_tokens, usage.output_tokens
+    cached, cache_written = min(usage.cached_input_tokens, read), usage.cache_write_input_tokens
+    price = model.get_prices(at)
+    if (known := _known_rates.get(id(price))) is None and not any(
+        isinstance(each, TieredPrices) for each in vars(price).values()
+    ):
+        base = _listed_price(maker, model, at, 0, 0, 0, 0)
+        of_input = _listed_price(maker, model, at, _MILLION, 0, 0, 0)
+        known = _known_rates[id(price)] = _Rates(
+            listed=price,
+            request=base,
+            read=of_input - base,
+            written=_listed_price(maker, model, at, 0, _MILLION, 0, 0) - base,
+            cached=_listed_price(maker, model, at, _MILLION, 0, _MILLION, 0) - of_input,
+            cache_written=_listed_price(maker, model, at, _MILLION, 0, 0, _MILLION) - of_input,
+        )
+    if known is None or min(written, cached, cache_written) < 0 or cached + cache_written > read:
+        return _listed_price(maker, model, at, read, written, cached, cache_written)
+    tokens = read * known.read + written * known.written + cached * known.cached + cache_written * known.cache_written
+    return known.request + tokens / _MILLION
+
+
+_known_rates: dict[int, _Rates] = {}
+"""By the id of the listed price, which the rates keep: as many as there are on the list."""
+
+
+def _listed_price(
+    maker: Provider, model: ModelInfo, at: datetime, read: int, written: int, cached: int, cache_written: int
+) -> Decimal:
+    usage = PricedUsage(
+        input_tokens=read,
+        output_tokens=written,
+        cache_read_tokens=cached,
+        cache_write_tokens=cache_written or None,
+    )
+    price = model.calc_price(usage, maker, genai_request_timestamp=at, auto_update_timestamp=None)
+    return price.total_price
 
 
 @lru_cache(maxsize=1_024)

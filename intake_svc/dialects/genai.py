@@ -56,6 +56,8 @@ class Family:
     """Of a trace's and a span's id: its parent's, and itself."""
     sessions: dict[str, str] = field(default_factory=dict)
     """Of a trace: the session that the first of its spans names."""
+    turns: dict[tuple[bytes, bytes], list[str]] = field(default_factory=dict)
+    """What agents() found, of a trace's and a parent's id: siblings have the same."""
 
     def add(self, table: Table, span: Span, event: Event) -> None:
         """Adds a span."""
@@ -75,12 +77,15 @@ class Family:
 
     def agents(self, table: Table, span: Span) -> list[str]:
         """The turns of the agents around a span, the nearest first."""
-        found = [
-            event.attributes.text(table.turn) or span_id.hex()
-            for span_id, event in self.above(span)
-            if event.attributes.text(table.kind) == "invoke_agent"
-        ]
-        return list(dict.fromkeys(found))
+        key = span.trace_id, span.parent_span_id
+        if (known := self.turns.get(key)) is None:
+            found = [
+                event.attributes.text(table.turn) or span_id.hex()
+                for span_id, event in self.above(span)
+                if event.attributes.text(table.kind) == "invoke_agent"
+            ]
+            known = self.turns[key] = list(dict.fromkeys(found))
+        return known
 
 
 def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
@@ -95,12 +100,13 @@ def read(spans: Iterable[Span], rows: Rows) -> Reading:
     for span, event in pairs:
         family.add(table, span, event)
     for span, event in pairs:
-        match event.attributes.text(table.kind[:1]):
-            case _ if _is_repeated(span, event, table, family):
+        operation = event.attributes.text(table.kind[:1])
+        match operation:
+            case _ if _is_repeated(span, event, operation, table, family):
                 rows.ignore()  # the agent's own span has it
             case "execute_tool":
                 _add_call(rows, span, event, family)
-            case request if request in _REQUESTS:
+            case _ if operation in _REQUESTS:
                 failed = event.failed or bool(event.attributes.text(table.error_type))
                 failure = Failure(FAILED, event.attributes.number(table.http_status)) if failed else None
                 rows.cost(event, scope=_scope(rows, span, event, family), failure=failure)
@@ -111,15 +117,15 @@ def read(spans: Iterable[Span], rows: Rows) -> Reading:
     return rows.reading()
 
 
-def _is_repeated(span: Span, event: Event, table: Table, family: Family) -> bool:
+def _is_repeated(span: Span, event: Event, operation: str, table: Table, family: Family) -> bool:
     """Whether a span tells once more of a call or a request.
 
     An MCP server's does, an MCP client's below the agent's own, and that of a model's client below the agent's request.
     """
-    above = [parent.attributes.text(table.kind[:1]) for _, parent in family.above(span)]
+    above = (parent.attributes.text(table.kind[:1]) for _, parent in family.above(span))
     if event.attributes.text(MARKS[1:]) == _MCP_CALL:
         return span.kind == Span.SPAN_KIND_SERVER or "execute_tool" in above
-    return event.attributes.text(table.kind[:1]) in _REQUESTS and bool(above) and above[0] in _REQUESTS
+    return operation in _REQUESTS and next(above, "") in _REQUESTS
 
 
 def _add_call(rows: Rows, span: Span, event: Event, family: Family) -> None:

@@ -4,7 +4,7 @@ from recording.row_version import ROW_VERSION
 from recording.rows.control import control_row
 from recording.rows.cost import cost_row
 from recording.rows.session import session_row
-from recording.rows.tool_call import build_audit_row, close_call, decide, open_call
+from recording.rows.tool_call import build_audit_row, close_call, decide, end_call, open_call
 
 __all__ = [
     "ROW_VERSION",
@@ -13,6 +13,7 @@ __all__ = [
     "control_row",
     "cost_row",
     "decide",
+    "end_call",
     "open_call",
     "session_row",
 ]

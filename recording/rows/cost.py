@@ -1,9 +1,12 @@
 """The cost row of a model request."""
 
+from functools import lru_cache
+
 from onrecord.audit.v1 import audit_pb2
 
 from recording.calls import Failure, Scope, Usage
 from recording.ids import uuid7
+from recording.redact import exact
 from recording.rows import fit
 from recording.rows.who import fit_who
 
@@ -18,6 +21,7 @@ def cost_row(
     duration_ms: int,
     failure: Failure | None = None,
     context_exceeded: bool = False,
+    row_id: str = "",
 ) -> audit_pb2.CostRow:
     """The row of a finished request, successful or not. Never raises.
 
@@ -30,14 +34,11 @@ def cost_row(
         duration_ms: from the request to the last byte of the answer.
         failure: why it failed. The server's own words are for the caller alone.
         context_exceeded: whether the server silently cut the prompt.
+        row_id: the id of the row, a UUIDv7; a new one where it is empty.
     """
     row = audit_pb2.CostRow(
-        id=str(uuid7()),
-        session_id=fit.identifier(scope.session_id),
-        turn_id=fit.identifier(scope.turn_id),
-        engine=fit.engine(scope.engine),
+        id=row_id or str(uuid7()),
         model=fit.model(model),
-        requested_model=fit.model(scope.model),
         input_tokens=fit.bounded(usage.input_tokens),
         output_tokens=fit.bounded(usage.output_tokens),
         cached_input_tokens=fit.bounded(usage.cached_input_tokens),
@@ -48,6 +49,19 @@ def cost_row(
         created_at_ms=fit.bounded(created_at_ms),
         usage_incomplete=not usage.complete,
         context_exceeded=context_exceeded,
+    )
+    row.MergeFrom(_fields_of(exact.version(), scope))
+    return row
+
+
+@lru_cache(maxsize=1_024)
+def _fields_of(_version: int, scope: Scope) -> audit_pb2.CostRow:
+    """What all requests of a scope have in common, fitted once."""
+    row = audit_pb2.CostRow(
+        session_id=fit.identifier(scope.session_id),
+        turn_id=fit.identifier(scope.turn_id),
+        engine=fit.engine(scope.engine),
+        requested_model=fit.model(scope.model),
         trace_id=fit.trace_id(scope.trace_id),
     )
     fit_who(row, scope)

@@ -73,8 +73,14 @@ def close_call(intent: audit_pb2.AuditRow, result: ToolResult) -> audit_pb2.Audi
     """
     row = audit_pb2.AuditRow()
     row.CopyFrom(intent)
+    end_call(row, result)
+    return row
+
+
+def end_call(row: audit_pb2.AuditRow, result: ToolResult) -> None:
+    """Says in an intent that nobody keeps how its call ended: close_call() without the copy. Never raises."""
     row.outcome = result.outcome
-    row.created_at_ms = fit.bounded(result.started_at_ms) or intent.created_at_ms
+    row.created_at_ms = fit.bounded(result.started_at_ms) or row.created_at_ms
     row.duration_ms = fit.bounded(result.duration_ms)
     row.result_bytes = fit.bounded(result.result_bytes)
     row.result_truncated = result.result_truncated
@@ -89,16 +95,16 @@ def close_call(intent: audit_pb2.AuditRow, result: ToolResult) -> audit_pb2.Audi
         decision = row.decision
         decision.verdict, decision.source = common_pb2.VERDICT_DENIED, common_pb2.DECISION_SOURCE_RULE
         decision.rule = fit.name(result.rule)
-    return row
 
 
 def build_audit_row(
     call: ToolCall, result: ToolResult, scope: Scope | None = None, decision: Decision = UNDECIDED
 ) -> audit_pb2.AuditRow:
     """The row of a finished call for which no intent was recorded."""
-    intent = open_call(call, scope)
-    decide(intent, decision)
-    return close_call(intent, result)
+    row = open_call(call, scope)
+    decide(row, decision)
+    end_call(row, result)
+    return row
 
 
 @lru_cache(maxsize=1_024)

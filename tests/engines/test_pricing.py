@@ -1,6 +1,7 @@
 """What a model request costs."""
 
-from decimal import Decimal
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
 
 import pytest
 from genai_prices import Usage as PricedUsage
@@ -65,6 +66,34 @@ def test_any_count_has_a_whole_price_next_to_the_exact_one(read, written, cached
     exact = calc_price(usage, "gpt-4o-mini", provider_id="openai").total_price * 1_000_000
     assert micros is not None
     assert abs(micros - exact) <= Decimal("0.5")
+
+
+def test_every_kind_of_price_on_the_list_comes_out_as_the_list_has_it():
+    at = 1_790_000_000_000
+    offers = [
+        ("openai", "gpt-4o-mini"),
+        ("anthropic", "claude-sonnet-4-5"),  # dearer from a number of tokens on
+        ("google", "gemini-2.5-pro"),
+        ("deepseek", "deepseek-chat"),  # cheaper at night
+        ("x-ai", "grok-4-0709"),
+        ("mistral", "mistral-large-latest"),
+    ]
+    for provider, model in offers:
+        for usage in (
+            Usage(250_000, 7_001),
+            Usage(9_999, 1, 1_234),
+            Usage(300_001, 12, 5, 0, 77),
+        ):
+            counts = PricedUsage(
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cache_read_tokens=usage.cached_input_tokens,
+                cache_write_tokens=usage.cache_write_input_tokens or None,
+            )
+            time = datetime.fromtimestamp(at / 1000, UTC)
+            exact = calc_price(counts, model, provider_id=provider, genai_request_timestamp=time).total_price
+            rounded = int((exact * 1_000_000).to_integral_value(ROUND_HALF_UP))
+            assert cost_micros(None, provider, model, usage, at_ms=at) == rounded, (provider, model, usage)
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ from intake_svc.dialects.base.spending import price_of, usage_of
 from intake_svc.dialects.base.table import Dialect, Table
 from intake_svc.dialects.reading import Reading, SequenceNumber
 from recording.calls import AGENT_OWN, Decision, Failure, Scope, ToolCall, ToolResult
-from recording.rows import close_call, cost_row, decide, fit, open_call
+from recording.rows import cost_row, decide, end_call, fit, open_call
 
 NO_TIMES = "it has no times that a row could have"
 NO_TOOL = "it names no tool"
@@ -81,7 +81,7 @@ class Rows:
         session = attributes.text(table.session)
         row_id = event.row_id(self.dialect.engine, session, name, call_id, number, event.duration_ms)
         server = attributes.text(table.mcp_server) or mcp_server_of(name)
-        intent = open_call(
+        row = open_call(
             ToolCall(row_id, identifier(call_id), name, arguments or ""),
             scope,
             offered=is_name(name),
@@ -89,14 +89,15 @@ class Rows:
             mcp_server=(server if is_name(server) else "", ""),
         )
         if not scope.model and (model := attributes.text(table.model)):
-            intent.model = fit.model(model_name(model))
+            row.model = fit.model(model_name(model))
         if arguments is None:
-            intent.args_summary = ""  # the agent did not send them, which is not that there are none
-        decide(intent, decision or AGENT_OWN)
+            row.args_summary = ""  # the agent did not send them, which is not that there are none
+        decide(row, decision or AGENT_OWN)
         if result is None:
-            intent.created_at_ms = event.began_ms
-            return self._intents.append(intent)
-        return self._calls.append(close_call(intent, result))
+            row.created_at_ms = event.began_ms
+            return self._intents.append(row)
+        end_call(row, result)
+        return self._calls.append(row)
 
     def cost(self, event: Event, *, scope: Scope, failure: Failure | None = None) -> None:
         """Adds the model request of an event."""
@@ -110,6 +111,7 @@ class Rows:
             return self.refuse(NO_TIMES)
         counts = (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens)
         number = attributes.number(table.sequence)
+        session = attributes.text(table.session)
         row = cost_row(
             scope,
             usage,
@@ -118,9 +120,8 @@ class Rows:
             created_at_ms=event.began_ms,
             duration_ms=event.duration_ms,
             failure=failure,
+            row_id=event.row_id(self.dialect.engine, session, model, number, event.duration_ms, *counts),
         )
-        session = attributes.text(table.session)
-        row.id = event.row_id(self.dialect.engine, session, model, number, event.duration_ms, *counts)
         return self._costs.append(row)
 
     def scope(self, event: Event, *, session: str = "", turn: str = "", parent_turn: str = "") -> Scope:
