@@ -122,7 +122,6 @@ class Door:
         if principal:
             for row in rows:
                 row.principal = principal
-        rows += reading.sessions
         rows += numbers_of(reading.sequence)  # behind the rows: what is not taken is not said to have come
         if not rows:
             self._one_source.remember(whole, reading, signal.name, principal)

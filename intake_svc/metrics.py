@@ -30,7 +30,6 @@ class DoorMetrics:
         counts = {
             "tool_call": len(reading.calls),
             "model_request": len(reading.costs),
-            "session": len(reading.sessions),
             "ignored": reading.ignored - left_out,
             "left_out": left_out,
             "not_understood": len(reading.not_understood),

@@ -98,7 +98,7 @@ def sessions_table(records: Sequence[questions_pb2.SessionRecord]) -> Table:
             printable(session.engine),
             printable(session.model),
             status_of(session),
-            f"{session.turns:,}",
+            f"{session.turns:,}" if session.revision else "-",
             f"{session.tool_calls:,}",
             f"{session.usage.requests:,}",
             f"{session.usage.input_tokens:,}/{session.usage.output_tokens:,}",
@@ -217,12 +217,13 @@ class Timeline:
         """What the session was."""
         session, usage = self._session, self._session.usage
         yield Text(f"session {printable(session.id)}", style="bold")
-        status = f"{printable(session.engine)} · {printable(session.model)} · {status_of(session)}"
+        status = " · ".join(filter(None, (printable(session.engine), printable(session.model), status_of(session))))
         labels = f" · {labels_of(session)}" if session.labels else ""
         by = f" · recorded by {printable(self._recorded_by)}" if self._recorded_by else ""
         yield Text(f"{time_text(session.created_at_ms)} UTC · {status}{labels}{by}")
+        turns = f"{_count(session.turns, 'turn')} · " if session.revision else ""  # of others they are not counted
         yield Text(
-            f"{_count(session.turns, 'turn')} · {_count(session.tool_calls, 'tool call')} · "
+            f"{turns}{_count(session.tool_calls, 'tool call')} · "
             f"{_count(usage.requests, 'model request')} · "
             f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out · {cost_of(usage)}"
         )

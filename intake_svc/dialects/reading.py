@@ -30,8 +30,6 @@ class Reading:
     """Tool calls that ended, or were refused."""
     costs: tuple[audit_pb2.CostRow, ...] = ()
     """Model requests."""
-    sessions: tuple[audit_pb2.SessionRow, ...] = ()
-    """States of sessions. Empty: one export does not say when its session began nor what it sums up to."""
     not_understood: tuple[str, ...] = ()
     """Why spans or log records became no rows though they are of a known kind, or are of no known producer: one
     sentence each, of our own words."""
@@ -49,7 +47,6 @@ def joined(readings: Sequence[Reading]) -> Reading:
     return Reading(
         calls=tuple(chain.from_iterable(one.calls for one in readings)),
         costs=tuple(chain.from_iterable(one.costs for one in readings)),
-        sessions=tuple(chain.from_iterable(one.sessions for one in readings)),
         not_understood=tuple(chain.from_iterable(one.not_understood for one in readings)),
         ignored=sum(one.ignored for one in readings),
         sequence=tuple(chain.from_iterable(one.sequence for one in readings)),

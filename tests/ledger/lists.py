@@ -21,12 +21,13 @@ from audit_svc.ledger.batch import (
     in_order,
 )
 from audit_svc.ledger.clock import MAX_AHEAD_MS, SeenClock, wall_ms
-from audit_svc.ledger.columns import Column, Problem
+from audit_svc.ledger.columns import MAX_TIME_MS, Column, Problem
 from audit_svc.ledger.pages import Page, call_key, control_key, entry_key, query_key, session_key, take_page
 from audit_svc.ledger.protocol import TAIL_ROWS, Tail
 from audit_svc.ledger.pruning import Progress, PrunedCounts
 from audit_svc.ledger.query import OUTCOMES, STATUSES, Filter, Query
 from audit_svc.ledger.records import control_record, model_request_record, session_record, tool_call_record
+from audit_svc.ledger.usage import MAX_SUMMED
 from service_kit.paging import Position
 from tests.audit_svc.samples import row_of
 
@@ -69,10 +70,12 @@ class ListLedger:
         self._received_ms = batch.received_ms
         stored = self._add_sessions(batch, refused)
         by = batch.recorded_by
+        counted = len(self._calls), len(self._requests)
         stored += self._add(self._calls, batch.tool_calls.with_all(TOOL_CALL_COLUMNS), tool_call_record, by, refused)
         stored += self._add(
             self._requests, batch.model_requests.with_all(COST_COLUMNS), model_request_record, by, refused
         )
+        self._sum_sessions([*self._calls.values()][counted[0] :] + [*self._requests.values()][counted[1] :], by)
         stored += self._add_controls(batch, refused)
         if numbers:
             self._covered[producer, by] = covered | numbers
@@ -305,6 +308,32 @@ class ListLedger:
             elif row != known and (row.revision == known.revision or row.created_at_ms != known.created_at_ms):
                 refused.append(batch.sessions.rejection(place, row.id, _conflict("the ledger has another session")))
         return stored
+
+    def _sum_sessions(self, records: Sequence[Any], by: str) -> None:
+        for row in map(row_of, records):
+            key = row.session_id, by
+            if row.source not in (common_pb2.SOURCE_OTLP, common_pb2.SOURCE_HOOK) or row.session_id == "unknown":
+                continue
+            if key not in self._sessions:
+                values = (row.session_id, 0, "", "", None, *[0] * 9, row.created_at_ms, 0)
+                self._sessions[key] = session_record(self._receipt(by), values, {})
+            session = self._sessions[key].session
+            if session.revision:
+                continue
+            ended_ms = min(row.created_at_ms + row.duration_ms, MAX_TIME_MS)
+            if ended_ms >= session.updated_at_ms:
+                session.engine, session.updated_at_ms = row.engine, ended_ms
+                session.model = row.model or session.model
+            session.model = session.model or row.model
+            session.created_at_ms = min(session.created_at_ms, row.created_at_ms)
+            if isinstance(row, audit_pb2.AuditRow):
+                session.tool_calls += 1
+                continue
+            session.usage.requests += 1
+            for name in ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens"):
+                setattr(session.usage, name, getattr(session.usage, name) + min(getattr(row, name), MAX_SUMMED))
+            session.usage.known_cost_micros += min(row.cost_micros, MAX_SUMMED)
+            session.usage.unpriced_requests += not row.HasField("cost_micros")
 
     def _labels(self, record: Any) -> dict[str, str]:
         session = self._sessions.get((row_of(record).session_id, record.receipt.recorded_by))

@@ -32,6 +32,7 @@ from audit_svc.sqlite.write.producers import ReceivedRanges
 from audit_svc.sqlite.write.recorders import OTHERS, Recorders
 from audit_svc.sqlite.write.refusals import note_refusals
 from audit_svc.sqlite.write.session_table import CONFLICT, OTHER_SESSION, SessionTable
+from audit_svc.sqlite.write.summed_sessions import SummedSessions
 
 CHUNKS = (150, 50, 10, 2, 1)
 """Rows of one INSERT, as many as there are. While SQLite runs it, the thread lets go of Python's lock, so that the next
@@ -64,11 +65,13 @@ class Inserts:
         self._costs = _LogTable(connection, "cost_log", COST_COLUMNS)
         self._controls = _LogTable(connection, "control_log", CONTROL_COLUMNS)
         self._sessions = SessionTable(connection)
+        self._summed_sessions = SummedSessions(connection)
         self._recorders = Recorders(connection)
         self._rollups = Rollups(connection)
         places = ", ".join("?" * len(_QUERY_COLUMNS))
         self._insert_query = f"INSERT INTO query_log ({', '.join(_QUERY_COLUMNS)}) VALUES ({places})"  # noqa: S608 - names of ours
-        for sql in (self._insert_query, *self._sessions.statements, *self._rollups.statements):
+        own = (*self._sessions.statements, *self._summed_sessions.statements, *self._rollups.statements)
+        for sql in (self._insert_query, *own):
             prepare(connection, sql)
         self.read_mark()
 
@@ -120,6 +123,7 @@ class Inserts:
                 self._mark("cost_log", its_costs, REQUEST_BEGAN, batch)
             is_whole = len(its_calls) == len(batch.tool_calls) and len(its_costs) == len(batch.model_requests)
             total.add(usage if is_whole else Usage(its_calls, its_costs))
+            self._summed_sessions.add(its_calls, its_costs, batch.recorded_by, now_ms)
             if refused:
                 note_refusals(self._connection, batch, refused)
             written = sessions + len(its_calls) + len(its_costs) + len(its_controls)

@@ -89,7 +89,7 @@ def sing(export: Export, names: Iterable[str]) -> None:
 def said(export: Export) -> str:
     """All that a reading of an export says, as one text."""
     reading = read(export)
-    rows = (*reading.calls, *reading.costs, *reading.sessions, *reading.intents)
+    rows = (*reading.calls, *reading.costs, *reading.intents)
     shown = [row.SerializeToString().decode("utf-8", "replace") for row in rows]
     return "\n".join([*shown, *reading.not_understood, *map(str, reading.sequence)])
 

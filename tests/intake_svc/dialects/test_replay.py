@@ -54,9 +54,7 @@ def items_of(export: Export):
 
 def taken(reading: Reading) -> None:
     """The ledger takes the rows."""
-    request = audit_pb2.RecordRequest(
-        row_version=ROW_VERSION, tool_calls=reading.calls, model_requests=reading.costs, sessions=reading.sessions
-    )
+    request = audit_pb2.RecordRequest(row_version=ROW_VERSION, tool_calls=reading.calls, model_requests=reading.costs)
     assert list(read_batch(request, now_ms=1_795_840_000_000).rejections) == []
 
 

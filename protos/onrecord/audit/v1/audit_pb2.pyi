@@ -429,7 +429,9 @@ class SessionRow(_message.Message):
     id: _builtins.str
     """The session's id, 1 to 128 characters."""
     revision: _builtins.int
-    """Raised by the producer with each row of this session, from 1."""
+    """Raised by the producer with each row of this session, from 1. 0 in answers about a session that the ledger sums up from the
+    rows of an agent that sends no session rows: it has no status, and its turns are not counted.
+    """
     engine: _builtins.str
     """The engine of the last turn, at most 64 characters."""
     model: _builtins.str
