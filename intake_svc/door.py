@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from intake_svc.dialects import Reading, joined
 from intake_svc.dialects.one_source import OneSource
 from intake_svc.errors import ShuttingDown, StoreUnavailable
+from intake_svc.hooks.calls import Calls, Joined
 from intake_svc.metrics import DoorMetrics
 from intake_svc.numbers import numbers_of
 from intake_svc.settings import IntakeSettings
@@ -39,8 +40,9 @@ _LOOK_SECONDS = 0.01
 class Door:
     """Takes exports, whichever way they come. Its methods belong to the event loop."""
 
-    def __init__(self, record: Record, metrics: DoorMetrics, settings: IntakeSettings) -> None:
+    def __init__(self, record: Record, calls: Calls, metrics: DoorMetrics, settings: IntakeSettings) -> None:
         self._record = record
+        self._calls = calls
         self._metrics = metrics
         self._settings = settings
         told_by = settings.claude_signal
@@ -118,10 +120,12 @@ class Door:
         """What came; how many rows another signal tells; and the rest in the spool, None where there is none."""
         whole = joined([_read_one(signal, resource) for resource in getattr(unpack(), signal.resources)])
         reading, left_out = self._one_source.choose(whole, signal.name, principal)
-        rows: list[Any] = [*reading.calls, *reading.costs]
         if principal:
-            for row in rows:
+            told: list[Any] = [*reading.calls, *reading.intents, *reading.costs]
+            for row in told:
                 row.principal = principal
+        joined_calls = self._join(reading)
+        rows: list[Any] = [*joined_calls.rows, *reading.costs]
         rows += numbers_of(reading.sequence)  # behind the rows: what is not taken is not said to have come
         if not rows:
             self._one_source.remember(whole, reading, signal.name, principal)
@@ -132,8 +136,20 @@ class Door:
             taken = None
         if taken is None:
             raise StoreUnavailable(NOT_SAFE)
+        self._calls.settle(joined_calls)
         self._one_source.remember(whole, reading, signal.name, principal)
         return reading, left_out, taken
+
+    def _join(self, reading: Reading) -> Joined:
+        """The calls, with what hooks have told of them."""
+        self._calls.decide(reading.intents)
+        try:
+            found = self._calls.join(reading.calls)
+        except OSError:
+            raise StoreUnavailable(NOT_SAFE) from None
+        if found.duplicates:
+            self._metrics.count_hooks("told_by_telemetry_too", found.duplicates)
+        return found
 
     async def _safe(self, taken: Taken) -> None:
         try:

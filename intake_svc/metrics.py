@@ -41,6 +41,16 @@ class DoorMetrics:
         """A request over HTTP was answered."""
         self._http.labels(signal, str(code)).inc()
 
+    def count_hooks(self, became: str, number: int = 1) -> None:
+        """Events of hooks, or rows of telemetry that hooks had told, became something."""
+        self._items.labels("hooks", became).inc(number)
+
+    def add_open_calls(self, waiting: Callable[[], int]) -> None:
+        """A gauge of the calls of hooks that are not in the spool yet, read at each scrape."""
+        Gauge(
+            "onrecord_intake_hook_calls", "Calls told by hooks that are not in the spool yet.", registry=self._registry
+        ).set_function(waiting)
+
     def add_waiting(self, waiting: Callable[[], int]) -> None:
         """A gauge of the bytes of requests that are not answered, read at each scrape."""
         Gauge(

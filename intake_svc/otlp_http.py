@@ -5,7 +5,7 @@ Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp.
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -44,20 +44,25 @@ _CODES = {
 _CODES_OF_NUMBERS = {code.value[0]: http for code, http in _CODES.items()}
 # Errors of which HTTP says more than gRPC. Not every exporter tries again at 429.
 _CODES_OF_ERRORS: dict[type[Exception], int] = {TooLarge: 413, Unsupported: 415, Overloaded: 503}
+_STATUSES = ErrorStatuses(STATUSES)
 
 
 class OtlpApp:
     """The ASGI application."""
 
-    def __init__(self, door: Door, guard: Guard, metrics: DoorMetrics, max_bytes: int) -> None:
-        """max_bytes: of one body, as it comes and unpacked."""
+    def __init__(
+        self, door: Door, guard: Guard, metrics: DoorMetrics, max_bytes: int, more: Sequence[Route] = ()
+    ) -> None:
+        """max_bytes: of one body, as it comes and unpacked. more: other routes of the door."""
         self._door = door
         self._guard = guard
         self._metrics = metrics
         self._max_bytes = max_bytes
-        self._statuses = ErrorStatuses(STATUSES)
         self.asgi = Starlette(
-            routes=[Route(f"/v1/{signal.name}", partial(self._answer, signal), methods=["POST"]) for signal in SIGNALS]
+            routes=[
+                *(Route(f"/v1/{signal.name}", partial(self._answer, signal), methods=["POST"]) for signal in SIGNALS),
+                *more,
+            ]
         )
 
     async def _answer(self, signal: Signal, request: Request) -> Response:
@@ -79,31 +84,12 @@ class OtlpApp:
             raise Unsupported(f"Content-Type must be {PROTOBUF} or {JSON}")
         encoding = request.headers.get("content-encoding", "").strip().lower()
         with self._door.holding(0) as hold:
-            body = await self._read(request, hold)
+            body = await read_body(request, hold, self._max_bytes)
             return await self._door.take(signal, lambda: parse(signal, unpack(body, encoding, self._max_bytes)))
 
-    async def _read(self, request: Request, hold: Callable[[int], None]) -> bytes:
-        told = request.headers.get("content-length", "")
-        if told.isdecimal() and len(told) < 20 and int(told) > self._max_bytes:
-            raise self._too_large()
-        body = bytearray()
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                async for chunk in request.stream():
-                    hold(len(chunk))
-                    body += chunk
-                    if len(body) > self._max_bytes:
-                        raise self._too_large()
-        except TimeoutError:
-            raise Overloaded(f"the body did not come within {BODY_SECONDS:g} s: send it again") from None
-        return bytes(body)
-
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"the body has more than {self._max_bytes:,} bytes: send it in several requests")
-
     def _refusal(self, error: Exception, signal: Signal, kind: str) -> Response:
-        status = self._statuses.of(error, signal.method)
-        code = _CODES_OF_ERRORS.get(type(error)) or _CODES_OF_NUMBERS.get(status.code, 500)
+        status = _STATUSES.of(error, signal.method)
+        code = _code(error, status.code)
         if code < 500 or code == 503:
             log.info("http.refused", signal=signal.name, code=code, error=type(error).__name__)
         response = _response(code, status, kind)
@@ -115,6 +101,42 @@ class OtlpApp:
         if code == 413:
             response.headers["Connection"] = "close"  # what is left of the body is not read
         return response
+
+
+async def read_body(request: Request, hold: Callable[[int], None], max_bytes: int) -> bytes:
+    """The body of a request, of at most max_bytes. hold: has room for so many more bytes, or raises.
+
+    Raises:
+        TooLarge, Overloaded: it is too large, too slow, or there is no room.
+    """
+    told = request.headers.get("content-length", "")
+    if told.isdecimal() and len(told) < 20 and int(told) > max_bytes:
+        raise _too_large(max_bytes)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                hold(len(chunk))
+                body += chunk
+                if len(body) > max_bytes:
+                    raise _too_large(max_bytes)
+    except TimeoutError:
+        raise Overloaded(f"the body did not come within {BODY_SECONDS:g} s: send it again") from None
+    return bytes(body)
+
+
+def http_code(error: Exception, method: str) -> tuple[int, str]:
+    """The status of an error over HTTP, and what the client is told."""
+    status = _STATUSES.of(error, method)
+    return _code(error, status.code), status.message
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(f"the body has more than {max_bytes:,} bytes: send it in several requests")
+
+
+def _code(error: Exception, number: int) -> int:
+    return _CODES_OF_ERRORS.get(type(error)) or _CODES_OF_NUMBERS.get(number, 500)
 
 
 def _response(code: int, message: Message, kind: str) -> Response:

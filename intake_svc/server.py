@@ -8,6 +8,10 @@ import structlog
 
 from intake_svc.door import Door
 from intake_svc.errors import STATUSES
+from intake_svc.hooks.calls import Calls
+from intake_svc.hooks.http import HookRoutes
+from intake_svc.hooks.journal import Journal
+from intake_svc.hooks.service import Hooks
 from intake_svc.metrics import DoorMetrics
 from intake_svc.otlp_grpc import add_to_server
 from intake_svc.otlp_http import OtlpApp
@@ -50,18 +54,23 @@ async def serve(settings: IntakeSettings) -> None:
         record = open_record(
             settings.state_dir, open_target(settings), mode="strict", sync="always", max_bytes=settings.spool_max_bytes
         )
+        journal = Journal(settings.state_dir / "hooks")
+        calls = Calls(journal, record.args_key, settings.join_seconds, settings.open_call_seconds)
     except (WrongTarget, OSError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(EXIT_WRONG_SETTINGS) from None
     registry.register(RecordCollector(record))
     metrics = DoorMetrics(registry)
-    door = Door(record, metrics, settings)
+    hooks = Hooks(record, calls, metrics)
+    door = Door(record, calls, metrics, settings)
     look = asyncio.Event()
     record.logger.on_refusal = partial(asyncio.get_running_loop().call_soon_threadsafe, look.set)
-    http = OtlpApp(door, guard, metrics, settings.max_message_bytes)
+    routes = HookRoutes(door, hooks, guard, metrics, settings.max_message_bytes).routes
+    http = OtlpApp(door, guard, metrics, settings.max_message_bytes, routes)
 
     async def drain() -> None:
         await door.drain()
+        await hooks.flush()
         await record.drain(settings.drain_seconds)
 
     service = Service(
@@ -77,8 +86,12 @@ async def serve(settings: IntakeSettings) -> None:
         beside=partial(serve_http, http.asgi, settings.http_listen, settings.server_files, settings.max_calls),
     )
     record.start()
+    flushing = asyncio.create_task(hooks.flush_for_ever(), name="hooks")
     try:
         await run_service(service, settings, guard, registry)
     finally:
+        flushing.cancel()
         door.close()
+        hooks.close()
         await record.aclose()
+        journal.close()

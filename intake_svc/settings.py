@@ -32,6 +32,12 @@ class IntakeSettings(ProducerSettings):
     answer_after: Literal["spool", "ledger"] = Field(
         "spool", description="whether an answer waits for this machine's disk, or for the ledger's"
     )
+    join_seconds: Seconds = Field(
+        10, description="how long a call that a hook told of waits for the agent's telemetry of it; then it is a row"
+    )
+    open_call_seconds: Seconds = Field(
+        86_400, description="how long a call may be open; then it is on the record as interrupted"
+    )
     answer_seconds: Seconds = Field(10, description="how long an answer waits for the ledger; then the client is told")
 
     @model_validator(mode="after")

@@ -4,10 +4,11 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from intake_svc.dialects.base.event import Event
-from intake_svc.dialects.base.showing import Agent, identifier, is_name, mcp_server_of, model_name
+from intake_svc.dialects.base.showing import Agent, mcp_server_of, model_name
 from intake_svc.dialects.base.spending import price_of, usage_of
 from intake_svc.dialects.base.table import Dialect, Table
 from intake_svc.dialects.reading import Reading, SequenceNumber
+from intake_svc.names import identifier, is_name
 from recording.calls import AGENT_OWN, Decision, Failure, Scope, ToolCall, ToolResult
 from recording.rows import cost_row, decide, end_call, fit, open_call
 

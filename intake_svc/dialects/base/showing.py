@@ -2,13 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from hashlib import sha256
 
 from intake_svc.dialects.base.table import Dialect
+from intake_svc.names import is_id, is_name
 
-# Anything else may be somebody's words: ids become digests, names are not shown.
-_ID = re.compile(r"[A-Za-z0-9_.:/@+~=|#-]{1,256}", re.ASCII)
-_TOOL = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/@-]{0,127}", re.ASCII)
 _ERROR_TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_.:]{0,63}", re.ASCII)
 _VERSION = re.compile(r"v?[0-9][A-Za-z0-9.+_-]{0,40}", re.ASCII)
 _MCP_TOOL = re.compile(r"mcp__([A-Za-z0-9_.-]{1,64}?)__.+", re.ASCII)
@@ -25,14 +22,7 @@ class Agent:
 def agent_of(dialect: Dialect, name: str, version: str) -> Agent:
     """The agent of a resource. What does not look like a name or a version is not shown."""
     shown = version if dialect.version_is_the_agents and _VERSION.fullmatch(version) else ""
-    return Agent(name if _TOOL.fullmatch(name) else dialect.agent, shown)
-
-
-def identifier(text: str) -> str:
-    """An id as it is; one that may be a sentence, as a digest of it."""
-    if not text or _ID.fullmatch(text):
-        return text
-    return "~" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    return Agent(name if is_name(name) else dialect.agent, shown)
 
 
 def error_type(text: str) -> str:
@@ -40,14 +30,9 @@ def error_type(text: str) -> str:
     return text if _ERROR_TYPE.fullmatch(text) else "error"
 
 
-def is_name(text: str) -> bool:
-    """Whether a text is the name of a tool, a server or an agent."""
-    return _TOOL.fullmatch(text) is not None
-
-
 def model_name(text: str) -> str:
     """A model's name; empty where it may be something else."""
-    return text if _ID.fullmatch(text) else ""
+    return text if is_id(text) else ""
 
 
 def mcp_server_of(tool: str) -> str:

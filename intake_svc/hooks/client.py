@@ -1,0 +1,153 @@
+"""`onrecord-hook AGENT`: hands the event of a hook to the door, and prints the answer in the agent's own form.
+
+Each call of a tool waits for it twice, so it imports little, and nothing is read of the event while the door answers.
+"""
+
+import os
+import socket
+import sys
+
+USAGE = """usage: onrecord-hook AGENT [EVENT] [--rules FILE] [--mode best_effort|strict] [--door HOST:PORT]
+
+Puts a tool call of an agent on the record: reads one event of the agent's hooks on stdin, and hands it to intake-svc.
+
+AGENT   claude, codex, gemini, copilot, cursor or opencode
+EVENT   the event's name, where the agent does not say it on stdin
+--rules FILE   rules on arguments (docs/rules.md) that answer deny or ask
+--mode MODE    best_effort (default) never stands in the agent's way; strict refuses a tool whose call is not recorded
+--door         where intake-svc listens for HTTP; else INTAKE_HTTP_LISTEN, else 127.0.0.1:4318
+
+A file named in ONRECORD_TOKEN_FILE holds the token for a door that wants one.
+"""
+AGENTS = ("claude", "codex", "gemini", "copilot", "cursor", "opencode")
+SECONDS = {"best_effort": 2.0, "strict": 10.0}
+"""How long the door may take."""
+EXIT_USAGE = 64
+"""Not 2, with which hooks of several agents refuse a tool."""
+
+
+class NotTaken(Exception):
+    """The door did not answer, or not that it has the event."""
+
+
+class Options:
+    """The command line.
+
+    Raises:
+        ValueError: it is wrong.
+    """
+
+    def __init__(self, words: list[str]) -> None:
+        self.rules, self.mode = "", "best_effort"
+        self.door = os.environ.get("INTAKE_HTTP_LISTEN") or "127.0.0.1:4318"
+        plain = []
+        words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+        while words:
+            word = words.pop(0)
+            if word in ("--rules", "--mode", "--door"):
+                setattr(self, word[2:], words.pop(0) if words else "")
+            else:
+                plain.append(word)
+        self.agent, self.event = [*plain, "", ""][:2]
+        if self.agent not in AGENTS or self.mode not in SECONDS or len(plain) > 2 or plain[-1].startswith("-"):
+            raise ValueError
+        if not self.event.replace(".", "").isalnum() and self.event:
+            raise ValueError
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        options = Options(sys.argv[1:])
+    except ValueError:
+        sys.stderr.write(USAGE)
+        sys.exit(0 if "--help" in sys.argv else EXIT_USAGE)
+    try:
+        _run(options)
+    except Exception as error:  # noqa: BLE001 - whatever fails, best_effort does not stand in the agent's way
+        if options.mode == "strict":
+            sys.stderr.write(f"onrecord-hook: {type(error).__name__}\n")
+            os._exit(2)
+    os._exit(0)  # an interpreter's end takes milliseconds
+
+
+def _run(options: Options) -> None:
+    event = _stdin()
+    answer = b""
+    try:
+        answer = _answered(options, event)
+    except (OSError, NotTaken) as error:
+        from intake_svc.hooks.kept import fall_back
+
+        answer = fall_back(options, event, str(error))
+    if answer:
+        os.write(1, answer)
+
+
+def _answered(options: Options, event: bytes) -> bytes:
+    query = f"?event={options.event}" if options.event else ""
+    rules = b""
+    if options.rules:
+        try:
+            with open(options.rules, "rb") as file:  # noqa: PTH123 - pathlib takes longer to import than all of this
+                rules = file.read()
+        except OSError:
+            raise NotTaken("the file of rules cannot be read") from None
+    answer = post(options, f"/hooks/{options.agent}{query}", rules + event, len(rules))
+    if _has_kept():
+        from intake_svc.hooks.kept import hand_over
+
+        hand_over(options)
+    return answer
+
+
+def post(options: Options, path: str, body: bytes, rules_bytes: int = 0) -> bytes:
+    """Sends a body to the door, and returns the body of its answer.
+
+    Raises:
+        OSError: the door cannot be reached.
+        NotTaken: it did not take it.
+    """
+    host, _, port = options.door.rpartition(":")
+    head = f"POST {path} HTTP/1.1\r\nHost: {options.door}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    head += f"Content-Length: {len(body)}\r\n"
+    if rules_bytes:
+        head += f"Onrecord-Rules-Bytes: {rules_bytes}\r\n"
+    if token := os.environ.get("ONRECORD_TOKEN_FILE"):
+        with open(token, encoding="ascii") as file:  # noqa: PTH123 - as above
+            head += f"Authorization: Bearer {file.read().strip()}\r\n"
+    timeout = SECONDS[options.mode]
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as connection:
+        connection.settimeout(timeout)
+        connection.connect((host.strip("[]"), int(port)))
+        connection.sendall(f"{head}\r\n".encode("ascii") + body)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    start, _, rest = answer.partition(b"\r\n\r\n")
+    status = start[9:12]
+    if status == b"204":
+        return b""
+    if status != b"200":
+        raise NotTaken(f"the door answers {status.decode('ascii', 'replace') or 'nothing'}")
+    return rest
+
+
+def folder() -> str:
+    """Where events are kept that no door took."""
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111 - as above
+    return os.environ.get("ONRECORD_HOOK_DIR") or f"{state}/onrecord/hooks"
+
+
+def _has_kept() -> bool:
+    try:
+        return any(not name.endswith(".lock") for name in os.listdir(folder()))  # noqa: PTH208 - as above
+    except OSError:
+        return False
+
+
+def _stdin() -> bytes:
+    parts = []
+    while part := os.read(0, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)

@@ -1,0 +1,176 @@
+"""One hook's event, as a table reads it. Imports the standard library alone, since `onrecord-hook` does."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from intake_svc.hooks.tables import TABLES, HookTable, Kind
+from intake_svc.names import identifier, is_name
+
+MAX_MS = 2**53
+_EXIT_CODE = re.compile(r"Exit code ([0-9]{1,9})\b", re.ASCII)
+_VERSION = re.compile(r"v?[0-9][A-Za-z0-9.+_-]{0,40}", re.ASCII)
+
+
+class WrongEvent(ValueError):
+    """What came is no event of the agent's hooks. The message quotes nothing of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookEvent:
+    """What an event says. `arguments` alone may hold content; redacted() has none."""
+
+    agent: str
+    kind: Kind
+    at_ms: int
+    """When the hook was called, in milliseconds since 1970-01-01 UTC."""
+    session: str
+    turn: str = ""
+    subagent: str = ""
+    tool: str = ""
+    """Empty where it may be no name."""
+    call_id: str = ""
+    arguments: str | None = None
+    """As JSON."""
+    arguments_count: int | None = None
+    """Of what redacted() left out."""
+    arguments_bytes: int | None = None
+    result_bytes: int = 0
+    exit_code: int | None = None
+    is_interrupted: bool = False
+    is_known: bool = True
+    """Whether it is known how the call ended."""
+    duration_ms: int | None = None
+    model: str = ""
+    version: str = ""
+
+    @property
+    def table(self) -> HookTable:
+        """The agent's."""
+        return TABLES[self.agent]
+
+    def redacted(self) -> "HookEvent":
+        """The same with the number and the size of the arguments in their place."""
+        if self.arguments is None:
+            return self
+        try:
+            value = json.loads(self.arguments)
+        except (ValueError, RecursionError):
+            value = None
+        count = len(value) if isinstance(value, dict) else 0
+        size = len(self.arguments.encode("utf-8", "replace"))
+        return replace(self, arguments=None, arguments_count=count, arguments_bytes=size)
+
+    def to_line(self) -> str:
+        """A redacted event as a line."""
+        said = {name: value for name, value in asdict(self.redacted()).items() if value not in (None, "")}
+        return json.dumps(said | {"kind": self.kind.value}, separators=(",", ":")) + "\n"
+
+
+def from_line(line: bytes) -> HookEvent:
+    """The event of a line.
+
+    Raises:
+        WrongEvent: it is none.
+    """
+    try:
+        said = json.loads(line)
+        names = HookEvent.__slots__
+        event = HookEvent(**{**{name: said[name] for name in names if name in said}, "kind": Kind(said["kind"])})
+        texts = (event.session, event.turn, event.subagent, event.call_id, event.model, event.version)
+        numbers = (event.at_ms, event.duration_ms, event.result_bytes, event.exit_code, event.arguments_bytes)
+        known = event.agent in TABLES and event.arguments is None
+        if not known or not all(isinstance(text, str) and identifier(text) == text for text in texts):
+            raise WrongEvent("it is no event that onrecord-hook kept")
+        if not all(number is None or (isinstance(number, int) and abs(number) < MAX_MS) for number in numbers):
+            raise WrongEvent("it is no event that onrecord-hook kept")
+        if not isinstance(event.arguments_count, int | None) or not (event.tool == "" or is_name(event.tool)):
+            raise WrongEvent("it is no event that onrecord-hook kept")
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise WrongEvent("it is no event that onrecord-hook kept") from None
+    return event
+
+
+def read_event(agent: str, document: Any, at_ms: int, name: str = "") -> HookEvent:
+    """An event of an agent's hooks.
+
+    Args:
+        agent: a key of TABLES.
+        document: what the hook was given, as parsed.
+        at_ms: when.
+        name: of the event, where the document does not say it.
+
+    Raises:
+        WrongEvent: it is none that the agent's table knows.
+    """
+    table = TABLES[agent]
+    if not isinstance(document, dict):
+        raise WrongEvent("an event must be a JSON object")
+    said = document.get(table.event)
+    kind = table.kinds.get(said if isinstance(said, str) else name)
+    if kind is None:
+        raise WrongEvent("it is of no event that is known here")
+    result = document.get(table.result) if table.result else None
+    ended, error = kind is Kind.AFTER, document.get(table.error)
+    if ended and isinstance(result, dict):
+        if table.failed_by and result.get(table.failed_by):
+            kind = Kind.FAILED
+        if table.status:
+            status = result.get(table.status)
+            kind = (table.outcomes.get(status) if isinstance(status, str) else None) or Kind.FAILED
+    code = document.get(table.exit_code) if table.exit_code else None
+    if kind is Kind.FAILED and isinstance(error, str) and (found := _EXIT_CODE.match(error)):
+        code = int(found[1])
+    tool = _text(document, table.tool)
+    return HookEvent(
+        agent=agent,
+        kind=kind,
+        at_ms=at_ms,
+        session=identifier(_text(document, table.session)),
+        turn=identifier(_text(document, table.turn)),
+        subagent=identifier(_text(document, table.subagent)),
+        tool=tool if is_name(tool) else "",
+        call_id=identifier(_text(document, table.call_id)),
+        arguments=_json(document.get(table.arguments)),
+        result_bytes=_number(document, table.result_bytes) or _size(result),
+        exit_code=code if type(code) is int and abs(code) < 2**31 else None,
+        is_interrupted=document.get(table.interrupted) is True,
+        is_known=kind is not Kind.AFTER or table.says_success,
+        duration_ms=_number(document, table.duration_ms),
+        model=identifier(_text(document, table.model)),
+        version=version if _VERSION.fullmatch(version := _text(document, table.version)) else "",
+    )
+
+
+def _text(document: Mapping[str, Any], name: str) -> str:
+    value = document.get(name) if name else None
+    return value if isinstance(value, str) else ""
+
+
+def _number(document: Mapping[str, Any], name: str) -> int | None:
+    value: Any = document.get(name) if name else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return int(value) if is_number and 0 <= value < MAX_MS else None
+
+
+def _json(value: Any) -> str | None:
+    """Arguments as JSON; a text is taken as it is, since it should be JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _size(result: Any) -> int:
+    """The bytes of what a tool returned: of a text, or of all texts in it."""
+    waiting, size = [result], 0
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            size += len(value.encode("utf-8", "replace"))
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return size

@@ -1,0 +1,103 @@
+"""What `onrecord-hook` does when no door took an event: it keeps a redacted line of it, and the next run hands it over.
+
+The folder is for this user alone. `kept` grows by lines to MAX_BYTES; what came then is a byte of `lost` each. Who
+hands over has the lock, and moves `kept` to `sending` first, so that others go on meanwhile.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from intake_svc.hooks.answers import NOT_RECORDED, refusal
+from intake_svc.hooks.client import NotTaken, Options, folder, post
+from intake_svc.hooks.event import HookEvent, WrongEvent, read_event
+from intake_svc.hooks.tables import Kind
+
+MAX_BYTES = 4 * 2**20
+MAX_LOST = 2**20
+
+
+def fall_back(options: Options, event: bytes, why: str) -> bytes:
+    """Keeps an event that no door took; returns what to answer the agent.
+
+    In `strict` a call is refused that is about to run. An event that cannot be read may be one.
+    """
+    is_strict = options.mode == "strict"
+    try:
+        read = read_event(options.agent, json.loads(event), time.time_ns() // 1_000_000, options.event)
+    except (WrongEvent, ValueError, RecursionError):
+        read = None
+    if is_strict and (read is None or read.kind is Kind.BEFORE):
+        return json.dumps(refusal(options.agent, f"{NOT_RECORDED} ({why})")).encode()
+    if read is not None and read.kind is not Kind.NOTHING:
+        keep(read)
+    return b""
+
+
+def keep(event: HookEvent) -> None:
+    """Appends a redacted line, or counts what there is no room for.
+
+    Raises:
+        OSError: neither can be written.
+    """
+    line = event.to_line().encode()
+    with _locked(wait=True) as home:
+        if home is None:
+            return
+        full = _size(home / "kept") + _size(home / "sending") + len(line) > MAX_BYTES
+        if not full:
+            _append(home / "kept", line)
+        elif _size(home / "lost") < MAX_LOST:
+            _append(home / "lost", b".")
+
+
+def hand_over(options: Options) -> None:
+    """Gives the door what was kept. Where that fails, it stays."""
+    with suppress(OSError, NotTaken), _locked(wait=False) as home:
+        if home is None:
+            return
+        sending = home / "sending"
+        if not sending.exists() and (home / "kept").exists():
+            (home / "kept").rename(sending)
+        lost = _size(home / "lost")
+        lines = sending.read_bytes() if sending.exists() else b""
+        if lines or lost:
+            post(options, f"/hooks/kept?lost={lost}", lines)
+        sending.unlink(missing_ok=True)
+        (home / "lost").unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(*, wait: bool) -> Iterator[Path | None]:
+    """The folder, while nobody else changes what is in it; None where somebody does and wait is not set."""
+    home = Path(folder())
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(home / "kept.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield None
+            return
+        yield home
+    finally:
+        os.close(fd)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _append(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)

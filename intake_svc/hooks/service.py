@@ -1,0 +1,132 @@
+"""Takes the events of hooks, whichever way they come, and says what the agent is answered."""
+
+import asyncio
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+from onrecord.audit.v1 import audit_pb2
+
+from intake_svc.errors import StoreUnavailable
+from intake_svc.hooks.calls import Calls
+from intake_svc.hooks.event import HookEvent, WrongEvent, from_line, read_event
+from intake_svc.hooks.tables import Kind
+from intake_svc.metrics import DoorMetrics
+from recording.logger import AuditRefused
+from recording.record import Record
+from recording.spool import SpoolClosed
+from service_kit.access.callers import current_caller
+from service_kit.errors import InvalidRequest
+
+log = structlog.get_logger(__name__)
+
+FLUSH_SECONDS = 0.5
+MAX_LOST = 2**20
+
+
+class Hooks:
+    """The events of hooks. Its methods belong to the event loop."""
+
+    def __init__(self, record: Record, calls: Calls, metrics: DoorMetrics) -> None:
+        self._record = record
+        self._calls = calls
+        self._metrics = metrics
+        # Of its own: a tool does not wait for exports that are unpacked.
+        self._thread = ThreadPoolExecutor(1, "hooks")
+        metrics.add_open_calls(calls.waiting)
+
+    async def take(self, agent: str, name: str, body: bytes) -> dict[str, Any] | None:
+        """Takes one event; it is on the disk when this returns the answer, None for none.
+
+        Args:
+            agent: a key of TABLES.
+            name: of the event, where the body does not say it.
+            body: what the agent gave to its hook.
+
+        Raises:
+            InvalidRequest: it is no event of the agent's hooks.
+            StoreUnavailable: it is not on the disk.
+        """
+        caller = current_caller()
+        principal = caller.name if caller else ""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._take, agent, name, body, principal)
+
+    async def take_kept(self, body: bytes, lost: int) -> None:
+        """Takes the lines that `onrecord-hook` kept while no door was there, and how many it had no room for.
+
+        Raises:
+            StoreUnavailable: they are not on the disk; none is lost.
+        """
+        caller = current_caller()
+        principal = caller.name if caller else ""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._take_kept, body, lost, principal)
+
+    async def flush_for_ever(self) -> None:
+        """Has calls go to the spool when they have waited long enough."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Has those go to the spool that have waited long enough. Where that fails, they wait on."""
+        try:
+            count = await asyncio.get_running_loop().run_in_executor(self._thread, self._calls.flush, self._spool)
+            if count:
+                self._metrics.count_hooks("tool_call", count)
+                await self._record.logger.synced()
+        except (OSError, AuditRefused) as error:
+            log.warning("hooks.flush_failed", error=type(error).__name__)
+
+    def close(self) -> None:
+        """Ends its thread."""
+        self._thread.shutdown()
+
+    def _take(self, agent: str, name: str, body: bytes, principal: str) -> dict[str, Any] | None:
+        now = time.time_ns() // 1_000_000
+        try:
+            event = read_event(agent, json.loads(body), now, name)
+        except WrongEvent as error:
+            self._metrics.count_hooks("not_understood")
+            raise InvalidRequest(str(error), "") from None
+        except (ValueError, RecursionError):
+            self._metrics.count_hooks("not_understood")
+            raise InvalidRequest("the body is no JSON", "") from None
+        if event.kind is Kind.BEFORE and (trouble := self._record.spool.trouble()):
+            raise StoreUnavailable(trouble)
+        self._tell(event, principal)
+        return None
+
+    def _take_kept(self, body: bytes, lost: int, principal: str) -> None:
+        for line in body.splitlines():
+            try:
+                self._tell(from_line(line), principal, is_kept=True)
+            except WrongEvent:
+                self._metrics.count_hooks("not_understood")
+        if lost:
+            self._record.spool.note_lost(min(lost, MAX_LOST), time.time_ns() // 1_000_000)
+
+    def _tell(self, event: HookEvent, principal: str, *, is_kept: bool = False) -> None:
+        try:
+            match event.kind:
+                case Kind.NOTHING:
+                    self._metrics.count_hooks("ignored")
+                case Kind.SESSION_ENDED:
+                    self._calls.end_session(event, principal)
+                    self._metrics.count_hooks("ignored")
+                case Kind.BEFORE:
+                    if not self._calls.begin(event, principal, is_kept=is_kept):
+                        self._metrics.count_hooks("duplicate")
+                case _:
+                    if not self._calls.end(event, principal, is_kept=is_kept):
+                        self._metrics.count_hooks("duplicate")
+        except OSError as error:
+            log.error("hooks.not_on_disk", reason=error.strerror)
+            raise StoreUnavailable("the event cannot be made safe now") from None
+
+    def _spool(self, rows: list[audit_pb2.AuditRow]) -> bool:
+        try:
+            return self._record.logger.take(rows) is not None
+        except SpoolClosed:
+            return False

@@ -1,0 +1,28 @@
+"""What may be shown of names and ids that others chose: none that may be a sentence.
+
+Imports the standard library alone, since `onrecord-hook` does.
+"""
+
+import re
+from hashlib import sha256
+
+# Anything else may be somebody's words: ids become digests, names are not shown.
+_ID = re.compile(r"[A-Za-z0-9_.:/@+~=|#-]{1,256}", re.ASCII)
+_TOOL = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/@-]{0,127}", re.ASCII)
+
+
+def identifier(text: str) -> str:
+    """An id as it is; one that may be a sentence, as a digest of it."""
+    if not text or is_id(text):
+        return text
+    return "~" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is an id and no sentence."""
+    return _ID.fullmatch(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is the name of a tool, a server or an agent."""
+    return _TOOL.fullmatch(text) is not None
