@@ -6,7 +6,7 @@ MODEL  ?= scripted
 ROUNDS ?= 200
 MINUTES ?= 60
 CALLS  ?= 10000000
-CLAUDE := $(VENV)/claude/node_modules/.bin/claude
+CLAUDE := $(VENV)/agents/claude-code/node_modules/.bin/claude
 RECIPES := $(VENV)/recipes
 JUDGES := $(VENV)/judges
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
@@ -15,7 +15,7 @@ PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile test-recipes test-judges storm faults load bench bench-hostile bench-data bench-queries clean
+.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile test-recipes test-judges test-agents storm faults load bench bench-hostile bench-data bench-queries clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -48,8 +48,8 @@ $(VENV)/.judges: $(VENV)/.ready tests/judges/constraints.txt
 	$(BIN)/python -m pip --python $(JUDGES)/bin/python install --quiet --disable-pip-version-check --no-compile --no-deps -r tests/judges/constraints.txt
 	@touch $@
 
-$(CLAUDE): $(VENV)/.ready
-	npm install --silent --no-audit --no-fund --prefix $(VENV)/claude @anthropic-ai/claude-code@2.1.332
+$(CLAUDE): $(VENV)/.ready tests/agents/versions.toml
+	$(BIN)/python -m tests.agents.install claude-code
 
 setup: $(VENV)/.ready  ## make the virtual environment
 
@@ -61,7 +61,7 @@ demo: $(VENV)/.ready  ## run the pair, an agent and its tools; MODEL=gemma for a
 
 test: $(VENV)/.ready  ## run the tests, less the suites that have targets of their own: .ci/run runs all
 	$(BIN)/python -m pytest -n 3 --dist worksteal -q $(addprefix --ignore=tests/,hostile image languages ui)
-	@echo 'Left out: make test-long test-hostile test-recipes test-judges test-ui test-image test-languages test-npm test-real-model test-real-claude, make storm, make faults, make load.'
+	@echo 'Left out: make test-long test-hostile test-recipes test-judges test-agents test-ui test-image test-languages test-npm test-real-model test-real-claude, make storm, make faults, make load.'
 
 test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m 'long and not hostile and not recipes'
@@ -121,6 +121,10 @@ test-recipes: $(VENV)/.recipes  ## run the recipes of docs/client.md with the re
 
 test-judges: $(VENV)/.judges  ## let programs of others judge approvals and their rows
 	JUDGES_BIN=$(abspath $(JUDGES)/bin) $(BIN)/python -m pytest -n 2 -q -m judges tests/judges
+
+test-agents: $(VENV)/.ready  ## run agents that others wrote, and compare the rows with their own account; AGENTS=all, or names with commas between
+	$(BIN)/python -m tests.agents.install
+	$(BIN)/python -m pytest -q -rP --show-capture=stdout -m agents tests/agents
 
 bench-hostile: $(VENV)/.ready  ## print what an honest caller feels beside each peer that means harm; CASES=… for some
 	$(BIN)/python -m pytest -q -rP --show-capture=no -m hostile tests/hostile $(if $(CASES),-k "$(CASES)")

@@ -1,4 +1,4 @@
-"""A scripted model server: speaks Ollama's, OpenAI's and Anthropic's wire formats over a real port.
+"""A scripted model server: speaks Ollama's, OpenAI's, Anthropic's and Gemini's wire formats over a real port.
 
     python -m demo.model_server --script script.toml --port 0
 
@@ -10,6 +10,7 @@ prints `model server on http://127.0.0.1:PORT` and serves until it is killed:
     POST /v1/chat/completions   OpenAI, streaming or not
     POST /v1/responses          OpenAI's other API, streaming or not
     POST /v1/messages           Anthropic, streaming or not
+    POST /v1beta/models/MODEL:generateContent, :streamGenerateContent     Gemini
     GET  /v1/models             OpenAI's models
     GET  /pages/...             the script's pages
 
@@ -21,6 +22,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import re
 from collections import Counter, deque
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +31,7 @@ from typing import Any, Self
 from demo.script import Page, Refusal, Script, Step, load_script, position
 from demo.script_anthropic import AnthropicFormat
 from demo.script_formats import BYTES_PER_TOKEN, Format, Rejected, count, encode, skim
+from demo.script_gemini import GeminiFormat
 from demo.script_http import HttpConnection, Received, Reply
 from demo.script_ollama import OllamaFormat
 from demo.script_openai import OpenAIFormat
@@ -40,6 +43,8 @@ _FORMATS: dict[str, Format] = {
     "/v1/responses": ResponsesFormat(),
     "/v1/messages": AnthropicFormat(),
 }
+_GEMINI = GeminiFormat()
+_GEMINI_PATH = re.compile(r"/v1beta/models/([^/:]+):(streamG|g)enerateContent")
 _SKIMMED = ("/api/chat", "/v1/chat/completions")
 """Paths whose requests can be answered without parsing them."""
 _PROBED = ("/", "/v1")
@@ -119,7 +124,9 @@ class ModelServer:
             self._arrival.set()
         path = request.path.partition("?")[0]
         if request.method == "POST" and path in _FORMATS:
-            await self._chat(path, request, reply)
+            await self._chat(path, request, reply, _FORMATS[path])
+        elif request.method == "POST" and _GEMINI_PATH.fullmatch(path):
+            await self._chat(path, request, reply, _GEMINI)
         elif page := self.script.pages.get(path):
             await self._page(page, reply)
         elif listing := self._listing(path):
@@ -127,17 +134,19 @@ class ModelServer:
         else:
             reply.whole(404, "text/plain", b"404 page not found")
 
-    async def _chat(self, path: str, request: Received, reply: Reply) -> None:
-        form = _FORMATS[path]
+    async def _chat(self, path: str, request: Received, reply: Reply, form: Format) -> None:
         try:
             if self.script.check or path not in _SKIMMED:
                 body = _parse(request.body)
+                if named := _GEMINI_PATH.fullmatch(path):
+                    body |= {"model": named[1], "stream": named[2] == "streamG"}
                 _check(form, body, self.script, _authorization(request))
                 form.check_size(len(request.body) // BYTES_PER_TOKEN, self.script.context_tokens)
-                at = position(form.roles(body))
+                at = position(form.roles(body), one_prompt=self.script.one_prompt)
             else:
                 body, at = skim(request.body)
-            number, step = self._step_at(at)
+            aside = None if body.get("tools") else self.script.aside
+            number, step = (-1, aside) if aside else self._step_at(at)
         except Rejected as rejected:
             reply.whole(rejected.status, _JSON, form.error(rejected))
             return

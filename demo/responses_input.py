@@ -12,6 +12,8 @@ _THOUGHT_DIGITS = 16
 _ID_DIGITS = 2 * _THOUGHT_DIGITS
 """The id of an item begins with the digits of the thought that led to it."""
 _PARTS = {"user": ("input_text",), "assistant": ("output_text", "refusal")}
+_TOOLS_OF_OTHER_KINDS = ("custom", "local_shell", "namespace", "web_search")
+"""Kinds of tools that Codex offers beside functions, and that no script calls."""
 _ANSWER_KINDS = ("reasoning", "function_call", "message")
 
 
@@ -55,6 +57,8 @@ class InputCheck:
             _refuse("input", f"No tool output found for function call {self._unanswered[0]}.")
 
     def _tool(self, place: str, tool: Mapping[str, Any]) -> None:
+        if tool.get("type") in _TOOLS_OF_OTHER_KINDS:
+            return
         if tool.get("type") != "function":
             _refuse(f"{place}.type", f"Invalid value: '{tool.get('type')}'.", "invalid_value")
         if "name" not in tool:

@@ -117,6 +117,11 @@ class Script(_Part):
     """Everything that a model server does."""
 
     steps: tuple[Step, ...] = ()
+    one_prompt: bool = False
+    """Whether a conversation has one prompt: the steps go on over messages of the user that come behind it, such as
+    reminders that an agent writes itself."""
+    aside: Step | None = None
+    """The answer to a request that offers no tools, as agents send them for a title; None: the next step, as to any."""
     models: tuple[str, ...] = ()
     """The models it has; empty: any."""
     capabilities: frozenset[str] = frozenset({"completion", "tools", "thinking"})
@@ -152,11 +157,11 @@ def load_script(path: Path) -> Script:
     return Script.model_validate(json.loads(text) if path.suffix == ".json" else tomllib.loads(text))
 
 
-def position(roles: Iterable[str]) -> int:
-    """The number of assistant messages since the last user message."""
+def position(roles: Iterable[str], *, one_prompt: bool = False) -> int:
+    """The number of assistant messages since the last user message; with one_prompt, of all."""
     answers = 0
     for role in roles:
-        if role == "user":
+        if role == "user" and not one_prompt:
             answers = 0
         elif role == "assistant":
             answers += 1

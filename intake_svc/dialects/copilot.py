@@ -30,6 +30,7 @@ DIALECT = Dialect(
         "glob": _SEARCH,
         "web_fetch": {"url": Show.URL},
     },
+    refusals=frozenset({"denied"}),
 )
 SPANS = genai.SPANS
 

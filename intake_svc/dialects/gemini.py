@@ -79,6 +79,10 @@ LOGS = Table(
 )
 
 
+_REFUSED = "policy_violation"
+"""The error of a call that a policy refused; `decision` is empty then."""
+
+
 def _kinds(prefix: str) -> dict[str, Kind]:
     return {
         f"{prefix}.tool_call": Kind.RESULT,
@@ -88,6 +92,8 @@ def _kinds(prefix: str) -> dict[str, Kind]:
 
 
 def _decision(event: Event) -> Decision | None:
+    if event.attributes.text(LOGS.error_type) == _REFUSED:
+        return by_configuration(allowed=False)
     match event.attributes.word(LOGS.decision):
         case "auto_accept":
             return by_configuration(allowed=True)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from intake_svc.dialects.base.decisions import by_agent
 from intake_svc.dialects.base.event import Event, of_span
 from intake_svc.dialects.base.logs import FAILED
-from intake_svc.dialects.base.results import result_of
+from intake_svc.dialects.base.results import refused, result_of
 from intake_svc.dialects.base.rows import Rows
 from intake_svc.dialects.base.showing import Agent
 from intake_svc.dialects.base.table import Attributes, Dialect, Table, named
@@ -133,9 +134,11 @@ def _add_call(rows: Rows, span: Span, event: Event, family: Family) -> None:
     error = attributes.text(table.error_type) or event.error_type
     failed = event.failed or bool(error) or attributes.word(table.status) in ("error", "failed")
     arguments = attributes.json(table.arguments)
+    was_refused = error in rows.dialect.refusals
     rows.call(
         event,
-        result_of(table, event, failed=failed, error=error),
+        refused(event) if was_refused else result_of(table, event, failed=failed, error=error),
+        by_agent(allowed=False) if was_refused else None,
         scope=_scope(rows, span, event, family),
         arguments=_in_message(span) if arguments is None else arguments,
     )

@@ -323,3 +323,49 @@ async def test_no_connection_outlives_it_however_late_it_came(rounds):
     with client, contextlib.suppress(ConnectionResetError):
         client.settimeout(0.5)
         assert client.recv(1) == b""
+
+
+TOOL = {"functionDeclarations": [{"name": "read"}]}
+GEMINI = "/v1beta/models/gemini-2.5-flash"
+
+
+async def test_gemini_streams_by_its_path_and_counts_thoughts_apart():
+    async with ModelServer(Script(steps=(STEP,))) as server:
+        body = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}], "tools": [TOOL]}
+        streamed = await post(server, f"{GEMINI}:streamGenerateContent?alt=sse", body)
+        whole = await post(server, f"{GEMINI}:generateContent", body)
+    *pieces, last = payloads(streamed)
+    parts = [piece["candidates"][0]["content"]["parts"][0] for piece in pieces]
+    assert [part for part in parts if "functionCall" not in part] == [
+        {"text": "Hm", "thought": True},
+        {"text": "Hi"},
+        {"text": " there"},
+    ]
+    assert [part["functionCall"]["args"] for part in parts if "functionCall" in part] == [{"path": "é"}]
+    assert last["candidates"][0]["finishReason"] == "STOP"
+    usage = last["usageMetadata"]
+    assert usage["thoughtsTokenCount"] == 1
+    assert usage["totalTokenCount"] == sum(
+        usage[name] for name in ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
+    )
+    assert whole.json()["modelVersion"] == "gemini-2.5-flash"
+
+
+async def test_gemini_wants_an_answer_to_each_call():
+    called = {"role": "model", "parts": [{"functionCall": {"name": "read", "args": {}}}] * 2}
+    answered = {"role": "user", "parts": [{"functionResponse": {"name": "read", "response": {}}}]}
+    async with ModelServer(Script(steps=(STEP, STEP))) as server:
+        refused = await post(server, f"{GEMINI}:generateContent", {"contents": [called, answered]})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["status"] == "INVALID_ARGUMENT"
+
+
+async def test_an_agents_side_request_and_its_own_reminders_do_not_move_the_script():
+    script = Script(steps=(STEP, Step(text="Done")), one_prompt=True, aside=Step(text="A title"))
+    answer = {"role": "assistant", "content": "Hi there"}
+    tools = [{"type": "function", "function": {"name": "read", "parameters": {"type": "object"}}}]
+    async with ModelServer(script) as server:
+        aside = await chat(server, "/v1/chat/completions")
+        second = await chat(server, "/v1/chat/completions", USER, answer, USER, tools=tools)
+    assert aside.json()["choices"][0]["message"]["content"] == "A title"
+    assert second.json()["choices"][0]["message"]["content"] == "Done"

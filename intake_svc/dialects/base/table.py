@@ -90,6 +90,8 @@ class Dialect:
     """Whether its input tokens are without those that a cache was read for or written with."""
     output_excludes_reasoning: bool = False
     """Whether its output tokens are without those of reasoning, where no total says."""
+    refusals: frozenset[str] = frozenset()
+    """The types of errors by which it tells of a call that it refused, so that it never ran."""
     version_is_the_agents: bool = True
     """Whether service.version is the agent's version."""
 

@@ -142,6 +142,31 @@ def test_gemini_and_qwen_have_the_decision_in_the_call(name, event, decision, ex
     assert common_pb2.Outcome.Name(row.outcome) == outcome
 
 
+def test_a_call_that_geminis_policy_refused_is_denied_by_configuration():
+    """As Gemini CLI 0.61.0 sent it for a rule with `decision = "deny"`."""
+    export = sample("gemini")
+    (record,) = log_records(export, "gemini_cli.tool_call")
+    put(record.attributes, success=False, decision=None, error_type="policy_violation", error="word for word")
+    (row,) = read(export).calls
+
+    assert (row.decision.source, row.decision.verdict) == (CONFIGURATION, DENIED)
+    assert row.outcome == common_pb2.OUTCOME_DENIED
+    assert not row.error
+
+
+def test_a_call_that_copilot_refused_is_denied():
+    """As Copilot CLI 1.0.102 sent it with `--deny-tool`."""
+    export = sample("copilot")
+    (span,) = spans_with(export, "gen_ai.operation.name", "execute_tool")
+    span.status.code = span.status.STATUS_CODE_ERROR
+    put(span.attributes, error__type="denied", process__exit__code=None)
+    (row,) = read(export).calls
+
+    assert (row.decision.source, row.decision.verdict) == (AGENT, DENIED)
+    assert row.outcome == common_pb2.OUTCOME_DENIED
+    assert not row.error
+
+
 def test_accept_of_gemini_is_a_persons_word_only_where_it_would_have_asked():
     """Gemini CLI says `accept` with --yolo too: with nobody there it is configuration, else the agent's account."""
     export = sample("gemini")
