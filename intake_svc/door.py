@@ -99,6 +99,10 @@ class Door:
         reading, left_out, taken = await loop.run_in_executor(self._thread, self._read, signal, unpack, principal)
         if taken:
             await self._safe(taken)
+        elif reading.calls:
+            await self._synced()  # what they repeat may not be on the disk yet
+            if self._record.spool.sync_failed:
+                raise StoreUnavailable(NOT_SAFE)
         self._metrics.count(signal.name, reading, left_out)
         return signal.answer(len(reading.not_understood), _reasons(reading.not_understood))
 
@@ -141,9 +145,9 @@ class Door:
         return reading, left_out, taken
 
     def _join(self, reading: Reading) -> Joined:
-        """The calls, with what hooks have told of them."""
-        self._calls.decide(reading.intents)
+        """The calls, with what hooks and earlier exports have told of them."""
         try:
+            self._calls.decide(reading.intents)
             found = self._calls.join(reading.calls)
         except OSError:
             raise StoreUnavailable(NOT_SAFE) from None
@@ -151,11 +155,14 @@ class Door:
             self._metrics.count_hooks("told_by_telemetry_too", found.duplicates)
         return found
 
-    async def _safe(self, taken: Taken) -> None:
+    async def _synced(self) -> None:
         try:
             await self._record.logger.synced()
         except AuditRefused:
             raise StoreUnavailable(NOT_SAFE) from None
+
+    async def _safe(self, taken: Taken) -> None:
+        await self._synced()
         if self._settings.answer_after == "ledger":
             try:
                 async with asyncio.timeout(self._settings.answer_seconds):

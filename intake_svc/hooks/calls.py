@@ -1,7 +1,7 @@
-"""The calls that hooks tell of, from before they run until they are on the record.
+"""The calls that are told of before they end: by a hook, or by telemetry that has the decision and not the result.
 
 A call waits for what else is told of it: how it ended, and then, for a short while, the agent's telemetry of the same
-call. Both are one row. What comes after that is a duplicate, and counted.
+call. All of it is one row. What comes after that is a duplicate, and counted.
 """
 
 import threading
@@ -14,6 +14,7 @@ from hashlib import sha256
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
+from intake_svc.dialects import claude, codex
 from intake_svc.hooks import rows
 from intake_svc.hooks.event import HookEvent
 from intake_svc.hooks.journal import Journal
@@ -28,6 +29,11 @@ SLACK_MS = 2_000
 NEVER_ENDED = "the agent never said how the call ended"
 SESSION_ENDED = "the session ended while the call was open"
 _MAX_RECENT = 4_096
+_MAX_OPEN = 16_384
+_DECIDES_APART = frozenset((claude.DIALECT.engine, codex.DIALECT.engine))
+"""Agents whose telemetry tells of decisions by themselves."""
+_RESULT = "result "
+"""Marks the id of a row that telemetry made of a result alone: an agent's model server may give a call's id again."""
 
 
 @dataclass(slots=True)
@@ -91,7 +97,10 @@ class Calls:
             if is_kept and (intent.id in self._open or key in self._journal.done):
                 return False
             known = self._by_key.get(key) if key else None
-            if known is not None:  # an agent that gives an id again has begun again
+            if known is not None and known.row.source == common_pb2.SOURCE_OTLP:  # kept lines may come late
+                intent.id = known.row.id
+                intent.decision.CopyFrom(known.row.decision)
+            elif known is not None:  # an agent that gives an id again has begun again
                 known.due, known.key = 0.0, ""
             is_refused = decision is not None and decision.verdict == common_pb2.VERDICT_DENIED
             if decision is not None and is_refused:
@@ -142,12 +151,26 @@ class Calls:
         return engine in TABLES
 
     def decide(self, intents: Iterable[audit_pb2.AuditRow]) -> None:
-        """Telemetry says what decided on calls that may be open."""
+        """Telemetry says what decided on calls whose result it does not have: they are open when this returns.
+
+        Raises:
+            OSError: they are not on the disk.
+        """
         with self._lock:
+            opened: dict[str, Call] = {}
             for intent in intents:
-                call = self._by_key.get(_key(intent)) if self.is_here(intent.engine) else None
-                if call is not None and not call.row.outcome:
+                if not self.is_here(intent.engine) or not (key := _key(intent)):
+                    continue
+                call = self._by_key.get(key) or opened.get(key)
+                if call is None and not self._is_told(key, intent):
+                    opened[key] = Call(intent, key, self._until(has_ended=False))
+                elif call is not None and not call.row.outcome:
                     call.row.decision.CopyFrom(rows.merged_decision(call.row.decision, intent.decision))
+            if opened:
+                self._journal.put(call.row for call in opened.values())
+            for key, call in opened.items():
+                self._journal.done.pop(key, None)
+                self._add(call)
 
     def join(self, told: Sequence[audit_pb2.AuditRow]) -> Joined:
         """Joins rows of telemetry with what hooks told; settle() says that the result is in the spool.
@@ -186,7 +209,11 @@ class Calls:
             ours = {call.row.id for call in joined.finished}
             for row in joined.rows:
                 if row.id not in ours and self.is_here(row.engine) and (key := _key(row)):
-                    self._journal.remember(key, row.id)
+                    known_as = row.id if row.outcome == common_pb2.OUTCOME_DENIED else _RESULT + row.id
+                    if row.engine in _DECIDES_APART:  # also after a restart, its decision opens nothing
+                        self._journal.finish(known_as, [key])
+                    else:
+                        self._journal.remember(key, known_as)
 
     def flush(self, take: Callable[[list[audit_pb2.AuditRow]], bool]) -> int:
         """Takes into the spool what has waited long enough; returns how many.
@@ -222,6 +249,9 @@ class Calls:
 
     def _add(self, call: Call) -> None:
         self._open[call.row.id] = call
+        if len(self._open) > _MAX_OPEN:  # the oldest goes as it is
+            oldest = next((each for each in self._open.values() if each.due), call)
+            oldest.due = 0.0
         if call.key:
             self._by_key[call.key] = call
 
@@ -249,11 +279,21 @@ class Calls:
         found = (call for call in self._open.values() if not call.key and _overlap(call.row, row))
         return next((call for call in found if call.row.id not in taken), None)
 
+    def _is_told(self, key: str, row: audit_pb2.AuditRow) -> bool:
+        """Whether a row of telemetry is of the call that is known by the key, and not of a later one of that id."""
+        known = self._journal.done.get(key, "").removeprefix(_RESULT)
+        if not known:
+            return False
+        began_ms = _time_of(known)
+        return began_ms is None or row.created_at_ms <= began_ms + SLACK_MS
+
     def _is_done(self, key: str, row: audit_pb2.AuditRow) -> bool:
-        """Whether a row of telemetry is of a call that hooks have put on the record."""
-        known = self._journal.done.get(row.id) or (self._journal.done.get(key) if key else None)
+        """Whether a row of telemetry is of a call that is on the record by another row."""
+        known = self._journal.done.get(row.id)
+        if known is None and key and self._is_told(key, row):
+            known = self._journal.done[key]
         if known is not None:
-            return known != row.id
+            return known != row.id and not known.startswith(_RESULT)
         alone = next((one for one in self._recent if _overlap(one, row)), None)
         if alone is None:
             return False
@@ -267,6 +307,11 @@ def _key(row: audit_pb2.AuditRow) -> str:
         return ""
     said = "\0".join((row.principal, row.engine, row.session_id, row.provider_call_id))
     return sha256(said.encode()).hexdigest()[:32]
+
+
+def _time_of(row_id: str) -> int | None:
+    """When the call of a row of telemetry began, by its id; None of a hook's."""
+    return int(row_id[:8] + row_id[9:13], 16) if row_id[14:15] == "7" else None
 
 
 def _session(row: audit_pb2.AuditRow) -> tuple[str, str, str]:

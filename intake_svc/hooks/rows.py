@@ -101,9 +101,16 @@ def interrupted(intent: audit_pb2.AuditRow, why: str) -> audit_pb2.AuditRow:
 
 
 def merged(by_hook: audit_pb2.AuditRow, by_telemetry: audit_pb2.AuditRow) -> audit_pb2.AuditRow:
-    """One row of both accounts of a call: the hook's, with what only telemetry tells."""
+    """One row of both accounts of a call: the hook's, with what only telemetry tells.
+
+    Where the first account is telemetry's decision, the row is that of the result, with the decision and its id.
+    """
     row = audit_pb2.AuditRow()
     row.CopyFrom(by_telemetry)
+    if by_hook.source == common_pb2.SOURCE_OTLP:
+        row.id = by_hook.id
+        row.decision.CopyFrom(merged_decision(by_telemetry.decision, by_hook.decision))
+        return row
     row.ClearField("decision")
     row.MergeFrom(by_hook)  # which leaves what a hook does not say
     if by_telemetry.result_bytes:
