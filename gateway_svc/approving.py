@@ -13,13 +13,12 @@ from gateway_svc.terminal import (
     GRPC_TIMEOUT_SECONDS,
     Json,
     Target,
+    call_gateway,
     err,
     out,
     print_json,
-    run_call,
 )
 from recording.channel.token import Metadata
-from service_kit.client import open_channel
 from service_kit.printable import printable
 from service_kit.terminal.command import Argument, Exit, Option
 
@@ -33,17 +32,15 @@ def approvals(
 ) -> None:
     """List the tool calls that wait for somebody's answer."""
 
-    async def show() -> None:
-        channel, metadata = open_channel(target)
-        async with channel:
-            stub = approvals_pb2_grpc.ApprovalServiceStub(channel)
-            async for call in (_watched if watch else _listed)(stub, metadata):
-                if as_json:
-                    print_json(call)
-                else:
-                    out.print(_line(call))
+    async def show(stub: Any, metadata: Metadata) -> int:
+        found = 0
+        async for call in (_watched if watch else _listed)(stub, metadata):
+            found += 1
+            print_json(call) if as_json else out.print(_line(call))
+        return found
 
-    run_call(show(), target)
+    if not (call_gateway(target, show, approvals_pb2_grpc.ApprovalServiceStub) or as_json):
+        err.print("no tool call waits for an answer", style="yellow")
 
 
 def approve(
@@ -65,20 +62,17 @@ def deny(
 
 
 def _answer(call_id: str, verdict: common_pb2.Verdict.ValueType, reason: str, target: str) -> None:
-    async def answer() -> pb.PendingToolCall | None:
-        channel, metadata = open_channel(target)
-        async with channel:
-            stub = approvals_pb2_grpc.ApprovalServiceStub(channel)
-            async for call in _listed(stub, metadata):
-                if call.tool_call_id == call_id:
-                    request = pb.AnswerToolCallRequest(
-                        tool_call_id=call_id, verdict=verdict, reason=reason, args_digest=call.args_digest
-                    )
-                    await stub.AnswerToolCall(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)
-                    return call
+    async def answer(stub: Any, metadata: Metadata) -> pb.PendingToolCall | None:
+        async for call in _listed(stub, metadata):
+            if call.tool_call_id == call_id:
+                request = pb.AnswerToolCallRequest(
+                    tool_call_id=call_id, verdict=verdict, reason=reason, args_digest=call.args_digest
+                )
+                await stub.AnswerToolCall(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)
+                return call
         return None
 
-    call = run_call(answer(), target)
+    call = call_gateway(target, answer, approvals_pb2_grpc.ApprovalServiceStub)
     if call is None:
         err.print(f"no tool call with the id {printable(call_id)} waits for an answer (see `gateway-svc approvals`)")
         raise Exit(EXIT_FAILED)

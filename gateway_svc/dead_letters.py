@@ -12,7 +12,7 @@ from gateway_svc.settings import StateSettings
 from service_kit.printable import json_text, printable
 from service_kit.settings import load_settings
 from service_kit.terminal.command import Argument, Exit, Option, echo
-from service_kit.terminal.printing import Printer, Table
+from service_kit.terminal.printing import Printer, Table, Wide, counted
 
 if TYPE_CHECKING:  # a gateway that records nothing must not load the record
     from recording.delivery.dead_letters import DeadLetters, KeptLetter
@@ -29,18 +29,21 @@ Json = Annotated[bool, Option("--json", help="Print one JSON object a line.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
-def list_letters(as_json: Json = False) -> None:
+def list_letters(as_json: Json = False, wide: Wide = False) -> None:
     """List the rows that the ledger refused, with the reason."""
     letters = _open()[0].read()
     if as_json:
         for letter in letters:
             _print_json(_about(letter))
         return
-    table = Table("id", "kind", "refused at", "code", "reason")
+    if not letters:
+        Printer(stderr=True).print("the ledger has refused no row", style="yellow")
+        return
+    table = Table("id", "kind", "refused at", "code", "reason", least=("kind", "refused at"), text="reason")
     for letter in letters:
         about = _about(letter)
         table.add_row(*(printable(str(about[key])) for key in ("id", "kind", "refused_at", "code", "message")))
-    out.print(table)
+    out.print(table, wide=wide)
 
 
 def show(ids: Ids = None, every: All = False, code: Code = "") -> None:
@@ -55,7 +58,7 @@ def resend(ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun
     chosen = _chosen(letters, ids, every=every, code=code)
     rows = [letter.row() for letter in chosen if letter.about]
     if dry_run or not rows:
-        echo(f"{len(rows)} rows would be sent again")
+        echo(f"{counted(len(rows), 'row')} would be sent again")
         return
     spool = folders.make()  # numbers of its own; it is free once it is closed, and adopted like a dead gateway's
     try:
@@ -78,7 +81,7 @@ def drop(ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun =
     for letter in chosen:
         _print_json(_about(letter))
     if dry_run or not chosen:
-        echo(f"{len(chosen)} rows would be dropped")
+        echo(f"{counted(len(chosen), 'row')} would be dropped")
         return
     kinds = Counter(str(_about(letter)["kind"]) for letter in chosen)
     times = [int(letter.about["time_ms"]) for letter in chosen if letter.about]

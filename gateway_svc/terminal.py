@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Annotated, Any, TypeVar
 
 import grpc
@@ -13,13 +13,13 @@ from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from gateway_svc.settings import ListenSettings
 from recording.channel.token import Metadata
-from service_kit.client import current_access, open_channel
+from service_kit.client import current_access, open_channel, why_away
 from service_kit.errors import code_name
 from service_kit.printable import PlainText, json_text, printable
 from service_kit.probe import probe
 from service_kit.settings import load_settings
 from service_kit.terminal.command import BadParameter, Exit, Option, echo
-from service_kit.terminal.printing import Printer, Table
+from service_kit.terminal.printing import Printer, Table, Wide, counted
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ def run(
             stop_reason = event.turn_finished.stop_reason
         return stop_reason
 
-    if _call(target, stream) == pb.STOP_REASON_FAILED:
+    if call_gateway(target, stream) == pb.STOP_REASON_FAILED:
         raise Exit(EXIT_FAILED)
 
 
@@ -100,16 +100,16 @@ def change(
     named = {name: value for name, value in given.items() if value is not None}
     request = pb.UpdateSessionRequest(session_id=session, settings=pb.SessionSettings(**named))
     request.update_mask.paths.extend([*named, *(without or [])])
-    response = _call(
+    response = call_gateway(
         target,
         lambda stub, metadata: _await(stub.UpdateSession(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)),
     )
     print_json(response.session)
 
 
-def engines(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
+def engines(as_json: Json = False, wide: Wide = False, target: Target = DEFAULT_TARGET) -> None:
     """List the configured engines."""
-    response = _call(
+    response = call_gateway(
         target,
         lambda stub, metadata: _await(
             stub.ListEngines(pb.ListEnginesRequest(), timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)
@@ -119,25 +119,18 @@ def engines(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
         for engine in response.engines:
             print_json(engine)
         return
-    table = Table("engine", "default model", "default", "commands")
-    for engine in response.engines:
-        table.add_row(
-            printable(engine.name),
-            printable(engine.default_model),
-            "yes" if engine.is_default else "",
-            "unconfined" if engine.unconfined else printable(engine.jail),
-        )
-    out.print(table)
+    out.print(engines_table(response.engines), wide=wide)
 
 
 def sessions(
     limit: Annotated[int, Option(min=1, max=1000, help="How many, the newest first.")] = 20,
     as_json: Json = False,
+    wide: Wide = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """List the sessions that the gateway keeps, or do something with one."""
     request = pb.ListSessionsRequest(page_size=limit)
-    response = _call(
+    response = call_gateway(
         target,
         lambda stub, metadata: _await(stub.ListSessions(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)),
     )
@@ -145,26 +138,16 @@ def sessions(
         for session in response.sessions:
             print_json(session)
         return
-    table = Table("session", "engine", "model", "status", "turns", "tool calls", "tokens in/out", "cost", "labels")
-    for session in response.sessions:
-        table.add_row(
-            printable(session.id),
-            printable(session.settings.engine),
-            printable(session.settings.model),
-            common_pb2.SessionStatus.Name(session.status).removeprefix("SESSION_STATUS_").lower(),
-            str(session.turns),
-            str(session.tool_calls),
-            f"{session.usage.input_tokens}/{session.usage.output_tokens}",
-            _money(session.usage),
-            " ".join(f"{printable(key)}={printable(value)}" for key, value in sorted(session.settings.labels.items())),
-        )
-    out.print(table)
+    if not response.sessions:
+        err.print("the gateway keeps no session", style="yellow")
+        return
+    out.print(sessions_table(response.sessions), wide=wide)
 
 
 def delete(session: str, target: Target = DEFAULT_TARGET) -> None:
     """Delete a session and all that was said in it; the ledger keeps its rows."""
     request = pb.DeleteSessionRequest(session_id=session)
-    _call(
+    call_gateway(
         target,
         lambda stub, metadata: _await(stub.DeleteSession(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)),
     )
@@ -179,6 +162,41 @@ def health(
     serves, said = probe(target, timeout, current_access(), load_settings(ListenSettings).server_files, live=live)
     echo(said, err=not serves)
     raise Exit(0 if serves else EXIT_FAILED)
+
+
+def engines_table(engines: Iterable[pb.Engine]) -> Table:
+    """Engines, one per line."""
+    table = Table("engine", "default model", "default", "commands", least=("commands",))
+    for engine in engines:
+        table.add_row(
+            printable(engine.name),
+            printable(engine.default_model),
+            "yes" if engine.is_default else "",
+            "unconfined" if engine.unconfined else printable(engine.jail),
+        )
+    return table
+
+
+def sessions_table(sessions: Iterable[pb.Session]) -> Table:
+    """Sessions, one per line."""
+    table = Table(
+        *("session", "engine", "model", "status", "turns", "tool calls", "tokens in/out", "cost", "labels"),
+        least=("tokens in/out", "turns", "tool calls", "engine", "labels", "model"),
+        text="labels",
+    )
+    for session in sessions:
+        table.add_row(
+            printable(session.id),
+            printable(session.settings.engine),
+            printable(session.settings.model),
+            common_pb2.SessionStatus.Name(session.status).removeprefix("SESSION_STATUS_").lower(),
+            str(session.turns),
+            str(session.tool_calls),
+            f"{session.usage.input_tokens}/{session.usage.output_tokens}",
+            _money(session.usage),
+            " ".join(f"{printable(key)}={printable(value)}" for key, value in sorted(session.settings.labels.items())),
+        )
+    return table
 
 
 class TurnPrinter:
@@ -229,8 +247,8 @@ class TurnPrinter:
                     _print_error(code_name(finished.error), finished.error.message)
                 reason = pb.StopReason.Name(finished.stop_reason).removeprefix("STOP_REASON_").lower()
                 err.print(
-                    f"{reason} · {_count(finished.usage.requests, 'model request')} · "
-                    f"{_count(finished.tool_calls, 'tool call')} · "
+                    f"{reason} · {counted(finished.usage.requests, 'model request')} · "
+                    f"{counted(finished.tool_calls, 'tool call')} · "
                     f"{finished.usage.input_tokens} tokens in, {finished.usage.output_tokens} out · "
                     f"{_money(finished.usage)} · {finished.duration_ms} ms",
                     style="dim",
@@ -277,10 +295,6 @@ def _print_error(code: str, message: str) -> None:
     err.print(f"{code}: {printable(message)}", style="red")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def _money(usage: common_pb2.Usage) -> str:
     known = f"${usage.known_cost_micros / 1_000_000:.6f}"
     if not usage.unpriced_requests:
@@ -297,8 +311,12 @@ async def _await(call: Any) -> Any:
     return await call
 
 
-def _call(target: str, work: Callable[[Any, Metadata], Coroutine[Any, Any, T]]) -> T:
-    """Runs work with a stub for the gateway at target and the metadata of its calls.
+def call_gateway(
+    target: str,
+    work: Callable[[Any, Metadata], Coroutine[Any, Any, T]],
+    stub: Callable[[Any], Any] = gateway_pb2_grpc.GatewayServiceStub,
+) -> T:
+    """Runs work with a stub of the gateway at target, and the metadata of its calls.
 
     If a call fails, prints the error and exits.
     """
@@ -306,18 +324,14 @@ def _call(target: str, work: Callable[[Any, Metadata], Coroutine[Any, Any, T]]) 
     async def connected() -> T:
         channel, metadata = open_channel(target)
         async with channel:
-            return await work(gateway_pb2_grpc.GatewayServiceStub(channel), metadata)
+            return await work(stub(channel), metadata)
 
-    return run_call(connected(), target)
-
-
-def run_call(work: Coroutine[Any, Any, T], target: str) -> T:
-    """Runs calls to the gateway at target. If one fails, prints the error and exits."""
     try:
-        return asyncio.run(work)
+        return asyncio.run(connected())
     except grpc.aio.AioRpcError as error:
-        hint = f" (is a gateway running at {target}?)" if error.code() == grpc.StatusCode.UNAVAILABLE else ""
-        _print_error(error.code().name, f"{error.details() or ''}{hint}")
+        details = error.details() or ""
+        is_away = error.code() == grpc.StatusCode.UNAVAILABLE
+        _print_error(error.code().name, details + (why_away(target, "a gateway", details) if is_away else ""))
         raise Exit(EXIT_FAILED) from None
     except KeyboardInterrupt:
         raise Exit(EXIT_CANCELLED) from None

@@ -25,7 +25,7 @@ async def _show(settings: GatewaySettings) -> None:
 
     toolset = open_tools(settings)
     mcp = toolset.mcp
-    table = Table("tool", "policy", "left out, because")
+    table = Table("tool", "policy", "left out, because", text="left out, because")
     if mcp:
         await mcp.start()
     try:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from service_kit.terminal.command import BadParameter, Exit, Option, echo
 
 if TYPE_CHECKING:
+    import socket
+    from types import ModuleType
+
     import grpc
 
     from recording.channel.tls import ClientFiles
@@ -47,6 +50,8 @@ class ClientAccess(NamedTuple):
         return token_metadata(watch_token(self.token_file).current())
 
 
+_LOOK_SECONDS = 2.0
+
 _ACCESS: ContextVar[ClientAccess] = ContextVar("access", default=ClientAccess())  # noqa: B039 - it is frozen
 
 
@@ -74,12 +79,13 @@ def open_channel(target: str) -> "tuple[grpc.aio.Channel, Metadata]":
 
     Raises:
         Exit: a file cannot be used; a sentence on stderr says which.
+        BadParameter: target is empty.
     """
     import grpc
 
     from recording.channel.options import CLIENT_OPTIONS
 
-    credentials, metadata = _access()
+    credentials, metadata = _access(target)
     if credentials is None:
         return grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS), metadata
     return grpc.aio.secure_channel(target, credentials, options=CLIENT_OPTIONS), metadata
@@ -91,10 +97,46 @@ def open_blocking_channel(target: str) -> "tuple[grpc.Channel, Metadata]":
 
     from recording.channel.options import CLIENT_OPTIONS
 
-    credentials, metadata = _access()
+    credentials, metadata = _access(target)
     if credentials is None:
         return grpc.insecure_channel(target, CLIENT_OPTIONS), metadata
     return grpc.secure_channel(target, credentials, CLIENT_OPTIONS), metadata
+
+
+def why_away(target: str, service: str, details: str) -> str:
+    """What to do about a call that was answered UNAVAILABLE, in brackets; empty where the server itself said so.
+
+    service: what should run at target, with its article. details: what gRPC says.
+    """
+    if "WRONG_VERSION_NUMBER" in details:
+        return " (plain text is spoken there: leave out --ca)"
+    host, _, port = target.rpartition(":")
+    if not (host and port.isdecimal()):
+        return ""
+    import socket
+    import ssl
+
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _LOOK_SECONDS) as connection:
+            if current_access().files is None and _speaks_tls(ssl, connection):
+                return " (TLS is spoken there: give --ca, or set ONRECORD_CA)"
+    except (OSError, OverflowError):
+        return f" (is {service} running at {target}?)"
+    return ""
+
+
+def _speaks_tls(ssl: "ModuleType", connection: "socket.socket") -> bool:
+    """Whether who has accepted a connection answers the first message of TLS with one. Nobody is trusted for it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    try:
+        context.wrap_socket(connection).close()
+    except ssl.SSLError as error:
+        return error.reason not in ("WRONG_VERSION_NUMBER", None)
+    except OSError:
+        return False
+    return True
 
 
 def current_access() -> ClientAccess:
@@ -102,7 +144,9 @@ def current_access() -> ClientAccess:
     return _ACCESS.get()
 
 
-def _access() -> "tuple[grpc.ChannelCredentials | None, Metadata]":
+def _access(target: str) -> "tuple[grpc.ChannelCredentials | None, Metadata]":
+    if not target:
+        raise BadParameter("is empty: give host:port", param_hint="--target")
     from recording.channel.watched import WrongFile
 
     access = current_access()

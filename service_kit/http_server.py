@@ -12,7 +12,7 @@ import uvicorn
 
 from recording.channel.watched import Watched
 from service_kit.access.tls import ServerFiles
-from service_kit.server import EXIT_CANNOT_LISTEN
+from service_kit.server import CANNOT_LISTEN_HINT, EXIT_CANNOT_LISTEN
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,7 @@ async def serve_http(app: Any, listen: str, files: ServerFiles | None, most_conn
             "http.cannot_listen",
             address=listen,
             reason=error.strerror,
-            hint="another process listens there, or the address is not this machine's: stop it or choose another",
+            hint=CANNOT_LISTEN_HINT,
         )
         raise SystemExit(EXIT_CANNOT_LISTEN) from None
     config = uvicorn.Config(

@@ -15,6 +15,7 @@ from service_kit.health import SERVICE as HEALTH
 log = structlog.get_logger(__name__)
 
 EXIT_CANNOT_LISTEN = 1
+CANNOT_LISTEN_HINT = "another process listens there, or the address is not this machine's: stop it or choose another"
 _HANDSHAKE_SECONDS = 20
 _MAX_PENDING = 100_000
 
@@ -76,7 +77,7 @@ def bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentia
         log.error(
             "service.cannot_listen",
             address=listen,
-            hint="another process listens there, or the address is not this machine's: stop it or choose another",
+            hint=CANNOT_LISTEN_HINT,
         )
         raise SystemExit(EXIT_CANNOT_LISTEN) from None
     return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"

@@ -29,11 +29,13 @@ from audit_svc.terminal.running import (
     error_is_exit_code_1,
     ledger_path,
     progress,
+    refuse_both,
     say,
     say_unseen,
     size,
 )
 from service_kit.terminal.command import Argument, Exit, Option
+from service_kit.terminal.printing import counted
 from service_kit.times import parse_time, show_time
 
 
@@ -45,6 +47,7 @@ def backup(
     as_json: Json = False,
 ) -> None:
     """Make a copy of the ledger as it is at one moment, and check it; a service may go on meanwhile."""
+    refuse_both(db, target)
     with error_is_exit_code_1():
         if dry_run:
             _try_backup(path, None if target else ledger_path(db), as_json=as_json)
@@ -58,8 +61,8 @@ def backup(
                 copy = copies.back_up(ledger_path(db), path, on_progress, say_unseen)
             calls, requests, sessions = (copy.rows.get(name, 0) for name in ("tool_call_log", "cost_log", "sessions"))
             said = (
-                f"{path}: {size(copy.size_bytes)}, sound, with {calls} tool calls, {requests} model requests "
-                f"and {sessions} sessions"
+                f"{path}: {size(copy.size_bytes)}, sound, with {counted(calls, 'tool call')}, "
+                f"{counted(requests, 'model request')} and {counted(sessions, 'session')}"
             )
             say(said, {"path": str(path), "bytes": copy.size_bytes, "rows": copy.rows}, as_json=as_json)
 
@@ -106,6 +109,7 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Remove what began before a time, rounded down to a whole hour; a summary stays, and nothing of it comes back."""
+    refuse_both(db, target)
     now_ms = time.time_ns() // 1_000_000
     with error_is_exit_code_1():
         before_ms = whole_hour(parse_time(before, now_ms), now_ms)
@@ -124,8 +128,8 @@ def prune(
             f"{'would set' if dry_run else 'set'} the mark to {show_time(last.pruned_before_ms)}"
             if reset_mark
             else (
-                f"{verb} {last.tool_calls} tool calls, {last.model_requests} model requests and "
-                f"{last.sessions} sessions from before {show_time(last.pruned_before_ms)}"
+                f"{verb} {counted(last.tool_calls, 'tool call')}, {counted(last.model_requests, 'model request')} and "
+                f"{counted(last.sessions, 'session')} from before {show_time(last.pruned_before_ms)}"
             )
         )
         fields = {
@@ -171,7 +175,7 @@ def rebuild_rollups(db: Database = None, dry_run: DryRun = False, as_json: Json 
         with progress("counting") as on_progress, reading(path, on_unseen=say_unseen) as connection:
             call_while_it_runs(connection, on_progress)
             wrong = {table: rows for table, rows in checks.rollups_off(connection).items() if rows}
-        told = [f"would mend {rows} rows of {table}" for table, rows in wrong.items()]
+        told = [f"would mend {counted(rows, 'row')} of {table}" for table, rows in wrong.items()]
         said = "\n".join(told) or "the rollups are what the rows say"
         say(said, {"path": str(path), "wrong_rows": wrong, "dry_run": True}, as_json=as_json)
 
@@ -187,7 +191,7 @@ def rebuild_texts(db: Database = None, dry_run: DryRun = False, as_json: Json = 
             return
         with progress("reading") as on_progress, reading(path, on_unseen=say_unseen) as connection:
             wrong = checks.texts_off(connection, on_progress)
-        said = f"would mend {wrong} parts" if wrong else "the index of texts is what the rows say"
+        said = f"would mend {counted(wrong, 'part')}" if wrong else "the index of texts is what the rows say"
         say(said, {"path": str(path), "wrong_parts": wrong, "dry_run": True}, as_json=as_json)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from google.protobuf.message import Message
 
 from audit_svc.terminal.options import Source
-from audit_svc.terminal.running import error_is_exit_code_1, progress
+from audit_svc.terminal.running import error_is_exit_code_1, progress, refuse_both
 
 PAGE = 1000
 PAGE_SECONDS = 30.0
@@ -25,11 +25,12 @@ class Client(Protocol):
 @contextmanager
 def connect(source: Source) -> Iterator[Client]:
     """A client of source. A failure in the body ends the program with a sentence and exit code 1."""
+    refuse_both(source.db, source.target)
     with error_is_exit_code_1():
         if source.db is None:
             from audit_svc.terminal.service import answers_are_exit_code_1, open_service  # who reads a file needs none
 
-            with answers_are_exit_code_1(source.target), open_service(source.target) as service:
+            with answers_are_exit_code_1(source.address), open_service(source.address) as service:
                 yield service
         else:
             from audit_svc.terminal.file import open_file

@@ -1,5 +1,6 @@
 """Options that commands share, and how their values are read."""
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,15 +9,20 @@ from typing import Annotated, Any, TypeVar
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
-from audit_svc.terminal.running import Json
+from audit_svc.terminal.running import Json, refuse_both
 from service_kit.terminal.command import BadParameter, Option, Options
+from service_kit.terminal.printing import Wide
 from service_kit.times import parse_time
 
 V = TypeVar("V", bound=int)
 
 DEFAULT_TARGET = "127.0.0.1:50052"
+VARIABLE = "AUDIT_LISTEN"
 
-Target = Annotated[str, Option(envvar="AUDIT_LISTEN", help="The address of a running service, host:port.")]
+Target = Annotated[
+    str | None,
+    Option(help=f"The address of a running service, host:port. [{VARIABLE}] [default: {DEFAULT_TARGET}]"),
+]
 Db = Annotated[Path | None, Option("--db", help="A database or a backup to read instead, without a service.")]
 Session = Annotated[str, Option(help="Only this session.")]
 Engine = Annotated[str, Option(help="Only this engine.")]
@@ -49,6 +55,12 @@ def time_ms(text: str, option: str) -> int | None:
     except BadParameter as error:
         error.param_hint = option
         raise
+
+
+def address_of(target: str | None) -> str:
+    """The address of a service: what was given, else AUDIT_LISTEN, else the usual one. Raises BadParameter."""
+    refuse_both(None, target)
+    return target or os.environ.get(VARIABLE) or DEFAULT_TARGET
 
 
 def outcome_values(names: Sequence[str] | None) -> list[common_pb2.Outcome.ValueType]:
@@ -94,8 +106,13 @@ def label_values(labels: Sequence[str] | None) -> dict[str, str]:
 class Source(Options):
     """The ledger that a command asks: a service, or a file."""
 
-    target: Target = DEFAULT_TARGET
+    target: Target = None
     db: Db = None
+
+    @property
+    def address(self) -> str:
+        """The service, where no file is named. Raises BadParameter."""
+        return address_of(self.target)
 
 
 class Listing(Options):
@@ -103,6 +120,7 @@ class Listing(Options):
 
     limit: Limit = 50
     as_json: Json = False
+    wide: Wide = False
 
 
 class Times(Options):
@@ -114,6 +132,8 @@ class Times(Options):
     def fields(self) -> dict[str, Any]:
         """The filter's fields. Raises BadParameter."""
         begin, end = time_ms(self.since, "--since"), time_ms(self.until, "--until")
+        if begin is not None and end is not None and begin >= end:
+            raise BadParameter(f"{self.since} is not before --until {self.until}", param_hint="--since")
         return {"created_from_ms": begin, "created_before_ms": end}
 
 

@@ -1,6 +1,7 @@
 """The producers of a ledger: what each has sent, what never came, and what was refused."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from audit_svc.sqlite.care.shared_ids import shared_ids
@@ -9,7 +10,7 @@ from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal.plain import json_line
 from audit_svc.terminal.running import Database, Json, err, error_is_exit_code_1, ledger_path, out, say_unseen
 from service_kit.printable import printable
-from service_kit.terminal.printing import Table
+from service_kit.terminal.printing import Table, Wide
 from service_kit.times import show_time
 
 
@@ -30,7 +31,7 @@ class Producer:
     reasons: str
 
 
-def producers(db: Database = None, as_json: Json = False) -> None:
+def producers(db: Database = None, as_json: Json = False, wide: Wide = False) -> None:
     """List producers: the numbers that came, those that never did, and the rows that were refused for good."""
     with error_is_exit_code_1(), reading(ledger_path(db), on_unseen=say_unseen) as connection:
         found, shared = list_producers(connection), list(shared_ids(connection))
@@ -41,9 +42,17 @@ def producers(db: Database = None, as_json: Json = False) -> None:
         for producer in found:
             sys.stdout.write(json_line(asdict(producer)))
         return
+    if not found:
+        err.print("no producer has sent anything", style="yellow")
+        return
+    out.print(table_of(found), wide=wide)
+
+
+def table_of(found: Sequence[Producer]) -> Table:
+    """Producers, one per line."""
     names = ["recorded by"] if any(each.recorded_by for each in found) else []
     columns = ("producer", *names, "numbers", "missing", "refused", "first seen", "last seen")
-    table = Table(*columns)
+    table = Table(*columns, least=("first seen", *names, "last seen"))
     for each in found:
         refused = f"{each.refused} ({each.reasons})" if each.refused else "0"
         table.add_row(
@@ -55,7 +64,7 @@ def producers(db: Database = None, as_json: Json = False) -> None:
             each.first_seen,
             each.last_seen,
         )
-    out.print(table)
+    return table
 
 
 def list_producers(connection: Connection) -> list[Producer]:

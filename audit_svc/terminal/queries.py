@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2
 
-from audit_svc.ledger.groups import DIMENSIONS, LABEL
+from audit_svc.errors import InvalidRequest
+from audit_svc.ledger.groups import DIMENSIONS, LABEL, check_groups
 from audit_svc.terminal import rows
 from audit_svc.terminal.client import PAGE, PAGE_SECONDS, Client, all_rows, connect, listed
 from audit_svc.terminal.options import (
@@ -31,8 +32,9 @@ from audit_svc.terminal.options import (
 from audit_svc.terminal.plain import print_json
 from audit_svc.terminal.running import Json, err, out
 from service_kit.printable import printable
-from service_kit.terminal.command import Argument, Option
-from service_kit.terminal.printing import Table, Text
+from service_kit.terminal.command import Argument, BadParameter, Option
+from service_kit.terminal.printing import Table, Text, Wide
+from service_kit.times import show_time
 
 
 def calls(
@@ -54,7 +56,7 @@ def calls(
     )
     request = questions_pb2.ListToolCallsRequest(filter=wanted)
     found = listed(source, "ListToolCalls", request, "tool_calls", listing.limit)
-    _print(listing, found, rows.calls_table)
+    _print(listing, found, rows.calls_table, times)
 
 
 def errors(calls: Calls, times: RecentTimes, listing: Listing, source: Source) -> None:
@@ -62,7 +64,7 @@ def errors(calls: Calls, times: RecentTimes, listing: Listing, source: Source) -
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), has_error=True)
     request = questions_pb2.ListToolCallsRequest(filter=wanted)
     found = listed(source, "ListToolCalls", request, "tool_calls", listing.limit)
-    _print(listing, found, partial(rows.calls_table, errors=True))
+    _print(listing, found, partial(rows.calls_table, errors=True), times)
 
 
 def sessions(
@@ -87,7 +89,9 @@ def sessions(
         recorded_by=recorded_by,
     )
     request = questions_pb2.ListSessionRecordsRequest(filter=wanted)
-    _print(listing, listed(source, "ListSessionRecords", request, "sessions", listing.limit), rows.sessions_table)
+    _print(
+        listing, listed(source, "ListSessionRecords", request, "sessions", listing.limit), rows.sessions_table, times
+    )
 
 
 def show(
@@ -127,14 +131,19 @@ def usage(
     label: Labels = None,
     limit: Limit = 1000,
     as_json: Json = False,
+    wide: Wide = False,
 ) -> None:
     """Count tool calls, model requests, tokens and money in groups."""
     names = [name.strip() for name in by.split(",") if name.strip()]
     group_by = [name if name in DIMENSIONS or name.startswith(LABEL) else LABEL + name for name in names]
+    try:
+        check_groups(group_by)
+    except InvalidRequest as error:
+        raise BadParameter(str(error).removeprefix("group_by "), param_hint="--by") from None
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), labels=label_values(label))
     request = questions_pb2.SummarizeUsageRequest(filter=wanted, group_by=group_by)
     found = listed(source, "SummarizeUsage", request, "groups", limit)
-    _print(Listing(limit=limit, as_json=as_json), found, partial(rows.usage_table, names))
+    _print(Listing(limit=limit, as_json=as_json, wide=wide), found, partial(rows.usage_table, names), times)
     for at, name in enumerate(names):
         if name not in DIMENSIONS and found and not any(group.values[at] for group in found):
             label_key = name.removeprefix(LABEL)
@@ -155,7 +164,7 @@ def controls(
         **times.fields(), kinds=kind_values(kind), principal=principal, recorded_by=recorded_by
     )
     request = questions_pb2.ListControlsRequest(filter=wanted)
-    _print(listing, listed(source, "ListControls", request, "controls", listing.limit), rows.controls_table)
+    _print(listing, listed(source, "ListControls", request, "controls", listing.limit), rows.controls_table, times)
 
 
 def queries(
@@ -169,7 +178,7 @@ def queries(
     from onrecord.audit.v1 import administration_pb2  # no other of these commands needs it
 
     request = administration_pb2.ListQueriesRequest(**times.fields(), caller=caller, method=method)
-    _print(listing, listed(source, "ListQueries", request, "queries", listing.limit), rows.queries_table)
+    _print(listing, listed(source, "ListQueries", request, "queries", listing.limit), rows.queries_table, times)
 
 
 def _controls_of(client: Client, record: questions_pb2.SessionRecord) -> list[questions_pb2.ControlRecord]:
@@ -183,13 +192,15 @@ def _controls_of(client: Client, record: questions_pb2.SessionRecord) -> list[qu
     return all_rows(client, "ListControls", request, "controls")[::-1]
 
 
-def _print(listing: Listing, found: list[Any], table: Callable[[list[Any]], Table]) -> None:
+def _print(listing: Listing, found: list[Any], table: Callable[[list[Any]], Table], times: Times) -> None:
     if listing.as_json:
         _print_json(found)
     elif found:
-        out.print(table(found))
+        out.print(table(found), wide=listing.wide)
     else:
-        err.print("nothing matches", style="yellow")
+        bounds = zip(("since", "before"), times.fields().values(), strict=True)
+        within = "".join(f" {word} {show_time(ms)}" for word, ms in bounds if ms is not None)
+        err.print(f"nothing matches{within}", style="yellow")
 
 
 def _print_lines(lines: Iterable[Text]) -> None:

@@ -4,17 +4,21 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from google.protobuf.descriptor import FieldDescriptor
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.plain import duration, enum_name, money, time_text
-from audit_svc.terminal.running import size
+from audit_svc.terminal.running import out, size
 from service_kit.printable import printable
-from service_kit.terminal.printing import Table, Text
+from service_kit.terminal.printing import Table, Text, counted
 
 if TYPE_CHECKING:
     from onrecord.audit.v1 import administration_pb2
 
+MAX_INT64 = 2**63 - 1
+EXACT_MS = 32
+"""Percentiles of durations below are exact."""
 FINE = {"succeeded", "dry_run", ""}
 
 
@@ -35,7 +39,7 @@ def outcome_text(row: audit_pb2.AuditRow) -> Text:
 
 def calls_table(records: Sequence[questions_pb2.ToolCallRecord], *, errors: bool = False) -> Table:
     """Tool calls, one per line; with errors, the reason in place of the arguments."""
-    by = _recorded_by(records)
+    by, last = _recorded_by(records), "error" if errors else "arguments"
     table = Table(
         "began",
         *by,
@@ -46,12 +50,14 @@ def calls_table(records: Sequence[questions_pb2.ToolCallRecord], *, errors: bool
         "outcome",
         "took",
         "result",
-        (errors and "error") or "arguments",
+        last,
+        least=("result", "model", "engine", *by, "took", last),
+        text=last,
     )
     for record in records:
         row = record.tool_call
         table.add_row(
-            time_text(row.created_at_ms),
+            out.print_time(row.created_at_ms),
             *(printable(record.receipt.recorded_by) for _ in by),
             printable(row.session_id),
             printable(row.engine),
@@ -88,11 +94,13 @@ def sessions_table(records: Sequence[questions_pb2.SessionRecord]) -> Table:
         "tokens in/out",
         "cost",
         "labels",
+        least=("model requests", "tokens in/out", "turns", *by, "engine", "labels", "tool calls", "model"),
+        text="labels",
     )
     for record in records:
         session = record.session
         table.add_row(
-            time_text(session.created_at_ms),
+            out.print_time(session.created_at_ms),
             *(printable(record.receipt.recorded_by) for _ in by),
             printable(session.id),
             printable(session.engine),
@@ -140,8 +148,21 @@ def usage_table(names: Sequence[str], groups: Iterable[questions_pb2.UsageGroup]
         "tokens out",
         "cost",
     )
-    table = Table(*names, *numbers, numbers=numbers)
-    for group in groups:
+    least = (
+        "HTTP≥400",
+        "exit≠0",
+        "results",
+        "p50",
+        "p99",
+        "p95",
+        "tokens in",
+        "tokens out",
+        "errors",
+        "model requests",
+    )
+    table = Table(*names, *numbers, numbers=numbers, least=least)
+    groups = list(groups)
+    for group in [*groups, *([_total(groups)] if len(groups) > 1 and names else [])]:
         table.add_row(
             *(printable(value) or "-" for value in group.values),
             f"{group.tool_calls:,}",
@@ -158,12 +179,34 @@ def usage_table(names: Sequence[str], groups: Iterable[questions_pb2.UsageGroup]
     return table
 
 
+def _total(groups: Sequence[questions_pb2.UsageGroup]) -> questions_pb2.UsageGroup:
+    """The sums of all; percentiles have none."""
+    total = questions_pb2.UsageGroup(values=["total", *[" "] * (len(groups[0].values) - 1)])
+    pairs = [(total, groups), (total.usage, [group.usage for group in groups])]
+    for summed, parts in pairs:
+        for field in summed.DESCRIPTOR.fields:
+            if field.type == FieldDescriptor.TYPE_INT64:
+                setattr(summed, field.name, min(MAX_INT64, sum(getattr(part, field.name) for part in parts)))
+    return total
+
+
 def queries_table(queries: Iterable["administration_pb2.QueryRow"]) -> Table:
     """Who asked the ledger what."""
-    table = Table("asked", "caller", "query", "times", "rows", "took", "status", "filters")
+    table = Table(
+        "asked",
+        "caller",
+        "query",
+        "times",
+        "rows",
+        "took",
+        "status",
+        "filters",
+        least=("times", "took", "filters"),
+        text="filters",
+    )
     for query in queries:
         table.add_row(
-            time_text(query.created_at_ms),
+            out.print_time(query.created_at_ms),
             printable(query.caller),
             printable(query.method),
             f"{query.times:,}",
@@ -179,11 +222,12 @@ def controls_table(records: Iterable[questions_pb2.ControlRecord]) -> Table:
     """Acts of control, one per line."""
     records = list(records)
     by = _recorded_by(records)
-    table = Table("at", *by, "act", "by", "scope", "stop", "rules", "reason")
+    columns = ("at", *by, "act", "by", "scope", "stop", "rules", "reason")
+    table = Table(*columns, least=("rules", *by, "stop", "reason"), text="reason")
     for record in records:
         control = record.control
         table.add_row(
-            time_text(control.at_ms),
+            out.print_time(control.at_ms),
             *(printable(record.receipt.recorded_by) for _ in by),
             act_of(control),
             printable(control.principal),
@@ -221,10 +265,10 @@ class Timeline:
         labels = f" · {labels_of(session)}" if session.labels else ""
         by = f" · recorded by {printable(self._recorded_by)}" if self._recorded_by else ""
         yield Text(f"{time_text(session.created_at_ms)} UTC · {status}{labels}{by}")
-        turns = f"{_count(session.turns, 'turn')} · " if session.revision else ""  # of others they are not counted
+        turns = f"{counted(session.turns, 'turn')} · " if session.revision else ""  # of others they are not counted
         yield Text(
-            f"{turns}{_count(session.tool_calls, 'tool call')} · "
-            f"{_count(usage.requests, 'model request')} · "
+            f"{turns}{counted(session.tool_calls, 'tool call')} · "
+            f"{counted(usage.requests, 'model request')} · "
             f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out · {cost_of(usage)}"
         )
 
@@ -307,17 +351,15 @@ def _request(line: Text, row: audit_pb2.CostRow) -> Text:
     return line
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def _offset(ms: int) -> str:
     return f"{ms / 1000:+.3f}s"
 
 
 def _quantiles(row: questions_pb2.UsageGroup) -> Iterator[str]:
     for name in ("duration_p50_ms", "duration_p95_ms", "duration_p99_ms"):
-        yield duration(getattr(row, name)) if row.HasField(name) else "-"
+        took = getattr(row, name)
+        # Longer ones are known within 1/32 of themselves (UsageGroup), so that one may lie above the longest of them.
+        yield ("~" * (took >= EXACT_MS) + duration(took)) if row.HasField(name) else "-"
 
 
 def _recorded_by(

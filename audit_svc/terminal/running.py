@@ -9,10 +9,10 @@ from typing import Annotated, Any
 from audit_svc.errors import AuditError, DatabaseVanished
 from service_kit.printable import printable
 from service_kit.terminal import printing
-from service_kit.terminal.command import Exit, Option, echo
+from service_kit.terminal.command import BadParameter, Exit, Option, echo
 
 Database = Annotated[Path | None, Option("--db", help="The database file; AUDIT_DB when not given.")]
-Target = Annotated[str | None, Option(help="A running service, host:port, instead of a file.")]
+Target = Annotated[str | None, Option("--target", help="A running service, host:port, instead of a file.")]
 Json = Annotated[bool, Option("--json", help="Print one JSON object a line.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
 
@@ -20,6 +20,14 @@ EXIT_FAILED = 1
 
 out = printing.Printer()
 err = printing.Printer(stderr=True)
+
+
+def refuse_both(db: Path | None, target: str | None) -> None:
+    """Raises BadParameter where a file and a service are named, or a service by nothing."""
+    if target == "":
+        raise BadParameter("is empty: give host:port", param_hint="--target")
+    if db is not None and target is not None:
+        raise BadParameter("give a file or a service, and not both", param_hint="--db and --target")
 
 
 def ledger_path(db: Path | None) -> Path:
@@ -32,13 +40,33 @@ def ledger_path(db: Path | None) -> Path:
     return load_settings(AuditSettings).db
 
 
+_OPTIONS = {
+    "filter.args_contain": "--contains",
+    "filter.labels": "--label",
+    "filter.created_from_ms": "--since",
+    "filter.created_before_ms": "--until",
+    "created_before_ms": "--until",
+    "created_from_ms": "--since",
+    "group_by": "--by",
+    "session.id": "SESSION",
+}
+"""The fields of requests that a service may refuse, by what is typed."""
+
+
+def in_options(message: str) -> str:
+    """What a service says of a field, said of the option that it was typed as."""
+    for field, option in _OPTIONS.items():
+        message = message.replace(field, option)
+    return message
+
+
 @contextmanager
 def error_is_exit_code_1() -> Iterator[None]:
     """Turns the ledger's errors into a sentence on stderr and the exit code, 2 where a served database is missing."""
     try:
         yield
     except AuditError as error:
-        echo(f"audit-svc: {error}", err=True)
+        echo(f"audit-svc: {in_options(str(error))}", err=True)
         raise Exit(2 if isinstance(error, DatabaseVanished) else 1) from None
 
 
@@ -49,7 +77,7 @@ def say_unseen(told: str) -> None:
 
 def say(text: str, fields: Mapping[str, Any], *, as_json: bool) -> None:
     """Prints a result, for people or for programs: one line, whatever the producers' names in it hold."""
-    echo(json.dumps(fields) if as_json else printable(text))
+    out.print(json.dumps(fields) if as_json else printable(text))
 
 
 @contextmanager

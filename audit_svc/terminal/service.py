@@ -8,8 +8,8 @@ import grpc
 from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2_grpc
 
-from audit_svc.terminal.running import EXIT_FAILED, err
-from service_kit.client import open_blocking_channel
+from audit_svc.terminal.running import EXIT_FAILED, err, in_options
+from service_kit.client import open_blocking_channel, why_away
 from service_kit.printable import printable
 from service_kit.terminal.command import Exit
 
@@ -48,7 +48,8 @@ def answers_are_exit_code_1(target: str) -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
+        details = error.details() or ""
         is_away = error.code() is grpc.StatusCode.UNAVAILABLE
-        hint = f" (is an audit service running at {target}?)" if is_away else ""
-        err.print(f"{error.code().name}: {printable(error.details() or '')}{hint}", style="red")
+        hint = why_away(target, "an audit service", details) if is_away else ""
+        err.print(f"{error.code().name}: {printable(in_options(details))}{hint}", style="red")
         raise Exit(EXIT_FAILED) from None

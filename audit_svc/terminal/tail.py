@@ -9,12 +9,13 @@ import grpc
 from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.terminal import rows
-from audit_svc.terminal.options import DEFAULT_TARGET, Calls, Target
+from audit_svc.terminal.options import Calls, Target, address_of
 from audit_svc.terminal.plain import print_json
 from audit_svc.terminal.running import Json, err, out
 from audit_svc.terminal.service import answers_are_exit_code_1, open_service
 from service_kit.printable import printable
 from service_kit.terminal.command import Option
+from service_kit.terminal.printing import counted
 
 _FIRST_BACKOFF_SECONDS = 0.2
 _MAX_BACKOFF_SECONDS = 10.0
@@ -26,13 +27,14 @@ def tail(
     errors_only: Annotated[bool, Option("--errors", help="Only calls that failed.")] = False,
     reconnect: Annotated[bool, Option(help="Wait when the service goes away, and go on where it was.")] = True,
     as_json: Json = False,
-    target: Target = DEFAULT_TARGET,
+    target: Target = None,
 ) -> None:
     """Show tool calls as they are recorded, until interrupted."""
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), has_error=True if errors_only else None)
     request = questions_pb2.TailToolCallsRequest(filter=wanted, skip_when_behind=True)
-    with answers_are_exit_code_1(target):
-        _follow(target, request, reconnect=reconnect, as_json=as_json)
+    address = address_of(target)
+    with answers_are_exit_code_1(address):
+        _follow(address, request, reconnect=reconnect, as_json=as_json)
 
 
 def _follow(target: str, request: questions_pb2.TailToolCallsRequest, *, reconnect: bool, as_json: bool) -> None:
@@ -66,8 +68,8 @@ def _follow(target: str, request: questions_pb2.TailToolCallsRequest, *, reconne
 
 def _print(response: questions_pb2.TailToolCallsResponse, *, as_json: bool) -> None:
     if response.HasField("skipped"):
-        missed = response.skipped.last - response.skipped.first + 1
-        err.print(f"{missed:,} rows were missed, since they came faster than they were read", style="yellow")
+        missed = counted(response.skipped.last - response.skipped.first + 1, "row was", "rows were")
+        err.print(f"{missed} missed, since they came faster than they were read", style="yellow")
     for record in response.tool_calls:
         print_json(record) if as_json else out.print(rows.call_line(record.tool_call))
     sys.stdout.flush()

@@ -11,7 +11,7 @@ from recording.channel.watched import WrongFile, read_file
 from service_kit.client import open_channel
 from service_kit.printable import printable
 from service_kit.terminal.command import Argument, Exit, Option, echo
-from service_kit.terminal.printing import Printer, Table
+from service_kit.terminal.printing import Printer, Table, counted
 from service_kit.times import parse_time
 
 if TYPE_CHECKING:  # who asks for help need not load the library of conditions
@@ -31,12 +31,12 @@ CasesFile = Annotated[Path, Argument(help="The file of cases.")]
 def check(file: RulesFile) -> None:
     """Check a file of rules, and print its rules and its digest. The exit code is 2 if it cannot be used."""
     policy = _load(file)
-    table = Table("rule", "verdict", "tools", "condition")
+    table = Table("rule", "verdict", "tools", "condition", text="condition")
     for rule in policy.rules:
         cells = (rule.name, rule.verdict, " ".join(rule.tools), " ".join((rule.condition or "").split()))
         table.add_row(*map(printable, cells))
     out.print(table)
-    echo(f"{len(policy.rules)} rules, digest {policy.digest}")
+    echo(f"{counted(len(policy.rules), 'rule')}, digest {policy.digest}")
 
 
 def run_cases(file: RulesFile, cases_file: CasesFile) -> None:
@@ -122,7 +122,7 @@ def _show(trial: "Trial") -> None:
         table.add_row(printable(rule.name), rule.verdict, *(f"{number:,}" for number in cells))
     table.add_row("(no rule)", "default", f"{trial.by_default:,}", "", "")
     out.print(table)
-    echo(f"{trial.calls:,} calls")
+    echo(counted(trial.calls, "call"))
     if undecided := [name for name, found in trial.by_rule.items() if found.undecided]:
         tools = ", ".join(printable(name) for name, _ in trial.tools_undecided.most_common(10))
         echo(

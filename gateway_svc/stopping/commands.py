@@ -1,7 +1,8 @@
 """The commands stop, stops and resume: for who must stop agents at once."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
+from google.protobuf.message import Message
 from onrecord.gateway.v1 import control_pb2 as pb
 from onrecord.gateway.v1 import control_pb2_grpc
 
@@ -13,14 +14,15 @@ from gateway_svc.terminal import (
     GRPC_TIMEOUT_SECONDS,
     Json,
     Target,
+    call_gateway,
     err,
     out,
     print_json,
-    run_call,
 )
-from service_kit.client import open_channel
+from recording.channel.token import Metadata
 from service_kit.printable import printable
 from service_kit.terminal.command import Argument, BadParameter, Exit, Option
+from service_kit.terminal.printing import counted
 from service_kit.times import show_time
 
 Reason = Annotated[str, Option(help="Why; told to those who are refused, and kept on the record.")]
@@ -57,19 +59,11 @@ def stop(
         scope.label.key, _, scope.label.value = label.partition("=")
     request = pb.StopAgentsRequest(scope=scope, reason=reason, let_running_calls_end=let_calls_end)
 
-    async def ask() -> pb.StopAgentsResponse:
-        channel, metadata = open_channel(target)
-        async with channel:
-            stub = control_pb2_grpc.ControlServiceStub(channel)
-            seconds = GRPC_TIMEOUT_SECONDS + END_SECONDS
-            answer: pb.StopAgentsResponse = await stub.StopAgents(request, timeout=seconds, metadata=metadata)
-            return answer
-
-    answer = run_call(ask(), target)
+    answer: pb.StopAgentsResponse = _ask(target, "StopAgents", request, GRPC_TIMEOUT_SECONDS + END_SECONDS)
     if as_json:
         print_json(answer)
     else:
-        ended = f"ended: {answer.ended_turns} turns, {answer.ended_tool_calls} tool calls"
+        ended = f"ended: {counted(answer.ended_turns, 'turn')}, {counted(answer.ended_tool_calls, 'tool call')}"
         out.print(f"stopped: {_line(answer.stop)}; {ended}; still running: {answer.still_running}")
     if answer.still_running and not let_calls_end:
         err.print(f"{answer.still_running} had not ended {END_SECONDS:g} s later: give the same command again")
@@ -78,18 +72,10 @@ def stop(
 
 def stops(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
     """List the stops in force."""
-
-    async def ask() -> pb.ListStopsResponse:
-        channel, metadata = open_channel(target)
-        async with channel:
-            stub = control_pb2_grpc.ControlServiceStub(channel)
-            seconds = GRPC_TIMEOUT_SECONDS
-            answer: pb.ListStopsResponse = await stub.ListStops(
-                pb.ListStopsRequest(), timeout=seconds, metadata=metadata
-            )
-            return answer
-
-    for one in run_call(ask(), target).stops:
+    found = _ask(target, "ListStops", pb.ListStopsRequest()).stops
+    if not found and not as_json:
+        err.print("no stop is in force", style="yellow")
+    for one in found:
         if as_json:
             print_json(one)
         else:
@@ -102,16 +88,15 @@ def resume(
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Lift a stop on this one gateway. What it ended stays ended."""
-
-    async def ask() -> None:
-        channel, metadata = open_channel(target)
-        async with channel:
-            stub = control_pb2_grpc.ControlServiceStub(channel)
-            request = pb.ResumeRequest(stop_id=stop_id, reason=reason)
-            await stub.Resume(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)
-
-    run_call(ask(), target)
+    _ask(target, "Resume", pb.ResumeRequest(stop_id=stop_id, reason=reason))
     out.print(f"lifted: {printable(stop_id)}")
+
+
+def _ask(target: str, rpc: str, request: Message, seconds: float = GRPC_TIMEOUT_SECONDS) -> Any:
+    async def ask(stub: Any, metadata: Metadata) -> Any:
+        return await getattr(stub, rpc)(request, timeout=seconds, metadata=metadata)
+
+    return call_gateway(target, ask, control_pb2_grpc.ControlServiceStub)
 
 
 def _line(stop: pb.Stop) -> str:

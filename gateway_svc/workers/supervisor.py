@@ -24,7 +24,7 @@ from gateway_svc.workers.table import Field, Table
 from gateway_svc.workers.worker import VARIABLE, new_secret
 from service_kit.observing.metrics import serve_metrics
 from service_kit.run import FORCE_AFTER_SECONDS
-from service_kit.server import EXIT_CANNOT_LISTEN
+from service_kit.server import CANNOT_LISTEN_HINT, EXIT_CANNOT_LISTEN
 
 log = structlog.get_logger(__name__)
 
@@ -181,8 +181,7 @@ def _kept_port(listen: str, drain_seconds: float) -> Iterator[str]:
                         "service.cannot_listen",
                         address=listen,
                         reason=error.strerror,
-                        hint="another process listens there, or the address is not this machine's: stop it or choose "
-                        "another",
+                        hint=CANNOT_LISTEN_HINT,
                     )
                     raise SystemExit(EXIT_CANNOT_LISTEN) from None
                 time.sleep(0.2)

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from recording.upkeep import failures
-from service_kit.server import EXIT_CANNOT_LISTEN
+from service_kit.server import CANNOT_LISTEN_HINT, EXIT_CANNOT_LISTEN
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +73,7 @@ def serve_metrics(listen: str | Path, registry: CollectorRegistry) -> Iterator[N
             "metrics.cannot_listen",
             address=listen,
             reason=error.strerror,
-            hint="another process listens there, or the address is not this machine's: stop it or choose another",
+            hint=CANNOT_LISTEN_HINT,
         )
         raise SystemExit(EXIT_CANNOT_LISTEN) from None
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="metrics", daemon=True)

@@ -2,10 +2,14 @@
 
 import os
 import sys
+import time
 import unicodedata
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Self
+from typing import IO, Annotated, Self
+
+from service_kit.terminal.command import Option
+from service_kit.times import show_time
 
 _STYLES = {
     "": "",
@@ -18,6 +22,12 @@ _STYLES = {
     "cyan": "36",
 }
 """ECMA-48, 8.3.117 (SGR)."""
+
+
+Wide = Annotated[bool, Option("--wide", help="Show all columns, whether the terminal has room for them or not.")]
+
+MIN_TEXT = 16
+"""The cells of a text that is worth showing."""
 
 
 class Text:
@@ -34,6 +44,15 @@ class Text:
     def __str__(self) -> str:
         return "".join(text for text, _ in self._parts)
 
+    def cut(self, width: int) -> "Text":
+        """The text in at most width cells, with … in the place of what is left out."""
+        if _cells(str(self)) <= width:
+            return self
+        text = str(self)
+        while _cells(text) >= width:
+            text = text[:-1]
+        return Text(text + "…", self._parts[-1][1])
+
     def styled(self) -> str:
         """The line with what makes a terminal show its styles."""
         return "".join(
@@ -42,31 +61,59 @@ class Text:
 
 
 class Table:
-    """Rows in columns, each as wide as its widest cell: nothing is cut."""
+    """Rows in columns, each as wide as its widest cell. Columns in which nothing stands are not shown."""
 
-    def __init__(self, *columns: str, numbers: Collection[str] = ()) -> None:
-        """Begins with the names of the columns. numbers: those that are written at the right of their columns."""
+    def __init__(self, *columns: str, numbers: Collection[str] = (), least: Sequence[str] = (), text: str = "") -> None:
+        """Begins with the names of the columns.
+
+        numbers: those that are written at the right of their columns. least: those that are left out where a line has
+        no room for all, the first one first. text: the one that may be cut, which it is before others are left out.
+        """
         self._rows = [[Text(name, "bold") for name in columns]]
         self._is_right = [name in numbers for name in columns]
+        self._least = [columns.index(name) for name in least]
+        self._text = columns.index(text) if text else -1
+        self.left_out: list[str] = []
+        """The names of the columns that the last lines() had no room for."""
 
     def add_row(self, *cells: str | Text) -> None:
         """Adds a row."""
         self._rows.append([cell if isinstance(cell, Text) else Text(cell) for cell in cells])
 
-    def lines(self) -> Iterator[Text]:
-        """The table's lines, that of the names first."""
+    def lines(self, width: int | None = None) -> Iterator[Text]:
+        """The table's lines, that of the names first. width: the cells of a line; None where it has no end."""
         widths = [max(map(_cells, map(str, column))) for column in zip(*self._rows, strict=True)]
-        for row in self._rows:
+        shown = [at for at in range(len(widths)) if len(self._rows) == 1 or any(str(row[at]) for row in self._rows[1:])]
+        self.left_out = []
+        if width is not None:
+            self._fit(width, widths, shown)
+        for whole in self._rows:
             line = Text()
             blanks = 0
-            for cell, width, is_right in zip(row, widths, self._is_right, strict=True):
+            for at in shown:
+                cell, cells, is_right = whole[at], widths[at], self._is_right[at]
+                if at == self._text:
+                    cell = cell.cut(cells)
                 if not str(cell):
-                    blanks += width + 2
+                    blanks += cells + 2
                     continue
-                left = width - _cells(str(cell))
+                left = cells - _cells(str(cell))
                 line.append(" " * (blanks + left * is_right)).append(cell)
                 blanks = 2 + left * (not is_right)
             yield line
+
+    def _fit(self, width: int, widths: list[int], shown: list[int]) -> None:
+        """Cuts the text and leaves out columns until a line fits, or nothing is left that may go."""
+        for least in (None, *self._least):
+            if least in shown:
+                shown.remove(least)
+                self.left_out.append(str(self._rows[0][least]))
+            room = width - sum(widths[at] + 2 for at in shown if at != self._text)
+            room += 2 * (self._text not in shown)
+            if self._text in shown and widths[self._text] > room >= MIN_TEXT:
+                widths[self._text] = room
+            if room >= (widths[self._text] if self._text in shown else 0):
+                return
 
 
 class Printer:
@@ -85,32 +132,72 @@ class Printer:
         """Whether people read it as it is printed."""
         return self.file.isatty()
 
-    def print(self, what: str | Text | Table, style: str = "") -> None:
-        """A line or a table."""
-        lines = what.lines() if isinstance(what, Table) else [what if isinstance(what, Text) else Text(what, style)]
+    def print(self, what: str | Text | Table, style: str = "", *, wide: bool = False) -> None:
+        """A line or a table. On a terminal it has the columns that there is room for, or all when it is to be wide."""
+        width = None if wide or not self.is_terminal else terminal_width(self.file)
+        lines = (
+            [*what.lines(width)] if isinstance(what, Table) else [what if isinstance(what, Text) else Text(what, style)]
+        )
+        _Shown.clear()
         has_styles = self.is_terminal and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
         self.file.writelines(f"{line.styled() if has_styles else line}\n" for line in lines)
         self.file.flush()
+        if isinstance(what, Table) and what.left_out:
+            Printer(stderr=True).print(
+                f"no room for {counted(len(what.left_out), 'column')}: --wide shows all", style="dim"
+            )
+
+    def print_time(self, ms: int) -> str:
+        """A time in milliseconds since 1970: how long ago where people read it, else in RFC 3339."""
+        return ago(time.time_ns() // 1_000_000 - ms) if self.is_terminal else show_time(ms)
+
+
+def ago(ms: int) -> str:
+    """How long ago something was."""
+    for unit, name in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")):
+        if ms >= unit:
+            return f"{ms // unit} {name} ago"
+    return "now" if ms > -1000 else "later"
+
+
+def counted(number: int, noun: str, nouns: str = "") -> str:
+    """A number and what it counts, in the singular or the plural."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
 @contextmanager
 def progress(printer: Printer, show: Callable[[int, int], str]) -> Iterator[Callable[[int, int], None]]:
     """One line on a terminal that says how far something is. Called with how much is done, and of how much."""
-    shown = ""
 
     def tell(done: int, total: int) -> None:
-        nonlocal shown
-        if (line := show(done, total)) != shown:
-            printer.file.write(f"\r\x1b[K{line}")
-            printer.file.flush()
-            shown = line
+        _Shown.show(printer.file, show(done, total))
 
     try:
         yield tell if printer.is_terminal else lambda done, total: None
     finally:
-        if shown:
-            printer.file.write("\r\x1b[K")
-            printer.file.flush()
+        _Shown.clear()
+
+
+class _Shown:
+    """The line that says how far something is: whoever prints another line takes it away first."""
+
+    line = ""
+    file: IO[str] = sys.stderr
+
+    @classmethod
+    def show(cls, file: IO[str], line: str) -> None:
+        if line != cls.line:
+            cls.clear()
+            cls.file, cls.line = file, line
+            file.write(line)
+            file.flush()
+
+    @classmethod
+    def clear(cls) -> None:
+        if cls.line:
+            cls.file.write("\r\x1b[K")
+            cls.file.flush()
+            cls.line = ""
 
 
 def terminal_width(file: IO[str]) -> int | None:

@@ -1,14 +1,17 @@
 """What people see of a gateway on a terminal: others' names as they are, and nothing that the terminal obeys."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc import terminal
 from gateway_svc.__main__ import program
-from tests.support.command_line import invoke
+from service_kit.terminal.printing import Printer
+from tests.support.command_line import invoke, on_terminal
 
 HARM = "\x1b[31m\u202e\u200b\x9b2J"
 
@@ -53,3 +56,25 @@ def test_settings_of_a_session_that_there_is_are_refused(option):
     result = invoke(program, ["run", "hi", "--session", "s1", option])
     assert result.exit_code == 2
     assert "--session" in result.output
+
+
+SESSION = pb.Session(
+    id="01900000-0000-7000-8000-00000000cafe",
+    settings=pb.SessionSettings(engine="ollama", model="a-model-with-a-long-name:235b", labels={"team": "t" * 90}),
+    status=common_pb2.SESSION_STATUS_RUNNING,
+    usage=common_pb2.Usage(requests=3, input_tokens=10**9, output_tokens=10**8, known_cost_micros=10**10),
+)
+ENGINE = pb.Engine(name="ollama-of-the-north", default_model="m" * 40, is_default=True, jail="bubblewrap, Landlock")
+
+
+@pytest.mark.parametrize(
+    ("table", "wanted"),
+    [
+        (terminal.sessions_table([SESSION]), [SESSION.id, "running", "$10000.000000"]),
+        (terminal.engines_table([ENGINE]), [ENGINE.name, ENGINE.default_model, "yes"]),
+    ],
+)
+def test_a_table_fits_80_columns_and_cuts_no_id_and_no_money(table, wanted):
+    lines = re.sub(r"\x1b\[\d*m", "", on_terminal(lambda: Printer().print(table))).splitlines()
+    assert max(map(len, lines)) <= 80, lines
+    assert [part for part in wanted if part not in lines[1]] == []

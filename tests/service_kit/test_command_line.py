@@ -12,7 +12,7 @@ import audit_svc.__main__
 import gateway_svc.__main__
 import intake_svc.__main__
 from service_kit.terminal.command import Argument, BadParameter, Exit, Option, echo
-from service_kit.terminal.printing import Table
+from service_kit.terminal.printing import Table, ago
 from service_kit.terminal.program import Command, Group, Program
 from tests.support.command_line import invoke
 
@@ -155,3 +155,18 @@ def loaded(*words: str) -> set[str]:
     modules, standard = (set(line.split()) for line in ran.stdout.splitlines())
     installed = {name.partition(".")[0] for name in modules} - standard - WITH_GRPC
     return {name for name in installed if not name.startswith(("_", "sitecustomize"))} | (modules & LOOKED_AT)
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [
+        (-5_000, "later"),
+        (400, "now"),
+        (1_000, "1 s ago"),
+        (119_999, "1 min ago"),
+        (3_600_000, "1 h ago"),
+        (200_000_000, "2 d ago"),
+    ],
+)
+def test_an_age_is_told_in_the_largest_unit_that_it_has_whole(ms, said):
+    assert ago(ms) == said

@@ -1,8 +1,12 @@
 """Runs command lines inside the process of a test."""
 
+import fcntl
 import io
 import os
-from collections.abc import Mapping, Sequence
+import pty
+import struct
+import termios
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from typing import NamedTuple
 from unittest import mock
@@ -33,3 +37,21 @@ def invoke(program: Program, words: Sequence[str], env: Mapping[str, str] | None
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 1
     return Result(code, out.getvalue(), err.getvalue())
+
+
+def on_terminal(act: Callable[[], None]) -> str:
+    """What act writes on a terminal of 80 columns and 24 lines."""
+    leader, follower = pty.openpty()
+    try:
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        with open(follower, "w") as file, mock.patch.dict(os.environ), redirect_stdout(file), redirect_stderr(file):  # noqa: PTH123 - a descriptor
+            os.environ.pop("COLUMNS", None)
+            act()
+            file.write("\0")
+            file.flush()
+            read = b""
+            while not read.endswith(b"\0"):
+                read += os.read(leader, 4096)
+        return read.decode()[:-1].replace("\r\n", "\n")
+    finally:
+        os.close(leader)

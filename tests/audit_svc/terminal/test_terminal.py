@@ -86,6 +86,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with start_service("audit_svc", {"AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DB": str(database)}, "serve") as service:
         place = Place(service, folder, database)
         place.record(
+            producer_id="gateway",
+            first=1,
+            last=7,
             sessions=[
                 session_row(
                     id=SESSION, created_at_ms=NOW_MS - 90_000, labels={"team": "research", "user": "ada"}, tool_calls=3
@@ -309,6 +312,8 @@ def test_a_label_that_no_session_has_is_told(place: Place):
 def test_that_nothing_matches_is_said(place: Place):
     ran = place.run("calls", "--tool", "nobody's")
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "nothing matches\n")
+    ran = place.run("calls", "--tool", "nobody's", "--since", "2026-11-01")
+    assert ran.stderr == "nothing matches since 2026-11-01T00:00:00Z\n"
 
 
 @pytest.mark.long
@@ -318,9 +323,13 @@ def test_that_nothing_matches_is_said(place: Place):
         (["calls", "--since", "soon"], 2, "is neither a time such as"),
         (["calls", "--outcome", "nice"], 2, "'nice' is not one of succeeded"),
         (["sessions", "--label", "user"], 2, "is not key=value"),
-        (["usage", "--by", "tool,tool"], 1, "INVALID_ARGUMENT"),
+        (["usage", "--by", "tool,tool"], 2, "--by: has an entry twice"),
+        (["calls", "--contains", "x" * 5000], 1, "--contains is longer than 4096"),
+        (["calls", "--target", ""], 2, "--target: is empty"),
+        (["calls", "--target", "127.0.0.1:1", "--db", "a.db"], 2, "give a file or a service, and not both"),
+        (["backup", "x.db", "--target", "127.0.0.1:1", "--db", "a.db"], 2, "give a file or a service, and not both"),
         (["show", "nobody"], 1, "NOT_FOUND"),
-        (["calls", "--since", "1h", "--until", "2h"], 1, "INVALID_ARGUMENT"),
+        (["calls", "--since", "1h", "--until", "2h"], 2, "--since: 1h is not before --until 2h"),
         (["export", "--format", "parquet"], 2, "needs --output"),
         (["export", "--output", "/nowhere/calls.jsonl"], 1, "cannot be written: No such file"),
         (["calls", "--target", "127.0.0.1:1"], 1, "is an audit service running at 127.0.0.1:1?"),

@@ -1,0 +1,127 @@
+"""Every table of the ledger's commands, on a terminal of 80 columns and 24 lines."""
+
+import re
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
+
+from audit_svc.terminal import producers, rows
+from service_kit.terminal.printing import Printer, Table, progress
+from tests.audit_svc.samples import audit_row, session_row
+from tests.support.command_line import on_terminal
+
+SESSION = "01900000-0000-7000-8000-00000000cafe"
+DAY_MS = 86_400_000
+AT_MS = time.time_ns() // 1_000_000 - 3 * DAY_MS - DAY_MS // 2
+RECEIPT = questions_pb2.Receipt(position=7, recorded_by="gateway-of-the-north")
+CALL = questions_pb2.ToolCallRecord(
+    tool_call=audit_row(
+        session_id=SESSION,
+        tool_name="bash",
+        model="a-model-with-a-long-name:235b",
+        args_summary="x" * 500,
+        error="it took longer than 120 s and was ended " * 5,
+        outcome=common_pb2.OUTCOME_TIMED_OUT,
+        created_at_ms=AT_MS,
+    ),
+    receipt=RECEIPT,
+)
+USAGE = common_pb2.Usage(requests=12_345, input_tokens=10**9, output_tokens=10**8, known_cost_micros=10**10)
+RECORD = questions_pb2.SessionRecord(
+    session=session_row(
+        id=SESSION, labels={"team": "research", "repository": "r" * 90}, usage=USAGE, created_at_ms=AT_MS
+    ),
+    receipt=RECEIPT,
+)
+CONTROL = questions_pb2.ControlRecord(
+    control=audit_pb2.ControlRow(
+        id="1",
+        kind=audit_pb2.CONTROL_KIND_STOP,
+        principal="ops",
+        scope="everything",
+        reason="they loop " * 20,
+        stop_id=SESSION,
+        policy_digest="d" * 64,
+        at_ms=AT_MS,
+    ),
+    receipt=RECEIPT,
+)
+QUERY = administration_pb2.QueryRow(
+    created_at_ms=AT_MS, caller="ada", method="ListToolCalls", times=3, rows=100, filters="tool_name " * 30
+)
+PRODUCER = producers.Producer(
+    SESSION, "gateway-of-the-north", 9, "2026-11-29T08:00:00Z", "2026-11-29T08:00:00Z", 0, 2, "TOO_OLD"
+)
+
+
+def usage(*values: str) -> questions_pb2.UsageGroup:
+    return questions_pb2.UsageGroup(
+        values=values, tool_calls=1_234_567, duration_p50_ms=12, duration_p95_ms=1007.5, result_bytes=10**9, usage=USAGE
+    )
+
+
+TABLES: dict[str, tuple[Callable[[], Table], list[str]]] = {
+    "calls": (partial(rows.calls_table, [CALL]), ["3 d ago", SESSION, "bash", "timed_out"]),
+    "errors": (partial(rows.calls_table, [CALL], errors=True), ["3 d ago", SESSION, "bash", "timed_out"]),
+    "sessions": (partial(rows.sessions_table, [RECORD]), ["3 d ago", SESSION, "$10,000.000000"]),
+    "controls": (partial(rows.controls_table, [CONTROL]), ["3 d ago", "stop", "ops", "everything", "they loop"]),
+    "queries": (partial(rows.queries_table, [QUERY]), ["3 d ago", "ada", "ListToolCalls", "100"]),
+    "usage by day": (
+        partial(rows.usage_table, ["day", "tool"], [usage("2026-11-29", "bash"), usage("2026-11-28", "bash")]),
+        ["2026-11-29", "1,234,567", "$10,000.000000", "total", "2,469,134", "$20,000.000000"],
+    ),
+    "usage by session": (partial(rows.usage_table, ["session"], [usage(SESSION)]), [SESSION, "$10,000.000000"]),
+    "producers": (partial(producers.table_of, [PRODUCER]), [SESSION, "9", "2 (TOO_OLD)"]),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_fits_80_columns_and_cuts_no_id_no_money_no_day_and_no_header(name):
+    build, wanted = TABLES[name]
+    shown = on_terminal(lambda: Printer().print(build()))
+    lines = re.sub(r"\x1b\[\d*m", "", shown).splitlines()
+    assert max(map(len, lines)) <= 80, lines
+    assert [part for part in wanted if not any(part in line for line in lines)] == []
+    header = lines[0].split("  ")
+    everything = next(str(line) for line in build().lines())
+    assert [name for name in header if name.strip() not in everything] == []
+    assert "…" not in lines[0]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_has_all_columns_when_it_is_to_be_wide(name):
+    build, _ = TABLES[name]
+    assert "no room" not in on_terminal(lambda: Printer().print(build(), wide=True))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_that_is_piped_has_all_columns_and_times_in_rfc_3339(capsys, name):
+    build, _ = TABLES[name]
+    Printer().print(build())
+    piped = capsys.readouterr()
+    assert piped.err == ""
+    assert "…" not in piped.out
+    assert " ago" not in piped.out
+    if name in ("calls", "sessions"):
+        assert re.search(r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ ", piped.out, re.MULTILINE)
+
+
+def test_a_line_takes_the_place_of_how_far_something_is():
+    def act() -> None:
+        with progress(Printer(stderr=True), lambda done, total: f"checking {100 * done // total} %") as tell:
+            tell(0, 10)
+            Printer().print("ok     schema")
+            tell(10, 10)
+
+    shown = on_terminal(act)
+    assert shown == "checking 0 %\r\x1b[Kok     schema\nchecking 100 %\r\x1b[K"
+
+
+def test_a_percentile_that_may_lie_above_the_longest_call_is_told_as_about_that():
+    shown = str([*rows.usage_table(["tool"], [usage("bash")]).lines()][1])
+    assert " 12 ms " in shown
+    assert " ~1.0 s " in shown
