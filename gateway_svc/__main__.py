@@ -1,11 +1,11 @@
 """gateway-svc: the service, and a client of it for people. Each command's module is loaded when it runs."""
 
+from service_kit.producing.letter_commands import dead_letters
 from service_kit.terminal.program import Command, Group, Program
 
 _CLIENT = "gateway_svc.terminal"
 _APPROVING = "gateway_svc.approving"
 _STOPPING = "gateway_svc.stopping.commands"
-_LETTERS = "gateway_svc.dead_letters"
 _RULES = "gateway_svc.rules.commands"
 _CONVERSATIONS = "gateway_svc.conversations.commands"
 
@@ -36,15 +36,7 @@ program = Program(
             "stops": Command(f"{_STOPPING}:stops", "List the stops in force."),
             "resume": Command(f"{_STOPPING}:resume", "Lift a stop."),
             "tools": Command("gateway_svc.tool_list:tools", "List the tools that this environment offers."),
-            "dead-letters": Group(
-                "Rows that the ledger refused: list, show, resend or drop them.",
-                {
-                    "list": Command(f"{_LETTERS}:list_letters", "List the rows that the ledger refused."),
-                    "show": Command(f"{_LETTERS}:show", "Show refused rows as they were recorded."),
-                    "resend": Command(f"{_LETTERS}:resend", "Send refused rows again."),
-                    "drop": Command(f"{_LETTERS}:drop", "Remove refused rows for good."),
-                },
-            ),
+            "dead-letters": dead_letters("gateway_svc.settings:StateSettings", "GATEWAY_STATE_DIR"),
             "rules": Group(
                 "Rules on arguments: check a file, run cases, try it on the record.",
                 {

@@ -1,5 +1,6 @@
 """intake-svc: puts agents on the record that export OpenTelemetry."""
 
+from service_kit.producing.letter_commands import dead_letters
 from service_kit.terminal.program import Command, Group, Program
 
 program = Program(
@@ -9,6 +10,7 @@ program = Program(
         {
             "serve": Command("intake_svc.serving:serve", "Serve until SIGTERM.", is_service=True),
             "health": Command("intake_svc.serving:health", "Ask a running service whether it serves."),
+            "dead-letters": dead_letters("intake_svc.settings:StateSettings", "INTAKE_STATE_DIR"),
             "token": Command(
                 "service_kit.access.token_command:token",
                 "Make a token, and the table that lets it in.",

@@ -169,6 +169,7 @@ class Door:
                     while not taken.is_stored():  # noqa: ASYNC110 - an ack is no event
                         await asyncio.sleep(_LOOK_SECONDS)
             except TimeoutError:
+                self._record.logger.call_for_look()
                 raise StoreUnavailable("the ledger has not answered in time: send it again later") from None
 
 

@@ -24,6 +24,7 @@ from intake_svc.errors import STATUSES, TooLarge, Unsupported
 from intake_svc.metrics import DoorMetrics
 from intake_svc.signals import SIGNALS, Signal
 from intake_svc.unpacking import parse_json, parse_protobuf, unpack
+from service_kit.access.callers import caller_name
 from service_kit.access.guard import Guard
 from service_kit.errors import ErrorStatuses, Overloaded
 
@@ -74,7 +75,7 @@ class OtlpApp:
         except ClientDisconnect:
             response = Response(status_code=400)  # which nobody hears
         except Exception as error:  # noqa: BLE001 - whatever is raised has a status
-            response = self._refusal(error, signal, kind)
+            response = self._refusal(error, signal, kind, peer)
         self._metrics.count_http(signal.name, response.status_code)
         return response
 
@@ -87,11 +88,12 @@ class OtlpApp:
             body = await read_body(request, hold, self._max_bytes)
             return await self._door.take(signal, lambda: parse(signal, unpack(body, encoding, self._max_bytes)))
 
-    def _refusal(self, error: Exception, signal: Signal, kind: str) -> Response:
+    def _refusal(self, error: Exception, signal: Signal, kind: str, peer: str) -> Response:
         status = _STATUSES.of(error, signal.method)
         code = _code(error, status.code)
         if code < 500 or code == 503:
-            log.info("http.refused", signal=signal.name, code=code, error=type(error).__name__)
+            who = {"caller": caller_name(), "peer": peer}
+            log.info("http.refused", signal=signal.name, code=code, error=type(error).__name__, **who)
         response = _response(code, status, kind)
         retry = error_details_pb2.RetryInfo()
         if any(detail.Unpack(retry) for detail in status.details):

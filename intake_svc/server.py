@@ -68,6 +68,11 @@ async def serve(settings: IntakeSettings) -> None:
     routes = HookRoutes(door, hooks, guard, metrics, settings.max_message_bytes).routes
     http = OtlpApp(door, guard, metrics, settings.max_message_bytes, routes)
 
+    def trouble() -> str:
+        # an answer waits for the ledger where it is told to: without it, none is given
+        waits = settings.answer_after == "ledger"
+        return record.trouble() or (record.ledger_trouble() if waits else "")
+
     async def drain() -> None:
         await door.drain()
         await hooks.flush()
@@ -77,7 +82,7 @@ async def serve(settings: IntakeSettings) -> None:
         names=tuple(signal.service for signal in SIGNALS),
         add_to=partial(add_to_server, door),
         errors=ErrorInterceptor(STATUSES),
-        check=partial(asyncio.to_thread, record.trouble),
+        check=partial(asyncio.to_thread, trouble),
         check_now=look,
         begin_drain=door.begin_drain,
         drain=drain,

@@ -10,16 +10,24 @@ from recording.channel.options import is_local
 from recording.show import Arguments
 from service_kit.producing.settings import ProducerSettings
 from service_kit.setting_types import Bytes, Count, Folder, ListenAddress, MetricsAddress, Seconds
+from service_kit.settings import Settings
 
 
-class IntakeSettings(ProducerSettings):
+class StateSettings(Settings):
+    """Where the door keeps its state."""
+
+    model_config = SettingsConfigDict(env_prefix="INTAKE_")
+
+    state_dir: Folder = Field(Path("~/.local/state/onrecord/intake"), validate_default=True)
+
+
+class IntakeSettings(StateSettings, ProducerSettings):
     """What a deployment chooses."""
 
     model_config = SettingsConfigDict(env_prefix="INTAKE_")
 
     listen: ListenAddress = "127.0.0.1:4317"
     http_listen: MetricsAddress = Field("127.0.0.1:4318", description="for OTLP over HTTP")
-    state_dir: Folder = Field(Path("~/.local/state/onrecord/intake"), validate_default=True)
 
     max_message_bytes: Bytes = Field(64 * 2**20, ge=2**20, le=2**30, description="one request, unpacked")
     max_waiting_bytes: Bytes = Field(256 * 2**20, ge=2**20, description="of all requests that are not answered yet")

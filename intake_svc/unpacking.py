@@ -68,6 +68,7 @@ def parse_json(signal: Signal, data: bytes) -> Message:
 
     Raises:
         TooLarge: it has more values than bounds.JSON_VALUES.
+        InvalidRequest: its ids are not hexadecimal.
         DecodeError: it is none.
     """
     try:
@@ -111,8 +112,8 @@ def _decode_ids_of(part: dict[str, Any]) -> None:
         if isinstance(text := part.get(name), str):
             try:
                 part[name] = base64.b64encode(binascii.unhexlify(text)).decode()
-            except binascii.Error:
-                raise ValueError from None
+            except ValueError:
+                raise InvalidRequest("an id is not hexadecimal, as OTLP's JSON has them", name) from None
 
 
 def _each(part: Any, *names: str) -> Iterable[dict[str, Any]]:

@@ -82,6 +82,11 @@ class Record:
         ]
         return "; ".join(filter(None, told))
 
+    def ledger_trouble(self) -> str:
+        """Why rows do not reach the ledger now, for people; empty while they do, and where none was sent yet."""
+        refusal = self._sender.refusal()
+        return refusal or ("the ledger does not answer" if self._sender.state == "failing" else "")
+
     def _slow_sync(self) -> str:
         seconds = self.spool.sync_seconds()
         return f"the spool's disk has been syncing for {seconds:.0f} s" if seconds > SLOW_SYNC_SECONDS else ""

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from recording.channel.watched import Watched
 from service_kit.access.tls import ServerFiles
@@ -18,7 +19,30 @@ log = structlog.get_logger(__name__)
 
 _SHUTDOWN_SECONDS = 2
 _IDLE_SECONDS = 60
+"""How long a connection may be open without a request: from its first byte to the head's last one, and in between."""
 _BACKLOG = 2048
+
+
+class _Protocol(H11Protocol):
+    """Bounds the time of a request's head too, by the timer that uvicorn has for a connection between two requests.
+
+    uvicorn starts it behind a response alone, and stops it at the first byte of anything.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def data_received(self, data: bytes) -> None:
+        waiting, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
+        super().data_received(data)
+        if waiting is None:
+            return
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answering or self.timeout_keep_alive_task is not None or self.transport.is_closing():
+            waiting.cancel()
+        else:  # bytes that begin no request give no more time
+            self.timeout_keep_alive_task = waiting
 
 
 class _Server(uvicorn.Server):
@@ -59,7 +83,7 @@ async def serve_http(app: Any, listen: str, files: ServerFiles | None, most_conn
         raise SystemExit(EXIT_CANNOT_LISTEN) from None
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=_Protocol,
         ws="none",
         lifespan="off",
         log_config=None,

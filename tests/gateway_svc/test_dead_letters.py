@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
+import intake_svc.__main__
 from gateway_svc.__main__ import program
 from recording.delivery.dead_letters import DeadLetter, DeadLetters
 from recording.record import open_record
@@ -42,6 +43,16 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         return result
 
     return call
+
+
+def test_the_door_for_other_agents_has_the_same_commands(tmp_path, monkeypatch):
+    refuse(tmp_path)
+    monkeypatch.setenv("INTAKE_STATE_DIR", str(tmp_path))
+    shown = invoke(intake_svc.__main__.program, ["dead-letters", "list", "--json"])
+    assert (shown.exit_code, shown.output.count("TOO_OLD")) == (0, 1)
+    monkeypatch.setenv("INTAKE_STATE_DIR", str(tmp_path / "other"))
+    nothing = invoke(intake_svc.__main__.program, ["dead-letters", "list"])
+    assert (nothing.exit_code, "set INTAKE_STATE_DIR" in nothing.output) == (1, True)
 
 
 def waiting(state_dir: Path) -> list[Any]:

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from service_kit.probe import probe
 from tests.intake_svc.conftest import House, wait_for
 from tests.intake_svc.exports import calls, post, send
 from tests.support.ports import own_port
@@ -103,6 +104,16 @@ def test_an_answer_that_waits_for_a_ledger_that_is_away_is_a_passing_refusal(hou
     with pytest.raises(grpc.RpcError) as refused:
         send(door.grpc, calls())
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_door_whose_answers_wait_for_a_ledger_that_is_away_is_not_healthy(house):
+    door = house.start_door(INTAKE_ANSWER_AFTER="ledger", INTAKE_ANSWER_SECONDS="0.2")
+    with pytest.raises(grpc.RpcError):
+        send(door.grpc, calls())
+    told = wait_for(lambda: said if "NOT_SERVING" in (said := probe(door.grpc, 10)[1]) else None)
+    assert "the ledger does not answer" in told
+    house.start_audit()
+    wait_for(lambda: probe(door.grpc, 10)[0])
 
 
 def test_a_door_whose_disk_is_full_answers_nothing_and_takes_it_when_there_is_room(house):

@@ -77,6 +77,16 @@ def varint(number: int) -> bytes:
     return out + bytes([number])
 
 
+def test_json_with_an_id_that_is_not_hexadecimal_is_told_from_what_is_no_json(shared):
+    _, door = shared
+    code, answer = post_json(
+        door.http, "/v1/traces", {"resourceSpans": [{"scopeSpans": [{"spans": [{"spanId": "z"}]}]}]}
+    )
+    assert (code, "hexadecimal" in answer["message"]) == (400, True)
+    log = door.service.stderr_text()
+    assert '"peer": "127.0.0.1"' in log
+
+
 def test_the_paths_are_those_of_otlp_and_no_other(shared):
     _, door = shared
     assert post_json(door.http, "/v1/logs", {}) == (200, {})

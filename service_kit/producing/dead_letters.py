@@ -1,20 +1,21 @@
-"""Commands on the rows that the ledger refused. They work on the state directory, beside a running gateway or without.
+"""Commands on the rows that the ledger refused. They work on the state directory, beside a running service or without.
 
-A gateway that runs on the same directory takes what is sent again within half a minute; else the next start does.
+A service that runs on the same directory takes what is sent again within half a minute; else the next start does. In
+all of them, `variable` is the setting that names the directory, and `settings` the class that reads it, module:class.
 """
 
 import time
 from collections import Counter
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-from gateway_svc.settings import StateSettings
 from service_kit.printable import json_text, printable
 from service_kit.settings import load_settings
 from service_kit.terminal.command import Argument, Exit, Option, echo
 from service_kit.terminal.printing import Printer, Table, Wide, counted
 
-if TYPE_CHECKING:  # a gateway that records nothing must not load the record
+if TYPE_CHECKING:  # a service that records nothing must not load the record
     from recording.delivery.dead_letters import DeadLetters, KeptLetter
     from recording.spool import Folders
 
@@ -29,9 +30,9 @@ Json = Annotated[bool, Option("--json", help="Print one JSON object a line.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
-def list_letters(as_json: Json = False, wide: Wide = False) -> None:
+def list_letters(settings: str, variable: str, as_json: Json = False, wide: Wide = False) -> None:
     """List the rows that the ledger refused, with the reason."""
-    letters = _open()[0].read()
+    letters = _open(settings, variable)[0].read()
     if as_json:
         for letter in letters:
             _print_json(_about(letter))
@@ -46,21 +47,23 @@ def list_letters(as_json: Json = False, wide: Wide = False) -> None:
     out.print(table, wide=wide)
 
 
-def show(ids: Ids = None, every: All = False, code: Code = "") -> None:
+def show(settings: str, variable: str, ids: Ids = None, every: All = False, code: Code = "") -> None:
     """Show refused rows as they were recorded, one JSON object a line."""
-    for letter in _chosen(_open()[0], ids, every=every, code=code):
+    for letter in _chosen(_open(settings, variable)[0], ids, every=every, code=code):
         _print_json(letter.about or _about(letter))
 
 
-def resend(ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun = False) -> None:
+def resend(
+    settings: str, variable: str, ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun = False
+) -> None:
     """Send refused rows again, once what they were refused for is mended. Their ids stay, so none is stored twice."""
-    letters, folders = _open()
+    letters, folders = _open(settings, variable)
     chosen = _chosen(letters, ids, every=every, code=code)
     rows = [letter.row() for letter in chosen if letter.about]
     if dry_run or not rows:
         echo(f"{counted(len(rows), 'row')} would be sent again")
         return
-    spool = folders.make()  # numbers of its own; it is free once it is closed, and adopted like a dead gateway's
+    spool = folders.make()  # numbers of its own; it is free once it is closed, and adopted like a dead process's
     try:
         taken = [spool.append(row) for row in rows]
         whole = all(taken) and spool.sync()
@@ -72,11 +75,13 @@ def resend(ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun
     echo(f"{len(rows)} rows are on their way to the ledger again, as producer {spool.id}")
 
 
-def drop(ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun = False) -> None:
+def drop(
+    settings: str, variable: str, ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun = False
+) -> None:
     """Remove refused rows for good. It says which, and a row `onrecord.gap` tells the ledger how many."""
     from recording.spool.gap import Gap
 
-    letters, folders = _open()
+    letters, folders = _open(settings, variable)
     chosen = _chosen(letters, ids, every=every, code=code)
     for letter in chosen:
         _print_json(_about(letter))
@@ -101,13 +106,14 @@ def drop(ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun =
     echo(f"{len(chosen)} rows dropped")
 
 
-def _open() -> "tuple[DeadLetters, Folders]":
+def _open(settings: str, variable: str) -> "tuple[DeadLetters, Folders]":
     from recording.delivery.dead_letters import DeadLetters
     from recording.spool import Folders, SpoolOptions
 
-    root = load_settings(StateSettings).state_dir.resolve() / "spool"
+    module, _, name = settings.partition(":")
+    root = load_settings(getattr(import_module(module), name)).state_dir.resolve() / "spool"
     if not root.is_dir():
-        _fail(f"There is no spool at {root}: set GATEWAY_STATE_DIR as the gateway has it.")
+        _fail(f"There is no spool at {root}: set {variable} as the service has it.")
     return DeadLetters(root), Folders(root, SpoolOptions())
 
 
