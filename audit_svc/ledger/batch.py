@@ -96,6 +96,7 @@ TOOL_CALL_COLUMNS: tuple[Column, ...] = (
     _unset("rule", 128, "decision.rule"),
     _unset("policy_digest", 128, "decision.policy_digest"),
     Text("reason", "decision.reason", limit=256, in_bytes=True, is_name=False, zero_is_null=True),
+    Flag("unconfined", zero_is_null=True),
 )
 
 COST_COLUMNS: tuple[Column, ...] = (

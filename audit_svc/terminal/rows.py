@@ -336,6 +336,7 @@ def decision_of(row: audit_pb2.AuditRow) -> str:
     elif decision.rule:
         parts.append(f"{verdict} by the rule {decision.rule}")
     parts += [f"“{decision.reason}”"] if decision.reason else []
+    parts += ["without a jail"] if row.unconfined else []
     return printable(" · ".join(parts))
 
 

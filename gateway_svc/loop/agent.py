@@ -280,9 +280,10 @@ class Agent:
         finally:
             for call in calls:
                 if call.id not in results:  # cancelled while it waited for a slot: it still has its row
-                    results[call.id] = CANCELLED
                     decide(intent := self._open(turn, call), UNDECIDED)
-                    self._conclude(turn, intent, CANCELLED)
+                    stop = turn.stops.stop
+                    results[call.id] = stopped_call(stop, intent, ran=False) if stop else CANCELLED
+                    self._conclude(turn, intent, results[call.id])
                 self._append(turn, context, ToolMessage(call.provider_call_id, call.name, results[call.id].text))
 
     async def _run_tool(
@@ -292,6 +293,7 @@ class Agent:
             intent, started = self._open(turn, call), time.monotonic()
             ruling = self._toolbox.stopped_by(turn.stops, call) or self._toolbox.rule_on(call, turn.scope, turn.labels)
             decide(intent, ruling.decision)
+            intent.unconfined = self._toolbox.is_unconfined(call.name)
             asks = ruling.policy == "ask" and self._toolbox.check(call) is None
             if not asks:
                 turn.events.put(tool_call_started(intent))
@@ -310,10 +312,15 @@ class Agent:
                         result = await self._toolbox.run(call, ToolContext(self._files, turn.scope))
                 cancelled = False
             except CallStopped as stopped:
-                result, cancelled = stopped_call(stopped, intent), False
+                result, cancelled = stopped_call(stopped.stop, intent, ran=stopped.ran), False
+            except asyncio.CancelledError:
+                if turn.stops.stop is not None:
+                    result = stopped_call(turn.stops.stop, intent, ran=running.runs)
+                raise
             finally:
                 if result.outcome == common_pb2.OUTCOME_INVALID_CALL:  # it never came so far
                     decide(intent, UNDECIDED)
+                intent.unconfined &= running.runs and result.outcome != common_pb2.OUTCOME_INVALID_CALL
                 elapsed_ms = round((time.monotonic() - started) * 1000)
                 results[call.id] = result if result.started_at_ms else replace(result, duration_ms=elapsed_ms)
                 row = self._record(intent, results[call.id])

@@ -41,6 +41,10 @@ class DryRunToolbox:
         """Nothing runs, so nothing is decided and nobody is asked."""
         return Ruling("allow", UNDECIDED)
 
+    def is_unconfined(self, name: str) -> bool:
+        """Nothing runs."""
+        return False
+
     def check(self, call: ToolCall) -> ToolResult | None:
         """Why the call would be refused; None if it would run."""
         return self._toolbox.check(call)

@@ -4,18 +4,17 @@ from dataclasses import replace
 
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
+from onrecord.gateway.v1 import control_pb2
 
-from gateway_svc.stopping.stop import decision, told
-from gateway_svc.stopping.turns import CallStopped
+from gateway_svc.stopping.stop import decision, ended, told
 from gateway_svc.tools.toolbox import denied
 from recording.calls import ToolResult
 from recording.rows import decide
 
 
-def stopped_call(stopped: CallStopped, intent: audit_pb2.AuditRow) -> ToolResult:
+def stopped_call(stop: control_pb2.Stop, intent: audit_pb2.AuditRow, *, ran: bool) -> ToolResult:
     """Its result for the model. A call that had not begun was refused by the stop; one that ran was allowed to."""
-    stop = stopped.stop
-    if stopped.ran:
-        return ToolResult(told(stop), common_pb2.OUTCOME_CANCELLED, f"the stop {stop.id} ended the call")
+    if ran:
+        return ToolResult(told(stop), common_pb2.OUTCOME_CANCELLED, ended(stop))
     decide(intent, replace(decision(stop), waited_ms=intent.decision.waited_ms))
     return denied(f"the stop {stop.id} does not allow the call", told=told(stop))

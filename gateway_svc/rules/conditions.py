@@ -104,9 +104,9 @@ class FirstOf:
         None where one cannot be evaluated, at least not together with the others: ask them one by one.
         """
         try:
-            variables = _ENVIRONMENT.Activation(facts.variables(self._reads))
-            for program in self._programs:
-                place = program.eval(variables).value()
+            variables = facts.variables(self._reads)
+            for program in self._programs:  # most tools have one, and an activation to share costs more than it saves
+                place = program.eval(data=variables).value()
                 if type(place) is not int:
                     return None
                 if place >= 0:

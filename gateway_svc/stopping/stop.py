@@ -76,7 +76,13 @@ def decision(stop: pb.Stop) -> Decision:
 
 def told(stop: pb.Stop) -> str:
     """What a model is told of a call that a stop refused."""
-    return f"An administrator has stopped this tool (stop {stop.id}): {stop.reason}"
+    what = "tool" if stop.scope.HasField("tool") else "agent"
+    return f"An administrator has stopped this {what} (stop {stop.id}): {stop.reason}"
+
+
+def ended(stop: pb.Stop) -> str:
+    """What the record says of a call that ran when a stop came."""
+    return f"the stop {stop.id} ended the call"
 
 
 def check_scope(scope: pb.StopScope) -> None:

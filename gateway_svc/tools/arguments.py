@@ -73,7 +73,7 @@ def parse_object(text: str) -> dict[str, Any]:
         return {}
     try:
         check_json(text)
-        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+        value = _DECODER.decode(text)
     except ArgumentsError:
         raise
     except Exceeded as over:
@@ -111,6 +111,9 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(_: str) -> NoReturn:
     raise ArgumentsError("the arguments hold NaN or Infinity, which JSON does not have")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
 
 
 def _problems(error: ValidationError, parameters: type[BaseModel]) -> str:

@@ -167,6 +167,10 @@ class Toolbox:
             return by_policy
         return rule_on_arguments(self._rules, call, scope, labels, by_policy)
 
+    def is_unconfined(self, name: str) -> bool:
+        """Whether a tool runs programs that nothing confines."""
+        return name in self._unconfined
+
     def mcp_server(self, name: str) -> tuple[str, str]:
         """The name and the version of the MCP server that has a tool; empty for other tools."""
         return self._remote.software(name) if name in self._remote.tools() else ("", "")

@@ -66,6 +66,13 @@ class Pair:
         self._stack.enter_context(service)
         return service
 
+    def start_door(self, **env: str) -> Service:
+        listen = {"INTAKE_LISTEN": "127.0.0.1:0", "INTAKE_HTTP_LISTEN": "127.0.0.1:0"}
+        state = {"INTAKE_STATE_DIR": str(self.folder / "intake"), "INTAKE_AUDIT_TARGET": self.audit_address}
+        service = start_service("intake_svc", {**listen, **state, **env}, "serve")
+        self._stack.enter_context(service)
+        return service
+
     async def gateway(self, service: Service) -> "gateway_pb2_grpc.GatewayServiceAsyncStub":
         return gateway_pb2_grpc.GatewayServiceStub(await self.channel(service.address))
 

@@ -12,6 +12,8 @@ from onrecord.client.ledger import AsyncLedger
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import approvals_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from demo.script import Call, Script, Step
 from service_kit.access.roles import Role, make_token
@@ -19,6 +21,10 @@ from tests.e2e.conftest import run_turn
 from tests.e2e.test_mcp import mcp_file
 from tests.e2e.test_r12_claude import claude
 from tests.e2e.test_security import bearer, refusal
+from tests.e2e.test_stops import until
+from tests.intake_svc.conftest import DoorProcess
+from tests.intake_svc.dialects.exports import SAMPLES, read, sample
+from tests.intake_svc.exports import post
 
 CLAIMS: Mapping[str, Any] = {"on_behalf_of": "carol", "agent": common_pb2.Software(name="helper", version="1.2")}
 ALLOWED, DENIED, UNDECIDED = common_pb2.VERDICT_ALLOWED, common_pb2.VERDICT_DENIED, common_pb2.VERDICT_UNSPECIFIED
@@ -77,6 +83,7 @@ async def test_a_row_of_every_way_in_which_a_tool_can_run_says_what_decided_and_
     env = mcp_file(tmp_path) | command | {"GATEWAY_TOOLS": "glob,read,webfetch,write=ask"}
     service = pair.start_gateway(**env, GATEWAY_ANTHROPIC_URL="http://127.0.0.1:1")
     gateway, approvals = await pair.gateway(service), await pair.approvals(service)
+    await until(lambda: '"mcp.connected"' in service.stderr_text())  # however slow it is to start
 
     # The loop, and steps in parallel; MCP; a person; and a shadow, whose calls are not run.
     shadows = pb.SessionSettings(shadows=[pb.EngineChoice(engine="openai")])
@@ -95,13 +102,30 @@ async def test_a_row_of_every_way_in_which_a_tool_can_run_says_what_decided_and_
     settings = pb.SessionSettings(engine="anthropic", fallback=pb.EngineChoice(engine="ollama"))
     for _ in range(2):
         request = pb.RunTurnRequest(input="go", new_session=settings, request_id="once", **CLAIMS)
-        await answer_all(approvals, gateway.RunTurn(request)) if not _ else None
+        await answer_all(approvals, gateway.RunTurn(request))
     # Claude, and an application.
     await run_turn(gateway, engine="claude")
     async with AsyncLedger(tmp_path / "application", pair.audit_address) as ledger:
         with ledger.tool_call("lookup", {"city": "Kiel"}):
             pass
-    every = 3 * len(WAYS) + claudes + 1
+    # Other agents, by all that they sent us as OpenTelemetry.
+    door = DoorProcess(pair.start_door())
+    sent = 0
+    for name in SAMPLES:
+        export = sample(name)
+        signals = {
+            "/v1/traces": ExportTraceServiceRequest(resource_spans=[export.spans]),
+            "/v1/logs": ExportLogsServiceRequest(resource_logs=[export.logs]),
+        }
+        for path, signal in signals.items():
+            status, _, _ = await asyncio.to_thread(post, door.http, path, signal.SerializeToString())
+            assert status == 200, name
+        sent += len(read(export).calls)
+    told = await pair.rows(sent, sources=[common_pb2.SOURCE_OTLP])
+    assert len(told) == sent > len(SAMPLES) / 2
+    assert CONFIGURATION in {row.decision.source for row in told}, "one says what decided"
+
+    every = 3 * len(WAYS) + claudes + 1 + sent
     rows = await pair.rows(every)
     assert len(rows) == every
     own = [row for row in rows if row.engine == "claude"]

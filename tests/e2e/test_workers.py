@@ -34,9 +34,11 @@ WORK = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": WA
 EVERYTHING = control_pb2.StopScope(everything=control_pb2.Everything())
 
 
-async def connect(pair: Pair, service: Service, token: str = "") -> list[Any]:
-    """Connections of their own, each with the stubs of all services."""
-    await until(lambda: service.stderr_text().count("service.listening") >= 2)  # however slow one of them is to start
+async def connect(pair: Pair, service: Service, token: str = "", listening: int = 2) -> list[Any]:
+    """Connections of their own, each with the stubs of all services, once so many processes listen."""
+    await until(
+        lambda: service.stderr_text().count("service.listening") >= listening
+    )  # however slow one of them is to start
     return [await Everything.to(pair, service, token) for _ in range(CONNECTIONS)]
 
 

@@ -1,6 +1,6 @@
 """Turns over real agents and scripted model servers in one process, with the rows that they leave."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -61,6 +61,7 @@ class House:
         *,
         responses: bool,
         rules: Rules | None,
+        unconfined: Collection[str],
     ) -> None:
         self.ollama = ollama
         self.openai = openai
@@ -69,7 +70,7 @@ class House:
         (self.workspace / "notes.txt").write_text("high tide at noon\n")
         self.logger = Logger()
         self.sessions = open_sessions(folder)
-        toolbox = Toolbox([ReadTool(), BashTool(None)], rules=rules)
+        toolbox = Toolbox([ReadTool(), BashTool(None)], rules=rules, unconfined=unconfined)
         engines: list[tuple[Engine, bool]] = [
             (OllamaEngine(ollama.ollama_url, "scripted", patience=QUICK), True),
             ((ResponsesEngine if responses else OpenAIEngine)(openai.openai_url, MODEL, patience=QUICK), False),
@@ -123,11 +124,12 @@ async def open_house(
     *,
     responses: bool = False,
     rules: Rules | None = None,
+    unconfined: Collection[str] = (),
 ) -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(ModelServer(ollama))
         second = await stack.enter_async_context(ModelServer(openai))
-        house = House(folder, first, second, context_tokens, responses=responses, rules=rules)
+        house = House(folder, first, second, context_tokens, responses=responses, rules=rules, unconfined=unconfined)
         try:
             yield house
         finally:

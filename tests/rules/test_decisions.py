@@ -8,7 +8,7 @@ import pytest
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from demo.script import Script
+from demo.script import Call, Script, Step
 from gateway_svc.errors import PolicyChanged
 from gateway_svc.loop.answers import Answer, Answers
 from gateway_svc.rules.file import Rules
@@ -145,6 +145,23 @@ async def test_a_rule_that_asks_has_the_call_wait_and_its_row_names_it(tmp_path,
         if answers == "nobody"
         else (common_pb2.OUTCOME_SUCCEEDED, PERSON, "ask-all", "seen", "bob")
     )
+
+
+@pytest.mark.parametrize("rule", ["ada-may", "silent", "none"])
+async def test_a_row_says_that_its_program_ran_without_a_jail_whatever_let_it_run(tmp_path, rule):
+    verdict = {"ada-may": "allow", "silent": "deny"}.get(rule)
+    path = tmp_path / "rules.toml"
+    path.write_text(
+        f'[[rules]]\nname = "{rule}"\ntools = ["{"bash" if verdict else "x"}"]\nverdict = "{verdict or "deny"}"\n'
+    )
+    calls = (Call(name="bash", arguments={"command": "true"}), Call(name="read", arguments={"path": "notes.txt"}))
+    calls += (Call(name="bash", arguments={"seconds": 1}),)
+    script = Script(steps=(Step(tool_calls=calls), Step(text="ok")))
+    async with open_house(tmp_path, script, script, rules=Rules(path), unconfined=["bash"]) as house:
+        await house.run()
+    assert len(house.calls) == len(calls)
+    ran = [(row.tool_name, row.outcome) for row in house.calls if row.unconfined]
+    assert ran == ([] if verdict == "deny" else [("bash", common_pb2.OUTCOME_SUCCEEDED)])
 
 
 async def test_an_approval_under_rules_that_changed_is_refused_and_so_is_the_call(tmp_path):

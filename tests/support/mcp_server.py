@@ -28,8 +28,10 @@ def fail(text: str) -> str:
 
 
 @server.tool()
-async def sleep(seconds: float) -> str:
-    """Takes its time."""
+async def sleep(seconds: float, flag: str = "") -> str:
+    """Takes its time; `flag` names a file to make first."""
+    if flag:
+        await asyncio.to_thread(Path(flag).touch)
     await asyncio.sleep(seconds)
     return "slept"
 

@@ -23,6 +23,7 @@ from gateway_svc.engines.claude.outcomes import CANCELLED, observed_result
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.wire.fields import Fields
 from gateway_svc.stopping.stop import decision as stop_decision
+from gateway_svc.stopping.stop import ended as ended_by
 from gateway_svc.stopping.stop import told as stop_told
 from gateway_svc.stopping.turns import RunningCall
 from gateway_svc.turns.events import tool_call_finished, tool_call_started
@@ -218,6 +219,8 @@ class Calls:
         """Records an ended call, and tells the client. The one place where this engine builds audit rows."""
         if opened.running:
             self._turn.stops.end_call(opened.running)
+        if result is CANCELLED and (stop := self._turn.stops.stop):
+            result = self._stopped(opened, stop)
         duration_ms = round((time.monotonic() - opened.started) * 1000)
         result = replace(result, duration_ms=duration_ms)
         if self._audit:
@@ -231,6 +234,15 @@ class Calls:
             row = _bare_row(opened.intent, result)
         self._turn.account.add_tool_call(row)
         self._turn.events.put(tool_call_finished(row))
+
+    def _stopped(self, opened: _Open, stop: control_pb2.Stop) -> ToolResult:
+        """The result of a call that a stop has ended with its turn, or refused since it had not begun."""
+        if opened.running is None or opened.running.runs:
+            return replace(CANCELLED, error=ended_by(stop))
+        opened.stop = opened.stop or stop
+        return ToolResult(
+            CANCELLED.text, common_pb2.OUTCOME_DENIED, f"the stop {opened.stop.id} does not allow the call"
+        )
 
 
 def _refused_by(opened: _Open) -> Decision:

@@ -148,6 +148,7 @@ class AuditRow(_message.Message):
     MCP_SERVER_FIELD_NUMBER: _builtins.int
     ARGS_DIGEST_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
+    UNCONFINED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Chosen by the producer, unique for ever among its rows, 1 to 128 characters; a UUIDv7 keeps the ledger fast."""
     session_id: _builtins.str
@@ -199,6 +200,10 @@ class AuditRow(_message.Message):
     """By what way it was recorded."""
     parent_turn_id: _builtins.str
     """The turn whose tool call began this turn, as the client says, at most 128 characters; empty where none did."""
+    unconfined: _builtins.bool
+    """Whether the call ran a program that no jail confined, whatever let it run. False says nothing: the tool may run no
+    program, the call may not have run, and producers may not know.
+    """
     @_builtins.property
     def agent(self) -> _common_pb2.Software:
         """The agent that made the call, as the client or the engine says."""
@@ -246,10 +251,11 @@ class AuditRow(_message.Message):
         mcp_server: _common_pb2.Software | None = ...,
         args_digest: _common_pb2.ArgsDigest | None = ...,
         decision: _common_pb2.Decision | None = ...,
+        unconfined: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "agent", b"agent", "args_digest", b"args_digest", "decision", b"decision", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status", "mcp_server", b"mcp_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "agent", b"agent", "args_digest", b"args_digest", "args_summary", b"args_summary", "created_at_ms", b"created_at_ms", "decision", b"decision", "duration_ms", b"duration_ms", "engine", b"engine", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status", "id", b"id", "mcp_server", b"mcp_server", "model", b"model", "on_behalf_of", b"on_behalf_of", "outcome", b"outcome", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "provider_call_id", b"provider_call_id", "redaction_version", b"redaction_version", "result_bytes", b"result_bytes", "result_truncated", b"result_truncated", "session_id", b"session_id", "shadow", b"shadow", "source", b"source", "times_observed", b"times_observed", "tool_name", b"tool_name", "trace_id", b"trace_id", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "agent", b"agent", "args_digest", b"args_digest", "args_summary", b"args_summary", "created_at_ms", b"created_at_ms", "decision", b"decision", "duration_ms", b"duration_ms", "engine", b"engine", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status", "id", b"id", "mcp_server", b"mcp_server", "model", b"model", "on_behalf_of", b"on_behalf_of", "outcome", b"outcome", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "provider_call_id", b"provider_call_id", "redaction_version", b"redaction_version", "result_bytes", b"result_bytes", "result_truncated", b"result_truncated", "session_id", b"session_id", "shadow", b"shadow", "source", b"source", "times_observed", b"times_observed", "tool_name", b"tool_name", "trace_id", b"trace_id", "turn_id", b"turn_id", "unconfined", b"unconfined"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
     _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015

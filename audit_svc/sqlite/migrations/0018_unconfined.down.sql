@@ -1,0 +1,1 @@
+ALTER TABLE tool_call_log DROP COLUMN unconfined;

@@ -1,0 +1,2 @@
+-- Whether the call ran a program without a jail. Null where it is not said, and in all rows that are there already.
+ALTER TABLE tool_call_log ADD COLUMN unconfined INTEGER;
