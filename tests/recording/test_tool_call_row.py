@@ -45,6 +45,7 @@ FIELDS = {
     "mcp_server",
     "args_digest",
     "decision",
+    "unconfined",
 }
 UNDECIDED = common_pb2.Decision(source=common_pb2.DECISION_SOURCE_NONE)
 MAX_CHARACTERS = {"id": 128, "session_id": 128, "engine": 64, "tool_name": 128, "model": 256, "provider_call_id": 256}

@@ -154,8 +154,8 @@ async def test_a_row_says_that_its_program_ran_without_a_jail_whatever_let_it_ru
     path.write_text(
         f'[[rules]]\nname = "{rule}"\ntools = ["{"bash" if verdict else "x"}"]\nverdict = "{verdict or "deny"}"\n'
     )
-    calls = (Call(name="bash", arguments={"command": "true"}), Call(name="read", arguments={"path": "notes.txt"}))
-    calls += (Call(name="bash", arguments={"seconds": 1}),)
+    given = (("bash", {"command": "true"}), ("read", {"path": "notes.txt"}), ("bash", {"seconds": 1}))
+    calls = tuple(Call(name=name, arguments=arguments) for name, arguments in given)
     script = Script(steps=(Step(tool_calls=calls), Step(text="ok")))
     async with open_house(tmp_path, script, script, rules=Rules(path), unconfined=["bash"]) as house:
         await house.run()
