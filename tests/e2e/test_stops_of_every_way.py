@@ -6,7 +6,9 @@ nothing of theirs.
 
 import asyncio
 import json
+import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -101,6 +103,7 @@ class Stage:
     def __init__(self, pair: Pair, slow: ModelServer, workers: int, folder: Path) -> None:
         self.pair, self.slow, self.workers = pair, slow, workers
         self.plays, self.flag, self.pids = folder / "claude", folder / "flag", pair.workspace / "pids"
+        self.started = set[int]()
         self.plays.mkdir()
         self.pids.mkdir()
         roles = {"ada": Role.CALLER, "bob": Role.CALLER, "root": Role.ADMIN}
@@ -149,6 +152,7 @@ class Stage:
             entry = json.loads(line)
             pids += [entry[name] for name in ("pid", "spawned") if name in entry]
         journal.unlink(missing_ok=True)
+        self.started.update(pids)
         return pids
 
     async def run(self, name: str, ends: Any = None, **request: Any) -> Running:
@@ -159,7 +163,7 @@ class Stage:
         """
         way = WAYS[name]
         calls = [call.model_copy(update={"arguments": self._filled(call)}) for call in way.calls]
-        self.pair.model.script = Script(steps=(Step(tool_calls=tuple(calls)), DONE) if calls else (DONE,))
+        self.pair.model.script = Script(steps=(Step(tool_calls=tuple(calls)) if calls else DONE, DONE))
         self._turns += 1
         ends = ends or self.ada
         fields = {"input": "go", "agent": HELPER, **request}
@@ -282,7 +286,11 @@ async def stage(request, make_pair, tmp_path):
     async with ModelServer(Script(steps=(Step(delay_ms=600_000),), pages=pages)) as slow:
         pair = await make_pair(Script())
         pair.start_audit()
-        yield Stage(pair, slow, request.param, tmp_path)
+        stage = Stage(pair, slow, request.param, tmp_path)
+        yield stage
+        stage.begun()
+        for pid in filter(is_running, stage.started):  # of a test that failed
+            os.kill(pid, signal.SIGKILL)
 
 
 async def test_a_stop_reaches_every_way_in_which_a_tool_runs(stage):
@@ -394,8 +402,9 @@ async def test_a_stop_of_tools_reaches_every_way_in_which_they_run_and_no_other(
         if restarted:
             service.kill()
             await stage.start()
-        turns = {name: await stage.run(name) for name in of_tools}
-        for name, turn in turns.items():
+        turns = {}
+        for name in of_tools:
+            turn = turns[name] = await stage.run(name)
             await turn.task
             assert turn.events[-1].turn_finished.stop_reason == pb.STOP_REASON_COMPLETED, name
         rows = await stage.rows(turns.values())
