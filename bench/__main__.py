@@ -15,6 +15,7 @@ from bench import (
     agent_loop,
     client_turns,
     conversations,
+    door,
     load_rows,
     load_turns,
     record_cost,
@@ -40,6 +41,7 @@ MEASURES = {
     "i": client_turns.measure,
     "j": rule_cost.measure,
     "k": conversations.measure,
+    "l": door.measure,
 }
 
 

@@ -60,7 +60,7 @@ def black_hole() -> Iterator[str]:
 @contextmanager
 def late_ledger(address: str) -> Iterator[str]:
     """The address of a proxy that delays every answer of the ledger at address by LATE_SECONDS."""
-    with _printing_address([sys.executable, "-m", "bench.services", address]) as line:
+    with printing_address([sys.executable, "-m", "bench.services", address]) as line:
         yield line
 
 
@@ -69,12 +69,12 @@ def model_server(folder: Path, said: Mapping[str, object] = SCRIPT) -> Iterator[
     """The URL of a model server with that script; by default its model always calls the tool `probe`."""
     script = folder / "script.json"
     script.write_text(json.dumps(said), encoding="utf-8")
-    with _printing_address([sys.executable, "-m", "demo.model_server", "--script", str(script)]) as line:
+    with printing_address([sys.executable, "-m", "demo.model_server", "--script", str(script)]) as line:
         yield line.split()[-1]
 
 
 @contextmanager
-def _printing_address(command: list[str]) -> Iterator[str]:
+def printing_address(command: list[str]) -> Iterator[str]:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "protos")])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=env) as process:
         assert process.stdout is not None
