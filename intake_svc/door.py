@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-import structlog
 from google.protobuf.message import Message
 
 from intake_svc.dialects import Reading, joined
@@ -28,12 +27,9 @@ from recording.spool import SpoolClosed
 from service_kit.access.callers import current_caller
 from service_kit.errors import Overloaded
 
-log = structlog.get_logger(__name__)
-
 MAX_TOLD = 10
 """Of the reasons why something was not understood, in one answer."""
 NOT_SAFE = "what was sent cannot be made safe now: send it again later"
-UNREAD = "its reader failed, which is a fault of this service: see its log"
 _LOOK_SECONDS = 0.01
 
 
@@ -122,7 +118,7 @@ class Door:
 
     def _read(self, signal: Signal, unpack: Callable[[], Message], principal: str) -> tuple[Reading, int, Taken | None]:
         """What came; how many rows another signal tells; and the rest in the spool, None where there is none."""
-        whole = joined([_read_one(signal, resource) for resource in getattr(unpack(), signal.resources)])
+        whole = joined([signal.read(resource) for resource in getattr(unpack(), signal.resources)])
         reading, left_out = self._one_source.choose(whole, signal.name, principal)
         if principal:
             told: list[Any] = [*reading.calls, *reading.intents, *reading.costs]
@@ -171,15 +167,6 @@ class Door:
             except TimeoutError:
                 self._record.logger.call_for_look()
                 raise StoreUnavailable("the ledger has not answered in time: send it again later") from None
-
-
-def _read_one(signal: Signal, resource: Any) -> Reading:
-    """One resource's reading; a fault of a reader costs what is in this one, and nothing around it."""
-    try:
-        return signal.read(resource)
-    except Exception as error:  # noqa: BLE001 - only its type is told: a traceback may quote content
-        log.error("intake.reader_failed", signal=signal.name, error=type(error).__name__)
-        return Reading(not_understood=(UNREAD,))
 
 
 def _reasons(not_understood: tuple[str, ...]) -> str:

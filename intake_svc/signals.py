@@ -32,7 +32,7 @@ class Signal:
     rejected: str
     """The field of a response's partial_success that counts what was not taken."""
     read: Callable[[Any], Reading]
-    """The rows of one resource."""
+    """The rows of one resource. Never raises, whatever was sent."""
 
     @property
     def method(self) -> str:

@@ -113,15 +113,14 @@ def _resource(resource: Resource) -> tuple[str, str]:
 
 
 def _read(dialect: Dialect, read: _Reader[_T], items: Sequence[_T], name: str, version: str) -> Reading:
-    agent = agent_of(dialect, name, version)
     try:
-        return read(items, agent)
+        return read(items, agent_of(dialect, name, version))
     except Exception as error:  # noqa: BLE001 - only its type is told: a traceback may quote content
         log.error("dialects.failed", dialect=dialect.engine, error=type(error).__name__)
     one_by_one = []
     for item in items:
         try:
-            one_by_one.append(read((item,), agent))
+            one_by_one.append(read((item,), agent_of(dialect, name, version)))
         except Exception:  # noqa: BLE001 - one bad item never costs what is around it
             one_by_one.append(Reading(not_understood=(f"{dialect.engine}: {FAULTY}",)))
     return joined(one_by_one)

@@ -82,6 +82,14 @@ def test_the_samples_of_all_producers_sent_twice_are_stored_once(shared):
     wait_for(lambda: expected <= {row["id"] for row in house.rows()})
     stored = [row["id"] for row in house.rows()]
     assert len(stored) == len(set(stored))
+    send(door.grpc, calls(1, session="behind-samples"))
+    arrived(house, "behind-samples", 1)
+    tool_calls, requests = house.rows(), house.rows("cost_log")
+    sessions = house.rows("sessions")
+    assert {row["session_id"] for row in (*tool_calls, *requests)} == {session["id"] for session in sessions}
+    for session in sessions:  # each row once, though each export came twice
+        counted = [sum(row["session_id"] == session["id"] for row in rows) for rows in (tool_calls, requests)]
+        assert [session["tool_calls"], session["requests"]] == counted
     assert not list(house.state.glob("spool/dead-letters/*.jsonl")), "a row was refused"
 
 
