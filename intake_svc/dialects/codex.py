@@ -23,6 +23,7 @@ DIALECT = Dialect(
     agent="codex",
     provider="openai",
     tools={
+        "Bash": {"command": Show.COMMAND},  # its hooks' name for the shell
         "exec_command": {"cmd": Show.COMMAND, "workdir": Show.PATH, "yield_time_ms": Show.NUMBER},
         "shell": {"command": Show.COMMAND, "workdir": Show.PATH, "timeout_ms": Show.NUMBER},
         "shell_command": {"command": Show.COMMAND, "workdir": Show.PATH, "timeout_ms": Show.NUMBER},

@@ -18,7 +18,6 @@ from recording.show import Show
 show_fields(
     {
         # as hooks name them, where telemetry names them otherwise
-        "codex:Bash": {"command": Show.COMMAND},
         "cursor:Shell": {"command": Show.COMMAND, "working_directory": Show.PATH},
         "cursor:Read": {"file_path": Show.PATH, "path": Show.PATH},
         "cursor:Write": {"file_path": Show.PATH, "path": Show.PATH},
