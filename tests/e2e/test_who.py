@@ -110,7 +110,7 @@ async def test_a_row_of_every_way_in_which_a_tool_can_run_says_what_decided_and_
             pass
     # Other agents, by all that they sent us as OpenTelemetry.
     door = DoorProcess(pair.start_door())
-    sent = 0
+    calls = set[tuple[str, str]]()  # one that both logs and spans tell is one row
     for name in SAMPLES:
         export = sample(name)
         signals = {
@@ -120,15 +120,15 @@ async def test_a_row_of_every_way_in_which_a_tool_can_run_says_what_decided_and_
         for path, signal in signals.items():
             status, _, _ = await asyncio.to_thread(post, door.http, path, signal.SerializeToString())
             assert status == 200, name
-        sent += len(read(export).calls)
-    told = await pair.rows(sent, sources=[common_pb2.SOURCE_OTLP])
-    assert len(told) == sent > len(SAMPLES) / 2
+        calls |= {(call.session_id, call.provider_call_id) for call in read(export).calls}
+    told = await pair.rows(len(calls), sources=[common_pb2.SOURCE_OTLP])
+    assert len(told) == len(calls) > len(SAMPLES) / 2
     assert CONFIGURATION in {row.decision.source for row in told}, "one says what decided"
 
-    every = 3 * len(WAYS) + claudes + 1 + sent
+    every = 3 * len(WAYS) + claudes + 1 + len(calls)
     rows = await pair.rows(every)
     assert len(rows) == every
-    own = [row for row in rows if row.engine == "claude"]
+    own = [row for row in rows if row.engine == "claude" and row.source == common_pb2.SOURCE_OWN_LOOP]
     assert {row.decision.source for row in own} <= {OWN, NONE}
     assert {row.agent.name for row in own} == {"claude-code"}
     assert "notes" in {row.mcp_server.name for row in own}
