@@ -32,19 +32,19 @@ class Start:
     """Starts services as `start(module, **settings)`, and sees to it that they hold nothing more behind a case."""
 
     def __init__(self, folder: Path, stack: ExitStack, growth: int) -> None:
-        self._folder = folder
+        self.folder = folder
         self._stack = stack
         self._growth = growth
         self.watched: list[Watched] = []
 
     def __call__(self, module: str, **env: str) -> Service:
-        temporary = self._folder / f"temporary-{len(self.watched)}"
+        temporary = self.folder / f"temporary-{len(self.watched)}"
         temporary.mkdir()
         common = {
             "AUDIT_LISTEN": "127.0.0.1:0",
-            "AUDIT_DB": str(self._folder / "audit.db"),
+            "AUDIT_DB": str(self.folder / "audit.db"),
             "GATEWAY_LISTEN": "127.0.0.1:0",
-            "GATEWAY_STATE_DIR": str(self._folder / "state"),
+            "GATEWAY_STATE_DIR": str(self.folder / "state"),
             "GATEWAY_OLLAMA_URL": "http://127.0.0.1:9",
             "GATEWAY_OLLAMA_MODEL": "m",
             "TMPDIR": str(temporary),
