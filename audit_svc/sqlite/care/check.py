@@ -13,7 +13,7 @@ from audit_svc.ledger.batch import stream_of
 from audit_svc.ledger.clock import MAX_JUMP_MS, wall_ms
 from audit_svc.ledger.columns import MAX_TIME_MS
 from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
-from audit_svc.sqlite.care.prune import OLD, OLD_CALLS
+from audit_svc.sqlite.care.prune import OLD_CALLS, OLD_REQUESTS
 from audit_svc.sqlite.care.shared_ids import shared_ids
 from audit_svc.sqlite.care.wal import unread
 from audit_svc.sqlite.open import migrate
@@ -150,7 +150,7 @@ def _pruned(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Fi
             "pruned", "note", "a prune has not ended: the service goes on with it, and so does `audit-svc prune`"
         )
         return
-    for table, old in (("tool_call_log", OLD_CALLS), ("cost_log", OLD)):
+    for table, old in (("tool_call_log", OLD_CALLS), ("cost_log", OLD_REQUESTS)):
         ((count,),) = connection.execute(f"SELECT count(*) FROM {table} WHERE {old}", (mark,))  # noqa: S608 - texts of ours
         if count:
             yield Finding("pruned", "wrong", f"{count} rows of {table} are older than what was pruned")
@@ -183,6 +183,7 @@ def rollups_off(connection: apsw.Connection) -> dict[str, int]:
     ((left,),) = connection.execute(
         "SELECT max(pruned_before) FROM pruned WHERE finished_at IS NULL "
         "OR EXISTS (SELECT 1 FROM tool_call_log WHERE created_at < pruned_before)"
+        "OR EXISTS (SELECT 1 FROM cost_log WHERE created_at < pruned_before)"
     )
     from_ms = int(left or 0)
     # It makes temporary tables, which a connection that answers queries cannot: in memory, since no folder may be

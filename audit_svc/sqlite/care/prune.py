@@ -13,6 +13,7 @@ from typing import Any
 from audit_svc.errors import ClockJumped
 from audit_svc.ledger.clock import SeenClock, wall_ms
 from audit_svc.ledger.pruning import Progress, PrunedCounts
+from audit_svc.ledger.side_by_side import side_by_side
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.ledger.usage import MAX_SUMMED
 from audit_svc.sqlite.care.pruned import pruned_before
@@ -35,11 +36,11 @@ INCREMENTAL = 2
 """What `PRAGMA auto_vacuum` says of a file that can give pages back one by one."""
 
 # SQLite gives the next row the number above the highest. Were that row removed, a number would come twice, and who
-# follows the rows by their numbers would miss some: it stays until another has come.
-OLD = "created_at < ?1 AND coalesce(clock_suspect, 0) < ?1"
+# follows the rows by their numbers would miss some, or take one for another that was sealed: it stays until another has
+# come.
+_OLD = "created_at < ?1 AND coalesce(clock_suspect, 0) < ?1 AND position < (SELECT max(position) FROM {table})"
+OLD_CALLS, OLD_REQUESTS = (_OLD.format(table=table) for table in ("tool_call_log", "cost_log"))
 """What there is to remove of a table before a time. A row with a suspect time stays as long after it came."""
-OLD_CALLS = f"{OLD} AND position < (SELECT max(position) FROM tool_call_log)"  # noqa: S608 - texts of ours
-"""What there is to remove of tool_call_log."""
 
 # As the rollups count them: no row fills a sum alone.
 _COUNTED = [f"min({name}, {MAX_SUMMED})" for name in ("input_tokens", "output_tokens", "coalesce(cost_micros, 0)")]
@@ -52,11 +53,20 @@ _CALLS = (
 )
 _REQUESTS = (
     "DELETE FROM cost_log WHERE position IN "  # noqa: S608 - texts of ours
-    f"(SELECT position FROM cost_log WHERE {OLD} ORDER BY created_at LIMIT ?2) "
-    f"RETURNING created_at, {', '.join(_COUNTED)}"
+    f"(SELECT position FROM cost_log WHERE {OLD_REQUESTS} ORDER BY created_at LIMIT ?2) "
+    f"RETURNING created_at, {', '.join(_COUNTED)}, position"
 )
 _QUERIES = (
-    "DELETE FROM query_log WHERE id IN (SELECT id FROM query_log WHERE created_at < ? ORDER BY created_at LIMIT ?)"
+    "DELETE FROM query_log WHERE id IN (SELECT id FROM query_log WHERE created_at < ? "
+    "AND id < (SELECT max(id) FROM query_log) ORDER BY created_at LIMIT ?) RETURNING id"
+)
+_GAPS = (
+    "DELETE FROM gap_log WHERE position IN (SELECT position FROM gap_log WHERE coalesce(recorded_at, 0) < ? "
+    "AND position < (SELECT max(position) FROM gap_log) ORDER BY position LIMIT ?) RETURNING position"
+)
+_REVISIONS = (
+    "DELETE FROM session_log WHERE id = ? AND recorded_by = ? "
+    "AND position < (SELECT max(position) FROM session_log) RETURNING position"
 )
 _SESSIONS_LOOKED_AT = (
     "SELECT created_at, position FROM sessions WHERE created_at < ? AND (created_at, position) > (?, ?) "
@@ -134,7 +144,7 @@ def count(connection: Connection, before_ms: int) -> Progress:
         (before_ms,),
     )
     ((requests, *tokens_and_cost),) = connection.execute(
-        f"SELECT count(*), {_COUNTED_SUMS} FROM cost_log WHERE {OLD}",  # noqa: S608 - texts of ours
+        f"SELECT count(*), {_COUNTED_SUMS} FROM cost_log WHERE {OLD_REQUESTS}",  # noqa: S608 - texts of ours
         (before_ms,),
     )
     ((sessions,),) = connection.execute(
@@ -217,6 +227,7 @@ class Prune:
     def _remove_calls(self, connection: Connection) -> bool:
         removed: list[Any] = connection.execute(_CALLS, (self.before_ms, BATCH_ROWS)).fetchall()
         forget_rows(connection, [row[2:] for row in removed])
+        self._tell_removed(connection, "tool_call", [row[2] for row in removed])
         errors = sum(row[1] for row in removed)
         self._note(connection, removed, PrunedCounts(tool_calls=len(removed), errors=errors))
         return len(removed) < BATCH_ROWS
@@ -227,7 +238,8 @@ class Prune:
 
     def _remove_requests(self, connection: Connection) -> bool:
         removed = connection.execute(_REQUESTS, (self.before_ms, BATCH_ROWS)).fetchall()
-        tokens_and_cost = (sum(column) for column in list(zip(*removed, strict=True))[1:])
+        tokens_and_cost = (sum(column) for column in list(zip(*removed, strict=True))[1:-1])
+        self._tell_removed(connection, "model_request", [row[-1] for row in removed])
         counts = PrunedCounts(0, 0, len(removed), *tokens_and_cost)
         self._note(connection, removed, counts)
         return len(removed) < BATCH_ROWS
@@ -237,6 +249,8 @@ class Prune:
         if seen:
             removed = connection.execute(_SESSIONS, (*self._seen, *seen[-1], self.before_ms)).fetchall()
             connection.executemany("DELETE FROM session_labels WHERE session_id = ? AND recorded_by = ?", removed)
+            revisions: list[Any] = [row[0] for session in removed for row in connection.execute(_REVISIONS, session)]
+            self._tell_removed(connection, "session", revisions)
             self._note(connection, [], PrunedCounts(sessions=len(removed)))
             self._seen = seen[-1]
         return len(seen) < BATCH_ROWS
@@ -257,8 +271,12 @@ class Prune:
     def _remove_queries(self, connection: Connection) -> bool:
         """The log of queries and the refusals are kept as long as the rows."""
         connection.execute("DELETE FROM refusals WHERE minute < ?", (self.before_ms,))
-        connection.execute(_QUERIES, (self.before_ms, BATCH_ROWS))
-        return connection.changes() < BATCH_ROWS
+        done = True
+        for kind, delete in (("query", _QUERIES), ("gap", _GAPS)):
+            removed: list[Any] = [row[0] for row in connection.execute(delete, (self.before_ms, BATCH_ROWS))]
+            self._tell_removed(connection, kind, removed)
+            done &= len(removed) < BATCH_ROWS
+        return done
 
     def _finish(self, connection: Connection) -> bool:
         now_ms = wall_ms()
@@ -269,6 +287,15 @@ class Prune:
         """Returns free pages to the file system, where the file was created with incremental auto-vacuum."""
         connection.execute(f"PRAGMA incremental_vacuum({BATCH_PAGES})").fetchall()
         return bool(connection.pragma("auto_vacuum") != INCREMENTAL or connection.pragma("freelist_count") == 0)
+
+    def _tell_removed(self, connection: Connection, kind: str, positions: Sequence[int]) -> None:
+        """Puts on the record what goes, in the transaction that removes it, so that a seal of it can be checked."""
+        now_ms = wall_ms()
+        connection.executemany(
+            "INSERT INTO removal_log (removed_kind, first_position, last_position, pruned_before, pruned_by, "
+            "recorded_at) VALUES (?, ?, ?, ?, ?, ?)",
+            [(kind, first, last, self.before_ms, self.by, now_ms) for first, last in side_by_side(sorted(positions))],
+        )
 
     def _note(self, connection: Connection, rows: Sequence[tuple[Any, ...]], counts: PrunedCounts) -> None:
         """Adds counts to the summary, in the transaction that removed rows. The first of a row is when it began."""

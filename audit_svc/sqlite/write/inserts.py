@@ -218,8 +218,8 @@ class _LogTable:
         """The INSERTs of rows with these columns, by how many rows. Of all rows one caller is told, and one time."""
         names = _names(columns)
         if names not in self._inserts:
-            insert = f"INSERT OR IGNORE INTO {self._name} (recorded_by, recorded_at, {names}) VALUES "  # noqa: S608 - names of ours
-            row = f"(?1,?2,{','.join('?' * len(columns))})"
+            insert = f"INSERT OR IGNORE INTO {self._name} (recorded_by, recorded_at, salt, {names}) VALUES "  # noqa: S608 - names of ours
+            row = f"(?1,?2,randomblob(16),{','.join('?' * len(columns))})"
             self._inserts[names] = {rows: insert + ",".join([row] * rows) for rows in CHUNKS}
         return self._inserts[names]
 

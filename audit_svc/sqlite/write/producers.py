@@ -53,8 +53,9 @@ def cover(connection: Connection, producer: Producer, first: int, last: int, now
     )
     if first > highest + 1:
         _add_gap(connection, producer, highest + 1, first - 1)
+        _log(connection, "opened", producer, highest + 1, first - 1, now_ms)
     elif first <= highest:
-        _close_gaps(connection, producer, first, last)
+        _close_gaps(connection, producer, first, last, now_ms)
 
 
 def highest_of(connection: Connection, producer: Producer) -> int:
@@ -68,7 +69,7 @@ def highest_of(connection: Connection, producer: Producer) -> int:
     return 0
 
 
-def _close_gaps(connection: Connection, producer: Producer, first: int, last: int) -> None:
+def _close_gaps(connection: Connection, producer: Producer, first: int, last: int, now_ms: int) -> None:
     gaps = connection.execute(
         "DELETE FROM producer_gaps WHERE producer_id = ? AND recorded_by = ? AND first_sequence <= ? "
         "AND last_sequence >= ? RETURNING first_sequence, last_sequence",
@@ -79,7 +80,16 @@ def _close_gaps(connection: Connection, producer: Producer, first: int, last: in
             _add_gap(connection, producer, gap_first, first - 1)
         if gap_last > last:
             _add_gap(connection, producer, last + 1, gap_last)
+        _log(connection, "closed", producer, max(first, gap_first), min(last, gap_last), now_ms)
 
 
 def _add_gap(connection: Connection, producer: Producer, first: int, last: int) -> None:
     connection.execute("INSERT INTO producer_gaps VALUES (?, ?, ?, ?)", (*producer, first, last))
+
+
+def _log(connection: Connection, change: str, producer: Producer, first: int, last: int, now_ms: int) -> None:
+    connection.execute(
+        "INSERT INTO gap_log (change, producer_id, recorded_by, first_sequence, last_sequence, recorded_at) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        (change, *producer, first, last, now_ms),
+    )

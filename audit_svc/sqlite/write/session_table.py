@@ -1,5 +1,6 @@
-"""The sessions' rows: of each (id, recorded_by) the highest revision, with its labels."""
+"""The sessions' rows: of each (id, recorded_by) the highest revision, with its labels; and a log of all revisions."""
 
+import json
 from typing import Any, Final
 
 from onrecord.audit.v1 import audit_pb2
@@ -27,13 +28,17 @@ _SELECT = f"SELECT {', '.join(_NAMES)}, recorded_by FROM sessions WHERE id = ? A
 _SELECT_OWN = _SELECT + "recorded_by = ?"
 _FORGET_LABELS = "DELETE FROM session_labels WHERE session_id = ? AND recorded_by = ?"
 _ADD_LABEL = "INSERT INTO session_labels VALUES (?, ?, ?, ?)"
+_LOG = (
+    f"INSERT INTO session_log (recorded_by, recorded_at, {', '.join(_NAMES)}, labels) "  # noqa: S608 - names of ours
+    f"VALUES ({', '.join('?' * (3 + len(_NAMES)))})"
+)
 _LABELS = "SELECT key, value FROM session_labels WHERE session_id = ? AND recorded_by = ?"
 
 
 class SessionTable:
     """Writes sessions, one by one, inside the transaction that the writer has opened."""
 
-    statements = (_UPSERT, _SELECT_OWN, _FORGET_LABELS, _ADD_LABEL, _LABELS)
+    statements = (_UPSERT, _SELECT_OWN, _FORGET_LABELS, _ADD_LABEL, _LOG, _LABELS)
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -55,6 +60,8 @@ class SessionTable:
         self._connection.execute(_FORGET_LABELS, (values[0], recorded_by))
         rows = [(values[0], recorded_by, key, value) for key, value in labels.items()]
         self._connection.executemany(_ADD_LABEL, rows)
+        said = json.dumps(labels, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        self._connection.execute(_LOG, (recorded_by, now_ms, *values, said))
         return True
 
     def _is_earlier(self, row: Values, recorded_by: str) -> bool:
