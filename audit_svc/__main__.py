@@ -6,6 +6,7 @@ _QUERIES = "audit_svc.terminal.queries"
 _CARE = "audit_svc.terminal.care"
 _SERVING = "audit_svc.terminal.serving"
 _SCHEMA = "audit_svc.terminal.schema"
+_SEAL = "audit_svc.terminal.seal"
 
 program = Program(
     "audit-svc",
@@ -31,6 +32,23 @@ program = Program(
             ),
             "backup": Command(f"{_CARE}:backup", "Make a copy of the ledger as it is at one moment, and check it."),
             "check": Command(f"{_CARE}:check", "Check a ledger or a backup, beside a running service too."),
+            "verify": Command(f"{_SEAL}:verify", "Check a ledger, a backup or a row's proof against the seal."),
+            "proof": Command(f"{_SEAL}:proof", "Print the proof that a row stands in the signed log."),
+            "seal": Group(
+                "Look at the seal, its key, and what it has not sealed yet.",
+                {
+                    "status": Command(f"{_SEAL}:status", "Show the log, its key and its last checkpoint."),
+                    "run": Command(f"{_SEAL}:run", "Seal what is there, once, without a service."),
+                    "accept-restore": Command(f"{_SEAL}:accept_restore", "Go on with a ledger from a backup."),
+                    "key": Group(
+                        "Make or show the log's key.",
+                        {
+                            "new": Command(f"{_SEAL}:key_new", "Make a signing key before the first start."),
+                            "show": Command(f"{_SEAL}:key_show", "Print the verifier key."),
+                        },
+                    ),
+                },
+            ),
             "prune": Command(f"{_CARE}:prune", "Remove what began before a time; a summary stays."),
             "rebuild-rollups": Command(f"{_CARE}:rebuild_rollups", "Make the rollups again from the rows."),
             "rebuild-texts": Command(f"{_CARE}:rebuild_texts", "Make the index of texts again from the rows."),

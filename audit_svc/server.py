@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from audit_svc.care import keep_retention
 from audit_svc.metrics import StoreCollector, StoreMetrics
+from audit_svc.seal.process import SealProcess
 from audit_svc.services import RECORD_BATCH, ROLES, LedgerServices, error_interceptor, rules
 from audit_svc.settings import AuditSettings
 from audit_svc.sqlite.open.connection import leave_out_memory_statistics
@@ -53,11 +54,18 @@ def serve(settings: AuditSettings, *, apply_migrations: bool, create: bool = Fal
     registry.register(
         StoreCollector(settings.db, lambda: ledger.queued_rows, lambda: ledger.unindexed_rows, ledger.clock_jump_ms)
     )
-    asyncio.run(_serve(settings, guard, ledger, registry, metrics))
+    seal = SealProcess(settings)
+    registry.register(seal)
+    asyncio.run(_serve(settings, guard, ledger, registry, metrics, seal))
 
 
 async def _serve(
-    settings: AuditSettings, guard: Guard, ledger: SqliteLedger, registry: CollectorRegistry, metrics: StoreMetrics
+    settings: AuditSettings,
+    guard: Guard,
+    ledger: SqliteLedger,
+    registry: CollectorRegistry,
+    metrics: StoreMetrics,
+    seal: SealProcess,
 ) -> None:
     look = asyncio.Event()
     metrics.on_failed_commit = partial(asyncio.get_running_loop().call_soon_threadsafe, look.set)
@@ -66,7 +74,7 @@ async def _serve(
     services = LedgerServices(ledger)
 
     async def detail() -> str:
-        return ledger.why_clock_jumped()
+        return "; ".join(filter(None, (ledger.why_clock_jumped(), seal.why_troubled())))
 
     service = Service(
         names=tuple(ROLES),
@@ -77,6 +85,7 @@ async def _serve(
         detail=detail,
         begin_drain=services.begin_drain,
         takes_unknown_fields=(RECORD_BATCH,),
+        beside=seal.running,
     )
     try:
         await run_service(service, settings, guard, registry)

@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from service_kit.access.guard import GuardSettings
-from service_kit.setting_types import Count, ListenAddress, NewFile
+from service_kit.setting_types import Count, ListenAddress, NewFile, Seconds, SecondsOrZero, Text
 
 
 class AuditSettings(GuardSettings):
@@ -21,6 +21,21 @@ class AuditSettings(GuardSettings):
 
     retention_days: Count | None = Field(None, le=10_000)
     """Older rows are pruned, hour by hour; not set: never."""
+
+    seal_seconds: SecondsOrZero = 1.0
+    """How often what was committed is sealed; 0: never."""
+
+    seal_dir: NewFile | None = None
+    """The folder of the seal; FILE.seal beside the database by default."""
+
+    seal_max_lag_seconds: Seconds = 60
+    """Further behind, the seal is told as trouble: in the log, in health's detail, by a metric."""
+
+    seal_key_file: NewFile | None = None
+    """The signing key, made at the first start; `key` in the seal's folder by default."""
+
+    seal_origin: Text | None = None
+    """The log's name, chosen before its key is made: a name that is yours, such as ledger.example.com/agents."""
 
     check_days: Count = Field(30, le=10_000)
     """After as many, and after an end that was not clean, the whole file is checked beside the service."""

@@ -122,5 +122,6 @@ def run_command(module: str, env: Mapping[str, str], *args: str) -> subprocess.C
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
     """What a process is given: env, and of the caller's own what Python needs."""
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
+    names = ("PATH", "HOME", "TMPDIR", "LANG", "AUDIT_SEAL_SECONDS")
+    inherited = {name: os.environ[name] for name in names if name in os.environ}
     return {**inherited, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'protos'}", **env}

@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import os
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,9 @@ from recording import log, upkeep
 pytest_plugins = ["tests.thread_guard"]
 
 log.pass_on_to(structlog.get_logger)  # as in a service
+
+# The ledgers of most tests are not about the seal, which is a process more for each.
+os.environ.setdefault("AUDIT_SEAL_SECONDS", "0")
 
 # No test measures time: the machine may be busy with other tests.
 settings.register_profile("busy-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

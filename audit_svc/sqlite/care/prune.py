@@ -237,7 +237,7 @@ class Prune:
         return True
 
     def _remove_requests(self, connection: Connection) -> bool:
-        removed = connection.execute(_REQUESTS, (self.before_ms, BATCH_ROWS)).fetchall()
+        removed: list[Any] = connection.execute(_REQUESTS, (self.before_ms, BATCH_ROWS)).fetchall()
         tokens_and_cost = (sum(column) for column in list(zip(*removed, strict=True))[1:-1])
         self._tell_removed(connection, "model_request", [row[-1] for row in removed])
         counts = PrunedCounts(0, 0, len(removed), *tokens_and_cost)

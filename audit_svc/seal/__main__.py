@@ -1,0 +1,50 @@
+"""The sealing process, `python -m audit_svc.seal DATABASE FOLDER KEY_FILE ORIGIN SECONDS`: see process.py.
+
+It ends with its stdin, after a last round, and tells each round on stdout, a JSON object a line.
+"""
+
+import json
+import os
+import select
+import sys
+from pathlib import Path
+from typing import Any
+
+from audit_svc.errors import AuditError
+from audit_svc.seal.sealer import Sealer
+
+NICENESS = 19
+AGAIN_SECONDS = 5.0
+"""After trouble it lets go of the folder for so long: whoever mends it needs it."""
+
+
+def main(database: str, folder: str, key_file: str, origin: str, seconds: str) -> int:
+    """Seals until stdin ends."""
+    os.nice(NICENESS)
+    ended = False
+    while not ended:
+        try:
+            with Sealer(Path(database), Path(folder), Path(key_file), origin) as sealer:
+                while not ended:
+                    ended = _has_ended(float(seconds))
+                    while sealer.step():
+                        _tell(leaves=sealer.size, behind=True)
+                    _tell(leaves=sealer.size, behind=False)
+        except (AuditError, OSError) as error:
+            _tell(trouble=str(error))
+            ended = ended or _has_ended(AGAIN_SECONDS)
+    return 0
+
+
+def _has_ended(seconds: float) -> bool:
+    """Waits; whether stdin has ended meanwhile."""
+    readable, _, _ = select.select([sys.stdin], [], [], seconds)
+    return bool(readable)
+
+
+def _tell(**said: Any) -> None:
+    print(json.dumps(said), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

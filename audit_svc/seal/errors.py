@@ -1,0 +1,31 @@
+"""What can be wrong with a seal."""
+
+from audit_svc.errors import AuditError
+
+
+class SealError(AuditError):
+    """The message says what is wrong and what to do."""
+
+
+class BadKey(SealError):
+    """A text is no key."""
+
+
+class BadNote(SealError):
+    """A note is none, or nobody who is known has signed it."""
+
+
+class BadLog(SealError):
+    """The files of the log contradict each other or the signed checkpoint."""
+
+
+class Rewritten(SealError):
+    """The ledger no longer has what was sealed."""
+
+
+class InUse(SealError):
+    """Another process seals into the folder."""
+
+
+class NotSealed(SealError):
+    """The row is not in the log."""

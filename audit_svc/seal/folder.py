@@ -1,0 +1,84 @@
+"""What is in a seal's folder beside the tiles, and the key."""
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+from audit_svc.seal.errors import BadKey, BadLog, BadNote, InUse
+from audit_svc.seal.note import Signer, Verifier
+from audit_svc.seal.tiles import Checkpoint, replace_file
+
+KEY, VERIFIER, LOCK, CHECKPOINT, TROUBLE = "key", "key.pub", "lock", "checkpoint", "trouble"
+
+
+def folder_of(database: Path) -> Path:
+    """Where the seal of a database is by default."""
+    return database.with_name(f"{database.name}.seal")
+
+
+def make_key(key_file: Path, origin: str) -> Signer:
+    """Makes a signing key for this user alone, and its verifier key beside it. Raises BadKey: there is one."""
+    signer = Signer.new(origin or f"onrecord.invalid/{secrets.token_hex(8)}")
+    key_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    try:
+        handle = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise BadKey(f"{key_file} is there already: a log keeps its key") from None
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(f"{signer}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    replace_file(key_file.with_name(f"{key_file.name}.pub"), f"{signer.verifier}\n".encode())
+    return signer
+
+
+def read_key(key_file: Path) -> Signer:
+    """The signing key. Raises BadKey, FileNotFoundError."""
+    try:
+        return Signer.parse(key_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadKey(f"{key_file} cannot be read ({type(error).__name__}): check its rights") from None
+
+
+def read_verifier(text_or_file: str) -> Verifier:
+    """A verifier key, or the file that has it. Raises BadKey."""
+    path = Path(text_or_file)
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else text_or_file
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadKey(f"{path} cannot be read ({type(error).__name__}): check its rights") from None
+    return Verifier.parse(text)
+
+
+def read_checkpoint(path: Path, verifier: Verifier) -> tuple[Checkpoint, str]:
+    """A checkpoint in a file, and its note. Raises BadLog, BadNote, FileNotFoundError."""
+    try:
+        note = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadLog(f"{path} cannot be read ({type(error).__name__})") from None
+    try:
+        return Checkpoint.open(note, verifier), note
+    except BadNote as error:
+        raise BadNote(f"{path}: {error}") from None
+
+
+class FolderLock:
+    """One process seals into a folder; the kernel lets go of the lock when it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Takes it. Raises InUse."""
+        self._handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._handle)
+            raise InUse(f"another process seals into {folder}: `audit-svc serve` does, while it runs") from None
+
+    def release(self) -> None:
+        """Lets go of it."""
+        os.close(self._handle)

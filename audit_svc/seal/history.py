@@ -1,0 +1,185 @@
+"""What the log says of the ledger's rows: which leaf is whose, what a prune removed, what a restore lost."""
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import apsw
+
+from audit_svc.seal import leaf, tree
+from audit_svc.seal.errors import BadLog
+from audit_svc.seal.index import OWN, Index, Run
+from audit_svc.seal.leaf import Kind
+from audit_svc.seal.tiles import Tiles
+
+_NOTHING = (0, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """That somebody put a copy in the ledger's place."""
+
+    kept: Mapping[str, int]
+    """Of each kind the position of the last row that is still there; later ones that were sealed are lost."""
+    lost: Mapping[str, int]
+    """Of each kind how many were lost."""
+    reason: str
+    by: str
+
+    def leaf(self, at_ms: int) -> str:
+        """What stands in the log of it."""
+        said = {"kind": OWN, "v": str(leaf.VERSION), "act": "restore", "at": str(at_ms), "by": self.by}
+        numbers = {"kept": self.kept, "lost": self.lost}
+        whole = {name: {kind: str(number) for kind, number in of.items()} for name, of in numbers.items()}
+        return leaf.canonical({**said, "reason": self.reason, **whole}).decode()
+
+    @classmethod
+    def parse(cls, said: str) -> Self:
+        """Reads a leaf. Raises BadLog: it is of a version that this one does not know."""
+        try:
+            read = json.loads(said)
+            if read["act"] != "restore" or read["v"] != "1":
+                raise ValueError
+            kept, lost = ({kind: int(number) for kind, number in read[name].items()} for name in ("kept", "lost"))
+            return cls(kept, lost, str(read["reason"]), str(read["by"]))
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise BadLog("the log has an entry that this version does not know: use a later one") from None
+
+
+class Segments:
+    """Of one kind, which leaf each position has: runs in the order of their positions."""
+
+    def __init__(self) -> None:
+        self._runs: list[Run] = []
+        self._firsts: list[int] = []
+
+    def add(self, run: Run) -> None:
+        """A run behind the last one. Raises BadLog: it is not behind it."""
+        if self._runs and run.first_position <= self._runs[-1].last_position:
+            raise BadLog(f"the log has the {run.kind} at position {run.first_position} twice")
+        self._runs.append(run)
+        self._firsts.append(run.first_position)
+
+    def cut(self, kept: int) -> None:
+        """Forgets what is behind a position."""
+        while self._runs and self._runs[-1].last_position > kept:
+            run = self._runs.pop()
+            self._firsts.pop()
+            if run.first_position <= kept:
+                self.add(run._replace(rows=kept - run.first_position + 1))
+
+    def index_of(self, position: int) -> int | None:
+        """The index of a row's leaf; None where it has none."""
+        place = bisect_right(self._firsts, position) - 1
+        if place < 0 or position > self._runs[place].last_position:
+            return None
+        return self._runs[place].first_index + position - self._firsts[place]
+
+    @property
+    def last_position(self) -> int:
+        """0 where nothing is sealed."""
+        return self._runs[-1].last_position if self._runs else 0
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self._runs)
+
+    def __len__(self) -> int:
+        return sum(run.rows for run in self._runs)
+
+
+def segments(index: Index, size: int) -> tuple[dict[str, Segments], list[tuple[int, Restore]]]:
+    """What the first size leaves are of, by kind, after the restores, which come with their indices. Raises BadLog."""
+    found = {kind.name: Segments() for kind in leaf.KINDS}
+    restores = []
+    behind = 0
+    for run in index.runs():
+        if run.first_index != behind:
+            raise BadLog(f"index.db does not say what leaf {behind} is of")
+        if run.first_index >= size:
+            break
+        run = run._replace(rows=min(run.rows, size - run.first_index))
+        behind = run.first_index + run.rows
+        if run.kind != OWN:
+            if run.kind not in found or run.version != leaf.VERSION:
+                raise BadLog(f"the log has leaves of the kind {run.kind}, version {run.version}: use a later version")
+            found[run.kind].add(run)
+            continue
+        for place in range(run.rows):
+            restore = Restore.parse(index.entry(run.first_position + place))
+            restores.append((run.first_index + place, restore))
+            for kind, kept in restore.kept.items():
+                found[kind].cut(kept)
+    if behind < size:
+        raise BadLog(f"index.db does not say what leaf {behind} is of")
+    return found, restores
+
+
+class History:
+    """Answers from the ledger and the log together, without reading either whole."""
+
+    def __init__(self, ledger: apsw.Connection, index: Index, tiles: Tiles) -> None:
+        self._ledger = ledger
+        self._index = index
+        self.tiles = tiles
+
+    def last_sealed(self, kind: Kind) -> tuple[int, bytes]:
+        """Of the last sealed row that no restore lost, its position and its leaf's hash; 0 where there is none."""
+        run = self._index.last_of(kind.name)
+        position = run.last_position if run else 0
+        own = self._index.last_of(OWN)
+        if own and run and own.first_index > run.first_index:
+            position = Restore.parse(self._index.entry(own.last_position)).kept.get(kind.name, position)
+        return self._sealed(kind, position)
+
+    def _sealed(self, kind: Kind, position: int) -> tuple[int, bytes]:
+        index = self._index.find(kind.name, position)
+        return _NOTHING if index is None else (position, self.tiles.leaf(index))
+
+    def leaf_at(self, kind: Kind, position: int) -> bytes | None:
+        """A row's leaf as the ledger has it now; None where the row is gone."""
+        found: Any = self._ledger.execute(kind.select(f"{kind.column('position')} = ?"), (position,)).fetchone()
+        return found[1].encode() if found else None
+
+    def was_removed(self, kind: Kind, position: int) -> bool:
+        """Whether a prune says that it removed a row."""
+        found = self._ledger.execute(
+            "SELECT 1 FROM removal_log WHERE removed_kind = ?1 AND first_position <= ?2 AND last_position >= ?2",
+            (kind.name, position),
+        )
+        return found.fetchone() is not None
+
+    def last_kept(self, kind: Kind) -> int:
+        """The last position up to which the ledger is as it was sealed: a copy of it has all before some moment."""
+        known, _ = segments(self._index, self.tiles.size)
+        runs = list(known[kind.name])
+        low, high = 0, sum(run.rows for run in runs)
+
+        def position_of(place: int) -> tuple[int, int]:
+            for run in runs:
+                if place < run.rows:
+                    return run.first_position + place, run.first_index + place
+                place -= run.rows
+            raise AssertionError("no such place")
+
+        while low < high:
+            middle = (low + high) // 2
+            position, index = position_of(middle)
+            said = self.leaf_at(kind, position)
+            if said is None:
+                is_there = self.was_removed(kind, position)
+            else:
+                is_there = tree.leaf_hash(said) == self.tiles.leaf(index)
+            low, high = (middle + 1, high) if is_there else (low, middle)
+        return position_of(low - 1)[0] if low else 0
+
+    def restore(self, kept: Mapping[str, int], reason: str, by: str) -> Restore:
+        """What is lost where only so much is kept."""
+        known, _ = segments(self._index, self.tiles.size)
+        lost = {}
+        for kind, position in kept.items():
+            before = len(known[kind])
+            known[kind].cut(position)
+            lost[kind] = before - len(known[kind])
+        return Restore(kept, lost, reason, by)

@@ -1,0 +1,129 @@
+"""The sealing process beside the service: started with it, started again when it dies, ended after the last row."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from audit_svc.seal.folder import KEY, folder_of
+from audit_svc.settings import AuditSettings
+
+log = structlog.get_logger(__name__)
+
+AGAIN_SECONDS = 5.0
+LAST_ROUND_SECONDS = 10.0
+MAX_LINE_BYTES = 64 * 1024
+
+
+class SealProcess(Collector):
+    """What the service knows of its sealing process."""
+
+    def __init__(self, settings: AuditSettings) -> None:
+        self._database = settings.db
+        self.folder = settings.seal_dir or folder_of(settings.db)
+        self._key_file = settings.seal_key_file or self.folder / KEY
+        self._origin = settings.seal_origin or ""
+        self._seconds = settings.seal_seconds
+        self._max_lag_seconds = settings.seal_max_lag_seconds
+        self._leaves = 0
+        self._trouble = ""
+        self._caught_up = time.monotonic()
+        self._process: asyncio.subprocess.Process | None = None
+        self._ending = False
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Seals while the body runs, and once more after it."""
+        if not self._seconds:
+            yield
+            return
+        watching = asyncio.create_task(self._keep_running())
+        try:
+            yield
+        finally:
+            self._ending = True
+            if self._process and self._process.stdin:
+                self._process.stdin.close()
+            _, late = await asyncio.wait([watching], timeout=LAST_ROUND_SECONDS)
+            if late:
+                log.warning("seal.killed", leaves=self._leaves)
+                watching.cancel()
+                await asyncio.wait([watching])
+
+    def why_troubled(self) -> str:
+        """What an operator should look at, empty when there is nothing."""
+        if self._trouble:
+            return f"the seal: {self._trouble}"
+        if self._seconds and self.lag_seconds > self._max_lag_seconds:
+            return f"the seal is {self.lag_seconds:.0f} s behind what was committed"
+        return ""
+
+    @property
+    def lag_seconds(self) -> float:
+        """Since all that was committed was last sealed; 0 while sealing is off."""
+        return time.monotonic() - self._caught_up if self._seconds else 0.0
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The state of this moment."""
+        yield GaugeMetricFamily("onrecord_seal_leaves", "Rows in the seal's log.", value=self._leaves)
+        yield GaugeMetricFamily(
+            "onrecord_seal_lag_seconds", "Since all that was committed was last sealed.", value=self.lag_seconds
+        )
+        yield GaugeMetricFamily(
+            "onrecord_seal_trouble",
+            "1 while nothing can be sealed: the log and the health check say why.",
+            value=bool(self._trouble),
+        )
+
+    async def _keep_running(self) -> None:
+        while not self._ending:
+            try:
+                await self._run()
+            except OSError as error:
+                self._say_trouble(f"it cannot be started ({error.strerror})")
+            if not self._ending:
+                self._say_trouble(self._trouble or "its process has died; it is started again")
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _run(self) -> None:
+        said = [self._database, self.folder, self._key_file, self._origin, self._seconds]
+        pipe = asyncio.subprocess.PIPE
+        self._process = process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "audit_svc.seal", *map(str, said)),
+            stdin=pipe,
+            stdout=pipe,
+            start_new_session=True,  # ^C in a terminal is for the service, which ends it
+            limit=MAX_LINE_BYTES,
+        )
+        try:
+            if self._ending and process.stdin:
+                process.stdin.close()
+            while process.stdout and (line := await process.stdout.readline()):
+                self._hear(line)
+            await process.wait()
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+
+    def _hear(self, line: bytes) -> None:
+        said = json.loads(line)
+        if trouble := said.get("trouble"):
+            self._say_trouble(trouble)
+            return
+        if self._trouble:
+            log.info("seal.goes_on")
+        self._trouble = ""
+        self._leaves = said["leaves"]
+        if not said["behind"]:
+            self._caught_up = time.monotonic()
+
+    def _say_trouble(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            log.error("seal.trouble", reason=trouble)
+        self._trouble = trouble

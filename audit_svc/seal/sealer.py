@@ -1,0 +1,159 @@
+"""The sealer: takes what was committed, in the order of the commits, and signs what it has taken.
+
+What reaches the disk in a round: first the tiles, then the runs, last the checkpoint. Killed anywhere, the next one
+goes on from the checkpoint: nobody was ever told of anything behind it.
+"""
+
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from audit_svc.ledger.side_by_side import side_by_side
+from audit_svc.seal import leaf, tree
+from audit_svc.seal.errors import BadKey, BadLog, Rewritten
+from audit_svc.seal.folder import CHECKPOINT, FolderLock, make_key, read_checkpoint, read_key
+from audit_svc.seal.history import History, Restore
+from audit_svc.seal.index import Index, Run
+from audit_svc.seal.leaf import KINDS, Kind
+from audit_svc.seal.note import Signer
+from audit_svc.seal.tiles import Tiles, TileWriter
+from audit_svc.sqlite.open.connection import open_for_reading, translated
+
+ROUND_ROWS = 16_384
+"""The most rows of one kind in a round, which ends with a checkpoint."""
+
+
+class Sealer:
+    """Seals a ledger into a folder."""
+
+    def __init__(self, database: Path, folder: Path, key_file: Path, origin: str) -> None:
+        """Goes on with the log in the folder; begins one, with a key, where none is.
+
+        Raises:
+            InUse: another process seals into the folder.
+            BadKey, BadNote, BadLog: what is there cannot be gone on with.
+            StoreRefused: the ledger cannot be read.
+        """
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._lock = FolderLock(folder)
+        self._folder = folder
+        try:
+            self.signer = _key(key_file, origin, folder)
+            self._ledger = open_for_reading(database)
+            leaf.prepare(self._ledger)
+            self._index = Index(folder, writable=True)
+            size = self._signed_size()
+            with self._index.transaction():
+                self._index.forget_from(size)
+            self._tiles = TileWriter(folder, size)
+            self._history = History(self._ledger, self._index, Tiles(folder, size))
+            self._last = {kind.name: self._history.last_sealed(kind) for kind in KINDS}
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._index.close()
+        self._ledger.close()
+        self._lock.release()
+
+    @property
+    def size(self) -> int:
+        """The leaves that are signed."""
+        return self._tiles.size
+
+    def step(self) -> bool:
+        """Seals what has come, and returns whether there may be more at once.
+
+        Raises:
+            Rewritten: the ledger no longer has what was sealed. Nothing more is sealed.
+            BadLog: the log's own files are not what they were.
+            StoreRefused: the ledger cannot be read now.
+        """
+        found: list[tuple[Kind, list[tuple[int, bytes]]]] = []
+        with translated(self._folder), self._ledger:  # one moment of all tables
+            for kind in KINDS:
+                self._refuse_rewritten(kind)
+            for kind in KINDS:
+                position = kind.column("position")
+                rows: Any = self._ledger.execute(
+                    f"{kind.select(f'{position} > ?')} LIMIT ?", (self._last[kind.name][0], ROUND_ROWS)
+                )
+                if taken := [(at, tree.leaf_hash(said.encode())) for at, said in rows]:
+                    found.append((kind, taken))
+        if found:
+            self._append(found)
+        return any(len(taken) == ROUND_ROWS for _, taken in found)
+
+    def accept_restore(self, reason: str, by: str) -> Restore:
+        """Puts on the log that the ledger was restored from a copy, what of it is lost by that, and who says so.
+
+        Raises:
+            BadLog, StoreRefused: as step().
+        """
+        with translated(self._folder), self._ledger:
+            restore = self._history.restore({kind.name: self._history.last_kept(kind) for kind in KINDS}, reason, by)
+        said = restore.leaf(int(time.time() * 1000))
+        before = self.size
+        self._tiles.append([tree.leaf_hash(said.encode())])
+        with self._index.transaction():
+            self._index.add_entry(said, before)
+        self._sign(before)
+        self._last = {kind.name: self._history.last_sealed(kind) for kind in KINDS}
+        return restore
+
+    def _refuse_rewritten(self, kind: Kind) -> None:
+        position, sealed = self._last[kind.name]
+        if not position:
+            return
+        said = self._history.leaf_at(kind, position)
+        if said is None and self._history.was_removed(kind, position):
+            return
+        if said is None or tree.leaf_hash(said) != sealed:
+            what = "is gone" if said is None else "is another"
+            raise Rewritten(
+                f"the {kind.name} at position {position} was sealed and {what}: the ledger was changed, or restored "
+                "from a backup. `audit-svc verify` tells what is wrong; after a restore, `audit-svc seal "
+                "accept-restore` goes on"
+            )
+
+    def _append(self, found: list[tuple[Kind, list[tuple[int, bytes]]]]) -> None:
+        before = self.size
+        self._tiles.append([sealed for _, taken in found for _, sealed in taken])
+        with self._index.transaction():
+            index = before
+            for kind, taken in found:
+                for first, last in side_by_side([position for position, _ in taken]):
+                    self._index.add(Run(index, kind.name, leaf.VERSION, first, last - first + 1))
+                    index += last - first + 1
+        self._sign(before)
+        for kind, taken in found:
+            self._last[kind.name] = taken[-1]
+
+    def _sign(self, before: int) -> None:
+        self._tiles.sign(self.signer)
+        self._tiles.tidy(before)
+        self._history.tiles = Tiles(self._folder, self.size)
+
+    def _signed_size(self) -> int:
+        try:
+            checkpoint, _ = read_checkpoint(self._folder / CHECKPOINT, self.signer.verifier)
+        except FileNotFoundError:
+            return 0
+        if Tiles(self._folder, checkpoint.size).root() != checkpoint.root:
+            raise BadLog(f"the tiles in {self._folder} are not those that its checkpoint signs: restore the folder")
+        if self._index.size() < checkpoint.size:
+            raise BadLog(f"{self._folder}/index.db is older than the checkpoint: restore the folder")
+        return checkpoint.size
+
+
+def _key(key_file: Path, origin: str, folder: Path) -> Signer:
+    try:
+        return read_key(key_file)
+    except FileNotFoundError:
+        if (folder / CHECKPOINT).exists():
+            raise BadKey(f"{key_file} is missing, with which the log in {folder} was begun: put it back") from None
+        return make_key(key_file, origin)

@@ -1,0 +1,226 @@
+"""A folder of tiles and a checkpoint, as any file server can serve it (https://c2sp.org/tlog-tiles)."""
+
+import base64
+import binascii
+import os
+import shutil
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from audit_svc.seal import tree
+from audit_svc.seal.errors import BadLog, BadNote
+from audit_svc.seal.note import Signer, Verifier, open_note
+
+HASH_BYTES = 32
+WIDTH = 256
+"""Hashes of a full tile."""
+_HEIGHT = 8
+_MAX_SIZE = 2**63
+_CACHED_TILES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A tree's head (https://c2sp.org/tlog-checkpoint)."""
+
+    origin: str
+    size: int
+    root: bytes
+    """32 bytes."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads the text of a note. Raises BadNote."""
+        try:
+            origin, size, encoded, *_ = text.removesuffix("\n").split("\n")
+            root = base64.b64decode(encoded, validate=True)
+            if not origin or len(root) != HASH_BYTES or not size.isascii() or str(int(size)) != size:
+                raise ValueError
+            if not 0 <= int(size) < _MAX_SIZE:
+                raise ValueError
+        except (ValueError, binascii.Error):
+            raise BadNote("the note is no checkpoint of a log") from None
+        return cls(origin, int(size), root)
+
+    @classmethod
+    def open(cls, note: str, verifier: Verifier) -> Self:
+        """Reads a note that the log itself has signed. Raises BadNote."""
+        checkpoint = cls.parse(open_note(note, [verifier]))
+        if checkpoint.origin != verifier.name:
+            raise BadNote(f"the checkpoint is of the log {checkpoint.origin}, and not of {verifier.name}")
+        return checkpoint
+
+    def __str__(self) -> str:
+        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+
+
+class Tiles:
+    """The hashes of a log's first size leaves, read from its folder."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self._folder = folder
+        self.size = size
+        self._cached: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+
+    def tile(self, level: int, n: int) -> bytes:
+        """The hashes of a tile, side by side. Raises BadLog: it is missing, or is not as long as it must be."""
+        key = level, n
+        if key in self._cached:
+            self._cached.move_to_end(key)
+            return self._cached[key]
+        width = min((self.size >> _HEIGHT * level) - n * WIDTH, WIDTH)
+        if width <= 0:
+            raise BadLog(f"the log of {self.size} leaves has no tile {tile_path(level, n, 0)}")
+        found = self._read(level, n, width)
+        self._cached[key] = found
+        if len(self._cached) > _CACHED_TILES:
+            self._cached.popitem(last=False)
+        return found
+
+    def _read(self, level: int, n: int, width: int) -> bytes:
+        for said in {width, WIDTH}:
+            path = self._folder / tile_path(level, n, said)
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise BadLog(f"{path} cannot be read ({error.strerror})") from None
+            if len(data) != said * HASH_BYTES:
+                raise BadLog(f"{path} has {len(data)} bytes, and not {said * HASH_BYTES}")
+            return data[: width * HASH_BYTES]
+        raise BadLog(f"{self._folder / tile_path(level, n, width)} is missing")
+
+    def subtree(self, height: int, n: int) -> bytes:
+        """The hash of leaves n * 2**height up to, and without, (n + 1) * 2**height. Raises BadLog."""
+        level, rest = divmod(height, _HEIGHT)
+        first = n << rest
+        tile = self.tile(level, first // WIDTH)
+        begin = first % WIDTH
+        hashes = tile[begin * HASH_BYTES : (begin + (1 << rest)) * HASH_BYTES]
+        return tree.fold(split(hashes))
+
+    def leaf(self, index: int) -> bytes:
+        """A leaf's hash. Raises BadLog."""
+        return self.subtree(0, index)
+
+    def root(self, size: int | None = None) -> bytes:
+        """The root of the first size leaves; of all by default. Raises BadLog."""
+        return tree.root(self.size if size is None else size, self.subtree)
+
+
+class TileWriter:
+    """Appends to a log. One process at a time has one."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        """Goes on behind the first size leaves; what is there of later ones was never signed, and is overwritten.
+
+        Raises BadLog: a tile of them cannot be read.
+        """
+        self._folder = folder
+        self.size = size
+        read = Tiles(folder, size)
+        self._partial: list[list[bytes]] = []
+        """Of each level the hashes of its last tile, which is not full."""
+        level = 0
+        while size >> _HEIGHT * level:
+            many = size >> _HEIGHT * level
+            self._partial.append(split(read.tile(level, many // WIDTH)) if many % WIDTH else [])
+            level += 1
+
+    def append(self, leaves: Sequence[bytes]) -> None:
+        """Writes the tiles of leaves' hashes, synced. No checkpoint tells of them yet."""
+        folders: set[Path] = set()
+        added: Sequence[bytes] = leaves
+        level = 0
+        while added:
+            if level == len(self._partial):
+                self._partial.append([])
+            done = (self.size >> _HEIGHT * level) // WIDTH
+            waiting = [*self._partial[level], *added]
+            full = len(waiting) // WIDTH
+            above = []
+            for i in range(full):
+                hashes = waiting[i * WIDTH : (i + 1) * WIDTH]
+                self._write(tile_path(level, done + i, WIDTH), hashes, folders)
+                above.append(tree.fold(hashes))
+            self._partial[level] = waiting[full * WIDTH :]
+            if self._partial[level]:
+                self._write(tile_path(level, done + full, len(self._partial[level])), self._partial[level], folders)
+            added = above
+            level += 1
+        for folder in folders:
+            sync_folder(folder)
+        self.size += len(leaves)
+
+    def root(self) -> bytes:
+        """The root of all leaves."""
+        found: list[bytes] = []
+        for hashes in self._partial:
+            if together := [*hashes, *found]:
+                found = [tree.fold(together)]
+        return found[0] if found else tree.EMPTY_ROOT
+
+    def sign(self, signer: Signer) -> Checkpoint:
+        """Writes the checkpoint of all leaves, after which the partial tiles of full ones go."""
+        checkpoint = Checkpoint(signer.name, self.size, self.root())
+        replace_file(self._folder / "checkpoint", signer.sign(str(checkpoint)).encode())
+        return checkpoint
+
+    def tidy(self, before: int) -> None:
+        """Removes the partial tiles of tiles that became full since the log had before leaves."""
+        for level in range(len(self._partial)):
+            was, now = before >> _HEIGHT * level, self.size >> _HEIGHT * level
+            for n in range(was // WIDTH, now // WIDTH):
+                shutil.rmtree(self._folder / f"{tile_path(level, n, WIDTH)}.p", ignore_errors=True)
+
+    def _write(self, path: str, hashes: Sequence[bytes], folders: set[Path]) -> None:
+        target = self._folder / path
+        for folder in reversed(target.parents[: len(Path(path).parents) - 1]):
+            if not folder.exists():
+                folder.mkdir(mode=0o755)
+                folders.add(folder.parent)
+        write_aside(target, b"".join(hashes))
+        folders.add(target.parent)
+
+
+def tile_path(level: int, n: int, width: int) -> str:
+    """Where a tile is, below the log's folder. width: of its hashes."""
+    parts = [f"{n % 1000:03}"]
+    while n := n // 1000:
+        parts.insert(0, f"x{n % 1000:03}")
+    return f"tile/{level}/{'/'.join(parts)}" + (f".p/{width}" if 0 < width < WIDTH else "")
+
+
+def split(data: bytes) -> list[bytes]:
+    """Hashes that stand side by side, one by one."""
+    return [data[i : i + HASH_BYTES] for i in range(0, len(data), HASH_BYTES)]
+
+
+def write_aside(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Writes a file under another name, synced, and gives it its own; its folder is yet to be synced."""
+    aside = path.with_name(f"{path.name}.new")
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Writes a file whole, or not at all."""
+    write_aside(path, data, mode)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes names of files in it last."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,259 @@
+"""Verifies a ledger against its log: every row that was sealed is there as it was, and no row stands between them."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from audit_svc.ledger.side_by_side import side_by_side
+from audit_svc.seal import leaf, tree
+from audit_svc.seal.errors import BadLog, BadNote, SealError
+from audit_svc.seal.folder import CHECKPOINT, read_checkpoint
+from audit_svc.seal.history import Restore, Segments, segments
+from audit_svc.seal.index import OWN, Index
+from audit_svc.seal.leaf import KINDS, Kind
+from audit_svc.seal.note import Verifier
+from audit_svc.seal.tiles import HASH_BYTES, WIDTH, Checkpoint, Tiles, split
+
+MAX_PROBLEMS = 20
+"""Of each kind of row, in one report."""
+_TOLD_ROWS = 50_000
+_CROSS_CHECKED = 64
+"""Of so many rows one is encoded a second time, by other code."""
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass
+class Report:
+    """What was found."""
+
+    checkpoint: Checkpoint | None = None
+    rows: int = 0
+    """Rows that are as they were sealed."""
+    removed: int = 0
+    """Rows that are gone, as a sealed removal says."""
+    restores: list[Restore] = field(default_factory=list)
+    unsealed: dict[str, int] = field(default_factory=dict)
+    """By kind, rows behind the last sealed one."""
+    problems: list[str] = field(default_factory=list)
+    """What was changed, removed or added, by kind and position; empty where nothing was."""
+
+    @property
+    def lost(self) -> int:
+        """Rows that restores lost."""
+        return sum(sum(restore.lost.values()) for restore in self.restores)
+
+
+def verify(
+    ledger: apsw.Connection,
+    folder: Path,
+    verifier: Verifier,
+    old_checkpoints: list[Path],
+    on_progress: OnProgress = lambda done, total: None,
+) -> Report:
+    """Verifies all.
+
+    Args:
+        ledger: a connection that reads one moment of it, see leaf.prepare().
+        folder: of the seal.
+        verifier: the log's key, from somewhere else than the folder.
+        old_checkpoints: files with checkpoints of the same log that somebody kept.
+        on_progress: called with how many of how many leaves are done.
+
+    Raises:
+        SealError: there is nothing that could be verified.
+    """
+    report = Report()
+    try:
+        checkpoint, _ = read_checkpoint(folder / CHECKPOINT, verifier)
+    except FileNotFoundError:
+        raise SealError(f"{folder} has no checkpoint: nothing is sealed there") from None
+    except BadNote as error:
+        report.problems.append(str(error))
+        return report
+    report.checkpoint = checkpoint
+    tiles = Tiles(folder, checkpoint.size)
+    try:
+        _check_tiles(tiles, checkpoint)
+        report.problems += _check_old(tiles, old_checkpoints, verifier)
+        with closing(Index(folder)) as index:
+            known, restores = segments(index, checkpoint.size)
+            report.restores = [restore for _, restore in restores]
+            _check_entries(index, tiles)
+    except BadLog as error:
+        report.problems.append(str(error))
+        return report
+    progress = _Progress(on_progress, sum(map(len, known.values())))
+    missing: dict[str, list[int]] = {}
+    for kind in KINDS:
+        missing[kind.name] = _check_rows(ledger, kind, known[kind.name], tiles, report, progress)
+    _check_missing(ledger, known, missing, report)
+    report.problems += _check_sessions(ledger)
+    return report
+
+
+def _check_tiles(tiles: Tiles, checkpoint: Checkpoint) -> None:
+    """All hashes above the leaves, each from those below it. Raises BadLog."""
+    level = 0
+    while above := checkpoint.size >> 8 * (level + 1):
+        for n in range(above):
+            if tree.fold(split(tiles.tile(level, n))) != tiles.subtree(8 * (level + 1), n):
+                raise BadLog(f"tile {n} of level {level} is not what the tile above says: it was changed")
+        level += 1
+    if tiles.root() != checkpoint.root:
+        raise BadLog("the tiles are not those that the checkpoint signs: one of them was changed")
+
+
+def _check_old(tiles: Tiles, paths: list[Path], verifier: Verifier) -> Iterator[str]:
+    for path in paths:
+        try:
+            old, _ = read_checkpoint(path, verifier)
+        except FileNotFoundError:
+            raise SealError(f"{path} is not there") from None
+        except (BadLog, BadNote) as error:
+            yield f"an old checkpoint cannot be used: {error}"
+            continue
+        if old.size > tiles.size:
+            yield f"{path} tells of {old.size} leaves, and the log has {tiles.size}: it was rolled back"
+        elif tiles.root(old.size) != old.root:
+            yield f"{path} tells of other leaves than the log's first {old.size}: it was written anew"
+
+
+def _check_entries(index: Index, tiles: Tiles) -> None:
+    for run in index.runs():
+        if run.kind != OWN or run.first_index >= tiles.size:
+            continue
+        for place in range(run.rows):
+            said = index.entry(run.first_position + place)
+            if tree.leaf_hash(said.encode()) != tiles.leaf(run.first_index + place):
+                raise BadLog(f"the entry at leaf {run.first_index + place} is not what was sealed")
+
+
+class _Progress:
+    def __init__(self, tell: OnProgress, total: int) -> None:
+        self._tell, self._total, self._done = tell, total, 0
+
+    def add(self) -> None:
+        self._done += 1
+        if self._done % _TOLD_ROWS == 0 or self._done == self._total:
+            self._tell(self._done, self._total)
+
+
+def _check_rows(
+    ledger: apsw.Connection, kind: Kind, known: Segments, tiles: Tiles, report: Report, progress: _Progress
+) -> list[int]:
+    """Compares all rows of a kind, and returns the positions of those that are not there."""
+    problems: list[str] = []
+    missing: list[int] = []
+    last = known.last_position
+    rows: Any = ledger.execute(kind.select(f"{kind.column('position')} <= ?"), (last,))
+    found = next(rows, None)
+    others: Any = None
+    for run in known:
+        while found and found[0] < run.first_position:
+            problems.append(f"{kind.name} {found[0]} stands between sealed rows and was never sealed: it was added")
+            found = next(rows, None)
+        for place in range(run.rows):
+            position, index = run.first_position + place, run.first_index + place
+            if index % WIDTH == 0 or place == 0:
+                hashes = tiles.tile(0, index // WIDTH)
+            progress.add()
+            if not found or found[0] != position:
+                missing.append(position)
+                continue
+            said = found[1].encode()
+            begin = index % WIDTH * HASH_BYTES
+            if tree.leaf_hash(said) != hashes[begin : begin + HASH_BYTES]:
+                problems.append(f"{kind.name} {position} is not what was sealed as leaf {index}: it was changed")
+            else:
+                report.rows += 1
+                if index % _CROSS_CHECKED == 0:
+                    others = others or _Rows(ledger, kind)
+                    if kind.encode(others.row(position)) != said:
+                        problems.append(f"{kind.name} {position} is encoded differently by SQLite and by Python")
+            found = next(rows, None)
+    while found:
+        problems.append(f"{kind.name} {found[0]} stands between sealed rows and was never sealed: it was added")
+        found = next(rows, None)
+    ((unsealed,),) = ledger.execute(
+        f"SELECT count(*) FROM {kind.table} WHERE {kind.column('position')} > ?",  # noqa: S608 - names of ours
+        (last,),
+    )
+    if unsealed:
+        report.unsealed[kind.name] = unsealed
+    report.problems += _some(problems, kind.name)
+    return missing
+
+
+class _Rows:
+    """Rows of a kind, one by one, as columns."""
+
+    def __init__(self, ledger: apsw.Connection, kind: Kind) -> None:
+        self._names = [*kind.columns, *(["salt"] if kind.hashed else [])]
+        self._ledger = ledger
+        self._select = f"SELECT {', '.join(self._names)} FROM {kind.table} WHERE {kind.column('position')} = ?"  # noqa: S608 - names of ours
+
+    def row(self, position: int) -> dict[str, Any]:
+        found: Any = self._ledger.execute(self._select, (position,)).fetchone()
+        return dict(zip(self._names, found, strict=True))
+
+
+def _check_missing(
+    ledger: apsw.Connection, known: dict[str, Segments], missing: dict[str, list[int]], report: Report
+) -> None:
+    """A row may be gone where a removal that is sealed behind it names it."""
+    removals: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    rows: Any = ledger.execute("SELECT position, removed_kind, first_position, last_position FROM removal_log")
+    for position, kind, first, last in rows:
+        index = known["removal"].index_of(position)
+        # one that is not sealed yet is of this moment, and told as unsealed
+        removals[kind].append((first, last, report.checkpoint.size if index is None else index))  # type: ignore[union-attr]
+    for kind, positions in missing.items():
+        if not positions:
+            continue
+        named = _positions_of(removals[kind], known[kind])
+        gone = [position for position in positions if position not in named]
+        report.removed += len(positions) - len(gone)
+        told = [
+            f"{kind} {first}" + (f" to {last} were" if last > first else " was") + " sealed and is not there: removed"
+            for first, last in side_by_side(gone)
+        ]
+        report.problems += _some(told, kind)
+
+
+def _positions_of(removals: list[tuple[int, int, int]], known: Segments) -> set[int]:
+    named: set[int] = set()
+    for first, last, index in removals:
+        for position in range(first, last + 1):
+            leaf_index = known.index_of(position)
+            if leaf_index is not None and leaf_index < index:
+                named.add(position)
+    return named
+
+
+def _check_sessions(ledger: apsw.Connection) -> list[str]:
+    """What questions are answered from is what was sealed last of each session."""
+    session = leaf.BY_NAME["session"]
+    names = [name for name in session.columns if name not in {"position", "labels"}]
+    alike = " AND ".join(f"s.{name} IS l.{name}" for name in names)
+    labels = (
+        "(SELECT coalesce(json_group_object(key, value), '{}') FROM (SELECT key, value FROM session_labels x "
+        "WHERE x.session_id = s.id AND x.recorded_by = s.recorded_by ORDER BY key))"
+    )
+    rows: Any = ledger.execute(
+        "SELECT s.id FROM sessions s WHERE NOT EXISTS (SELECT 1 FROM session_log l "  # noqa: S608 - names of ours
+        f"WHERE l.id = s.id AND l.recorded_by = s.recorded_by AND {alike} AND json({labels}) = json(l.labels)) "
+        "LIMIT ?",
+        (MAX_PROBLEMS,),
+    )
+    return [f"session {id_!r} is not what its last sealed revision says: it was changed" for (id_,) in rows]
+
+
+def _some(problems: list[str], what: str) -> list[str]:
+    more = len(problems) - MAX_PROBLEMS
+    return [*problems[:MAX_PROBLEMS], *([f"and {more} more of the kind {what}"] if more > 0 else [])]

@@ -1,0 +1,244 @@
+"""verify, proof, and seal with its commands."""
+
+import getpass
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+from audit_svc.errors import NotFound
+from audit_svc.seal import leaf
+from audit_svc.seal.errors import NotSealed, SealError
+from audit_svc.seal.folder import (
+    CHECKPOINT,
+    KEY,
+    VERIFIER,
+    folder_of,
+    make_key,
+    read_checkpoint,
+    read_key,
+    read_verifier,
+)
+from audit_svc.seal.index import Index
+from audit_svc.seal.note import Verifier
+from audit_svc.seal.proof import Proof
+from audit_svc.seal.sealer import Sealer
+from audit_svc.seal.tiles import Tiles
+from audit_svc.seal.verify import Report
+from audit_svc.seal.verify import verify as verify_ledger
+from audit_svc.sqlite.open.files import reading
+from audit_svc.terminal.running import Database, Json, error_is_exit_code_1, ledger_path, progress, say, say_unseen
+from service_kit.terminal.command import Argument, Exit, Option, echo
+
+EXIT_NOT_VERIFIED = 2
+
+Folder = Annotated[Path | None, Option("--seal", help="The seal's folder; FILE.seal beside the database by default.")]
+KeyFile = Annotated[Path | None, Option("--key-file", help="The signing key; `key` in the seal's folder by default.")]
+PublicKey = Annotated[
+    str | None, Option("--key", help="The log's verifier key, or a file with it, from where you keep it.")
+]
+
+
+def verify(
+    db: Database = None,
+    seal: Folder = None,
+    key: PublicKey = None,
+    old_checkpoint: Annotated[
+        list[Path] | None, Option("--old-checkpoint", help="A checkpoint that you kept; it may be given again.")
+    ] = None,
+    proof: Annotated[Path | None, Option(help="Check this proof of a row alone; it needs --key.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a ledger or a backup against its seal; exit code 1 when something is wrong, 2 when nothing can be said."""
+    if proof:
+        _verify_proof(proof, key, as_json=as_json)
+        return
+    path = ledger_path(db)
+    folder = seal or folder_of(path)
+    try:
+        with error_is_exit_code_1():
+            verifier = _verifier(key, folder)
+            with progress("verifying") as on_progress, reading(path, on_unseen=say_unseen) as connection:
+                leaf.prepare(connection)
+                connection.execute("BEGIN")
+                report = verify_ledger(connection, folder, verifier, old_checkpoint or [], on_progress)
+    except Exit:
+        raise Exit(EXIT_NOT_VERIFIED) from None
+    _show(report, folder, own_key=key is None, as_json=as_json)
+    raise Exit(1 if report.problems else 0)
+
+
+def proof(
+    id: Annotated[str, Argument(help="The id of a tool call, a model request, a session's or an act of control.")],  # noqa: A002
+    db: Database = None,
+    seal: Folder = None,
+    recorded_by: Annotated[str | None, Option("--recorded-by", help="Whose row, where an id is of several.")] = None,
+) -> None:
+    """Print the proof of a row: a signed checkpoint, the way to it, and the row as it was sealed."""
+    path = ledger_path(db)
+    folder = seal or folder_of(path)
+    with error_is_exit_code_1(), reading(path, on_unseen=say_unseen) as connection:
+        leaf.prepare(connection)
+        verifier = _verifier(None, folder)
+        checkpoint, note = _checkpoint(folder, verifier)
+        with closing(Index(folder)) as index:
+            kind, position, said = _find(connection, id, recorded_by)
+            at = index.find(kind.name, position)
+        if at is None or at >= checkpoint.size:
+            raise NotSealed(
+                f"the {kind.name} {id} is not sealed yet: try again in a second, or see `audit-svc seal status`"
+            )
+        made = Proof.make(said, at, Tiles(folder, checkpoint.size), note)
+        made.check(verifier)
+    echo(str(made).removesuffix("\n"))
+
+
+def status(db: Database = None, seal: Folder = None, as_json: Json = False) -> None:
+    """Show the log's name, key and last checkpoint, and how many rows wait; exit code 1 where nothing is sealed."""
+    path = ledger_path(db)
+    folder = seal or folder_of(path)
+    with error_is_exit_code_1(), reading(path, on_unseen=say_unseen) as connection:
+        verifier = _verifier(None, folder)
+        checkpoint, _ = _checkpoint(folder, verifier)
+        waiting = 0
+        with closing(Index(folder)) as index:
+            for kind in leaf.KINDS:
+                run = index.last_of(kind.name)
+                ((rows,),) = connection.execute(
+                    f"SELECT count(*) FROM {kind.table} WHERE {kind.column('position')} > ?",  # noqa: S608 - names of ours
+                    (run.last_position if run else 0,),
+                )
+                waiting += rows
+    fields = {"origin": checkpoint.origin, "key": str(verifier), "leaves": checkpoint.size, "waiting": waiting}
+    said = f"log      {checkpoint.origin}\nkey      {verifier}\nleaves   {checkpoint.size}\nwaiting  {waiting}"
+    if as_json:
+        say("", fields, as_json=True)
+    else:
+        echo(said)
+
+
+def key_new(
+    origin: Annotated[str, Argument(help="The log's name: yours, such as ledger.example.com/agents.")],
+    db: Database = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Make a signing key before the first start, and print the verifier key that others check with."""
+    with error_is_exit_code_1():
+        made = make_key(key_file or folder_of(ledger_path(db)) / KEY, origin)
+    echo(str(made.verifier))
+
+
+def key_show(db: Database = None, key_file: KeyFile = None) -> None:
+    """Print the verifier key: keep it where who writes to the ledger cannot."""
+    path = key_file or folder_of(ledger_path(db)) / KEY
+    with error_is_exit_code_1():
+        try:
+            signer = read_key(path)
+        except FileNotFoundError:
+            raise SealError(f"{path} is not there: `audit-svc seal key new` or the first start makes it") from None
+    echo(str(signer.verifier))
+
+
+def run(db: Database = None, seal: Folder = None, key_file: KeyFile = None) -> None:
+    """Seal what is committed and not yet sealed, once, without a service."""
+    path = ledger_path(db)
+    folder = seal or folder_of(path)
+    with error_is_exit_code_1(), progress("sealing") as on_progress:
+        with reading(path):
+            pass  # which refuses what is no ledger of this version
+        with Sealer(path, folder, key_file or folder / KEY, "") as sealer:
+            while sealer.step():
+                on_progress(sealer.size, 0)
+            said = f"{folder}: {sealer.size} leaves, signed by {sealer.signer.name}"
+    echo(said)
+
+
+def accept_restore(
+    reason: Annotated[str, Option(help="Why the ledger is an older one; it stands in the log for ever.")],
+    db: Database = None,
+    seal: Folder = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Go on with a ledger that was restored from a backup: what is lost by that goes into the log, with the reason."""
+    path = ledger_path(db)
+    folder = seal or folder_of(path)
+    with error_is_exit_code_1(), Sealer(path, folder, key_file or folder / KEY, "") as sealer:
+        restore = sealer.accept_restore(reason, getpass.getuser())
+    lost = {kind: count for kind, count in restore.lost.items() if count}
+    echo("lost: " + (", ".join(f"{count} of {kind}" for kind, count in lost.items()) or "nothing"))
+
+
+def _verifier(key: str | None, folder: Path) -> Verifier:
+    if key is not None:
+        return read_verifier(key)
+    path = folder / VERIFIER
+    if not path.exists():
+        raise SealError(f"{folder} has no verifier key: give the one that you keep with --key")
+    return read_verifier(str(path))
+
+
+def _checkpoint(folder: Path, verifier: Verifier) -> Any:
+    try:
+        return read_checkpoint(folder / CHECKPOINT, verifier)
+    except FileNotFoundError:
+        raise SealError(f"{folder} has no checkpoint: nothing is sealed there") from None
+
+
+def _find(connection: Any, id_: str, recorded_by: str | None) -> tuple[leaf.Kind, int, bytes]:
+    for kind in leaf.KINDS:
+        if "id" not in kind.texts:
+            continue
+        who = "" if recorded_by is None else " AND recorded_by = ?2"
+        values = (id_,) if recorded_by is None else (id_, recorded_by)
+        found = connection.execute(kind.select(f"id = ?1{who}"), values).fetchall()
+        if len(found) > 1 and kind.name != "session":
+            raise SealError(f"several callers recorded a {kind.name} {id_}: name one with --recorded-by")
+        if found:
+            return kind, found[-1][0], found[-1][1].encode()
+    raise NotFound(f"the ledger has no row {id_}", "row", id_)
+
+
+def _verify_proof(path: Path, key: str | None, *, as_json: bool) -> None:
+    try:
+        with error_is_exit_code_1():
+            if key is None:
+                raise SealError("a proof is checked with the log's verifier key: give it with --key")
+            verifier = read_verifier(key)
+            try:
+                made = Proof.parse(path.read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError) as error:
+                raise SealError(f"{path} cannot be read ({type(error).__name__})") from None
+    except Exit:
+        raise Exit(EXIT_NOT_VERIFIED) from None
+    with error_is_exit_code_1():
+        checkpoint = made.check(verifier)
+    said = f"leaf {made.index} of {checkpoint.size} in {checkpoint.origin}:\n{made.leaf.decode()}"
+    fields = {"index": made.index, "leaves": checkpoint.size, "origin": checkpoint.origin, "leaf": made.leaf.decode()}
+    say("", fields, as_json=True) if as_json else echo(said)
+
+
+def _show(report: Report, folder: Path, *, own_key: bool, as_json: bool) -> None:
+    checkpoint = report.checkpoint
+    fields = {
+        "verified": not report.problems,
+        "origin": checkpoint.origin if checkpoint else "",
+        "leaves": checkpoint.size if checkpoint else 0,
+        "rows": report.rows,
+        "removed": report.removed,
+        "lost_by_restores": report.lost,
+        "unsealed": report.unsealed,
+        "problems": report.problems,
+    }
+    if as_json:
+        say("", fields, as_json=True)
+        return
+    for problem in report.problems:
+        echo(f"wrong  {problem}")
+    if checkpoint:
+        echo(f"log    {checkpoint.origin}, {checkpoint.size} leaves, in {folder}")
+        echo(f"rows   {report.rows} as they were sealed, {report.removed} pruned, {report.lost} lost by restores")
+    for kind, rows in report.unsealed.items():
+        echo(f"note   {rows} of the kind {kind} came later and are not sealed yet")
+    for restore in report.restores:
+        echo(f"note   restored by {restore.by}: {restore.reason}")
+    if own_key:
+        echo("note   checked with the key in the seal's folder: with --key nobody who can write there can fool you")

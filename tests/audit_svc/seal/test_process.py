@@ -1,0 +1,126 @@
+"""The seal beside a real service, and the commands that look at it."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from demo.processes import Service, run_command, start_service
+from tests.audit_svc.samples import audit_row, request
+from tests.audit_svc.stubs import LedgerStub
+
+pytestmark = pytest.mark.long
+PATIENCE_SECONDS = 60
+
+
+def serve(database: Path, **env: str) -> Service:
+    settings = {"AUDIT_DB": str(database), "AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_SEAL_SECONDS": "0.1"}
+    return start_service("audit_svc", settings | env, "serve")
+
+
+def command(database: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return run_command("audit_svc", {"AUDIT_DB": str(database)}, *args)
+
+
+def record(service: Service, rows: int, last: int) -> list[str]:
+    sent = [audit_row() for _ in range(rows)]
+    with grpc.insecure_channel(service.address) as channel:
+        LedgerStub(channel).RecordBatch(request(*sent, producer_id="p", last=last), wait_for_ready=True, timeout=60)
+    return [row.id for row in sent]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def leaves(database: Path) -> int:
+    said = command(database, "seal", "status", "--json")
+    return int(json.loads(said.stdout)["leaves"]) if said.returncode == 0 else 0
+
+
+def sealers(service: Service) -> Iterator[int]:
+    for task in Path(f"/proc/{service.pid}/task").iterdir():
+        yield from map(int, (task / "children").read_text().split())
+
+
+def test_what_was_acked_is_sealed_when_the_service_has_ended(tmp_path: Path):
+    database = tmp_path / "audit.db"
+    with serve(database) as service:
+        ids = record(service, 50, 1)
+        assert service.terminate() == 0
+    verified = command(database, "verify", "--json")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    said = json.loads(verified.stdout)
+    assert said["rows"] == 50
+    assert not said["unsealed"]
+    key = command(database, "seal", "key", "show").stdout.strip()
+    proof = tmp_path / "row.tlog-proof"
+    proof.write_text(command(database, "proof", ids[7]).stdout)
+    checked = command(database, "verify", "--proof", str(proof), "--key", key)
+    assert checked.returncode == 0, checked.stderr
+    assert ids[7] in checked.stdout
+    another = command(tmp_path / "other.db", "seal", "key", "new", "ledger.example.com/other").stdout.strip()
+    refused = command(database, "verify", "--proof", str(proof), "--key", another)
+    assert refused.returncode == 1
+    assert "none of the known keys" in refused.stderr
+
+
+def test_kills_of_the_sealer_and_of_the_service_leave_a_log_that_goes_on(tmp_path: Path):
+    database = tmp_path / "audit.db"
+    sent = 0
+    for kill_service in (False, True, False, True):
+        with serve(database) as service:
+            for _ in range(5):
+                sent += 1
+                record(service, 20, sent)
+                for sealer in sealers(service):
+                    os.kill(sealer, signal.SIGKILL)
+            if kill_service:
+                service.kill()
+            else:
+                assert service.terminate() == 0
+    with serve(database) as service:
+        until(lambda: leaves(database) >= 20 * sent)
+        assert service.terminate() == 0
+    verified = command(database, "verify", "--json")
+    assert json.loads(verified.stdout)["rows"] == 20 * sent
+    assert verified.returncode == 0, verified.stdout
+
+
+def test_a_ledger_that_was_put_back_is_served_and_told_until_somebody_accepts_it(tmp_path: Path):
+    database = tmp_path / "audit.db"
+    with serve(database) as service:
+        record(service, 20, 1)
+        until(lambda: leaves(database) == 20)
+        assert command(database, "backup", str(tmp_path / "copy.db")).returncode == 0
+        record(service, 20, 2)
+        assert service.terminate() == 0
+    for path in database.parent.glob("audit.db*"):
+        if path.is_file() and path.name != "audit.db.lock":
+            path.unlink()
+    (tmp_path / "copy.db").rename(database)
+    with serve(database) as service:
+        until(lambda: "seal.trouble" in service.stderr_text())
+        record(service, 5, 3)
+        refused = command(database, "verify")
+        assert refused.returncode == 1
+        for _ in range(PATIENCE_SECONDS):
+            accepted = command(database, "seal", "accept-restore", "--reason", "the disk died")
+            if accepted.returncode == 0:
+                break
+            assert "another process seals" in accepted.stderr
+        assert "20 of tool_call" in accepted.stdout
+        until(lambda: "seal.goes_on" in service.stderr_text())
+        assert service.terminate() == 0
+    verified = command(database, "verify", "--json")
+    assert verified.returncode == 0, verified.stdout
+    assert json.loads(verified.stdout)["lost_by_restores"] == 20

@@ -1,0 +1,253 @@
+"""What was sealed is there as it was, or somebody is told."""
+
+import random
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audit_svc.seal import leaf
+from audit_svc.seal.errors import BadKey, BadNote, InUse, Rewritten, SealError
+from audit_svc.seal.folder import CHECKPOINT, KEY, VERIFIER, read_verifier
+from audit_svc.seal.proof import Proof
+from audit_svc.seal.tiles import Tiles
+from audit_svc.sqlite.care.prune import Prune
+from audit_svc.sqlite.open.connection import open_for_reading
+from audit_svc.sqlite.write.clock import LedgerClock
+from tests.audit_svc.samples import NOW_MS, audit_row
+from tests.audit_svc.seal.conftest import Seal, rows
+
+Record = Callable[..., None]
+TABLES = ("tool_call_log", "cost_log", "session_log")
+
+
+def change(database: Path, *statements: str) -> None:
+    """What somebody does who can write to the file."""
+    with closing(apsw.Connection(str(database))) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def test_every_kind_of_row_is_sealed_and_verified(seal: Seal, record: Record):
+    record(**rows(40))
+    assert seal.run() == 40 + 20 + 10
+    record(**rows(8), last=3)  # numbers 1 and 2 never came: a gap
+    change(
+        seal.database,
+        "INSERT INTO query_log (caller, method, filters, rows, duration_ms, status, created_at) "
+        "VALUES ('ada', 'ListToolCalls', '{}', 1, 2, 'OK', 3)",
+    )
+    assert seal.run() == 70 + 8 + 4 + 1 + 1, "revisions that are there already are no new ones"
+    report = seal.verify()
+    assert (report.problems, report.rows, report.unsealed) == ([], 84, {})
+    record(tool_calls=[audit_row()])
+    assert seal.verify().unsealed == {"tool_call": 1}
+
+
+def test_a_leaf_has_every_column_of_its_table(connection: Any):
+    for kind in leaf.KINDS:
+        columns = {name for _, name, *_ in connection.execute(f"PRAGMA table_info({kind.table})")}
+        assert set(kind.columns) == columns - {"salt"}, f"{kind.name} has other columns: give its leaf a new version"
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.text() | st.none()))
+def test_leaves_are_what_another_encoder_of_rfc_8785_writes(said: dict[str, Any]):
+    assert leaf.canonical(said) == rfc8785.dumps(said)
+
+
+@given(text=st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0")))
+def test_sqlite_and_python_write_the_same_leaf(text: str):
+    kind = leaf.BY_NAME["removal"]
+    with closing(apsw.Connection(":memory:")) as connection:
+        connection.execute(f"CREATE TABLE removal_log ({', '.join(kind.columns)})")
+        row = dict.fromkeys(kind.columns, 2**63 - 1) | {"removed_kind": text, "pruned_by": None}
+        connection.execute(
+            f"INSERT INTO removal_log ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", list(row.values())
+        )
+        ((_, said),) = connection.execute(kind.select("true")).fetchall()
+    assert str(said).encode() == kind.encode(row)
+
+
+CHANGES = {
+    "a field": "UPDATE {table} SET recorded_by = 'mallory' WHERE position = {at}",
+    "a text": "UPDATE tool_call_log SET args_summary = '{{}}' WHERE position = {at}",
+    "a salt": "UPDATE tool_call_log SET salt = randomblob(16) WHERE position = {at}",
+    "a number": "UPDATE cost_log SET cost_micros = 1 WHERE position = {at}",
+    "null": "UPDATE tool_call_log SET exit_code = NULL WHERE position = {at}",
+    "a removal": "DELETE FROM {table} WHERE position = {at}",
+    "a session": "UPDATE sessions SET turns = turns + 1 WHERE id = 'session-1'",
+    "a label": "UPDATE session_labels SET value = 'x' WHERE session_id = 'session-1' AND key = 'team'",
+}
+
+
+@pytest.mark.parametrize("what", list(CHANGES))
+def test_a_change_by_hand_is_told_with_its_place(seal: Seal, record: Record, what: str):
+    record(**rows(40))
+    seal.run()
+    chosen = random.Random(what)
+    table, at = chosen.choice(TABLES), chosen.randint(1, 10)
+    change(seal.database, CHANGES[what].format(table=table, at=at))
+    (problem,) = seal.verify().problems
+    assert "session" in problem if what in {"a session", "a label"} else f" {at} " in problem
+
+
+def test_two_rows_that_change_places_are_told(seal: Seal, record: Record):
+    record(**rows(8))
+    seal.run()
+    change(
+        seal.database,
+        "UPDATE tool_call_log SET position = -1 WHERE position = 3",
+        "UPDATE tool_call_log SET position = 3 WHERE position = 4",
+        "UPDATE tool_call_log SET position = 4 WHERE position = -1",
+    )
+    assert len(seal.verify().problems) == 2
+
+
+def test_a_row_that_is_put_among_sealed_ones_is_told(seal: Seal, record: Record):
+    record(**rows(8))
+    change(seal.database, "UPDATE tool_call_log SET position = position + 100 WHERE position > 4")
+    seal.run()
+    assert not seal.verify().problems
+    change(
+        seal.database,
+        "CREATE TABLE x AS SELECT * FROM tool_call_log WHERE position = 1",
+        "UPDATE x SET position = 50, id = 'forged'",
+        "INSERT INTO tool_call_log SELECT * FROM x",
+        "DROP TABLE x",
+    )
+    assert seal.verify().problems == ["tool_call 50 stands between sealed rows and was never sealed: it was added"]
+
+
+def test_pruned_rows_may_be_gone_and_no_others(seal: Seal, record: Record, connection: Any, writer: Any):
+    record(**rows(8))
+    record(tool_calls=[audit_row(created_at_ms=NOW_MS - 9 * 3_600_000) for _ in range(5)], sessions=[])
+    record(**rows(4))
+    seal.run()
+    prune = Prune(NOW_MS // 3_600_000 * 3_600_000 - 2 * 3_600_000, "ada", LedgerClock(connection))
+    while not writer.run(prune.step).result().done:
+        pass
+    seal.run()
+    report = seal.verify()
+    assert (report.problems, report.removed) == ([], 5)
+    change(seal.database, "DELETE FROM tool_call_log WHERE position = 2")
+    assert seal.verify().problems == ["tool_call 2 was sealed and is not there: removed"]
+
+
+def test_a_removal_that_somebody_writes_down_excuses_only_what_was_sealed_before_it(seal: Seal, record: Record):
+    record(**rows(8))
+    seal.run()
+    change(
+        seal.database,
+        "DELETE FROM tool_call_log WHERE position = 2",
+        "INSERT INTO removal_log (removed_kind, first_position, last_position, pruned_before, pruned_by, recorded_at) "
+        "VALUES ('tool_call', 2, 2, 0, 'mallory', 0)",
+    )
+    report = seal.verify()
+    assert report.removed == 1, "what a removal says is in the log from the next round on, with a name"
+    assert report.unsealed == {"removal": 1}
+
+
+@pytest.mark.parametrize("file", ["tile/0/000.p/70", "checkpoint"])
+@pytest.mark.parametrize("how", ["changed", "missing"])
+def test_a_file_of_the_log_that_was_changed_or_is_missing_is_told(seal: Seal, record: Record, file: str, how: str):
+    record(**rows(40))
+    seal.run()
+    path = seal.folder / file
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.unlink() if how == "missing" else path.write_bytes(data)
+    if (file, how) == ("checkpoint", "missing"):
+        with pytest.raises(SealError, match="no checkpoint"):
+            seal.verify()
+    else:
+        assert len(seal.verify().problems) == 1
+
+
+def test_an_index_that_says_otherwise_is_told(seal: Seal, record: Record):
+    record(**rows(8))
+    record(**rows(8))
+    seal.run()
+    change(seal.folder / "index.db", "UPDATE runs SET first_position = 2 WHERE kind = 'model_request'")
+    assert seal.verify().problems
+    change(seal.folder / "index.db", "DELETE FROM runs")
+    assert seal.verify().problems == ["index.db does not say what leaf 0 is of"]
+
+
+def test_a_log_that_was_rolled_back_with_its_ledger_is_told_by_who_kept_a_checkpoint(
+    seal: Seal, record: Record, tmp_path: Path
+):
+    record(**rows(8))
+    seal.run()
+    shutil.copytree(seal.folder, tmp_path / "then")
+    shutil.copy(seal.database, tmp_path / "then.db")
+    record(**rows(8))
+    seal.run()
+    kept = tmp_path / "kept"
+    shutil.copy(seal.folder / CHECKPOINT, kept)
+    assert not seal.verify(kept).problems
+    shutil.rmtree(seal.folder)
+    shutil.copytree(tmp_path / "then", seal.folder)
+    (problem,) = seal.verify(kept).problems
+    assert "rolled back" in problem
+
+
+def test_a_restored_ledger_is_sealed_on_only_after_somebody_says_so(seal: Seal, record: Record, tmp_path: Path):
+    record(**rows(8))
+    seal.run()
+    # as a restore leaves it: rows that were sealed are gone, and others take their positions
+    change(seal.database, "DELETE FROM tool_call_log WHERE position > 5", "DELETE FROM cost_log WHERE position > 3")
+    with pytest.raises(Rewritten, match="position 8 was sealed and is gone"):
+        seal.run()
+    record(**rows(8))
+    with pytest.raises(Rewritten, match="position 8 was sealed and is another"):
+        seal.run()
+    with seal.open() as sealer:
+        restore = sealer.accept_restore("the disk died", "ada")
+    assert {kind: lost for kind, lost in restore.lost.items() if lost} == {"tool_call": 3, "model_request": 1}
+    seal.run()
+    report = seal.verify()
+    assert (report.problems, report.lost) == ([], 4)
+    record(**rows(4))
+    seal.run()
+    assert not seal.verify().problems
+    change(seal.database, "UPDATE tool_call_log SET tool_name = 'x' WHERE position = 7")
+    assert len(seal.verify().problems) == 1
+
+
+def test_a_proof_is_checked_without_the_ledger(seal: Seal, record: Record):
+    record(**rows(40))
+    size = seal.run()
+    verifier = read_verifier(str(seal.folder / VERIFIER))
+    connection = open_for_reading(seal.database)
+    leaf.prepare(connection)
+    ((_, said),) = connection.execute(leaf.BY_NAME["tool_call"].select("position = 9"))
+    connection.close()
+    made = Proof.make(said.encode(), 8, Tiles(seal.folder, size), (seal.folder / CHECKPOINT).read_text())
+    read = Proof.parse(str(made))
+    assert read == made
+    assert read.check(verifier).size == size
+    forged = Proof.parse(str(made))
+    with pytest.raises(BadNote, match="does not stand at leaf 8"):
+        Proof(said.replace("ollama", "openai").encode(), forged.index, forged.hashes, forged.note).check(verifier)
+    with pytest.raises(BadNote, match="does not stand at leaf 9"):
+        Proof(forged.leaf, 9, forged.hashes, forged.note).check(verifier)
+
+
+def test_one_process_seals_into_a_folder(seal: Seal):
+    with seal.open(), pytest.raises(InUse, match="another process"):
+        seal.open()
+
+
+def test_a_log_whose_key_is_missing_is_not_begun_anew(seal: Seal, record: Record):
+    record(**rows(4))
+    seal.run()
+    (seal.folder / KEY).unlink()
+    with pytest.raises(BadKey, match="is missing"):
+        seal.run()
