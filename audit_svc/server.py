@@ -20,7 +20,7 @@ from service_kit.access.guard import Guard, open_guard
 from service_kit.observing.metrics import new_registry
 from service_kit.paging import keep_key
 from service_kit.run import Service, run_service
-from service_kit.settings import check_disk, describe_settings
+from service_kit.settings import check_disk, describe_settings, unknown_variables
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +36,8 @@ def serve(settings: AuditSettings, *, apply_migrations: bool, create: bool = Fal
         SystemExit: the address cannot be had, or a file that settings name cannot be used.
     """
     log.info("service.starting", **describe_settings(settings))
+    for told in unknown_variables("AUDIT_", AuditSettings):
+        log.warning("settings.unknown", hint=told)
     check_disk(settings)
     guard = open_guard(settings, rules())
     _tune_interpreter()

@@ -28,7 +28,7 @@ from service_kit.observing.metrics import new_registry
 from service_kit.producing.metrics import RecordCollector
 from service_kit.producing.target import WrongTarget, open_target
 from service_kit.run import Service, run_service
-from service_kit.settings import EXIT_WRONG_SETTINGS, check_disk, describe_settings
+from service_kit.settings import EXIT_WRONG_SETTINGS, check_disk, describe_settings, unknown_variables
 
 RULES = {
     method: roles
@@ -46,6 +46,8 @@ async def serve(settings: IntakeSettings) -> None:
         SystemExit: with code 2 when a setting or a file cannot be used, with code 1 when an address cannot be had.
     """
     log.info("service.starting", **describe_settings(settings))
+    for told in unknown_variables("INTAKE_", IntakeSettings):
+        log.warning("settings.unknown", hint=told)
     check_disk(settings)
     redact.keep_arguments(settings.arguments)
     guard, registry = open_guard(settings, RULES), new_registry()

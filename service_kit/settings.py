@@ -1,5 +1,6 @@
 """Settings from the environment: what is wrong is told in a sentence that names the variable and shows no secret."""
 
+import difflib
 import os
 import re
 import sys
@@ -29,6 +30,10 @@ _REASONS = {
     "finite_number": "must be a finite number",
 }
 """By pydantic's types of errors, where its own words are for programmers."""
+
+
+_OF_KUBERNETES = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$")
+"""https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables"""
 
 
 class Settings(BaseSettings):
@@ -103,6 +108,25 @@ def refuse(sentences: list[str]) -> NoReturn:
 def variables(cls: type[BaseSettings]) -> set[str]:
     """The environment variables that settings are read from, each by its first name."""
     return {variable_of(cls, name) for name in cls.model_fields}
+
+
+def unknown_variables(prefix: str, *settings: type[BaseSettings]) -> list[str]:
+    """A sentence for each variable that begins with prefix and is no setting, such as one that is misspelt.
+
+    Those that Kubernetes sets for a Service of such a name are not meant.
+    """
+    known = {
+        alias.upper()
+        for cls in settings
+        for name, field in cls.model_fields.items()
+        for alias in [variable_of(cls, name), *_aliases(field.validation_alias)]
+    }
+    told = []
+    for variable in sorted(set(os.environ) - known):
+        if variable.startswith(prefix) and not _OF_KUBERNETES.search(variable):
+            near = difflib.get_close_matches(variable, known, 1)
+            told.append(f"{variable} is no setting" + (f": is {near[0]} meant?" if near else ""))
+    return told
 
 
 def sentences_of(cls: type[BaseSettings], error: ValidationError) -> list[str]:

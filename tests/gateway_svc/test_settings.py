@@ -70,6 +70,7 @@ def test_a_state_directory_that_cannot_be_made_is_told(tmp_path):
 @pytest.mark.long
 def test_secrets_are_masked_in_the_start_line(tmp_path):
     env = {
+        "GATEWAY_MAX_STEP": "5",
         "GATEWAY_OPENAI_URL": "http://ada:hunter22@127.0.0.1:9/v1",
         "GATEWAY_OPENAI_MODEL": "m",
         "GATEWAY_OPENAI_API_KEY": "sk-sentinel-0123456789",
@@ -79,6 +80,8 @@ def test_secrets_are_masked_in_the_start_line(tmp_path):
     ran = run_command("gateway_svc", env, "serve")
     assert ran.returncode == 1
     assert "service.starting" in ran.stderr
+    assert ran.stderr.count("settings.unknown") == 1
+    assert "GATEWAY_MAX_STEP is no setting: is GATEWAY_MAX_STEPS meant?" in ran.stderr
     assert "sentinel" not in ran.stderr
     assert "hunter22" not in ran.stderr
 

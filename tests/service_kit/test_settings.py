@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service_kit.setting_types import HomePath
-from service_kit.settings import describe_settings, load_settings
+from service_kit.settings import describe_settings, load_settings, unknown_variables
 
 
 class Sample(BaseSettings):
@@ -123,3 +123,24 @@ def test_whatever_form_a_secret_has_in_a_url_it_is_masked(monkeypatch, url, show
     assert description["url"] == shown
     assert description["tags"] == str([shown, "a tag"])
     assert description["name"] == "claude-4@20250514", "no URL"
+
+
+class Odd(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="ODD_")
+    listen: str = ""
+    key: str = Field("", validation_alias=AliasChoices("ODD_KEY", "ODD_API_KEY"))
+
+
+def test_a_variable_that_is_no_setting_is_told_with_the_nearest_name(monkeypatch):
+    for name in ("ODD_LISTEN", "ODD_KEY", "ODD_API_KEY", "ODD_LISTN", "ODD_XYZXYZ", "OTHER_LISTN"):
+        monkeypatch.setenv(name, "a secret")
+    assert unknown_variables("ODD_", Odd) == [
+        "ODD_LISTN is no setting: is ODD_LISTEN meant?",
+        "ODD_XYZXYZ is no setting",
+    ]
+
+
+@pytest.mark.parametrize("name", ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_GRPC", "PORT", "PORT_50052_TCP_ADDR"])
+def test_what_kubernetes_sets_for_a_service_of_such_a_name_is_not_meant(monkeypatch, name):
+    monkeypatch.setenv(f"ODD_{name}", "10.0.0.1")
+    assert unknown_variables("ODD_", Odd) == []
