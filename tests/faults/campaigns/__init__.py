@@ -7,12 +7,14 @@ from tests.faults.applications.world import ApplicationsWorld
 from tests.faults.campaigns import (
     of_applications,
     of_audit,
+    of_doors,
     of_gateways,
     of_producers,
     of_sessions,
     of_spools,
     of_workers,
 )
+from tests.faults.door_world import DoorWorld
 from tests.faults.gateway_world import GatewayWorld
 from tests.faults.sessions_world import SessionsWorld
 from tests.faults.world import World
@@ -41,6 +43,8 @@ CAMPAIGNS = [
     ),
     Campaign("session of 3 GiB", of_sessions.large_session, world=SessionsWorld, once=True),
     Campaign("applications that fork, killed and frozen", of_applications.kill_and_freeze, world=ApplicationsWorld),
+    Campaign("kill -9 of the door for other agents", of_doors.kill_door, world=DoorWorld),
+    Campaign("the door's spool's disk full", of_doors.door_disk_full, mounts=True, world=DoorWorld),
     Campaign("connections of turns cut", of_gateways.cut_turns, world=GatewayWorld),
     Campaign("kill -9 of the audit service", of_audit.kill_audit),
     Campaign("kill -9 of both", of_producers.kill_both),
