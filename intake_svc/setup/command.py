@@ -1,0 +1,52 @@
+"""The command setup."""
+
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from intake_svc.settings import IntakeSettings
+from intake_svc.setup.agents import Wanted, environment_of, files_of, text_of
+from intake_svc.setup.merging import CannotMerge, undo, write
+from service_kit.settings import load_settings
+from service_kit.terminal.command import Argument, Exit, Option, echo
+
+EXIT_CANNOT_MERGE = 1
+
+
+def setup(
+    agent: Annotated[Literal["claude", "codex", "gemini", "copilot", "opencode"], Argument(help="Which agent.")],
+    write_it: Annotated[bool, Option("--write", help="Merge it into the agent's files, with a backup.")] = False,
+    undo_it: Annotated[bool, Option("--undo", help="Take back what --write added.")] = False,
+    rules: Annotated[Path | None, Option(help="Rules on arguments for its hooks.")] = None,
+    strict: Annotated[bool, Option("--strict", help="Hooks refuse what cannot be recorded.")] = False,
+    home: Annotated[Path | None, Option(help="The home folder; yours when not given.")] = None,
+) -> None:
+    """Print an agent's own configuration: telemetry to this door, no prompts in it, hooks."""
+    settings = load_settings(IntakeSettings)
+    options = (*(("--rules", str(rules.resolve())) if rules else ()), *(("--mode", "strict") if strict else ()))
+    wanted = Wanted(settings.listen, settings.http_listen, _hook(), options)
+    for file in files_of(agent, wanted, home or Path.home()):
+        try:
+            if undo_it:
+                echo(f"{file.path}: {'is as it was' if undo(file) else 'nothing to take back'}")
+            elif write_it:
+                echo(f"{file.path}: {'written' if write(file) else 'has it all'}")
+            else:
+                echo(f"# {file.path}\n{text_of(file)}")
+        except (CannotMerge, OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            told = error if isinstance(error, CannotMerge) else f"{file.path}: {error}"
+            echo(str(told), err=True)
+            raise Exit(EXIT_CANNOT_MERGE) from None
+    needed = {} if undo_it else environment_of(agent, wanted)
+    if needed:
+        echo("# and in the environment of the agent:")
+        for name, value in needed.items():
+            echo(f"export {name}={value}")
+
+
+def _hook() -> str:
+    """The program, beside this one or on the path."""
+    beside = Path(sys.argv[0]).with_name("onrecord-hook")
+    return str(beside.resolve()) if beside.exists() else shutil.which("onrecord-hook") or "onrecord-hook"

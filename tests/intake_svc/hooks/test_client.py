@@ -1,0 +1,75 @@
+"""`onrecord-hook` as a process: with a door, without one, and in between."""
+
+import json
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from tests.intake_svc.conftest import open_house
+from tests.intake_svc.hooks.test_claude import CANARY, after, before, hook, rows_of
+from tests.support.ports import own_port
+
+FORMS = {
+    "claude": {"hook_event_name": "PreToolUse"},
+    "codex": {"hook_event_name": "PreToolUse"},
+    "gemini": {"hook_event_name": "BeforeTool"},
+    "cursor": {"hook_event_name": "preToolUse"},
+    "opencode": {"hook_event_name": "tool.execute.before"},
+}
+
+
+def test_without_a_door_nothing_stands_in_the_way_and_what_is_kept_has_no_content(tmp_path):
+    with own_port() as port:
+        said = hook(f"127.0.0.1:{port}", before("s-1"), folder=tmp_path)
+    assert (said.returncode, said.stdout, said.stderr) == (0, b"", b"")
+    kept = tmp_path / "kept"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    line = kept.read_text()
+    assert CANARY not in line
+    assert "ls -l" not in line
+    assert json.loads(line)["session"] == "s-1"
+
+
+@pytest.mark.parametrize("agent", FORMS)
+def test_strict_refuses_in_the_agents_form_what_cannot_be_recorded(agent, tmp_path):
+    with own_port() as port:
+        said = hook(f"127.0.0.1:{port}", before("s-1") | FORMS[agent], "--mode", "strict", agent=agent, folder=tmp_path)
+    assert said.returncode == 0
+    answer = json.loads(said.stdout)
+    answer = answer.get("hookSpecificOutput", answer)
+    assert "deny" in (answer.get("permissionDecision"), answer.get("permission"), answer.get("decision"))
+    assert CANARY not in said.stdout.decode()
+
+
+def test_a_broken_event_and_a_wrong_command_line_do_not_stand_in_the_way(tmp_path):
+    said = hook("127.0.0.1:1", "no object", folder=tmp_path)
+    assert (said.returncode, said.stdout) == (0, b"")
+    assert hook("127.0.0.1:1", {}, "--no-such", folder=tmp_path).returncode not in (0, 2)
+
+
+@pytest.mark.long
+def test_what_was_kept_is_handed_over_by_the_next_run(tmp_path):
+    with open_house(tmp_path) as house:
+        house.start_audit()
+        folder = tmp_path / "kept-here"
+        with own_port() as port:
+            for event in (before("s-away"), after("s-away")):
+                hook(f"127.0.0.1:{port}", event, folder=folder)
+            (folder / "lost").write_bytes(b"...")
+            door = house.start_door(INTAKE_JOIN_SECONDS="0.2", INTAKE_HTTP_LISTEN=f"127.0.0.1:{port}")
+            said = hook(door.http, before("s-back"), folder=folder)
+        assert (said.returncode, said.stdout) == (0, b"")
+        (row,) = rows_of(house, "s-away")
+        assert (row["duration_ms"], row["tool_name"]) == (58, "Bash")
+        assert json.loads(row["args_summary"])["$arguments"]["count"] == 2
+        assert not (folder / "kept").exists()
+        assert not (folder / "lost").exists()
+
+
+def test_the_hook_imports_neither_grpc_nor_protobuf_nor_what_the_services_need():
+    names = ("grpc", "google", "pydantic", "asyncio", "re", "json")
+    code = f"import intake_svc.hooks.client, sys; print([name for name in {names} if name in sys.modules])"
+    command = [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, '.'); {code}"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
