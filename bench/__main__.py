@@ -16,6 +16,7 @@ from bench import (
     client_turns,
     conversations,
     door,
+    hook_latency,
     load_rows,
     load_turns,
     record_cost,
@@ -42,6 +43,7 @@ MEASURES = {
     "j": rule_cost.measure,
     "k": conversations.measure,
     "l": door.measure,
+    "m": hook_latency.measure,
 }
 
 

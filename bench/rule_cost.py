@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 from bench.figures import Figure, Target, compare_at
-from gateway_svc.rules.file import Rules
 from gateway_svc.tools.bash import BashTool
 from gateway_svc.tools.toolbox import Toolbox
 from recording.calls import Scope, ToolCall
+from service_kit.rules.file import Rules
 
 _CONDITIONS = (
     'args.command.contains("git push") && args.command.contains("--force")',

@@ -43,7 +43,6 @@ from service_kit.pricing import context_tokens, cost_micros
 if TYPE_CHECKING:
     from gateway_svc.engines.claude import ClaudeAudit
     from gateway_svc.loop.agent import Agent
-    from gateway_svc.rules.file import Rules
     from gateway_svc.tools.files import Files
     from gateway_svc.tools.mcp.servers import McpServers
     from gateway_svc.tools.toolbox import Toolbox
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from gateway_svc.workers.peers import Peers
     from gateway_svc.workers.worker import Worker
     from recording.record import Record
+    from service_kit.rules.file import Rules
 
 log = structlog.get_logger(__name__)
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from gateway_svc.rules.file import check_rules
 from gateway_svc.turns.budgets import LabelBudget
 from recording.show import Arguments
 from service_kit.access.guard import GuardSettings
 from service_kit.access.roles import CallerName
 from service_kit.producing.settings import ProducerSettings
+from service_kit.rules.file import check_rules
 from service_kit.setting_types import (
     Bytes,
     Count,

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from gateway_svc.engines.claude.shown import SHOWN_OF_CLAUDE
 from gateway_svc.errors import SettingsError
-from gateway_svc.rules.file import Rules
 from gateway_svc.settings import GatewaySettings, Policy
 from gateway_svc.tools import kinds
 from gateway_svc.tools.mcp.servers import McpServers
@@ -17,6 +16,7 @@ from gateway_svc.workspace import check_environment, check_programs
 from recording import redact
 from recording.channel.watched import WrongFile
 from recording.show import Show
+from service_kit.rules.file import Rules
 from service_kit.settings import name_variable
 
 

@@ -17,9 +17,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from gateway_svc.rules.facts import Facts
-from gateway_svc.rules.policy import Policy
 from recording.channel.watched import WrongFile
+from service_kit.rules.facts import Facts
+from service_kit.rules.policy import Policy
 from service_kit.toml_file import first_problem, line_of_table, parse_toml
 
 

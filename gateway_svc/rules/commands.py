@@ -15,8 +15,8 @@ from service_kit.terminal.printing import Printer, Table, counted
 from service_kit.times import parse_time
 
 if TYPE_CHECKING:  # who asks for help need not load the library of conditions
-    from gateway_svc.rules.policy import Policy
     from gateway_svc.rules.recorded import Trial
+    from service_kit.rules.policy import Policy
 
 out = Printer()
 
@@ -79,7 +79,7 @@ def try_on_record(
 
 
 def _load(path: Path) -> "Policy":
-    from gateway_svc.rules.file import load_policy
+    from service_kit.rules.file import load_policy
 
     try:
         return load_policy(path, [read_file(path)])

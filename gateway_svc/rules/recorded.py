@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
-from gateway_svc.rules.facts import Facts, Unevaluable
-from gateway_svc.rules.policy import Policy
+from service_kit.rules.facts import Facts, Unevaluable
+from service_kit.rules.policy import Policy
 
 RAN = frozenset({common_pb2.OUTCOME_SUCCEEDED, common_pb2.OUTCOME_FAILED, common_pb2.OUTCOME_TIMED_OUT})
 """Outcomes of calls whose tool ran to an end."""

@@ -7,9 +7,9 @@ from typing import Literal, Protocol
 
 from onrecord.common.v1 import common_pb2
 
-from gateway_svc.rules.facts import Facts
 from gateway_svc.tools.arguments import ArgumentsError, parse_object
 from recording.calls import ALLOWED, Decision, Scope, ToolCall
+from service_kit.rules.facts import Facts
 
 Policy = Literal["allow", "deny", "ask"]
 """Whether a tool runs at once, never, or once the client has agreed."""

@@ -112,7 +112,7 @@ def post(options: Options, path: str, body: bytes, rules_bytes: int = 0) -> byte
     head = f"POST {path} HTTP/1.1\r\nHost: {options.door}\r\nContent-Type: application/json\r\nConnection: close\r\n"
     head += f"Content-Length: {len(body)}\r\n"
     if rules_bytes:
-        head += f"Onrecord-Rules-Bytes: {rules_bytes}\r\n"
+        head += f"Onrecord-Rules-Bytes: {rules_bytes}\r\nOnrecord-Mode: {options.mode}\r\n"
     if token := os.environ.get("ONRECORD_TOKEN_FILE"):
         with open(token, encoding="ascii") as file:  # noqa: PTH123 - as above
             head += f"Authorization: Bearer {file.read().strip()}\r\n"

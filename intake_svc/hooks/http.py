@@ -56,7 +56,11 @@ class HookRoutes:
         return response
 
     async def _event(self, agent: str, request: Request, body: bytes) -> Response:
-        said = await self._hooks.take(agent, request.query_params.get("event", ""), body)
+        told = request.headers.get("onrecord-rules-bytes", "")
+        size = min(int(told), len(body)) if told.isdecimal() and len(told) < 10 else 0
+        is_strict = request.headers.get("onrecord-mode") == "strict"
+        name = request.query_params.get("event", "")
+        said = await self._hooks.take(agent, name, body[size:], body[:size], is_strict=is_strict)
         return Response(status_code=204) if said is None else Response(json.dumps(said), media_type=JSON)
 
     async def _kept(self, request: Request, body: bytes) -> Response:

@@ -80,7 +80,7 @@ def ended(intent: audit_pb2.AuditRow, event: HookEvent) -> audit_pb2.AuditRow:
     if event.kind is Kind.DENIED:
         decision.verdict = common_pb2.VERDICT_DENIED
     elif _is_asked(decision):  # it ran, so somebody has let it
-        decision.source, decision.verdict = common_pb2.DECISION_SOURCE_PERSON, common_pb2.VERDICT_ALLOWED
+        decision.verdict = common_pb2.VERDICT_ALLOWED
     return row
 
 
@@ -135,7 +135,7 @@ def merged_decision(by_hook: common_pb2.Decision, by_telemetry: common_pb2.Decis
 
 def _is_asked(decision: common_pb2.Decision) -> bool:
     """Whether a rule had the agent ask, and nobody has told the answer."""
-    return decision.source == common_pb2.DECISION_SOURCE_RULE and decision.verdict == common_pb2.VERDICT_UNSPECIFIED
+    return decision.source == common_pb2.DECISION_SOURCE_PERSON and decision.verdict == common_pb2.VERDICT_UNSPECIFIED
 
 
 def _outcome(event: HookEvent) -> common_pb2.Outcome.ValueType:

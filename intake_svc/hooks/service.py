@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import structlog
@@ -12,8 +13,10 @@ from onrecord.audit.v1 import audit_pb2
 from intake_svc.errors import StoreUnavailable
 from intake_svc.hooks.calls import Calls
 from intake_svc.hooks.event import HookEvent, WrongEvent, from_line, read_event
+from intake_svc.hooks.rules import decide
 from intake_svc.hooks.tables import Kind
 from intake_svc.metrics import DoorMetrics
+from recording.calls import Decision
 from recording.logger import AuditRefused
 from recording.record import Record
 from recording.spool import SpoolClosed
@@ -37,13 +40,17 @@ class Hooks:
         self._thread = ThreadPoolExecutor(1, "hooks")
         metrics.add_open_calls(calls.waiting)
 
-    async def take(self, agent: str, name: str, body: bytes) -> dict[str, Any] | None:
+    async def take(
+        self, agent: str, name: str, body: bytes, rules: bytes = b"", *, is_strict: bool = False
+    ) -> dict[str, Any] | None:
         """Takes one event; it is on the disk when this returns the answer, None for none.
 
         Args:
             agent: a key of TABLES.
             name: of the event, where the body does not say it.
             body: what the agent gave to its hook.
+            rules: a file of rules that came with it; empty for none.
+            is_strict: whether a call is refused when these cannot be used.
 
         Raises:
             InvalidRequest: it is no event of the agent's hooks.
@@ -51,7 +58,8 @@ class Hooks:
         """
         caller = current_caller()
         principal = caller.name if caller else ""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._take, agent, name, body, principal)
+        event = partial(self._take, agent, name, body, principal, rules, is_strict=is_strict)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, event)
 
     async def take_kept(self, body: bytes, lost: int) -> None:
         """Takes the lines that `onrecord-hook` kept while no door was there, and how many it had no room for.
@@ -83,7 +91,9 @@ class Hooks:
         """Ends its thread."""
         self._thread.shutdown()
 
-    def _take(self, agent: str, name: str, body: bytes, principal: str) -> dict[str, Any] | None:
+    def _take(
+        self, agent: str, name: str, body: bytes, principal: str, rules: bytes, *, is_strict: bool
+    ) -> dict[str, Any] | None:
         now = time.time_ns() // 1_000_000
         try:
             event = read_event(agent, json.loads(body), now, name)
@@ -95,8 +105,11 @@ class Hooks:
             raise InvalidRequest("the body is no JSON", "") from None
         if event.kind is Kind.BEFORE and (trouble := self._record.spool.trouble()):
             raise StoreUnavailable(trouble)
-        self._tell(event, principal)
-        return None
+        decision, answer = None, None
+        if rules and event.kind is Kind.BEFORE:
+            decision, answer = decide(rules, event, principal, is_strict=is_strict)
+        self._tell(event, principal, decision)
+        return answer
 
     def _take_kept(self, body: bytes, lost: int, principal: str) -> None:
         for line in body.splitlines():
@@ -107,7 +120,9 @@ class Hooks:
         if lost:
             self._record.spool.note_lost(min(lost, MAX_LOST), time.time_ns() // 1_000_000)
 
-    def _tell(self, event: HookEvent, principal: str, *, is_kept: bool = False) -> None:
+    def _tell(
+        self, event: HookEvent, principal: str, decision: Decision | None = None, *, is_kept: bool = False
+    ) -> None:
         try:
             match event.kind:
                 case Kind.NOTHING:
@@ -116,7 +131,7 @@ class Hooks:
                     self._calls.end_session(event, principal)
                     self._metrics.count_hooks("ignored")
                 case Kind.BEFORE:
-                    if not self._calls.begin(event, principal, is_kept=is_kept):
+                    if not self._calls.begin(event, principal, decision, is_kept=is_kept):
                         self._metrics.count_hooks("duplicate")
                 case _:
                     if not self._calls.end(event, principal, is_kept=is_kept):

@@ -19,7 +19,6 @@ from gateway_svc.engines.openai.responses import ResponsesEngine
 from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.loop.agent import Agent, Limits
 from gateway_svc.loop.answers import Answers
-from gateway_svc.rules.file import Rules
 from gateway_svc.servicer import status_of
 from gateway_svc.tools.bash import BashTool
 from gateway_svc.tools.files import Files
@@ -29,6 +28,7 @@ from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.requests import Requests
 from recording.logger import Row
 from service_kit.pricing import cost_micros
+from service_kit.rules.file import Rules
 from tests.support.conversations import open_sessions
 
 MODEL = "gpt-4o-mini"

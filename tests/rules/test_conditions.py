@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway_svc.rules.conditions import MAX_CONDITION_CHARACTERS, Condition, FirstOf, WrongCondition, compile_condition
-from gateway_svc.rules.facts import MAX_TEXT_BYTES, MAX_VALUES, Facts, Unevaluable
-from gateway_svc.rules.patterns import MAX_PATTERN_COST, pattern_cost
+from service_kit.rules.conditions import MAX_CONDITION_CHARACTERS, Condition, FirstOf, WrongCondition, compile_condition
+from service_kit.rules.facts import MAX_TEXT_BYTES, MAX_VALUES, Facts, Unevaluable
+from service_kit.rules.patterns import MAX_PATTERN_COST, pattern_cost
 
 WORDS = (
     *("args", ".x", ".y", '["x"]', "tool", "labels.team", "principal", "true", "1", "1.5", '"a"', "[1, 2]", '{"a": 1}'),

@@ -11,11 +11,11 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from demo.script import Call, Script, Step
 from gateway_svc.errors import PolicyChanged
 from gateway_svc.loop.answers import Answer, Answers
-from gateway_svc.rules.file import Rules
 from gateway_svc.tools.bash import BashTool
 from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.toolbox import Toolbox
 from recording.calls import Scope, ToolCall
+from service_kit.rules.file import Rules
 from tests.gateway_svc.house import open_house
 
 CONFIGURATION, RULE = common_pb2.DECISION_SOURCE_CONFIGURATION, common_pb2.DECISION_SOURCE_RULE

@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 from gateway_svc.rules.cases import check_cases, load_cases
-from gateway_svc.rules.conditions import MAX_CONDITION_CHARACTERS
-from gateway_svc.rules.facts import MAX_TEXT_BYTES, MAX_VALUES
-from gateway_svc.rules.file import MAX_RULES, load_policy
-from gateway_svc.rules.policy import MAX_REASON_BYTES
+from service_kit.rules.conditions import MAX_CONDITION_CHARACTERS
+from service_kit.rules.facts import MAX_TEXT_BYTES, MAX_VALUES
+from service_kit.rules.file import MAX_RULES, load_policy
+from service_kit.rules.policy import MAX_REASON_BYTES
 
 PAGE = Path(__file__).parents[2] / "docs" / "rules.md"
 

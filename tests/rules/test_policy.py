@@ -9,10 +9,10 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway_svc.rules.facts import Facts
-from gateway_svc.rules.file import MAX_FILE_BYTES, MAX_RULES, Rules, check_rules, load_policy
-from gateway_svc.rules.policy import Policy
 from recording.channel.watched import WrongFile
+from service_kit.rules.facts import Facts
+from service_kit.rules.file import MAX_FILE_BYTES, MAX_RULES, Rules, check_rules, load_policy
+from service_kit.rules.policy import Policy
 
 DENY = """
 [[rules]]
@@ -191,7 +191,7 @@ def test_any_file_is_taken_or_refused_with_a_sentence(content):
 
 
 def test_an_installation_without_the_library_of_conditions_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "gateway_svc.rules.policy", None)
+    monkeypatch.setitem(sys.modules, "service_kit.rules.policy", None)
     with pytest.raises(WrongFile, match=r"pip install 'onrecord\[rules\]'"):
         load(DENY)
 

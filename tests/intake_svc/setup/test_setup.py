@@ -3,6 +3,7 @@
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ THERE = {
 
 
 @pytest.fixture(params=[False, True], ids=["new", "there"])
-def home(request, tmp_path) -> Path:
+def home(request: Any, tmp_path: Path) -> Path:
     for name, text in THERE.items() if request.param else ():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from gateway_svc.rules.conditions import Condition, FirstOf
-from gateway_svc.rules.facts import Facts, Unevaluable
 from service_kit.access.roles import CallerName as Name
+from service_kit.rules.conditions import Condition, FirstOf
+from service_kit.rules.facts import Facts, Unevaluable
 
 MAX_REASON_BYTES = 256
 _MAX_TOOL_CHARACTERS = 128

@@ -15,7 +15,7 @@ from google.protobuf.any_pb2 import Any as Packed
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from gateway_svc.rules.patterns import MAX_PATTERN_COST, pattern_cost
+from service_kit.rules.patterns import MAX_PATTERN_COST, pattern_cost
 
 ARGUMENTS = "args"
 MAX_LOOP_CALLS = 10

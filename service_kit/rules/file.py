@@ -23,8 +23,8 @@ from recording.channel.watched import Watched, WrongFile
 from service_kit.toml_file import first_problem, line_of_table, parse_toml
 
 if TYPE_CHECKING:  # the library of conditions is loaded by who has rules
-    from gateway_svc.rules.facts import Facts
-    from gateway_svc.rules.policy import Matched, Policy
+    from service_kit.rules.facts import Facts
+    from service_kit.rules.policy import Matched, Policy
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +103,7 @@ def load_policy(path: Path, contents: Sequence[bytes]) -> "Policy":
     if len(tables) > MAX_RULES:
         raise WrongFile(path, f"has more than {MAX_RULES} rules")
     try:
-        from gateway_svc.rules.policy import Policy
+        from service_kit.rules.policy import Policy
     except ImportError:
         raise WrongFile(path, "needs what evaluates conditions: pip install 'onrecord[rules]'") from None
     rules = []
@@ -122,8 +122,8 @@ def load_policy(path: Path, contents: Sequence[bytes]) -> "Policy":
 
 
 def _load_rule(table: Any) -> Any:
-    from gateway_svc.rules.conditions import compile_condition
-    from gateway_svc.rules.policy import Rule
+    from service_kit.rules.conditions import compile_condition
+    from service_kit.rules.policy import Rule
 
     rule = Rule.model_validate(table)
     try:

@@ -9,8 +9,8 @@ from typing import Any
 
 from cel_expr_python import cel
 
-from gateway_svc.rules.facts import Facts, Reads, Unevaluable
-from gateway_svc.rules.inspection import Refused, inspect
+from service_kit.rules.facts import Facts, Reads, Unevaluable
+from service_kit.rules.inspection import Refused, inspect
 
 MAX_CONDITION_CHARACTERS = 2000
 MAX_COMPLAINT_CHARACTERS = 200
