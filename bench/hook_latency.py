@@ -22,7 +22,7 @@ _TARGET = Target(max_ours=50)
 _NOTHING = [sys.executable, "-c", "pass"]
 
 
-def measure(folder: Path, short: bool) -> list[Figure]:
+def measure(folder: Path, *, short: bool) -> list[Figure]:
     """Milliseconds of a whole process."""
     hook = [str(Path(sys.executable).with_name("onrecord-hook")), "claude", "--door"]
     state = folder / "hooks"

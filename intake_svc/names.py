@@ -4,7 +4,6 @@ Imports the standard library alone, since `onrecord-hook` does.
 """
 
 import re
-from hashlib import sha256
 
 # Anything else may be somebody's words: ids become digests, names are not shown.
 _ID = re.compile(r"[A-Za-z0-9_.:/@+~=|#-]{1,256}", re.ASCII)
@@ -15,6 +14,8 @@ def identifier(text: str) -> str:
     """An id as it is; one that may be a sentence, as a digest of it."""
     if not text or is_id(text):
         return text
+    from hashlib import sha256  # which takes milliseconds, and is seldom wanted
+
     return "~" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 

@@ -3,8 +3,8 @@
 Each call of a tool waits for it twice, so it imports little, and nothing is read of the event while the door answers.
 """
 
+import _socket  # the module socket takes longer to import than all of this
 import os
-import socket
 import sys
 
 USAGE = """usage: onrecord-hook AGENT [EVENT] [--rules FILE] [--mode best_effort|strict] [--door HOST:PORT]
@@ -89,7 +89,7 @@ def _answered(options: Options, event: bytes) -> bytes:
     rules = b""
     if options.rules:
         try:
-            with open(options.rules, "rb") as file:  # noqa: PTH123 - pathlib takes longer to import than all of this
+            with open(options.rules, "rb") as file:
                 rules = file.read()
         except OSError:
             raise NotTaken("the file of rules cannot be read") from None
@@ -114,16 +114,19 @@ def post(options: Options, path: str, body: bytes, rules_bytes: int = 0) -> byte
     if rules_bytes:
         head += f"Onrecord-Rules-Bytes: {rules_bytes}\r\nOnrecord-Mode: {options.mode}\r\n"
     if token := os.environ.get("ONRECORD_TOKEN_FILE"):
-        with open(token, encoding="ascii") as file:  # noqa: PTH123 - as above
+        with open(token, encoding="ascii") as file:
             head += f"Authorization: Bearer {file.read().strip()}\r\n"
     timeout = SECONDS[options.mode]
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as connection:
+    connection = _socket.socket(_socket.AF_INET6 if ":" in host else _socket.AF_INET)
+    try:
         connection.settimeout(timeout)
         connection.connect((host.strip("[]"), int(port)))
         connection.sendall(f"{head}\r\n".encode("ascii") + body)
         answer = b""
         while part := connection.recv(65536):
             answer += part
+    finally:
+        connection.close()
     start, _, rest = answer.partition(b"\r\n\r\n")
     status = start[9:12]
     if status == b"204":
@@ -135,13 +138,13 @@ def post(options: Options, path: str, body: bytes, rules_bytes: int = 0) -> byte
 
 def folder() -> str:
     """Where events are kept that no door took."""
-    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111 - as above
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return os.environ.get("ONRECORD_HOOK_DIR") or f"{state}/onrecord/hooks"
 
 
 def _has_kept() -> bool:
     try:
-        return any(not name.endswith(".lock") for name in os.listdir(folder()))  # noqa: PTH208 - as above
+        return any(not name.endswith(".lock") for name in os.listdir(folder()))
     except OSError:
         return False
 

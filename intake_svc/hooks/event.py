@@ -3,8 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from intake_svc.hooks.tables import TABLES, HookTable, Kind
 from intake_svc.names import identifier, is_name
@@ -18,8 +17,7 @@ class WrongEvent(ValueError):
     """What came is no event of the agent's hooks. The message quotes nothing of it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookEvent:
+class HookEvent(NamedTuple):
     """What an event says. `arguments` alone may hold content; redacted() has none."""
 
     agent: str
@@ -61,11 +59,11 @@ class HookEvent:
             value = None
         count = len(value) if isinstance(value, dict) else 0
         size = len(self.arguments.encode("utf-8", "replace"))
-        return replace(self, arguments=None, arguments_count=count, arguments_bytes=size)
+        return self._replace(arguments=None, arguments_count=count, arguments_bytes=size)
 
     def to_line(self) -> str:
         """A redacted event as a line."""
-        said = {name: value for name, value in asdict(self.redacted()).items() if value not in (None, "")}
+        said = {name: value for name, value in self.redacted()._asdict().items() if value not in (None, "")}
         return json.dumps(said | {"kind": self.kind.value}, separators=(",", ":")) + "\n"
 
 
@@ -77,7 +75,7 @@ def from_line(line: bytes) -> HookEvent:
     """
     try:
         said = json.loads(line)
-        names = HookEvent.__slots__
+        names = HookEvent._fields
         event = HookEvent(**{**{name: said[name] for name in names if name in said}, "kind": Kind(said["kind"])})
         texts = (event.session, event.turn, event.subagent, event.call_id, event.model, event.version)
         numbers = (event.at_ms, event.duration_ms, event.result_bytes, event.exit_code, event.arguments_bytes)

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from intake_svc.hooks.answers import NOT_RECORDED, refusal
 from intake_svc.hooks.client import NotTaken, Options, folder, post
@@ -48,11 +47,11 @@ def keep(event: HookEvent) -> None:
     with _locked(wait=True) as home:
         if home is None:
             return
-        full = _size(home / "kept") + _size(home / "sending") + len(line) > MAX_BYTES
+        full = _size(f"{home}/kept") + _size(f"{home}/sending") + len(line) > MAX_BYTES
         if not full:
-            _append(home / "kept", line)
-        elif _size(home / "lost") < MAX_LOST:
-            _append(home / "lost", b".")
+            _append(f"{home}/kept", line)
+        elif _size(f"{home}/lost") < MAX_LOST:
+            _append(f"{home}/lost", b".")
 
 
 def hand_over(options: Options) -> None:
@@ -60,23 +59,28 @@ def hand_over(options: Options) -> None:
     with suppress(OSError, NotTaken), _locked(wait=False) as home:
         if home is None:
             return
-        sending = home / "sending"
-        if not sending.exists() and (home / "kept").exists():
-            (home / "kept").rename(sending)
-        lost = _size(home / "lost")
-        lines = sending.read_bytes() if sending.exists() else b""
+        sending, lost = f"{home}/sending", _size(f"{home}/lost")
+        if not _size(sending):
+            with suppress(FileNotFoundError):
+                os.rename(f"{home}/kept", sending)
+        lines = b""
+        if _size(sending):
+            with open(sending, "rb") as file:
+                lines = file.read()
         if lines or lost:
             post(options, f"/hooks/kept?lost={lost}", lines)
-        sending.unlink(missing_ok=True)
-        (home / "lost").unlink(missing_ok=True)
+        for path in (sending, f"{home}/lost"):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 @contextmanager
-def _locked(*, wait: bool) -> Iterator[Path | None]:
+def _locked(*, wait: bool) -> Iterator[str | None]:
     """The folder, while nobody else changes what is in it; None where somebody does and wait is not set."""
-    home = Path(folder())
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(home / "kept.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    home = folder()
+    if not os.path.isdir(home):
+        os.makedirs(home, mode=0o700, exist_ok=True)
+    fd = os.open(f"{home}/kept.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -88,14 +92,14 @@ def _locked(*, wait: bool) -> Iterator[Path | None]:
         os.close(fd)
 
 
-def _size(path: Path) -> int:
+def _size(path: str) -> int:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except FileNotFoundError:
         return 0
 
 
-def _append(path: Path, data: bytes) -> None:
+def _append(path: str, data: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         os.write(fd, data)

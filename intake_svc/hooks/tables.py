@@ -7,8 +7,8 @@ https://docs.github.com/en/copilot/reference/copilot-cli-reference/cli-hooks-ref
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 
 class Kind(Enum):
@@ -27,8 +27,7 @@ class Kind(Enum):
     """Known, and of no interest to the record."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookTable:
+class HookTable(NamedTuple):
     """The fields of one agent's hooks. Empty: it has none."""
 
     agent: str
@@ -47,7 +46,7 @@ class HookTable:
     """A field of the result that is there when the tool failed."""
     status: str = ""
     """A field of the result that says how the tool ended, in one of `outcomes`."""
-    outcomes: Mapping[str, Kind] = field(default_factory=dict)
+    outcomes: Mapping[str, Kind] = {}
     error: str = ""
     """An error's text, of which an exit code is read and nothing else."""
     exit_code: str = ""

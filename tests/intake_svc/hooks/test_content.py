@@ -18,7 +18,7 @@ _CASES = [(agent, event) for agent, table in TABLES.items() for event in table.k
 def everywhere(agent: str, event: str) -> dict[str, Any]:
     """An event with the canary in each field that is named, and in others."""
     table = TABLES[agent]
-    names = [getattr(table, name) for name in table.__slots__ if isinstance(getattr(table, name), str)]
+    names = [getattr(table, name) for name in table._fields if isinstance(getattr(table, name), str)]
     document: dict[str, Any] = {name: CANARY for name in names if name}
     document |= dict.fromkeys(("prompt", "cwd", "transcript_path", "reason", "last_assistant_message"), CANARY)
     document |= {table.arguments: {"note": CANARY, CANARY: CANARY}, table.event: event}
