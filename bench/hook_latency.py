@@ -1,4 +1,4 @@
-"""(l) What a hook costs an agent: `onrecord-hook` as a whole process, with a door and with none.
+"""(m) What a hook costs an agent: `onrecord-hook` as a whole process, with a door and with none.
 
 The baseline is the same Python that does nothing, by turns with it: its start is most of the time.
 """
