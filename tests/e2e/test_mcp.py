@@ -16,7 +16,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from demo.processes import run_command
 from demo.script import Call, Script, Step
 from tests.e2e.conftest import kinds, run_turn, text_of
-from tests.e2e.test_r12_no_content import files_with
+from tests.e2e.test_no_content import files_with
 from tests.support.conversations import conversation_name
 
 # by its path: importing it would import all of the SDK
@@ -116,7 +116,7 @@ async def test_a_call_waits_for_its_answer_and_a_denied_one_has_its_row(make_pai
 
 
 @pytest.mark.long
-async def test_r12_no_content_of_an_mcp_call_is_on_the_record(make_pair, tmp_path):
+async def test_no_content_of_an_mcp_call_is_on_the_record(make_pair, tmp_path):
     """Not in its arguments, its results, its errors, or what the server writes beside its messages."""
     sentinel, token = f"Sentinel{secrets.token_hex(8)}", f"Tk{secrets.token_hex(12)}"
     calls = (

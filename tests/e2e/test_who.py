@@ -19,7 +19,7 @@ from demo.script import Call, Script, Step
 from service_kit.access.roles import Role, make_token
 from tests.e2e.conftest import run_turn
 from tests.e2e.test_mcp import mcp_file
-from tests.e2e.test_r12_claude import claude
+from tests.e2e.test_no_content_of_claude import claude
 from tests.e2e.test_security import bearer, refusal
 from tests.e2e.test_stops import until
 from tests.intake_svc.conftest import DoorProcess

@@ -113,7 +113,7 @@ def workspace(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_r05_the_row_carries_the_scope_of_the_turn_and_follows_its_intent(workspace):
+async def test_the_row_carries_the_scope_of_the_turn_and_follows_its_intent(workspace):
     logger = Logger()
     async with agent_for(TWO_TOOLS, workspace, logger) as (agent, _):
         turn = new_turn()
@@ -128,7 +128,7 @@ async def test_r05_the_row_carries_the_scope_of_the_turn_and_follows_its_intent(
     assert [cost.requested_model for cost in costs] == ["scripted"] * 2
 
 
-def test_r05_the_loop_builds_rows_at_one_call_site():
+def test_the_loop_builds_rows_at_one_call_site():
     tree = ast.parse(Path(agent_module.__file__).read_text())
     calls = [node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     assert calls.count("close_call") == 1
@@ -142,7 +142,7 @@ def test_r05_the_loop_builds_rows_at_one_call_site():
         pytest.param(ValueError("closed"), marks=pytest.mark.long),
     ],
 )
-async def test_r06_a_broken_audit_path_changes_nothing_of_a_turn(workspace, error):
+async def test_a_broken_audit_path_changes_nothing_of_a_turn(workspace, error):
     whole = []
     for logger in (Logger(), Logger(error)):
         async with agent_for(TWO_TOOLS, workspace, logger) as (agent, server):

@@ -35,7 +35,7 @@ def settings(monkeypatch, tmp_path, **env: str) -> GatewaySettings:
     return chosen
 
 
-async def test_r14_both_http_engines_share_one_logger(monkeypatch, tmp_path):
+async def test_both_http_engines_share_one_logger(monkeypatch, tmp_path):
     configured = settings(
         monkeypatch,
         tmp_path,
@@ -122,7 +122,7 @@ async def test_a_token_that_every_user_can_read_is_warned_about(monkeypatch, tmp
 
 
 @pytest.mark.parametrize("audit", ["off", pytest.param("on", marks=pytest.mark.long)])
-def test_r14_a_deployment_with_only_claude_loads_the_record_only_when_it_is_audited(tmp_path, audit):
+def test_a_deployment_with_only_claude_loads_the_record_only_when_it_is_audited(tmp_path, audit):
     env = {
         "PATH": "/usr/bin:/bin",
         "GATEWAY_CLAUDE_COMMAND": "claude",

@@ -246,7 +246,7 @@ async def test_a_request_that_cannot_be_written_runs_nothing_and_may_come_again(
     assert (events[-1].turn_finished.stop_reason, runner.runs) == (pb.STOP_REASON_COMPLETED, 1)
 
 
-async def test_r12_what_a_model_server_said_of_a_failure_is_on_no_disk_and_its_reason_outlives_the_gateway(tmp_path):
+async def test_what_a_model_server_said_of_a_failure_is_on_no_disk_and_its_reason_outlives_the_gateway(tmp_path):
     async def fail(_: Turn) -> None:
         raise EngineRejected("ollama", "m", "cannot parse SENTINEL", 400)
 

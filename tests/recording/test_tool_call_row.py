@@ -61,12 +61,12 @@ def optional_fields(row: audit_pb2.AuditRow) -> set[str]:
     return {name for name in ("exit_code", "http_status", "error") if row.HasField(name)}
 
 
-def test_r04_the_fields_of_a_row_are_these_and_no_others():
+def test_the_fields_of_a_row_are_these_and_no_others():
     """A new field is seen by whoever adds it to this list: none may carry content."""
     assert {field.name for field in audit_pb2.AuditRow.DESCRIPTOR.fields} == FIELDS
 
 
-def test_r11_a_read_leaves_its_path_and_its_size():
+def test_a_read_leaves_its_path_and_its_size():
     result = ToolResult(CANARY, result_bytes=13, result_truncated=True, started_at_ms=1_700_000_000_000, duration_ms=4)
     row = build_audit_row(call("read", path="src/a.py", offset=3), result, SCOPE)
     assert row == audit_pb2.AuditRow(
@@ -90,14 +90,14 @@ def test_r11_a_read_leaves_its_path_and_its_size():
     assert optional_fields(row) == set()
 
 
-def test_r11_a_bash_leaves_its_command_and_its_exit_code():
+def test_a_bash_leaves_its_command_and_its_exit_code():
     row = build_audit_row(call("bash", command="make test"), ToolResult(CANARY, exit_code=0), SCOPE)
     assert row.args_summary == '{"command":"make test"}'
     assert optional_fields(row) == {"exit_code"}
     assert row.exit_code == 0
 
 
-def test_r11_a_webfetch_leaves_its_url_and_its_http_status():
+def test_a_webfetch_leaves_its_url_and_its_http_status():
     result = ToolResult(CANARY, http_status=404, result_bytes=13)
     row = build_audit_row(call("webfetch", url="https://a.example/x?key=abc"), result, SCOPE)
     assert row.args_summary == '{"url":"https://a.example/x?key=*"}'
@@ -112,7 +112,7 @@ def test_a_tool_that_could_not_do_its_work_leaves_why_without_secrets():
     assert row.error == "cannot fetch https://*@a.example/: refused"
 
 
-def test_r04_without_a_scope_session_and_engine_are_there_and_unset():
+def test_without_a_scope_session_and_engine_are_there_and_unset():
     row = build_audit_row(call("read", path="a"), ToolResult(""))
     assert (row.session_id, row.engine, row.model, row.turn_id) == ("", "", "", "")
     assert {"session_id", "engine"} <= {field.name for field in row.DESCRIPTOR.fields}
@@ -172,7 +172,7 @@ def test_a_secret_of_the_process_enters_a_row_by_no_field_that_others_write(monk
     assert secret.encode() not in row.SerializeToString()
 
 
-def test_r13_a_redacted_summary_survives_the_wire_unchanged():
+def test_a_redacted_summary_survives_the_wire_unchanged():
     """The ledger stores what it gets, so that what is redacted here is what an operator reads there."""
     row = build_audit_row(call("bash", command="PGPASSWORD=hunter2hunter2 psql -h 'dätabase'"), ToolResult(""), SCOPE)
     assert row.args_summary == '{"command":"PGPASSWORD=[redacted:password] psql -h \'dätabase\'"}'

@@ -42,7 +42,7 @@ def columns(connection: apsw.Connection, table: str) -> list[str]:
     return [name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
 
 
-def test_r01_migration_0007_makes_exactly_the_required_columns_and_indexes(empty):
+def test_migration_0007_makes_exactly_the_required_columns_and_indexes(empty):
     migrate.up(empty, [migration for migration in load_migrations() if migration.version == 7])
     assert " ".join(columns(empty, "tool_call_log")) == (
         "id session_id engine tool_name args_summary duration_ms exit_code http_status error "
@@ -61,14 +61,14 @@ def test_r01_migration_0007_makes_exactly_the_required_columns_and_indexes(empty
     assert sql.endswith("WHERE error IS NOT NULL")
 
 
-def test_r02_sessions_and_cost_log_are_in_the_same_database_each_from_its_own_migration(empty):
+def test_sessions_and_cost_log_are_in_the_same_database_each_from_its_own_migration(empty):
     labels = [migration.label for migration in load_migrations()]
     assert labels[:3] == ["0001_sessions", "0002_cost_log", "0007_tool_call_log"]
     migrate.up(empty, load_migrations())
     assert {"sessions", "cost_log", "tool_call_log"} <= tables(empty)
 
 
-def test_r03_up_applies_what_is_pending_across_gaps_and_down_undoes_all_above_a_version(empty):
+def test_up_applies_what_is_pending_across_gaps_and_down_undoes_all_above_a_version(empty):
     assert states(empty, A, B) == {1: "pending", 7: "pending"}
     assert migrate.up(empty, [A, B]) == [A, B]
     assert migrate.up(empty, [A, B, C]) == [C]
@@ -80,7 +80,7 @@ def test_r03_up_applies_what_is_pending_across_gaps_and_down_undoes_all_above_a_
 
 
 @pytest.mark.parametrize("version", [0, *[migration.version for migration in load_migrations()]])
-def test_r03_every_version_can_be_reached_and_left_both_ways_with_rows_kept(empty, version):
+def test_every_version_can_be_reached_and_left_both_ways_with_rows_kept(empty, version):
     migrations = load_migrations()
     migrate.up(empty, [migration for migration in migrations if migration.version <= version])
     if version >= 7:
@@ -140,7 +140,7 @@ def answers(connection: apsw.Connection) -> list[Message]:
 
 
 @pytest.mark.long
-def test_r03_twenty_thousand_rows_answer_the_same_whatever_versions_they_went_through(empty):
+def test_twenty_thousand_rows_answer_the_same_whatever_versions_they_went_through(empty):
     """From each version to each, of those that have rows; what a version makes of the rows it makes again."""
     migrations = load_migrations()
     versions = [migration.version for migration in migrations if migration.version >= 7]
@@ -191,7 +191,7 @@ def test_a_hundred_thousand_rows_of_before_have_nobody_who_acted_and_come_back_a
     assert empty.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall() == schema
 
 
-def test_r03_a_file_that_fails_leaves_the_database_as_it_was_before_that_file(empty):
+def test_a_file_that_fails_leaves_the_database_as_it_was_before_that_file(empty):
     broken = Migration(7, "broken", "CREATE TABLE half (x TEXT) STRICT; CREATE TABLE a (x TEXT) STRICT;", "")
     with pytest.raises(MigrationRefused, match="0007_broken failed"):
         migrate.up(empty, [A, broken])
@@ -200,7 +200,7 @@ def test_r03_a_file_that_fails_leaves_the_database_as_it_was_before_that_file(em
     assert not empty.in_transaction
 
 
-def test_r03_an_edited_migration_is_refused(empty):
+def test_an_edited_migration_is_refused(empty):
     migrate.up(empty, [A, B])
     edited = Migration(B.version, B.name, B.up + "-- later thought", B.down)
     assert states(empty, A, edited) == {1: "applied", 7: "edited"}
@@ -210,14 +210,14 @@ def test_r03_an_edited_migration_is_refused(empty):
         migrate.down(empty, [A, edited], to=0)
 
 
-def test_r03_a_migration_that_the_code_does_not_know_is_refused(empty):
+def test_a_migration_that_the_code_does_not_know_is_refused(empty):
     migrate.up(empty, [A, B, C])
     assert states(empty, A, B)[8] == "unknown"
     with pytest.raises(MigrationRefused, match="0008_c, which this version of audit-svc does not know"):
         migrate.up(empty, [A, B])
 
 
-def test_r03_a_migration_that_comes_before_an_applied_one_is_refused(empty):
+def test_a_migration_that_comes_before_an_applied_one_is_refused(empty):
     migrate.up(empty, [A, D])
     with pytest.raises(MigrationRefused, match="0007_b comes before 0009"):
         migrate.up(empty, [A, B, D])
@@ -234,14 +234,14 @@ def test_r03_a_migration_that_comes_before_an_applied_one_is_refused(empty):
         ("DELETE FROM schema_migrations WHERE version = 7", "index b_x is not of any migration"),
     ],
 )
-def test_r03_a_dirty_database_is_refused(empty, by_hand, problem):
+def test_a_dirty_database_is_refused(empty, by_hand, problem):
     migrate.up(empty, [A, B])
     empty.execute(by_hand)
     with pytest.raises(MigrationRefused, match=f"the database is dirty: {problem}"):
         migrate.pending(empty, [A, B])
 
 
-def test_r03_a_ledger_table_of_another_program_is_refused(empty):
+def test_a_ledger_table_of_another_program_is_refused(empty):
     empty.execute("CREATE TABLE schema_migrations (version TEXT, dirty INTEGER)")
     with pytest.raises(MigrationRefused, match="is not audit-svc's"):
         migrate.up(empty, [A])

@@ -93,7 +93,7 @@ def plan(connection: apsw.Connection, sql: str, arguments: list[int | str | None
         ("idx_tool_call_log_error", "SELECT * FROM tool_call_log WHERE error = 'broken'"),
     ],
 )
-def test_r15_the_query_that_each_index_was_made_for_uses_it(filled, index, query):
+def test_the_query_that_each_index_was_made_for_uses_it(filled, index, query):
     found = plan(filled, query, [])
     assert f"INDEX {index}" in found
     assert "TEMP B-TREE" not in found
@@ -179,7 +179,7 @@ def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: "+".join(filters) or "all")
-def test_r15_every_listing_walks_indexes_in_its_own_order(filled, patient, filters):
+def test_every_listing_walks_indexes_in_its_own_order(filled, patient, filters):
     asked = filter_of(question(Request, **filters))
     chosen = tool_calls.plan_of(filled, asked)
     after = listing.after_key((NOW_MS, "x"))
@@ -195,7 +195,7 @@ def test_r15_every_listing_walks_indexes_in_its_own_order(filled, patient, filte
 
 
 @pytest.mark.parametrize("filters", SESSION_FILTERS, ids=lambda filters: "+".join(filters) or "all")
-def test_r15_every_listing_of_sessions_walks_an_index(filled, patient, filters):
+def test_every_listing_of_sessions_walks_an_index(filled, patient, filters):
     found = plan(
         filled,
         *queries.sessions_statement(filled, query_of(question(questions_pb2.ListSessionRecordsRequest, **filters))),

@@ -54,18 +54,18 @@ def count(reading: apsw.Connection, table: str) -> object:
     ],
     ids=lambda row: f"{row.tool_name}-{row.outcome}-{row.exit_code}",
 )
-def test_r11_the_row_of_each_tool_comes_back_as_it_was_sent(writer, reading, row):
+def test_the_row_of_each_tool_comes_back_as_it_was_sent(writer, reading, row):
     assert record(writer, row) == Response(stored=1)
     assert stored(reading) == [row]
 
 
-def test_r11_several_inserts_give_distinct_rows(writer, reading):
+def test_several_inserts_give_distinct_rows(writer, reading):
     rows = [audit_row() for _ in range(sum(CHUNKS) + CHUNKS[0] + 7)]
     assert record(writer, *rows).stored == len(rows)
     assert {row.id for row in stored(reading)} == {row.id for row in rows}
 
 
-def test_r07_the_inserts_of_rows_alike_are_prepared_once_and_reused(connection, monkeypatch, open_writer):
+def test_the_inserts_of_rows_alike_are_prepared_once_and_reused(connection, monkeypatch, open_writer):
     # Within one hour, since rows of one that is over are in more rollups than three.
     now_ns = time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: now_ns)
@@ -85,20 +85,20 @@ def test_r07_the_inserts_of_rows_alike_are_prepared_once_and_reused(connection, 
 
 
 @pytest.mark.parametrize("table", ["tool_call_log", "cost_log", "sessions"])
-def test_r07_construction_raises_when_a_table_is_missing(connection, table, open_writer):
+def test_construction_raises_when_a_table_is_missing(connection, table, open_writer):
     connection.execute(f"DROP TABLE {table}")
     with pytest.raises(StoreRefused, match=f"no such table: {table}"):
         open_writer(connection, 50_000)
 
 
-def test_r08_a_row_without_scope_is_stored_with_unknown_as_session_and_engine(writer, reading):
+def test_a_row_without_scope_is_stored_with_unknown_as_session_and_engine(writer, reading):
     record(writer, audit_row(session_id="", engine=""))
     (row,) = stored(reading)
     assert (row.session_id, row.engine) == ("unknown", "unknown")
     assert stored(reading, session_id="unknown") == [row]
 
 
-def test_r09_record_raises_when_the_database_was_closed_underneath(writer, connection):
+def test_record_raises_when_the_database_was_closed_underneath(writer, connection):
     connection.close()
     with pytest.raises(StoreUnavailable, match="the database was closed"):
         record(writer, audit_row())
@@ -106,13 +106,13 @@ def test_r09_record_raises_when_the_database_was_closed_underneath(writer, conne
         record(writer, audit_row())
 
 
-def test_r09_record_raises_when_the_writer_was_closed(writer):
+def test_record_raises_when_the_writer_was_closed(writer):
     writer.close()
     with pytest.raises(StoreClosed, match="shutting down"):
         writer.record(batch(audit_row()))
 
 
-def test_r10_a_collision_leaves_the_database_intact_and_the_next_record_succeeds(writer, reading):
+def test_a_collision_leaves_the_database_intact_and_the_next_record_succeeds(writer, reading):
     first = audit_row(id="same", tool_name="read")
     record(writer, first)
     response = record(writer, audit_row(id="same", tool_name="bash"))
@@ -123,7 +123,7 @@ def test_r10_a_collision_leaves_the_database_intact_and_the_next_record_succeeds
     assert reading.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_r13_the_summary_survives_the_round_trip_unchanged(writer, reading):
+def test_the_summary_survives_the_round_trip_unchanged(writer, reading):
     summary = '{"command": "curl -H \\"Authorization: [redacted]\\""} \x01\t\n\r ' + "é漢🦜'\"--;%_ \ufffd\u202e"
     record(writer, audit_row(args_summary=summary, error=summary))
     (row,) = stored(reading)

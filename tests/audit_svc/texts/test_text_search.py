@@ -103,7 +103,7 @@ def asked_of(connection: apsw.Connection, text: str) -> list[str]:
     return asked
 
 
-def test_r15_a_text_that_is_rare_is_looked_for_by_the_index(filled):
+def test_a_text_that_is_rare_is_looked_for_by_the_index(filled):
     plans = [
         str(filled.execute(f"EXPLAIN QUERY PLAN {sql}", (0,) * sql.count("?")).fetchall())
         for sql in asked_of(filled, "needle")

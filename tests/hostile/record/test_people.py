@@ -18,7 +18,7 @@ from service_kit.access.roles import Role
 from tests.e2e.conftest import run_turn
 from tests.e2e.test_logs import lines_of
 from tests.e2e.test_mcp import mcp_file
-from tests.e2e.test_r12_no_content import files_with
+from tests.e2e.test_no_content import files_with
 from tests.hostile.record.conftest import Listed
 from tests.support.collector import attributes, collecting
 from tests.support.conversations import conversation_name

@@ -20,12 +20,12 @@ def names_content(name: str) -> bool:
     return not COUNTS.fullmatch(name) and bool(FORBIDDEN & {name, *name.split("_")})
 
 
-def test_r12_the_rule_itself_finds_what_it_forbids():
+def test_the_rule_itself_finds_what_it_forbids():
     assert all(map(names_content, FORBIDDEN | {"tool_stdout", "body_text"}))
     assert not any(map(names_content, ["input_tokens", "result_bytes", "args_summary"]))
 
 
-def test_r12_no_table_has_a_column_for_content(connection: apsw.Connection):
+def test_no_table_has_a_column_for_content(connection: apsw.Connection):
     columns = connection.execute(
         "SELECT t.name, c.name FROM pragma_table_list t, pragma_table_info(t.name) c WHERE t.schema = 'main'"
     ).fetchall()
@@ -33,7 +33,7 @@ def test_r12_no_table_has_a_column_for_content(connection: apsw.Connection):
     assert [column for column in columns if names_content(str(column[1])) and column[0] != "sqlite_schema"] == []
 
 
-def test_r12_no_field_of_the_wire_can_carry_content():
+def test_no_field_of_the_wire_can_carry_content():
     fields: list[str] = []
 
     def walk(message: Descriptor) -> None:
@@ -47,6 +47,6 @@ def test_r12_no_field_of_the_wire_can_carry_content():
     assert [field for field in fields if names_content(field.split(".")[1])] == []
 
 
-def test_r12_bytes_have_no_field_but_that_of_a_backup():
+def test_bytes_have_no_field_but_that_of_a_backup():
     fields = [field for message in MESSAGES for field in message.fields if field.type == field.TYPE_BYTES]
     assert [field.full_name for field in fields] == ["onrecord.audit.v1.BackupResponse.data"]

@@ -35,7 +35,7 @@ def content_of(path: Path) -> bytes:
         pytest.param("anthropic", "chat", marks=pytest.mark.long),
     ],
 )
-async def test_r12_a_sentinel_in_every_place_of_content_is_not_on_the_record(make_pair, engine, api):
+async def test_a_sentinel_in_every_place_of_content_is_not_on_the_record(make_pair, engine, api):
     """Each tool handles the sentinel; the spool is looked at while the audit service is down, and all else after."""
     sentinel = f"Sentinel{secrets.token_hex(8)}"
     password = f"Pw{secrets.token_hex(8)}"

@@ -14,7 +14,7 @@ from onrecord.common.v1 import common_pb2
 
 from demo.script import Call, Script, Step
 from tests.e2e.conftest import Pair, run_turn, text_of
-from tests.e2e.test_r12_no_content import files_with
+from tests.e2e.test_no_content import files_with
 from tests.recording.fake_audit import FakeAudit, serving
 from tests.support import claude_cli
 from tests.support.claude_cli import MODEL, Line, init, message, result, spent, tool_result, tool_use
@@ -71,7 +71,7 @@ def assert_told_by_text_alone(events, *secret: str) -> None:
 
 
 @pytest.mark.long
-async def test_r12_what_claude_s_own_tools_handle_is_not_on_the_record(make_pair, tmp_path, sentinel, password):
+async def test_what_claude_s_own_tools_handle_is_not_on_the_record(make_pair, tmp_path, sentinel, password):
     pair: Pair = await make_pair(Script())
     audit = pair.start_audit(AUDIT_LOG_LEVEL="debug")
     env, calls = claude(tmp_path, sentinel, password)
@@ -95,7 +95,7 @@ async def test_r12_what_claude_s_own_tools_handle_is_not_on_the_record(make_pair
 
 @pytest.mark.long
 @pytest.mark.parametrize("engine", ["ollama", "claude"])
-async def test_r12_neither_dead_letters_nor_the_wire_hold_content(make_pair, tmp_path, engine, sentinel, password):
+async def test_neither_dead_letters_nor_the_wire_hold_content(make_pair, tmp_path, engine, sentinel, password):
     """A ledger that rejects every row: what the gateway then keeps for somebody to look at, and what it had sent."""
     pair: Pair = await make_pair(Script())
     (pair.workspace / "secret.txt").write_text(f"{sentinel}\n")

@@ -18,7 +18,7 @@ from demo.script import Call, Refusal, Script, Step
 from gateway_svc.errors import GatewayError, failure_of
 from tests.e2e.conftest import Pair, error_of, run_turn, text_of
 from tests.e2e.test_mcp import mcp_file
-from tests.e2e.test_r12_no_content import files_with
+from tests.e2e.test_no_content import files_with
 from tests.support import claude_cli
 from tests.support.claude_cli import MODEL, api_error, init, message, result, spent, tool_use
 
@@ -66,7 +66,7 @@ async def nothing_of_it(pair: Pair, said: str, transcripts: set[str], *logs: str
 
 @pytest.mark.long
 @pytest.mark.parametrize(("engine", "api"), [("openai", "chat"), ("ollama", "chat"), ("openai", "responses")])
-async def test_r12_what_a_model_server_says_of_its_failure_is_for_the_caller_alone(make_pair, engine, api):
+async def test_what_a_model_server_says_of_its_failure_is_for_the_caller_alone(make_pair, engine, api):
     said = f"Sentinel{secrets.token_hex(8)}"
     pair: Pair = await make_pair(Script())
     audit = pair.start_audit(AUDIT_LOG_LEVEL="debug")
@@ -88,7 +88,7 @@ async def test_r12_what_a_model_server_says_of_its_failure_is_for_the_caller_alo
 
 
 @pytest.mark.long
-async def test_r12_what_claude_s_program_says_of_a_failure_is_for_the_caller_alone(make_pair, tmp_path):
+async def test_what_claude_s_program_says_of_a_failure_is_for_the_caller_alone(make_pair, tmp_path):
     said = f"Sentinel{secrets.token_hex(8)}"
     call = [*message("msg_1", "", [tool_use("toolu_1", "Bash", {"command": "true"})])]
     runs = [
@@ -116,7 +116,7 @@ async def test_r12_what_claude_s_program_says_of_a_failure_is_for_the_caller_alo
 
 
 @pytest.mark.long
-async def test_r12_what_a_tool_or_an_mcp_server_says_of_its_failure_is_for_the_model_alone(make_pair, tmp_path):
+async def test_what_a_tool_or_an_mcp_server_says_of_its_failure_is_for_the_model_alone(make_pair, tmp_path):
     said = f"Sentinel{secrets.token_hex(8)}"
     calls = (
         Call(name="t.fail", arguments={"text": said}),
