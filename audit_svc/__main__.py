@@ -32,14 +32,18 @@ program = Program(
             ),
             "backup": Command(f"{_CARE}:backup", "Make a copy of the ledger as it is at one moment, and check it."),
             "check": Command(f"{_CARE}:check", "Check a ledger or a backup, beside a running service too."),
-            "verify": Command(f"{_SEAL}:verify", "Check a ledger, a backup or a row's proof against the seal."),
-            "proof": Command(f"{_SEAL}:proof", "Print the proof that a row stands in the signed log."),
+            "verify": Command(f"{_SEAL}:verify", "Check a ledger or a backup against its seal."),
+            "proof": Command(f"{_SEAL}:proof", "Print the proof of a row."),
             "seal": Group(
                 "Look at the seal, its key, and what it has not sealed yet.",
                 {
-                    "status": Command(f"{_SEAL}:status", "Show the log, its key and its last checkpoint."),
-                    "run": Command(f"{_SEAL}:run", "Seal what is there, once, without a service."),
-                    "accept-restore": Command(f"{_SEAL}:accept_restore", "Go on with a ledger from a backup."),
+                    "status": Command(f"{_SEAL}:status", "Show the log's name, key and last checkpoint."),
+                    "run": Command(
+                        f"{_SEAL}:run", "Seal what is committed and not yet sealed, once, without a service."
+                    ),
+                    "accept-restore": Command(
+                        f"{_SEAL}:accept_restore", "Go on with a ledger that was restored from a backup."
+                    ),
                     "key": Group(
                         "Make or show the log's key.",
                         {

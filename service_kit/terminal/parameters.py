@@ -21,9 +21,14 @@ class Parameters:
     def __init__(
         self, function: Function, parser: argparse.ArgumentParser, given: Mapping[str, Any], title: str = ""
     ) -> None:
-        """Adds them to parser, below a title if there is one. given: parameters that nobody can type."""
+        """Adds them to parser. given: parameters that nobody can type.
+
+        title: of what all commands have in common; a command's own option of the same name goes before.
+        """
         self._function, self._parser, self._given = function, parser, given
         self._shown = parser.add_argument_group(title) if title else parser
+        self._prefix = "of all commands " if title else ""
+        self._taken = {word for action in parser._actions for word in action.option_strings}
         self._names: list[str] = []
         self._groups: dict[str, tuple[type[Options], list[str]]] = {}
         self._valued: set[str] = set()
@@ -46,14 +51,14 @@ class Parameters:
 
     def call(self, typed: Mapping[str, Any]) -> None:
         """Calls the command with what was typed."""
-        values = {name: typed[name] for name in self._names} | dict(self._given)
+        values = {name: typed[self._prefix + name] for name in self._names} | dict(self._given)
         for name, (group, names) in self._groups.items():
             values[name] = group(**{field: values.pop(field) for field in names})
         self._function(**values)
 
     def keep(self, typed: Mapping[str, Any]) -> None:
         """Makes what was typed the defaults, for a second place where the same may be typed."""
-        self._parser.set_defaults(**{name: typed[name] for name in self._names})
+        self._parser.set_defaults(**{self._prefix + name: typed[self._prefix + name] for name in self._names})
 
     def joined(self, words: Sequence[str]) -> list[str]:
         """Words with each option and its value as one, since a value may begin with a dash."""
@@ -64,7 +69,7 @@ class Parameters:
         self._names.append(name)
         is_required = default is _REQUIRED
         kind, is_list = _kind(hint)
-        told: dict[str, Any] = {"help": _help(option, default).replace("%", "%%"), "dest": name}
+        told: dict[str, Any] = {"help": _help(option, default).replace("%", "%%"), "dest": self._prefix + name}
         if option.metavar:
             told["metavar"] = option.metavar
         if kind is not bool:
@@ -76,6 +81,10 @@ class Parameters:
             self._shown.add_argument(name, **told, default=None if is_required else default)
             return
         names = option.names or (f"--{name.replace('_', '-')}",)
+        if self._prefix:
+            told.setdefault("metavar", name.upper())
+            if set(names) & self._taken:
+                return
         if kind is bool:
             action = "store_true" if option.names else argparse.BooleanOptionalAction
             self._shown.add_argument(*names, action=action, default=default, **told)

@@ -35,6 +35,11 @@ def commands(group: Group) -> Iterator[Command]:
         yield from commands(each) if isinstance(each, Group) else [each]
 
 
+def paths(group: Group) -> Iterator[list[str]]:
+    for name, each in group.commands.items():
+        yield from ([name, *below] for below in paths(each)) if isinstance(each, Group) else [[name]]
+
+
 def sample(
     name: Annotated[str, Argument(help="Who.")],
     text: Annotated[str, Option(help="A text.", envvar="SAMPLE_TEXT")] = "none",
@@ -97,6 +102,25 @@ def test_an_option_of_all_commands_stands_before_or_behind_one(words):
     assert "--mark: none is no mark" in invoke(program, ["say", "ada", "--mark", "none"]).stderr
     assert "--mark MARK" in invoke(program, []).stderr
     assert "--mark MARK" in invoke(program, ["say", "--help"]).stdout
+
+
+def marked(mark: Annotated[str, Option()] = "own") -> None:
+    """Say which mark was given."""
+    echo(f"its own {mark}")
+
+
+def test_an_option_of_a_command_goes_before_one_of_all_commands_of_that_name():
+    commands = {"say": Command(f"{__name__}:marked", "Say which mark was given.")}
+    program = Program("sample", Group("A sample.", commands), Command(f"{__name__}:shared", ""))
+    assert invoke(program, ["--mark", "a", "say", "--mark", "b"]).stdout == "mark a\nits own b\n"
+    assert invoke(program, ["say"]).stdout == "mark \nits own own\n"
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_each_command_says_what_it_takes(program):
+    for words in paths(program.root):
+        ended = invoke(program, [*words, "--help"])
+        assert (ended.exit_code, ended.stderr) == (0, ""), words
 
 
 @pytest.mark.parametrize(
