@@ -118,6 +118,7 @@ COST_COLUMNS: tuple[Column, ...] = (
     Flag("context_exceeded"),
     Flag("shadow"),
     Text("trace_id", limit=32),
+    Flag("cost_reported", zero_is_null=True),
     *WHO_COLUMNS,
 )
 

@@ -85,7 +85,7 @@ KINDS = (
         numbers=(
             *("position", "recorded_at", "created_at", "duration_ms", "input_tokens", "output_tokens"),
             *("cached_input_tokens", "reasoning_tokens", "cost_micros", "usage_incomplete", "context_exceeded"),
-            *("shadow", "clock_suspect"),
+            *("shadow", "clock_suspect", "cost_reported"),
         ),
         texts=(
             *("id", "recorded_by", "session_id", "turn_id", "engine", "model", "requested_model", "trace_id"),

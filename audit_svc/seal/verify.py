@@ -237,7 +237,10 @@ def _positions_of(removals: list[tuple[int, int, int]], known: Segments) -> set[
 
 
 def _check_sessions(ledger: apsw.Connection) -> list[str]:
-    """What questions are answered from is what was sealed last of each session."""
+    """What questions are answered from is what was sealed last of each session.
+
+    A session that the ledger sums up has revision 0 and no log, and at least as much as its rows: some may be pruned.
+    """
     session = leaf.BY_NAME["session"]
     names = [name for name in session.columns if name not in {"position", "labels"}]
     alike = " AND ".join(f"s.{name} IS l.{name}" for name in names)
@@ -245,13 +248,19 @@ def _check_sessions(ledger: apsw.Connection) -> list[str]:
         "(SELECT coalesce(json_group_object(key, value), '{}') FROM (SELECT key, value FROM session_labels x "
         "WHERE x.session_id = s.id AND x.recorded_by = s.recorded_by ORDER BY key))"
     )
+    counted = (
+        "(SELECT count(*) FROM {} r WHERE r.session_id = s.id AND r.recorded_by = s.recorded_by "
+        "AND r.source IN ('otlp', 'hook'))"
+    )
     rows: Any = ledger.execute(
         "SELECT s.id FROM sessions s WHERE NOT EXISTS (SELECT 1 FROM session_log l "  # noqa: S608 - names of ours
         f"WHERE l.id = s.id AND l.recorded_by = s.recorded_by AND {alike} AND json({labels}) = json(l.labels)) "
-        "LIMIT ?",
+        f"AND NOT (s.revision = 0 AND s.tool_calls >= {counted.format('tool_call_log')} "
+        f"AND s.requests >= {counted.format('cost_log')} "
+        "AND NOT EXISTS (SELECT 1 FROM session_log l WHERE l.id = s.id AND l.recorded_by = s.recorded_by)) LIMIT ?",
         (MAX_PROBLEMS,),
     )
-    return [f"session {id_!r} is not what its last sealed revision says: it was changed" for (id_,) in rows]
+    return [f"session {id_!r} is not what its last sealed revision or its rows say: it was changed" for (id_,) in rows]
 
 
 def _some(problems: list[str], what: str) -> list[str]:

@@ -343,6 +343,7 @@ def decision_of(row: audit_pb2.AuditRow) -> str:
 def _request(line: Text, row: audit_pb2.CostRow) -> Text:
     line.append(f"{'shadow ' if row.shadow else ''}{printable(row.engine)} {printable(row.model)} ", style="magenta")
     cost = money(row.cost_micros) if row.HasField("cost_micros") else "unpriced"
+    cost += " as reported" if row.cost_reported else ""
     counts = f"{row.input_tokens:,} tokens in, {row.output_tokens:,} out · {cost} · {duration(row.duration_ms)}"
     line.append(counts + (" · counts incomplete" if row.usage_incomplete else ""), style="")
     if row.context_exceeded:

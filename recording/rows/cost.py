@@ -21,6 +21,7 @@ def cost_row(
     duration_ms: int,
     failure: Failure | None = None,
     context_exceeded: bool = False,
+    cost_reported: bool = False,
     row_id: str = "",
 ) -> audit_pb2.CostRow:
     """The row of a finished request, successful or not. Never raises.
@@ -34,6 +35,7 @@ def cost_row(
         duration_ms: from the request to the last byte of the answer.
         failure: why it failed. The server's own words are for the caller alone.
         context_exceeded: whether the server silently cut the prompt.
+        cost_reported: whether the price is what the agent reported.
         row_id: the id of the row, a UUIDv7; a new one where it is empty.
     """
     row = audit_pb2.CostRow(
@@ -49,6 +51,7 @@ def cost_row(
         created_at_ms=fit.bounded(created_at_ms),
         usage_incomplete=not usage.complete,
         context_exceeded=context_exceeded,
+        cost_reported=cost_reported and cost_micros is not None,
     )
     row.MergeFrom(_fields_of(exact.version(), scope))
     return row

@@ -94,7 +94,9 @@ async def test_every_field_comes_back_as_it_was_sent(ledger):
     bare = audit_pb2.AuditRow(
         id="bare", tool_name="t", created_at_ms=NOW_MS, session_id="s", engine="e", outcome=outcome
     )
-    cost = cost_row(session_id="s", cost_micros=0, error="broke", usage_incomplete=True, context_exceeded=True)
+    cost = cost_row(
+        session_id="s", cost_micros=0, error="broke", usage_incomplete=True, context_exceeded=True, cost_reported=True
+    )
     unpriced = audit_pb2.CostRow(id="bare", created_at_ms=NOW_MS, session_id="s", engine="e")
     numbers = {field.name: 2**62 - n for n, field in enumerate(common_pb2.Usage.DESCRIPTOR.fields)}
     session = session_row(id="s", usage=numbers, labels={"": "", "ключ": "значение"} | {"user": "ada"})

@@ -113,11 +113,13 @@ class Rows:
         counts = (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens)
         number = attributes.number(table.sequence)
         session = attributes.text(table.session)
+        price, is_reported = price_of(self.dialect, table, event, usage, model or requested)
         row = cost_row(
             scope,
             usage,
             model=model or requested,
-            cost_micros=price_of(self.dialect, table, event, usage, model or requested),
+            cost_micros=price,
+            cost_reported=is_reported,
             created_at_ms=event.began_ms,
             duration_ms=event.duration_ms,
             failure=failure,

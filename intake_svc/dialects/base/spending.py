@@ -49,14 +49,14 @@ def usage_of(dialect: Dialect, table: Table, event: Event) -> Usage:
     )
 
 
-def price_of(dialect: Dialect, table: Table, event: Event, usage: Usage, model: str) -> int | None:
-    """The price as the agent says, else by the list."""
+def price_of(dialect: Dialect, table: Table, event: Event, usage: Usage, model: str) -> tuple[int | None, bool]:
+    """The price in millionths of a US dollar as the agent says, else by the list; and whether the agent says it."""
     micros = event.attributes.number(table.cost_micros)
     dollars = event.attributes.amount(table.cost_usd)
     if micros is not None:
-        return micros
+        return micros, True
     if dollars is not None:
-        return round(min(dollars, 1e12) * 1_000_000)
+        return round(min(dollars, 1e12) * 1_000_000), True
     told = event.attributes.word(table.provider)
     provider = _PROVIDERS.get(told) or told.partition(".")[0] or dialect.provider  # the AI SDK's are like openai.chat
-    return cost_micros(None, provider, model, usage, at_ms=event.began_ms) if model else None
+    return cost_micros(None, provider, model, usage, at_ms=event.began_ms) if model else None, False

@@ -12,6 +12,7 @@ import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadKey, BadNote, InUse, Rewritten, SealError
@@ -96,6 +97,16 @@ def test_a_change_by_hand_is_told_with_its_place(seal: Seal, record: Record, wha
     change(seal.database, CHANGES[what].format(table=table, at=at))
     (problem,) = seal.verify().problems
     assert "session" in problem if what in {"a session", "a label"} else f" {at} " in problem
+
+
+@pytest.mark.parametrize("changed", ["tool_calls = 1", "revision = 1", ""])
+def test_a_session_that_the_ledger_sums_up_is_held_to_its_rows(seal: Seal, record: Record, changed: str):
+    record(tool_calls=[audit_row(session_id="others", source=common_pb2.SOURCE_OTLP) for _ in range(2)])
+    seal.run()
+    if changed:
+        change(seal.database, f"UPDATE sessions SET {changed} WHERE id = 'others'")
+    told = [problem for problem in seal.verify().problems if "session 'others'" in problem]
+    assert len(told) == bool(changed)
 
 
 def test_two_rows_that_change_places_are_told(seal: Seal, record: Record):

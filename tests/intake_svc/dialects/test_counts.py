@@ -74,6 +74,7 @@ def test_what_claude_reports_is_the_price():
     put(second.attributes, cost_usd_micros=None, cost_usd="0.25")
 
     assert [row.cost_micros for row in read(export).costs] == [999, 250_000]
+    assert all(row.cost_reported for row in read(export).costs)
 
 
 def test_without_a_report_the_price_is_that_of_the_list_at_the_time_of_the_request():
@@ -92,7 +93,7 @@ def test_the_provider_is_that_of_the_list_whatever_the_producer_calls_it(provide
     for span in spans_with(export, "gen_ai.operation.name", "chat"):
         put(span.attributes, gen_ai__response__model="gpt-4o", gen_ai__provider__name=provider)
 
-    assert all(row.cost_micros > 0 for row in read(export).costs)
+    assert all(row.cost_micros > 0 and not row.cost_reported for row in read(export).costs)
 
 
 def test_a_provider_that_the_list_does_not_know_has_no_price():

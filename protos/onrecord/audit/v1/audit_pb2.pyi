@@ -301,6 +301,7 @@ class CostRow(_message.Message):
     AGENT_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     PARENT_TURN_ID_FIELD_NUMBER: _builtins.int
+    COST_REPORTED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Chosen by the producer, unique for ever among its rows, 1 to 128 characters."""
     session_id: _builtins.str
@@ -347,6 +348,8 @@ class CostRow(_message.Message):
     """By what way it was recorded."""
     parent_turn_id: _builtins.str
     """The turn whose tool call began this turn, as the client says, at most 128 characters; empty where none did."""
+    cost_reported: _builtins.bool
+    """Whether cost_micros is what the agent reported, and not of a list of prices."""
     @_builtins.property
     def agent(self) -> _common_pb2.Software:
         """The agent that made the request, as the client or the engine says."""
@@ -377,10 +380,11 @@ class CostRow(_message.Message):
         agent: _common_pb2.Software | None = ...,
         source: _common_pb2.Source.ValueType = ...,
         parent_turn_id: _builtins.str = ...,
+        cost_reported: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_error", b"_error", "agent", b"agent", "cost_micros", b"cost_micros", "error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_error", b"_error", "agent", b"agent", "cached_input_tokens", b"cached_input_tokens", "context_exceeded", b"context_exceeded", "cost_micros", b"cost_micros", "created_at_ms", b"created_at_ms", "duration_ms", b"duration_ms", "engine", b"engine", "error", b"error", "id", b"id", "input_tokens", b"input_tokens", "model", b"model", "on_behalf_of", b"on_behalf_of", "output_tokens", b"output_tokens", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "reasoning_tokens", b"reasoning_tokens", "requested_model", b"requested_model", "session_id", b"session_id", "shadow", b"shadow", "source", b"source", "trace_id", b"trace_id", "turn_id", b"turn_id", "usage_incomplete", b"usage_incomplete"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_error", b"_error", "agent", b"agent", "cached_input_tokens", b"cached_input_tokens", "context_exceeded", b"context_exceeded", "cost_micros", b"cost_micros", "cost_reported", b"cost_reported", "created_at_ms", b"created_at_ms", "duration_ms", b"duration_ms", "engine", b"engine", "error", b"error", "id", b"id", "input_tokens", b"input_tokens", "model", b"model", "on_behalf_of", b"on_behalf_of", "output_tokens", b"output_tokens", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "reasoning_tokens", b"reasoning_tokens", "requested_model", b"requested_model", "session_id", b"session_id", "shadow", b"shadow", "source", b"source", "trace_id", b"trace_id", "turn_id", b"turn_id", "usage_incomplete", b"usage_incomplete"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_micros: _TypeAlias = _typing.Literal["cost_micros"]  # noqa: Y015
     _WhichOneofArgType__cost_micros: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros"]  # noqa: Y015
