@@ -77,7 +77,7 @@ async def serve(settings: IntakeSettings) -> None:
 
     async def drain() -> None:
         await door.drain()
-        await hooks.flush()
+        await hooks.flush(all_ended=True)  # nothing more is told of them while nobody listens
         await record.drain(settings.drain_seconds)
 
     service = Service(

@@ -215,14 +215,20 @@ class Calls:
                     else:
                         self._journal.remember(key, known_as)
 
-    def flush(self, take: Callable[[list[audit_pb2.AuditRow]], bool]) -> int:
+    def flush(self, take: Callable[[list[audit_pb2.AuditRow]], bool], *, all_ended: bool = False) -> int:
         """Takes into the spool what has waited long enough; returns how many.
 
-        take: puts rows into the spool; False where that cannot be done now.
+        Args:
+            take: puts rows into the spool; False where that cannot be done now.
+            all_ended: also those that have ended, and only wait for what telemetry may add.
         """
         with self._lock:
             now = time.monotonic()
-            ready = [call for call in self._open.values() if call.due <= now]
+            ready = [
+                call
+                for call in self._open.values()
+                if call.due <= now or (all_ended and call.has_ended and call.row.outcome)
+            ]
             for call in ready:
                 if not call.row.outcome:
                     call.row = rows.interrupted(call.row, call.why)

@@ -77,10 +77,11 @@ class Hooks:
             await asyncio.sleep(FLUSH_SECONDS)
             await self.flush()
 
-    async def flush(self) -> None:
-        """Has those go to the spool that have waited long enough. Where that fails, they wait on."""
+    async def flush(self, *, all_ended: bool = False) -> None:
+        """Has those go to the spool that have waited long enough, or all that ended. Where that fails, they wait on."""
+        flush = partial(self._calls.flush, self._spool, all_ended=all_ended)
         try:
-            count = await asyncio.get_running_loop().run_in_executor(self._thread, self._calls.flush, self._spool)
+            count = await asyncio.get_running_loop().run_in_executor(self._thread, flush)
             if count:
                 self._metrics.count_hooks("tool_call", count)
                 await self._record.logger.synced()

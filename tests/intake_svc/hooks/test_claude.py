@@ -167,3 +167,17 @@ def test_a_call_that_runs_while_the_door_is_killed_is_one_row_that_says_how_it_e
         (row,) = rows_of(house, "s-killed")
         assert row["duration_ms"] == 58
         assert not row["error"]
+
+
+@pytest.mark.long
+def test_a_door_that_ends_sends_what_has_ended_and_keeps_what_is_open(tmp_path):
+    with open_house(tmp_path) as house:
+        house.start_audit()
+        door = house.start_door(INTAKE_JOIN_SECONDS="3600")
+        tell(door, before("s-ended"), after("s-ended"), before("s-open-still"))
+        assert door.service.terminate() == 0
+        rows_of(house, "s-ended")
+        door = house.start_door(INTAKE_JOIN_SECONDS="0.2")
+        tell(door, after("s-open-still"))
+        (row,) = rows_of(house, "s-open-still")
+        assert not row["error"]
