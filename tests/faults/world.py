@@ -80,6 +80,9 @@ class Producer:
 class World:
     """Made for one round. As a context manager it leaves nothing behind."""
 
+    SEAL_SECONDS = "0"
+    """The setting of the audit service."""
+
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.kills = 0
@@ -114,7 +117,9 @@ class World:
     def start_audit(self, *, log: LogPipe | IO[bytes] | None = None, **settings: str) -> None:
         """Starts the audit service, always at the same address, and waits until its health says that it serves."""
         self.health.unknown()
-        env = {"AUDIT_LISTEN": self._audit_address, "AUDIT_DB": str(self.audit_folder / "audit.db"), **settings}
+        database = str(self.audit_folder / "audit.db")
+        env = {"AUDIT_LISTEN": self._audit_address, "AUDIT_DB": database, "AUDIT_SEAL_SECONDS": self.SEAL_SECONDS}
+        env |= settings
         if isinstance(log, LogPipe):
             service = log.start(AUDIT, env, "serve")
         else:
