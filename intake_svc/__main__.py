@@ -11,7 +11,7 @@ program = Program(
             "serve": Command("intake_svc.serving:serve", "Serve until SIGTERM.", is_service=True),
             "health": Command("intake_svc.serving:health", "Ask a running service whether it serves."),
             "dead-letters": dead_letters("intake_svc.settings:StateSettings", "INTAKE_STATE_DIR"),
-            "setup": Command("intake_svc.setup.command:setup", "Have an agent tell this door what it does."),
+            "setup": Command("intake_svc.setup.command:setup", "Print an agent's own configuration."),
             "token": Command(
                 "service_kit.access.token_command:token",
                 "Make a token, and the table that lets it in.",
