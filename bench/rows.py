@@ -22,9 +22,9 @@ Values = tuple[str | int | None, ...]
 _ROWS_A_SESSION = 40
 _SESSIONS_AT_A_TIME = 32
 _COLUMNS = [column.name for column in TOOL_CALL_COLUMNS]
-_NAMES = _COLUMNS[: _COLUMNS.index("trace_id") + 1]
+NAMES = _COLUMNS[: _COLUMNS.index("trace_id") + 1]
 """What values_of() gives; who acted and what decided, which comes after it, is unset in these rows."""
-_INSERT = f"INSERT INTO tool_call_log ({', '.join(_NAMES)}) VALUES ({','.join('?' * len(_NAMES))})"
+_INSERT = f"INSERT INTO tool_call_log ({', '.join(NAMES)}) VALUES ({','.join('?' * len(NAMES))})"
 _CALLS = (
     ("read", "path: docs/architecture.md, offset: 0, limit: 2000"),
     ("bash", "command: git log --oneline -20, timeout_seconds: 60"),

@@ -16,11 +16,11 @@ from service_kit.observing.logs import configure_logging
 class Worker:
     """A process that runs `python -m module`, as a context manager. Requests and answers are JSON objects."""
 
-    def __init__(self, module: str, **options: Any) -> None:
-        """`options` are what the worker's options() returns."""
+    def __init__(self, module: str, *, python: str = sys.executable, **options: Any) -> None:
+        """`options` are what the worker's options() returns; `python` is the interpreter that runs it."""
         paths = [str(REPOSITORY), str(REPOSITORY / "protos")]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, json.dumps(options)],
+            [python, "-m", module, json.dumps(options)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
