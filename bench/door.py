@@ -27,6 +27,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from bench.figures import Figure, Target, compare
 from bench.services import printing_address, start_ledger
 from demo.processes import start_service
+from recording.channel.options import DIRECT
 
 SPANS = 512
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
@@ -141,7 +142,7 @@ def _put(part: Any, said: dict[str, str | int]) -> None:
 
 @contextmanager
 def _over_grpc(address: str) -> Iterator[_Send]:
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, DIRECT) as channel:
         call: Any = channel.unary_unary(
             f"/{SERVICE}/Export", response_deserializer=ExportTraceServiceResponse.FromString
         )
