@@ -110,6 +110,8 @@ def segments(index: Index, size: int) -> tuple[dict[str, Segments], list[tuple[i
             restore = Restore.parse(index.entry(run.first_position + place))
             restores.append((run.first_index + place, restore))
             for kind, kept in restore.kept.items():
+                if kind not in found:
+                    raise BadLog(f"the log has a restore of the kind {kind}: use a later version")
                 found[kind].cut(kept)
     if behind < size:
         raise BadLog(f"index.db does not say what leaf {behind} is of")

@@ -88,6 +88,9 @@ def verify(
     except BadLog as error:
         report.problems.append(str(error))
         return report
+    except apsw.Error as error:
+        report.problems.append(f"{folder}/index.db cannot be read ({error}): it was changed, or is missing")
+        return report
     progress = _Progress(on_progress, sum(map(len, known.values())))
     missing: dict[str, list[int]] = {}
     for kind in KINDS:
@@ -220,7 +223,9 @@ def _check_missing(
         gone = [position for position in positions if position not in named]
         report.removed += len(positions) - len(gone)
         told = [
-            f"{kind} {first}" + (f" to {last} were" if last > first else " was") + " sealed and is not there: removed"
+            f"{kind} {first} to {last} were sealed and are not there: removed"
+            if last > first
+            else f"{kind} {first} was sealed and is not there: removed"
             for first, last in side_by_side(gone)
         ]
         report.problems += _some(told, kind)

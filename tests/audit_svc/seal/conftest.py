@@ -22,6 +22,7 @@ class Seal:
     def __init__(self, database: Path) -> None:
         self.database = database
         self.folder = database.with_name("seal")
+        self.size = 0
 
     def open(self) -> Sealer:
         """The sealer: one at a time."""
@@ -34,12 +35,13 @@ class Seal:
                 pass
             return sealer.size
 
-    def verify(self, *old_checkpoints: Path) -> Report:
-        """Of the database as it is."""
+    def verify(self, *old_checkpoints: Path, key: str = "") -> Report:
+        """Of the database as it is, with the key in the folder if no other is given."""
         connection = open_for_reading(self.database)
         try:
             leaf.prepare(connection)
-            return verify(connection, self.folder, read_verifier(str(self.folder / VERIFIER)), list(old_checkpoints))
+            verifier = read_verifier(key or str(self.folder / VERIFIER))
+            return verify(connection, self.folder, verifier, list(old_checkpoints))
         finally:
             connection.close()
 

@@ -1,5 +1,6 @@
 """What was sealed is there as it was, or somebody is told."""
 
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -17,8 +18,9 @@ from onrecord.common.v1 import common_pb2
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadKey, BadNote, InUse, Rewritten, SealError
 from audit_svc.seal.folder import CHECKPOINT, KEY, VERIFIER, read_verifier
+from audit_svc.seal.index import Index
 from audit_svc.seal.proof import Proof
-from audit_svc.seal.tiles import Tiles
+from audit_svc.seal.tiles import Tiles, TileWriter
 from audit_svc.sqlite.care.prune import Prune
 from audit_svc.sqlite.open.connection import open_for_reading
 from audit_svc.sqlite.write.clock import LedgerClock
@@ -262,3 +264,37 @@ def test_a_log_whose_key_is_missing_is_not_begun_anew(seal: Seal, record: Record
     (seal.folder / KEY).unlink()
     with pytest.raises(BadKey, match="is missing"):
         seal.run()
+
+
+def test_a_sealer_that_is_killed_at_any_write_leaves_a_log_that_goes_on(
+    seal: Seal, record: Record, monkeypatch: pytest.MonkeyPatch
+):
+    class Killed(BaseException):
+        pass
+
+    left = 0
+
+    def dying(write: Callable[..., Any]) -> Callable[..., Any]:
+        def write_or_die(*args: Any, **given: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Killed
+            return write(*args, **given)
+
+        return write_or_die
+
+    for place, name in ((os, "fsync"), (Path, "replace"), (Path, "mkdir"), (Index, "add"), (TileWriter, "sign")):
+        monkeypatch.setattr(place, name, dying(getattr(place, name)))
+    deaths = 0
+    for at in range(1, 60):
+        record(tool_calls=[audit_row() for _ in range(17)])
+        left = 1 + at % 12
+        try:
+            seal.run()
+        except Killed:
+            deaths += 1
+        left = 0
+        assert seal.run() == 17 * at
+        assert not seal.verify().problems
+    assert deaths > 30
