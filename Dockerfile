@@ -1,5 +1,5 @@
-# Images of the gateway and the ledger: docker build --target gateway, or --target audit. `make image` builds both. The door,
-# intake_svc, has none yet.
+# Images of the gateway, the ledger and the door for other agents: docker build --target gateway, audit or intake. `make image`
+# builds all.
 # BASE: any Debian with Python 3.11 or later, its venv module and CA certificates. Where no registry is reached,
 # deploy/make-base makes one from Debian's packages.
 ARG BASE=python:3.11-slim
@@ -23,24 +23,34 @@ COPY recording recording
 COPY clients/python clients/python
 COPY audit_svc audit_svc
 COPY gateway_svc gateway_svc
+COPY intake_svc intake_svc
 RUN /pip/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels ./clients/python .
 
-# EXTRAS_AUDIT, EXTRAS_GATEWAY: extras of pyproject.toml. Traces are off until OTEL_… names a collector, and
-# rules until GATEWAY_RULES_FILE names them; ui is for `audit-svc
-# ui`, mcp for tools of MCP servers.
+# EXTRAS_AUDIT, EXTRAS_GATEWAY, EXTRAS_INTAKE: extras of pyproject.toml. Traces are off until OTEL_… names a collector, and
+# rules until GATEWAY_RULES_FILE or a hook names them; ui is for `audit-svc ui`, mcp for tools of MCP servers.
 FROM build AS build-audit
 ARG EXTRAS_AUDIT=""
 # hadolint ignore=SC2086
 RUN python3 requirements.py audit ${EXTRAS_AUDIT} > audit.txt && ./install-locked audit.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \
-    rm -r /opt/onrecord/bin/gateway-svc /opt/onrecord/bin/intake-svc /opt/onrecord/lib/python3*/site-packages/gateway_svc
+    cd /opt/onrecord && rm -r bin/gateway-svc bin/intake-svc bin/onrecord-hook \
+      lib/python3*/site-packages/gateway_svc lib/python3*/site-packages/intake_svc
 
 FROM build AS build-gateway
 ARG EXTRAS_GATEWAY="otel rules"
 # hadolint ignore=SC2086
 RUN python3 requirements.py gateway ${EXTRAS_GATEWAY} > gateway.txt && ./install-locked gateway.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \
-    rm -r /opt/onrecord/bin/audit-svc /opt/onrecord/bin/intake-svc /opt/onrecord/lib/python3*/site-packages/audit_svc
+    cd /opt/onrecord && rm -r bin/audit-svc bin/intake-svc bin/onrecord-hook \
+      lib/python3*/site-packages/audit_svc lib/python3*/site-packages/intake_svc
+
+FROM build AS build-intake
+ARG EXTRAS_INTAKE="intake rules"
+# hadolint ignore=SC2086
+RUN python3 requirements.py intake ${EXTRAS_INTAKE} > intake.txt && ./install-locked intake.txt && \
+    /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \
+    cd /opt/onrecord && rm -r bin/audit-svc bin/gateway-svc bin/onrecord-hook \
+      lib/python3*/site-packages/audit_svc lib/python3*/site-packages/gateway_svc
 
 FROM ${BASE} AS runtime
 # A service installs nothing: the base's own pip goes too.
@@ -69,6 +79,21 @@ EXPOSE 50052
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["audit-svc", "health"]
 ENTRYPOINT ["audit-svc"]
+CMD ["serve"]
+
+FROM runtime AS intake
+ARG VERSION=0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="onrecord intake_svc" \
+      org.opencontainers.image.description="Puts the tool calls of other agents on the record" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build-intake /opt/onrecord /opt/onrecord
+ENV INTAKE_LISTEN=0.0.0.0:4317 INTAKE_HTTP_LISTEN=0.0.0.0:4318 INTAKE_STATE_DIR=/var/lib/onrecord
+EXPOSE 4317 4318
+USER 10001:10001
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["intake-svc", "health"]
+ENTRYPOINT ["intake-svc"]
 CMD ["serve"]
 
 FROM runtime AS gateway

@@ -102,7 +102,7 @@ protos: $(VENV)/.ready  ## regenerate the code beside the protos, and the half o
 clients: $(VENV)/.ready  ## run the clients in other languages against a pair with TLS and tokens
 	$(BIN)/python -m clients
 
-image:  ## build the images of both services with docker, podman or buildah; BASE=… for another base
+image:  ## build the images of the services with docker, podman or buildah; BASE=… for another base
 	deploy/build-images
 
 test-languages: $(VENV)/.ready  ## generate code for other languages from the protos, and compile it

@@ -1,6 +1,6 @@
-"""Prints what pip must install for an image: the dependencies of both distributions, without those of the other image.
+"""Prints what pip must install for an image: the dependencies of both distributions, without those of the other images.
 
-Usage: requirements.py common|audit|gateway [EXTRA …]
+Usage: requirements.py common|audit|gateway|intake [EXTRA …]
        requirements.py locked FOLDER    the entries of requirements.lock, with their hashes, of the wheels in a folder
 """
 
@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-# A dependency that is not listed here goes into both images, so that a new one is never missing.
+# A dependency that is not listed here goes into all images, so that a new one is never missing.
 ONLY = {
     "audit": {"apsw"},
     "gateway": {"html-to-markdown", "httpx2"},
@@ -27,7 +27,7 @@ def name_of(requirement: str) -> str:
 
 
 def requirements(part: str, dependencies: list[str]) -> list[str]:
-    """The dependencies of part: "audit", "gateway", or "common" for those that both need."""
+    """The dependencies of part: "audit", "gateway", or "common" for those that all need."""
     wanted = {name: part for part, names in ONLY.items() for name in names}
     return [line for line in dependencies if name_of(line) not in OWN and wanted.get(name_of(line), "common") == part]
 

@@ -17,18 +17,24 @@ from gateway_svc.engines.kinds import engine_kinds
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.tools.jail.sandbox import JailSettings
 from gateway_svc.tools.kinds import kinds
+from intake_svc.settings import IntakeSettings
 from service_kit.settings import variables
 
 COMPOSE = REPOSITORY / "deploy/compose.yaml"
 MANIFESTS = sorted((REPOSITORY / "deploy/kubernetes").glob("*.yaml"))
 DOCUMENTS = [document for path in MANIFESTS for document in yaml.safe_load_all(path.read_text())]
 PODS = {d["metadata"]["name"]: d["spec"]["template"]["spec"] for d in DOCUMENTS if "template" in d.get("spec", {})}
-SETTINGS: dict[str, type[AuditSettings | GatewaySettings]] = {"audit": AuditSettings, "gateway": GatewaySettings}
+SETTINGS: dict[str, type[AuditSettings | GatewaySettings | IntakeSettings]] = {
+    "audit": AuditSettings,
+    "gateway": GatewaySettings,
+    "intake": IntakeSettings,
+}
 ENGINES = [kind.settings for kind in engine_kinds()]
 PARTS: list[type[BaseSettings]] = [JailSettings, *ENGINES, *(kind.settings for kind in kinds().values())]
 VARIABLES = {
     "audit": variables(AuditSettings),
     "gateway": variables(GatewaySettings).union(*(variables(part) for part in PARTS)),
+    "intake": variables(IntakeSettings),
 }
 
 
@@ -62,7 +68,7 @@ def test_compose_would_take_its_file():
 
 @pytest.mark.parametrize(("name", "environment"), list(environments()))
 def test_a_service_starts_with_the_settings_that_a_manifest_gives_it(name, environment, monkeypatch, tmp_path):
-    for variable in [v for v in os.environ if v.startswith(("AUDIT_", "GATEWAY_"))]:
+    for variable in [v for v in os.environ if v.startswith(("AUDIT_", "GATEWAY_", "INTAKE_"))]:
         monkeypatch.delenv(variable)
     assert environment.keys() <= VARIABLES[name]
     image = dict(re.findall(rf"({name.upper()}_\w+)=(\S+)", (REPOSITORY / "Dockerfile").read_text()))

@@ -18,6 +18,8 @@ VERSION = next(
     line.split('"')[1] for line in (REPOSITORY / "pyproject.toml").read_text().splitlines() if "version = " in line
 )
 
+NAMES = ("audit", "gateway", "intake")
+
 # A mount namespace of its own: the image read-only, /tmp in memory, the volume writable. Then the image's user, without
 # a process in between, so that a signal reaches the service as it would reach a container's first process.
 CONTAINER = """
@@ -124,10 +126,10 @@ def images(tmp_path_factory: pytest.TempPathFactory, secrets: Path) -> Iterator[
     with ExitStack() as stack:
         yield {
             name: stack.enter_context(_container(name, tmp_path_factory.mktemp(name) / "volume", secrets / name))
-            for name in ("audit", "gateway")
+            for name in NAMES
         }
 
 
-@pytest.fixture(params=["audit", "gateway"])
+@pytest.fixture(params=NAMES)
 def image(request: pytest.FixtureRequest, images: dict[str, Image]) -> Image:
     return images[request.param]
