@@ -40,18 +40,23 @@ def shell(script: str, folder: Path, database: Path) -> str:
 
 
 @pytest.mark.long
-def test_the_examples_of_the_manual_do_what_it_says(tmp_path):
+def test_the_examples_of_the_manual_do_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDIT_SEAL_SECONDS", "0.1")
     database = tmp_path / "ledger" / "audit.db"
     database.parent.mkdir()
     make_ledger(database, hours=3)
     blocks = examples("Housekeeping")
     assert list(blocks) == [
-        "Backup", "Restore", "Read a copy", "Check", "Prune and retention", "Vacuum", "Rollups", "Texts"
+        "Backup", "Restore", "The seal", "Read a copy", "Check", "Prune and retention", "Vacuum", "Rollups", "Texts"
     ]  # fmt: skip
     with serve(database) as service:
         for name in ("Backup", "Check", "Prune and retention"):
             blocks[name] = shell(blocks[name].replace("127.0.0.1:50052", service.address), tmp_path, database)
         assert service.terminate() == 0
+    sealed = shell(blocks["The seal"].replace("CALL_ID", sorted(found(database))[0]), tmp_path, database)
+    assert "0 pruned, 0 lost by restores" in sealed
+    assert "wrong" not in sealed
+    assert '"kind":"tool_call"' in sealed
     assert blocks["Backup"].count("30 tool calls") == 1
     assert blocks["Backup"].count("SHA-256") == 1
     assert blocks["Check"].count("rollups") == 2
@@ -59,7 +64,9 @@ def test_the_examples_of_the_manual_do_what_it_says(tmp_path):
     assert "removed 0 tool calls" in blocks["Prune and retention"]
     lost = found(database)
     database.write_bytes(b"lost")
-    assert "integrity" in shell(blocks["Restore"], tmp_path, database)
+    restored = shell(blocks["Restore"], tmp_path, database)
+    assert "integrity" in restored
+    assert "lost: " in restored
     assert sorted(found(database)) == sorted(lost)
     copied = shell(blocks["Read a copy"], tmp_path, database).splitlines()
     assert copied[0] == copied[-1] != ""

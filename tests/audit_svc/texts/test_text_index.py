@@ -155,7 +155,8 @@ def test_check_finds_what_the_index_lacks_and_rebuild_texts_mends_it(ledger_file
     connection.execute(damage)
     connection.close()
     assert said(ledger_file) == {"texts": f"{parts} parts of their index lack what their rows have: run rebuild-texts"}
-    assert run("rebuild-texts", "--dry-run") == f"would mend {parts} parts\n"
+    mended = "1 part" if parts == 1 else f"{parts} parts"
+    assert run("rebuild-texts", "--dry-run") == f"would mend {mended}\n"
     assert run("rebuild-texts") == "rebuilt the index of texts\n"
     assert run("rebuild-texts", "--dry-run") == "the index of texts is what the rows say\n"
     assert said(ledger_file) == {}
