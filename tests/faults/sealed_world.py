@@ -26,10 +26,10 @@ class SealedWorld(World):
     def kill_audit(self) -> None:
         """SIGKILL to the audit service, and before it to its sealer as often as not."""
         if self.rng.random() < 0.5:
-            for task in Path(f"/proc/{self.audit_pid}/task").iterdir():
-                for child in map(int, (task / "children").read_text().split()):
-                    with suppress(ProcessLookupError):
-                        os.kill(child, signal.SIGKILL)
+            children = Path(f"/proc/{self.audit_pid}/task/{self.audit_pid}/children")
+            for child in map(int, children.read_text().split()):
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
         super().kill_audit()
 
     def settle(self) -> Findings:

@@ -1,4 +1,4 @@
-"""The workers of a gateway, as the kernel sees them."""
+"""The processes below a service, as the kernel sees them."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ from demo.processes import Service
 
 
 def workers_of(service: Service) -> list[int]:
-    """The ids of the processes below a gateway's supervisor, by their age."""
+    """The ids of the processes that its main thread has started, by their age."""
     return [int(pid) for pid in Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()]

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -14,6 +14,7 @@ import pytest
 from demo.processes import Service, run_command, start_service
 from tests.audit_svc.samples import audit_row, request
 from tests.audit_svc.stubs import LedgerStub
+from tests.support.workers import workers_of
 
 pytestmark = pytest.mark.long
 PATIENCE_SECONDS = 60
@@ -47,11 +48,6 @@ def leaves(database: Path) -> int:
     return int(json.loads(said.stdout)["leaves"]) if said.returncode == 0 else 0
 
 
-def sealers(service: Service) -> Iterator[int]:
-    for task in Path(f"/proc/{service.pid}/task").iterdir():
-        yield from map(int, (task / "children").read_text().split())
-
-
 def test_what_was_acked_is_sealed_when_the_service_has_ended(tmp_path: Path):
     database = tmp_path / "audit.db"
     with serve(database) as service:
@@ -82,7 +78,7 @@ def test_kills_of_the_sealer_and_of_the_service_leave_a_log_that_goes_on(tmp_pat
             for _ in range(5):
                 sent += 1
                 record(service, 20, sent)
-                for sealer in sealers(service):
+                for sealer in workers_of(service):
                     os.kill(sealer, signal.SIGKILL)
             if kill_service:
                 service.kill()
