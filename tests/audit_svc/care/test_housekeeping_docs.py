@@ -53,7 +53,7 @@ def test_the_examples_of_the_manual_do_what_it_says(tmp_path, monkeypatch):
         for name in ("Backup", "Check", "Prune and retention"):
             blocks[name] = shell(blocks[name].replace("127.0.0.1:50052", service.address), tmp_path, database)
         assert service.terminate() == 0
-    sealed = shell(blocks["The seal"].replace("CALL_ID", sorted(found(database))[0]), tmp_path, database)
+    sealed = shell(blocks["The seal"].replace("CALL_ID", min(found(database))), tmp_path, database)
     assert "0 pruned, 0 lost by restores" in sealed
     assert "wrong" not in sealed
     assert '"kind":"tool_call"' in sealed
