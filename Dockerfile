@@ -33,24 +33,24 @@ ARG EXTRAS_AUDIT=""
 # hadolint ignore=SC2086
 RUN python3 requirements.py audit ${EXTRAS_AUDIT} > audit.txt && ./install-locked audit.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \
-    cd /opt/onrecord && rm -r bin/gateway-svc bin/intake-svc bin/onrecord-hook \
-      lib/python3*/site-packages/gateway_svc lib/python3*/site-packages/intake_svc
+    rm -r /opt/onrecord/bin/gateway-svc /opt/onrecord/bin/intake-svc /opt/onrecord/bin/onrecord-hook \
+      /opt/onrecord/lib/python3*/site-packages/gateway_svc /opt/onrecord/lib/python3*/site-packages/intake_svc
 
 FROM build AS build-gateway
 ARG EXTRAS_GATEWAY="otel rules"
 # hadolint ignore=SC2086
 RUN python3 requirements.py gateway ${EXTRAS_GATEWAY} > gateway.txt && ./install-locked gateway.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \
-    cd /opt/onrecord && rm -r bin/audit-svc bin/intake-svc bin/onrecord-hook \
-      lib/python3*/site-packages/audit_svc lib/python3*/site-packages/intake_svc
+    rm -r /opt/onrecord/bin/audit-svc /opt/onrecord/bin/intake-svc /opt/onrecord/bin/onrecord-hook \
+      /opt/onrecord/lib/python3*/site-packages/audit_svc /opt/onrecord/lib/python3*/site-packages/intake_svc
 
 FROM build AS build-intake
 ARG EXTRAS_INTAKE="intake rules"
 # hadolint ignore=SC2086
 RUN python3 requirements.py intake ${EXTRAS_INTAKE} > intake.txt && ./install-locked intake.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \
-    cd /opt/onrecord && rm -r bin/audit-svc bin/gateway-svc bin/onrecord-hook \
-      lib/python3*/site-packages/audit_svc lib/python3*/site-packages/gateway_svc
+    rm -r /opt/onrecord/bin/audit-svc /opt/onrecord/bin/gateway-svc /opt/onrecord/bin/onrecord-hook \
+      /opt/onrecord/lib/python3*/site-packages/audit_svc /opt/onrecord/lib/python3*/site-packages/gateway_svc
 
 FROM ${BASE} AS runtime
 # A service installs nothing: the base's own pip goes too.

@@ -7,6 +7,7 @@ import json
 import os
 import select
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def _has_ended(seconds: float) -> bool:
 
 
 def _tell(**said: Any) -> None:
-    print(json.dumps(said), flush=True)
+    with suppress(BrokenPipeError):  # the service is dead, and a last round is all that is left
+        os.write(sys.stdout.fileno(), f"{json.dumps(said)}\n".encode())
 
 
 if __name__ == "__main__":

@@ -18,7 +18,10 @@ def folder_of(database: Path) -> Path:
 
 
 def make_key(key_file: Path, origin: str) -> Signer:
-    """Makes a signing key for this user alone, and its verifier key beside it. Raises BadKey: there is one."""
+    """Makes a signing key for this user alone, and its verifier key beside it. Raises BadKey: there is one, or was."""
+    public = key_file.with_name(f"{key_file.name}.pub")
+    if public.exists() and not key_file.exists():
+        raise BadKey(f"{public} is of a key that is missing, {key_file}: put it back, or move the log away")
     signer = Signer.new(origin or f"onrecord.invalid/{secrets.token_hex(8)}")
     key_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     try:
@@ -29,7 +32,7 @@ def make_key(key_file: Path, origin: str) -> Signer:
         file.write(f"{signer}\n")
         file.flush()
         os.fsync(file.fileno())
-    replace_file(key_file.with_name(f"{key_file.name}.pub"), f"{signer.verifier}\n".encode())
+    replace_file(public, f"{signer.verifier}\n".encode())
     return signer
 
 
@@ -46,6 +49,8 @@ def read_key(key_file: Path) -> Signer:
 def read_verifier(text_or_file: str) -> Verifier:
     """A verifier key, or the file that has it. Raises BadKey."""
     path = Path(text_or_file)
+    if "+" not in text_or_file and not path.is_file():
+        raise BadKey(f"{path} is no file, and no verifier key such as name+1a2b3c4d+AVpz…")
     try:
         text = path.read_text(encoding="utf-8") if path.is_file() else text_or_file
     except (OSError, UnicodeDecodeError) as error:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import apsw
 
 from audit_svc.seal import leaf, tree
-from audit_svc.seal.errors import BadLog
+from audit_svc.seal.errors import BadLog, Rewritten
 from audit_svc.seal.index import OWN, Index, Run
 from audit_svc.seal.leaf import Kind
 from audit_svc.seal.tiles import Tiles
@@ -138,6 +138,21 @@ class History:
     def _sealed(self, kind: Kind, position: int) -> tuple[int, bytes]:
         index = self._index.find(kind.name, position)
         return _NOTHING if index is None else (position, self.tiles.leaf(index))
+
+    def refuse_rewritten(self, kind: Kind, position: int, sealed: bytes) -> None:
+        """Looks at the last sealed row, as last_sealed() gives it. Raises Rewritten: it is not there as it was."""
+        if not position:
+            return
+        said = self.leaf_at(kind, position)
+        if said is None and self.was_removed(kind, position):
+            return
+        if said is None or tree.leaf_hash(said) != sealed:
+            what = "is gone" if said is None else "is another"
+            raise Rewritten(
+                f"the {kind.name} at position {position} was sealed and {what}: the ledger was changed, or restored "
+                "from a backup. `audit-svc verify` tells what is wrong; after a restore, `audit-svc seal "
+                "accept-restore` goes on"
+            )
 
     def leaf_at(self, kind: Kind, position: int) -> bytes | None:
         """A row's leaf as the ledger has it now; None where the row is gone."""

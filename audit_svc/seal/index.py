@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import apsw
 
+from audit_svc.seal.errors import BadLog
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     first_index    INTEGER PRIMARY KEY NOT NULL,
@@ -24,6 +26,8 @@ CREATE TABLE IF NOT EXISTS entries (
     leaf     TEXT NOT NULL
 ) STRICT;
 """
+INDEX = "index.db"
+"""The file, in the seal's folder."""
 OWN = "entry"
 """The kind of leaves that are of the seal itself, and stand whole in the table entries."""
 
@@ -47,9 +51,12 @@ class Index:
     """The database of runs. One process writes it, others read it meanwhile."""
 
     def __init__(self, folder: Path, *, writable: bool = False) -> None:
-        path = folder / "index.db"
+        path = folder / INDEX
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writable else apsw.SQLITE_OPEN_READONLY
-        self._connection = apsw.Connection(str(path), flags=flags)
+        try:
+            self._connection = apsw.Connection(str(path), flags=flags)
+        except apsw.Error as error:
+            raise BadLog(f"{path} cannot be opened ({error}): it belongs to the seal, put it back") from None
         self._connection.set_busy_timeout(5000)
         if writable:
             self._connection.pragma("journal_mode", "wal")

@@ -10,10 +10,10 @@ from typing import Any, Self
 
 from audit_svc.ledger.side_by_side import side_by_side
 from audit_svc.seal import leaf, tree
-from audit_svc.seal.errors import BadKey, BadLog, Rewritten
+from audit_svc.seal.errors import BadKey, BadLog
 from audit_svc.seal.folder import CHECKPOINT, FolderLock, make_key, read_checkpoint, read_key
 from audit_svc.seal.history import History, Restore
-from audit_svc.seal.index import Index, Run
+from audit_svc.seal.index import INDEX, Index, Run
 from audit_svc.seal.leaf import KINDS, Kind
 from audit_svc.seal.note import Signer
 from audit_svc.seal.tiles import Tiles, TileWriter
@@ -41,6 +41,8 @@ class Sealer:
             self.signer = _key(key_file, origin, folder)
             self._ledger = open_for_reading(database)
             leaf.prepare(self._ledger)
+            if not (folder / CHECKPOINT).exists():
+                self._begin()
             self._index = Index(folder, writable=True)
             size = self._signed_size()
             with self._index.transaction():
@@ -76,7 +78,7 @@ class Sealer:
         found: list[tuple[Kind, list[tuple[int, bytes]]]] = []
         with translated(self._folder), self._ledger:  # one moment of all tables
             for kind in KINDS:
-                self._refuse_rewritten(kind)
+                self._history.refuse_rewritten(kind, *self._last[kind.name])
             for kind in KINDS:
                 position = kind.column("position")
                 rows: Any = self._ledger.execute(
@@ -91,11 +93,15 @@ class Sealer:
     def accept_restore(self, reason: str, by: str) -> Restore:
         """Puts on the log that the ledger was restored from a copy, what of it is lost by that, and who says so.
 
+        Where nothing is lost, nothing is put there.
+
         Raises:
             BadLog, StoreRefused: as step().
         """
         with translated(self._folder), self._ledger:
             restore = self._history.restore({kind.name: self._history.last_kept(kind) for kind in KINDS}, reason, by)
+        if not any(restore.lost.values()):
+            return restore
         said = restore.leaf(int(time.time() * 1000))
         before = self.size
         self._tiles.append([tree.leaf_hash(said.encode())])
@@ -104,21 +110,6 @@ class Sealer:
         self._sign(before)
         self._last = {kind.name: self._history.last_sealed(kind) for kind in KINDS}
         return restore
-
-    def _refuse_rewritten(self, kind: Kind) -> None:
-        position, sealed = self._last[kind.name]
-        if not position:
-            return
-        said = self._history.leaf_at(kind, position)
-        if said is None and self._history.was_removed(kind, position):
-            return
-        if said is None or tree.leaf_hash(said) != sealed:
-            what = "is gone" if said is None else "is another"
-            raise Rewritten(
-                f"the {kind.name} at position {position} was sealed and {what}: the ledger was changed, or restored "
-                "from a backup. `audit-svc verify` tells what is wrong; after a restore, `audit-svc seal "
-                "accept-restore` goes on"
-            )
 
     def _append(self, found: list[tuple[Kind, list[tuple[int, bytes]]]]) -> None:
         before = self.size
@@ -138,15 +129,21 @@ class Sealer:
         self._tiles.tidy(before)
         self._history.tiles = Tiles(self._folder, self.size)
 
+    def _begin(self) -> None:
+        """Signs a log without leaves, before there is anything else: from then on a missing checkpoint is trouble."""
+        if any((self._folder / name).exists() for name in (INDEX, "tile")):
+            raise BadLog(
+                f"{self._folder} has a log and no checkpoint: put the folder back as it was. If it is lost, move it "
+                "away, and another log begins"
+            )
+        TileWriter(self._folder, 0).sign(self.signer)
+
     def _signed_size(self) -> int:
-        try:
-            checkpoint, _ = read_checkpoint(self._folder / CHECKPOINT, self.signer.verifier)
-        except FileNotFoundError:
-            return 0
+        checkpoint, _ = read_checkpoint(self._folder / CHECKPOINT, self.signer.verifier)
         if Tiles(self._folder, checkpoint.size).root() != checkpoint.root:
             raise BadLog(f"the tiles in {self._folder} are not those that its checkpoint signs: restore the folder")
         if self._index.size() < checkpoint.size:
-            raise BadLog(f"{self._folder}/index.db is older than the checkpoint: restore the folder")
+            raise BadLog(f"{self._folder / INDEX} is missing, or older than the checkpoint: restore the folder")
         return checkpoint.size
 
 

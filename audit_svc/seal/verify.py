@@ -265,7 +265,16 @@ def _check_sessions(ledger: apsw.Connection) -> list[str]:
         "AND NOT EXISTS (SELECT 1 FROM session_log l WHERE l.id = s.id AND l.recorded_by = s.recorded_by)) LIMIT ?",
         (MAX_PROBLEMS,),
     )
-    return [f"session {id_!r} is not what its last sealed revision or its rows say: it was changed" for (id_,) in rows]
+    changed = [
+        f"session {id_!r} is not what its last sealed revision or its rows say: it was changed" for (id_,) in rows
+    ]
+    # the newest revision of all outlives its session in a prune
+    gone: Any = ledger.execute(
+        "SELECT DISTINCT l.id FROM session_log l WHERE l.position < (SELECT max(position) FROM session_log) "
+        "AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = l.id AND s.recorded_by = l.recorded_by) LIMIT ?",
+        (MAX_PROBLEMS,),
+    )
+    return changed + [f"session {id_!r} has sealed revisions and is not there: it was removed" for (id_,) in gone]
 
 
 def _some(problems: list[str], what: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from audit_svc.errors import NotFound
 from audit_svc.seal import leaf
-from audit_svc.seal.errors import NotSealed, SealError
+from audit_svc.seal.errors import NotSealed, Rewritten, SealError
 from audit_svc.seal.folder import (
     CHECKPOINT,
     KEY,
@@ -18,6 +18,7 @@ from audit_svc.seal.folder import (
     read_key,
     read_verifier,
 )
+from audit_svc.seal.history import History
 from audit_svc.seal.index import Index
 from audit_svc.seal.note import Verifier
 from audit_svc.seal.proof import Proof
@@ -26,8 +27,8 @@ from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import Report
 from audit_svc.seal.verify import verify as verify_ledger
 from audit_svc.sqlite.open.files import reading
-from audit_svc.terminal.running import Database, Json, error_is_exit_code_1, ledger_path, progress, say, say_unseen
-from service_kit.terminal.command import Argument, Exit, Option, echo
+from audit_svc.terminal.running import Database, Json, error_is_exit_code_1, progress, say, say_unseen
+from service_kit.terminal.command import Argument, BadParameter, Exit, Option, echo
 
 EXIT_NOT_VERIFIED = 2
 
@@ -50,17 +51,21 @@ def verify(
 ) -> None:
     """Check a ledger or a backup against its seal; exit code 1 when something is wrong, 2 when nothing can be said."""
     if proof:
+        if db or seal or old_checkpoint:
+            raise BadParameter("it is checked without a ledger: leave out --db, --seal and --old-checkpoint", "--proof")
         _verify_proof(proof, key, as_json=as_json)
         return
-    path = ledger_path(db)
-    folder = seal or folder_of(path)
+    path, folder, _ = _where(db, seal)
     try:
-        with error_is_exit_code_1():
+        with (
+            error_is_exit_code_1(),
+            progress("verifying") as on_progress,
+            reading(path, on_unseen=say_unseen) as connection,
+        ):
             verifier = _verifier(key, folder)
-            with progress("verifying") as on_progress, reading(path, on_unseen=say_unseen) as connection:
-                leaf.prepare(connection)
-                connection.execute("BEGIN")
-                report = verify_ledger(connection, folder, verifier, old_checkpoint or [], on_progress)
+            leaf.prepare(connection)
+            connection.execute("BEGIN")
+            report = verify_ledger(connection, folder, verifier, old_checkpoint or [], on_progress)
     except Exit:
         raise Exit(EXIT_NOT_VERIFIED) from None
     _show(report, folder, own_key=key is None, as_json=as_json)
@@ -74,8 +79,7 @@ def proof(
     recorded_by: Annotated[str | None, Option("--recorded-by", help="Whose row, where an id is of several.")] = None,
 ) -> None:
     """Print the proof of a row: a signed checkpoint, the way to it, and the row as it was sealed."""
-    path = ledger_path(db)
-    folder = seal or folder_of(path)
+    path, folder, _ = _where(db, seal)
     with error_is_exit_code_1(), reading(path, on_unseen=say_unseen) as connection:
         leaf.prepare(connection)
         verifier = _verifier(None, folder)
@@ -93,27 +97,35 @@ def proof(
 
 
 def status(db: Database = None, seal: Folder = None, as_json: Json = False) -> None:
-    """Show the log's name, key and last checkpoint, and how many rows wait; exit code 1 where nothing is sealed."""
-    path = ledger_path(db)
-    folder = seal or folder_of(path)
+    """Show the log's name, key and last checkpoint, and how many rows wait; exit code 1 when nothing can be sealed."""
+    path, folder, _ = _where(db, seal)
+    trouble = ""
     with error_is_exit_code_1(), reading(path, on_unseen=say_unseen) as connection:
         verifier = _verifier(None, folder)
         checkpoint, _ = _checkpoint(folder, verifier)
         waiting = 0
+        leaf.prepare(connection)
         with closing(Index(folder)) as index:
+            history = History(connection, index, Tiles(folder, checkpoint.size))
             for kind in leaf.KINDS:
-                run = index.last_of(kind.name)
+                last = history.last_sealed(kind)
+                try:
+                    history.refuse_rewritten(kind, *last)
+                except Rewritten as error:
+                    trouble = trouble or str(error)
                 ((rows,),) = connection.execute(
                     f"SELECT count(*) FROM {kind.table} WHERE {kind.column('position')} > ?",  # noqa: S608 - names of ours
-                    (run.last_position if run else 0,),
+                    (last[0],),
                 )
                 waiting += rows
     fields = {"origin": checkpoint.origin, "key": str(verifier), "leaves": checkpoint.size, "waiting": waiting}
+    fields["trouble"] = trouble
     said = f"log      {checkpoint.origin}\nkey      {verifier}\nleaves   {checkpoint.size}\nwaiting  {waiting}"
     if as_json:
         say("", fields, as_json=True)
     else:
-        echo(said)
+        echo(f"{said}\ntrouble  {trouble}" if trouble else said)
+    raise Exit(1 if trouble else 0)
 
 
 def key_new(
@@ -123,13 +135,13 @@ def key_new(
 ) -> None:
     """Make a signing key before the first start, and print the verifier key that others check with."""
     with error_is_exit_code_1():
-        made = make_key(key_file or folder_of(ledger_path(db)) / KEY, origin)
+        made = make_key(key_file or _where(db, None)[2], origin)
     echo(str(made.verifier))
 
 
 def key_show(db: Database = None, key_file: KeyFile = None) -> None:
     """Print the verifier key: keep it where who writes to the ledger cannot."""
-    path = key_file or folder_of(ledger_path(db)) / KEY
+    path = key_file or _where(db, None)[2]
     with error_is_exit_code_1():
         try:
             signer = read_key(path)
@@ -140,12 +152,11 @@ def key_show(db: Database = None, key_file: KeyFile = None) -> None:
 
 def run(db: Database = None, seal: Folder = None, key_file: KeyFile = None) -> None:
     """Seal what is committed and not yet sealed, once, without a service."""
-    path = ledger_path(db)
-    folder = seal or folder_of(path)
+    path, folder, own_key = _where(db, seal)
     with error_is_exit_code_1(), progress("sealing") as on_progress:
         with reading(path):
             pass  # which refuses what is no ledger of this version
-        with Sealer(path, folder, key_file or folder / KEY, "") as sealer:
+        with Sealer(path, folder, key_file or own_key, "") as sealer:
             while sealer.step():
                 on_progress(sealer.size, 0)
             said = f"{folder}: {sealer.size} leaves, signed by {sealer.signer.name}"
@@ -159,12 +170,29 @@ def accept_restore(
     key_file: KeyFile = None,
 ) -> None:
     """Go on with a ledger that was restored from a backup: what is lost by that goes into the log, with the reason."""
-    path = ledger_path(db)
-    folder = seal or folder_of(path)
-    with error_is_exit_code_1(), Sealer(path, folder, key_file or folder / KEY, "") as sealer:
+    path, folder, own_key = _where(db, seal)
+    with error_is_exit_code_1():
+        if not reason.strip():
+            raise SealError("--reason is empty: say why, it stands in the log for ever")
+        if not (folder / CHECKPOINT).exists():
+            raise SealError(f"{folder} has no checkpoint: nothing is sealed there, and so nothing lost")
+    with error_is_exit_code_1(), Sealer(path, folder, key_file or own_key, "") as sealer:
         restore = sealer.accept_restore(reason, getpass.getuser())
     lost = {kind: count for kind, count in restore.lost.items() if count}
     echo("lost: " + (", ".join(f"{count} of {kind}" for kind, count in lost.items()) or "nothing"))
+
+
+def _where(db: Path | None, seal: Path | None) -> tuple[Path, Path, Path]:
+    """The database, the seal's folder and its key: those of the service's settings where no options name others."""
+    if db is not None:
+        folder = seal or folder_of(db)
+        return db, folder, folder / KEY
+    from audit_svc.settings import AuditSettings
+    from service_kit.settings import load_settings
+
+    settings = load_settings(AuditSettings)
+    folder = seal or settings.seal_dir or folder_of(settings.db)
+    return settings.db, folder, (None if seal else settings.seal_key_file) or folder / KEY
 
 
 def _verifier(key: str | None, folder: Path) -> Verifier:
@@ -225,6 +253,7 @@ def _show(report: Report, folder: Path, *, own_key: bool, as_json: bool) -> None
         "rows": report.rows,
         "removed": report.removed,
         "lost_by_restores": report.lost,
+        "restores": [{"by": each.by, "reason": each.reason, "lost": dict(each.lost)} for each in report.restores],
         "unsealed": report.unsealed,
         "problems": report.problems,
     }
@@ -237,7 +266,7 @@ def _show(report: Report, folder: Path, *, own_key: bool, as_json: bool) -> None
         echo(f"log    {checkpoint.origin}, {checkpoint.size} leaves, in {folder}")
         echo(f"rows   {report.rows} as they were sealed, {report.removed} pruned, {report.lost} lost by restores")
     for kind, rows in report.unsealed.items():
-        echo(f"note   {rows} of the kind {kind} came later and are not sealed yet")
+        echo(f"note   not sealed yet: {kind} {rows}")
     for restore in report.restores:
         echo(f"note   restored by {restore.by}: {restore.reason}")
     if own_key:

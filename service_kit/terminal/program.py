@@ -64,6 +64,9 @@ class Program(NamedTuple):
         Raises:
             SystemExit: always, with the exit code.
         """
+        if sys.stdout is None or sys.stderr is None:  # closed by who called it: nobody listens
+            nobody = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - without an import; as long as the process
+            sys.stdout, sys.stderr = sys.stdout or nobody, sys.stderr or nobody
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of another encoding than rows have
         try:

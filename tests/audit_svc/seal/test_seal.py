@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.seal import leaf
-from audit_svc.seal.errors import BadKey, BadNote, InUse, Rewritten, SealError
+from audit_svc.seal.errors import BadKey, BadLog, BadNote, InUse, Rewritten, SealError
 from audit_svc.seal.folder import CHECKPOINT, KEY, VERIFIER, read_verifier
 from audit_svc.seal.index import Index
 from audit_svc.seal.proof import Proof
@@ -298,3 +298,34 @@ def test_a_sealer_that_is_killed_at_any_write_leaves_a_log_that_goes_on(
         assert seal.run() == 17 * at
         assert not seal.verify().problems
     assert deaths > 30
+
+
+def test_a_log_without_its_checkpoint_is_not_begun_anew(seal: Seal, record: Record):
+    record(**rows(8))
+    seal.run()
+    change(seal.database, "UPDATE tool_call_log SET tool_name = 'x' WHERE position = 2")
+    (seal.folder / CHECKPOINT).unlink()
+    with pytest.raises(BadLog, match="has a log and no checkpoint"):
+        seal.run()
+    (seal.folder / "index.db").unlink()
+    with pytest.raises(BadLog, match="has a log and no checkpoint"):
+        seal.run()
+
+
+def test_a_session_that_is_removed_is_told(seal: Seal, record: Record):
+    record(**rows(16))
+    seal.run()
+    change(
+        seal.database,
+        "DELETE FROM sessions WHERE id = 'session-1'",
+        "DELETE FROM session_labels WHERE session_id = 'session-1'",
+    )
+    assert seal.verify().problems == ["session 'session-1' has sealed revisions and is not there: it was removed"]
+
+
+def test_a_restore_that_lost_nothing_adds_nothing(seal: Seal, record: Record):
+    record(**rows(8))
+    size = seal.run()
+    with seal.open() as sealer:
+        assert not any(sealer.accept_restore("none", "ada").lost.values())
+    assert seal.run() == size
