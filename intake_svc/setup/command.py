@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 from intake_svc.settings import IntakeSettings
 from intake_svc.setup.agents import Wanted, environment_of, files_of, text_of
 from intake_svc.setup.merging import CannotMerge, undo, write
+from recording.channel.watched import WrongFile
 from service_kit.settings import load_settings
-from service_kit.terminal.command import Argument, Exit, Option, echo
+from service_kit.terminal.command import Argument, BadParameter, Exit, Option, echo
 
 EXIT_CANNOT_MERGE = 1
 
@@ -24,6 +25,10 @@ def setup(
     home: Annotated[Path | None, Option(help="The home folder; yours when not given.")] = None,
 ) -> None:
     """Print an agent's own configuration: telemetry to this door, no prompts in it, hooks."""
+    if write_it and undo_it:
+        raise BadParameter("either --write or --undo", "--undo")
+    if rules and not undo_it:
+        _check_rules(rules)
     settings = load_settings(IntakeSettings)
     options = (*(("--rules", str(rules.resolve())) if rules else ()), *(("--mode", "strict") if strict else ()))
     wanted = Wanted(settings.listen, settings.http_listen, _hook(), options)
@@ -44,6 +49,18 @@ def setup(
         echo("# and in the environment of the agent:")
         for name, value in needed.items():
             echo(f"export {name}={value}")
+
+
+def _check_rules(path: Path) -> None:
+    """Raises BadParameter: hooks could not use the file, and strict ones would refuse every tool."""
+    from service_kit.rules.file import check_rules  # from the extra `rules`
+
+    try:
+        check_rules(path, path.read_bytes())
+    except OSError as error:
+        raise BadParameter(f"{path} cannot be read ({error.strerror})", "--rules") from None
+    except WrongFile as error:
+        raise BadParameter(str(error), "--rules") from None
 
 
 def _hook() -> str:

@@ -1,7 +1,8 @@
 """Merges settings into a file that is an agent's, and takes them back: what was there stays as it was.
 
-Beside FILE, `FILE.onrecord-backup` holds what it was, and `FILE.onrecord-written` the digest of what was written. While
-nobody has changed the file since, undoing gives the original bytes; else only what was added is taken out.
+Beside FILE, `FILE.onrecord-backup` holds what it was, and `FILE.onrecord-written` the digest of what was written and,
+of JSON, what was added. While nobody has changed the file since, undoing gives the original bytes; else only what was
+added is taken out, by whatever options it was made.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ def write(file: File) -> bool:
     path = _real(file.path)
     old = path.read_bytes() if path.exists() else None
     backup, written = _beside(path)
-    if old is not None and written.exists() and _digest(old) == written.read_text():
+    if old is not None and written.exists() and _digest(old) == _written_digest(written):
         base: bytes | None = backup.read_bytes() if backup.exists() else None  # ours, to be made anew
     else:
         base = _without(file, old) if written.exists() else old
@@ -45,7 +46,8 @@ def write(file: File) -> bool:
         backup.unlink(missing_ok=True)
     else:
         replace_file(backup, base)
-    replace_file(written, _digest(new).encode())
+    added = f"\n{json.dumps(file.content)}" if file.how == "json" else ""
+    replace_file(written, f"{_digest(new)}{added}".encode())
     mode = path.stat().st_mode & 0o777 if old is not None else 0o600
     replace_file(path, new)
     path.chmod(mode)
@@ -66,7 +68,7 @@ def undo(file: File) -> bool:
     now = path.read_bytes() if path.exists() else None
     if now is not None:
         base = backup.read_bytes() if backup.exists() else None
-        left = base if _digest(now) == written.read_text() else _without(file, now)
+        left = base if _digest(now) == _written_digest(written) else _without(file, now)
         if left is None:
             path.unlink()
         elif left != now:
@@ -118,9 +120,10 @@ def _without(file: File, now: bytes | None) -> bytes | None:
         if begin < 0 or end < begin:
             return now
         return (text[:begin] + text[end + len(END) :].removeprefix("\n")).encode()
-    backup = _beside(_real(file.path))[0]
+    backup, written = _beside(_real(file.path))
     before = _parsed(file.path, backup.read_bytes()) if backup.exists() else {}
-    left = _taken_out(_parsed(file.path, now), file.content, before)
+    added = written.read_text().partition("\n")[2]
+    left = _taken_out(_parsed(file.path, now), json.loads(added) if added else file.content, before)
     return _written_like(now, left) if left or backup.exists() else None
 
 
@@ -188,6 +191,10 @@ def _real(path: Path) -> Path:
 
 def _beside(path: Path) -> tuple[Path, Path]:
     return path.with_name(path.name + ".onrecord-backup"), path.with_name(path.name + ".onrecord-written")
+
+
+def _written_digest(written: Path) -> str:
+    return written.read_text().partition("\n")[0]
 
 
 def _digest(data: bytes) -> str:

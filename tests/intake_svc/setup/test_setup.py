@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from intake_svc.__main__ import program
 from intake_svc.setup.agents import AGENTS, Wanted, files_of
 from intake_svc.setup.merging import CannotMerge, undo, write
+from tests.support.command_line import invoke
 
 WANTED = Wanted("127.0.0.1:4317", "127.0.0.1:4318", "/opt/bin/onrecord-hook", ("--mode", "strict"))
 THERE = {
@@ -108,3 +110,26 @@ def test_a_link_stays_a_link_and_the_mode_stays(tmp_path):
     assert real.stat().st_mode & 0o777 == 0o640
     undo(file)
     assert real.read_text() == "{}\n"
+
+
+def test_undo_after_an_edit_takes_out_hooks_of_whatever_options(tmp_path):
+    path = tmp_path / ".claude/settings.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{\n  "model": "a"\n}\n')
+    (file,) = files_of("claude", WANTED, tmp_path)
+    write(file)
+    path.write_text(path.read_text().replace('"model": "a"', '"model": "b"'))
+    (plain,) = files_of("claude", Wanted("127.0.0.1:4317", "127.0.0.1:4318", "/opt/bin/onrecord-hook"), tmp_path)
+    assert undo(plain)
+    assert json.loads(path.read_text()) == {"model": "b"}
+
+
+@pytest.mark.parametrize("content", [None, "not toml"])
+def test_rules_that_hooks_could_not_use_are_refused(tmp_path, content):
+    rules = tmp_path / "rules.toml"
+    if content:
+        rules.write_text(content)
+    done = invoke(program, ["setup", "claude", "--write", "--rules", str(rules), "--home", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "--rules" in done.stderr
+    assert not (tmp_path / ".claude").exists()
