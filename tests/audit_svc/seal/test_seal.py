@@ -266,6 +266,7 @@ def test_a_log_whose_key_is_missing_is_not_begun_anew(seal: Seal, record: Record
         seal.run()
 
 
+@pytest.mark.long
 def test_a_sealer_that_is_killed_at_any_write_leaves_a_log_that_goes_on(
     seal: Seal, record: Record, monkeypatch: pytest.MonkeyPatch
 ):

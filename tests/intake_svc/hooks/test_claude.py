@@ -127,6 +127,7 @@ def test_a_call_that_nobody_ended_is_interrupted_when_its_session_ends(quick):
     assert row["error"] == "the session ended while the call was open"
 
 
+@pytest.mark.long
 def test_hook_and_telemetry_of_one_call_are_one_row(tmp_path):
     """In each order in which they can come; a second export of the same changes nothing."""
     with open_house(tmp_path) as house:
