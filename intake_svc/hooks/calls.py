@@ -96,13 +96,17 @@ class Calls:
             key = _key(intent)
             if is_kept and (intent.id in self._open or key in self._journal.done):
                 return False
+            is_refused = decision is not None and decision.verdict == common_pb2.VERDICT_DENIED
             known = self._by_key.get(key) if key else None
             if known is not None and known.row.source == common_pb2.SOURCE_OTLP:  # kept lines may come late
                 intent.id = known.row.id
                 intent.decision.CopyFrom(known.row.decision)
+            elif known is not None and not known.has_ended and known.arguments == _digest(event):
+                if not is_refused:  # a hook that is configured twice tells each event twice
+                    return False
+                intent.id = known.row.id
             elif known is not None:  # an agent that gives an id again has begun again
                 known.due, known.key = 0.0, ""
-            is_refused = decision is not None and decision.verdict == common_pb2.VERDICT_DENIED
             if decision is not None and is_refused:
                 intent = rows.refused(intent, decision)
             elif decision is not None:

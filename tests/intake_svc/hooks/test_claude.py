@@ -111,6 +111,15 @@ def test_a_call_is_one_row_with_the_hooks_times(quick):
     assert CANARY not in json.dumps(row, default=str)
 
 
+def test_hooks_that_are_configured_twice_tell_of_one_call(quick):
+    house, door = quick
+    tell(door, before("s-twice"), before("s-twice"), after("s-twice"), after("s-twice"))
+    rows_of(house, "s-twice")
+    tell(door, before("s-later"), after("s-later"))
+    rows_of(house, "s-later")
+    assert [row["outcome"] for row in rows_of(house, "s-twice")] == [rows_of(house, "s-later")[0]["outcome"]]
+
+
 def test_a_failure_has_its_exit_code_and_no_word_of_the_error(quick):
     house, door = quick
     failed = {"hook_event_name": "PostToolUseFailure", "error": f"Exit code 3\n{CANARY}", "is_interrupt": False}
