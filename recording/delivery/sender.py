@@ -48,8 +48,6 @@ MAX_ROWS = 500
 MAX_BYTES = 2**20
 MAX_IN_FLIGHT = 4
 ACK_SECONDS = 30.0
-GATHER_SECONDS = 0.002
-"""How long the first row waits for others to go with it, since a batch costs far more than a row."""
 
 _FIRST_BACKOFF_SECONDS = 0.1
 _MAX_BACKOFF_SECONDS = 30.0
@@ -264,7 +262,6 @@ class Sender:
                 spool = self._choose()
                 if spool is None:
                     await self._wait()
-                    await self._gather()
                     continue
                 batch = spool.read(MAX_ROWS, MAX_BYTES)
                 if batch is None or not batch.payloads:
@@ -402,11 +399,6 @@ class Sender:
                 if spool.has_unread() and (not self._in_flight or spool.unread_records() >= MAX_ROWS):
                     return spool
         return None
-
-    async def _gather(self) -> None:
-        """Lets a few rows become one batch, where there is not a whole one already."""
-        if not self._draining.is_set() and all(spool.unread_records() < MAX_ROWS for spool in self._turns):
-            await asyncio.sleep(GATHER_SECONDS)
 
     async def _wait(self) -> None:
         """Waits until _choose() may return another result."""

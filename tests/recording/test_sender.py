@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from demo.processes import Service, start_service
 from recording.delivery.connection import Target
-from recording.delivery.sender import GATHER_SECONDS, MAX_IN_FLIGHT, MAX_ROWS, Sender
+from recording.delivery.sender import MAX_IN_FLIGHT, MAX_ROWS, Sender
 from recording.spool import Folders, Spool, SpoolOptions
 from tests.recording.fake_audit import Behaviour, Context, FakeAudit, refusing, rows_of, serving
 from tests.recording.samples import crash, intent, open_spool, opened, segments_of, tool_call
@@ -55,29 +55,6 @@ def failing_once(service: FakeAudit, failure: Behaviour, times: int = 1) -> Beha
         return await (failure if left >= 0 else service.store)(request, context)
 
     return behave
-
-
-async def test_rows_that_come_while_a_few_gather_go_in_one_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service, gathers, may_go, sleep = FakeAudit(), asyncio.Event(), asyncio.Event(), asyncio.sleep
-
-    async def held(seconds: float) -> None:
-        if seconds == GATHER_SECONDS:
-            gathers.set()
-            await may_go.wait()
-        else:
-            await sleep(seconds)
-
-    monkeypatch.setattr(asyncio, "sleep", held)
-    with opened(tmp_path) as spool:
-        async with serving(service) as target, sending(spool, target) as sender:
-            record(spool, 0, 1)
-            await asyncio.wait_for(gathers.wait(), 60)
-            record(spool, 1, 2)
-            may_go.set()
-            assert await sender.drain(60)
-    assert [len(rows_of(request)) for request in service.requests] == [1, 2]
 
 
 async def test_rows_reach_the_ledger_in_order_and_their_numbers_are_covered(tmp_path: Path) -> None:
