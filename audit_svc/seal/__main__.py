@@ -13,6 +13,7 @@ from typing import Any
 
 from audit_svc.errors import AuditError
 from audit_svc.seal.sealer import Sealer
+from recording.transparency.errors import TransparencyError
 
 NICENESS = 19
 AGAIN_SECONDS = 5.0
@@ -31,7 +32,7 @@ def main(database: str, folder: str, key_file: str, origin: str, seconds: str) -
                     while sealer.step():
                         _tell(leaves=sealer.size, behind=True)
                     _tell(leaves=sealer.size, behind=False)
-        except (AuditError, OSError) as error:
+        except (AuditError, TransparencyError, OSError) as error:
             _tell(trouble=str(error))
             ended = ended or _has_ended(AGAIN_SECONDS)
     return 0

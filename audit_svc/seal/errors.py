@@ -7,14 +7,6 @@ class SealError(AuditError):
     """The message says what is wrong and what to do."""
 
 
-class BadKey(SealError):
-    """A text is no key."""
-
-
-class BadNote(SealError):
-    """A note is none, or nobody who is known has signed it."""
-
-
 class BadLog(SealError):
     """The files of the log contradict each other or the signed checkpoint."""
 

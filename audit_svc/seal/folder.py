@@ -5,9 +5,11 @@ import os
 import secrets
 from pathlib import Path
 
-from audit_svc.seal.errors import BadKey, BadLog, BadNote, InUse
-from audit_svc.seal.note import Signer, Verifier
-from audit_svc.seal.tiles import Checkpoint, replace_file
+from audit_svc.seal.errors import BadLog, InUse
+from audit_svc.seal.tiles import replace_file
+from recording.transparency.checkpoint import Checkpoint
+from recording.transparency.errors import BadKey, BadNote
+from recording.transparency.note import Signer, Verifier
 
 KEY, VERIFIER, LOCK, CHECKPOINT, TROUBLE = "key", "key.pub", "lock", "checkpoint", "trouble"
 

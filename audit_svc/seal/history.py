@@ -8,11 +8,12 @@ from typing import Any, Self
 
 import apsw
 
-from audit_svc.seal import leaf, tree
+from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadLog, Rewritten
 from audit_svc.seal.index import OWN, Index, Run
 from audit_svc.seal.leaf import Kind
 from audit_svc.seal.tiles import Tiles
+from recording.transparency import tree
 
 _NOTHING = (0, b"")
 

@@ -5,10 +5,12 @@ import binascii
 from dataclasses import dataclass
 from typing import Self
 
-from audit_svc.seal import tree
-from audit_svc.seal.errors import BadNote
-from audit_svc.seal.note import MAX_NOTE_BYTES, Verifier
-from audit_svc.seal.tiles import HASH_BYTES, Checkpoint, Tiles
+from audit_svc.seal.tiles import Tiles
+from recording.transparency import tree
+from recording.transparency.checkpoint import Checkpoint
+from recording.transparency.errors import BadNote
+from recording.transparency.note import MAX_NOTE_BYTES, Verifier
+from recording.transparency.tree import HASH_BYTES
 
 _FIRST_LINE = "c2sp.org/tlog-proof@v1"
 

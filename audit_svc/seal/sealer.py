@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any, Self
 
 from audit_svc.ledger.side_by_side import side_by_side
-from audit_svc.seal import leaf, tree
-from audit_svc.seal.errors import BadKey, BadLog
+from audit_svc.seal import leaf
+from audit_svc.seal.errors import BadLog
 from audit_svc.seal.folder import CHECKPOINT, FolderLock, make_key, read_checkpoint, read_key
 from audit_svc.seal.history import History, Restore
 from audit_svc.seal.index import INDEX, Index, Run
 from audit_svc.seal.leaf import KINDS, Kind
-from audit_svc.seal.note import Signer
 from audit_svc.seal.tiles import Tiles, TileWriter
 from audit_svc.sqlite.open.connection import open_for_reading, translated
+from recording.transparency import tree
+from recording.transparency.errors import BadKey
+from recording.transparency.note import Signer
 
 ROUND_ROWS = 16_384
 """The most rows of one kind in a round, which ends with a checkpoint."""

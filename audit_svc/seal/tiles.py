@@ -1,60 +1,21 @@
 """A folder of tiles and a checkpoint, as any file server can serve it (https://c2sp.org/tlog-tiles)."""
 
-import base64
-import binascii
 import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
-from audit_svc.seal import tree
-from audit_svc.seal.errors import BadLog, BadNote
-from audit_svc.seal.note import Signer, Verifier, open_note
+from audit_svc.seal.errors import BadLog
+from recording.transparency import tree
+from recording.transparency.checkpoint import Checkpoint
+from recording.transparency.note import Signer
+from recording.transparency.tree import HASH_BYTES
 
-HASH_BYTES = 32
 WIDTH = 256
 """Hashes of a full tile."""
 _HEIGHT = 8
-_MAX_SIZE = 2**63
 _CACHED_TILES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A tree's head (https://c2sp.org/tlog-checkpoint)."""
-
-    origin: str
-    size: int
-    root: bytes
-    """32 bytes."""
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Reads the text of a note. Raises BadNote."""
-        try:
-            origin, size, encoded, *_ = text.removesuffix("\n").split("\n")
-            root = base64.b64decode(encoded, validate=True)
-            if not origin or len(root) != HASH_BYTES or not size.isascii() or str(int(size)) != size:
-                raise ValueError
-            if not 0 <= int(size) < _MAX_SIZE:
-                raise ValueError
-        except (ValueError, binascii.Error):
-            raise BadNote("the note is no checkpoint of a log") from None
-        return cls(origin, int(size), root)
-
-    @classmethod
-    def open(cls, note: str, verifier: Verifier) -> Self:
-        """Reads a note that the log itself has signed. Raises BadNote."""
-        checkpoint = cls.parse(open_note(note, [verifier]))
-        if checkpoint.origin != verifier.name:
-            raise BadNote(f"the checkpoint is of the log {checkpoint.origin}, and not of {verifier.name}")
-        return checkpoint
-
-    def __str__(self) -> str:
-        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
 
 
 class Tiles:
@@ -81,7 +42,7 @@ class Tiles:
         return found
 
     def _read(self, level: int, n: int, width: int) -> bytes:
-        for said in {width, WIDTH}:
+        for said in (width, WIDTH):  # in this order: a partial tile goes once the full one is there
             path = self._folder / tile_path(level, n, said)
             try:
                 data = path.read_bytes()

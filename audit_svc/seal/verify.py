@@ -10,14 +10,18 @@ from typing import Any
 import apsw
 
 from audit_svc.ledger.side_by_side import side_by_side
-from audit_svc.seal import leaf, tree
-from audit_svc.seal.errors import BadLog, BadNote, SealError
+from audit_svc.seal import leaf
+from audit_svc.seal.errors import BadLog, SealError
 from audit_svc.seal.folder import CHECKPOINT, read_checkpoint
 from audit_svc.seal.history import Restore, Segments, segments
 from audit_svc.seal.index import OWN, Index
 from audit_svc.seal.leaf import KINDS, Kind
-from audit_svc.seal.note import Verifier
-from audit_svc.seal.tiles import HASH_BYTES, WIDTH, Checkpoint, Tiles, split
+from audit_svc.seal.tiles import WIDTH, Tiles, split
+from recording.transparency import tree
+from recording.transparency.checkpoint import Checkpoint
+from recording.transparency.errors import BadNote
+from recording.transparency.note import Verifier
+from recording.transparency.tree import HASH_BYTES
 
 MAX_PROBLEMS = 20
 """Of each kind of row, in one report."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from audit_svc.errors import AuditError, DatabaseVanished
+from recording.transparency.errors import TransparencyError
 from service_kit.printable import printable
 from service_kit.terminal import printing
 from service_kit.terminal.command import BadParameter, Exit, Option, echo
@@ -65,7 +66,7 @@ def error_is_exit_code_1() -> Iterator[None]:
     """Turns the ledger's errors into a sentence on stderr and the exit code, 2 where a served database is missing."""
     try:
         yield
-    except AuditError as error:
+    except (AuditError, TransparencyError) as error:
         echo(f"audit-svc: {in_options(str(error))}", err=True)
         raise Exit(2 if isinstance(error, DatabaseVanished) else 1) from None
 

@@ -20,7 +20,6 @@ from audit_svc.seal.folder import (
 )
 from audit_svc.seal.history import History
 from audit_svc.seal.index import Index
-from audit_svc.seal.note import Verifier
 from audit_svc.seal.proof import Proof
 from audit_svc.seal.sealer import Sealer
 from audit_svc.seal.tiles import Tiles
@@ -28,6 +27,7 @@ from audit_svc.seal.verify import Report
 from audit_svc.seal.verify import verify as verify_ledger
 from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal.running import Database, Json, error_is_exit_code_1, progress, say, say_unseen
+from recording.transparency.note import Verifier
 from service_kit.terminal.command import Argument, BadParameter, Exit, Option, echo
 
 EXIT_NOT_VERIFIED = 2

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.seal import leaf
-from audit_svc.seal.errors import BadKey, BadLog, BadNote, InUse, Rewritten, SealError
+from audit_svc.seal.errors import BadLog, InUse, Rewritten, SealError
 from audit_svc.seal.folder import CHECKPOINT, KEY, VERIFIER, read_verifier
 from audit_svc.seal.index import Index
 from audit_svc.seal.proof import Proof
@@ -24,6 +24,7 @@ from audit_svc.seal.tiles import Tiles, TileWriter
 from audit_svc.sqlite.care.prune import Prune
 from audit_svc.sqlite.open.connection import open_for_reading
 from audit_svc.sqlite.write.clock import LedgerClock
+from recording.transparency.errors import BadKey, BadNote
 from tests.audit_svc.samples import NOW_MS, audit_row
 from tests.audit_svc.seal.conftest import Seal, rows
 

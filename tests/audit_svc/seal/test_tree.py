@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit_svc.seal import tree
-from audit_svc.seal.errors import BadKey, BadNote
-from audit_svc.seal.note import Signer, Verifier, open_note
-from audit_svc.seal.tiles import Checkpoint, Tiles, TileWriter, tile_path
+from audit_svc.seal.tiles import Tiles, TileWriter, tile_path
+from recording.transparency import tree
+from recording.transparency.checkpoint import Checkpoint
+from recording.transparency.errors import BadKey, BadNote
+from recording.transparency.note import Signer, Verifier, open_note
 
 
 def slow_root(hashes: list[bytes]) -> bytes:

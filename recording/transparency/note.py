@@ -5,26 +5,35 @@ import binascii
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, NamedTuple, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from audit_svc.seal.errors import BadKey, BadNote
+from recording.transparency.errors import BadKey, BadNote
 
-_ED25519 = b"\x01"
 _PRIVATE = "PRIVATE+KEY+"
 MAX_NOTE_BYTES = 1 << 20
 """No note that is read is larger."""
+_ID_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
     """A public key with its name."""
 
+    KIND: ClassVar[bytes] = b"\x01"
+    """The byte by which keys of one use are told from those of another."""
+    WANTED: ClassVar[str] = "a verifier key looks like name+1a2b3c4d+AVpz…: see `audit-svc seal key show`"
+
     name: str
     key_id: bytes
     public: Ed25519PublicKey
+
+    @classmethod
+    def of(cls, name: str, public: Ed25519PublicKey) -> Self:
+        """The key of that name."""
+        return cls(name, _key_id(name, cls.KIND + public.public_bytes_raw()), public)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -32,24 +41,36 @@ class Verifier:
         try:
             name, said_id, encoded = text.strip().split("+", 2)
             raw = base64.b64decode(encoded, validate=True)
-            if raw[:1] != _ED25519:
-                raise BadKey("the key is of another kind than Ed25519")
+            if raw[:1] != cls.KIND:
+                raise BadKey(f"the key is of another kind: {cls.WANTED}")
             public = Ed25519PublicKey.from_public_bytes(raw[1:])
         except (ValueError, binascii.Error):
-            raise BadKey("a verifier key looks like name+1a2b3c4d+AVpz…: see `audit-svc seal key show`") from None
-        made = cls(check_name(name), _key_id(name, raw), public)
+            raise BadKey(cls.WANTED) from None
+        made = cls.of(check_name(name), public)
         if made.key_id.hex() != said_id:
             raise BadKey("the key and its id do not belong together: copy the whole of it again")
         return made
 
     def __str__(self) -> str:
-        raw = _ED25519 + self.public.public_bytes_raw()
+        raw = self.KIND + self.public.public_bytes_raw()
         return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(raw).decode()}"
+
+    def verify(self, text: str, signature: bytes) -> None:
+        """Raises BadNote: the key has not made the signature of the text."""
+        self._verify(text.encode(), signature)
+
+    def _verify(self, message: bytes, signature: bytes) -> None:
+        try:
+            self.public.verify(signature, message)
+        except InvalidSignature:
+            raise BadNote(f"the signature of {self.name} does not fit: it was changed, or signed by another") from None
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
     """A private key with its name."""
+
+    VERIFIER: ClassVar[type[Verifier]] = Verifier
 
     name: str
     private: Ed25519PrivateKey
@@ -65,11 +86,11 @@ class Signer:
         try:
             name, said_id, encoded = text.strip().removeprefix(_PRIVATE).split("+", 2)
             raw = base64.b64decode(encoded, validate=True)
-            if not text.startswith(_PRIVATE) or raw[:1] != _ED25519:
+            if not text.startswith(_PRIVATE) or raw[:1] != cls.VERIFIER.KIND:
                 raise ValueError
             made = cls(check_name(name), Ed25519PrivateKey.from_private_bytes(raw[1:]))
         except (ValueError, binascii.Error):
-            raise BadKey("the file has no signing key: `audit-svc seal key new` makes one") from None
+            raise BadKey("the file has no signing key of this kind") from None
         if made.verifier.key_id.hex() != said_id:
             raise BadKey("the signing key and its id do not belong together: the file is damaged")
         return made
@@ -77,42 +98,64 @@ class Signer:
     @property
     def verifier(self) -> Verifier:
         """What checks its signatures."""
-        public = self.private.public_key()
-        return Verifier(self.name, _key_id(self.name, _ED25519 + public.public_bytes_raw()), public)
+        return self.VERIFIER.of(self.name, self.private.public_key())
 
     def __str__(self) -> str:
-        raw = base64.b64encode(_ED25519 + self.private.private_bytes_raw()).decode()
-        return f"{_PRIVATE}{self.name}+{self.verifier.key_id.hex()}+{raw}"
+        verifier = self.verifier
+        raw = base64.b64encode(verifier.KIND + self.private.private_bytes_raw()).decode()
+        return f"{_PRIVATE}{self.name}+{verifier.key_id.hex()}+{raw}"
 
     def sign(self, text: str) -> str:
         """The note of a text that ends in a line break."""
-        signature = base64.b64encode(self.verifier.key_id + self.private.sign(text.encode())).decode()
-        return f"{text}\n— {self.name} {signature}\n"
+        return f"{text}\n{self._line(self.private.sign(text.encode()))}"
+
+    def _line(self, signature: bytes) -> str:
+        return f"— {self.name} {base64.b64encode(self.verifier.key_id + signature).decode()}\n"
 
 
-def open_note(note: str, verifiers: Sequence[Verifier]) -> str:
-    """The text of a note that one of the keys has signed. Raises BadNote: none has, or it is no note."""
+class SignatureLine(NamedTuple):
+    """A line below a note's text, which may be of a key that nobody here knows."""
+
+    name: str
+    key_id: bytes
+    signature: bytes
+    line: str
+    """As it stands there, with its line break."""
+
+
+def split_note(note: str) -> tuple[str, list[SignatureLine]]:
+    """The text of a note, of which nothing is verified, and its signatures. Raises BadNote: it is no note."""
     if len(note) > MAX_NOTE_BYTES or any(char < " " and char != "\n" for char in note):
         raise BadNote("it is no signed note")
     text, blank, signatures = note.rpartition("\n\n")
     if not blank or not signatures.endswith("\n"):
         raise BadNote("it is no signed note")
-    text += "\n"
-    known = {(verifier.name, verifier.key_id): verifier for verifier in verifiers}
-    signed = False
-    for line in signatures.removesuffix("\n").split("\n"):
+    return f"{text}\n", read_signatures(signatures)
+
+
+def read_signatures(lines: str) -> list[SignatureLine]:
+    """Signatures that stand alone, a line each, with its line break. Raises BadNote."""
+    found = []
+    for line in lines.removesuffix("\n").split("\n"):
         try:
             dash, name, encoded = line.split(" ")
             raw = base64.b64decode(encoded, validate=True)
         except (ValueError, binascii.Error):
             raise BadNote("a line of its signatures cannot be read") from None
-        if dash != "—" or len(raw) < 5:
+        if dash != "—" or len(raw) <= _ID_BYTES:
             raise BadNote("a line of its signatures cannot be read")
-        if verifier := known.get((name, raw[:4])):
-            try:
-                verifier.public.verify(raw[4:], text.encode())
-            except InvalidSignature:
-                raise BadNote(f"the signature of {name} does not fit: it was changed, or signed by another") from None
+        found.append(SignatureLine(name, raw[:_ID_BYTES], raw[_ID_BYTES:], f"{line}\n"))
+    return found
+
+
+def open_note(note: str, verifiers: Sequence[Verifier]) -> str:
+    """The text of a note that one of the keys has signed. Raises BadNote: none has, or it is no note."""
+    text, signatures = split_note(note)
+    known = {(verifier.name, verifier.key_id): verifier for verifier in verifiers}
+    signed = False
+    for line in signatures:
+        if verifier := known.get((line.name, line.key_id)):
+            verifier.verify(text, line.signature)
             signed = True
     if not signed:
         names = ", ".join(sorted({verifier.name for verifier in verifiers}))
@@ -128,4 +171,4 @@ def check_name(name: str) -> str:
 
 
 def _key_id(name: str, raw: bytes) -> bytes:
-    return hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4]
+    return hashlib.sha256(name.encode() + b"\n" + raw).digest()[:_ID_BYTES]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 Subtree = Callable[[int, int], bytes]
 """(height, n) to the hash of leaves n * 2**height up to, and without, (n + 1) * 2**height."""
 
+HASH_BYTES = 32
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 
