@@ -232,8 +232,8 @@ def test_what_a_caller_had_acked_is_read_back_as_theirs_whatever_others_say(name
     with asyncio.Runner() as runner:
         ledger = STORES[name].open(tmp_path)
 
-        @settings(max_examples=200 if name == "lists" else 2000, deadline=None)
-        @given(rounds=st.lists(SAID, min_size=2, max_size=8))
+        @settings(max_examples=80 if name == "lists" else 800, deadline=None)
+        @given(rounds=st.lists(SAID, min_size=5, max_size=20))
         def holds(rounds: list[dict[str, Any]]) -> None:
             runner.run(_holds(ledger, f"{next(examples)}-", copy.deepcopy(rounds)))
 
