@@ -16,6 +16,7 @@ from intake_svc.dialects import Reading, joined
 from intake_svc.dialects.one_source import OneSource
 from intake_svc.errors import ShuttingDown, StoreUnavailable
 from intake_svc.hooks.calls import Calls, Joined
+from intake_svc.labels import SessionLabels
 from intake_svc.metrics import DoorMetrics
 from intake_svc.numbers import numbers_of
 from intake_svc.settings import IntakeSettings
@@ -36,9 +37,12 @@ _LOOK_SECONDS = 0.01
 class Door:
     """Takes exports, whichever way they come. Its methods belong to the event loop."""
 
-    def __init__(self, record: Record, calls: Calls, metrics: DoorMetrics, settings: IntakeSettings) -> None:
+    def __init__(
+        self, record: Record, calls: Calls, labels: SessionLabels, metrics: DoorMetrics, settings: IntakeSettings
+    ) -> None:
         self._record = record
         self._calls = calls
+        self._labels = labels
         self._metrics = metrics
         self._settings = settings
         told_by = settings.claude_signal
@@ -125,7 +129,7 @@ class Door:
             for row in told:
                 row.principal = principal
         joined_calls = self._join(reading)
-        rows: list[Any] = [*joined_calls.rows, *reading.costs]
+        rows: list[Any] = [*joined_calls.rows, *reading.costs, *self._labels.rows(reading.labels)]
         rows += numbers_of(reading.sequence)  # behind the rows: what is not taken is not said to have come
         if not rows:
             self._one_source.remember(whole, reading, signal.name, principal)
@@ -137,6 +141,7 @@ class Door:
         if taken is None:
             raise StoreUnavailable(NOT_SAFE)
         self._calls.settle(joined_calls)
+        self._labels.remember(rows)
         self._one_source.remember(whole, reading, signal.name, principal)
         return reading, left_out, taken
 

@@ -5,8 +5,11 @@ Imports the standard library alone, since `onrecord-hook` does.
 
 import re
 
+from intake_svc.hooks.git import without_user
+
 # Anything else may be somebody's words: ids become digests, names are not shown.
 _ID = re.compile(r"[A-Za-z0-9_.:/@+~=|#-]{1,256}", re.ASCII)
+_REPOSITORY = re.compile(r"[A-Za-z0-9_.:/@+~=%-]{1,256}", re.ASCII)
 _TOOL = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/@-]{0,127}", re.ASCII)
 
 
@@ -27,3 +30,14 @@ def is_id(text: str) -> bool:
 def is_name(text: str) -> bool:
     """Whether a text is the name of a tool, a server or an agent."""
     return _TOOL.fullmatch(text) is not None
+
+
+def repository_name(text: str) -> str:
+    """A repository's URL or name, without user, password and query; empty where it may be something else."""
+    shown = without_user(text)
+    return shown if _REPOSITORY.fullmatch(shown) else ""
+
+
+def branch_name(text: str) -> str:
+    """The name of a branch; empty where it may be something else."""
+    return text if is_id(text) else ""

@@ -12,6 +12,7 @@ from intake_svc.hooks.calls import Calls
 from intake_svc.hooks.http import HookRoutes
 from intake_svc.hooks.journal import Journal
 from intake_svc.hooks.service import Hooks
+from intake_svc.labels import SessionLabels
 from intake_svc.metrics import DoorMetrics
 from intake_svc.otlp_grpc import add_to_server
 from intake_svc.otlp_http import OtlpApp
@@ -63,8 +64,9 @@ async def serve(settings: IntakeSettings) -> None:
         raise SystemExit(EXIT_WRONG_SETTINGS) from None
     registry.register(RecordCollector(record))
     metrics = DoorMetrics(registry)
-    hooks = Hooks(record, calls, metrics)
-    door = Door(record, calls, metrics, settings)
+    labels = SessionLabels()
+    hooks = Hooks(record, calls, labels, metrics)
+    door = Door(record, calls, labels, metrics, settings)
     look = asyncio.Event()
     record.logger.on_refusal = partial(asyncio.get_running_loop().call_soon_threadsafe, look.set)
     routes = HookRoutes(door, hooks, guard, metrics, settings.max_message_bytes).routes

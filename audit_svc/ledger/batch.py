@@ -135,10 +135,15 @@ CONTROL_COLUMNS: tuple[Column, ...] = (
 
 SESSION_COLUMNS: tuple[Column, ...] = (
     Text("id", limit=128, required=True),
-    Number("revision", minimum=1),
+    Number("revision"),
     Text("engine", limit=64),
     Text("model", limit=256),
-    Choice("status", names=enum_names("SESSION_STATUS_", common_pb2.SessionStatus.items())),
+    Choice(
+        "status",
+        names=enum_names("SESSION_STATUS_", common_pb2.SessionStatus.items()),
+        required=False,
+        required_with="revision",
+    ),
     Number("turns"),
     Number("tool_calls"),
     Number("requests", field="usage.requests"),

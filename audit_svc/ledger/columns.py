@@ -18,6 +18,9 @@ MIN_TIME_MS = 946_684_800_000
 MAX_TIME_MS = 253_402_300_799_999
 """The end of the year 9999, the latest time that most libraries can represent."""
 
+MAX_LABELS = 32
+"""Of a session."""
+
 UNKNOWN = "unknown"
 """The stored value for a row without a scope."""
 
@@ -170,11 +173,19 @@ class Choice(Column):
 
     names: Mapping[int, str | None] | None = None
     required: bool = True
+    required_with: str = ""
+    """A number of the message: where it is not 0, the enum must be set too."""
 
     def store(self, values: Sequence[Any], messages: Sequence[Message]) -> Sequence[Any]:
         names = self.names or {}
-        # A value from a later version of the proto stays a number, which problem() rejects.
-        return [names.get(value, value) for value in values]
+        # A value from a later version of the proto stays a number, which problem() rejects, and a missing one 0.
+        stored = [names.get(value, value) for value in values]
+        if not self.required_with or None not in stored:
+            return stored
+        return [
+            0 if value is None and getattr(message, self.required_with) else value
+            for value, message in zip(stored, messages, strict=True)
+        ]
 
     def loader(self) -> Callable[[Any], Any]:
         numbers: dict[str | None, int | None] = {name: number for number, name in (self.names or {}).items()}
@@ -187,8 +198,8 @@ class Choice(Column):
         return not (self.required and None in found) and found <= set((self.names or {}).values())
 
     def problem(self, value: Any) -> Problem | None:
-        if value is None:
-            return self._invalid("is not set") if self.required else None
+        if value is None or value == 0:
+            return self._invalid("is not set") if self.required or value == 0 else None
         if value in (self.names or {}).values():
             return None
         return self._invalid("has a value that this ledger does not know")
@@ -226,8 +237,8 @@ class Labels(Column):
         return all(self.problem(value) is None for value in values)
 
     def problem(self, value: Any) -> Problem | None:
-        if len(value) > 32:
-            return self._too_large("has more than 32 entries")
+        if len(value) > MAX_LABELS:
+            return self._too_large(f"has more than {MAX_LABELS} entries")
         for limit, part, texts in ((64, "key", value.keys()), (256, "value", value.values())):
             if any(len(text) > limit for text in texts):
                 return self._too_large(f"has a {part} that is longer than {limit} characters")

@@ -248,7 +248,8 @@ def _positions_of(removals: list[tuple[int, int, int]], known: Segments) -> set[
 def _check_sessions(ledger: apsw.Connection) -> list[str]:
     """What questions are answered from is what was sealed last of each session.
 
-    A session that the ledger sums up has revision 0 and no log, and at least as much as its rows: some may be pruned.
+    A session that the ledger sums up has revision 0, the labels that were sealed last, and at least as much as its
+    rows: some may be pruned.
     """
     session = leaf.BY_NAME["session"]
     names = [name for name in session.columns if name not in {"position", "labels"}]
@@ -266,7 +267,10 @@ def _check_sessions(ledger: apsw.Connection) -> list[str]:
         f"WHERE l.id = s.id AND l.recorded_by = s.recorded_by AND {alike} AND json({labels}) = json(l.labels)) "
         f"AND NOT (s.revision = 0 AND s.tool_calls >= {counted.format('tool_call_log')} "
         f"AND s.requests >= {counted.format('cost_log')} "
-        "AND NOT EXISTS (SELECT 1 FROM session_log l WHERE l.id = s.id AND l.recorded_by = s.recorded_by)) LIMIT ?",
+        "AND NOT EXISTS (SELECT 1 FROM session_log l WHERE l.id = s.id AND l.recorded_by = s.recorded_by "
+        "AND l.revision > 0) "
+        f"AND json({labels}) = json(coalesce((SELECT l.labels FROM session_log l WHERE l.id = s.id "
+        "AND l.recorded_by = s.recorded_by ORDER BY l.position DESC LIMIT 1), '{}'))) LIMIT ?",
         (MAX_PROBLEMS,),
     )
     changed = [

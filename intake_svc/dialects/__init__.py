@@ -7,16 +7,15 @@ names and status messages of spans, bodies of log records, and links.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from intake_svc.dialects import claude, codex, copilot, gemini, genai, litellm, opencode, openinference
-from intake_svc.dialects.base.showing import Agent, agent_of
-from intake_svc.dialects.base.table import Attributes, Dialect
+from intake_svc.dialects.base.showing import Agent, agent_of, where
+from intake_svc.dialects.base.table import BRANCH, REPOSITORY, Attributes, Dialect
 from intake_svc.dialects.reading import Reading, SequenceNumber, joined
 from recording.redact import show_fields
 
@@ -44,7 +43,9 @@ log = structlog.get_logger(__name__)
 _T = TypeVar("_T", Span, LogRecord)
 _Reader = Callable[[Iterable[_T], Agent], Reading]
 _NAME, _VERSION = ("service.name",), ("service.version",)
-_RESOURCE = frozenset(_NAME + _VERSION)
+_RESOURCE = frozenset(_NAME + _VERSION + REPOSITORY + BRANCH)
+
+_PLACES = frozenset(REPOSITORY + BRANCH)
 
 _SPAN_SCOPES: dict[str, tuple[Dialect, _Reader[Span]]] = {
     claude.SPAN_SCOPE: (claude.DIALECT, claude.read_spans),
@@ -68,7 +69,8 @@ _SPANS_NOT_READ = frozenset((gemini.GEMINI_SCOPE, gemini.QWEN_SCOPE))
 
 def read_spans(resource_spans: ResourceSpans) -> Reading:
     """The rows of the spans of one resource. Never raises, whatever was sent."""
-    name, version = _resource(resource_spans.resource)
+    resource = Attributes(resource_spans.resource.attributes, _RESOURCE)
+    name, version = resource.text(_NAME), resource.text(_VERSION)
     readings: list[Reading] = []
     by_convention: dict[str, list[Span]] = defaultdict(list)
     for scope in resource_spans.scope_spans:
@@ -84,12 +86,13 @@ def read_spans(resource_spans: ResourceSpans) -> Reading:
     # of all scopes together: an MCP client's span is of another than the agent's span around it
     others = len(by_convention.pop("", ()))
     readings += [_read(*_CONVENTIONS[convention], spans, name, version) for convention, spans in by_convention.items()]
-    return _with_others(joined(readings), others)
+    return _with_others(_located(joined(readings), resource), others)
 
 
 def read_logs(resource_logs: ResourceLogs) -> Reading:
     """The rows of the log records of one resource. Never raises, whatever was sent."""
-    name, version = _resource(resource_logs.resource)
+    resource = Attributes(resource_logs.resource.attributes, _RESOURCE)
+    name, version = resource.text(_NAME), resource.text(_VERSION)
     readings: list[Reading] = []
     others = 0
     for scope in resource_logs.scope_logs:
@@ -99,7 +102,7 @@ def read_logs(resource_logs: ResourceLogs) -> Reading:
             readings.append(_read(*known, scope.log_records, name, version))
         else:
             others += len(scope.log_records)
-    return _with_others(joined(readings), others)
+    return _with_others(_located(joined(readings), resource), others)
 
 
 def _convention(span: Span) -> str:
@@ -107,9 +110,16 @@ def _convention(span: Span) -> str:
     return next((_MARKS[item.key] for item in span.attributes if item.key in _MARKS), "")
 
 
-def _resource(resource: Resource) -> tuple[str, str]:
-    attributes = Attributes(resource.attributes, _RESOURCE)
-    return attributes.text(_NAME), attributes.text(_VERSION)
+def _located(reading: Reading, resource: Attributes) -> Reading:
+    """With where the sessions are, as the resource says. What a span or a record says of itself comes behind."""
+    latest: dict[tuple[str, str], int] = {}
+    if resource.have(_PLACES):
+        rows: list[Any] = [*reading.calls, *reading.costs, *reading.intents]
+        for row in rows:
+            key = row.session_id, row.engine
+            latest[key] = max(latest.get(key, 0), row.created_at_ms)
+    labels = where(resource, [(*key, at_ms) for key, at_ms in latest.items()])
+    return replace(reading, labels=(*labels, *reading.labels)) if labels else reading
 
 
 def _read(dialect: Dialect, read: _Reader[_T], items: Sequence[_T], name: str, version: str) -> Reading:

@@ -115,6 +115,7 @@ def read(spans: Iterable[Span], rows: Rows) -> Reading:
                 _add_call(rows, span, event, family)
             case _:
                 rows.ignore()  # sums and frames: invoke_agent, create_agent, plans
+                rows.label(event, rows.session(event, family.sessions.get(event.trace_id, "")))
     return rows.reading()
 
 

@@ -19,6 +19,19 @@ class SequenceNumber(NamedTuple):
     """The number itself."""
 
 
+class Labelled(NamedTuple):
+    """Where a session is, as far as it is told."""
+
+    session_id: str
+    """As the session's rows have it."""
+    engine: str
+    repository: str
+    """Its URL or name, without a user; empty where it is not told."""
+    branch: str
+    at_ms: int
+    """When it was so, in milliseconds since 1970-01-01 UTC."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """The rows of one export, redacted and ready for the spool, and what is to be told of the rest of it.
@@ -40,6 +53,8 @@ class Reading:
     intents: tuple[audit_pb2.AuditRow, ...] = ()
     """Calls that were allowed and whose end this export does not have: rows without an outcome. The row of the end has
     an id of its own, and the same session_id and provider_call_id."""
+    labels: tuple[Labelled, ...] = ()
+    """Where sessions are."""
 
 
 def joined(readings: Sequence[Reading]) -> Reading:
@@ -51,4 +66,5 @@ def joined(readings: Sequence[Reading]) -> Reading:
         ignored=sum(one.ignored for one in readings),
         sequence=tuple(chain.from_iterable(one.sequence for one in readings)),
         intents=tuple(chain.from_iterable(one.intents for one in readings)),
+        labels=tuple(chain.from_iterable(one.labels for one in readings)),
     )

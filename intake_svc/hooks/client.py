@@ -7,6 +7,8 @@ import _socket  # the module socket takes longer to import than all of this
 import os
 import sys
 
+from intake_svc.hooks.git import repository_and_branch
+
 USAGE = """usage: onrecord-hook AGENT [EVENT] [--rules FILE] [--mode best_effort|strict] [--door HOST:PORT]
 
 Puts a tool call of an agent on the record: reads one event of the agent's hooks on stdin, and hands it to intake-svc.
@@ -24,6 +26,10 @@ SECONDS = {"best_effort": 2.0, "strict": 10.0}
 """How long the door may take."""
 EXIT_USAGE = 64
 """Not 2, with which hooks of several agents refuse a tool."""
+
+
+PLACE = ("Onrecord-Repository", "Onrecord-Branch")
+"""Headers that say in which repository and branch the hook ran."""
 
 
 class NotTaken(Exception):
@@ -74,17 +80,18 @@ def main() -> None:
 def _run(options: Options) -> None:
     event = _stdin()
     answer = b""
+    place = repository_and_branch(os.getcwd())
     try:
-        answer = _answered(options, event)
+        answer = _answered(options, event, place)
     except (OSError, NotTaken) as error:
         from intake_svc.hooks.kept import fall_back
 
-        answer = fall_back(options, event, str(error))
+        answer = fall_back(options, event, str(error), place)
     if answer:
         os.write(1, answer)
 
 
-def _answered(options: Options, event: bytes) -> bytes:
+def _answered(options: Options, event: bytes, place: tuple[str, str]) -> bytes:
     query = f"?event={options.event}" if options.event else ""
     rules = b""
     if options.rules:
@@ -93,7 +100,10 @@ def _answered(options: Options, event: bytes) -> bytes:
                 rules = file.read()
         except OSError:
             raise NotTaken("the file of rules cannot be read") from None
-    answer = post(options, f"/hooks/{options.agent}{query}", rules + event, len(rules))
+    headers = "".join(f"{name}: {text}\r\n" for name, text in zip(PLACE, place, strict=True) if text)
+    if rules:
+        headers += f"Onrecord-Rules-Bytes: {len(rules)}\r\nOnrecord-Mode: {options.mode}\r\n"
+    answer = post(options, f"/hooks/{options.agent}{query}", rules + event, headers)
     if _has_kept():
         from intake_svc.hooks.kept import hand_over
 
@@ -101,8 +111,8 @@ def _answered(options: Options, event: bytes) -> bytes:
     return answer
 
 
-def post(options: Options, path: str, body: bytes, rules_bytes: int = 0) -> bytes:
-    """Sends a body to the door, and returns the body of its answer.
+def post(options: Options, path: str, body: bytes, headers: str = "") -> bytes:
+    """Sends a body to the door, with more headers, a line each, and returns the body of its answer.
 
     Raises:
         OSError: the door cannot be reached.
@@ -110,9 +120,7 @@ def post(options: Options, path: str, body: bytes, rules_bytes: int = 0) -> byte
     """
     host, _, port = options.door.rpartition(":")
     head = f"POST {path} HTTP/1.1\r\nHost: {options.door}\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    head += f"Content-Length: {len(body)}\r\n"
-    if rules_bytes:
-        head += f"Onrecord-Rules-Bytes: {rules_bytes}\r\nOnrecord-Mode: {options.mode}\r\n"
+    head += f"Content-Length: {len(body)}\r\n{headers}"
     if token := os.environ.get("ONRECORD_TOKEN_FILE"):
         with open(token, encoding="ascii") as file:
             head += f"Authorization: Bearer {file.read().strip()}\r\n"

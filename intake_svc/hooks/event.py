@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from intake_svc.hooks.tables import TABLES, HookTable, Kind
-from intake_svc.names import identifier, is_name
+from intake_svc.names import branch_name, identifier, is_name, repository_name
 
 MAX_MS = 2**53
 _EXIT_CODE = re.compile(r"Exit code ([0-9]{1,9})\b", re.ASCII)
@@ -43,6 +43,9 @@ class HookEvent(NamedTuple):
     duration_ms: int | None = None
     model: str = ""
     version: str = ""
+    repository: str = ""
+    """Of the folder in which the hook ran: its URL, without a user."""
+    branch: str = ""
 
     @property
     def table(self) -> HookTable:
@@ -84,6 +87,8 @@ def from_line(line: bytes) -> HookEvent:
             raise WrongEvent("it is no event that onrecord-hook kept")
         if not all(number is None or (isinstance(number, int) and abs(number) < MAX_MS) for number in numbers):
             raise WrongEvent("it is no event that onrecord-hook kept")
+        if (repository_name(event.repository), branch_name(event.branch)) != (event.repository, event.branch):
+            raise WrongEvent("it is no event that onrecord-hook kept")
         if not isinstance(event.arguments_count, int | None) or not (event.tool == "" or is_name(event.tool)):
             raise WrongEvent("it is no event that onrecord-hook kept")
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -91,7 +96,7 @@ def from_line(line: bytes) -> HookEvent:
     return event
 
 
-def read_event(agent: str, document: Any, at_ms: int, name: str = "") -> HookEvent:
+def read_event(agent: str, document: Any, at_ms: int, name: str = "", place: tuple[str, str] = ("", "")) -> HookEvent:
     """An event of an agent's hooks.
 
     Args:
@@ -99,6 +104,7 @@ def read_event(agent: str, document: Any, at_ms: int, name: str = "") -> HookEve
         document: what the hook was given, as parsed.
         at_ms: when.
         name: of the event, where the document does not say it.
+        place: the repository and the branch of the folder in which the hook ran.
 
     Raises:
         WrongEvent: it is none that the agent's table knows.
@@ -139,6 +145,8 @@ def read_event(agent: str, document: Any, at_ms: int, name: str = "") -> HookEve
         duration_ms=_number(document, table.duration_ms),
         model=identifier(_text(document, table.model)),
         version=version if _VERSION.fullmatch(version := _text(document, table.version)) else "",
+        repository=repository_name(place[0]),
+        branch=branch_name(place[1]),
     )
 
 

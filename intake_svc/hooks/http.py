@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from intake_svc.door import Door
 from intake_svc.errors import Unsupported
+from intake_svc.hooks.client import PLACE
 from intake_svc.hooks.service import MAX_LOST, Hooks
 from intake_svc.hooks.tables import TABLES
 from intake_svc.metrics import DoorMetrics
@@ -60,7 +61,8 @@ class HookRoutes:
         size = min(int(told), len(body)) if told.isdecimal() and len(told) < 10 else 0
         is_strict = request.headers.get("onrecord-mode") == "strict"
         name = request.query_params.get("event", "")
-        said = await self._hooks.take(agent, name, body[size:], body[:size], is_strict=is_strict)
+        repository, branch = (request.headers.get(header, "") for header in PLACE)
+        said = await self._hooks.take(agent, name, body[size:], body[:size], (repository, branch), is_strict=is_strict)
         return Response(status_code=204) if said is None else Response(json.dumps(said), media_type=JSON)
 
     async def _kept(self, request: Request, body: bytes) -> Response:

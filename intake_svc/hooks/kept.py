@@ -20,14 +20,14 @@ MAX_BYTES = 4 * 2**20
 MAX_LOST = 2**20
 
 
-def fall_back(options: Options, event: bytes, why: str) -> bytes:
-    """Keeps an event that no door took; returns what to answer the agent.
+def fall_back(options: Options, event: bytes, why: str, place: tuple[str, str]) -> bytes:
+    """Keeps an event that no door took, with its repository and branch; returns what to answer the agent.
 
     In `strict` a call is refused that is about to run. An event that cannot be read may be one.
     """
     is_strict = options.mode == "strict"
     try:
-        read = read_event(options.agent, json.loads(event), time.time_ns() // 1_000_000, options.event)
+        read = read_event(options.agent, json.loads(event), time.time_ns() // 1_000_000, options.event, place)
     except (WrongEvent, ValueError, RecursionError):
         read = None
     if is_strict and (read is None or read.kind is Kind.BEFORE):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import structlog
 from onrecord.audit.v1 import audit_pb2
 
+from intake_svc.dialects.reading import Labelled
 from intake_svc.errors import StoreUnavailable
 from intake_svc.hooks.calls import Calls
 from intake_svc.hooks.event import HookEvent, WrongEvent, from_line, read_event
 from intake_svc.hooks.rules import decide
 from intake_svc.hooks.tables import Kind
+from intake_svc.labels import SessionLabels
 from intake_svc.metrics import DoorMetrics
 from recording.calls import Decision
 from recording.logger import AuditRefused
@@ -32,16 +35,24 @@ MAX_LOST = 2**20
 class Hooks:
     """The events of hooks. Its methods belong to the event loop."""
 
-    def __init__(self, record: Record, calls: Calls, metrics: DoorMetrics) -> None:
+    def __init__(self, record: Record, calls: Calls, labels: SessionLabels, metrics: DoorMetrics) -> None:
         self._record = record
         self._calls = calls
+        self._labels = labels
         self._metrics = metrics
         # Of its own: a tool does not wait for exports that are unpacked.
         self._thread = ThreadPoolExecutor(1, "hooks")
         metrics.add_open_calls(calls.waiting)
 
     async def take(
-        self, agent: str, name: str, body: bytes, rules: bytes = b"", *, is_strict: bool = False
+        self,
+        agent: str,
+        name: str,
+        body: bytes,
+        rules: bytes = b"",
+        place: tuple[str, str] = ("", ""),
+        *,
+        is_strict: bool = False,
     ) -> dict[str, Any] | None:
         """Takes one event; it is on the disk when this returns the answer, None for none.
 
@@ -50,6 +61,7 @@ class Hooks:
             name: of the event, where the body does not say it.
             body: what the agent gave to its hook.
             rules: a file of rules that came with it; empty for none.
+            place: the repository and the branch in which the hook ran.
             is_strict: whether a call is refused when these cannot be used.
 
         Raises:
@@ -58,7 +70,7 @@ class Hooks:
         """
         caller = current_caller()
         principal = caller.name if caller else ""
-        event = partial(self._take, agent, name, body, principal, rules, is_strict=is_strict)
+        event = partial(self._take, agent, name, body, principal, rules, place, is_strict=is_strict)
         return await asyncio.get_running_loop().run_in_executor(self._thread, event)
 
     async def take_kept(self, body: bytes, lost: int) -> None:
@@ -93,11 +105,19 @@ class Hooks:
         self._thread.shutdown()
 
     def _take(
-        self, agent: str, name: str, body: bytes, principal: str, rules: bytes, *, is_strict: bool
+        self,
+        agent: str,
+        name: str,
+        body: bytes,
+        principal: str,
+        rules: bytes,
+        place: tuple[str, str],
+        *,
+        is_strict: bool,
     ) -> dict[str, Any] | None:
         now = time.time_ns() // 1_000_000
         try:
-            event = read_event(agent, json.loads(body), now, name)
+            event = read_event(agent, json.loads(body), now, name, place)
         except WrongEvent as error:
             self._metrics.count_hooks("not_understood")
             raise InvalidRequest(str(error), "") from None
@@ -137,11 +157,20 @@ class Hooks:
                 case _:
                     if not self._calls.end(event, principal, is_kept=is_kept):
                         self._metrics.count_hooks("duplicate")
+            self._label(event)
         except OSError as error:
             log.error("hooks.not_on_disk", reason=error.strerror)
             raise StoreUnavailable("the event cannot be made safe now") from None
 
-    def _spool(self, rows: list[audit_pb2.AuditRow]) -> bool:
+    def _label(self, event: HookEvent) -> None:
+        """Says where the session is. What cannot be said now is said at the next event."""
+        if event.session and (event.repository or event.branch):
+            told = Labelled(event.session, event.agent, event.repository, event.branch, event.at_ms)
+            rows = self._labels.rows([told])
+            if rows and self._spool(rows):
+                self._labels.remember(rows)
+
+    def _spool(self, rows: Sequence[audit_pb2.AuditRow | audit_pb2.SessionRow]) -> bool:
         try:
             return self._record.logger.take(rows) is not None
         except SpoolClosed:

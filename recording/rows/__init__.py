@@ -3,7 +3,7 @@
 from recording.row_version import ROW_VERSION
 from recording.rows.control import control_row
 from recording.rows.cost import cost_row
-from recording.rows.session import session_row
+from recording.rows.session import label_row, session_row
 from recording.rows.tool_call import build_audit_row, close_call, decide, end_call, open_call
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "cost_row",
     "decide",
     "end_call",
+    "label_row",
     "open_call",
     "session_row",
 ]

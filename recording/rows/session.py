@@ -1,4 +1,4 @@
-"""The session row: the state of a session at one revision."""
+"""The session row: the state of a session at one revision, or labels of one that nobody keeps."""
 
 from collections.abc import Mapping
 
@@ -26,7 +26,7 @@ def session_row(
 
     Args:
         session_id: the session.
-        revision: starts at 1 and grows with each row of the session.
+        revision: starts at 1 and grows with each row of the session; 0 in label_row().
         status: what the session is doing.
         engine: that of the last turn.
         model: that of the last turn.
@@ -49,4 +49,28 @@ def session_row(
         labels=fit.labels(labels),
         created_at_ms=fit.bounded(created_at_ms),
         updated_at_ms=fit.bounded(updated_at_ms),
+    )
+
+
+def label_row(session_id: str, engine: str, labels: Mapping[str, str], at_ms: int) -> audit_pb2.SessionRow:
+    """The row that adds labels to a session which the ledger sums up: one of revision 0.
+
+    Args:
+        session_id: the session.
+        engine: of its rows.
+        labels: of two values of a key the later one stands.
+        at_ms: when they were so, in milliseconds since 1970-01-01 UTC.
+    """
+    return session_row(
+        session_id,
+        0,
+        common_pb2.SESSION_STATUS_UNSPECIFIED,
+        engine=engine,
+        model="",
+        turns=0,
+        tool_calls=0,
+        usage=common_pb2.Usage(),
+        labels=labels,
+        created_at_ms=at_ms,
+        updated_at_ms=at_ms,
     )

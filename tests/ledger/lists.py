@@ -55,6 +55,7 @@ class ListLedger:
         self._position = 0
         self._pruned_before = 0
         self._suspects: dict[Key, int] = {}
+        self._labelled: dict[Key, int] = {}
         self._refusals: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
         self._clock = SeenClock(None)
         self._is_pruning = self._is_closed = False
@@ -300,6 +301,8 @@ class ListLedger:
                 refused.append(batch.sessions.rejection(place, row.id, _too_old("updated_at_ms")))
             elif self._stands_elsewhere(self._sessions, row, by):
                 continue
+            elif not row.revision:
+                stored += self._label(row, by)
             elif known is None or row.revision > known.revision:
                 self._sessions[key] = session_record(self._receipt(by), values, labels)
                 if row.updated_at_ms > self._received_ms + MAX_AHEAD_MS:
@@ -309,15 +312,38 @@ class ListLedger:
                 refused.append(batch.sessions.rejection(place, row.id, _conflict("the ledger has another session")))
         return stored
 
+    def _label(self, row: audit_pb2.SessionRow, by: str) -> bool:
+        key = row.id, by
+        session = self._summed(row.id, row.created_at_ms, by)
+        if session.revision:
+            return False
+        session.engine, session.model = session.engine or row.engine, session.model or row.model
+        session.created_at_ms = min(session.created_at_ms, row.created_at_ms)
+        session.updated_at_ms = max(session.updated_at_ms, row.updated_at_ms)
+        known, labels = dict(session.labels), dict(row.labels)
+        is_later = row.updated_at_ms >= self._labelled.get(key, 0)
+        both = dict(list((known | labels if is_later else labels | known).items())[:32])
+        if key in self._labelled and both == known:
+            return False
+        self._labelled[key] = max(row.updated_at_ms, self._labelled.get(key, 0))
+        session.labels.clear()
+        session.labels.update(both)
+        return True
+
+    def _summed(self, session_id: str, began_ms: int, by: str) -> audit_pb2.SessionRow:
+        """The session that is summed up, and made where there is none."""
+        key = session_id, by
+        if key not in self._sessions:
+            values = (session_id, 0, "", "", None, *[0] * 9, began_ms, 0)
+            self._sessions[key] = session_record(self._receipt(by), values, {})
+        session: audit_pb2.SessionRow = self._sessions[key].session
+        return session
+
     def _sum_sessions(self, records: Sequence[Any], by: str) -> None:
         for row in map(row_of, records):
-            key = row.session_id, by
             if row.source not in (common_pb2.SOURCE_OTLP, common_pb2.SOURCE_HOOK) or row.session_id == "unknown":
                 continue
-            if key not in self._sessions:
-                values = (row.session_id, 0, "", "", None, *[0] * 9, row.created_at_ms, 0)
-                self._sessions[key] = session_record(self._receipt(by), values, {})
-            session = self._sessions[key].session
+            session = self._summed(row.session_id, row.created_at_ms, by)
             if session.revision:
                 continue
             ended_ms = min(row.created_at_ms + row.duration_ms, MAX_TIME_MS)

@@ -4,7 +4,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from onrecord.audit.v1 import questions_pb2
+from onrecord.audit.v1 import audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import NotFound
@@ -54,6 +54,43 @@ async def test_a_session_that_its_producer_keeps_is_the_producers_word_alone(led
     assert (await record(ledger, sessions=[kept])).stored == 1
     await record(ledger, tool_calls=[audit_row(session_id="kept", source=OTLP)])
     assert await sessions(ledger) == [kept]
+
+
+def told(labels: dict[str, str], at_ms: int = 0, **more: Any) -> audit_pb2.SessionRow:
+    """What a producer that keeps no sessions says of one."""
+    at = {"created_at_ms": NOW_MS + at_ms, "updated_at_ms": NOW_MS + at_ms}
+    return audit_pb2.SessionRow(id="s", engine="claude", labels=labels, **{**at, **more})
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_labels_come_before_the_rows_or_after_them_and_change_no_sum(ledger, is_first):
+    labels: dict[str, Any] = {"sessions": [told({"repository": "r", "branch": "main"}, tool_calls=9, turns=7)]}
+    for fields in (labels, SENT["call"]) if is_first else (SENT["call"], labels):
+        assert (await record(ledger, **fields)).stored == 1
+    again = await record(ledger, **labels)
+    assert (again.stored, again.duplicates) == (0, 1)
+    (session,) = await sessions(ledger)
+    assert dict(session.labels) == {"repository": "r", "branch": "main"}
+    assert (session.tool_calls, session.turns, session.revision, session.engine) == (1, 0, 0, "claude")
+    assert session.status == common_pb2.SESSION_STATUS_UNSPECIFIED
+
+
+async def test_of_two_values_of_a_label_the_later_one_stands_in_whatever_order_they_come(ledger):
+    first, later = told({"branch": "main", "repository": "r"}), told({"branch": "topic"}, 5)
+    for row in (later, first, later, first):
+        await record(ledger, sessions=[row])
+    (session,) = await sessions(ledger)
+    assert dict(session.labels) == {"branch": "topic", "repository": "r"}
+
+
+async def test_labels_change_no_session_that_its_producer_keeps_and_are_bounded(ledger):
+    kept = session_row(id="s", labels={"user": "ada"})
+    await record(ledger, sessions=[kept])
+    assert (await record(ledger, sessions=[told({"branch": "main"})])).stored == 0
+    assert await sessions(ledger) == [kept]
+    for start in (0, 20):
+        await record(ledger, by="other", sessions=[told({str(n): "x" for n in range(start, start + 20)})])
+    assert sorted(len(session.labels) for session in await sessions(ledger)) == [1, 32]
 
 
 async def test_rows_without_a_session_make_none_and_other_callers_one_of_their_own(ledger):

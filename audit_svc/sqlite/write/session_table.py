@@ -1,6 +1,5 @@
 """The sessions' rows: of each (id, recorded_by) the highest revision, with its labels; and a log of all revisions."""
 
-import json
 from typing import Any, Final
 
 from onrecord.audit.v1 import audit_pb2
@@ -8,6 +7,8 @@ from onrecord.audit.v1 import audit_pb2
 from audit_svc.ledger.batch import SESSION_COLUMNS, Values
 from audit_svc.ledger.columns import Problem
 from audit_svc.sqlite.open.connection import Connection
+from audit_svc.sqlite.write.session_labels import SessionLabels
+from audit_svc.sqlite.write.summed_sessions import SummedSessions
 
 OTHER_SESSION = Problem(
     audit_pb2.REJECTION_CODE_CONFLICT,
@@ -26,22 +27,17 @@ _UPSERT = (
 )
 _SELECT = f"SELECT {', '.join(_NAMES)}, recorded_by FROM sessions WHERE id = ? AND "  # noqa: S608 - names of ours
 _SELECT_OWN = _SELECT + "recorded_by = ?"
-_FORGET_LABELS = "DELETE FROM session_labels WHERE session_id = ? AND recorded_by = ?"
-_ADD_LABEL = "INSERT INTO session_labels VALUES (?, ?, ?, ?)"
-_LOG = (
-    f"INSERT INTO session_log (recorded_by, recorded_at, {', '.join(_NAMES)}, labels) "  # noqa: S608 - names of ours
-    f"VALUES ({', '.join('?' * (3 + len(_NAMES)))})"
-)
-_LABELS = "SELECT key, value FROM session_labels WHERE session_id = ? AND recorded_by = ?"
 
 
 class SessionTable:
     """Writes sessions, one by one, inside the transaction that the writer has opened."""
 
-    statements = (_UPSERT, _SELECT_OWN, _FORGET_LABELS, _ADD_LABEL, _LOG, _LABELS)
+    statements = (_UPSERT, _SELECT_OWN, *SessionLabels.statements)
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._labels = SessionLabels(connection)
+        self._summed = SummedSessions(connection)
 
     def write(self, row: Values, recorded_by: str, others: str, now_ms: int) -> bool | None:
         """Writes a row whose last value is the dictionary of its labels.
@@ -52,16 +48,15 @@ class SessionTable:
         row, or one that is newer than it; CONFLICT where it has neither.
         """
         *values, labels = row
+        if not row[_REVISION]:
+            return self._summed.label(row, recorded_by, others, now_ms)
         if others and self._stands_in(f"{_SELECT}{others}", (values[0],), row):
             return False
         self._connection.execute(_UPSERT, (recorded_by, now_ms, *values))
         if not self._connection.changes():
             return False if self._is_earlier(row, recorded_by) else CONFLICT
-        self._connection.execute(_FORGET_LABELS, (values[0], recorded_by))
-        rows = [(values[0], recorded_by, key, value) for key, value in labels.items()]
-        self._connection.executemany(_ADD_LABEL, rows)
-        said = json.dumps(labels, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        self._connection.execute(_LOG, (recorded_by, now_ms, *values, said))
+        self._labels.write(values[0], recorded_by, labels)
+        self._labels.log(recorded_by, now_ms, values, labels)
         return True
 
     def _is_earlier(self, row: Values, recorded_by: str) -> bool:
@@ -75,6 +70,6 @@ class SessionTable:
     def _stands_in(self, select: str, key: tuple[Any, ...], row: Values) -> bool:
         *values, labels = row
         for *found, recorded_by in self._connection.execute(select, key).fetchall():
-            if found == values and dict(self._connection.execute(_LABELS, (values[0], recorded_by))) == labels:
+            if found == values and self._labels.of(values[0], str(recorded_by)) == labels:
                 return True
         return False

@@ -1,4 +1,4 @@
-"""The sessions of agents that send no session rows: what their calls and requests sum up to.
+"""The sessions that no producer keeps: what their calls and requests sum up to, and the labels that are told of them.
 
 A row counts once, in the transaction that stores it, so that what is sent again changes nothing and no producer has to
 remember a session. Such a session has revision 0 and no status, and its turns are not counted.
@@ -7,10 +7,11 @@ remember a session. Such a session has revision 0 and no status, and its turns a
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from audit_svc.ledger.batch import COST_COLUMNS, TOOL_CALL_COLUMNS, ValidRows
-from audit_svc.ledger.columns import MAX_TIME_MS, UNKNOWN, Column
+from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, ValidRows, Values
+from audit_svc.ledger.columns import MAX_LABELS, MAX_TIME_MS, UNKNOWN, Column
 from audit_svc.ledger.usage import MAX_SUMMED
 from audit_svc.sqlite.open.connection import Connection
+from audit_svc.sqlite.write.session_labels import SessionLabels
 
 SOURCES = frozenset(("otlp", "hook"))
 """By which ways rows come whose producer keeps no sessions."""
@@ -30,13 +31,18 @@ _LATER = "excluded.updated_at >= updated_at"
 _UPSERT = (
     f"INSERT INTO sessions (revision, turns, {', '.join(_NAMES)}) "  # noqa: S608 - names of ours
     f"VALUES (0, 0, {', '.join('?' * len(_NAMES))}) ON CONFLICT (id, recorded_by) DO UPDATE SET "
-    f"engine = iif({_LATER}, excluded.engine, engine), "
+    f"engine = iif(engine = '' OR {_LATER} AND excluded.engine <> '', excluded.engine, engine), "
     f"model = iif(model = '' OR {_LATER} AND excluded.model <> '', excluded.model, model), "
     "recorded_at = excluded.recorded_at, created_at = min(created_at, excluded.created_at), "
     "updated_at = max(updated_at, excluded.updated_at), "
     f"{', '.join(f'{name} = {name} + excluded.{name}' for name in _SUMS)} "
     "WHERE revision = 0"  # whoever keeps a session counts for himself
 )
+_LABELS_TOLD = (
+    "SELECT revision, (SELECT max(updated_at) FROM session_log l WHERE (l.id, l.recorded_by) = (s.id, s.recorded_by)) "
+    "FROM sessions s WHERE s.id = ? AND s.recorded_by = ?"
+)
+_SESSION_NAMES = [column.name for column in SESSION_COLUMNS]
 _WHAT = ("session_id", "source", "engine", "model", "created_at", "duration_ms")
 _COUNTED = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens", "cost_micros")
 
@@ -44,10 +50,11 @@ _COUNTED = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_t
 class SummedSessions:
     """Adds rows to the sessions that they belong to, inside the transaction that the writer has opened."""
 
-    statements = (_UPSERT,)
+    statements = (_UPSERT, _LABELS_TOLD, *SessionLabels.statements)
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._labels = SessionLabels(connection)
 
     def add(self, calls: ValidRows, costs: ValidRows, recorded_by: str, now_ms: int) -> None:
         """Adds what rows sum up to. calls, costs: those of the caller recorded_by that are new in the ledger."""
@@ -60,6 +67,32 @@ class SummedSessions:
         if sessions:
             rows = [(recorded_by, now_ms, name, *session.values()) for name, session in sessions.items()]
             self._connection.executemany(_UPSERT, rows)
+
+    def label(self, row: Values, recorded_by: str, others: str, now_ms: int) -> bool:
+        """Adds the labels of a row of revision 0; returns whether they are new. Its counts and its status say nothing.
+
+        What the latest row says of a key stands. others: where else the same row may stand (see Recorders.others).
+        """
+        *values, labels = row
+        said = dict(zip(_SESSION_NAMES, values, strict=True))
+        session_id, times = said["id"], (said["created_at"], said["updated_at"])
+        if others and self._labels.are_in(others, session_id, labels):
+            return False
+        names = (recorded_by, now_ms, session_id, said["engine"], said["model"])
+        self._connection.execute(_UPSERT, (*names, *times, *[0] * len(_SUMS)))
+        revision, told_at = self._connection.execute(_LABELS_TOLD, (session_id, recorded_by)).fetchall()[0]
+        if revision:
+            return False
+        known = self._labels.of(session_id, recorded_by)
+        both = known | labels if told_at is None or said["updated_at"] >= told_at else labels | known
+        both = dict(list(both.items())[:MAX_LABELS])
+        if told_at is not None and both == known:
+            return False
+        self._labels.write(session_id, recorded_by, both)
+        kept = {"id", "engine", "model", "created_at", "updated_at"}
+        state = [None if name == "status" else said[name] if name in kept else 0 for name in _SESSION_NAMES]
+        self._labels.log(recorded_by, now_ms, state, both)
+        return True
 
 
 class _Session:

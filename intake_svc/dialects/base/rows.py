@@ -4,14 +4,15 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from intake_svc.dialects.base.event import Event
-from intake_svc.dialects.base.showing import Agent, mcp_server_of, model_name
+from intake_svc.dialects.base.showing import Agent, mcp_server_of, model_name, where
 from intake_svc.dialects.base.spending import price_of, usage_of
-from intake_svc.dialects.base.table import Dialect, Table
-from intake_svc.dialects.reading import Reading, SequenceNumber
+from intake_svc.dialects.base.table import BRANCH, REPOSITORY, Dialect, Table
+from intake_svc.dialects.reading import Labelled, Reading, SequenceNumber
 from intake_svc.names import identifier, is_name
 from recording.calls import AGENT_OWN, Decision, Failure, Scope, ToolCall, ToolResult
 from recording.rows import cost_row, decide, end_call, fit, open_call
 
+_WHERE = frozenset(REPOSITORY + BRANCH)
 NO_TIMES = "it has no times that a row could have"
 NO_TOOL = "it names no tool"
 NO_MODEL = "it names neither a model nor tokens"
@@ -29,6 +30,7 @@ class Rows:
         self._intents: list[audit_pb2.AuditRow] = []
         self._not_understood: list[str] = []
         self._sequence: list[SequenceNumber] = []
+        self._labels: list[Labelled] = []
         self._ignored = 0
 
     def reading(self) -> Reading:
@@ -40,6 +42,7 @@ class Rows:
             ignored=self._ignored,
             sequence=tuple(self._sequence),
             intents=tuple(self._intents),
+            labels=tuple(self._labels),
         )
 
     def ignore(self) -> None:
@@ -56,6 +59,11 @@ class Rows:
         number = event.attributes.number(names)
         if number is not None and (session := self.session(event)):
             self._sequence.append(SequenceNumber(fit.identifier(session), f"{self.dialect.engine} {names[0]}", number))
+
+    def label(self, event: Event, session: str) -> None:
+        """Keeps where the session is, where the event says."""
+        if event.ended_ms and event.attributes.have(_WHERE):
+            self._labels += where(event.attributes, [(session, self.dialect.engine, event.ended_ms)])
 
     def session(self, event: Event, otherwise: str = "") -> str:
         """The session of an event: its own, else the one that is given, else its trace."""
@@ -136,8 +144,10 @@ class Rows:
             turn: in the place of what the event names.
             parent_turn: the turn that began it.
         """
+        session = self.session(event, session)
+        self.label(event, session)
         return Scope(
-            session_id=self.session(event, session),
+            session_id=session,
             engine=self.dialect.engine,
             model=model_name(event.attributes.text(self.table.requested_model)),
             turn_id=identifier(turn or event.attributes.text(self.table.turn)),

@@ -1,10 +1,12 @@
 """What is shown of names and ids that others chose: none that may be a sentence."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from intake_svc.dialects.base.table import Dialect
-from intake_svc.names import is_id, is_name
+from intake_svc.dialects.base.table import BRANCH, REPOSITORY, Attributes, Dialect
+from intake_svc.dialects.reading import Labelled
+from intake_svc.names import branch_name, is_id, is_name, repository_name
 
 _ERROR_TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_.:]{0,63}", re.ASCII)
 _VERSION = re.compile(r"v?[0-9][A-Za-z0-9.+_-]{0,40}", re.ASCII)
@@ -39,3 +41,12 @@ def mcp_server_of(tool: str) -> str:
     """The MCP server in a tool's name of the form mcp__SERVER__TOOL; empty for other tools."""
     found = _MCP_TOOL.fullmatch(tool)
     return found[1] if found else ""
+
+
+def where(attributes: Attributes, sessions: Iterable[tuple[str, str, int]]) -> list[Labelled]:
+    """Where sessions are, as attributes say. sessions: id, engine, and when, in milliseconds since 1970-01-01 UTC."""
+    repository = repository_name(attributes.text(REPOSITORY))
+    branch = branch_name(attributes.text(BRANCH))
+    if not (repository or branch):
+        return []
+    return [Labelled(session, engine, repository, branch, at_ms) for session, engine, at_ms in sessions if session]

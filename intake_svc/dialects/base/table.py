@@ -15,6 +15,21 @@ from recording.show import Show
 Names = tuple[str, ...]
 """Attributes that may have a field, the preferred one first."""
 
+REPOSITORY: Names = (
+    "vcs.repository.url.full",
+    "github.copilot.git.repository",
+    "copilot_chat.repo.remote_url",
+    "vcs.repository.name",
+)
+BRANCH: Names = (
+    "vcs.ref.head.name",
+    "github.copilot.git.branch",
+    "copilot_chat.repo.head_branch_name",
+    "vcs.repository.ref.name",
+)
+"""By OpenTelemetry's conventions for version control (https://opentelemetry.io/docs/specs/semconv/registry/attributes/vcs/)
+and Copilot's own names, of a resource or of what it has sent. All dialects read them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
@@ -73,6 +88,9 @@ class Table:
     """The same in US dollars."""
     http_status: Names = ()
 
+    repository: Names = REPOSITORY
+    branch: Names = BRANCH
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
@@ -109,6 +127,10 @@ class Attributes:
 
     def __init__(self, items: Iterable[KeyValue], names: frozenset[str]) -> None:
         self._values = {item.key: item.value for item in items if item.key in names}
+
+    def have(self, names: frozenset[str]) -> bool:
+        """Whether there is any of them."""
+        return not names.isdisjoint(self._values)
 
     def text(self, names: Names) -> str:
         """The first text that is not empty; empty where there is none."""

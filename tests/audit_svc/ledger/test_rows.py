@@ -65,7 +65,7 @@ WRONG = [
     (costs(cost_row(cost_micros=-1)), INVALID, "cost_micros is not in 0 to 9223372036854775807"),
     (costs(cost_row(requested_model="x" * 257)), TOO_LARGE, "requested_model is longer than 256 characters"),
     (sessions(session_row(id="")), INVALID, "id is empty"),
-    (sessions(session_row(revision=0)), INVALID, "revision is not in 1 to 9223372036854775807"),
+    (sessions(session_row(revision=-1)), INVALID, "revision is not in 0 to 9223372036854775807"),
     (sessions(session_row(status=common_pb2.SESSION_STATUS_UNSPECIFIED)), INVALID, "status is not set"),
     (sessions(session_row(usage={"requests": -1})), INVALID, "usage.requests is not in 0 to 9223372036854775807"),
     (

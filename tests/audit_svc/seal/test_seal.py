@@ -13,6 +13,7 @@ import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
+from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.seal import leaf
@@ -102,12 +103,27 @@ def test_a_change_by_hand_is_told_with_its_place(seal: Seal, record: Record, wha
     assert "session" in problem if what in {"a session", "a label"} else f" {at} " in problem
 
 
-@pytest.mark.parametrize("changed", ["tool_calls = 1", "revision = 1", ""])
-def test_a_session_that_the_ledger_sums_up_is_held_to_its_rows(seal: Seal, record: Record, changed: str):
-    record(tool_calls=[audit_row(session_id="others", source=common_pb2.SOURCE_OTLP) for _ in range(2)])
+@pytest.mark.parametrize("is_labelled", [True, False])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "UPDATE sessions SET tool_calls = 1 WHERE id = 'others'",
+        "UPDATE sessions SET revision = 1 WHERE id = 'others'",
+        "INSERT INTO session_labels VALUES ('others', '', 'team', 'x')",
+        "",
+    ],
+)
+def test_a_session_that_the_ledger_sums_up_is_held_to_its_rows_and_labels(
+    seal: Seal, record: Record, changed: str, is_labelled: bool
+):
+    labelled = audit_pb2.SessionRow(id="others", labels={"branch": "main"}, created_at_ms=NOW_MS, updated_at_ms=NOW_MS)
+    record(
+        tool_calls=[audit_row(session_id="others", source=common_pb2.SOURCE_OTLP) for _ in range(2)],
+        sessions=[labelled] if is_labelled else [],
+    )
     seal.run()
     if changed:
-        change(seal.database, f"UPDATE sessions SET {changed} WHERE id = 'others'")
+        change(seal.database, changed)
     told = [problem for problem in seal.verify().problems if "session 'others'" in problem]
     assert len(told) == bool(changed)
 

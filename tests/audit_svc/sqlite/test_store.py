@@ -167,7 +167,7 @@ def test_rejections_of_all_kinds_come_in_the_order_of_the_request(writer):
             audit_row(id="nameless", tool_name=""),
         ],
         model_requests=[cost_row(), cost_row(id="cost", input_tokens=-1)],
-        sessions=[session_row(id="session", revision=0)],
+        sessions=[session_row(id="session", revision=-1)],
     )
     response = writer.record(read_batch(mixed, NOW_MS)).result()
     assert (response.range.last, response.stored) == (9, 1)

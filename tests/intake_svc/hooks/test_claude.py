@@ -18,10 +18,12 @@ CANARY = "CANARY-7f3a it is a sentence"
 
 
 def hook(
-    door: str, event: Any, *words: str, agent: str = "claude", folder: Path | None = None
+    door: str, event: Any, *words: str, agent: str = "claude", folder: Path | None = None, root: str = ""
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs the hook as the agent does."""
+    """Runs the hook as the agent does. root: of the packages, where another folder is the current one."""
     env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "INTAKE_HTTP_LISTEN": door}
+    if root:
+        env["PYTHONPATH"] = root
     if folder:
         env["ONRECORD_HOOK_DIR"] = str(folder)
     command = [sys.executable, "-c", "from intake_svc.hooks.client import main; main()", agent, *words]

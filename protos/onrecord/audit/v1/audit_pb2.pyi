@@ -439,15 +439,16 @@ class SessionRow(_message.Message):
     id: _builtins.str
     """The session's id, 1 to 128 characters."""
     revision: _builtins.int
-    """Raised by the producer with each row of this session, from 1. 0 in answers about a session that the ledger sums up from the
-    rows of an agent that sends no session rows: it has no status, and its turns are not counted.
+    """Raised by the producer with each row of this session, from 1. 0 for a session that nobody keeps, which the ledger sums up
+    from the rows of an agent: it has no status, and its turns are not counted. A row of revision 0 adds labels to such a
+    session; its counts and its status are not read, and of two values of a key the one of the latest updated_at_ms stands.
     """
     engine: _builtins.str
     """The engine of the last turn, at most 64 characters."""
     model: _builtins.str
     """The model of the last turn, at most 256 characters."""
     status: _common_pb2.SessionStatus.ValueType
-    """What the session was doing."""
+    """What the session was doing; unset where revision is 0."""
     turns: _builtins.int
     """Turns begun."""
     tool_calls: _builtins.int
