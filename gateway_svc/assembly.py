@@ -262,6 +262,7 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
         sync=settings.spool_sync,
         sync_interval_ms=settings.spool_sync_interval_ms,
         max_bytes=settings.spool_max_bytes,
+        keep_acked_bytes=settings.spool_keep_acked_bytes,
     )
     if toolset.rules and settings.rules_file:
         answers.policy_digest = toolset.rules.digest

@@ -55,7 +55,12 @@ async def serve(settings: IntakeSettings) -> None:
     try:
         # The disk has each row before its answer, and what cannot be recorded is refused.
         record = open_record(
-            settings.state_dir, open_target(settings), mode="strict", sync="always", max_bytes=settings.spool_max_bytes
+            settings.state_dir,
+            open_target(settings),
+            mode="strict",
+            sync="always",
+            max_bytes=settings.spool_max_bytes,
+            keep_acked_bytes=settings.spool_keep_acked_bytes,
         )
         journal = Journal(settings.state_dir / "hooks")
         calls = Calls(journal, record.args_key, settings.join_seconds, settings.open_call_seconds)

@@ -113,6 +113,14 @@ class HeldFolder:
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._fd)
 
+    def move(self, name: str, to: Path) -> None:
+        """Moves a file out of it.
+
+        Raises:
+            OSError: it cannot be moved; FileNotFoundError if it is not there.
+        """
+        os.rename(name, to, src_dir_fd=self._fd)
+
     def sync(self) -> None:
         """Syncs the folder, which makes the names in it durable.
 

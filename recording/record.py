@@ -10,6 +10,7 @@ from recording.delivery.connection import Target
 from recording.delivery.dead_letters import DeadLetters
 from recording.delivery.sender import ACK_SECONDS, Sender, SenderState
 from recording.following.follower import IDLE_LOOK_SECONDS, LOOK_SECONDS, Follower
+from recording.kept.folder import KEEP_BYTES
 from recording.log import get_logger
 from recording.producing.spool_logger import Mode, SpoolLogger
 from recording.spool import Counters, Folders, Spool, SpoolOptions, Sync
@@ -175,6 +176,7 @@ def open_record(
     sync: Sync = "interval",
     sync_interval_ms: int = 100,
     max_bytes: int = 2**30,
+    keep_acked_bytes: int = KEEP_BYTES,
     ack_seconds: float = ACK_SECONDS,
 ) -> Record:
     """Opens the spool below state_dir and recovers what earlier processes left there.
@@ -184,7 +186,9 @@ def open_record(
     Raises:
         OSError: state_dir cannot be used.
     """
-    options = SpoolOptions(sync=sync, sync_interval_ms=sync_interval_ms, max_bytes=max_bytes)
+    options = SpoolOptions(
+        sync=sync, sync_interval_ms=sync_interval_ms, max_bytes=max_bytes, keep_acked_bytes=keep_acked_bytes
+    )
     folders = Folders(state_dir / "spool", options)
     spool = folders.open_own()
     sender, logger = Sender(spool, target, ack_seconds=ack_seconds), SpoolLogger(spool, mode, sync)

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from recording.kept.folder import KEEP_BYTES
 from recording.locks import lock_file
 from recording.log import get_logger, root_logger
 from recording.producing.courier import LOG, SENDER_LOCK
@@ -41,6 +42,12 @@ def main() -> None:
     for name in ("ca", "cert", "key", "token-file"):
         parser.add_argument(f"--{name}", type=Path, help=f"as Access.{name.replace('-', '_')}")
     parser.add_argument("--producer-name", default="", help="the name on the audit service's list of callers")
+    parser.add_argument(
+        "--keep-acked-bytes",
+        type=int,
+        default=KEEP_BYTES,
+        help="how much of what is sent stays on disk, for a ledger that is restored from an old backup",
+    )
     parser.add_argument("--until-sent", action="store_true", help="end when all is sent and no application is left")
     options = parser.parse_args()
     logging.basicConfig(stream=sys.stderr, format=_FORMAT)
@@ -109,7 +116,7 @@ async def _send(orders: dict[str, Any], lock: int) -> None:
     if token := orders.get("token"):
         target = replace(target, metadata=lambda: token_metadata(token))
     root = Path(orders["root"])
-    options = SpoolOptions()
+    options = SpoolOptions(keep_acked_bytes=orders["keep_acked_bytes"])
     folders = Folders(root, options)
     sender = Sender(None, target, counters=options.counters)
     follower = Follower(root, sender, options.counters)

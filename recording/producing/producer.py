@@ -16,6 +16,7 @@ from typing import Protocol
 
 from onrecord.audit.v1 import audit_pb2
 
+from recording.kept.folder import KEEP_BYTES
 from recording.log import get_logger
 from recording.logger import AuditRefused, Row
 from recording.producing.spool_logger import REFUSAL, Mode, SpoolLogger
@@ -44,8 +45,11 @@ class Courier(Protocol):
 class Producer:
     """An AuditLogger for any thread, and for any process that fork() makes of this one."""
 
-    def __init__(self, root: Path, courier: Courier, mode: Mode = "best_effort") -> None:
-        """Opens nothing yet. root: the parent of all spool folders."""
+    def __init__(
+        self, root: Path, courier: Courier, mode: Mode = "best_effort", keep_acked_bytes: int = KEEP_BYTES
+    ) -> None:
+        """Opens nothing yet. root: the parent of all spool folders. keep_acked_bytes: see SpoolOptions."""
+        self._keep_acked_bytes = keep_acked_bytes
         self._root = root
         self._courier = courier
         self._mode = mode
@@ -63,7 +67,12 @@ class Producer:
         """
         _notice_fork()
         with _opening:
-            options = SpoolOptions(ahead_bytes=AHEAD_BYTES, sent_by_others=True, on_upkeep=self._care)
+            options = SpoolOptions(
+                ahead_bytes=AHEAD_BYTES,
+                keep_acked_bytes=self._keep_acked_bytes,
+                sent_by_others=True,
+                on_upkeep=self._care,
+            )
             self._folders = Folders(self._root, options)
             _producers.add(self)
             if self._folders.names():

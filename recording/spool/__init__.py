@@ -19,6 +19,7 @@ Below GATEWAY_STATE_DIR:
     spool/<producer id>/lock, state, <first number>.segment ...
     spool/quarantine/<producer id>-<first number>-<offset>
     spool/dead-letters/<producer id>.jsonl
+    spool/kept/<order>-<producer id>-<first number>.segment     (recording.kept)
 """
 
 from recording.spool.counters import Counters

@@ -12,6 +12,7 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from recording.held_folder import ACKED, LOCK, HeldFolder
+from recording.kept.folder import Kept
 from recording.log import get_logger
 from recording.logger import Row
 from recording.row_version import ROW_VERSION
@@ -23,6 +24,7 @@ from recording.spool.quarantine import Quarantine
 from recording.spool.reader import Batch, Reader
 from recording.spool.records import UnknownRow, Versioned, decode_row, encode_row
 from recording.spool.salvage import read_out
+from recording.spool.segments import Segment
 from recording.spool.state import STATE, Acked, State
 
 log = get_logger(__name__)
@@ -48,6 +50,8 @@ class SpoolOptions:
     counters: Counters = field(default_factory=Counters)
     ahead_bytes: int = 256 * 2**10
     """Disk space that is allocated ahead of the rows."""
+    keep_acked_bytes: int = 0
+    """How much of what is acked stays on disk, for all spools of a state directory together; 0 keeps none."""
     sent_by_others: bool = False
     """Whether another process sends the rows: new folders get a file `acked`, in which it tells how far it is."""
     on_upkeep: Callable[[], None] = lambda: None
@@ -75,6 +79,7 @@ class Spool:
         self.root = folder.path.parent
         """The parent of all spool folders, of the quarantine and of the dead letters."""
         self._folder = folder
+        self._kept = Kept(self.root, options.keep_acked_bytes)
         self._options = options
         self._state = State(folder)
         self._told = Acked(folder.open(ACKED, os.O_RDONLY)) if folder.has(ACKED) else None
@@ -308,9 +313,14 @@ class Spool:
         return self._log.bytes
 
     @property
+    def kept_bytes(self) -> int:
+        """The size of the acked segments that all spools of the state directory keep. It reads the disk."""
+        return self._kept.size_bytes()
+
+    @property
     def depth(self) -> int:
         """The number of unacked records, intents included."""
-        return max(0, self._log.next - self._acked.number)
+        return max(0, self._log.next - max(self._acked.number, self._state.acked + 1))
 
     def oldest_age_seconds(self) -> float:
         """The age of the oldest unacked row, by the row's own time; 0 if all are acked. Thread-safe."""
@@ -359,6 +369,8 @@ class Spool:
         self._close(keep_folder=True)
         try:
             if self._folder.is_there():  # or what lies there is somebody else's
+                if not self.moved:  # what was moved is acked under other numbers
+                    self._keep_segments(list(self._log.segments))
                 for name in [*(segment.name for segment in self._log.segments), STATE, ACKED, LOCK]:
                     self._folder.unlink(name)
                 self._folder.path.rmdir()
@@ -399,8 +411,13 @@ class Spool:
             return
         with self._intake.lock:
             forgotten = self._log.forget_segments(before)
-        for segment in forgotten:
-            self._folder.unlink(segment.name)
+        self._keep_segments(forgotten)
+
+    def _keep_segments(self, acked: list[Segment]) -> None:
+        for segment in acked:
+            self._kept.take(self._folder, segment.name)
+        if acked:
+            self._kept.trim()
 
 
 def _interrupted(intent: Versioned) -> Versioned:

@@ -4,9 +4,10 @@ import os
 import struct
 import zlib
 from contextlib import suppress
+from pathlib import Path
 
 from recording.framing import read_at
-from recording.held_folder import HeldFolder
+from recording.held_folder import ACKED, HeldFolder
 from recording.spool.gap import Gap
 
 STATE = "state"
@@ -64,14 +65,9 @@ class State:
 
     def _load(self, slot: bytes) -> None:
         """Takes the values of slot, if it is intact and the newest."""
-        body = slot[: _BODY.size]
-        if len(body) < _BODY.size or slot[_BODY.size :] != _CHECKSUM.pack(zlib.crc32(body)):
-            return
-        header, serial, acked, gap_id, tool_calls, model_requests, session_states, from_ms, to_ms = _BODY.unpack(body)
-        if header == _HEADER and serial > self._serial:
-            self._serial, self.acked = serial, acked
-            gap = Gap(gap_id, from_ms, to_ms, tool_calls, model_requests, session_states)
-            self.gap = gap if any(gap_id) else None
+        read = _unpack(slot)
+        if read is not None and read[0] > self._serial:
+            self._serial, self.acked, self.gap = read
 
     def descriptors(self) -> list[int]:
         """The descriptor of the file."""
@@ -80,6 +76,30 @@ class State:
     def close(self) -> None:
         """Closes the file."""
         os.close(self._fd)
+
+
+def _unpack(slot: bytes) -> tuple[int, int, Gap | None] | None:
+    """The serial, the acked number and the gap of a slot; None if it is damaged."""
+    body = slot[: _BODY.size]
+    if len(body) < _BODY.size or slot[_BODY.size :] != _CHECKSUM.pack(zlib.crc32(body)):
+        return None
+    header, serial, acked, gap_id, tool_calls, model_requests, session_states, from_ms, to_ms = _BODY.unpack(body)
+    if header != _HEADER:
+        return None
+    gap = Gap(gap_id, from_ms, to_ms, tool_calls, model_requests, session_states)
+    return serial, acked, gap if any(gap_id) else None
+
+
+def acked_number(folder: Path) -> int:
+    """How far the spool in folder is acked, whoever holds it; 0 where that cannot be read."""
+    acked = 0
+    with suppress(OSError):
+        data = (folder / STATE).read_bytes()
+        slots = (_unpack(data[at : at + _BODY.size + _CHECKSUM.size]) for at in (0, _SLOT_BYTES))
+        acked = max((found[:2] for found in slots if found), default=(0, 0))[1]
+    with suppress(OSError), (folder / ACKED).open("rb") as file:
+        acked = max(acked, Acked(file.fileno()).load())
+    return acked
 
 
 class Acked:

@@ -20,6 +20,7 @@ class RecordCollector(Collector):
         gauges = {
             "spool_records": ("Records that are not acked, intents included.", spool.depth),
             "spool_bytes": ("What the spool takes on disk.", spool.spooled_bytes),
+            "spool_kept_bytes": ("What acknowledged segments that are kept take on disk.", spool.kept_bytes),
             "spool_oldest_row_seconds": ("The age of the oldest row that is not acked.", spool.oldest_age_seconds()),
             "spool_adopted": ("Spools of other processes that are being sent.", self._record.adopted),
             "dead_letters": ("Rows that the ledger refused and nobody has decided on.", letters.count()),

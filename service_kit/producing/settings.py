@@ -21,6 +21,9 @@ class ProducerSettings(GuardSettings):
     audit_token_file: TokenFile | None = Field(None, description="the token for the audit service alone")
     producer_name: CallerName = Field("", description="this service's name on the ledger's list")
     spool_max_bytes: Bytes = Field(2**30, ge=2**20)
+    spool_keep_acked_bytes: int = Field(
+        64 * 2**20, ge=0, le=2**50, description="how much of what is acknowledged stays on disk; 0 keeps none"
+    )
 
     @model_validator(mode="after")
     def _check_audit_tls(self) -> Self:

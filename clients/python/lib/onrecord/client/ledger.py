@@ -24,6 +24,7 @@ from recording.args_key import ArgsKey, open_args_key
 from recording.calls import Scope
 from recording.channel.token import watch_token
 from recording.ids import uuid7
+from recording.kept.folder import KEEP_BYTES
 from recording.producing.courier import SenderProgram
 from recording.producing.producer import Producer
 from recording.show import Arguments
@@ -50,6 +51,7 @@ class _Ledger:
         mode: Literal["best_effort", "strict"] = "best_effort",
         arguments: Arguments = "shown",
         drain_seconds: float = DRAIN_SECONDS,
+        keep_acked_bytes: int = KEEP_BYTES,
     ) -> None:
         """Opens nothing yet: open(), or `with`, does. It may be made anywhere, before a fork too.
 
@@ -65,6 +67,8 @@ class _Ledger:
             mode: `strict` refuses a call whose intent cannot be written to disk.
             arguments: what the record keeps of arguments at most: `names` keeps no value, `none` only number and size.
             drain_seconds: how long close() waits for the audit service.
+            keep_acked_bytes: how much of what is sent stays in state_dir, for a ledger that is restored from an old
+                backup.
 
         Raises:
             ValueError, WrongFile: `access` cannot be used, or `arguments` is none of the three.
@@ -90,13 +94,15 @@ class _Ledger:
         self._state_dir = Path(state_dir).expanduser().absolute()
         self._args_key: ArgsKey | None = None
         root = self._state_dir / "spool"
-        orders = None
+        orders: dict[str, Any] | None = None
         if target is not None:
-            orders = {"root": str(root), "target": target, "producer_name": producer_name, "token": access.token}
+            orders = {"root": str(root), "target": target, "producer_name": producer_name}
+            orders["token"] = access.token
+            orders["keep_acked_bytes"] = keep_acked_bytes
             for name in ("ca", "cert", "key", "token_file"):
                 path = getattr(access, name)
                 orders[name] = None if path is None else str(Path(path).absolute())
-        self._producer = Producer(root, SenderProgram(root, orders), mode)
+        self._producer = Producer(root, SenderProgram(root, orders), mode, keep_acked_bytes)
         self._is_all_sent: bool | None = None
 
     def tool_call(
