@@ -74,7 +74,7 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
         "ListPendingToolCalls": _APPROVERS | {Role.ADMIN},
         "WatchPendingToolCalls": _APPROVERS | {Role.ADMIN},
     },
-    CONTROL: {"StopAgents": _ADMINS, "Resume": _ADMINS, "ListStops": _ADMINS},
+    CONTROL: {"StopAgents": _ADMINS, "Resume": _ADMINS, "ListStops": _ADMINS | {Role.READER}},
 }
 """Who may call what, by service; docs/security.md has it as a table."""
 

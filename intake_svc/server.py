@@ -18,6 +18,7 @@ from intake_svc.otlp_grpc import add_to_server
 from intake_svc.otlp_http import OtlpApp
 from intake_svc.settings import IntakeSettings
 from intake_svc.signals import SIGNALS
+from intake_svc.stops import Stops
 from recording import redact
 from recording.record import open_record
 from service_kit.access.guard import open_guard
@@ -64,13 +65,14 @@ async def serve(settings: IntakeSettings) -> None:
         )
         journal = Journal(settings.state_dir / "hooks")
         calls = Calls(journal, record.args_key, settings.join_seconds, settings.open_call_seconds)
+        stops = Stops(open_target(settings, "stops") if settings.stops_target else None, settings.state_dir)
     except (WrongTarget, OSError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(EXIT_WRONG_SETTINGS) from None
     registry.register(RecordCollector(record))
     metrics = DoorMetrics(registry)
     labels = SessionLabels()
-    hooks = Hooks(record, calls, labels, metrics)
+    hooks = Hooks(record, calls, labels, stops, metrics)
     door = Door(record, calls, labels, metrics, settings)
     look = asyncio.Event()
     record.logger.on_refusal = partial(asyncio.get_running_loop().call_soon_threadsafe, look.set)
@@ -87,6 +89,9 @@ async def serve(settings: IntakeSettings) -> None:
         await hooks.flush(all_ended=True)  # nothing more is told of them while nobody listens
         await record.drain(settings.drain_seconds)
 
+    def detail() -> str:
+        return "; ".join(filter(None, (record.detail(), stops.detail())))
+
     service = Service(
         names=tuple(signal.service for signal in SIGNALS),
         add_to=partial(add_to_server, door),
@@ -95,16 +100,20 @@ async def serve(settings: IntakeSettings) -> None:
         check_now=look,
         begin_drain=door.begin_drain,
         drain=drain,
-        detail=partial(asyncio.to_thread, record.detail),
+        detail=partial(asyncio.to_thread, detail),
         takes_unknown_fields=tuple(signal.method for signal in SIGNALS),
         beside=partial(serve_http, http.asgi, settings.http_listen, settings.server_files, settings.max_calls),
     )
     record.start()
-    flushing = asyncio.create_task(hooks.flush_for_ever(), name="hooks")
+    beside = [
+        asyncio.create_task(hooks.flush_for_ever(), name="hooks"),
+        asyncio.create_task(stops.follow_for_ever(), name="stops"),
+    ]
     try:
         await run_service(service, settings, guard, registry)
     finally:
-        flushing.cancel()
+        for task in beside:
+            task.cancel()
         door.close()
         hooks.close()
         await record.aclose()

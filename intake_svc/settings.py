@@ -8,8 +8,19 @@ from pydantic_settings import SettingsConfigDict
 
 from recording.channel.options import is_local
 from recording.show import Arguments
-from service_kit.producing.settings import ProducerSettings
-from service_kit.setting_types import Bytes, Count, Folder, ListenAddress, MetricsAddress, Seconds
+from service_kit.producing.settings import ProducerSettings, check_client_tls
+from service_kit.setting_types import (
+    Bytes,
+    CertificateFile,
+    Count,
+    Folder,
+    KeyFile,
+    ListenAddress,
+    MetricsAddress,
+    Seconds,
+    Target,
+    TokenFile,
+)
 from service_kit.settings import Settings
 
 
@@ -33,6 +44,12 @@ class IntakeSettings(StateSettings, ProducerSettings):
     max_waiting_bytes: Bytes = Field(256 * 2**20, ge=2**20, description="of all requests that are not answered yet")
     max_calls: Count = Field(1000, description="requests at once of all clients")
 
+    stops_target: Target | None = Field(None, description="a gateway whose stops apply to the hooks of agents here")
+    stops_tls_ca: CertificateFile | None = Field(None, description="PEM; when set, that gateway is called with TLS")
+    stops_tls_cert: CertificateFile | None = Field(None, description="PEM; shown to a gateway that asks for it")
+    stops_tls_key: KeyFile | None = None
+    stops_token_file: TokenFile | None = Field(None, description="a token for that gateway, of the role reader")
+
     arguments: Arguments = Field("shown", description="what rows keep of arguments at most")
     claude_signal: Literal["logs", "traces", "both"] = Field(
         "logs", description="which signal tells of a session of Claude Code that sends both; both: each, as it comes"
@@ -47,6 +64,11 @@ class IntakeSettings(StateSettings, ProducerSettings):
         86_400, description="how long a call may be open; then it is on the record as interrupted"
     )
     answer_seconds: Seconds = Field(10, description="how long an answer waits for the ledger; then the client is told")
+
+    @model_validator(mode="after")
+    def _check_stops(self) -> Self:
+        check_client_tls(self, "stops", "the gateway")
+        return self
 
     @model_validator(mode="after")
     def _check_http(self) -> Self:

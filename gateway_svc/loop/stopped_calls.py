@@ -6,10 +6,11 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import control_pb2
 
-from gateway_svc.stopping.stop import decision, ended, told
+from gateway_svc.stopping.stop import ended
 from gateway_svc.tools.toolbox import denied
 from recording.calls import ToolResult
 from recording.rows import decide
+from service_kit.producing.stop import decision, told
 
 
 def stopped_call(stop: control_pb2.Stop, intent: audit_pb2.AuditRow, *, ran: bool) -> ToolResult:

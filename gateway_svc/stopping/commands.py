@@ -6,7 +6,6 @@ from google.protobuf.message import Message
 from onrecord.gateway.v1 import control_pb2 as pb
 from onrecord.gateway.v1 import control_pb2_grpc
 
-from gateway_svc.stopping.stop import scope_text
 from gateway_svc.stopping.stops import END_SECONDS
 from gateway_svc.terminal import (
     DEFAULT_TARGET,
@@ -21,6 +20,7 @@ from gateway_svc.terminal import (
 )
 from recording.channel.token import Metadata
 from service_kit.printable import printable
+from service_kit.producing.stop import scope_text
 from service_kit.terminal.command import Argument, BadParameter, Exit, Option
 from service_kit.terminal.printing import counted
 from service_kit.times import show_time

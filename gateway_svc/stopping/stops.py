@@ -17,10 +17,11 @@ from uuid_utils import uuid7
 
 from gateway_svc.conversations.undisturbed import to_its_end
 from gateway_svc.errors import InvalidRequest, NotFound, Overloaded, SettingsError, StoreUnavailable, storing
-from gateway_svc.stopping.stop import Subject, check_reason, check_scope, scope_text
+from gateway_svc.stopping.stop import check_reason, check_scope
 from gateway_svc.stopping.turns import StoppableTurn
 from recording.locks import sync_folder
 from recording.replacing import replace_file
+from service_kit.producing.stop import Subject, scope_text
 
 MAX_STOPS = 100
 MAX_LIFTED = 1000

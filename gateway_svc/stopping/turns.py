@@ -9,7 +9,8 @@ from typing import Any
 
 from onrecord.gateway.v1 import control_pb2 as pb
 
-from gateway_svc.stopping.stop import Subject, holds_for, holds_for_tool, stopped
+from gateway_svc.stopping.stop import stopped
+from service_kit.producing.stop import Subject, holds_for, holds_for_tool
 
 NONE_IN_FORCE: Callable[[], tuple[pb.Stop, ...]] = tuple
 

@@ -13,13 +13,13 @@ from onrecord.common.v1 import common_pb2
 
 from gateway_svc.errors import SettingsError
 from gateway_svc.messages import ToolDefinition
-from gateway_svc.stopping.stop import decision, told
 from gateway_svc.stopping.turns import StoppableTurn
 from gateway_svc.tools import RemoteTool, Tool, ToolContext, ToolError
 from gateway_svc.tools.arguments import ArgumentsError, json_schema, parse_arguments, parse_object
 from gateway_svc.tools.output import shorten
 from gateway_svc.tools.ruling import BY_POLICY, UNCONFINED, ArgumentRules, Policy, Ruling, rule_on_arguments
 from recording.calls import Scope, ToolCall, ToolResult
+from service_kit.producing.stop import decision, told
 
 MAX_REMEMBERED = 10_000
 """How many names of remote tools are remembered."""

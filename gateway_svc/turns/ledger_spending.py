@@ -8,7 +8,6 @@ from onrecord.audit.v1 import questions_pb2, questions_pb2_grpc
 
 from gateway_svc.errors import BudgetUnknown
 from gateway_svc.turns.budgets import Account
-from recording.channel.options import CLIENT_OPTIONS
 from recording.delivery.connection import Target, describe
 from recording.rows.fit import label
 
@@ -62,10 +61,5 @@ class LedgerSpending:
 
     def _open(self) -> grpc.aio.Channel:
         if self._channel is None:
-            credentials = self._target.credentials() if self._target.credentials else None
-            self._channel = (
-                grpc.aio.insecure_channel(self._target.address, CLIENT_OPTIONS)
-                if credentials is None
-                else grpc.aio.secure_channel(self._target.address, credentials, CLIENT_OPTIONS)
-            )
+            self._channel = self._target.channel()
         return self._channel

@@ -19,7 +19,7 @@ from gateway_svc.errors import (
     Overloaded,
     ShuttingDown,
 )
-from gateway_svc.stopping.stop import Subject, stopped
+from gateway_svc.stopping.stop import stopped
 from gateway_svc.stopping.stops import Stops
 from gateway_svc.stopping.turns import StoppableTurn
 from gateway_svc.turns.account import Totals
@@ -46,6 +46,7 @@ from gateway_svc.watching.telemetry import Telemetry
 from recording.upkeep import attempt
 from service_kit.access.calls import Count, OwnCount
 from service_kit.errors import code_name
+from service_kit.producing.stop import Subject
 
 log = structlog.get_logger(__name__)
 

@@ -101,8 +101,9 @@ def _answered(options: Options, event: bytes, place: tuple[str, str]) -> bytes:
         except OSError:
             raise NotTaken("the file of rules cannot be read") from None
     headers = "".join(f"{name}: {text}\r\n" for name, text in zip(PLACE, place, strict=True) if text)
+    headers += f"Onrecord-Mode: {options.mode}\r\n"
     if rules:
-        headers += f"Onrecord-Rules-Bytes: {len(rules)}\r\nOnrecord-Mode: {options.mode}\r\n"
+        headers += f"Onrecord-Rules-Bytes: {len(rules)}\r\n"
     answer = post(options, f"/hooks/{options.agent}{query}", rules + event, headers)
     if _has_kept():
         from intake_svc.hooks.kept import hand_over

@@ -10,24 +10,31 @@ from typing import Any
 
 import structlog
 from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
 
 from intake_svc.dialects.reading import Labelled
 from intake_svc.errors import StoreUnavailable
+from intake_svc.hooks.answers import refusal
 from intake_svc.hooks.calls import Calls
 from intake_svc.hooks.event import HookEvent, WrongEvent, from_line, read_event
 from intake_svc.hooks.rules import decide
 from intake_svc.hooks.tables import Kind
 from intake_svc.labels import SessionLabels
 from intake_svc.metrics import DoorMetrics
+from intake_svc.stops import Stops
 from recording.calls import Decision
 from recording.logger import AuditRefused
 from recording.record import Record
 from recording.spool import SpoolClosed
 from service_kit.access.callers import current_caller
 from service_kit.errors import InvalidRequest
+from service_kit.producing.stop import Subject, told
+from service_kit.producing.stop import decision as stopped_by
 
 log = structlog.get_logger(__name__)
 
+STOPS_UNKNOWN = "stops_unknown"
+"""The rule of a call that is refused since it cannot be known whether it is stopped."""
 FLUSH_SECONDS = 0.5
 MAX_LOST = 2**20
 
@@ -35,10 +42,11 @@ MAX_LOST = 2**20
 class Hooks:
     """The events of hooks. Its methods belong to the event loop."""
 
-    def __init__(self, record: Record, calls: Calls, labels: SessionLabels, metrics: DoorMetrics) -> None:
+    def __init__(self, record: Record, calls: Calls, labels: SessionLabels, stops: Stops, metrics: DoorMetrics) -> None:
         self._record = record
         self._calls = calls
         self._labels = labels
+        self._stops = stops
         self._metrics = metrics
         # Of its own: a tool does not wait for exports that are unpacked.
         self._thread = ThreadPoolExecutor(1, "hooks")
@@ -127,10 +135,27 @@ class Hooks:
         if event.kind is Kind.BEFORE and (trouble := self._record.spool.trouble()):
             raise StoreUnavailable(trouble)
         decision, answer = None, None
-        if rules and event.kind is Kind.BEFORE:
+        if event.kind is Kind.BEFORE:
+            decision, answer = self._stopped(event, principal, is_strict=is_strict)
+        if rules and event.kind is Kind.BEFORE and decision is None:
             decision, answer = decide(rules, event, principal, is_strict=is_strict)
         self._tell(event, principal, decision)
         return answer
+
+    def _stopped(
+        self, event: HookEvent, principal: str, *, is_strict: bool
+    ) -> tuple[Decision | None, dict[str, Any] | None]:
+        """The decision and the answer of a stop; None for neither. What cannot be known refuses in strict."""
+        said = {"repository": event.repository, "branch": event.branch}
+        labels = {key: text for key, text in said.items() if text}
+        subject = Subject(principal, event.table.agent, event.agent, labels)
+        if stop := self._stops.of(subject, event.tool):
+            self._metrics.count_hooks("stopped")
+            return stopped_by(stop), refusal(event.agent, told(stop))
+        if is_strict and (trouble := self._stops.trouble()):
+            source, denied = common_pb2.DECISION_SOURCE_RULE, common_pb2.VERDICT_DENIED
+            return Decision(source, denied, rule=STOPS_UNKNOWN), refusal(event.agent, f"It was not run: {trouble}.")
+        return None, None
 
     def _take_kept(self, body: bytes, lost: int, principal: str) -> None:
         for line in body.splitlines():

@@ -64,6 +64,17 @@ class Target:
         """The producer id of a spool's rows, since a caller may record only under its own name."""
         return f"{self.producer_name}/{spool_id}" if self.producer_name else spool_id
 
+    def channel(self, *options: tuple[str, int]) -> grpc.aio.Channel:
+        """A new channel, with more options of gRPC than the usual ones.
+
+        Raises:
+            WrongFile: a file cannot be used.
+        """
+        every = [*CLIENT_OPTIONS, *options]
+        if self.credentials is None:
+            return grpc.aio.insecure_channel(self.address, every)
+        return grpc.aio.secure_channel(self.address, self.credentials(), every)
+
 
 def open_target(address: str, files: ClientFiles | None, token_file: Path | None, producer_name: str) -> Target:
     """The audit service at address.
@@ -90,11 +101,7 @@ class Connection:
     """A connection of its own: by default, a second channel would share the first one's dead connection."""
 
     def __init__(self, target: Target) -> None:
-        options = [*CLIENT_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
-        if target.credentials is None:
-            self._channel = grpc.aio.insecure_channel(target.address, options)
-        else:
-            self._channel = grpc.aio.secure_channel(target.address, target.credentials(), options)
+        self._channel = target.channel(("grpc.use_local_subchannel_pool", 1))
         self._metadata = tuple(target.metadata())
 
     def record(self) -> RecordCall:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from service_kit.access.guard import GuardSettings
 from service_kit.access.roles import CallerName
 from service_kit.setting_types import Bytes, CertificateFile, KeyFile, Target, TokenFile
+from service_kit.settings import Settings
 
 
 class ProducerSettings(GuardSettings):
@@ -27,10 +28,20 @@ class ProducerSettings(GuardSettings):
 
     @model_validator(mode="after")
     def _check_audit_tls(self) -> Self:
-        prefix = self.model_config.get("env_prefix", "")
-        if (self.audit_tls_cert is None) != (self.audit_tls_key is None):
-            missing, given = ("KEY", "CERT") if self.audit_tls_cert else ("CERT", "KEY")
-            raise ValueError(f"{prefix}AUDIT_TLS_{missing}: is not set, but {prefix}AUDIT_TLS_{given} is: give both")
-        if self.audit_tls_cert and not self.audit_tls_ca:
-            raise ValueError(f"{prefix}AUDIT_TLS_CA: is not set: name the file of the CA that signed the audit service")
+        check_client_tls(self, "audit", "the audit service")
         return self
+
+
+def check_client_tls(settings: Settings, way: str, service: str) -> None:
+    """Looks whether the settings of a client's TLS, {way}_tls_ca, _cert and _key, belong together.
+
+    Raises:
+        ValueError: they do not.
+    """
+    prefix = f"{settings.model_config.get('env_prefix', '')}{way.upper()}"
+    ca, cert, key = (getattr(settings, f"{way}_tls_{name}") for name in ("ca", "cert", "key"))
+    if (cert is None) != (key is None):
+        missing, given = ("KEY", "CERT") if cert else ("CERT", "KEY")
+        raise ValueError(f"{prefix}_TLS_{missing}: is not set, but {prefix}_TLS_{given} is: give both")
+    if cert and not ca:
+        raise ValueError(f"{prefix}_TLS_CA: is not set: name the file of the CA that signed {service}")

@@ -1,4 +1,4 @@
-"""The way to the ledger, from the settings of a service that records."""
+"""The ways to the ledger and to other services, from the settings of a service that records."""
 
 from recording.channel.tls import ClientFiles
 from recording.channel.watched import WrongFile, warn_of_readers
@@ -8,19 +8,20 @@ from service_kit.settings import name_variable
 
 
 class WrongTarget(Exception):
-    """A file for the audit service cannot be used; the message begins with the variable that names it."""
+    """A file for another service cannot be used; the message begins with the variable that names it."""
 
 
-def open_target(settings: ProducerSettings) -> connection.Target:
-    """The audit service that settings name.
+def open_target(settings: ProducerSettings, way: str = "audit") -> connection.Target:
+    """The service that settings name by {way}_target, {way}_tls_… and {way}_token_file.
 
     Raises:
         WrongTarget: a file cannot be used.
     """
-    ca, certificate, key = settings.audit_tls_ca, settings.audit_tls_cert, settings.audit_tls_key
-    warn_of_readers(key, settings.audit_token_file)
+    ca, certificate, key = (getattr(settings, f"{way}_tls_{name}") for name in ("ca", "cert", "key"))
+    address, token_file = getattr(settings, f"{way}_target"), getattr(settings, f"{way}_token_file")
+    warn_of_readers(key, token_file)
     files = ClientFiles(ca, certificate, key) if ca else None
     try:
-        return connection.open_target(settings.audit_target, files, settings.audit_token_file, settings.producer_name)
+        return connection.open_target(address, files, token_file, settings.producer_name)
     except WrongFile as error:
         raise WrongTarget(name_variable(settings, error)) from None

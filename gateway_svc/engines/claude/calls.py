@@ -22,14 +22,14 @@ from gateway_svc.engines.claude.lines import as_id
 from gateway_svc.engines.claude.outcomes import CANCELLED, observed_result
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.wire.fields import Fields
-from gateway_svc.stopping.stop import decision as stop_decision
 from gateway_svc.stopping.stop import ended as ended_by
-from gateway_svc.stopping.stop import told as stop_told
 from gateway_svc.stopping.turns import RunningCall
 from gateway_svc.turns.events import tool_call_finished, tool_call_started
 from gateway_svc.turns.turn import Turn
 from recording.calls import AGENT_OWN, NOT_RECORDED, UNDECIDED, UNKNOWN_TOOL, Decision, Scope, ToolCall, ToolResult
 from service_kit.bounds import PROGRAM_CALLS
+from service_kit.producing.stop import decision as stop_decision
+from service_kit.producing.stop import told as stop_told
 
 MAX_NAME_CHARACTERS = 128
 TOOLS = frozenset(
