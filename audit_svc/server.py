@@ -73,7 +73,7 @@ async def _serve(
     metrics.on_failed_commit = partial(asyncio.get_running_loop().call_soon_threadsafe, look.set)
     watching = asyncio.create_task(_watch_files(ledger, look))
     retention = asyncio.create_task(keep_retention(ledger, settings.retention_days))
-    services = LedgerServices(ledger)
+    services = LedgerServices(ledger, seal.reader)
 
     async def detail() -> str:
         return "; ".join(filter(None, (ledger.why_clock_jumped(), seal.why_troubled())))

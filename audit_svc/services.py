@@ -8,6 +8,8 @@ from onrecord.audit.v1 import (
     administration_pb2_grpc,
     audit_pb2,
     audit_pb2_grpc,
+    proof_pb2,
+    proof_pb2_grpc,
     questions_pb2,
     questions_pb2_grpc,
 )
@@ -29,8 +31,11 @@ from audit_svc.errors import (
     Unsupported,
 )
 from audit_svc.ledger.protocol import Ledger
+from audit_svc.proofs import ProofServicer
 from audit_svc.query_log import QueryLog
 from audit_svc.questions import QuestionServicer
+from audit_svc.seal.errors import NotSealed
+from audit_svc.seal.reader import SealReader
 from audit_svc.servicer import AuditServicer
 from service_kit.access.interceptor import Rules, rules_for
 from service_kit.access.roles import Role
@@ -42,6 +47,7 @@ _PRODUCERS, _READERS, _ADMINS = (
     frozenset({Role.READER, Role.ADMIN}),
     frozenset({Role.ADMIN}),
 )
+_ALL = _PRODUCERS | _READERS
 ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
     audit_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name: {
         "Record": _PRODUCERS,
@@ -61,6 +67,12 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
         "Prune": _ADMINS,
         "Backup": _ADMINS,
     },
+    proof_pb2.DESCRIPTOR.services_by_name["ProofService"].full_name: {
+        "GetCheckpoint": _ALL,
+        "GetProof": _ALL,
+        "GetTile": _READERS,
+        "AddCosignature": _ALL,
+    },
 }
 """Who may call what, by the full names of the services; docs/security.md has it as a table."""
 
@@ -74,6 +86,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     NotFound: grpc.StatusCode.NOT_FOUND,
     AmbiguousId: grpc.StatusCode.FAILED_PRECONDITION,
     StoreRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    NotSealed: grpc.StatusCode.FAILED_PRECONDITION,
     ClockJumped: grpc.StatusCode.FAILED_PRECONDITION,
     AlreadyRunning: grpc.StatusCode.ABORTED,
     Unsupported: grpc.StatusCode.UNIMPLEMENTED,
@@ -92,23 +105,26 @@ def rules() -> Rules:
 
 def error_interceptor() -> ErrorInterceptor:
     """Gives the ledger's errors their status codes."""
-    return ErrorInterceptor(STATUSES, retry_after_seconds={QueueFull: 0.25, DiskFull: 5.0})
+    return ErrorInterceptor(STATUSES, retry_after_seconds={QueueFull: 0.25, DiskFull: 5.0, NotSealed: 1.0})
 
 
 class LedgerServices:
-    """AuditService, QuestionService and AdministrationService of one ledger."""
+    """AuditService, QuestionService, AdministrationService and ProofService of one ledger."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, seal: SealReader | None = None) -> None:
+        """seal: None where nothing is sealed."""
         self._query_log = QueryLog(ledger, STATUSES)
         self._audit = AuditServicer(ledger)
         self._questions = QuestionServicer(ledger, self._query_log)
         self._administration = AdministrationServicer(ledger, self._query_log)
+        self._proofs = ProofServicer(seal, self._query_log)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Has server answer their RPCs."""
         audit_pb2_grpc.add_AuditServiceServicer_to_server(self._audit, server)
         questions_pb2_grpc.add_QuestionServiceServicer_to_server(self._questions, server)
         administration_pb2_grpc.add_AdministrationServiceServicer_to_server(self._administration, server)
+        proof_pb2_grpc.add_ProofServiceServicer_to_server(self._proofs, server)
 
     def begin_drain(self) -> None:
         """Begins nothing new: streams of producers end when what was queued is committed, tails at once."""
@@ -117,4 +133,5 @@ class LedgerServices:
 
     async def close(self) -> None:
         """Writes the last rows of the log of queries."""
+        self._proofs.close()
         await self._query_log.close()

@@ -1,12 +1,22 @@
 """The ledger's settings, from environment variables AUDIT_…, validated at start."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from service_kit.access.guard import GuardSettings
-from service_kit.setting_types import Count, ListenAddress, NewFile, Seconds, SecondsOrZero, Text
+from service_kit.setting_types import Count, HomePath, ListenAddress, NewFile, Seconds, SecondsOrZero, Text, file_with
+
+
+def _check_witnesses(path: Path, content: bytes) -> None:
+    from audit_svc.seal.witnesses import check_policy  # only where there are some: it takes long to load
+
+    check_policy(path, content)
+
+
+WitnessesFile = Annotated[HomePath, file_with(_check_witnesses)]
 
 
 class AuditSettings(GuardSettings):
@@ -36,6 +46,9 @@ class AuditSettings(GuardSettings):
 
     seal_origin: Text | None = None
     """The log's name, chosen before its key is made: a name that is yours, such as ledger.example.com/agents."""
+
+    seal_witnesses: WitnessesFile | None = None
+    """Who watches the log: the lines `witness NAME KEY [URL]` of a file of https://c2sp.org/tlog-policy."""
 
     check_days: Count = Field(30, le=10_000)
     """After as many, and after an end that was not clean, the whole file is checked beside the service."""

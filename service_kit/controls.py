@@ -22,6 +22,7 @@ TEXTS: Mapping[str, str] = {
     "onrecord.audit.v1.CostRow.error": "as in AuditRow",
     "onrecord.common.v1.Decision.reason": "a person's words",
     "onrecord.audit.v1.ControlRow.reason": "a person's words",
+    "onrecord.audit.v1.AddCosignatureRequest.note": "a signed note has lines",
     "onrecord.audit.v1.ToolCallFilter.args_contain": "a part of args_summary",
 }
 """The fields that are texts, by their full names, each with the reason; all other strings are names."""

@@ -9,7 +9,7 @@ import pytest
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import BaseSettings, NoDecode
 
-from audit_svc.settings import AuditSettings
+from audit_svc.settings import AuditSettings, WitnessesFile
 from gateway_svc.engines.kinds import EngineKind, engine_kinds
 from gateway_svc.settings import GatewaySettings, RulesFile, split_policies
 from gateway_svc.tools.jail.sandbox import JailSettings
@@ -94,6 +94,7 @@ WRONG: dict[object, tuple[str, ...]] = {
     st.KeyFile: (*NO_CONTENT, "{tmp}/words", PLANTED, f"x/{PLANTED}", f"/{PLANTED}/{PLANTED}"),
     st.TokenFile: (*(p for p in NO_CONTENT if p != "{tmp}/file"), "{tmp}/words", PLANTED, f"x/{PLANTED}"),
     CallersFile: (*NO_CONTENT, "{tmp}/words", "{tmp}/nobody"),
+    WitnessesFile: (*NO_CONTENT, "{tmp}/words", "{tmp}/callers"),
     RulesFile: (*NO_CONTENT, "{tmp}/words", "{tmp}/callers"),
     st.PathList: ("~nobody-here/x", "{tmp}/none", "x", "..", "{tmp},{tmp}/none", "/nowhere", ".", "~nobody-here"),
     LabelBudget: ("team", "team=x", "team=x:-1", "=x:1", "team=:1", "team=x:1/year", "x:1", "a=b:1,c", "a=b:1.5", ":"),

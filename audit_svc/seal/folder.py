@@ -38,6 +38,13 @@ def make_key(key_file: Path, origin: str) -> Signer:
     return signer
 
 
+def keep_verifier(folder: Path, verifier: Verifier) -> None:
+    """Has the log's verifier key in its folder, wherever its key is."""
+    path, said = folder / VERIFIER, f"{verifier}\n".encode()
+    if not path.exists() or path.read_bytes() != said:
+        replace_file(path, said)
+
+
 def read_key(key_file: Path) -> Signer:
     """The signing key. Raises BadKey, FileNotFoundError."""
     try:

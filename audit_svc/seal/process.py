@@ -12,6 +12,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from audit_svc.seal.folder import KEY, folder_of
+from audit_svc.seal.reader import SealReader
+from audit_svc.seal.witnesses import watch_policy
 from audit_svc.settings import AuditSettings
 
 log = structlog.get_logger(__name__)
@@ -31,6 +33,9 @@ class SealProcess(Collector):
         self._origin = settings.seal_origin or ""
         self._seconds = settings.seal_seconds
         self._max_lag_seconds = settings.seal_max_lag_seconds
+        self.reader = (
+            SealReader(settings.db, self.folder, watch_policy(settings.seal_witnesses)) if self._seconds else None
+        )
         self._leaves = 0
         self._trouble = ""
         self._caught_up = time.monotonic()

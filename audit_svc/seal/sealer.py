@@ -11,7 +11,7 @@ from typing import Any, Self
 from audit_svc.ledger.side_by_side import side_by_side
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadLog
-from audit_svc.seal.folder import CHECKPOINT, FolderLock, make_key, read_checkpoint, read_key
+from audit_svc.seal.folder import CHECKPOINT, FolderLock, keep_verifier, make_key, read_checkpoint, read_key
 from audit_svc.seal.history import History, Restore
 from audit_svc.seal.index import INDEX, Index, Run
 from audit_svc.seal.leaf import KINDS, Kind
@@ -41,6 +41,7 @@ class Sealer:
         self._folder = folder
         try:
             self.signer = _key(key_file, origin, folder)
+            keep_verifier(folder, self.signer.verifier)
             self._ledger = open_for_reading(database)
             leaf.prepare(self._ledger)
             if not (folder / CHECKPOINT).exists():

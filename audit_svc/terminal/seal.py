@@ -5,9 +5,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
-from audit_svc.errors import NotFound
 from audit_svc.seal import leaf
-from audit_svc.seal.errors import NotSealed, Rewritten, SealError
+from audit_svc.seal.errors import Rewritten, SealError
 from audit_svc.seal.folder import (
     CHECKPOINT,
     KEY,
@@ -21,6 +20,7 @@ from audit_svc.seal.folder import (
 from audit_svc.seal.history import History
 from audit_svc.seal.index import Index
 from audit_svc.seal.proof import Proof
+from audit_svc.seal.proving import KINDS_WITH_ID, prove, rows_of
 from audit_svc.seal.sealer import Sealer
 from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import Report
@@ -83,16 +83,8 @@ def proof(
     with error_is_exit_code_1(), reading(path, on_unseen=say_unseen) as connection:
         leaf.prepare(connection)
         verifier = _verifier(None, folder)
-        checkpoint, note = _checkpoint(folder, verifier)
-        with closing(Index(folder)) as index:
-            kind, position, said = _find(connection, id, recorded_by)
-            at = index.find(kind.name, position)
-        if at is None or at >= checkpoint.size:
-            raise NotSealed(
-                f"the {kind.name} {id} is not sealed yet: try again in a second, or see `audit-svc seal status`"
-            )
-        made = Proof.make(said, at, Tiles(folder, checkpoint.size), note)
-        made.check(verifier)
+        _, note = _checkpoint(folder, verifier)
+        made = prove(folder, verifier, [note], rows_of(connection, KINDS_WITH_ID, id, recorded_by))
     echo(str(made).removesuffix("\n"))
 
 
@@ -209,20 +201,6 @@ def _checkpoint(folder: Path, verifier: Verifier) -> Any:
         return read_checkpoint(folder / CHECKPOINT, verifier)
     except FileNotFoundError:
         raise SealError(f"{folder} has no checkpoint: nothing is sealed there") from None
-
-
-def _find(connection: Any, id_: str, recorded_by: str | None) -> tuple[leaf.Kind, int, bytes]:
-    for kind in leaf.KINDS:
-        if "id" not in kind.texts:
-            continue
-        who = "" if recorded_by is None else " AND recorded_by = ?2"
-        values = (id_,) if recorded_by is None else (id_, recorded_by)
-        found = connection.execute(kind.select(f"id = ?1{who}"), values).fetchall()
-        if len(found) > 1 and kind.name != "session":
-            raise SealError(f"several callers recorded a {kind.name} {id_}: name one with --recorded-by")
-        if found:
-            return kind, found[-1][0], found[-1][1].encode()
-    raise NotFound(f"the ledger has no row {id_}", "row", id_)
 
 
 def _verify_proof(path: Path, key: str | None, *, as_json: bool) -> None:

@@ -26,6 +26,7 @@ BASES: dict[str, dict[str, Any]] = {
     "StopAgents": {"scope": {"agent": NOBODY}, "reason": "a drill"},
     "Resume": {"stop_id": NOBODY, "reason": "the drill is over"},
     "GetSessionRecord": {"session": {"id": NOBODY}},
+    "GetProof": {"kind": audit_pb2.ROW_KIND_TOOL_CALL, "row": {"id": NOBODY}},
     "Prune": {"created_before_ms": 1, "dry_run": True},
 }
 """What a request needs to be good, but for what a case spoils."""
@@ -38,6 +39,7 @@ RESOURCES = {
     "tool_call_id": "tool_call",
     "stop_id": "stop",
     "session.id": "session",
+    "row.id": "tool_call",
 }
 """What an id of a request names, which is looked up."""
 OTHER_IDS = {

@@ -8,7 +8,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2, proof_pb2, questions_pb2
 from onrecord.gateway.v1 import approvals_pb2, control_pb2, gateway_pb2
 
 from audit_svc.ledger.batch import read_batch
@@ -19,7 +19,7 @@ from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request,
 
 REQUESTS = [
     method.input_type
-    for module in (administration_pb2, questions_pb2, approvals_pb2, control_pb2, gateway_pb2)
+    for module in (administration_pb2, questions_pb2, proof_pb2, approvals_pb2, control_pb2, gateway_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]

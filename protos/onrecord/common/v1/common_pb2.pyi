@@ -283,6 +283,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """An administrator has stopped what the turn is of: it can run once the stop is lifted. Metadata: stop_id."""
     ERROR_REASON_POLICY_CHANGED: _ErrorReason.ValueType  # 41
     """The tool call was asked about under other rules than those in force, so that it is refused. Metadata: resource, id."""
+    ERROR_REASON_NOT_SEALED: _ErrorReason.ValueType  # 42
+    """The ledger's log does not have the row yet, or has nothing yet: a second later it should."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call failed. The google.rpc.ErrorInfo of a status has domain onrecord.dev, and the value's name
@@ -377,6 +379,8 @@ ERROR_REASON_STOPPED: ErrorReason.ValueType  # 40
 """An administrator has stopped what the turn is of: it can run once the stop is lifted. Metadata: stop_id."""
 ERROR_REASON_POLICY_CHANGED: ErrorReason.ValueType  # 41
 """The tool call was asked about under other rules than those in force, so that it is refused. Metadata: resource, id."""
+ERROR_REASON_NOT_SEALED: ErrorReason.ValueType  # 42
+"""The ledger's log does not have the row yet, or has nothing yet: a second later it should."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

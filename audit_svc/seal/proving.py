@@ -1,0 +1,87 @@
+"""Makes the proof of a row, from the ledger, the tiles and the checkpoints."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from audit_svc.errors import AmbiguousId, Damaged, NotFound
+from audit_svc.seal.errors import NotSealed
+from audit_svc.seal.index import Index
+from audit_svc.seal.leaf import KINDS, Kind
+from audit_svc.seal.proof import Proof
+from audit_svc.seal.tiles import Tiles
+from recording.transparency.checkpoint import Checkpoint
+from recording.transparency.errors import BadNote
+from recording.transparency.note import Verifier, split_note
+
+KINDS_WITH_ID = tuple(kind for kind in KINDS if "id" in kind.texts)
+
+
+def prove(folder: Path, log: Verifier, notes: Sequence[str], rows: Sequence[tuple[Kind, int, bytes]]) -> Proof:
+    """The proof of the last of some rows that is sealed, as rows_of() gives them.
+
+    Args:
+        folder: of the seal.
+        log: its key.
+        notes: checkpoints that the log has signed, the one to be preferred first; the last is the newest.
+        rows: at least one.
+
+    Raises:
+        NotSealed: the newest checkpoint has none of the rows.
+        Damaged: a row is not what was sealed.
+        BadLog: the log's own files are not what they were.
+    """
+    newest = Checkpoint.parse(split_note(notes[-1])[0])
+    with closing(Index(folder)) as index:
+        for row in reversed(rows):
+            at = index.find(row[0].name, row[1])
+            if at is not None and at < newest.size:
+                break
+        else:
+            raise NotSealed(f"the {rows[0][0].name} is not sealed yet: try again in a second")
+    kind, _, said = row
+    for note in notes:
+        size = Checkpoint.parse(split_note(note)[0]).size
+        if at >= size:
+            continue
+        made = Proof.make(said, at, Tiles(folder, size), note)
+        try:
+            made.check(log)
+        except BadNote:
+            continue  # a checkpoint from before a restore of the log, or a row that was changed
+        return made
+    raise Damaged(f"the {kind.name} is not what was sealed as leaf {at}: `audit-svc verify` tells what was changed")
+
+
+def rows_of(
+    ledger: apsw.Connection, kinds: Sequence[Kind], id_: str, recorded_by: str | None
+) -> list[tuple[Kind, int, bytes]]:
+    """The kind, position and leaf of the row of an id, of a session of each revision.
+
+    recorded_by: whose; None where there must be only one.
+
+    Raises:
+        NotFound, AmbiguousId.
+    """
+    for kind in kinds:
+        who, values = ("", (id_,)) if recorded_by is None else (" AND recorded_by = ?2", (id_, recorded_by))
+        found: list[Any] = ledger.execute(kind.select(f"id = ?1{who}"), values).fetchall()
+        if not found:
+            continue
+        owners = sorted(
+            name
+            for (name,) in ledger.execute(f"SELECT DISTINCT recorded_by FROM {kind.table} WHERE id = ?", (id_,))  # noqa: S608 - names of ours
+        )
+        if recorded_by is None and len(owners) > 1:
+            raise AmbiguousId(
+                f"several callers recorded a {kind.name} with this id: choose one with recorded_by (`--recorded-by`)",
+                kind.name,
+                id_,
+                owners,
+            )
+        return [(kind, position, said.encode()) for position, said in found]
+    what = kinds[0].name.replace("_", " ") if len(kinds) == 1 else "row"
+    raise NotFound(f"the ledger has no {what} with this id", kinds[0].name if len(kinds) == 1 else "row", id_)

@@ -1,0 +1,112 @@
+"""What the serving process answers about the log: it reads the seal's folder, and has no key."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from audit_svc.errors import Damaged, InvalidRequest, NotFound
+from audit_svc.seal import leaf
+from audit_svc.seal.errors import BadLog, NotSealed
+from audit_svc.seal.folder import CHECKPOINT, VERIFIER, read_checkpoint, read_verifier
+from audit_svc.seal.proof import Proof
+from audit_svc.seal.proving import prove, rows_of
+from audit_svc.seal.tiles import WIDTH, Tiles, tile_path
+from audit_svc.seal.witnesses import Cosigned, NamedWitness
+from audit_svc.sqlite.open.connection import open_for_reading, translated
+from recording.transparency import tree
+from recording.transparency.checkpoint import Checkpoint
+from recording.transparency.errors import TransparencyError
+from recording.transparency.note import Verifier, split_note
+from recording.transparency.tree import HASH_BYTES
+
+_TILE = re.compile(r"tile/([0-9]{1,2})/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?", re.ASCII)
+
+
+class Head(NamedTuple):
+    """The newest checkpoint."""
+
+    verifier: Verifier
+    checkpoint: Checkpoint
+    note: str
+    """With the cosignatures of witnesses that have signed it."""
+    cosigned: list[str]
+    """Each checkpoint that is the newest of some witness, with the cosignatures of those; first that of most."""
+
+
+class SealReader:
+    """Answers from one ledger and its seal. It waits for the disk; one thread at a time may call it."""
+
+    def __init__(
+        self, database: Path, folder: Path, witnesses: Callable[[], Sequence[NamedWitness]] = tuple[NamedWitness, ...]
+    ) -> None:
+        self._database = database
+        self._folder = folder
+        self._witnesses = witnesses
+        self._cosigned = Cosigned(folder)
+        self._tiles = Tiles(folder, 0)
+
+    def head(self) -> Head:
+        """Raises NotSealed: there is none yet; Damaged: it cannot be read."""
+        try:
+            verifier = read_verifier(str(self._folder / VERIFIER))
+            checkpoint, note = read_checkpoint(self._folder / CHECKPOINT, verifier)
+        except FileNotFoundError:
+            raise NotSealed("nothing is sealed yet: try again in a second") from None
+        except (BadLog, TransparencyError) as error:
+            if not (self._folder / VERIFIER).exists():
+                raise NotSealed("nothing is sealed yet: try again in a second") from None
+            raise Damaged(f"the seal's checkpoint cannot be used: {error}") from None
+        if checkpoint.size != self._tiles.size:
+            self._tiles = Tiles(self._folder, checkpoint.size)
+        found = self._cosigned.checkpoints([witness.key for witness in self._witnesses()])
+        most = sorted(found.values(), key=lambda signed: signed[1], reverse=True)
+        return Head(verifier, checkpoint, found.get(split_note(note)[0], (note, 0))[0], [note for note, _ in most])
+
+    def consistency(self, head: Head, old_size: int) -> list[bytes]:
+        """That the log begins with old_size leaves; none where there is nothing to prove. Raises Damaged."""
+        if not 0 < old_size < head.checkpoint.size:
+            return []
+        with _damage():
+            return tree.consistency_proof(old_size, head.checkpoint.size, self._tiles.subtree)
+
+    def proof(self, kinds: Sequence[leaf.Kind], id_: str, recorded_by: str | None) -> Proof:
+        """Of the one row of an id. Raises NotFound, AmbiguousId, NotSealed, Damaged, StoreRefused."""
+        with translated(self._database), closing(open_for_reading(self._database)) as ledger, _damage():
+            leaf.prepare(ledger)
+            rows = rows_of(ledger, kinds, id_, recorded_by)
+            head = self.head()
+            return prove(self._folder, head.verifier, [*head.cosigned, head.note], rows)
+
+    def tile(self, path: str) -> bytes:
+        """The hashes of a tile, side by side. Raises InvalidRequest, NotFound, Damaged, NotSealed."""
+        found = _TILE.fullmatch(path)
+        level, n, width = _place(found) if found else (0, 0, 0)
+        if not found or tile_path(level, n, width) != path or level > 63:
+            raise InvalidRequest("path is not that of a tile, such as tile/0/x001/067 or tile/1/000.p/17", "path")
+        size = self.head().checkpoint.size
+        if min((size >> 8 * level) - n * WIDTH, WIDTH) < width:
+            raise NotFound(f"the log of {size} leaves has no such tile yet", "tile", path)
+        with _damage():
+            return self._tiles.tile(level, n)[: width * HASH_BYTES]
+
+    def add_cosignature(self, note: str) -> None:
+        """Keeps what a witness has signed. Raises as Cosigned.keep(), and NotSealed."""
+        head = self.head()
+        with _damage():
+            self._cosigned.keep(note, head.verifier, [witness.key for witness in self._witnesses()], self._tiles)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """What is wrong with the log's files, as an error that the service has a status for."""
+    try:
+        yield
+    except BadLog as error:
+        raise Damaged(f"the seal's files are not what they were: {error}") from None
+
+
+def _place(found: re.Match[str]) -> tuple[int, int, int]:
+    level, number, width = found.groups()
+    return int(level), int(number.replace("x", "").replace("/", "")), int(width or WIDTH)

@@ -1,0 +1,150 @@
+"""The witnesses that the ledger's operator names, in a file of https://c2sp.org/tlog-policy, and what they signed."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from audit_svc.errors import Damaged, InvalidRequest, NotFound
+from audit_svc.seal.tiles import Tiles, replace_file
+from recording.channel.watched import Watched, WrongFile
+from recording.transparency.checkpoint import Checkpoint
+from recording.transparency.cosignature import Cosignature, Witness, cosignatures
+from recording.transparency.errors import BadKey, BadNote
+from recording.transparency.note import Verifier, split_note
+
+FOLDER = "cosigned"
+"""Below the seal's folder: a file for each witness, by its key's id."""
+MAX_WITNESSES = 1000
+MAX_COSIGNED_BYTES = 16_384
+"""Of a note that somebody sends: a checkpoint with some cosignatures has a few hundred."""
+_OTHER_LINES = frozenset({"log", "group", "quorum"})
+
+
+class NamedWitness(NamedTuple):
+    """A line of the file."""
+
+    name: str
+    """In the file alone."""
+    key: Witness
+    url: str
+    """Its submission prefix (https://c2sp.org/tlog-witness); empty for one that comes by itself."""
+
+
+class BadLine(BadKey):
+    """A line cannot be read."""
+
+
+def read_policy(text: str) -> tuple[NamedWitness, ...]:
+    """The witnesses of a policy; what it says of logs, groups and the quorum is for who verifies. Raises BadLine."""
+    found: list[NamedWitness] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        words = line.split()
+        if not words or words[0].startswith("#") or words[0] in _OTHER_LINES:
+            continue
+        try:
+            if words[0] != "witness" or not 3 <= len(words) <= 4:
+                raise BadKey("say `witness NAME KEY` or `witness NAME KEY URL`, as https://c2sp.org/tlog-policy has it")
+            found.append(_read(words))
+            if any(found[-1].name == each.name or found[-1].key.public == each.key.public for each in found[:-1]):
+                raise BadKey("the name or the key is that of an earlier witness")
+        except BadKey as error:
+            raise BadLine(f"line {number}: {error}") from None
+    if len(found) > MAX_WITNESSES:
+        raise BadLine(f"it names {len(found)} witnesses, and {MAX_WITNESSES} are the most")
+    return tuple(found)
+
+
+def load_policy(path: Path, contents: Sequence[bytes]) -> tuple[NamedWitness, ...]:
+    """The witnesses in the one file at path. Raises WrongFile."""
+    try:
+        return read_policy(contents[0].decode())
+    except (BadLine, UnicodeDecodeError) as error:
+        raise WrongFile(path, str(error) if isinstance(error, BadLine) else "is not UTF-8") from None
+
+
+def check_policy(path: Path, content: bytes) -> None:
+    """Refuses a file that a service cannot start with. Raises WrongFile: as load_policy(), or it names nobody."""
+    if not load_policy(path, [content]):
+        raise WrongFile(path, "names no witness: add a line `witness NAME KEY` or `witness NAME KEY URL`")
+
+
+def watch_policy(path: Path | None) -> Callable[[], tuple[NamedWitness, ...]]:
+    """The witnesses of the file as it is at each call; none without a file. Raises WrongFile: it cannot be used."""
+    return Watched([path], partial(load_policy, path), lines=True).current if path else tuple
+
+
+class Cosigned:
+    """The newest checkpoint of each witness, kept beside the log. One process writes, any may read."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: of the seal."""
+        self._folder = folder / FOLDER
+
+    def notes(self, witnesses: Sequence[Witness]) -> Iterator[tuple[Cosignature, str]]:
+        """What is kept of these witnesses, each with the note that it signed; what is damaged is left out."""
+        for witness in witnesses:
+            try:
+                note = self._path(witness).read_text(encoding="utf-8")
+                found = list(cosignatures(note, [witness]))
+            except (OSError, BadNote, UnicodeDecodeError):
+                continue
+            yield from ((cosignature, note) for cosignature in found)
+
+    def checkpoints(self, witnesses: Sequence[Witness]) -> dict[str, tuple[str, int]]:
+        """By its text, each checkpoint that is a witness's newest: as a note of all of them, and how many they are."""
+        found: dict[str, tuple[str, int]] = {}
+        for cosignature, note in self.notes(witnesses):
+            text = split_note(note)[0]
+            whole, count = found.get(text, ("", 0))
+            found[text] = (whole + cosignature.line if whole else note, count + 1)
+        return found
+
+    def keep(self, note: str, log: Verifier, witnesses: Sequence[Witness], tiles: Tiles) -> list[Cosignature]:
+        """Keeps what witnesses have signed in a note, where they have not signed a larger checkpoint before.
+
+        Returns what is good in it.
+
+        Raises:
+            InvalidRequest: it is no checkpoint that the log has signed, or a signature does not fit.
+            NotFound: no witness of these has signed it.
+            Damaged: the log has signed it, and has other leaves now.
+        """
+        try:
+            if len(note.encode()) > MAX_COSIGNED_BYTES:
+                raise BadNote(f"it has more than {MAX_COSIGNED_BYTES} bytes")
+            checkpoint = Checkpoint.open(note, log)
+            text, lines = split_note(note)
+            found = list(cosignatures(note, witnesses))
+        except BadNote as error:
+            raise InvalidRequest(f"note: {error}", "note") from None
+        own = [line.line for line in lines if (line.name, line.key_id) == (log.name, log.key_id)]
+        if not found:
+            others = [line.name for line in lines if line.line not in own]
+            if not others:
+                raise InvalidRequest("note: no witness has signed it", "note")
+            raise NotFound(f"AUDIT_SEAL_WITNESSES names no witness {others[0]} with this key", "witness", others[0])
+        if checkpoint.size > tiles.size or tiles.root(checkpoint.size) != checkpoint.root:
+            raise Damaged(
+                f"the log has {tiles.size} leaves and does not begin with the {checkpoint.size} that it signed: it was "
+                "rolled back or written anew. `audit-svc verify --old-checkpoint` with this note proves it"
+            )
+        self._folder.mkdir(mode=0o755, exist_ok=True)
+        for cosignature in found:
+            if self._size(cosignature.witness) <= checkpoint.size:
+                whole = f"{text}\n{own[0]}{cosignature.line}"
+                replace_file(self._path(cosignature.witness), whole.encode())
+        return found
+
+    def _size(self, witness: Witness) -> int:
+        return max((Checkpoint.parse(split_note(note)[0]).size for _, note in self.notes([witness])), default=0)
+
+    def _path(self, witness: Witness) -> Path:
+        return self._folder / witness.key_id.hex()
+
+
+def _read(words: Sequence[str]) -> NamedWitness:
+    url = words[3] if len(words) == 4 else ""
+    if url and not url.startswith(("https://", "http://")):
+        raise BadKey("the URL of a witness begins with https:// or http://")
+    return NamedWitness(words[1], Witness.parse(words[2]), url.rstrip("/"))
