@@ -33,6 +33,11 @@ class Cosigner(Signer):
 
     VERIFIER: ClassVar[type[Verifier]] = Witness
 
+    @property
+    def verifier(self) -> Witness:
+        """What checks its cosignatures."""
+        return Witness.of(self.name, self.private.public_key())
+
     def cosign(self, text: str, seconds: int) -> str:
         """The line of a checkpoint's text, at a time in seconds since 1970-01-01 UTC; the witness has checked it."""
         return self._line(_TIME.pack(seconds) + self.private.sign(_signed(text, seconds)))

@@ -18,7 +18,7 @@ def channels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, grp
     """A channel to each service of a real pair, by its package."""
     state = tmp_path_factory.mktemp("pair")
     (state / "workspace").mkdir()
-    audit = {"AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DB": str(state / "audit.db")}
+    audit = {"AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DB": str(state / "audit.db"), "AUDIT_SEAL_SECONDS": "1"}
     with start_service("audit_svc", audit, "serve") as ledger:
         gateway = {
             "GATEWAY_LISTEN": "127.0.0.1:0",

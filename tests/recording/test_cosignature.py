@@ -14,7 +14,7 @@ from recording.transparency.note import Signer, Verifier, open_note
 
 LOG = Signer.new("ledger.example.com/agents")
 COSIGNER = Cosigner.new("witness.example.com/w1")
-WITNESS = Witness.of(COSIGNER.name, COSIGNER.private.public_key())
+WITNESS = COSIGNER.verifier
 
 
 def checkpoint(size: int = 7) -> str:

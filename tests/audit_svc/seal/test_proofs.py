@@ -63,7 +63,8 @@ class World:
         """The status of a call that must fail, its reason, and whether it says when to try again."""
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await self.call(name, rpc, request)
-        told: Any = rpc_status.from_call(error.value)
+        call: Any = error.value
+        told: Any = rpc_status.from_call(call)
         info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
         assert told.details[0].Unpack(info)
         return error.value.code().name, info.reason, any(detail.Unpack(retry) for detail in told.details)
@@ -141,7 +142,12 @@ async def test_a_witness_follows_the_log_by_consistency_proofs_of_any_two_sizes(
 
 
 async def test_rows_of_each_kind_are_proven_to_whom_they_are_for(world):
-    mine = audit_row(), cost_row(), session_row(id="s", revision=1), control_row(1, scope="everything")
+    mine: Any = (
+        audit_row(),
+        cost_row(),
+        session_row(id="s", revision=1),
+        control_row(audit_pb2.CONTROL_KIND_STOP, scope="everything"),
+    )
     call, cost, session, control = mine
     rows = record_request(producer_id="gateway-a", last=4, tool_calls=[call], controls=[control])
     rows.MergeFrom(audit_pb2.RecordRequest(model_requests=[cost], sessions=[session]))
