@@ -21,7 +21,7 @@ from demo.approval import TwoPeople
 from demo.model_server import ModelServer
 from demo.processes import Service, start_service
 from demo.script import Script
-from gateway_svc.terminal import TurnPrinter
+from gateway_svc.terminal.turn_printer import TurnPrinter
 from recording.channel.options import CLIENT_OPTIONS
 from service_kit.terminal import program
 from service_kit.terminal.command import Option

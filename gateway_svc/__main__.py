@@ -3,7 +3,8 @@
 from service_kit.producing.letter_commands import dead_letters
 from service_kit.terminal.program import Command, Group, Program
 
-_CLIENT = "gateway_svc.terminal"
+_CLIENT = "gateway_svc.terminal.sessions"
+_TURNS = "gateway_svc.terminal.turns"
 _APPROVING = "gateway_svc.approving"
 _STOPPING = "gateway_svc.stopping.commands"
 _RULES = "gateway_svc.rules.commands"
@@ -16,7 +17,8 @@ program = Program(
         {
             "serve": Command("gateway_svc.serving:serve", "Serve until SIGTERM.", is_service=True),
             "worker": Command("gateway_svc.serving:worker", "", is_service=True),
-            "run": Command(f"{_CLIENT}:run", "Give an agent a task and watch it work."),
+            "run": Command(f"{_TURNS}:run", "Give an agent a task and watch it work."),
+            "chat": Command(f"{_TURNS}:chat", "Talk with an agent, turn after turn, in one session."),
             "change": Command(f"{_CLIENT}:change", "Change what the next turns of a session run with."),
             "engines": Command(f"{_CLIENT}:engines", "List the configured engines."),
             "health": Command(f"{_CLIENT}:health", "Ask a running gateway whether it serves."),

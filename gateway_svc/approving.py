@@ -7,7 +7,7 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import approvals_pb2 as pb
 from onrecord.gateway.v1 import approvals_pb2_grpc
 
-from gateway_svc.terminal import (
+from gateway_svc.terminal.calling import (
     DEFAULT_TARGET,
     EXIT_FAILED,
     GRPC_TIMEOUT_SECONDS,

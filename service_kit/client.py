@@ -52,6 +52,9 @@ class ClientAccess(NamedTuple):
 
 _LOOK_SECONDS = 2.0
 
+how_to_start = ""
+"""What a person may say to start a service, for a program that can."""
+
 _ACCESS: ContextVar[ClientAccess] = ContextVar("access", default=ClientAccess())  # noqa: B039 - it is frozen
 
 
@@ -121,7 +124,7 @@ def why_away(target: str, service: str, details: str) -> str:
             if current_access().files is None and _speaks_tls(ssl, connection):
                 return " (TLS is spoken there: give --ca, or set ONRECORD_CA)"
     except (OSError, OverflowError):
-        return f" (is {service} running at {target}?)"
+        return f" (is {service} running at {target}?{f' {how_to_start}' if how_to_start else ''})"
     return ""
 
 

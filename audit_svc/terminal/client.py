@@ -6,12 +6,16 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from google.protobuf.message import Message
+from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.terminal.options import Source
 from audit_svc.terminal.running import error_is_exit_code_1, progress, refuse_both
+from service_kit.terminal.ids import is_whole, whole_id
 
 PAGE = 1000
 PAGE_SECONDS = 30.0
+LOOKED_THROUGH = 10_000
+"""The newest sessions, among which a part of an id is looked for."""
 
 
 class Client(Protocol):
@@ -64,3 +68,22 @@ def all_rows(
             break
         tell(len(found), 0 if limit == sys.maxsize else limit)
     return found
+
+
+def named_session(source: Source, text: str, hint: str = "SESSION") -> str:
+    """The id of the session that text stands for, see service_kit.terminal.ids.
+
+    Raises:
+        BadParameter: it fits several, or there is none yet; hint names the parameter.
+    """
+    if is_whole(text):
+        return text
+    request, found = questions_pb2.ListSessionRecordsRequest(page_size=PAGE), list[str]()
+    with connect(source) as client:
+        while len(found) < LOOKED_THROUGH and text not in found:
+            page = client.call("ListSessionRecords", request, PAGE_SECONDS)
+            found += [record.session.id for record in page.sessions]
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                break
+    return whole_id(text, found, hint)

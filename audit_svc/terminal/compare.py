@@ -2,31 +2,30 @@
 
 import sys
 from collections.abc import Callable
-from typing import Annotated
 
 from onrecord.audit.v1 import questions_pb2
 
-from audit_svc.terminal.client import listed
+from audit_svc.terminal.client import listed, named_session
 from audit_svc.terminal.comparison import Baseline, Comparison, Side
 from audit_svc.terminal.comparison import compare as compare_timeline
-from audit_svc.terminal.options import RecordedBy, Source
-from audit_svc.terminal.plain import duration, json_line, money
+from audit_svc.terminal.options import RecordedBy, SessionId, Source
+from audit_svc.terminal.plain import json_line, money
 from audit_svc.terminal.running import EXIT_FAILED, Json, err, out
 from service_kit.printable import printable
-from service_kit.terminal.command import Argument, Exit
-from service_kit.terminal.printing import Table
+from service_kit.terminal.command import Exit
+from service_kit.terminal.printing import Table, duration
 
 MAX_ARGUMENTS = 80
 
 
 def compare(
-    session: Annotated[str, Argument(help="The session's id.")],
+    session: SessionId,
     source: Source,
     recorded_by: RecordedBy = None,
     as_json: Json = False,
 ) -> None:
     """Show an engine beside its shadows: which calls agree, what each cost, how long it took."""
-    key = questions_pb2.RowKey(id=session, recorded_by=recorded_by)
+    key = questions_pb2.RowKey(id=named_session(source, session), recorded_by=recorded_by)
     request = questions_pb2.GetSessionRecordRequest(session=key)
     comparison = compare_timeline(listed(source, "GetSessionRecord", request, "entries"))
     if not comparison.shadows:

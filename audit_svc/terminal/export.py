@@ -14,7 +14,7 @@ from typing import IO, Annotated, Any, Protocol
 from google.protobuf.descriptor import FieldDescriptor
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 
-from audit_svc.terminal.client import connect
+from audit_svc.terminal.client import connect, named_session
 from audit_svc.terminal.options import Calls, Contains, Labels, Source, Times, label_values
 from audit_svc.terminal.plain import flat_fields, json_line, to_dict, to_flat_dict
 from audit_svc.terminal.running import EXIT_FAILED, err, progress
@@ -60,6 +60,7 @@ def export(
     contains: Contains = "",
 ) -> None:
     """Write tool calls to a file, the oldest first."""
+    calls.session = named_session(source, calls.session, "--session")
     filters = questions_pb2.ToolCallFilter(
         **calls.fields(), **times.fields(), labels=label_values(label), args_contain=contains
     )
@@ -170,7 +171,9 @@ class _ParquetSink:
             import pyarrow  # an extra, loaded where it is asked for
             from pyarrow import parquet
         except ImportError:
-            raise BadParameter("needs pip install 'onrecord[parquet]'", param_hint="--format parquet") from None
+            raise BadParameter(
+                "needs the extra `parquet`, which is not installed", param_hint="--format parquet"
+            ) from None
         types = {
             FieldDescriptor.TYPE_INT64: pyarrow.int64(),
             FieldDescriptor.TYPE_INT32: pyarrow.int32(),

@@ -10,7 +10,7 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.running import Json, refuse_both
-from service_kit.terminal.command import BadParameter, Option, Options
+from service_kit.terminal.command import Argument, BadParameter, Option, Options
 from service_kit.terminal.printing import Wide
 from service_kit.times import parse_time
 
@@ -23,8 +23,12 @@ Target = Annotated[
     str | None,
     Option(help=f"The address of a running service, host:port. [{VARIABLE}] [default: {DEFAULT_TARGET}]"),
 ]
-Db = Annotated[Path | None, Option("--db", help="A database or a backup to read instead, without a service.")]
-Session = Annotated[str, Option(help="Only this session.")]
+Db = Annotated[
+    Path | None,
+    Option("--db", envvar="ONRECORD_DB", help="A database or a backup to read instead, without a service."),
+]
+SessionId = Annotated[str, Argument(help="The session: its id, the first or last characters of it, or @last.")]
+Session = Annotated[str, Option(help="Only this session: its id, the first or last characters of it, or @last.")]
 Engine = Annotated[str, Option(help="Only this engine.")]
 Model = Annotated[str, Option(help="Only this model.")]
 Tool = Annotated[str, Option(help="Only this tool.")]

@@ -67,11 +67,6 @@ def money(micros: int) -> str:
     return f"${micros / 1_000_000:,.6f}"
 
 
-def duration(ms: float) -> str:
-    """Milliseconds in the unit that people read best."""
-    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s" if ms < 60_000 else f"{ms / 60_000:.1f} min"
-
-
 def _value(message: Message, field: Any) -> Any:
     if field.has_presence and not message.HasField(field.name):
         return None

@@ -11,7 +11,7 @@ from onrecord.audit.v1 import questions_pb2
 from audit_svc.errors import InvalidRequest
 from audit_svc.ledger.groups import DIMENSIONS, LABEL, check_groups
 from audit_svc.terminal import rows
-from audit_svc.terminal.client import PAGE, PAGE_SECONDS, Client, all_rows, connect, listed
+from audit_svc.terminal.client import PAGE, PAGE_SECONDS, Client, all_rows, connect, listed, named_session
 from audit_svc.terminal.options import (
     Calls,
     Contains,
@@ -22,6 +22,7 @@ from audit_svc.terminal.options import (
     Model,
     RecentTimes,
     RecordedBy,
+    SessionId,
     Source,
     Suspect,
     Times,
@@ -32,7 +33,7 @@ from audit_svc.terminal.options import (
 from audit_svc.terminal.plain import print_json
 from audit_svc.terminal.running import Json, err, out
 from service_kit.printable import printable
-from service_kit.terminal.command import Argument, BadParameter, Option
+from service_kit.terminal.command import BadParameter, Option
 from service_kit.terminal.printing import Table, Text, Wide
 from service_kit.times import show_time
 
@@ -47,6 +48,7 @@ def calls(
     clock_suspect: Suspect = False,
 ) -> None:
     """List tool calls, the newest first."""
+    calls.session = named_session(source, calls.session, "--session")
     wanted = questions_pb2.ToolCallFilter(
         **calls.fields(),
         **times.fields(),
@@ -61,6 +63,7 @@ def calls(
 
 def errors(calls: Calls, times: RecentTimes, listing: Listing, source: Source) -> None:
     """List the tool calls that failed, the newest first, with the reason."""
+    calls.session = named_session(source, calls.session, "--session")
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), has_error=True)
     request = questions_pb2.ListToolCallsRequest(filter=wanted)
     found = listed(source, "ListToolCalls", request, "tool_calls", listing.limit)
@@ -95,13 +98,13 @@ def sessions(
 
 
 def show(
-    session: Annotated[str, Argument(help="The session's id.")],
+    session: SessionId,
     source: Source,
     recorded_by: RecordedBy = None,
     as_json: Json = False,
 ) -> None:
     """Show what happened in a session, from its beginning to its end."""
-    key = questions_pb2.RowKey(id=session, recorded_by=recorded_by)
+    key = questions_pb2.RowKey(id=named_session(source, session), recorded_by=recorded_by)
     request = questions_pb2.GetSessionRecordRequest(session=key, page_size=PAGE)
     timeline = None
     with connect(source) as client:
@@ -140,6 +143,7 @@ def usage(
         check_groups(group_by)
     except InvalidRequest as error:
         raise BadParameter(str(error).removeprefix("group_by "), param_hint="--by") from None
+    calls.session = named_session(source, calls.session, "--session")
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), labels=label_values(label))
     request = questions_pb2.SummarizeUsageRequest(filter=wanted, group_by=group_by)
     found = listed(source, "SummarizeUsage", request, "groups", limit)

@@ -8,10 +8,11 @@ from google.protobuf.descriptor import FieldDescriptor
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
-from audit_svc.terminal.plain import duration, enum_name, money, time_text
+from audit_svc.terminal.plain import enum_name, money, time_text
 from audit_svc.terminal.running import out, size
 from service_kit.printable import printable
-from service_kit.terminal.printing import Table, Text, counted
+from service_kit.terminal import outcomes
+from service_kit.terminal.printing import Table, Text, counted, duration
 
 if TYPE_CHECKING:
     from onrecord.audit.v1 import administration_pb2
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 MAX_INT64 = 2**63 - 1
 EXACT_MS = 32
 """Percentiles of durations below are exact."""
-FINE = {"succeeded", "dry_run", ""}
 
 
 def outcome_of(row: audit_pb2.AuditRow) -> str:
@@ -29,12 +29,9 @@ def outcome_of(row: audit_pb2.AuditRow) -> str:
 
 def outcome_text(row: audit_pb2.AuditRow) -> Text:
     """How a call ended, with the code or status that it ended with."""
-    outcome = outcome_of(row)
-    parts = [outcome or "ended"]
-    parts += [f"exit {row.exit_code}"] if row.HasField("exit_code") else []
-    parts += [f"HTTP {row.http_status}"] if row.HasField("http_status") else []
-    bad = outcome not in FINE or row.exit_code or row.http_status >= 400
-    return Text(" ".join(parts), style="red" if bad else "green")
+    exit_code = row.exit_code if row.HasField("exit_code") else None
+    http_status = row.http_status if row.HasField("http_status") else None
+    return outcomes.outcome_text(outcome_of(row), exit_code, http_status)
 
 
 def calls_table(records: Sequence[questions_pb2.ToolCallRecord], *, errors: bool = False) -> Table:
@@ -53,6 +50,7 @@ def calls_table(records: Sequence[questions_pb2.ToolCallRecord], *, errors: bool
         last,
         least=("result", "model", "engine", *by, "took", last),
         text=last,
+        ids=["session"],
     )
     for record in records:
         row = record.tool_call
@@ -96,6 +94,7 @@ def sessions_table(records: Sequence[questions_pb2.SessionRecord]) -> Table:
         "labels",
         least=("model requests", "tokens in/out", "turns", *by, "engine", "labels", "tool calls", "model"),
         text="labels",
+        ids=["session"],
     )
     for record in records:
         session = record.session
@@ -160,7 +159,8 @@ def usage_table(names: Sequence[str], groups: Iterable[questions_pb2.UsageGroup]
         "errors",
         "model requests",
     )
-    table = Table(*names, *numbers, numbers=numbers, least=least)
+    ids = [name for name in names if name == "session"]
+    table = Table(*names, *numbers, numbers=numbers, least=least, ids=ids)
     groups = list(groups)
     for group in [*groups, *([_total(groups)] if len(groups) > 1 and names else [])]:
         table.add_row(

@@ -9,7 +9,8 @@ import grpc
 from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.terminal import rows
-from audit_svc.terminal.options import Calls, Target, address_of
+from audit_svc.terminal.client import named_session
+from audit_svc.terminal.options import Calls, Source, Target, address_of
 from audit_svc.terminal.plain import print_json
 from audit_svc.terminal.running import Json, err, out
 from audit_svc.terminal.service import answers_are_exit_code_1, open_service
@@ -30,6 +31,7 @@ def tail(
     target: Target = None,
 ) -> None:
     """Show tool calls as they are recorded, until interrupted."""
+    calls.session = named_session(Source(target=target), calls.session, "--session")
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), has_error=True if errors_only else None)
     request = questions_pb2.TailToolCallsRequest(filter=wanted, skip_when_behind=True)
     address = address_of(target)

@@ -26,7 +26,7 @@ def ui(
     try:
         from audit_svc.ui import middleware, serve
     except ImportError as missing:
-        echo(f"audit-svc: {missing.name} is not installed: pip install 'onrecord[ui]'", err=True)
+        echo(f"audit-svc: {missing.name} is not installed; in a checkout, .venv/bin/pip install -e '.[ui]'", err=True)
         raise Exit(1) from None
     if not allow_network and not is_local(listen):
         raise BadParameter(

@@ -7,7 +7,7 @@ from onrecord.gateway.v1 import control_pb2 as pb
 from onrecord.gateway.v1 import control_pb2_grpc
 
 from gateway_svc.stopping.stops import END_SECONDS
-from gateway_svc.terminal import (
+from gateway_svc.terminal.calling import (
     DEFAULT_TARGET,
     EXIT_FAILED,
     GRPC_TIMEOUT_SECONDS,

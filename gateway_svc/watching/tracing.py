@@ -168,12 +168,12 @@ def open_tracing(*, wanted: bool | None) -> Tracing | None:
     if wanted is None:
         wanted = any(map(_variable, _ENDPOINTS))
         if wanted and not _installed():
-            log.warning("traces.off", hint="OTEL_… names a collector, but the extra is missing: install onrecord[otel]")
+            log.warning("traces.off", hint="OTEL_… names a collector, but the extra `otel` is not installed")
             return None
     if not wanted:
         return None
     if not _installed():
-        raise SettingsError("GATEWAY_TRACES: is on, but the extra is missing: install onrecord[otel]")
+        raise SettingsError("GATEWAY_TRACES: is on, but the extra `otel` is not installed")
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor

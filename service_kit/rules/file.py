@@ -105,7 +105,7 @@ def load_policy(path: Path, contents: Sequence[bytes]) -> "Policy":
     try:
         from service_kit.rules.policy import Policy
     except ImportError:
-        raise WrongFile(path, "needs what evaluates conditions: pip install 'onrecord[rules]'") from None
+        raise WrongFile(path, "needs the extra `rules`: in a checkout, .venv/bin/pip install -e '.[rules]'") from None
     rules = []
     names: set[str] = set()
     for number, table in enumerate(tables, 1):

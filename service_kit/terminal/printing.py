@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import IO, Annotated, Self
 
 from service_kit.terminal.command import Option
+from service_kit.terminal.ids import short_ids
 from service_kit.times import show_time
 
 _STYLES = {
@@ -63,16 +64,25 @@ class Text:
 class Table:
     """Rows in columns, each as wide as its widest cell. Columns in which nothing stands are not shown."""
 
-    def __init__(self, *columns: str, numbers: Collection[str] = (), least: Sequence[str] = (), text: str = "") -> None:
+    def __init__(
+        self,
+        *columns: str,
+        numbers: Collection[str] = (),
+        least: Sequence[str] = (),
+        text: str = "",
+        ids: Collection[str] = (),
+    ) -> None:
         """Begins with the names of the columns.
 
         numbers: those that are written at the right of their columns. least: those that are left out where a line has
         no room for all, the first one first. text: the one that may be cut, which it is before others are left out.
+        ids: those that are in their short forms where a line has an end.
         """
         self._rows = [[Text(name, "bold") for name in columns]]
         self._is_right = [name in numbers for name in columns]
         self._least = [columns.index(name) for name in least]
         self._text = columns.index(text) if text else -1
+        self._ids = [columns.index(name) for name in ids]
         self.left_out: list[str] = []
         """The names of the columns that the last lines() had no room for."""
 
@@ -82,12 +92,13 @@ class Table:
 
     def lines(self, width: int | None = None) -> Iterator[Text]:
         """The table's lines, that of the names first. width: the cells of a line; None where it has no end."""
-        widths = [max(map(_cells, map(str, column))) for column in zip(*self._rows, strict=True)]
-        shown = [at for at in range(len(widths)) if len(self._rows) == 1 or any(str(row[at]) for row in self._rows[1:])]
+        rows = self._rows if width is None else self._with_short_ids()
+        widths = [max(map(_cells, map(str, column))) for column in zip(*rows, strict=True)]
+        shown = [at for at in range(len(widths)) if len(rows) == 1 or any(str(row[at]) for row in rows[1:])]
         self.left_out = []
         if width is not None:
             self._fit(width, widths, shown)
-        for whole in self._rows:
+        for whole in rows:
             line = Text()
             blanks = 0
             for at in shown:
@@ -101,6 +112,14 @@ class Table:
                 line.append(" " * (blanks + left * is_right)).append(cell)
                 blanks = 2 + left * (not is_right)
             yield line
+
+    def _with_short_ids(self) -> list[list[Text]]:
+        short = {at: short_ids({str(row[at]) for row in self._rows[1:]}) for at in self._ids}
+        head, *rows = self._rows
+        return [
+            head,
+            *([Text(short[at][str(cell)]) if at in short else cell for at, cell in enumerate(row)] for row in rows),
+        ]
 
     def _fit(self, width: int, widths: list[int], shown: list[int]) -> None:
         """Cuts the text and leaves out columns until a line fits, or nothing is left that may go."""
@@ -132,12 +151,17 @@ class Printer:
         """Whether people read it as it is printed."""
         return self.file.isatty()
 
-    def print(self, what: str | Text | Table, style: str = "", *, wide: bool = False) -> None:
-        """A line or a table. On a terminal it has the columns that there is room for, or all when it is to be wide."""
+    def print(self, what: str | Text | Table, style: str = "", *, wide: bool = False, cut: bool = False) -> None:
+        """A line or a table. On a terminal it has the columns that there is room for, or all when it is to be wide.
+
+        cut: a line ends with … where a terminal's does.
+        """
         width = None if wide or not self.is_terminal else terminal_width(self.file)
         lines = (
             [*what.lines(width)] if isinstance(what, Table) else [what if isinstance(what, Text) else Text(what, style)]
         )
+        if cut and width is not None:
+            lines = [line.cut(width) for line in lines]
         _Shown.clear()
         has_styles = self.is_terminal and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
         self.file.writelines(f"{line.styled() if has_styles else line}\n" for line in lines)
@@ -146,6 +170,12 @@ class Printer:
             Printer(stderr=True).print(
                 f"no room for {counted(len(what.left_out), 'column')}: --wide shows all", style="dim"
             )
+
+    def take_line(self) -> None:
+        """Empties a terminal's line, on which it has shown the ^C that was typed."""
+        _Shown.clear()
+        if self.is_terminal:
+            self.file.write("\r\x1b[K")
 
     def print_time(self, ms: int) -> str:
         """A time in milliseconds since 1970: how long ago where people read it, else in RFC 3339."""
@@ -160,9 +190,19 @@ def ago(ms: int) -> str:
     return "now" if ms > -1000 else "later"
 
 
+def duration(ms: float) -> str:
+    """Milliseconds in the unit that people read best."""
+    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s" if ms < 60_000 else f"{ms / 60_000:.1f} min"
+
+
 def counted(number: int, noun: str, nouns: str = "") -> str:
     """A number and what it counts, in the singular or the plural."""
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def clear_status() -> None:
+    """Takes the line of progress() away, for who writes past a Printer."""
+    _Shown.clear()
 
 
 @contextmanager

@@ -90,6 +90,7 @@ class Program(NamedTuple):
 
     def _run(self, words: list[str]) -> None:
         parser = _parser(self.name, self.root.help, self.root.commands)
+        parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
         options = typed = None
         if self.options:
             options = Parameters(self.options.load(), parser, {}, OPTIONS)
@@ -162,6 +163,16 @@ def _told_of(function: Function) -> str:
     """The docstring, without the blanks that it is indented by."""
     first, _, rest = (function.__doc__ or "").partition("\n")
     return f"{first.strip()}\n{textwrap.dedent(rest)}".strip()
+
+
+class _Version(argparse.Action):
+    """Says the version, which is looked up where somebody asks for it: that takes long."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        echo(f"{parser.prog} {version('onrecord')}")
+        raise Exit
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -8,8 +8,10 @@ import pytest
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc import terminal
 from gateway_svc.__main__ import program
+from gateway_svc.terminal.calling import print_json
+from gateway_svc.terminal.sessions import engines_table, sessions_table
+from gateway_svc.terminal.turn_printer import TurnPrinter
 from service_kit.terminal.printing import Printer
 from tests.support.command_line import invoke, on_terminal
 
@@ -33,7 +35,7 @@ def events() -> Iterator[pb.TurnEvent]:
 
 
 def test_a_turn_shows_nothing_that_a_terminal_obeys(capsys):
-    printer = terminal.TurnPrinter()
+    printer = TurnPrinter()
     for event in events():
         printer.show(event)
     captured = capsys.readouterr()
@@ -44,7 +46,7 @@ def test_a_turn_shows_nothing_that_a_terminal_obeys(capsys):
 
 @pytest.mark.parametrize("event", list(events()), ids=lambda event: event.WhichOneof("event"))
 def test_json_is_a_line_that_says_the_same(capsys, event):
-    terminal.print_json(event)
+    print_json(event)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.isprintable()
     assert json.loads(line)
@@ -70,8 +72,8 @@ ENGINE = pb.Engine(name="ollama-of-the-north", default_model="m" * 40, is_defaul
 @pytest.mark.parametrize(
     ("table", "wanted"),
     [
-        (terminal.sessions_table([SESSION]), [SESSION.id, "running", "$10000.000000"]),
-        (terminal.engines_table([ENGINE]), [ENGINE.name, ENGINE.default_model, "yes"]),
+        (sessions_table([SESSION]), [SESSION.id[-8:], "running", "$10000.000000"]),
+        (engines_table([ENGINE]), [ENGINE.name, ENGINE.default_model, "yes"]),
     ],
 )
 def test_a_table_fits_80_columns_and_cuts_no_id_and_no_money(table, wanted):

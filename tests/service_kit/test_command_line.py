@@ -4,6 +4,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Annotated
 
 import pytest
@@ -11,12 +12,18 @@ import pytest
 import audit_svc.__main__
 import gateway_svc.__main__
 import intake_svc.__main__
+import onrecord_cli.__main__
 from service_kit.terminal.command import Argument, BadParameter, Exit, Option, echo
 from service_kit.terminal.printing import Table, ago
 from service_kit.terminal.program import Command, Group, Program
 from tests.support.command_line import invoke
 
-PROGRAMS = [audit_svc.__main__.program, gateway_svc.__main__.program, intake_svc.__main__.program]
+PROGRAMS = [
+    audit_svc.__main__.program,
+    gateway_svc.__main__.program,
+    intake_svc.__main__.program,
+    onrecord_cli.__main__.program,
+]
 MAY_LOAD = {"audit_svc", "google", "onrecord", "recording", "service_kit"}
 """What is not the standard library's, of what `usage` loads."""
 WITH_GRPC = {"cython_runtime", "grpc_health", "grpc_reflection", "grpc_tools"}
@@ -163,11 +170,16 @@ def test_usage_of_a_service_loads_nothing_that_is_slow():
     assert loaded("usage", "--target", "ipv4:") <= MAY_LOAD | {"grpc", "logging"}
 
 
-def loaded(*words: str) -> set[str]:
+def test_usage_by_the_command_for_all_loads_as_little(tmp_path):
+    found = loaded("usage", "--db", str(tmp_path / "none.db"), module="onrecord_cli")
+    assert found <= MAY_LOAD | {"apsw", "gateway_svc", "intake_svc", "onrecord_cli"}
+
+
+def loaded(*words: str, module: str = "audit_svc") -> set[str]:
     """What of LOOKED_AT or not of the standard library a command that fails has loaded."""
     program = (
         "import sys\n"
-        "from audit_svc.__main__ import program\n"
+        f"from {module}.__main__ import program\n"
         "try:\n"
         f"    program.main({words!r})\n"
         "except SystemExit as ended:\n"
@@ -179,6 +191,11 @@ def loaded(*words: str) -> set[str]:
     modules, standard = (set(line.split()) for line in ran.stdout.splitlines())
     installed = {name.partition(".")[0] for name in modules} - standard - WITH_GRPC
     return {name for name in installed if not name.startswith(("_", "sitecustomize"))} | (modules & LOOKED_AT)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_each_program_says_its_version(program):
+    assert invoke(program, ["--version"]) == (0, f"{program.name} {version('onrecord')}\n", "")
 
 
 @pytest.mark.parametrize(

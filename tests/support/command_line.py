@@ -39,11 +39,16 @@ def invoke(program: Program, words: Sequence[str], env: Mapping[str, str] | None
     return Result(code, out.getvalue(), err.getvalue())
 
 
+def sized(terminal: int) -> None:
+    """Gives a terminal 80 columns and 24 lines."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+
+
 def on_terminal(act: Callable[[], None]) -> str:
     """What act writes on a terminal of 80 columns and 24 lines."""
     leader, follower = pty.openpty()
     try:
-        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        sized(follower)
         with open(follower, "w") as file, mock.patch.dict(os.environ), redirect_stdout(file), redirect_stderr(file):  # noqa: PTH123 - a descriptor
             os.environ.pop("COLUMNS", None)
             act()

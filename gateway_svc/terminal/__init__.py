@@ -1,0 +1,1 @@
+"""Commands for people, which call a running gateway."""

@@ -1,0 +1,110 @@
+"""How a command calls a running gateway, and what of it is shown."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, TypeVar
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+from onrecord.common.v1 import common_pb2
+from onrecord.gateway.v1 import gateway_pb2 as pb
+from onrecord.gateway.v1 import gateway_pb2_grpc
+
+from recording.channel.token import Metadata
+from service_kit.client import open_channel, why_away
+from service_kit.printable import json_text, printable
+from service_kit.terminal.command import Argument, BadParameter, Exit, Option
+from service_kit.terminal.ids import is_whole, whole_id
+from service_kit.terminal.printing import Printer
+
+T = TypeVar("T")
+
+Target = Annotated[str, Option(envvar="GATEWAY_LISTEN", help="The gateway's address, host:port.")]
+SessionId = Annotated[str, Argument(help="The session: its id, the first or last characters of it, or @last.")]
+Json = Annotated[bool, Option("--json", help="Print one JSON object a line.")]
+DEFAULT_TARGET = "127.0.0.1:50051"
+EXIT_FAILED = 1
+EXIT_CANCELLED = 130
+GRPC_TIMEOUT_SECONDS = 10.0
+LOOKED_THROUGH = 10_000
+"""The newest sessions, among which a part of an id is looked for."""
+
+out = Printer()
+err = Printer(stderr=True)
+
+
+def split_label(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise BadParameter(f"{text!r} is not key=value", param_hint="--label")
+    return key, value
+
+
+def choice(text: str) -> pb.EngineChoice:
+    engine, _, model = text.partition(":")
+    return pb.EngineChoice(engine=engine, model=model)
+
+
+def print_error(code: str, message: str) -> None:
+    err.print(f"{code}: {printable(message)}", style="red")
+
+
+def money(usage: common_pb2.Usage) -> str:
+    known = f"${usage.known_cost_micros / 1_000_000:.6f}"
+    if not usage.unpriced_requests:
+        return known
+    return f"at least {known}" if usage.known_cost_micros else "cost unknown"
+
+
+def print_json(message: Any) -> None:
+    sys.stdout.write(json_text(MessageToDict(message, preserving_proto_field_name=True), ascii_only=True) + "\n")
+    sys.stdout.flush()
+
+
+async def awaited(call: Any) -> Any:
+    return await call
+
+
+def call_gateway(
+    target: str,
+    work: Callable[[Any, Metadata], Coroutine[Any, Any, T]],
+    stub: Callable[[Any], Any] = gateway_pb2_grpc.GatewayServiceStub,
+) -> T:
+    """Runs work with a stub of the gateway at target, and the metadata of its calls.
+
+    If a call fails, prints the error and exits.
+    """
+
+    async def connected() -> T:
+        channel, metadata = open_channel(target)
+        async with channel:
+            return await work(stub(channel), metadata)
+
+    try:
+        return asyncio.run(connected())
+    except grpc.aio.AioRpcError as error:
+        details = error.details() or ""
+        is_away = error.code() == grpc.StatusCode.UNAVAILABLE
+        print_error(error.code().name, details + (why_away(target, "a gateway", details) if is_away else ""))
+        raise Exit(EXIT_FAILED) from None
+    except KeyboardInterrupt:
+        raise Exit(EXIT_CANCELLED) from None
+
+
+def named_session(target: str, text: str, hint: str) -> str:
+    """The id of the session that text stands for, see service_kit.terminal.ids. Exits as call_gateway() does."""
+    if is_whole(text):
+        return text
+
+    async def look(stub: Any, metadata: Metadata) -> list[str]:
+        request, found = pb.ListSessionsRequest(page_size=1000), list[str]()
+        while len(found) < LOOKED_THROUGH and text not in found:
+            page = await stub.ListSessions(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)
+            found += [session.id for session in page.sessions]
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                break
+        return found
+
+    return whole_id(text, call_gateway(target, look), hint)

@@ -1,0 +1,81 @@
+"""onrecord: one command for people. Each command's module is loaded when it runs."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import audit_svc.__main__
+import gateway_svc.__main__
+import intake_svc.__main__
+from onrecord_cli.folder import find, ledger_file, state_folder
+from service_kit import client
+from service_kit.terminal.program import Command, Group, Program
+
+_COMMANDS = "onrecord_cli.commands"
+_LEDGER = audit_svc.__main__.program.root.commands
+_GATEWAY = gateway_svc.__main__.program.root.commands
+_DOOR = intake_svc.__main__.program.root.commands
+
+
+def _sessions() -> Group:
+    kept, listed = _GATEWAY["sessions"], _LEDGER["sessions"]
+    assert isinstance(kept, Group)  # noqa: S101
+    assert isinstance(listed, Command)  # noqa: S101
+    return Group("List sessions, the newest first; delete or export what was said in one.", kept.commands, listed)
+
+
+program = Program(
+    "onrecord",
+    Group(
+        "LLM agents, on the record.",
+        {
+            "up": Command(
+                f"{_COMMANDS}:up", "Start the services on your own record, and keep them until ^C.", is_service=True
+            ),
+            "run": Command(f"{_COMMANDS}:run", "Give an agent a task and watch it work."),
+            "chat": Command(f"{_COMMANDS}:chat", "Talk with an agent, turn after turn, in one session."),
+            **{name: _LEDGER[name] for name in ("show",)},
+            "sessions": _sessions(),
+            **{name: _LEDGER[name] for name in ("calls", "errors", "usage", "tail", "export", "producers")},
+            **{name: _GATEWAY[name] for name in ("approvals", "approve", "deny", "stop", "stops", "resume", "engines")},
+            "agents": Group("Put agents of others on the record.", {"setup": _DOOR["setup"]}),
+            **{name: _LEDGER[name] for name in ("verify", "check", "backup")},
+            "open": _LEDGER["ui"],
+        },
+    ),
+    Command("service_kit.client:client_options", ""),
+)
+
+
+def main(words: Sequence[str] | None = None) -> NoReturn:
+    """The console script."""
+    words = sys.argv[1:] if words is None else words
+    _point_at_what_runs(any(word.partition("=")[0] == "--target" for word in words))
+    program.main(words)
+
+
+def _point_at_what_runs(has_target: bool) -> None:
+    """Makes the commands of all services ask what runs on the state folder; where nothing does, the ledger's file.
+
+    What the environment says already stands.
+    """
+    folder = state_folder()
+    places = {
+        "AUDIT_DB": str(ledger_file(folder)),
+        "GATEWAY_STATE_DIR": str(folder / "gateway"),
+        "INTAKE_STATE_DIR": str(folder / "intake"),
+    }
+    if running := find(folder):
+        places |= {"AUDIT_LISTEN": running.ledger, "GATEWAY_LISTEN": running.gateway}
+        places |= {"INTAKE_LISTEN": running.door, "INTAKE_HTTP_LISTEN": running.door_http}
+    elif not has_target and not os.environ.get("AUDIT_LISTEN") and ledger_file(folder).exists():
+        places["ONRECORD_DB"] = places["AUDIT_DB"]
+    for name, value in places.items():
+        if value and not os.environ.get(name):
+            os.environ[name] = value
+    client.how_to_start = "`onrecord up` starts it"
+
+
+if __name__ == "__main__":
+    main()

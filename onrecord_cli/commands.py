@@ -1,0 +1,201 @@
+"""The commands up, run and chat."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+from gateway_svc.terminal import turns
+from gateway_svc.terminal.calling import EXIT_FAILED
+from onrecord_cli import models
+from onrecord_cli.folder import AlreadyRuns, Running, find, ledger_file, state_folder
+from onrecord_cli.pair import Pair, Plan, has_door, started
+from onrecord_cli.processes import ServiceEnded
+from service_kit.printable import printable
+from service_kit.terminal.command import Argument, BadParameter, Exit, Option, Options
+from service_kit.terminal.printing import Printer
+
+out, err = Printer(), Printer(stderr=True)
+EXIT_NO_MODEL = 2
+_LOOK_SECONDS = 0.3
+_BEGIN_SECONDS = 60.0
+_HOLDER = "another `onrecord` holds {}, and does not say what runs there"
+
+
+class PairOptions(Options):
+    """How services are started."""
+
+    workspace: Annotated[
+        Path | None, Option(help="The folder in which tools work; one of the gateway's own when not given.")
+    ] = None
+    gemma: Annotated[bool, Option("--gemma", help="Use the small model of the extra `gemma`.")] = False
+
+    def plan(self, *, gateway: bool = True, door: bool = True, usual_ports: bool = True) -> Plan:
+        """What is to be started.
+
+        Raises:
+            BadParameter: the workspace is no folder.
+            Exit: there is no model; a sentence on stderr says what to do.
+        """
+        workspace = self.workspace.expanduser().absolute() if self.workspace else None
+        if workspace and not workspace.is_dir():
+            raise BadParameter(f"{workspace} is no folder: make it, or name another", "--workspace")
+        found = models.Found({}, [])
+        if gateway and not self.gemma:
+            found = models.find_models(_environment())
+            for note in found.notes:
+                err.print(printable(note), style="yellow")
+            if not models.told(found.settings):
+                err.print(models.NOT_FOUND)
+                raise Exit(EXIT_NO_MODEL)
+        return Plan(found.settings, workspace, gateway, door and has_door(), self.gemma, usual_ports)
+
+
+class Turn(turns.TurnOptions):
+    """A turn's options; where no address is given, that of the pair on the state folder."""
+
+    target: Annotated[
+        str, Option(envvar="GATEWAY_LISTEN", help="A gateway's address, host:port; your own one when not given.")
+    ] = ""
+
+
+def up(
+    pair: PairOptions,
+    gateway: Annotated[bool, Option(help="Whether a gateway runs, with a model.")] = True,
+    door: Annotated[bool, Option(help="Whether the door for agents of others runs.")] = True,
+) -> None:
+    """Start the services on your own record, and keep them until ^C.
+
+    The record is below ~/.local/share/onrecord, or where ONRECORD_STATE_DIR says.
+    """
+    folder = state_folder()
+    if running := find(folder):
+        err.print(f"it runs already, as process {running.pid} on {_short(folder)}", style="yellow")
+        raise Exit(EXIT_FAILED)
+    plan = pair.plan(gateway=gateway, door=door)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    with _failures_are_sentences(folder):
+        try:
+            with started(folder, plan) as services:
+                _say(folder, plan, services)
+                while (ended := services.ended()) is None:
+                    time.sleep(_LOOK_SECONDS)
+                raise ServiceEnded(ended.why())
+        except KeyboardInterrupt:
+            err.take_line()
+            err.print("ended: what was recorded is kept", style="dim")
+
+
+def run(
+    turn: Turn,
+    pair: PairOptions,
+    prompt: Annotated[str, Argument(help="The task; - or nothing reads it from stdin.")] = turns.STDIN,
+) -> None:
+    """Give an agent a task and watch it work; starts the services for that time where none run."""
+    text = turns.read_prompt(prompt)
+    with _gateway(turn, pair):
+        turns.run(turn, text)
+
+
+def chat(turn: Turn, pair: PairOptions) -> None:
+    """Talk with an agent, turn after turn, in one session; end with ^D or /exit."""
+    with _gateway(turn, pair):
+        turns.chat(turn)
+
+
+@contextmanager
+def _gateway(turn: Turn, pair: PairOptions) -> Iterator[None]:
+    """Sets the address that turn is for: of the pair that runs, or of one that is started for as long as this lasts."""
+    if turn.target:
+        yield
+        return
+    folder = state_folder()
+    running = find(folder)
+    if running is None:
+        with _failures_are_sentences(folder):
+            plan = pair.plan(door=False, usual_ports=False)
+            err.print(
+                f"starting on {_short(folder)}; `onrecord up` would stay",
+                style="dim",
+                cut=True,
+            )
+            try:
+                with started(folder, plan) as services:
+                    turn.target = services.running.gateway
+                    yield
+                return
+            except AlreadyRuns:
+                if turn.target:
+                    raise
+                running = _begun(folder)
+    if not running.gateway:
+        err.print("what runs there has no gateway: end it, and say `onrecord up` with a model", style="red")
+        raise Exit(EXIT_FAILED)
+    if pair.workspace or pair.gemma:
+        raise BadParameter("is for services that this command starts, and they run already", "--workspace and --gemma")
+    turn.target = running.gateway
+    yield
+
+
+def _begun(folder: Path) -> Running:
+    """What another process has just begun to start."""
+    until = time.monotonic() + _BEGIN_SECONDS
+    while time.monotonic() < until:
+        if running := find(folder):
+            return running
+        time.sleep(0.1)
+    raise AlreadyRuns
+
+
+@contextmanager
+def _failures_are_sentences(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except AlreadyRuns:
+        err.print(_HOLDER.format(folder), style="red")
+    except ServiceEnded as ended:
+        err.print(printable(str(ended).replace("\n", "\0")).replace("\\x00", "\n"), style="red")
+    except OSError as error:
+        if error.filename is None or not str(error.filename).startswith(str(folder)):
+            raise
+        err.print(f"{error.filename} cannot be used: {error.strerror}", style="red")
+    else:
+        return
+    raise Exit(EXIT_FAILED)
+
+
+def _say(folder: Path, plan: Plan, pair: Pair) -> None:
+    """What runs where, in five lines."""
+    running = pair.running
+    out.print(f"ledger   {running.ledger:16} {_short(ledger_file(folder))}")
+    if plan.gateway:
+        engines = "openai · gemma-3-270m" if plan.gemma else models.told(plan.engines)
+        out.print(f"gateway  {running.gateway:16} {printable(engines)}")
+        workspace = plan.workspace or Path(_environment().get("GATEWAY_WORKSPACE") or folder / "gateway" / "workspace")
+        out.print(f"tools    {printable(pair.jail())}, in {_short(workspace)}")
+    if plan.door:
+        port = running.door_http.rpartition(":")[2]
+        out.print(f"door     {running.door:16} HTTP on {port}; next: onrecord agents setup claude")
+    elif not has_door():
+        out.print("door     not here: the extra `intake` is not installed")
+    what = 'onrecord run "…" in another terminal; ' if plan.gateway else ""
+    out.print(f"ready    onrecord {version('onrecord')}: {what}^C here ends all", style="green")
+
+
+def _short(path: Path) -> str:
+    home = Path.home()
+    return printable(f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path))
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if value}
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,100 @@
+"""The folder that holds a person's record, and what runs on it now."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+VARIABLE = "ONRECORD_STATE_DIR"
+_LOCK, _RUNNING = "up.lock", "running.json"
+_LOCK_SECONDS = 1.0
+"""How long one waits for readers, who hold the lock for a moment when they look."""
+
+
+class AlreadyRuns(Exception):
+    """Another process runs the services on this folder."""
+
+
+class Running(NamedTuple):
+    """What runs on a folder: addresses as host:port, empty for what does not run."""
+
+    pid: int
+    ledger: str
+    gateway: str = ""
+    door: str = ""
+    door_http: str = ""
+
+
+def state_folder() -> Path:
+    """ONRECORD_STATE_DIR, or a folder where programs keep a user's data.
+
+    https://specifications.freedesktop.org/basedir-spec/latest/
+    """
+    if given := os.environ.get(VARIABLE):
+        return Path(given).expanduser().absolute()
+    data = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(data) if os.path.isabs(data) else Path.home() / ".local" / "share") / "onrecord"  # noqa: PTH117
+
+
+def ledger_file(folder: Path) -> Path:
+    """The ledger's database."""
+    return folder / "audit" / "audit.db"
+
+
+def find(folder: Path) -> Running | None:
+    """What runs on folder. The file that tells the addresses counts only while who wrote it holds the lock: the kernel
+    takes it from a process that was killed.
+    """
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with suppress(OSError, ValueError, TypeError):
+            return Running(**json.loads((folder / _RUNNING).read_text()))
+        return None
+    finally:
+        os.close(lock)
+    return None
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock, with nothing told of what runs.
+
+    Raises:
+        AlreadyRuns: another process holds it.
+        OSError: the folder cannot be used.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(folder / _LOCK, os.O_RDONLY | os.O_CREAT, 0o600)
+    try:
+        until = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise AlreadyRuns from None
+                time.sleep(0.02)
+        (folder / _RUNNING).unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            (folder / _RUNNING).unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+
+
+def tell(folder: Path, running: Running) -> None:
+    """Writes what runs, for find(). Call it inside held()."""
+    part = folder / f"{_RUNNING}.part"
+    part.write_text(json.dumps(running._asdict()))
+    part.replace(folder / _RUNNING)

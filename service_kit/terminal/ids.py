@@ -1,0 +1,54 @@
+"""Ids for hands: how a list shows them, and what stands for a whole one where it is typed.
+
+A UUIDv7 (RFC 9562, 5.7) begins with the time, which ids of one list share, and ends with 62 random bits. So its last
+characters are its short form, where git takes the first ones.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+
+from service_kit.terminal.command import BadParameter
+
+LAST = "@last"
+LEAST = 4
+"""The characters that a part of an id has to have."""
+SHORT = 8
+SHOWN = 10
+"""So many are told where a part fits several."""
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def short_ids(ids: Collection[str]) -> dict[str, str]:
+    """How a list shows its ids: a UUID's last 8 characters, or as many more as tell it from the others. Other ids are
+    shown whole.
+    """
+    length, uuids = SHORT, {text for text in ids if _UUID.fullmatch(text)}
+    while len({text[-length:] for text in uuids}) < len(uuids):
+        length += 1
+    return {text: text[-length:] if text in uuids else text for text in ids}
+
+
+def is_whole(text: str) -> bool:
+    """Whether it can be nothing but a whole id, which needs not be looked for."""
+    return not text or _UUID.fullmatch(text) is not None
+
+
+def whole_id(text: str, newest_first: Sequence[str], hint: str) -> str:
+    """The id that text stands for: @last for the newest, an id itself, or the first or the last characters of one.
+
+    What fits none is returned as it is: the service knows more ids than those at hand.
+
+    Raises:
+        BadParameter: there is none yet, or text fits several; hint names the parameter.
+    """
+    if text == LAST:
+        if not newest_first:
+            raise BadParameter(f"there is none that {LAST} could be", hint)
+        return newest_first[0]
+    if text in newest_first or len(text) < LEAST:
+        return text
+    found = [each for each in dict.fromkeys(newest_first) if each.startswith(text) or each.endswith(text)]
+    if len(found) > 1:
+        told = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+        raise BadParameter(f"{text!r} fits {len(found)}: {told}", hint)
+    return found[0] if found else text

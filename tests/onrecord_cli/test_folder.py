@@ -1,0 +1,82 @@
+"""What runs on a folder is known by who holds its lock, and never by a file that was left."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from onrecord_cli.folder import AlreadyRuns, Running, find, held, state_folder, tell
+from tests.support.command_line import invoke
+
+RUNNING = Running(os.getpid(), "127.0.0.1:1", "127.0.0.1:2")
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from onrecord_cli.folder import Running, held, tell
+with held(Path(sys.argv[1])):
+    tell(Path(sys.argv[1]), Running(os.getpid(), "127.0.0.1:1"))
+    print("told", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_is_told_counts_while_the_lock_is_held(tmp_path):
+    folder = tmp_path / "new" / "state"
+    assert find(folder) is None
+    with held(folder):
+        assert find(folder) is None
+        tell(folder, RUNNING)
+        assert find(folder) == RUNNING
+        with pytest.raises(AlreadyRuns), held(folder):
+            pass
+        assert find(folder) == RUNNING
+    assert find(folder) is None
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_what_a_killed_process_told_does_not_count(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE)
+    assert holder.stdout
+    with holder, holder.stdout:
+        assert holder.stdout.readline() == b"told\n"
+        found = find(tmp_path)
+        assert found
+        assert found.pid == holder.pid
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    assert (tmp_path / "running.json").exists()
+    assert find(tmp_path) is None
+    with held(tmp_path):
+        assert find(tmp_path) is None
+
+
+def test_a_file_that_is_none_of_ours_is_nothing_that_runs(tmp_path):
+    with held(tmp_path):
+        for text in ("", "[]", '{"pid": 1}', '{"pid": 1, "ledger": "", "more": ""}', "\xff"):
+            (tmp_path / "running.json").write_text(text, encoding="latin-1")
+            assert find(tmp_path) is None
+
+
+def test_the_folder_is_where_a_users_data_is(monkeypatch, tmp_path):
+    for name in ("ONRECORD_STATE_DIR", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert state_folder() == tmp_path / ".local/share/onrecord"
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    assert state_folder() == tmp_path / ".local/share/onrecord"
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert str(state_folder()) == "/data/onrecord"
+    monkeypatch.setenv("ONRECORD_STATE_DIR", "~/mine")
+    assert state_folder() == tmp_path / "mine"
+
+
+def test_a_workspace_that_is_not_there_is_refused(tmp_path):
+    from onrecord_cli.__main__ import program
+
+    environ = {"ONRECORD_STATE_DIR": str(tmp_path / "state")}
+    ended = invoke(program, ["up", "--workspace", str(tmp_path / "none")], environ)
+    assert ended.exit_code == 2
+    assert f"--workspace: {tmp_path / 'none'} is no folder" in ended.stderr
+    assert not (tmp_path / "state").exists()
