@@ -72,7 +72,7 @@ async def scripted() -> AsyncIterator[Model]:
 @asynccontextmanager
 async def gemma() -> AsyncIterator[Model]:
     """A real model inside this process, from a wheel."""
-    from demo.real_model import RealModel, RealModelUnavailable  # needs the extra `gemma`
+    from onrecord_cli.gemma import RealModel, RealModelUnavailable  # needs the extra `gemma`
 
     async with AsyncExitStack() as stack:
         try:

@@ -16,7 +16,7 @@ def test_without_traces_nothing_of_opentelemetry_is_imported():
 
 def test_traces_that_are_wanted_without_the_extra_are_refused_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk", None)
-    with pytest.raises(SettingsError, match=r"install onrecord\[otel\]"):
+    with pytest.raises(SettingsError, match="the extra `otel` is not installed"):
         open_tracing(wanted=True)
 
 

@@ -65,16 +65,16 @@ def usage(*values: str) -> questions_pb2.UsageGroup:
 
 
 TABLES: dict[str, tuple[Callable[[], Table], list[str]]] = {
-    "calls": (partial(rows.calls_table, [CALL]), ["3 d ago", SESSION, "bash", "timed_out"]),
-    "errors": (partial(rows.calls_table, [CALL], errors=True), ["3 d ago", SESSION, "bash", "timed_out"]),
-    "sessions": (partial(rows.sessions_table, [RECORD]), ["3 d ago", SESSION, "$10,000.000000"]),
+    "calls": (partial(rows.calls_table, [CALL]), ["3 d ago", SESSION[-8:], "bash", "timed_out"]),
+    "errors": (partial(rows.calls_table, [CALL], errors=True), ["3 d ago", SESSION[-8:], "bash", "timed_out"]),
+    "sessions": (partial(rows.sessions_table, [RECORD]), ["3 d ago", SESSION[-8:], "$10,000.000000"]),
     "controls": (partial(rows.controls_table, [CONTROL]), ["3 d ago", "stop", "ops", "everything", "they loop"]),
     "queries": (partial(rows.queries_table, [QUERY]), ["3 d ago", "ada", "ListToolCalls", "100"]),
     "usage by day": (
         partial(rows.usage_table, ["day", "tool"], [usage("2026-11-29", "bash"), usage("2026-11-28", "bash")]),
         ["2026-11-29", "1,234,567", "$10,000.000000", "total", "2,469,134", "$20,000.000000"],
     ),
-    "usage by session": (partial(rows.usage_table, ["session"], [usage(SESSION)]), [SESSION, "$10,000.000000"]),
+    "usage by session": (partial(rows.usage_table, ["session"], [usage(SESSION)]), [SESSION[-8:], "$10,000.000000"]),
     "producers": (partial(producers.table_of, [PRODUCER]), [SESSION, "9", "2 (TOO_OLD)"]),
 }
 

@@ -1,7 +1,11 @@
 """A real model inside this process: llama.cpp's own server, and Gemma 3 270M, each from a wheel."""
 
+import asyncio
+import json
 import os
 import platform
+import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -91,3 +95,20 @@ def assemble_model() -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+async def _serve() -> None:
+    """Serves until SIGTERM, and tells where on stderr as a service does."""
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with RealModel() as model:
+        print(json.dumps({"event": "service.listening", "address": model.openai_url}), file=sys.stderr, flush=True)
+        await ended.wait()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(_serve())
+    except RealModelUnavailable as unavailable:
+        sys.exit(str(unavailable))

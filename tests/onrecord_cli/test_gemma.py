@@ -16,7 +16,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from demo.processes import REPOSITORY, start_service
-from demo.real_model import RealModel, RealModelUnavailable, assemble_model
+from onrecord_cli.gemma import RealModel, RealModelUnavailable, assemble_model
 from gateway_svc.engines import Engine, StepResult, TextDelta
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
@@ -37,7 +37,7 @@ LEAVE_AMID_AN_ANSWER = """
 import asyncio
 import time
 import httpx2
-from demo.real_model import RealModel
+from onrecord_cli.gemma import RealModel
 
 async def main():
     async with httpx2.AsyncClient() as client:
