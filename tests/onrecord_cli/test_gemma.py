@@ -16,7 +16,6 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from demo.processes import REPOSITORY, start_service
-from onrecord_cli.gemma import RealModel, RealModelUnavailable, assemble_model
 from gateway_svc.engines import Engine, StepResult, TextDelta
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
@@ -25,6 +24,7 @@ from gateway_svc.tools.arguments import json_schema
 from gateway_svc.tools.bash import BashArguments
 from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.webfetch import WebfetchTool
+from onrecord_cli.gemma import RealModel, RealModelUnavailable, assemble_model
 
 PROMPT = "Read the file README.md"
 README = (REPOSITORY / "demo" / "workspace" / "README.md").read_text()
