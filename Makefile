@@ -9,13 +9,14 @@ CALLS  ?= 10000000
 CLAUDE := $(VENV)/agents/claude-code/node_modules/.bin/claude
 RECIPES := $(VENV)/recipes
 JUDGES := $(VENV)/judges
+VERIFIERS := $(VENV)/verifiers
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
 # Python keeps what it compiles, pytest's rewritten tests above all, whatever the environment says: each run needs it.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile test-recipes test-judges test-agents storm faults load bench bench-peers bench-hostile bench-data bench-queries clean
+.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile test-recipes test-judges test-verifiers test-agents storm faults load bench bench-peers bench-hostile bench-data bench-queries clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -48,6 +49,13 @@ $(VENV)/.judges: $(VENV)/.ready tests/judges/constraints.txt
 	$(BIN)/python -m pip --python $(JUDGES)/bin/python install --quiet --disable-pip-version-check --no-compile --no-deps -r tests/judges/constraints.txt
 	@touch $@
 
+# aics-tlog needs Python 3.12. Where none is found, the tests say so.
+$(VENV)/.verifiers: $(VENV)/.ready tests/verifiers/constraints.txt tests/verifiers/find-python
+	@python="$$(tests/verifiers/find-python $(PYTHON))" || exit 0; \
+	$$python -m venv --clear --without-pip $(VERIFIERS) && \
+	$(BIN)/python -m pip --python $(VERIFIERS)/bin/python install --quiet --disable-pip-version-check --no-compile --no-deps -r tests/verifiers/constraints.txt && \
+	touch $@
+
 $(CLAUDE): $(VENV)/.ready tests/agents/versions.toml
 	$(BIN)/python -m tests.agents.install claude-code
 
@@ -64,7 +72,7 @@ demo: $(VENV)/.ready  ## run the pair, an agent and its tools; AGENT=claude for 
 
 test: $(VENV)/.ready  ## run the tests, less the suites that have targets of their own: .ci/run runs all
 	$(BIN)/python -m pytest -n 3 --dist worksteal -q $(addprefix --ignore=tests/,hostile image languages ui)
-	@echo 'Left out: make test-long test-hostile test-recipes test-judges test-agents test-ui test-image test-languages test-npm test-real-model test-real-claude, make storm, make faults, make load.'
+	@echo 'Left out: make test-long test-hostile test-recipes test-judges test-verifiers test-agents test-ui test-image test-languages test-npm test-real-model test-real-claude, make storm, make faults, make load.'
 
 test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m 'long and not hostile and not recipes'
@@ -124,6 +132,9 @@ test-recipes: $(VENV)/.recipes  ## run the recipes of docs/client.md with the re
 
 test-judges: $(VENV)/.judges  ## let programs of others judge approvals and their rows
 	JUDGES_BIN=$(abspath $(JUDGES)/bin) $(BIN)/python -m pytest -n 2 -q -m judges tests/judges
+
+test-verifiers: $(VENV)/.verifiers  ## let programs of others check a log of our rows, and changed ones
+	VERIFIERS_BIN=$(abspath $(VERIFIERS)/bin) $(BIN)/python -m pytest -q -m verifiers tests/verifiers
 
 test-agents: $(VENV)/.ready  ## run agents that others wrote, and compare the rows with their own account; AGENTS=all, or names with commas between
 	$(BIN)/python -m tests.agents.install

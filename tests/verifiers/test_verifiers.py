@@ -1,0 +1,61 @@
+"""Programs that nobody here wrote accept a log of ours and refuse a changed one, signed again with the right key too.
+
+They stand for whoever has the ledger's key, a checkpoint of before, and no reason to trust us.
+"""
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from audit_svc.seal.folder import CHECKPOINT
+from audit_svc.seal.note import Signer
+from audit_svc.seal.tiles import Checkpoint
+from tests.verifiers.conftest import IN_THE_LEDGER, TAMPERINGS
+from tests.verifiers.programs import ORIGIN, VERIFIERS, Log, aics_tlog, aics_witness, go
+
+REFUSALS = {
+    "go": "inconsistent tile|invalid transparency proof|invalid inputs in ProveTree|no such file",
+    "aics_tlog": "a rollback|history was rewritten|TileMissingError|TileVerificationError",
+    "aics_witness": "already cosigned|consistency proof .* does not verify|TileMissingError",
+    "pymerkle": "have another root",
+}
+"""What each says of logs that do not fit: that it cannot be run is no refusal."""
+
+pytestmark = pytest.mark.verifiers
+Verifier = Callable[[Log], str]
+by_each = pytest.mark.parametrize("verifier", VERIFIERS, ids=lambda each: each.__name__)
+
+
+@by_each
+def test_what_a_service_sealed_is_accepted(verifier: Verifier, log: Log):
+    assert log.known < 65_536 < len(log.leaves)  # tiles of the third level are read
+    assert verifier(log) == ""
+
+
+@by_each
+@pytest.mark.parametrize("how", TAMPERINGS)
+@pytest.mark.parametrize("change", IN_THE_LEDGER)
+def test_a_log_that_was_changed_is_refused(
+    verifier: Verifier, change: str, how: str, tampered: Callable[[str, str], Log]
+):
+    assert re.search(REFUSALS[verifier.__name__], verifier(tampered(change, how)))
+
+
+def test_what_was_signed_again_is_refused_for_its_past_alone(tampered: Callable[[str, str], Log]):
+    """Whoever kept nothing is told nothing: the log is whole, and the key is right."""
+    log = tampered("flipped", "signed again")
+    assert go(replace(log, kept=log.folder / CHECKPOINT)) == ""
+    assert aics_tlog(replace(log, kept=log.folder / CHECKPOINT)) == ""
+
+
+@pytest.mark.parametrize("verifier", [go, aics_tlog, aics_witness], ids=lambda each: each.__name__)
+def test_a_log_that_another_signed_is_refused(verifier: Verifier, log: Log, tmp_path: Path):
+    shutil.copytree(log.folder, tmp_path / "seal")
+    opened = Checkpoint.parse((log.folder / CHECKPOINT).read_text().partition("\n\n")[0] + "\n")
+    (tmp_path / "seal" / CHECKPOINT).write_text(Signer.new(ORIGIN).sign(str(opened)))
+    said = verifier(replace(log, folder=tmp_path / "seal"))
+    assert re.search("no verifiable signatures|signature|key", said), said
