@@ -19,9 +19,10 @@ from audit_svc.seal import leaf
 from audit_svc.seal.folder import CHECKPOINT, KEY, read_checkpoint, read_key
 from audit_svc.seal.history import segments
 from audit_svc.seal.index import Index
-from audit_svc.seal.tiles import HASH_BYTES, WIDTH, tile_path
+from audit_svc.seal.tiles import WIDTH, tile_path
 from bench.rows import make_rows
 from demo.processes import REPOSITORY, environment, start_service
+from recording.transparency.tree import HASH_BYTES
 from tests.audit_svc.samples import request
 from tests.audit_svc.seal.conftest import rows as rows_of_each_kind
 from tests.audit_svc.stubs import LedgerStub

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from audit_svc.seal.folder import CHECKPOINT
-from audit_svc.seal.note import Signer
-from audit_svc.seal.tiles import Checkpoint
+from recording.transparency.checkpoint import Checkpoint
+from recording.transparency.note import Signer
 from tests.verifiers.conftest import IN_THE_LEDGER, TAMPERINGS
 from tests.verifiers.programs import ORIGIN, VERIFIERS, Log, aics_tlog, aics_witness, go
 
