@@ -1,9 +1,10 @@
-"""Finds secrets by their shape, by the word before them, or by the program they go to: patterns.toml, compiled."""
+"""Finds secrets by their shape, by the word before them, or by the program they go to: those of patterns.toml."""
 
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from itertools import chain
 
@@ -53,7 +54,7 @@ class Table:
     """The patterns of one table."""
 
     def __init__(self, patterns: Mapping[str, Pattern], *, starts: str, lower: bool, together: bool = True) -> None:
-        """Compiles patterns for the text as it is or, if lower, in lower case; every match begins with starts.
+        """Patterns for the text as it is or, if lower, in lower case; every match begins with starts.
 
         Lower-casing is much faster than ignoring case. Each pattern is tried at every position, so that matches may
         overlap, or only where a word stands with which it begins. Where many patterns without such words may match,
@@ -62,30 +63,26 @@ class Table:
         self.patterns = patterns
         self.starts = starts
         self.lower = lower
-        begin = f"(?={starts})" if starts else ""
-        others = [pattern.regex for pattern in patterns.values() if not pattern.begins]
-        self._all = re.compile(f"{begin}(?:{'|'.join(others)})", re.ASCII) if together else None
+        self._together = together
+        self._begin = f"(?={starts})" if starts else ""
         self._begun = {index for index, pattern in enumerate(patterns.values()) if pattern.begins}
-        self._each = [
-            _Each(
-                re.compile(_any_of(pattern.begins) if pattern.begins else f"{begin}(?:{pattern.regex})", re.ASCII),
-                re.compile(pattern.regex, re.ASCII),
-                marker(name),
-                _check(pattern),
-            )
-            for name, pattern in patterns.items()
-        ]
+        self._each = [_Each(name, pattern, self._begin) for name, pattern in patterns.items()]
+
+    @cached_property
+    def _all(self) -> re.Pattern[str]:
+        others = [pattern.regex for pattern in self.patterns.values() if not pattern.begins]
+        return re.compile(f"{self._begin}(?:{'|'.join(others)})", re.ASCII)
 
     def find(self, text: str, lower: str, wanted: Collection[int]) -> Iterator[Span]:
         """The spans that the wanted patterns, by their places, match; lower is the lower-case text, as long as text."""
         form = lower if self.lower else text
         together = []
         for index in wanted:
-            if self._all is None or index in self._begun or len(wanted) <= _FEW:
+            if not self._together or index in self._begun or len(wanted) <= _FEW:
                 yield from _everywhere(self._each[index].somewhere, [self._each[index]], form, text)
             else:
                 together.append(self._each[index])
-        if self._all is not None and together:
+        if together:
             yield from _everywhere(self._all, together, form, text)
 
 
@@ -127,15 +124,24 @@ class Keywords:
         return found
 
 
-@dataclass(frozen=True, slots=True)
 class _Each:
-    """A pattern, compiled."""
+    """A pattern, compiled when a text first asks for it: to compile all takes a process 0.3 s of its start."""
 
-    somewhere: re.Pattern[str]
-    here: re.Pattern[str]
-    mark: str
-    check: Callable[[str], bool] | None
-    """What its secret must look like."""
+    def __init__(self, name: str, pattern: Pattern, begin: str) -> None:
+        self._pattern = pattern
+        self._begin = begin
+        self.mark = marker(name)
+        self.check = _check(pattern)
+        """What its secret must look like."""
+
+    @cached_property
+    def somewhere(self) -> re.Pattern[str]:
+        begins, regex = self._pattern.begins, self._pattern.regex
+        return re.compile(_any_of(begins) if begins else f"{self._begin}(?:{regex})", re.ASCII)
+
+    @cached_property
+    def here(self) -> re.Pattern[str]:
+        return re.compile(self._pattern.regex, re.ASCII)
 
 
 def _everywhere(regex: re.Pattern[str], patterns: Iterable[_Each], form: str, text: str) -> Iterator[Span]:
