@@ -36,7 +36,7 @@ $(VENV)/.deploy: $(VENV)/.ready
 	@touch $@
 
 $(VENV)/.ui: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ui]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ui,browser]'
 	@touch $@
 
 $(VENV)/.recipes: $(VENV)/.ready tests/recipes/constraints.txt

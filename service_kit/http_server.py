@@ -53,10 +53,10 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve_http(app: Any, listen: str, files: ServerFiles | None, most_connections: int) -> AsyncIterator[None]:
+async def serve_http(app: Any, listen: str, files: ServerFiles | None, most_connections: int) -> AsyncIterator[str]:
     """Serves app on listen, "host:port" where port 0 takes a free one, while the body runs.
 
-    The log line `http.listening` tells the address.
+    Yields the address, which the log line `http.listening` tells too.
 
     Args:
         app: an ASGI application.
@@ -97,9 +97,10 @@ async def serve_http(app: Any, listen: str, files: ServerFiles | None, most_conn
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")
-    log.info("http.listening", address=f"{listen.rpartition(':')[0]}:{listening.getsockname()[1]}")
+    address = f"{listen.rpartition(':')[0]}:{listening.getsockname()[1]}"
+    log.info("http.listening", address=address)
     try:
-        yield
+        yield address
     finally:
         server.should_exit = True
         await asyncio.wait([serving])

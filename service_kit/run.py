@@ -65,7 +65,7 @@ class Service:
     """Where the metrics are served, in the place of settings.metrics_listen."""
     takes_unknown_fields: Collection[str] = ()
     """RPCs, as /package.Service/Method, whose requests may have fields that this version does not know."""
-    beside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    beside: Callable[[], AbstractAsyncContextManager[object]] = nullcontext
     """What is served beside gRPC: entered before it is said that the service listens, left when gRPC has ended."""
 
 

@@ -1,149 +1,88 @@
-"""The figures behind the charts. What is asked over all rows comes from the rollups."""
+"""Sums of usage as pages show them."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
-from audit_svc.ledger import histogram
+from onrecord.audit.v1 import questions_pb2
+
+from audit_svc.ledger.groups import group_name
+from audit_svc.ui.asked import Asked
+from audit_svc.ui.charts import Chart, Point, chart
+from audit_svc.ui.texts import FINE
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
-MAX_SERIES = 8
-"""Tools or models that have a colour of their own; the rest are counted together."""
-MAX_ENTRIES = 500
-"""Entries of a session that its timeline shows."""
-OTHERS = "(others)"
-
-
-class Database(Protocol):
-    """What Datasette calls a database."""
-
-    async def execute(self, sql: str, params: Mapping[str, Any]) -> Iterable[Sequence[Any]]:
-        """The rows that sql finds."""
-        ...
+GROUPS = 1000
+"""Groups that one question brings: the most of a page of the RPC."""
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """Numbers for one chart: for each series one for each place on the x axis, None where there is none."""
+class Totals:
+    """What a time took."""
 
-    title: str
-    places: list[str]
-    series: dict[str, list[float | None]]
+    calls: int = 0
+    failed: int = 0
+    """Calls that did not do their work, but for those that were denied."""
+    denied: int = 0
+    nonzero_exits: int = 0
+    http_errors: int = 0
+    requests: int = 0
+    failed_requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_micros: int = 0
+    unpriced: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Read and written."""
+        return self.input_tokens + self.output_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One thing that happened in a session. Times are in milliseconds, from the session's first entry."""
-
-    kind: str
-    name: str
-    outcome: str
-    begins_ms: int
-    duration_ms: int
-    failed: bool
-
-
-async def calls_and_errors(ledger: Database, from_ms: int, until_ms: int) -> tuple[Figures, Figures]:
-    """Tool calls and their errors by tool, by hour in up to two days, else by day."""
-    hourly = until_ms - from_ms <= 2 * DAY_MS
-    step, table = (HOUR_MS, "tool_call_usage_hourly") if hourly else (DAY_MS, "tool_call_usage_daily")
-    first = from_ms - from_ms % step
-    rows = list(
-        await ledger.execute(
-            f"SELECT begins_at, tool_name, sum(calls), sum(errors) FROM {table} "  # noqa: S608 - names of ours
-            "WHERE begins_at >= :first AND begins_at < :until GROUP BY 1, 2",
-            {"first": first, "until": until_ms},
-        )
+async def usage(asked: Asked, group_by: list[str], **conditions: Any) -> list[questions_pb2.UsageGroup]:
+    """At most GROUPS groups. Raises NotAnswered."""
+    request = questions_pb2.SummarizeUsageRequest(
+        filter=questions_pb2.ToolCallFilter(**conditions), group_by=group_by, page_size=GROUPS
     )
-    times = list(range(first, until_ms, step))
-    places = [_moment(time, hourly=hourly) for time in times]
-    tools = _largest((tool, calls) for _, tool, calls, _ in rows)
-    counted = []
-    for title, column in (("Tool calls", 2), ("Errors", 3)):
-        series: dict[str, list[float | None]] = {tool: [0] * len(times) for tool in tools}
-        for row in rows:
-            name = row[1] if row[1] in series else OTHERS
-            values = series.setdefault(name, [0] * len(times))
-            at = (row[0] - first) // step
-            values[at] = (values[at] or 0) + row[column]
-        counted.append(Figures(f"{title} by {'hour' if hourly else 'day'} and tool", places, series))
-    return counted[0], counted[1]
+    response: questions_pb2.SummarizeUsageResponse = await asked.ledger.ask("SummarizeUsage", request)
+    return list(response.groups)
 
 
-async def latencies(ledger: Database, from_ms: int, until_ms: int) -> Figures:
-    """Percentiles of the tools' durations in milliseconds, of whole days, within 1/32."""
-    rows = await ledger.execute(
-        "SELECT tool_name, calls, durations FROM tool_call_usage_daily "
-        "WHERE begins_at >= :first AND begins_at < :until",
-        {"first": from_ms - from_ms % DAY_MS, "until": until_ms},
-    )
-    merged: dict[str, int] = defaultdict(int)
-    weights: dict[str, int] = defaultdict(int)
-    for tool, calls, durations in rows:
-        merged[tool] += histogram.from_blob(durations)
-        weights[tool] += calls
-    tools = _largest(weights.items())
-    # Each has calls, and so quantiles.
-    found = [histogram.quantiles(merged[tool], (0.5, 0.95, 0.99)) for tool in tools]
-    series: dict[str, list[float | None]] = {
-        name: [values[place] for values in found] for place, name in enumerate(("p50", "p95", "p99"))
+def totals(groups: Iterable[questions_pb2.UsageGroup]) -> Totals:
+    """The sums of groups whose last value is the outcome."""
+    sums: dict[str, int] = dict.fromkeys(Totals.__dataclass_fields__, 0)
+    for group in groups:
+        ended = group.values[-1]
+        sums["calls"] += group.tool_calls
+        sums["denied"] += group.tool_calls if ended == "denied" else 0
+        sums["failed"] += group.tool_calls if _failed(ended) else 0
+        sums["nonzero_exits"] += group.nonzero_exits
+        sums["http_errors"] += group.http_errors
+        sums["requests"] += group.usage.requests
+        sums["failed_requests"] += group.model_request_errors
+        sums["input_tokens"] += group.usage.input_tokens
+        sums["output_tokens"] += group.usage.output_tokens
+        sums["cost_micros"] += group.usage.known_cost_micros
+        sums["unpriced"] += group.usage.unpriced_requests
+    return Totals(**sums)
+
+
+def calls_by_hour(groups: Iterable[questions_pb2.UsageGroup], first_ms: int, hours: int) -> Chart:
+    """Calls of hours, by groups of hour and outcome."""
+    by_hour: dict[str, list[questions_pb2.UsageGroup]] = {
+        group_name("hour", first_ms + hour * HOUR_MS): [] for hour in range(hours)
     }
-    return Figures("Duration by tool, in milliseconds", tools, series)
+    for group in groups:
+        by_hour.setdefault(group.values[0], []).append(group)
+    points = []
+    for hour, found in sorted(by_hour.items()):
+        sums = totals(found)
+        bad = sums.failed + sums.denied
+        told = f"{sums.calls:,} calls" + (f", {bad:,} failed or denied" if bad else "")
+        points.append(Point(f"{hour[11:16]} UTC", sums.calls - bad, bad, told))
+    return chart("Tool calls of the last 24 hours", points)
 
 
-async def cost_by_label(ledger: Database, key: str, from_ms: int, until_ms: int) -> Figures:
-    """What was spent in US dollars, by the value of a label and by model."""
-    rows = list(
-        await ledger.execute(
-            "SELECT coalesce(value, '(none)'), cost_log.model, total(cost_micros) / 1e6 FROM cost_log "
-            "LEFT JOIN session_labels l ON l.session_id = cost_log.session_id AND l.recorded_by = cost_log.recorded_by "
-            "AND key = :key "
-            "WHERE created_at >= :first AND created_at < :until GROUP BY 1, 2",
-            {"key": key, "first": from_ms, "until": until_ms},
-        )
-    )
-    values = _largest((value, cost) for value, _, cost in rows)
-    models = _largest((model, cost) for _, model, cost in rows)
-    series: dict[str, list[float | None]] = {model: [None] * len(values) for model in models}
-    for value, model, cost in rows:
-        if value in values:
-            spent = series.setdefault(model if model in models else OTHERS, [None] * len(values))
-            at = values.index(value)
-            spent[at] = (spent[at] or 0) + cost
-    return Figures(f"Cost in US dollars by {key} and model", values, series)
-
-
-async def label_keys(ledger: Database) -> list[str]:
-    """The keys of labels that there are."""
-    return [str(row[0]) for row in await ledger.execute("SELECT DISTINCT key FROM session_labels ORDER BY 1", {})]
-
-
-async def timeline(ledger: Database, session_id: str) -> list[Event]:
-    """What happened in a session, the first MAX_ENTRIES entries."""
-    rows = list(
-        await ledger.execute(
-            "SELECT 'tool call', tool_name, coalesce(outcome, ''), created_at, duration_ms, error IS NOT NULL "
-            "FROM tool_call_log WHERE session_id = :session UNION ALL "
-            "SELECT 'model request', model, '', created_at, duration_ms, error IS NOT NULL "
-            "FROM cost_log WHERE session_id = :session ORDER BY 4 LIMIT :entries",
-            {"session": session_id, "entries": MAX_ENTRIES},
-        )
-    )
-    return [
-        Event(kind, name, outcome, began - rows[0][3], duration_ms, bool(failed))
-        for kind, name, outcome, began, duration_ms, failed in rows
-    ]
-
-
-def _largest(weights: Iterable[tuple[str, float]]) -> list[str]:
-    sums: dict[str, float] = defaultdict(float)
-    for name, weight in weights:
-        sums[name] += weight
-    return sorted(sums, key=lambda name: (-sums[name], name))[:MAX_SERIES]
-
-
-def _moment(time_ms: int, *, hourly: bool) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%m-%d %H:00" if hourly else "%Y-%m-%d")
+def _failed(outcome: str) -> bool:
+    return outcome not in FINE and outcome not in {"", "denied"}

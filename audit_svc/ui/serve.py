@@ -1,71 +1,59 @@
-"""The pages' server: a socket, Datasette on a read-only file, and the middleware that asks for the token."""
+"""The pages' server: the application behind its guard, until a signal comes."""
 
-import socket
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+import asyncio
+import signal
+from collections.abc import Callable, Iterable
 
-import structlog
-import uvicorn
-from datasette.app import Datasette
-from datasette.plugins import pm
+from onrecord.audit.v1 import questions_pb2_grpc
 
-from audit_svc.ui import failures, pages
-from audit_svc.ui.ledger import Ledger
-from audit_svc.ui.middleware import App, TokenMiddleware
+from audit_svc.ui.app import build
+from audit_svc.ui.guard import Guard, csrf_of
+from audit_svc.ui.remote import Remote
+from service_kit.http_server import serve_http
 
-log = structlog.get_logger(__name__)
-
-QUERY_MS = 5000
-"""How long a query may take, in milliseconds."""
+MOST_CONNECTIONS = 200
+LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
-def build(path: Path, token: str) -> tuple[App, Ledger]:
-    """The application, and the ledger at path that it shows, which is to be closed at the end.
+async def serve(
+    ledger: str,
+    gateway: str | None,
+    listen: str,
+    token: str,
+    names: Iterable[str],
+    on_listening: Callable[[str], None],
+) -> None:
+    """Answers until SIGTERM or SIGINT. No line of a log has a token or what somebody asked for.
+
+    Args:
+        ledger: "host:port" of the audit service.
+        gateway: "host:port" of a gateway; None without one.
+        listen: "host:port"; port 0 takes a free one.
+        token: what lets a browser in.
+        names: more names under which browsers come, as they stand in the Host header.
+        on_listening: called with the address, once it is listened on.
 
     Raises:
-        StoreRefused: the ledger cannot be read.
+        SystemExit, Exit: listen cannot be had, or a file of the access options cannot be used; the log says why.
     """
-    if not pm.is_registered(pages):
-        pm.register(pages, name="onrecord")
-        pm.unregister(name=failures.DATASETTES_OWN)
-        pm.register(failures, name="onrecord-failures")
-    datasette: Any = Datasette(
-        [],
-        template_dir=str(Path(__file__).parent / "templates"),
-        metadata={"title": "onrecord"},
-        settings={
-            "sql_time_limit_ms": QUERY_MS,
-            "suggest_facets": False,
-            "allow_download": False,
-            "num_sql_threads": 3,
-        },
-    )
-    ledger = Ledger(datasette, path)
-    datasette.add_database(ledger, name=pages.DATABASE)
-    return TokenMiddleware(datasette.app(), token), ledger
+    remotes = [Remote("the ledger", ledger, [questions_pb2_grpc.QuestionServiceStub])]
+    if gateway:
+        remotes.append(Remote("the gateway", gateway, []))
+    guard = Guard(build(remotes[0], remotes[1] if gateway else None, csrf_of(token)), token)
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    try:
+        async with serve_http(guard, listen, None, MOST_CONNECTIONS) as address:
+            guard.hosts = frozenset({address.lower(), *_local(address), *(name.lower() for name in names)})
+            on_listening(address)
+            await ended.wait()
+    finally:
+        for remote in remotes:
+            await remote.close()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes a free one. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_end: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_end = on_end
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Ends what is to be ended. After it, uvicorn raises the signal once more, which may end the process."""
-        await super().shutdown(sockets)
-        self._on_end()
-
-
-def serve(app: App, ledger: Ledger, listening: socket.socket) -> None:
-    """Answers until a signal comes, and closes the ledger. No line of a log has a query or a token."""
-    host, port = listening.getsockname()[:2]
-    log.info("service.listening", address=f"{host}:{port}")
-    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=3)
-    _Server(config, ledger.close).run(sockets=[listening])
+def _local(address: str) -> Iterable[str]:
+    """The names of this machine for itself, where only it can connect."""
+    host, _, port = address.rpartition(":")
+    return [f"{name}:{port}" for name in LOCAL_NAMES] if host in LOCAL_NAMES else []

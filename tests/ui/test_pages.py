@@ -1,253 +1,230 @@
-"""The pages over HTTP: who is let in, what they show, and that nothing can be changed through them."""
+"""The pages over HTTP: what they show is what the ledger has, and where it has nothing they say so."""
 
-import json
-import os
+import html
 import re
 import subprocess
 import sys
-from pathlib import Path
-from urllib.parse import quote
 
 import grpc
 import pytest
+from onrecord.audit.v1 import administration_pb2
+from onrecord.common.v1 import common_pb2
 
-from audit_svc.sqlite.care.check import check
-from audit_svc.ui.canned import QUERIES
-from demo.processes import REPOSITORY, environment, run_command
-from tests.audit_svc.samples import audit_row, record_request
+from demo.processes import REPOSITORY, environment, start_service
+from tests.audit_svc.samples import audit_row, record_request, session_row
 from tests.audit_svc.stubs import LedgerStub
-from tests.audit_svc.test_process import serve
-from tests.ui.conftest import HOSTILE, TOKEN, Pages, make_database, serving
+from tests.ui.conftest import HOSTILE, TOKEN, Pages, record, showing
 
 pytestmark = pytest.mark.ui
 
-PATHS = [
-    "/",
-    "/-/ledger",
-    "/-/ledger/session?id=s-ada",
-    "/ledger",
-    "/ledger/tool_call_log",
-    "/ledger/tool_call_log.json",
-    "/ledger.json?sql=select+1",
-    "/-/databases",
-    "/-/static/app.css",
-    "/nothing",
-]
+
+def words(page: str) -> str:
+    """What a reader sees of a page, blanks alike."""
+    main = page.partition("<main")[2].partition("</main>")[0]
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", main)).split())
 
 
-@pytest.mark.parametrize("shown", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN},
-                                   {"Cookie": "onrecord_ui=wrong"}, {"Cookie": "onrecord_ui"}], ids=str)  # fmt: skip
-def test_without_the_token_there_is_nothing(pages, shown):
-    for path in PATHS:
-        answer = pages.ask(path, **shown)
-        assert (answer.status, "audit-svc ui has printed" in answer.text) == (403, True)
-    assert pages.ask("/-/ledger?token=wrong").status == 403
-    assert pages.ask("/-/ledger?token=").status == 403
+def figures(page: str) -> dict[str, str]:
+    """The tiles of a page, by their names."""
+    tiles = re.findall(r"<dt>(.*?)</dt><dd class=\"figure[^>]*>(.*?)</dd>", page)
+    return {name: " ".join(re.sub(r"<[^>]*>", " ", value).split()) for name, value in tiles}
 
 
-def test_the_token_of_the_address_becomes_a_cookie_that_lets_in_and_leaves_the_address(pages):
-    answer = pages.ask(f"/-/ledger?days=3&token={TOKEN}")
-    assert (answer.status, answer.headers["location"]) == (303, "/-/ledger?days=3")
-    assert "HttpOnly; SameSite=Strict" in answer.headers["set-cookie"]
-    cookie = answer.headers["set-cookie"].split(";")[0]
-    assert pages.ask("/-/ledger?days=3", Cookie=cookie).status == 200
+def test_the_start_tells_what_today_took(pages):
+    page = pages.read("/").text
+    told = figures(page)
+    assert told["Denied"] in {"1", "0"}  # yesterday, for half an hour after midnight
+    if told["Denied"] == "1":
+        assert told["Tool calls"] == "7"
+        assert told["Failed"] == "2"
+        assert told["Spent"] == "$2.25 + 1 unpriced"
+        assert told["Model requests"] == "4"
+    assert "7 calls, 3 failed or denied" in words(page) or "calls, " in words(page)
+    assert "s-ada" in words(page)
 
 
-def test_the_login_leads_to_no_other_host(pages):
-    for path in ("//evil.example/x", "/\\evil.example", "///evil.example"):
-        where = pages.ask(f"{path}?token={TOKEN}").headers["location"]
-        assert re.match(r"/[^/\\]", where), where
+def test_what_nobody_tells_is_not_taken_as_good(pages):
+    """Without a gateway nobody says whether its rows reach a disk."""
+    page = words(pages.read("/").text)
+    assert "Is everything on the record? not known" in page
+    assert "no gateway is named" in page
 
 
-def test_nothing_is_loaded_from_elsewhere_and_nothing_is_kept(pages):
-    answer = pages.read("/-/ledger")
-    assert "default-src 'self'" in answer.headers["content-security-policy"]
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["referrer-policy"] == "no-referrer"
-    for path in PATHS[:4]:
-        loaded = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"([^\"]+)", pages.read(path).text)
-        own = f"http://{pages.address}/"
-        assert [source for source in loaded if not source.removeprefix(own.rstrip("/")).startswith("/")] == []
+def test_a_lost_row_is_told_on_the_first_page(tmp_path):
+    env = {"AUDIT_DB": str(tmp_path / "audit.db"), "AUDIT_LISTEN": "127.0.0.1:0"}
+    with start_service("audit_svc", env, "serve") as service, showing(tmp_path, service.address) as pages:
+        record(
+            service.address, record_request(tool_calls=[audit_row(tool_name="onrecord.gap", error="3 rows were lost")])
+        )
+        page = words(pages.read("/").text)
+        assert "Is everything on the record? no" in page
+        assert "3 rows were lost" in page
 
 
-def rows_of(page: str, title: str) -> list[list[str]]:
-    """The numbers below a chart, its head first."""
-    table = page.split(f"<summary>{title}, in numbers</summary>")[1].split("</table>")[0]
-    return [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in table.split("<tr>")[1:]]
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", {"s-ada", "s-bob", "s-other"}),
+        ("principal=ada", {"s-ada"}),
+        ("agent=other", {"s-other"}),
+        ("tool=webfetch", {"s-ada"}),
+        ("outcome=denied", {"s-ada"}),
+        ("outcome=failed&principal=ada", set()),
+        ("label=repository%3Dshop", {"s-ada"}),
+        ("label=repository%3Dshop&tool=bash", {"s-ada"}),
+        ("status=failed", {"s-bob"}),
+        ("since=1h", {"s-ada", "s-bob", "s-other"}),
+        ("until=2020-01-01", set()),
+        ("engine=claude", {"s-other"}),
+    ],
+)
+def test_the_list_has_the_sessions_that_meet_the_filter(pages, query, found):
+    page = pages.read(f"/sessions?{query}").text
+    assert set(re.findall(r"href=\"/session\?id=(s-\w+)", page)) == found
 
 
-def test_the_charts_have_the_figures_of_the_rows(pages):
-    page = pages.read("/-/ledger?days=2&label=user").text
-    head, *hours = rows_of(page, "Tool calls by hour and tool")
-    assert head == ["", "read", "bash", "&lt;script&gt;document.title=&#39;owned&#39;&lt;/script&gt;", "webfetch"]
-    assert [row[1:] for row in hours if any(cell not in {"0", ""} for cell in row[1:])] == [
-        ["0", "0", "1", "0"],
-        ["6", "3", "0", "0"],
-        ["0", "0", "0", "1"],
-    ]
-    head, *hours = rows_of(page, "Errors by hour and tool")
-    assert [sum(int(row[at]) for row in hours) for at in range(1, 5)] == [0, 1, 0, 0]
-    assert rows_of(page, "Cost in US dollars by user and model") == [
-        ["", "large", "small"],
-        ["ada", "1.5", "0.25"],
-        ["bob", "", "0.5"],
-    ]
-    durations = {
-        row[0]: [float(cell) for cell in row[1:]] for row in rows_of(page, "Duration by tool, in milliseconds")[1:]
-    }
-    assert durations["read"] == [4, 4, 4]
-    assert durations["bash"] == pytest.approx([100, 900, 900], rel=1 / 32)
-    by_day = pages.read("/-/ledger?days=30").text
-    _, *days = rows_of(by_day, "Tool calls by day and tool")
-    assert sum(int(row[1]) for row in days) == 6
+@pytest.mark.parametrize(
+    "query", ["since=x", "outcome=good", "status=dead", "label=x", "tool=bash&status=idle", "page=x", "until=-1"]
+)
+def test_a_filter_that_makes_no_sense_is_refused_in_a_sentence(pages, query):
+    answer = pages.read(f"/sessions?{query}")
+    assert answer.status == 400
+    assert re.search("<h1>(This cannot be asked|The ledger refuses this)</h1>", answer.text)
 
 
-def test_a_session_is_shown_as_bars_in_order(pages):
-    page = pages.read("/-/ledger/session?id=s-ada").text
-    titles = re.findall(r"<title>((?:tool|model)[^<]*)</title>", page)
-    assert len(titles) == 12
-    assert titles[-1].startswith("tool call webfetch succeeded: 700 ms from 3600000 ms") or "small" in titles[-1]
-    assert pages.read("/-/ledger/session?id=nobody").status == 404
+def test_pages_of_a_list_have_each_session_once(tmp_path):
+    env = {"AUDIT_DB": str(tmp_path / "audit.db"), "AUDIT_LISTEN": "127.0.0.1:0"}
+    with start_service("audit_svc", env, "serve") as service, showing(tmp_path, service.address) as pages:
+        many = [f"s-{number}" for number in range(130)]
+        rows = [audit_row(session_id=name) for name in many]
+        record(service.address, record_request(tool_calls=rows, sessions=[session_row(id=name) for name in many]))
+        for query in ("", "tool=bash"):
+            shown, address = [], f"/sessions?{query}"
+            while address:
+                page = pages.read(address).text
+                shown += re.findall(r"href=\"/session\?id=(s-\w+)", page)
+                following = re.search(r'<a href="([^"]+)" rel="next">', page)
+                address = html.unescape(following[1]) if following else ""
+            assert sorted(shown) == sorted(many), query
 
 
-@pytest.mark.parametrize("name", QUERIES)
-def test_each_canned_query_answers(pages, name):
-    page = pages.read(f"/ledger/{name}?since=2020-01-01&key=user&session_id=s-ada")
-    assert page.status == 200
-    answer = pages.read(f"/ledger/{name}.json?_shape=array&since=2020-01-01&key=user&session_id=s-ada")
-    rows = json.loads(answer.text)
-    expected = {"session_timeline": 12, "errors": 1, "slowest_calls": 11, "cost_by_label": 3,
-                "usage_by_engine_and_tool": 4, "producers": 0, "pruned": 0}  # fmt: skip
-    assert len(rows) == expected[name]
+def test_a_session_is_a_tree_with_its_sums_decisions_and_what_was_cut(pages):
+    page = pages.read("/session?id=s-ada").text
+    told = words(page)
+    assert figures(page) == {"Turns": "2", "Tool calls": "5", "Model requests": "3", "Tokens in, out": "300, 60",
+                             "Cost": "$1.75 + 1 unpriced"}  # fmt: skip
+    first, second = page.split('<section class="turn"')[1:]
+    assert "200 tokens in, 40 out · $1.75" in words(f"<main>{first}</main>")
+    assert re.findall(r'class="(of-\w+)"', first) == ["of-request", "of-call", "of-call", "of-request", "of-call"]
+    assert "denied by person" in told
+    assert "decided by bob waited 4.0 s" in told
+    assert "not on a Friday" in told
+    assert "exit 2" in told
+    assert "HTTP 404" in told
+    assert '{"path": "README.md"}' in told
+    assert 'rect class="interrupted"' in second
+    assert 'rect class="denied"' in first
+    assert "stop engine=ollama" in told
+    assert "Link to this call" in told
 
 
-def test_nothing_can_be_written(pages):
-    """By method, by SQL, by a function of SQLite, by attaching another file: nothing changes, and no file appears."""
-    before = pages.database.read_bytes()
-    for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
-        for path in ("/ledger", "/ledger/sessions", "/ledger/-/insert", "/-/ledger", "/-/permissions"):
-            answer = pages.ask(path, method, "sql=delete from sessions", Authorization=f"Bearer {TOKEN}")
-            assert answer.status == 405
-    folder = pages.database.parent
-    for sql in (
-        "delete from sessions",
-        "drop table sessions",
-        "insert into sessions select * from sessions",
-        "with x as (select 1) delete from sessions",
-        "pragma user_version = 7",
-        "select 1; delete from sessions",
-        "explain delete from sessions",
-        f"attach '{folder / 'other.db'}' as other",
-        f"vacuum into '{folder / 'copy.db'}'",
-        f"select writefile('{folder / 'file'}', 'x')",
-        "select load_extension('x')",
-        "select * from pragma_journal_mode('delete')",
-    ):
-        answer = pages.ask(f"/ledger.json?sql={sql.replace(' ', '+')}", Authorization=f"Bearer {TOKEN}")
-        if not sql.startswith("explain"):
-            assert answer.status == 400, sql
-    assert pages.database.read_bytes() == before
-    assert not [path for path in folder.iterdir() if path.name in {"other.db", "copy.db", "file"}]
-    assert pages.ask("/ledger.db", Authorization=f"Bearer {TOKEN}").status in {403, 404}
+def test_a_session_without_a_row_of_its_own_is_shown(pages):
+    page = pages.read("/session?id=s-other").text
+    assert figures(page)["Turns"] == "–"
+    assert "of another agent" in words(page)
 
 
-@pytest.mark.parametrize("value", ["zeroblob(9000000)", "hex(zeroblob(9000000))", "printf('%.*c', 9000000, 'x')"])
-def test_no_query_makes_a_long_value(pages, value):
-    """300 MB of it were 9 GB in the process, beside the ledger."""
-    answer = pages.ask(f"/ledger.json?sql=select+{quote(value)}", Authorization=f"Bearer {TOKEN}")
-    assert len(answer.text) < 10_000
-
-
-def test_what_a_model_wrote_is_shown_as_text(pages):
-    for path in (
-        "/-/ledger",
-        "/-/ledger/session?id=s-bob",
-        "/ledger/tool_call_log",
-        "/ledger/session_timeline?session_id=s-bob",
-    ):
+def test_what_others_wrote_is_text(pages):
+    for path in ("/", "/live", "/sessions", "/session?id=s-bob", f"/sessions?tool={HOSTILE.replace('/', '%2F')}"):
         answer = pages.read(path)
         assert answer.status == 200
         assert "owned" in answer.text
         assert HOSTILE not in answer.text
 
 
-@pytest.mark.parametrize("query", ["days=0", "days=-1", "days=x", "days=99999999999", "days=1e3", "days=²"])
-def test_a_range_that_makes_no_sense_is_refused(pages, query):
-    assert pages.read(f"/-/ledger?{query.replace('²', '%C2%B2')}").status == 400
+def test_what_cannot_be_seen_is_shown_as_an_escape(tmp_path):
+    env = {"AUDIT_DB": str(tmp_path / "audit.db"), "AUDIT_LISTEN": "127.0.0.1:0"}
+    with start_service("audit_svc", env, "serve") as service, showing(tmp_path, service.address) as pages:
+        hidden = audit_row(tool_name="ba\u202esh", session_id="s\u200b1", source=common_pb2.SOURCE_HOOK)
+        record(service.address, record_request(tool_calls=[hidden]))
+        for path in ("/", "/sessions", "/session?id=s%E2%80%8B1"):
+            page = pages.read(path)
+            assert page.status == 200
+            assert "\u202e" not in page.text
+            assert "\u200b" not in page.text
 
 
-def test_the_pages_follow_a_running_service_and_do_not_hold_it_up(tmp_path: Path):
-    with serving(tmp_path) as pages, serve(pages.database) as service:
-        with grpc.insecure_channel(service.address) as channel:
-            stub = LedgerStub(channel)
-            assert stub.RecordBatch(record_request(tool_calls=[audit_row(tool_name="new")])).stored == 1
-        found = json.loads(pages.read("/ledger.json?_shape=array&sql=select+count(*)+as+n+from+tool_call_log").text)
-        assert found == [{"n": 12}]
-        assert "new" in rows_of(pages.read("/-/ledger?days=2").text, "Tool calls by hour and tool")[0]
+def test_no_word_of_a_question_is_in_the_log(ledger, tmp_path):
+    with showing(tmp_path, ledger.address) as pages:
+        for number in range(50):
+            assert pages.read(f"/sessions?page=patient-{number}-{'x' * 3000}").status == 400
+            assert pages.read(f"/session?id=patient-{number}").status == 404
+    assert "patient" not in (tmp_path / "log").read_text()
+
+
+def test_what_the_ledger_does_not_have_is_a_page_with_its_sentence(pages):
+    answer = pages.read("/session?id=none")
+    assert answer.status == 404
+    assert "NOT_FOUND" in words(answer.text)
+    assert pages.read("/nothing").status == 404
+
+
+def test_a_ledger_that_is_away_is_told_as_passing_and_the_pages_go_on_when_it_is_back(tmp_path):
+    env = {"AUDIT_DB": str(tmp_path / "audit.db"), "AUDIT_LISTEN": "127.0.0.1:0"}
+    with start_service("audit_svc", env, "serve") as service, showing(tmp_path, service.address) as pages:
+        assert pages.read("/sessions").status == 200
+        address = service.address
         assert service.terminate() == 0
-        assert pages.read("/-/ledger").status == 200
-    assert {finding.state for finding in check(pages.database, lambda *_: None)} == {"ok"}
+        for path in ("/", "/sessions", "/session?id=s-1"):
+            answer = pages.read(path)
+            assert answer.status == 503
+            assert "This passes" in words(answer.text)
+            assert "running at" in words(answer.text)
+        part = pages.ask("/live", Authorization=f"Bearer {TOKEN}", Hx_Request="true")
+        assert (part.status, "<html" in part.text) == (503, False)
+        with start_service("audit_svc", {**env, "AUDIT_LISTEN": address}, "serve"):
+            pages_back = [pages.read("/sessions").status for _ in range(20)]
+            assert pages_back[-1] == 200
 
 
-def test_without_a_file_a_new_token_is_made_and_printed_once(tmp_path: Path):
-    database = make_database(tmp_path)
-    env = {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'protos'}", "AUDIT_DB": str(database)}
-    command = [sys.executable, "-m", "audit_svc", "ui", "--listen", "127.0.0.1:0"]
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def test_what_the_pages_read_stands_in_the_log_of_queries(ledger, pages):
+    pages.read("/session?id=s-bob")
+    with grpc.insecure_channel(ledger.address) as channel:
+        asked = LedgerStub(channel).ListQueries(administration_pb2.ListQueriesRequest(method="GetSessionRecord"))
+        assert any("s-bob" in query.filters for query in asked.queries)
+
+
+@pytest.mark.parametrize(
+    ("role", "statuses"), [("reader", {200}), ("admin", {200}), ("producer", {403}), ("", {403, 502})]
+)
+def test_they_may_read_what_their_credential_may(tmp_path, role, statuses):
+    from service_kit.access.roles import Role, make_token
+
+    token, table = make_token("pages", [Role(role or "reader")])
+    (tmp_path / "tokens").write_text(table)
+    (tmp_path / "tokens").chmod(0o600)
+    (tmp_path / "token").write_text(token if role else "no-such-token")
+    (tmp_path / "token").chmod(0o600)
+    env = {
+        "AUDIT_DB": str(tmp_path / "audit.db"),
+        "AUDIT_LISTEN": "127.0.0.1:0",
+        "AUDIT_TOKENS_FILE": str(tmp_path / "tokens"),
+    }
+    given = ("--token-file", str(tmp_path / "token"))
+    with start_service("audit_svc", env, "serve") as service, showing(tmp_path, service.address, *given) as pages:
+        for path in ("/", "/sessions", "/session?id=none"):
+            assert pages.read(path).status in statuses | ({404} if role in {"reader", "admin"} else set())
+        assert token not in pages.read("/").text
+
+
+def test_without_a_file_a_new_token_is_made_and_printed_once(ledger):
+    command = [sys.executable, "-m", "audit_svc", "ui", "--listen", "127.0.0.1:0", "--target", ledger.address]
+    with subprocess.Popen(
+        command, env=environment({}), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
-        url = process.stdout.readline().strip()
-        match = re.fullmatch(r"http://(127\.0\.0\.1:\d+)(/-/ledger\?token=[\w-]{32})", url)
+        match = re.fullmatch(r"http://(127\.0\.0\.1:\d+)(/\?token=[\w-]{32})", process.stdout.readline().strip())
         assert match is not None
-        answer = Pages(match[1], database).ask(match[2])
-        assert answer.status == 303
+        assert Pages(match[1]).ask(match[2]).status == 303
         process.terminate()
         assert match[2][-32:] not in process.communicate(timeout=20)[1]
-
-
-def test_failing_queries_are_not_printed_and_a_full_pipe_holds_up_no_page(tmp_path: Path):
-    """Nobody reads what the command prints, as when it was started by a program."""
-    (tmp_path / "login").write_text(TOKEN)
-    env = environment({"AUDIT_DB": str(make_database(tmp_path))})
-    command = [
-        sys.executable,
-        "-m",
-        "audit_svc",
-        "ui",
-        "--listen",
-        "127.0.0.1:0",
-        "--login-file",
-        str(tmp_path / "login"),
-    ]
-    with subprocess.Popen(command, env=env, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        assert running.stdout is not None
-        address = running.stdout.readline().decode().split("/")[2]
-        pages = Pages(address, tmp_path / "audit.db")
-        try:
-            for number in range(60):
-                query = f"SELECT patient_{number} FROM nowhere -- {'searched for ' * 300}"
-                for form in ("", ".json"):
-                    answer = pages.read(f"/ledger{form}?sql={quote(query)}")
-                    assert answer.status == 400
-                    assert "nowhere" in answer.text
-            assert pages.read("/-/ledger/session?id=none").status == 404
-        finally:
-            running.terminate()
-            told = b"".join(running.communicate(timeout=60))
-    assert b"patient" not in told
-    assert b"Traceback" not in told
-
-
-@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:8001"])
-def test_beyond_loopback_it_listens_only_when_told(pages, listen):
-    done = run_command("audit_svc", {"AUDIT_DB": str(pages.database)}, "ui", "--listen", listen)
-    assert done.returncode == 2
-    assert "plain text" in done.stderr
-
-
-def test_what_is_no_ledger_is_refused_in_a_sentence(tmp_path: Path):
-    garbage = tmp_path / "audit.db"
-    garbage.write_bytes(b"garbage" * 1000)
-    for path, said in ((tmp_path / "none.db", "there is no file"), (garbage, "is no SQLite database")):
-        done = run_command("audit_svc", {"AUDIT_DB": str(path)}, "ui", "--listen", "127.0.0.1:0")
-        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-        assert said in done.stderr

@@ -1,0 +1,85 @@
+"""A service that the pages ask, over its RPCs and with this program's own credential."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from service_kit.client import current_access, open_channel, why_away
+from service_kit.health import DETAIL_KEY
+
+SECONDS = 10.0
+"""How long an answer may take."""
+
+
+class NotAnswered(Exception):
+    """A service did not do what a page asked for."""
+
+    def __init__(self, service: str, code: grpc.StatusCode, details: str, reason: str = "", hint: str = "") -> None:
+        """service: with its article. details: its own sentence. reason: its ErrorReason. hint: what to do."""
+        super().__init__(f"{service}: {code.name}")
+        self.service, self.code, self.details, self.reason, self.hint = service, code, details, reason, hint
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the same question may be answered a little later."""
+        return self.code in {
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            grpc.StatusCode.ABORTED,
+        }
+
+
+class Remote:
+    """The services at one address. Made within the event loop."""
+
+    def __init__(self, name: str, target: str, stubs: Sequence[type[Any]]) -> None:
+        """name: what runs there, with its article. target: "host:port". stubs: of its gRPC services.
+
+        Raises:
+            Exit: a file of the access options cannot be used.
+        """
+        self.name, self.target = name, target
+        self._channel, _ = open_channel(target)
+        self._access = current_access()
+        self._stubs = [stub(self._channel) for stub in stubs]
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+
+    async def ask(self, rpc: str, request: Message) -> Any:
+        """The response of a unary RPC. Raises NotAnswered."""
+        stub = next(stub for stub in self._stubs if hasattr(stub, rpc))
+        try:
+            # The token is read each time, since its file changes when it is renewed.
+            return await getattr(stub, rpc)(request, timeout=SECONDS, metadata=tuple(self._access.metadata()))
+        except grpc.aio.AioRpcError as error:
+            raise await self._not_answered(error) from None
+
+    async def health(self) -> tuple[bool, str]:
+        """Whether it serves, and what it says beside; a service that does not answer does not serve."""
+        call = self._health.Check(health_pb2.HealthCheckRequest(), timeout=SECONDS)
+        try:
+            answer = await call
+            detail = dict(await call.trailing_metadata() or ()).get(DETAIL_KEY, b"")
+        except grpc.aio.AioRpcError as error:
+            return False, f"it does not answer: {error.code().name}"
+        text = detail.decode("utf-8", "replace") if isinstance(detail, bytes) else detail
+        return answer.status == health_pb2.HealthCheckResponse.SERVING, text
+
+    async def close(self) -> None:
+        """Closes the channel."""
+        await self._channel.close()
+
+    async def _not_answered(self, error: grpc.aio.AioRpcError) -> NotAnswered:
+        code, details = error.code(), error.details() or ""
+        status = rpc_status.from_call(error)  # type: ignore[arg-type] # which has what a call has
+        info = error_details_pb2.ErrorInfo()
+        reason = info.reason if status and any(detail.Unpack(info) for detail in status.details) else ""
+        is_away = code is grpc.StatusCode.UNAVAILABLE and not reason
+        hint = await asyncio.to_thread(why_away, self.target, self.name, details) if is_away else ""
+        return NotAnswered(self.name, code, details, reason, hint)
