@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
 
 from onrecord.audit.v1 import questions_pb2, questions_pb2_grpc
 
 from audit_svc.errors import InvalidRequest, QueueFull, StoreClosed, TailBehind
-from audit_svc.ledger.pages import call_key
-from audit_svc.ledger.protocol import ReadableLedger
-from audit_svc.ledger.query import query_of, session_query_of
+from audit_svc.ledger.pages import call_key, request_key
+from audit_svc.ledger.protocol import ReadableLedger, Tail
+from audit_svc.ledger.query import Filter, query_of, session_query_of
 from audit_svc.query_log import QueryLog
 from service_kit.errors import Context
 from service_kit.paging import Position, in_parts
@@ -31,6 +33,10 @@ class QuestionServicer(questions_pb2_grpc.QuestionServiceServicer):
     def __init__(self, ledger: ReadableLedger, query_log: QueryLog) -> None:
         self._ledger = ledger
         self._query_log = query_log
+        self._calls = _Log(ledger.export_tool_calls, ledger.last_position, ledger.tool_calls_after, call_key)
+        self._requests = _Log(
+            ledger.export_model_requests, ledger.last_request_position, ledger.model_requests_after, request_key
+        )
         self._tails = 0
         self._ending = asyncio.Event()
 
@@ -40,6 +46,13 @@ class QuestionServicer(questions_pb2_grpc.QuestionServiceServicer):
         """One page of tool calls."""
         rows, token = await self._query_log.page(self._ledger.list_tool_calls, request)
         return questions_pb2.ListToolCallsResponse(tool_calls=rows, next_page_token=token)
+
+    async def ListModelRequests(  # noqa: N802 - named by the proto
+        self, request: questions_pb2.ListModelRequestsRequest, context: Context
+    ) -> questions_pb2.ListModelRequestsResponse:
+        """One page of model requests."""
+        rows, token = await self._query_log.page(self._ledger.list_model_requests, request)
+        return questions_pb2.ListModelRequestsResponse(model_requests=rows, next_page_token=token)
 
     async def ListSessionRecords(  # noqa: N802 - named by the proto
         self, request: questions_pb2.ListSessionRecordsRequest, context: Context
@@ -76,56 +89,84 @@ class QuestionServicer(questions_pb2_grpc.QuestionServiceServicer):
     async def ExportToolCalls(  # noqa: N802 - named by the proto
         self, request: questions_pb2.ExportToolCallsRequest, context: Context
     ) -> AsyncIterator[questions_pb2.ExportToolCallsResponse]:
-        """All rows that were there when it began, read piece by piece."""
-        with self._query_log.logged(request) as logged:
-            query = query_of(request, (int, int, int))
-            last_position, *key = query.after or (await self._ledger.last_position(),)
-            after: Position | None = tuple(key) or None
-            is_last = False
-            while not is_last:
-                rows = await self._ledger.export_tool_calls(query.filter, after, int(last_position), EXPORT_ROWS)
-                is_last = len(rows) < EXPORT_ROWS
-                for part in list(in_parts(rows)) or [[]]:
-                    after = call_key(part[-1]) if part else None
-                    is_end = is_last and (not part or part[-1] is rows[-1])
-                    token = "" if is_end or after is None else query.token((last_position, *after))
-                    yield questions_pb2.ExportToolCallsResponse(tool_calls=part, resume_token=token)
-                logged.rows += len(rows)
+        """All tool calls that were there when it began."""
+        async with contextlib.aclosing(self._export(self._calls, request)) as parts:
+            async for rows, token in parts:
+                yield questions_pb2.ExportToolCallsResponse(tool_calls=rows, resume_token=token)
+
+    async def ExportModelRequests(  # noqa: N802 - named by the proto
+        self, request: questions_pb2.ExportModelRequestsRequest, context: Context
+    ) -> AsyncIterator[questions_pb2.ExportModelRequestsResponse]:
+        """All model requests that were there when it began."""
+        async with contextlib.aclosing(self._export(self._requests, request)) as parts:
+            async for rows, token in parts:
+                yield questions_pb2.ExportModelRequestsResponse(model_requests=rows, resume_token=token)
 
     async def TailToolCalls(  # noqa: N802 - named by the proto
         self, request: questions_pb2.TailToolCallsRequest, context: Context
     ) -> AsyncIterator[questions_pb2.TailToolCallsResponse]:
-        """Rows as they are committed, read from the database, so that no client can make the writer wait."""
-        with self._query_log.logged(request) as logged:
-            if self._tails >= MAX_TAILS:
-                raise QueueFull(f"{MAX_TAILS} tails are open already: end one of them")
-            self._tails += 1
-            try:
-                async with contextlib.aclosing(self._tail(request)) as responses:
-                    async for response in responses:
-                        logged.rows += len(response.tool_calls)
-                        yield response
-            finally:
-                self._tails -= 1
+        """Tool calls as they are committed."""
+        async with contextlib.aclosing(self._tail(self._calls, request)) as looks:
+            async for rows, fields in looks:
+                yield questions_pb2.TailToolCallsResponse(tool_calls=rows, **fields)
+
+    async def TailModelRequests(  # noqa: N802 - named by the proto
+        self, request: questions_pb2.TailModelRequestsRequest, context: Context
+    ) -> AsyncIterator[questions_pb2.TailModelRequestsResponse]:
+        """Model requests as they are committed."""
+        async with contextlib.aclosing(self._tail(self._requests, request)) as looks:
+            async for rows, fields in looks:
+                yield questions_pb2.TailModelRequestsResponse(model_requests=rows, **fields)
 
     def begin_drain(self) -> None:
         """Has all tails end with StoreClosed."""
         self._ending.set()
 
-    async def _tail(
-        self, request: questions_pb2.TailToolCallsRequest
-    ) -> AsyncGenerator[questions_pb2.TailToolCallsResponse, None]:
+    async def _export(self, log: "_Log", request: Any) -> AsyncGenerator[tuple[list[Any], str], None]:
+        """Rows read piece by piece, each piece with the token to go on after it, empty at the end."""
+        with self._query_log.logged(request) as logged:
+            query = query_of(request, (int, int, int))
+            last_position, *key = query.after or (await log.last_position(),)
+            after: Position | None = tuple(key) or None
+            is_last = False
+            while not is_last:
+                rows = await log.export(query.filter, after, int(last_position), EXPORT_ROWS)
+                is_last = len(rows) < EXPORT_ROWS
+                for part in list(in_parts(rows)) or [[]]:
+                    after = log.key(part[-1]) if part else None
+                    is_end = is_last and (not part or part[-1] is rows[-1])
+                    yield part, "" if is_end or after is None else query.token((last_position, *after))
+                logged.rows += len(rows)
+
+    async def _tail(self, log: "_Log", request: Any) -> AsyncGenerator[tuple[list[Any], dict[str, Any]], None]:
+        """Rows as they are committed, with the other fields of a response.
+
+        They are read from the database, so that no client can make the writer wait.
+        """
+        with self._query_log.logged(request) as logged:
+            if self._tails >= MAX_TAILS:
+                raise QueueFull(f"{MAX_TAILS} tails are open already: end one of them")
+            self._tails += 1
+            try:
+                async with contextlib.aclosing(self._follow(log, request)) as looks:
+                    async for rows, fields in looks:
+                        logged.rows += len(rows)
+                        yield rows, fields
+            finally:
+                self._tails -= 1
+
+    async def _follow(self, log: "_Log", request: Any) -> AsyncGenerator[tuple[list[Any], dict[str, Any]], None]:
         query = query_of(request, (int,))
         if request.after_position < 0:
             raise InvalidRequest("after_position is negative: positions begin at 1", "after_position")
-        last = at = await self._ledger.last_position()
+        last = at = await log.last_position()
         # What is said may be from before a restore, and so beyond all rows.
         if request.HasField("after_position"):
             at = min(request.after_position, last)
         elif query.after:
             at = min(int(query.after[0]), last)
         # So that a client knows from where on it sees everything, also while there is nothing to see.
-        yield questions_pb2.TailToolCallsResponse(resume_token=query.token((at,)), position=at)
+        yield [], {"resume_token": query.token((at,)), "position": at}
         told = time.monotonic()
         is_live = False
         while not self._ending.is_set():
@@ -138,15 +179,23 @@ class QuestionServicer(questions_pb2_grpc.QuestionServiceServicer):
                         query.token((at,)),
                     )
                 skipped, at = questions_pb2.PositionRange(first=at + 1, last=last), last
-            tail = await self._ledger.tool_calls_after(query.filter, at)
+            tail = await log.after(query.filter, at)
             at, last = tail.position, tail.last_position
             is_live = is_live or at == last
             if tail.rows or skipped or time.monotonic() - told > ALIVE_SECONDS:
-                yield questions_pb2.TailToolCallsResponse(
-                    tool_calls=tail.rows, resume_token=query.token((at,)), position=at, skipped=skipped
-                )
+                yield tail.rows, {"resume_token": query.token((at,)), "position": at, "skipped": skipped}
                 told = time.monotonic()
             if is_live:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ending.wait(), TAIL_SECONDS)
         raise StoreClosed("the ledger is shutting down")
+
+
+@dataclass(frozen=True)
+class _Log:
+    """What happened once, tool calls or model requests: how the ledger is asked for it (see ReadableLedger)."""
+
+    export: Callable[[Filter, Position | None, int, int], Awaitable[list[Any]]]
+    last_position: Callable[[], Awaitable[int]]
+    after: Callable[[Filter, int], Awaitable[Tail[Any]]]
+    key: Callable[[Any], Position]

@@ -57,10 +57,13 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
         "ListToolCalls": _READERS,
         "ListSessionRecords": _READERS,
         "GetSessionRecord": _READERS,
+        "ListModelRequests": _READERS,
         "ListControls": _READERS,
         "SummarizeUsage": _READERS,
         "TailToolCalls": _READERS,
         "ExportToolCalls": _READERS,
+        "TailModelRequests": _READERS,
+        "ExportModelRequests": _READERS,
     },
     administration_pb2.DESCRIPTOR.services_by_name["AdministrationService"].full_name: {
         "ListQueries": _ADMINS,

@@ -46,6 +46,11 @@ def call_key(record: questions_pb2.ToolCallRecord) -> Position:
     return record.tool_call.created_at_ms, record.receipt.position
 
 
+def request_key(record: questions_pb2.ModelRequestRecord) -> Position:
+    """The key of a model request: (created_at_ms, position)."""
+    return record.model_request.created_at_ms, record.receipt.position
+
+
 def session_key(record: questions_pb2.SessionRecord) -> Position:
     """The key of a session: (created_at_ms, position)."""
     return record.session.created_at_ms, record.receipt.position

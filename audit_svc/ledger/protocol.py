@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 
@@ -13,14 +13,16 @@ from audit_svc.ledger.query import Filter, Query
 from service_kit.paging import Position
 
 TAIL_ROWS = 1000
-"""The most positions that one call of tool_calls_after() reads."""
+"""The most positions that one call of tool_calls_after() or model_requests_after() reads."""
+
+Record = TypeVar("Record", bound=Any)
 
 
 @dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(Generic[Record]):
     """What was committed after a position."""
 
-    rows: list[questions_pb2.ToolCallRecord]
+    rows: list[Record]
     """Those that the filter lets through, in the order of their commits."""
     position: int
     """How far it has looked."""
@@ -38,6 +40,10 @@ class ReadableLedger(Protocol):
 
     async def list_tool_calls(self, query: Query) -> Page[questions_pb2.ToolCallRecord]:
         """A page of tool calls. It may be short, or empty, though another follows."""
+        ...
+
+    async def list_model_requests(self, query: Query) -> Page[questions_pb2.ModelRequestRecord]:
+        """A page of model requests. It may be short, or empty, though another follows."""
         ...
 
     async def list_sessions(self, query: Query) -> Page[questions_pb2.SessionRecord]:
@@ -73,8 +79,22 @@ class ReadableLedger(Protocol):
         """The position of the last committed tool call; 0 if there is none."""
         ...
 
-    async def tool_calls_after(self, wanted: Filter, position: int) -> Tail:
+    async def tool_calls_after(self, wanted: Filter, position: int) -> Tail[questions_pb2.ToolCallRecord]:
         """Tool calls committed after position, as many as fit in one message."""
+        ...
+
+    async def export_model_requests(
+        self, wanted: Filter, after: Position | None, last_position: int, size: int
+    ) -> list[questions_pb2.ModelRequestRecord]:
+        """As export_tool_calls(), of model requests."""
+        ...
+
+    async def last_request_position(self) -> int:
+        """The position of the last committed model request; 0 if there is none."""
+        ...
+
+    async def model_requests_after(self, wanted: Filter, position: int) -> Tail[questions_pb2.ModelRequestRecord]:
+        """Model requests committed after position, as many as fit in one message."""
         ...
 
     def log_queries(self, queries: Sequence[administration_pb2.QueryRow]) -> Awaitable[None]:

@@ -22,7 +22,7 @@ OUTCOMES = enum_names("OUTCOME_", common_pb2.Outcome.items())
 STATUSES = enum_names("SESSION_STATUS_", common_pb2.SessionStatus.items())
 
 _EQUAL = (
-    *("session_id", "engine", "model", "tool_name", "caller", "method"),
+    *("session_id", "turn_id", "engine", "model", "tool_name", "caller", "method"),
     *("principal", "on_behalf_of", "parent_turn_id", "decided_by", "rule", "policy_digest"),
 )
 _INNER = {

@@ -23,7 +23,7 @@ from audit_svc.sqlite.open.connection import Connection, open_for_reading, open_
 from audit_svc.sqlite.open.identity import FileIdentity
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.open.served import is_missing, mark_served
-from audit_svc.sqlite.read import queries, tail, tool_calls
+from audit_svc.sqlite.read import model_requests, queries, tool_calls
 from audit_svc.sqlite.read.reader import Reader
 from audit_svc.sqlite.read.throttle import Throttle
 from audit_svc.sqlite.text.indexer import Indexer
@@ -59,6 +59,9 @@ class ReadableSqlite:
     async def list_tool_calls(self, query: Query) -> Page[questions_pb2.ToolCallRecord]:
         return await self._reader.ask(tool_calls.list_tool_calls, query)
 
+    async def list_model_requests(self, query: Query) -> Page[questions_pb2.ModelRequestRecord]:
+        return await self._reader.ask(model_requests.list_model_requests, query)
+
     async def list_sessions(self, query: Query) -> Page[questions_pb2.SessionRecord]:
         return await self._reader.ask(queries.list_sessions, query)
 
@@ -80,10 +83,22 @@ class ReadableSqlite:
         return await self._reader.ask(tool_calls.export_tool_calls, wanted, after, last_position, size, heavy=True)
 
     async def last_position(self) -> int:
-        return await self._reader.ask(tail.last_position)
+        return await self._reader.ask(tool_calls.last_position)
 
-    async def tool_calls_after(self, wanted: Filter, position: int) -> Tail:
-        return await self._reader.ask(tail.tool_calls_after, wanted, position)
+    async def tool_calls_after(self, wanted: Filter, position: int) -> Tail[questions_pb2.ToolCallRecord]:
+        return await self._reader.ask(tool_calls.tool_calls_after, wanted, position)
+
+    async def export_model_requests(
+        self, wanted: Filter, after: Position | None, last_position: int, size: int
+    ) -> list[questions_pb2.ModelRequestRecord]:
+        ask = model_requests.export_model_requests
+        return await self._reader.ask(ask, wanted, after, last_position, size, heavy=True)
+
+    async def last_request_position(self) -> int:
+        return await self._reader.ask(model_requests.last_position)
+
+    async def model_requests_after(self, wanted: Filter, position: int) -> Tail[questions_pb2.ModelRequestRecord]:
+        return await self._reader.ask(model_requests.model_requests_after, wanted, position)
 
     async def log_queries(self, queries: Sequence[administration_pb2.QueryRow]) -> None:
         """Forgets them: who can read the file needs no leave."""

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2
 
-from audit_svc.ledger.pages import Page, call_key
+from audit_svc.ledger.pages import Page, call_key, request_key
 from audit_svc.ledger.query import Query, query_of, session_query_of
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.at_rest import FoundDatabase
@@ -36,8 +36,8 @@ class File:
         Raises:
             AuditError: there is no such row, or the file cannot be read.
         """
-        if rpc == "ExportToolCalls":
-            return self._export(request)
+        if rpc in ("ExportToolCalls", "ExportModelRequests"):
+            return self._export(rpc, request)
         with failures_are_errors():
             if rpc == "GetSessionRecord":
                 from audit_svc.sqlite.read import queries  # as in _list_of
@@ -51,17 +51,25 @@ class File:
             page = listing(self._connection, query)
             return response(**{rows: page.rows, "next_page_token": query.token(page.next)})
 
-    def _export(self, request: questions_pb2.ExportToolCallsRequest) -> Iterator[questions_pb2.ExportToolCallsResponse]:
+    def _export(self, rpc: str, request: Any) -> Iterator[Any]:
         """All rows that were there when it began. The last response is empty, and alone without a resume token."""
-        from audit_svc.sqlite.read import tail, tool_calls  # as in _list_of
+        from audit_svc.sqlite.read import model_requests, tool_calls  # as in _list_of
 
+        is_of_calls = rpc == "ExportToolCalls"
+        last_of = tool_calls.last_position if is_of_calls else model_requests.last_position
+        export: Any = tool_calls.export_tool_calls if is_of_calls else model_requests.export_model_requests
+        key: Any = call_key if is_of_calls else request_key
+        response: Any = (
+            questions_pb2.ExportToolCallsResponse if is_of_calls else questions_pb2.ExportModelRequestsResponse
+        )
+        field = "tool_calls" if is_of_calls else "model_requests"
         with failures_are_errors():
             wanted, after = query_of(request).filter, None
-            last_position = tail.last_position(self._connection)
-            while rows := tool_calls.export_tool_calls(self._connection, wanted, after, last_position, EXPORT_ROWS):
-                after = call_key(rows[-1])
-                yield questions_pb2.ExportToolCallsResponse(tool_calls=rows, resume_token="goes on")  # noqa: S106
-        yield questions_pb2.ExportToolCallsResponse()
+            last_position = last_of(self._connection)
+            while rows := export(self._connection, wanted, after, last_position, EXPORT_ROWS):
+                after = key(rows[-1])
+                yield response(**{field: rows, "resume_token": "goes on"})
+        yield response()
 
 
 def _list_of(rpc: str) -> _List:
@@ -75,6 +83,10 @@ def _list_of(rpc: str) -> _List:
             from audit_svc.sqlite.read.tool_calls import list_tool_calls
 
             return list_tool_calls, questions_pb2.ListToolCallsResponse, "tool_calls"
+        case "ListModelRequests":
+            from audit_svc.sqlite.read.model_requests import list_model_requests
+
+            return list_model_requests, questions_pb2.ListModelRequestsResponse, "model_requests"
         case "ListSessionRecords":
             from audit_svc.sqlite.read.queries import list_sessions
 

@@ -6,7 +6,7 @@ import apsw
 from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.ledger.query import query_of, session_query_of
-from audit_svc.sqlite.read import queries, tool_calls
+from audit_svc.sqlite.read import model_requests, queries, tool_calls
 from audit_svc.sqlite.usage import summaries
 
 
@@ -14,6 +14,12 @@ def list_tool_calls(connection: apsw.Connection, request: Any) -> questions_pb2.
     query = query_of(request)
     page = tool_calls.list_tool_calls(connection, query)
     return questions_pb2.ListToolCallsResponse(tool_calls=page.rows, next_page_token=query.token(page.next))
+
+
+def list_model_requests(connection: apsw.Connection, request: Any) -> questions_pb2.ListModelRequestsResponse:
+    query = query_of(request)
+    page = model_requests.list_model_requests(connection, query)
+    return questions_pb2.ListModelRequestsResponse(model_requests=page.rows, next_page_token=query.token(page.next))
 
 
 def list_sessions(connection: apsw.Connection, request: Any) -> questions_pb2.ListSessionRecordsResponse:

@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 from onrecord.audit.v1 import administration_pb2, questions_pb2
 
 from audit_svc import questions
-from tests.audit_svc.samples import NOW_MS, audit_row, question, record_request, request, row_of, session_row
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, record_request, request, row_of, session_row
 
 SECRET = "hunter2-hunter2"
 
@@ -225,6 +225,36 @@ async def test_an_export_that_broke_goes_on_from_each_of_its_responses(ledger):
         await ledger.RecordBatch(request(audit_row(created_at_ms=NOW_MS + responses)))
     assert found == [row.id for row in sorted(sent, key=lambda row: row.created_at_ms)]
     assert responses > 2
+
+
+async def test_model_requests_are_listed_exported_and_followed(ledger):
+    sent = [cost_row(id=f"{number:04}", created_at_ms=NOW_MS + number) for number in range(1300)]
+    sent[7].error = "engine_rejected, HTTP 400"
+    await ledger.RecordBatch(record_request(model_requests=sent, tool_calls=[audit_row(error="x")]))
+    page = await ledger.ListModelRequests(questions_pb2.ListModelRequestsRequest(page_size=1000))
+    rest = await ledger.ListModelRequests(
+        questions_pb2.ListModelRequestsRequest(page_size=1000, page_token=page.next_page_token)
+    )
+    assert [row_of(one) for one in [*page.model_requests, *rest.model_requests]] == sent[::-1]
+    failed = await ledger.ListModelRequests(question(questions_pb2.ListModelRequestsRequest, has_error=True))
+    assert [row_of(one) for one in failed.model_requests] == [sent[7]]
+    found, asked = list[Any](), questions_pb2.ExportModelRequestsRequest()
+    while not found or asked.resume_token:  # as after a cut, from each of its responses
+        export = ledger.ExportModelRequests(asked)
+        response = await export.read()
+        export.cancel()
+        found += map(row_of, response.model_requests)
+        asked.resume_token = response.resume_token
+        await ledger.RecordBatch(record_request(model_requests=[cost_row(created_at_ms=NOW_MS + 5000)]))
+    assert found == sent
+    tail = ledger.TailModelRequests(question(questions_pb2.TailModelRequestsRequest, engine="ollama"))
+    first = await tail.read()
+    assert (len(first.model_requests), first.position > 1300) == (0, True)
+    new = cost_row(engine="ollama", created_at_ms=NOW_MS - 5)
+    await ledger.RecordBatch(record_request(model_requests=[cost_row(), new]))
+    async with asyncio.timeout(30):
+        assert [row_of(one) for one in (await tail.read()).model_requests] == [new]
+    tail.cancel()
 
 
 async def test_each_query_leaves_a_row_with_who_asked_what_and_how_it_ended(ledger):

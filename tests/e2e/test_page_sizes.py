@@ -30,9 +30,10 @@ PAGED = {
 }
 ASKED: dict[str, tuple[dict[str, Any], int]] = {
     "onrecord.audit.v1.QuestionService.ListToolCalls": ({}, SESSIONS + CALLS_OF_ONE),
+    "onrecord.audit.v1.QuestionService.ListModelRequests": ({}, SESSIONS + CALLS_OF_ONE),
     "onrecord.audit.v1.QuestionService.ListSessionRecords": ({}, SESSIONS),
     "onrecord.audit.v1.QuestionService.ListControls": ({}, CONTROLS),
-    "onrecord.audit.v1.QuestionService.GetSessionRecord": ({"session": {"id": "s0"}}, CALLS_OF_ONE + 1),
+    "onrecord.audit.v1.QuestionService.GetSessionRecord": ({"session": {"id": "s0"}}, 2 * CALLS_OF_ONE + 2),
     "onrecord.audit.v1.QuestionService.SummarizeUsage": ({"group_by": [f"label:{k}" for k in LABELS]}, SESSIONS),
     "onrecord.gateway.v1.GatewayService.ListSessions": ({}, LARGE_SESSIONS),
 }
@@ -57,6 +58,15 @@ def batches() -> list[audit_pb2.RecordRequest]:
     for number in range(SESSIONS + CALLS_OF_ONE):
         session = number if number < SESSIONS else 0
         found[-1].tool_calls.add(id=f"c{number}", session_id=f"s{session}", args_summary=summary, **common)
+        found[-1].model_requests.add(
+            id=f"m{number}",
+            session_id=f"s{session}",
+            engine="openai",
+            model=WIDE * 256,
+            requested_model=WIDE * 256,
+            error="e" * 2048,
+            created_at_ms=now_ms,
+        )
         if number < SESSIONS:
             found[-1].sessions.add(
                 id=f"s{number}",

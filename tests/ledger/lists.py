@@ -22,7 +22,16 @@ from audit_svc.ledger.batch import (
 )
 from audit_svc.ledger.clock import MAX_AHEAD_MS, SeenClock, wall_ms
 from audit_svc.ledger.columns import MAX_TIME_MS, Column, Problem
-from audit_svc.ledger.pages import Page, call_key, control_key, entry_key, query_key, session_key, take_page
+from audit_svc.ledger.pages import (
+    Page,
+    call_key,
+    control_key,
+    entry_key,
+    query_key,
+    request_key,
+    session_key,
+    take_page,
+)
 from audit_svc.ledger.protocol import TAIL_ROWS, Tail
 from audit_svc.ledger.pruning import Progress, PrunedCounts
 from audit_svc.ledger.query import OUTCOMES, STATUSES, Filter, Query
@@ -102,6 +111,9 @@ class ListLedger:
     async def list_tool_calls(self, query: Query) -> Page[questions_pb2.ToolCallRecord]:
         return _page(self._matching(query.filter, self._calls), query, call_key)
 
+    async def list_model_requests(self, query: Query) -> Page[questions_pb2.ModelRequestRecord]:
+        return _page(self._matching(query.filter, self._requests), query, request_key)
+
     async def list_sessions(self, query: Query) -> Page[questions_pb2.SessionRecord]:
         found = [one for one in self._sessions.values() if _holds(query.filter, one, one.session.labels)]
         return _page(found, query, session_key)
@@ -165,18 +177,44 @@ class ListLedger:
     async def export_tool_calls(
         self, wanted: Filter, after: Position | None, last_position: int, size: int
     ) -> list[questions_pb2.ToolCallRecord]:
-        old = {row_id: call for row_id, call in self._calls.items() if call.receipt.position <= last_position}
-        calls = sorted(self._matching(wanted, old), key=call_key)
-        return [call for call in calls if after is None or call_key(call) > after][:size]
+        return self._export(self._calls, call_key, wanted, after, last_position)[:size]
 
     async def last_position(self) -> int:
-        return max((call.receipt.position for call in self._calls.values()), default=0)
+        return _last(self._calls)
 
-    async def tool_calls_after(self, wanted: Filter, position: int) -> Tail:
-        last = await self.last_position()
+    async def tool_calls_after(self, wanted: Filter, position: int) -> Tail[questions_pb2.ToolCallRecord]:
+        return self._after(self._calls, call_key, wanted, position)
+
+    async def export_model_requests(
+        self, wanted: Filter, after: Position | None, last_position: int, size: int
+    ) -> list[questions_pb2.ModelRequestRecord]:
+        return self._export(self._requests, request_key, wanted, after, last_position)[:size]
+
+    async def last_request_position(self) -> int:
+        return _last(self._requests)
+
+    async def model_requests_after(self, wanted: Filter, position: int) -> Tail[questions_pb2.ModelRequestRecord]:
+        return self._after(self._requests, request_key, wanted, position)
+
+    def _export(
+        self,
+        table: Mapping[Key, Any],
+        key: Callable[[Any], Position],
+        wanted: Filter,
+        after: Position | None,
+        last_position: int,
+    ) -> list[Any]:
+        old = {row_id: row for row_id, row in table.items() if row.receipt.position <= last_position}
+        rows = sorted(self._matching(wanted, old), key=key)
+        return [row for row in rows if after is None or key(row) > after]
+
+    def _after(
+        self, table: Mapping[Key, Any], key: Callable[[Any], Position], wanted: Filter, position: int
+    ) -> Tail[Any]:
+        last = _last(table)
         upto = min(last, position + TAIL_ROWS)
-        found = [call for call in self._matching(wanted, self._calls) if position < call.receipt.position <= upto]
-        page = take_page(found, lambda call: call, TAIL_ROWS, call_key)
+        found = [row for row in self._matching(wanted, table) if position < row.receipt.position <= upto]
+        page = take_page(found, lambda row: row, TAIL_ROWS, key)
         cut = len(page.rows) < len(found)
         return Tail(page.rows, page.rows[-1].receipt.position if cut else max(upto, position), last)
 
@@ -419,6 +457,10 @@ class ListLedger:
         return calls, costs, sessions
 
 
+def _last(table: Mapping[Key, Any]) -> int:
+    return max((row.receipt.position for row in table.values()), default=0)
+
+
 def _page(records: Iterable[Any], query: Query, key: Callable[[Any], Position]) -> Page[Any]:
     found = sorted(records, key=key, reverse=True)
     rest = [record for record in found if query.after is None or key(record) < query.after]
@@ -450,7 +492,7 @@ def _holds(wanted: Filter, record: Any, labels: Any) -> bool:
         and all(_stored(row, name) in values for name, values in wanted.any_of.items())
         and (not wanted.outcomes or is_cost or OUTCOMES[row.outcome] in wanted.outcomes)
         and (not wanted.statuses or STATUSES[row.status] in wanted.statuses)
-        and (wanted.has_error is None or is_cost or row.HasField("error") == wanted.has_error)
+        and (wanted.has_error is None or row.HasField("error") == wanted.has_error)
         and (wanted.shadow is None or row.shadow == wanted.shadow)
         and all(labels.get(key) == value for key, value in wanted.labels)
         and (not wanted.contains or wanted.contains.lower() in row.args_summary.lower())

@@ -10,7 +10,7 @@ from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import NotFound
-from audit_svc.ledger.pages import call_key, query_key
+from audit_svc.ledger.pages import call_key, query_key, request_key
 from audit_svc.ledger.query import filter_of
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, row_of, session_row
 from tests.ledger.asking import all_pages, entry_row, record, timeline
@@ -32,7 +32,21 @@ CALLS = [
     )
     for n in range(120)
 ]
-COSTS = [cost_row(session_id=f"s{n % 3}", created_at_ms=NOW_MS - CHANCE.randrange(40)) for n in range(40)]
+COSTS = [
+    cost_row(
+        session_id=f"s{n % 3}",
+        turn_id=f"t{n % 6}",
+        engine=("openai", "anthropic")[n % 2],
+        model=("small", "large")[n // 20],
+        error="engine_rejected, HTTP 400" if n % 4 == 0 else None,
+        shadow=n % 7 == 0,
+        principal=("ada", "bob")[n % 2],
+        agent=common_pb2.Software(name="reviewer", version=str(n % 2)),
+        source=(common_pb2.SOURCE_OWN_LOOP, common_pb2.SOURCE_CLIENT_LIBRARY)[n % 2],
+        created_at_ms=NOW_MS - CHANCE.randrange(40),
+    )
+    for n in range(40)
+]
 SESSIONS = [
     session_row(
         id=f"s{n}",
@@ -64,6 +78,28 @@ OTHER_CALL_FILTERS: list[dict[str, Any]] = [
     {"clock_suspect": True},
     {"clock_suspect": False, "tool_name": "bash"},
 ]
+REQUEST_FILTERS: dict[str, Any] = {
+    "session_id": "s1",
+    "turn_id": "t4",
+    "engine": "openai",
+    "model": "small",
+    "has_error": True,
+    "principal": "ada",
+    "agent": common_pb2.Software(name="reviewer", version="0"),
+    "labels": {"n": "1", "half": "0"},
+    "created_from_ms": NOW_MS - 30,
+    "created_before_ms": NOW_MS - 5,
+}
+OTHER_REQUEST_FILTERS: list[dict[str, Any]] = [
+    {"has_error": False},
+    {"has_error": True, "engine": "anthropic"},
+    {"shadow": True},
+    {"shadow": False, "session_id": "s1"},
+    {"sources": [common_pb2.SOURCE_CLIENT_LIBRARY]},
+    {"clock_suspect": True},
+    {"clock_suspect": False, "model": "large"},
+    {"recorded_by": "nobody"},
+]
 SESSION_FILTERS: dict[str, Any] = {
     "engine": "openai",
     "model": "large",
@@ -92,6 +128,8 @@ def matches(row: Any, filters: dict[str, Any], labels: dict[str, str]) -> bool:
         "statuses",
         "clock_suspect",
         "labels",
+        "sources",
+        "recorded_by",
         "args_contain",
         "created_from_ms",
         "created_before_ms",
@@ -101,7 +139,8 @@ def matches(row: Any, filters: dict[str, Any], labels: dict[str, str]) -> bool:
         and ("has_error" not in filters or row.HasField("error") == filters["has_error"])
         and ("outcomes" not in filters or row.outcome in filters["outcomes"])
         and ("statuses" not in filters or row.status in filters["statuses"])
-        and not filters.get("clock_suspect")
+        and ("sources" not in filters or row.source in filters["sources"])
+        and not (filters.get("clock_suspect") or filters.get("recorded_by"))
         and filters.get("labels", {}).items() <= labels.items()
         and ("args_contain" not in filters or filters["args_contain"].lower() in row.args_summary.lower())
         and filters.get("created_from_ms", 0) <= row.created_at_ms < filters.get("created_before_ms", 2**62)
@@ -138,6 +177,15 @@ async def test_pages_hold_every_call_that_matches_once_the_newest_first(filled):
         assert found == newest_first(wanted), filters
 
 
+async def test_pages_hold_every_model_request_that_matches_once_the_newest_first(filled):
+    for filters in [*combinations(REQUEST_FILTERS), *OTHER_REQUEST_FILTERS]:
+        found = await all_pages(
+            filled.list_model_requests, question(questions_pb2.ListModelRequestsRequest, **filters, page_size=7)
+        )
+        wanted = [row for row in COSTS if matches(row, filters, {"n": row.session_id[1:], "half": "0"})]
+        assert found == newest_first(wanted), filters
+
+
 async def test_pages_hold_every_session_that_matches_once_the_newest_first(filled):
     for filters in [*combinations(SESSION_FILTERS), *OTHER_SESSION_FILTERS]:
         found = await all_pages(
@@ -162,6 +210,19 @@ async def test_an_export_holds_what_was_there_when_it_began_the_oldest_first(fil
             found += rows
             after = call_key(rows[-1])
         expected = [row for row in CALLS if matches(row, filters, {"n": row.session_id[1:], "half": "0"})]
+        assert list(map(row_of, found)) == sorted(expected, key=by_time), filters
+
+
+async def test_an_export_of_model_requests_holds_what_was_there_when_it_began_the_oldest_first(filled):
+    last = await filled.last_request_position()
+    await record(filled, model_requests=[cost_row(created_at_ms=NOW_MS - 20), cost_row()], tool_calls=[audit_row()])
+    for filters in [*combinations(REQUEST_FILTERS, most=1), *OTHER_REQUEST_FILTERS]:
+        asked = question(questions_pb2.ExportModelRequestsRequest, **filters)
+        wanted, found, after = filter_of(asked), list[Any](), None
+        while rows := await filled.export_model_requests(wanted, after, last, 9):
+            found += rows
+            after = request_key(rows[-1])
+        expected = [row for row in COSTS if matches(row, filters, {"n": row.session_id[1:], "half": "0"})]
         assert list(map(row_of, found)) == sorted(expected, key=by_time), filters
 
 
@@ -211,6 +272,7 @@ async def test_the_log_of_queries_is_listed_by_caller_method_and_time(ledger):
 
 async def test_an_empty_ledger_answers_with_nothing(ledger):
     assert await all_pages(ledger.list_tool_calls, questions_pb2.ListToolCallsRequest()) == []
+    assert await all_pages(ledger.list_model_requests, questions_pb2.ListModelRequestsRequest()) == []
     assert await all_pages(ledger.list_sessions, questions_pb2.ListSessionRecordsRequest()) == []
     assert await all_pages(ledger.list_queries, administration_pb2.ListQueriesRequest(), (int, int)) == []
     assert await ledger.export_tool_calls(filter_of(questions_pb2.ListToolCallsRequest()), None, 0, 9) == []

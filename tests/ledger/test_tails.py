@@ -104,6 +104,25 @@ async def test_a_filtered_tail_passes_over_the_rows_that_it_does_not_show(ledger
     assert await follow(ledger, filter_of(question(questions_pb2.TailToolCallsRequest, **filters))) == wanted
 
 
+async def test_a_tail_of_model_requests_goes_on_where_it_was_and_passes_over_what_it_does_not_show(ledger):
+    assert await ledger.last_request_position() == 0
+    rows = [
+        cost_row(created_at_ms=NOW_MS - n, engine=("openai", "ollama")[n % 2], error="broken" if n % 3 == 0 else None)
+        for n in range(20)
+    ]
+    for row in rows:
+        await record(ledger, tool_calls=[audit_row()], model_requests=[row])
+    wanted = filter_of(question(questions_pb2.TailModelRequestsRequest, engine="ollama", has_error=True))
+    tail = await ledger.model_requests_after(wanted, 0)
+    last = await ledger.last_request_position()
+    assert (tail.position, tail.last_position) == (last, last)
+    assert list(map(row_of, tail.rows)) == [row for row in rows if row.engine == "ollama" and row.HasField("error")]
+    new = cost_row(created_at_ms=NOW_MS - 100)
+    await record(ledger, model_requests=[new])
+    tail = await ledger.model_requests_after(filter_of(questions_pb2.TailModelRequestsRequest()), last)
+    assert (list(map(row_of, tail.rows)), tail.position > last) == ([new], True)
+
+
 async def test_one_look_is_bounded_in_rows_and_in_bytes(ledger):
     many = [audit_row() for _ in range(2 * TAIL_ROWS + 10)]
     large = [audit_row(args_summary="x" * 4096, error="y" * 2048) for _ in range(TAIL_ROWS)]

@@ -43,7 +43,14 @@ RESOURCES = {
 }
 """What an id of a request names, which is looked up."""
 OTHER_IDS = {
-    *("request_id", "filter.session_id", "range.producer_id", "parent_turn_id", "filter.parent_turn_id"),
+    *(
+        "request_id",
+        "filter.session_id",
+        "filter.turn_id",
+        "range.producer_id",
+        "parent_turn_id",
+        "filter.parent_turn_id",
+    ),
     *("args_digest.key_id", "filter.args_digest.key_id"),
 }
 """Filters, and ids that are the caller's own."""

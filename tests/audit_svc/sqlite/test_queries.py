@@ -17,7 +17,7 @@ from audit_svc.ledger.pages import call_key
 from audit_svc.ledger.query import filter_of, query_of
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
-from audit_svc.sqlite.read import listing, queries, tail, tool_calls
+from audit_svc.sqlite.read import listing, queries, tool_calls, walks
 from audit_svc.sqlite.write.writer import Writer
 from service_kit.paging import InvalidPage
 from tests.audit_svc import asking
@@ -171,10 +171,10 @@ def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """With many sessions of a label, and windows and patience that end soon, what is rare among millions is tried."""
     if request.param == "many":
         monkeypatch.setattr(listing, "FEW_SESSIONS", 0)
-        monkeypatch.setattr(tool_calls, "MAX_PAIRS", 1)
-        monkeypatch.setattr(tool_calls, "FIRST_WINDOW", 3)
-        monkeypatch.setattr(tool_calls, "LAST_WINDOW", 10)
-        monkeypatch.setattr(tool_calls, "PATIENCE_SECONDS", 0.0)
+        monkeypatch.setattr(walks, "MAX_PAIRS", 1)
+        monkeypatch.setattr(walks, "FIRST_WINDOW", 3)
+        monkeypatch.setattr(walks, "LAST_WINDOW", 10)
+        monkeypatch.setattr(walks, "PATIENCE_SECONDS", 0.0)
     return str(request.param)
 
 
@@ -291,7 +291,7 @@ def test_filters_that_no_row_can_meet_are_refused(filled, filters, said):
     "ask",
     [
         lambda connection, outcomes: asking.list_tool_calls(connection, question(Request, outcomes=outcomes)),
-        lambda connection, outcomes: tail.tool_calls_after(
+        lambda connection, outcomes: tool_calls.tool_calls_after(
             connection, filter_of(question(questions_pb2.TailToolCallsRequest, outcomes=outcomes)), 0
         ),
         lambda connection, outcomes: summarize_usage(

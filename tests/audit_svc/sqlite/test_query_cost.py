@@ -49,7 +49,15 @@ def ledger(rows: int) -> apsw.Connection:
             for number, time in zip(numbers, times, strict=True)
         ]
         requests = [
-            cost_row(id=row.id, session_id=row.session_id, created_at_ms=row.created_at_ms) for row in calls[::4]
+            cost_row(
+                id=row.id,
+                session_id=row.session_id,
+                engine=f"engine-{at % 3}",
+                model=f"model-{at % 3}",
+                error="engine_rejected" if at % 4 == 0 else None,
+                created_at_ms=row.created_at_ms,
+            )
+            for at, row in enumerate(calls[::4])
         ]
         sessions = [
             session_row(id=row.session_id, labels={"user": f"u{number // 40}"}, created_at_ms=row.created_at_ms)
@@ -71,7 +79,7 @@ def ledgers() -> Iterator[tuple[apsw.Connection, apsw.Connection]]:
     many.close()
 
 
-def deep(request: questions_pb2.ListToolCallsRequest) -> questions_pb2.ListToolCallsRequest:
+def deep(request: Any) -> Any:
     """The page that begins a day ago."""
     request.page_token = encode_token((END - DAY_MS, 0), fingerprint_of(request))
     return request
@@ -89,6 +97,15 @@ CALLS: list[dict[str, Any]] = [
     {"outcomes": [common_pb2.OUTCOME_FAILED]},
     {"labels": {"user": "u2"}},
 ]
+REQUESTS: list[dict[str, Any]] = [
+    {},
+    {"session_id": "s7"},
+    {"engine": "engine-1"},
+    {"model": "model-2"},
+    {"has_error": True},
+    {"has_error": True, "created_before_ms": END - DAY_MS},
+    {"labels": {"user": "u2"}},
+]
 QUESTIONS: list[tuple[str, Ask, Message]] = [
     *(
         (f"calls by {'+'.join(filters) or 'nothing'}, {name} page", asking.list_tool_calls, page)
@@ -96,6 +113,14 @@ QUESTIONS: list[tuple[str, Ask, Message]] = [
         for name, page in (
             ("first", question(questions_pb2.ListToolCallsRequest, page_size=10, **filters)),
             ("deep", deep(question(questions_pb2.ListToolCallsRequest, page_size=10, **filters))),
+        )
+    ),
+    *(
+        (f"requests by {'+'.join(filters) or 'nothing'}, {name} page", asking.list_model_requests, page)
+        for filters in REQUESTS
+        for name, page in (
+            ("first", question(questions_pb2.ListModelRequestsRequest, page_size=10, **filters)),
+            ("deep", deep(question(questions_pb2.ListModelRequestsRequest, page_size=10, **filters))),
         )
     ),
     ("timeline", asking.get_session, questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id="s9"))),

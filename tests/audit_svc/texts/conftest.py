@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from audit_svc.sqlite.open.connection import open_for_writing
-from audit_svc.sqlite.read import tool_calls
+from audit_svc.sqlite.read import walks
 from audit_svc.sqlite.text import indexer, text_index, text_search
 from audit_svc.sqlite.text.text_index import index_rows
 from tests.audit_svc.empty import write_empty
@@ -19,7 +19,7 @@ from tests.audit_svc.texts.ledger import call, write
 SMALL: dict[ModuleType, dict[str, object]] = {
     text_index: {"ZONE_ROWS": 32, "ROWS_A_STEP": 8, "CHARACTERS_A_STEP": 60, "PAGES_A_STEP": 1},
     text_search: {"VAIN": 1, "ROWS_SAMPLED": 4},
-    tool_calls: {"LONG_WALK": -1, "FIRST_WINDOW": 2},
+    walks: {"LONG_WALK": -1, "FIRST_WINDOW": 2},
     indexer: {"QUIET_SECONDS": 0.0},
 }
 """Zones of 32 rows; no walk is too short for the index."""

@@ -16,7 +16,7 @@ from audit_svc.ledger.query import fingerprint_of
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading
-from audit_svc.sqlite.read import tool_calls
+from audit_svc.sqlite.read import tool_calls, walks
 from audit_svc.sqlite.read.reader import Reader
 from audit_svc.sqlite.text import text_index, text_search
 from audit_svc.sqlite.text.text_index import index_rows, text_index_differences, trigrams_of
@@ -134,7 +134,7 @@ def test_a_text_that_is_rare_or_nowhere_costs_a_part_of_the_walk(filled, monkeyp
     monkeypatch.setattr(text_index, "ZONE_ROWS", 1024)
     list(text_index.rebuild_text_index(filled))
     by_index = steps_of(filled, text)
-    monkeypatch.setattr(tool_calls, "LONG_WALK", 10**9)
+    monkeypatch.setattr(walks, "LONG_WALK", 10**9)
     assert 2 * by_index < steps_of(filled, text)
 
 

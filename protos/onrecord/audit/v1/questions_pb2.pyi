@@ -252,6 +252,7 @@ class ToolCallFilter(_message.Message):
     DECISION_SOURCES_FIELD_NUMBER: _builtins.int
     DECIDED_BY_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
+    TURN_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Only this session."""
     engine: _builtins.str
@@ -284,6 +285,8 @@ class ToolCallFilter(_message.Message):
     """Only calls on which this one answered."""
     rule: _builtins.str
     """Only calls on which this rule decided."""
+    turn_id: _builtins.str
+    """Only calls of this turn; found quickly beside its session_id."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.Outcome.ValueType]:
         """Only calls that ended in one of these ways."""
@@ -343,10 +346,11 @@ class ToolCallFilter(_message.Message):
         decision_sources: _abc.Iterable[_common_pb2.DecisionSource.ValueType] | None = ...,
         decided_by: _builtins.str = ...,
         rule: _builtins.str = ...,
+        turn_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "agent", b"agent", "args_digest", b"args_digest", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "has_error", b"has_error", "mcp_server", b"mcp_server", "recorded_by", b"recorded_by", "shadow", b"shadow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "agent", b"agent", "args_contain", b"args_contain", "args_digest", b"args_digest", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "decided_by", b"decided_by", "decision_sources", b"decision_sources", "engine", b"engine", "has_error", b"has_error", "labels", b"labels", "mcp_server", b"mcp_server", "model", b"model", "on_behalf_of", b"on_behalf_of", "outcomes", b"outcomes", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "recorded_by", b"recorded_by", "rule", b"rule", "session_id", b"session_id", "shadow", b"shadow", "sources", b"sources", "tool_name", b"tool_name", "verdicts", b"verdicts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "agent", b"agent", "args_contain", b"args_contain", "args_digest", b"args_digest", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "decided_by", b"decided_by", "decision_sources", b"decision_sources", "engine", b"engine", "has_error", b"has_error", "labels", b"labels", "mcp_server", b"mcp_server", "model", b"model", "on_behalf_of", b"on_behalf_of", "outcomes", b"outcomes", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "recorded_by", b"recorded_by", "rule", b"rule", "session_id", b"session_id", "shadow", b"shadow", "sources", b"sources", "tool_name", b"tool_name", "turn_id", b"turn_id", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clock_suspect: _TypeAlias = _typing.Literal["clock_suspect"]  # noqa: Y015
     _WhichOneofArgType__clock_suspect: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect"]  # noqa: Y015
@@ -434,6 +438,197 @@ class ListToolCallsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListToolCallsResponse: _TypeAlias = ListToolCallsResponse  # noqa: Y015
+
+@_typing.final
+class ModelRequestFilter(_message.Message):
+    """ModelRequestFilter says which model requests are meant: all conditions that are set must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    HAS_ERROR_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    CREATED_FROM_MS_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    CLOCK_SUSPECT_FIELD_NUMBER: _builtins.int
+    RECORDED_BY_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    PARENT_TURN_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Only this session."""
+    turn_id: _builtins.str
+    """Only this turn; found quickly beside its session_id."""
+    engine: _builtins.str
+    """Only this engine."""
+    model: _builtins.str
+    """Only this model, as it answered."""
+    has_error: _builtins.bool
+    """Only requests whose error is set, or only requests whose error is not."""
+    shadow: _builtins.bool
+    """Only the requests of shadow engines, or only the others."""
+    created_from_ms: _builtins.int
+    """Only requests that began at this time or later: milliseconds since 1970-01-01 UTC."""
+    created_before_ms: _builtins.int
+    """Only requests that began before this time: milliseconds since 1970-01-01 UTC."""
+    clock_suspect: _builtins.bool
+    """Only requests whose time and the ledger's clock cannot both be right (see AuditRow.created_at_ms), or only the others."""
+    recorded_by: _builtins.str
+    """Only requests that this caller recorded; set and empty, only those of callers without a name."""
+    principal: _builtins.str
+    """Only requests of this caller's turns."""
+    on_behalf_of: _builtins.str
+    """Only requests that the client says were made for this one."""
+    parent_turn_id: _builtins.str
+    """Only requests of turns that a tool call of this turn began."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only requests of sessions that have all of these labels."""
+
+    @_builtins.property
+    def agent(self) -> _common_pb2.Software:
+        """Only requests of this agent: of this name, and of this version where it is set."""
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.Source.ValueType]:
+        """Only requests that were recorded in one of these ways."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        turn_id: _builtins.str = ...,
+        engine: _builtins.str = ...,
+        model: _builtins.str = ...,
+        has_error: _builtins.bool | None = ...,
+        shadow: _builtins.bool | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        created_from_ms: _builtins.int | None = ...,
+        created_before_ms: _builtins.int | None = ...,
+        clock_suspect: _builtins.bool | None = ...,
+        recorded_by: _builtins.str | None = ...,
+        principal: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
+        agent: _common_pb2.Software | None = ...,
+        sources: _abc.Iterable[_common_pb2.Source.ValueType] | None = ...,
+        parent_turn_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "agent", b"agent", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "has_error", b"has_error", "recorded_by", b"recorded_by", "shadow", b"shadow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "agent", b"agent", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "has_error", b"has_error", "labels", b"labels", "model", b"model", "on_behalf_of", b"on_behalf_of", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "recorded_by", b"recorded_by", "session_id", b"session_id", "shadow", b"shadow", "sources", b"sources", "turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__clock_suspect: _TypeAlias = _typing.Literal["clock_suspect"]  # noqa: Y015
+    _WhichOneofArgType__clock_suspect: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect"]  # noqa: Y015
+    _WhichOneofReturnType__created_before_ms: _TypeAlias = _typing.Literal["created_before_ms"]  # noqa: Y015
+    _WhichOneofArgType__created_before_ms: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms"]  # noqa: Y015
+    _WhichOneofReturnType__created_from_ms: _TypeAlias = _typing.Literal["created_from_ms"]  # noqa: Y015
+    _WhichOneofArgType__created_from_ms: _TypeAlias = _typing.Literal["_created_from_ms", b"_created_from_ms"]  # noqa: Y015
+    _WhichOneofReturnType__has_error: _TypeAlias = _typing.Literal["has_error"]  # noqa: Y015
+    _WhichOneofArgType__has_error: _TypeAlias = _typing.Literal["_has_error", b"_has_error"]  # noqa: Y015
+    _WhichOneofReturnType__recorded_by: _TypeAlias = _typing.Literal["recorded_by"]  # noqa: Y015
+    _WhichOneofArgType__recorded_by: _TypeAlias = _typing.Literal["_recorded_by", b"_recorded_by"]  # noqa: Y015
+    _WhichOneofReturnType__shadow: _TypeAlias = _typing.Literal["shadow"]  # noqa: Y015
+    _WhichOneofArgType__shadow: _TypeAlias = _typing.Literal["_shadow", b"_shadow"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clock_suspect) -> _WhichOneofReturnType__clock_suspect | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_before_ms) -> _WhichOneofReturnType__created_before_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_from_ms) -> _WhichOneofReturnType__created_from_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__has_error) -> _WhichOneofReturnType__has_error | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recorded_by) -> _WhichOneofReturnType__recorded_by | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shadow) -> _WhichOneofReturnType__shadow | None: ...
+
+Global___ModelRequestFilter: _TypeAlias = ModelRequestFilter  # noqa: Y015
+
+@_typing.final
+class ListModelRequestsRequest(_message.Message):
+    """ListModelRequestsRequest asks for a page of model requests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Model requests a page: 1 to 1000; 0 means 100. INVALID_ARGUMENT below 0; above 1000 counts as 1000."""
+    page_token: _builtins.str
+    """next_page_token of the page before, with the same filter; empty for the first page."""
+    @_builtins.property
+    def filter(self) -> Global___ModelRequestFilter:
+        """Which model requests."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        filter: Global___ModelRequestFilter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelRequestsRequest: _TypeAlias = ListModelRequestsRequest  # noqa: Y015
+
+@_typing.final
+class ListModelRequestsResponse(_message.Message):
+    """ListModelRequestsResponse is one page. It may be short, or empty, though another follows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_REQUESTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty on the last."""
+    @_builtins.property
+    def model_requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelRequestRecord]:
+        """Model requests, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        model_requests: _abc.Iterable[Global___ModelRequestRecord] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_requests", b"model_requests", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelRequestsResponse: _TypeAlias = ListModelRequestsResponse  # noqa: Y015
 
 @_typing.final
 class ControlFilter(_message.Message):
@@ -1123,3 +1318,143 @@ class ExportToolCallsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportToolCallsResponse: _TypeAlias = ExportToolCallsResponse  # noqa: Y015
+
+@_typing.final
+class TailModelRequestsRequest(_message.Message):
+    """TailModelRequestsRequest says which model requests are streamed, and from where on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    SKIP_WHEN_BEHIND_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """resume_token of the last response that was read, with the same filter, to go on after it."""
+    after_position: _builtins.int
+    """After this Receipt.position; 0 is the beginning."""
+    skip_when_behind: _builtins.bool
+    """Whether a client that reads too slowly is taken to the end, and told what was skipped. Without it the stream ends with
+    RESOURCE_EXHAUSTED and the reason TAIL_BEHIND, whose metadata `resume_token` says where to go on.
+    """
+    @_builtins.property
+    def filter(self) -> Global___ModelRequestFilter:
+        """Which model requests."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___ModelRequestFilter | None = ...,
+        resume_token: _builtins.str = ...,
+        after_position: _builtins.int = ...,
+        skip_when_behind: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "filter", b"filter", "resume_token", b"resume_token", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "filter", b"filter", "resume_token", b"resume_token", "skip_when_behind", b"skip_when_behind", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["resume_token", "after_position"]  # noqa: Y015
+    _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_start) -> _WhichOneofReturnType_start | None: ...
+
+Global___TailModelRequestsRequest: _TypeAlias = TailModelRequestsRequest  # noqa: Y015
+
+@_typing.final
+class TailModelRequestsResponse(_message.Message):
+    """TailModelRequestsResponse is what has been committed since the response before. The first one, without rows, comes at once,
+    and one without rows at least each 15 seconds.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_REQUESTS_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """Where to go on after these."""
+    position: _builtins.int
+    """How far the tail has looked: the position of the last row, whether or not the filter let it through."""
+    @_builtins.property
+    def model_requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelRequestRecord]:
+        """Model requests in the order of their commits."""
+
+    @_builtins.property
+    def skipped(self) -> Global___PositionRange:
+        """Positions that were left out before these rows since the client read too slowly, whether or not the filter lets them
+        through; unset when none were.
+        """
+
+    def __init__(
+        self,
+        *,
+        model_requests: _abc.Iterable[Global___ModelRequestRecord] | None = ...,
+        resume_token: _builtins.str = ...,
+        position: _builtins.int = ...,
+        skipped: Global___PositionRange | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["skipped", b"skipped"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_requests", b"model_requests", "position", b"position", "resume_token", b"resume_token", "skipped", b"skipped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TailModelRequestsResponse: _TypeAlias = TailModelRequestsResponse  # noqa: Y015
+
+@_typing.final
+class ExportModelRequestsRequest(_message.Message):
+    """ExportModelRequestsRequest says which model requests are exported."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """resume_token of the last response that was read, with the same filter, to go on after it; empty for the beginning."""
+    @_builtins.property
+    def filter(self) -> Global___ModelRequestFilter:
+        """Which model requests."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___ModelRequestFilter | None = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportModelRequestsRequest: _TypeAlias = ExportModelRequestsRequest  # noqa: Y015
+
+@_typing.final
+class ExportModelRequestsResponse(_message.Message):
+    """ExportModelRequestsResponse is the next part of an export. Only the last one has no resume_token: an export whose last
+    response has one was cut.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_REQUESTS_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """Where to go on after these."""
+    @_builtins.property
+    def model_requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelRequestRecord]:
+        """Model requests, the oldest first."""
+
+    def __init__(
+        self,
+        *,
+        model_requests: _abc.Iterable[Global___ModelRequestRecord] | None = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_requests", b"model_requests", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportModelRequestsResponse: _TypeAlias = ExportModelRequestsResponse  # noqa: Y015

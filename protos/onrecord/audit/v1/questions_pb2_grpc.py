@@ -21,6 +21,11 @@ class QuestionServiceStub:
                 request_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListToolCallsRequest.SerializeToString,
                 response_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListToolCallsResponse.FromString,
                 _registered_method=True)
+        self.ListModelRequests = channel.unary_unary(
+                '/onrecord.audit.v1.QuestionService/ListModelRequests',
+                request_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListModelRequestsRequest.SerializeToString,
+                response_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListModelRequestsResponse.FromString,
+                _registered_method=True)
         self.ListSessionRecords = channel.unary_unary(
                 '/onrecord.audit.v1.QuestionService/ListSessionRecords',
                 request_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListSessionRecordsRequest.SerializeToString,
@@ -51,6 +56,16 @@ class QuestionServiceStub:
                 request_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ExportToolCallsRequest.SerializeToString,
                 response_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ExportToolCallsResponse.FromString,
                 _registered_method=True)
+        self.TailModelRequests = channel.unary_stream(
+                '/onrecord.audit.v1.QuestionService/TailModelRequests',
+                request_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.TailModelRequestsRequest.SerializeToString,
+                response_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.TailModelRequestsResponse.FromString,
+                _registered_method=True)
+        self.ExportModelRequests = channel.unary_stream(
+                '/onrecord.audit.v1.QuestionService/ExportModelRequests',
+                request_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ExportModelRequestsRequest.SerializeToString,
+                response_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ExportModelRequestsResponse.FromString,
+                _registered_method=True)
 
 
 class QuestionServiceServicer:
@@ -59,6 +74,13 @@ class QuestionServiceServicer:
 
     def ListToolCalls(self, request, context):
         """ListToolCalls lists tool calls, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModelRequests(self, request, context):
+        """ListModelRequests lists requests to models, the newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,6 +133,21 @@ class QuestionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TailModelRequests(self, request, context):
+        """TailModelRequests streams model requests as they are committed, as TailToolCalls does tool calls; both share the limit on
+        tails.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportModelRequests(self, request, context):
+        """ExportModelRequests streams all model requests that the filter lets through, as ExportToolCalls does tool calls.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QuestionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -118,6 +155,11 @@ def add_QuestionServiceServicer_to_server(servicer, server):
                     servicer.ListToolCalls,
                     request_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListToolCallsRequest.FromString,
                     response_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListToolCallsResponse.SerializeToString,
+            ),
+            'ListModelRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModelRequests,
+                    request_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListModelRequestsRequest.FromString,
+                    response_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListModelRequestsResponse.SerializeToString,
             ),
             'ListSessionRecords': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSessionRecords,
@@ -149,6 +191,16 @@ def add_QuestionServiceServicer_to_server(servicer, server):
                     request_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ExportToolCallsRequest.FromString,
                     response_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ExportToolCallsResponse.SerializeToString,
             ),
+            'TailModelRequests': grpc.unary_stream_rpc_method_handler(
+                    servicer.TailModelRequests,
+                    request_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.TailModelRequestsRequest.FromString,
+                    response_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.TailModelRequestsResponse.SerializeToString,
+            ),
+            'ExportModelRequests': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportModelRequests,
+                    request_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ExportModelRequestsRequest.FromString,
+                    response_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ExportModelRequestsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'onrecord.audit.v1.QuestionService', rpc_method_handlers)
@@ -178,6 +230,33 @@ class QuestionService:
             '/onrecord.audit.v1.QuestionService/ListToolCalls',
             onrecord_dot_audit_dot_v1_dot_questions__pb2.ListToolCallsRequest.SerializeToString,
             onrecord_dot_audit_dot_v1_dot_questions__pb2.ListToolCallsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModelRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onrecord.audit.v1.QuestionService/ListModelRequests',
+            onrecord_dot_audit_dot_v1_dot_questions__pb2.ListModelRequestsRequest.SerializeToString,
+            onrecord_dot_audit_dot_v1_dot_questions__pb2.ListModelRequestsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -340,6 +419,60 @@ class QuestionService:
             '/onrecord.audit.v1.QuestionService/ExportToolCalls',
             onrecord_dot_audit_dot_v1_dot_questions__pb2.ExportToolCallsRequest.SerializeToString,
             onrecord_dot_audit_dot_v1_dot_questions__pb2.ExportToolCallsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TailModelRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/onrecord.audit.v1.QuestionService/TailModelRequests',
+            onrecord_dot_audit_dot_v1_dot_questions__pb2.TailModelRequestsRequest.SerializeToString,
+            onrecord_dot_audit_dot_v1_dot_questions__pb2.TailModelRequestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportModelRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/onrecord.audit.v1.QuestionService/ExportModelRequests',
+            onrecord_dot_audit_dot_v1_dot_questions__pb2.ExportModelRequestsRequest.SerializeToString,
+            onrecord_dot_audit_dot_v1_dot_questions__pb2.ExportModelRequestsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class QuestionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> QuestionServiceAsyncStub: ...
     ListToolCalls: _grpc.UnaryUnaryMultiCallable[_questions_pb2.ListToolCallsRequest, _questions_pb2.ListToolCallsResponse]
     """ListToolCalls lists tool calls, the newest first."""
+    ListModelRequests: _grpc.UnaryUnaryMultiCallable[_questions_pb2.ListModelRequestsRequest, _questions_pb2.ListModelRequestsResponse]
+    """ListModelRequests lists requests to models, the newest first."""
     ListSessionRecords: _grpc.UnaryUnaryMultiCallable[_questions_pb2.ListSessionRecordsRequest, _questions_pb2.ListSessionRecordsResponse]
     """ListSessionRecords lists sessions, the newest first."""
     GetSessionRecord: _grpc.UnaryUnaryMultiCallable[_questions_pb2.GetSessionRecordRequest, _questions_pb2.GetSessionRecordResponse]
@@ -55,6 +57,12 @@ class QuestionServiceStub:
     """ExportToolCalls streams all tool calls that the filter lets through, the oldest first, as they were when it began. A
     stream that broke is gone on with by the last response's resume_token.
     """
+    TailModelRequests: _grpc.UnaryStreamMultiCallable[_questions_pb2.TailModelRequestsRequest, _questions_pb2.TailModelRequestsResponse]
+    """TailModelRequests streams model requests as they are committed, as TailToolCalls does tool calls; both share the limit on
+    tails.
+    """
+    ExportModelRequests: _grpc.UnaryStreamMultiCallable[_questions_pb2.ExportModelRequestsRequest, _questions_pb2.ExportModelRequestsResponse]
+    """ExportModelRequests streams all model requests that the filter lets through, as ExportToolCalls does tool calls."""
 
 @_typing.type_check_only
 class QuestionServiceAsyncStub(QuestionServiceStub):
@@ -63,6 +71,8 @@ class QuestionServiceAsyncStub(QuestionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListToolCalls: _aio.UnaryUnaryMultiCallable[_questions_pb2.ListToolCallsRequest, _questions_pb2.ListToolCallsResponse]  # type: ignore[assignment]
     """ListToolCalls lists tool calls, the newest first."""
+    ListModelRequests: _aio.UnaryUnaryMultiCallable[_questions_pb2.ListModelRequestsRequest, _questions_pb2.ListModelRequestsResponse]  # type: ignore[assignment]
+    """ListModelRequests lists requests to models, the newest first."""
     ListSessionRecords: _aio.UnaryUnaryMultiCallable[_questions_pb2.ListSessionRecordsRequest, _questions_pb2.ListSessionRecordsResponse]  # type: ignore[assignment]
     """ListSessionRecords lists sessions, the newest first."""
     GetSessionRecord: _aio.UnaryUnaryMultiCallable[_questions_pb2.GetSessionRecordRequest, _questions_pb2.GetSessionRecordResponse]  # type: ignore[assignment]
@@ -83,6 +93,12 @@ class QuestionServiceAsyncStub(QuestionServiceStub):
     """ExportToolCalls streams all tool calls that the filter lets through, the oldest first, as they were when it began. A
     stream that broke is gone on with by the last response's resume_token.
     """
+    TailModelRequests: _aio.UnaryStreamMultiCallable[_questions_pb2.TailModelRequestsRequest, _questions_pb2.TailModelRequestsResponse]  # type: ignore[assignment]
+    """TailModelRequests streams model requests as they are committed, as TailToolCalls does tool calls; both share the limit on
+    tails.
+    """
+    ExportModelRequests: _aio.UnaryStreamMultiCallable[_questions_pb2.ExportModelRequestsRequest, _questions_pb2.ExportModelRequestsResponse]  # type: ignore[assignment]
+    """ExportModelRequests streams all model requests that the filter lets through, as ExportToolCalls does tool calls."""
 
 class QuestionServiceServicer(metaclass=_abc_1.ABCMeta):
     """QuestionService answers operators. Each question leaves a row in the log of queries."""
@@ -94,6 +110,14 @@ class QuestionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_questions_pb2.ListToolCallsResponse, _abc.Awaitable[_questions_pb2.ListToolCallsResponse]]:
         """ListToolCalls lists tool calls, the newest first."""
+
+    @_abc_1.abstractmethod
+    def ListModelRequests(
+        self,
+        request: _questions_pb2.ListModelRequestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_questions_pb2.ListModelRequestsResponse, _abc.Awaitable[_questions_pb2.ListModelRequestsResponse]]:
+        """ListModelRequests lists requests to models, the newest first."""
 
     @_abc_1.abstractmethod
     def ListSessionRecords(
@@ -150,5 +174,23 @@ class QuestionServiceServicer(metaclass=_abc_1.ABCMeta):
         """ExportToolCalls streams all tool calls that the filter lets through, the oldest first, as they were when it began. A
         stream that broke is gone on with by the last response's resume_token.
         """
+
+    @_abc_1.abstractmethod
+    def TailModelRequests(
+        self,
+        request: _questions_pb2.TailModelRequestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_questions_pb2.TailModelRequestsResponse], _abc.AsyncIterator[_questions_pb2.TailModelRequestsResponse]]:
+        """TailModelRequests streams model requests as they are committed, as TailToolCalls does tool calls; both share the limit on
+        tails.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportModelRequests(
+        self,
+        request: _questions_pb2.ExportModelRequestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_questions_pb2.ExportModelRequestsResponse], _abc.AsyncIterator[_questions_pb2.ExportModelRequestsResponse]]:
+        """ExportModelRequests streams all model requests that the filter lets through, as ExportToolCalls does tool calls."""
 
 def add_QuestionServiceServicer_to_server(servicer: QuestionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

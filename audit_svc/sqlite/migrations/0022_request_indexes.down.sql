@@ -1,0 +1,2 @@
+DROP INDEX idx_cost_log_failed;
+DROP INDEX idx_cost_log_model;

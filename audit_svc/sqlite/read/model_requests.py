@@ -1,0 +1,58 @@
+"""Model requests: their listing, export and tail."""
+
+from onrecord.audit.v1 import questions_pb2
+
+from audit_svc.ledger.batch import COST_COLUMNS, Values
+from audit_svc.ledger.pages import Page, request_key
+from audit_svc.ledger.protocol import Tail
+from audit_svc.ledger.query import Filter, Query
+from audit_svc.ledger.records import model_request_record
+from audit_svc.sqlite.open.connection import Connection
+from audit_svc.sqlite.read import listing, walks
+from audit_svc.sqlite.read.listing import RECEIPT
+from audit_svc.sqlite.read.walks import Log, Plan, Planner, Walk
+from service_kit.paging import Position
+
+
+def list_model_requests(connection: Connection, query: Query) -> Page[questions_pb2.ModelRequestRecord]:
+    """A page of model requests. It may be short, though another follows."""
+    return walks.list_rows(connection, query, plan_of(connection, query.filter))
+
+
+def export_model_requests(
+    connection: Connection, wanted: Filter, after: Position | None, last_position: int, size: int
+) -> list[questions_pb2.ModelRequestRecord]:
+    """The next rows of an export, the oldest first: see ReadableLedger."""
+    return walks.export_rows(connection, plan_of(connection, wanted), wanted, after, last_position, size)
+
+
+def last_position(connection: Connection) -> int:
+    """The position of the last model request; 0 when there is none."""
+    return walks.last_position(connection, _LOG)
+
+
+def model_requests_after(
+    connection: Connection, wanted: Filter, position: int
+) -> Tail[questions_pb2.ModelRequestRecord]:
+    """The rows after position: see ReadableLedger."""
+    conditions = [part for parts in walks.conditions_of(wanted, _LOG.table).values() for part in parts]
+    return walks.rows_after(connection, _LOG, [*conditions, *listing.time_range(wanted)], position)
+
+
+def plan_of(connection: Connection, wanted: Filter) -> Plan:
+    """The walk that meets the fewest rows for a filter."""
+    others = walks.conditions_of(wanted, _LOG.table)
+    planner = Planner(_LOG, others)
+    if plan := planner.shortest(connection, wanted):
+        return plan
+    if wanted.has_error:
+        return planner.by([Walk("idx_cost_log_failed", others["error"])], "error")
+    by_model = planner.along_pairs(connection, wanted, "idx_cost_log_model", ("engine", "model"))
+    return by_model or planner.by([Walk("idx_cost_log_created")])
+
+
+def _read(found: Values) -> questions_pb2.ModelRequestRecord:
+    return model_request_record(found[: len(RECEIPT)], found[len(RECEIPT) :])
+
+
+_LOG = Log("cost_log", [*RECEIPT, *(column.name for column in COST_COLUMNS)], _read, request_key)
