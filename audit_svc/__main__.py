@@ -16,7 +16,11 @@ program = Program(
             "serve": Command(f"{_SERVING}:serve", "Serve until SIGTERM or SIGINT.", is_service=True),
             "health": Command(f"{_SERVING}:health", "Ask a running service whether it serves."),
             "calls": Command(f"{_QUERIES}:calls", "List tool calls, the newest first."),
-            "errors": Command(f"{_QUERIES}:errors", "List the tool calls that failed, with the reason."),
+            "requests": Command(f"{_QUERIES}:requests", "List requests to models, the newest first."),
+            "errors": Command(
+                f"{_QUERIES}:errors",
+                "List what failed, with the reason: tool calls, model requests, sessions' last turns.",
+            ),
             "sessions": Command(f"{_QUERIES}:sessions", "List sessions, the newest first."),
             "show": Command(f"{_QUERIES}:show", "Show what happened in a session, from its beginning to its end."),
             "usage": Command(f"{_QUERIES}:usage", "Count tool calls, model requests, tokens and money in groups."),
@@ -26,7 +30,9 @@ program = Program(
             "queries": Command(f"{_QUERIES}:queries", "List who asked the ledger what, the newest first."),
             "tail": Command("audit_svc.terminal.tail:tail", "Show tool calls as they are recorded, until interrupted."),
             "compare": Command("audit_svc.terminal.compare:compare", "Show an engine beside its shadows."),
-            "export": Command("audit_svc.terminal.export:export", "Write tool calls to a file, the oldest first."),
+            "export": Command(
+                "audit_svc.terminal.export:export", "Write tool calls, or rows of another kind, to a file."
+            ),
             "producers": Command(
                 "audit_svc.terminal.producers:producers", "List producers, and what never came of them."
             ),

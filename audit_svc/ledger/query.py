@@ -22,7 +22,7 @@ OUTCOMES = enum_names("OUTCOME_", common_pb2.Outcome.items())
 STATUSES = enum_names("SESSION_STATUS_", common_pb2.SessionStatus.items())
 
 _EQUAL = (
-    *("session_id", "turn_id", "engine", "model", "tool_name", "caller", "method"),
+    *("id", "session_id", "turn_id", "engine", "model", "tool_name", "caller", "method"),
     *("principal", "on_behalf_of", "parent_turn_id", "decided_by", "rule", "policy_digest"),
 )
 _INNER = {
@@ -68,6 +68,8 @@ class Filter:
     """A text within the summary of the arguments, whatever the case of its ASCII letters."""
     from_ms: int | None = None
     before_ms: int | None = None
+    updated_from_ms: int | None = None
+    updated_before_ms: int | None = None
     any_of: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
     """Columns, each with the values of which it must have one; None stands for null."""
 
@@ -178,7 +180,8 @@ class _Reader:
             self._optional("clock_suspect"),
             self._labels(),
             self._text(),
-            *self._time_range(),
+            *self._time_range("created"),
+            *self._time_range("updated"),
             {column: found for name, (column, names) in _ANY_OF.items() if (found := self._names(name, names))},
         )
 
@@ -229,11 +232,12 @@ class _Reader:
             raise self._invalid("args_contain", f"is longer than {MAX_TEXT} characters, and so than any summary")
         return text
 
-    def _time_range(self) -> tuple[int | None, int | None]:
-        begin, end = self._optional("created_from_ms"), self._optional("created_before_ms")
-        for name, time in (("created_from_ms", begin), ("created_before_ms", end)):
+    def _time_range(self, what: str) -> tuple[int | None, int | None]:
+        first, last = f"{what}_from_ms", f"{what}_before_ms"
+        begin, end = self._optional(first), self._optional(last)
+        for name, time in ((first, begin), (last, end)):
             if time is not None and time < 0:
                 raise self._invalid(name, "is in milliseconds since 1970: it is not negative")
         if begin is not None and end is not None and begin >= end:
-            raise self._invalid("created_from_ms", "is not before created_before_ms, so that no time is in the range")
+            raise self._invalid(first, f"is not before {last}, so that no time is in the range")
         return begin, end

@@ -1,28 +1,35 @@
-"""Tool calls into files that other programs read: JSON lines, CSV, Parquet."""
+"""Rows of one kind into files that other programs read: JSON lines, CSV, Parquet."""
 
 import csv
 import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Annotated, Any, Protocol
+from typing import IO, Annotated, Any, NamedTuple, Protocol
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 
-from audit_svc.terminal.client import connect, named_session
+from audit_svc.terminal.client import PAGE, PAGE_SECONDS, Client, connect, named_session
 from audit_svc.terminal.options import Calls, Contains, Labels, Source, Times, label_values
 from audit_svc.terminal.plain import flat_fields, json_line, to_dict, to_flat_dict
 from audit_svc.terminal.running import EXIT_FAILED, err, progress
 from service_kit.printable import printable
 from service_kit.terminal.command import BadParameter, Exit, Option
 
-FIELDS = flat_fields(audit_pb2.AuditRow.DESCRIPTOR) | flat_fields(questions_pb2.Receipt.DESCRIPTOR)
-"""Of a line: the producer's row, and beside it the ledger's receipt."""
+
+def fields_of(row: type[Message]) -> dict[str, Any]:
+    """The fields of a line: the producer's row, and beside it the ledger's receipt."""
+    return flat_fields(row.DESCRIPTOR) | flat_fields(questions_pb2.Receipt.DESCRIPTOR)
+
+
+FIELDS = fields_of(audit_pb2.AuditRow)
+"""Of a tool call."""
 
 _FORMULA = re.compile(
     "((?:^|[,;|\\t\\n\\v\\f\\r\\x1c-\\x1e\\x85\u2028\u2029])[ \xa0\"']*)(?=[-=+@\uff0b\uff0d\uff1d\uff20])"
@@ -38,10 +45,72 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
+class Kind(StrEnum):
+    """Which rows are written."""
+
+    CALLS = "calls"
+    REQUESTS = "requests"
+    SESSIONS = "sessions"
+    CONTROLS = "controls"
+
+
+class _Asked(NamedTuple):
+    """How the rows of a kind are asked for."""
+
+    rpc: str
+    """A stream, or a list in pages."""
+    request: type[Message]
+    filter: type[Message]
+    rows: str
+    """Their field in a response."""
+    row: type[Message]
+
+
+_ASKED = {
+    Kind.CALLS: _Asked(
+        "ExportToolCalls",
+        questions_pb2.ExportToolCallsRequest,
+        questions_pb2.ToolCallFilter,
+        "tool_calls",
+        audit_pb2.AuditRow,
+    ),
+    Kind.REQUESTS: _Asked(
+        "ExportModelRequests",
+        questions_pb2.ExportModelRequestsRequest,
+        questions_pb2.ModelRequestFilter,
+        "model_requests",
+        audit_pb2.CostRow,
+    ),
+    Kind.SESSIONS: _Asked(
+        "ListSessionRecords",
+        questions_pb2.ListSessionRecordsRequest,
+        questions_pb2.SessionFilter,
+        "sessions",
+        audit_pb2.SessionRow,
+    ),
+    Kind.CONTROLS: _Asked(
+        "ListControls",
+        questions_pb2.ListControlsRequest,
+        questions_pb2.ControlFilter,
+        "controls",
+        audit_pb2.ControlRow,
+    ),
+}
+_OPTIONS = {
+    "session_id": "--session",
+    "turn_id": "--turn",
+    "tool_name": "--tool",
+    "outcomes": "--outcome",
+    "labels": "--label",
+    "args_contain": "--contains",
+}
+"""Of the filters' fields, those whose option has another name."""
+
+
 class Sink(Protocol):
     """Where an export goes."""
 
-    def write(self, rows: Iterable[questions_pb2.ToolCallRecord]) -> None:
+    def write(self, rows: Iterable[Message]) -> None:
         """Writes rows."""
         ...
 
@@ -56,20 +125,20 @@ def export(
     source: Source,
     output: Annotated[Path | None, Option("--output", "-o", help="The file; stdout when not given.")] = None,
     form: Annotated[Format, Option("--format", help="Parquet needs the extra `parquet`, and --output.")] = Format.JSONL,
+    kind: Annotated[Kind, Option(help="Calls and requests come the oldest first, the others the newest.")] = Kind.CALLS,
     label: Labels = None,
     contains: Contains = "",
 ) -> None:
-    """Write tool calls to a file, the oldest first."""
+    """Write tool calls, or rows of another kind, to a file."""
+    asked = _ASKED[kind]
     calls.session = named_session(source, calls.session, "--session")
-    filters = questions_pb2.ToolCallFilter(
-        **calls.fields(), **times.fields(), labels=label_values(label), args_contain=contains
-    )
-    request = questions_pb2.ExportToolCallsRequest(filter=filters)
+    wanted = calls.fields() | times.fields() | {"labels": label_values(label), "args_contain": contains}
+    request = asked.request(filter=_filter(kind, wanted))
     try:
         with _named_at_the_end(output) as path, ExitStack() as stack:
-            sink = _open_sink(stack, form, path)
+            sink = _open_sink(stack, form, path, fields_of(asked.row))
             client = stack.enter_context(connect(source))
-            _copy(client.call("ExportToolCalls", request), sink, stack.enter_context(_progress(output)))
+            _copy(_parts(client, asked, request), sink, stack.enter_context(_progress(output, kind)))
     except OSError as error:
         if output is None:
             raise
@@ -77,16 +146,44 @@ def export(
         raise Exit(EXIT_FAILED) from None
 
 
-def _copy(
-    responses: Iterable[questions_pb2.ExportToolCallsResponse], sink: Sink, tell: Callable[[int, int], None]
-) -> None:
+def _filter(kind: Kind, wanted: Mapping[str, Any]) -> Message:
+    """The filter of a kind of rows. Raises BadParameter for what they do not have."""
+    filter_type = _ASKED[kind].filter
+    given = {name: value for name, value in wanted.items() if value not in (None, "", [], {})}
+    if wanted["recorded_by"] is not None:  # which may be empty
+        given["recorded_by"] = wanted["recorded_by"]
+    if kind is Kind.SESSIONS and "session_id" in given:
+        given["id"] = given.pop("session_id")
+    for name in given:
+        if name not in filter_type.DESCRIPTOR.fields_by_name:
+            option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+            raise BadParameter(f"says nothing of {kind}: leave it out, or choose another --kind", param_hint=option)
+    return filter_type(**given)
+
+
+def _parts(client: Client, asked: _Asked, request: Any) -> Iterator[tuple[list[Any], bool]]:
+    """All rows, a response's at once, and whether they are the last."""
+    if asked.rpc.startswith("Export"):
+        for response in client.call(asked.rpc, request):
+            yield getattr(response, asked.rows), not response.resume_token
+        return
+    request.page_size = PAGE
+    while True:
+        response = client.call(asked.rpc, request, PAGE_SECONDS)
+        request.page_token = response.next_page_token
+        yield getattr(response, asked.rows), not request.page_token
+        if not request.page_token:
+            return
+
+
+def _copy(parts: Iterable[tuple[list[Any], bool]], sink: Sink, tell: Callable[[int, int], None]) -> None:
     is_whole = False
     written = 0
-    for response in responses:
-        sink.write(response.tool_calls)
-        written += len(response.tool_calls)
+    for rows, is_last in parts:
+        sink.write(rows)
+        is_whole = is_last
+        written += len(rows)
         tell(written, 0)
-        is_whole = not response.resume_token
     sink.close()
     if not is_whole:
         err.print("the export was cut: it ended before its last part", style="red")
@@ -109,25 +206,25 @@ def _named_at_the_end(output: Path | None) -> Iterator[Path | None]:
         partial.unlink(missing_ok=True)
 
 
-def _open_sink(stack: ExitStack, form: Format, output: Path | None) -> Sink:
+def _open_sink(stack: ExitStack, form: Format, output: Path | None, fields: Mapping[str, Any]) -> Sink:
     if form is Format.PARQUET:
         if output is None:
             raise BadParameter("a Parquet file needs --output", param_hint="--format")
-        return _ParquetSink(output)
+        return _ParquetSink(output, fields)
     file = sys.stdout if output is None else stack.enter_context(output.open("w", encoding="utf-8", newline=""))
-    return _JsonLines(file) if form is Format.JSONL else _Csv(file)
+    return _JsonLines(file) if form is Format.JSONL else _Csv(file, fields)
 
 
-def _progress(output: Path | None) -> AbstractContextManager[Callable[[int, int], None]]:
+def _progress(output: Path | None, kind: Kind) -> AbstractContextManager[Callable[[int, int], None]]:
     """Tells how far it is, where stderr is a terminal and a file is written."""
-    return nullcontext(lambda done, total: None) if output is None else progress("tool calls")
+    return nullcontext(lambda done, total: None) if output is None else progress(kind)
 
 
 class _JsonLines:
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
-    def write(self, rows: Iterable[questions_pb2.ToolCallRecord]) -> None:
+    def write(self, rows: Iterable[Message]) -> None:
         self._file.writelines(json_line(to_dict(row)) for row in rows)
 
     def close(self) -> None:
@@ -135,15 +232,16 @@ class _JsonLines:
 
 
 class _Csv:
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-        self._writer = csv.DictWriter(file, list(FIELDS), quoting=csv.QUOTE_ALL)
+    def __init__(self, file: IO[str], fields: Mapping[str, Any] = FIELDS) -> None:
+        self._file, self._fields = file, fields
+        self._writer = csv.DictWriter(file, list(fields), quoting=csv.QUOTE_ALL)
         self._is_shown = file.isatty()
         self._writer.writeheader()
 
-    def write(self, rows: Iterable[questions_pb2.ToolCallRecord]) -> None:
+    def write(self, rows: Iterable[Message]) -> None:
         self._writer.writerows(
-            {name: self._cell(value) for name, value in to_flat_dict(row).items() if name in FIELDS} for row in rows
+            {name: self._cell(value) for name, value in to_flat_dict(row).items() if name in self._fields}
+            for row in rows
         )
 
     def close(self) -> None:
@@ -166,7 +264,7 @@ def without_formulas(text: str) -> str:
 
 
 class _ParquetSink:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fields: Mapping[str, Any]) -> None:
         try:
             import pyarrow  # an extra, loaded where it is asked for
             from pyarrow import parquet
@@ -181,12 +279,12 @@ class _ParquetSink:
             FieldDescriptor.TYPE_BOOL: pyarrow.bool_(),
         }
         self._schema = pyarrow.schema(
-            [(name, types.get(field.type, pyarrow.string())) for name, field in FIELDS.items()]
+            [(name, types.get(field.type, pyarrow.string())) for name, field in fields.items()]
         )
         self._table = pyarrow.Table.from_pylist
         self._writer = parquet.ParquetWriter(path, self._schema, compression="zstd")
 
-    def write(self, rows: Iterable[questions_pb2.ToolCallRecord]) -> None:
+    def write(self, rows: Iterable[Message]) -> None:
         self._writer.write_table(self._table([to_flat_dict(row) for row in rows], schema=self._schema))
 
     def close(self) -> None:

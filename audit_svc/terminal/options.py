@@ -29,6 +29,7 @@ Db = Annotated[
 ]
 SessionId = Annotated[str, Argument(help="The session: its id, the first or last characters of it, or @last.")]
 Session = Annotated[str, Option(help="Only this session: its id, the first or last characters of it, or @last.")]
+Turn = Annotated[str, Option(help="Only this turn; quick beside its session.")]
 Engine = Annotated[str, Option(help="Only this engine.")]
 Model = Annotated[str, Option(help="Only this model.")]
 Tool = Annotated[str, Option(help="Only this tool.")]
@@ -36,8 +37,8 @@ Outcomes = Annotated[list[str] | None, Option("--outcome", help="Only this outco
 RecordedBy = Annotated[
     str | None, Option(help="Only what this caller recorded; empty: what callers without a name did.")
 ]
-Principal = Annotated[str, Option(help="Only calls of this caller's turns.")]
-Agent = Annotated[str, Option(help="Only calls of this agent.")]
+Principal = Annotated[str, Option(help="Only what this caller's turns did.")]
+Agent = Annotated[str, Option(help="Only what this agent did.")]
 DecidedBy = Annotated[str, Option(help="Only calls on which this person answered.")]
 Rule = Annotated[str, Option(help="Only calls on which this rule decided.")]
 Labels = Annotated[list[str] | None, Option("--label", help="Only sessions with key=value; may be repeated.")]
@@ -147,31 +148,47 @@ class RecentTimes(Times):
     since: Since = "7d"
 
 
-class Calls(Options):
-    """Which tool calls are asked for."""
+class Requests(Options):
+    """Which model requests are asked for."""
 
     session: Session = ""
+    turn: Turn = ""
     engine: Engine = ""
     model: Model = ""
-    tool: Tool = ""
-    outcome: Outcomes = None
     recorded_by: RecordedBy = None
     principal: Principal = ""
     agent: Agent = ""
-    decided_by: DecidedBy = ""
-    rule: Rule = ""
 
     def fields(self) -> dict[str, Any]:
         """The filter's fields. Raises BadParameter."""
         return {
             "session_id": self.session,
+            "turn_id": self.turn,
             "engine": self.engine,
             "model": self.model,
-            "tool_name": self.tool,
-            "outcomes": outcome_values(self.outcome),
             "recorded_by": self.recorded_by,
             "principal": self.principal,
             "agent": common_pb2.Software(name=self.agent) if self.agent else None,
+        }
+
+
+class Calls(Requests):
+    """Which tool calls are asked for."""
+
+    tool: Tool = ""
+    outcome: Outcomes = None
+    decided_by: DecidedBy = ""
+    rule: Rule = ""
+
+    def fields(self) -> dict[str, Any]:
+        """The filter's fields. Raises BadParameter."""
+        return Requests.fields(self) | self.of_calls()
+
+    def of_calls(self) -> dict[str, Any]:
+        """Those that only tool calls have. Raises BadParameter."""
+        return {
+            "tool_name": self.tool,
+            "outcomes": outcome_values(self.outcome),
             "decided_by": self.decided_by,
             "rule": self.rule,
         }

@@ -24,19 +24,30 @@ def to_dict(message: Message) -> dict[str, Any]:
 
 
 def flat_fields(descriptor: Any) -> dict[str, Any]:
-    """The fields of a row by the names of their columns in a table: those of a message in it as agent_name."""
+    """The fields of a row by the names of their columns in a table: those of a message in it as agent_name, a map as
+    one text.
+    """
     return {
-        f"{field.name}_{part.name}" if field.message_type else field.name: part
+        f"{field.name}_{part.name}" if _is_message(field) else field.name: part
         for field in descriptor.fields
-        for part in (field.message_type.fields if field.message_type else [field])
+        for part in (field.message_type.fields if _is_message(field) else [field])
     }
 
 
 def to_flat_dict(record: Message) -> dict[str, Any]:
-    """A record as to_dict() has it, with the names of flat_fields(): a message that is not set has none of its own."""
+    """A record as to_dict() has it, with the names of flat_fields(): a message that is not set has none of its own, and
+    a map is a JSON object.
+    """
+    row: Any = record.DESCRIPTOR.fields[0].message_type
+    fields = row.fields_by_name
     flat: dict[str, Any] = {}
     for name, value in to_dict(record).items():
-        flat |= {f"{name}_{part}": inner for part, inner in value.items()} if isinstance(value, dict) else {name: value}
+        if not isinstance(value, dict):
+            flat[name] = value
+        elif _is_message(fields[name]):
+            flat |= {f"{name}_{part}": inner for part, inner in value.items()}
+        else:
+            flat[name] = json_text(dict(sorted(value.items())), ascii_only=False)
     return flat
 
 
@@ -65,6 +76,10 @@ def time_text(ms: int) -> str:
 def money(micros: int) -> str:
     """Millionths of a US dollar as dollars."""
     return f"${micros / 1_000_000:,.6f}"
+
+
+def _is_message(field: Any) -> bool:
+    return field.message_type is not None and not field.message_type.GetOptions().map_entry
 
 
 def _value(message: Message, field: Any) -> Any:

@@ -1,12 +1,13 @@
-"""Queries: calls, errors, sessions, show, usage, controls, queries."""
+"""Queries: calls, requests, errors, sessions, show, usage, controls, queries."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Annotated, Any
 
 from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import InvalidRequest
 from audit_svc.ledger.groups import DIMENSIONS, LABEL, check_groups
@@ -22,6 +23,7 @@ from audit_svc.terminal.options import (
     Model,
     RecentTimes,
     RecordedBy,
+    Requests,
     SessionId,
     Source,
     Suspect,
@@ -30,12 +32,15 @@ from audit_svc.terminal.options import (
     label_values,
     status_values,
 )
-from audit_svc.terminal.plain import print_json
-from audit_svc.terminal.running import Json, err, out
+from audit_svc.terminal.plain import json_line, print_json, to_dict
+from audit_svc.terminal.running import Json, err, out, progress
 from service_kit.printable import printable
 from service_kit.terminal.command import BadParameter, Option
 from service_kit.terminal.printing import Table, Text, Wide
 from service_kit.times import show_time
+
+MAX_SESSIONS = 10_000
+"""Failed sessions that are looked through for those that failed last."""
 
 
 def calls(
@@ -61,13 +66,68 @@ def calls(
     _print(listing, found, rows.calls_table, times)
 
 
+def requests(
+    requests: Requests,
+    times: Times,
+    listing: Listing,
+    source: Source,
+    label: Labels = None,
+    failed: Annotated[bool, Option("--errors", help="Only requests that failed.")] = False,
+) -> None:
+    """List requests to models, the newest first."""
+    requests.session = named_session(source, requests.session, "--session")
+    wanted = questions_pb2.ModelRequestFilter(
+        **requests.fields(), **times.fields(), labels=label_values(label), has_error=True if failed else None
+    )
+    request = questions_pb2.ListModelRequestsRequest(filter=wanted)
+    found = listed(source, "ListModelRequests", request, "model_requests", listing.limit)
+    _print(listing, found, rows.requests_table, times)
+
+
 def errors(calls: Calls, times: RecentTimes, listing: Listing, source: Source) -> None:
-    """List the tool calls that failed, the newest first, with the reason."""
+    """List what failed, the newest first, with the reason: tool calls, model requests, sessions' last turns."""
     calls.session = named_session(source, calls.session, "--session")
-    wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), has_error=True)
-    request = questions_pb2.ListToolCallsRequest(filter=wanted)
-    found = listed(source, "ListToolCalls", request, "tool_calls", listing.limit)
-    _print(listing, found, partial(rows.calls_table, errors=True), times)
+    with connect(source) as client, progress("asking") as tell:
+        found = list(failures_of(client, calls, times, listing.limit, tell))
+    found.sort(key=rows.failed_at, reverse=True)
+    del found[listing.limit :]
+    if listing.as_json:
+        for record in found:
+            sys.stdout.write(json_line({"kind": rows.kind_of(record)} | to_dict(record)))
+    else:
+        _print(listing, found, rows.errors_table, times)
+
+
+def failures_of(
+    client: Client, calls: Calls, times: Times, limit: int, tell: Callable[[int, int], None]
+) -> Iterator[Any]:
+    """What failed of each kind, up to limit of it. What asks for tool calls alone gets no other."""
+    within = times.fields()
+    wanted = questions_pb2.ToolCallFilter(**calls.fields(), **within, has_error=True)
+    of_calls = questions_pb2.ListToolCallsRequest(filter=wanted)
+    yield from all_rows(client, "ListToolCalls", of_calls, "tool_calls", limit, tell)
+    if any(calls.of_calls().values()):
+        return
+    same = Requests.fields(calls)
+    of_requests = questions_pb2.ListModelRequestsRequest(
+        filter=questions_pb2.ModelRequestFilter(**same, **within, has_error=True)
+    )
+    yield from all_rows(client, "ListModelRequests", of_requests, "model_requests", limit, tell)
+    if calls.turn or calls.principal or calls.agent:  # of which a session's row says nothing
+        return
+    of_sessions = questions_pb2.ListSessionRecordsRequest(
+        filter=questions_pb2.SessionFilter(
+            id=calls.session,
+            engine=calls.engine,
+            model=calls.model,
+            recorded_by=calls.recorded_by,
+            statuses=[common_pb2.SESSION_STATUS_FAILED],
+            updated_from_ms=within["created_from_ms"],
+            updated_before_ms=within["created_before_ms"],
+        )
+    )
+    # In the order of their beginnings: the one that failed last may be any.
+    yield from all_rows(client, "ListSessionRecords", of_sessions, "sessions", max(limit, MAX_SESSIONS), tell)
 
 
 def sessions(

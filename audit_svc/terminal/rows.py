@@ -34,9 +34,9 @@ def outcome_text(row: audit_pb2.AuditRow) -> Text:
     return outcomes.outcome_text(outcome_of(row), exit_code, http_status)
 
 
-def calls_table(records: Sequence[questions_pb2.ToolCallRecord], *, errors: bool = False) -> Table:
-    """Tool calls, one per line; with errors, the reason in place of the arguments."""
-    by, last = _recorded_by(records), "error" if errors else "arguments"
+def calls_table(records: Sequence[questions_pb2.ToolCallRecord]) -> Table:
+    """Tool calls, one per line."""
+    by, last = _recorded_by(records), "arguments"
     table = Table(
         "began",
         *by,
@@ -64,9 +64,81 @@ def calls_table(records: Sequence[questions_pb2.ToolCallRecord], *, errors: bool
             outcome_text(row),
             duration(row.duration_ms),
             size(row.result_bytes),
-            printable(row.error if errors else row.args_summary),
+            printable(row.args_summary),
         )
     return table
+
+
+def requests_table(records: Sequence[questions_pb2.ModelRequestRecord]) -> Table:
+    """Model requests, one per line."""
+    by = _recorded_by(records)
+    columns = ("began", *by, "session", "engine", "model", "tokens in/out", "cost", "took", "error")
+    table = Table(
+        *columns, least=("tokens in/out", *by, "engine", "took", "model", "error"), text="error", ids=["session"]
+    )
+    for record in records:
+        row = record.model_request
+        table.add_row(
+            out.print_time(row.created_at_ms),
+            *(printable(record.receipt.recorded_by) for _ in by),
+            printable(row.session_id),
+            printable(row.engine),
+            printable(row.model or row.requested_model),
+            f"{row.input_tokens:,}/{row.output_tokens:,}",
+            money(row.cost_micros) if row.HasField("cost_micros") else "unpriced",
+            duration(row.duration_ms),
+            Text(printable(row.error), style="red"),
+        )
+    return table
+
+
+Failed = questions_pb2.ToolCallRecord | questions_pb2.ModelRequestRecord | questions_pb2.SessionRecord
+
+
+def kind_of(record: Failed) -> str:
+    """What failed, as the field of its record: tool_call, model_request or session."""
+    return str(record.DESCRIPTOR.fields[0].name)
+
+
+def failed_at(record: Failed) -> int:
+    """When it began, of a session when its last turn ended: milliseconds since 1970-01-01 UTC."""
+    if isinstance(record, questions_pb2.SessionRecord):
+        return record.session.updated_at_ms
+    return int(getattr(record, kind_of(record)).created_at_ms)
+
+
+def errors_table(records: Sequence[Failed]) -> Table:
+    """What failed, one per line, with the reason."""
+    by = _recorded_by(records)
+    columns = ("at", *by, "session", "engine", "model", "what", "outcome", "took", "error")
+    table = Table(*columns, least=("model", "engine", *by, "took", "error"), text="error", ids=["session"])
+    for record in records:
+        session_id, what, outcome, took, reason = _failure(record)
+        row = getattr(record, kind_of(record))
+        table.add_row(
+            out.print_time(failed_at(record)),
+            *(printable(record.receipt.recorded_by) for _ in by),
+            printable(session_id),
+            printable(row.engine),
+            printable(row.model),
+            printable(what),
+            outcome,
+            took,
+            printable(reason),
+        )
+    return table
+
+
+def _failure(record: Failed) -> tuple[str, str, Text, str, str]:
+    """The session, what failed in it, how it ended, how long it took, and why."""
+    if isinstance(record, questions_pb2.ToolCallRecord):
+        call = record.tool_call
+        return call.session_id, call.tool_name, outcome_text(call), duration(call.duration_ms), call.error
+    failed = Text("failed", style="red")
+    if isinstance(record, questions_pb2.ModelRequestRecord):
+        request = record.model_request
+        return request.session_id, "model request", failed, duration(request.duration_ms), request.error
+    return record.session.id, "turn", failed, "", "the session's last turn"
 
 
 def call_line(row: audit_pb2.AuditRow) -> Text:
@@ -365,7 +437,12 @@ def _quantiles(row: questions_pb2.UsageGroup) -> Iterator[str]:
 
 
 def _recorded_by(
-    records: Iterable[questions_pb2.ToolCallRecord | questions_pb2.SessionRecord | questions_pb2.ControlRecord],
+    records: Iterable[
+        questions_pb2.ToolCallRecord
+        | questions_pb2.ModelRequestRecord
+        | questions_pb2.SessionRecord
+        | questions_pb2.ControlRecord
+    ],
 ) -> list[str]:
     """The column of who recorded each, where callers have names."""
     return ["recorded by"] if any(record.receipt.recorded_by for record in records) else []

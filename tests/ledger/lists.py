@@ -498,6 +498,8 @@ def _holds(wanted: Filter, record: Any, labels: Any) -> bool:
         and (not wanted.contains or wanted.contains.lower() in row.args_summary.lower())
         and (wanted.from_ms is None or _began(row) >= wanted.from_ms)
         and (wanted.before_ms is None or _began(row) < wanted.before_ms)
+        and (wanted.updated_from_ms is None or row.updated_at_ms >= wanted.updated_from_ms)
+        and (wanted.updated_before_ms is None or row.updated_at_ms < wanted.updated_before_ms)
     )
 
 

@@ -54,6 +54,7 @@ SESSIONS = [
         model=("small", "large")[n // 10],
         status=common_pb2.SESSION_STATUS_RUNNING if n % 5 == 0 else common_pb2.SESSION_STATUS_IDLE,
         created_at_ms=NOW_MS - n // 3,
+        updated_at_ms=NOW_MS + n,
         labels={"n": str(n), "half": str(n // 10)},
     )
     for n in range(20)
@@ -109,6 +110,11 @@ SESSION_FILTERS: dict[str, Any] = {
     "created_before_ms": NOW_MS - 2,
 }
 OTHER_SESSION_FILTERS: list[dict[str, Any]] = [
+    {"id": "s4"},
+    {"id": "s5", "statuses": [common_pb2.SESSION_STATUS_RUNNING], "labels": {"half": "0"}},
+    {"id": "nothing"},
+    {"updated_from_ms": NOW_MS + 3, "updated_before_ms": NOW_MS + 12},
+    {"updated_from_ms": NOW_MS + 3, "statuses": [common_pb2.SESSION_STATUS_RUNNING]},
     {"statuses": [common_pb2.SESSION_STATUS_RUNNING, common_pb2.SESSION_STATUS_IDLE]},
     {"statuses": [common_pb2.SESSION_STATUS_FAILED, common_pb2.SESSION_STATUS_RUNNING], "engine": "openai"},
     {"statuses": [common_pb2.SESSION_STATUS_IDLE, common_pb2.SESSION_STATUS_RUNNING], "model": "large"},
@@ -133,6 +139,8 @@ def matches(row: Any, filters: dict[str, Any], labels: dict[str, str]) -> bool:
         "args_contain",
         "created_from_ms",
         "created_before_ms",
+        "updated_from_ms",
+        "updated_before_ms",
     }
     return (
         all(getattr(row, name) == value for name, value in filters.items() if name not in special)
@@ -144,6 +152,8 @@ def matches(row: Any, filters: dict[str, Any], labels: dict[str, str]) -> bool:
         and filters.get("labels", {}).items() <= labels.items()
         and ("args_contain" not in filters or filters["args_contain"].lower() in row.args_summary.lower())
         and filters.get("created_from_ms", 0) <= row.created_at_ms < filters.get("created_before_ms", 2**62)
+        and filters.get("updated_from_ms", 0) <= getattr(row, "updated_at_ms", 0)
+        and getattr(row, "updated_at_ms", 0) < filters.get("updated_before_ms", 2**62)
     )
 
 

@@ -70,6 +70,13 @@ def time_range(wanted: Filter) -> list[Condition]:
     return conditions + ([] if wanted.before_ms is None else [Condition("created_at < ?", (wanted.before_ms,))])
 
 
+def updated_range(wanted: Filter) -> list[Condition]:
+    """That a session's last revision is of the filter's range."""
+    conditions = [] if wanted.updated_from_ms is None else [Condition("updated_at >= ?", (wanted.updated_from_ms,))]
+    before = wanted.updated_before_ms
+    return conditions + ([] if before is None else [Condition("updated_at < ?", (before,))])
+
+
 def has_labels(labels: Labels, session: str, recorded_by: str) -> list[Condition]:
     """That the session of (session, recorded_by), columns' names, has all of labels."""
     # A value and no EXISTS, which SQLite may make the outer loop of a join, in another order than the listing's.

@@ -47,15 +47,17 @@ def sessions_statement(connection: Connection, query: Query) -> Statement:
         *([label] if label else []),
         *(Condition(f"{name} = ?", (value,)) for name, value in wanted.equal.items()),
         *listing.time_range(wanted),
+        *listing.updated_range(wanted),
         *listing.after_key(query.after),
         *listing.has_labels(wanted.labels, "sessions.id", "sessions.recorded_by"),
     ]
     by_filter = next((name for name in ("model", "engine") if name in wanted.equal), "created")
-    walks = [("sqlite_autoindex_sessions_1" if label else f"idx_sessions_{by_filter}", conditions)]
+    by_id = label or "id" in wanted.equal
+    walks = [("sqlite_autoindex_sessions_1" if by_id else f"idx_sessions_{by_filter}", conditions)]
     if wanted.statuses:
         # "IS" finds null by the index too.
         each = [Condition("status IS ?", (status,)) for status in wanted.statuses]
-        if label or "model" in wanted.equal:
+        if by_id or "model" in wanted.equal:
             any_of = f"({' OR '.join(sql for sql, _ in each)})"
             conditions.append(Condition(any_of, tuple(status for _, (status,) in each)))
         else:

@@ -138,6 +138,7 @@ SESSION_FILTERS = [
 ]
 SEVERAL = [common_pb2.SESSION_STATUS_IDLE, common_pb2.SESSION_STATUS_RUNNING]
 SESSION_FILTERS += [{"statuses": SEVERAL}, {"statuses": SEVERAL, "model": "large"}, {"statuses": [0]}]
+SESSION_FILTERS += [{"id": "s7"}, {"id": "s5", "statuses": SEVERAL}]
 SESSION_FILTERS += [{"statuses": SEVERAL, "labels": {"half": "1"}, "created_from_ms": NOW_MS - 15}]
 
 
@@ -157,7 +158,7 @@ def matches(row: audit_pb2.AuditRow, filters: dict[str, Any]) -> bool:
 
 
 def session_matches(row: audit_pb2.SessionRow, filters: dict[str, Any]) -> bool:
-    texts = ("engine", "model")
+    texts = ("id", "engine", "model")
     return (
         all(filters.get(name, getattr(row, name)) == getattr(row, name) for name in texts)
         and row.status in filters.get("statuses", [row.status])
@@ -200,6 +201,9 @@ def test_every_listing_of_sessions_walks_an_index(filled, patient, filters):
         filled,
         *queries.sessions_statement(filled, query_of(question(questions_pb2.ListSessionRecordsRequest, **filters))),
     )
+    if "id" in filters:
+        assert "USING INDEX sqlite_autoindex_sessions_1 (id=?" in found
+        return
     assert "SEARCH sessions USING INDEX" in found or "SCAN sessions USING INDEX idx_sessions_created" in found
     assert "AUTOMATIC" not in found
     assert ("USE TEMP B-TREE FOR ORDER BY" in found) == (patient == "few" and "labels" in filters)

@@ -11,7 +11,7 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal import producers, rows
 from service_kit.terminal.printing import Printer, Table, progress
-from tests.audit_svc.samples import audit_row, session_row
+from tests.audit_svc.samples import audit_row, cost_row, session_row
 from tests.support.command_line import on_terminal
 
 SESSION = "01900000-0000-7000-8000-00000000cafe"
@@ -30,10 +30,25 @@ CALL = questions_pb2.ToolCallRecord(
     ),
     receipt=RECEIPT,
 )
+REQUEST = questions_pb2.ModelRequestRecord(
+    model_request=cost_row(
+        session_id=SESSION,
+        model="a-model-with-a-long-name:235b",
+        error="engine_rejected, HTTP 400",
+        input_tokens=10**9,
+        cost_micros=1_234_500_000,
+        created_at_ms=AT_MS,
+    ),
+    receipt=RECEIPT,
+)
 USAGE = common_pb2.Usage(requests=12_345, input_tokens=10**9, output_tokens=10**8, known_cost_micros=10**10)
 RECORD = questions_pb2.SessionRecord(
     session=session_row(
-        id=SESSION, labels={"team": "research", "repository": "r" * 90}, usage=USAGE, created_at_ms=AT_MS
+        id=SESSION,
+        labels={"team": "research", "repository": "r" * 90},
+        usage=USAGE,
+        created_at_ms=AT_MS,
+        updated_at_ms=AT_MS,
     ),
     receipt=RECEIPT,
 )
@@ -66,7 +81,11 @@ def usage(*values: str) -> questions_pb2.UsageGroup:
 
 TABLES: dict[str, tuple[Callable[[], Table], list[str]]] = {
     "calls": (partial(rows.calls_table, [CALL]), ["3 d ago", SESSION[-8:], "bash", "timed_out"]),
-    "errors": (partial(rows.calls_table, [CALL], errors=True), ["3 d ago", SESSION[-8:], "bash", "timed_out"]),
+    "requests": (partial(rows.requests_table, [REQUEST]), ["3 d ago", SESSION[-8:], "$1,234.500000"]),
+    "errors": (
+        partial(rows.errors_table, [CALL, REQUEST, RECORD]),
+        ["3 d ago", SESSION[-8:], "bash", "timed_out", "model request", "turn"],
+    ),
     "sessions": (partial(rows.sessions_table, [RECORD]), ["3 d ago", SESSION[-8:], "$10,000.000000"]),
     "controls": (partial(rows.controls_table, [CONTROL]), ["3 d ago", "stop", "ops", "everything", "they loop"]),
     "queries": (partial(rows.queries_table, [QUERY]), ["3 d ago", "ada", "ListToolCalls", "100"]),

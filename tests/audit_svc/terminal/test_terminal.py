@@ -234,6 +234,55 @@ def test_usage_is_grouped_by_labels_and_words(place: Place):
     assert groups["ada", ""]["usage"]["known_cost_micros"] == 1500
 
 
+def test_errors_tells_of_calls_requests_and_turns_that_failed_the_newest_first(place: Place):
+    of: dict[str, Any] = {"session_id": "broken", "engine": "anthropic", "created_at_ms": NOW_MS - 3_000}
+    failed = common_pb2.SESSION_STATUS_FAILED
+    long_ago = NOW_MS - 30 * 86_400_000
+    place.record(
+        tool_calls=[call(70, **of, outcome=common_pb2.OUTCOME_FAILED, error="no such file")],
+        model_requests=[cost_row(id="m-1", **{**of, "created_at_ms": NOW_MS - 2_000}, error="engine_busy, HTTP 529")],
+        sessions=[
+            session_row(
+                id="broken", engine="anthropic", status=failed, created_at_ms=long_ago, updated_at_ms=NOW_MS - 1_000
+            ),
+            session_row(id="old", status=failed, created_at_ms=long_ago, updated_at_ms=long_ago),
+        ],
+    )
+    asked = ("errors", "--since", "1h", "--session", "broken")
+    found = place.json(*asked)
+    assert [(row["kind"], row["id"]) for row in found] == [
+        ("session", "broken"),
+        ("model_request", "m-1"),
+        ("tool_call", "call-70"),
+    ]
+    assert found[1]["error"] == "engine_busy, HTTP 529"
+    shown = place.run(*asked).stdout
+    assert [word for word in ("no such file", "HTTP 529", "turn") if word not in shown] == []
+    everywhere = place.json("errors", "--since", "1h", "--engine", "anthropic")
+    assert everywhere == found
+    assert "old" not in [row["id"] for row in place.json("errors", "--since", "1h")]
+    assert [row["kind"] for row in place.json(*asked, "--tool", "bash")] == ["tool_call"]
+    assert len(place.json(*asked, "--limit", "2")) == 2
+    assert place.json(*asked, "--db", str(place.database)) == found
+    assert [row["id"] for row in place.json("requests", "--session", "broken", "--errors")] == ["m-1"]
+
+
+@pytest.mark.parametrize("where", ["service", "file"])
+def test_rows_of_each_kind_are_exported(place: Place, where):
+    source = [] if where == "service" else ["--db", str(place.database)]
+    ran = place.run("export", "--kind", "requests", "--session", SESSION, *source)
+    assert [json.loads(line)["id"] for line in ran.stdout.splitlines()] == ["cost-1"], ran.stderr
+    ran = place.run("export", "--kind", "sessions", "--session", SESSION, "--format", "csv", *source)
+    [row] = csv.DictReader(ran.stdout.splitlines())
+    assert (row["id"], row["usage_requests"]) == (SESSION, "2")
+    assert json.loads(row["labels"]) == {"team": "research", "user": "ada"}
+    ran = place.run("export", "--kind", "controls", "--principal", "ops", *source)
+    assert [json.loads(line)["kind"] for line in ran.stdout.splitlines()] == ["stop"], ran.stderr
+    ran = place.run("export", "--kind", "requests", "--tool", "bash", *source)
+    assert ran.returncode == 2
+    assert "--tool" in ran.stderr
+
+
 @pytest.mark.long
 def test_a_csv_file_holds_no_formula_and_a_parquet_file_types(place: Place):
     place.record(tool_calls=[call(50, args_summary="=cmd|' /C calc'!A0", created_at_ms=NOW_MS - 5_000)])

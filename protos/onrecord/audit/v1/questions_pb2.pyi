@@ -778,6 +778,9 @@ class SessionFilter(_message.Message):
     CREATED_FROM_MS_FIELD_NUMBER: _builtins.int
     CREATED_BEFORE_MS_FIELD_NUMBER: _builtins.int
     RECORDED_BY_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    UPDATED_FROM_MS_FIELD_NUMBER: _builtins.int
+    UPDATED_BEFORE_MS_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """Only sessions whose last turn was this engine's."""
     model: _builtins.str
@@ -788,6 +791,12 @@ class SessionFilter(_message.Message):
     """Only sessions that began before this time: milliseconds since 1970-01-01 UTC."""
     recorded_by: _builtins.str
     """Only sessions that this caller recorded; set and empty, only those of callers without a name."""
+    id: _builtins.str
+    """Only sessions of this id, which are as many as callers recorded one."""
+    updated_from_ms: _builtins.int
+    """Only sessions whose last revision is of this time or later: milliseconds since 1970-01-01 UTC."""
+    updated_before_ms: _builtins.int
+    """Only sessions whose last revision is from before this time: milliseconds since 1970-01-01 UTC."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.SessionStatus.ValueType]:
         """Only sessions of one of these statuses."""
@@ -806,10 +815,13 @@ class SessionFilter(_message.Message):
         created_from_ms: _builtins.int | None = ...,
         created_before_ms: _builtins.int | None = ...,
         recorded_by: _builtins.str | None = ...,
+        id: _builtins.str = ...,
+        updated_from_ms: _builtins.int | None = ...,
+        updated_before_ms: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "recorded_by", b"recorded_by"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "_updated_before_ms", b"_updated_before_ms", "_updated_from_ms", b"_updated_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "recorded_by", b"recorded_by", "updated_before_ms", b"updated_before_ms", "updated_from_ms", b"updated_from_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "labels", b"labels", "model", b"model", "recorded_by", b"recorded_by", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "_updated_before_ms", b"_updated_before_ms", "_updated_from_ms", b"_updated_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "id", b"id", "labels", b"labels", "model", b"model", "recorded_by", b"recorded_by", "statuses", b"statuses", "updated_before_ms", b"updated_before_ms", "updated_from_ms", b"updated_from_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_before_ms: _TypeAlias = _typing.Literal["created_before_ms"]  # noqa: Y015
     _WhichOneofArgType__created_before_ms: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms"]  # noqa: Y015
@@ -817,12 +829,20 @@ class SessionFilter(_message.Message):
     _WhichOneofArgType__created_from_ms: _TypeAlias = _typing.Literal["_created_from_ms", b"_created_from_ms"]  # noqa: Y015
     _WhichOneofReturnType__recorded_by: _TypeAlias = _typing.Literal["recorded_by"]  # noqa: Y015
     _WhichOneofArgType__recorded_by: _TypeAlias = _typing.Literal["_recorded_by", b"_recorded_by"]  # noqa: Y015
+    _WhichOneofReturnType__updated_before_ms: _TypeAlias = _typing.Literal["updated_before_ms"]  # noqa: Y015
+    _WhichOneofArgType__updated_before_ms: _TypeAlias = _typing.Literal["_updated_before_ms", b"_updated_before_ms"]  # noqa: Y015
+    _WhichOneofReturnType__updated_from_ms: _TypeAlias = _typing.Literal["updated_from_ms"]  # noqa: Y015
+    _WhichOneofArgType__updated_from_ms: _TypeAlias = _typing.Literal["_updated_from_ms", b"_updated_from_ms"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__created_before_ms) -> _WhichOneofReturnType__created_before_ms | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__created_from_ms) -> _WhichOneofReturnType__created_from_ms | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__recorded_by) -> _WhichOneofReturnType__recorded_by | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_before_ms) -> _WhichOneofReturnType__updated_before_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_from_ms) -> _WhichOneofReturnType__updated_from_ms | None: ...
 
 Global___SessionFilter: _TypeAlias = SessionFilter  # noqa: Y015
 
