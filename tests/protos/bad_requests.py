@@ -47,6 +47,7 @@ OTHER_IDS = {
         "request_id",
         "filter.session_id",
         "filter.turn_id",
+        "filter.id",
         "range.producer_id",
         "parent_turn_id",
         "filter.parent_turn_id",
