@@ -37,7 +37,7 @@ program = Program(
             "chat": Command(f"{_COMMANDS}:chat", "Talk with an agent, turn after turn, in one session."),
             **{name: _LEDGER[name] for name in ("show",)},
             "sessions": _sessions(),
-            **{name: _LEDGER[name] for name in ("calls", "errors", "usage", "tail", "export", "producers")},
+            **{name: _LEDGER[name] for name in ("calls", "requests", "errors", "usage", "tail", "export", "producers")},
             **{name: _GATEWAY[name] for name in ("approvals", "approve", "deny", "stop", "stops", "resume", "engines")},
             "agents": Group("Put agents of others on the record.", {"setup": _DOOR["setup"]}),
             **{name: _LEDGER[name] for name in ("verify", "check", "backup")},
