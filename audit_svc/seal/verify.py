@@ -19,6 +19,7 @@ from audit_svc.seal.leaf import KINDS, Kind
 from audit_svc.seal.tiles import WIDTH, Tiles, split
 from recording.transparency import tree
 from recording.transparency.checkpoint import Checkpoint
+from recording.transparency.cosignature import Cosignature
 from recording.transparency.errors import BadNote
 from recording.transparency.note import Verifier
 from recording.transparency.tree import HASH_BYTES
@@ -44,6 +45,8 @@ class Report:
     restores: list[Restore] = field(default_factory=list)
     unsealed: dict[str, int] = field(default_factory=dict)
     """By kind, rows behind the last sealed one."""
+    witnesses: list[tuple[Cosignature, int]] = field(default_factory=list)
+    """Of those that were asked for, who has seen the log, each with the leaves of the checkpoint that it signed."""
     problems: list[str] = field(default_factory=list)
     """What was changed, removed or added, by kind and position; empty where nothing was."""
 
@@ -83,7 +86,7 @@ def verify(
     report.checkpoint = checkpoint
     tiles = Tiles(folder, checkpoint.size)
     try:
-        _check_tiles(tiles, checkpoint)
+        check_tiles(tiles, checkpoint)
         report.problems += _check_old(tiles, old_checkpoints, verifier)
         with closing(Index(folder)) as index:
             known, restores = segments(index, checkpoint.size)
@@ -104,13 +107,15 @@ def verify(
     return report
 
 
-def _check_tiles(tiles: Tiles, checkpoint: Checkpoint) -> None:
-    """All hashes above the leaves, each from those below it. Raises BadLog."""
+def check_tiles(tiles: Tiles, checkpoint: Checkpoint, on_progress: OnProgress = lambda done, total: None) -> None:
+    """All hashes above the leaves, each from those below it, and the root. Raises BadLog."""
     level = 0
     while above := checkpoint.size >> 8 * (level + 1):
         for n in range(above):
             if tree.fold(split(tiles.tile(level, n))) != tiles.subtree(8 * (level + 1), n):
                 raise BadLog(f"tile {n} of level {level} is not what the tile above says: it was changed")
+            if level == 0:
+                on_progress((n + 1) * WIDTH, checkpoint.size)
         level += 1
     if tiles.root() != checkpoint.root:
         raise BadLog("the tiles are not those that the checkpoint signs: one of them was changed")

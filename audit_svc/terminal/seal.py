@@ -3,10 +3,11 @@
 import getpass
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
+from audit_svc.ledger.columns import MAX_TIME_MS
 from audit_svc.seal import leaf
-from audit_svc.seal.errors import Rewritten, SealError
+from audit_svc.seal.errors import BadLog, Rewritten, SealError
 from audit_svc.seal.folder import (
     CHECKPOINT,
     KEY,
@@ -21,14 +22,27 @@ from audit_svc.seal.history import History
 from audit_svc.seal.index import Index
 from audit_svc.seal.proof import Proof
 from audit_svc.seal.proving import KINDS_WITH_ID, prove, rows_of
+from audit_svc.seal.quorum import distinct, look, read_witness
 from audit_svc.seal.sealer import Sealer
 from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import Report
 from audit_svc.seal.verify import verify as verify_ledger
+from audit_svc.seal.witnesses import Cosigned
 from audit_svc.sqlite.open.files import reading
-from audit_svc.terminal.running import Database, Json, error_is_exit_code_1, progress, say, say_unseen
+from audit_svc.terminal.running import (
+    Database,
+    Json,
+    Target,
+    error_is_exit_code_1,
+    progress,
+    refuse_both,
+    say,
+    say_unseen,
+)
+from recording.transparency.cosignature import Cosignature, Witness
 from recording.transparency.note import Verifier
 from service_kit.terminal.command import Argument, BadParameter, Exit, Option, echo
+from service_kit.times import show_time
 
 EXIT_NOT_VERIFIED = 2
 
@@ -39,22 +53,49 @@ PublicKey = Annotated[
 ]
 
 
+Witnesses = Annotated[
+    list[str] | None, Option("--witness", help="The key of a witness, or a file with it; it may be given again.")
+]
+Quorum = Annotated[int | None, Option(help="How many of the witnesses must have seen the log; all by default.")]
+
+
 def verify(
     db: Database = None,
+    target: Target = None,
     seal: Folder = None,
     key: PublicKey = None,
     old_checkpoint: Annotated[
         list[Path] | None, Option("--old-checkpoint", help="A checkpoint that you kept; it may be given again.")
     ] = None,
+    witness: Witnesses = None,
+    quorum: Quorum = None,
     proof: Annotated[Path | None, Option(help="Check this proof of a row alone; it needs --key.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a ledger or a backup against its seal; exit code 1 when something is wrong, 2 when nothing can be said."""
+    """Check a ledger or a backup against its seal; exit code 1 when something is wrong, 2 when nothing can be said.
+
+    With --target it is a running service: its log, and whether its newest tool calls are what it sealed of them.
+    """
+    refuse_both(db, target)
+    try:
+        with error_is_exit_code_1():
+            witnesses = distinct(map(read_witness, witness or ()))
+    except Exit:
+        raise Exit(EXIT_NOT_VERIFIED) from None
+    needed = len(witnesses) if quorum is None else quorum
+    if not bool(witnesses) <= needed <= len(witnesses):
+        raise BadParameter(f"there are {len(witnesses)} witnesses: name each with --witness", "--quorum")
     if proof:
-        if db or seal or old_checkpoint:
-            raise BadParameter("it is checked without a ledger: leave out --db, --seal and --old-checkpoint", "--proof")
-        _verify_proof(proof, key, as_json=as_json)
+        if db or seal or old_checkpoint or target:
+            raise BadParameter(
+                "it is checked without a ledger: leave out --db, --target, --seal and --old-checkpoint", "--proof"
+            )
+        _verify_proof(proof, key, witnesses, needed, as_json=as_json)
         return
+    if target:
+        if seal:
+            raise BadParameter("is a folder of this machine: leave it out with --target", "--seal")
+        _verify_service(target, key, old_checkpoint or [], witnesses, needed, as_json=as_json)
     path, folder, _ = _where(db, seal)
     try:
         with (
@@ -66,19 +107,55 @@ def verify(
             leaf.prepare(connection)
             connection.execute("BEGIN")
             report = verify_ledger(connection, folder, verifier, old_checkpoint or [], on_progress)
+            _look_for_witnesses(report, folder, verifier, witnesses, needed)
     except Exit:
         raise Exit(EXIT_NOT_VERIFIED) from None
-    _show(report, folder, own_key=key is None, as_json=as_json)
+    _show(report, f"in {folder}", own_key=key is None, as_json=as_json)
     raise Exit(1 if report.problems else 0)
+
+
+def _verify_service(
+    target: str, key: str | None, old: list[Path], witnesses: list[Witness], quorum: int, *, as_json: bool
+) -> NoReturn:
+    from audit_svc.terminal import remote_seal  # who reads a file needs none of it
+
+    try:
+        with error_is_exit_code_1(), progress("verifying") as on_progress:
+            if key is None:
+                raise SealError("a service is checked with the log's verifier key, from elsewhere: give it with --key")
+            report = remote_seal.verify(target, read_verifier(key), old, witnesses, quorum, on_progress)
+    except Exit:
+        raise Exit(EXIT_NOT_VERIFIED) from None
+    _show(report, f"at {target}", own_key=False, as_json=as_json)
+    raise Exit(1 if report.problems else 0)
+
+
+def _look_for_witnesses(report: Report, folder: Path, log: Verifier, witnesses: list[Witness], quorum: int) -> None:
+    if report.checkpoint is None or not witnesses:
+        return
+    notes = [_checkpoint(folder, log)[1], *(note for _, note in Cosigned(folder).notes(witnesses))]
+    try:
+        seen = look(notes, log, witnesses, quorum, Tiles(folder, report.checkpoint.size))
+    except BadLog:
+        return  # which the report has already
+    report.witnesses = seen.by
+    report.problems += seen.problems
 
 
 def proof(
     id: Annotated[str, Argument(help="The id of a tool call, a model request, a session's or an act of control.")],  # noqa: A002
     db: Database = None,
+    target: Target = None,
     seal: Folder = None,
     recorded_by: Annotated[str | None, Option("--recorded-by", help="Whose row, where an id is of several.")] = None,
 ) -> None:
     """Print the proof of a row: a signed checkpoint, the way to it, and the row as it was sealed."""
+    refuse_both(db, target)
+    if target:
+        from audit_svc.terminal import remote_seal  # who reads a file needs none of it
+
+        echo(remote_seal.prove(target, id, recorded_by).removesuffix("\n"))
+        return
     path, folder, _ = _where(db, seal)
     with error_is_exit_code_1(), reading(path, on_unseen=say_unseen) as connection:
         leaf.prepare(connection)
@@ -203,7 +280,7 @@ def _checkpoint(folder: Path, verifier: Verifier) -> Any:
         raise SealError(f"{folder} has no checkpoint: nothing is sealed there") from None
 
 
-def _verify_proof(path: Path, key: str | None, *, as_json: bool) -> None:
+def _verify_proof(path: Path, key: str | None, witnesses: list[Witness], quorum: int, *, as_json: bool) -> None:
     try:
         with error_is_exit_code_1():
             if key is None:
@@ -217,12 +294,29 @@ def _verify_proof(path: Path, key: str | None, *, as_json: bool) -> None:
         raise Exit(EXIT_NOT_VERIFIED) from None
     with error_is_exit_code_1():
         checkpoint = made.check(verifier)
+        seen = look([made.note], verifier, witnesses, quorum, None)
+        if seen.problems:
+            raise SealError("; ".join(seen.problems))
     said = f"leaf {made.index} of {checkpoint.size} in {checkpoint.origin}:\n{made.leaf.decode()}"
-    fields = {"index": made.index, "leaves": checkpoint.size, "origin": checkpoint.origin, "leaf": made.leaf.decode()}
+    fields = {
+        "index": made.index,
+        "leaves": checkpoint.size,
+        "origin": checkpoint.origin,
+        "leaf": made.leaf.decode(),
+        "witnesses": _witnesses(seen.by),
+    }
     say("", fields, as_json=True) if as_json else echo(said)
 
 
-def _show(report: Report, folder: Path, *, own_key: bool, as_json: bool) -> None:
+def _witnesses(seen: list[tuple[Cosignature, int]]) -> list[dict[str, Any]]:
+    at_ms = [min(cosignature.seconds * 1000, MAX_TIME_MS) for cosignature, _ in seen]
+    return [
+        {"name": cosignature.witness.name, "leaves": leaves, "at": show_time(at)}
+        for (cosignature, leaves), at in zip(seen, at_ms, strict=True)
+    ]
+
+
+def _show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
     checkpoint = report.checkpoint
     fields = {
         "verified": not report.problems,
@@ -233,6 +327,7 @@ def _show(report: Report, folder: Path, *, own_key: bool, as_json: bool) -> None
         "lost_by_restores": report.lost,
         "restores": [{"by": each.by, "reason": each.reason, "lost": dict(each.lost)} for each in report.restores],
         "unsealed": report.unsealed,
+        "witnesses": _witnesses(report.witnesses),
         "problems": report.problems,
     }
     if as_json:
@@ -241,8 +336,10 @@ def _show(report: Report, folder: Path, *, own_key: bool, as_json: bool) -> None
     for problem in report.problems:
         echo(f"wrong  {problem}")
     if checkpoint:
-        echo(f"log    {checkpoint.origin}, {checkpoint.size} leaves, in {folder}")
+        echo(f"log    {checkpoint.origin}, {checkpoint.size} leaves, {place}")
         echo(f"rows   {report.rows} as they were sealed, {report.removed} pruned, {report.lost} lost by restores")
+    for witness in _witnesses(report.witnesses):
+        echo(f"seen   by {witness['name']}: {witness['leaves']} leaves, at {witness['at']}")
     for kind, rows in report.unsealed.items():
         echo(f"note   not sealed yet: {kind} {rows}")
     for restore in report.restores:

@@ -28,9 +28,11 @@ class Service:
         """Calls an RPC; see Client."""
         stub = self._questions
         if not hasattr(stub, rpc):
-            from onrecord.audit.v1 import administration_pb2_grpc  # most commands need none of it
+            from onrecord.audit.v1 import administration_pb2_grpc, proof_pb2_grpc  # most commands need none of them
 
             stub = administration_pb2_grpc.AdministrationServiceStub(self._channel)
+            if not hasattr(stub, rpc):
+                stub = proof_pb2_grpc.ProofServiceStub(self._channel)
         return getattr(stub, rpc)(request, timeout=timeout, metadata=self._metadata)
 
 

@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Self
 
 from cryptography.exceptions import InvalidSignature
@@ -28,7 +28,7 @@ class Verifier:
 
     name: str
     key_id: bytes
-    public: Ed25519PublicKey
+    public: Ed25519PublicKey = field(hash=False)
 
     @classmethod
     def of(cls, name: str, public: Ed25519PublicKey) -> Self:
