@@ -89,8 +89,8 @@ class ToolResult:
     else's words; those go into `text`."""
     exit_code: int | None = None
     http_status: int | None = None
-    result_bytes: int = 0
-    """The size of the whole result in bytes, before truncation."""
+    result_bytes: int | None = 0
+    """The size of the whole result in bytes, before truncation; None where it is not known."""
     result_truncated: bool = False
     rule: str = ""
     """The name of the rule or confinement that refused the call, where its tool did: with OUTCOME_DENIED."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from onrecord.audit.v1 import administration_pb2  # most commands that read the ledger need none of it
 
 MAX_ROWS = 10_000
+_SIZES_MAY_BE_UNKNOWN = 4
+"""The first version of rows in which a result_bytes that is unset is not 0."""
 
 READ_ROWS = 50
 """Rows decoded in one call into C, which holds the GIL until it returns: the writer needs it between statements."""
@@ -73,7 +75,7 @@ TOOL_CALL_COLUMNS: tuple[Column, ...] = (
     Number("http_status", zero_is_null=True),
     Text("error", limit=2048, in_bytes=True, is_name=False, zero_is_null=True),
     Flag("result_truncated"),
-    Number("result_bytes"),
+    Number("result_bytes", optional=True),
     Time("created_at", field="created_at_ms"),
     Choice("outcome", names=enum_names("OUTCOME_", common_pb2.Outcome.items())),
     Text("model", limit=256),
@@ -295,6 +297,9 @@ def read_batch(
     size += len(request.session_numbers)
     if size > MAX_ROWS:
         raise InvalidRequest(f"the batch has {size} rows: send at most {MAX_ROWS} at once", "tool_calls")
+    if request.row_version < _SIZES_MAY_BE_UNKNOWN:
+        for row in request.tool_calls:
+            row.result_bytes = row.result_bytes  # 0 was told by leaving it out
     numbers = _numbers(request.range) if request.HasField("range") else None
     rejections: list[audit_pb2.Rejection] = []
     tool_calls = _accept(audit_pb2.ROW_KIND_TOOL_CALL, TOOL_CALL_COLUMNS, request.tool_calls, rejections)

@@ -50,7 +50,7 @@ def by_step(sums: Sums, step_ms: int) -> Sums:
 def count_calls(rows: ValidRows) -> Sums:
     """The sums of tool calls, by (begin of the hour, engine, model, tool_name, outcome)."""
     columns = _Columns(TOOL_CALL_COLUMNS, rows)
-    durations, sizes = columns.numbers("duration_ms"), columns.numbers("result_bytes")
+    durations, sizes = columns.numbers("duration_ms"), columns.known_numbers("result_bytes")
     exits, statuses, errors = columns["exit_code"], columns["http_status"], columns["error"]
     sums: Sums = {}
     for key, chosen in columns.groups("engine", "model", "tool_name", "outcome"):
@@ -100,6 +100,10 @@ class _Columns:
     def numbers(self, name: str) -> list[int]:
         values = self[name]
         return values if max(values) <= MAX_SUMMED else [min(value, MAX_SUMMED) for value in values]
+
+    def known_numbers(self, name: str) -> list[int]:
+        """As numbers(), with 0 for those that are not known."""
+        return [min(value, MAX_SUMMED) if value else 0 for value in self[name]]
 
     def groups(self, *names: str) -> Iterator[tuple[tuple[Any, ...], Callable[[list[Any]], Sequence[Any]]]]:
         """The keys, each with what takes the values of its rows out of a column. A text that is not set is empty."""

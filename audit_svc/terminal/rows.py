@@ -63,7 +63,7 @@ def calls_table(records: Sequence[questions_pb2.ToolCallRecord]) -> Table:
             printable(row.tool_name),
             outcome_text(row),
             duration(row.duration_ms),
-            size(row.result_bytes),
+            size_of(row),
             printable(row.args_summary),
         )
     return table
@@ -139,6 +139,11 @@ def _failure(record: Failed) -> tuple[str, str, Text, str, str]:
         request = record.model_request
         return request.session_id, "model request", failed, duration(request.duration_ms), request.error
     return record.session.id, "turn", failed, "", "the session's last turn"
+
+
+def size_of(row: audit_pb2.AuditRow) -> str:
+    """The size of a call's result."""
+    return size(row.result_bytes) if row.HasField("result_bytes") else "-"
 
 
 def call_line(row: audit_pb2.AuditRow) -> Text:
@@ -388,7 +393,7 @@ def _call(line: Text, row: audit_pb2.AuditRow) -> Text:
     line.append(f"{printable(row.args_summary)} ", style="")
     line.append(outcome_text(row))
     observed = "about " if row.times_observed else ""
-    line.append(f" · {observed}{duration(row.duration_ms)} · {size(row.result_bytes)}", style="dim")
+    line.append(f" · {observed}{duration(row.duration_ms)} · {size_of(row)}", style="dim")
     if decided := decision_of(row):
         line.append(f" · {decided}", style="dim")
     if row.error:

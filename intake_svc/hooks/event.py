@@ -35,7 +35,7 @@ class HookEvent(NamedTuple):
     arguments_count: int | None = None
     """Of what redacted() left out."""
     arguments_bytes: int | None = None
-    result_bytes: int = 0
+    result_bytes: int | None = None
     exit_code: int | None = None
     is_interrupted: bool = False
     is_known: bool = True
@@ -127,7 +127,7 @@ def read_event(agent: str, document: Any, at_ms: int, name: str = "", place: tup
     code = document.get(table.exit_code) if table.exit_code else None
     if kind is Kind.FAILED and isinstance(error, str) and (found := _EXIT_CODE.match(error)):
         code = int(found[1])
-    tool = _text(document, table.tool)
+    tool, size = _text(document, table.tool), _number(document, table.result_bytes)
     return HookEvent(
         agent=agent,
         kind=kind,
@@ -138,7 +138,7 @@ def read_event(agent: str, document: Any, at_ms: int, name: str = "", place: tup
         tool=tool if is_name(tool) else "",
         call_id=identifier(_text(document, table.call_id)),
         arguments=_json(document.get(table.arguments)),
-        result_bytes=_number(document, table.result_bytes) or _size(result),
+        result_bytes=_size(result) if size is None and result is not None else size,
         exit_code=code if type(code) is int and abs(code) < 2**31 else None,
         is_interrupted=document.get(table.interrupted) is True,
         is_known=kind is not Kind.AFTER or table.says_success,

@@ -112,7 +112,7 @@ def merged(by_hook: audit_pb2.AuditRow, by_telemetry: audit_pb2.AuditRow) -> aud
         return row
     row.ClearField("decision")
     row.MergeFrom(by_hook)  # which leaves what a hook does not say
-    if by_telemetry.result_bytes:
+    if by_telemetry.HasField("result_bytes"):
         row.result_bytes = by_telemetry.result_bytes
     if by_telemetry.turn_id and not by_hook.parent_turn_id:
         row.turn_id, row.parent_turn_id = by_telemetry.turn_id, by_telemetry.parent_turn_id

@@ -82,7 +82,8 @@ def end_call(row: audit_pb2.AuditRow, result: ToolResult) -> None:
     row.outcome = result.outcome
     row.created_at_ms = fit.bounded(result.started_at_ms) or row.created_at_ms
     row.duration_ms = fit.bounded(result.duration_ms)
-    row.result_bytes = fit.bounded(result.result_bytes)
+    if result.result_bytes is not None:
+        row.result_bytes = fit.bounded(result.result_bytes)
     row.result_truncated = result.result_truncated
     if result.exit_code is not None:
         row.exit_code = fit.bounded(result.exit_code, -fit.INT32_MAX, fit.INT32_MAX)

@@ -8,7 +8,10 @@ from onrecord.audit.v1 import audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import StoreClosed
+from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.protocol import Ledger
+from audit_svc.ledger.query import query_of
+from recording.row_version import ROW_VERSION
 from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, session_row
 from tests.ledger.asking import all_pages, entry_row, record, timeline
 
@@ -168,3 +171,23 @@ async def test_rows_that_were_refused_are_on_the_record_summed_up(ledger, store)
         sums[producer, code] = sums.get((producer, code), 0) + rows
         assert (first, last) == (0, 0) if not producer else 1 <= first <= last <= 50
     assert sums == {("p", "invalid"): 50, ("p", "too_large"): 50, ("", "invalid"): 1}
+
+
+async def test_a_size_that_nobody_told_is_not_0_and_counts_nothing(ledger):
+    unknown, empty = audit_row(session_id="s", duration_ms=1), audit_row(session_id="s", result_bytes=0)
+    unknown.ClearField("result_bytes")
+    assert (await record(ledger, tool_calls=[unknown, empty])).stored == 2
+    found = {row.id: row.HasField("result_bytes") for row in await rows_of(ledger)}
+    assert found == {unknown.id: False, empty.id: True}
+    (group,) = (await ledger.summarize_usage(query_of(questions_pb2.SummarizeUsageRequest()))).rows
+    assert (group.tool_calls, group.result_bytes) == (2, 0)
+
+
+async def test_in_rows_of_before_a_size_that_is_not_there_is_0(ledger):
+    row = audit_row(session_id="s")
+    row.ClearField("result_bytes")
+    for version in (3, 3, ROW_VERSION):
+        request = audit_pb2.RecordRequest(row_version=version, tool_calls=[row])
+        response = await ledger.record(read_batch(request, NOW_MS))
+        row.result_bytes = 0
+    assert (response.stored, response.duplicates) == (0, 1)

@@ -128,7 +128,7 @@ def test_an_intent_is_the_row_but_for_what_only_the_end_tells(monkeypatch):
     assert optional_fields(intent) == set()
     row = build_audit_row(asked, ToolResult("", exit_code=1, started_at_ms=1_700_000_000_200, duration_ms=9), SCOPE)
     assert row.decision == UNDECIDED
-    for name in ("outcome", "exit_code", "duration_ms", "decision"):
+    for name in ("outcome", "exit_code", "duration_ms", "result_bytes", "decision"):
         row.ClearField(name)
     row.created_at_ms = intent.created_at_ms
     assert row == intent

@@ -66,7 +66,7 @@ CREATE TEMP TABLE usage_counted_{{name}} AS
 SELECT created_at - created_at % {{ms}} AS begins_at, engine, model, tool_name, coalesce(outcome, '') AS outcome,
     16 * bits + (took_ms >> bits) AS bucket, count(*) AS calls, count(error) AS errors,
     count(nullif(exit_code, 0)) AS nonzero_exits, count(*) FILTER (WHERE http_status >= 400) AS http_errors,
-    sum(min(result_bytes, {MAX_SUMMED})) AS result_bytes, sum(took_ms) AS duration_ms
+    coalesce(sum(min(result_bytes, {MAX_SUMMED})), 0) AS result_bytes, sum(took_ms) AS duration_ms
 FROM (
     SELECT *, {_BITS} AS bits
     FROM (SELECT *, min(duration_ms, {MAX_SUMMED}) AS took_ms FROM main.tool_call_log)

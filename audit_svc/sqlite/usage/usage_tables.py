@@ -112,7 +112,7 @@ CALL_ROWS = Table(
         "count(r.error)",
         "count(nullif(r.exit_code, 0))",
         "count(*) FILTER (WHERE r.http_status >= 400)",
-        f"sum(min(r.result_bytes, {MAX_SUMMED}))",
+        f"coalesce(sum(min(r.result_bytes, {MAX_SUMMED})), 0)",
     ),
     _BUCKETS,
 )

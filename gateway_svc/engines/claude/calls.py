@@ -266,8 +266,8 @@ def _bare_row(intent: audit_pb2.AuditRow, result: ToolResult) -> audit_pb2.Audit
     row = audit_pb2.AuditRow()
     row.CopyFrom(intent)
     row.outcome, row.duration_ms = result.outcome, result.duration_ms
-    row.result_bytes, row.result_truncated = result.result_bytes, result.result_truncated
-    for name in ("exit_code", "http_status", "error"):
+    row.result_truncated = result.result_truncated
+    for name in ("result_bytes", "exit_code", "http_status", "error"):
         if (value := getattr(result, name)) is not None:
             setattr(row, name, value)
     return row

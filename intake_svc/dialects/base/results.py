@@ -34,7 +34,7 @@ def result_of(
         outcome=outcome,
         error=f"the agent tells of {told}" if failed else None,
         exit_code=attributes.signed(table.exit_code),
-        result_bytes=attributes.number(table.result_bytes) or 0,
+        result_bytes=attributes.number(table.result_bytes),
         result_truncated=attributes.flag(table.truncated) or False,
         started_at_ms=event.began_ms,
         duration_ms=event.duration_ms,
@@ -47,6 +47,7 @@ def unknown_end(event: Event) -> ToolResult:
         text="",
         outcome=common_pb2.OUTCOME_INTERRUPTED,
         error="the agent does not say how the call ended",
+        result_bytes=None,
         started_at_ms=event.began_ms,
         duration_ms=event.duration_ms,
     )

@@ -170,7 +170,7 @@ class AuditRow(_message.Message):
     result_truncated: _builtins.bool
     """Whether the model was shown less than the whole result."""
     result_bytes: _builtins.int
-    """The size of the whole result in bytes, 0 or more."""
+    """The size of the whole result in bytes, 0 or more; unset where nobody told it."""
     created_at_ms: _builtins.int
     """When the call began: milliseconds since 1970-01-01 UTC by the producer's clock, not before the year 2000 and not after
     the year 9999. A row that is more than a day ahead of the ledger's clock, or new and from before what the ledger was
@@ -233,7 +233,7 @@ class AuditRow(_message.Message):
         http_status: _builtins.int | None = ...,
         error: _builtins.str | None = ...,
         result_truncated: _builtins.bool = ...,
-        result_bytes: _builtins.int = ...,
+        result_bytes: _builtins.int | None = ...,
         created_at_ms: _builtins.int = ...,
         outcome: _common_pb2.Outcome.ValueType = ...,
         model: _builtins.str = ...,
@@ -253,9 +253,9 @@ class AuditRow(_message.Message):
         decision: _common_pb2.Decision | None = ...,
         unconfined: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "agent", b"agent", "args_digest", b"args_digest", "decision", b"decision", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status", "mcp_server", b"mcp_server"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "_result_bytes", b"_result_bytes", "agent", b"agent", "args_digest", b"args_digest", "decision", b"decision", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status", "mcp_server", b"mcp_server", "result_bytes", b"result_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "agent", b"agent", "args_digest", b"args_digest", "args_summary", b"args_summary", "created_at_ms", b"created_at_ms", "decision", b"decision", "duration_ms", b"duration_ms", "engine", b"engine", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status", "id", b"id", "mcp_server", b"mcp_server", "model", b"model", "on_behalf_of", b"on_behalf_of", "outcome", b"outcome", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "provider_call_id", b"provider_call_id", "redaction_version", b"redaction_version", "result_bytes", b"result_bytes", "result_truncated", b"result_truncated", "session_id", b"session_id", "shadow", b"shadow", "source", b"source", "times_observed", b"times_observed", "tool_name", b"tool_name", "trace_id", b"trace_id", "turn_id", b"turn_id", "unconfined", b"unconfined"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_exit_code", b"_exit_code", "_http_status", b"_http_status", "_result_bytes", b"_result_bytes", "agent", b"agent", "args_digest", b"args_digest", "args_summary", b"args_summary", "created_at_ms", b"created_at_ms", "decision", b"decision", "duration_ms", b"duration_ms", "engine", b"engine", "error", b"error", "exit_code", b"exit_code", "http_status", b"http_status", "id", b"id", "mcp_server", b"mcp_server", "model", b"model", "on_behalf_of", b"on_behalf_of", "outcome", b"outcome", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "provider_call_id", b"provider_call_id", "redaction_version", b"redaction_version", "result_bytes", b"result_bytes", "result_truncated", b"result_truncated", "session_id", b"session_id", "shadow", b"shadow", "source", b"source", "times_observed", b"times_observed", "tool_name", b"tool_name", "trace_id", b"trace_id", "turn_id", b"turn_id", "unconfined", b"unconfined"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
     _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
@@ -263,12 +263,16 @@ class AuditRow(_message.Message):
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
     _WhichOneofReturnType__http_status: _TypeAlias = _typing.Literal["http_status"]  # noqa: Y015
     _WhichOneofArgType__http_status: _TypeAlias = _typing.Literal["_http_status", b"_http_status"]  # noqa: Y015
+    _WhichOneofReturnType__result_bytes: _TypeAlias = _typing.Literal["result_bytes"]  # noqa: Y015
+    _WhichOneofArgType__result_bytes: _TypeAlias = _typing.Literal["_result_bytes", b"_result_bytes"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_code) -> _WhichOneofReturnType__exit_code | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__http_status) -> _WhichOneofReturnType__http_status | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__result_bytes) -> _WhichOneofReturnType__result_bytes | None: ...
 
 Global___AuditRow: _TypeAlias = AuditRow  # noqa: Y015
 

@@ -42,8 +42,8 @@ class ToolCall:
     ) -> None:
         self.id = str(uuid7())
         """The id of the row."""
-        self.result_bytes = 0
-        """The size of the whole result."""
+        self.result_bytes: int | None = None
+        """The size of the whole result, in bytes; None where the body does not say."""
         self.result_truncated = False
         """Whether the model saw only a part of it."""
         self.exit_code: int | None = None
