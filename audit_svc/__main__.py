@@ -60,6 +60,7 @@ program = Program(
                 },
             ),
             "prune": Command(f"{_CARE}:prune", "Remove what began before a time; a summary stays."),
+            "erase": Command("audit_svc.terminal.erase:erase", "Erase the texts of rows; all else of them stays."),
             "rebuild-rollups": Command(f"{_CARE}:rebuild_rollups", "Make the rollups again from the rows."),
             "rebuild-texts": Command(f"{_CARE}:rebuild_texts", "Make the index of texts again from the rows."),
             "vacuum": Command(f"{_CARE}:vacuum", "Write the file anew without the space of rows that are gone."),

@@ -12,6 +12,8 @@ import structlog
 from onrecord.audit.v1 import administration_pb2, administration_pb2_grpc
 
 from audit_svc.errors import AuditError
+from audit_svc.ledger.erasing import ErasingProgress, Erasure, erasure_of
+from audit_svc.ledger.erasing import response_of as erased_response
 from audit_svc.ledger.protocol import Ledger, ReadableLedger
 from audit_svc.ledger.pruning import Progress, response_of, whole_hour
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
@@ -67,6 +69,18 @@ class AdministrationServicer(QueriesServicer):
             async for progress in progresses:
                 yield response_of(progress)
 
+    async def Erase(  # noqa: N802 - named by the proto
+        self, request: administration_pb2.EraseRequest, context: Context
+    ) -> AsyncIterator[administration_pb2.EraseResponse]:
+        """Erases the texts of rows. When the client leaves, it stops after the current batch."""
+        wanted = erasure_of(request, caller_name())
+        if request.dry_run:
+            yield erased_response(await self._ledger.count_erasable(wanted))
+            return
+        async with contextlib.aclosing(_erase(self._ledger, wanted)) as progresses:
+            async for progress in progresses:
+                yield erased_response(progress)
+
     async def Backup(  # noqa: N802 - named by the proto
         self, request: administration_pb2.BackupRequest, context: Context
     ) -> AsyncIterator[administration_pb2.BackupResponse]:
@@ -120,3 +134,12 @@ async def _prune(
             yield progress
     if progress is not None:
         log.info("prune.finished", by=by, pruned_before=progress.pruned_before, **asdict(progress.removed))
+
+
+async def _erase(ledger: Ledger, wanted: Erasure) -> AsyncGenerator[ErasingProgress, None]:
+    progress = None
+    async with contextlib.aclosing(ledger.erase(wanted)) as progresses:
+        async for progress in progresses:
+            yield progress
+    if progress is not None:
+        log.info("erase.finished", by=wanted.by, left_in_wal=progress.left_in_wal, **asdict(progress.erased))

@@ -68,6 +68,7 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
     administration_pb2.DESCRIPTOR.services_by_name["AdministrationService"].full_name: {
         "ListQueries": _ADMINS,
         "Prune": _ADMINS,
+        "Erase": _ADMINS,
         "Backup": _ADMINS,
     },
     proof_pb2.DESCRIPTOR.services_by_name["ProofService"].full_name: {

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 
 from audit_svc.ledger.batch import Batch
+from audit_svc.ledger.erasing import ErasingProgress, Erasure
 from audit_svc.ledger.pages import Page
 from audit_svc.ledger.pruning import Progress
 from audit_svc.ledger.query import Filter, Query
@@ -158,6 +159,21 @@ class Ledger(ReadableLedger, Protocol):
 
     async def unfinished_prune(self) -> int | None:
         """The time of an unfinished prune, in milliseconds since 1970-01-01 UTC; None if there is none."""
+        ...
+
+    def erase(self, wanted: Erasure) -> AsyncGenerator[ErasingProgress, None]:
+        """Erases the texts of rows, and yields its progress after each batch. All else of the rows stays.
+
+        Raises:
+            NotFound, AmbiguousId: there is no such row or session, or several callers have one.
+            ClockJumped: the clock, by which rows are old enough, shows a time that must be confirmed.
+            AlreadyRunning: another erasure is running.
+            StoreClosed, DiskFull, StoreUnavailable: what was erased so far is, and asking again continues.
+        """
+        ...
+
+    async def count_erasable(self, wanted: Erasure) -> ErasingProgress:
+        """What erasing would erase now. Raises NotFound, AmbiguousId."""
         ...
 
     async def back_up(self) -> tuple[BinaryIO, int]:

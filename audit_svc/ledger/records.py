@@ -10,13 +10,13 @@ from audit_svc.ledger.columns import Column
 
 
 def tool_call_record(receipt: Values, values: Values) -> questions_pb2.ToolCallRecord:
-    """A tool call, from its position, recorded_by and recorded_at, and the values of TOOL_CALL_COLUMNS."""
+    """A tool call, from its position, recorded_by, recorded_at and erased, and the values of TOOL_CALL_COLUMNS."""
     # The fields are set in their place: a row that is made first would be copied.
     return questions_pb2.ToolCallRecord(tool_call=_TOOL_CALL_WIRE.fields(values), receipt=_receipt(receipt))
 
 
 def model_request_record(receipt: Values, values: Values) -> questions_pb2.ModelRequestRecord:
-    """A model request, from its position, recorded_by and recorded_at, and the values of COST_COLUMNS."""
+    """A model request, from its position, recorded_by, recorded_at and erased, and the values of COST_COLUMNS."""
     return questions_pb2.ModelRequestRecord(model_request=_COST_WIRE.fields(values), receipt=_receipt(receipt))
 
 
@@ -28,14 +28,15 @@ def session_record(receipt: Values, values: Values, labels: dict[str, str]) -> q
 
 
 def control_record(receipt: Values, values: Values) -> questions_pb2.ControlRecord:
-    """An act of control, from its position, recorded_by and recorded_at, and the values of CONTROL_COLUMNS."""
+    """An act of control, from its position, recorded_by, recorded_at and erased, and the values of CONTROL_COLUMNS."""
     return questions_pb2.ControlRecord(control=_CONTROL_WIRE.fields(values), receipt=_receipt(receipt))
 
 
 def _receipt(receipt: Values) -> Any:
-    """The fields of a Receipt. Rows from before there were names and times have neither."""
-    position, recorded_by, recorded_at = receipt
-    return {"position": position, "recorded_by": recorded_by, "recorded_at_ms": recorded_at or 0}
+    """The fields of a Receipt. Rows from before there were names and times have neither; sessions have no texts."""
+    position, recorded_by, recorded_at, *erased = receipt
+    said = {"position": position, "recorded_by": recorded_by, "recorded_at_ms": recorded_at or 0}
+    return said | {"erased": True} if any(erased) else said
 
 
 class _Wire:

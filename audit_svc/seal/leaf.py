@@ -12,7 +12,11 @@ from typing import Any, cast
 
 import apsw
 
+from audit_svc.ledger.erased import ERASED
+
 VERSION = 1
+BESIDE = ("salt", "erased")
+"""The columns of a kind with hashed texts that are not in the leaf."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Kind:
         pairs = sorted(
             [(name, f"CAST({self.column(name)} AS TEXT)") for name in self.numbers]
             + [(name, self.column(name)) for name in self.texts]
-            + [(name, f"sealed_text(salt, {name})") for name in self.hashed]
+            + [(name, _hash_sql(name)) for name in self.hashed]
             + [("kind", f"'{self.name}'"), ("v", f"'{VERSION}'")]
         )
         leaf = ", ".join(f"'{name}', {value}" for name, value in pairs)
@@ -50,7 +54,7 @@ class Kind:
         return f"SELECT {position}, json_object({leaf}) FROM {self.table} WHERE {where} ORDER BY {position}"  # noqa: S608 - names of ours
 
     def encode(self, row: Mapping[str, Any]) -> bytes:
-        """The leaf of a row, as select() gives it. row: its columns, and its salt where it has texts to hash."""
+        """The leaf of a row, as select() gives it. row: its columns, and those of BESIDE where it has texts to hash."""
         said: dict[str, str | None] = {"kind": self.name, "v": str(VERSION)}
         for name in self.numbers:
             number = row[self.column(name)]
@@ -58,7 +62,10 @@ class Kind:
         for name in self.texts:
             said[name] = row[self.column(name)]
         for name in self.hashed:
-            said[name] = sealed_text(row["salt"], row[name])
+            if row["erased"] is not None and row[name] == ERASED:
+                said[name] = erased_hash(row["erased"], name)
+            else:
+                said[name] = sealed_text(row["salt"], row[name])
         return canonical(said)
 
 
@@ -130,8 +137,23 @@ KINDS = (
         numbers=("position", "recorded_at", "first_position", "last_position", "pruned_before"),
         texts=("removed_kind", "pruned_by"),
     ),
+    Kind(
+        "erasure",
+        "erasure_log",
+        numbers=("position", "recorded_at", "first_position", "last_position"),
+        texts=("erased_kind", "erased_by", "reason"),
+    ),
+    Kind(
+        "hold",
+        "hold_log",
+        numbers=("position", "recorded_at"),
+        texts=("act", "name", "filter", "acted_by", "reason"),
+    ),
 )
-"""In the order in which a round takes them: a removal comes behind the rows that it removed."""
+"""In the order in which a round takes them: a removal, or an erasure, comes behind the rows that it is of."""
+
+HASHED = tuple(kind for kind in KINDS if kind.hashed)
+"""The kinds with texts that can be erased."""
 
 BY_NAME = {kind.name: kind for kind in KINDS}
 
@@ -146,6 +168,22 @@ def sealed_text(salt: bytes | None, text: str | None) -> str | None:
     return None if text is None else hashlib.sha256((salt or b"") + text.encode()).hexdigest()
 
 
+def erased_hash(erased: str, name: str) -> str | None:
+    """What sealed_text() was of an erased text, by what the row says; None where that is not what erasing writes."""
+    try:
+        said = json.loads(erased)[name]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return said if isinstance(said, str) else None
+
+
 def prepare(connection: apsw.Connection) -> None:
-    """Gives the connection the function that select() calls."""
+    """Gives the connection the functions that select() calls."""
     connection.create_scalar_function("sealed_text", cast(Any, sealed_text), 2, deterministic=True)
+    connection.create_scalar_function("erased_hash", cast(Any, erased_hash), 2, deterministic=True)
+
+
+def _hash_sql(name: str) -> str:
+    """A text that is not what an erased one is counts as what it is, so that its hash is another."""
+    erased = f"erased IS NOT NULL AND {name} = '{ERASED}'"
+    return f"CASE WHEN {erased} THEN erased_hash(erased, '{name}') ELSE sealed_text(salt, {name}) END"

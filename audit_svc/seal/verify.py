@@ -42,6 +42,8 @@ class Report:
     """Rows that are as they were sealed."""
     removed: int = 0
     """Rows that are gone, as a sealed removal says."""
+    erased: int = 0
+    """Rows that are as they were sealed, save for texts that were erased, as an entry says."""
     restores: list[Restore] = field(default_factory=list)
     unsealed: dict[str, int] = field(default_factory=dict)
     """By kind, rows behind the last sealed one."""
@@ -103,6 +105,8 @@ def verify(
     for kind in KINDS:
         missing[kind.name] = _check_rows(ledger, kind, known[kind.name], tiles, report, progress)
     _check_missing(ledger, known, missing, report)
+    for kind in leaf.HASHED:
+        _check_erased(ledger, kind, report)
     report.problems += _check_sessions(ledger)
     return report
 
@@ -206,7 +210,7 @@ class _Rows:
     """Rows of a kind, one by one, as columns."""
 
     def __init__(self, ledger: apsw.Connection, kind: Kind) -> None:
-        self._names = [*kind.columns, *(["salt"] if kind.hashed else [])]
+        self._names = [*kind.columns, *(leaf.BESIDE if kind.hashed else ())]
         self._ledger = ledger
         self._select = f"SELECT {', '.join(self._names)} FROM {kind.table} WHERE {kind.column('position')} = ?"  # noqa: S608 - names of ours
 
@@ -248,6 +252,34 @@ def _positions_of(removals: list[tuple[int, int, int]], known: Segments) -> set[
             if leaf_index is not None and leaf_index < index:
                 named.add(position)
     return named
+
+
+def _check_erased(ledger: apsw.Connection, kind: Kind, report: Report) -> None:
+    """Texts may be erased where an entry says so, and where one says so they are."""
+    named = (
+        "(SELECT last_position FROM erasure_log WHERE erased_kind = ?1 AND first_position <= r.position "
+        "ORDER BY first_position DESC LIMIT 1)"
+    )
+    rows: Any = ledger.execute(
+        f"SELECT position, coalesce({named} >= position, 0), salt IS NULL FROM {kind.table} r "  # noqa: S608 - names of ours
+        "WHERE erased IS NOT NULL ORDER BY position",
+        (kind.name,),
+    )
+    problems = []
+    for position, is_named, is_whole in rows:
+        if not is_named:
+            problems.append(f"{kind.name} {position} has no texts, and no entry says that they were erased: removed")
+        elif not is_whole:
+            problems.append(f"{kind.name} {position} has a salt, though its texts were erased: it was changed")
+        else:
+            report.erased += 1
+    back: Any = ledger.execute(
+        f"SELECT r.position FROM erasure_log e JOIN {kind.table} r "  # noqa: S608 - names of ours
+        "ON r.position BETWEEN e.first_position AND e.last_position WHERE e.erased_kind = ? AND r.erased IS NULL",
+        (kind.name,),
+    )
+    problems += [f"{kind.name} {position} has texts, and an entry says that they were erased" for (position,) in back]
+    report.problems += _some(problems, kind.name)
 
 
 def _check_sessions(ledger: apsw.Connection) -> list[str]:

@@ -56,6 +56,12 @@ def prune(target: str, request: administration_pb2.PruneRequest) -> Iterator[adm
         yield from stub.Prune(request, metadata=metadata)
 
 
+def erase(target: str, request: administration_pb2.EraseRequest) -> Iterator[administration_pb2.EraseResponse]:
+    """Erases, or counts, and tells how far it is. Raises Refused."""
+    with service(target) as (stub, metadata):
+        yield from stub.Erase(request, metadata=metadata)
+
+
 def back_up(target: str, path: Path, on_progress: OnProgress) -> tuple[int, str]:
     """Fetches a checked copy into path, which must not be there. Returns its size in bytes and its SHA-256.
 

@@ -324,6 +324,7 @@ def _show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
         "leaves": checkpoint.size if checkpoint else 0,
         "rows": report.rows,
         "removed": report.removed,
+        "erased": report.erased,
         "lost_by_restores": report.lost,
         "restores": [{"by": each.by, "reason": each.reason, "lost": dict(each.lost)} for each in report.restores],
         "unsealed": report.unsealed,
@@ -337,7 +338,8 @@ def _show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
         echo(f"wrong  {problem}")
     if checkpoint:
         echo(f"log    {checkpoint.origin}, {checkpoint.size} leaves, {place}")
-        echo(f"rows   {report.rows} as they were sealed, {report.removed} pruned, {report.lost} lost by restores")
+        said = f"{report.erased} of them without texts that were erased, " if report.erased else ""
+        echo(f"rows   {report.rows} as they were sealed, {said}{report.removed} pruned, {report.lost} lost by restores")
     for witness in _witnesses(report.witnesses):
         echo(f"seen   by {witness['name']}: {witness['leaves']} leaves, at {witness['at']}")
     for kind, rows in report.unsealed.items():

@@ -22,6 +22,8 @@ from audit_svc.ledger.batch import (
 )
 from audit_svc.ledger.clock import MAX_AHEAD_MS, SeenClock, wall_ms
 from audit_svc.ledger.columns import MAX_TIME_MS, Column, Problem
+from audit_svc.ledger.erased import ERASED
+from audit_svc.ledger.erasing import ErasedCounts, ErasingProgress, Erasure
 from audit_svc.ledger.pages import (
     Page,
     call_key,
@@ -68,6 +70,7 @@ class ListLedger:
         self._refusals: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
         self._clock = SeenClock(None)
         self._is_pruning = self._is_closed = False
+        self._erased: set[tuple[str, Key]] = set()
 
     def record(self, batch: Batch) -> Awaitable[audit_pb2.RecordResponse]:
         if self._is_closed:
@@ -258,6 +261,55 @@ class ListLedger:
         removed = PrunedCounts(len(old), failed, len(spent), sessions=len(self._sessions) - len(sessions), **sums)
         return Progress(before_ms, removed, done=True)
 
+    async def erase(self, wanted: Erasure) -> AsyncGenerator[ErasingProgress, None]:
+        progress = await self.count_erasable(wanted)
+        for kind, key, record in self._erasable(wanted):
+            row = row_of(record)
+            for of, name in _texts(row):
+                setattr(of, name, ERASED)
+            record.receipt.erased = True
+            self._erased.add((kind, key))
+        yield progress
+
+    async def count_erasable(self, wanted: Erasure) -> ErasingProgress:
+        counts = ErasedCounts()
+        for kind, *_ in self._erasable(wanted):
+            setattr(counts, kind, getattr(counts, kind) + 1)
+        return ErasingProgress(counts, done=True)
+
+    def _erasable(self, wanted: Erasure) -> list[tuple[str, Key, Any]]:
+        tables: dict[str, Mapping[Key, Any]] = {
+            "tool_calls": self._calls,
+            "model_requests": self._requests,
+            "controls": self._controls,
+        }
+        found = [
+            (kind, key, record)
+            for kind, table in tables.items()
+            for key, record in table.items()
+            if wanted.recorded_by in (None, key[1]) and self._is_meant(wanted, kind, key, record)
+        ]
+        names = {key[1] for _, key, _ in found}
+        if wanted.session_id:
+            names |= {by for id_, by in self._sessions if id_ == wanted.session_id and wanted.recorded_by in (None, by)}
+        if wanted.row_id or wanted.session_id:
+            what = "row" if wanted.row_id else "session"
+            if not names:
+                raise NotFound(f"the ledger has no {what} with this id", what, wanted.row_id or wanted.session_id)
+            if len(names) > 1:
+                raise AmbiguousId("several callers recorded it", what, wanted.row_id, sorted(names))
+        return [one for one in found if one[:2] not in self._erased and _texts(row_of(one[2]))]
+
+    def _is_meant(self, wanted: Erasure, kind: str, key: Key, record: Any) -> bool:
+        if wanted.row_id:
+            return key[0] == wanted.row_id
+        if kind == "controls":
+            return False
+        if wanted.session_id:
+            return bool(row_of(record).session_id == wanted.session_id)
+        labels = self._labels(record)
+        return all(labels.get(name) == value for name, value in wanted.labels)
+
     async def unfinished_prune(self) -> int | None:
         return None
 
@@ -295,7 +347,8 @@ class ListLedger:
         """Whether the row stands already, from before a list of callers was turned on or off."""
         names = {name for _, name in table}
         others = {""} if by else names - {""}
-        return any(row_of(table[row.id, name]) == row for name in others if (row.id, name) in table)
+        there = [table[row.id, name] for name in others if (row.id, name) in table]
+        return any(_is_same(row_of(record), row, record.receipt.erased) for record in there)
 
     def _add(
         self, table: dict[Key, Any], rows: ValidRows, read: Callable[[Any, Any], Any], by: str, refused: Rejections
@@ -312,7 +365,7 @@ class ListLedger:
                 table[key] = read(self._receipt(by), values)
                 if row.created_at_ms < self._pruned_before or row.created_at_ms > self._received_ms + MAX_AHEAD_MS:
                     self._suspects[key] = self._received_ms
-            elif row_of(table[key]) != row:
+            elif not _is_same(row_of(table[key]), row, table[key].receipt.erased):
                 refused.append(rows.rejection(place, row.id, _conflict("the ledger has another row with this id")))
         return len(table) - before
 
@@ -325,7 +378,7 @@ class ListLedger:
                 continue
             if key not in self._controls:
                 self._controls[key] = control_record(self._receipt(batch.recorded_by), values)
-            elif self._controls[key].control != row:
+            elif not _is_same(self._controls[key].control, row, self._controls[key].receipt.erased):
                 refused.append(batch.controls.rejection(place, row.id, _conflict("the ledger has another row")))
         return len(self._controls) - before
 
@@ -459,6 +512,27 @@ class ListLedger:
 
 def _last(table: Mapping[Key, Any]) -> int:
     return max((row.receipt.position for row in table.values()), default=0)
+
+
+def _texts(row: Any) -> list[tuple[Any, str]]:
+    """The texts of a row that can be erased: in which message, and their names."""
+    names: list[tuple[Any, str]]
+    if isinstance(row, audit_pb2.AuditRow):
+        names = [(row, "args_summary"), *([(row, "error")] if row.HasField("error") else [])]
+        return names + ([(row.decision, "reason")] if row.decision.reason else [])
+    if isinstance(row, audit_pb2.ControlRow):
+        return [(row, "reason")] if row.reason else []
+    return [(row, "error")] if isinstance(row, audit_pb2.CostRow) and row.HasField("error") else []
+
+
+def _is_same(kept: Any, sent: Any, erased: bool) -> bool:
+    if erased:
+        copy = type(sent)()
+        copy.CopyFrom(sent)
+        for of, name in _texts(copy):
+            setattr(of, name, ERASED)
+        sent = copy
+    return bool(kept == sent)
 
 
 def _page(records: Iterable[Any], query: Query, key: Callable[[Any], Position]) -> Page[Any]:

@@ -28,6 +28,7 @@ BASES: dict[str, dict[str, Any]] = {
     "GetSessionRecord": {"session": {"id": NOBODY}},
     "GetProof": {"kind": audit_pb2.ROW_KIND_TOOL_CALL, "row": {"id": NOBODY}},
     "Prune": {"created_before_ms": 1, "dry_run": True},
+    "Erase": {"row": {"id": NOBODY}, "reason": "a drill", "dry_run": True},
 }
 """What a request needs to be good, but for what a case spoils."""
 RECORDING = ("Record", "RecordBatch")
@@ -40,6 +41,7 @@ RESOURCES = {
     "stop_id": "stop",
     "session.id": "session",
     "row.id": "tool_call",
+    "Erase.row.id": "row",
 }
 """What an id of a request names, which is looked up."""
 OTHER_IDS = {
@@ -191,5 +193,6 @@ def _of_field(method: MethodDescriptor, path: tuple[FieldDescriptor, ...]) -> It
     if name in RESOURCES:
         yield bad("empty", "")
         for kind, unknown in (("unknown_id", NOBODY), ("long_id", "x" * 2000)):
-            told = (("resource", RESOURCES[name]), ("id", unknown[:MAX_ID]))
+            resource = RESOURCES.get(f"{method.name}.{name}", RESOURCES[name])
+            told = (("resource", resource), ("id", unknown[:MAX_ID]))
             yield bad(kind, unknown, status="NOT_FOUND", reason="NOT_FOUND", field="", metadata=told)

@@ -1,4 +1,4 @@
-"""Maintenance of a running ledger: prunes through the writer, backups beside it."""
+"""Maintenance of a running ledger: prunes and erasures through the writer, backups beside it."""
 
 import asyncio
 import os
@@ -6,27 +6,33 @@ import secrets
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from audit_svc.errors import AlreadyRunning, StoreClosed
+from audit_svc.ledger.erasing import ErasingProgress, Erasure
 from audit_svc.ledger.pruning import Progress
 from audit_svc.sqlite.care.backup import copy
+from audit_svc.sqlite.care.erase import Erase
+from audit_svc.sqlite.care.erase import count as count_erasable
 from audit_svc.sqlite.care.prune import Prune, count, reset_mark, unfinished
 from audit_svc.sqlite.open.connection import Connection, open_for_reading, translated
+from audit_svc.sqlite.write.checkpoints import empty_wal
 from audit_svc.sqlite.write.writer import Writer
 
 T = TypeVar("T")
 
 
 class OnlineCare:
-    """Prunes and backups of a running service, one of each at a time."""
+    """Prunes, erasures and backups of a running service, one of each at a time."""
 
     def __init__(self, path: Path, writer: Writer) -> None:
         """Removes what a process that died has left of a copy. The caller holds the lock of path."""
         self._path = path.resolve()
         self._writer = writer
         self._pruning = False
+        self._erasing = False
         self._copying = False
         self._closing = threading.Event()
         for leftover in self._path.parent.glob(f".{self._path.name}.*.copy*"):
@@ -80,6 +86,38 @@ class OnlineCare:
     async def unfinished_prune(self) -> int | None:
         """The time of an unfinished prune, in milliseconds since 1970-01-01 UTC; None if there is none."""
         return await asyncio.to_thread(self._read, unfinished)
+
+    async def erase(self, wanted: Erasure) -> AsyncGenerator[ErasingProgress, None]:
+        """Erases texts, and yields its progress after each batch.
+
+        Raises:
+            NotFound, AmbiguousId: there is no such row or session, or several callers have one.
+            ClockJumped: the clock, by which rows are old enough, shows a time that must be confirmed.
+            AlreadyRunning: another erasure is running.
+            StoreClosed, DiskFull, StoreUnavailable: what was erased so far is, and asking again continues.
+        """
+        if self._erasing:
+            raise AlreadyRunning("an erasure is under way already: wait for its end")
+        self._erasing = True
+        try:
+            work = Erase(wanted, self._writer.clock)
+            loop = asyncio.get_running_loop()
+            while True:
+                began = loop.time()
+                progress = await asyncio.wrap_future(self._writer.run(work.step))
+                if progress.done:
+                    break
+                pause = loop.time() - began
+                yield progress
+                await asyncio.sleep(pause)
+            left = progress.erased.rows > 0 and not await asyncio.to_thread(empty_wal, self._path)
+            yield replace(progress, left_in_wal=left)
+        finally:
+            self._erasing = False
+
+    async def count_erasable(self, wanted: Erasure) -> ErasingProgress:
+        """What erasing would erase now. Raises NotFound, AmbiguousId."""
+        return await asyncio.to_thread(self._read, lambda connection: count_erasable(connection, wanted))
 
     async def back_up(self) -> tuple[BinaryIO, int]:
         """A checked copy of the database as it is now, open at its start, and how many rows producers sent of it.

@@ -16,6 +16,7 @@ from audit_svc.ledger.pruning import Progress, PrunedCounts
 from audit_svc.ledger.side_by_side import side_by_side
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.ledger.usage import MAX_SUMMED
+from audit_svc.sqlite.care.free_pages import give_space_back
 from audit_svc.sqlite.care.pruned import pruned_before
 from audit_svc.sqlite.open.connection import Connection, transaction
 from audit_svc.sqlite.open.files import writing
@@ -28,12 +29,8 @@ from service_kit.bounds import MAX_SUM, saturated
 
 BATCH_ROWS = 1000
 """Rows that a transaction removes: some 10 ms of the writer's time."""
-BATCH_PAGES = 1000
-"""Free pages that a transaction gives back to the file system."""
 USAGE_MS = 24 * HOUR_MS
 """The hours whose rollups a transaction removes."""
-INCREMENTAL = 2
-"""What `PRAGMA auto_vacuum` says of a file that can give pages back one by one."""
 
 # SQLite gives the next row the number above the highest. Were that row removed, a number would come twice, and who
 # follows the rows by their numbers would miss some, or take one for another that was sealed: it stays until another has
@@ -191,7 +188,7 @@ class Prune:
             self._remove_session_usage,
             self._remove_queries,
             self._finish,
-            self._give_space_back,
+            give_space_back,
         )
         self._stage += stages[self._stage](connection)
         return Progress(self.before_ms, replace(self._removed), done=self._stage == len(stages))
@@ -282,11 +279,6 @@ class Prune:
         now_ms = wall_ms()
         connection.execute("UPDATE pruned SET finished_at = ? WHERE id = ?", (now_ms, self._row))
         return True
-
-    def _give_space_back(self, connection: Connection) -> bool:
-        """Returns free pages to the file system, where the file was created with incremental auto-vacuum."""
-        connection.execute(f"PRAGMA incremental_vacuum({BATCH_PAGES})").fetchall()
-        return bool(connection.pragma("auto_vacuum") != INCREMENTAL or connection.pragma("freelist_count") == 0)
 
     def _tell_removed(self, connection: Connection, kind: str, positions: Sequence[int]) -> None:
         """Puts on the record what goes, in the transaction that removes it, so that a seal of it can be checked."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
-from audit_svc.sqlite.care.prune import INCREMENTAL
+from audit_svc.sqlite.care.free_pages import INCREMENTAL
 from audit_svc.sqlite.open.files import reading, writing
 
 

@@ -17,8 +17,10 @@ FEW_SESSIONS = 200
 Labels = Sequence[tuple[str, str]]
 
 RECEIPT = ("position", "recorded_by", "recorded_at")
-"""What the ledger says of a row of any kind."""
-CALL_NAMES = [*RECEIPT, *(column.name for column in TOOL_CALL_COLUMNS)]
+"""What the ledger says of a session."""
+ROW_RECEIPT = (*RECEIPT, "erased")
+"""What the ledger says of any other row."""
+CALL_NAMES = [*ROW_RECEIPT, *(column.name for column in TOOL_CALL_COLUMNS)]
 """What is read of a tool call."""
 CALL_COLUMNS = ", ".join(CALL_NAMES)
 

@@ -9,7 +9,7 @@ from audit_svc.ledger.query import Filter, Query
 from audit_svc.ledger.records import model_request_record
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing, walks
-from audit_svc.sqlite.read.listing import RECEIPT
+from audit_svc.sqlite.read.listing import ROW_RECEIPT
 from audit_svc.sqlite.read.walks import Log, Plan, Planner, Walk
 from service_kit.paging import Position
 
@@ -52,7 +52,7 @@ def plan_of(connection: Connection, wanted: Filter) -> Plan:
 
 
 def _read(found: Values) -> questions_pb2.ModelRequestRecord:
-    return model_request_record(found[: len(RECEIPT)], found[len(RECEIPT) :])
+    return model_request_record(found[: len(ROW_RECEIPT)], found[len(ROW_RECEIPT) :])
 
 
-_LOG = Log("cost_log", [*RECEIPT, *(column.name for column in COST_COLUMNS)], _read, request_key)
+_LOG = Log("cost_log", [*ROW_RECEIPT, *(column.name for column in COST_COLUMNS)], _read, request_key)

@@ -13,7 +13,7 @@ from audit_svc.ledger.query import Query
 from audit_svc.ledger.records import control_record, model_request_record, session_record, tool_call_record
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing
-from audit_svc.sqlite.read.listing import RECEIPT, Condition, Statement
+from audit_svc.sqlite.read.listing import RECEIPT, ROW_RECEIPT, Condition, Statement
 
 _SESSION_NAMES = [*RECEIPT, *(column.name for column in SESSION_COLUMNS)]
 _SESSIONS = f"SELECT {', '.join(_SESSION_NAMES)} FROM sessions"  # noqa: S608 - names of ours
@@ -23,7 +23,7 @@ _LABELS = (
 )
 _QUERY_NAMES = ["id", "caller", "method", "filters", "rows", "duration_ms", "status", "times", "created_at"]
 _QUERIES = f"SELECT {', '.join(_QUERY_NAMES)} FROM query_log"  # noqa: S608 - names of ours
-_CONTROL_NAMES = [*RECEIPT, *(column.name for column in CONTROL_COLUMNS)]
+_CONTROL_NAMES = [*ROW_RECEIPT, *(column.name for column in CONTROL_COLUMNS)]
 _CONTROLS = f"SELECT {', '.join(_CONTROL_NAMES)} FROM control_log"  # noqa: S608 - names of ours
 _TIMELINE = (
     ("tool_call_log", TOOL_CALL_COLUMNS, "idx_tool_call_log_session"),
@@ -137,7 +137,7 @@ def list_controls(connection: Connection, query: Query) -> Page[questions_pb2.Co
 def _timeline(connection: Connection, rank: int, query: Query) -> Iterator[Values]:
     """A page of a session's rows of one table of _TIMELINE in their order: (time, rank, position), then the row."""
     table, columns, index = _TIMELINE[rank]
-    names = [*RECEIPT, *(column.name for column in columns)]
+    names = [*ROW_RECEIPT, *(column.name for column in columns)]
     conditions = [Condition(f"{name} = ?", (value,)) for name, value in query.filter.equal.items()]
     if query.after:
         # A comparison of three would not be looked up in the index.
@@ -151,7 +151,7 @@ def _timeline(connection: Connection, rank: int, query: Query) -> Iterator[Value
 
 def _entry(found: Values) -> questions_pb2.Entry:
     at_ms, rank, _, row = found
-    receipt, values = row[: len(RECEIPT)], row[len(RECEIPT) :]
+    receipt, values = row[: len(ROW_RECEIPT)], row[len(ROW_RECEIPT) :]
     if rank:
         entry = questions_pb2.Entry(model_request=model_request_record(receipt, values))
         of: Any = entry.model_request.model_request
@@ -163,7 +163,7 @@ def _entry(found: Values) -> questions_pb2.Entry:
 
 
 def _control(found: Values) -> questions_pb2.ControlRecord:
-    return control_record(found[: len(RECEIPT)], found[len(RECEIPT) :])
+    return control_record(found[: len(ROW_RECEIPT)], found[len(ROW_RECEIPT) :])
 
 
 def _query(values: Values) -> administration_pb2.QueryRow:

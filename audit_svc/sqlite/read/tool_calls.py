@@ -9,7 +9,7 @@ from audit_svc.ledger.query import Filter, Query
 from audit_svc.ledger.records import tool_call_record
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.read import listing, walks
-from audit_svc.sqlite.read.listing import CALL_NAMES, RECEIPT, Condition
+from audit_svc.sqlite.read.listing import CALL_NAMES, ROW_RECEIPT, Condition
 from audit_svc.sqlite.read.walks import Log, Plan, Planner, Walk
 from audit_svc.sqlite.text.text_index import trigrams_of
 from audit_svc.sqlite.text.text_search import TextSearch
@@ -75,7 +75,7 @@ def _all(wanted: Filter) -> list[Condition]:
 
 
 def _read(found: Values) -> questions_pb2.ToolCallRecord:
-    return tool_call_record(found[: len(RECEIPT)], found[len(RECEIPT) :])
+    return tool_call_record(found[: len(ROW_RECEIPT)], found[len(ROW_RECEIPT) :])
 
 
 def _outcomes(wanted: Filter) -> list[Condition]:

@@ -6,6 +6,8 @@ is left to copy, which can only be between two commits.
 """
 
 import threading
+from contextlib import closing
+from pathlib import Path
 
 import apsw
 
@@ -13,6 +15,9 @@ from recording.upkeep import attempt
 
 BEGIN_PAGES = 5000
 """Pages in the WAL with which a checkpoint begins: 40 MB."""
+
+EMPTYING_MS = 5000
+"""So long others, who hold the WAL, are waited for; nobody commits meanwhile."""
 
 
 class Checkpoints:
@@ -66,6 +71,18 @@ class Checkpoints:
                     self._is_copying = False
                 if failure:
                     raise failure
+
+
+def empty_wal(path: Path) -> bool:
+    """Copies all of the WAL into the database and cuts it to nothing; whether nobody kept it from that."""
+    with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+        connection.set_busy_timeout(EMPTYING_MS)
+        connection.execute("SELECT 1 FROM sqlite_schema").fetchall()
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except (apsw.BusyError, apsw.LockedError):
+            return False
+    return True
 
 
 def _checkpoint(connection: apsw.Connection) -> apsw.Error | None:

@@ -24,6 +24,7 @@ from audit_svc.ledger.batch import (
     in_order,
 )
 from audit_svc.ledger.columns import Column, Problem
+from audit_svc.ledger.erased import is_same
 from audit_svc.ledger.usage import Usage
 from audit_svc.sqlite.care.pruned import pruned_before, refuse_old
 from audit_svc.sqlite.usage.rollups import Rollups
@@ -165,12 +166,13 @@ class _LogTable:
         self._columns = columns
         self._inserts: dict[str, dict[int, str]] = {}
         """By the names of the columns that rows have: as many sets as messages of a row may be unset together."""
-        self._select = f"SELECT {_names(columns)} FROM {name} WHERE id = ? AND recorded_by = ?"  # noqa: S608 - names of ours
+        self._select = f"SELECT {_names(columns)}, erased FROM {name} WHERE id = ? AND recorded_by = ?"  # noqa: S608 - names of ours
         self._select_newest = f"SELECT id, recorded_by FROM {name} ORDER BY position DESC LIMIT ?"  # noqa: S608 - names of ours
         for sql in (*self._inserts_of(columns).values(), self._select, self._select_newest):
             prepare(connection, sql)
         self._elsewhere = {
-            others: f"SELECT {_names(columns)} FROM {name} WHERE id IN (SELECT value FROM json_each(?)) AND {others}"  # noqa: S608 - names of ours
+            others: f"SELECT {_names(columns)}, erased FROM {name} "  # noqa: S608 - names of ours
+            f"WHERE id IN (SELECT value FROM json_each(?)) AND {others}"
             for others in OTHERS
         }
 
@@ -211,8 +213,19 @@ class _LogTable:
             return group
         group = group.with_all(self._columns)
         ids = json.dumps(group.values[:: group.width])
-        known = set(self._connection.execute(self._elsewhere[others], (ids,)))
-        return group.only(lambda row: row not in known) if known else group
+        found: list[Any] = self._connection.execute(self._elsewhere[others], (ids,)).fetchall()
+        if not found:
+            return group
+        known = {each[:-1] for each in found if each[-1] is None}
+        erased = [each for each in found if each[-1] is not None]
+        return group.only(lambda row: row not in known and not any(self._is_same(each, row) for each in erased))
+
+    def _is_same(self, found: Values, row: Values) -> bool:
+        """Whether a row is the one that was found, with what was erased of it, as far as the table can still tell."""
+        if found[-1] is None:
+            return found[:-1] == row
+        erased = json.loads(found[-1])
+        return is_same(found[:-1], row, [at for at, column in enumerate(self._columns) if column.name in erased])
 
     def _inserts_of(self, columns: Sequence[Column]) -> dict[int, str]:
         """The INSERTs of rows with these columns, by how many rows. Of all rows one caller is told, and one time."""
@@ -247,10 +260,10 @@ class _LogTable:
     def _conflicts(self, accepted: ValidRows, name: str) -> Iterator[audit_pb2.Rejection]:
         """After the INSERT: the rows that are not what the table has under their id of the same caller."""
         for position, row in zip(accepted.positions, accepted.with_all(self._columns).rows(), strict=True):
-            found = self._connection.execute(self._select, (row[0], name)).fetchone()
+            found: Any = self._connection.execute(self._select, (row[0], name)).fetchone()
             if found is None:
                 raise AssertionError("a row was ignored for another reason than its id")
-            if found != row:
+            if not self._is_same(found, row):
                 yield accepted.rejection(position, row[0], _OTHER_CONTENT)
 
 

@@ -47,11 +47,13 @@ def test_the_examples_of_the_manual_do_what_it_says(tmp_path, monkeypatch):
     make_ledger(database, hours=3)
     blocks = examples("Housekeeping")
     assert list(blocks) == [
-        "Backup", "Restore", "The seal", "Read a copy", "Check", "Prune and retention", "Vacuum", "Rollups", "Texts"
+        "Backup", "Restore", "The seal", "Read a copy", "Check", "Prune and retention", "Erase", "Vacuum", "Rollups",
+        "Texts",
     ]  # fmt: skip
     with serve(database) as service:
-        for name in ("Backup", "Check", "Prune and retention"):
-            blocks[name] = shell(blocks[name].replace("127.0.0.1:50052", service.address), tmp_path, database)
+        for name in ("Backup", "Check", "Prune and retention", "Erase"):
+            script = blocks[name].replace("127.0.0.1:50052", service.address).replace("SESSION", "session-1")
+            blocks[name] = shell(script, tmp_path, database)
         assert service.terminate() == 0
     sealed = shell(blocks["The seal"].replace("CALL_ID", min(found(database))), tmp_path, database)
     assert "0 pruned, 0 lost by restores" in sealed
@@ -62,6 +64,7 @@ def test_the_examples_of_the_manual_do_what_it_says(tmp_path, monkeypatch):
     assert blocks["Check"].count("rollups") == 2
     assert "wrong" not in blocks["Check"]
     assert "removed 0 tool calls" in blocks["Prune and retention"]
+    assert blocks["Erase"].startswith("would erase the texts of ")
     lost = found(database)
     database.write_bytes(b"lost")
     restored = shell(blocks["Restore"], tmp_path, database)

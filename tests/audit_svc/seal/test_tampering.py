@@ -15,20 +15,26 @@ import apsw
 import pytest
 
 from audit_svc.errors import AuditError
+from audit_svc.ledger.erasing import Erasure
+from audit_svc.seal import leaf
 from audit_svc.seal.folder import CHECKPOINT, KEY, read_key
 from audit_svc.seal.leaf import KINDS
 from audit_svc.seal.tiles import Tiles
+from audit_svc.sqlite.care.erase import Erase
+from audit_svc.sqlite.write.clock import LedgerClock
 from tests.audit_svc.samples import audit_row
 from tests.audit_svc.seal.conftest import Seal, rows
 
 TAMPERINGS = int(os.environ.get("SEAL_TAMPERINGS", "100"))
 pytestmark = pytest.mark.long
+ROW = "erased"
 
 Change = Callable[[random.Random, Seal, Path], None]
 
 
 def write(path: Path, *statements: str) -> None:
     with closing(apsw.Connection(str(path))) as connection, connection:
+        leaf.prepare(connection)
         for statement in statements:
             connection.execute(statement)
 
@@ -117,21 +123,54 @@ def a_run_of_the_index(rng: random.Random, seal: Seal, then: Path) -> None:
     write(seal.folder / "index.db", f"UPDATE runs SET {change} WHERE rowid = (SELECT max(rowid) FROM runs)")
 
 
+def texts_without_an_entry(rng: random.Random, seal: Seal, then: Path) -> None:
+    hashes = "json_object('args_summary', sealed_text(salt, args_summary))"
+    erased = f"salt = NULL, args_summary = '[erased]', error = NULL, erased = {hashes}"
+    write(
+        seal.database,
+        f"UPDATE tool_call_log SET {erased} WHERE error IS NULL AND erased IS NULL AND position > {rng.randint(1, 99)}",
+    )
+
+
+def an_entry_without_erasure(rng: random.Random, seal: Seal, then: Path) -> None:
+    place = f"(SELECT position FROM tool_call_log WHERE erased IS NULL AND position >= {rng.randint(1, 300)} LIMIT 1)"
+    write(
+        seal.database,
+        "INSERT INTO erasure_log (erased_kind, first_position, last_position, erased_by, reason, recorded_at) "
+        f"VALUES ('tool_call', {place}, {place}, 'mallory', 'x', 1)",
+    )
+
+
+def an_erased_text_that_comes_back(rng: random.Random, seal: Seal, then: Path) -> None:
+    write(seal.database, "UPDATE tool_call_log SET args_summary = 'ls', erased = NULL WHERE erased IS NOT NULL")
+
+
+def a_hold_removed(rng: random.Random, seal: Seal, then: Path) -> None:
+    write(seal.database, "DELETE FROM hold_log WHERE act = 'placed'")
+
+
 CHANGES: tuple[Change, ...] = (
     *(a_field, a_field, a_row, a_swap, the_database_of_then, the_checkpoint_of_then, the_seal_of_then),
     *(a_byte_of_the_log, a_run_of_the_index, the_log_written_anew),
+    *(texts_without_an_entry, an_entry_without_erasure, an_erased_text_that_comes_back, a_hold_removed),
 )
 
 
 @pytest.fixture
-def sealed(seal: Seal, record: Callable[..., None], writer: Any, tmp_path: Path) -> tuple[Seal, Path]:
+def sealed(seal: Seal, record: Callable[..., None], writer: Any, connection: Any, tmp_path: Path) -> tuple[Seal, Path]:
     """A seal, and the folder with what it was before its last rows."""
     record(**rows(40), last=3)
+    record(tool_calls=[audit_row(id=ROW, args_summary="ls -l", error="none")])
     write(
         seal.database,
         "INSERT INTO query_log (caller, method, filters, rows, duration_ms, status, created_at) "
         "VALUES ('ada', 'ListToolCalls', '{}', 1, 2, 'OK', 3)",
+        "INSERT INTO hold_log (act, name, filter, acted_by, reason, recorded_at) "
+        "VALUES ('placed', 'case', '{}', 'ada', 'x', 1)",
     )
+    erase = Erase(Erasure("ada", "asked to", row_id=ROW), LedgerClock(connection))
+    while not writer.run(erase.step).result().done:
+        pass
     seal.run()
     writer.run(lambda connection: None).result()
     then = tmp_path / "then"

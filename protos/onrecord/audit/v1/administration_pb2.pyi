@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from onrecord.audit.v1 import questions_pb2 as _questions_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -226,6 +227,142 @@ class PruneResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PruneResponse: _TypeAlias = PruneResponse  # noqa: Y015
+
+@_typing.final
+class SessionLabels(_message.Message):
+    """SessionLabels names sessions by their labels."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    RECORDED_BY_FIELD_NUMBER: _builtins.int
+    recorded_by: _builtins.str
+    """Only sessions that this caller recorded; set and empty, only those of callers without a name."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels that a session must all have; at least one."""
+
+    def __init__(
+        self,
+        *,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        recorded_by: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_recorded_by", b"_recorded_by", "recorded_by", b"recorded_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recorded_by", b"_recorded_by", "labels", b"labels", "recorded_by", b"recorded_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__recorded_by: _TypeAlias = _typing.Literal["recorded_by"]  # noqa: Y015
+    _WhichOneofArgType__recorded_by: _TypeAlias = _typing.Literal["_recorded_by", b"_recorded_by"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recorded_by) -> _WhichOneofReturnType__recorded_by | None: ...
+
+Global___SessionLabels: _TypeAlias = SessionLabels  # noqa: Y015
+
+@_typing.final
+class EraseRequest(_message.Message):
+    """EraseRequest says whose texts are erased, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, at most 256 characters; it stands on the record for ever, so it names nobody. Required."""
+    dry_run: _builtins.bool
+    """Whether to count only, and erase nothing."""
+    @_builtins.property
+    def row(self) -> _questions_pb2.RowKey:
+        """One tool call, model request or act of control."""
+
+    @_builtins.property
+    def session(self) -> _questions_pb2.RowKey:
+        """All of one session."""
+
+    @_builtins.property
+    def labels(self) -> Global___SessionLabels:
+        """All of the sessions that have these labels now."""
+
+    def __init__(
+        self,
+        *,
+        row: _questions_pb2.RowKey | None = ...,
+        session: _questions_pb2.RowKey | None = ...,
+        labels: Global___SessionLabels | None = ...,
+        reason: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "row", b"row", "session", b"session", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "labels", b"labels", "reason", b"reason", "row", b"row", "session", b"session", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["row", "session", "labels"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
+
+Global___EraseRequest: _TypeAlias = EraseRequest  # noqa: Y015
+
+@_typing.final
+class EraseResponse(_message.Message):
+    """EraseResponse tells how far an erasure is. Rows without texts, or whose texts were erased before, do not count."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    MODEL_REQUESTS_FIELD_NUMBER: _builtins.int
+    CONTROLS_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    LEFT_IN_WAL_FIELD_NUMBER: _builtins.int
+    tool_calls: _builtins.int
+    """Tool calls whose texts were erased until now."""
+    model_requests: _builtins.int
+    """Model requests."""
+    controls: _builtins.int
+    """Acts of control."""
+    done: _builtins.bool
+    """Whether this is the last response."""
+    left_in_wal: _builtins.bool
+    """In the last response, whether the texts may still stand in the database's write-ahead log, which somebody who read for
+    long kept from being emptied: it is when the service ends, or when rows are erased again.
+    """
+    def __init__(
+        self,
+        *,
+        tool_calls: _builtins.int = ...,
+        model_requests: _builtins.int = ...,
+        controls: _builtins.int = ...,
+        done: _builtins.bool = ...,
+        left_in_wal: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controls", b"controls", "done", b"done", "left_in_wal", b"left_in_wal", "model_requests", b"model_requests", "tool_calls", b"tool_calls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseResponse: _TypeAlias = EraseResponse  # noqa: Y015
 
 @_typing.final
 class BackupRequest(_message.Message):

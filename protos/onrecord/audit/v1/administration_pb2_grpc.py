@@ -26,6 +26,11 @@ class AdministrationServiceStub:
                 request_serializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.PruneRequest.SerializeToString,
                 response_deserializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.PruneResponse.FromString,
                 _registered_method=True)
+        self.Erase = channel.unary_stream(
+                '/onrecord.audit.v1.AdministrationService/Erase',
+                request_serializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.EraseRequest.SerializeToString,
+                response_deserializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.EraseResponse.FromString,
+                _registered_method=True)
         self.Backup = channel.unary_stream(
                 '/onrecord.audit.v1.AdministrationService/Backup',
                 request_serializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.BackupRequest.SerializeToString,
@@ -52,6 +57,17 @@ class AdministrationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Erase(self, request, context):
+        """Erase removes the texts of rows (args_summary, error, the reasons of decisions and of acts of control), in batches beside
+        ingest, and tells after each batch how far it is. All else of the rows stays, and stays provable; who erased what, and why,
+        is a sealed entry of its own. An erased row that is sent again is a duplicate, and its texts do not come back. NOT_FOUND
+        where there is no such row or session; FAILED_PRECONDITION with the reason HELD, and nothing is erased, where a legal hold
+        holds one of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Backup(self, request, context):
         """Backup streams a copy of the database as it is now, verified before its first byte is sent.
         """
@@ -71,6 +87,11 @@ def add_AdministrationServiceServicer_to_server(servicer, server):
                     servicer.Prune,
                     request_deserializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.PruneRequest.FromString,
                     response_serializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.PruneResponse.SerializeToString,
+            ),
+            'Erase': grpc.unary_stream_rpc_method_handler(
+                    servicer.Erase,
+                    request_deserializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.EraseRequest.FromString,
+                    response_serializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.EraseResponse.SerializeToString,
             ),
             'Backup': grpc.unary_stream_rpc_method_handler(
                     servicer.Backup,
@@ -133,6 +154,33 @@ class AdministrationService:
             '/onrecord.audit.v1.AdministrationService/Prune',
             onrecord_dot_audit_dot_v1_dot_administration__pb2.PruneRequest.SerializeToString,
             onrecord_dot_audit_dot_v1_dot_administration__pb2.PruneResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Erase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/onrecord.audit.v1.AdministrationService/Erase',
+            onrecord_dot_audit_dot_v1_dot_administration__pb2.EraseRequest.SerializeToString,
+            onrecord_dot_audit_dot_v1_dot_administration__pb2.EraseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,13 @@ class AdministrationServiceStub:
     """Prune removes what began before a time, in batches beside ingest, and tells after each batch how far it is. What is
     left is whole hours; a summary of what went stays. A pruned row that is sent again is rejected as TOO_OLD.
     """
+    Erase: _grpc.UnaryStreamMultiCallable[_administration_pb2.EraseRequest, _administration_pb2.EraseResponse]
+    """Erase removes the texts of rows (args_summary, error, the reasons of decisions and of acts of control), in batches beside
+    ingest, and tells after each batch how far it is. All else of the rows stays, and stays provable; who erased what, and why,
+    is a sealed entry of its own. An erased row that is sent again is a duplicate, and its texts do not come back. NOT_FOUND
+    where there is no such row or session; FAILED_PRECONDITION with the reason HELD, and nothing is erased, where a legal hold
+    holds one of them.
+    """
     Backup: _grpc.UnaryStreamMultiCallable[_administration_pb2.BackupRequest, _administration_pb2.BackupResponse]
     """Backup streams a copy of the database as it is now, verified before its first byte is sent."""
 
@@ -52,6 +59,13 @@ class AdministrationServiceAsyncStub(AdministrationServiceStub):
     Prune: _aio.UnaryStreamMultiCallable[_administration_pb2.PruneRequest, _administration_pb2.PruneResponse]  # type: ignore[assignment]
     """Prune removes what began before a time, in batches beside ingest, and tells after each batch how far it is. What is
     left is whole hours; a summary of what went stays. A pruned row that is sent again is rejected as TOO_OLD.
+    """
+    Erase: _aio.UnaryStreamMultiCallable[_administration_pb2.EraseRequest, _administration_pb2.EraseResponse]  # type: ignore[assignment]
+    """Erase removes the texts of rows (args_summary, error, the reasons of decisions and of acts of control), in batches beside
+    ingest, and tells after each batch how far it is. All else of the rows stays, and stays provable; who erased what, and why,
+    is a sealed entry of its own. An erased row that is sent again is a duplicate, and its texts do not come back. NOT_FOUND
+    where there is no such row or session; FAILED_PRECONDITION with the reason HELD, and nothing is erased, where a legal hold
+    holds one of them.
     """
     Backup: _aio.UnaryStreamMultiCallable[_administration_pb2.BackupRequest, _administration_pb2.BackupResponse]  # type: ignore[assignment]
     """Backup streams a copy of the database as it is now, verified before its first byte is sent."""
@@ -75,6 +89,19 @@ class AdministrationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_administration_pb2.PruneResponse], _abc.AsyncIterator[_administration_pb2.PruneResponse]]:
         """Prune removes what began before a time, in batches beside ingest, and tells after each batch how far it is. What is
         left is whole hours; a summary of what went stays. A pruned row that is sent again is rejected as TOO_OLD.
+        """
+
+    @_abc_1.abstractmethod
+    def Erase(
+        self,
+        request: _administration_pb2.EraseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_administration_pb2.EraseResponse], _abc.AsyncIterator[_administration_pb2.EraseResponse]]:
+        """Erase removes the texts of rows (args_summary, error, the reasons of decisions and of acts of control), in batches beside
+        ingest, and tells after each batch how far it is. All else of the rows stays, and stays provable; who erased what, and why,
+        is a sealed entry of its own. An erased row that is sent again is a duplicate, and its texts do not come back. NOT_FOUND
+        where there is no such row or session; FAILED_PRECONDITION with the reason HELD, and nothing is erased, where a legal hold
+        holds one of them.
         """
 
     @_abc_1.abstractmethod

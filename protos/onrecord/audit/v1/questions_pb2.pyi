@@ -29,6 +29,7 @@ class Receipt(_message.Message):
     RECORDED_BY_FIELD_NUMBER: _builtins.int
     RECORDED_AT_MS_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
     recorded_by: _builtins.str
     """The name of the caller that recorded it; empty where callers have no names."""
     recorded_at_ms: _builtins.int
@@ -37,16 +38,19 @@ class Receipt(_message.Message):
     """
     position: _builtins.int
     """Its place in the order of commits, above that of all rows of its kind that were committed before it."""
+    erased: _builtins.bool
+    """Whether the row's texts were erased: each that it had is "[erased]"."""
     def __init__(
         self,
         *,
         recorded_by: _builtins.str = ...,
         recorded_at_ms: _builtins.int = ...,
         position: _builtins.int = ...,
+        erased: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "recorded_at_ms", b"recorded_at_ms", "recorded_by", b"recorded_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erased", b"erased", "position", b"position", "recorded_at_ms", b"recorded_at_ms", "recorded_by", b"recorded_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,242 @@
+"""Erasing the texts of rows, in batches short enough not to delay ingest.
+
+In the transaction that erases a row's texts, the index of texts forgets them and an entry says whose they were. Their
+hashes in the row's leaf stay, without the salt from which, with the text, they were made: see docs/seal-format.md.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from audit_svc.errors import AmbiguousId, NotFound
+from audit_svc.ledger.clock import SeenClock, wall_ms
+from audit_svc.ledger.erased import ERASED
+from audit_svc.ledger.erasing import ErasedCounts, ErasingProgress, Erasure
+from audit_svc.ledger.side_by_side import side_by_side
+from audit_svc.seal.leaf import BY_NAME, HASHED, Kind, sealed_text
+from audit_svc.sqlite.care.free_pages import give_space_back
+from audit_svc.sqlite.open.connection import Connection, transaction
+from audit_svc.sqlite.open.files import writing
+from audit_svc.sqlite.read import listing
+from audit_svc.sqlite.read.listing import Condition
+from audit_svc.sqlite.text.text_index import merge_all, replace_texts
+from audit_svc.sqlite.write.clock import LedgerClock
+
+BATCH_ROWS = 100
+"""Rows that a transaction erases: some 20 ms of the writer's time."""
+BATCH_WALKS = 100
+"""Sessions that a transaction looks at."""
+
+_COUNTED = {"tool_call": "tool_calls", "model_request": "model_requests", "control": "controls"}
+_CALLS, _REQUESTS = BY_NAME["tool_call"], BY_NAME["model_request"]
+
+
+class Walk(NamedTuple):
+    """Rows of one kind along an index, in the order of (created_at, position)."""
+
+    kind: Kind
+    along: str
+    """An index."""
+    conditions: list[Condition]
+
+
+def erase_file(path: Path, wanted: Erasure) -> Iterator[ErasingProgress]:
+    """Erases in a ledger that no service has open, and tells after each batch how far it is.
+
+    Raises:
+        NotFound, AmbiguousId: there is no such row or session, or several callers have one.
+        StoreRefused: a service has it open, or it is no ledger of this version of the code.
+        DiskFull: the disk has no room for a batch.
+    """
+    with writing(path) as connection:
+        erase = Erase(wanted, LedgerClock(connection))
+        done = False
+        while not done:
+            with transaction(connection):
+                progress = erase.step(connection)
+            done = progress.done
+            if done:
+                connection.pragma("wal_checkpoint(TRUNCATE)")
+            yield progress
+
+
+def count(connection: Connection, wanted: Erasure) -> ErasingProgress:
+    """What erasing would erase now. Raises NotFound, AmbiguousId."""
+    counts = ErasedCounts()
+    for walk in walks(connection, wanted):
+        sql, arguments = listing.select(f"SELECT count(*) FROM {walk.kind.table}", walk.conditions)  # noqa: S608 - names of ours
+        ((rows,),) = connection.execute(sql, arguments)
+        _add(counts, walk.kind, int(rows))
+    return ErasingProgress(counts, done=True)
+
+
+@dataclass
+class Erase:
+    """One erasure. Its steps are run one by one, each in a transaction, until one says that it is done."""
+
+    wanted: Erasure
+    clock: SeenClock
+    _walks: list[Walk] | None = None
+    """Those that are left, the next one last."""
+    _after: tuple[int, int] = (-1, -1)
+    _is_merging: bool = False
+    _erased: ErasedCounts = field(default_factory=ErasedCounts)
+
+    def step(self, connection: Connection) -> ErasingProgress:
+        """Does the next part, in the transaction that is open."""
+        if self._walks is None:
+            if self.wanted.before_ms:
+                self.clock.refuse_jump()
+            self._walks = list(walks(connection, self.wanted))[::-1]
+        done = False
+        if self._walks:
+            with _overwriting(connection):
+                self._go_on(connection, self._walks)
+        elif not is_merged(connection):
+            if not merge_all(connection, begin=not self._is_merging):
+                connection.execute("UPDATE erasing SET is_merged = 1")
+            self._is_merging = True
+        else:
+            # what the index of texts was merged from may still stand in free pages
+            done = give_space_back(connection)
+        return ErasingProgress(replace(self._erased), done=done)
+
+    def _go_on(self, connection: Connection, walks_left: list[Walk]) -> None:
+        room, looks = BATCH_ROWS, BATCH_WALKS
+        while walks_left and room and looks:
+            walk = walks_left[-1]
+            found = _next(connection, walk, self._after, room)
+            _erase(connection, walk.kind, found, self.wanted)
+            _add(self._erased, walk.kind, len(found))
+            if len(found) == room:
+                self._after = found[-1][:2]
+                return
+            walks_left.pop()
+            self._after = (-1, -1)
+            room, looks = room - len(found), looks - 1
+
+
+def is_merged(connection: Connection) -> bool:
+    """Whether the index of texts has nothing left of what was erased, as after an erasure that ended early."""
+    ((merged,),) = connection.execute("SELECT is_merged FROM erasing")
+    return bool(merged)
+
+
+@contextmanager
+def _overwriting(connection: Connection) -> Iterator[None]:
+    """What the body removes is overwritten in the file, also where a whole page becomes free."""
+    connection.pragma("secure_delete", True)
+    try:
+        yield
+    finally:
+        connection.pragma("secure_delete", "fast")
+
+
+def walks(connection: Connection, wanted: Erasure) -> Iterator[Walk]:
+    """Where the rows are. Raises NotFound, AmbiguousId."""
+    whose = [] if wanted.recorded_by is None else [Condition("recorded_by = ?", (wanted.recorded_by,))]
+    if wanted.row_id:
+        conditions = [Condition("id = ?", (wanted.row_id,)), *whose]
+        _refuse_unclear(connection, "row", wanted.row_id, conditions, [kind.table for kind in HASHED])
+        for kind in HASHED:
+            yield _walk(kind, f"sqlite_autoindex_{kind.table}_1", conditions)
+    elif wanted.session_id:
+        conditions = [Condition("session_id = ?", (wanted.session_id,)), *whose]
+        of_session = [Condition("id = ?", (wanted.session_id,)), *whose]
+        tables = [_CALLS.table, _REQUESTS.table]
+        _refuse_unclear(connection, "session", wanted.session_id, conditions, tables, of_session)
+        yield from _of_session(conditions)
+    elif wanted.labels:
+        for session, name in _labelled(connection, wanted):
+            yield from _of_session([Condition("session_id = ?", (session,)), Condition("recorded_by = ?", (name,))])
+
+
+def _labelled(connection: Connection, wanted: Erasure) -> list[tuple[str, str]]:
+    first, *others = wanted.labels
+    conditions = [
+        Condition("key = ? AND value = ?", first),
+        *listing.has_labels(others, "s.session_id", "s.recorded_by"),
+        *([] if wanted.recorded_by is None else [Condition("recorded_by = ?", (wanted.recorded_by,))]),
+    ]
+    sql, arguments = listing.select("SELECT session_id, recorded_by FROM session_labels s", conditions)
+    found: list[Any] = connection.execute(sql, arguments).fetchall()
+    return found
+
+
+def _of_session(conditions: list[Condition]) -> Iterator[Walk]:
+    for kind in (_CALLS, _REQUESTS):
+        yield _walk(kind, f"idx_{kind.table}_session", conditions)
+
+
+def _walk(kind: Kind, index: str, conditions: list[Condition]) -> Walk:
+    """Along an index, those rows that still have a text."""
+    has_text = Condition(f"{kind.hashed[0]} IS NOT NULL" if len(kind.hashed) == 1 else "args_summary IS NOT NULL")
+    return Walk(kind, index, [*conditions, Condition("erased IS NULL"), has_text])
+
+
+def _refuse_unclear(
+    connection: Connection,
+    what: str,
+    id_: str,
+    conditions: list[Condition],
+    tables: list[str],
+    of_session: list[Condition] | None = None,
+) -> None:
+    parts = [listing.select(f"SELECT recorded_by FROM {table}", conditions) for table in tables]  # noqa: S608 - names of ours
+    if of_session:
+        parts.append(listing.select("SELECT recorded_by FROM sessions", of_session))
+    sql = " UNION ".join(part.sql for part in parts)
+    names = sorted(str(name) for (name,) in connection.execute(sql, [x for part in parts for x in part.arguments]))
+    if not names:
+        raise NotFound(f"the ledger has no {what} with this id", what, id_)
+    if len(names) > 1:
+        raise AmbiguousId(f"several callers recorded a {what} with this id", what, id_, names)
+
+
+def _next(connection: Connection, walk: Walk, after: tuple[int, int], size: int) -> list[Any]:
+    """The next rows of a walk: created_at, position, salt, and its texts."""
+    names = ", ".join(("created_at", "position", "salt", *walk.kind.hashed))
+    # a comparison of two would not be looked up in the index
+    beyond = [Condition("created_at >= ?", after[:1]), Condition("(created_at, position) > (?, ?)", after)]
+    statement = listing.select(
+        f"SELECT {names} FROM {walk.kind.table} INDEXED BY {walk.along}",  # noqa: S608 - names of ours
+        [*walk.conditions, *beyond],
+    )
+    sql = f"{statement.sql} ORDER BY created_at, position LIMIT {size}"
+    return connection.execute(sql, statement.arguments).fetchall()
+
+
+def _erase(connection: Connection, kind: Kind, rows: list[Any], wanted: Erasure) -> None:
+    if not rows:
+        return
+    said = []
+    for _, position, salt, *texts in rows:
+        hashes = {
+            name: sealed_text(salt, text) for name, text in zip(kind.hashed, texts, strict=True) if text is not None
+        }
+        said.append((json.dumps(hashes), *(None if text is None else ERASED for text in texts), position))
+    columns = ", ".join(f"{name} = ?" for name in kind.hashed)
+    connection.executemany(
+        f"UPDATE {kind.table} SET salt = NULL, erased = ?, {columns} WHERE position = ?",  # noqa: S608 - names of ours
+        said,
+    )
+    if kind is _CALLS:
+        replace_texts(connection, [(position, texts[0]) for _, position, _, *texts in rows], ERASED)
+        connection.execute("UPDATE erasing SET is_merged = 0")
+    now_ms = wall_ms()
+    connection.executemany(
+        "INSERT INTO erasure_log (erased_kind, first_position, last_position, erased_by, reason, recorded_at) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (kind.name, first, last, wanted.by, wanted.reason, now_ms)
+            for first, last in side_by_side(sorted(row[1] for row in rows))
+        ],
+    )
+
+
+def _add(counts: ErasedCounts, kind: Kind, rows: int) -> None:
+    name = _COUNTED[kind.name]
+    setattr(counts, name, getattr(counts, name) + rows)

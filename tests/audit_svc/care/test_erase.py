@@ -1,0 +1,144 @@
+"""Erasing in a file: nothing of a text stays in it, the seal still fits, and each step is short enough."""
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+import grpc
+import pytest
+from onrecord.audit.v1 import administration_pb2, audit_pb2
+from onrecord.audit.v1.questions_pb2 import RowKey
+
+from audit_svc.__main__ import program
+from audit_svc.errors import DatabaseInUse
+from audit_svc.ledger.batch import read_batch
+from audit_svc.ledger.erasing import Erasure
+from audit_svc.sqlite.care.check import check
+from audit_svc.sqlite.care.erase import BATCH_ROWS, Erase, erase_file
+from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing, transaction
+from audit_svc.sqlite.open.lock import FileLock
+from audit_svc.sqlite.text.indexer import Indexer
+from audit_svc.sqlite.text.text_index import index_rows
+from audit_svc.sqlite.write.clock import LedgerClock
+from tests.audit_svc.empty import write_empty
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, session_row
+from tests.support.command_line import invoke
+
+SECRET = "qz7-patient-4711-kxw"
+"""It has trigrams that nothing else in a ledger has."""
+
+
+def fill(database: Path, rows: int, open_writer: Callable[..., Any]) -> None:
+    """Rows of session-1, whose texts have SECRET, and one of another session, in the index of texts."""
+    write_empty(database)
+    connection = open_for_writing(database)
+    writer = open_writer(connection, indexer=Indexer(connection))
+    long = f"{SECRET} " * 150  # on a page of its own
+    request = record_request(
+        tool_calls=[
+            *(audit_row(args_summary=long if n % 7 == 0 else f"{n} {SECRET}", error=SECRET) for n in range(rows)),
+            audit_row(session_id="session-2", args_summary="path: needle"),
+        ],
+        model_requests=[cost_row(error=SECRET)],
+        sessions=[session_row()],
+        controls=[
+            audit_pb2.ControlRow(id="stop", kind=audit_pb2.CONTROL_KIND_STOP, scope="all", reason=SECRET, at_ms=NOW_MS)
+        ],
+    )
+    writer.record(read_batch(request, NOW_MS)).result()
+    writer.run(lambda _: None).result()
+    writer.close()
+    with closing(open_for_writing(database)) as connection:
+        list(index_rows(connection))
+
+
+def wrong(database: Path) -> list[str]:
+    return [f"{found.check}: {found.detail}" for found in check(database, lambda *_: None) if found.state == "wrong"]
+
+
+def test_nothing_of_an_erased_text_stays_in_the_file(database, open_writer):
+    fill(database, 2 * BATCH_ROWS, open_writer)
+    assert SECRET.encode() in database.read_bytes()
+    told = list(erase_file(database, Erasure("ada", "asked to", session_id="session-1")))
+    assert len(told) > 3
+    list(erase_file(database, Erasure("ada", "asked to", row_id="stop")))
+    for path in database.parent.glob(f"{database.name}*"):
+        data = path.read_bytes() if path.is_file() else b""
+        assert SECRET.encode() not in data, path
+        assert SECRET.encode()[:8] not in data, path
+    with closing(apsw.Connection(str(database))) as connection:
+        connection.execute("CREATE VIRTUAL TABLE temp.terms USING fts5vocab (main, args_index, row)")
+        assert connection.execute("SELECT count(*) FROM terms WHERE term IN ('qz7', 'kxw', '711')").fetchall() == [(0,)]
+        assert connection.execute("SELECT count(*) FROM terms WHERE term = 'era'").fetchall() == [(1,)]
+        assert connection.pragma("freelist_count") == 0
+    assert wrong(database) == []
+
+
+def test_an_entry_says_whose_texts_by_whom_and_why(database, open_writer):
+    fill(database, 5, open_writer)
+    list(erase_file(database, Erasure("ada", "asked to", session_id="session-1")))
+    with closing(open_for_reading(database)) as connection:
+        entries = connection.execute(
+            "SELECT erased_kind, first_position, last_position, erased_by, reason FROM erasure_log ORDER BY position"
+        ).fetchall()
+        assert entries == [("tool_call", 1, 5, "ada", "asked to"), ("model_request", 1, 1, "ada", "asked to")]
+        salts = connection.execute("SELECT position FROM tool_call_log WHERE salt IS NOT NULL").fetchall()
+        assert salts == [(6,)]
+
+
+def test_what_an_erasure_that_ended_early_left_in_the_index_goes_with_the_next(database, open_writer):
+    fill(database, 5, open_writer)
+    list(erase_file(database, Erasure("ada", "asked to", row_id="stop")))
+    with closing(open_for_writing(database)) as connection, transaction(connection):
+        Erase(Erasure("ada", "asked to", session_id="session-1"), LedgerClock(connection)).step(connection)
+    assert wrong(database) == []
+    assert SECRET.encode() not in database.read_bytes()
+    assert b"qz7" in database.read_bytes()
+    list(erase_file(database, Erasure("ada", "asked to", row_id="stop")))
+    assert b"qz7" not in database.read_bytes()
+
+
+def test_texts_that_are_not_indexed_yet_are_indexed_as_erased(database, open_writer):
+    write_empty(database)
+    writer = open_writer(open_for_writing(database))
+    writer.record(read_batch(record_request(tool_calls=[audit_row(args_summary=SECRET)]), NOW_MS)).result()
+    writer.close()
+    list(erase_file(database, Erasure("ada", "asked to", session_id="session-1")))
+    with closing(open_for_writing(database)) as connection:
+        list(index_rows(connection))
+    assert wrong(database) == []
+
+
+def test_a_file_that_a_service_has_open_is_left_alone(database, open_writer):
+    fill(database, 1, open_writer)
+    with FileLock(database), pytest.raises(DatabaseInUse):
+        list(erase_file(database, Erasure("ada", "asked to", session_id="session-1")))
+
+
+def test_the_command_counts_and_erases_a_file(database, open_writer):
+    fill(database, 2, open_writer)
+    words = ("erase", "--session", "session-1", "--reason", "asked to", "--db", str(database))
+    assert invoke(program, [*words, "--dry-run"]).stdout.startswith("would erase the texts of 2 tool calls, 1 model")
+    assert invoke(program, words).stdout == "erased the texts of 2 tool calls, 1 model request and 0 acts of control\n"
+    with closing(open_for_reading(database)) as connection:
+        assert connection.execute("SELECT count(*) FROM tool_call_log WHERE error = '[erased]'").fetchall() == [(2,)]
+    refused = invoke(program, ["erase", "nobody", "--reason", "x", "--db", str(database)])
+    assert (refused.exit_code, "no row with this id" in refused.stderr) == (1, True)
+
+
+async def test_a_service_erases_beside_its_readers_and_tells_how_far_it_is(ledger):
+    rows = [audit_row() for _ in range(BATCH_ROWS + 10)]
+    await ledger.RecordBatch(record_request(tool_calls=rows))
+    request = administration_pb2.EraseRequest(session=RowKey(id="session-1"), reason="asked to", dry_run=True)
+    (counted,) = [one async for one in ledger.Erase(request)]
+    assert (counted.tool_calls, counted.done) == (BATCH_ROWS + 10, True)
+    request.dry_run = False
+    told = [one async for one in ledger.Erase(request)]
+    assert (told[0].tool_calls, told[0].done) == (BATCH_ROWS, False)
+    assert (told[-1].tool_calls, told[-1].done) == (BATCH_ROWS + 10, True)
+    assert not told[-1].left_in_wal
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        _ = [one async for one in ledger.Erase(administration_pb2.EraseRequest(row=RowKey(id="nobody"), reason="x"))]
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
