@@ -31,6 +31,9 @@ program = Program(
                 },
                 Command(f"{_CLIENT}:sessions", "List the sessions that the gateway keeps."),
             ),
+            "transcript": Command(
+                "gateway_svc.terminal.transcript:transcript", "Print what was said in a session of yours."
+            ),
             "approvals": Command(f"{_APPROVING}:approvals", "List the tool calls that wait for somebody's answer."),
             "approve": Command(f"{_APPROVING}:approve", "Let a waiting tool call run."),
             "deny": Command(f"{_APPROVING}:deny", "Refuse a waiting tool call."),

@@ -10,6 +10,7 @@ from onrecord.gateway.v1 import approvals_pb2, control_pb2, gateway_pb2, gateway
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc import errors
+from gateway_svc.conversations.said import Place, entry_of
 from gateway_svc.programs import NO_JAIL
 from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.sessions import Sessions
@@ -67,6 +68,7 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
         "GetSession": _CALLERS_AND_ADMINS,
         "ListSessions": _CALLERS_AND_ADMINS,
         "DeleteSession": _CALLERS_AND_ADMINS,
+        "GetTranscript": _CALLERS,
         "ListEngines": _CALLERS_AND_ADMINS,
     },
     APPROVALS: {
@@ -140,6 +142,18 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         """Removes a session."""
         await self._turns.delete_session(request.session_id, _viewer())
         return pb.DeleteSessionResponse()
+
+    async def GetTranscript(self, request: pb.GetTranscriptRequest, context: Context) -> pb.GetTranscriptResponse:  # noqa: N802
+        """Returns a page of what was said in a session, to its own caller, and to no admin."""
+        fingerprint = b"transcript" + request.session_id.encode()
+        token = request.page_token
+        number, at = decode_token(token, fingerprint, (int, int)) if token else (0, 0)
+        size = page_size(request.page_size)
+        page = await self._sessions.read_said(request.session_id, owner_of_call(), Place(int(number), int(at)), size)
+        return pb.GetTranscriptResponse(
+            entries=[entry_of(said) for said in page.said],
+            next_page_token=encode_token(page.next, fingerprint) if page.next else "",
+        )
 
     async def ListEngines(self, request: pb.ListEnginesRequest, context: Context) -> pb.ListEnginesResponse:  # noqa: N802
         """Lists the configured engines, the default first."""

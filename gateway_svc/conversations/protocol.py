@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from gateway_svc.conversations.memory import History
+from gateway_svc.conversations.said import Place, SaidPage
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.messages import Message
 
@@ -71,6 +72,17 @@ class Conversations(Protocol):
         Raises:
             NotFound: there is no such session, or none that viewer may know of.
             Damaged: what the session is cannot be read.
+        """
+        ...
+
+    async def read_said(self, session_id: str, owner: str, after: Place, size: int) -> SaidPage:
+        """At most `size` messages of a session of owner's, fewer where they take more than
+        service_kit.paging.MAX_PAGE_BYTES; what a running turn has said so far is among them.
+
+        Raises:
+            InvalidRequest: the id is empty.
+            NotFound: there is no such session, or none of owner's.
+            StoreUnavailable: it cannot be read.
         """
         ...
 

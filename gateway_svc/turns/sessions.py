@@ -8,6 +8,7 @@ from uuid_utils import uuid7
 
 from gateway_svc.conversations.history import closing_messages
 from gateway_svc.conversations.protocol import Conversations, Lease
+from gateway_svc.conversations.said import Place, SaidPage
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.errors import Busy, Damaged
 from gateway_svc.messages import EncodedConversation, Message
@@ -159,6 +160,10 @@ class Sessions:
             if state.is_visible_to(viewer):
                 return state.copy()
         return await self._conversations.state(session_id, viewer)
+
+    async def read_said(self, session_id: str, owner: str, after: Place, size: int) -> SaidPage:
+        """A page of what was said in a session of owner's: see Conversations."""
+        return await self._conversations.read_said(session_id, owner, after, size)
 
     async def list_page(self, size: int, before: str | None, viewer: str | None = None) -> list[SessionState]:
         """At most `size` sessions that viewer may see, the newest first, older than the session `before`.

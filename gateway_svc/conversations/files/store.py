@@ -1,6 +1,7 @@
 """Conversations in files: the protocol, each call in a thread."""
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -12,11 +13,12 @@ from pathlib import Path
 import structlog
 from onrecord.common.v1 import common_pb2
 
-from gateway_svc.conversations.files import places, session_file
+from gateway_svc.conversations.files import places, session_file, transcript
 from gateway_svc.conversations.files.lease import FileLease
 from gateway_svc.conversations.files.older import move_over
 from gateway_svc.conversations.files.places import CONVERSATION, Hold, Places
 from gateway_svc.conversations.memory import Memory
+from gateway_svc.conversations.said import Place, Said, SaidPage
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.conversations.undisturbed import in_thread
 from gateway_svc.errors import Damaged, NotFound, storing
@@ -70,6 +72,21 @@ class FileConversations:
             with storing():
                 path = self._places.find(session_id, viewer)
                 return self._as_it_is(session_file.read(path, prompt=True)[0])
+
+        return await asyncio.to_thread(read)
+
+    async def read_said(self, session_id: str, owner: str, after: Place, size: int) -> SaidPage:
+        def read() -> SaidPage:
+            with storing():
+                path = self._places.find(session_id, owner)
+                try:
+                    fd = os.open(path.with_suffix(CONVERSATION), os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError:  # nothing was said yet
+                    return SaidPage([], None)
+                try:
+                    return _said_page(transcript.said_after(fd, after), size)
+                finally:
+                    os.close(fd)
 
         return await asyncio.to_thread(read)
 
@@ -148,6 +165,17 @@ def _page(states: Iterator[SessionState], size: int) -> list[SessionState]:
         if size_bytes > MAX_PAGE_BYTES:
             break
     return page
+
+
+def _said_page(found: Iterator[tuple[Said, int, Place]], size: int) -> SaidPage:
+    page, page_bytes, behind = list[Said](), 0, None
+    for said, said_bytes, place in found:
+        if len(page) == size or (page and page_bytes + said_bytes > MAX_PAGE_BYTES):
+            return SaidPage(page, behind)
+        page.append(said)
+        page_bytes += said_bytes
+        behind = place
+    return SaidPage(page, None)
 
 
 def _times(path: Path) -> tuple[str, int, int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway_svc.conversations.messages import Line, encode, from_line, to_line
+from gateway_svc.conversations.said import Place, Said
 from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
 from recording.framing import TORN, Damage, Form, encode_record, scan, write_whole
 
@@ -181,22 +182,34 @@ def lines(fd: int) -> Iterator[Line]:
     Raises:
         OSError: it cannot be read.
     """
-    size, number = os.fstat(fd).st_size, 1
-    start = len(BEGINNING) if os.pread(fd, len(BEGINNING), 0) == BEGINNING else 0
-    damaged = False
-    for part in scan(fd, start, size, 1, FORM):
+    return (said.line for said, _, _ in said_after(fd, Place(0, 0)))
+
+
+def said_after(fd: int, after: Place) -> Iterator[tuple[Said, int, Place]]:
+    """What was said in the transcript fd from a place on, with its size in bytes, and the place behind it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    size, (number, start) = os.fstat(fd).st_size, after
+    if not start:
+        number, start = 1, len(BEGINNING) if os.pread(fd, len(BEGINNING), 0) == BEGINNING else 0
+    for part in scan(fd, start, size, number, FORM):
         if isinstance(part, Damage):
-            damaged = part.reason != TORN
-            if damaged:
-                yield {"damaged": f"{part.stop - part.start} bytes: {part.reason}"}
+            if part.reason != TORN:  # else the beginning of a record that was never whole, or is being written
+                number, told = 0, f"{part.stop - part.start} bytes: {part.reason}"
+                yield Said(0, {"damaged": told}), len(told), Place(0, part.stop)
+            start = part.stop
             continue
-        if part.number > number and not damaged:
-            yield {"damaged": f"records {number} to {part.number - 1} are missing"}
-        damaged, number = False, part.number + 1
+        if number and part.number > number:
+            told = f"records {number} to {part.number - 1} are missing"
+            yield Said(0, {"damaged": told}), len(told), Place(part.number, start)
+        number, start = part.number + 1, part.stop
         if part.kind != SUMS:
             found = Found()
             line = _decode(part.payload, found, part.number)
-            yield {"damaged": found.holes[0]} if line is None else line
+            said = Said(0, {"damaged": found.holes[0]}) if line is None else Said(part.number, line)
+            yield said, len(part.payload), Place(number, start)
 
 
 def _leave_out_a_turn(kept: "deque[tuple[int, int, bytes]]", found: Found) -> bool:

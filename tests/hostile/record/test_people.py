@@ -55,6 +55,11 @@ async def test_a_session_is_its_callers_whatever_else_its_caller_may(make_pair, 
         go_on = gateway.RunTurn(pb.RunTurnRequest(input="go", session_id=session_id), metadata=bob)
         assert await code_of(go_on.read()) == grpc.StatusCode.NOT_FOUND
         await gateway.GetSession(pb.GetSessionRequest(session_id=session_id), metadata=chief)
+    said = pb.GetTranscriptRequest(session_id=accepted.session_id)
+    for stranger in (bob, chief):  # an administrator sees the session, and not what was said in it
+        assert await code_of(gateway.GetTranscript(said, metadata=stranger)) == grpc.StatusCode.NOT_FOUND
+    told = await gateway.GetTranscript(said, metadata=boss)
+    assert [entry.user_text or entry.model_answer.text for entry in told.entries] == ["go", "done"]
     attach = gateway.AttachTurn(pb.AttachTurnRequest(turn_id=accepted.turn_id), metadata=bob)
     assert await code_of(attach.read()) == grpc.StatusCode.NOT_FOUND
     assert not (await gateway.ListSessions(pb.ListSessionsRequest(), metadata=bob)).sessions

@@ -1211,6 +1211,210 @@ class DeleteSessionResponse(_message.Message):
 Global___DeleteSessionResponse: _TypeAlias = DeleteSessionResponse  # noqa: Y015
 
 @_typing.final
+class GetTranscriptRequest(_message.Message):
+    """GetTranscriptRequest asks for a page of what was said in a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    page_size: _builtins.int
+    """Entries a page: 1 to 1000; 0 means 100. INVALID_ARGUMENT below 0; above 1000 counts as 1000. A page ends earlier where its
+    entries are large.
+    """
+    page_token: _builtins.str
+    """next_page_token of the page before, of the same session; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTranscriptRequest: _TypeAlias = GetTranscriptRequest  # noqa: Y015
+
+@_typing.final
+class GetTranscriptResponse(_message.Message):
+    """GetTranscriptResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty on the last."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___TranscriptEntry]:
+        """Entries, the oldest first."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___TranscriptEntry] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTranscriptResponse: _TypeAlias = GetTranscriptResponse  # noqa: Y015
+
+@_typing.final
+class TranscriptEntry(_message.Message):
+    """TranscriptEntry is one thing that was said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    USER_TEXT_FIELD_NUMBER: _builtins.int
+    MODEL_ANSWER_FIELD_NUMBER: _builtins.int
+    TOOL_TEXT_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_BYTES_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Its number, which grows through the session; 0 for what cannot be read."""
+    user_text: _builtins.str
+    """What the user said."""
+    unreadable: _builtins.str
+    """Why what was in this place cannot be read."""
+    left_out_bytes: _builtins.int
+    """How many bytes of its texts are left out, from their ends, where one entry alone is larger than a page; 0 as a rule."""
+    @_builtins.property
+    def model_answer(self) -> Global___ModelAnswer:
+        """What a model answered in one step."""
+
+    @_builtins.property
+    def tool_text(self) -> Global___ToolText:
+        """What a tool call gave to the model."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        user_text: _builtins.str = ...,
+        model_answer: Global___ModelAnswer | None = ...,
+        tool_text: Global___ToolText | None = ...,
+        unreadable: _builtins.str = ...,
+        left_out_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "model_answer", b"model_answer", "tool_text", b"tool_text", "unreadable", b"unreadable", "user_text", b"user_text"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "left_out_bytes", b"left_out_bytes", "model_answer", b"model_answer", "number", b"number", "tool_text", b"tool_text", "unreadable", b"unreadable", "user_text", b"user_text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_entry: _TypeAlias = _typing.Literal["user_text", "model_answer", "tool_text", "unreadable"]  # noqa: Y015
+    _WhichOneofArgType_entry: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_entry) -> _WhichOneofReturnType_entry | None: ...
+
+Global___TranscriptEntry: _TypeAlias = TranscriptEntry  # noqa: Y015
+
+@_typing.final
+class ModelAnswer(_message.Message):
+    """ModelAnswer is what a model answered in one step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    THINKING_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Its text."""
+    thinking: _builtins.str
+    """Its reasoning, as far as its server shows that."""
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___AskedToolCall]:
+        """The tool calls that it asked for."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        thinking: _builtins.str = ...,
+        tool_calls: _abc.Iterable[Global___AskedToolCall] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "thinking", b"thinking", "tool_calls", b"tool_calls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelAnswer: _TypeAlias = ModelAnswer  # noqa: Y015
+
+@_typing.final
+class AskedToolCall(_message.Message):
+    """AskedToolCall is a tool call as a model asked for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_CALL_ID_FIELD_NUMBER: _builtins.int
+    TOOL_NAME_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    tool_call_id: _builtins.str
+    """The id of the call's row on the record."""
+    provider_call_id: _builtins.str
+    """What the model server called it; ToolText has the same."""
+    tool_name: _builtins.str
+    """The tool's name as the model wrote it."""
+    arguments: _builtins.str
+    """The arguments as the model wrote them: JSON, or what should have been."""
+    def __init__(
+        self,
+        *,
+        tool_call_id: _builtins.str = ...,
+        provider_call_id: _builtins.str = ...,
+        tool_name: _builtins.str = ...,
+        arguments: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "provider_call_id", b"provider_call_id", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskedToolCall: _TypeAlias = AskedToolCall  # noqa: Y015
+
+@_typing.final
+class ToolText(_message.Message):
+    """ToolText is what a tool call gave to the model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_CALL_ID_FIELD_NUMBER: _builtins.int
+    TOOL_NAME_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    provider_call_id: _builtins.str
+    """The call's AskedToolCall.provider_call_id."""
+    tool_name: _builtins.str
+    """The tool."""
+    text: _builtins.str
+    """The result, as the model saw it."""
+    def __init__(
+        self,
+        *,
+        provider_call_id: _builtins.str = ...,
+        tool_name: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["provider_call_id", b"provider_call_id", "text", b"text", "tool_name", b"tool_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolText: _TypeAlias = ToolText  # noqa: Y015
+
+@_typing.final
 class ListEnginesRequest(_message.Message):
     """ListEnginesRequest has no fields."""
 

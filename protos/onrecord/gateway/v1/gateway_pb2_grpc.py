@@ -56,6 +56,11 @@ class GatewayServiceStub:
                 request_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.DeleteSessionRequest.SerializeToString,
                 response_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.DeleteSessionResponse.FromString,
                 _registered_method=True)
+        self.GetTranscript = channel.unary_unary(
+                '/onrecord.gateway.v1.GatewayService/GetTranscript',
+                request_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.GetTranscriptRequest.SerializeToString,
+                response_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.GetTranscriptResponse.FromString,
+                _registered_method=True)
         self.ListEngines = channel.unary_unary(
                 '/onrecord.gateway.v1.GatewayService/ListEngines',
                 request_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.ListEnginesRequest.SerializeToString,
@@ -143,6 +148,14 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTranscript(self, request, context):
+        """GetTranscript returns what was said in a session, the oldest first. It is content: only the session's own caller gets it,
+        whatever role another has. NOT_FOUND to anybody else, and when the gateway does not keep the session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListEngines(self, request, context):
         """ListEngines lists the configured engines.
         """
@@ -192,6 +205,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.DeleteSession,
                     request_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.DeleteSessionRequest.FromString,
                     response_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.DeleteSessionResponse.SerializeToString,
+            ),
+            'GetTranscript': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTranscript,
+                    request_deserializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.GetTranscriptRequest.FromString,
+                    response_serializer=onrecord_dot_gateway_dot_v1_dot_gateway__pb2.GetTranscriptResponse.SerializeToString,
             ),
             'ListEngines': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEngines,
@@ -416,6 +434,33 @@ class GatewayService:
             '/onrecord.gateway.v1.GatewayService/DeleteSession',
             onrecord_dot_gateway_dot_v1_dot_gateway__pb2.DeleteSessionRequest.SerializeToString,
             onrecord_dot_gateway_dot_v1_dot_gateway__pb2.DeleteSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTranscript(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onrecord.gateway.v1.GatewayService/GetTranscript',
+            onrecord_dot_gateway_dot_v1_dot_gateway__pb2.GetTranscriptRequest.SerializeToString,
+            onrecord_dot_gateway_dot_v1_dot_gateway__pb2.GetTranscriptResponse.FromString,
             options,
             channel_credentials,
             insecure,

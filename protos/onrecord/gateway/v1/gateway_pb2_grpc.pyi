@@ -74,6 +74,10 @@ class GatewayServiceStub:
     AttachTurn. What the ledger has of it stays there. NOT_FOUND when the gateway does not keep the session, ABORTED while
     a turn runs on it or waits for it.
     """
+    GetTranscript: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetTranscriptRequest, _gateway_pb2.GetTranscriptResponse]
+    """GetTranscript returns what was said in a session, the oldest first. It is content: only the session's own caller gets it,
+    whatever role another has. NOT_FOUND to anybody else, and when the gateway does not keep the session.
+    """
     ListEngines: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListEnginesRequest, _gateway_pb2.ListEnginesResponse]
     """ListEngines lists the configured engines."""
 
@@ -122,6 +126,10 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """DeleteSession removes a session and all that was said in it, also the events of its turns that are kept for
     AttachTurn. What the ledger has of it stays there. NOT_FOUND when the gateway does not keep the session, ABORTED while
     a turn runs on it or waits for it.
+    """
+    GetTranscript: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetTranscriptRequest, _gateway_pb2.GetTranscriptResponse]  # type: ignore[assignment]
+    """GetTranscript returns what was said in a session, the oldest first. It is content: only the session's own caller gets it,
+    whatever role another has. NOT_FOUND to anybody else, and when the gateway does not keep the session.
     """
     ListEngines: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListEnginesRequest, _gateway_pb2.ListEnginesResponse]  # type: ignore[assignment]
     """ListEngines lists the configured engines."""
@@ -216,6 +224,16 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         """DeleteSession removes a session and all that was said in it, also the events of its turns that are kept for
         AttachTurn. What the ledger has of it stays there. NOT_FOUND when the gateway does not keep the session, ABORTED while
         a turn runs on it or waits for it.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTranscript(
+        self,
+        request: _gateway_pb2.GetTranscriptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.GetTranscriptResponse, _abc.Awaitable[_gateway_pb2.GetTranscriptResponse]]:
+        """GetTranscript returns what was said in a session, the oldest first. It is content: only the session's own caller gets it,
+        whatever role another has. NOT_FOUND to anybody else, and when the gateway does not keep the session.
         """
 
     @_abc_1.abstractmethod
