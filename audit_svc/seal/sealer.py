@@ -4,6 +4,7 @@ What reaches the disk in a round: first the tiles, then the runs, last the check
 goes on from the checkpoint: nobody was ever told of anything behind it.
 """
 
+import hashlib
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -85,9 +86,9 @@ class Sealer:
             for kind in KINDS:
                 position = kind.column("position")
                 rows: Any = self._ledger.execute(
-                    f"{kind.select(f'{position} > ?')} LIMIT ?", (self._last[kind.name][0], ROUND_ROWS)
+                    f"{kind.select_hashed(f'{position} > ?')} LIMIT ?", (self._last[kind.name][0], ROUND_ROWS)
                 )
-                if taken := [(at, tree.leaf_hash(said.encode())) for at, said in rows]:
+                if taken := [(at, hashlib.sha256(hashed).digest()) for at, hashed in rows]:
                     found.append((kind, taken))
         if found:
             self._append(found)

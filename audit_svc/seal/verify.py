@@ -11,6 +11,7 @@ import apsw
 
 from audit_svc.ledger.side_by_side import side_by_side
 from audit_svc.seal import leaf
+from audit_svc.seal.compare import compare
 from audit_svc.seal.errors import BadLog, SealError
 from audit_svc.seal.folder import CHECKPOINT, read_checkpoint
 from audit_svc.seal.history import Restore, Segments, segments
@@ -22,14 +23,10 @@ from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.cosignature import Cosignature
 from recording.transparency.errors import BadNote
 from recording.transparency.note import Verifier
-from recording.transparency.tree import HASH_BYTES
 
 MAX_PROBLEMS = 20
 """Of each kind of row, in one report."""
 _TOLD_ROWS = 50_000
-_CROSS_CHECKED = 64
-"""Of so many rows one is encoded a second time, by other code."""
-
 OnProgress = Callable[[int, int], None]
 
 
@@ -154,9 +151,9 @@ class _Progress:
     def __init__(self, tell: OnProgress, total: int) -> None:
         self._tell, self._total, self._done = tell, total, 0
 
-    def add(self) -> None:
-        self._done += 1
-        if self._done % _TOLD_ROWS == 0 or self._done == self._total:
+    def add(self, rows: int) -> None:
+        before, self._done = self._done, self._done + rows
+        if before // _TOLD_ROWS < self._done // _TOLD_ROWS or self._done == self._total:
             self._tell(self._done, self._total)
 
 
@@ -164,46 +161,16 @@ def _check_rows(
     ledger: apsw.Connection, kind: Kind, known: Segments, tiles: Tiles, report: Report, progress: _Progress
 ) -> list[int]:
     """Compares all rows of a kind, and returns the positions of those that are not there."""
-    problems: list[str] = []
-    missing: list[int] = []
-    last = known.last_position
-    rows: Any = ledger.execute(kind.select(f"{kind.column('position')} <= ?"), (last,))
-    found = next(rows, None)
-    others: Any = None
-    for run in known:
-        while found and found[0] < run.first_position:
-            problems.append(f"{kind.name} {found[0]} stands between sealed rows and was never sealed: it was added")
-            found = next(rows, None)
-        for place in range(run.rows):
-            position, index = run.first_position + place, run.first_index + place
-            if index % WIDTH == 0 or place == 0:
-                hashes = tiles.tile(0, index // WIDTH)
-            progress.add()
-            if not found or found[0] != position:
-                missing.append(position)
-                continue
-            said = found[1].encode()
-            begin = index % WIDTH * HASH_BYTES
-            if tree.leaf_hash(said) != hashes[begin : begin + HASH_BYTES]:
-                problems.append(f"{kind.name} {position} is not what was sealed as leaf {index}: it was changed")
-            else:
-                report.rows += 1
-                if index % _CROSS_CHECKED == 0:
-                    others = others or _Rows(ledger, kind)
-                    if kind.encode(others.row(position)) != said:
-                        problems.append(f"{kind.name} {position} is encoded differently by SQLite and by Python")
-            found = next(rows, None)
-    while found:
-        problems.append(f"{kind.name} {found[0]} stands between sealed rows and was never sealed: it was added")
-        found = next(rows, None)
-    ((unsealed,),) = ledger.execute(
-        f"SELECT count(*) FROM {kind.table} WHERE {kind.column('position')} > ?",  # noqa: S608 - names of ours
-        (last,),
-    )
-    if unsealed:
-        report.unsealed[kind.name] = unsealed
-    report.problems += _some(problems, kind.name)
-    return missing
+    column, last = kind.column("position"), known.last_position
+    rows: Any = ledger.execute(kind.select_hashed(f"{column} <= ?"), (last,))
+    others = _Rows(ledger, kind)
+    found = compare(kind.name, rows, known, tiles, lambda position: kind.encode(others.row(position)), progress.add)
+    report.rows += found.rows
+    report.problems += _some(found.problems, kind.name)
+    unsealed: Any = ledger.execute(f"SELECT count(*) FROM {kind.table} WHERE {column} > ?", (last,)).fetchone()  # noqa: S608 - names of ours
+    if unsealed[0]:
+        report.unsealed[kind.name] = unsealed[0]
+    return found.missing
 
 
 class _Rows:
