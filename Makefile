@@ -78,7 +78,7 @@ test-long: $(VENV)/.ready  ## run the tests that take seconds each: many example
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m 'long and not hostile and not recipes'
 
 test-ui: $(VENV)/.ui  ## run the tests of the pages, in Chromium where it is installed
-	$(BIN)/python -m pytest -q -m ui tests/ui
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m ui tests/ui
 
 test-real-model: $(VENV)/.gemma  ## run the tests that need a real model
 	$(BIN)/python -m pytest -q -m real_model

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from audit_svc.ui import session, sessions, start
 from audit_svc.ui.asked import Asked, WrongAddress
-from audit_svc.ui.remote import NotAnswered, Remote
+from audit_svc.ui.pages import approvals, health, proof, session, sessions, start, usage
+from audit_svc.ui.remote import NOT_SEALED, NotAnswered, Remote
 from audit_svc.ui.texts import environment
 from service_kit.observing.logs import describe_exception
 
@@ -27,9 +27,18 @@ PAGES: dict[str, Page] = {
     "/live": start.live,
     "/sessions": sessions.sessions,
     "/session": session.session,
+    "/usage": usage.show,
+    "/approvals": approvals.approvals,
+    "/approvals/count": approvals.count,
+    "/health": health.health,
+    "/proof": proof.proof,
     "/about": start.about,
 }
-FORMS: dict[str, Page] = {}
+FORMS: dict[str, Page] = {
+    "/approvals/answer": approvals.answer,
+    "/stops": health.stop,
+    "/stops/resume": health.resume,
+}
 
 _STATUSES = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -76,7 +85,7 @@ async def _answer(page: Page, asked: Asked) -> Response:
     except WrongAddress as wrong:
         return _failure(asked, 400, "This cannot be asked", str(wrong))
     except NotAnswered as failed:
-        status = _STATUSES.get(failed.code, 502)
+        status = 503 if failed.reason == NOT_SEALED else _STATUSES.get(failed.code, 502)
         title = f"{failed.service} does not answer now" if failed.is_passing else f"{failed.service} refuses this"
         return _failure(asked, status, title, failed.details, failed)
     except Exception as error:  # noqa: BLE001 - whatever it is, the log has its place and no word of it

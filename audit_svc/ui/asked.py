@@ -51,6 +51,12 @@ class Asked:
         except (BadParameter, OverflowError) as error:
             raise WrongAddress(f"{name}: {getattr(error, 'message', 'that is no time')}") from None
 
+    def of_gateway(self) -> Remote:
+        """The gateway. Raises WrongAddress where none is named."""
+        if self.gateway is None:
+            raise WrongAddress("no gateway is named: start audit-svc ui with --gateway host:port")
+        return self.gateway
+
     def form(self) -> Mapping[str, str]:
         """The fields of a POST, which came from a form of ours."""
         fields: Mapping[str, str] = self.request.scope[FORM]

@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 from service_kit.client import current_access, open_channel, why_away
 from service_kit.health import DETAIL_KEY
 
+NOT_SEALED = "NOT_SEALED"
 SECONDS = 10.0
 """How long an answer may take."""
 
@@ -28,7 +29,7 @@ class NotAnswered(Exception):
     @property
     def is_passing(self) -> bool:
         """Whether the same question may be answered a little later."""
-        return self.code in {
+        return self.reason == NOT_SEALED or self.code in {
             grpc.StatusCode.UNAVAILABLE,
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -4,7 +4,8 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterable
 
-from onrecord.audit.v1 import questions_pb2_grpc
+from onrecord.audit.v1 import proof_pb2_grpc, questions_pb2_grpc
+from onrecord.gateway.v1 import approvals_pb2_grpc, control_pb2_grpc
 
 from audit_svc.ui.app import build
 from audit_svc.ui.guard import Guard, csrf_of
@@ -12,6 +13,7 @@ from audit_svc.ui.remote import Remote
 from service_kit.http_server import serve_http
 
 MOST_CONNECTIONS = 200
+_OF_GATEWAY = [approvals_pb2_grpc.ApprovalServiceStub, control_pb2_grpc.ControlServiceStub]
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -36,9 +38,9 @@ async def serve(
     Raises:
         SystemExit, Exit: listen cannot be had, or a file of the access options cannot be used; the log says why.
     """
-    remotes = [Remote("the ledger", ledger, [questions_pb2_grpc.QuestionServiceStub])]
+    remotes = [Remote("the ledger", ledger, [questions_pb2_grpc.QuestionServiceStub, proof_pb2_grpc.ProofServiceStub])]
     if gateway:
-        remotes.append(Remote("the gateway", gateway, []))
+        remotes.append(Remote("the gateway", gateway, _OF_GATEWAY))
     guard = Guard(build(remotes[0], remotes[1] if gateway else None, csrf_of(token)), token)
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -29,6 +29,7 @@ def environment() -> Environment:
         finalize=_visible,
     )
     made.filters |= {
+        "day": lambda ms: datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d"),
         "count": lambda number: f"{number:,}",
         "duration": duration,
         "exact": lambda text: Markup(escape(text)),  # noqa: S704 - it is escaped; for what a form sends back

@@ -59,9 +59,9 @@ class Pages:
         """What somebody who has the token sees."""
         return self.ask(path, Authorization=f"Bearer {TOKEN}")
 
-    def send(self, path: str, **fields: str) -> Answer:
-        """A form, sent as a browser does that has the cookie and has loaded a page."""
-        csrf = re.search(r'name="csrf" value="(\w+)"', self.read("/about").text)
+    def send(self, page: str, path: str, **fields: str) -> Answer:
+        """A form of page, sent as a browser does that has the cookie."""
+        csrf = re.search(r'name="csrf" value="(\w+)"', self.read(page).text)
         body = urlencode({"csrf": csrf[1] if csrf else "", **fields})
         return self.ask(path, "POST", body, Cookie=f"onrecord_ui={TOKEN}", Sec_Fetch_Site="same-origin")
 
@@ -145,7 +145,11 @@ def showing(folder: Path, ledger: str, *options: str, token: str = TOKEN) -> Ite
 @pytest.fixture(scope="session")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A ledger that holds request(). Tests add nothing to it."""
-    env = {"AUDIT_DB": str(tmp_path_factory.mktemp("ledger") / "audit.db"), "AUDIT_LISTEN": "127.0.0.1:0"}
+    env = {
+        "AUDIT_DB": str(tmp_path_factory.mktemp("ledger") / "audit.db"),
+        "AUDIT_LISTEN": "127.0.0.1:0",
+        "AUDIT_SEAL_SECONDS": "0.5",
+    }
     with start_service("audit_svc", env, "serve") as service:
         record(service.address, request())
         yield service

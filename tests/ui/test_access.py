@@ -9,7 +9,19 @@ from tests.ui.conftest import TOKEN
 
 pytestmark = pytest.mark.ui
 
-PATHS = ["/", "/live", "/sessions", "/session?id=s-ada", "/about", "/static/pages.css", "/static/../app.py", "/nothing"]
+PATHS = [
+    "/",
+    "/live",
+    "/sessions",
+    "/session?id=s-ada",
+    "/about",
+    "/usage",
+    "/approvals",
+    "/health",
+    "/static/pages.css",
+    "/static/../app.py",
+    "/nothing",
+]
 
 
 @pytest.mark.parametrize("shown", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN},
@@ -52,7 +64,7 @@ def test_this_machines_other_names_are_good_names(pages):
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_is_kept(pages):
-    for path in PATHS[:5]:
+    for path in PATHS[:8]:
         answer = pages.read(path)
         assert answer.status == 200
         policy = answer.headers["content-security-policy"]

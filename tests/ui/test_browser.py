@@ -12,7 +12,8 @@ from tests.ui.conftest import HOSTILE, Browser, Pages, findings, record, showing
 
 pytestmark = pytest.mark.ui
 
-ALL = ["/", "/sessions", "/sessions?tool=bash", "/session?id=s-ada", "/session?id=s-bob", "/session?id=none", "/about"]
+ALL = ["/", "/sessions", "/sessions?tool=bash", "/session?id=s-ada", "/session?id=s-bob", "/session?id=none",
+       "/usage?since=24h&compare=before", "/approvals", "/health", "/about"]  # fmt: skip
 WINDOWS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
 
 

@@ -4,6 +4,7 @@ import html
 import re
 import subprocess
 import sys
+import time
 
 import grpc
 import pytest
@@ -228,3 +229,50 @@ def test_without_a_file_a_new_token_is_made_and_printed_once(ledger):
         assert Pages(match[1]).ask(match[2]).status == 303
         process.terminate()
         assert match[2][-32:] not in process.communicate(timeout=20)[1]
+
+
+def test_usage_has_the_figures_of_the_rows_in_groups_and_beside_another_time(pages):
+    page = pages.read("/usage?by=tool&since=24h").text
+    rows = {cells[0]: cells[1:] for cells in table(page)}
+    assert rows["bash"][:3] == ["4", "2", "1"]
+    assert rows["webfetch"][:2] == ["1", "0"]
+    assert rows["not set"][6:] == ["4", "480", "$2.25 + 1 unpriced"]
+    by_person = {cells[0]: cells for cells in table(pages.read("/usage?by=principal&since=24h").text)}
+    assert by_person["ada"][1] == "5"
+    by_label = {cells[0]: cells for cells in table(pages.read("/usage?by=label&key=repository&since=24h").text)}
+    assert by_label["shop"][9] == "$1.75 + 1 unpriced"
+    beside = table(pages.read("/usage?by=tool&since=24h&compare=before").text)
+    assert beside[1][1].endswith("none then") or "then" in beside[1][1]
+    filtered = table(pages.read("/usage?by=tool&since=24h&principal=ada&tool=read").text)
+    assert [cells[0] for cells in filtered] == ["read"]
+
+
+def table(page: str) -> list[list[str]]:
+    """The cells of the rows of the last table of a page."""
+    body = page.rpartition("<tbody>")[2].partition("</tbody>")[0]
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in body.split("<tr>")[1:]]
+    return [[" ".join(html.unescape(re.sub(r"<[^>]*>", " ", cell)).split()) for cell in row] for row in cells]
+
+
+@pytest.mark.parametrize("query", ["by=x", "by=label", "since=2026-01-02&until=2026-01-01", "since=900d", "compare=x",
+                                   "compare=from", "compare=from&against=x", "label=x"])  # fmt: skip
+def test_a_time_or_a_group_that_makes_no_sense_is_refused(pages, query):
+    assert pages.read(f"/usage?{query}").status == 400
+
+
+def test_the_proof_of_a_row_is_a_file(ledger, pages):
+    """As soon as it is sealed; before that, and of what is not there, the page says so."""
+    for query in ("kind=call&id=c-bash&by=", "kind=session&id=s-ada&by="):
+        while (answer := pages.read(f"/proof?{query}")).status == 503:
+            assert "NOT_SEALED" in answer.text
+            time.sleep(0.2)
+        assert answer.status == 200
+        assert answer.text.startswith("c2sp.org/tlog-proof")
+        assert answer.headers["content-disposition"].startswith("attachment")
+    assert pages.read("/proof?kind=call&id=none").status == 404
+    assert pages.read("/proof?kind=x&id=c-bash").status == 400
+
+
+def test_without_a_gateway_approvals_and_stops_say_how_to_name_one(pages):
+    for path in ("/approvals", "/health"):
+        assert "--gateway" in words(pages.read(path).text)

@@ -7,12 +7,11 @@ from typing import Any
 from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.ledger.groups import group_name
+from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.ui.asked import Asked
 from audit_svc.ui.charts import Chart, Point, chart
 from audit_svc.ui.texts import FINE
 
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 GROUPS = 1000
 """Groups that one question brings: the most of a page of the RPC."""
 

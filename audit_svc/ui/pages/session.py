@@ -7,7 +7,7 @@ from onrecord.audit.v1 import audit_pb2, questions_pb2
 from starlette.responses import Response
 
 from audit_svc.ui.asked import Asked
-from audit_svc.ui.checks import LOST_ROWS
+from audit_svc.ui.pages.checks import LOST_ROWS
 from audit_svc.ui.texts import is_bad, link, named
 
 PAGE = 500

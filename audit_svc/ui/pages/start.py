@@ -6,9 +6,9 @@ from onrecord.audit.v1 import questions_pb2
 from onrecord.common.v1 import common_pb2
 from starlette.responses import Response
 
-from audit_svc.ui import checks, figures
+from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.ui.asked import Asked
-from audit_svc.ui.figures import DAY_MS, HOUR_MS
+from audit_svc.ui.pages import checks, figures
 
 HOURS = 24
 LIVE_CALLS = 15

@@ -4,16 +4,22 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
-from onrecord.audit.v1 import questions_pb2
+import grpc
+from onrecord.audit.v1 import audit_pb2, proof_pb2, questions_pb2
 
+from audit_svc.ledger.steps import DAY_MS
 from audit_svc.ui.asked import Asked
-from audit_svc.ui.figures import DAY_MS
+from audit_svc.ui.remote import NOT_SEALED, NotAnswered
 from audit_svc.ui.texts import link
 
 State = Literal["yes", "no", "not known"]
 LOST_ROWS = "onrecord.gap"
 """The tool's name in the row of a producer that lost rows."""
 DAYS = 7
+NEWEST = 50
+_BESIDE = ("stops in force", "earlier rules are in force", "commands run", "commands are confined")
+"""How those parts of what a gateway's health says begin that are not about its record. Any other speaks against it."""
+SEALED_WITHIN_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,7 @@ class Finding:
 
 async def look(asked: Asked) -> list[Finding]:
     """All findings. Raises NotAnswered."""
-    return list(await asyncio.gather(_ledger(asked), _gateway(asked), _lost(asked), _clock(asked)))
+    return list(await asyncio.gather(_ledger(asked), _gateway(asked), _lost(asked), _clock(asked), _seal(asked)))
 
 
 def verdict(findings: list[Finding]) -> State:
@@ -48,8 +54,10 @@ async def _gateway(asked: Asked) -> Finding:
     if asked.gateway is None:
         return Finding(what, "not known", "no gateway is named: start audit-svc ui with --gateway host:port")
     serves, said = await asked.gateway.health()
-    state: State = "yes" if serves and not said else "no"
-    return Finding(what, state, said or ("it serves, and nothing waits" if serves else "it does not serve"))
+    against = [part for part in said.split("; ") if part and not part.startswith(_BESIDE)]
+    if not serves or against:
+        return Finding(what, "no", "; ".join(against) or said or "it does not serve")
+    return Finding(what, "yes", said or "it serves, and says nothing against it")
 
 
 async def _lost(asked: Asked) -> Finding:
@@ -69,6 +77,27 @@ async def _clock(asked: Asked) -> Finding:
         return Finding(what, "yes", "no row has a time that the ledger's clock contradicts")
     session = rows[0].tool_call.session_id
     return Finding(what, "no", "a row has a time that the ledger's clock contradicts", link("/session", id=session))
+
+
+async def _seal(asked: Asked) -> Finding:
+    """Has the proof of a row that was committed a while ago, and so of all that were sealed before it."""
+    what = "What was recorded is sealed"
+    listing = questions_pb2.ListToolCallsRequest(page_size=NEWEST)
+    newest: questions_pb2.ListToolCallsResponse = await asked.ledger.ask("ListToolCalls", listing)
+    settled = (each for each in newest.tool_calls if each.receipt.recorded_at_ms < asked.now_ms - SEALED_WITHIN_MS)
+    record = next(settled, None)
+    try:
+        if record is None:
+            await asked.ledger.ask("GetCheckpoint", proof_pb2.GetCheckpointRequest())
+            return Finding(what, "yes", "the log is signed, and no call has waited for longer than a minute")
+        key = questions_pb2.RowKey(id=record.tool_call.id, recorded_by=record.receipt.recorded_by)
+        request = proof_pb2.GetProofRequest(kind=audit_pb2.ROW_KIND_TOOL_CALL, row=key)
+        await asked.ledger.ask("GetProof", request)
+    except NotAnswered as failed:
+        is_overdue = failed.reason == NOT_SEALED and record is not None
+        is_told = failed.code in {grpc.StatusCode.DATA_LOSS, grpc.StatusCode.NOT_FOUND} or is_overdue
+        return Finding(what, "no" if is_told else "not known", failed.details)
+    return Finding(what, "yes", "the newest call that is older than a minute has its proof")
 
 
 async def _calls(asked: Asked, **conditions: object) -> list[questions_pb2.ToolCallRecord]:

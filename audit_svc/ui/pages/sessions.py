@@ -64,7 +64,7 @@ async def _listed(asked: Asked, given: Mapping[str, Any]) -> tuple[list[Found], 
         engine=given["engine"],
         model=given["model"],
         statuses=_values("status", STATUSES, given["status"]),
-        labels=_labels(given["label"]),
+        labels=labels_of(given["label"]),
         created_from_ms=asked.moment("since"),
         created_before_ms=asked.moment("until"),
         recorded_by=given["by"],
@@ -81,7 +81,7 @@ async def _by_calls(asked: Asked, given: Mapping[str, Any]) -> tuple[list[Found]
     wanted = questions_pb2.ToolCallFilter(
         engine=given["engine"],
         model=given["model"],
-        labels=_labels(given["label"]),
+        labels=labels_of(given["label"]),
         created_from_ms=asked.moment("since"),
         created_before_ms=asked.moment("until"),
         recorded_by=given["by"],
@@ -125,7 +125,8 @@ async def _record(asked: Asked, session_id: str, recorded_by: str) -> questions_
     return record
 
 
-def _labels(given: list[str]) -> dict[str, str]:
+def labels_of(given: list[str]) -> dict[str, str]:
+    """Labels given as key=value. Raises WrongAddress."""
     pairs = [label.partition("=") for label in given]
     if any(not (key and sign) for key, sign, _ in pairs):
         raise WrongAddress("label is key=value, such as repository=shop")

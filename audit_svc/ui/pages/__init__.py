@@ -1,0 +1,1 @@
+"""One module a page, and the sums and findings that pages share."""
