@@ -1,8 +1,6 @@
 """onrecord.audit.v1.ProofService: what others check the ledger with. The disk is read by a thread of its own."""
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import structlog
@@ -34,7 +32,6 @@ class ProofServicer(proof_pb2_grpc.ProofServiceServicer):
         """seal: None where nothing is sealed."""
         self._seal = seal
         self._query_log = query_log
-        self._thread = ThreadPoolExecutor(1, "seal-reader")
 
     async def GetCheckpoint(  # noqa: N802 - named by the proto
         self, request: proof_pb2.GetCheckpointRequest, context: Context
@@ -92,11 +89,7 @@ class ProofServicer(proof_pb2_grpc.ProofServiceServicer):
             raise
         return proof_pb2.AddCosignatureResponse()
 
-    def close(self) -> None:
-        """Begins nothing new."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
     async def _ask(self, answer: Callable[[SealReader], T]) -> T:
         if self._seal is None:
             raise Unsupported("nothing is sealed here: AUDIT_SEAL_SECONDS is 0")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, answer, self._seal)
+        return await self._seal.ask(answer)

@@ -137,5 +137,4 @@ class LedgerServices:
 
     async def close(self) -> None:
         """Writes the last rows of the log of queries."""
-        self._proofs.close()
         await self._query_log.close()

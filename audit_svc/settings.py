@@ -7,11 +7,21 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from service_kit.access.guard import GuardSettings
-from service_kit.setting_types import Count, HomePath, ListenAddress, NewFile, Seconds, SecondsOrZero, Text, file_with
+from service_kit.setting_types import (
+    Command,
+    Count,
+    HomePath,
+    ListenAddress,
+    NewFile,
+    Seconds,
+    SecondsOrZero,
+    Text,
+    file_with,
+)
 
 
 def _check_witnesses(path: Path, content: bytes) -> None:
-    from audit_svc.seal.witnesses import check_policy  # only where there are some: it takes long to load
+    from audit_svc.seal.outside.policy import check_policy  # only where there are some: it takes long to load
 
     check_policy(path, content)
 
@@ -49,6 +59,12 @@ class AuditSettings(GuardSettings):
 
     seal_witnesses: WitnessesFile | None = None
     """Who watches the log: the lines `witness NAME KEY [URL]` of a file of https://c2sp.org/tlog-policy."""
+
+    seal_hook: Command | None = None
+    """Gets each new checkpoint on its stdin, and has taken it when it ends with 0."""
+
+    seal_outside_seconds: Seconds = 60
+    """How often witnesses with a URL and the hook get the newest checkpoint, where there is a new one."""
 
     check_days: Count = Field(30, le=10_000)
     """After as many, and after an end that was not clean, the whole file is checked beside the service."""

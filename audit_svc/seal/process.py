@@ -12,8 +12,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from audit_svc.seal.folder import KEY, folder_of
+from audit_svc.seal.outside.holders import Holders
+from audit_svc.seal.outside.policy import watch_policy
 from audit_svc.seal.reader import SealReader
-from audit_svc.seal.witnesses import watch_policy
 from audit_svc.settings import AuditSettings
 
 log = structlog.get_logger(__name__)
@@ -33,9 +34,12 @@ class SealProcess(Collector):
         self._origin = settings.seal_origin or ""
         self._seconds = settings.seal_seconds
         self._max_lag_seconds = settings.seal_max_lag_seconds
-        self.reader = (
-            SealReader(settings.db, self.folder, watch_policy(settings.seal_witnesses)) if self._seconds else None
-        )
+        self.reader: SealReader | None = None
+        self.holders: Holders | None = None
+        if self._seconds:
+            witnesses = watch_policy(settings.seal_witnesses)
+            self.reader = SealReader(settings.db, self.folder, witnesses)
+            self.holders = Holders(self.reader, witnesses, settings.seal_hook, settings.seal_outside_seconds)
         self._leaves = 0
         self._trouble = ""
         self._caught_up = time.monotonic()
@@ -45,13 +49,15 @@ class SealProcess(Collector):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Seals while the body runs, and once more after it."""
-        if not self._seconds:
+        if not self.reader or not self.holders:
             yield
             return
         watching = asyncio.create_task(self._keep_running())
         try:
-            yield
+            async with self.holders.running():
+                yield
         finally:
+            self.reader.close()
             self._ending = True
             if self._process and self._process.stdin:
                 self._process.stdin.close()
@@ -67,7 +73,7 @@ class SealProcess(Collector):
             return f"the seal: {self._trouble}"
         if self._seconds and self.lag_seconds > self._max_lag_seconds:
             return f"the seal is {self.lag_seconds:.0f} s behind what was committed"
-        return ""
+        return self.holders.why_troubled() if self.holders else ""
 
     @property
     def lag_seconds(self) -> float:
@@ -85,6 +91,7 @@ class SealProcess(Collector):
             "1 while nothing can be sealed: the log and the health check say why.",
             value=bool(self._trouble),
         )
+        yield from self.holders.collect() if self.holders else ()
 
     async def _keep_running(self) -> None:
         while not self._ending:

@@ -1,27 +1,36 @@
 """What the serving process answers about the log: it reads the seal's folder, and has no key."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from audit_svc.errors import Damaged, InvalidRequest, NotFound
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadLog, NotSealed
 from audit_svc.seal.folder import CHECKPOINT, VERIFIER, read_checkpoint, read_verifier
+from audit_svc.seal.outside.cosigned import Cosigned
+from audit_svc.seal.outside.policy import NamedWitness
 from audit_svc.seal.proof import Proof
 from audit_svc.seal.proving import prove, rows_of
-from audit_svc.seal.tiles import WIDTH, Tiles, tile_path
-from audit_svc.seal.witnesses import Cosigned, NamedWitness
+from audit_svc.seal.tiles import WIDTH, Tiles, replace_file, tile_path
 from audit_svc.sqlite.open.connection import open_for_reading, translated
 from recording.transparency import tree
 from recording.transparency.checkpoint import Checkpoint
+from recording.transparency.cosignature import Witness
 from recording.transparency.errors import TransparencyError
 from recording.transparency.note import Verifier, split_note
 from recording.transparency.tree import HASH_BYTES
 
 _TILE = re.compile(r"tile/([0-9]{1,2})/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?", re.ASCII)
+
+TOLD = "told"
+"""In the seal's folder, the checkpoint that the operator's command took last."""
+
+T = TypeVar("T")
 
 
 class Head(NamedTuple):
@@ -36,7 +45,7 @@ class Head(NamedTuple):
 
 
 class SealReader:
-    """Answers from one ledger and its seal. It waits for the disk; one thread at a time may call it."""
+    """Answers from one ledger and its seal, and waits for the disk meanwhile: see ask()."""
 
     def __init__(
         self, database: Path, folder: Path, witnesses: Callable[[], Sequence[NamedWitness]] = tuple[NamedWitness, ...]
@@ -46,6 +55,15 @@ class SealReader:
         self._witnesses = witnesses
         self._cosigned = Cosigned(folder)
         self._tiles = Tiles(folder, 0)
+        self._thread = ThreadPoolExecutor(1, "seal-reader")
+
+    async def ask(self, answer: "Callable[[SealReader], T]") -> T:
+        """What answer says, which is called with this reader in its own thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, answer, self)
+
+    def close(self) -> None:
+        """Answers nothing more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def head(self) -> Head:
         """Raises NotSealed: there is none yet; Damaged: it cannot be read."""
@@ -90,6 +108,19 @@ class SealReader:
             raise NotFound(f"the log of {size} leaves has no such tile yet", "tile", path)
         with _damage():
             return self._tiles.tile(level, n)[: width * HASH_BYTES]
+
+    def seen_by(self, witness: Witness) -> int:
+        """The leaves of the newest checkpoint that a witness has signed; 0 where it has signed none."""
+        return self._cosigned.size(witness)
+
+    def was_told(self, checkpoint: Checkpoint) -> bool:
+        """Whether keep_told() was called with it last."""
+        path = self._folder / TOLD
+        return path.exists() and path.read_text(encoding="utf-8") == str(checkpoint)
+
+    def keep_told(self, checkpoint: Checkpoint) -> None:
+        """Remembers, over a restart too, that the operator's command has taken a checkpoint."""
+        replace_file(self._folder / TOLD, str(checkpoint).encode())
 
     def add_cosignature(self, note: str) -> None:
         """Keeps what a witness has signed. Raises as Cosigned.keep(), and NotSealed."""

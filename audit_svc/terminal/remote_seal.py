@@ -14,8 +14,8 @@ from audit_svc.ledger.batch import TOOL_CALL_COLUMNS, read_batch
 from audit_svc.seal.errors import BadLog, SealError
 from audit_svc.seal.folder import read_checkpoint
 from audit_svc.seal.leaf import BY_NAME
+from audit_svc.seal.outside.quorum import look
 from audit_svc.seal.proof import Proof
-from audit_svc.seal.quorum import look
 from audit_svc.seal.remote import Call, RemoteTiles, follow
 from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import Report, check_tiles

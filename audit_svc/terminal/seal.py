@@ -20,14 +20,14 @@ from audit_svc.seal.folder import (
 )
 from audit_svc.seal.history import History
 from audit_svc.seal.index import Index
+from audit_svc.seal.outside.cosigned import Cosigned
+from audit_svc.seal.outside.quorum import distinct, look, read_witness
 from audit_svc.seal.proof import Proof
 from audit_svc.seal.proving import KINDS_WITH_ID, prove, rows_of
-from audit_svc.seal.quorum import distinct, look, read_witness
 from audit_svc.seal.sealer import Sealer
 from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import Report
 from audit_svc.seal.verify import verify as verify_ledger
-from audit_svc.seal.witnesses import Cosigned
 from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal.running import (
     Database,

@@ -16,10 +16,10 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from onrecord.audit.v1 import administration_pb2, audit_pb2, proof_pb2, questions_pb2
 
+from audit_svc.seal.outside.policy import BadLine, read_policy
 from audit_svc.seal.proof import Proof
 from audit_svc.seal.reader import SealReader
 from audit_svc.seal.tiles import tile_path
-from audit_svc.seal.witnesses import BadLine, read_policy
 from audit_svc.services import LedgerServices, error_interceptor, rules
 from audit_svc.sqlite.store import SqliteLedger
 from recording.channel.watched import Watched
@@ -113,7 +113,8 @@ async def world(database: Path, open_ledger: Callable[..., SqliteLedger], tmp_pa
     callers.write_text("".join(entry for _, entry in made.values()))
     access = AccessInterceptor(rules(), Watched([callers], partial(load_callers, callers)))
     server = build_server([error_interceptor(), access])
-    services = LedgerServices(store, SealReader(database, seal.folder, lambda: read_policy(POLICY)))
+    reader = SealReader(database, seal.folder, lambda: read_policy(POLICY))
+    services = LedgerServices(store, reader)
     services.add_to(server)
     address = bind(server, "127.0.0.1:0")
     await server.start()
@@ -122,6 +123,7 @@ async def world(database: Path, open_ledger: Callable[..., SqliteLedger], tmp_pa
     services.begin_drain()
     await server.stop(None)
     await services.close()
+    reader.close()
 
 
 async def test_a_witness_follows_the_log_by_consistency_proofs_of_any_two_sizes(world):

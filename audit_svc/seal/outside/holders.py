@@ -1,0 +1,133 @@
+"""Tells those who remember the log outside of it of each new checkpoint, beside the service and never in its way."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+
+import httpx2
+import structlog
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from audit_svc.errors import AuditError
+from audit_svc.seal.errors import NotSealed
+from audit_svc.seal.outside import hook, http_witness
+from audit_svc.seal.outside.policy import NamedWitness
+from audit_svc.seal.reader import SealReader
+from recording.upkeep import attempt
+
+log = structlog.get_logger(__name__)
+
+HOOK = "hook"
+"""The holder that the command is, in metrics and in the log."""
+
+
+class Holders(Collector):
+    """The witnesses that have a URL, and the command."""
+
+    def __init__(
+        self, seal: SealReader, witnesses: Callable[[], Sequence[NamedWitness]], command: str | None, seconds: float
+    ) -> None:
+        """seconds: how often each gets the newest checkpoint, where there is a new one."""
+        self._seal = seal
+        self._witnesses = witnesses
+        self._command = command
+        self._seconds = seconds
+        self._leaves: dict[str, int] = {}
+        self._trouble: dict[str, str] = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Tells them while the body runs."""
+        loops = [asyncio.create_task(self._keep_on(self._ask_witnesses, "asking witnesses to cosign"))]
+        if self._command:
+            loops.append(asyncio.create_task(self._keep_on(self._run_hook, "handing out checkpoints")))
+        try:
+            yield
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.wait(loops)
+
+    def why_troubled(self) -> str:
+        """Who does not take checkpoints, and why; empty where all do."""
+        return "; ".join(f"{holder}: {why}" for holder, why in sorted(self._trouble.items()))
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The state of this moment."""
+        leaves = GaugeMetricFamily(
+            "onrecord_seal_holder_leaves", "Leaves of the newest checkpoint that a holder took.", labels=["holder"]
+        )
+        trouble = GaugeMetricFamily(
+            "onrecord_seal_holder_trouble", "1 while a holder takes no checkpoint: the log says why.", labels=["holder"]
+        )
+        for holder, count in self._leaves.items():
+            leaves.add_metric([holder], count)
+            trouble.add_metric([holder], bool(self._trouble.get(holder)))
+        yield leaves
+        yield trouble
+
+    async def _keep_on(self, tell: Callable[[], Awaitable[None]], task: str) -> None:
+        while True:
+            with attempt(task, foreseen=(AuditError,)):
+                try:
+                    await tell()
+                except NotSealed:
+                    await asyncio.sleep(min(1.0, self._seconds))
+                    continue
+            await asyncio.sleep(self._seconds)
+
+    async def _ask_witnesses(self) -> None:
+        asked = [witness for witness in self._witnesses() if witness.url]
+        for name in set(self._leaves) - {witness.name for witness in asked} - {HOOK}:
+            self._leaves.pop(name)
+            self._trouble.pop(name, None)
+        due = [witness for witness in asked if await self._is_behind(witness)]
+        if not due:
+            return
+        tls = await asyncio.to_thread(httpx2.create_ssl_context)  # which reads all certificates of the system
+        async with httpx2.AsyncClient(verify=tls, timeout=http_witness.TIMEOUT_SECONDS) as client:
+            await asyncio.gather(*(self._ask(client, witness) for witness in due))
+
+    async def _is_behind(self, witness: NamedWitness) -> bool:
+        head = await self._seal.ask(SealReader.head)
+        self._leaves[witness.name] = await self._seal.ask(lambda reader: reader.seen_by(witness.key))
+        return self._leaves[witness.name] != head.checkpoint.size
+
+    async def _ask(self, client: httpx2.AsyncClient, witness: NamedWitness) -> None:
+        try:
+            async with asyncio.timeout(http_witness.TIMEOUT_SECONDS):
+                self._leaves[witness.name] = await http_witness.ask(client, witness, self._seal)
+        except TimeoutError:
+            self._say(witness.name, f"it takes longer than {http_witness.TIMEOUT_SECONDS:.0f} s")
+        except AuditError as error:
+            self._say(witness.name, str(error), is_wrong=isinstance(error, http_witness.Contradicted))
+        else:
+            self._say(witness.name, "")
+
+    async def _run_hook(self) -> None:
+        head = await self._seal.ask(SealReader.head)
+        self._leaves.setdefault(HOOK, 0)
+        if not self._command or await self._seal.ask(lambda reader: reader.was_told(head.checkpoint)):
+            return
+        try:
+            await hook.run(self._command, head.note)
+        except hook.HookFailed as error:
+            self._say(HOOK, str(error))
+            return
+        await self._seal.ask(lambda reader: reader.keep_told(head.checkpoint))
+        self._leaves[HOOK] = head.checkpoint.size
+        self._say(HOOK, "")
+
+    def _say(self, holder: str, why: str, *, is_wrong: bool = False) -> None:
+        if why == self._trouble.get(holder, ""):
+            return
+        if not why:
+            log.info("seal.holder_goes_on", holder=holder)
+        elif is_wrong:
+            log.error("seal.contradicted", holder=holder, reason=why)
+        else:
+            log.warning("seal.holder_away", holder=holder, reason=why)
+        self._trouble[holder] = why
+        if not why:
+            del self._trouble[holder]
