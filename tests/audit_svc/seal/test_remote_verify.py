@@ -14,7 +14,8 @@ from onrecord.audit.v1 import proof_pb2
 
 from demo.processes import Service, run_command
 from recording.transparency.cosignature import Cosigner
-from recording.transparency.note import split_note
+from recording.transparency.note import Verifier, split_note
+from tests.audit_svc.seal.scripted_witness import ScriptedWitness
 from tests.audit_svc.seal.test_process import command, leaves, record, serve, until
 from tests.audit_svc.stubs import LedgerStub
 
@@ -168,3 +169,28 @@ def test_a_log_that_shrank_or_lost_a_tile_is_told(world):
         code, said = world.verify(service)
         assert code == 1
         assert service.terminate() == 0
+
+
+def test_a_service_has_its_log_cosigned_and_handed_out_by_its_settings(world, tmp_path):
+    key = command(world.database, "seal", "key", "new", "ledger.example.com/test").stdout.strip()
+    witness = ScriptedWitness("witness.example.com/w2", Verifier.parse(key))
+    witness.start()
+    world.policy.write_text(witness.line)
+    taken = tmp_path / "taken"
+    settings = {"AUDIT_SEAL_OUTSIDE_SECONDS": "0.1", "AUDIT_SEAL_HOOK": f"cp /dev/stdin {taken}"}
+    try:
+        with serve(world.database, AUDIT_SEAL_WITNESSES=str(world.policy), **settings) as service:
+            world.record(service, 300)
+            world.keep()
+            until(lambda: witness.size >= 300 and taken.exists())
+            said = world.verify(service, "--witness", str(witness.cosigner.verifier), "--old-checkpoint", str(taken))
+            assert said[0] == 0, said
+            witness.stop()
+            world.record(service, 1)
+            until(lambda: "seal.holder_away" in service.stderr_text())
+            witness.size += 1000
+            witness.start()
+            until(lambda: "seal.contradicted" in service.stderr_text())
+            assert service.terminate() == 0
+    finally:
+        witness.stop()
