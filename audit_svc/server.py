@@ -1,7 +1,6 @@
 """The ledger as a service, from start to drain."""
 
 import asyncio
-import gc
 import sys
 from functools import partial
 
@@ -17,6 +16,7 @@ from audit_svc.sqlite.open.connection import leave_out_memory_statistics
 from audit_svc.sqlite.store import SqliteLedger
 from recording.upkeep import attempt
 from service_kit.access.guard import Guard, open_guard
+from service_kit.collector import tune_collector
 from service_kit.observing.metrics import new_registry
 from service_kit.paging import keep_key
 from service_kit.run import Service, run_service
@@ -110,8 +110,6 @@ async def _watch_files(ledger: SqliteLedger, look: asyncio.Event) -> None:
 
 def _tune_interpreter() -> None:
     """Tunes the garbage collector and thread switching for ingest (docs/decisions/store-group-commit.md)."""
-    # Batches are many short-lived objects without cycles, which are looked for at every 700 objects by default.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    tune_collector()
     # How long the event loop may keep the lock while the writer wants it, in seconds; 0.005 by default.
     sys.setswitchinterval(0.0001)

@@ -24,6 +24,7 @@ from recording.record import open_record
 from service_kit.access.guard import open_guard
 from service_kit.access.interceptor import rules_for
 from service_kit.access.roles import Role
+from service_kit.collector import tune_collector
 from service_kit.errors import ErrorInterceptor
 from service_kit.http_server import serve_http
 from service_kit.observing.metrics import new_registry
@@ -105,6 +106,7 @@ async def serve(settings: IntakeSettings) -> None:
         beside=partial(serve_http, http.asgi, settings.http_listen, settings.server_files, settings.max_calls),
     )
     record.start()
+    tune_collector()
     beside = [
         asyncio.create_task(hooks.flush_for_ever(), name="hooks"),
         asyncio.create_task(stops.follow_for_ever(), name="stops"),

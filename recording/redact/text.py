@@ -57,6 +57,8 @@ def redact_name(name: str, limit: int) -> str:
     Random tokens are kept, since identifiers consist of them. Control characters are escaped, so that different names
     stay different and no name ends early.
     """
+    if not name:
+        return name
     if len(name) > _MAX_REMEMBERED:
         return _redacted_name(name, limit)
     return _remembered_name(exact.version(), name, limit)

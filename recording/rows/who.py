@@ -9,8 +9,11 @@ from recording.rows import fit
 def fit_who(row: audit_pb2.AuditRow | audit_pb2.CostRow, scope: Scope) -> None:
     """Sets them in a row. Never raises."""
     row.source = scope.source
-    row.principal = fit.name(scope.principal)
-    row.on_behalf_of = fit.name(scope.on_behalf_of)
-    row.parent_turn_id = fit.identifier(scope.parent_turn_id)
+    if scope.principal:
+        row.principal = fit.name(scope.principal)
+    if scope.on_behalf_of:
+        row.on_behalf_of = fit.name(scope.on_behalf_of)
+    if scope.parent_turn_id:
+        row.parent_turn_id = fit.identifier(scope.parent_turn_id)
     if scope.agent[0]:
         row.agent.name, row.agent.version = map(fit.software, scope.agent)
