@@ -60,7 +60,7 @@ def main(
     state.mkdir(exist_ok=True)
     figures: list[Figure] = []
     started, load = time.monotonic(), os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(dir=state, prefix="bench-") as folder:
+    with tempfile.TemporaryDirectory(dir=state, prefix="bench-", ignore_cleanup_errors=True) as folder:
         for name in chosen:
             place = Path(folder) / name
             place.mkdir()

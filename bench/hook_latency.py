@@ -1,5 +1,7 @@
 """(m) What a hook costs an agent: `onrecord-hook` as a whole process, with a door and with none.
 
+It is run as `intake-svc setup` has agents run it.
+
 The baseline is the same Python that does nothing, by turns with it: its start is most of the time.
 """
 
@@ -15,6 +17,7 @@ from bench.figures import Figure, Target, compare_at
 from bench.services import closed_port
 from demo.processes import REPOSITORY, start_service
 from intake_svc.hooks.kept import MAX_BYTES
+from intake_svc.setup.command import hook_program
 
 _CALL = {"session_id": "s", "prompt_id": "p", "hook_event_name": "PreToolUse", "tool_name": "Bash"}
 _INPUT = {"command": "make test", "description": "x" * 200}
@@ -24,7 +27,7 @@ _NOTHING = [sys.executable, "-c", "pass"]
 
 def measure(folder: Path, *, short: bool) -> list[Figure]:
     """Milliseconds of a whole process."""
-    hook = [str(Path(sys.executable).with_name("onrecord-hook")), "claude", "--door"]
+    hook = [*hook_program(), "claude", "--door"]
     state = folder / "hooks"
     figures = []
     settings = {

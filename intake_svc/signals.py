@@ -14,8 +14,6 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from intake_svc.dialects import Reading, read_logs, read_spans
 
-METRICS_ARE_DROPPED = "metrics are counted and dropped here: send spans and log records"
-
 
 @dataclass(frozen=True, slots=True)
 class Signal:
@@ -51,7 +49,7 @@ class Signal:
 def _drop_metrics(resource_metrics: Any) -> Reading:
     metrics: Iterable[Any] = (metric for scope in resource_metrics.scope_metrics for metric in scope.metrics)
     points = sum(len(getattr(metric, kind).data_points) for metric in metrics if (kind := metric.WhichOneof("data")))
-    return Reading(not_understood=(METRICS_ARE_DROPPED,) * points)
+    return Reading(ignored=points)  # counted, and not refused: agents tell their users of each refusal
 
 
 TRACES = Signal(

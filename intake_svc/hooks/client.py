@@ -25,7 +25,8 @@ AGENTS = ("claude", "codex", "gemini", "copilot", "cursor", "opencode")
 SECONDS = {"best_effort": 2.0, "strict": 10.0}
 """How long the door may take."""
 EXIT_USAGE = 64
-"""Not 2, with which hooks of several agents refuse a tool."""
+EXIT_REFUSED = 2
+"""With which hooks of several agents refuse a tool."""
 
 
 PLACE = ("Onrecord-Repository", "Onrecord-Branch")
@@ -67,14 +68,20 @@ def main() -> None:
         options = Options(sys.argv[1:])
     except ValueError:
         sys.stderr.write(USAGE)
-        sys.exit(0 if "--help" in sys.argv else EXIT_USAGE)
+        sys.exit(0 if "--help" in sys.argv else EXIT_REFUSED if _may_mean_strict(sys.argv[1:]) else EXIT_USAGE)
     try:
         _run(options)
     except Exception as error:  # noqa: BLE001 - whatever fails, best_effort does not stand in the agent's way
         if options.mode == "strict":
             sys.stderr.write(f"onrecord-hook: {type(error).__name__}\n")
-            os._exit(2)
+            os._exit(EXIT_REFUSED)
     os._exit(0)  # an interpreter's end takes milliseconds
+
+
+def _may_mean_strict(words: list[str]) -> bool:
+    """Whether a command line that is wrong may have been meant to refuse what is not recorded."""
+    said = " ".join(words)
+    return ("--mode" in said or "strict" in said) and "best_effort" not in said
 
 
 def _run(options: Options) -> None:

@@ -22,14 +22,14 @@ class Wanted:
     """The address of OTLP over gRPC, host:port."""
     http: str
     """The same over HTTP, for hooks too."""
-    hook: str
-    """The program `onrecord-hook`."""
+    hook: tuple[str, ...]
+    """The program `onrecord-hook`, as words."""
     options: tuple[str, ...] = ()
     """Its options, such as --rules."""
 
     def command(self, agent: str, event: str = "") -> str:
         """The command line of a hook."""
-        words = [self.hook, agent, *([event] if event else []), "--door", self.http, *self.options]
+        words = [*self.hook, agent, *([event] if event else []), "--door", self.http, *self.options]
         return shlex.join(words)
 
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from intake_svc.setup.command import hook_program
 from tests.intake_svc.conftest import open_house
 from tests.intake_svc.hooks.test_claude import CANARY, after, before, hook, rows_of
 from tests.support.ports import own_port
@@ -47,6 +48,12 @@ def test_a_broken_event_and_a_wrong_command_line_do_not_stand_in_the_way(tmp_pat
     said = hook("127.0.0.1:1", "no object", folder=tmp_path)
     assert (said.returncode, said.stdout) == (0, b"")
     assert hook("127.0.0.1:1", {}, "--no-such", folder=tmp_path).returncode not in (0, 2)
+    assert hook("127.0.0.1:1", {}, "--mode", "best_effort", "-x", folder=tmp_path).returncode not in (0, 2)
+
+
+@pytest.mark.parametrize("words", [("--mode", "stritc"), ("--mode=",), ("--mod", "strict"), ("--mode", "strict", "-x")])
+def test_a_mistyped_strict_refuses(words, tmp_path):
+    assert hook("127.0.0.1:1", {}, *words, folder=tmp_path).returncode == 2
 
 
 @pytest.mark.long
@@ -66,6 +73,15 @@ def test_what_was_kept_is_handed_over_by_the_next_run(tmp_path):
         assert json.loads(row["args_summary"])["$arguments"]["count"] == 2
         assert not (folder / "kept").exists()
         assert not (folder / "lost").exists()
+
+
+def test_as_setup_has_it_run_it_does_the_same_without_site_packages(tmp_path):
+    env = {"PATH": "/usr/bin", "ONRECORD_HOOK_DIR": str(tmp_path)}
+    command = [*hook_program(), "claude", "--door", "127.0.0.1:1"]
+    event = json.dumps(before("s-bare")).encode()
+    said = subprocess.run(command, input=event, env=env, cwd=tmp_path, capture_output=True, timeout=60, check=True)
+    assert (said.stdout, said.stderr) == (b"", b"")
+    assert json.loads((tmp_path / "kept").read_text())["session"] == "s-bare"
 
 
 def test_the_hook_imports_neither_grpc_nor_protobuf_nor_what_the_services_need():

@@ -12,7 +12,7 @@ from intake_svc.setup.agents import AGENTS, Wanted, files_of
 from intake_svc.setup.merging import CannotMerge, undo, write
 from tests.support.command_line import invoke
 
-WANTED = Wanted("127.0.0.1:4317", "127.0.0.1:4318", "/opt/bin/onrecord-hook", ("--mode", "strict"))
+WANTED = Wanted("127.0.0.1:4317", "127.0.0.1:4318", ("/opt/bin/onrecord-hook",), ("--mode", "strict"))
 THERE = {
     ".claude/settings.json": '{\n    "model": "opus",\n    "env": {"FOO": "ü"},\n    "hooks": {"PreToolUse": '
     '[{"matcher": "Bash", "hooks": [{"type": "command", "command": "mine"}]}]}\n}',
@@ -119,7 +119,7 @@ def test_undo_after_an_edit_takes_out_hooks_of_whatever_options(tmp_path):
     (file,) = files_of("claude", WANTED, tmp_path)
     write(file)
     path.write_text(path.read_text().replace('"model": "a"', '"model": "b"'))
-    (plain,) = files_of("claude", Wanted("127.0.0.1:4317", "127.0.0.1:4318", "/opt/bin/onrecord-hook"), tmp_path)
+    (plain,) = files_of("claude", Wanted("127.0.0.1:4317", "127.0.0.1:4318", ("/opt/bin/onrecord-hook",)), tmp_path)
     assert undo(plain)
     assert json.loads(path.read_text()) == {"model": "b"}
 
