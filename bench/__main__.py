@@ -22,6 +22,7 @@ from bench import (
     record_cost,
     recovery,
     rule_cost,
+    sealing,
     throughput,
     tools,
 )
@@ -44,6 +45,7 @@ MEASURES = {
     "k": conversations.measure,
     "l": door.measure,
     "m": hook_latency.measure,
+    "n": sealing.measure,
 }
 
 

@@ -29,10 +29,10 @@ SCRIPT = {
 }
 
 
-def start_ledger(folder: Path, port: int = 0, listen_seconds: float = 30) -> Service:
+def start_ledger(folder: Path, port: int = 0, listen_seconds: float = 30, **settings: str) -> Service:
     """audit_svc on a database in folder. It reads a large one for seconds before it listens."""
     env = {"AUDIT_LISTEN": f"127.0.0.1:{port}", "AUDIT_DB": str(folder / "audit.db"), "AUDIT_LOG_LEVEL": "info"}
-    return start_service("audit_svc", env, "serve", listen_seconds=listen_seconds)
+    return start_service("audit_svc", {**env, **settings}, "serve", listen_seconds=listen_seconds)
 
 
 def wait_until_indexed(database: Path) -> None:
