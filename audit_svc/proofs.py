@@ -47,6 +47,7 @@ class ProofServicer(proof_pb2_grpc.ProofServiceServicer):
                 consistency_hashes=seal.consistency(head, request.old_size),
                 verifier_key=str(head.verifier),
                 cosigned_notes=head.cosigned,
+                restores=map(str, seal.restores(head)),
             )
 
         return await self._ask(answer)

@@ -263,6 +263,8 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
         sync_interval_ms=settings.spool_sync_interval_ms,
         max_bytes=settings.spool_max_bytes,
         keep_acked_bytes=settings.spool_keep_acked_bytes,
+        witness_seconds=settings.witness_seconds,
+        log_key=settings.audit_log_key,
     )
     if toolset.rules and settings.rules_file:
         answers.policy_digest = toolset.rules.digest

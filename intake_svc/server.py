@@ -63,6 +63,9 @@ async def serve(settings: IntakeSettings) -> None:
             sync="always",
             max_bytes=settings.spool_max_bytes,
             keep_acked_bytes=settings.spool_keep_acked_bytes,
+            witness_seconds=settings.witness_seconds,
+            log_key=settings.audit_log_key,
+            refuse_doubted=False,  # what an agent did is told, whatever the ledger is
         )
         journal = Journal(settings.state_dir / "hooks")
         calls = Calls(journal, record.args_key, settings.join_seconds, settings.open_call_seconds)

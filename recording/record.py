@@ -12,9 +12,12 @@ from recording.delivery.sender import ACK_SECONDS, Sender, SenderState
 from recording.following.follower import IDLE_LOOK_SECONDS, LOOK_SECONDS, Follower
 from recording.kept.folder import KEEP_BYTES
 from recording.log import get_logger
+from recording.logger import safe_audit
 from recording.producing.spool_logger import Mode, SpoolLogger
 from recording.spool import Counters, Folders, Spool, SpoolOptions, Sync
 from recording.upkeep import attempt
+from recording.witness.doubts import Doubts
+from recording.witness.witness import SECONDS, Witness, WitnessOptions
 
 log = get_logger(__name__)
 
@@ -29,8 +32,13 @@ _LOOK_SECONDS = 1.0
 class Record:
     """The spool, its sender, and the adoption of spools that other processes left behind."""
 
-    def __init__(self, folders: Folders, sender: Sender, logger: SpoolLogger, args_key: ArgsKey) -> None:
+    def __init__(
+        self, folders: Folders, sender: Sender, logger: SpoolLogger, args_key: ArgsKey, witness: Witness | None = None
+    ) -> None:
+        """witness: None where nobody watches the ledger."""
         self.logger = logger
+        self._witness = witness
+        self._doubts = Doubts(folders.root.parent)
         self.args_key = args_key
         """Makes the digests of arguments."""
         self.dead_letters = DeadLetters(folders.root)
@@ -68,7 +76,21 @@ class Record:
     def trouble(self) -> str:
         """Why the mode's promise does not hold now, for people; empty if it holds. It tries the disk."""
         slow = self._slow_sync() if self.logger.waits_for_sync else ""
-        return self._homeless or slow or (self.spool.trouble() if self.logger.is_strict else "")
+        refuses = self._doubted() if self.logger.is_strict and self.logger.doubts is not None else ""
+        return self._homeless or slow or refuses or (self.spool.trouble() if self.logger.is_strict else "")
+
+    def is_doubted(self) -> bool:
+        """Whether the ledger is not what it was, and nobody has accepted that."""
+        return self._doubts.is_doubted()
+
+    @property
+    def witnessed_leaves(self) -> int:
+        """Of the newest checkpoint of the ledger's log that was seen; 0 where none was, or another process watches."""
+        return self._witness.leaves if self._witness is not None else 0
+
+    def _doubted(self) -> str:
+        why = self._doubts.why()
+        return f"the ledger is not what it was: {why}" if why else ""
 
     def detail(self) -> str:
         """What an operator should look at, though rows are taken; empty when there is nothing. It reads files."""
@@ -78,6 +100,7 @@ class Record:
             f"rows are not recorded but counted: {dropping}" if dropping else "",
             self._slow_sync(),
             self._sender.refusal(),
+            self._doubted(),
             f"{refused} rows that the ledger refused wait for a decision (dead-letters list)" if refused else "",
             f"{self.counters.moved} times a spool's folder was taken away" if self.counters.moved else "",
         ]
@@ -95,6 +118,8 @@ class Record:
     def start(self) -> None:
         """Starts sending, in the running event loop. Rows can be recorded before that."""
         self._sender.start()
+        if self._witness is not None:
+            self._witness.start()
         self._tending = asyncio.create_task(self._tend(), name="audit-folders")
         self._following = asyncio.create_task(self._follow(), name="audit-followed")
 
@@ -115,6 +140,8 @@ class Record:
             )  # what was taken away since the last check must not be lost with the process
         if self._following is not None:
             await self._following
+        if self._witness is not None:
+            await self._witness.aclose()
         await self._sender.aclose()
         self._follower.end()
         await asyncio.to_thread(self.spool.close)
@@ -178,10 +205,16 @@ def open_record(
     max_bytes: int = 2**30,
     keep_acked_bytes: int = KEEP_BYTES,
     ack_seconds: float = ACK_SECONDS,
+    witness_seconds: float = SECONDS,
+    log_key: str = "",
+    refuse_doubted: bool = True,
 ) -> Record:
     """Opens the spool below state_dir and recovers what earlier processes left there.
 
     Rows can be recorded at once; Record.start() starts sending them.
+
+    witness_seconds, log_key: see WitnessOptions. refuse_doubted: whether mode `strict` refuses tools while the ledger
+    is doubted.
 
     Raises:
         OSError: state_dir cannot be used.
@@ -192,4 +225,9 @@ def open_record(
     folders = Folders(state_dir / "spool", options)
     spool = folders.open_own()
     sender, logger = Sender(spool, target, ack_seconds=ack_seconds), SpoolLogger(spool, mode, sync)
-    return Record(folders, sender, logger, open_args_key(state_dir))
+    if refuse_doubted:
+        logger.doubts = Doubts(state_dir)
+    watching = WitnessOptions(witness_seconds, log_key, ack_seconds, options.counters)
+    witness = Witness(state_dir, target, partial(safe_audit, logger), watching)
+    sender.on_connected = witness.look_soon
+    return Record(folders, sender, logger, open_args_key(state_dir), witness)

@@ -20,6 +20,7 @@ from intake_svc.settings import IntakeSettings
 from service_kit import setting_types as st
 from service_kit.access.guard import CallersFile
 from service_kit.access.roles import check_name
+from service_kit.producing.settings import check_log_key
 from service_kit.settings import check_disk, load_settings, variable_of
 from tests.support.certificates import Authority
 
@@ -83,6 +84,15 @@ WRONG: dict[object, tuple[str, ...]] = {
     st.check_metrics_address: (*NO_ADDRESS, "unix:/x"),
     st.check_target: (*NO_ADDRESS, "nonsense", "host:0", "dns:///host", "dns://host:1", "ipv4:1.2.3.4", "xds:///x"),
     st.check_command: (*NO_LINE, "'x", 'x "y', "x\\", "''"),
+    check_log_key: (
+        *NO_LINE,
+        "key",
+        "a+b",
+        "name+0000000+AVpz",
+        "name+00000000+AVpz",
+        "a b+1a2b3c4d+AVpz",
+        "{tmp}/file",
+    ),
     check_name: (*NO_LINE, "a/b", "-a", ".a", "a b", "ä", "x" * 65),
     check_allowed: ("http://x", "a/b", "host:port", "host:0", "host:70000", "a b", "[:::1]", "x@y", "a,b c", "*"),
     split_policies: (",", "read=maybe", "read=", "read=allow=deny", "read,read", "read,read=ask", "=ask", "re\nad"),

@@ -28,6 +28,7 @@ def main(database: str, folder: str, key_file: str, origin: str, seconds: str) -
         try:
             with Sealer(Path(database), Path(folder), Path(key_file), origin) as sealer:
                 while not ended:
+                    sealer.take_order()
                     ended = _has_ended(float(seconds))
                     while sealer.step():
                         _tell(leaves=sealer.size, behind=True)

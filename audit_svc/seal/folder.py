@@ -14,6 +14,10 @@ from recording.transparency.note import Signer, Verifier
 KEY, VERIFIER, LOCK, CHECKPOINT, TROUBLE = "key", "key.pub", "lock", "checkpoint", "trouble"
 
 
+ORDER = "accept-restore"
+"""What asks the sealer to accept a restore; it removes it when that is done."""
+
+
 def folder_of(database: Path) -> Path:
     """Where the seal of a database is by default."""
     return database.with_name(f"{database.name}.seal")

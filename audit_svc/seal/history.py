@@ -3,7 +3,7 @@
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import apsw
@@ -28,13 +28,16 @@ class Restore:
     """Of each kind how many were lost."""
     reason: str
     by: str
+    producers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Of producers of which the ledger had more numbers than it has: the first and the last that it had more."""
 
     def leaf(self, at_ms: int) -> str:
         """What stands in the log of it."""
         said = {"kind": OWN, "v": str(leaf.VERSION), "act": "restore", "at": str(at_ms), "by": self.by}
         numbers = {"kept": self.kept, "lost": self.lost}
         whole = {name: {kind: str(number) for kind, number in of.items()} for name, of in numbers.items()}
-        return leaf.canonical({**said, "reason": self.reason, **whole}).decode()
+        ranges = {name: f"{first}-{last}" for name, (first, last) in self.producers.items()}
+        return leaf.canonical({**said, "reason": self.reason, **whole, "producers": ranges}).decode()
 
     @classmethod
     def parse(cls, said: str) -> Self:
@@ -44,7 +47,9 @@ class Restore:
             if read["act"] != "restore" or read["v"] != "1":
                 raise ValueError
             kept, lost = ({kind: int(number) for kind, number in read[name].items()} for name in ("kept", "lost"))
-            return cls(kept, lost, str(read["reason"]), str(read["by"]))
+            ranges = {name: said.split("-") for name, said in read.get("producers", {}).items()}
+            producers = {name: (int(first), int(last)) for name, (first, last) in ranges.items()}
+            return cls(kept, lost, str(read["reason"]), str(read["by"]), producers)
         except (ValueError, KeyError, AttributeError, TypeError):
             raise BadLog("the log has an entry that this version does not know: use a later one") from None
 
@@ -200,4 +205,38 @@ class History:
             before = len(known[kind])
             known[kind].cut(position)
             lost[kind] = before - len(known[kind])
-        return Restore(kept, lost, reason, by)
+        now = self.producers()
+        fewer = {
+            producer: (now.get(producer, 0) + 1, highest)
+            for producer, highest in self._index.producers().items()
+            if now.get(producer, 0) < highest
+        }
+        return Restore(kept, lost, reason, by, {name_of(*producer): numbers for producer, numbers in fewer.items()})
+
+    def producers(self) -> dict[tuple[str, str], int]:
+        """The highest number that has come of each producer, by (id, recorded_by), as the ledger has it now."""
+        found: Any = self._ledger.execute("SELECT id, recorded_by, highest_sequence FROM producers")
+        return {(id_, name): number for id_, name, number in found}
+
+    def not_back(self) -> dict[str, list[tuple[int, int]]]:
+        """By producer, the numbers that restores lost and that the ledger still does not have."""
+        known, gone = self.producers(), {}
+        highest = {name_of(*producer): (producer, number) for producer, number in known.items()}
+        _, restores = segments(self._index, self.tiles.size)
+        for _, restore in restores:
+            for name, (first, last) in restore.producers.items():
+                producer, number = highest.get(name, (("", ""), 0))
+                holes: Any = self._ledger.execute(
+                    "SELECT max(first_sequence, ?3), min(last_sequence, ?4) FROM producer_gaps WHERE producer_id = ?1 "
+                    "AND recorded_by = ?2 AND first_sequence <= ?4 AND last_sequence >= ?3 ORDER BY first_sequence",
+                    (*producer, first, last),
+                )
+                left = [*holes, *([(max(first, number + 1), last)] if number < last else [])]
+                if left:
+                    gone[name] = left
+        return gone
+
+
+def name_of(id_: str, recorded_by: str) -> str:
+    """A producer for people: its id, and who it is where the id does not say so."""
+    return id_ if not recorded_by or id_.startswith(f"{recorded_by}/") else f"{recorded_by}/{id_}"

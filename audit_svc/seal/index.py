@@ -3,7 +3,7 @@
 It is no part of the proof: what it says is checked against the signed tiles, leaf by leaf.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +25,12 @@ CREATE TABLE IF NOT EXISTS entries (
     position INTEGER PRIMARY KEY NOT NULL,
     leaf     TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS producers (
+    id               TEXT NOT NULL,
+    recorded_by      TEXT NOT NULL,
+    highest_sequence INTEGER NOT NULL,
+    PRIMARY KEY (id, recorded_by)
+) STRICT, WITHOUT ROWID;
 """
 INDEX = "index.db"
 """The file, in the seal's folder."""
@@ -98,6 +104,28 @@ class Index:
         """Adds a leaf of the seal itself."""
         self._connection.execute("INSERT INTO entries (leaf) VALUES (?)", (leaf,))
         self.add(Run(index, OWN, 1, self._connection.last_insert_rowid(), 1))
+
+    def entries(self, size: int, limit: int = -1) -> list[tuple[int, str]]:
+        """The newest leaves of the seal itself among the first size leaves, the oldest first, with their indices."""
+        found = self._connection.execute(
+            "SELECT r.first_index + e.position - r.first_position, e.leaf FROM entries e JOIN runs r ON r.kind = ?1 "
+            "AND e.position >= r.first_position AND e.position < r.first_position + r.rows "
+            "WHERE r.first_index + e.position - r.first_position < ?2 ORDER BY e.position DESC LIMIT ?3",
+            (OWN, size, limit),
+        )
+        return [(int(index), str(leaf)) for index, leaf in found][::-1]
+
+    def note_producers(self, highest: Mapping[tuple[str, str], int]) -> None:
+        """Notes the highest number that came of producers, known by (id, recorded_by)."""
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO producers VALUES (?, ?, ?)",
+            [(*producer, number) for producer, number in highest.items()],
+        )
+
+    def producers(self) -> dict[tuple[str, str], int]:
+        """The highest number that came of each producer, by (id, recorded_by)."""
+        found = self._connection.execute("SELECT id, recorded_by, highest_sequence FROM producers")
+        return {(str(id_), str(name)): int(number) for id_, name, number in found}
 
     def last(self) -> Run | None:
         """The run of the last leaf."""

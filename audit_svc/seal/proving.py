@@ -9,13 +9,14 @@ import apsw
 
 from audit_svc.errors import AmbiguousId, Damaged, NotFound
 from audit_svc.seal.errors import NotSealed
+from audit_svc.seal.history import Restore
 from audit_svc.seal.index import Index
 from audit_svc.seal.leaf import KINDS, Kind
-from audit_svc.seal.proof import Proof
 from audit_svc.seal.tiles import Tiles
 from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.errors import BadNote
 from recording.transparency.note import Verifier, split_note
+from recording.transparency.proof import Proof
 
 KINDS_WITH_ID = tuple(kind for kind in KINDS if "id" in kind.texts)
 
@@ -37,8 +38,8 @@ def prove(folder: Path, log: Verifier, notes: Sequence[str], rows: Sequence[tupl
     newest = Checkpoint.parse(split_note(notes[-1])[0])
     with closing(Index(folder)) as index:
         for row in reversed(rows):
-            at = index.find(row[0].name, row[1])
-            if at is not None and at < newest.size:
+            at = _leaf_of(index, row[0], row[1], newest.size)
+            if at is not None:
                 break
         else:
             raise NotSealed(f"the {rows[0][0].name} is not sealed yet: try again in a second")
@@ -54,6 +55,18 @@ def prove(folder: Path, log: Verifier, notes: Sequence[str], rows: Sequence[tupl
             continue  # a checkpoint from before a restore of the log, or a row that was changed
         return made
     raise Damaged(f"the {kind.name} is not what was sealed as leaf {at}: `audit-svc verify` tells what was changed")
+
+
+def _leaf_of(index: Index, kind: Kind, position: int, size: int) -> int | None:
+    """The leaf of a row; None where it has none yet, or had another row of a position that a restore lost."""
+    at = index.find(kind.name, position)
+    if at is None or at >= size:
+        return None
+    lost = any(
+        at < entry and Restore.parse(said).kept.get(kind.name, position) < position
+        for entry, said in index.entries(size)
+    )
+    return None if lost else at
 
 
 def rows_of(

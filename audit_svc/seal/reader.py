@@ -12,9 +12,9 @@ from audit_svc.errors import Damaged, InvalidRequest, NotFound
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadLog, NotSealed
 from audit_svc.seal.folder import CHECKPOINT, VERIFIER, read_checkpoint, read_verifier
+from audit_svc.seal.index import Index
 from audit_svc.seal.outside.cosigned import Cosigned
 from audit_svc.seal.outside.policy import NamedWitness
-from audit_svc.seal.proof import Proof
 from audit_svc.seal.proving import prove, rows_of
 from audit_svc.seal.tiles import WIDTH, Tiles, replace_file, tile_path
 from audit_svc.sqlite.open.connection import open_for_reading, translated
@@ -23,8 +23,10 @@ from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.cosignature import Witness
 from recording.transparency.errors import TransparencyError
 from recording.transparency.note import Verifier, split_note
+from recording.transparency.proof import Proof
 from recording.transparency.tree import HASH_BYTES
 
+MAX_RESTORES = 16
 _TILE = re.compile(r"tile/([0-9]{1,2})/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?", re.ASCII)
 
 TOLD = "told"
@@ -88,6 +90,12 @@ class SealReader:
             return []
         with _damage():
             return tree.consistency_proof(old_size, head.checkpoint.size, self._tiles.subtree)
+
+    def restores(self, head: Head) -> list[Proof]:
+        """The newest entries that say that the ledger was restored, the oldest first. Raises Damaged."""
+        with _damage(), closing(Index(self._folder)) as index:
+            said = index.entries(head.checkpoint.size, MAX_RESTORES)
+            return [Proof.make(leaf.encode(), at, self._tiles, head.note) for at, leaf in said]
 
     def proof(self, kinds: Sequence[leaf.Kind], id_: str, recorded_by: str | None) -> Proof:
         """Of the one row of an id. Raises NotFound, AmbiguousId, NotSealed, Damaged, StoreRefused."""

@@ -5,6 +5,7 @@ goes on from the checkpoint: nobody was ever told of anything behind it.
 """
 
 import hashlib
+import json
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +13,7 @@ from typing import Any, Self
 from audit_svc.ledger.side_by_side import side_by_side
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadLog
-from audit_svc.seal.folder import CHECKPOINT, FolderLock, keep_verifier, make_key, read_checkpoint, read_key
+from audit_svc.seal.folder import CHECKPOINT, ORDER, FolderLock, keep_verifier, make_key, read_checkpoint, read_key
 from audit_svc.seal.history import History, Restore
 from audit_svc.seal.index import INDEX, Index, Run
 from audit_svc.seal.leaf import KINDS, Kind
@@ -54,6 +55,7 @@ class Sealer:
             self._tiles = TileWriter(folder, size)
             self._history = History(self._ledger, self._index, Tiles(folder, size))
             self._last = {kind.name: self._history.last_sealed(kind) for kind in KINDS}
+            self._producers = self._index.producers()
         except BaseException:
             self._lock.release()
             raise
@@ -83,6 +85,7 @@ class Sealer:
         with translated(self._folder), self._ledger:  # one moment of all tables
             for kind in KINDS:
                 self._history.refuse_rewritten(kind, *self._last[kind.name])
+            producers = self._history.producers()
             for kind in KINDS:
                 position = kind.column("position")
                 rows: Any = self._ledger.execute(
@@ -91,39 +94,56 @@ class Sealer:
                 if taken := [(at, hashlib.sha256(hashed).digest()) for at, hashed in rows]:
                     found.append((kind, taken))
         if found:
-            self._append(found)
+            self._append(found, producers)
         return any(len(taken) == ROUND_ROWS for _, taken in found)
 
     def accept_restore(self, reason: str, by: str) -> Restore:
         """Puts on the log that the ledger was restored from a copy, what of it is lost by that, and who says so.
 
-        Where nothing is lost, nothing is put there.
+        That stands there too where nothing is lost by what the log says: its folder may be as old as the copy.
 
         Raises:
             BadLog, StoreRefused: as step().
         """
         with translated(self._folder), self._ledger:
+            producers = self._history.producers()
             restore = self._history.restore({kind.name: self._history.last_kept(kind) for kind in KINDS}, reason, by)
-        if not any(restore.lost.values()):
-            return restore
         said = restore.leaf(int(time.time() * 1000))
         before = self.size
         self._tiles.append([tree.leaf_hash(said.encode())])
         with self._index.transaction():
             self._index.add_entry(said, before)
+            self._index.note_producers(producers)
         self._sign(before)
         self._last = {kind.name: self._history.last_sealed(kind) for kind in KINDS}
         return restore
 
-    def _append(self, found: list[tuple[Kind, list[tuple[int, bytes]]]]) -> None:
+    def take_order(self) -> None:
+        """Accepts a restore where somebody has asked for it beside the running sealer. Raises as accept_restore()."""
+        path = self._folder / ORDER
+        if not path.exists():
+            return
+        try:
+            said = json.loads(path.read_bytes())
+            reason, by = str(said["reason"]), str(said["by"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            path.unlink(missing_ok=True)
+            raise BadLog(f"{path} could not be read ({type(error).__name__}): ask again") from None
+        self.accept_restore(reason, by)
+        path.unlink(missing_ok=True)
+
+    def _append(self, found: list[tuple[Kind, list[tuple[int, bytes]]]], producers: dict[tuple[str, str], int]) -> None:
         before = self.size
         self._tiles.append([sealed for _, taken in found for _, sealed in taken])
+        new = {producer: number for producer, number in producers.items() if self._producers.get(producer) != number}
         with self._index.transaction():
+            self._index.note_producers(new)
             index = before
             for kind, taken in found:
                 for first, last in side_by_side([position for position, _ in taken]):
                     self._index.add(Run(index, kind.name, leaf.VERSION, first, last - first + 1))
                     index += last - first + 1
+        self._producers = producers
         self._sign(before)
         for kind, taken in found:
             self._last[kind.name] = taken[-1]

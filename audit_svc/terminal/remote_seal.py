@@ -15,7 +15,6 @@ from audit_svc.seal.errors import BadLog, SealError
 from audit_svc.seal.folder import read_checkpoint
 from audit_svc.seal.leaf import BY_NAME
 from audit_svc.seal.outside.quorum import look
-from audit_svc.seal.proof import Proof
 from audit_svc.seal.remote import Call, RemoteTiles, follow
 from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import Report, check_tiles
@@ -27,6 +26,7 @@ from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.cosignature import Witness
 from recording.transparency.errors import BadNote
 from recording.transparency.note import Verifier
+from recording.transparency.proof import Proof
 
 NEWEST = 20
 """Of so many tool calls it is looked whether what is answered is what was sealed."""

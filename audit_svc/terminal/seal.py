@@ -1,16 +1,19 @@
 """verify, proof, and seal with its commands."""
 
 import getpass
+import json
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from audit_svc.ledger.columns import MAX_TIME_MS
 from audit_svc.seal import leaf
-from audit_svc.seal.errors import BadLog, Rewritten, SealError
+from audit_svc.seal.errors import BadLog, InUse, Rewritten, SealError
 from audit_svc.seal.folder import (
     CHECKPOINT,
     KEY,
+    ORDER,
     VERIFIER,
     folder_of,
     make_key,
@@ -18,14 +21,13 @@ from audit_svc.seal.folder import (
     read_key,
     read_verifier,
 )
-from audit_svc.seal.history import History
+from audit_svc.seal.history import History, Restore
 from audit_svc.seal.index import Index
 from audit_svc.seal.outside.cosigned import Cosigned
 from audit_svc.seal.outside.quorum import distinct, look, read_witness
-from audit_svc.seal.proof import Proof
 from audit_svc.seal.proving import KINDS_WITH_ID, prove, rows_of
 from audit_svc.seal.sealer import Sealer
-from audit_svc.seal.tiles import Tiles
+from audit_svc.seal.tiles import Tiles, replace_file
 from audit_svc.seal.verify import Report
 from audit_svc.seal.verify import verify as verify_ledger
 from audit_svc.sqlite.open.files import reading
@@ -41,10 +43,13 @@ from audit_svc.terminal.running import (
 )
 from recording.transparency.cosignature import Cosignature, Witness
 from recording.transparency.note import Verifier
+from recording.transparency.proof import Proof
 from service_kit.terminal.command import Argument, BadParameter, Exit, Option, echo
 from service_kit.times import show_time
 
 EXIT_NOT_VERIFIED = 2
+
+_ORDER_SECONDS = 60.0
 
 Folder = Annotated[Path | None, Option("--seal", help="The seal's folder; FILE.seal beside the database by default.")]
 KeyFile = Annotated[Path | None, Option("--key-file", help="The signing key; `key` in the seal's folder by default.")]
@@ -187,12 +192,16 @@ def status(db: Database = None, seal: Folder = None, as_json: Json = False) -> N
                     (last[0],),
                 )
                 waiting += rows
+            gone = history.not_back()
     fields = {"origin": checkpoint.origin, "key": str(verifier), "leaves": checkpoint.size, "waiting": waiting}
     fields["trouble"] = trouble
+    fields["lost"] = gone
     said = f"log      {checkpoint.origin}\nkey      {verifier}\nleaves   {checkpoint.size}\nwaiting  {waiting}"
     if as_json:
         say("", fields, as_json=True)
     else:
+        for name, ranges in gone.items():
+            said += "".join(f"\nlost     {name}: numbers {first} to {last}" for first, last in ranges)
         echo(f"{said}\ntrouble  {trouble}" if trouble else said)
     raise Exit(1 if trouble else 0)
 
@@ -245,10 +254,32 @@ def accept_restore(
             raise SealError("--reason is empty: say why, it stands in the log for ever")
         if not (folder / CHECKPOINT).exists():
             raise SealError(f"{folder} has no checkpoint: nothing is sealed there, and so nothing lost")
-    with error_is_exit_code_1(), Sealer(path, folder, key_file or own_key, "") as sealer:
-        restore = sealer.accept_restore(reason, getpass.getuser())
+    with error_is_exit_code_1():
+        try:
+            with Sealer(path, folder, key_file or own_key, "") as sealer:
+                restore = sealer.accept_restore(reason, getpass.getuser())
+        except InUse:
+            restore = _ask_sealer(folder, reason)
     lost = {kind: count for kind, count in restore.lost.items() if count}
     echo("lost: " + (", ".join(f"{count} of {kind}" for kind, count in lost.items()) or "nothing"))
+    for name, (first, last) in restore.producers.items():
+        echo(f"lost of producer {name}: numbers {first} to {last}, until it sends them again")
+
+
+def _ask_sealer(folder: Path, reason: str) -> Restore:
+    """Has the running sealer accept a restore. Raises SealError: it does not."""
+    order = folder / ORDER
+    replace_file(order, json.dumps({"reason": reason, "by": getpass.getuser()}).encode(), mode=0o600)
+    deadline = time.monotonic() + _ORDER_SECONDS
+    while order.exists():
+        if time.monotonic() > deadline:
+            order.unlink(missing_ok=True)
+            raise SealError("the process that seals does not answer: look at the service's log (seal.trouble)")
+        time.sleep(0.05)
+    checkpoint, _ = _checkpoint(folder, _verifier(None, folder))
+    with closing(Index(folder)) as index:
+        (_, said) = index.entries(checkpoint.size, 1)[-1]
+    return Restore.parse(said)
 
 
 def _where(db: Path | None, seal: Path | None) -> tuple[Path, Path, Path]:

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
@@ -18,6 +20,8 @@ from recording.log import get_logger
 from recording.spool import Batch
 
 log = get_logger(__name__)
+
+M = TypeVar("M", bound=Message)
 
 RecordCall = grpc.aio.StreamStreamCall[bytes, audit_pb2.RecordResponse]
 
@@ -122,6 +126,19 @@ class Connection:
         )
         return await method(request, timeout=timeout_seconds, metadata=self._metadata)
 
+    async def ask(self, method: str, request: Message, answer: type[M], timeout_seconds: float) -> M:
+        """Calls a unary RPC of the audit service by its full name, such as /onrecord.audit.v1.ProofService/GetProof.
+
+        Raises:
+            grpc.aio.AioRpcError: it failed.
+        """
+        call: grpc.aio.UnaryUnaryMultiCallable[Message, M] = self._channel.unary_unary(
+            method,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=answer.FromString,
+        )
+        return await call(request, timeout=timeout_seconds, metadata=self._metadata)
+
     async def aclose(self) -> None:
         """Cancels running calls, and closes the channel."""
         await self._channel.close()
@@ -167,6 +184,12 @@ def ledger_row_version(error: BaseException | None) -> int | None:
             told = info.metadata["row_version"]
             return int(told) if told.isdecimal() else 0
     return None
+
+
+def reason_of(error: BaseException) -> str:
+    """The reason that a status gives (google.rpc.ErrorInfo), such as NOT_SEALED; empty if it gives none."""
+    info = error_details_pb2.ErrorInfo()
+    return next((info.reason for detail in _details(error) if detail.Unpack(info)), "")
 
 
 def is_unavailable(error: BaseException) -> bool:

@@ -9,6 +9,7 @@ import asyncio
 import random
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -114,6 +115,8 @@ class Sender:
         self._last_failure = ("", "")
         self._announced_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
+        self.on_connected: Callable[[], object] = lambda: None
+        """Called when the first batch of a connection is answered."""
 
     def start(self) -> None:
         """Starts sending, on the running event loop."""
@@ -275,6 +278,7 @@ class Sender:
                 await call.write(encode_request(covered, batch))
 
     async def _take_acks(self, call: RecordCall) -> None:
+        connected = False
         while isinstance(response := await call.read(), audit_pb2.RecordResponse):
             if not self._in_flight or response.range != self._in_flight[0].covered:
                 raise ProtocolBroken("the audit service acked what was not sent, or not in order")
@@ -284,6 +288,9 @@ class Sender:
             await self._settle(sent, verdict)
             self._in_flight.popleft()
             self._expect_ack()
+            if not connected:
+                connected = True
+                self.on_connected()
             self._wake.set()
             self._progress.set()
 

@@ -16,12 +16,17 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recording.kept.folder import KEEP_BYTES
 from recording.locks import lock_file
 from recording.log import get_logger, root_logger
 from recording.producing.courier import LOG, SENDER_LOCK
+
+if TYPE_CHECKING:
+    from onrecord.audit.v1 import audit_pb2
+
+    from recording.spool import Folders
 
 log = get_logger(__name__)
 
@@ -47,6 +52,12 @@ def main() -> None:
         type=int,
         default=KEEP_BYTES,
         help="how much of what is sent stays on disk, for a ledger that is restored from an old backup",
+    )
+    parser.add_argument(
+        "--witness-seconds", type=float, default=60.0, help="how often the ledger's log is looked at; 0: never"
+    )
+    parser.add_argument(
+        "--log-key", default="", help="the verifier key of the ledger's log; else the first that is seen"
     )
     parser.add_argument("--until-sent", action="store_true", help="end when all is sent and no application is left")
     options = parser.parse_args()
@@ -109,6 +120,7 @@ async def _send(orders: dict[str, Any], lock: int) -> None:
     from recording.following.follower import IDLE_LOOK_SECONDS, LOOK_SECONDS, Follower
     from recording.spool import Folders, SpoolOptions
     from recording.upkeep import attempt
+    from recording.witness.witness import Witness, WitnessOptions
 
     paths = {name: Path(orders[name]) if orders.get(name) else None for name in ("ca", "cert", "key", "token_file")}
     files = ClientFiles(paths["ca"], paths["cert"], paths["key"]) if paths["ca"] else None
@@ -121,11 +133,15 @@ async def _send(orders: dict[str, Any], lock: int) -> None:
     sender = Sender(None, target, counters=options.counters)
     follower = Follower(root, sender, options.counters)
     follower.take(lock)
+    watching = WitnessOptions(orders["witness_seconds"], orders["log_key"], counters=options.counters)
+    witness = Witness(root.parent, target, lambda row: _record(folders, row), watching)
+    sender.on_connected = witness.look_soon
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     log.info("sender.started", root=str(root), target=target.address)
     sender.start()
+    witness.start()
     alone_since: float | None = None
     while not stopping.is_set():
         with attempt("adoption of spools", event="spool.adoption_failed", foreseen=(OSError,)):
@@ -148,9 +164,19 @@ async def _send(orders: dict[str, Any], lock: int) -> None:
         await sender.drain(_DRAIN_SECONDS)
     if sender.adopted and not stopping.is_set():
         log.error("sender.folder_gone", root=str(root), hint="somebody removed folders whose rows were not sent yet")
+    await witness.aclose()
     await sender.aclose()
     follower.end()
     log.info("sender.ended", root=str(root), stored=options.counters.stored, rejected=options.counters.rejected)
+
+
+def _record(folders: "Folders", row: "audit_pb2.ControlRow") -> None:
+    """Puts a row into a folder of its own, which is adopted like a dead process's."""
+    spool = folders.make()
+    try:
+        spool.append(row)
+    finally:
+        spool.close()
 
 
 _MAX_ADOPTED = 4

@@ -5,7 +5,7 @@ The files are read as they lie, whoever appends to them or sends from them meanw
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -83,8 +83,10 @@ def read_batches(root: Path, max_rows: int, max_bytes: int) -> Iterator[tuple[st
         yield producer_id, batch
 
 
-def sample(root: Path, rows: int) -> list[Record]:
-    """Rows for a look whether the ledger has them: of a producer the last that is acked, and others by chance.
+def sample(root: Path, rows: int, wanted: Callable[[bytes], bool]) -> list[tuple[str, Batch]]:
+    """Rows for a look whether the ledger has them, each as a batch of its own; beside it the spool's id.
+
+    The last that is acked, and others by chance. wanted: whether a payload is of a kind that is looked for.
 
     Raises:
         OSError: the disk cannot be read.
@@ -92,28 +94,40 @@ def sample(root: Path, rows: int) -> list[Record]:
     segments = acked_segments(root)
     if not segments:
         return []
-    chosen: dict[tuple[str, int], Record] = {}
-    newest = {segment.producer_id: segment for segment in segments}
-    last = random.choice(list(newest.values()))  # noqa: S311 - who reads the disk knows as much
-    for record in _records(root, last):
-        if record.kind == ROW:
-            chosen = {(last.producer_id, record.number): record}
-    for _ in range(rows - 1):
-        segment = random.choice(segments)  # noqa: S311
-        if (found := _by_chance(root, segment)) is not None:
-            chosen[segment.producer_id, found.number] = found
-    return list(chosen.values())
+    newest = {segment.producer_id: segment for segment in segments}.values()
+    found = [_last(root, max(newest, key=_changed_at), wanted)]
+    found += [_by_chance(root, random.choice(segments), wanted) for _ in range(rows - 1)]  # noqa: S311 - no secret
+    return list({(spool_id, batch.first): (spool_id, batch) for spool_id, batch in filter(None, found)}.values())
 
 
-def _by_chance(root: Path, segment: AckedSegment) -> Record | None:
-    first = None
+def _changed_at(segment: AckedSegment) -> int:
     with suppress(OSError):
-        skip = random.randrange(max(1, segment.path.stat().st_size))  # noqa: S311
-        for record in _records(root, segment, skip):
-            if record.kind == ROW:
-                return record
-        first = next((record for record in _records(root, segment) if record.kind == ROW), None)
-    return first
+        return segment.path.stat().st_mtime_ns
+    return 0
+
+
+def _last(root: Path, segment: AckedSegment, wanted: Callable[[bytes], bool]) -> tuple[str, Batch] | None:
+    last = None
+    for record in _records(root, segment):
+        if record.kind == ROW and wanted(record.payload):
+            last = record
+    return last and (segment.producer_id, _batch_of(last))
+
+
+def _by_chance(root: Path, segment: AckedSegment, wanted: Callable[[bytes], bool]) -> tuple[str, Batch] | None:
+    skip = 0
+    with suppress(OSError):
+        skip = random.randrange(max(1, segment.path.stat().st_size))  # noqa: S311 - no secret
+    for start in (skip, 0):
+        for record in _records(root, segment, start):
+            if record.kind == ROW and wanted(record.payload):
+                return segment.producer_id, _batch_of(record)
+    return None
+
+
+def _batch_of(record: Record) -> Batch:
+    number, payload = record.number, record.payload
+    return Batch(number, Position(0, 0, number + 1), [number], [payload], len(payload), record.version)
 
 
 def _records(root: Path, segment: AckedSegment, skip: int = 0) -> Iterator[Record]:

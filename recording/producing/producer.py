@@ -21,6 +21,7 @@ from recording.log import get_logger
 from recording.logger import AuditRefused, Row
 from recording.producing.spool_logger import REFUSAL, Mode, SpoolLogger
 from recording.spool import Folders, Spool, SpoolClosed, SpoolOptions
+from recording.witness.doubts import Doubts
 
 log = get_logger(__name__)
 
@@ -97,7 +98,7 @@ class Producer:
         """Records that a tool is about to run.
 
         Raises:
-            AuditRefused: the mode is `strict`, and the intent was not recorded.
+            AuditRefused: the mode is `strict`, and the intent was not recorded, or the ledger is doubted.
             SpoolClosed: the producer is closed.
         """
         try:
@@ -170,6 +171,7 @@ class Producer:
                     spool.note_lost(self._unrecorded, self._unrecorded_from_ms)
                     self._unrecorded = self._unrecorded_from_ms = 0
                 self._logger = SpoolLogger(spool, self._mode, "interval")
+                self._logger.doubts = Doubts(self._root.parent)
             return self._logger
 
     def _care(self) -> None:

@@ -10,6 +10,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from recording.logger import AuditRefused, Row
 from recording.spool import Spool, SpoolClosed, Sync
+from recording.witness.doubts import DOUBTED, Doubts
 
 Mode = Literal["best_effort", "strict"]
 
@@ -41,6 +42,8 @@ class SpoolLogger:
         self.spool = spool
         """The current spool; replaced if its folder was taken away."""
         self.is_strict = mode == "strict"
+        self.doubts: Doubts | None = None
+        """Where a doubted ledger is told, by which mode `strict` refuses tools."""
         self.on_refusal: Callable[[], object] = lambda: None
         """Called when a row was not recorded, at most once a second, by the thread that recorded it."""
         self._next_call = 0.0
@@ -54,9 +57,12 @@ class SpoolLogger:
         """Records that a tool is about to run.
 
         Raises:
-            AuditRefused: the mode is `strict`, and the intent was not recorded or may not survive a power cut.
+            AuditRefused: the mode is `strict`, and the intent was not recorded or may not survive a power cut, or the
+                ledger is doubted.
             SpoolClosed: the record is closed.
         """
+        if self.is_strict and self.doubts is not None and self.doubts.is_doubted():
+            raise AuditRefused(DOUBTED)
         self._taken += 1
         spool = self.spool
         try:

@@ -36,3 +36,7 @@ class Counters:
     """Connections that ended or failed."""
     adopted: int = 0
     """Adopted folders of other processes."""
+    doubts: int = 0
+    """Times that the ledger was found not to be what it was."""
+    returned: int = 0
+    """Acked rows that the ledger did not have any more, and that were sent again."""

@@ -21,6 +21,14 @@ class RecordCollector(Collector):
             "spool_records": ("Records that are not acked, intents included.", spool.depth),
             "spool_bytes": ("What the spool takes on disk.", spool.spooled_bytes),
             "spool_kept_bytes": ("What acknowledged segments that are kept take on disk.", spool.kept_bytes),
+            "ledger_doubted": (
+                "1 while the ledger is not what it was, and nobody has accepted that.",
+                float(self._record.is_doubted()),
+            ),
+            "witnessed_leaves": (
+                "Leaves of the newest checkpoint of the ledger's log that was seen.",
+                self._record.witnessed_leaves,
+            ),
             "spool_oldest_row_seconds": ("The age of the oldest row that is not acked.", spool.oldest_age_seconds()),
             "spool_adopted": ("Spools of other processes that are being sent.", self._record.adopted),
             "dead_letters": ("Rows that the ledger refused and nobody has decided on.", letters.count()),
@@ -49,6 +57,11 @@ class RecordCollector(Collector):
             "sender_reconnects": (
                 "Connections to the audit service that ended or failed.",
                 counters.reconnects,
+            ),
+            "ledger_doubts": ("Times that the ledger was found not to be what it was.", counters.doubts),
+            "returned_rows": (
+                "Acknowledged rows that the ledger did not have any more, and that were sent again.",
+                counters.returned,
             ),
             "spools_adopted": ("Adopted spools of other processes.", counters.adopted),
         }

@@ -1,13 +1,29 @@
 """The settings of a service that records."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from service_kit.access.guard import GuardSettings
 from service_kit.access.roles import CallerName
-from service_kit.setting_types import Bytes, CertificateFile, KeyFile, Target, TokenFile
+from service_kit.setting_types import Bytes, CertificateFile, KeyFile, SecondsOrZero, Target, TokenFile
 from service_kit.settings import Settings
+
+
+def check_log_key(text: str) -> str:
+    """A log's verifier key, or nothing. Raises ValueError."""
+    if text:
+        from recording.transparency.errors import BadKey  # only with a key: it takes long to load
+        from recording.transparency.note import Verifier
+
+        try:
+            Verifier.parse(text)
+        except BadKey as error:
+            raise ValueError(str(error)) from None
+    return text.strip()
+
+
+LogKey = Annotated[str, AfterValidator(check_log_key)]
 
 
 class ProducerSettings(GuardSettings):
@@ -22,6 +38,10 @@ class ProducerSettings(GuardSettings):
     audit_token_file: TokenFile | None = Field(None, description="the token for the audit service alone")
     producer_name: CallerName = Field("", description="this service's name on the ledger's list")
     spool_max_bytes: Bytes = Field(2**30, ge=2**20)
+    witness_seconds: SecondsOrZero = Field(
+        60, description="how often the ledger's log is looked at, besides on connecting; 0: never"
+    )
+    audit_log_key: LogKey = Field("", description="the verifier key of the ledger's log; empty: the first that is seen")
     spool_keep_acked_bytes: int = Field(
         64 * 2**20, ge=0, le=2**50, description="how much of what is acknowledged stays on disk; 0 keeps none"
     )

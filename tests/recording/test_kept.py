@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recording.kept.folder import Kept, list_kept
 from recording.kept.rows import acked_segments, read_batches, sample
 from recording.spool import Folders, SpoolOptions
-from recording.spool.records import decode_row
+from recording.spool.records import decode_row, is_tool_call
 from tests.recording.samples import crash, ids, intent, opened, read_all, segments_of, tool_call
 
 MANY = 2**30
@@ -120,11 +120,12 @@ def test_a_folder_whose_state_cannot_be_read_counts_as_not_acked(tmp_path: Path,
 
 
 def test_a_sample_has_the_last_row_and_others(tmp_path: Path) -> None:
-    assert sample(tmp_path / "spool", 3) == []
+    assert sample(tmp_path / "spool", 3, is_tool_call) == []
     fill(tmp_path, 3000, keep_acked_bytes=MANY)
     seen: set[str] = set()
     for _ in range(30):
-        found = ids([decode_row(record.payload) for record in sample(tmp_path / "spool", 3)])
+        taken = sample(tmp_path / "spool", 3, is_tool_call)
+        found = ids([decode_row(payload) for _, batch in taken for payload in batch.payloads])
         assert found[0] == "call-2999"
         assert len(found) <= 3
         seen.update(found)

@@ -17,7 +17,6 @@ from grpc_status import rpc_status
 from onrecord.audit.v1 import administration_pb2, audit_pb2, proof_pb2, questions_pb2
 
 from audit_svc.seal.outside.policy import BadLine, read_policy
-from audit_svc.seal.proof import Proof
 from audit_svc.seal.reader import SealReader
 from audit_svc.seal.tiles import tile_path
 from audit_svc.services import LedgerServices, error_interceptor, rules
@@ -28,6 +27,7 @@ from recording.transparency import tree
 from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.cosignature import Cosigner, cosignatures
 from recording.transparency.note import Signer, Verifier, split_note
+from recording.transparency.proof import Proof
 from service_kit.access.interceptor import AccessInterceptor
 from service_kit.access.roles import Role, load_callers, make_token
 from service_kit.server import bind, build_server

@@ -36,6 +36,12 @@ class _ControlKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ControlKi
     """A stop was lifted."""
     CONTROL_KIND_RULES_LOADED: _ControlKind.ValueType  # 3
     """Rules came into force, at the start or since their file changed."""
+    CONTROL_KIND_LEDGER_DOUBTED: _ControlKind.ValueType  # 4
+    """A producer found that the ledger is not what it was: its log was rolled back or is another, or acknowledged rows were
+    missing. The reason says what.
+    """
+    CONTROL_KIND_LEDGER_ACCEPTED: _ControlKind.ValueType  # 5
+    """A producer found on the ledger's log that an operator has accepted that, or that the ledger is again what it was."""
 
 class ControlKind(_ControlKind, metaclass=_ControlKindEnumTypeWrapper):
     """ControlKind says what was done."""
@@ -48,6 +54,12 @@ CONTROL_KIND_RESUME: ControlKind.ValueType  # 2
 """A stop was lifted."""
 CONTROL_KIND_RULES_LOADED: ControlKind.ValueType  # 3
 """Rules came into force, at the start or since their file changed."""
+CONTROL_KIND_LEDGER_DOUBTED: ControlKind.ValueType  # 4
+"""A producer found that the ledger is not what it was: its log was rolled back or is another, or acknowledged rows were
+missing. The reason says what.
+"""
+CONTROL_KIND_LEDGER_ACCEPTED: ControlKind.ValueType  # 5
+"""A producer found on the ledger's log that an operator has accepted that, or that the ledger is again what it was."""
 Global___ControlKind: _TypeAlias = ControlKind  # noqa: Y015
 
 class _RejectionCode:
@@ -513,7 +525,9 @@ class ControlRow(_message.Message):
     principal: _builtins.str
     """The authenticated name of who did it, at most 128 characters; empty where callers have no names, or the service did it."""
     scope: _builtins.str
-    """What it applies to, at most 1024 characters: everything, or a condition such as engine=ollama; of rules, their file's name."""
+    """What it applies to, at most 1024 characters: everything, or a condition such as engine=ollama; of rules, their file's name;
+    of a ledger, the name of its log.
+    """
     policy_digest: _builtins.str
     """The digest of the rules that are in force from then on, at most 128 characters; empty for stops."""
     reason: _builtins.str

@@ -52,6 +52,7 @@ class GetCheckpointResponse(_message.Message):
     CONSISTENCY_HASHES_FIELD_NUMBER: _builtins.int
     VERIFIER_KEY_FIELD_NUMBER: _builtins.int
     COSIGNED_NOTES_FIELD_NUMBER: _builtins.int
+    RESTORES_FIELD_NUMBER: _builtins.int
     note: _builtins.str
     """The checkpoint (https://c2sp.org/tlog-checkpoint) as a signed note: the log's signature, and the cosignatures of witnesses
     that have signed this very checkpoint.
@@ -70,6 +71,12 @@ class GetCheckpointResponse(_message.Message):
         second, so that it is most often smaller than the checkpoint in note.
         """
 
+    @_builtins.property
+    def restores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For each of the newest 16 times that an operator put a restore of the ledger on the log, the proof of that entry in the
+        checkpoint, as https://c2sp.org/tlog-proof, with the entry in its line extra; the oldest first.
+        """
+
     def __init__(
         self,
         *,
@@ -77,10 +84,11 @@ class GetCheckpointResponse(_message.Message):
         consistency_hashes: _abc.Iterable[_builtins.bytes] | None = ...,
         verifier_key: _builtins.str = ...,
         cosigned_notes: _abc.Iterable[_builtins.str] | None = ...,
+        restores: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency_hashes", b"consistency_hashes", "cosigned_notes", b"cosigned_notes", "note", b"note", "verifier_key", b"verifier_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency_hashes", b"consistency_hashes", "cosigned_notes", b"cosigned_notes", "note", b"note", "restores", b"restores", "verifier_key", b"verifier_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -52,6 +52,7 @@ class _Ledger:
         arguments: Arguments = "shown",
         drain_seconds: float = DRAIN_SECONDS,
         keep_acked_bytes: int = KEEP_BYTES,
+        log_key: str = "",
     ) -> None:
         """Opens nothing yet: open(), or `with`, does. It may be made anywhere, before a fork too.
 
@@ -64,11 +65,12 @@ class _Ledger:
             model: the model that makes the calls, if there is one.
             session_id: the session of calls that name no other; a new one when not given.
             producer_name: the application's name in the audit service's list of callers.
-            mode: `strict` refuses a call whose intent cannot be written to disk.
+            mode: `strict` refuses a call whose intent cannot be written to disk, or while the ledger is doubted.
             arguments: what the record keeps of arguments at most: `names` keeps no value, `none` only number and size.
             drain_seconds: how long close() waits for the audit service.
             keep_acked_bytes: how much of what is sent stays in state_dir, for a ledger that is restored from an old
                 backup.
+            log_key: the verifier key of the ledger's log; the first that it shows is trusted when not given.
 
         Raises:
             ValueError, WrongFile: `access` cannot be used, or `arguments` is none of the three.
@@ -98,7 +100,7 @@ class _Ledger:
         if target is not None:
             orders = {"root": str(root), "target": target, "producer_name": producer_name}
             orders["token"] = access.token
-            orders["keep_acked_bytes"] = keep_acked_bytes
+            orders |= {"keep_acked_bytes": keep_acked_bytes, "witness_seconds": 60.0, "log_key": log_key}
             for name in ("ca", "cert", "key", "token_file"):
                 path = getattr(access, name)
                 orders[name] = None if path is None else str(Path(path).absolute())

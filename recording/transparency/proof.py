@@ -3,9 +3,8 @@
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
-from audit_svc.seal.tiles import Tiles
 from recording.transparency import tree
 from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.errors import BadNote
@@ -13,6 +12,16 @@ from recording.transparency.note import MAX_NOTE_BYTES, Verifier
 from recording.transparency.tree import HASH_BYTES
 
 _FIRST_LINE = "c2sp.org/tlog-proof@v1"
+
+
+class Tiles(Protocol):
+    """The hashes of a log."""
+
+    size: int
+
+    def subtree(self, height: int, n: int) -> bytes:
+        """See tree.Subtree."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +37,7 @@ class Proof:
 
     @classmethod
     def make(cls, leaf: bytes, index: int, tiles: Tiles, note: str) -> Self:
-        """Of the leaf at an index. Raises BadLog: a tile cannot be read."""
+        """Of the leaf at an index. Raises what tiles raises where one cannot be read."""
         return cls(leaf, index, tuple(tree.inclusion_proof(index, tiles.size, tiles.subtree)), note)
 
     @classmethod
